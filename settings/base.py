@@ -1,0 +1,292 @@
+"""What all ways of running Quarterdeck share. Everything that a deployment may change is read here, through env."""
+
+import ipaddress
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from csp.constants import NONE, SELF
+
+from settings.database import read_database_url
+from settings.env import BadSetting, Environment
+from settings.logs import configure_logs
+from settings.secret import SHORTEST, read_or_make_secret_key
+
+environment = Environment(os.environ)
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where things are kept ------------------------------------------------------------------------------------------
+
+DATA_DIR = environment.directory("DATA_DIR", default=BASE_DIR / "var")
+SPOOL_DIR = environment.directory("SPOOL_DIR", default=DATA_DIR / "spool")
+for _directory in (DATA_DIR, SPOOL_DIR):
+    try:
+        _directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BadSetting("DATA_DIR", f"a directory that can be written ({error.strerror})", str(_directory)) from None
+
+# --- Who we are to the outside --------------------------------------------------------------------------------------
+
+DEBUG = environment.flag("DEBUG", default=False)
+SECRET_KEY = environment.text("SECRET_KEY") or read_or_make_secret_key(DATA_DIR / "secret_key")
+if len(SECRET_KEY) < SHORTEST:
+    raise BadSetting("SECRET_KEY", f"{SHORTEST} characters or more", f"{len(SECRET_KEY)} long")
+ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "0.0.0.0", "[::1]"))
+CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+INSTANCE_LABEL = environment.text("INSTANCE_LABEL")
+PORT = environment.integer("PORT", default=8000, low=1, high=65535)
+LISTEN = environment.text("LISTEN", "127.0.0.1")
+try:
+    ipaddress.ip_address(LISTEN)
+except ValueError:
+    raise BadSetting("LISTEN", "an address to listen on, such as 127.0.0.1 or 0.0.0.0", LISTEN) from None
+
+# A forwarded header counts only where the deployment says that a proxy sets it: anybody else can send one too.
+BEHIND_TLS_PROXY = environment.flag("BEHIND_TLS_PROXY", default=False)
+USE_X_FORWARDED_HOST = environment.flag("USE_X_FORWARDED_HOST", default=False)
+TRUSTED_PROXIES = environment.integer("TRUSTED_PROXIES", default=0, low=0, high=10)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
+SECURE_HSTS_SECONDS = environment.integer("HSTS_SECONDS", default=0, low=0, high=63_072_000)
+
+# --- Django ---------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "operators",
+    "scheduling",
+    "dashboard",
+    "api",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_q",
+    "django_htmx",
+    "django_tables2",
+    "django_filters",
+    "django_structlog",
+    "axes",
+    "csp",
+    "ninja",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "operators.middleware.SignInRequired",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    # Last, as django-axes asks: it turns a locked-out sign-in into its answer.
+    "axes.middleware.AxesMiddleware",
+]
+# A path without its final slash is answered by the API itself: a redirect would lose the body of a POST.
+APPEND_SLASH = False
+
+ROOT_URLCONF = "settings.urls"
+WSGI_APPLICATION = "settings.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+STATIC_URL = "/static/"
+STATIC_ROOT = environment.directory("STATIC_ROOT", default=DATA_DIR / "static")
+STATICFILES_DIRS = [BASE_DIR / "static"] if (BASE_DIR / "static").is_dir() else []
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+# Django's own upload handlers write here; the spool of long lists is beside it.
+FILE_UPLOAD_TEMP_DIR = SPOOL_DIR
+
+# --- Database -------------------------------------------------------------------------------------------------------
+
+# Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes, the many
+# threads of the web process (settings.wsgi) a small one.
+SQLITE_CACHE_MIB = environment.integer("SQLITE_CACHE_MIB", default=64, low=1, high=4096)
+_url = environment.text("DATABASE_URL")
+_database = read_database_url(_url) if _url else {"vendor": "sqlite", "NAME": DATA_DIR / "quarterdeck.sqlite3"}
+DATABASE_VENDOR = _database.pop("vendor")
+if DATABASE_VENDOR == "sqlite":
+    _database |= {
+        "ENGINE": "scheduling.store.sqlite",
+        "OPTIONS": {
+            # Without it a transaction that reads first can't be upgraded: "database is locked" at once.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": (
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; "
+                f"PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-{SQLITE_CACHE_MIB * 1024};"
+            ),
+        },
+        # A file and not memory, so that a real cluster can join a test.
+        "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
+    }
+else:
+    # No pool: its sockets would be shared by the processes that a cluster forks.
+    _database |= {"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True}
+# Without lasting connections every poll of the broker opens a new one.
+DATABASES = {"default": {"CONN_MAX_AGE": None, **_database}}
+
+if DATABASE_VENDOR == "sqlite":
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "LOCATION": DATA_DIR / "cache" / "default",
+        },
+        "qstat": {
+            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "LOCATION": DATA_DIR / "cache" / "qstat",
+        },
+    }
+    # The entries are pickles: who can write there runs code here.
+    (DATA_DIR / "cache").mkdir(mode=0o700, exist_ok=True)
+else:
+    CACHES = {
+        name: {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache", "KEY_PREFIX": name}
+        for name in ("default", "qstat")
+    }
+
+# --- Jobs: two django-q2 clusters -----------------------------------------------------------------------------------
+
+# Jobs that share a minute's sending.
+SEATS = environment.integer("SEATS", default=2, low=1, high=64)
+MINUTES_CLUSTER = "minutes"
+Q_CLUSTER = {
+    # The name is the broker's key and the salt of the signatures: a change loses what is queued.
+    "name": "quarterdeck",
+    "orm": "default",
+    "workers": 2,
+    # Lower than `workers` hangs a stop, higher hoards jobs that other hosts could run.
+    "queue_limit": 2,
+    "bulk": 1,
+    "poll": 0.2,
+    # retry > 3 x timeout, else a job may run beside itself.
+    "timeout": 60,
+    "retry": 240,
+    "max_attempts": 3,
+    "ack_failures": False,
+    # With a limit every result would load all that are kept.
+    "save_limit": -1,
+    "catch_up": False,
+    "time_zone": "UTC",
+    # 0.25, 0.5 or 1: with others the countdown never hits zero and a stuck job is never killed.
+    "guard_cycle": 0.5,
+    "recycle": 500,
+    "max_rss": 300_000,
+    "cache": "qstat",
+    "label": "Jobs",
+    "ALT_CLUSTERS": {
+        MINUTES_CLUSTER: {
+            # The next minute is armed while this one still runs, and one more for the rest.
+            "workers": 2 * SEATS + 1,
+            "queue_limit": 2 * SEATS + 1,
+            "poll": 0.1,
+            "timeout": 90,
+            "retry": 300,
+            "scheduler": False,
+            "recycle": 200,
+        },
+    },
+}
+
+# --- Who may come in ------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "operators.Operator"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "sign_in"
+LOGIN_REDIRECT_URL = "/dashboard/"
+LOGOUT_REDIRECT_URL = LOGIN_URL
+SESSION_COOKIE_AGE = environment.integer("SESSION_HOURS", default=12, low=1, high=24 * 90) * 3600
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_NAME = "quarterdeck_session"
+CSRF_COOKIE_NAME = "quarterdeck_csrf"
+
+# Name and address together: nobody can lock somebody else's account from afar.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = environment.integer("SIGN_IN_FAILURES", default=5, low=1, high=100)
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_TEMPLATE = "operators/locked_out.html"
+AXES_VERBOSE = False
+AXES_CLIENT_IP_CALLABLE = "operators.middleware.client_address"
+
+# --- Headers --------------------------------------------------------------------------------------------------------
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    },
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+
+# --- The domain -----------------------------------------------------------------------------------------------------
+
+INTAKE_MAX_IDS = environment.integer("INTAKE_MAX_IDS", default=10_000_000, low=1, high=1_000_000_000)
+# Of a body as it arrives, and of what comes out of gzip.
+INTAKE_MAX_BODY_BYTES = environment.integer(
+    "INTAKE_MAX_BODY_BYTES", default=512 * 1024**2, low=1024, high=64 * 1024**3
+)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+# IDs a second at which a list that is being written is taken to be written, when a window closes.
+WRITE_RATE = environment.integer("WRITE_RATE", default=50_000, low=100, high=10_000_000)
+# How far ahead a list under carry_over may be planned.
+HORIZON_DAYS = environment.integer("HORIZON_DAYS", default=7, low=1, high=366)
+RETENTION_DAYS = environment.integer("RETENTION_DAYS", default=90, low=1, high=36_500)
+WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS")
+# Callables that a queue with the handler `python` may name.
+PYTHON_HANDLERS = environment.dotted_paths("PYTHON_HANDLERS")
+
+# --- Logs -----------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = environment.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
+LOG_FORMAT = environment.choice("LOG_FORMAT", default="json", among=("json", "text"))
+LOGGING_CONFIG = None
+configure_logs(level=LOG_LEVEL, form=LOG_FORMAT)
+# A board polls each second: a finished request is worth a line only when something is wrong with it.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10
+DJANGO_STRUCTLOG_STATUS_2XX_LOG_LEVEL = 10

@@ -1,0 +1,66 @@
+"""DATABASE_URL, read strictly. Standard library only."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from settings.env import BadSetting
+
+WANTED = (
+    "postgres://USER:PASSWORD@HOST:PORT/NAME (?host=/socket/directory and sslmode are taken) "
+    "or sqlite:///path/to/file"
+)
+# What libpq takes and a deployment needs; anything else is more likely a slip than a wish.
+POSTGRESQL_OPTIONS = frozenset({
+    "host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name",
+    "target_session_attrs", "options", "passfile", "service",
+})  # fmt: skip
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: what stands between the first colon and the last @ is hidden."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+
+
+def read_database_url(url: str) -> dict[str, object]:
+    """ENGINE family and connection of `url`, as Django's DATABASES wants them, without tuning.
+
+    The keys: "vendor" ("postgresql" or "sqlite"), "NAME", and for PostgreSQL "USER", "PASSWORD", "HOST", "PORT",
+    "OPTIONS". Raises BadSetting for every other scheme, form or option; its text never shows the password.
+    """
+    refusal = BadSetting("DATABASE_URL", WANTED, without_password(url))
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise refusal from None
+    if parts.fragment or re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        raise refusal
+    if parts.scheme == "sqlite":
+        return _sqlite(parts.netloc, unquote(parts.path), query, refusal)
+    if parts.scheme in {"postgres", "postgresql"}:
+        return _postgresql(parts, port, query, refusal)
+    raise refusal
+
+
+def _sqlite(netloc: str, path: str, query: Mapping[str, str], refusal: BadSetting) -> dict[str, object]:
+    # sqlite:///relative and sqlite:////absolute, as everybody writes it.
+    if netloc or query or len(path) < 2 or path.endswith("/"):
+        raise refusal
+    return {"vendor": "sqlite", "NAME": path[1:]}
+
+
+def _postgresql(parts, port: int | None, query: dict[str, str], refusal: BadSetting) -> dict[str, object]:
+    name = unquote(parts.path[1:])
+    if not name or "/" in name or not query.keys() <= POSTGRESQL_OPTIONS or "" in query.values():
+        raise refusal
+    return {
+        "vendor": "postgresql",
+        "NAME": name,
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": query.pop("host", "") or unquote(parts.hostname or ""),
+        "PORT": query.pop("port", "") or str(port or ""),
+        "OPTIONS": query,
+    }

@@ -1,0 +1,8 @@
+"""For those who change Quarterdeck: `DJANGO_SETTINGS_MODULE=settings.development ./manage.py runserver`."""
+
+import os
+
+os.environ.setdefault("DEBUG", "1")
+os.environ.setdefault("LOG_FORMAT", "text")
+
+from settings.base import *  # noqa: E402, F403

@@ -1,0 +1,111 @@
+"""Readers of environment variables that refuse nonsense. Standard library only.
+
+Each reader takes the variable's name and gives a value that is sound, or raises BadSetting, whose text names
+the variable, says what it may be, and shows what it was. An empty variable counts as one that isn't set.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+
+# A host name, an IPv4 address, an IPv6 address in brackets, ".example.com" for a whole domain, or "*".
+HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
+DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+
+
+class BadSetting(Exception):
+    """A variable of the environment holds something that makes no sense; the text names it."""
+
+    def __init__(self, name: str, wanted: str, value: str) -> None:
+        super().__init__(f"{name} must be {wanted}, and is {value!r}.")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The variables of a process, read by name."""
+
+    variables: Mapping[str, str]
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self.variables.get(name, "").strip()
+        if any(ord(character) < 32 for character in value):
+            raise BadSetting(name, "text on one line", value)
+        return value or default
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self.text(name)
+        if not value:
+            return default
+        if value.lower() in TRUE:
+            return True
+        if value.lower() in FALSE:
+            return False
+        raise BadSetting(name, "1 or 0 (true or false, yes or no, on or off)", value)
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        """A whole number, low <= number <= high; `10_000` may be written so."""
+        value = self.text(name)
+        if not value:
+            return default
+        # int() alone would also take full-width digits, and is slow past some thousand of them.
+        if re.fullmatch(r"[0-9][0-9_]{0,24}", value) and low <= int(value.replace("_", "")) <= high:
+            return int(value.replace("_", ""))
+        raise BadSetting(name, f"a whole number from {low} to {high}", value)
+
+    def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What stands between commas or blanks."""
+        value = self.text(name)
+        return tuple(re.split(r"[,\s]+", value.strip(", "))) if value.strip(", ") else default
+
+    def hosts(self, name: str, default: tuple[str, ...]) -> list[str]:
+        hosts = self.words(name, default)
+        for host in hosts:
+            if not HOST.fullmatch(host):
+                raise BadSetting(name, "host names without scheme or port, separated by commas", host)
+        return list(hosts)
+
+    def origins(self, name: str) -> list[str]:
+        origins = self.words(name)
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise BadSetting(name, "origins such as https://example.com, separated by commas", origin)
+        return list(origins)
+
+    def networks(self, name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        networks = []
+        for word in self.words(name):
+            try:
+                networks.append(ipaddress.ip_network(word))
+            except ValueError:
+                raise BadSetting(name, "networks such as 10.0.0.0/8, separated by commas", word) from None
+        return networks
+
+    def dotted_paths(self, name: str) -> list[str]:
+        paths = self.words(name)
+        for path in paths:
+            if not DOTTED_PATH.fullmatch(path):
+                raise BadSetting(name, "dotted paths such as package.module.function, separated by commas", path)
+        return list(paths)
+
+    def choice(self, name: str, *, default: str, among: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in among:
+            raise BadSetting(name, f"one of {', '.join(among)}", value)
+        return value
+
+    def directory(self, name: str, *, default: Path) -> Path:
+        """An absolute path that is a directory, or where one can be made. It is not made here."""
+        value = self.text(name)
+        path = Path(value).expanduser().absolute() if value else default
+        standing = path
+        while not standing.exists() and standing != standing.parent:
+            standing = standing.parent
+        if not standing.is_dir():
+            raise BadSetting(name, f"a directory ({standing} is none)", value)
+        return path

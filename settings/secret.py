@@ -1,0 +1,36 @@
+"""The generated secret key. Standard library only."""
+
+import os
+import secrets
+from pathlib import Path
+
+from settings.env import BadSetting
+
+SHORTEST = 32
+
+
+def read_or_make_secret_key(path: Path) -> str:
+    """The key kept in `path`, made at mode 600 when there is none yet.
+
+    Several processes may start at once on an empty directory: the key is written whole under another name and
+    linked into place, so whoever comes second reads the first one's key, and nobody reads half of one.
+    Raises BadSetting if the file holds no key.
+    """
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(50))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+        finally:
+            os.unlink(draft)
+    key = path.read_text(encoding="utf-8").strip()
+    if len(key) < SHORTEST:
+        raise BadSetting("SECRET_KEY", f"{SHORTEST} characters or more (in {path})", f"{len(key)} long")
+    return key

@@ -1,0 +1,32 @@
+"""For pytest, and for the real clusters and servers that a test starts.
+
+Each run has a DATA_DIR of its own, so that runs beside each other share nothing. A process that a test starts
+gets this DATA_DIR, and the *test* database as DATABASE_URL, from the fixture `process_environment`.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+if "DATA_DIR" not in os.environ:
+    # Short: a UNIX socket's path may have some 100 characters.
+    os.environ["DATA_DIR"] = _scratch = tempfile.mkdtemp(prefix="qd-test-")
+    _owner = os.getpid()
+
+    @atexit.register
+    def _remove_scratch() -> None:
+        # A forked child ends as well, and must not take the directory from its parent.
+        if os.getpid() == _owner:
+            shutil.rmtree(_scratch, ignore_errors=True)
+
+
+os.environ.setdefault("SECRET_KEY", "a-key-for-the-tests-and-for-nothing-else-at-all")
+os.environ.setdefault("LOG_FORMAT", "text")
+os.environ.setdefault("LOG_LEVEL", "WARNING")
+
+from settings.base import *  # noqa: E402, F403
+
+# The real hashers take a tenth of a second each, on purpose.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+ALLOWED_HOSTS += ["testserver"]  # noqa: F405
