@@ -1,0 +1,15 @@
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from operators import accounts
+from operators.actor import Actor
+
+
+class Command(BaseCommand):
+    help = "Make the first operator with a random password and print both; do nothing when there is an operator."
+
+    def handle(self, **options) -> None:
+        if made := accounts.make_first(by=Actor.command_line(), at=timezone.now()):
+            operator, password = made
+            self.stdout.write(f"First operator: {operator.username}")
+            self.stdout.write(f"Password (shown once): {password}")

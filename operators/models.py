@@ -1,0 +1,101 @@
+"""Operators, who log in, and tokens, with which programs come in."""
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.db.models import Q
+from django.utils.crypto import salted_hmac
+
+from operators.roles import MAY, May, Role, needed_for
+
+
+class OperatorManager(UserManager):
+    def create_superuser(self, username: str, email: str | None = None, password: str | None = None, **fields):
+        """What Django's `createsuperuser` calls: an operator with the role admin."""
+        return self.create_user(username, email, password, **{**fields, "role": Role.ADMIN})
+
+    def _create_user_object(self, username: str, email: str | None, password: str | None, **fields):
+        # Django's manager sets these two; here the role alone says it.
+        fields.pop("is_staff", None)
+        fields.pop("is_superuser", None)
+        return super()._create_user_object(username, email, password, **fields)
+
+
+class Operator(AbstractUser):
+    """Somebody who signs in. Not a user: those are the IDs in the lists."""
+
+    role = models.CharField(max_length=16, choices=Role, default=Role.VIEWER)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    # Part of what a session is checked against: one more, and every session of this operator has ended.
+    session_epoch = models.PositiveIntegerField(default=0, editable=False)
+
+    # The role alone says what somebody may do; these columns of Django's would be a second opinion.
+    is_staff = True
+    is_superuser = False
+    groups = None
+    user_permissions = None
+
+    objects = OperatorManager()
+
+    class Meta:
+        verbose_name = "operator"
+        constraints = [models.CheckConstraint(condition=Q(role__in=Role.values), name="operator_role_is_known")]
+
+    def may(self, act: May) -> bool:
+        return self.is_active and act in MAY[Role(self.role)]
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:
+        return self.may(needed_for(perm))
+
+    def has_perms(self, perm_list, obj: object = None) -> bool:
+        return all(self.has_perm(perm, obj) for perm in perm_list)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.may(needed_for(f"{app_label}.view_any"))
+
+    def get_all_permissions(self, obj: object = None) -> set[str]:
+        return set()
+
+    get_user_permissions = get_group_permissions = get_all_permissions
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        return salted_hmac(
+            "operators.Operator.session", f"{self.session_epoch}:{self.password}", secret=secret, algorithm="sha256"
+        ).hexdigest()
+
+
+class Scope(models.TextChoices):
+    READ = "read", "Read"
+    WRITE = "write", "Read and write"
+
+
+class Token(models.Model):
+    """A program's way in. Only the SHA-256 of the secret is kept: it can be checked and never shown again."""
+
+    name = models.CharField(max_length=100)
+    hash = models.CharField(max_length=64, unique=True, editable=False)
+    scope = models.CharField(max_length=8, choices=Scope, default=Scope.READ)
+    # Null: made on the command line, and nobody's.
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens")
+    created_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    # To the minute.
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        constraints = [
+            models.CheckConstraint(condition=Q(scope__in=Scope.values), name="token_scope_is_known"),
+            models.CheckConstraint(condition=~Q(name=""), name="token_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_revoked(self) -> bool:
+        return self.revoked_at is not None
+
+    def may(self, act: May) -> bool:
+        """A token may what its scope says, and never more than the operator whose it is."""
+        by_scope = act == May.VIEW or (act == May.ACT and self.scope == Scope.WRITE)
+        return not self.is_revoked and by_scope and (self.operator is None or self.operator.may(act))
