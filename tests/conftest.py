@@ -1,0 +1,57 @@
+"""What all tests share."""
+
+import os
+from urllib.parse import quote, urlencode
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from operators import tokens
+from operators.actor import Actor
+from operators.models import Operator
+
+
+@pytest.fixture
+def make_operator(db):
+    """Make an operator of a role: make_operator("viewer")."""
+
+    def make(role: str = "operator", *, username: str = "", password: str = "a long passphrase") -> Operator:
+        return Operator.objects.create_user(username or role, password=password, role=role)
+
+    return make
+
+
+@pytest.fixture
+def make_token(db):
+    """Make a token and give its secret: make_token("write")."""
+
+    def make(scope: str = "write", *, name: str = "a test", operator: Operator | None = None) -> str:
+        by = Actor.command_line()
+        return tokens.issue(name=name, scope=scope, by=by, at=timezone.now(), operator=operator)[1]
+
+    return make
+
+
+@pytest.fixture
+def process_environment(transactional_db) -> dict[str, str]:
+    """The environment of a real process (a cluster, a server) that works on this test's database."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "settings.test",
+        "DATA_DIR": str(settings.DATA_DIR),
+        "SECRET_KEY": settings.SECRET_KEY,
+        "DATABASE_URL": database_url(),
+    }
+
+
+def database_url() -> str:
+    """The URL of the database that the tests work on (the test database, once it is made)."""
+    with_values = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{quote(str(with_values['NAME']))}"
+    options = {"host": with_values["HOST"], "port": str(with_values["PORT"]), **with_values["OPTIONS"]}
+    user = f"{quote(with_values['USER'], safe='')}:{quote(with_values['PASSWORD'], safe='')}"
+    chosen = urlencode({key: value for key, value in options.items() if isinstance(value, str) and value})
+    return f"postgresql://{user}@/{quote(with_values['NAME'], safe='')}?{chosen}"
