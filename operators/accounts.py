@@ -22,7 +22,9 @@ def make_first(*, by: Actor, at: datetime) -> tuple[Operator, str] | None:
     try:
         with transaction.atomic():
             operator = Operator.objects.create_user(FIRST_NAME, password=password, role=Role.ADMIN)
-            acted.send(Operator, by=by, act="created", target=operator, at=at, details={"role": operator.role})
+            acted.send(
+                Operator, by=by, act="created", target=operator, at=at, details={"role": operator.role}
+            )
     except IntegrityError:
         # Another host started at the same moment, and its operator is the first.
         return None

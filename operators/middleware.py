@@ -10,7 +10,7 @@ API = "ninja"
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    """Django's own, which leaves out views marked `login_not_required`, and leaves the API to its own doors."""
+    """Django's own, which leaves out views marked `login_not_required`; the API has doors of its own."""
 
     def process_view(
         self, request: HttpRequest, view_func: Callable, view_args: tuple, view_kwargs: dict
@@ -24,7 +24,9 @@ class SignInRequired(LoginRequiredMiddleware):
         answer = super().handle_no_permission(request, view_func)
         if request.headers.get("HX-Request") == "true":
             # A redirect would put the sign-in page into the fragment's place.
-            return HttpResponse(status=204, headers={"HX-Redirect": request.headers.get("HX-Current-URL", "/")})
+            return HttpResponse(
+                status=204, headers={"HX-Redirect": request.headers.get("HX-Current-URL", "/")}
+            )
         return answer
 
 

@@ -9,7 +9,9 @@ from operators.roles import MAY, May, Role, needed_for
 
 
 class OperatorManager(UserManager):
-    def create_superuser(self, username: str, email: str | None = None, password: str | None = None, **fields):
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **fields
+    ):
         """What Django's `createsuperuser` calls: an operator with the role admin."""
         return self.create_user(username, email, password, **{**fields, "role": Role.ADMIN})
 
@@ -38,7 +40,9 @@ class Operator(AbstractUser):
 
     class Meta:
         verbose_name = "operator"
-        constraints = [models.CheckConstraint(condition=Q(role__in=Role.values), name="operator_role_is_known")]
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="operator_role_is_known")
+        ]
 
     def may(self, act: May) -> bool:
         return self.is_active and act in MAY[Role(self.role)]
@@ -59,7 +63,10 @@ class Operator(AbstractUser):
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         return salted_hmac(
-            "operators.Operator.session", f"{self.session_epoch}:{self.password}", secret=secret, algorithm="sha256"
+            "operators.Operator.session",
+            f"{self.session_epoch}:{self.password}",
+            secret=secret,
+            algorithm="sha256",
         ).hexdigest()
 
 
@@ -75,7 +82,9 @@ class Token(models.Model):
     hash = models.CharField(max_length=64, unique=True, editable=False)
     scope = models.CharField(max_length=8, choices=Scope, default=Scope.READ)
     # Null: made on the command line, and nobody's.
-    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens")
+    operator = models.ForeignKey(
+        Operator, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens"
+    )
     created_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
     # To the minute.

@@ -47,7 +47,7 @@ def revoke(token: Token, *, by: Actor, at: datetime) -> None:
 
 
 def authenticate(secret: str, *, at: datetime) -> Token | None:
-    """The living token of this secret, with its operator, or None. One query, and a write a minute at most."""
+    """The living token of this secret, with its operator, or None. One query; a write a minute at most."""
     if not secret.startswith(PREFIX) or len(secret) > LONGEST_SECRET:
         return None
     # The look-up is by the hash, so its timing tells nothing about the secret.

@@ -1,4 +1,4 @@
-"""What all ways of running Quarterdeck share. Everything that a deployment may change is read here, through env."""
+"""What all ways of running Quarterdeck share; what a deployment may change is read here, through env."""
 
 import ipaddress
 import os
@@ -15,7 +15,7 @@ from settings.secret import SHORTEST, read_or_make_secret_key
 environment = Environment(os.environ)
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# --- Where things are kept ------------------------------------------------------------------------------------------
+# --- Where things are kept ---
 
 DATA_DIR = environment.directory("DATA_DIR", default=BASE_DIR / "var")
 SPOOL_DIR = environment.directory("SPOOL_DIR", default=DATA_DIR / "spool")
@@ -23,9 +23,11 @@ for _directory in (DATA_DIR, SPOOL_DIR):
     try:
         _directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise BadSetting("DATA_DIR", f"a directory that can be written ({error.strerror})", str(_directory)) from None
+        raise BadSetting(
+            "DATA_DIR", f"a directory that can be written ({error.strerror})", str(_directory)
+        ) from None
 
-# --- Who we are to the outside --------------------------------------------------------------------------------------
+# --- Who we are to the outside ---
 
 DEBUG = environment.flag("DEBUG", default=False)
 SECRET_KEY = environment.text("SECRET_KEY") or read_or_make_secret_key(DATA_DIR / "secret_key")
@@ -41,7 +43,7 @@ try:
 except ValueError:
     raise BadSetting("LISTEN", "an address to listen on, such as 127.0.0.1 or 0.0.0.0", LISTEN) from None
 
-# A forwarded header counts only where the deployment says that a proxy sets it: anybody else can send one too.
+# A forwarded header counts only where the deployment says that a proxy sets it: anybody can send one.
 BEHIND_TLS_PROXY = environment.flag("BEHIND_TLS_PROXY", default=False)
 USE_X_FORWARDED_HOST = environment.flag("USE_X_FORWARDED_HOST", default=False)
 TRUSTED_PROXIES = environment.integer("TRUSTED_PROXIES", default=0, low=0, high=10)
@@ -49,7 +51,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROX
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
 SECURE_HSTS_SECONDS = environment.integer("HSTS_SECONDS", default=0, low=0, high=63_072_000)
 
-# --- Django ---------------------------------------------------------------------------------------------------------
+# --- Django ---
 
 INSTALLED_APPS = [
     "operators",
@@ -126,13 +128,15 @@ STORAGES = {
 # Django's own upload handlers write here; the spool of long lists is beside it.
 FILE_UPLOAD_TEMP_DIR = SPOOL_DIR
 
-# --- Database -------------------------------------------------------------------------------------------------------
+# --- Database ---
 
-# Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes, the many
-# threads of the web process (settings.wsgi) a small one.
+# Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes,
+# the many threads of the web process (settings.wsgi) a small one.
 SQLITE_CACHE_MIB = environment.integer("SQLITE_CACHE_MIB", default=64, low=1, high=4096)
 _url = environment.text("DATABASE_URL")
-_database = read_database_url(_url) if _url else {"vendor": "sqlite", "NAME": DATA_DIR / "quarterdeck.sqlite3"}
+_database = (
+    read_database_url(_url) if _url else {"vendor": "sqlite", "NAME": DATA_DIR / "quarterdeck.sqlite3"}
+)
 DATABASE_VENDOR = _database.pop("vendor")
 if DATABASE_VENDOR == "sqlite":
     _database |= {
@@ -170,11 +174,15 @@ if DATABASE_VENDOR == "sqlite":
     (DATA_DIR / "cache").mkdir(mode=0o700, exist_ok=True)
 else:
     CACHES = {
-        name: {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache", "KEY_PREFIX": name}
+        name: {
+            "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+            "LOCATION": "cache",
+            "KEY_PREFIX": name,
+        }
         for name in ("default", "qstat")
     }
 
-# --- Jobs: two django-q2 clusters -----------------------------------------------------------------------------------
+# --- Jobs: two django-q2 clusters ---
 
 # Jobs that share a minute's sending.
 SEATS = environment.integer("SEATS", default=2, low=1, high=64)
@@ -217,7 +225,7 @@ Q_CLUSTER = {
     },
 }
 
-# --- Who may come in ------------------------------------------------------------------------------------------------
+# --- Who may come in ---
 
 AUTH_USER_MODEL = "operators.Operator"
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
@@ -243,7 +251,7 @@ AXES_LOCKOUT_TEMPLATE = "operators/locked_out.html"
 AXES_VERBOSE = False
 AXES_CLIENT_IP_CALLABLE = "operators.middleware.client_address"
 
-# --- Headers --------------------------------------------------------------------------------------------------------
+# --- Headers ---
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -264,7 +272,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
-# --- The domain -----------------------------------------------------------------------------------------------------
+# --- The domain ---
 
 INTAKE_MAX_IDS = environment.integer("INTAKE_MAX_IDS", default=10_000_000, low=1, high=1_000_000_000)
 # Of a body as it arrives, and of what comes out of gzip.
@@ -281,7 +289,7 @@ WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS")
 # Callables that a queue with the handler `python` may name.
 PYTHON_HANDLERS = environment.dotted_paths("PYTHON_HANDLERS")
 
-# --- Logs -----------------------------------------------------------------------------------------------------------
+# --- Logs ---
 
 LOG_LEVEL = environment.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
 LOG_FORMAT = environment.choice("LOG_FORMAT", default="json", among=("json", "text"))

@@ -25,8 +25,8 @@ def without_password(url: str) -> str:
 def read_database_url(url: str) -> dict[str, object]:
     """ENGINE family and connection of `url`, as Django's DATABASES wants them, without tuning.
 
-    The keys: "vendor" ("postgresql" or "sqlite"), "NAME", and for PostgreSQL "USER", "PASSWORD", "HOST", "PORT",
-    "OPTIONS". Raises BadSetting for every other scheme, form or option; its text never shows the password.
+    The keys: "vendor" ("postgresql" or "sqlite"), "NAME", and for PostgreSQL "USER", "PASSWORD", "HOST",
+    "PORT", "OPTIONS". Raises BadSetting for every other scheme, form or option; its text never shows the password.
     """
     refusal = BadSetting("DATABASE_URL", WANTED, without_password(url))
     try:

@@ -5,4 +5,4 @@ import os
 os.environ.setdefault("DEBUG", "1")
 os.environ.setdefault("LOG_FORMAT", "text")
 
-from settings.base import *  # noqa: E402, F403
+from settings.base import *  # noqa: F403

@@ -90,7 +90,9 @@ class Environment:
         paths = self.words(name)
         for path in paths:
             if not DOTTED_PATH.fullmatch(path):
-                raise BadSetting(name, "dotted paths such as package.module.function, separated by commas", path)
+                raise BadSetting(
+                    name, "dotted paths such as package.module.function, separated by commas", path
+                )
         return list(paths)
 
     def choice(self, name: str, *, default: str, among: tuple[str, ...]) -> str:

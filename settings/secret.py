@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from settings.env import BadSetting
@@ -24,10 +25,8 @@ def read_or_make_secret_key(path: Path) -> str:
                 file.write(secrets.token_urlsafe(50))
                 file.flush()
                 os.fsync(file.fileno())
-            try:
+            with suppress(FileExistsError):
                 os.link(draft, path)
-            except FileExistsError:
-                pass
         finally:
             os.unlink(draft)
     key = path.read_text(encoding="utf-8").strip()

@@ -25,7 +25,7 @@ os.environ.setdefault("SECRET_KEY", "a-key-for-the-tests-and-for-nothing-else-at
 os.environ.setdefault("LOG_FORMAT", "text")
 os.environ.setdefault("LOG_LEVEL", "WARNING")
 
-from settings.base import *  # noqa: E402, F403
+from settings.base import *  # noqa: F403
 
 # The real hashers take a tenth of a second each, on purpose.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -6,6 +6,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.production")
 # Many threads, each with a connection: a large page cache in each would add up.
 os.environ.setdefault("SQLITE_CACHE_MIB", "2")
 
-from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.core.wsgi import get_wsgi_application
 
 application = get_wsgi_application()

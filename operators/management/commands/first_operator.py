@@ -6,7 +6,7 @@ from operators.actor import Actor
 
 
 class Command(BaseCommand):
-    help = "Make the first operator with a random password and print both; do nothing when there is an operator."
+    help = "Make the first operator with a random password and print both, unless there is an operator."
 
     def handle(self, **options) -> None:
         if made := accounts.make_first(by=Actor.command_line(), at=timezone.now()):
