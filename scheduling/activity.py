@@ -1,0 +1,38 @@
+"""The log of acts: who did what, when, to how many, by which face."""
+
+from datetime import datetime
+from typing import Any
+
+from operators.actor import Actor
+
+from . import models
+
+
+def record(
+    by: Actor,
+    verb: str,
+    thing: Any = None,
+    *,
+    at: datetime,
+    count: int | None = None,
+    before: dict | None = None,
+    after: dict | None = None,
+) -> None:
+    """Append a line, in the transaction of the act itself.
+
+    verb: one stable word ("submitted", "cancelled", "paused"). thing: the row it was done to.
+    """
+    models.Activity.objects.create(
+        at=at,
+        actor_kind=by.kind,
+        actor_id=by.id,
+        actor_name=by.name[:200],
+        face=by.face,
+        verb=verb,
+        object_kind=thing._meta.model_name if thing is not None else "",
+        object_id=thing.pk if thing is not None else None,
+        object_name=str(thing)[:200] if thing is not None else "",
+        count=count,
+        before=before,
+        after=after,
+    )

@@ -1,0 +1,80 @@
+"""The one door to django-q2: jobs by dotted path, not before a time, on a named cluster.
+
+Jobs are hints, our rows are the truth: every job here can be lost or run twice.
+"""
+
+import time
+from datetime import datetime
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connections
+from django_q.brokers.orm import ORM
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+DEFAULT = settings.Q_CLUSTER["name"]
+MINUTES = "minutes"
+
+
+class ResilientORM(ORM):
+    """django-q2's database broker, which waits out a database that is locked or gone.
+
+    The stock pusher sleeps 10 s after any database error, and the stock monitor loses the
+    acknowledgement, so that the job runs twice.
+    """
+
+    def dequeue(self):
+        try:
+            return super().dequeue()
+        except (OperationalError, InterfaceError):
+            self._reconnect()
+            return None
+
+    def acknowledge(self, task_id):
+        return self._patiently(super().acknowledge, task_id)
+
+    def fail(self, task_id):
+        return self._patiently(super().fail, task_id)
+
+    def _patiently(self, act, task_id, *, seconds: float = 60):
+        give_up_at = time.monotonic() + seconds
+        while True:
+            try:
+                return act(task_id)
+            except (OperationalError, InterfaceError):
+                if time.monotonic() > give_up_at:
+                    raise
+                self._reconnect()
+
+    @staticmethod
+    def _reconnect() -> None:
+        connections["default"].close()
+        time.sleep(0.5)
+
+
+class _NotBefore(ORM):
+    """A broker for one enqueue: its row is locked, and so invisible to clusters, until a time."""
+
+    def __init__(self, list_key: str, not_before: datetime) -> None:
+        super().__init__(list_key=list_key)
+        self.not_before = not_before
+
+    def enqueue(self, task):
+        return self.get_connection().create(key=self.list_key, payload=task, lock=self.not_before).pk
+
+
+def enqueue(path: str, *args, cluster: str = DEFAULT, not_before: datetime | None = None, save: bool = False) -> None:
+    """Queue a call of `path` (dotted, in scheduling.jobs) in the transaction that is open.
+
+    args: a few whole numbers or short strings. not_before: aware, UTC.
+    """
+    options = {"save": save, "ack_failure": True, "group": path.rsplit(".", 1)[-1]}
+    if not_before is None:
+        async_task(path, *args, cluster=cluster, **options)
+    else:
+        async_task(path, *args, broker=_NotBefore(cluster, not_before), **options)
+
+
+def waiting_count(cluster: str, at: datetime) -> int:
+    """How many jobs of a cluster are due and not taken."""
+    return OrmQ.objects.filter(key=cluster, lock__lt=at).count()

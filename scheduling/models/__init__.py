@@ -1,0 +1,53 @@
+"""The tables. DESIGN of the keys: scheduling.keys; who locks what in which order: scheduling.store."""
+
+from .activity import Activity
+from .assignment import TRANSITIONS, Assignment, Attempt, Batch, Move, MoveReason, Status
+from .cluster import Heartbeat, Minute, QuarterRun
+from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
+from .task import (
+    Chunk,
+    IdempotentAnswer,
+    IdList,
+    Segment,
+    Task,
+    TaskBucket,
+    TaskQuerySet,
+    TaskState,
+)
+from .user import MAX_ID, User
+from .window import Bucket, Reservation, ReservationKind, Window
+
+__all__ = [
+    "MAX_ID",
+    "MAX_QUEUES",
+    "MAX_RPM",
+    "TRANSITIONS",
+    "Activity",
+    "Assignment",
+    "Attempt",
+    "Batch",
+    "Bucket",
+    "Chunk",
+    "HandlerKind",
+    "Heartbeat",
+    "IdList",
+    "IdempotentAnswer",
+    "LatePolicy",
+    "Minute",
+    "Move",
+    "MoveReason",
+    "Overflow",
+    "QuarterRun",
+    "Queue",
+    "Reservation",
+    "ReservationKind",
+    "Segment",
+    "Status",
+    "Target",
+    "Task",
+    "TaskBucket",
+    "TaskQuerySet",
+    "TaskState",
+    "User",
+    "Window",
+]

@@ -1,0 +1,24 @@
+"""Who did what, when, to how many, by which face."""
+
+from django.db import models
+
+
+class Activity(models.Model):
+    """One act. Append-only: nothing in the project changes or deletes a line but the retention."""
+
+    at = models.DateTimeField(db_index=True)
+    actor_kind = models.CharField(max_length=16)
+    actor_id = models.BigIntegerField(null=True, blank=True)
+    actor_name = models.CharField(max_length=200)
+    face = models.CharField(max_length=16)
+    verb = models.CharField(max_length=50, db_index=True)
+    object_kind = models.CharField(max_length=50)
+    object_id = models.BigIntegerField(null=True, blank=True)
+    object_name = models.CharField(max_length=200, blank=True, default="")
+    count = models.BigIntegerField(null=True, blank=True)
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["object_kind", "object_id"], name="activity_by_object")]

@@ -1,0 +1,141 @@
+"""Assignments: one ID of one task in one bucket, and what became of it."""
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+
+from .. import keys
+from .fields import RowIdField
+from .task import Task
+
+
+class Status(models.IntegerChoices):
+    """What became of an ID. Small numbers, since there are millions; `word` is what faces say."""
+
+    WAITING = 1, "waiting"
+    IN_FLIGHT = 2, "in_flight"
+    SUCCEEDED = 3, "succeeded"
+    FAILED = 4, "failed"
+    CANCELLED = 5, "cancelled"
+    EXPIRED = 6, "expired"
+
+    @property
+    def word(self) -> str:
+        return str(self.label)
+
+    @classmethod
+    def of_word(cls, word: str) -> "Status":
+        """Raises ValueError for a word that is none."""
+        for status in cls:
+            if status.word == word:
+                return status
+        raise ValueError(word)
+
+
+# What each may become, and by what. docs/states.md draws it; changes are compare-and-set.
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.WAITING: frozenset({Status.IN_FLIGHT, Status.CANCELLED, Status.EXPIRED, Status.FAILED}),
+    Status.IN_FLIGHT: frozenset({Status.SUCCEEDED, Status.FAILED, Status.WAITING, Status.EXPIRED, Status.CANCELLED}),
+    Status.SUCCEEDED: frozenset({Status.WAITING}),  # an operator sends again
+    Status.FAILED: frozenset({Status.WAITING}),  # an operator retries
+    Status.CANCELLED: frozenset({Status.WAITING}),  # an edit brings it back
+    Status.EXPIRED: frozenset({Status.WAITING}),
+}
+
+
+class Assignment(models.Model):
+    """One ID of one task in one bucket. The key is the place: see scheduling.keys.
+
+    A move changes the key; what must stay (URLs, webhook IDs, attempts) uses (task, user).
+    """
+
+    id = RowIdField()
+    user_id = models.BigIntegerField()
+    task = models.ForeignKey(Task, on_delete=models.PROTECT, db_constraint=False, db_index=False)
+    status = models.SmallIntegerField(choices=Status, default=Status.WAITING)
+    attempts = models.SmallIntegerField(default=0)
+    # Milliseconds from the start of its minute to the start of its last request.
+    started_after_ms = models.IntegerField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user_id", "task"], name="id_once_in_a_task")]
+        indexes = [
+            models.Index(fields=["task"], name="assignment_failed", condition=Q(status=4)),
+            models.Index(fields=["id"], name="assignment_in_flight", condition=Q(status=2)),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.user_id)
+
+    @property
+    def bucket_id(self) -> int:
+        return keys.bucket_of_assignment(self.id)
+
+    @property
+    def minute_at(self) -> datetime:
+        """Start of the minute in which it runs or ran."""
+        return keys.minute_of_bucket(self.bucket_id)
+
+
+class MoveReason(models.TextChoices):
+    """Why an ID left its minute."""
+
+    LATE = "late", "its minute passed without its request"
+    WRITTEN_LATE = "written_late", "its row was written after its minute was sealed"
+    RETRY = "retry", "it failed and is tried again"
+    RPM = "rpm", "rpm was lowered"
+    BRAKE = "brake", "the brake was on"
+    OPERATOR = "operator", "an operator sent it again"
+    EDIT = "edit", "an edit brought it back"
+
+
+class Move(models.Model):
+    """One ID's change of minute, kept."""
+
+    task_id = models.BigIntegerField()
+    user_id = models.BigIntegerField()
+    from_bucket_id = models.BigIntegerField()
+    to_bucket_id = models.BigIntegerField()
+    reason = models.CharField(max_length=16, choices=MoveReason)
+    moved_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["task_id", "user_id"], name="move_by_id"),
+            models.Index(fields=["from_bucket_id"], name="move_by_minute"),
+        ]
+
+
+class Attempt(models.Model):
+    """One request that was not a success at once, with the answer it got."""
+
+    task_id = models.BigIntegerField()
+    user_id = models.BigIntegerField()
+    number = models.SmallIntegerField()
+    bucket_id = models.BigIntegerField()
+    started_at = models.DateTimeField()
+    duration_ms = models.PositiveIntegerField(null=True, blank=True)
+    http_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    answer = models.CharField(max_length=500, blank=True, default="")
+    error = models.CharField(max_length=200, blank=True, default="")
+    # Started, its outcome not committed when its process died: it may have gone out twice.
+    unknown = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["task_id", "user_id"], name="attempt_by_id")]
+
+
+class Batch(models.Model):
+    """A range of one bucket's keys that one seat has claimed, as long as its lease lasts."""
+
+    bucket_id = models.BigIntegerField()
+    first_id = models.BigIntegerField()
+    last_id = models.BigIntegerField()
+    ids_count = models.PositiveIntegerField()
+    owner = models.BigIntegerField()
+    epoch = models.PositiveIntegerField(default=1)
+    lease_until = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["bucket_id", "first_id"], name="batch_claimed_once")]

@@ -1,0 +1,36 @@
+"""What the clusters did: minutes armed, quarter-hours run, signs of life."""
+
+from django.db import models
+
+from .fields import RowIdField
+
+
+class Minute(models.Model):
+    """One armed minute, all queues together. `id` is minutes since 1970."""
+
+    id = RowIdField()
+    armed_at = models.DateTimeField()
+    seats = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+
+class QuarterRun(models.Model):
+    """One run of the quarter-hour processing. `quarter_at` is the quarter that had just begun."""
+
+    quarter_at = models.DateTimeField(unique=True)
+    ran_at = models.DateTimeField()
+    totalled_count = models.PositiveIntegerField(default=0)
+    placed_again_count = models.PositiveIntegerField(default=0)
+
+
+class Heartbeat(models.Model):
+    """A cluster's sign of life. The owner is a random number drawn after fork, never host and PID."""
+
+    owner = models.BigIntegerField(unique=True)
+    cluster = models.CharField(max_length=50)
+    host = models.CharField(max_length=200)
+    pid = models.PositiveIntegerField()
+    workers = models.PositiveSmallIntegerField(default=0)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)

@@ -1,0 +1,93 @@
+"""Queues: named streams of requests, each with its own pace."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+MAX_QUEUES = 8191  # 13 bits of an assignment's key: see scheduling.keys
+MAX_RPM = 1_000_000
+
+
+class Overflow(models.TextChoices):
+    """What happens to what a window cannot hold within rpm."""
+
+    DISPERSE = "disperse", "disperse evenly past rpm"
+    CARRY_OVER = "carry_over", "carry over to the next windows"
+
+
+class HandlerKind(models.TextChoices):
+    """Who makes a queue's requests."""
+
+    RECORD = "record", "record"
+    WEBHOOK = "webhook", "webhook"
+    PYTHON = "python", "python"
+
+
+class LatePolicy(models.TextChoices):
+    """What becomes of an ID whose minute passed without its request."""
+
+    PLACE_AGAIN = "place_again", "place again"
+    EXPIRE = "expire", "expire"
+
+
+class Queue(models.Model):
+    """A named stream of requests with its own rpm, overflow policy and handler."""
+
+    name = models.SlugField(max_length=50, unique=True)
+    rpm = models.PositiveIntegerField(default=120, validators=[MinValueValidator(1), MaxValueValidator(MAX_RPM)])
+    overflow = models.CharField(max_length=16, choices=Overflow, default=Overflow.DISPERSE)
+    max_peak = models.PositiveIntegerField(null=True, blank=True)
+    headroom = models.PositiveIntegerField(default=0)
+    handler = models.CharField(max_length=16, choices=HandlerKind, default=HandlerKind.RECORD)
+    paused_at = models.DateTimeField(null=True, blank=True)
+    brake_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    max_attempts = models.PositiveSmallIntegerField(default=6, validators=[MinValueValidator(1), MaxValueValidator(30)])
+    late_policy = models.CharField(max_length=16, choices=LatePolicy, default=LatePolicy.PLACE_AGAIN)
+    late_after_seconds = models.PositiveIntegerField(null=True, blank=True)
+    breaker_threshold = models.PositiveIntegerField(null=True, blank=True, default=20)
+    webhook_url = models.CharField(max_length=2000, blank=True, default="")
+    webhook_method = models.CharField(max_length=8, default="POST")
+    webhook_headers = models.JSONField(default=dict, blank=True)
+    webhook_secret = models.CharField(max_length=200, blank=True, default="")
+    connect_timeout_seconds = models.FloatField(default=5)
+    read_timeout_seconds = models.FloatField(default=10)
+    max_connections = models.PositiveIntegerField(default=50)
+    python_callable = models.CharField(max_length=200, blank=True, default="")
+    callback_url = models.CharField(max_length=2000, blank=True, default="")
+    created_at = models.DateTimeField()
+    version = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=Q(id__lte=MAX_QUEUES), name="queue_number_fits_a_key"),
+            models.CheckConstraint(condition=Q(rpm__gte=1, rpm__lte=MAX_RPM), name="queue_rpm_in_range"),
+            models.CheckConstraint(condition=Q(headroom__lt=models.F("rpm")), name="queue_headroom_below_rpm"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def paused(self) -> bool:
+        return self.paused_at is not None
+
+    @property
+    def list_rpm(self) -> int:
+        """Requests a minute that lists may plan: rpm less the share kept for late IDs and retries."""
+        return self.rpm - self.headroom
+
+
+class Target(models.Model):
+    """Where webhooks go: scheme, host and port, shared by all queues that send there."""
+
+    origin = models.CharField(max_length=300, unique=True)
+    held_until = models.DateTimeField(null=True, blank=True)
+    held_because = models.CharField(max_length=200, blank=True, default="")
+    failures_count = models.PositiveIntegerField(default=0)
+    opened_at = models.DateTimeField(null=True, blank=True)
+    probe_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.CharField(max_length=500, blank=True, default="")
+
+    def __str__(self) -> str:
+        return self.origin

@@ -1,0 +1,205 @@
+"""Tasks, the lists of IDs behind them, and the segments in which they are written."""
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import F, Q
+
+from .queue import Queue
+
+
+class IdList(models.Model):
+    """A list of IDs as it was read: a draft until a task takes it over.
+
+    Its IDs stand in chunks, in the order of the list, repeats left out.
+    """
+
+    ids_count = models.PositiveBigIntegerField(default=0)
+    repeats_count = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(db_index=True)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    # What a preview shows and an acceptance needs: name, queue, column, faults, warnings.
+    about = models.JSONField(default=dict)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["created_at"], name="draft_by_age", condition=Q(accepted_at=None)),
+        ]
+
+
+class Chunk(models.Model):
+    """Some of a list's IDs: 8 bytes each, little-endian, in the order of the list. Kept."""
+
+    list = models.ForeignKey(IdList, on_delete=models.CASCADE, related_name="chunks", db_index=False)
+    number = models.PositiveIntegerField()
+    first_position = models.PositiveBigIntegerField()
+    ids_count = models.PositiveIntegerField()
+    ids = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["list", "number"], name="chunk_once_in_a_list")]
+
+
+class TaskState(models.TextChoices):
+    """How far a task is, as one word. Follows from its columns and the clock."""
+
+    PLACING = "placing", "placing"
+    PLACED = "placed", "placed"
+    RUNNING = "running", "running"
+    DONE = "done", "done"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class TaskQuerySet(models.QuerySet):
+    def in_state(self, state: str, at: datetime) -> "TaskQuerySet":
+        """The tasks whose `state_at(at)` is `state`, decided by the database."""
+        live = Q(cancelled_at=None, finished_at=None)
+        conditions = {
+            TaskState.CANCELLED: Q(cancelled_at__isnull=False),
+            TaskState.DONE: Q(cancelled_at=None, finished_at__isnull=False),
+            TaskState.PLACING: live & Q(placed_at=None),
+            TaskState.PLACED: live & Q(placed_at__isnull=False) & Q(first_minute_at__gt=at),
+            TaskState.RUNNING: live & Q(placed_at__isnull=False) & Q(first_minute_at__lte=at),
+        }
+        return self.filter(conditions[TaskState(state)])
+
+
+class Task(models.Model):
+    """One submitted list of IDs with a name, and how many of them are in which state.
+
+    A reserved place counts as waiting before its row is there.
+    """
+
+    name = models.CharField(max_length=200, db_index=True)
+    queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="tasks")
+    list = models.OneToOneField(IdList, on_delete=models.PROTECT, related_name="task")
+    # As sent, where it holds at most 1,000 IDs: so that what GET gave may come back whole in a PUT.
+    payload = models.JSONField(null=True, blank=True)
+    ids_count = models.PositiveBigIntegerField()
+    repeats_count = models.PositiveBigIntegerField(default=0)
+    waiting_count = models.PositiveBigIntegerField()
+    in_flight_count = models.PositiveBigIntegerField(default=0)
+    succeeded_count = models.PositiveBigIntegerField(default=0)
+    failed_count = models.PositiveBigIntegerField(default=0)
+    cancelled_count = models.PositiveBigIntegerField(default=0)
+    expired_count = models.PositiveBigIntegerField(default=0)
+    first_minute_at = models.DateTimeField()
+    last_minute_at = models.DateTimeField()
+    not_before_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_index=True)
+    created_by = models.CharField(max_length=200)
+    placed_at = models.DateTimeField(null=True, blank=True)
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+    # The answer to a cancel: `cancelled`, `already_sent`, `in_flight` as they were then.
+    cancel_answer = models.JSONField(null=True, blank=True)
+    # How far, in positions of the list, rows have followed the cancel's mark.
+    cancel_position = models.PositiveBigIntegerField(default=0)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    called_back_at = models.DateTimeField(null=True, blank=True)
+    # The same for two lists with the same IDs in whatever order.
+    same_as_digest = models.CharField(max_length=64, db_index=True)
+    column = models.CharField(max_length=200, blank=True, default="")
+    version = models.PositiveIntegerField(default=1)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["queue", "-id"], name="task_by_queue"),
+            models.Index(fields=["id"], name="task_in_progress", condition=Q(finished_at=None, cancelled_at=None)),
+            # Rows that follow a cancel: found by what is left to do, not by age.
+            models.Index(
+                fields=["id"],
+                name="task_rows_to_follow",
+                condition=Q(cancelled_at__isnull=False, cancel_position__lt=F("ids_count")),
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    ids_count=F("waiting_count")
+                    + F("in_flight_count")
+                    + F("succeeded_count")
+                    + F("failed_count")
+                    + F("cancelled_count")
+                    + F("expired_count")
+                ),
+                name="task_counts_add_up",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def state_at(self, at: datetime) -> TaskState:
+        """How far the task is at `at` (aware, UTC)."""
+        if self.cancelled_at is not None:
+            return TaskState.CANCELLED
+        if self.finished_at is not None:
+            return TaskState.DONE
+        if self.placed_at is None:
+            return TaskState.PLACING
+        return TaskState.RUNNING if self.first_minute_at <= at else TaskState.PLACED
+
+    @property
+    def sent_count(self) -> int:
+        """IDs whose request was made and answered."""
+        return self.succeeded_count + self.failed_count
+
+
+class Segment(models.Model):
+    """Up to some 250,000 IDs of a list, written by one worker at a time in slices sorted by ID.
+
+    `written_count` is how many of them, in that order, have their row. It moves by
+    compare-and-set in the transaction that writes a slice: so a slice is written once.
+    """
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="segments")
+    list = models.ForeignKey(IdList, on_delete=models.CASCADE, related_name="segments", db_index=False)
+    first_position = models.PositiveBigIntegerField()
+    ids_count = models.PositiveIntegerField()
+    written_count = models.PositiveIntegerField(default=0)
+    owner = models.BigIntegerField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["list", "first_position"], name="segment_once_in_a_list"),
+            models.CheckConstraint(condition=Q(written_count__lte=F("ids_count")), name="segment_written_at_most_whole"),
+        ]
+        indexes = [
+            models.Index(fields=["task"], name="segment_unwritten", condition=Q(written_count__lt=F("ids_count"))),
+        ]
+
+
+class TaskBucket(models.Model):
+    """How many of a task's IDs are in a bucket, by state."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="task_buckets", db_index=False)
+    bucket_id = models.BigIntegerField(db_index=True)
+    waiting_count = models.PositiveIntegerField(default=0)
+    in_flight_count = models.PositiveIntegerField(default=0)
+    succeeded_count = models.PositiveIntegerField(default=0)
+    failed_count = models.PositiveIntegerField(default=0)
+    cancelled_count = models.PositiveIntegerField(default=0)
+    expired_count = models.PositiveIntegerField(default=0)
+    moved_count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["task", "bucket_id"], name="task_once_in_a_bucket")]
+
+
+class IdempotentAnswer(models.Model):
+    """What an accepted request was answered, kept for 7 days under its key."""
+
+    scope = models.CharField(max_length=100)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    answer = models.JSONField(null=True)
+    task_id = models.BigIntegerField(null=True)
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["scope", "key"], name="idempotency_key_once")]

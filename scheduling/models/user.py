@@ -1,0 +1,27 @@
+"""The people whose IDs are in lists. Operators, who log in, are another thing."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from .fields import RowIdField
+
+MAX_ID = 2**63 - 1
+
+
+class User(models.Model):
+    """A person whose ID is in a list; the name stays empty until somebody gives one."""
+
+    id = RowIdField(validators=[MinValueValidator(1), MaxValueValidator(MAX_ID)])
+    name = models.CharField(max_length=200, blank=True, default="")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["name"], name="user_named", condition=~Q(name="")),
+        ]
+        constraints = [models.CheckConstraint(condition=Q(id__gte=1), name="user_id_in_range")]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.name}".rstrip()

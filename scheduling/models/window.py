@@ -1,0 +1,129 @@
+"""Windows, their buckets, and the log of every change of their fills."""
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import F, Q
+
+from .. import clock, keys
+from .fields import RowIdField
+from .queue import Queue
+
+
+class Window(models.Model):
+    """One quarter-hour of one queue: takes IDs in during it, runs in the next. See scheduling.keys."""
+
+    id = RowIdField()
+    queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="windows", db_index=False)
+    starts_at = models.DateTimeField(db_index=True)
+    # One more with every change of its fill: the order of the reservation log.
+    version = models.PositiveIntegerField(default=0)
+    totalled_at = models.DateTimeField(null=True, blank=True)
+    receipt = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["queue", "starts_at"], name="window_once_in_a_queue")]
+        indexes = [models.Index(fields=["id"], name="window_untotalled", condition=Q(totalled_at=None))]
+
+    def __str__(self) -> str:
+        return f"{self.starts_at:%Y-%m-%d %H:%M} ({self.label})"
+
+    @property
+    def label(self) -> int:
+        return clock.label(self.starts_at)
+
+    def state_at(self, at: datetime) -> str:
+        return clock.state(self.starts_at, at)
+
+
+class Bucket(models.Model):
+    """One minute of a window. `filled_count` is what is there; cancelled and moved IDs are not."""
+
+    id = RowIdField()
+    window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="buckets", db_constraint=False)
+    capacity = models.PositiveIntegerField()
+    filled_count = models.PositiveIntegerField(default=0)
+    waiting_count = models.PositiveIntegerField(default=0)
+    in_flight_count = models.PositiveIntegerField(default=0)
+    succeeded_count = models.PositiveIntegerField(default=0)
+    failed_count = models.PositiveIntegerField(default=0)
+    expired_count = models.PositiveIntegerField(default=0)
+    cancelled_count = models.PositiveIntegerField(default=0)
+    moved_count = models.PositiveIntegerField(default=0)
+    started_count = models.PositiveIntegerField(default=0)
+    # Handed out once each: a place is never given twice, whatever is cancelled.
+    next_ordinal = models.PositiveIntegerField(default=0)
+    sealed_at = models.DateTimeField(null=True, blank=True)
+    # How many IDs had a place when it was sealed, and the next free slot: the minute's plan.
+    sealed_count = models.PositiveIntegerField(null=True, blank=True)
+    cursor = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    filled_count=F("waiting_count")
+                    + F("in_flight_count")
+                    + F("succeeded_count")
+                    + F("failed_count")
+                    + F("expired_count")
+                ),
+                name="bucket_counts_add_up",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], name="bucket_waiting", condition=Q(waiting_count__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def index(self) -> int:
+        return keys.index_of_bucket(self.id)
+
+    @property
+    def minute_at(self) -> datetime:
+        """Start of the minute in which it runs."""
+        return keys.minute_of_bucket(self.id)
+
+
+class ReservationKind(models.TextChoices):
+    """Why a window's fill changed."""
+
+    RESERVE = "reserve", "a list was placed"
+    CANCEL = "cancel", "places were given back"
+    MOVE_IN = "move_in", "late IDs or retries came in"
+    MOVE_OUT = "move_out", "IDs moved to another minute"
+
+
+class Reservation(models.Model):
+    """One change of a window's fill: the proof, and the source of every place.
+
+    For a list: the IDs at positions [first_position, first_position + ids_count) of `list` go
+    where `allocator.places(fill_before, rpm)` says; those of bucket k get ordinals from
+    first_ordinals[k] on.
+    """
+
+    window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="reservations", db_index=False)
+    version = models.PositiveIntegerField()
+    kind = models.CharField(max_length=10, choices=ReservationKind)
+    task_id = models.BigIntegerField(null=True, blank=True, db_index=True)
+    list_id = models.BigIntegerField(null=True, blank=True)
+    first_position = models.PositiveBigIntegerField(default=0)
+    ids_count = models.PositiveBigIntegerField(default=0)
+    rpm = models.PositiveIntegerField()
+    fill_before = models.JSONField()
+    deltas = models.JSONField()
+    first_ordinals = models.JSONField(null=True, blank=True)
+    made_at = models.DateTimeField()
+    note = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        ordering = ["window", "version"]
+        constraints = [models.UniqueConstraint(fields=["window", "version"], name="window_version_once")]
+        indexes = [
+            models.Index(fields=["list_id", "first_position"], name="reservation_by_position"),
+        ]

@@ -1,0 +1,83 @@
+"""What differs between SQLite and PostgreSQL, behind one interface.
+
+Locks are taken in one order, each by key: idempotency key, queue, window, bucket, task,
+task_bucket, users. Every change of fills begins with the queue's row. On SQLite the gate of
+`store.sqlite.base` is all the locking there is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from django.db import connection, transaction
+
+
+def backend():
+    """The module that speaks this database's SQL."""
+    # Late: Django loads the backend in store.sqlite, and so this package, before there are models.
+    if connection.vendor == "postgresql":
+        from . import on_postgresql as module
+    else:
+        from . import on_sqlite as module
+    return module
+
+
+def now() -> datetime:
+    """The database's clock, aware, UTC: leases and due times of all hosts go by it."""
+    return backend().now().astimezone(UTC)
+
+
+@contextmanager
+def write() -> Iterator[None]:
+    """A short write transaction, whole or not at all."""
+    with transaction.atomic():
+        yield
+
+
+@contextmanager
+def bulk_write() -> Iterator[None]:
+    """A write transaction of some 30 ms, after which others get their turn."""
+    with transaction.atomic():
+        if connection.vendor == "sqlite":
+            connection.bulk = True
+        yield
+
+
+def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]], *, status: int) -> None:
+    """Insert rows of one task. groups: (first key, user IDs that get the keys from it on)."""
+    backend().insert_assignments(task_id, groups, status=status)
+
+
+def insert_users(ids: Sequence[int], *, at: datetime) -> None:
+    """Insert the users that aren't there yet. ids: ascending, so that writers never wait in a circle."""
+    backend().insert_users(ids, at=at)
+
+
+def insert_moves(
+    task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
+) -> None:
+    """Keep moves. moves: (user IDs, from bucket, to bucket)."""
+    backend().insert_moves(task_id, moves, reason=reason, at=at)
+
+
+def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
+    """Create the windows, with their 15 buckets, that aren't there yet. All of one queue, ascending."""
+    backend().create_windows(window_ids, capacity=capacity)
+
+
+def add_to_buckets(deltas: Mapping[int, Mapping[str, int]]) -> None:
+    """Add to the counters of buckets in one statement, locked in the order of their keys.
+
+    deltas: bucket ID to {column: what is added}. IntegrityError where a counter would fall below zero.
+    """
+    backend().add("scheduling_bucket", deltas)
+
+
+def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -> None:
+    """The same for what one task has in buckets; rows that aren't there yet are made."""
+    backend().add_to_task_buckets(task_id, deltas)
+
+
+def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
+    """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
+    return backend().cancel_rows(task_id, user_ids)

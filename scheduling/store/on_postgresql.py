@@ -1,0 +1,123 @@
+"""Bulk statements for PostgreSQL: sets travel as arrays."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.db import connection
+
+from .. import keys
+from ..models.assignment import Status
+
+
+def now() -> datetime:
+    with connection.cursor() as cursor:
+        # Not now(): that is the transaction's start, which may lie before a wait for a lock.
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]], *, status: int) -> None:
+    lines = []
+    tail = f"\t{task_id}\t{int(status)}\t0\n"
+    for first_key, user_ids in groups:
+        lines.extend([f"{key}\t{user}{tail}" for key, user in enumerate(user_ids, first_key)])
+    with connection.cursor() as cursor:
+        with cursor.copy("COPY scheduling_assignment (id, user_id, task_id, status, attempts) FROM STDIN") as copy:
+            copy.write("".join(lines))
+
+
+def insert_users(ids: Sequence[int], *, at: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO scheduling_user (id, name, created_at) SELECT u, '', %s FROM unnest(%s::bigint[]) u"
+            " ON CONFLICT DO NOTHING",
+            [at, list(ids)],
+        )
+
+
+def insert_moves(
+    task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
+) -> None:
+    with connection.cursor() as cursor:
+        for user_ids, from_bucket, to_bucket in moves:
+            cursor.execute(
+                "INSERT INTO scheduling_move (task_id, user_id, from_bucket_id, to_bucket_id, reason, moved_at)"
+                " SELECT %s, u, %s, %s, %s, %s FROM unnest(%s::bigint[]) u",
+                [task_id, from_bucket, to_bucket, reason, at, list(user_ids)],
+            )
+
+
+def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
+    starts = [keys.starts_at_of_window(w) for w in window_ids]
+    queues = [keys.queue_of_window(w) for w in window_ids]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO scheduling_window (id, queue_id, starts_at, version)"
+            " SELECT *, 0 FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) ON CONFLICT DO NOTHING",
+            [list(window_ids), queues, starts],
+        )
+        cursor.execute(
+            "INSERT INTO scheduling_bucket (id, window_id, capacity, filled_count, waiting_count,"
+            " in_flight_count, succeeded_count, failed_count, expired_count, cancelled_count, moved_count,"
+            " started_count, next_ordinal, cursor)"
+            " SELECT (w << 4) | k, w, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+            " FROM unnest(%s::bigint[]) w, generate_series(0, 14) k ON CONFLICT DO NOTHING",
+            [capacity, list(window_ids)],
+        )
+
+
+def add(table: str, deltas: Mapping[int, Mapping[str, int]]) -> None:
+    if not deltas:
+        return
+    ids = sorted(deltas)
+    columns = sorted({column for row in deltas.values() for column in row})
+    with connection.cursor() as cursor:
+        # UPDATE ... FROM locks in the order of its plan; two of them could wait in a circle.
+        cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
+        cursor.execute(_update(table, columns, "id"), [ids, *_arrays(deltas, ids, columns)])
+
+
+def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -> None:
+    if not deltas:
+        return
+    ids = sorted(deltas)
+    columns = sorted({column for row in deltas.values() for column in row})
+    with connection.cursor() as cursor:
+        # An insert that does nothing draws from the sequence all the same: only what isn't there.
+        cursor.execute(
+            "INSERT INTO scheduling_taskbucket (task_id, bucket_id, waiting_count, in_flight_count,"
+            " succeeded_count, failed_count, cancelled_count, expired_count, moved_count)"
+            " SELECT %s, b, 0, 0, 0, 0, 0, 0, 0 FROM unnest(%s::bigint[]) b WHERE NOT EXISTS"
+            " (SELECT 1 FROM scheduling_taskbucket t WHERE t.task_id = %s AND t.bucket_id = b)"
+            " ON CONFLICT DO NOTHING",
+            [task_id, ids, task_id],
+        )
+        cursor.execute(
+            "SELECT id FROM scheduling_taskbucket WHERE task_id = %s AND bucket_id = ANY(%s)"
+            " ORDER BY bucket_id FOR UPDATE",
+            [task_id, ids],
+        )
+        cursor.execute(
+            _update("scheduling_taskbucket", columns, "bucket_id") + " AND task_id = %s",
+            [ids, *_arrays(deltas, ids, columns), task_id],
+        )
+
+
+def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment SET status = %s"
+            " WHERE task_id = %s AND status = %s AND user_id = ANY(%s::bigint[])",
+            [Status.CANCELLED, task_id, Status.WAITING, list(user_ids)],
+        )
+        return cursor.rowcount
+
+
+def _update(table: str, columns: Sequence[str], key: str) -> str:
+    sets = ", ".join(f"{c} = {table}.{c} + d.{c}" for c in columns)
+    arrays = ", ".join(["%s::bigint[]"] * (len(columns) + 1))
+    return f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS d(k, {', '.join(columns)}) WHERE {table}.{key} = d.k"
+
+
+def _arrays(deltas: Mapping[int, Mapping[str, int]], ids: Sequence[int], columns: Sequence[str]) -> list[list[int]]:
+    return [[deltas[i].get(c, 0) for i in ids] for c in columns]
