@@ -5,8 +5,8 @@
 
 The fill is the whole state: how a list is cut into calls changes nothing, and the place of the p-th ID is a
 function of p and the fill before. `places` is the lazy form, one bucket for each ID; `fill_after`, `counts`
-and `place_at` are the closed form, in time that doesn't grow with the number of IDs. Late IDs and retries never
-disperse: `free_places` and `carry_over_runs` know rule 1 only.
+and `place_at` are the closed form, in time that doesn't grow with the number of IDs. Late IDs and retries
+never disperse: `free_places` and `carry_over_runs` know rule 1 only.
 
 Pure: no Django, no clock, no I/O. A fill is 15 whole numbers >= 0 and is never changed; ValueError for any
 other fill, number of IDs or rpm (a bool is no number). Source: DESIGN.md, "The two rules", and
@@ -145,14 +145,15 @@ def carry_over_runs(
     first_bucket: int = 0,
     capacities: Mapping[int, Sequence[int]] | None = None,
 ) -> Iterator[Run]:
-    """Yield where `n` IDs go by rule 1 alone over as many windows as it takes, in order, full windows skipped.
+    """Yield where `n` IDs go by rule 1 alone, over as many windows as it takes, in order, without full ones.
 
-    fills: the fills of windows by their offset (>= 0) from the first that may take some; absent ones are empty.
-    rpm: what each bucket takes. capacities: 15 numbers by offset, for windows whose buckets take something else.
-    first_bucket: the first bucket that may take some in window 0.
+    fills: the fills of windows by their offset (>= 0) from the first that may take some; absent ones are
+    empty. rpm: what each bucket takes. capacities: 15 numbers by offset, for windows whose buckets take
+    something else. first_bucket: the first bucket that may take some in window 0.
 
-    There is no horizon: whoever has one compares it with the last run's `last`. The time grows with the number
-    of windows that are named, and with neither `n` nor the number of empty windows. Raises ValueError at the call.
+    There is no horizon: whoever has one compares it with the last run's `last`. The time grows with the
+    number of windows that are named, and with neither `n` nor the number of empty windows. Raises ValueError
+    at the call.
     """
     left = _at_least(0, n, "n")
     room = BUCKETS * _at_least(1, rpm, "rpm")

@@ -5,8 +5,8 @@
     assignment id = bucket_id << 24 | ordinal               (16,777,216 a bucket, never used again)
 
 The quarters are those of the window's `starts_at`, the start of the quarter in which it takes IDs in; bucket
-k's minute is 15 + k minutes after it. So the claims of a minute, and a pruned day, are ranges of keys, and the
-largest key is a 63-bit number that every database holds.
+k's minute is 15 + k minutes after it. So the claims of a minute, and a pruned day, are ranges of keys, and
+the largest key is a 63-bit number that every database holds.
 
 Pure. ValueError for whatever is out of range. Functions that end in `_number` speak of whole minutes since
 1970 in place of datetimes, for paths that run once an ID. Source: DATA_MODEL.md, "Key = place".

@@ -92,7 +92,8 @@ def test_a_golden_case_in_calls_of_one_id_is_the_same(case):
         closed = allocator.fill_after(fill, case["rpm"], 1)
         fill = added_to(fill, placed[-1:])
         assert closed == fill
-    assert placed == case["places"] and fill == tuple(case["after"])
+    assert placed == case["places"]
+    assert fill == tuple(case["after"])
 
 
 @golden
@@ -145,7 +146,7 @@ def test_the_large_closed_form_obeys_the_rules_as_they_can_be_seen_in_a_fill(fil
     if short:
         assert all(not added[k] or after[k] <= rpm for k in range(15))
         assert not any(added[short[0] + 1 :])
-    # Rule 2: whoever was given one past rpm stands at the lowest level or one above it, and the earlier first.
+    # Rule 2: whoever was given one past rpm stands at the lowest level or one above it, the earlier first.
     dispersed = [k for k in range(15) if added[k] and after[k] > rpm]
     assert all(after[k] - min(after) <= 1 for k in dispersed)
     for k in dispersed:
