@@ -191,6 +191,7 @@ Q_CLUSTER = {
     # The name is the broker's key and the salt of the signatures: a change loses what is queued.
     "name": "quarterdeck",
     "orm": "default",
+    "broker_class": "scheduling.cluster.ResilientORM",
     "workers": 2,
     # Lower than `workers` hangs a stop, higher hoards jobs that other hosts could run.
     "queue_limit": 2,

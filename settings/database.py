@@ -26,7 +26,7 @@ def read_database_url(url: str) -> dict[str, object]:
     """ENGINE family and connection of `url`, as Django's DATABASES wants them, without tuning.
 
     The keys: "vendor" ("postgresql" or "sqlite"), "NAME", and for PostgreSQL "USER", "PASSWORD", "HOST",
-    "PORT", "OPTIONS". Raises BadSetting for every other scheme, form or option; its text never shows the password.
+    "PORT", "OPTIONS". Raises BadSetting for every other scheme, form or option; its text hides the password.
     """
     refusal = BadSetting("DATABASE_URL", WANTED, without_password(url))
     try:
