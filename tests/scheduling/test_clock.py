@@ -160,7 +160,7 @@ def test_a_list_not_before_a_quarter_runs_right_from_it_and_after_it_one_quarter
 
 @pytest.mark.parametrize("wrong", [{"ids": -1}, {"rate": 0}, {"unwritten": [-1]}])
 def test_counts_and_rates_that_cannot_be_are_refused(wrong):
-    with pytest.raises(ValueError, match="rate must be|unwritten IDs"):
+    with pytest.raises(ValueError, match=r"ids must be|unwritten IDs"):
         clock.write_time(**{"ids": 1, "unwritten": [], "rate": RATE} | wrong)
 
 

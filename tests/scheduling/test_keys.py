@@ -98,7 +98,7 @@ def test_a_queue_id_that_does_not_fit_is_refused(queue):
     ],
 )
 def test_a_start_before_1970_past_2089_off_the_quarter_or_naive_is_refused(start):
-    with pytest.raises(ValueError, match="quarter must be|no window starts|no time zone"):
+    with pytest.raises(ValueError, match=r"quarter must be|no window starts|no time zone"):
         keys.window_id(1, start)
 
 
@@ -112,7 +112,7 @@ def test_a_start_before_1970_past_2089_off_the_quarter_or_naive_is_refused(start
     ],
 )
 def test_a_minute_in_which_no_bucket_can_run_is_refused(minute):
-    with pytest.raises(ValueError, match="quarter must be|not the start of a minute"):
+    with pytest.raises(ValueError, match=r"quarter must be|not the start of a minute"):
         keys.bucket_at(1, minute)
 
 
@@ -145,5 +145,5 @@ def test_an_ordinal_that_would_run_into_the_next_bucket_is_refused(ordinal):
     ],
 )
 def test_a_number_that_is_no_such_key_is_refused(function, key):
-    with pytest.raises(ValueError, match="must be .* to"):
+    with pytest.raises(ValueError, match=r"must be .* to"):
         function(key)
