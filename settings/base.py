@@ -1,31 +1,25 @@
 """What all ways of running Quarterdeck share; what a deployment may change is read here, through env."""
 
-import ipaddress
 import os
 from datetime import timedelta
-from pathlib import Path
 
 from csp.constants import NONE, SELF
 
 from settings.database import read_database_url
 from settings.env import BadSetting, Environment
 from settings.logs import configure_logs
+from settings.place import BASE_DIR, Place, make_directory
 from settings.secret import SHORTEST, read_or_make_secret_key
 
 environment = Environment(os.environ)
-BASE_DIR = Path(__file__).resolve().parent.parent
 
 # --- Where things are kept ---
 
-DATA_DIR = environment.directory("DATA_DIR", default=BASE_DIR / "var")
+PLACE = Place.of(environment)
+DATA_DIR = PLACE.data_dir
 SPOOL_DIR = environment.directory("SPOOL_DIR", default=DATA_DIR / "spool")
-for _directory in (DATA_DIR, SPOOL_DIR):
-    try:
-        _directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise BadSetting(
-            "DATA_DIR", f"a directory that can be written ({error.strerror})", str(_directory)
-        ) from None
+make_directory("DATA_DIR", DATA_DIR)
+make_directory("SPOOL_DIR", SPOOL_DIR)
 
 # --- Who we are to the outside ---
 
@@ -36,12 +30,6 @@ if len(SECRET_KEY) < SHORTEST:
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "0.0.0.0", "[::1]"))
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 INSTANCE_LABEL = environment.text("INSTANCE_LABEL")
-PORT = environment.integer("PORT", default=8000, low=1, high=65535)
-LISTEN = environment.text("LISTEN", "127.0.0.1")
-try:
-    ipaddress.ip_address(LISTEN)
-except ValueError:
-    raise BadSetting("LISTEN", "an address to listen on, such as 127.0.0.1 or 0.0.0.0", LISTEN) from None
 
 # A forwarded header counts only where the deployment says that a proxy sets it: anybody can send one.
 BEHIND_TLS_PROXY = environment.flag("BEHIND_TLS_PROXY", default=False)
@@ -191,7 +179,7 @@ Q_CLUSTER = {
     # The name is the broker's key and the salt of the signatures: a change loses what is queued.
     "name": "quarterdeck",
     "orm": "default",
-    "broker_class": "scheduling.cluster.ResilientORM",
+    "broker_class": "runner.broker.WatchedBroker",
     "workers": 2,
     # Lower than `workers` hangs a stop, higher hoards jobs that other hosts could run.
     "queue_limit": 2,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from settings.env import BadSetting
 
-SHORTEST = 32
+# Shorter ones can be guessed.
+SHORTEST = 16
 
 
 def read_or_make_secret_key(path: Path) -> str:

@@ -1,0 +1,140 @@
+"""`python -m runner`: is what is asked for possible, and then do it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from runner import leftovers, lock
+from runner.stop import Stop
+from runner.supervisor import Program, Supervisor
+from settings.env import BadSetting, Environment
+from settings.place import BASE_DIR, Place, make_directory
+
+CLUSTERS = ("quarterdeck", "minutes")
+PARTS = ("web", *CLUSTERS)
+USAGE = f"usage: python -m runner [{' | '.join(('prepare', *PARTS))}]"
+WEB_WORKERS = 2
+# Each waits for one request's body or the database; enough of them that slow senders starve nobody.
+BLOCKING_THREADS = 64
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) > 1 or not set(arguments) <= {"prepare", *PARTS}:
+        print(USAGE, file=sys.stderr)
+        return 64
+    stop = Stop()
+    try:
+        place = Place.of(Environment(os.environ))
+        make_directory("DATA_DIR", place.data_dir)
+        if not arguments:
+            return run_all(place, stop)
+        if arguments == ["prepare"]:
+            return prepare(stop)
+        supervise(arguments, place=place, held=None, stop=stop)
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        return 2
+    except lock.AlreadyRunning as error:
+        print(error, file=sys.stderr)
+        return 3
+    return 0
+
+
+def run_all(place: Place, stop: Stop) -> int:
+    """Web and both clusters on one DATA_DIR, which nobody else may use meanwhile."""
+    held = lock.take(place.data_dir)
+    # A mark in the environment of all that we start: whoever still bears it has been left behind.
+    os.environ[leftovers.MARK] = str(place.data_dir.resolve())
+    leftovers.kill(place.data_dir.resolve())
+    if taken(place):
+        print(f"PORT {place.port} on {place.listen} is taken by another program.", file=sys.stderr)
+        return 4
+    if code := prepare(stop):
+        return code
+    supervise(PARTS, place=place, held=held, stop=stop)
+    return 0
+
+
+def prepare(stop: Stop) -> int:
+    """Run runner.prepare; its exit code. Being told to stop meanwhile ends it, and us."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner.prepare"],
+        cwd=BASE_DIR,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            code = process.wait(0.1)
+            break
+        if stop.told:
+            process.terminate()
+    return 128 + stop.told if stop.told else code
+
+
+def supervise(parts: Sequence[str], *, place: Place, held: int | None, stop: Stop) -> None:
+    began = time.monotonic()
+
+    def answering() -> None:
+        say(f"Quarterdeck is at {place.url} (after {time.monotonic() - began:.1f} s; Ctrl-C stops it).")
+
+    programs = [web(place) if part == "web" else cluster(part) for part in parts]
+    directory = place.data_dir / "run" / "-".join((socket.gethostname(), *parts))
+    Supervisor(programs, directory=directory, lock=held, stop=stop, say=say).run(when_answering=answering)
+
+
+def web(place: Place) -> Program:
+    options = {
+        "--interface": "wsgi",
+        "--http": "1",
+        "--host": place.listen,
+        "--port": str(place.port),
+        "--workers": str(WEB_WORKERS),
+        "--blocking-threads": str(BLOCKING_THREADS),
+        # A thread's end is a connection's end.
+        "--blocking-threads-idle-timeout": "600",
+        "--respawn-interval": "0.2",
+        "--workers-kill-timeout": "10",
+        "--log-level": "error",
+    }
+    command = [sys.executable, "-m", "granian", "settings.wsgi:application", "--no-ws"]
+    command += ["--respawn-failed-workers", "--working-dir", str(BASE_DIR)]
+    for option, value in options.items():
+        command += [option, value]
+    return Program("web", command, url=f"{place.url}static/admin/css/base.css")
+
+
+def cluster(name: str) -> Program:
+    return Program(
+        name,
+        [sys.executable, str(BASE_DIR / "manage.py"), "qcluster"],
+        # The option --name has no effect on Linux.
+        environment={"Q_CLUSTER_NAME": name},
+    )
+
+
+def taken(place: Place) -> bool:
+    family = socket.AF_INET6 if ":" in place.listen else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((place.listen, place.port))
+        except OSError:
+            return True
+    return False
+
+
+def say(text: str) -> None:
+    # The terminal may have gone before us.
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    os.chdir(Path(BASE_DIR))
+    sys.exit(main(sys.argv[1:]))

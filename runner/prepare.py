@@ -1,0 +1,43 @@
+"""What has to be there before anything runs: tables, schedules, the first queue and operator, static files.
+
+One process for all of it, since loading Django takes most of the time. Each step does nothing the second
+time.
+"""
+
+import io
+import os
+import sys
+
+from settings.env import BadSetting
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.production")
+    import django
+    from django.core.management import call_command, get_commands
+    from django.core.management.base import SystemCheckError
+    from django.db import OperationalError
+
+    try:
+        django.setup()
+        from django.conf import settings
+
+        call_command("check", stdout=io.StringIO())
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("createcachetable", verbosity=0)
+        if "prepare" in get_commands():
+            call_command("prepare")
+        if not settings.DEBUG:
+            call_command("collectstatic", interactive=False, verbosity=0)
+        call_command("first_operator")
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (SystemCheckError, OperationalError) as error:
+        print(f"Quarterdeck can't start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

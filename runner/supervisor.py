@@ -1,0 +1,260 @@
+"""Keeps children alive, each in a session of its own, and ends them whole. Standard library only.
+
+- Only the *main* process of a child is told to stop: a signal to its whole group hangs a django-q2 cluster.
+- When a main has gone, however, the rest of its session is killed: the workers of a killed sentinel would
+  go on taking jobs with nobody to guard them.
+- A second signal changes nothing: make and a group signal both deliver two.
+"""
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.stop import Stop
+from runner.watch import SignWatch, WebWatch
+from settings.place import BASE_DIR
+
+ROUND_SECONDS = 0.25
+# From the first signal on; then what is still there is killed. With the rest it stays below 30 s.
+STOP_SECONDS = 20
+# A child that keeps failing is started again ever more slowly, up to this.
+SLOWEST_RESTART_SECONDS = 10
+# A child that has lived this long has not failed at the start.
+GOOD_LIFE_SECONDS = 30
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a child runs. url: where it answers, if it is a web server; a cluster leaves signs instead."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+
+
+@dataclass
+class Child:
+    """A program and its present process. pid: of its main, and so of its session; 0 while it waits."""
+
+    program: Program
+    pid: int = 0
+    started: float = 0.0
+    start_at: float = 0.0
+    failures: int = 0
+    watch: SignWatch | WebWatch | None = None
+    condemned: bool = False
+
+
+class Supervisor:
+    """Runs programs until it is told to stop.
+
+    directory: for the signs of life, emptied at the start. lock: a descriptor that the keeper holds too.
+    stop: whether to stop. say: how to tell people.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        *,
+        directory: Path,
+        lock: int | None,
+        stop: Stop,
+        say: Callable[[str], None],
+    ) -> None:
+        self.children = [Child(program) for program in programs]
+        self.directory = directory
+        self.lock = lock
+        self.say = say
+        self.stop = stop
+        self.keeper: subprocess.Popen[bytes] | None = None
+        self.answered = False
+
+    def run(self, *, when_answering: Callable[[], None]) -> None:
+        """Start everything, and come back when everything has ended, because we were told to stop."""
+        self._begin()
+        last_round = time.monotonic()
+        while not self.stop.told:
+            now = time.monotonic()
+            if now - last_round > 10 * ROUND_SECONDS + 5:
+                # The machine slept, or this process was frozen: nobody could leave a sign meanwhile.
+                for child in self.children:
+                    if child.watch:
+                        child.watch.forgive(now)
+            last_round = now
+            self._reap()
+            for child in self.children:
+                self._look_after(child, now)
+            self._keep_keeper()
+            if not self.answered and any(
+                isinstance(child.watch, WebWatch) and child.watch.answered for child in self.children
+            ):
+                self.answered = True
+                when_answering()
+            self._sleep()
+        self._end()
+
+    # --- Beginning and end ---
+
+    def _begin(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(parents=True, mode=0o700)
+        become_subreaper()
+        # Wakes the sleep when a child ends. The handler itself has nothing to do.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(self.wake_read, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+
+    def _end(self) -> None:
+        self.say("Stopping.")
+        began = time.monotonic()
+        for child in self.children:
+            # Long jobs may look for this file, and end early.
+            with suppress(OSError):
+                (self.directory / child.program.name / "stopping").touch()
+            if isinstance(child.watch, WebWatch):
+                child.watch.end()
+            if child.pid:
+                signal_quietly(os.kill, child.pid, signal.SIGTERM)
+        while any(child.pid for child in self.children):
+            self._reap()
+            if time.monotonic() - began > STOP_SECONDS:
+                for child in self.children:
+                    self._condemn(child, "did not stop in time, and is killed.")
+            self._sleep()
+        self._end_keeper()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.say(f"Stopped after {time.monotonic() - began:.1f} s.")
+
+    # --- Children ---
+
+    def _look_after(self, child: Child, now: float) -> None:
+        if not child.pid:
+            if now >= child.start_at:
+                self._start(child)
+            return
+        complaint = child.watch.complaint(now) if child.watch else ""
+        if complaint:
+            self._condemn(child, f"is stuck ({complaint}), and is replaced.")
+
+    def _start(self, child: Child) -> None:
+        program = child.program
+        signs = self.directory / program.name
+        shutil.rmtree(signs, ignore_errors=True)
+        signs.mkdir(mode=0o700)
+        environment = {**os.environ, **program.environment}
+        if not program.url:
+            environment["QUARTERDECK_SIGNS"] = str(signs)
+        process = subprocess.Popen(
+            program.command,
+            env=environment,
+            cwd=BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        child.pid, child.started = process.pid, time.monotonic()
+        # We wait for every process of ours in one place, so that orphans that come to us are found as well.
+        process.returncode = 0
+        self._tell_keeper(f"+{child.pid}")
+        if program.url:
+            child.watch = WebWatch(program.url, started=child.started)
+        else:
+            child.watch = SignWatch(signs, started=child.started)
+
+    def _reap(self) -> None:
+        """Take note of whoever has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if self.keeper and pid == self.keeper.pid:
+                self.keeper = None
+            for child in self.children:
+                if child.pid == pid:
+                    self._gone(child, os.waitstatus_to_exitcode(status))
+
+    def _gone(self, child: Child, code: int) -> None:
+        now = time.monotonic()
+        self._kill_session(child.pid)
+        self._tell_keeper(f"-{child.pid}")
+        if isinstance(child.watch, WebWatch):
+            child.watch.end()
+        child.failures = 1 if now - child.started > GOOD_LIFE_SECONDS else child.failures + 1
+        pause = min(0.2 * 2 ** (child.failures - 1), SLOWEST_RESTART_SECONDS)
+        child.pid, child.watch, child.start_at, child.condemned = 0, None, now + pause, False
+        if not self.stop.told:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            self.say(f"{child.program.name} has ended ({how}), and is started again in {pause:.1f} s.")
+
+    def _condemn(self, child: Child, why: str) -> None:
+        if child.pid and not child.condemned:
+            child.condemned = True
+            self.say(f"{child.program.name} {why}")
+            self._kill_session(child.pid)
+
+    def _kill_session(self, session: int) -> None:
+        signal_quietly(os.killpg, session, signal.SIGKILL)
+
+    # --- The keeper, and waiting ---
+
+    def _tell_keeper(self, line: str) -> None:
+        if self.keeper:
+            # If it has just been killed, the next one is told everything.
+            with suppress(OSError):
+                self.keeper.stdin.write(f"{line}\n".encode())
+                self.keeper.stdin.flush()
+
+    def _keep_keeper(self) -> None:
+        if self.keeper:
+            return
+        self.keeper = subprocess.Popen(
+            [sys.executable, "-S", "-E", str(Path(__file__).with_name("keeper.py"))],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=() if self.lock is None else (self.lock,),
+        )
+        self.keeper.returncode = 0
+        for child in self.children:
+            if child.pid:
+                self._tell_keeper(f"+{child.pid}")
+
+    def _end_keeper(self) -> None:
+        if self.keeper:
+            with suppress(OSError):
+                self.keeper.stdin.close()
+            while self.keeper:
+                self._reap()
+                time.sleep(0.02)
+
+    def _sleep(self) -> None:
+        """Until the next round, or a signal."""
+        select.select([self.wake_read], [], [], ROUND_SECONDS)
+        with suppress(BlockingIOError):
+            os.read(self.wake_read, 4096)
+
+
+def become_subreaper() -> None:
+    """Orphans of our children come to us, so that none stays a zombie (elsewhere than on Linux: to init)."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def signal_quietly(send: Callable[[int, int], None], target: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        send(target, number)

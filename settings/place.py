@@ -1,0 +1,51 @@
+"""Where a process keeps its data and listens: needed before Django is there. Standard library only."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from settings.env import BadSetting, Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Place:
+    data_dir: Path
+    listen: str
+    port: int
+
+    @classmethod
+    def of(cls, environment: Environment) -> "Place":
+        """Read DATA_DIR, LISTEN and PORT. Raises BadSetting."""
+        listen = environment.text("LISTEN", "127.0.0.1")
+        try:
+            ipaddress.ip_address(listen)
+        except ValueError:
+            raise BadSetting("LISTEN", "an address such as 127.0.0.1 or 0.0.0.0", listen) from None
+        return cls(
+            data_dir=environment.directory("DATA_DIR", default=BASE_DIR / "var"),
+            listen=listen,
+            port=environment.integer("PORT", default=8000, low=1, high=65535),
+        )
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it."""
+        address = ipaddress.ip_address(self.listen)
+        if address.is_unspecified:
+            address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+        return (
+            f"http://[{address}]:{self.port}/" if address.version == 6 else f"http://{address}:{self.port}/"
+        )
+
+
+def make_directory(name: str, path: Path) -> None:
+    """Make the directory that the variable `name` speaks of, for its owner alone. Raises BadSetting."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BadSetting(name, f"a directory that can be made ({error.strerror})", str(path)) from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise BadSetting(name, "a directory that can be written", str(path))
