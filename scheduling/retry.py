@@ -1,0 +1,197 @@
+"""What an answer means: done, to be tried again and when, or failed; and when a target is left in peace.
+
+Pure: times, randomness and thresholds come in as arguments. Times are aware, UTC.
+Source: API.md ("Queue fields"), DESIGN.md ("Pacing"), RFC 9110 10.2.3 for Retry-After.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+# What the guard against internal addresses says. It is no network error: the same address stays forbidden.
+ADDRESS_NOT_ALLOWED = "address not allowed"
+
+# Beyond 5xx: the target asks for another time (408, 425) or for less (429).
+TRIED_AGAIN = frozenset({408, 425, 429})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+HOLDING = frozenset({429, 503})
+
+JITTER_SECONDS = 10
+# The doubling ends here: `max_attempts` has no upper bound, but the calendar has.
+LONGEST_DELAY = timedelta(days=7)
+LONGEST_HOLD_SECONDS = 3_600.0
+PROBE_INTERVAL = timedelta(seconds=30)
+
+_SECONDS = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+# No date is longer; what is, isn't worth the parser's time.
+_LONGEST_DATE = 60
+
+
+class Verdict(StrEnum):
+    """What becomes of an ID by the outcome of one attempt, before `max_attempts` is looked at."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry"
+    FAILED = "failed"
+
+
+def verdict(status: int | None, error: str | None) -> Verdict:
+    """Return what the outcome of one attempt means.
+
+    status: of the HTTP answer; None when none came. error: what went wrong, or None. A status decides alone:
+    a 2xx whose body was cut, or undecodable, was a success. Without one every error is tried again but
+    ADDRESS_NOT_ALLOWED. Raises ValueError when there is neither.
+    """
+    if status is None:
+        if error is None:
+            raise ValueError("an outcome has a status or an error")
+        return Verdict.FAILED if error.startswith(ADDRESS_NOT_ALLOWED) else Verdict.RETRY
+    if 200 <= status <= 299:
+        return Verdict.SUCCEEDED
+    # 1xx as the last answer, 3xx and all other 4xx would be answered just so again.
+    return Verdict.RETRY if status in TRIED_AGAIN or 500 <= status <= 599 else Verdict.FAILED
+
+
+def counts_for_breaker(status: int | None, error: str | None = None) -> bool:
+    """Whether the outcome says that the target, not the ID, is in trouble.
+
+    Arguments as for verdict; without a status the outcome is an error, named or not. Redirects count although
+    they fail at once: a target that moved would burn a whole list.
+    """
+    if status in REDIRECTS:
+        return True
+    return verdict(status, "no answer" if status is None and error is None else error) is Verdict.RETRY
+
+
+def due_at(
+    failed_at: datetime, *, attempts: int, random: float, not_before: datetime | None = None
+) -> datetime:
+    """Return when an ID is due again after a failure that is to be tried again.
+
+    That is 1, 2, 4, 8, ... minutes after `failed_at`, and up to JITTER_SECONDS more, so that what failed
+    together doesn't come back together. It is placed in a minute that begins after that.
+
+    attempts: requests made for it so far, >= 1. random: 0 <= random < 1. not_before: until when the target is
+    held, if it is: an ID isn't due before. ValueError for other numbers.
+    """
+    if attempts < 1 or not 0 <= random < 1:
+        raise ValueError(f"attempts must be >= 1 and random 0 to 1, not {attempts} and {random}")
+    longest = LONGEST_DELAY // timedelta(minutes=1)
+    minutes = longest if attempts > longest.bit_length() else min(longest, 1 << attempts - 1)
+    due = failed_at + timedelta(minutes=minutes, seconds=random * JITTER_SECONDS)
+    return due if not_before is None else max(due, not_before)
+
+
+def retry_after_seconds(status: int | None, value: str | None, *, at: datetime) -> float | None:
+    """Return for how many seconds the answer asks to be left in peace: 0 to 3,600, or None where it doesn't.
+
+    status: only 429 and 503 can ask. value: the Retry-After header, seconds or an HTTP date in any of its
+    three forms; nonsense counts as absent, what is past as 0. at: when the answer came.
+    """
+    if status not in HOLDING or value is None:
+        return None
+    text = value.strip()
+    if _SECONDS.fullmatch(text):
+        # float, since int() refuses more than 4,300 digits; so many are infinity here, and then an hour.
+        return min(max(0.0, float(text)), LONGEST_HOLD_SECONDS)
+    until = _http_date(text)
+    if until is None:
+        return None
+    return min(max(0.0, (until - at).total_seconds()), LONGEST_HOLD_SECONDS)
+
+
+def _http_date(text: str) -> datetime | None:
+    if len(text) > _LONGEST_DATE:
+        return None
+    try:
+        until = parsedate_to_datetime(text)
+        # The form of C's asctime() names no zone; RFC 9110 says that it is UTC.
+        return until.replace(tzinfo=UTC) if until.tzinfo is None else until.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Whether a target's requests are held because it failed too often in a row.
+
+    failures_in_row: of those that count (`counts_for_breaker`), since the last success. opened_at: since when
+    it is open; None: closed, requests go by the plan. probe_at: when the last probe was let out, while open.
+
+    While it is open at most one probe goes out each PROBE_INTERVAL, the first that long after the opening;
+    its success closes the breaker. By then all requests that were on their way have been answered or given
+    up (a connection and an answer may take 25 s together), so none of them counts against a target that came
+    back.
+    """
+
+    failures_in_row: int = 0
+    opened_at: datetime | None = None
+    probe_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are held."""
+        return self.opened_at is not None
+
+    @property
+    def next_probe_at(self) -> datetime | None:
+        """From when on the next probe may go out; None while closed."""
+        last = self.probe_at or self.opened_at
+        return None if last is None else last + PROBE_INTERVAL
+
+    def may_probe(self, at: datetime) -> bool:
+        """Whether one probe may go out at `at`. Whoever sends it first stores what `probing` returns."""
+        return self.next_probe_at is not None and at >= self.next_probe_at
+
+    def probing(self, at: datetime) -> "Breaker":
+        """Return the breaker once a probe is let out at `at`. Raises ValueError when none may."""
+        if not self.may_probe(at):
+            raise ValueError(f"no probe may go out at {at.isoformat()}")
+        return replace(self, probe_at=at)
+
+    def on_success(self, started_at: datetime) -> "Breaker":
+        """Return the breaker after a success of a request that started at `started_at`.
+
+        While open only a probe's success counts: an answer to an older request says how the target was.
+        """
+        return self if self.is_open and not self._is_probe(started_at) else Breaker()
+
+    def on_failure(self, started_at: datetime, *, at: datetime, threshold: int | None) -> "Breaker":
+        """Return the breaker after a failure that counts, of a request that started at `started_at`.
+
+        at: when the outcome is looked at; a breaker that opens is open from then on. threshold: so many in a
+        row open it, >= 1; None: nothing does. While open neither a probe's failure nor an older request's
+        changes anything: the next probe goes out when it would have.
+        """
+        if self.is_open:
+            return self
+        failures = self.failures_in_row + 1
+        if threshold is None or failures < threshold:
+            return Breaker(failures)
+        return Breaker(failures, opened_at=max(at, started_at))
+
+    def after(
+        self,
+        status: int | None,
+        error: str | None,
+        *,
+        started_at: datetime,
+        at: datetime,
+        threshold: int | None,
+    ) -> "Breaker":
+        """Return the breaker after any outcome: arguments as for verdict, on_success and on_failure.
+
+        A failure that is the ID's own (404, say) changes nothing: it neither ends a row nor belongs to it.
+        """
+        if verdict(status, error) is Verdict.SUCCEEDED:
+            return self.on_success(started_at)
+        if counts_for_breaker(status, error):
+            return self.on_failure(started_at, at=at, threshold=threshold)
+        return self
+
+    def _is_probe(self, started_at: datetime) -> bool:
+        # Not compared with probe_at: that may be another host's clock, a little ahead of the sender's, and a
+        # probe that isn't known as one would leave the breaker open for good.
+        return self.probe_at is not None and self.opened_at is not None and started_at > self.opened_at
