@@ -2,7 +2,8 @@
 
 `python -m runner` prepares the data, then keeps the web server and both clusters alive until it is told
 to stop. `python -m runner web`, `... quarterdeck`, `... minutes` keep one of them alive (a container
-each), and `python -m runner prepare` only prepares.
+each), and `python -m runner prepare` only prepares. `python -m runner demo` adds invented data and a
+generator of more.
 
     __main__    what is asked for, and whether it can be
     prepare     migrations, schedules, static files, the first operator

@@ -17,22 +17,23 @@ from settings.place import BASE_DIR, Place, make_directory
 
 CLUSTERS = ("quarterdeck", "minutes")
 PARTS = ("web", *CLUSTERS)
-USAGE = f"usage: python -m runner [{' | '.join(('prepare', *PARTS))}]"
+ACTS = ("prepare", "demo", *PARTS)
+USAGE = f"usage: python -m runner [{' | '.join(ACTS)}]"
 WEB_WORKERS = 2
 # Each waits for one request's body or the database; enough of them that slow senders starve nobody.
 BLOCKING_THREADS = 64
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) > 1 or not set(arguments) <= {"prepare", *PARTS}:
+    if len(arguments) > 1 or not set(arguments) <= set(ACTS):
         print(USAGE, file=sys.stderr)
         return 64
     stop = Stop()
     try:
         place = Place.of(Environment(os.environ))
         make_directory("DATA_DIR", place.data_dir)
-        if not arguments:
-            return run_all(place, stop)
+        if arguments in ([], ["demo"]):
+            return run_all(place, stop, demo=bool(arguments))
         if arguments == ["prepare"]:
             return prepare(stop)
         supervise(arguments, place=place, held=None, stop=stop)
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run_all(place: Place, stop: Stop) -> int:
+def run_all(place: Place, stop: Stop, *, demo: bool) -> int:
     """Web and both clusters on one DATA_DIR, which nobody else may use meanwhile."""
     held = lock.take(place.data_dir)
     # A mark in the environment of all that we start: whoever still bears it has been left behind.
@@ -54,16 +55,16 @@ def run_all(place: Place, stop: Stop) -> int:
     if taken(place):
         print(f"PORT {place.port} on {place.listen} is taken by another program.", file=sys.stderr)
         return 4
-    if code := prepare(stop):
+    if code := prepare(stop, *(["demo"] if demo else [])):
         return code
-    supervise(PARTS, place=place, held=held, stop=stop)
+    supervise([*PARTS, "demo"] if demo else PARTS, place=place, held=held, stop=stop)
     return 0
 
 
-def prepare(stop: Stop) -> int:
+def prepare(stop: Stop, *extra: str) -> int:
     """Run runner.prepare; its exit code. Being told to stop meanwhile ends it, and us."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner.prepare"],
+        [sys.executable, "-m", "runner.prepare", *extra],
         cwd=BASE_DIR,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -83,9 +84,17 @@ def supervise(parts: Sequence[str], *, place: Place, held: int | None, stop: Sto
     def answering() -> None:
         say(f"Quarterdeck is at {place.url} (after {time.monotonic() - began:.1f} s; Ctrl-C stops it).")
 
-    programs = [web(place) if part == "web" else cluster(part) for part in parts]
+    programs = [program(part, place) for part in parts]
     directory = place.data_dir / "run" / "-".join((socket.gethostname(), *parts))
     Supervisor(programs, directory=directory, lock=held, stop=stop, say=say).run(when_answering=answering)
+
+
+def program(part: str, place: Place) -> Program:
+    if part == "web":
+        return web(place)
+    if part == "demo":
+        return Program("demo", [sys.executable, str(BASE_DIR / "manage.py"), "demo", "--generate"])
+    return cluster(part)
 
 
 def web(place: Place) -> Program:
@@ -115,6 +124,7 @@ def cluster(name: str) -> Program:
         [sys.executable, str(BASE_DIR / "manage.py"), "qcluster"],
         # The option --name has no effect on Linux.
         environment={"Q_CLUSTER_NAME": name},
+        signs=True,
     )
 
 

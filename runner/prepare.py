@@ -11,7 +11,7 @@ import sys
 from settings.env import BadSetting
 
 
-def main() -> int:
+def main(extra: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.production")
     import django
     from django.core.management import call_command, get_commands
@@ -30,6 +30,8 @@ def main() -> int:
         if not settings.DEBUG:
             call_command("collectstatic", interactive=False, verbosity=0)
         call_command("first_operator")
+        for command in extra:
+            call_command(command)
     except BadSetting as error:
         print(error, file=sys.stderr)
         return 2
@@ -40,4 +42,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -35,12 +35,13 @@ PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class Program:
-    """What a child runs. url: where it answers, if it is a web server; a cluster leaves signs instead."""
+    """What a child runs. url: where it answers, if at all. signs: whether it leaves signs of life."""
 
     name: str
     command: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    signs: bool = False
 
 
 @dataclass
@@ -155,7 +156,7 @@ class Supervisor:
         shutil.rmtree(signs, ignore_errors=True)
         signs.mkdir(mode=0o700)
         environment = {**os.environ, **program.environment}
-        if not program.url:
+        if program.signs:
             environment["QUARTERDECK_SIGNS"] = str(signs)
         process = subprocess.Popen(
             program.command,
@@ -170,7 +171,7 @@ class Supervisor:
         self._tell_keeper(f"+{child.pid}")
         if program.url:
             child.watch = WebWatch(program.url, started=child.started)
-        else:
+        elif program.signs:
             child.watch = SignWatch(signs, started=child.started)
 
     def _reap(self) -> None:
