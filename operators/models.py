@@ -1,11 +1,19 @@
 """Operators, who log in, and tokens, with which programs come in."""
 
+from zoneinfo import available_timezones
+
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils.crypto import salted_hmac
 
 from operators.roles import MAY, May, Role, needed_for
+
+
+def is_time_zone(name: str) -> None:
+    if name not in available_timezones():
+        raise ValidationError("There is no time zone of this name. A good one is Europe/Berlin, or UTC.")
 
 
 class OperatorManager(UserManager):
@@ -26,7 +34,7 @@ class Operator(AbstractUser):
     """Somebody who signs in. Not a user: those are the IDs in the lists."""
 
     role = models.CharField(max_length=16, choices=Role, default=Role.VIEWER)
-    time_zone = models.CharField(max_length=64, default="UTC")
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[is_time_zone])
     # Part of what a session is checked against: one more, and every session of this operator has ended.
     session_epoch = models.PositiveIntegerField(default=0, editable=False)
 

@@ -27,6 +27,8 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 from settings.base import *  # noqa: F403
 
+STATIC_ROOT.mkdir(exist_ok=True)  # noqa: F405
+
 # The real hashers take a tenth of a second each, on purpose.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS += ["testserver"]  # noqa: F405

@@ -1,0 +1,96 @@
+import re
+
+import pytest
+
+from operators import tokens
+from operators.models import Operator, Token
+from operators.roles import Role
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def signed_in(client, make_operator):
+    def sign_in(role: str):
+        client.force_login(make_operator(role))
+        return client
+
+    return sign_in
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_only_admins_change_operators_and_tokens(signed_in, role):
+    client = signed_in(role)
+    for model in ("operator", "token"):
+        assert client.get(f"/admin/operators/{model}/").status_code == 200
+        assert client.get(f"/admin/operators/{model}/add/").status_code == 403
+        assert (
+            client.post(f"/admin/operators/{model}/add/", {"name": "x", "scope": "write"}).status_code == 403
+        )
+    me = Operator.objects.get()
+    client.post(f"/admin/operators/operator/{me.pk}/change/", {"username": "me", "role": "admin"})
+    client.post(f"/admin/operators/operator/{me.pk}/password/", {"password1": "x", "password2": "x"})
+    assert Operator.objects.get().role == role
+    assert not Token.objects.exists()
+
+
+def test_a_token_made_in_the_admin_is_shown_once_and_works(signed_in):
+    client = signed_in("admin")
+    answer = client.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
+    secret = re.search(r'<code id="token">([^<]+)<', answer.content.decode())[1]
+    assert "no-store" in answer["Cache-Control"]
+    token = Token.objects.get()
+    assert tokens.authenticate(secret, at=token.created_at) == token
+    assert token.operator.username == "admin"
+    page = client.get(f"/admin/operators/token/{token.pk}/change/").content.decode()
+    assert secret not in page
+    assert token.hash not in page
+
+
+def test_an_admin_revokes_a_token(signed_in, make_token):
+    secret = make_token("write")
+    token = Token.objects.get()
+    signed_in("admin").post(
+        "/admin/operators/token/", {"action": "revoke", "_selected_action": [token.pk]}, follow=True
+    )
+    assert tokens.authenticate(secret, at=token.created_at) is None
+
+
+def test_an_admin_makes_and_changes_an_operator(signed_in):
+    client = signed_in("admin")
+    form = {
+        "username": "new",
+        "role": "viewer",
+        "password1": "a long passphrase",
+        "password2": "a long passphrase",
+    }
+    client.post("/admin/operators/operator/add/", {**form, "usable_password": "true"})
+    new = Operator.objects.get(username="new")
+    assert new.role == Role.VIEWER
+    form = {"username": "new", "role": "operator", "is_active": "on", "time_zone": "Europe/Berlin"}
+    client.post(f"/admin/operators/operator/{new.pk}/change/", form)
+    new.refresh_from_db()
+    assert (new.role, new.time_zone) == (Role.OPERATOR, "Europe/Berlin")
+
+
+def test_an_admin_can_not_step_down_so_one_is_always_left(signed_in):
+    client = signed_in("admin")
+    me = Operator.objects.get()
+    form = {"username": "admin", "role": "viewer", "time_zone": "UTC"}
+    client.post(f"/admin/operators/operator/{me.pk}/change/", form)
+    assert client.post(f"/admin/operators/operator/{me.pk}/delete/", {"post": "yes"}).status_code == 403
+    me.refresh_from_db()
+    assert me.role == Role.ADMIN
+    assert me.is_active
+
+
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "../etc/passwd", ""])
+def test_an_unknown_time_zone_is_refused(signed_in, zone):
+    client = signed_in("admin")
+    me = Operator.objects.get()
+    answer = client.post(
+        f"/admin/operators/operator/{me.pk}/change/", {"username": "admin", "time_zone": zone}
+    )
+    assert answer.status_code == 200
+    me.refresh_from_db()
+    assert me.time_zone == "UTC"

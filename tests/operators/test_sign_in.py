@@ -1,0 +1,105 @@
+import pytest
+from django.test import RequestFactory
+
+from operators.middleware import client_address
+from operators.models import Operator
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "a long passphrase"
+
+
+def sign_in(client, password: str, **headers):
+    return client.post("/sign-in/", {"username": "operator", "password": password}, **headers)
+
+
+def test_a_stranger_is_led_to_the_sign_in_page_and_back(client, make_operator):
+    make_operator("operator")
+    answer = client.get("/admin/operators/token/?scope__exact=read")
+    answer = client.get(answer["Location"], follow=True)
+    assert answer.redirect_chain == [] or answer.redirect_chain[-1][0].startswith("/sign-in/")
+    assert answer.status_code == 200
+    back = "/admin/operators/token/?scope__exact=read"
+    answer = client.post("/sign-in/", {"username": "operator", "password": PASSWORD, "next": back})
+    assert answer["Location"] == back
+
+
+def test_nobody_is_led_to_another_site(client, make_operator):
+    make_operator("operator")
+    form = {"username": "operator", "password": PASSWORD, "next": "https://example.org/"}
+    assert client.post("/sign-in/", form)["Location"] == "/dashboard/"
+
+
+def test_five_wrong_passwords_lock_the_door_even_for_the_right_one(client, make_operator):
+    make_operator("operator")
+    for _ in range(4):
+        assert sign_in(client, "wrong").status_code == 200
+    sign_in(client, "wrong")
+    answer = sign_in(client, PASSWORD)
+    assert answer.status_code == 429
+    assert "Try again in 15 minutes" in answer.content.decode()
+
+
+def test_a_forged_header_does_not_open_it_again(client, make_operator):
+    make_operator("operator")
+    for number in range(6):
+        sign_in(client, "wrong", headers={"X-Forwarded-For": f"10.0.0.{number}"})
+    assert sign_in(client, PASSWORD, headers={"X-Forwarded-For": "10.1.1.1"}).status_code == 429
+
+
+def test_somebody_else_s_failures_lock_nobody_out(client, make_operator):
+    make_operator("operator")
+    for _ in range(6):
+        sign_in(client, "wrong", REMOTE_ADDR="192.0.2.7")
+    assert sign_in(client, PASSWORD, REMOTE_ADDR="192.0.2.8").status_code == 302
+
+
+def test_behind_proxies_of_ours_the_address_is_what_they_wrote(settings):
+    request = RequestFactory().get("/", headers={"X-Forwarded-For": "6.6.6.6, 192.0.2.1, 10.0.0.2"})
+    assert client_address(request) == "127.0.0.1"
+    settings.TRUSTED_PROXIES = 2
+    assert client_address(request) == "192.0.2.1"
+    settings.TRUSTED_PROXIES = 4
+    assert client_address(request) == "127.0.0.1"
+
+
+def test_a_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
+    answer = client.get(
+        "/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/?queue=a"}
+    )
+    assert answer.status_code == 204
+    assert answer["HX-Redirect"] == "http://testserver/dashboard/?queue=a"
+
+
+def test_signing_out_is_a_post(client, make_operator):
+    client.force_login(make_operator("operator"))
+    assert client.get("/sign-out/").status_code == 405
+    assert client.post("/sign-out/").status_code == 302
+    assert client.get("/admin/").status_code == 302
+
+
+def test_a_forged_host_changes_no_link(client):
+    answer = client.get("/admin/", headers={"X-Forwarded-Host": "evil.example"})
+    assert "evil.example" not in answer["Location"]
+    assert client.get("/sign-in/", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/sign-in/", "/admin/"])
+def test_every_page_forbids_what_is_inline_and_being_framed(client, make_operator, path):
+    if path != "/sign-in/":
+        client.force_login(make_operator("admin"))
+    answer = client.get(path)
+    policy = answer["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "default-src 'none'" in policy
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_operator_s_name_is_not_told_by_the_answer(client, make_operator):
+    make_operator("operator")
+    known = sign_in(client, "wrong").content
+    Operator.objects.all().delete()
+    unknown = sign_in(client, "wrong").content
+    assert b"correct username and password" in known
+    assert b"correct username and password" in unknown

@@ -1,0 +1,106 @@
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from operators import tokens
+from operators.actor import Actor
+from operators.errors import AlreadyRevoked, NamelessToken
+from operators.models import Scope, Token
+from operators.roles import May
+from operators.signals import acted
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+pytestmark = pytest.mark.django_db
+
+
+def issue(**changes) -> tuple[Token, str]:
+    wanted = {"name": "billing", "scope": Scope.WRITE, "by": Actor.command_line(), "at": NOON}
+    return tokens.issue(**{**wanted, **changes})
+
+
+def test_a_secret_is_found_again_and_only_its_hash_is_kept():
+    token, secret = issue()
+    assert tokens.authenticate(secret, at=NOON) == token
+    row = Token.objects.filter(pk=token.pk).values().get()
+    assert secret not in str(row)
+    assert row["hash"] == tokens.hashed(secret)
+
+
+@pytest.mark.parametrize("wrong", ["", "qd_", "qd_unknown", "x" * 100_000, "qd_" + "\ud800", "qd_é"])
+def test_anything_else_is_nobody(wrong):
+    issue()
+    assert tokens.authenticate(wrong, at=NOON) is None
+
+
+def test_a_revoked_token_is_nobody_and_is_revoked_once():
+    token, secret = issue()
+    tokens.revoke(token, by=Actor.command_line(), at=NOON)
+    assert tokens.authenticate(secret, at=NOON) is None
+    with pytest.raises(AlreadyRevoked):
+        tokens.revoke(token, by=Actor.command_line(), at=NOON)
+
+
+def test_a_token_ends_with_its_operators_access(make_operator):
+    operator = make_operator("operator")
+    _, secret = issue(operator=operator)
+    assert tokens.authenticate(secret, at=NOON)
+    operator.is_active = False
+    operator.save()
+    assert tokens.authenticate(secret, at=NOON) is None
+
+
+def test_a_token_may_what_its_scope_says_and_never_more_than_its_operator(make_operator):
+    assert [issue(scope=Scope.READ)[0].may(act) for act in May] == [True, False, False]
+    assert [issue(scope=Scope.WRITE)[0].may(act) for act in May] == [True, True, False]
+    viewers, _ = issue(scope=Scope.WRITE, operator=make_operator("viewer"))
+    assert [viewers.may(act) for act in May] == [True, False, False]
+
+
+def test_its_last_use_is_written_once_a_minute(django_assert_num_queries):
+    token, secret = issue()
+    tokens.authenticate(secret, at=NOON)
+    with django_assert_num_queries(1):
+        tokens.authenticate(secret, at=NOON + timedelta(seconds=50))
+    tokens.authenticate(secret, at=NOON + timedelta(seconds=70))
+    token.refresh_from_db()
+    assert token.last_used_at == NOON + timedelta(seconds=70)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 101])
+def test_a_token_needs_a_name(name):
+    with pytest.raises(NamelessToken):
+        issue(name=name)
+    assert not Token.objects.exists()
+
+
+def test_every_act_is_told_to_who_listens():
+    heard = []
+
+    def listen(sender, by, act, target, at, details, **_):
+        heard.append((by.name, act, target.name, at))
+
+    acted.connect(listen)
+    try:
+        token, _ = issue()
+        tokens.revoke(token, by=Actor.system(), at=NOON)
+    finally:
+        acted.disconnect(listen)
+    assert heard == [("command line", "issued", "billing", NOON), ("system", "revoked", "billing", NOON)]
+
+
+def test_the_command_prints_the_token_and_nothing_else():
+    out, err = StringIO(), StringIO()
+    call_command("create_token", "billing", "--scope", "write", stdout=out, stderr=err)
+    assert err.getvalue() == ""
+    (line,) = out.getvalue().splitlines()
+    token = tokens.authenticate(line, at=NOON)
+    assert (token.name, token.scope, token.operator) == ("billing", "write", None)
+
+
+@pytest.mark.parametrize("arguments", [["billing", "--scope", "all"], ["billing"], ["", "--scope", "read"]])
+def test_the_command_refuses_what_makes_no_sense(arguments):
+    with pytest.raises(CommandError):
+        call_command("create_token", *arguments)
+    assert not Token.objects.exists()
