@@ -165,11 +165,9 @@ class MinutePlan:
             return 0
         if offset_seconds >= MINUTE_SECONDS:
             return slots
-        # The product of floats may miss by one what offset_of says of a slot; that one is the measure, or
+        # The product of floats may fall short of what offset_of says of a slot; that one is the measure, or
         # an ID at the border of two parts would be in both or in neither.
         slot = min(slots, int(offset_seconds * slots / MINUTE_SECONDS))
-        while slot and (slot - 1) * MINUTE_SECONDS / slots >= offset_seconds:
-            slot -= 1
         while slot < slots and slot * MINUTE_SECONDS / slots < offset_seconds:
             slot += 1
         return slot

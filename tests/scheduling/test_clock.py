@@ -113,6 +113,10 @@ def test_a_window_closes_earlier_by_the_time_that_a_long_list_takes_to_be_writte
     assert clock.closes_at(at(12, 0), ids=1_000_000, unwritten=[], rate=RATE) == at(12, 14, 35)
 
 
+def test_the_time_to_write_is_rounded_up_so_that_no_list_is_let_in_a_moment_too_late():
+    assert clock.write_time(ids=1, unwritten=[], rate=3) == timedelta(microseconds=333_334)
+
+
 def test_of_each_list_that_is_still_being_written_at_most_as_many_ids_go_first():
     unwritten = [10_000_000, 100_000, 0]
     assert clock.closes_at(at(12, 0), ids=1_000_000, unwritten=unwritten, rate=RATE) == at(12, 14, 13)
