@@ -52,7 +52,11 @@ def call_seats(number: int, seats: int) -> None:
     """Queue a minute's seats; each comes a little before the minute, or at once when that has passed."""
     for seat in range(seats):
         cluster.enqueue(
-            "scheduling.jobs.seat", number, seat, cluster=cluster.MINUTES, not_before=minute_of(number) - SEAT_AHEAD
+            "scheduling.jobs.seat",
+            number,
+            seat,
+            cluster=cluster.MINUTES,
+            not_before=minute_of(number) - SEAT_AHEAD,
         )
 
 
