@@ -109,7 +109,8 @@ class Supervisor:
 
     def _begin(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
-        self.directory.mkdir(parents=True, mode=0o700)
+        for each in (self.directory.parent, self.directory):
+            each.mkdir(exist_ok=True, mode=0o700)
         become_subreaper()
         # Wakes the sleep when a child ends. The handler itself has nothing to do.
         signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -1,0 +1,250 @@
+"""The runner for real: it starts, it says who it is, it stops whole, and what is killed comes back."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from settings.place import BASE_DIR
+from tests.runner.conftest import Running, name_of, wait_for
+
+
+def test_it_says_where_it_is_and_how_to_come_in_once(running: Running):
+    assert f"http://127.0.0.1:{running.port}/" in running.said
+    assert "First operator: admin" in running.said
+    assert len(re.findall(r"Password \(shown once\): \S{16}\n", running.said)) == 1
+
+
+def test_the_clusters_run_as_qcluster(running: Running):
+    mains = running.mains()
+    assert set(mains) == {"web", "quarterdeck", "minutes"}
+    for cluster in ("quarterdeck", "minutes"):
+        assert mains[cluster].cmdline()[-1] == "qcluster"
+
+
+def test_what_it_keeps_is_for_its_owner_alone(running: Running):
+    for name, mode in {"": 0o700, "secret_key": 0o600, "spool": 0o700, "cache": 0o700, "run": 0o700}.items():
+        assert stat.S_IMODE((running.data_dir / name).stat().st_mode) == mode, name
+
+
+def test_a_second_one_on_the_same_data_says_so_and_stops(running: Running):
+    second = subprocess.run(
+        [sys.executable, "-m", "runner"],
+        cwd=BASE_DIR,
+        env={**running.environment, "PORT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert second.returncode != 0
+    assert "already running on this data" in second.stderr
+    assert running.is_well()
+
+
+def test_a_port_that_is_taken_is_said(running: Running, tmp_path):
+    second = subprocess.run(
+        [sys.executable, "-m", "runner"],
+        cwd=BASE_DIR,
+        env={**running.environment, "DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert second.returncode != 0
+    assert f"PORT {running.port}" in second.stderr
+
+
+def test_the_main_process_of_a_cluster_comes_back_and_leaves_no_orphans(running: Running):
+    main = running.mains()["minutes"]
+    before = running.session(main)
+    assert len(before) > 3
+    main.kill()
+    wait_for(lambda: not any(process.is_running() for process in before), 5, lambda: running.said)
+    running.wait_until_up()
+
+
+def test_told_twice_by_make_and_by_the_group_it_stops_whole(start):
+    one = start()
+    one.wait_until_up()
+
+    def twice() -> None:
+        os.killpg(one.process.pid, signal.SIGTERM)
+        os.kill(one.process.pid, signal.SIGTERM)
+
+    assert one.stop(twice) < 30
+    assert one.process.returncode == 0
+    # The next one finds everything in order, and has no new password to show.
+    again = start(data_dir=one.data_dir)
+    again.wait_until_up()
+    assert "Password" not in again.said
+    assert again.stop(again.process.terminate) < 30
+
+
+KILLED = [
+    ("web", "main"),
+    ("web", "child"),
+    ("quarterdeck", "main"),
+    ("quarterdeck", "child"),
+    ("quarterdeck", "grandchild"),
+    ("minutes", "child"),
+    ("minutes", "grandchild"),
+]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "which"), KILLED)
+def test_whatever_is_killed_comes_back(running: Running, name: str, which: str):
+    """child: a web worker, or a cluster's sentinel. grandchild: workers, pusher and monitor, each in turn."""
+    running.wait_until_up()
+    main = running.mains()[name]
+    victims = {
+        "main": lambda: [main],
+        "child": main.children,
+        "grandchild": lambda: main.children()[0].children(),
+    }[which]()
+    for victim in victims:
+        if not victim.is_running():
+            continue
+        session = running.session(running.mains()[name])
+        victim.kill()
+        if which == "child" and name != "web":
+            # The sentinel's workers would take jobs with nobody to guard them.
+            wait_for(lambda gone=session: not any(process.is_running() for process in gone), 5)
+        # A worker that was reading its pipe takes the lock on it into its grave: that is a wedged cluster.
+        wait_for(running.is_well, 60, lambda: running.said)
+        assert running.answers()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("cluster", ["quarterdeck", "minutes"])
+@pytest.mark.parametrize("who", ["workers", "sentinel", "pusher or monitor"])
+def test_a_cluster_that_stands_still_is_replaced_within_a_minute(running: Running, cluster: str, who: str):
+    running.wait_until_up()
+    main = running.mains()[cluster]
+    (sentinel,) = main.children()
+    # They are started in this order: workers, monitor, pusher.
+    *workers, monitor, pusher = sorted(sentinel.children(), key=lambda process: process.pid)
+    frozen = {"workers": workers, "sentinel": [sentinel], "pusher or monitor": [pusher, monitor]}[who]
+    for process in frozen:
+        process.suspend()
+    wait_for(lambda: not main.is_running(), 60, lambda: running.said)
+    running.wait_until_up()
+    assert not any(process.is_running() for process in frozen)
+
+
+@pytest.mark.faults
+def test_a_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Running):
+    running.wait_until_up()
+    before = running.mains()["quarterdeck"]
+    queue_sleep(running, 50, times=2)
+    told = running.said
+    wait_for(lambda: len(list(running.sign("quarterdeck").parent.glob("busy-*"))) == 2, 20)
+    # 35 s without a sign would be too long for one that has nothing to do.
+    wait_for(running.is_well, 70, lambda: running.said)
+    assert running.mains()["quarterdeck"] == before
+    assert running.said == told
+
+
+@pytest.mark.faults
+def test_a_stop_waits_for_no_long_job(start):
+    one = start()
+    one.wait_until_up()
+    queue_sleep(one, 55, times=1)
+    wait_for(lambda: any(one.sign("quarterdeck").parent.glob("busy-*")), 20)
+    assert one.stop(one.process.terminate) < 30
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_way_to_be_told_stops_it_whole(start, number: signal.Signals):
+    one = start()
+    one.wait_until_up()
+    assert one.stop(lambda: os.killpg(one.process.pid, number)) < 30
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("to", ["make", "the group", "an impatient group"])
+def test_make_run_stops_whole(start, to: str):
+    one = start(["make", "run"])
+    one.wait_until_up()
+    numbers = {
+        "make": [signal.SIGTERM],
+        "the group": [signal.SIGTERM],
+        "an impatient group": [signal.SIGINT] * 3,
+    }
+    send = os.kill if to == "make" else os.killpg
+    one.stop(lambda: [send(one.process.pid, number) for number in numbers[to]])
+    assert "Stopped after" in one.said
+
+
+@pytest.mark.faults
+def test_it_stops_while_it_is_still_preparing(start):
+    one = start()
+    wait_for(lambda: (one.data_dir / "runner.lock").exists(), 10)
+    assert one.stop(one.process.terminate) < 10
+
+
+@pytest.mark.faults
+def test_a_stopped_process_does_not_keep_the_rest_from_ending(start):
+    one = start()
+    one.wait_until_up()
+    one.mains()["quarterdeck"].suspend()
+    one.mains()["web"].children()[0].suspend()
+    assert one.stop(one.process.terminate) < 30
+
+
+@pytest.mark.faults
+def test_when_the_runner_itself_is_killed_nothing_outlives_it_for_long(start):
+    one = start()
+    one.wait_until_up()
+    one.process.kill()
+    # The next one waits for the keeper to be done.
+    again = start(data_dir=one.data_dir)
+    again.wait_until_up()
+    assert not [process for process in again.processes() if process.create_time() < again.started_at]
+
+
+@pytest.mark.faults
+def test_when_the_keeper_is_killed_too_the_next_start_clears_up(start):
+    one = start()
+    one.wait_until_up()
+    keeper, old = one.keeper(), one.processes()
+    one.process.suspend()
+    keeper.kill()
+    one.process.kill()
+    one.process.wait()
+    assert any(process.is_running() for process in old if name_of(process) != "keeper")
+    again = start(data_dir=one.data_dir)
+    again.wait_until_up()
+    assert not any(process.is_running() for process in old)
+
+
+@pytest.mark.faults
+def test_a_keeper_that_is_killed_is_replaced_and_knows_everybody(start):
+    one = start()
+    one.wait_until_up()
+    one.keeper().kill()
+    wait_for(lambda: len([each for each in one.processes() if name_of(each) == "keeper"]) == 1, 5)
+    one.process.kill()
+    wait_for(lambda: not one.processes(), 15, lambda: one.said)
+
+
+def queue_sleep(running: Running, seconds: int, *, times: int) -> None:
+    enqueue = f"[async_task('time.sleep', {seconds}) for _ in range({times})]"
+    subprocess.run(
+        [
+            sys.executable,
+            "manage.py",
+            "shell",
+            "-v0",
+            "-c",
+            f"from django_q.tasks import async_task; {enqueue}",
+        ],
+        cwd=BASE_DIR,
+        env=running.environment,
+        check=True,
+    )
