@@ -1,7 +1,7 @@
 """The rows of django-q2's schedules: made, and made right again, by code alone.
 
 A Schedule row can run any callable, and one bad row stops all of them; so what is not ours is deleted, and
-what somebody edited is set right. Nothing that must be on time waits for a schedule: it fires up to 30 s late.
+what somebody edited is set right. Nothing that must be on time waits for a schedule: it may fire 30 s late.
 """
 
 from dataclasses import dataclass

@@ -35,7 +35,15 @@ class Status(models.IntegerChoices):
 
 # What each may become, and by what. docs/states.md draws it; changes are compare-and-set.
 TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.WAITING: frozenset({Status.IN_FLIGHT, Status.CANCELLED, Status.EXPIRED, Status.FAILED}),
+    Status.WAITING: frozenset(
+        {
+            Status.IN_FLIGHT,
+            Status.SUCCEEDED,  # `record`: claimed and done in one transaction
+            Status.CANCELLED,
+            Status.EXPIRED,
+            Status.FAILED,
+        }
+    ),
     Status.IN_FLIGHT: frozenset({Status.SUCCEEDED, Status.FAILED, Status.WAITING, Status.EXPIRED, Status.CANCELLED}),
     Status.SUCCEEDED: frozenset({Status.WAITING}),  # an operator sends again
     Status.FAILED: frozenset({Status.WAITING}),  # an operator retries
@@ -127,15 +135,16 @@ class Attempt(models.Model):
 
 
 class Batch(models.Model):
-    """A range of one bucket's keys that one seat has claimed, as long as its lease lasts."""
+    """Some of one bucket's IDs that one seat has claimed, as long as its lease lasts.
 
-    bucket_id = models.BigIntegerField()
-    first_id = models.BigIntegerField()
-    last_id = models.BigIntegerField()
+    ids: 8 bytes each; slots: 4 bytes each, the slot of each ID in the minute's plan; little-endian.
+    """
+
+    bucket_id = models.BigIntegerField(db_index=True)
+    ids = models.BinaryField(default=b"")
+    slots = models.BinaryField(default=b"")
     ids_count = models.PositiveIntegerField()
     owner = models.BigIntegerField()
-    epoch = models.PositiveIntegerField(default=1)
     lease_until = models.DateTimeField(db_index=True)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["bucket_id", "first_id"], name="batch_claimed_once")]
+    # The owner starts nothing later than this in the minute: what has a later slot was surely not sent.
+    may_start_until_ms = models.IntegerField(default=0)

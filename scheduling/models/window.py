@@ -55,9 +55,20 @@ class Bucket(models.Model):
     # Handed out once each: a place is never given twice, whatever is cancelled.
     next_ordinal = models.PositiveIntegerField(default=0)
     sealed_at = models.DateTimeField(null=True, blank=True)
-    # How many IDs had a place when it was sealed, and the next free slot: the minute's plan.
+    # The minute's plan: how many IDs had a place when it was sealed, and how many slots it has.
     sealed_count = models.PositiveIntegerField(null=True, blank=True)
+    slot_count = models.PositiveIntegerField(null=True, blank=True)
+    # How far its slots are given out: of the plan, and of the free ones.
+    planned_cursor = models.PositiveIntegerField(db_default=0)
     cursor = models.PositiveIntegerField(default=0)
+    # IDs whose slot passed unused, or that came back: they may have free slots.
+    leftover_count = models.PositiveIntegerField(db_default=0)
+    # No ID that waits has this key or a smaller one; null before the first claim.
+    claimed_to_id = models.BigIntegerField(null=True, blank=True)
+    # Requests that may have gone out twice, since their process died before the outcome was kept.
+    repeats_count = models.PositiveIntegerField(db_default=0)
+    # How many starts were how many milliseconds after their slot: {"3": 41}, above 100 in steps.
+    lateness = models.JSONField(null=True, blank=True)
 
     class Meta:
         ordering = ["id"]
