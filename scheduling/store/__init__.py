@@ -81,3 +81,44 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
 def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
     return backend().cancel_rows(task_id, user_ids)
+
+
+# --- Minutes: what waits is claimed, and what was claimed gets its outcome ---
+
+
+def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Return the first waiting rows of each range of keys: (key, user, task, attempts), ascending.
+
+    ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say.
+    """
+    return backend().waiting_rows(ranges) if ranges else []
+
+
+def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
+    """Compare-and-set of a status; return how many rows had it."""
+    return backend().set_status(ids, status, was=was) if ids else 0
+
+
+def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
+    """Set (key, status, attempts, started after ms) of rows with the status `was`; return how many had it."""
+    return backend().set_outcomes(rows, was=was) if rows else 0
+
+
+def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
+    """Give rows with the status `was` another place and status: (key, new key); return how many had it."""
+    return backend().move_rows(pairs, status=status, was=was) if pairs else 0
+
+
+def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
+    """Set columns of buckets whose rows the caller holds. The same columns for each."""
+    backend().set_on_buckets(values)
+
+
+def add_to_tasks(deltas: Mapping[int, Mapping[str, int]]) -> None:
+    """Add to the counters of tasks in one statement, locked in the order of their keys."""
+    backend().add("scheduling_task", deltas)
+
+
+def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
+    """Add to what tasks have in buckets, in rows that are there: (task, bucket) to {column: what is added}."""
+    backend().add_to_placed(deltas)

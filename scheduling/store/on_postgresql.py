@@ -121,3 +121,83 @@ def _update(table: str, columns: Sequence[str], key: str) -> str:
 
 def _arrays(deltas: Mapping[int, Mapping[str, int]], ids: Sequence[int], columns: Sequence[str]) -> list[list[int]]:
     return [[deltas[i].get(c, 0) for i in ids] for c in columns]
+
+
+def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    firsts, lasts, limits = zip(*ranges, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT r.* FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS w(first, last, most),"
+            " LATERAL (SELECT a.id, a.user_id, a.task_id, a.attempts FROM scheduling_assignment a"
+            " JOIN scheduling_task t ON t.id = a.task_id"
+            " WHERE a.id BETWEEN w.first AND w.last AND a.status = %s AND t.cancelled_at IS NULL"
+            " ORDER BY a.id LIMIT w.most) r ORDER BY 1",
+            [list(firsts), list(lasts), list(limits), Status.WAITING],
+        )
+        return cursor.fetchall()
+
+
+def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment SET status = %s WHERE id = ANY(%s::bigint[]) AND status = %s",
+            [status, list(ids), was],
+        )
+        return cursor.rowcount
+
+
+def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment a SET status = d.status, attempts = d.attempts, started_after_ms = d.ms"
+            " FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::integer[]) AS d(id, status, attempts, ms)"
+            " WHERE a.id = d.id AND a.status = %s",
+            [*(list(column) for column in zip(*rows, strict=True)), was],
+        )
+        return cursor.rowcount
+
+
+def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment a SET id = d.new_id, status = %s, started_after_ms = NULL"
+            " FROM unnest(%s::bigint[], %s::bigint[]) AS d(id, new_id) WHERE a.id = d.id AND a.status = %s",
+            [status, *(list(column) for column in zip(*pairs, strict=True)), was],
+        )
+        return cursor.rowcount
+
+
+def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
+    if not values:
+        return
+    ids = sorted(values)
+    columns = sorted(next(iter(values.values())))
+    sets = ", ".join(f"{c} = d.{c}" for c in columns)
+    arrays = ", ".join(["%s::bigint[]"] * (len(columns) + 1))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE scheduling_bucket b SET {sets} FROM unnest({arrays}) AS d(k, {', '.join(columns)})"
+            " WHERE b.id = d.k",
+            [ids, *([values[i][c] for i in ids] for c in columns)],
+        )
+
+
+def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
+    if not deltas:
+        return
+    pairs = sorted(deltas)
+    columns = sorted({column for row in deltas.values() for column in row})
+    tasks, buckets = [task for task, _ in pairs], [bucket for _, bucket in pairs]
+    sets = ", ".join(f"{c} = scheduling_taskbucket.{c} + d.{c}" for c in columns)
+    arrays = ", ".join(["%s::bigint[]"] * (len(columns) + 2))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tb.id FROM scheduling_taskbucket tb JOIN unnest(%s::bigint[], %s::bigint[]) AS d(t, b)"
+            " ON tb.task_id = d.t AND tb.bucket_id = d.b ORDER BY tb.task_id, tb.bucket_id FOR UPDATE OF tb",
+            [tasks, buckets],
+        )
+        cursor.execute(
+            f"UPDATE scheduling_taskbucket SET {sets} FROM unnest({arrays}) AS d(t, b, {', '.join(columns)})"
+            " WHERE task_id = d.t AND bucket_id = d.b",
+            [tasks, buckets, *([deltas[pair].get(c, 0) for pair in pairs] for c in columns)],
+        )

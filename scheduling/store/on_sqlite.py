@@ -110,3 +110,79 @@ def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
 def _text(at: datetime) -> str:
     """A time as Django's SQLite backend keeps it, so that both find what the other wrote."""
     return connection.ops.adapt_datetimefield_value(at)
+
+
+def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    found: list[tuple[int, int, int, int]] = []
+    with connection.cursor() as cursor:
+        for first, last, limit in ranges:
+            # CROSS JOIN keeps the order of the loops: a range of keys, and for each row its task.
+            cursor.execute(
+                "SELECT a.id, a.user_id, a.task_id, a.attempts FROM scheduling_assignment a"
+                " CROSS JOIN scheduling_task t"
+                " WHERE a.id BETWEEN %s AND %s AND a.status = %s AND t.id = a.task_id AND t.cancelled_at IS NULL"
+                " ORDER BY a.id LIMIT %s",
+                [first, last, Status.WAITING, limit],
+            )
+            found.extend(cursor.fetchall())
+    return found
+
+
+def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment SET status = %s"
+            " WHERE id IN (SELECT value FROM json_each(%s)) AND status = %s",
+            [status, str(list(ids)), was],
+        )
+        return cursor.rowcount
+
+
+def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment SET status = json_extract(d.value, '$[1]'),"
+            " attempts = json_extract(d.value, '$[2]'), started_after_ms = json_extract(d.value, '$[3]')"
+            " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
+            [json.dumps(rows), was],
+        )
+        return cursor.rowcount
+
+
+def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment SET id = json_extract(d.value, '$[1]'), status = %s,"
+            " started_after_ms = NULL"
+            " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
+            [status, json.dumps(pairs), was],
+        )
+        return cursor.rowcount
+
+
+def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
+    if not values:
+        return
+    columns = sorted(next(iter(values.values())))
+    rows = [[bucket, *(row[column] for column in columns)] for bucket, row in sorted(values.items())]
+    sets = ", ".join(f"{c} = json_extract(d.value, '$[{i + 1}]')" for i, c in enumerate(columns))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE scheduling_bucket SET {sets} FROM json_each(%s) d"
+            " WHERE scheduling_bucket.id = json_extract(d.value, '$[0]')",
+            [json.dumps(rows)],
+        )
+
+
+def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
+    if not deltas:
+        return
+    columns = sorted({column for row in deltas.values() for column in row})
+    rows = [[*key, *(row.get(column, 0) for column in columns)] for key, row in sorted(deltas.items())]
+    sets = ", ".join(f"{c} = {c} + json_extract(d.value, '$[{i + 2}]')" for i, c in enumerate(columns))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE scheduling_taskbucket SET {sets} FROM json_each(%s) d"
+            " WHERE task_id = json_extract(d.value, '$[0]') AND bucket_id = json_extract(d.value, '$[1]')",
+            [json.dumps(rows)],
+        )
