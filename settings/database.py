@@ -46,7 +46,7 @@ def read_database_url(url: str) -> dict[str, object]:
 
 def _sqlite(netloc: str, path: str, query: Mapping[str, str], refusal: BadSetting) -> dict[str, object]:
     # sqlite:///relative and sqlite:////absolute, as everybody writes it.
-    if netloc or query or len(path) < 2 or path.endswith("/"):
+    if netloc or query or len(path) < 2 or path.endswith(("/", ":memory:")):
         raise refusal
     return {"vendor": "sqlite", "NAME": path[1:]}
 

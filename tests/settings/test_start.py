@@ -1,0 +1,115 @@
+"""The settings as a whole: nonsense stops each way of starting, and what is set arrives."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from settings.place import BASE_DIR
+
+NONSENSE = {
+    "PORT": "eighty",
+    "LISTEN": "localhost:80",
+    "DATA_DIR": "/dev/null/x",
+    "SPOOL_DIR": "/dev/null",
+    "DATABASE_URL": "mysql://localhost/deck",
+    "SECRET_KEY": "short",
+    "DEBUG": "maybe",
+    "ALLOWED_HOSTS": "http://example.com",
+    "CSRF_TRUSTED_ORIGINS": "example.com",
+    "BEHIND_TLS_PROXY": "nginx",
+    "USE_X_FORWARDED_HOST": "2",
+    "TRUSTED_PROXIES": "-1",
+    "HSTS_SECONDS": "a year",
+    "SQLITE_CACHE_MIB": "0",
+    "SEATS": "0",
+    "SESSION_HOURS": "0",
+    "SIGN_IN_FAILURES": "0",
+    "INTAKE_MAX_IDS": "0",
+    "INTAKE_MAX_BODY_BYTES": "1e9",
+    "WRITE_RATE": "0",
+    "HORIZON_DAYS": "0",
+    "RETENTION_DAYS": "for ever",
+    "WEBHOOK_ALLOWED_NETWORKS": "10.0.0.1/8",
+    "PYTHON_HANDLERS": "handler",
+    "LOG_LEVEL": "LOUD",
+    "LOG_FORMAT": "xml",
+}
+SHOWN = [
+    "ALLOWED_HOSTS",
+    "DEBUG",
+    "INTAKE_MAX_IDS",
+    "SECRET_KEY",
+    "SECURE_PROXY_SSL_HEADER",
+    "WEBHOOK_ALLOWED_NETWORKS",
+]
+SHOW = f"""
+import json
+from django.conf import settings
+print(json.dumps({{name: getattr(settings, name) for name in {SHOWN}}}, default=str))
+"""
+
+
+def start(command: list[str], data_dir, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=BASE_DIR,
+        env={**environment, "DATA_DIR": str(data_dir), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def read_settings(data_dir, **variables: str) -> dict:
+    done = start(["-c", SHOW], data_dir, DJANGO_SETTINGS_MODULE="settings.production", **variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_in_a_variable_stops_the_start_with_its_name(tmp_path, name):
+    done = start(["manage.py", "check"], tmp_path, **{name: NONSENSE[name]})
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{name} must be ")
+    assert len(done.stderr.splitlines()) == 1
+    assert NONSENSE[name] not in done.stderr or name != "SECRET_KEY"
+
+
+@pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "DATABASE_URL", "DEBUG"])
+def test_so_it_does_for_the_runner(tmp_path, name):
+    done = start(["-m", "runner"], tmp_path, **{name: NONSENSE[name]})
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{name} must be ")
+
+
+def test_every_variable_that_is_read_is_tried_here():
+    text = "".join((BASE_DIR / "settings" / f"{name}.py").read_text() for name in ("base", "place"))
+    read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', text))
+    # Any text on one line will do for a label.
+    assert read == set(NONSENSE) | {"INSTANCE_LABEL", "STATIC_ROOT"}
+
+
+def test_nothing_set_is_safe(tmp_path):
+    found = read_settings(tmp_path)
+    assert found["DEBUG"] is False
+    assert {"localhost", "127.0.0.1", "0.0.0.0"} <= set(found["ALLOWED_HOSTS"])
+    assert "*" not in found["ALLOWED_HOSTS"]
+    assert found["SECRET_KEY"] == (tmp_path / "secret_key").read_text()
+    assert found["WEBHOOK_ALLOWED_NETWORKS"] == []
+    assert found["SECURE_PROXY_SSL_HEADER"] is None
+    assert found["INTAKE_MAX_IDS"] == 10_000_000
+
+
+def test_what_is_set_arrives(tmp_path):
+    found = read_settings(
+        tmp_path, ALLOWED_HOSTS="deck.example", SECRET_KEY="k" * 50, WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"
+    )
+    assert found["ALLOWED_HOSTS"] == ["deck.example"]
+    assert found["SECRET_KEY"] == "k" * 50
+    assert found["WEBHOOK_ALLOWED_NETWORKS"] == ["127.0.0.0/8"]
+    assert not (tmp_path / "secret_key").exists()
