@@ -1,0 +1,106 @@
+"""A form's body: short fields, and one list, as a file or as a payload, wherever in the form it stands."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scheduling.reading import errors
+from scheduling.reading.forms import Part, multipart_parts, urlencoded_parts
+from scheduling.reading.json_body import BYTES_SENT_BACK, TOKENS_SENT_BACK
+from scheduling.reading.lists import HEAD_BYTES, ListReader, UploadedFile, peeked
+from scheduling.reading.media import MediaType
+
+LISTS = frozenset({"file", "payload"})
+
+
+@dataclass
+class Found:
+    """What a reader found beside the list."""
+
+    format: str
+    values: dict[str, Any]
+    payload_given: bool
+    payload_null: bool = False
+    payload_as_sent: Any = None
+    file_name: str | None = None
+
+
+def read_multipart(chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None) -> Found:
+    """Read multipart/form-data. A field `column` before the file lets it be read as it arrives."""
+    return _Form(lists, column).read(multipart_parts(chunks, media, lists.limits))
+
+
+def read_urlencoded(
+    chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
+) -> Found:
+    """Read application/x-www-form-urlencoded; its payload is plain text."""
+    return _Form(lists, column).read(urlencoded_parts(chunks, lists.limits))
+
+
+class _Form:
+    def __init__(self, lists: ListReader, column: str | None) -> None:
+        self._lists = lists
+        self._column = column
+        self._found = Found("", {}, payload_given=False)
+        self._aside: UploadedFile | None = None
+        self._has_list = False
+
+    def read(self, parts: Iterator[Part]) -> Found:
+        """Read all parts, then the file that had to wait for them."""
+        try:
+            for part in parts:
+                if part.name in LISTS:
+                    self._read_list(part)
+                else:
+                    self._read_field(part)
+            if self._aside is not None:
+                self._lists.read_file(self._aside, column=self._column)
+        finally:
+            if self._aside is not None:
+                self._aside.close()
+        self._found.format = self._lists.format
+        return self._found
+
+    def _read_field(self, part: Part) -> None:
+        value = part.text(self._lists.limits)
+        self._found.values[part.name] = value
+        if part.name == "column" and value.strip():
+            if self._column is not None and self._column != value:
+                raise errors.DoubledField(name="column")
+            self._column = value
+
+    def _read_list(self, part: Part) -> None:
+        head, chunks = peeked(part.chunks)
+        if len(head) < HEAD_BYTES and not head.strip():
+            # A browser sends the file that nobody chose, and the text that nobody wrote.
+            self._found.payload_given |= part.name == "payload" or bool(part.file_name)
+            return
+        if self._has_list:
+            raise errors.BrokenForm(problem="file and payload both hold a list; send one of them")
+        self._has_list = self._found.payload_given = True
+        part.media.check_charset()
+        if part.name == "payload" and part.file_name is None and part.media.type in ("", "text/plain"):
+            self._read_payload(chunks, part.media)
+            return
+        self._found.file_name = part.file_name
+        self._aside = self._lists.receive_file(
+            chunks, name=part.file_name, media=part.media, column=self._column
+        )
+
+    def _read_payload(self, chunks: Iterator[bytes], media: MediaType) -> None:
+        kept: list[bytes] | None = []
+        length = 0
+
+        def passing() -> Iterator[bytes]:
+            nonlocal kept, length
+            for chunk in chunks:
+                length += len(chunk)
+                if kept is not None and length <= BYTES_SENT_BACK:
+                    kept.append(chunk)
+                else:
+                    kept = None
+                yield chunk
+
+        self._lists.read("text", passing(), column=None, media=media)
+        if kept is not None and self._lists.sink.entries_count <= TOKENS_SENT_BACK:
+            self._found.payload_as_sent = b"".join(kept).decode("utf-8", "replace")

@@ -1,0 +1,188 @@
+"""NDJSON: each line a number, a numeric string, or an object with `id`, `user_id` or the column asked for."""
+
+import json
+from array import array
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import orjson
+
+from scheduling import ids
+from scheduling.reading import errors
+from scheduling.reading.columns import NAMES, PARAMETER, listed, plain_name
+from scheduling.reading.incoming import Blocks
+from scheduling.reading.results import Choice, Column, Limits
+from scheduling.reading.sink import Sink
+from scheduling.reading.text import plain_ids
+
+_TO_COMMA = bytes.maketrans(b"\n", b",")
+
+
+class _Spelled(str):
+    """A number as it is spelled."""
+
+
+class _Pairs(list):
+    """An object as it stands: pairs of name and value, doubled names too."""
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a value in JSON")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_int=_Spelled, parse_float=_Spelled, parse_constant=_no_constant
+)
+
+
+def read_ndjson(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, column: str | None) -> None:
+    """Read UTF-8 NDJSON into `sink`; a line that is no JSON is a fault of its own.
+
+    Raises LineTooLong, and ColumnUnclear for an object that has `id` and `user_id` when none was asked for.
+    """
+    blocks = Blocks(chunks, separators=b"\r\n", what="line", limits=limits)
+    reader = _Reader(sink, column)
+    for block in blocks:
+        lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+        lines = lines.removesuffix(b"\n")
+        reader.read(lines, blocks.line)
+        blocks.line += lines.count(b"\n") + 1
+
+
+class _Reader:
+    def __init__(self, sink: Sink, column: str | None) -> None:
+        self._sink = sink
+        self._asked = column.strip(ids.TRIMMED) if column is not None else None
+        self._empty = f"no field {ids.visible(self._asked)}" if self._asked else "no field id or user_id"
+
+    def read(self, lines: bytes, first_line: int) -> None:
+        """Read some whole lines, joined by LF."""
+        count = lines.count(b"\n") + 1
+        plain = plain_ids(lines.translate(_TO_COMMA))
+        if plain is None or len(plain[0]) != count:
+            plain = self._objects(lines, count)
+        if plain is None:
+            self._read_carefully(lines, first_line)
+            return
+        if plain[0] and max(plain[0]) >= ids.PAST_JAVASCRIPT:
+            self._sink.warn("past_2_53", sum(number >= ids.PAST_JAVASCRIPT for number in plain[0]))
+        self._sink.warn("leading_zeros", plain[1])
+        self._sink.take(plain[0])
+
+    def _objects(self, lines: bytes, count: int) -> tuple[array, int] | None:
+        """Lines that are all objects with the same names, and a plain number in the one that counts."""
+        # With escapes in it, a name could be spelled in two ways.
+        if not lines.startswith(b"{") or b"\\" in lines:
+            return None
+        try:
+            objects = list(map(orjson.loads, lines.split(b"\n")))
+        except orjson.JSONDecodeError:
+            return None
+        if set(map(type, objects)) != {dict}:
+            return None
+        shapes = set(map(tuple, objects))
+        names = self._names(next(iter(shapes)))
+        if len(shapes) != 1 or len(names) != 1 or lines.count(b'"' + names[0].encode() + b'"') != count:
+            return None
+        name = names[0]
+        values = [item[name] for item in objects]
+        if set(map(type, values)) != {int}:
+            return None
+        try:
+            found = array("q", values)
+        except OverflowError:
+            return None
+        if min(found) < 1:
+            return None
+        self._note_column(name)
+        return found, 0
+
+    def _names(self, names: Iterable[str]) -> list[str]:
+        """Those of an object's names that say which field is meant."""
+        if self._asked is None:
+            return [name for name in names if plain_name(name) in NAMES]
+        listed_names = list(names)
+        return [name for name in listed_names if name == self._asked] or [
+            name for name in listed_names if plain_name(name) == plain_name(self._asked)
+        ]
+
+    def _note_column(self, name: str) -> None:
+        if self._sink.column is None:
+            self._sink.column = Column(None, name)
+
+    def _read_carefully(self, lines: bytes, first_line: int) -> None:
+        found = array("q")
+        for number, line in enumerate(lines.split(b"\n"), first_line):
+            text = line.decode("utf-8", "surrogateescape")
+            core = text.strip(ids.TRIMMED)
+            if not core:
+                self._sink.warn("blank_rows")
+            elif core[0] in '{["':
+                self._read_json(core, number, found)
+            else:
+                self._read_number(text.strip(" \t"), number, found)
+        self._sink.take(found)
+
+    def _read_json(self, text: str, line: int, found: array) -> None:
+        try:
+            # Bytes that are no UTF-8 would pass as halves of characters.
+            text.encode()
+            value = _decoder.decode(text)
+        except UnicodeEncodeError:
+            self._sink.fault(text, ids.read(text).reason or "", line=line, column=1)
+            return
+        except (ValueError, RecursionError) as error:
+            problem = getattr(error, "msg", None) or "nested too deep or not JSON"
+            column = getattr(error, "colno", 1)
+            self._sink.fault(text, f"the line is not JSON: {problem}", line=line, column=column)
+            return
+        if isinstance(value, _Pairs):
+            self._read_object(value, text, line, found)
+        else:
+            self._read_value(value, line, found, empty="nothing in it")
+
+    def _read_object(self, pairs: _Pairs, text: str, line: int, found: array) -> None:
+        names = self._names(name for name, _ in pairs)
+        if not names:
+            self._sink.fault(text, self._empty, line=line, column=1)
+            return
+        if len(set(names)) > 1:
+            choices = tuple(Choice(0, ids.visible(name), (_shown(dict(pairs)[name]),)) for name in names)
+            raise errors.ColumnUnclear(
+                problem=f"the object in line {line} has more than one of them",
+                choices=choices,
+                listed=listed(choices),
+                parameter=PARAMETER,
+            )
+        if len(names) > 1:
+            self._sink.fault(text, f"the field {ids.visible(names[0])} stands twice", line=line, column=1)
+            return
+        self._note_column(names[0])
+        empty = f"nothing in the field {ids.visible(names[0])}"
+        self._read_value(dict(pairs)[names[0]], line, found, empty=empty)
+
+    def _read_value(self, value: Any, line: int, found: array, *, empty: str) -> None:
+        if isinstance(value, _Spelled):
+            self._read_number(value, line, found)
+        elif isinstance(value, str):
+            self._sink.token(value, found, empty=empty, line=line, column=1)
+        elif isinstance(value, list):
+            what = "an object, not an ID" if isinstance(value, _Pairs) else "a list, not an ID"
+            self._sink.fault(_shown(value), what, line=line, column=1)
+        else:
+            self._sink.token(_shown(value), found, line=line, column=1)
+
+    def _read_number(self, spelled: str, line: int, found: array) -> None:
+        before = len(found)
+        self._sink.token(spelled, found, empty="nothing in it", line=line, column=1)
+        if len(found) > before and found[-1] >= ids.PAST_JAVASCRIPT:
+            self._sink.warn("past_2_53")
+
+
+def _shown(value: Any) -> str:
+    """A value for people, as JSON would spell it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, _Pairs):
+        return "{" + ", ".join(name for name, _ in value[:5]) + "}"
+    return ids.visible(str(value))
