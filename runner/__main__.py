@@ -20,8 +20,6 @@ PARTS = ("web", *CLUSTERS)
 ACTS = ("prepare", "demo", *PARTS)
 USAGE = f"usage: python -m runner [{' | '.join(ACTS)}]"
 WEB_WORKERS = 2
-# Each waits for one request's body or the database; enough of them that slow senders starve nobody.
-BLOCKING_THREADS = 64
 
 
 def main(arguments: list[str]) -> int:
@@ -104,7 +102,7 @@ def web(place: Place) -> Program:
         "--host": place.listen,
         "--port": str(place.port),
         "--workers": str(WEB_WORKERS),
-        "--blocking-threads": str(BLOCKING_THREADS),
+        "--blocking-threads": str(place.web_threads),
         # A thread's end is a connection's end.
         "--blocking-threads-idle-timeout": "600",
         "--respawn-interval": "0.2",

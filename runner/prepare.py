@@ -27,7 +27,8 @@ def main(extra: list[str]) -> int:
         call_command("createcachetable", verbosity=0)
         if "prepare" in get_commands():
             call_command("prepare")
-        if not settings.DEBUG:
+        # An image has collected them already, and can't be written.
+        if not settings.DEBUG and settings.STATIC_ROOT.is_relative_to(settings.DATA_DIR):
             call_command("collectstatic", interactive=False, verbosity=0)
         call_command("first_operator")
         for command in extra:

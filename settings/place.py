@@ -15,10 +15,11 @@ class Place:
     data_dir: Path
     listen: str
     port: int
+    web_threads: int
 
     @classmethod
     def of(cls, environment: Environment) -> "Place":
-        """Read DATA_DIR, LISTEN and PORT. Raises BadSetting."""
+        """Read DATA_DIR, LISTEN, PORT and WEB_THREADS. Raises BadSetting."""
         listen = environment.text("LISTEN", "127.0.0.1")
         try:
             ipaddress.ip_address(listen)
@@ -28,6 +29,9 @@ class Place:
             data_dir=environment.directory("DATA_DIR", default=BASE_DIR / "var"),
             listen=listen,
             port=environment.integer("PORT", default=8000, low=1, high=65535),
+            # In each of the two web processes. A body that is still coming holds one, so there are many; each
+            # may hold a connection to the database, of which PostgreSQL allows 100 by default.
+            web_threads=environment.integer("WEB_THREADS", default=36, low=4, high=512),
         )
 
     @property

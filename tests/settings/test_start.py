@@ -13,6 +13,7 @@ from settings.place import BASE_DIR
 NONSENSE = {
     "PORT": "eighty",
     "LISTEN": "localhost:80",
+    "WEB_THREADS": "1",
     "DATA_DIR": "/dev/null/x",
     "SPOOL_DIR": "/dev/null",
     "DATABASE_URL": "mysql://localhost/deck",
