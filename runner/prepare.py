@@ -14,7 +14,7 @@ from settings.env import BadSetting
 def main(extra: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.production")
     import django
-    from django.core.management import call_command, get_commands
+    from django.core.management import call_command
     from django.core.management.base import SystemCheckError
     from django.db import OperationalError
 
@@ -25,8 +25,7 @@ def main(extra: list[str]) -> int:
         call_command("check", stdout=io.StringIO())
         call_command("migrate", interactive=False, verbosity=0)
         call_command("createcachetable", verbosity=0)
-        if "prepare" in get_commands():
-            call_command("prepare")
+        call_command("prepare")
         # An image has collected them already, and can't be written.
         if not settings.DEBUG and settings.STATIC_ROOT.is_relative_to(settings.DATA_DIR):
             call_command("collectstatic", interactive=False, verbosity=0)

@@ -142,8 +142,20 @@ if DATABASE_VENDOR == "sqlite":
         "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
     }
 else:
-    # No pool: its sockets would be shared by the processes that a cluster forks.
-    _database |= {"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True}
+    _database |= {
+        # No pool: its sockets would be shared by the processes that a cluster forks.
+        "ENGINE": "django.db.backends.postgresql",
+        "CONN_HEALTH_CHECKS": True,
+        # A host that is gone without a word would else be waited for for a quarter of an hour.
+        "OPTIONS": {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            **_database["OPTIONS"],
+        },
+    }
 # Without lasting connections every poll of the broker opens a new one.
 DATABASES = {"default": {"CONN_MAX_AGE": None, **_database}}
 

@@ -141,12 +141,10 @@ def test_a_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Run
     running.wait_until_up()
     before = running.mains()["quarterdeck"]
     queue_sleep(running, 50, times=2)
-    told = running.said
     wait_for(lambda: len(list(running.sign("quarterdeck").parent.glob("busy-*"))) == 2, 20)
     # 35 s without a sign would be too long for one that has nothing to do.
     wait_for(running.is_well, 70, lambda: running.said)
     assert running.mains()["quarterdeck"] == before
-    assert running.said == told
 
 
 @pytest.mark.faults
