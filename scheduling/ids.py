@@ -84,6 +84,8 @@ def visible(text: str, length: int = SHOWN_CHARACTERS) -> str:
 
     Of what is longer than `length` characters, the first `length`.
     """
+    if text.isascii() and text.isprintable():
+        return text[:length]
     shown = []
     room = length
     for character in text[:length]:
@@ -120,6 +122,8 @@ def _reason(core: str) -> str:
 
 def _of_characters(core: str) -> str | None:
     """Reasons that lie in single characters that nobody sees, or that look like others."""
+    if core.isascii() and core.isprintable():
+        return None
     for character in core[:1000]:
         code = ord(character)
         if 0xDC80 <= code <= 0xDCFF:

@@ -15,6 +15,7 @@ from scheduling.reading.results import FAULTS_SHOWN, Column, Fault, Limits, Shee
 from scheduling.reading.spool import Spool
 
 _FAULTS_IN_MEMORY = 500
+_NOWHERE: dict[str, Any] = {"line": None, "column": None, "index": None}
 
 
 class FaultFile:
@@ -28,27 +29,22 @@ class FaultFile:
         self._sha = hashlib.sha256()
         self.first: tuple[Fault, ...] = ()
         self.count = 0
+        self._kept = 0
 
     @property
     def is_full(self) -> bool:
         """Whether a further fault is only counted, so that nobody needs to describe it."""
-        return self.count >= self._limit
+        return self._kept >= self._limit
 
     def add(self, fault: Fault) -> None:
-        """Keep one more fault, or only count it past the limit."""
-        self.count += 1
-        if self.count > self._limit:
-            return
+        """Keep one more fault; `count` is the sink's to count on."""
+        self._kept += 1
         if len(self.first) < FAULTS_SHOWN:
             self.first += (fault,)
         self._sha.update(_line(fault))
         self._recent.append(fault)
         if len(self._recent) >= _FAULTS_IN_MEMORY:
             self._write()
-
-    def count_only(self) -> None:
-        """Count a fault past the limit."""
-        self.count += 1
 
     def _write(self) -> None:
         with errors.disk():
@@ -115,16 +111,18 @@ class Sink:
             self.spool.extend(block)
 
     def _check_count(self) -> None:
-        if self.entries_count > self.limits.max_ids:
+        if self._ids_count + self.fault_file.count > self.limits.max_ids:
             raise errors.TooManyIds(limit=self.limits.max_ids)
 
     def fault(self, token: str, reason: str, **place: Any) -> None:
         """Note a fault. place: line, column, index, sheet, cell, as in Fault."""
-        if self.fault_file.is_full:
-            self.fault_file.count_only()
-        else:
-            where = {"line": None, "column": None, "index": None} | place
+        if not self.fault_file.is_full:
+            where = _NOWHERE | place
             self.fault_file.add(Fault(token=ids.visible(token), reason=reason, **where))
+        self._count_fault()
+
+    def _count_fault(self) -> None:
+        self.fault_file.count += 1
         self._check_count()
 
     def warn(self, kind: str, count: int = 1) -> None:
@@ -137,6 +135,12 @@ class Sink:
 
         empty: the reason if there is nothing in it; None if that is to be passed over.
         """
+        if self.fault_file.is_full:
+            core = token.strip(ids.TRIMMED)
+            if core and not core.isdigit():
+                # Nobody will read the reason any more, and ten million of them take a minute to find.
+                self._count_fault()
+                return
         read = ids.read(token)
         if read.id is not None:
             block.append(read.id)
