@@ -63,7 +63,9 @@ class _NotBefore(ORM):
         return self.get_connection().create(key=self.list_key, payload=task, lock=self.not_before).pk
 
 
-def enqueue(path: str, *args, cluster: str = DEFAULT, not_before: datetime | None = None, save: bool = False) -> None:
+def enqueue(
+    path: str, *args, cluster: str = DEFAULT, not_before: datetime | None = None, save: bool = False
+) -> None:
     """Queue a call of `path` (dotted, in scheduling.jobs) in the transaction that is open.
 
     args: a few whole numbers or short strings. not_before: aware, UTC.

@@ -21,9 +21,7 @@ class PlanRefused(Refused):
 
     def __init__(self, plan: Any, **facts: Any) -> None:
         self.plan = plan
-        super().__init__(
-            peak=plan.peak_per_minute, rpm=plan.rpm, last=_minute(plan.last_at), **facts
-        )
+        super().__init__(peak=plan.peak_per_minute, rpm=plan.rpm, last=_minute(plan.last_at), **facts)
 
 
 class PastPeak(PlanRefused):
@@ -36,6 +34,10 @@ class PastHorizon(PlanRefused):
 
 class PastExpiry(PlanRefused):
     """The list would end at {last}, after its expires_at."""
+
+
+class PlanWorse(PlanRefused):
+    """Others came in meanwhile: a minute would now hold {peak} requests and the list would end at {last}."""
 
 
 class UnexpectedCount(Refused):
@@ -84,6 +86,10 @@ class IdTaken(Refused):
 
 class UserInTasks(Refused):
     """The user {id} has IDs in tasks that wait; cancel those first."""
+
+
+class JobRefused(Refused):
+    """The clusters run the jobs of scheduling.jobs and nothing else, so not {what}."""
 
 
 def _minute(at: datetime | None) -> str:

@@ -90,7 +90,9 @@ def fills(window_ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
         return {}
     first, last = window_ids[0] << 4, window_ids[-1] << 4 | 15
     found: dict[int, list[int]] = {}
-    for bucket, filled in models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list("pk", "filled_count"):
+    for bucket, filled in models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list(
+        "pk", "filled_count"
+    ):
         found.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] = filled
     return {window: tuple(fill) for window, fill in found.items()}
 
@@ -108,7 +110,9 @@ def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datet
         return Plan(rpm=queue.rpm)
     if queue.overflow == models.Overflow.DISPERSE:
         before = fills([first]).get(first, EMPTY)
-        return Plan(queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),))
+        return Plan(
+            queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),)
+        )
     return Plan(queue.rpm, tuple(_carried_over(first, queue.list_rpm, ids_count)))
 
 
@@ -129,7 +133,12 @@ def _carried_over(first: int, rpm: int, ids_count: int) -> Iterator[WindowPlan]:
 
 
 def check(
-    queue: models.Queue, plan: Plan, *, at: datetime, expires_at: datetime | None = None, allow_peak: bool = False
+    queue: models.Queue,
+    plan: Plan,
+    *,
+    at: datetime,
+    expires_at: datetime | None = None,
+    allow_peak: bool = False,
 ) -> None:
     """Raise PastPeak, PastHorizon or PastExpiry, each with the plan, where the plan may not be kept."""
     if plan.last_at is None:
@@ -259,11 +268,11 @@ def take_free_places(
     """
     found = list(_free(queue, ids_count, from_minute))
     store.create_windows(sorted({b >> 4 for b, _ in found}), capacity=queue.rpm)
-    change(
-        queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note
-    )
+    change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
     ordinals = dict(
-        models.Bucket.objects.filter(pk__gte=found[0][0], pk__lte=found[-1][0]).values_list("pk", "next_ordinal")
+        models.Bucket.objects.filter(pk__gte=found[0][0], pk__lte=found[-1][0]).values_list(
+            "pk", "next_ordinal"
+        )
     )
     store.add_to_buckets({b: {"next_ordinal": n} for b, n in found})
     return [Places(b, ordinals[b], n) for b, n in found]
@@ -278,7 +287,9 @@ def _free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterato
     while left:
         rows = models.Bucket.objects.filter(pk__gte=window << 4, pk__lt=(window + STRIDE) << 4)
         held: dict[int, tuple[int, int]] = {
-            pk: (filled, min(cap, capacity)) for pk, filled, cap in rows.values_list("pk", "filled_count", "capacity")
+            # Sealed by whoever's clock: nothing comes in.
+            pk: (filled, 0 if sealed else min(most, capacity))
+            for pk, filled, most, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at")
         }
         for window_id in range(window, window + STRIDE):
             for k in range(first_k, clock.BUCKETS):

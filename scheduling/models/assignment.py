@@ -44,7 +44,9 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
             Status.FAILED,
         }
     ),
-    Status.IN_FLIGHT: frozenset({Status.SUCCEEDED, Status.FAILED, Status.WAITING, Status.EXPIRED, Status.CANCELLED}),
+    Status.IN_FLIGHT: frozenset(
+        {Status.SUCCEEDED, Status.FAILED, Status.WAITING, Status.EXPIRED, Status.CANCELLED}
+    ),
     Status.SUCCEEDED: frozenset({Status.WAITING}),  # an operator sends again
     Status.FAILED: frozenset({Status.WAITING}),  # an operator retries
     Status.CANCELLED: frozenset({Status.WAITING}),  # an edit brings it back

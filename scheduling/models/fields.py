@@ -19,5 +19,3 @@ class RowIdField(models.BigIntegerField):
 
     def rel_db_type(self, connection):
         return "bigint"
-
-

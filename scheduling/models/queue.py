@@ -34,14 +34,18 @@ class Queue(models.Model):
     """A named stream of requests with its own rpm, overflow policy and handler."""
 
     name = models.SlugField(max_length=50, unique=True)
-    rpm = models.PositiveIntegerField(default=120, validators=[MinValueValidator(1), MaxValueValidator(MAX_RPM)])
+    rpm = models.PositiveIntegerField(
+        default=120, validators=[MinValueValidator(1), MaxValueValidator(MAX_RPM)]
+    )
     overflow = models.CharField(max_length=16, choices=Overflow, default=Overflow.DISPERSE)
     max_peak = models.PositiveIntegerField(null=True, blank=True)
     headroom = models.PositiveIntegerField(default=0)
     handler = models.CharField(max_length=16, choices=HandlerKind, default=HandlerKind.RECORD)
     paused_at = models.DateTimeField(null=True, blank=True)
     brake_per_minute = models.PositiveIntegerField(null=True, blank=True)
-    max_attempts = models.PositiveSmallIntegerField(default=6, validators=[MinValueValidator(1), MaxValueValidator(30)])
+    max_attempts = models.PositiveSmallIntegerField(
+        default=6, validators=[MinValueValidator(1), MaxValueValidator(30)]
+    )
     late_policy = models.CharField(max_length=16, choices=LatePolicy, default=LatePolicy.PLACE_AGAIN)
     late_after_seconds = models.PositiveIntegerField(null=True, blank=True)
     breaker_threshold = models.PositiveIntegerField(null=True, blank=True, default=20)
@@ -62,7 +66,9 @@ class Queue(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(id__lte=MAX_QUEUES), name="queue_number_fits_a_key"),
             models.CheckConstraint(condition=Q(rpm__gte=1, rpm__lte=MAX_RPM), name="queue_rpm_in_range"),
-            models.CheckConstraint(condition=Q(headroom__lt=models.F("rpm")), name="queue_headroom_below_rpm"),
+            models.CheckConstraint(
+                condition=Q(headroom__lt=models.F("rpm")), name="queue_headroom_below_rpm"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -108,7 +108,9 @@ class Task(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["queue", "-id"], name="task_by_queue"),
-            models.Index(fields=["id"], name="task_in_progress", condition=Q(finished_at=None, cancelled_at=None)),
+            models.Index(
+                fields=["id"], name="task_in_progress", condition=Q(finished_at=None, cancelled_at=None)
+            ),
             # Rows that follow a cancel: found by what is left to do, not by age.
             models.Index(
                 fields=["id"],
@@ -167,10 +169,14 @@ class Segment(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["list", "first_position"], name="segment_once_in_a_list"),
-            models.CheckConstraint(condition=Q(written_count__lte=F("ids_count")), name="segment_written_at_most_whole"),
+            models.CheckConstraint(
+                condition=Q(written_count__lte=F("ids_count")), name="segment_written_at_most_whole"
+            ),
         ]
         indexes = [
-            models.Index(fields=["task"], name="segment_unwritten", condition=Q(written_count__lt=F("ids_count"))),
+            models.Index(
+                fields=["task"], name="segment_unwritten", condition=Q(written_count__lt=F("ids_count"))
+            ),
         ]
 
 

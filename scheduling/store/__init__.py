@@ -122,3 +122,8 @@ def add_to_tasks(deltas: Mapping[int, Mapping[str, int]]) -> None:
 def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
     """Add to what tasks have in buckets, in rows that are there: (task, bucket) to {column: what is added}."""
     backend().add_to_placed(deltas)
+
+
+def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the buckets in these ranges of keys (both ends inclusive) in which something waits."""
+    return backend().waiting_buckets(ranges) if ranges else []

@@ -22,7 +22,9 @@ def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]]
     for first_key, user_ids in groups:
         lines.extend([f"{key}\t{user}{tail}" for key, user in enumerate(user_ids, first_key)])
     with connection.cursor() as cursor:
-        with cursor.copy("COPY scheduling_assignment (id, user_id, task_id, status, attempts) FROM STDIN") as copy:
+        with cursor.copy(
+            "COPY scheduling_assignment (id, user_id, task_id, status, attempts) FROM STDIN"
+        ) as copy:
             copy.write("".join(lines))
 
 
@@ -119,7 +121,9 @@ def _update(table: str, columns: Sequence[str], key: str) -> str:
     return f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS d(k, {', '.join(columns)}) WHERE {table}.{key} = d.k"
 
 
-def _arrays(deltas: Mapping[int, Mapping[str, int]], ids: Sequence[int], columns: Sequence[str]) -> list[list[int]]:
+def _arrays(
+    deltas: Mapping[int, Mapping[str, int]], ids: Sequence[int], columns: Sequence[str]
+) -> list[list[int]]:
     return [[deltas[i].get(c, 0) for i in ids] for c in columns]
 
 
@@ -201,3 +205,13 @@ def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
             " WHERE task_id = d.t AND bucket_id = d.b",
             [tasks, buckets, *([deltas[pair].get(c, 0) for pair in pairs] for c in columns)],
         )
+
+
+def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT b.id FROM unnest(%s::bigint[], %s::bigint[]) AS r(first, last)"
+            " JOIN scheduling_bucket b ON b.id BETWEEN r.first AND r.last AND b.waiting_count > 0",
+            [list(column) for column in zip(*ranges, strict=True)],
+        )
+        return [bucket_id for (bucket_id,) in cursor.fetchall()]

@@ -186,3 +186,14 @@ def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
             " WHERE task_id = json_extract(d.value, '$[0]') AND bucket_id = json_extract(d.value, '$[1]')",
             [json.dumps(rows)],
         )
+
+
+def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT b.id FROM json_each(%s) r CROSS JOIN scheduling_bucket b"
+            " WHERE b.id BETWEEN json_extract(r.value, '$[0]') AND json_extract(r.value, '$[1]')"
+            " AND b.waiting_count > 0",
+            [json.dumps(ranges)],
+        )
+        return [bucket_id for (bucket_id,) in cursor.fetchall()]

@@ -1,0 +1,293 @@
+"""Write lists into assignments: slices sorted by ID, each a transaction of its own.
+
+The place of an ID is a function of its position and the reservation, so a slice may be
+written by anyone, at any time, and again: what counts is the segment's `written_count`, which
+moves by compare-and-set in the transaction that writes the rows.
+"""
+
+import secrets
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import BooleanField, ExpressionWrapper, F, Q
+
+from . import allocator, arming, clock, cluster, keys, lists, models, placement, store
+from .intake import LEASE
+
+# IDs that one transaction writes: some 30 ms, so that nobody waits long behind it.
+SLICE_IDS = 10_000
+# A segment that is one slice goes before the next slice of a long one: small lists don't wait.
+SMALL_IDS = SLICE_IDS
+# A job ends after this long, so that other jobs of the cluster get their turn.
+JOB_SECONDS = 5.0
+# How long a database may be locked or gone before a job gives up (it must stay below the cluster's own
+# time-out); the sweep then goes on.
+PATIENCE_SECONDS = 45.0
+# A slice with a bucket that seals sooner than this looks at the seal under the lock of its row.
+NEAR = timedelta(seconds=60)
+
+
+class LeaseLost(Exception):
+    """Somebody else has written on: what this transaction did is rolled back."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The IDs of a segment in one bucket, ascending; the first of them has the key `first_key`."""
+
+    bucket_id: int
+    first_key: int
+    ids: Sequence[int]
+
+    def between(self, first: int, last: int) -> "Group":
+        start = bisect_left(self.ids, first)
+        return Group(self.bucket_id, self.first_key + start, self.ids[start : bisect_right(self.ids, last)])
+
+
+def unwritten():
+    """The segments that have IDs without a row."""
+    return models.Segment.objects.filter(written_count__lt=F("ids_count"))
+
+
+def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
+    """Write segments until none is left or the time is up; then queue a job that goes on.
+
+    Waits while the database is locked or gone. now: the database's clock.
+    """
+    owner = secrets.randbits(63)
+    until, patience = time.monotonic() + seconds, time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            while time.monotonic() < until and (segment := _claim(owner, now())):
+                _write_segment(segment, owner, now, until)
+            if unwritten().filter(_free(now())).exists():
+                cluster.enqueue("scheduling.jobs.allocate")
+            return
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block or time.monotonic() > patience:
+                raise
+            connection.close()
+            time.sleep(0.5)
+            until = max(until, time.monotonic() + 1)
+
+
+def wake(*, at: datetime) -> bool:
+    """Queue a job where segments have no living owner and nobody was told of them; return whether."""
+    orphans = unwritten().filter(_orphaned(at))
+    # Compare-and-set: of many who look at the same time, one queues the job.
+    if not orphans.exists() or not orphans.update(lease_until=at + LEASE, owner=None):
+        return False
+    cluster.enqueue("scheduling.jobs.allocate")
+    return True
+
+
+def _free(at: datetime) -> Q:
+    return Q(owner=None) | Q(lease_until__lt=at)
+
+
+def _orphaned(at: datetime) -> Q:
+    return Q(lease_until=None) | Q(lease_until__lt=at)
+
+
+def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Segment | None:
+    """Take the next segment without a living owner: short ones first, then in the order they came."""
+    free = unwritten().filter(_free(at))
+    if at_most is not None:
+        free = free.filter(ids_count__lte=at_most)
+    is_long = ExpressionWrapper(Q(ids_count__gt=SMALL_IDS), output_field=BooleanField())
+    candidates = free.order_by(is_long, "id")
+    for segment in candidates.select_related("list")[:8]:
+        if unwritten().filter(_free(at), pk=segment.pk).update(owner=owner, lease_until=at + LEASE):
+            segment.refresh_from_db(fields=["written_count"])
+            return segment
+    return None
+
+
+def _write_segment(segment: models.Segment, owner: int, now: Callable[[], datetime], until: float) -> None:
+    groups = prepare(segment)
+    in_order = sorted(user for group in groups for user in group.ids)
+    at_most_until = until + 2  # whoever has prepared a segment writes it, within reason
+    try:
+        for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
+            users = in_order[start : start + SLICE_IDS]
+            part = [piece for group in groups if (piece := group.between(users[0], users[-1])).ids]
+            _write_slice(segment, owner, start, users, part, now)
+            if start + SLICE_IDS < segment.ids_count:
+                _write_small_ones(owner, now)
+                if time.monotonic() > at_most_until:
+                    unwritten().filter(pk=segment.pk, owner=owner).update(
+                        owner=None, lease_until=now() + LEASE
+                    )
+                    return
+    except LeaseLost:
+        return
+
+
+def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
+    while small := _claim(owner, now(), at_most=SMALL_IDS):
+        groups = prepare(small)
+        users = sorted(user for group in groups for user in group.ids)
+        try:
+            _write_slice(small, owner, small.written_count, users[small.written_count :], groups, now)
+        except LeaseLost:
+            continue
+
+
+def prepare(segment: models.Segment) -> list[Group]:
+    """Return the segment's IDs by bucket, with their keys: the same whoever works them out, and whenever."""
+    end = segment.first_position + segment.ids_count
+    reservations = models.Reservation.objects.filter(
+        list_id=segment.list_id,
+        kind=models.ReservationKind.RESERVE,
+        first_position__lt=end,
+        first_position__gt=segment.first_position - 1 - F("ids_count"),
+    ).order_by("first_position")
+    groups: list[Group] = []
+    for reservation in reservations:
+        first = max(segment.first_position, reservation.first_position)
+        last = min(end, reservation.first_position + reservation.ids_count)
+        if first < last:
+            groups.extend(_groups(reservation, first, lists.ids_of(segment.list_id, first, last - first)))
+    return groups
+
+
+def _groups(reservation: models.Reservation, first: int, ids: Sequence[int]) -> list[Group]:
+    offset = first - reservation.first_position
+    fill = allocator.fill_after(reservation.fill_before, reservation.rpm, offset)
+    by_bucket: list[list[int]] = [[] for _ in range(clock.BUCKETS)]
+    add = [bucket.append for bucket in by_bucket]
+    for user, k in zip(ids, allocator.places(fill, reservation.rpm), strict=False):
+        add[k](user)
+    groups = []
+    for k, users in enumerate(by_bucket):
+        if users:
+            bucket_id = reservation.window_id << 4 | k
+            ordinal = reservation.first_ordinals[k] + fill[k] - reservation.fill_before[k]
+            groups.append(Group(bucket_id, keys.assignment_id(bucket_id, ordinal), sorted(users)))
+    return groups
+
+
+def _write_slice(
+    segment: models.Segment,
+    owner: int,
+    start: int,
+    users: Sequence[int],
+    groups: Sequence[Group],
+    now: Callable[[], datetime],
+) -> None:
+    at = now()
+    soonest = min(keys.minute_of_bucket(group.bucket_id) for group in groups)
+    near = clock.sealed_at(soonest) <= at + NEAR
+    end = start + len(users)
+    with store.bulk_write():
+        queue = placement.lock_queue(_queue_id(segment)) if near else None
+        at = now()
+        _move_on(segment, owner, start, end, at)
+        whole = end == segment.ids_count
+        task = _task(segment, lock=near or whole, at=at, groups=groups)
+        status = models.Status.CANCELLED if task.cancelled_at else models.Status.WAITING
+        if queue is not None and status == models.Status.WAITING and not queue.paused:
+            groups = _late_ones_elsewhere(queue, task, groups, at)
+        store.insert_assignments(task.pk, [(group.first_key, group.ids) for group in groups], status=status)
+        store.insert_users(users, at=at)
+        if whole and not unwritten().filter(task=task).exists():
+            models.Task.objects.filter(pk=task.pk).update(placed_at=at)
+            if task.cancelled_at:
+                cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
+
+
+def _queue_id(segment: models.Segment) -> int:
+    return models.Task.objects.values_list("queue_id", flat=True).get(pk=segment.task_id)
+
+
+def _move_on(segment: models.Segment, owner: int, start: int, end: int, at: datetime) -> None:
+    mine = models.Segment.objects.filter(pk=segment.pk, owner=owner, written_count=start)
+    if not mine.update(written_count=end, lease_until=at + LEASE):
+        raise LeaseLost
+
+
+def _task(segment: models.Segment, *, lock: bool, at: datetime, groups: Sequence[Group]) -> models.Task:
+    """The task; its row locked where its counters may move, or where this may be its last slice."""
+    if not lock:
+        return models.Task.objects.get(pk=segment.task_id)
+    # Buckets before the task: whoever writes into one looks at its seal under its lock.
+    buckets = [
+        group.bucket_id
+        for group in groups
+        if clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at + NEAR
+    ]
+    list(models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk"))
+    return models.Task.objects.select_for_update().get(pk=segment.task_id)
+
+
+def _late_ones_elsewhere(
+    queue: models.Queue, task: models.Task, groups: Sequence[Group], at: datetime
+) -> list[Group]:
+    """Give IDs whose minute is sealed or past the first free places from the next minute on; keep the move."""
+    candidates = [group.bucket_id for group in groups]
+    sealed = set(
+        models.Bucket.objects.filter(pk__in=candidates, sealed_at__isnull=False).values_list("pk", flat=True)
+    )
+    late = [
+        group
+        for group in groups
+        if group.bucket_id in sealed or clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at
+    ]
+    if not late:
+        return list(groups)
+    in_time = [group for group in groups if group not in late]
+    leaving = {group.bucket_id: len(group.ids) for group in late}
+    reason = models.MoveReason.WRITTEN_LATE
+    placement.change(
+        queue,
+        {b: -n for b, n in leaving.items()},
+        kind=models.ReservationKind.MOVE_OUT,
+        at=at,
+        task_id=task.pk,
+        note=reason,
+    )
+    store.add_to_buckets({b: {"moved_count": n} for b, n in leaving.items()})
+    places = placement.take_free_places(
+        queue,
+        sum(leaving.values()),
+        from_minute=clock.next_unsealed_minute(at),
+        at=at,
+        task_id=task.pk,
+        note=reason,
+    )
+    moved = _share_out(late, places)
+    taken: dict[int, dict[str, int]] = {
+        b: {"waiting_count": -n, "moved_count": n} for b, n in leaving.items()
+    }
+    for place in places:
+        taken[place.bucket_id] = {"waiting_count": place.count}
+    store.add_to_task_buckets(task.pk, taken)
+    store.insert_moves(
+        task.pk, [(group.ids, came_from, group.bucket_id) for came_from, group in moved], reason=reason, at=at
+    )
+    last = keys.minute_of_bucket(places[-1].bucket_id)
+    models.Task.objects.filter(pk=task.pk, last_minute_at__lt=last).update(last_minute_at=last)
+    for starts_at in sorted({keys.starts_at_of_window(place.bucket_id >> 4) for place in places}):
+        if clock.state(starts_at, at) != clock.WindowState.FUTURE:
+            arming.arm_window(starts_at, at=at)
+    return in_time + [group for _, group in moved]
+
+
+def _share_out(late: Sequence[Group], places: Sequence[placement.Places]) -> list[tuple[int, Group]]:
+    """Pair late IDs with places, in order: (bucket it leaves, its new group)."""
+    waiting = ((group.bucket_id, user) for group in late for user in group.ids)
+    moved: list[tuple[int, Group]] = []
+    for place in places:
+        by_origin: dict[int, list[int]] = {}
+        for came_from, user in islice(waiting, place.count):
+            by_origin.setdefault(came_from, []).append(user)
+        first_key = place.first_key
+        for came_from, users in by_origin.items():
+            moved.append((came_from, Group(place.bucket_id, first_key, users)))
+            first_key += len(users)
+    return moved

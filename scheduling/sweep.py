@@ -1,0 +1,29 @@
+"""Look for work that nobody is at, and tell a cluster of it. Jobs are hints: this finds what they lost."""
+
+from datetime import datetime
+
+from django.db.models import F
+
+from . import allocation, cluster, intake, models
+
+
+def look(*, at: datetime) -> None:
+    """Queue jobs for segments without a living owner and for cancels whose rows don't follow.
+
+    Cheap where there is nothing to do (partial indexes), so every worker calls it each few seconds.
+    """
+    allocation.wake(at=at)
+    for task_id in unfollowed().values_list("pk", flat=True)[:10]:
+        cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
+
+
+def unfollowed():
+    """Cancelled tasks whose rows are all written and don't all say so."""
+    return models.Task.objects.filter(
+        cancelled_at__isnull=False, cancel_position__lt=F("ids_count"), placed_at__isnull=False
+    )
+
+
+def tidy(*, at: datetime) -> None:
+    """What can wait for a minute: drafts that nobody accepted, keys past their week."""
+    intake.sweep_drafts(at=at)
