@@ -1,0 +1,90 @@
+// The board's clock, its pause switch, and the sign that says how old it is. Polling itself is htmx's.
+"use strict";
+(() => {
+    const clock = document.querySelector("[data-clock]");
+    const poll = document.querySelector("[data-poll]");
+    const live = document.querySelector("[data-live]");
+    const words = document.querySelector("[data-live-words]");
+    const pause = document.querySelector("[data-pause]");
+    if (!clock || !poll) return;
+
+    // The server's clock counts: a desk's may be wrong by minutes.
+    const offset = Number(clock.dataset.at) - Date.now();
+    const now = () => Date.now() + offset;
+    const format = new Intl.DateTimeFormat("en-GB", {
+        timeZone: clock.dataset.zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+    });
+    let answered = Date.now();
+    let failed = null;
+    let paused = false;
+
+    const span = (ms) => {
+        const s = Math.max(0, ms) / 1000;
+        if (s < 10) return `${s.toFixed(1)} s`;
+        if (s < 120) return `${Math.round(s)} s`;
+        return `${Math.round(s / 60)} min`;
+    };
+    const put = (element, text) => {
+        if (element && element.textContent !== text) element.textContent = text;
+    };
+
+    const tick = () => {
+        put(clock, format.format(now()));
+        document.querySelectorAll("[data-until]").forEach((element) => {
+            let left = Number(element.dataset.until) - now();
+            const step = Number(element.dataset.step);
+            if (step) left = ((left % step) + step) % step;
+            const s = Math.max(0, Math.floor(left / 1000));
+            put(element, `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`);
+        });
+        document.querySelectorAll("[data-ago]").forEach((element) => {
+            put(element, span(now() - Number(element.dataset.ago)));
+        });
+        say();
+    };
+
+    const say = () => {
+        const age = Math.round((Date.now() - answered) / 1000);
+        const lost = !paused && (failed !== null || age > 6) && !document.hidden;
+        live.classList.toggle("lost", lost);
+        live.classList.toggle("paused", paused);
+        document.body.classList.toggle("stale", lost);
+        if (paused) put(words, `updates paused, as of ${format.format(answered + offset)}`);
+        else if (lost) put(words, `${failed || "connection lost"}; last update ${age} s ago, trying again`);
+        else put(words, age < 1 ? "updated just now" : `updated ${age} s ago`);
+    };
+
+    pause.addEventListener("click", () => {
+        paused = !paused;
+        pause.setAttribute("aria-pressed", String(paused));
+        pause.textContent = paused ? "Resume updates" : "Pause updates";
+        if (!paused) answered = Date.now();
+        say();
+    });
+
+    document.body.addEventListener("htmx:beforeRequest", (event) => {
+        if (event.target !== poll) return;
+        if (paused || document.hidden) event.preventDefault();
+    });
+    // What is pointed at or ticked in a list stays where it is; a bar that grows may grow.
+    document.body.addEventListener("htmx:beforeSwap", (event) => {
+        if (event.target.id !== "board" && event.detail.target?.id !== "board") return;
+        if (document.querySelector("#board [data-hold]:hover")) event.detail.shouldSwap = false;
+    });
+    document.body.addEventListener("htmx:afterRequest", (event) => {
+        if (event.target !== poll) return;
+        if (event.detail.successful) {
+            answered = Date.now();
+            failed = null;
+        } else {
+            const status = event.detail.xhr?.status;
+            failed = status ? `the server answers ${status}` : "connection lost";
+        }
+        say();
+    });
+    document.addEventListener("visibilitychange", () => {
+        if (!document.hidden) say();
+    });
+    setInterval(tick, 250);
+    tick();
+})();

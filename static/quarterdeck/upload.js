@@ -1,0 +1,134 @@
+// Sends the list with a progress bar. The file and the text stay where they are until the preview is there,
+// so whatever goes wrong on the way, the same button can be pressed again.
+"use strict";
+(() => {
+    const form = document.querySelector("[data-upload]");
+    if (!form) return;
+    const find = (name) => form.querySelector(`[data-${name}]`);
+    const said = document.querySelector("[data-said]");
+    const file = form.elements.file;
+    const drop = find("drop");
+    const progress = find("progress");
+    const progressWords = find("progress-words");
+    const send = find("send");
+
+    const size = (bytes) => bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+    const cookie = (name) => document.cookie.split("; ").find((part) => part.startsWith(`${name}=`))?.split("=")[1];
+
+    const element = (name, text, className) => {
+        const made = document.createElement(name);
+        if (text !== undefined) made.textContent = text;
+        if (className) made.className = className;
+        return made;
+    };
+    const say = (sentence, more = []) => {
+        const message = element("p", sentence, "message error");
+        message.setAttribute("role", "alert");
+        said.replaceChildren(message, ...more);
+        said.scrollIntoView({ block: "nearest" });
+    };
+    const rest = () => {
+        progress.hidden = true;
+        progressWords.textContent = "";
+        send.disabled = false;
+        delete form.dataset.sent;
+    };
+
+    const named = () => {
+        const chosen = file.files[0];
+        find("file-words").textContent = chosen ? `${chosen.name}, ${size(chosen.size)}` : "or drop it here";
+    };
+    file.addEventListener("change", named);
+    ["dragenter", "dragover"].forEach((kind) => drop.addEventListener(kind, (event) => {
+        event.preventDefault();
+        drop.classList.add("over");
+    }));
+    ["dragleave", "drop"].forEach((kind) => drop.addEventListener(kind, () => drop.classList.remove("over")));
+    drop.addEventListener("drop", (event) => {
+        event.preventDefault();
+        if (event.dataTransfer.files.length) {
+            file.files = event.dataTransfer.files;
+            named();
+        }
+    });
+
+    const chooseColumn = (choices) => {
+        const box = element("div", undefined, "row");
+        box.append(element("span", "Which column holds the IDs?"));
+        choices.forEach((choice) => {
+            const label = `${choice.name || `column ${choice.number}`}: ${choice.values.join(", ")}`;
+            const button = element("button", label, "button small");
+            button.type = "button";
+            button.addEventListener("click", () => {
+                form.elements.column.value = choice.name || String(choice.number);
+                form.requestSubmit();
+            });
+            box.append(button);
+        });
+        return box;
+    };
+    const signedOut = () => {
+        const link = element("a", "Sign in in another tab");
+        link.href = form.dataset.signIn;
+        link.target = "_blank";
+        const more = element("p");
+        more.append(link, ", then press the button again: the list is still here.");
+        say("You are signed out; the list was not stored.", [more]);
+    };
+    const answered = (request) => {
+        rest();
+        if (request.status === 204 || request.status === 401) return signedOut();
+        let answer = {};
+        try {
+            answer = JSON.parse(request.responseText);
+        } catch { /* said below */ }
+        if (request.status === 201 && answer.address) {
+            location.assign(answer.address);
+            return undefined;
+        }
+        if (request.status === 403) {
+            return say(answer.sentence || "Your role does not allow uploads any more; the list was not stored.");
+        }
+        const more = [];
+        if (answer.choices?.length) more.push(chooseColumn(answer.choices));
+        (answer.faults || []).slice(0, 5).forEach((fault) => {
+            more.push(element("p", `line ${fault.line}: ${fault.token} ${fault.reason}`, "small"));
+        });
+        return say(answer.sentence || `The server answered ${request.status}; the list was not stored.`, more);
+    };
+
+    form.addEventListener("submit", (event) => {
+        event.preventDefault();
+        const chosen = file.files[0];
+        const text = form.elements.payload.value.trim();
+        if (!chosen && !text) return say("Choose a file or paste some IDs.");
+        if (chosen && text) return say("There are a file and pasted IDs: take one of them away.");
+        if (chosen && chosen.size > Number(form.dataset.maxBytes)) {
+            return say(`The file has ${size(chosen.size)}; at most ${size(Number(form.dataset.maxBytes))} are taken.`);
+        }
+        said.replaceChildren();
+        send.disabled = true;
+        progress.hidden = false;
+        progress.value = 0;
+        const request = new XMLHttpRequest();
+        request.open("POST", form.action || location.href);
+        // Marks it as a script's request: a sign-in page would be no answer to it.
+        request.setRequestHeader("HX-Request", "true");
+        // From the cookie, since signing in anew changes it.
+        const token = cookie("quarterdeck_csrf");
+        if (token) request.setRequestHeader("X-CSRFToken", token);
+        request.upload.addEventListener("progress", (at) => {
+            if (!at.lengthComputable) return;
+            progress.value = (100 * at.loaded) / at.total;
+            progressWords.textContent = at.loaded < at.total
+                ? `${size(at.loaded)} of ${size(at.total)}` : "read; working out the plan";
+        });
+        request.addEventListener("load", () => answered(request));
+        request.addEventListener("error", () => {
+            rest();
+            say("The connection broke; the list was not stored. It is still here: try again.");
+        });
+        request.send(new FormData(form));
+        return undefined;
+    });
+})();
