@@ -1,0 +1,156 @@
+"""Where the parts of a drawing lie, in percent of it, so that it fits any width without a script. Pure.
+
+A strict CSP drops `style="..."` in silence: geometry goes into SVG attributes, colour into classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+# From the ground up; what is done lies below what is to come.
+STACK = ("succeeded", "failed", "expired", "in_flight", "waiting")
+TOP, GROUND = 10.0, 90.0
+# So thin a part would not be seen, and one ID is worth seeing.
+THINNEST = 0.9
+BAR_SHARE = 0.8
+LABELLED = 3
+
+
+class Counts(Protocol):
+    """One minute: its start, its capacity, how many IDs it holds in all and in which states."""
+
+    minute: datetime
+    capacity: int
+    filled: int
+    waiting: int
+    in_flight: int
+    succeeded: int
+    failed: int
+    expired: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a bar: kind is a state, or `past` for what waits above the capacity."""
+
+    kind: str
+    y: str
+    height: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One minute, drawn. x, width, middle, y of its label and line: percent of the drawing, as text."""
+
+    counts: Counts
+    parts: tuple[Part, ...]
+    column_x: str
+    column_width: str
+    x: str
+    width: str
+    middle: str
+    line_x2: str
+    line_y: str
+    label: str
+    label_y: str
+    over: int
+    is_now: bool
+    is_labelled: bool
+
+
+@dataclass(frozen=True)
+class Chart:
+    """15 bars (or however many), with the capacity at the axis."""
+
+    bars: tuple[Bar, ...]
+    capacity: int
+    capacity_y: str
+    ground_y: str = f"{GROUND}"
+
+
+def compact(count: int) -> str:
+    """A number that fits over a narrow bar: 120, 1,250, 12.5k, 1.2M."""
+    if count < 10_000:
+        return f"{count:,}"
+    for divisor, unit in ((1_000, "k"), (1_000_000, "M")):
+        if count < divisor * 1_000:
+            value = count / divisor
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+    return f"{count / 1e9:.1f}G"
+
+
+def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int | None = None) -> Chart:
+    """Draw minutes as bars against their capacity.
+
+    now: start of the current minute, which is marked. scale: the count at the top, where several drawings are
+    to be compared; by default the largest of fills and capacities.
+    """
+    top = scale or max([1, *(max(m.filled, m.capacity) for m in minutes)])
+    per_id = (GROUND - TOP) / top
+    step = 100 / max(1, len(minutes))
+    bars = tuple(_bar(m, k * step, step, per_id, now, k) for k, m in enumerate(minutes))
+    capacity = minutes[0].capacity if minutes else 0
+    return Chart(bars, capacity, _percent(GROUND - capacity * per_id))
+
+
+def _bar(counts: Counts, left: float, step: float, per_id: float, now: datetime | None, k: int) -> Bar:
+    parts = tuple(_parts(counts, per_id))
+    over = max(0, counts.filled - counts.capacity)
+    highest = min([float(part.y) for part in parts], default=GROUND)
+    label = f"+{compact(over)}" if over else compact(counts.filled) if counts.filled else ""
+    return Bar(
+        counts=counts,
+        parts=parts,
+        column_x=_percent(left),
+        column_width=_percent(step),
+        x=_percent(left + step * (1 - BAR_SHARE) / 2),
+        width=_percent(step * BAR_SHARE),
+        middle=_percent(left + step / 2),
+        line_x2=_percent(left + step),
+        line_y=_percent(GROUND - counts.capacity * per_id),
+        label=label,
+        label_y=_percent(highest - 2),
+        over=over,
+        is_now=counts.minute == now,
+        is_labelled=k % LABELLED == 0,
+    )
+
+
+def _parts(counts: Counts, per_id: float):
+    ground, below = GROUND, 0
+    for kind in STACK:
+        count = getattr(counts, kind)
+        if not count:
+            continue
+        within = max(0, min(count, counts.capacity - below)) if kind == "waiting" else count
+        below += count
+        for name, size in ((kind, within), ("past", count - within)):
+            if size:
+                height = max(size * per_id, THINNEST)
+                ground -= height
+                yield Part(name, _percent(ground), _percent(height))
+
+
+def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[tuple[str, str, str]]:
+    """For a bar that lies: (kind, x, width) in percent for each (kind, count), next to each other."""
+    found, left = [], 0.0
+    for kind, count in counts:
+        if count and whole:
+            width = max(100 * count / whole, 0.5)
+            found.append((kind, _percent(left), _percent(min(width, 100 - left))))
+            left = min(100.0, left + width)
+    return found
+
+
+def heat(count: int, capacity: int) -> str:
+    """The class of a cell of the heat map: how full a minute is, in five steps, or past its capacity."""
+    if count <= 0:
+        return "heat-0"
+    if count > capacity:
+        return "heat-past"
+    return f"heat-{min(4, 1 + 4 * (count - 1) // max(1, capacity))}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,24 @@
+"""The sections of the dashboard, in the order of the menu."""
+
+from typing import NamedTuple
+
+
+class Section(NamedTuple):
+    """name as shown; url: the name of its address; path: what all addresses in it begin with."""
+
+    name: str
+    url: str
+    path: str
+
+
+SECTIONS = (
+    Section("Board", "board", "/dashboard/"),
+    Section("Upload", "upload", "/dashboard/upload/"),
+)
+
+
+def current(path: str) -> Section | None:
+    """The section that an address lies in: the longest that fits."""
+    found = [section for section in SECTIONS if path.startswith(section.path)]
+    exact = [section for section in found if section.url != "board" or path == section.path]
+    return max(exact, key=lambda section: len(section.path), default=None)

@@ -1,0 +1,216 @@
+"""How the pages write numbers, times and states, and what every page has in its head."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from django import template
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from dashboard import addresses, drawings, menu, words
+from dashboard.access import REASONS
+from operators.roles import May
+from scheduling.reading import WARNINGS
+
+register = template.Library()
+
+
+@register.filter
+def number(value: int | None) -> str:
+    """12480 as 12,480. For counts; IDs are text and never have separators."""
+    return "" if value is None else f"{value:,}"
+
+
+@register.filter
+def plural(count: int | None, word: str) -> str:
+    """`1 ID`, `2 IDs`; irregular ones as `reply/replies`."""
+    one, _, many = word.partition("/")
+    return f"{count or 0:,} {one if count == 1 else many or one + 's'}"
+
+
+@register.filter
+def percent(part: int, whole: int) -> str:
+    """For a drawing: part of whole, 0 to 100, with two decimals."""
+    return f"{100 * part / whole:.2f}" if whole else "0"
+
+
+def _time(at: datetime | None, form: str) -> str:
+    if at is None:
+        return ""
+    local = timezone.localtime(at)
+    zone = timezone.get_current_timezone_name()
+    exact = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {zone}"
+    utc = at.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{} ({} UTC)">{}</time>',
+        utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        exact,
+        utc.strftime("%H:%M:%S"),
+        local.strftime(form),
+    )
+
+
+@register.filter
+def clock(at: datetime | None) -> str:
+    """14:22 in the operator's zone, exact on hover."""
+    return _time(at, "%H:%M")
+
+
+@register.filter
+def clock_seconds(at: datetime | None) -> str:
+    """14:22:38 in the operator's zone."""
+    return _time(at, "%H:%M:%S")
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """The time, and the day where it isn't today."""
+    if at is None:
+        return ""
+    today = timezone.localdate()
+    return _time(at, "%H:%M" if timezone.localtime(at).date() == today else "%-d %b %Y, %H:%M")
+
+
+@register.filter
+def day(at: Any) -> str:
+    """Wednesday 25 November 2026."""
+    local = timezone.localtime(at) if isinstance(at, datetime) else at
+    return f"{local:%A} {local.day} {local:%B %Y}"
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A span in words: 0.4 s, 38 s, 7 min, 3.2 h, 3.9 days."""
+    return "" if value is None else words.span(value)
+
+
+@register.simple_tag
+def zone_name() -> str:
+    """The operator's zone, by name."""
+    return timezone.get_current_timezone_name()
+
+
+@register.simple_tag
+def instance_label() -> str:
+    """Which instance this is, where the deployment says so."""
+    return format_html(" <small>{}</small>", settings.INSTANCE_LABEL) if settings.INSTANCE_LABEL else ""
+
+
+@register.simple_tag(takes_context=True)
+def sections(context: dict) -> list[dict]:
+    """The menu, with the section that is open."""
+    current = menu.current(context["request"].path)
+    return [
+        {"name": section.name, "href": reverse(section.url), "current": section is current}
+        for section in menu.SECTIONS
+    ]
+
+
+@register.simple_tag(takes_context=True)
+def why_not(context: dict, act: str = "act") -> str:
+    """Why the operator may not act; empty if they may. For the `title` of a disabled button."""
+    return "" if context["request"].user.may(May(act)) else REASONS[May(act)]
+
+
+@register.simple_tag
+def problem_id() -> str:
+    """By what an error is found again in the logs."""
+    return structlog.contextvars.get_contextvars().get("request_id", "")
+
+
+@register.simple_tag(takes_context=True)
+def with_query(context: dict, **changes: Any) -> str:
+    """The page's own query with some parameters changed; None takes one away."""
+    query = context["request"].GET.copy()
+    for name, value in changes.items():
+        query.pop(name, None)
+        if value is not None:
+            query[name] = value
+    return f"?{query.urlencode()}" if query else "?"
+
+
+@register.filter
+def compact(count: int) -> str:
+    """A number that fits a narrow place: 12.5k."""
+    return drawings.compact(count)
+
+
+@register.filter
+def minute_mark(at: datetime) -> str:
+    """:17, in the operator's zone."""
+    return f"{timezone.localtime(at):%M}".join((":", ""))
+
+
+@register.filter
+def minute_words(counts: drawings.Counts) -> str:
+    """What a bar says to those who don't see it: "14:17: 120 IDs, 117 succeeded, 3 failed"."""
+    return f"{timezone.localtime(counts.minute):%H:%M}: {words.minute(counts)}"
+
+
+@register.simple_tag
+def minute_url(at: datetime, queue_name: str = "") -> str:
+    """The page of a minute, of one queue or of all."""
+    return addresses.minute(at, queue_name)
+
+
+@register.filter
+def epoch_ms(at: datetime | None) -> str:
+    """For the scripts that let clocks and ages tick."""
+    return "" if at is None else str(int(at.timestamp() * 1000))
+
+
+@register.filter
+def countdown(until: datetime, at: datetime) -> str:
+    """7:22."""
+    left = max(0, int((until - at).total_seconds()))
+    return f"{left // 60}:{left % 60:02d}"
+
+
+@register.filter
+def lag(value: float | None) -> str:
+    """How long after its beginning a minute began: "on time", or by how much it didn't."""
+    if value is None:
+        return ""
+    if value <= 0:
+        return "on time"
+    return f"{value * 1000:.0f} ms after its time" if value < 1 else f"{words.span(value)} after its time"
+
+
+@register.filter
+def progress_parts(task: Any) -> list[tuple[str, str, str]]:
+    """A task's bar: what became of its IDs, next to each other."""
+    kinds = ("succeeded", "failed", "expired", "in_flight")
+    return drawings.shares([(kind, getattr(task, kind)) for kind in kinds], task.ids)
+
+
+@register.filter
+def task_url(task_id: int) -> str:
+    """A task's page."""
+    return addresses.task(task_id)
+
+
+@register.filter
+def size(count: int | None) -> str:
+    """Bytes: 312 kB."""
+    return words.size(count or 0)
+
+
+@register.filter
+def stamp(at: datetime | None) -> str:
+    """A minute as it stands in an address."""
+    return "" if at is None else addresses.stamp(at)
+
+
+@register.filter
+def local_input(at: datetime | None) -> str:
+    """What a field for date and time holds, in the operator's zone."""
+    return "" if at is None else f"{timezone.localtime(at):%Y-%m-%dT%H:%M}"
+
+
+@register.filter
+def warnings(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """What was trimmed or read so: each kind's sentence with its count."""
+    return [(WARNINGS.get(kind, kind), count) for kind, count in counts.items()]

@@ -1,0 +1,101 @@
+"""An upload on its way: read by the same function as the API's lists, stored as a draft that nobody sees.
+
+The body is read as it arrives, before Django could: its own parser would keep the whole of it first.
+"""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.middleware.csrf import CsrfViewMiddleware
+
+from dashboard.access import OperatorRequest
+from scheduling import intake, models
+from scheduling.reading import FIELDS, Limits, Reading, read_body
+
+BLOCK = 64 * 1024
+# A preview keeps and offers so many faults; the count is of all.
+FAULTS_KEPT = 20_000
+CSRF_FIELD = "csrfmiddlewaretoken"
+
+
+class CsrfFailed(PermissionDenied):
+    """The form's token doesn't fit the session."""
+
+
+def limits() -> Limits:
+    """How much a deployment takes in."""
+    return Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES)
+
+
+def read(request: OperatorRequest) -> Reading:
+    """Read the form's file or payload. Raises a ReadingError, and CsrfFailed for a forged form.
+
+    The view must be exempt from Django's own check, which would read the body first.
+    """
+    length = request.META.get("CONTENT_LENGTH") or ""
+    reading = read_body(
+        iter(lambda: request.read(BLOCK), b""),
+        content_type=request.META.get("CONTENT_TYPE"),
+        content_length=int(length) if length.isdigit() else None,
+        limits=limits(),
+        spool_dir=settings.SPOOL_DIR,
+        # The preview shows faults before anything is placed, so the rest of the list has to be there.
+        skip_faults=True,
+        # In the address, since it must be known before the file is read.
+        leave_out_hidden=request.GET.get("hidden") == "leave_out",
+        allowed=FIELDS | {CSRF_FIELD},
+    )
+    try:
+        check_csrf(request, reading.fields.values.get(CSRF_FIELD, ""))
+    except CsrfFailed:
+        reading.close()
+        raise
+    return reading
+
+
+class _Check(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> str:
+        return reason
+
+
+def check_csrf(request: HttpRequest, token: str) -> None:
+    """Django's own check, with a token that came in a body which Django did not read."""
+    request.META.setdefault(settings.CSRF_HEADER_NAME, token)
+    check = _Check(lambda request: None)
+    check.process_request(request)
+    if check.process_view(request, check_csrf, (), {}):
+        raise CsrfFailed
+
+
+def store_draft(reading: Reading, *, name: str, queue: str, operator: Any, at: datetime) -> models.IdList:
+    """Keep what was read, and what a preview says of it, as a draft."""
+    return intake.write_draft(reading.spool, at=at, about=_about(reading, name, queue, operator))
+
+
+def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:
+    faults = []
+    for fault in reading.all_faults():
+        if len(faults) == FAULTS_KEPT:
+            break
+        faults.append(asdict(fault))
+    return {
+        "task_name": name,
+        "queue": queue,
+        "operator_id": operator.pk,
+        "operator": operator.get_username(),
+        "file_name": reading.file_name or "",
+        "bytes": reading.bytes_read,
+        "format": reading.format,
+        "column": asdict(reading.column) if reading.column else None,
+        "sheet": asdict(reading.sheet) if reading.sheet else None,
+        "first": [str(user_id) for user_id in reading.spool.first(3)],
+        "last": [str(user_id) for user_id in reading.spool.last(3)],
+        "faults": faults,
+        "fault_count": reading.fault_count,
+        "warnings": {kind: count for kind, count in reading.warnings.items() if kind != "unknown_fields"},
+        "payload": reading.payload_as_sent if isinstance(reading.payload_as_sent, str) else None,
+    }

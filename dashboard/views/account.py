@@ -1,0 +1,49 @@
+"""What an operator sets for themselves: the time zone, the password, and an end to all sessions."""
+
+from django.contrib import messages
+from django.contrib.auth import logout, update_session_auth_hash
+from django.contrib.auth.forms import PasswordChangeForm
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from dashboard.access import OperatorRequest, viewer_required
+from dashboard.forms import ZoneForm
+from operators import accounts
+from scheduling import store
+
+POSTABLE = ["GET", "HEAD", "POST"]
+
+
+@sensitive_post_parameters()
+@require_http_methods(POSTABLE)
+@viewer_required
+def account(request: OperatorRequest) -> HttpResponse:
+    """The page; a POST changes the zone or the password, whichever form it is."""
+    given = request.POST if request.method == "POST" else None
+    changing_password = given is not None and "new_password1" in given
+    zone = ZoneForm(None if changing_password else given, initial={"time_zone": request.user.time_zone})
+    password = PasswordChangeForm(request.user, given if changing_password else None)
+    for field in password.fields.values():
+        field.widget.attrs.pop("autofocus", None)
+    if changing_password and password.is_valid():
+        password.save()
+        update_session_auth_hash(request, request.user)
+        messages.success(request, "Your password is changed; your other sessions are signed out.")
+        return redirect("account")
+    if given is not None and zone.is_valid():
+        request.user.time_zone = zone.cleaned_data["time_zone"]
+        request.user.save(update_fields=["time_zone"])
+        messages.success(request, f"Times are shown in {request.user.time_zone}.")
+        return redirect("account")
+    return render(request, "dashboard/account.html", {"zone": zone, "password": password})
+
+
+@require_POST
+@viewer_required
+def sign_out_everywhere(request: OperatorRequest) -> HttpResponse:
+    """End every session of this operator, this one too."""
+    accounts.end_sessions(request.user, by=request.actor, at=store.now())
+    logout(request)
+    return redirect("sign_in")

@@ -1,0 +1,8 @@
+from django.http import Http404
+
+from dashboard.access import viewer_required
+
+
+@viewer_required
+def minute(request, **kwargs):
+    raise Http404

@@ -1,0 +1,236 @@
+"""A list before anything is placed: what would happen, and the button that makes it happen."""
+
+from copy import copy
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from dashboard import addresses, drawings, exports
+from dashboard.access import OperatorRequest, operator_required
+from dashboard.forms import PreviewForm
+from dashboard.queries import refuse_unknown
+from scheduling import board as boards
+from scheduling import clock, intake, models, overlaps, placement, store
+from scheduling.errors import PlanRefused, PlanWorse, Refused
+
+FAULTS_SHOWN = 20
+PARAMETERS = {"queue", "rpm", "not_before", "expires_at", "part"}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A draft, what it asks for, and what would become of it at `at`."""
+
+    draft: models.IdList
+    queue: models.Queue
+    rpm: int
+    plan: placement.Plan
+    not_before: datetime | None
+    refusal: str
+    at: datetime
+
+    @property
+    def is_what_if(self) -> bool:
+        return self.rpm != self.queue.rpm
+
+    @property
+    def over(self) -> int:
+        return max(0, self.plan.peak_per_minute - self.rpm)
+
+    @property
+    def ends_at(self) -> datetime:
+        return self.plan.last_at + clock.MINUTE
+
+    @property
+    def lost_minute_seconds(self) -> float:
+        """How long at rpm it takes to make up for the fullest minute, if it were lost."""
+        return 60 * self.plan.peak_per_minute / self.rpm
+
+    @property
+    def first_window(self) -> placement.WindowPlan:
+        return self.plan.windows[0]
+
+    @property
+    def other_windows(self) -> int:
+        return len(self.plan.windows) - 1
+
+    @property
+    def waits_for_a_later_window(self) -> bool:
+        return self.first_window.starts_at > clock.open_window_start(self.at)
+
+    def charts(self) -> tuple[drawings.Chart, drawings.Chart]:
+        """The first window before and after, drawn to one scale."""
+        window = self.first_window
+        minutes = clock.minutes(window.starts_at)
+        after = [b + a for b, a in zip(window.before, window.added, strict=True)]
+        scale = max([self.rpm, *after])
+        return tuple(
+            drawings.chart(
+                [boards.Minute(at, self.rpm, waiting=count) for at, count in zip(minutes, fill, strict=True)],
+                scale=scale,
+            )
+            for fill in (window.before, after)
+        )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def preview(request: OperatorRequest, draft_id: int) -> HttpResponse:
+    """What would happen; a POST commits just that, or shows the new plan where it got worse."""
+    draft = _draft(draft_id)
+    if request.method == "POST":
+        return _commit(request, draft)
+    refuse_unknown(request, PARAMETERS)
+    return _shown(request, draft, PreviewForm(request.GET or None, draft=draft))
+
+
+def _draft(draft_id: int) -> models.IdList:
+    draft = models.IdList.objects.filter(pk=draft_id).first()
+    if draft is None or draft.about.get("writing"):
+        raise Http404("This preview is gone: it was discarded, or swept after a day.")
+    return draft
+
+
+def _shown(
+    request: OperatorRequest, draft: models.IdList, form: PreviewForm, status: int = 200
+) -> HttpResponse:
+    if draft.accepted_at is not None:
+        return redirect(addresses.task(draft.task.pk))
+    if not form.is_valid():
+        raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
+    found = _planned(draft, form)
+    before, after = found.charts()
+    context = {
+        "preview": found,
+        "about": draft.about,
+        "draft": draft,
+        "form": form,
+        "before": before,
+        "after": after,
+        "slider_max": max(found.queue.rpm * 4, found.rpm, 60),
+        "faults": draft.about["faults"][:FAULTS_SHOWN],
+        "queues": models.Queue.objects.all(),
+    }
+    page = "dashboard/_preview.html" if request.htmx and "part" in request.GET else "dashboard/preview.html"
+    return render(request, page, context, status=status)
+
+
+def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
+    asked = form.cleaned_data
+    queue = asked["queue"]
+    rpm = asked["rpm"] or queue.rpm
+    at = store.now()
+    # Never saved: what the slider asks is only a picture.
+    imagined = copy(queue)
+    imagined.rpm, imagined.headroom = rpm, min(queue.headroom, rpm - 1)
+    plan = placement.plan(imagined, draft.ids_count, at=at, not_before=asked["not_before"])
+    refusal = ""
+    try:
+        placement.check(imagined, plan, at=at, allow_peak=False)
+    except PlanRefused as error:
+        refusal = str(error)
+    return Preview(draft, queue, rpm, plan, asked["not_before"], refusal, at)
+
+
+def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
+    form = PreviewForm(request.POST, draft=draft)
+    if not form.is_valid():
+        raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
+    asked = form.cleaned_data
+    about = draft.about
+
+    def confirm(plan: placement.Plan) -> None:
+        worse = asked["peak"] is not None and plan.peak_per_minute > max(asked["peak"], plan.rpm)
+        later = asked["last"] is not None and plan.last_at > asked["last"]
+        if worse or later:
+            raise PlanWorse(plan)
+
+    submission = intake.Submission(
+        task_name=asked["task_name"] or about["task_name"],
+        queue_name=asked["queue"].name,
+        payload=about.get("payload"),
+        column=(about.get("column") or {}).get("name") or "",
+        not_before=asked["not_before"],
+        allow_peak=asked["allow_peak"],
+    )
+    try:
+        accepted = intake.accept(
+            submission, draft, by=request.actor, now=store.now, render=lambda accepted: None, confirm=confirm
+        )
+    except PlanWorse as error:
+        messages.warning(request, f"{error} Nothing was placed: this is the new preview.")
+        return _shown(request, draft, form, status=409)
+    except Refused as error:
+        messages.error(request, str(error))
+        return _shown(request, _draft(draft.pk), form, status=409)
+    messages.success(request, _placed_words(accepted, asked))
+    return redirect(addresses.task(accepted.task.pk))
+
+
+def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
+    plan = accepted.plan
+    first, last = (timezone.localtime(at) for at in (plan.first_at, plan.last_at + clock.MINUTE))
+    said = f"Placed {plan.ids_count:,} IDs: from {first:%H:%M} to {last:%H:%M}"
+    said += f", at most {plan.peak_per_minute:,} a minute."
+    if asked["peak"] is not None and plan.peak_per_minute != asked["peak"]:
+        said += f" The preview said {asked['peak']:,}: others came in or went meanwhile."
+    return said
+
+
+@require_POST
+@operator_required
+def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
+    """Throw the draft away."""
+    intake.discard(_draft(draft_id))
+    messages.info(request, "The preview is discarded. Nothing was placed.")
+    return redirect("upload")
+
+
+@require_safe
+@operator_required
+def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
+    """Which IDs are unknown, which wait elsewhere: asked for after the page, since it takes a while."""
+    draft = _draft(draft_id)
+    context = {"draft": draft, "overlap": overlaps.of_list(draft.pk)}
+    page = "dashboard/_overlap.html" if request.htmx else "dashboard/overlap.html"
+    return render(request, page, context)
+
+
+@require_POST
+@operator_required
+def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
+    """A new draft without the IDs that wait in other tasks; the old one goes."""
+    draft = _draft(draft_id)
+    source = overlaps.WithoutWaiting(draft)
+    about = {name: value for name, value in draft.about.items() if name not in ("same_as_digest", "payload")}
+    smaller = intake.write_draft(source, at=store.now(), about=about)
+    if not smaller.ids_count:
+        intake.discard(smaller)
+        messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
+        return redirect("preview", draft_id=draft.pk)
+    first, last = source.ends
+    smaller.about |= {"first": first, "last": last, "left_out": source.left_out_count}
+    smaller.save(update_fields=["about"])
+    intake.discard(draft)
+    messages.success(request, f"{source.left_out_count:,} IDs that wait in other tasks are left out.")
+    return redirect("preview", draft_id=smaller.pk)
+
+
+@require_safe
+@operator_required
+def faults(request: OperatorRequest, draft_id: int) -> StreamingHttpResponse:
+    """The faults as CSV."""
+    draft = _draft(draft_id)
+    about = draft.about
+    heads = ("line", "column", "index", "sheet", "cell", "token", "reason")
+    rows = ([fault.get(head) for head in heads] for fault in about["faults"])
+    missing = about["fault_count"] - len(about["faults"])
+    return exports.csv(
+        f"faults-{draft.pk}", heads, rows, cut=f"{missing} more are not kept" if missing > 0 else ""
+    )

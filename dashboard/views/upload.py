@@ -1,0 +1,90 @@
+"""A list comes in by hand: read as it arrives and kept as a draft, which its preview shows."""
+
+import os
+
+from django.conf import settings
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt, requires_csrf_token
+from django.views.decorators.http import require_http_methods
+
+from dashboard import uploads
+from dashboard.access import OperatorRequest, operator_required
+from dashboard.queries import refuse_unknown
+from scheduling import models, store
+from scheduling.reading import errors
+
+# By which family of errors a script is told what kind of trouble it is.
+STATUSES = (
+    (errors.NoSpace, 507),
+    (errors.TooLarge, 413),
+    (errors.NotAccepted, 415),
+    (errors.LengthUnknown, 411),
+)
+PREVIEWS_SHOWN = 5
+
+
+@csrf_exempt
+@requires_csrf_token
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def upload(request: OperatorRequest) -> HttpResponse:
+    """The form; a POST reads the list and leads to its preview."""
+    if request.method != "POST":
+        refuse_unknown(request, {"hidden"})
+        return render(request, "dashboard/upload.html", _form())
+    try:
+        reading = uploads.read(request)
+    except errors.ReadingError as error:
+        return _refused(request, error)
+    except uploads.CsrfFailed:
+        return _not_ours(request)
+    with reading:
+        given = reading.fields.values
+        name = (given.get("task_name") or "").strip() or _name_of(reading.file_name)
+        queue = given.get("queue") or "default"
+        draft = uploads.store_draft(
+            reading, name=name[:200], queue=queue, operator=request.user, at=store.now()
+        )
+    address = reverse("preview", args=[draft.pk])
+    if request.htmx:
+        return JsonResponse({"address": address}, status=201)
+    return redirect(address)
+
+
+def _form() -> dict:
+    drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[: PREVIEWS_SHOWN * 2]
+    return {
+        "queues": models.Queue.objects.all(),
+        "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
+        "max_ids": settings.INTAKE_MAX_IDS,
+        "previews": [draft for draft in drafts if not draft.about.get("writing")][:PREVIEWS_SHOWN],
+    }
+
+
+def _name_of(file_name: str | None) -> str:
+    base = os.path.splitext(os.path.basename((file_name or "").replace("\\", "/")))[0]
+    return base or "pasted list"
+
+
+def _refused(request: OperatorRequest, error: errors.ReadingError) -> HttpResponse:
+    status = next((status for family, status in STATUSES if isinstance(error, family)), 422)
+    said = {
+        "sentence": str(error),
+        "choices": [choice._asdict() for choice in getattr(error, "choices", ())],
+        "faults": [
+            {"line": fault.line, "token": fault.token, "reason": fault.reason}
+            for fault in getattr(error, "faults", ())
+        ],
+    }
+    if request.htmx:
+        return JsonResponse(said, status=status)
+    return render(request, "dashboard/upload.html", {**_form(), "refused": said}, status=status)
+
+
+def _not_ours(request: OperatorRequest) -> HttpResponse:
+    said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it once more."}
+    if request.htmx:
+        return JsonResponse(said, status=403)
+    return render(request, "dashboard/upload.html", {**_form(), "refused": said}, status=403)

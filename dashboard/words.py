@@ -1,0 +1,52 @@
+"""Numbers in words. Pure."""
+
+from dashboard.drawings import STACK, Counts
+
+STATES = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "expired": "expired",
+    "in_flight": "in flight",
+    "waiting": "waiting",
+    "cancelled": "cancelled",
+}
+
+
+def ids(count: int) -> str:
+    """1 ID, 2,346 IDs."""
+    return f"{count:,} ID{'' if count == 1 else 's'}"
+
+
+def minute(counts: Counts) -> str:
+    """What is in a minute: "157 IDs, 37 over 120, 3 failed, 154 waiting"."""
+    if not counts.filled:
+        return f"nothing, of {counts.capacity:,}"
+    said = [ids(counts.filled)]
+    if counts.filled > counts.capacity:
+        said.append(f"{counts.filled - counts.capacity:,} over {counts.capacity:,}")
+    said += [f"{getattr(counts, kind):,} {STATES[kind]}" for kind in STACK if getattr(counts, kind)]
+    return ", ".join(said)
+
+
+def span(seconds: float) -> str:
+    """A span of time as somebody would say it: 0.4 s, 38 s, 7 min, 3.2 h, 3.9 days."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def size(count: int) -> str:
+    """Bytes: 312 B, 312 kB, 58.2 MB."""
+    if count < 1000:
+        return f"{count} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:.1f} {unit}" if count < 100 and unit != "kB" else f"{count:.0f} {unit}"
+    return f"{count / 1000:.1f} TB"
