@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,56 +23,71 @@ SILENT = timedelta(seconds=30)
 # The quarter-hour processing fires up to 30 s late, and takes some seconds.
 QUARTER_LATE = timedelta(minutes=3)
 
-# One statement, since each costs a round trip. Columns: kind, nine numbers, two texts, three times.
+# One statement, since each costs a round trip. Columns: kind, ten numbers, two texts, three times.
 # A window that runs and the one that fills are neighbours by key, so 30 buckets of a queue are one range.
+# The first SELECT names the types: PostgreSQL takes those of a bare NULL from it.
 _SQL = """
-SELECT 'queue', q.id, q.rpm, q.brake_per_minute, q.version, q.headroom, CASE WHEN q.handler = 'record' THEN 0 ELSE 1 END,
-       NULL, NULL, NULL, q.name, q.overflow, q.paused_at, NULL, NULL
+SELECT 'queue', q.id, q.rpm, q.brake_per_minute, q.version,
+       CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT),
+       CAST(NULL AS BIGINT),
+       CAST(NULL AS BIGINT), q.name, q.overflow, q.paused_at, CAST(NULL AS TIMESTAMPTZ),
+       CAST(NULL AS TIMESTAMPTZ)
   FROM scheduling_queue q
 UNION ALL
-SELECT 'minute', b.id - ((q.id * 4194304 + %(running)s) * 16), SUM(b.capacity), SUM(q.rpm), SUM(b.waiting_count),
+SELECT 'minute', b.id - ((q.id * 4194304 + %(running)s) * 16), SUM(b.capacity), SUM(q.rpm),
+       SUM(b.waiting_count),
        SUM(b.in_flight_count), SUM(b.succeeded_count), SUM(b.failed_count), SUM(b.expired_count),
-       SUM(b.cancelled_count) * 4294967296 + SUM(b.moved_count), '', '', NULL, NULL, NULL
+       SUM(b.cancelled_count), SUM(b.moved_count), '', '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b
     ON b.id >= (q.id * 4194304 + %(running)s) * 16 AND b.id < (q.id * 4194304 + %(running)s + 2) * 16
  WHERE q.name = %(queue)s OR %(queue)s = ''
  GROUP BY b.id - ((q.id * 4194304 + %(running)s) * 16)
 UNION ALL
-SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NULL, NULL, q.name, '', NULL, NULL, NULL
+SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.name,
+       '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b
     ON b.waiting_count > 0 AND b.id >= q.id * 67108864
-   AND b.id < ((q.id * 4194304 + %(current_quarter)s) * 16 + %(current_k)s)
+   AND b.id < ((q.id * 4194304 + %(running)s) * 16 + %(current_k)s)
  WHERE q.name = %(queue)s OR %(queue)s = ''
  GROUP BY q.id, q.name
 UNION ALL
-SELECT 'task', t.id, t.queue_id, t.ids_count, t.waiting_count, t.in_flight_count, t.succeeded_count, t.failed_count,
-       t.expired_count, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
+SELECT 'task', t.id, t.queue_id, t.ids_count, t.waiting_count, t.in_flight_count, t.succeeded_count,
+       t.failed_count,
+       t.expired_count, NULL, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
   FROM scheduling_task t
  WHERE t.id IN (SELECT u.id FROM scheduling_task u
                  WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
-                   AND (%(queue)s = '' OR u.queue_id = (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
+                   AND (%(queue)s = '' OR u.queue_id =
+                        (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
                  ORDER BY u.id DESC LIMIT %(tasks)s)
 UNION ALL
-SELECT 'tasks', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, NULL, NULL
+SELECT 'tasks', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, NULL, NULL
   FROM (SELECT 1 FROM scheduling_task u
          WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
            AND (%(queue)s = '' OR u.queue_id = (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
          LIMIT %(tasks_counted)s) counted
 UNION ALL
-SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, '', MAX(h.seen_at), NULL, NULL
+SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, '',
+       MAX(h.seen_at), NULL, NULL
   FROM scheduling_heartbeat h WHERE h.seen_at > %(a_day_ago)s GROUP BY h.cluster
 UNION ALL
-SELECT 'quarter', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', MAX(r.quarter_at), MAX(r.ran_at), NULL
+SELECT 'quarter', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '',
+       MAX(r.quarter_at), MAX(r.ran_at), NULL
   FROM scheduling_quarterrun r
 UNION ALL
-SELECT 'started', m.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', m.started_at, NULL, NULL
+SELECT 'started', m.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', m.started_at,
+       NULL, NULL
   FROM scheduling_minute m
- WHERE m.id = (SELECT MAX(n.id) FROM scheduling_minute n WHERE n.id <= %(minute)s AND n.started_at IS NOT NULL)
+ WHERE m.id = (SELECT MAX(n.id) FROM scheduling_minute n WHERE n.id <= %(minute)s
+    AND n.started_at IS NOT NULL)
 UNION ALL
-SELECT 'jobs', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', MIN(j.lock), NULL, NULL
+SELECT 'jobs', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', MIN(j.lock),
+       NULL, NULL
   FROM django_q_ormq j WHERE j.lock < %(at)s
 UNION ALL
-SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NULL, g.origin, g.held_because, g.opened_at, g.held_until, g.probe_at
+SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, g.origin,
+       g.held_because,
+       g.opened_at, g.held_until, g.probe_at
   FROM scheduling_target g WHERE g.opened_at IS NOT NULL OR g.held_until > %(at)s
 """
 TASKS_COUNTED = 1000
@@ -90,7 +106,7 @@ class Tab(NamedTuple):
 
 @dataclass(frozen=True)
 class Minute:
-    """One minute of a window, over the queues that are shown. Counts of IDs; `moved` and `cancelled` are not there any more."""
+    """One minute of a window, over the queues that are shown: counts of IDs. Moved ones have left."""
 
     minute: datetime
     capacity: int
@@ -262,7 +278,22 @@ class Health:
     def missing(self) -> tuple[str, ...]:
         """Clusters that work needs and of which there is no sign."""
         seen = {sign.name for sign in self.alive}
-        return tuple(name for name in (settings.Q_CLUSTER["name"], settings.MINUTES_CLUSTER) if name not in seen)
+        return tuple(
+            name for name in (settings.Q_CLUSTER["name"], settings.MINUTES_CLUSTER) if name not in seen
+        )
+
+    @property
+    def workers(self) -> int:
+        return sum(sign.workers for sign in self.alive)
+
+    @property
+    def beat_at(self) -> datetime | None:
+        """The latest sign of the cluster that was silent longest."""
+        return min((sign.seen_at for sign in self.alive), default=None)
+
+    @property
+    def beat_age(self) -> float | None:
+        return None if self.beat_at is None else max(0.0, (self.at - self.beat_at).total_seconds())
 
     @property
     def quarter_is_late(self) -> bool:
@@ -325,14 +356,15 @@ class Snapshot:
         if row[0] == "jobs":
             # A few jobs come and go all the time.
             return ("jobs", row[1] // 10)
-        return (row[0], row[1], row[2], row[10], self.at - _time(row[12]) > SILENT)
+        seen_at = _time(row[13])
+        return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, self.at - seen_at > SILENT)
 
     def of(self, kind: str) -> list[tuple]:
         return [row for row in self.rows if row[0] == kind]
 
     def board(self) -> Board:
         tabs = tuple(
-            sorted(Tab(row[1], row[10], row[2], _time(row[12]), row[3], row[11]) for row in self.of("queue"))
+            Tab(row[1], row[11], row[2], _time(row[13]), row[3], row[12]) for row in self.of("queue")
         )
         names = {tab.id: tab.name for tab in tabs}
         shown = [tab for tab in tabs if self.queue in ("", tab.name)]
@@ -345,9 +377,10 @@ class Snapshot:
             filling=Card(running + clock.QUARTER, self._minutes(running + clock.QUARTER, 16, shown)),
             tasks=self._tasks(names),
             tasks_count=self.of("tasks")[0][1],
-            late=tuple(Late(row[10], int(row[2]), keys.minute_of_bucket(row[3])) for row in self.of("late")),
+            late=tuple(Late(row[11], row[2], keys.minute_of_bucket(row[3])) for row in self.of("late")),
             targets=tuple(
-                Target(row[1], row[10], row[2], row[11], _time(row[12]), _time(row[13])) for row in self.of("target")
+                Target(row[1], row[11], row[2], row[12], _time(row[13]), _time(row[14]))
+                for row in self.of("target")
             ),
             health=self._health(),
             version=self.version,
@@ -355,42 +388,38 @@ class Snapshot:
 
     def _minutes(self, starts_at: datetime, offset: int, shown: Sequence[Tab]) -> tuple[Minute, ...]:
         rpm = sum(tab.rpm for tab in shown)
-        found = {int(row[1]) - offset: [int(value or 0) for value in row[2:10]] for row in self.of("minute")}
+        found = {row[1] - offset: row[2:11] for row in self.of("minute")}
         minutes = []
         for k, minute in enumerate(clock.minutes(starts_at)):
-            capacity, rpm_there, waiting, in_flight, succeeded, failed, expired, both = found.get(k, [0] * 8)
+            capacity, rpm_there, *counts = found.get(k, (0,) * 9)
             # Queues whose window has no row yet would have their rpm.
-            cancelled, moved = divmod(both, 1 << 32)
-            total = capacity + rpm - rpm_there
-            minutes.append(
-                Minute(minute, total, waiting, in_flight, succeeded, failed, expired, cancelled, moved)
-            )
+            minutes.append(Minute(minute, capacity + rpm - rpm_there, *counts))
         return tuple(minutes)
 
     def _tasks(self, names: dict[int, str]) -> tuple[TaskLine, ...]:
         return tuple(
             TaskLine(
-                row[1], row[10], names.get(row[2], ""), row[11], row[3], row[4], row[5], row[6], row[7], row[8],
-                _time(row[12]), _time(row[13]), _time(row[14]), self.at,
+                row[1], row[11], names.get(row[2], ""), row[12], *row[3:9],
+                _time(row[13]), _time(row[14]), _time(row[15]), self.at,
             )
             for row in sorted(self.of("task"), key=lambda row: -row[1])
         )  # fmt: skip
 
     def _health(self) -> Health:
         quarter = self.of("quarter")[0]
-        started = (self.of("started") or [(None,) * 15])[0]
+        started = (self.of("started") or [(None,) * 16])[0]
         jobs = self.of("jobs")[0]
         return Health(
             at=self.at,
             clusters=tuple(
-                sorted(ClusterSign(row[10], row[1], int(row[2] or 0), _time(row[12])) for row in self.of("heartbeat"))
+                sorted(ClusterSign(row[11], row[1], row[2], _time(row[13])) for row in self.of("heartbeat"))
             ),
-            quarter_at=_time(quarter[12]),
-            quarter_ran_at=_time(quarter[13]),
+            quarter_at=_time(quarter[13]),
+            quarter_ran_at=_time(quarter[14]),
             minute_at=clock.EPOCH + started[1] * clock.MINUTE if started[1] is not None else None,
-            minute_started_at=_time(started[12]),
+            minute_started_at=_time(started[13]),
             jobs_waiting=jobs[1],
-            oldest_job_at=_time(jobs[12]),
+            oldest_job_at=_time(jobs[13]),
         )
 
 
@@ -401,6 +430,11 @@ def _time(value: datetime | str | None) -> datetime | None:
     if value is None:
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _plain(row: tuple) -> tuple:
+    """PostgreSQL adds whole numbers up to decimals."""
+    return tuple(int(value) if isinstance(value, Decimal) else value for value in row)
 
 
 def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
@@ -414,7 +448,6 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
             {
                 "queue": queue,
                 "running": quarters,
-                "current_quarter": quarters,
                 "current_k": (clock.minute_start(at) - clock.runs_at(running)) // clock.MINUTE,
                 "minute": (clock.minute_start(at) - clock.EPOCH) // clock.MINUTE,
                 "tasks": TASKS_SHOWN,
@@ -423,4 +456,4 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
                 "a_day_ago": to_database(at - timedelta(days=1)),
             },
         )
-        return Snapshot(at, queue, tuple(map(tuple, cursor.fetchall())))
+        return Snapshot(at, queue, tuple(map(_plain, cursor.fetchall())))

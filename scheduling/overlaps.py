@@ -1,0 +1,95 @@
+"""What a list has in common with what is there: users that are known, IDs that wait in other tasks."""
+
+import secrets
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from . import lists, models
+
+# IDs asked for in one statement: every SQLite takes 32,766 parameters.
+ASKED_AT_ONCE = 5_000
+TASKS_NAMED = 20
+_UNFINISHED = (models.Status.WAITING, models.Status.IN_FLIGHT)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Of a list's IDs: how many no user has, how many wait elsewhere, and how many in which tasks."""
+
+    unknown_count: int
+    waiting_count: int
+    tasks: tuple[tuple[models.Task, int], ...]
+    tasks_count: int
+
+
+def of_list(list_id: int) -> Overlap:
+    """Look up each ID of a list by key: some seconds for a million."""
+    known = waiting = 0
+    by_task: Counter[int] = Counter()
+    total = 0
+    for ids in _pieces(lists.blocks(list_id)):
+        total += len(ids)
+        known += models.User.objects.filter(pk__in=ids).count()
+        found = _waiting(ids)
+        waiting += len({user_id for user_id, _ in found})
+        by_task.update(task_id for _, task_id in found)
+    named = by_task.most_common(TASKS_NAMED)
+    tasks = models.Task.objects.in_bulk([task_id for task_id, _ in named])
+    return Overlap(
+        unknown_count=total - known,
+        waiting_count=waiting,
+        tasks=tuple((tasks[task_id], count) for task_id, count in named if task_id in tasks),
+        tasks_count=len(by_task),
+    )
+
+
+def _pieces(blocks: Iterator[array]) -> Iterator[array]:
+    for block in blocks:
+        for start in range(0, len(block), ASKED_AT_ONCE):
+            yield block[start : start + ASKED_AT_ONCE]
+
+
+def _waiting(ids: array) -> list[tuple[int, int]]:
+    # A waiting row of a cancelled task is cancelled: its row only hasn't followed yet.
+    rows = models.Assignment.objects.filter(user_id__in=ids, status__in=_UNFINISHED, task__cancelled_at=None)
+    return list(rows.values_list("user_id", "task_id"))
+
+
+class WithoutWaiting:
+    """A stored list less the IDs that wait elsewhere, as a source of a new one. Read it once."""
+
+    def __init__(self, id_list: models.IdList) -> None:
+        self._list = id_list
+        self.repeats_count = id_list.repeats_count
+        # Another set of IDs: nobody can say which earlier list it equals, so it equals none.
+        self.same_as_digest = secrets.token_hex(32)
+        self.ids_count = 0
+        self.left_out_count = 0
+        self._first: list[int] = []
+        self._last: list[int] = []
+
+    def unique_blocks(self, size: int) -> Iterator[array]:
+        """Yield what remains, in the order of the list, in arrays of `size`; only the last is shorter."""
+        kept = array("q")
+        for ids in _pieces(lists.blocks(self._list.pk)):
+            waiting = {user_id for user_id, _ in _waiting(ids)}
+            self._note(remaining := array("q", [user_id for user_id in ids if user_id not in waiting]))
+            self.left_out_count += len(ids) - len(remaining)
+            kept.extend(remaining)
+            while len(kept) >= size:
+                yield kept[:size]
+                kept = kept[size:]
+        if kept:
+            yield kept
+
+    def _note(self, ids: array) -> None:
+        self.ids_count += len(ids)
+        self._first = [*self._first, *ids[:3]][:3]
+        self._last = [*self._last, *ids[-3:]][-3:]
+
+    @property
+    def ends(self) -> tuple[list[str], list[str]]:
+        """The first and the last three IDs, as text."""
+        return [str(user_id) for user_id in self._first], [str(user_id) for user_id in self._last]
