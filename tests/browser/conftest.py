@@ -1,0 +1,90 @@
+"""A real browser against a real server: Debian's Chromium, driven by Playwright.
+
+A page that logs an error to the console, or breaks the content security policy, fails its test.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.test import Client
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.chromium import HOW, launch_options
+
+# Playwright's synchronous driver runs a loop of its own in this thread.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+SIZES = {"phone": {"width": 360, "height": 780}, "desk": {"width": 1280, "height": 860}}
+QUIET = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of a run."""
+    options = launch_options()
+    if not options["executable_path"]:
+        pytest.skip(HOW)
+    options["args"] += QUIET
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(**options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def signed_in(live_server, make_operator, transactional_db) -> Callable[..., dict]:
+    """A session's cookie for the browser: signed_in("viewer")."""
+
+    def sign_in(role: str = "operator", *, time_zone: str = "UTC") -> dict:
+        operator = make_operator(role, username="m.ortiz")
+        operator.time_zone = time_zone
+        operator.save(update_fields=["time_zone"])
+        client = Client()
+        client.force_login(operator)
+        cookie = client.cookies["quarterdeck_session"]
+        return {"name": cookie.key, "value": cookie.value, "url": live_server.url}
+
+    return sign_in
+
+
+@pytest.fixture
+def open_page(browser: Browser, live_server, signed_in) -> Iterator[Callable[..., Page]]:
+    """Open a page as somebody, in a size and a colour scheme: open_page("/dashboard/", size="phone")."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_it(
+        path: str,
+        *,
+        size: str = "desk",
+        scheme: str = "light",
+        role: str | None = "operator",
+        time_zone: str = "UTC",
+        javascript: bool = True,
+    ) -> Page:
+        context = browser.new_context(
+            viewport=SIZES[size], color_scheme=scheme, java_script_enabled=javascript, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        if role is not None:
+            context.add_cookies([signed_in(role, time_zone=time_zone)])
+        page = context.new_page()
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(live_server.url + path)
+        return page
+
+    open_it.errors = errors
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert not errors, f"the console says: {errors}"
