@@ -6,3 +6,8 @@ class SchedulingConfig(AppConfig):
 
     name = "scheduling"
     verbose_name = "Scheduling"
+
+    def ready(self) -> None:
+        from . import checks, guards  # noqa: F401 (the checks register themselves)
+
+        guards.connect()
