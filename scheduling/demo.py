@@ -1,0 +1,204 @@
+"""Invented data for a demonstration: a day of history, a quarter that runs, and lists that go on coming.
+
+Everything goes through the real verbs with their clock set back, so that counters, places and the log hold.
+Names of lists and numbers are invented; the same seed gives the same day.
+"""
+
+import math
+import random
+import secrets
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from operators.actor import Actor, Face, Kind
+
+from . import allocation, claims, clock, intake, keys, models, store
+
+BY = (
+    Actor(Kind.OPERATOR, None, "m.ortiz", Face.PAGE),
+    Actor(Kind.OPERATOR, None, "j.lind", Face.PAGE),
+    Actor(Kind.TOKEN, None, "crm-export", Face.API),
+)
+GENERATOR = Actor(Kind.TOKEN, None, "demo generator", Face.API)
+HISTORY = timedelta(hours=24)
+SEED = 20261125
+
+
+@dataclass(frozen=True)
+class DemoQueue:
+    """A queue, how full its minutes are at the height of the day, and the names of its lists."""
+
+    name: str
+    rpm: int
+    fullness: float
+    failing: float
+    names: tuple[str, ...]
+
+
+QUEUES = (
+    DemoQueue(
+        "default",
+        120,
+        0.85,
+        0.004,
+        ("Spring renewals", "Re-check of bounced", "Address check", "Invoices due"),
+    ),
+    DemoQueue("crm", 60, 0.6, 0.02, ("crm-sync", "crm-merge")),
+    DemoQueue("sign-ups", 240, 0.25, 0.0, ("sign-ups",)),
+)
+ANSWERS = ((410, "gone"), (404, "no such customer"), (422, "customer is blocked"))
+
+
+class InMemory:
+    """A short list, as `intake` takes one."""
+
+    repeats_count = 0
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids = array("q", dict.fromkeys(ids))
+        self.ids_count = len(self._ids)
+        self.same_as_digest = secrets.token_hex(32)
+
+    def unique_blocks(self, size: int) -> Iterator[array]:
+        """Yield the IDs in arrays of at most `size`."""
+        for start in range(0, self.ids_count, size):
+            yield self._ids[start : start + size]
+
+
+def submit(queue: str, name: str, ids: list[int], *, by: Actor, now: Callable[[], datetime]) -> models.Task:
+    """Take a short list in."""
+    submission = intake.Submission(task_name=name, queue_name=queue)
+    return intake.submit(submission, InMemory(ids), by=by, now=now, render=lambda accepted: None).task
+
+
+def make_queues(*, at: datetime) -> None:
+    """The queues of the demonstration, where they aren't there yet."""
+    for queue in QUEUES:
+        models.Queue.objects.get_or_create(name=queue.name, defaults={"rpm": queue.rpm, "created_at": at})
+
+
+def populate(*, at: datetime) -> int:
+    """A day until `at`, its minutes run, and the window that fills; return how many lists there are."""
+    dice = random.Random(SEED)
+    make_queues(at=at - HISTORY)
+    first = clock.quarter_start(at - HISTORY)
+    # Minutes of the past are not to be armed: nobody could run them.
+    _past_minutes(first, at)
+    lists = 0
+    quarter = first
+    while quarter <= at:
+        for queue in QUEUES:
+            lists += _fill(queue, quarter, at, dice)
+        allocation.run(lambda quarter=quarter: quarter, seconds=60)
+        quarter += clock.QUARTER
+        _run(quarter - clock.QUARTER, min(quarter, clock.minute_start(at)), dice)
+    return lists
+
+
+def _past_minutes(first: datetime, at: datetime) -> None:
+    start, end = ((moment - clock.EPOCH) // clock.MINUTE for moment in (first, at))
+    models.Minute.objects.bulk_create(
+        (
+            models.Minute(
+                id=number,
+                armed_at=(minute := clock.EPOCH + number * clock.MINUTE) - clock.QUARTER,
+                seats=1,
+                started_at=minute + timedelta(microseconds=200),
+                ended_at=minute + clock.MINUTE,
+            )
+            for number in range(start, end + 1)
+        ),
+        ignore_conflicts=True,
+        batch_size=500,
+    )
+
+
+def _fill(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random) -> int:
+    """Submit some lists during a quarter."""
+    hour = quarter.hour + quarter.minute / 60
+    # Quiet at night, a hump over the day; what runs and what fills at `at` has something in any case.
+    busy = max(0.0, math.sin((hour - 5) / 16 * math.pi)) if 5 <= hour <= 21 else 0.0
+    if quarter >= at - 2 * clock.QUARTER:
+        busy = max(busy, 0.8)
+    total = int(queue.rpm * clock.BUCKETS * queue.fullness * busy * dice.uniform(0.5, 1.25))
+    if dice.random() < 0.06:
+        total *= 2
+    parts = min(total, dice.randint(1, 3))
+    for part in range(parts):
+        moment = quarter + timedelta(seconds=dice.uniform(5, 600))
+        if moment >= at:
+            moment = at - timedelta(seconds=dice.uniform(1, 50))
+        ids = [dice.randrange(10_000, 400_000) for _ in range(total // parts)]
+        number = (quarter - clock.EPOCH) // clock.QUARTER % 96
+        name = f"{dice.choice(queue.names)}, part {number}.{part + 1}"
+        submit(queue.name, name, ids, by=dice.choice(BY), now=lambda moment=moment: moment)
+    return parts
+
+
+def _run(start: datetime, end: datetime, dice: random.Random) -> None:
+    """Run the minutes from `start` until `end` as they would have run."""
+    queues = {queue.pk: queue for queue in models.Queue.objects.all()}
+    failing = {queue.name: queue.failing for queue in QUEUES}
+    minute = start
+    while minute < end:
+        for pk, queue in queues.items():
+            bucket = models.Bucket.objects.filter(pk=keys.bucket_at(pk, minute), waiting_count__gt=0).first()
+            if bucket is not None:
+                _run_bucket(bucket, queue, minute, failing.get(queue.name, 0), dice)
+        minute += clock.MINUTE
+
+
+def _run_bucket(bucket, queue: models.Queue, minute: datetime, failing: float, dice: random.Random) -> None:
+    owner = secrets.randbits(63)
+    failures = sum(dice.random() < failing for _ in range(bucket.waiting_count))
+    if failures:
+        want = claims.Want(queue, until=60.0, immediate=False, at_most=failures)
+        taken = claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: minute)
+        kept = [_failed(claimed, minute, dice) for claimed in taken.claimed]
+        batches = {claimed.batch_id for claimed in taken.claimed}
+        claims.turn(
+            owner=owner, offset=lambda: 0.0, wants={}, kept=kept, batch_ids=batches, now=lambda: minute
+        )
+        models.Batch.objects.filter(pk__in=batches).delete()
+    want = claims.Want(queue, until=60.0, immediate=True)
+    done = minute + clock.MINUTE
+    claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: done)
+
+
+def _failed(claimed: claims.Claimed, minute: datetime, dice: random.Random) -> claims.Kept:
+    status, answer = dice.choice(ANSWERS)
+    attempt = models.Attempt(
+        task_id=claimed.task_id,
+        user_id=claimed.user_id,
+        number=claimed.attempts + 1,
+        bucket_id=claimed.bucket_id,
+        started_at=minute + timedelta(seconds=claimed.offset),
+        duration_ms=dice.randint(20, 900),
+        http_status=status,
+        answer=answer,
+    )
+    return claims.Kept(claimed, models.Status.FAILED, round(claimed.offset * 1000), attempt)
+
+
+def generate(*, seconds: float = math.inf, rest: Callable[[float], None] = time.sleep) -> None:
+    """Send some IDs every second, until `seconds` have passed."""
+    dice = random.Random()
+    began = time.monotonic()
+    turns = 0
+    while time.monotonic() - began < seconds:
+        # A new second, whatever the last one took.
+        rest(1 - time.time() % 1)
+        turns += 1
+        _send("sign-ups", f"sign-ups {store.now():%H:%M:%S}", dice.randint(1, 4), dice)
+        if turns % 10 == 1:
+            _send("default", f"Renewals, wave {turns // 10 + 1}", dice.randint(5, 25), dice)
+        if turns % 45 == 20:
+            _send("crm", f"crm-sync {store.now():%H:%M}", dice.randint(10, 40), dice)
+
+
+def _send(queue: str, name: str, count: int, dice: random.Random) -> None:
+    ids = [dice.randrange(10_000, 400_000) for _ in range(count)]
+    submit(queue, name, ids, by=GENERATOR, now=store.now)

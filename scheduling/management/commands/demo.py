@@ -1,0 +1,50 @@
+"""`manage.py demo`: invented data for a demonstration; `--generate` goes on sending."""
+
+import signal
+import time
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, connection
+from django_q.models import OrmQ
+
+from scheduling import cluster, demo, models, store
+
+
+class Command(BaseCommand):
+    help = "Fill a fresh instance with a day of invented history; with --generate send some IDs every second."
+
+    def add_arguments(self, parser) -> None:
+        parser.add_argument("--generate", action="store_true", help="go on sending until told to stop")
+
+    def handle(self, *, generate: bool, **options) -> None:
+        if generate:
+            self._generate()
+        elif models.Task.objects.exists():
+            self.stdout.write("There are tasks already; nothing was invented.")
+        else:
+            self._populate()
+
+    def _populate(self) -> None:
+        began = time.monotonic()
+        lists = demo.populate(at=store.now())
+        # The day is written and run; of the jobs that its lists queued only those of coming minutes stay.
+        OrmQ.objects.filter(key=cluster.DEFAULT).delete()
+        self.stdout.write(f"Invented {lists:,} lists of a day in {time.monotonic() - began:.0f} s.")
+
+    def _generate(self) -> None:
+        # Ended by the runner, by either signal; there is nothing to finish.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._leave())
+        if not models.Queue.objects.filter(name="default").exists():
+            raise CommandError("There is no queue yet: run `manage.py prepare` first.")
+        demo.make_queues(at=store.now())
+        while True:
+            try:
+                demo.generate()
+            except (OperationalError, InterfaceError):
+                connection.close()
+                time.sleep(1)
+
+    @staticmethod
+    def _leave() -> None:
+        raise SystemExit(0)
