@@ -1,0 +1,190 @@
+"""The description: what ninja finds out by itself, and what only we know."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from ninja import NinjaAPI
+from ninja.operation import Operation
+
+from operators.roles import May
+from scheduling.reading.body import FIELDS
+
+from .auth import Door
+from .problems import MEDIA_TYPE
+
+_LIST = {
+    "oneOf": [
+        {"type": "string", "description": "Read like plain text."},
+        {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807},
+        {
+            "type": "array",
+            "items": {
+                "oneOf": [
+                    {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807},
+                    {"type": "string", "pattern": "^[0-9]{1,19}$"},
+                ]
+            },
+        },
+    ]
+}
+_TIME = {"type": ["string", "null"], "format": "date-time"}
+_NAME = {"type": "string", "minLength": 1, "maxLength": 200}
+_QUEUE = {"type": ["string", "null"], "pattern": "^[-a-zA-Z0-9_]{1,50}$"}
+_FIELDS = {
+    "task_name": _NAME,
+    "payload": _LIST,
+    "queue": _QUEUE,
+    "column": {"type": ["string", "null"]},
+    "not_before": _TIME,
+    "expires_at": _TIME,
+}
+_FORM = {
+    "task_name": _NAME,
+    "payload": {"type": "string"},
+    "queue": {"type": "string"},
+    "column": {"type": "string"},
+    "not_before": {"type": "string", "format": "date-time"},
+    "expires_at": {"type": "string", "format": "date-time"},
+}
+_RAW = {
+    "text/plain": {"schema": {"type": "string"}, "example": "1001,1002\n1003"},
+    "text/csv": {"schema": {"type": "string"}, "example": "user_id,name\n1001,Ann\n1002,Bo\n"},
+    "application/x-ndjson": {"schema": {"type": "string"}, "example": '1001\n"1002"\n{"user_id": 1003}\n'},
+}
+
+
+def _object(properties: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
+    return {"schema": {"type": "object", "properties": dict(properties), "required": list(required)}}
+
+
+LIST_BODY = {
+    "required": True,
+    "description": "The list. Any of these with `Content-Encoding: gzip`; of any length.",
+    "content": {
+        "application/json": _object(_FIELDS, ["payload"])
+        | {"example": {"task_name": "November", "payload": [1001, "1002"]}},
+        **_RAW,
+        "multipart/form-data": _object(
+            _FORM | {"file": {"type": "string", "contentMediaType": "application/octet-stream"}}
+        ),
+        "application/x-www-form-urlencoded": _object(_FORM, ["payload"]),
+    },
+}
+_EDIT = _FIELDS | {"payload": {"oneOf": [*_LIST["oneOf"], {"type": "null"}]}}
+EDIT_BODY = {
+    "required": True,
+    "description": "What changes. Fields that can only be read are passed over; a payload that is null or "
+    "absent changes nothing.",
+    "content": {
+        "application/json": _object(_EDIT) | {"example": {"task_name": "November"}},
+        "application/merge-patch+json": _object(_EDIT),
+        **_RAW,
+        "multipart/form-data": LIST_BODY["content"]["multipart/form-data"],
+        "application/x-www-form-urlencoded": _object(_FORM),
+    },
+}
+_ID = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807}}
+EDIT_BODY_WITH_ID = {
+    "required": True,
+    "description": EDIT_BODY["description"],
+    "content": {
+        "application/json": _object(_EDIT | _ID, ["id"]),
+        "application/merge-patch+json": _object(_EDIT | _ID, ["id"]),
+        "multipart/form-data": _object(_FORM | _ID, ["id"]),
+        "application/x-www-form-urlencoded": _object(_FORM | _ID, ["id"]),
+    },
+}
+assert set(_FIELDS) | {"id"} == FIELDS | {"payload"}
+
+_HEADERS = {
+    "Idempotency-Key": ("string", "For 7 days the same key with the same content gives the same answer."),
+    "If-Match": ("string", "The ETag that was read; an edit that came in between is answered 412."),
+}
+_SENT = {
+    "ETag": {"description": "An edit version: progress doesn't change it.", "schema": {"type": "string"}},
+    "Link": {"description": 'The next page: `<?...>; rel="next"`.', "schema": {"type": "string"}},
+    "Location": {"description": "Where it is, relative to this address.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "string"}},
+}
+
+
+def fields_body(schema: type, *, patch: bool = False) -> dict[str, Any]:
+    """The body of an endpoint that takes a few fields."""
+    described = {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}
+    kinds = ["application/json", *(["application/merge-patch+json"] if patch else [])]
+    return {"required": True, "content": dict.fromkeys(kinds, described)}
+
+
+def describe(
+    *,
+    body: Mapping[str, Any] | None = None,
+    headers: Sequence[str] = (),
+    sent: Mapping[int, Sequence[str]] | None = None,
+    media: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what ninja can't see: the body as a stream, request headers, headers and types of the answer."""
+    extra: dict[str, Any] = {}
+    if body is not None:
+        extra["requestBody"] = body
+    if headers:
+        extra["parameters"] = [
+            {
+                "in": "header",
+                "name": name,
+                "required": False,
+                "description": _HEADERS[name][1],
+                "schema": {
+                    "type": _HEADERS[name][0],
+                    "minLength": 1,
+                    "maxLength": 255,
+                    "pattern": "^[!-~]+$",
+                },
+            }
+            for name in headers
+        ]
+    responses: dict[int, Any] = {
+        status: {"headers": {name: _SENT[name] for name in names}} for status, names in (sent or {}).items()
+    }
+    for kind in media:
+        responses.setdefault(200, {}).setdefault("content", {})[kind] = {"schema": {"type": "string"}}
+    if responses:
+        extra["responses"] = responses
+    return extra
+
+
+class Api(NinjaAPI):
+    """NinjaAPI, whose description also knows problems, both ways to come in, and who may."""
+
+    def get_openapi_schema(self, **options: Any) -> dict[str, Any]:
+        schema = super().get_openapi_schema(path_prefix="")
+        doors = {operation.operation_id: operation.auth_callbacks[0] for operation in self.operations()}
+        for path in schema["paths"].values():
+            for operation in path.values():
+                _complete(operation, doors[operation["operationId"]])
+        schema["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME},
+        }
+        return schema
+
+    def operations(self) -> Iterator[Operation]:
+        """Yield every operation, as it is bound to its path."""
+        for router in self._get_bound_routers():
+            for view in router.path_operations.values():
+                yield from view.operations
+
+
+def _complete(operation: dict[str, Any], door: Door) -> None:
+    operation["security"] = [{"token": []}, {"session": []}]
+    who = (
+        "a token of either scope, and every operator"
+        if door.act == May.VIEW
+        else (
+            "a token of scope write, and operators who may act; a session sends its CSRF token in X-CSRFToken"
+        )
+    )
+    operation["description"] = f"{operation.get('description', '')}\n\nFor {who}.".strip()
+    for status, response in operation["responses"].items():
+        if int(status) >= 400 and "application/json" in response.get("content", {}):
+            response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}

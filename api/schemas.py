@@ -1,0 +1,463 @@
+"""What goes in and out, as the description says it. The answers themselves are made beside their views; the
+tests hold them against this."""
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from ninja import Schema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from scheduling import ids
+from scheduling.models import MAX_ID, MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
+
+from .paging import LARGEST_PAGE
+
+_DIGITS = re.compile(r"[0-9]{1,30}")
+# Keys of places end in 2089.
+LATEST = datetime(2089, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def _whole_number(value: Any) -> Any:
+    """Whole numbers as JSON has them, or strings of digits: not `true`, `5.0`, `+5`, `1_000`."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("a whole number is expected")
+
+
+def _moment(value: Any) -> datetime:
+    """ISO 8601 with a zone. Nobody can know what a time without one means."""
+    if not isinstance(value, str):
+        raise ValueError("a time such as 2026-11-25T12:00:00Z is expected")
+    # A + in a query that nobody escaped arrives as a blank.
+    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", value.strip())
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a time such as 2026-11-25T12:00:00Z is expected") from None
+    if at.utcoffset() is None:
+        raise ValueError("it has no time zone; end it with Z")
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is out of range") from None
+    if not EARLIEST <= at < LATEST:
+        raise ValueError("it is out of range")
+    return at
+
+
+def _flag(value: Any) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("true or false is expected")
+
+
+def _text(value: Any) -> str:
+    """Text that every database holds and every page shows."""
+    if not isinstance(value, str):
+        raise ValueError("text is expected")
+    hidden = next((c for c in value if (ord(c) < 32 and c not in "\t\r\n") or ord(c) == 127), None)
+    if hidden is not None:
+        raise ValueError(f"it holds the control character {ids.visible(hidden)}")
+    return value
+
+
+_WHOLE = BeforeValidator(_whole_number)
+Id = Annotated[int, _WHOLE, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"})]
+Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
+Number = Annotated[int, _WHOLE]
+Limit = Annotated[int, _WHOLE, Field(ge=1, le=LARGEST_PAGE)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Text = Annotated[str, BeforeValidator(_text)]
+TaskName = Annotated[Text, Field(min_length=1, max_length=200)]
+UserName = Annotated[Text, Field(max_length=200)]
+QueueName = Annotated[Text, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$")]
+MomentIn = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": "^20[3-7].*Z$",
+            "examples": ["2026-11-25T12:00:00Z"],
+        }
+    ),
+]
+Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+OnlyRead = Field(None, json_schema_extra={"readOnly": True})
+
+TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})
+StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})
+WindowStateWord = Literal["future", "open", "running", "ended"]
+
+
+class Problem(Schema):
+    """RFC 9457, application/problem+json."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    # The places of what is wrong: each has a reason, and line and column, index, field or parameter.
+    errors: list[dict[str, Any]]
+
+
+# --- users ------------------------------------------------------------------------------------------------
+
+
+class User(Schema):
+    id: Id
+    name: str
+    date_created: Moment
+
+
+class NewUser(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+    id: Id | None = None
+    name: UserName = ""
+    date_created: Any = OnlyRead
+
+
+class WholeUser(Schema):
+    """For PUT."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: UserName
+    id: Any = OnlyRead
+    date_created: Any = OnlyRead
+
+
+class PartOfUser(WholeUser):
+    """For PATCH."""
+
+    name: UserName | None = None
+
+
+class UserFilter(Schema):
+    id: Id | None = None
+    name: UserName | None = None
+    limit: Limit = LARGEST_PAGE
+    cursor: str | None = None
+
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+
+class Counts(Schema):
+    ids: Count
+    repeats: Count
+    waiting: Count
+    in_flight: Count
+    succeeded: Count
+    failed: Count
+    cancelled: Count
+    expired: Count
+
+
+class TaskInList(Schema):
+    id: Id
+    task_name: str
+    task_status: bool
+    state: TaskStateWord
+    queue: str
+    counts: Counts
+    first_at: Moment
+    last_at: Moment
+    date_created: Moment
+    finished_at: Moment | None
+
+
+class Task(TaskInList):
+    payload: str | int | list[int | str] | None
+
+
+class TaskFilter(Schema):
+    state: TaskStateWord | None = None
+    queue: QueueName | None = None
+    task_name: TaskName | None = None
+    created_after: MomentIn | None = None
+    created_before: MomentIn | None = None
+    limit: Limit = LARGEST_PAGE
+    cursor: str | None = None
+
+
+class WindowOfPlan(Schema):
+    starts_at: Moment
+    before: list[Count]
+    added: list[Count]
+
+
+class Plan(Schema):
+    first_at: Moment | None
+    last_at: Moment | None
+    peak_per_minute: Count
+    rpm: Count
+    windows: list[WindowOfPlan]
+
+
+class ListWarning(Schema):
+    kind: str
+    count: Count
+    message: str
+
+
+class Fault(Schema):
+    line: int | None = None
+    column: int | None = None
+    index: int | None = None
+    token: str
+    reason: str
+
+
+class Accepted(Schema):
+    """The answer to a list, or to its dry run."""
+
+    message: str
+    task_id: Id | None
+    task: Task | None
+    repeats: Count
+    column: str | None
+    column_number: int | None
+    first_ids: list[str]
+    last_ids: list[str]
+    warnings: list[ListWarning]
+    faults: list[Fault]
+    fault_count: Count
+    plan: Plan
+    same_as: Id | None
+
+
+class ListOptions(Schema):
+    """What a list can be sent with; where a body has fields of its own, these complete them."""
+
+    task_name: TaskName | None = None
+    queue: QueueName | None = None
+    column: Text | None = None
+    not_before: MomentIn | None = None
+    expires_at: MomentIn | None = None
+    on_error: Literal["refuse", "skip"] = "refuse"
+    dry_run: Flag = False
+    allow_peak: Flag = False
+    expect: Annotated[int, _WHOLE, Field(ge=0, le=MAX_ID)] | None = None
+
+
+class EditOptions(Schema):
+    """The same for a new payload."""
+
+    task_name: TaskName | None = None
+    queue: QueueName | None = None
+    column: Text | None = None
+    on_error: Literal["refuse", "skip"] = "refuse"
+    allow_peak: Flag = False
+    expect: Annotated[int, _WHOLE, Field(ge=0, le=MAX_ID)] | None = None
+
+
+class ListFields(Schema):
+    """The fields of a body beside its list."""
+
+    task_name: TaskName | None = None
+    queue: QueueName | None = None
+    column: Text | None = None
+    not_before: MomentIn | None = None
+    expires_at: MomentIn | None = None
+    id: Id | None = None
+
+
+class Cancelled(Schema):
+    cancelled: Count
+    already_sent: Count
+    in_flight: Count
+
+
+class Replaced(Cancelled):
+    task: Task
+    plan: Plan | None
+    kept: Count
+    added: Count
+
+
+class BucketOfTask(Schema):
+    bucket: Annotated[int, Field(ge=0, le=14)]
+    minute: Moment
+    ids: Count
+    waiting: Count
+    in_flight: Count
+    succeeded: Count
+    failed: Count
+    cancelled: Count
+    expired: Count
+    moved: Count
+
+
+class WindowOfTask(Schema):
+    id: Id
+    starts_at: Moment
+    label: Literal[15, 30, 45, 60]
+    state: WindowStateWord
+    buckets: list[BucketOfTask]
+
+
+# --- single IDs -------------------------------------------------------------------------------------------
+
+
+class Place(Schema):
+    user_id: Id
+    user_id_str: str
+    window: Moment
+    bucket: Annotated[int, Field(ge=0, le=14)]
+    minute: Moment
+    status: StatusWord
+    attempts: Count
+    late_seconds: float
+
+
+class PlaceFilter(Schema):
+    status: StatusWord | None = None
+    limit: Limit | None = None
+    cursor: str | None = None
+
+
+class Event(Schema):
+    """A place, a move or an attempt."""
+
+    model_config = ConfigDict(extra="allow")
+
+    at: Moment | None
+    event: str
+
+
+class StoryPage(Schema):
+    limit: Limit = LARGEST_PAGE
+    cursor: str | None = None
+
+
+class Story(Place):
+    task_id: Id
+    task_name: str
+    queue: str
+    history: list[Event]
+    waits_for: str
+
+
+# --- queues -----------------------------------------------------------------------------------------------
+
+_Seconds = Annotated[float, Field(gt=0, le=20)]
+
+
+class QueueFields(Schema):
+    """What may be changed of a queue; null where that means "none"."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rpm: Annotated[Number, Field(ge=1, le=MAX_RPM)] = 120
+    overflow: Literal[tuple(Overflow.values)] = Overflow.DISPERSE
+    max_peak: Annotated[Number, Field(ge=1, le=2**31 - 1)] | None = None
+    handler: Literal[tuple(HandlerKind.values)] = HandlerKind.RECORD
+    paused: Flag = False
+    max_attempts: Annotated[Number, Field(ge=1, le=30)] = 6
+    late_policy: Literal[tuple(LatePolicy.values)] = LatePolicy.PLACE_AGAIN
+    late_after_seconds: Annotated[Number, Field(ge=0, le=2**31 - 1)] | None = None
+    headroom: Annotated[Number, Field(ge=0, le=MAX_RPM)] = 0
+    breaker_threshold: Annotated[Number, Field(ge=1, le=2**31 - 1)] | None = 20
+    webhook_url: Annotated[Text, Field(max_length=2000)] = ""
+    webhook_method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
+    webhook_headers: dict[Text, Text] = Field(default_factory=dict)
+    webhook_secret: Annotated[
+        Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
+    ] = None
+    connect_timeout_seconds: _Seconds = 5
+    read_timeout_seconds: _Seconds = 10
+    max_connections: Annotated[Number, Field(ge=1, le=10_000)] = 50
+    python_callable: Annotated[Text, Field(max_length=200)] = ""
+    callback_url: Annotated[Text, Field(max_length=2000)] = ""
+    brake_per_minute: Any = OnlyRead
+    date_created: Any = OnlyRead
+
+
+class NewQueue(QueueFields):
+    name: QueueName
+
+
+class PartOfQueue(QueueFields):
+    """For PATCH: what is absent stays. A queue keeps its name."""
+
+    name: Any = OnlyRead
+
+
+class Queue(Schema):
+    name: str
+    rpm: int
+    overflow: str
+    max_peak: int | None
+    handler: str
+    paused: bool
+    max_attempts: int
+    late_policy: str
+    late_after_seconds: int | None
+    headroom: int
+    breaker_threshold: int | None
+    webhook_url: str
+    webhook_method: str
+    webhook_headers: dict[str, str]
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    max_connections: int
+    python_callable: str
+    callback_url: str
+    brake_per_minute: int | None
+    date_created: Moment
+
+
+class QueuePage(Schema):
+    limit: Limit = LARGEST_PAGE
+    cursor: str | None = None
+
+
+class Brake(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+    per_minute: Annotated[Number, Field(ge=1, le=MAX_RPM)] | None
+
+
+# --- windows ----------------------------------------------------------------------------------------------
+
+
+class Bucket(Schema):
+    minute: Moment
+    capacity: Count
+    filled: Count
+    waiting: Count
+    in_flight: Count
+    succeeded: Count
+    failed: Count
+    cancelled: Count
+    expired: Count
+    moved: Count
+
+
+class Window(Schema):
+    id: Id
+    queue: str
+    starts_at: Moment
+    label: Literal[15, 30, 45, 60]
+    state: WindowStateWord
+    buckets: list[Bucket]
+    receipt: dict[str, Any] | None
+
+
+class WindowFilter(Schema):
+    queue: QueueName | None = None
+    limit: Limit = LARGEST_PAGE
+    cursor: str | None = None

@@ -1,0 +1,260 @@
+"""Where IDs are and what became of them: a task's list, its distribution, and one ID's whole story.
+
+A row is written some time after its place was reserved. Until then the place follows from the reservation, so
+what is shown here is the same before and after.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db.models import F
+
+from . import allocation, clock, keys, lists, models
+from .models import MoveReason, Status
+
+# Reasons of moves that made an ID late; a retry or a change of rpm gives it a new minute to be on time in.
+MADE_LATE = frozenset({MoveReason.LATE, MoveReason.WRITTEN_LATE, MoveReason.BRAKE})
+# Lists that are being written are searched for an ID, newest first; each million costs some milliseconds.
+LISTS_SEARCHED = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """One ID of one task: its bucket, and what became of it. late_seconds: 0 for one that is on time."""
+
+    user_id: int
+    bucket_id: int
+    status: Status
+    attempts: int = 0
+    late_seconds: float = 0.0
+    has_row: bool = True
+
+    @property
+    def window_starts_at(self) -> datetime:
+        return keys.starts_at_of_window(keys.window_of_bucket(self.bucket_id))
+
+    @property
+    def index(self) -> int:
+        return keys.index_of_bucket(self.bucket_id)
+
+    @property
+    def minute_at(self) -> datetime:
+        """Start of the minute in which it runs or ran."""
+        return keys.minute_of_bucket(self.bucket_id)
+
+
+def places_of(task: models.Task, first_position: int, count: int, *, at: datetime) -> list[Place]:
+    """Return the task's IDs at `count` positions of its list, in order, from a position on."""
+    users = lists.ids_of(task.list_id, first_position, count)
+    return places(task, users, at=at, first_position=first_position)
+
+
+def places(
+    task: models.Task, users: Sequence[int], *, at: datetime, first_position: int | None = None
+) -> list[Place]:
+    """Return the places of those of the task's IDs, in the order given.
+
+    first_position: where they stand in the task's list, if that is known and they follow each other.
+    """
+    rows = {row.user_id: row for row in models.Assignment.objects.filter(task=task, user_id__in=list(users))}
+    reserved = _reserved(task, [user for user in users if user not in rows], first_position, len(users))
+    bases = _late_since(task, list(rows))
+    found = []
+    for user in users:
+        row = rows.get(user)
+        if row is not None:
+            found.append(_of_row(task, row, bases.get(user), at))
+        elif user in reserved:
+            status = Status.CANCELLED if task.cancelled_at else Status.WAITING
+            found.append(Place(user, reserved[user], status, has_row=False))
+    return found
+
+
+def _of_row(task: models.Task, row: models.Assignment, late_since: int | None, at: datetime) -> Place:
+    status = Status(row.status)
+    # A cancel is a mark on the task first; rows follow.
+    if status == Status.WAITING and task.cancelled_at is not None:
+        status = Status.CANCELLED
+    return Place(row.user_id, row.bucket_id, status, row.attempts, _lateness(row, status, late_since, at))
+
+
+def _lateness(row: models.Assignment, status: Status, late_since: int | None, at: datetime) -> float:
+    """Seconds from the end of its planned minute to its request, or to now where there is none yet."""
+    if status == Status.CANCELLED:
+        return 0.0
+    if row.started_after_ms is not None and status != Status.WAITING:
+        reached = row.minute_at.timestamp() + row.started_after_ms / 1000
+    elif status in (Status.WAITING, Status.IN_FLIGHT):
+        reached = at.timestamp() if late_since is None else max(at, row.minute_at).timestamp()
+    else:
+        reached = row.minute_at.timestamp()
+    planned = keys.minute_of_bucket(late_since if late_since is not None else row.bucket_id) + clock.MINUTE
+    return round(max(0.0, reached - planned.timestamp()), 3)
+
+
+def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
+    """For IDs that were moved since they were late: the bucket in which they were planned."""
+    moves = models.Move.objects.filter(task_id=task.pk, user_id__in=users).order_by("pk")
+    since: dict[int, int] = {}
+    for user, came_from, reason in moves.values_list("user_id", "from_bucket_id", "reason"):
+        if reason not in MADE_LATE:
+            since.pop(user, None)
+        else:
+            since.setdefault(user, came_from)
+    return since
+
+
+def _reserved(
+    task: models.Task, users: Sequence[int], first_position: int | None, count: int
+) -> dict[int, int]:
+    """The buckets of IDs that have no row yet, from the reservations of what is still being written."""
+    if not users:
+        return {}
+    wanted = set(users)
+    parts = list(models.Segment.objects.filter(task=task, written_count__lt=F("ids_count")))
+    if first_position is not None and any(part.list_id == task.list_id for part in parts):
+        parts = [part for part in parts if part.list_id != task.list_id]
+        parts.append(models.Segment(list_id=task.list_id, first_position=first_position, ids_count=count))
+    found = {}
+    for part in parts:
+        for group in allocation.prepare(part):
+            found.update((user, group.bucket_id) for user in group.ids if user in wanted)
+    return found
+
+
+@dataclass(frozen=True)
+class MinuteOfTask:
+    """How many of a task's IDs a minute has, by state; `moved` and `cancelled` have left it."""
+
+    bucket_id: int
+    waiting: int
+    in_flight: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    moved: int
+
+    @property
+    def ids(self) -> int:
+        return self.waiting + self.in_flight + self.succeeded + self.failed + self.cancelled + self.expired
+
+
+def distribution(task: models.Task) -> list[MinuteOfTask]:
+    """The minutes in which the task has or had an ID, in the order of time."""
+    names = ("waiting", "in_flight", "succeeded", "failed", "cancelled", "expired", "moved")
+    columns = [f"{name}_count" for name in names]
+    rows = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
+    return [MinuteOfTask(*row) for row in rows.values_list("bucket_id", *columns)]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to an ID. kind: placed, moved or attempt; details: plain values to show."""
+
+    at: datetime | None
+    kind: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known of one ID in one task."""
+
+    task: models.Task
+    place: Place
+    history: tuple[Event, ...]
+    waits_for: str
+
+
+def story(user_id: int, *, at: datetime, before_task: int | None = None, count: int = 100) -> list[Story]:
+    """Return what is known of an ID, newest task first; up to `count` tasks, older than `before_task`."""
+    tasks = list(_tasks_with(user_id, before_task, count))
+    return [told for task in tasks if (told := _story(task, user_id, at)) is not None]
+
+
+def _tasks_with(user_id: int, before_task: int | None, count: int) -> Iterator[models.Task]:
+    rows = models.Assignment.objects.filter(user_id=user_id)
+    placing = models.Task.objects.filter(placed_at=None)
+    if before_task is not None:
+        rows, placing = rows.filter(task_id__lt=before_task), placing.filter(pk__lt=before_task)
+    numbers = set(rows.order_by("-task_id").values_list("task_id", flat=True)[:count])
+    for task_id, list_id in placing.order_by("-pk").values_list("pk", "list_id")[:LISTS_SEARCHED]:
+        if task_id not in numbers and lists.position_of(list_id, user_id) is not None:
+            numbers.add(task_id)
+    newest = sorted(numbers, reverse=True)[:count]
+    by_number = models.Task.objects.select_related("queue").defer("payload").in_bulk(newest)
+    return (by_number[number] for number in newest if number in by_number)
+
+
+def _story(task: models.Task, user_id: int, at: datetime) -> Story | None:
+    position = None if task.placed_at else lists.position_of(task.list_id, user_id)
+    found = places(task, [user_id], at=at, first_position=position)
+    if not found:
+        return None
+    place = found[0]
+    return Story(task, place, tuple(_history(task, place)), waits_for(task, place, at=at))
+
+
+def _history(task: models.Task, place: Place) -> list[Event]:
+    moves = list(models.Move.objects.filter(task_id=task.pk, user_id=place.user_id).order_by("pk"))
+    attempts = models.Attempt.objects.filter(task_id=task.pk, user_id=place.user_id).order_by("pk")
+    first = moves[0].from_bucket_id if moves else place.bucket_id
+    events = [Event(task.created_at, "placed", {"minute": keys.minute_of_bucket(first)})]
+    events += [
+        Event(
+            move.moved_at,
+            "moved",
+            {
+                "from_minute": keys.minute_of_bucket(move.from_bucket_id),
+                "to_minute": keys.minute_of_bucket(move.to_bucket_id),
+                "reason": MoveReason(move.reason).label,
+            },
+        )
+        for move in moves
+    ]
+    events += [
+        Event(
+            attempt.started_at,
+            "attempt",
+            {
+                "number": attempt.number,
+                "minute": keys.minute_of_bucket(attempt.bucket_id),
+                "duration_ms": attempt.duration_ms,
+                "http_status": attempt.http_status,
+                "answer": attempt.answer,
+                "error": attempt.error,
+                "unknown": attempt.unknown,
+            },
+        )
+        for attempt in attempts
+    ]
+    return sorted(events, key=lambda event: event.at or task.created_at)
+
+
+_ENDED = {
+    Status.SUCCEEDED: "Nothing: its request succeeded.",
+    Status.FAILED: "Nothing: its request failed for good.",
+    Status.CANCELLED: "Nothing: it was cancelled before it was sent.",
+    Status.EXPIRED: "Nothing: it was too late to be sent.",
+    Status.IN_FLIGHT: "The answer to its request.",
+}
+
+
+def waits_for(task: models.Task, place: Place, *, at: datetime) -> str:
+    """What an ID waits for, as a sentence."""
+    if place.status in _ENDED:
+        return _ENDED[place.status]
+    queue = task.queue
+    minute = f"{place.minute_at:%Y-%m-%d %H:%M} UTC"
+    if queue.paused_at is not None:
+        return (
+            f"The queue {queue.name} to be resumed: it is paused since {queue.paused_at:%Y-%m-%d %H:%M} UTC."
+        )
+    if place.minute_at + clock.MINUTE <= at:
+        return f"A free place: its minute, {minute}, passed without its request."
+    if place.minute_at <= at:
+        return f"Its slot in the minute that runs, {minute}."
+    return f"Its minute, {minute}."

@@ -1,0 +1,213 @@
+"""POST /celery_ids_tasks/: what goes in, what is refused, and what the answer says."""
+
+import gzip
+import json
+
+import pytest
+
+from scheduling import models
+
+from .conftest import ids_of
+
+pytestmark = pytest.mark.django_db
+
+
+def nothing_is_left() -> bool:
+    tables = (models.Task, models.IdList, models.Chunk, models.User, models.Window, models.IdempotentAnswer)
+    return not any(table.objects.exists() for table in tables)
+
+
+def test_a_list_gets_its_plan_at_once(api):
+    answer = api.send("POST", "/celery_ids_tasks/", {"task_name": "November", "payload": "1001,1002 1003"})
+    assert answer.status_code == 201, answer.content
+    said = answer.json()
+    assert said["task"]["task_name"] == "November"
+    assert said["task"]["state"] == "placing"
+    assert said["task"]["payload"] == "1001,1002 1003"
+    assert said["task"]["counts"]["ids"] == said["task"]["counts"]["waiting"] == 3
+    assert said["plan"]["windows"][0]["added"] == [3] + [0] * 14
+    assert said["plan"]["rpm"] == 120
+    assert said["plan"]["peak_per_minute"] == 3
+    assert said["plan"]["first_at"].endswith(":00Z")
+    assert answer["Location"] == f"{said['task_id']}/"
+
+
+def test_what_the_plan_says_is_what_the_ids_show_before_and_after_they_are_written(api, write_lists):
+    task = api.list(list(range(1, 2501))).json()
+    before = api.get(f"/celery_ids_tasks/{task['task_id']}/ids/?limit=1000").json()
+    write_lists()
+    after = api.get(f"/celery_ids_tasks/{task['task_id']}/ids/?limit=1000").json()
+    assert before == after
+    assert [place["user_id"] for place in after] == list(range(1, 1001))
+    counts = [0] * 15
+    for start in range(0, 3):
+        assert after[start]["window"] == task["plan"]["windows"][0]["starts_at"]
+    answer = api.get(f"/celery_ids_tasks/{task['task_id']}/ids/", headers={"Accept": "application/x-ndjson"})
+    for line in answer.getvalue().splitlines():
+        counts[json.loads(line)["bucket"]] += 1
+    assert counts == task["plan"]["windows"][0]["added"]
+
+
+@pytest.mark.parametrize(
+    ("type", "body"),
+    [
+        ("text/plain", "7,8;9"),
+        ("text/csv", "user_id,name\n7,Ann\n8,Bo\n9,Cy\n"),
+        ("application/x-ndjson", '7\n"8"\n{"user_id": 9}\n'),
+        ("application/x-www-form-urlencoded", "payload=7%2C8%2C9"),
+        ("application/json", '{"payload": [7, "8", 9]}'),
+        (
+            "multipart/form-data; boundary=x",
+            '--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nid\n7\n8\n9\n\r\n--x--\r\n',
+        ),
+    ],
+)
+def test_the_same_list_in_every_form(api, write_lists, type, body):
+    answer = api.list(body, type=type)
+    assert answer.status_code == 201, answer.content
+    assert ids_of(api, answer.json()["task_id"]) == [7, 8, 9]
+    zipped = api.list(gzip.compress(body.encode()), type=type, Content_Encoding="gzip")
+    assert zipped.status_code == 201
+    assert zipped.json()["same_as"] == answer.json()["task_id"]
+
+
+def test_a_bad_token_refuses_the_whole_list_and_says_where(api):
+    answer = api.list("70001\n7000x\n70003\n", type="text/plain")
+    assert answer.status_code == 422
+    assert answer["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["fault_count"] == 1
+    assert {"line": 2, "column": 1, "token": "7000x"}.items() <= problem["errors"][0].items()
+    assert nothing_is_left()
+
+
+def test_skipping_places_the_rest_and_reports_what_was_skipped(api):
+    answer = api.list("1 two 3 drei", query="?task_name=x&on_error=skip", type="text/plain")
+    assert answer.status_code == 201
+    said = answer.json()
+    assert ids_of(api, said["task_id"]) == [1, 3]
+    assert said["fault_count"] == 2
+    assert [fault["token"] for fault in said["faults"]] == ["two", "drei"]
+
+
+def test_a_dry_run_answers_the_plan_and_stores_nothing(api):
+    answer = api.list([1, 2, 2], query="?task_name=x&dry_run=true")
+    assert answer.status_code == 200
+    said = answer.json()
+    assert said["task_id"] is None
+    assert said["repeats"] == 1
+    assert said["plan"]["windows"][0]["added"][0] == 2
+    assert nothing_is_left()
+    real = api.list([1, 2, 2]).json()
+    assert real["plan"]["windows"][0]["added"] == said["plan"]["windows"][0]["added"]
+
+
+def test_another_number_than_expected_is_refused(api):
+    assert api.list([1, 2, 3], query="?task_name=x&expect=4").status_code == 422
+    assert nothing_is_left()
+    assert api.list([1, 2, 3], query="?task_name=x&expect=3").status_code == 201
+
+
+def test_a_list_past_max_peak_is_refused_with_its_plan_unless_allowed(api, queue):
+    models.Queue.objects.filter(pk=queue.pk).update(max_peak=1)
+    answer = api.list(list(range(1, 31)))
+    assert answer.status_code == 409
+    problem = answer.json()
+    assert problem["type"].endswith(":past-peak")
+    assert problem["plan"]["peak_per_minute"] == 30
+    assert nothing_is_left()
+    assert api.list(list(range(1, 31)), query="?task_name=x&allow_peak=true").status_code == 201
+
+
+def test_the_same_key_gives_the_same_answer_whatever_the_bytes(api):
+    first = api.list("7,8,9", type="text/plain", Idempotency_Key="a")
+    again = api.list(
+        gzip.compress(b"7 8 9\n"), type="text/plain", Idempotency_Key="a", Content_Encoding="gzip"
+    )
+    as_json = api.list([7, 8, 9], Idempotency_Key="a")
+    assert [first.status_code, again.status_code, as_json.status_code] == [201, 201, 201]
+    assert first.json() == again.json() == as_json.json()
+    assert models.Task.objects.count() == 1
+
+
+def test_the_same_key_with_other_content_or_parameters_is_refused(api):
+    assert api.list([1, 2], Idempotency_Key="a").status_code == 201
+    for other in (
+        api.list([1, 3], Idempotency_Key="a"),
+        api.list([1, 2], query="?task_name=y", Idempotency_Key="a"),
+    ):
+        assert other.status_code == 422
+        assert other.json()["type"].endswith(":key-reused")
+    assert models.Task.objects.count() == 1
+
+
+def test_keys_of_others_are_not_ours(api, make_token):
+    first = api.list([1, 2], Idempotency_Key="a").json()
+    api.token = make_token("write", name="another")
+    assert api.list([1, 2], Idempotency_Key="a").json()["task_id"] != first["task_id"]
+
+
+def test_what_was_refused_is_not_remembered(api):
+    assert api.list("x", type="text/plain", Idempotency_Key="a").status_code == 422
+    assert api.list("1", type="text/plain", Idempotency_Key="a").status_code == 201
+
+
+def test_the_answer_names_the_column_and_shows_both_ends_of_the_list(api):
+    said = api.list(
+        '\ufeffsep=;\r\nBenutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n', type="text/csv"
+    ).json()
+    assert said["column"] == "Benutzer-Nr."
+    assert said["column_number"] == 1
+    assert said["first_ids"] == said["last_ids"] == ["70001", "70002"]
+
+
+def test_an_unclear_column_is_answered_with_the_choices(api):
+    answer = api.list("a,b\n1,90017\n2,90018\n", type="text/csv")
+    assert answer.status_code == 422
+    place = answer.json()["errors"][0]
+    assert place["parameter"] == "column"
+    assert [choice["name"] for choice in place["choices"]] == ["a", "b"]
+    assert (
+        api.list("a,b\n1,90017\n2,90018\n", query="?task_name=x&column=b", type="text/csv").status_code == 201
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"payload": [1]}, 422),
+        ({"task_name": "", "payload": [1]}, 422),
+        ({"task_name": "n" * 201, "payload": [1]}, 422),
+        ({"task_name": "a\0b", "payload": [1]}, 422),
+        ({"task_name": 5, "payload": [1]}, 422),
+        ({"task_name": "x"}, 422),
+        ({"task_name": "x", "payload": None}, 422),
+        ({"task_name": "x", "payload": {}}, 422),
+        ({"task_name": "x", "payload": []}, 422),
+        ({"task_name": "x", "payload": ""}, 422),
+        ({"task_name": "x", "payload": [1], "queue": "nosuch"}, 422),
+        ({"task_name": "x", "payload": [1], "not_before": "2031-01-01T00:00:00"}, 422),
+        ({"task_name": "x", "payload": [1], "not_before": "soon"}, 422),
+        ({"task_name": "x", "payload": [1], "not_before": "9999-12-31T23:59:59-12:00"}, 422),
+        ({"task_name": "x", "payload": [1], "expires_at": "2001-01-01T00:00:00Z"}, 409),
+        ([1, 2], 422),
+        ("", 422),
+        ('{"task_name": "x"', 422),
+        ('{"task_name": "x", "payload": [1,2], "payload": [3]}', 422),
+    ],
+)
+def test_bad_bodies_are_refused_each_with_a_problem_and_leave_nothing(api, body, status):
+    answer = api.send("POST", "/celery_ids_tasks/", body)
+    assert answer.status_code == status, answer.content
+    assert answer["Content-Type"] == "application/problem+json"
+    assert nothing_is_left()
+
+
+def test_a_list_not_before_a_time_goes_into_the_first_window_after_it(api):
+    said = api.send(
+        "POST",
+        "/celery_ids_tasks/",
+        {"task_name": "x", "payload": [1], "not_before": "2031-03-05T12:07:00+01:00"},
+    ).json()
+    assert said["plan"]["first_at"] == "2031-03-05T11:15:00Z"
+    assert said["task"]["first_at"] == "2031-03-05T11:15:00Z"
