@@ -1,0 +1,60 @@
+"""Dockerfile and compose.yaml, as far as they can be read: what they name must be there."""
+
+import re
+
+import pytest
+import yaml
+
+from runner.__main__ import ACTS
+from settings.place import BASE_DIR
+
+COMPOSE = yaml.safe_load((BASE_DIR / "compose.yaml").read_text())
+OURS = {name: service for name, service in COMPOSE["services"].items() if service.get("build")}
+COPIED = re.findall(r"^COPY (.+) \S+$", (BASE_DIR / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_every_package_that_runs_is_copied():
+    packages = {path.parent.name for path in BASE_DIR.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    copied = {name for line in COPIED for name in line.split()}
+    assert packages <= copied
+    assert all((BASE_DIR / name).exists() for name in copied)
+
+
+def test_what_is_copied_is_let_through():
+    let_through = set(re.findall(r"^!(.+)$", (BASE_DIR / ".dockerignore").read_text(), re.MULTILINE))
+    assert let_through == {name for line in COPIED for name in line.split()}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_container_does_what_the_runner_knows(name):
+    command = OURS[name]["command"]
+    # A list: a shell in between would not pass SIGTERM on.
+    assert command[:3] == ["python", "-m", "runner"]
+    assert command[3] in ACTS
+
+
+def test_web_and_both_clusters_are_there_with_a_database():
+    assert set(COMPOSE["services"]) == {"database", "prepare", "web", "quarterdeck", "minutes"}
+    assert COMPOSE["services"]["web"]["ports"] == ["${PORT:-8000}:8000"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_no_container_of_ours_may_more_than_it_needs(name):
+    service = OURS[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    # The runner takes up to 30 s.
+    assert int(service["stop_grace_period"].removesuffix("s")) > 30
+    assert re.search(r"^USER quarterdeck$", (BASE_DIR / "Dockerfile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_written_is_mounted(name):
+    assert "data:/data" in OURS[name]["volumes"]
+    assert any(mount.startswith("/tmp") for mount in OURS[name]["tmpfs"])
+
+
+def test_what_compose_passes_on_is_read():
+    text = "".join((BASE_DIR / "settings" / f"{name}.py").read_text() for name in ("base", "place"))
+    read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', text))
+    assert set(OURS["web"]["environment"]) <= read
