@@ -92,5 +92,22 @@ class JobRefused(Refused):
     """The clusters run the jobs of scheduling.jobs and nothing else, so not {what}."""
 
 
+class BadFields(Refused):
+    """{reasons}"""
+
+    def __init__(self, **reasons: str) -> None:
+        # Field name to what is wrong with its value.
+        self.reasons = reasons
+        super().__init__(reasons="; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+
+
+class QueueTaken(Refused):
+    """There is a queue named {name} already."""
+
+
+class TooManyQueues(Refused):
+    """There are {count} queues already, as many as there can be."""
+
+
 def _minute(at: datetime | None) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else "never"
