@@ -1,8 +1,48 @@
 """What the clusters call. Each hands the clock in; each may be lost or run twice."""
 
-from . import allocation, store
+import structlog
+from django.db import Error as DatabaseError
+
+from . import allocation, store, sweep
+
+log = structlog.get_logger(__name__)
 
 
 def allocate() -> None:
     """Write lists whose IDs have no rows yet."""
     allocation.run(store.now)
+
+
+def look_around() -> None:
+    """Find work that nobody is at. Every cluster does so each few seconds: see runner.broker."""
+    try:
+        sweep.look(at=store.now())
+    except DatabaseError as error:
+        # The next look comes in seconds; a failure kept for each would fill the table.
+        log.warning("look_around_failed", reason=str(error))
+
+
+def look() -> None:
+    """Find what nobody is at."""
+    sweep.look(at=store.now())
+
+
+def sweep_up() -> None:
+    """The same, and what can wait for a minute."""
+    sweep.look(at=store.now())
+    sweep.tidy(at=store.now())
+
+
+def seat(number: int, seat: int) -> None:
+    """Serve a minute, in minutes since 1970."""
+    dispatch.take_seat(number, seat, store.now)
+
+
+def place_late() -> None:
+    """Give what is late another minute."""
+    late.run(store.now)
+
+
+def process_quarter() -> None:
+    """Arm what comes, total what has ended."""
+    quarter_hour.run(store.now)
