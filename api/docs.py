@@ -37,7 +37,7 @@ def docs(request: HttpRequest, api: Api) -> HttpResponse:
     asks_as_browser = is_browser and "text/html" in request.headers.get("Accept", "")
     if asks_as_browser and "Authorization" not in request.headers and not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
-    return _page(request, api)
+    return _page(request, api=api)
 
 
 @behind(READERS)

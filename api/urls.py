@@ -7,6 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 from . import ids, problems, status, submissions, tasks, windows  # noqa: F401
 from .docs import docs, openapi_json
 from .endpoints import both_spellings, known_parameters_only, served
+from .middleware import PAGE_ROOTS
 from .openapi import Api
 
 
@@ -57,7 +58,7 @@ _ours = [
         ]
     ),
     # Not what belongs to the pages: those answer in their own way.
-    re_path(r"^(?!(?:dashboard|admin|static|sign-in|sign-out)(?:/|$))(?P<path>.+)$", served(nothing_here)),
+    re_path(rf"^(?!(?:{PAGE_ROOTS})(?:/|$))(?P<path>.+)$", served(nothing_here)),
 ]
 # The name by which the sign-in middleware knows that these have doors of their own.
 urlpatterns = [path("", include((_ours, "ninja"), namespace="api"))]

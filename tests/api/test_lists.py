@@ -58,7 +58,8 @@ def test_what_the_plan_says_is_what_the_ids_show_before_and_after_they_are_writt
         ("application/json", '{"payload": [7, "8", 9]}'),
         (
             "multipart/form-data; boundary=x",
-            '--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nid\n7\n8\n9\n\r\n--x--\r\n',
+            '--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+            "id\n7\n8\n9\n\r\n--x--\r\n",
         ),
     ],
 )

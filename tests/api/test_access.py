@@ -1,0 +1,159 @@
+"""Who may: every address with every method, by nobody, tokens of each scope, operators of each role."""
+
+import pytest
+from django.conf import settings
+from django.middleware.csrf import _get_new_csrf_string
+from django.test import Client
+from django.utils import timezone
+
+from api.docs import schema_of
+from api.urls import api as the_api
+from operators import tokens
+from operators.actor import Actor
+from operators.models import Token
+from operators.roles import May
+
+from .conftest import ApiClient
+
+pytestmark = pytest.mark.django_db
+
+READS = ("get",)
+
+
+def endpoints() -> list[tuple[str, str]]:
+    """Every method of every address, as the description has them, with invented numbers in them."""
+    filled = {"{id}": "987654321", "{user_id}": "987654321", "{name}": "default"}
+    found = []
+    for path, operations in schema_of(the_api)["paths"].items():
+        for part, value in filled.items():
+            path = path.replace(part, value)
+        found += [(method, path) for method in operations]
+    return found
+
+
+ENDPOINTS = [*endpoints(), ("get", "/openapi.json"), ("get", "/docs"), ("get", "/metrics")]
+ACTS = [(method, path) for method, path in ENDPOINTS if method not in READS]
+
+
+def signed_in(operator, *, csrf: bool = True) -> ApiClient:
+    client = ApiClient(None)
+    client.force_login(operator)
+    if csrf:
+        secret = _get_new_csrf_string()
+        client.cookies[settings.CSRF_COOKIE_NAME] = secret
+        client.defaults["HTTP_X_CSRFTOKEN"] = secret
+    return client
+
+
+def test_every_endpoint_says_who_may():
+    for operation in the_api.operations():
+        (door,) = operation.auth_callbacks
+        assert door.act == (May.VIEW if operation.methods == ["GET"] else May.ACT), operation.operation_id
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+@pytest.mark.parametrize("slash", [True, False])
+def test_nobody_comes_in_anywhere(nobody, method, path, slash):
+    answer = nobody.send(method.upper(), path.rstrip("/") + ("/" if slash else ""), {})
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"].startswith("Bearer")
+    assert answer["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+def test_a_wrong_token_comes_in_nowhere_not_even_beside_a_session(make_operator, queue, method, path):
+    client = signed_in(make_operator("admin"))
+    client.token = "qd_this-is-not-a-token-that-anybody-made"
+    assert client.send(method.upper(), path, {}).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), ACTS)
+def test_a_token_that_reads_and_a_viewer_act_nowhere(reader, make_operator, method, path):
+    for client in (reader, signed_in(make_operator("viewer"))):
+        answer = client.send(method.upper(), path, {})
+        assert answer.status_code == 403
+        assert answer.json()["type"].endswith(":not-allowed")
+
+
+@pytest.mark.parametrize(("method", "path"), [each for each in ENDPOINTS if each not in ACTS])
+def test_a_token_that_reads_and_a_viewer_read_everything(reader, make_operator, method, path):
+    for client in (reader, signed_in(make_operator("viewer"), csrf=False)):
+        assert client.get(path).status_code in (200, 404)
+
+
+@pytest.mark.parametrize(("method", "path"), ACTS)
+@pytest.mark.parametrize("role", ["operator", "admin"])
+def test_operators_and_admins_act_everywhere(make_operator, queue, role, method, path):
+    answer = signed_in(make_operator(role)).send(method.upper(), path, {})
+    assert answer.status_code not in (401, 403, 405, 500)
+
+
+@pytest.mark.parametrize(("method", "path"), ACTS)
+def test_a_session_without_its_csrf_token_acts_nowhere(make_operator, queue, method, path):
+    answer = signed_in(make_operator("admin"), csrf=False).send(method.upper(), path, {})
+    assert answer.status_code == 403
+    assert answer.json()["type"].endswith(":csrf")
+
+
+def test_a_csrf_token_in_the_body_is_not_looked_for(make_operator, queue):
+    # Looking would read the whole upload first.
+    client = signed_in(make_operator("admin"))
+    secret = client.defaults.pop("HTTP_X_CSRFTOKEN")
+    body = f"csrfmiddlewaretoken={secret}&payload=1&task_name=x"
+    answer = client.list(body, query="", type="application/x-www-form-urlencoded")
+    assert answer.status_code == 403
+
+
+def test_a_session_sends_a_list_in_the_operators_name(make_operator, queue):
+    answer = signed_in(make_operator("operator", username="ann")).list([1, 2])
+    assert answer.status_code == 201
+    from scheduling.models import Activity
+
+    line = Activity.objects.get(verb="submitted")
+    assert (line.actor_kind, line.actor_name, line.face) == ("operator", "ann", "api")
+
+
+def test_a_revoked_token_and_one_of_an_operator_who_left_are_out(queue, make_operator):
+    by = Actor.command_line()
+    ann = make_operator("operator", username="ann")
+    mine, secret = tokens.issue(name="mine", scope="write", by=by, at=timezone.now())
+    _, hers = tokens.issue(name="hers", scope="write", by=by, at=timezone.now(), operator=ann)
+    assert [ApiClient(s).get("/windows/").status_code for s in (secret, hers)] == [200, 200]
+    tokens.revoke(mine, by=by, at=timezone.now())
+    ann.is_active = False
+    ann.save()
+    assert [ApiClient(s).get("/windows/").status_code for s in (secret, hers)] == [401, 401]
+
+
+def test_a_token_never_does_more_than_its_operator(queue, make_operator):
+    viewer = make_operator("viewer")
+    by = Actor.command_line()
+    _, secret = tokens.issue(name="hers", scope="write", by=by, at=timezone.now(), operator=viewer)
+    client = ApiClient(secret)
+    assert client.get("/windows/").status_code == 200
+    assert client.list([1]).status_code == 403
+    assert Token.objects.get(name="hers").scope == "write"
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic YTpi", "Bearer", "Bearer ", "bearer  ", "Token x", "qd_x", "Bearer \u00e9"]
+)
+def test_odd_authorization_headers_are_401(queue, header):
+    answer = Client().get("/windows/", headers={"Authorization": header})
+    assert answer.status_code == 401
+
+
+def test_the_scheme_is_read_in_any_case(queue, make_token):
+    answer = Client().get("/windows/", headers={"Authorization": f"bearer {make_token('read')}"})
+    assert answer.status_code == 200
+
+
+def test_a_browser_that_asks_for_the_docs_gets_the_sign_in_page(client, db):
+    answer = client.get("/docs", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 302
+    assert answer["Location"] == "/sign-in/?next=/docs"
+
+
+@pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready"])
+def test_signs_of_life_are_open_to_all(nobody, path):
+    assert nobody.get(path).status_code == 200
