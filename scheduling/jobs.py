@@ -3,7 +3,8 @@
 import structlog
 from django.db import Error as DatabaseError
 
-from . import allocation, store, sweep
+from . import allocation, amendments, dispatch, late, quarter_hour, store
+from . import sweep as sweeping
 
 log = structlog.get_logger(__name__)
 
@@ -13,24 +14,24 @@ def allocate() -> None:
     allocation.run(store.now)
 
 
+def follow_cancel(task_id: int) -> None:
+    """Let the rows of a cancelled task say so."""
+    amendments.follow_cancel(task_id, store.now)
+
+
 def look_around() -> None:
     """Find work that nobody is at. Every cluster does so each few seconds: see runner.broker."""
     try:
-        sweep.look(at=store.now())
+        sweeping.look(at=store.now())
     except DatabaseError as error:
         # The next look comes in seconds; a failure kept for each would fill the table.
         log.warning("look_around_failed", reason=str(error))
 
 
-def look() -> None:
-    """Find what nobody is at."""
-    sweep.look(at=store.now())
-
-
-def sweep_up() -> None:
+def sweep() -> None:
     """The same, and what can wait for a minute."""
-    sweep.look(at=store.now())
-    sweep.tidy(at=store.now())
+    sweeping.look(at=store.now())
+    sweeping.tidy(at=store.now())
 
 
 def seat(number: int, seat: int) -> None:
