@@ -150,35 +150,51 @@ class Workbook:
 
     def parse(self, path: str, *, start: Start, end: End | None = None, text: Text | None = None) -> None:
         """Walk one XML part whole."""
-        for _ in self.steps(path, start=start, end=end, text=text):
-            pass
+        part = Xml(path, start=start, end=end, text=text)
+        for piece in self.pieces(path):
+            part.feed(piece)
+        part.finish()
 
-    def steps(
-        self, path: str, *, start: Start, end: End | None = None, text: Text | None = None
-    ) -> Iterator[None]:
-        """Walk one XML part; pause after each piece, so that what was found can be taken away."""
-        parser = expat.ParserCreate()
-        parser.buffer_text = True
-        parser.StartElementHandler = _local_start(start)
-        if end is not None:
-            parser.EndElementHandler = _local_end(end)
-        if text is not None:
-            parser.CharacterDataHandler = text
-        parser.StartDoctypeDeclHandler = _no_doctype
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield one part of the archive as it unpacks; all that comes out of the archive is bounded."""
         try:
             with self._zip.open(path) as member:
                 while piece := member.read(_READ_BYTES):
                     self._bytes_out += len(piece)
                     if self._bytes_out > self._limits.max_body_bytes:
                         raise errors.BodyTooLarge(limit=self._limits.max_body_bytes)
-                    parser.Parse(piece, False)
-                    yield
-                parser.Parse(b"", True)
-                yield
-        except (expat.ExpatError, UnicodeError) as error:
-            raise errors.BrokenWorkbook(problem=f"its part {path} is no valid XML") from error
+                    yield piece
         except _ZIP_ERRORS as error:
             raise errors.BrokenWorkbook(problem=f"its part {path} is damaged") from error
+
+
+class Xml:
+    """Expat over one part: calls `start`, `end` and `text` with names without their namespace."""
+
+    def __init__(self, path: str, *, start: Start, end: End | None = None, text: Text | None = None) -> None:
+        self._path = path
+        self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
+        self._parser.StartElementHandler = _local_start(start)
+        if end is not None:
+            self._parser.EndElementHandler = _local_end(end)
+        if text is not None:
+            self._parser.CharacterDataHandler = text
+        self._parser.StartDoctypeDeclHandler = _no_doctype
+
+    def feed(self, piece: bytes) -> None:
+        """Read on. Raises BrokenWorkbook."""
+        self._parse(piece, False)
+
+    def finish(self) -> None:
+        """It ends here."""
+        self._parse(b"", True)
+
+    def _parse(self, piece: bytes, final: bool) -> None:
+        try:
+            self._parser.Parse(piece, final)
+        except (expat.ExpatError, UnicodeError) as error:
+            raise errors.BrokenWorkbook(problem=f"its part {self._path} is no valid XML") from error
 
 
 class Texts:

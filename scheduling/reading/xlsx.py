@@ -6,7 +6,7 @@ cell, a formula without a result, a fraction: each is a fault of its own, never 
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -17,7 +17,8 @@ from scheduling.reading import errors
 from scheduling.reading.columns import Table, is_header
 from scheduling.reading.results import Column, Limits, Sheet
 from scheduling.reading.sink import Sink
-from scheduling.reading.workbook import Workbook
+from scheduling.reading.text import plain_ids
+from scheduling.reading.workbook import Workbook, Xml
 
 EXACT_BELOW = 10**15
 _TOP_ROWS = 100
@@ -26,6 +27,9 @@ _VALUE_CHARACTERS = 400
 _NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+\-]?[0-9]{1,3})?")
 _REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]*")
 _FIRST_DAY = datetime(1899, 12, 30)  # noqa: DTZ001 a sheet's dates have no zone
+_ROW_END = b"</row>"
+# Row number, style, value.
+_PLAIN_CELL = '<c r="{}([0-9]{{1,7}})"(?: s="([0-9]{{1,6}})")?(?: t="n")?><v>([1-9][0-9]{{0,14}})</v></c>'
 _HAS_TEXT = frozenset({"s", "str", "inlineStr"})
 
 
@@ -61,23 +65,56 @@ def read_xlsx(
     if part is None:
         raise errors.BrokenWorkbook(problem="it has no visible sheet")
     reader = _Reader(workbook, sink, ids.visible(part.name), column, leave_out_hidden)
-    reader.read(_rows(workbook, part.path))
+    reader.read(_Rows(workbook, part.path))
     others = tuple(ids.visible(sheet.name) for sheet in workbook.sheets if sheet is not part)
     sink.sheet = Sheet(ids.visible(part.name), others, reader.hidden_count)
 
 
-def _rows(workbook: Workbook, path: str) -> Iterator[Row]:
-    parser = _SheetParser()
-    for _ in workbook.steps(path, start=parser.start, end=parser.end, text=parser.text):
-        done, parser.done = parser.done, []
-        yield from done
+class _Rows:
+    """The rows of a sheet that have cells. What `plain` reads by itself is passed over, block by block.
+
+    plain: gets some whole rows as they stand in the XML, and says whether it has read them all.
+    """
+
+    def __init__(self, workbook: Workbook, path: str) -> None:
+        self._pieces = workbook.pieces(path)
+        self._parser = _SheetParser()
+        self._xml = Xml(path, start=self._parser.start, end=self._parser.end, text=self._parser.text)
+        self.plain: Callable[[bytes], int | None] = lambda block: None
+
+    def __iter__(self) -> Iterator[Row]:
+        # A comment could hold what looks like rows, or hide some.
+        has_comments = between_rows = False
+        for block in self._blocks():
+            has_comments = has_comments or b"<!" in block
+            last = self.plain(block) if between_rows and not has_comments else None
+            between_rows = block.endswith(_ROW_END)
+            if last is not None:
+                self._parser.passed(last)
+                continue
+            self._xml.feed(block)
+            yield from self._parser.take()
+        self._xml.finish()
+        yield from self._parser.take()
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Pieces that end behind a row, where they have one."""
+        rest = b""
+        for piece in self._pieces:
+            data = rest + piece
+            cut = data.rfind(_ROW_END)
+            cut = len(data) if cut < 0 else cut + len(_ROW_END)
+            rest = data[cut:]
+            yield data[:cut]
+        if rest:
+            yield rest
 
 
 class _SheetParser:
     """Puts rows together from the events of the XML."""
 
     def __init__(self) -> None:
-        self.done: list[Row] = []
+        self._done: list[Row] = []
         self._row = Row(0, False)
         self._cell: Cell | None = None
         self._column = -1
@@ -118,9 +155,18 @@ class _SheetParser:
             self._cell = None
         elif tag == "row":
             if self._row.cells:
-                self.done.append(self._row)
+                self._done.append(self._row)
         elif tag == "rPh":
             self._reading_aid = False
+
+    def take(self) -> list[Row]:
+        """The rows that are complete."""
+        done, self._done = self._done, []
+        return done
+
+    def passed(self, number: int) -> None:
+        """Somebody else has read the rows up to this one."""
+        self._row = Row(number, False)
 
     def _column_of(self, reference: str | None) -> int:
         match = _REFERENCE.match(reference or "")
@@ -153,7 +199,7 @@ class _Reader:
         self._last_number = 0
         self.hidden_count = 0
 
-    def read(self, rows: Iterator[Row]) -> None:
+    def read(self, rows: _Rows) -> None:
         """Read all rows that hold something."""
         used = (row for row in rows if self._holds_something(row))
         top: list[Row] = []
@@ -162,6 +208,7 @@ class _Reader:
             if len(top) > _TOP_ROWS:
                 break
         has_header = self._choose(top)
+        rows.plain = self._read_block
         for row in chain(top, used):
             # Rows between; those below the last are nothing but the size of the sheet.
             self._sink.warn("blank_rows", max(0, row.number - self._last_number - 1))
@@ -173,6 +220,27 @@ class _Reader:
             if len(self._found) >= 4096:
                 self._take()
         self._take()
+
+    def _read_block(self, block: bytes) -> int | None:
+        """Rows one below the other, each with a plain number in our column: the last one's number.
+
+        None if there is anything else; ten times as fast as cell by cell.
+        """
+        found = self._plain_cell.findall(block)
+        if not found or len(found) != block.count(_ROW_END) or b"hidden" in block:
+            return None
+        numbers, styles, values = zip(*found, strict=True)
+        first, last = int(numbers[0]), int(numbers[-1])
+        one_below_the_other = last - first + 1 == len(found) == len(set(numbers))
+        if not one_below_the_other or first != self._last_number + 1:
+            return None
+        plain = plain_ids(b",".join(values))
+        if plain is None or not self._dates.isdisjoint(style.decode() for style in set(styles)):
+            return None
+        self._take()
+        self._sink.take(plain[0])
+        self._last_number = last
+        return last
 
     def _take(self) -> None:
         self._sink.take(self._found)
@@ -188,6 +256,7 @@ class _Reader:
         has_header = bool(rows) and is_header(rows[0])
         table = Table(rows[0], rows[1:]) if has_header else Table(None, rows)
         self._index = table.find(self._asked)
+        self._plain_cell = re.compile(_PLAIN_CELL.format(_letters(self._index)).encode())
         name = table.name(self._index)
         self._empty = f"nothing in the column {ids.visible(name) or self._index + 1}"
         self._sink.column = Column(self._index + 1, name or None)

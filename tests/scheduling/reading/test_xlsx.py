@@ -204,6 +204,35 @@ def test_xml_with_a_document_type_is_refused(read_sheet):
         read_sheet(workbook({"List": bomb}))
 
 
+def test_plain_blocks_are_read_as_cell_by_cell(read_sheet):
+    """Past the top of a sheet plain rows are read by the block; what is odd among them is not lost."""
+    count = 12_000
+    odd = {
+        4000: number(1.5),
+        4001: text("4001"),
+        4002: number(46350, style=3),
+        8000: raw('t="b"', "<v>1</v>"),
+    }
+    rows = {
+        at: {"A": text("x"), "C": odd.get(at, number(at))} for at in range(2, count) if at not in (6000, 6001)
+    }
+    rows[9000] = {"A": text("nothing")}
+    xml = sheet_xml({1: {"A": text("name"), "C": text("user_id")}, **rows}, hidden=[7000])
+    with read_sheet(workbook({"List": xml}), skip_faults=True) as reading:
+        faulty = [4000, 4002, 8000, 9000]
+        assert ids_of(reading) == [at for at in rows if at not in faulty]
+        assert [fault.line for fault in reading.faults] == faulty
+        assert (reading.warnings["hidden_rows"], reading.warnings["blank_rows"]) == (1, 2)
+
+
+def test_rows_inside_a_comment_are_no_rows(read_sheet):
+    rows = "".join(f'<row r="{at}"><c r="A{at}"><v>{at}</v></c></row>' for at in range(1, 4000))
+    hidden = f'<!-- {rows} --><row r="4000"><c r="A4000"><v>4000</v></c></row>'
+    with read_sheet(workbook({"List": sheet_xml({}, more=rows + hidden)})) as reading:
+        assert reading.ids_count == 4000
+        assert reading.repeats_count == 0
+
+
 def test_an_empty_sheet_is_an_empty_list(read_sheet):
     with pytest.raises(errors.ListEmpty):
         read_sheet(workbook({"List": sheet_xml({})}))
