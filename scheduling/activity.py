@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from operators.actor import Actor
+from operators.signals import acted
 
 from . import models
 
@@ -36,3 +37,14 @@ def record(
         before=before,
         after=after,
     )
+
+
+def connect() -> None:
+    """Write down what is done to operators and tokens too: their app knows nobody, and sends a signal."""
+    acted.connect(_record_of_operators, dispatch_uid="scheduling.activity")
+
+
+def _record_of_operators(
+    sender, by: Actor, act: str, target: Any, at: datetime, details: dict, **kwargs
+) -> None:
+    record(by, act, target, at=at, after=details or None)

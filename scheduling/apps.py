@@ -8,6 +8,7 @@ class SchedulingConfig(AppConfig):
     verbose_name = "Scheduling"
 
     def ready(self) -> None:
-        from . import checks, guards  # noqa: F401 (the checks register themselves)
+        from . import activity, checks, guards  # noqa: F401 (the checks register themselves)
 
+        activity.connect()
         guards.connect()

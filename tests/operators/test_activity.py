@@ -1,0 +1,55 @@
+"""What is done to operators and tokens leaves a line in the activity log, as everything does."""
+
+import pytest
+
+from operators.models import Operator, Token
+from scheduling.models import Activity
+
+pytestmark = pytest.mark.django_db
+PASSWORDS = {"password1": "a long passphrase", "password2": "a long passphrase"}
+
+
+def lines() -> list[tuple[str, str, str, str]]:
+    found = Activity.objects.order_by("pk").values_list("actor_name", "face", "verb", "object_name")
+    return list(found)
+
+
+@pytest.fixture
+def admin(client, make_operator):
+    client.force_login(make_operator("admin", username="ada"))
+    return client
+
+
+def test_a_token_s_life(admin):
+    admin.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
+    chosen = {"action": "revoke", "_selected_action": [Token.objects.get().pk]}
+    admin.post("/admin/operators/token/", chosen)
+    admin.post("/admin/operators/token/", chosen)
+    assert lines() == [("ada", "admin", "issued", "billing"), ("ada", "admin", "revoked", "billing")]
+
+
+def test_an_operator_s_life(admin):
+    form = {"username": "bob", "role": "viewer", "usable_password": "true", **PASSWORDS}
+    admin.post("/admin/operators/operator/add/", form)
+    bob = Operator.objects.get(username="bob")
+    url = f"/admin/operators/operator/{bob.pk}"
+    admin.post(
+        f"{url}/change/", {"username": "bob", "role": "operator", "is_active": "on", "time_zone": "UTC"}
+    )
+    admin.post(f"{url}/password/", {"usable_password": "true", **PASSWORDS})
+    chosen = {"action": "sign_out_everywhere", "_selected_action": [bob.pk]}
+    admin.post("/admin/operators/operator/", chosen)
+    admin.post(f"{url}/delete/", {"post": "yes"})
+    assert [verb for _, _, verb, name in lines() if name == "bob"] == [
+        "created",
+        "changed",
+        "changed",
+        "signed_out_everywhere",
+        "deleted",
+    ]
+
+
+def test_what_the_command_line_does(make_token):
+    make_token("write", name="nightly")
+    assert lines() == [("command line", "command_line", "issued", "nightly")]
+    assert "qd_" not in str(Activity.objects.values().get())
