@@ -4,15 +4,20 @@ from datetime import datetime
 
 from django.db.models import F
 
-from . import allocation, cluster, intake, models
+from . import allocation, cluster, dispatch, intake, late, models, quarter_hour, schedules
 
 
 def look(*, at: datetime) -> None:
-    """Queue jobs for segments without a living owner and for cancels whose rows don't follow.
+    """Queue jobs for whatever nobody is at: segments and batches without a living owner, minutes without a
+    seat, late IDs, quarters that weren't processed, cancels whose rows don't follow.
 
     Cheap where there is nothing to do (partial indexes), so every worker calls it each few seconds.
     """
+    dispatch.wake(at=at)
+    late.wake(at=at)
     allocation.wake(at=at)
+    quarter_hour.wake(at=at)
+    schedules.ensure(at=at)
     for task_id in unfollowed().values_list("pk", flat=True)[:10]:
         cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
 

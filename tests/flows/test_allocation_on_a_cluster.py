@@ -1,0 +1,140 @@
+"""Lists are written by real clusters, whatever dies."""
+
+import random
+import threading
+import time
+from collections import Counter
+
+import pytest
+from django.db import connection, transaction
+
+from operators.actor import Actor
+from scheduling import allocation, allocator, intake, models, store
+
+from ..scheduling.lists_of_ids import check_counters, check_log, shuffled, spool_of
+from .clusters import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def queue(transactional_db):
+    return models.Queue.objects.create(name="default", rpm=120, created_at=store.now())
+
+
+def submit(ids, folder, **fields) -> models.Task:
+    with spool_of(ids, folder) as spool:
+        submission = intake.Submission(**{"task_name": "a list", **fields})
+        by = Actor.command_line()
+        return intake.submit(submission, spool, by=by, now=store.now, render=lambda a: None).task
+
+
+def written() -> bool:
+    return not allocation.unwritten().exists()
+
+
+def check_all(*tasks_and_ids) -> None:
+    for task, ids in tasks_and_ids:
+        users = Counter(models.Assignment.objects.filter(task=task).values_list("user_id", flat=True))
+        assert users == Counter(ids)
+    check_counters()
+    check_log()
+
+
+def test_a_list_is_written_as_soon_as_it_is_accepted(queue, tmp_path, start_cluster):
+    start_cluster()
+    first = submit([1], tmp_path)
+    wait_until(written, seconds=20, what="the cluster is up and writes")
+    second = submit([2, 3], tmp_path)
+    wait_until(written, seconds=2, what="written")
+    check_all((first, [1]), (second, [2, 3]))
+
+
+def test_a_short_list_is_placed_within_two_seconds_beside_four_long_ones(queue, tmp_path, start_cluster):
+    start_cluster()
+    submit([1], tmp_path)
+    wait_until(written, seconds=20, what="the cluster is up and writes")
+    for number in range(4):
+        submit(range(number * 10**6 + 10, number * 10**6 + 300_010), tmp_path, task_name=f"long {number}")
+    waits = []
+    for number in range(5):
+        task = submit([900_000_000 + number], tmp_path)
+        rows = models.Assignment.objects.filter(task=task)
+        waits.append(wait_until(rows.exists, seconds=2, what="the short list is placed"))
+        if number == 0:
+            assert not written(), "the long ones are still being written"
+    wait_until(written, seconds=90, what="the long ones are written")
+
+
+@pytest.mark.parametrize("victim", ["worker", "sentinel", "everything"])
+def test_whatever_is_killed_no_id_is_lost_and_none_placed_twice(queue, tmp_path, start_cluster, victim):
+    cluster = start_cluster()
+    ids = shuffled(400_000)
+    task = submit(ids, tmp_path)
+    segments = models.Segment.objects
+    wait_until(lambda: segments.filter(written_count__gt=0).exists(), seconds=20, what="it is being written")
+    if victim == "worker":
+        for child in cluster.children:
+            if child.ppid() != cluster.process.pid and child.cpu_times().user > 0.3:
+                child.kill()
+                break
+    elif victim == "sentinel":
+        cluster.kill_the_sentinel()
+        cluster.kill()
+        start_cluster()
+    else:
+        cluster.kill()
+        start_cluster()
+    assert not written(), "it was killed in the middle"
+    wait_until(written, seconds=60, what="the task goes on by itself")
+    check_all((task, ids))
+
+
+def test_a_database_that_is_locked_for_a_while_makes_it_wait(queue, tmp_path, start_cluster):
+    start_cluster()
+    submit([1], tmp_path)
+    wait_until(written, seconds=20, what="the cluster is up and writes")
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("LOCK TABLE scheduling_assignment IN ACCESS EXCLUSIVE MODE")
+        threading.Event().wait(0.1)
+        time.sleep(4)
+    ids = shuffled(30_000, first=10)
+    task = submit(ids, tmp_path)
+    wait_until(written, seconds=20, what="it goes on")
+    check_all((task, ids))
+
+
+def test_forty_senders_at_once_fill_as_if_one_after_the_other(queue, tmp_path, start_cluster):
+    start_cluster()
+    start = threading.Barrier(40)
+    failures = []
+
+    def send(number: int) -> None:
+        try:
+            ids = range(number * 1000 + 1, number * 1000 + 1 + random.Random(number).randrange(20, 200))
+            start.wait()
+            submit(ids, tmp_path, task_name=f"sender {number}")
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    wait_until(written, seconds=30, what="all are written")
+    counts = list(models.Task.objects.values_list("ids_count", flat=True))
+    windows = models.Window.objects.order_by("pk")
+    assert len(counts) == 40
+    fills = [list(w.buckets.order_by("pk").values_list("filled_count", flat=True)) for w in windows]
+    # A quarter may have ended meanwhile: then two windows share them out.
+    for fill in fills:
+        assert fill == list(allocator.fill_after((0,) * 15, 120, sum(fill)))
+    assert sum(map(sum, fills)) == sum(counts)
+    check_counters()
+    check_log()
