@@ -9,13 +9,13 @@ from django.db.models import F
 
 from operators.actor import Actor
 
-from . import activity, clock, cluster, lists, models, placement, store
+from . import activity, cluster, lists, models, placement, store
 from .errors import BadFields, StaleVersion
 
 NAME_LENGTH = 200
 # Rows that follow a cancel in one transaction: some 30 ms.
 SLICE_IDS = 10_000
-# IDs that are sorted together before their rows are looked up, so that neighbours in the index are met together.
+# IDs that are sorted together before their rows are looked up: neighbours in the index are met together.
 SORTED_IDS = 250_000
 # A job ends after this long, so that other jobs of the cluster get their turn.
 JOB_SECONDS = 5.0
@@ -80,7 +80,7 @@ def _lock_waiting(task: models.Task) -> None:
 
 
 def give_back(queue: models.Queue, task: models.Task, places: Mapping[int, int], *, at: datetime) -> None:
-    """Free places of IDs that wait: bucket ID to how many. The task's own counters and rows are the caller's."""
+    """Free places of IDs that wait: bucket ID to how many. The task's row and rows of IDs are the caller's."""
     if not places:
         return
     placement.change(

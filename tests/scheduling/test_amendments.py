@@ -30,7 +30,8 @@ def cancel(task, by, at=LATER) -> amendments.Cancelled:
 
 def send(task, count: int, *, status=models.Status.SUCCEEDED) -> list[int]:
     """Let the first `count` of the task's rows have an outcome; return their IDs."""
-    rows = list(models.Assignment.objects.filter(task=task, status=models.Status.WAITING).order_by("pk")[:count])
+    waiting = models.Assignment.objects.filter(task=task, status=models.Status.WAITING)
+    rows = list(waiting.order_by("pk")[:count])
     counters = claims.Counters()
     for row in rows:
         counters.change(task.pk, row.bucket_id, models.Status.WAITING, status)
