@@ -21,12 +21,12 @@ _INVISIBLE = "\ufeff\u00a0\u202f\u200b\u200c\u200d\u200e\u200f\u2060"
 _BLANKS = " \t\r\n\v\f\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u205f\u3000"
 TRIMMED = _BLANKS + _INVISIBLE
 
-_DIGITS = re.compile(r"[0-9]+")
 _SIGN = re.compile("[+\\-\u2212\u2013][0-9]")
 _SCIENTIFIC = re.compile(r"[+\-]?[0-9]+(?:[.,][0-9]*)?[eE][+\-]?[0-9]+")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+")
 _THOUSANDS = re.compile("[0-9]{1,3}(?:([.,'\u2019 \u00a0\u202f\u2009])[0-9]{3})(?:\\1[0-9]{3})*")
-_DECIMAL = re.compile(r"[0-9]*[.,][0-9]*")
+# A comma before more than two digits rather stands between two IDs.
+_DECIMAL = re.compile(r"[0-9]*\.[0-9]*|[0-9]*,[0-9]{0,2}")
 _SEVERAL = re.compile(r"[0-9]+(?:\s*[,;\s]\s*[0-9]+)+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 _NUMBER_LIKE = re.compile(
@@ -163,10 +163,10 @@ def _of_form(core: str) -> str | None:
         return "a date, not an ID"
     if _THOUSANDS.fullmatch(head):
         return "a thousands separator inside; write the digits alone"
-    if _SEVERAL.fullmatch(head):
-        return "several numbers in one place"
     if _DECIMAL.fullmatch(head) and any(c.isdigit() for c in head):
         return "a decimal number; an ID is a whole number without a point"
+    if _SEVERAL.fullmatch(head):
+        return "several numbers in one place"
     if "_" in head and head.replace("_", "").isdigit():
         return "an underscore inside; write the digits alone"
     return None
