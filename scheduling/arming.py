@@ -48,6 +48,14 @@ def arm(minutes: Iterable[datetime], *, at: datetime) -> int:
     return len(new)
 
 
+def arm_at_once(number: int, *, at: datetime) -> bool:
+    """Arm a minute (in minutes since 1970) that may run already; return whether it wasn't yet."""
+    if models.Minute.objects.filter(pk=number).exists() or not _insert([number], at):
+        return False
+    call_seats(number, settings.SEATS)
+    return True
+
+
 def call_seats(number: int, seats: int) -> None:
     """Queue a minute's seats; each comes a little before the minute, or at once when that has passed."""
     for seat in range(seats):

@@ -42,7 +42,7 @@ class Wanted:
 
 
 WANTED = (
-    Wanted("quarter-hour", "scheduling.jobs.quarter_hour", "0,15,30,45 * * * *", clock.QUARTER),
+    Wanted("quarter-hour", "scheduling.jobs.process_quarter", "0,15,30,45 * * * *", clock.QUARTER),
     Wanted("sweep", "scheduling.jobs.sweep", "* * * * *", clock.MINUTE),
     Wanted("nightly", "scheduling.jobs.nightly", "17 3 * * *", timedelta(days=1)),
 )

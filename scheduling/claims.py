@@ -1,0 +1,545 @@
+"""What changes in the database while a minute runs: its buckets are sealed, its IDs claimed, outcomes kept.
+
+Each function is one short transaction. Locks: queues (only where a fill changes), buckets, batches, tasks,
+task_buckets, each by key. Whoever claims or keeps an outcome holds the bucket's row.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+
+from . import clock, cluster, keys, models, pacing, placement, store
+from .models import Status
+
+LEASE = timedelta(seconds=15)
+# A seat starts nothing that lies further than this after its last committed turn: so no more than these
+# starts can have gone out unrecorded when it dies.
+UNCOMMITTED_MS = 500
+# A slot that passed this long before its tolerance ends can still be met.
+_LEAD_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One ID that is ours until its batch's lease is over. offset: of its slot in the minute, in seconds."""
+
+    batch_id: int
+    key: int
+    user_id: int
+    task_id: int
+    attempts: int
+    bucket_id: int
+    slot: int
+    offset: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is to be kept of a claimed ID. status: WAITING for what was not started.
+
+    started_after_ms: from the minute's start to the request's; None where none was made.
+    """
+
+    claimed: Claimed
+    status: Status
+    started_after_ms: int | None = None
+    attempt: models.Attempt | None = None
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a seat would claim of a bucket: slots up to `until` seconds after the minute's start.
+
+    at_most: so many IDs. immediate: the outcome is the row itself, so they succeed as they are claimed.
+    """
+
+    queue: models.Queue
+    until: float
+    immediate: bool
+    at_most: int | None = None
+
+
+@dataclass
+class Turn:
+    """What a turn brought: IDs to send, batches that were lost meanwhile, and how many succeeded at once."""
+
+    claimed: list[Claimed] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
+    recorded: int = 0
+    # Seconds after the minute's start up to which the seat may start requests, now that this is committed.
+    may_start_until: float = 0.0
+    lateness: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
+class Counters:
+    """Deltas of counters, gathered, and written once in the order of the locks."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.tasks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.placed: dict[tuple[int, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+
+    def change(self, task_id: int, bucket_id: int, was: Status, becomes: Status, count: int = 1) -> None:
+        """`count` IDs of a task in a bucket were `was` and become `becomes`."""
+        for counters in (self.buckets[bucket_id], self.tasks[task_id], self.placed[task_id, bucket_id]):
+            counters[f"{was.word}_count"] -= count
+            counters[f"{becomes.word}_count"] += count
+
+    def started(self, bucket_id: int, count: int = 1) -> None:
+        self.buckets[bucket_id]["started_count"] += count
+
+    def write(self) -> None:
+        store.add_to_tasks(self.tasks)
+        store.add_to_placed(self.placed)
+        store.add_to_buckets(self.buckets)
+
+
+def in_minute(number: int, window_ids: Iterable[int]) -> QuerySet:
+    """The buckets of a minute (in minutes since 1970) in which something waits or is under way."""
+    index = number % clock.BUCKETS
+    return models.Bucket.objects.filter(pk__in=[window << 4 | index for window in window_ids]).filter(
+        Q(waiting_count__gt=0) | Q(in_flight_count__gt=0)
+    )
+
+
+def turn(
+    *,
+    owner: int,
+    offset: Callable[[], float],
+    wants: Mapping[int, Want],
+    kept: Sequence[Kept] = (),
+    batch_ids: Iterable[int] = (),
+    settled: Iterable[int] = (),
+    now: Callable[[], datetime],
+) -> Turn:
+    """Keep outcomes, renew leases and claim what is due next: one short transaction for all queues.
+
+    offset: seconds since the minute's start, read once the locks are held. wants: by bucket. batch_ids: of
+    the batches that this seat holds; settled: those of them whose IDs all have their outcome, which go. now:
+    the database's clock.
+    """
+    result = Turn()
+    batch_ids = sorted(batch_ids)
+    with store.write():
+        _lock_queues(item for item in kept if item.status == Status.WAITING)
+        buckets = _lock_buckets({*wants, *(item.claimed.bucket_id for item in kept)})
+        at, elapsed = now(), offset()
+        may_start_until = round(elapsed * 1000) + UNCOMMITTED_MS
+        counters = Counters()
+        result.may_start_until = may_start_until / 1000
+        if settled:
+            models.Batch.objects.filter(pk__in=sorted(settled), owner=owner).delete()
+        if batch_ids:
+            result.lost = set(batch_ids) - _renew(batch_ids, owner, at, may_start_until)
+        mine = [item for item in kept if item.claimed.batch_id not in result.lost]
+        cancelled = _keep(mine, buckets, counters)
+        moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING}
+        moved |= _claim(wants, buckets, result, counters, owner, at, elapsed, may_start_until)
+        counters.write()
+        store.set_on_buckets({bucket_id: _cursors(buckets[bucket_id]) for bucket_id in moved})
+        for bucket_id, count in cancelled.items():
+            give_back(bucket_id, count, at=at)
+        finish(counters.tasks, at=at)
+    return result
+
+
+# --- Outcomes ---
+
+
+def _lock_queues(returned: Iterable[Kept]) -> None:
+    # What comes back unsent may belong to a task that is cancelled meanwhile: then a fill changes.
+    for queue_id in sorted({keys.queue_of_bucket(item.claimed.bucket_id) for item in returned}):
+        placement.lock_queue(queue_id)
+
+
+def _lock_buckets(bucket_ids: Iterable[int]) -> dict[int, models.Bucket]:
+    rows = models.Bucket.objects.select_for_update().filter(pk__in=sorted(bucket_ids)).order_by("pk")
+    return {row.pk: row for row in rows}
+
+
+def _renew(batch_ids: Sequence[int], owner: int, at: datetime, may_start_until: int) -> set[int]:
+    mine = models.Batch.objects.filter(pk__in=batch_ids, owner=owner)
+    living = set(mine.select_for_update().order_by("pk").values_list("pk", flat=True))
+    mine.update(lease_until=at + LEASE, may_start_until_ms=may_start_until)
+    return living
+
+
+def _keep(
+    kept: Sequence[Kept], buckets: Mapping[int, models.Bucket], counters: Counters
+) -> dict[int, int]:
+    """Write outcomes; return how many places of which bucket cancelled tasks give back."""
+    if not kept:
+        return {}
+    cancelled_tasks = lock_tasks({item.claimed.task_id for item in kept if item.status == Status.WAITING})
+    given_back: dict[int, int] = defaultdict(int)
+    rows, attempts = [], []
+    for item in kept:
+        claimed, status, sent = item.claimed, item.status, item.started_after_ms is not None
+        if status == Status.WAITING and cancelled_tasks[claimed.task_id].cancelled_at is not None:
+            status = Status.CANCELLED
+            given_back[claimed.bucket_id] += 1
+        rows.append((claimed.key, status, claimed.attempts + sent, item.started_after_ms))
+        counters.change(claimed.task_id, claimed.bucket_id, Status.IN_FLIGHT, status)
+        if sent:
+            counters.started(claimed.bucket_id)
+        if status == Status.WAITING:
+            _come_back(buckets[claimed.bucket_id], claimed.key)
+        if item.attempt is not None:
+            attempts.append(item.attempt)
+    _must_be_all(store.set_outcomes(rows, was=Status.IN_FLIGHT), rows)
+    models.Attempt.objects.bulk_create(attempts)
+    _out_of_batches(item.claimed for item in kept if item.status == Status.WAITING)
+    for bucket_id, count in given_back.items():
+        # give_back takes the places from what waits, and keeps the log.
+        counters.buckets[bucket_id]["waiting_count"] += count
+    return given_back
+
+
+def _come_back(bucket: models.Bucket, key: int) -> None:
+    bucket.leftover_count += 1
+    if bucket.claimed_to_id is not None and bucket.claimed_to_id >= key:
+        bucket.claimed_to_id = key - 1
+
+
+def _out_of_batches(returned: Iterable[Claimed]) -> None:
+    """Take IDs out of their batches: somebody else may claim them, and the batch's end is not theirs."""
+    by_batch: dict[int, set[int]] = defaultdict(set)
+    for claimed in returned:
+        by_batch[claimed.batch_id].add(claimed.key)
+    for batch in models.Batch.objects.filter(pk__in=by_batch):
+        pairs = [(key, slot) for key, slot in contents(batch) if key not in by_batch[batch.pk]]
+        batch.ids = array("q", [key for key, _ in pairs]).tobytes()
+        batch.slots = array("I", [slot for _, slot in pairs]).tobytes()
+        batch.ids_count = len(pairs)
+        batch.save(update_fields=["ids", "slots", "ids_count"])
+
+
+def contents(batch: models.Batch) -> list[tuple[int, int]]:
+    """The batch's (key, slot)."""
+    return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
+
+
+def _cursors(bucket: models.Bucket) -> dict[str, int | None]:
+    return {
+        "planned_cursor": bucket.planned_cursor,
+        "cursor": bucket.cursor,
+        "leftover_count": bucket.leftover_count,
+        "claimed_to_id": bucket.claimed_to_id,
+    }
+
+
+def give_back(bucket_id: int, count: int, *, at: datetime) -> None:
+    """Log that places came free since their task is cancelled; the caller holds the queue's row."""
+    queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
+    placement.change(queue, {bucket_id: -count}, kind=models.ReservationKind.CANCEL, at=at)
+
+
+def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
+    wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
+    return {task.pk: task for task in wanted.only("pk", "cancelled_at", "expires_at", "queue_id")}
+
+
+def _must_be_all(count: int, rows: Sequence) -> None:
+    # Under the bucket's lock nobody else changes these rows; if somebody did, nothing of this turn may stay.
+    if count != len(rows):
+        raise RuntimeError(f"{len(rows)} rows were to change, {count} did")
+
+
+def finish(task_ids: Iterable[int], *, at: datetime) -> None:
+    """Mark those of the tasks that have nothing left to do as finished, and have that called back."""
+    done = models.Task.objects.filter(
+        pk__in=list(task_ids),
+        finished_at=None,
+        cancelled_at=None,
+        placed_at__isnull=False,
+        waiting_count=0,
+        in_flight_count=0,
+    )
+    for task_id, callback in list(done.order_by("pk").values_list("pk", "queue__callback_url")):
+        if done.filter(pk=task_id).update(finished_at=at) and callback:
+            cluster.enqueue("scheduling.jobs.call_back", task_id)
+
+
+# --- Claims ---
+
+
+def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
+    """Fix the minute's plan, if nobody has; the caller holds the row. False where nothing may go out."""
+    if bucket.sealed_at is not None:
+        return True
+    most = queue.brake_per_minute
+    if most == 0:
+        return False
+    ids = bucket.waiting_count
+    slots = max(bucket.capacity, ids)
+    if most is not None:
+        ids, slots = min(ids, most), min(slots, most)
+    sealed = models.Bucket.objects.filter(pk=bucket.pk, sealed_at=None)
+    sealed.update(sealed_at=at, sealed_count=ids, slot_count=slots)
+    bucket.sealed_at, bucket.sealed_count, bucket.slot_count = at, ids, slots
+    return True
+
+
+def plan_of(bucket: models.Bucket) -> pacing.MinutePlan:
+    """The slots of a bucket that is sealed."""
+    return pacing.MinutePlan(capacity=bucket.slot_count, n=bucket.sealed_count)
+
+
+def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: int | None) -> list[int]:
+    """Take the slots that begin before `until` and can still be met, and move the bucket's cursors past them.
+
+    Planned ones, and free ones for what is left over; what has passed unused makes its ID a leftover.
+    """
+    plan = plan_of(bucket)
+    from_seconds = elapsed - plan.tolerance_seconds + _LEAD_SECONDS
+    met = max(bucket.planned_cursor, plan.slots_between(0, from_seconds).stop)
+    end = max(met, plan.slots_between(0, until).stop)
+    if at_most is not None:
+        end = min(end, met + at_most)
+    planned = [plan.slot_of(j) for j in range(met, end)]
+    bucket.leftover_count += met - bucket.planned_cursor
+    bucket.planned_cursor = end
+    if not bucket.leftover_count or (at_most is not None and len(planned) >= at_most):
+        return planned
+    most = bucket.leftover_count if at_most is None else min(bucket.leftover_count, at_most - len(planned))
+    indexes = plan.free_between(max(0.0, from_seconds), until, bucket.cursor)[:most]
+    if indexes:
+        bucket.cursor = indexes[-1] + 1
+        bucket.leftover_count -= len(indexes)
+    return sorted([*planned, *(plan.free_slot(index) for index in indexes)])
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The rows and slots of one bucket that a turn takes."""
+
+    bucket: models.Bucket
+    plan: pacing.MinutePlan
+    immediate: bool
+    rows: list[tuple[int, int, int, int]]
+    slots: list[int]
+
+    @property
+    def pairs(self) -> Iterable[tuple[tuple[int, int, int, int], int]]:
+        return zip(self.rows, self.slots, strict=False)
+
+
+def _claim(
+    wants: Mapping[int, Want],
+    buckets: Mapping[int, models.Bucket],
+    result: Turn,
+    counters: Counters,
+    owner: int,
+    at: datetime,
+    elapsed: float,
+    may_start_until: int,
+) -> set[int]:
+    """Claim of all buckets at once; return those whose cursors moved."""
+    slots = {}
+    for bucket_id, want in sorted(wants.items()):
+        bucket = buckets.get(bucket_id)
+        if bucket is not None and seal(bucket, want.queue, at):
+            slots[bucket_id] = next_slots(bucket, elapsed=elapsed, until=want.until, at_most=want.at_most)
+    found = _waiting_rows(buckets, slots)
+    tasks = lock_tasks({row[2] for rows in found.values() for row in rows})
+    shares = [
+        _Share(
+            buckets[bucket_id],
+            plan_of(buckets[bucket_id]),
+            wants[bucket_id].immediate,
+            _alive(bucket_id, rows, tasks, counters, at),
+            slots[bucket_id],
+        )
+        for bucket_id, rows in found.items()
+    ]
+    _record([share for share in shares if share.immediate], result, counters, elapsed)
+    _take([share for share in shares if not share.immediate], result, counters, owner, at, may_start_until)
+    return set(slots)
+
+
+def _waiting_rows(
+    buckets: Mapping[int, models.Bucket], slots: Mapping[int, list[int]]
+) -> dict[int, list[tuple[int, int, int, int]]]:
+    """The rows that wait for these slots, and the buckets' `claimed_to_id` moved past them."""
+    ranges = []
+    for bucket_id, wanted in slots.items():
+        first, last = keys.range_of_bucket(bucket_id)
+        claimed_to = buckets[bucket_id].claimed_to_id
+        first = first if claimed_to is None else claimed_to + 1
+        if wanted and first <= last:
+            ranges.append((first, last, len(wanted)))
+    found: dict[int, list[tuple[int, int, int, int]]] = {keys.bucket_of_assignment(r[1]): [] for r in ranges}
+    for row in store.waiting_rows(ranges):
+        found[keys.bucket_of_assignment(row[0])].append(row)
+    for bucket_id, rows in found.items():
+        bucket = buckets[bucket_id]
+        # Nothing is written into a sealed bucket, so a short answer says that there is no more.
+        short = len(rows) < len(slots[bucket_id])
+        bucket.claimed_to_id = keys.range_of_bucket(bucket_id)[1] if short else rows[-1][0]
+        if short:
+            bucket.leftover_count = 0
+    return {bucket_id: rows for bucket_id, rows in found.items() if rows}
+
+
+def _alive(
+    bucket_id: int,
+    rows: Iterable[tuple[int, int, int, int]],
+    tasks: Mapping[int, models.Task],
+    counters: Counters,
+    at: datetime,
+) -> list[tuple[int, int, int, int]]:
+    """Those of the rows that may go out: cancelled ones are passed by, expired ones end here."""
+    alive, expired = [], []
+    for row in rows:
+        task = tasks[row[2]]
+        if task.cancelled_at is not None:
+            continue
+        gone = task.expires_at is not None and task.expires_at <= at
+        (expired if gone else alive).append(row)
+    if expired:
+        ended = [row[0] for row in expired]
+        _must_be_all(store.set_status(ended, Status.EXPIRED, was=Status.WAITING), ended)
+        for row in expired:
+            counters.change(row[2], bucket_id, Status.WAITING, Status.EXPIRED)
+    return alive
+
+
+def _take(
+    shares: Sequence[_Share],
+    result: Turn,
+    counters: Counters,
+    owner: int,
+    at: datetime,
+    may_start_until: int,
+) -> None:
+    """Rows of these shares are in flight, as batches of ours."""
+    shares = [share for share in shares if share.rows]
+    keys_taken = [row[0] for share in shares for row in share.rows]
+    _must_be_all(store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING), keys_taken)
+    batches = models.Batch.objects.bulk_create(
+        models.Batch(
+            bucket_id=share.bucket.pk,
+            ids=array("q", [row[0] for row in share.rows]).tobytes(),
+            slots=array("I", share.slots[: len(share.rows)]).tobytes(),
+            ids_count=len(share.rows),
+            owner=owner,
+            lease_until=at + LEASE,
+            may_start_until_ms=may_start_until,
+        )
+        for share in shares
+    )
+    for share, batch in zip(shares, batches, strict=True):
+        tolerance = share.plan.tolerance_seconds
+        for (key, user_id, task_id, attempts), slot in share.pairs:
+            counters.change(task_id, share.bucket.pk, Status.WAITING, Status.IN_FLIGHT)
+            offset = share.plan.offset_of(slot)
+            result.claimed.append(
+                Claimed(batch.pk, key, user_id, task_id, attempts, share.bucket.pk, slot, offset, tolerance)
+            )
+
+
+def _record(shares: Sequence[_Share], result: Turn, counters: Counters, elapsed: float) -> None:
+    """Let rows succeed as they are claimed: for queues whose request is nothing but that."""
+    outcomes, now_ms = [], round(elapsed * 1000)
+    for share in shares:
+        by_task: dict[int, int] = defaultdict(int)
+        late = result.lateness[share.bucket.pk]
+        for (key, _, task_id, attempts), slot in share.pairs:
+            slot_ms = round(share.plan.offset_of(slot) * 1000)
+            outcomes.append((key, int(Status.SUCCEEDED), attempts + 1, max(slot_ms, now_ms)))
+            late.append(max(0, now_ms - slot_ms))
+            by_task[task_id] += 1
+        for task_id, count in by_task.items():
+            counters.change(task_id, share.bucket.pk, Status.WAITING, Status.SUCCEEDED, count)
+            counters.started(share.bucket.pk, count)
+    _must_be_all(store.set_outcomes(outcomes, was=Status.WAITING), outcomes)
+    result.recorded = len(outcomes)
+
+
+# --- Batches whose owner has gone ---
+
+
+def take_up(now: Callable[[], datetime], *, at_most: int = 20) -> int:
+    """Give back what dead seats had claimed; return how many IDs.
+
+    What may have been started is named as a possible repeat; all of it waits again: in its minute, while
+    that runs, it gets free slots.
+    """
+    taken = 0
+    dead = models.Batch.objects.filter(lease_until__lt=now()).order_by("pk")[:at_most]
+    for batch in list(dead):
+        taken += _take_up(batch, now)
+    return taken
+
+
+def _take_up(batch: models.Batch, now: Callable[[], datetime]) -> int:
+    with store.write():
+        placement.lock_queue(keys.queue_of_bucket(batch.bucket_id))
+        bucket = models.Bucket.objects.select_for_update().get(pk=batch.bucket_id)
+        at = now()
+        # Its owner may have woken up and renewed it, or another may have been faster.
+        dead = models.Batch.objects.select_for_update().filter(pk=batch.pk, lease_until__lt=at).first()
+        if dead is None:
+            return 0
+        dead.delete()
+        pairs = contents(dead)
+        rows = models.Assignment.objects.filter(pk__in=[key for key, _ in pairs], status=Status.IN_FLIGHT)
+        found = {row[0]: row for row in rows.values_list("pk", "user_id", "task_id", "attempts")}
+        tasks = lock_tasks({row[2] for row in found.values()})
+        counters, cancelled, repeats = Counters(), 0, []
+        outcomes, plan = [], plan_of(bucket)
+        for key, slot in pairs:
+            if key not in found:
+                continue
+            _, user_id, task_id, attempts = found[key]
+            if plan.offset_of(slot) * 1000 <= dead.may_start_until_ms:
+                repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, plan.offset_of(slot)))
+            gone = tasks[task_id].cancelled_at is not None
+            status = Status.CANCELLED if gone else Status.WAITING
+            cancelled += gone
+            outcomes.append((key, int(status), attempts, None))
+            counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
+            if not gone:
+                _come_back(bucket, key)
+        _must_be_all(store.set_outcomes(outcomes, was=Status.IN_FLIGHT), outcomes)
+        counters.buckets[bucket.pk]["waiting_count"] += cancelled
+        counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
+        counters.write()
+        store.set_on_buckets({bucket.pk: _cursors(bucket)})
+        if cancelled:
+            give_back(bucket.pk, cancelled, at=at)
+        models.Attempt.objects.bulk_create(repeats)
+    return len(outcomes)
+
+
+def _possible_repeat(
+    bucket: models.Bucket, user_id: int, task_id: int, attempts: int, offset: float
+) -> models.Attempt:
+    return models.Attempt(
+        task_id=task_id,
+        user_id=user_id,
+        number=attempts + 1,
+        bucket_id=bucket.pk,
+        started_at=bucket.minute_at + timedelta(seconds=offset),
+        error="its process ended before the answer was kept: it may have gone out, and goes out again",
+        unknown=True,
+    )
+
+
+def keep_lateness(bucket_id: int, milliseconds: Sequence[int]) -> None:
+    """Add to how late requests of a bucket started: a histogram, exact to the millisecond up to 100."""
+    if not milliseconds:
+        return
+    with store.write():
+        bucket = models.Bucket.objects.select_for_update().only("pk", "lateness").get(pk=bucket_id)
+        histogram = dict(bucket.lateness or {})
+        for late in milliseconds:
+            step = 1 if late <= 100 else 10 if late <= 1_000 else 100
+            key = str(late // step * step)
+            histogram[key] = histogram.get(key, 0) + 1
+        models.Bucket.objects.filter(pk=bucket_id).update(lateness=histogram)

@@ -1,0 +1,65 @@
+"""What goes into a handler, and what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..retry import Verdict
+
+ANSWER_CHARACTERS = 500
+ERROR_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request for one ID. attempt: from 1. planned_at: start of the minute in which it runs."""
+
+    user_id: int
+    task_id: int
+    task_name: str
+    queue: str
+    planned_at: datetime
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """The same for every attempt at one ID of one task, whatever minute it runs in."""
+        return f"msg_{self.task_id}_{self.user_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request: a verdict, and what is kept of the answer.
+
+    status: of an HTTP answer. error: what went wrong, in words. retry_after: the header, as it came. started:
+    False when nothing went out, so that it was no attempt.
+    """
+
+    verdict: Verdict
+    status: int | None = None
+    error: str = ""
+    answer: str = ""
+    duration_ms: int = 0
+    retry_after: str | None = None
+    started: bool = True
+
+
+class Handler(Protocol):
+    """Makes the requests of one queue during one minute."""
+
+    # Requests whose slots lie within this many seconds go in together.
+    together_seconds: float
+
+    async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
+        """Make the requests; one outcome for each, in their order. Raises nothing that can be expected."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+def cut(text: Any, most: int = ANSWER_CHARACTERS) -> str:
+    """As much of a text as is kept; without NUL, which PostgreSQL doesn't take."""
+    return str(text).replace("\0", "�")[:most]

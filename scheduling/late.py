@@ -1,0 +1,132 @@
+"""What could not run in its minute: it takes the first free places from the next minute on, never in a burst.
+
+Slices, oldest first, whatever the outage: a transaction moves as many as are written in some 30 ms. Not while
+a queue is paused: what fell due meanwhile moves when it resumes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import Min
+
+from . import claims, clock, cluster, keys, models, moves, placement, store
+from .models import MoveReason, Status
+
+log = structlog.get_logger(__name__)
+
+SLICE_IDS = 5_000
+# A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
+SETTLED = timedelta(seconds=2)
+
+
+def run(now: Callable[[], datetime], *, at_most: int = 100) -> int:
+    """Move or end what is late in every queue that isn't paused; return how many IDs.
+
+    at_most: slices; if more is left, a job goes on. What dead seats had claimed comes back first.
+    """
+    claims.take_up(now)
+    total = slices = 0
+    for bucket_id in left_behind(now()):
+        while moved := move_slice(bucket_id, now):
+            total += moved
+            slices += 1
+            if slices >= at_most:
+                cluster.enqueue("scheduling.jobs.place_late")
+                return total
+    return total
+
+
+def wake(*, at: datetime) -> bool:
+    """Queue a job where something is late or a batch has no living owner; return whether."""
+    dead = models.Batch.objects.filter(lease_until__lt=at).exists()
+    if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in left_behind(at)[:20]]):
+        return False
+    cluster.enqueue("scheduling.jobs.place_late")
+    return True
+
+
+def left_behind(at: datetime) -> list[int]:
+    """Buckets whose minute is over and in which something waits, of queues that aren't paused, oldest first.
+
+    A place whose row isn't written yet waits too; that one is placed again by who writes it.
+    """
+    over = clock.minute_start(at - SETTLED) - clock.MINUTE
+    queues = models.Queue.objects.filter(paused_at=None).values_list("pk", flat=True)
+    ranges = [(queue_id << 26, keys.bucket_at(queue_id, over)) for queue_id in queues]
+    return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
+
+
+def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
+    """Move or end a slice of a bucket whose minute is over: one transaction; return how many IDs."""
+    with store.bulk_write():
+        queue = placement.lock_queue(keys.queue_of_bucket(bucket_id))
+        if queue.paused:
+            return 0
+        bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
+        at = now()
+        found = store.waiting_rows([(*keys.range_of_bucket(bucket_id), SLICE_IDS)])
+        if not found:
+            return 0
+        rows = [moves.Row(*row) for row in found]
+        from_minute = clock.next_unsealed_minute(at)
+        ended = _expired(queue, bucket, rows, from_minute)
+        _end([row for row in rows if row.key in ended], bucket_id, at)
+        braked = bucket.slot_count is not None and bucket.slot_count < bucket.capacity
+        moves.move(
+            queue,
+            [row for row in rows if row.key not in ended],
+            from_minute=from_minute,
+            reason=MoveReason.BRAKE if braked else MoveReason.LATE,
+            was=Status.WAITING,
+            at=at,
+        )
+    log.warning("ids_late", queue=queue.name, minute=bucket.minute_at.isoformat(), count=len(rows) - len(ended),
+                expired=len(ended), late_seconds=round((at - bucket.minute_at).total_seconds()))
+    return len(rows)
+
+
+def _expired(
+    queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row], from_minute: datetime
+) -> set[int]:
+    """The keys of rows that end instead: by their list's `expires_at`, or by the queue's late policy."""
+    tasks = models.Task.objects.filter(pk__in={row.task_id for row in rows}, expires_at__lte=from_minute)
+    gone = set(tasks.values_list("pk", flat=True))
+    ended = {row.key for row in rows if row.task_id in gone}
+    if queue.late_policy == models.LatePolicy.EXPIRE:
+        longest = timedelta(seconds=queue.late_after_seconds or 0)
+        first = _first_buckets(rows)
+        for row in rows:
+            due = keys.minute_of_bucket(first.get((row.task_id, row.user_id), bucket.pk))
+            if from_minute - due > longest:
+                ended.add(row.key)
+    return ended
+
+
+def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
+    """Where those that were late before had their first place: what is late counts from there."""
+    known: dict[tuple[int, int], int] = {}
+    by_task: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task_id].append(row.user_id)
+    for task_id, users in by_task.items():
+        late = models.Move.objects.filter(task_id=task_id, reason__in=(MoveReason.LATE, MoveReason.BRAKE))
+        for first in range(0, len(users), 1_000):
+            some = late.filter(user_id__in=users[first : first + 1_000])
+            for user_id, bucket_id in some.values_list("user_id").annotate(Min("from_bucket_id")):
+                known[task_id, user_id] = bucket_id
+    return known
+
+
+def _end(rows: Sequence[moves.Row], bucket_id: int, at: datetime) -> None:
+    """Rows expire where they are."""
+    if not rows:
+        return
+    counters = claims.Counters()
+    for row in rows:
+        counters.change(row.task_id, bucket_id, Status.WAITING, Status.EXPIRED)
+    if store.set_status([row.key for row in rows], Status.EXPIRED, was=Status.WAITING) != len(rows):
+        raise RuntimeError(f"{len(rows)} rows were to expire, and not all did")
+    counters.write()
+    claims.finish(counters.tasks, at=at)

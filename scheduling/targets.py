@@ -1,0 +1,130 @@
+"""Where webhooks go: a target (scheme, host, port) is shared by its queues, and left in peace when it asks.
+
+A hold (Retry-After) or an open breaker keeps the requests of all its queues back; they burn no attempt.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+import structlog
+
+from . import models, retry, store
+from .handlers.base import cut
+from .models import HandlerKind
+from .sender import Came
+
+log = structlog.get_logger(__name__)
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL: `https://hook.test:443`. ValueError for what is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(url)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"
+
+
+def breaker_of(target: models.Target) -> retry.Breaker:
+    return retry.Breaker(target.failures_count, target.opened_at, target.probe_at)
+
+
+class Targets:
+    """The targets of some queues, as a seat sees them from turn to turn."""
+
+    def __init__(self) -> None:
+        self.by_queue: dict[int, models.Target] = {}
+        # Queues whose requests are held now.
+        self.held: frozenset[int] = frozenset()
+
+    def look(self, queues: Sequence[models.Queue], *, at: datetime) -> None:
+        """Read the targets of the queues, and which of them are held."""
+        origins = {q.pk: origin_of(q.webhook_url) for q in queues if _sends(q)}
+        found = {t.origin: t for t in models.Target.objects.filter(origin__in=set(origins.values()))} if origins else {}
+        self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
+        self.held = frozenset(pk for pk, target in self.by_queue.items() if is_held(target, at))
+
+    def probe(self, queue: models.Queue, *, now: Callable[[], datetime]) -> bool:
+        """Whether one request may go out to a held target, to see how it is: one each half minute, of all seats."""
+        target, at = self.by_queue[queue.pk], now()
+        if target.opened_at is None or _asked_for_peace(target, at) or not breaker_of(target).may_probe(at):
+            return False
+        # Compare-and-set: of all workers that look, one sends it.
+        with store.write():
+            return bool(
+                models.Target.objects.filter(
+                    pk=target.pk, opened_at=target.opened_at, probe_at=target.probe_at
+                ).update(probe_at=at)
+            )
+
+    def keep(
+        self,
+        came: Sequence[Came],
+        queues: Mapping[int, models.Queue],
+        *,
+        minute: datetime,
+        now: Callable[[], datetime],
+    ) -> None:
+        """Let outcomes hold their target, count for its breaker, or close that."""
+        by_origin: dict[str, list[Came]] = defaultdict(list)
+        for item in came:
+            queue = queues[item.due.queue_id]
+            if item.outcome is None or not item.outcome.started or not _sends(queue):
+                continue
+            known = self.by_queue.get(queue.pk)
+            clean = known is None or (known.opened_at is None and not known.failures_count)
+            if not (clean and item.outcome.verdict == retry.Verdict.SUCCEEDED):
+                by_origin[origin_of(queue.webhook_url)].append(item)
+        for origin, items in sorted(by_origin.items()):
+            with store.write():
+                models.Target.objects.get_or_create(origin=origin)
+                target = models.Target.objects.select_for_update().get(origin=origin)
+                _apply(target, items, queues, minute, now())
+
+
+def is_held(target: models.Target, at: datetime) -> bool:
+    """Whether requests to the target wait at `at`."""
+    return target.opened_at is not None or _asked_for_peace(target, at)
+
+
+def _asked_for_peace(target: models.Target, at: datetime) -> bool:
+    return target.held_until is not None and target.held_until > at
+
+
+def _sends(queue: models.Queue) -> bool:
+    return queue.handler == HandlerKind.WEBHOOK and bool(queue.webhook_url)
+
+
+def _apply(
+    target: models.Target,
+    items: Sequence[Came],
+    queues: Mapping[int, models.Queue],
+    minute: datetime,
+    at: datetime,
+) -> None:
+    before = breaker = breaker_of(target)
+    for item in items:
+        outcome, queue = item.outcome, queues[item.due.queue_id]
+        if outcome is None or item.started is None:
+            continue
+        started_at = minute + timedelta(seconds=item.started)
+        breaker = breaker.after(
+            outcome.status, outcome.error or None, started_at=started_at, at=at, threshold=queue.breaker_threshold
+        )
+        seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
+        if seconds:
+            until = at + timedelta(seconds=seconds)
+            target.held_until = max(until, target.held_until or until)
+            target.held_because = f"it answered {outcome.status} and asked for {seconds:.0f} s"
+            log.warning("target_held", target=target.origin, seconds=round(seconds), status=outcome.status)
+        if outcome.verdict != retry.Verdict.SUCCEEDED:
+            target.last_error = cut(outcome.error or f"answered {outcome.status}")
+    if breaker.is_open != before.is_open:
+        log.warning("breaker_opened" if breaker.is_open else "breaker_closed", target=target.origin)
+    target.failures_count = breaker.failures_in_row
+    target.opened_at, target.probe_at = breaker.opened_at, breaker.probe_at
+    target.save()

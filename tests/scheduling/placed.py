@@ -1,0 +1,69 @@
+"""Tasks whose IDs stand in the minutes that a test wants, as acceptance and allocation would have left them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from scheduling import clock, keys, models, placement, store
+
+
+def make_queue(name: str = "q", **fields) -> models.Queue:
+    return models.Queue.objects.create(name=name, created_at=clock.EPOCH, **fields)
+
+
+def place(
+    queue: models.Queue,
+    minutes: Mapping[datetime, Sequence[int]],
+    *,
+    at: datetime,
+    name: str = "a list",
+    written: bool = True,
+    **fields,
+) -> models.Task:
+    """Make a task with these user IDs in these minutes (their starts)."""
+    ids = [user for minute in sorted(minutes) for user in minutes[minute]]
+    by_window: dict[int, list[int]] = {}
+    for minute, users in minutes.items():
+        bucket = keys.bucket_at(queue.pk, minute)
+        by_window.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] += len(users)
+    windows, position = [], 0
+    for window_id, added in sorted(by_window.items()):
+        before = placement.fills([window_id]).get(window_id, placement.EMPTY)
+        windows.append(placement.WindowPlan(window_id, before, tuple(added), position))
+        position += sum(added)
+    plan = placement.Plan(queue.rpm, tuple(windows))
+    with store.write():
+        queue = placement.lock_queue(queue.pk)
+        id_list = models.IdList.objects.create(ids_count=len(ids), created_at=at, accepted_at=at)
+        task = models.Task.objects.create(
+            name=name,
+            queue=queue,
+            list=id_list,
+            ids_count=len(ids),
+            waiting_count=len(ids),
+            first_minute_at=plan.first_at,
+            last_minute_at=plan.last_at,
+            created_at=at,
+            created_by="a test",
+            placed_at=at if written else None,
+            **fields,
+        )
+        placement.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
+        if written:
+            groups = []
+            for minute, users in sorted(minutes.items()):
+                bucket_id = keys.bucket_at(queue.pk, minute)
+                last = models.Bucket.objects.values_list("next_ordinal", flat=True).get(pk=bucket_id)
+                groups.append((keys.assignment_id(bucket_id, last - len(users)), list(users)))
+            store.insert_assignments(task.pk, groups, status=models.Status.WAITING)
+    return task
+
+
+def counted() -> dict[str, int]:
+    """How many rows have which status, by its word."""
+    found: dict[str, int] = {}
+    for status in models.Assignment.objects.values_list("status", flat=True):
+        word = models.Status(status).word
+        found[word] = found.get(word, 0) + 1
+    return found
+
+
