@@ -219,8 +219,9 @@ Q_CLUSTER = {
             "workers": 2 * SEATS + 1,
             "queue_limit": 2 * SEATS + 1,
             "poll": 0.1,
-            "timeout": 90,
-            "retry": 300,
+            # A seat comes 4 s before its minute and waits up to 26 s for the last answers: some 90 s.
+            "timeout": 110,
+            "retry": 360,
             "scheduler": False,
             "recycle": 200,
         },
