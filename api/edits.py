@@ -134,6 +134,8 @@ def _replaced(task: models.Task, replaced: Any) -> HttpResponse:
 def cancel_task(request: ApiRequest, id: schemas.Id) -> HttpResponse:
     """The record stays. Once more: the same answer."""
     task = find(id)
-    check_match(request, str(task.version))
-    counts = amendments.cancel(task, by=request.caller.actor, now=store.now)
-    return answer({name: counts[name] for name in ("cancelled", "already_sent", "in_flight")})
+    matched = check_match(request, str(task.version))
+    counts = amendments.cancel(
+        task, by=request.caller.actor, now=store.now, if_version=task.version if matched else None
+    )
+    return answer(dict(counts))

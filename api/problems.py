@@ -69,6 +69,7 @@ KIND_OF: dict[type[Exception], str] = {
     errors.PastExpiry: "past-expiry",
     errors.UnexpectedCount: "unexpected-count",
     errors.NoSuchQueue: "bad-field",
+    errors.BadFields: "bad-field",
     errors.KeyReused: "key-reused",
     errors.StillPlacing: "still-placing",
     errors.TaskCancelled: "task-cancelled",
@@ -200,7 +201,11 @@ def _of_reading(request: HttpRequest, error: reading.ReadingError) -> HttpRespon
 
 def _of_refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
     more = {"plan": plan_answer(error.plan)} if isinstance(error, errors.PlanRefused) else {}
-    places = [{"field": "queue", "reason": str(error)}] if isinstance(error, errors.NoSuchQueue) else []
+    places = []
+    if isinstance(error, errors.NoSuchQueue):
+        places = [{"field": "queue", "reason": str(error)}]
+    elif isinstance(error, errors.BadFields):
+        places = [{"field": name, "reason": reason} for name, reason in error.reasons.items()]
     return problem(kind_of(error), str(error), places=places, **more)
 
 

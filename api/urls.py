@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path, register_converter
 from django.views.decorators.csrf import csrf_exempt
 
-from . import ids, problems, status, submissions, tasks, windows  # noqa: F401
+from . import edits, ids, problems, status, submissions, tasks, windows  # noqa: F401
 from .docs import docs, openapi_json
 from .endpoints import both_spellings, known_parameters_only, served
 from .middleware import PAGE_ROOTS

@@ -1,0 +1,142 @@
+"""PUT, PATCH and DELETE of tasks."""
+
+import pytest
+
+from scheduling import models
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def task_id(api, write_lists) -> int:
+    number = api.list([1, 2, 3], query="?task_name=before").json()["task_id"]
+    write_lists()
+    return number
+
+
+def name_of(api, task_id) -> str:
+    return api.get(f"/celery_ids_tasks/{task_id}/").json()["task_name"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("rest", [{}, {"payload": None}])
+def test_a_rename_cancels_nothing(api, task_id, method, rest):
+    answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "after", **rest})
+    assert answer.status_code == 200
+    assert answer.json()["task_name"] == "after"
+    task = api.get(f"/celery_ids_tasks/{task_id}/").json()
+    assert task["task_name"] == "after"
+    assert task["counts"]["waiting"] == 3
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_the_id_may_stand_in_the_body(api, task_id, method):
+    answer = api.send(method, "/celery_ids_tasks/", {"id": task_id, "task_name": "after"})
+    assert answer.status_code == 200
+    assert name_of(api, task_id) == "after"
+
+
+def test_without_any_id_it_is_not_clear_which_task_is_meant(api, task_id):
+    answer = api.send("PUT", "/celery_ids_tasks/", {"task_name": "after"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "id"
+
+
+def test_what_get_gave_may_come_back_whole_while_the_list_is_written_and_after_a_cancel(api):
+    number = api.list("1 2 3", type="application/x-www-form-urlencoded", query="?task_name=x")
+    assert number.status_code == 422
+    number = api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": "1 2 3"}).json()["task_id"]
+    whole = api.get(f"/celery_ids_tasks/{number}/").json()
+    assert whole["payload"] == "1 2 3"
+    answer = api.send("PUT", f"/celery_ids_tasks/{number}/", whole | {"task_name": "y"})
+    assert answer.status_code == 200, answer.content
+    api.send("DELETE", f"/celery_ids_tasks/{number}/")
+    whole = api.get(f"/celery_ids_tasks/{number}/").json()
+    assert whole["state"] == "cancelled"
+    answer = api.send("PUT", f"/celery_ids_tasks/{number}/", whole | {"task_name": "z"})
+    assert answer.status_code == 200, answer.content
+    assert name_of(api, number) == "z"
+
+
+def test_another_queue_is_refused(api, task_id):
+    answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "queue": "other"})
+    assert answer.status_code == 409
+    assert answer.json()["type"].endswith(":other-queue")
+    assert name_of(api, task_id) == "before"
+
+
+def test_a_cancel_keeps_the_record_and_says_the_same_again(api, task_id):
+    first = api.send("DELETE", f"/celery_ids_tasks/{task_id}/")
+    assert first.status_code == 200
+    assert first.json() == {"cancelled": 3, "already_sent": 0, "in_flight": 0}
+    assert api.send("DELETE", f"/celery_ids_tasks/{task_id}").json() == first.json()
+    task = api.get(f"/celery_ids_tasks/{task_id}/").json()
+    assert task["state"] == "cancelled"
+    assert task["counts"]["cancelled"] == 3
+    places = api.get(f"/celery_ids_tasks/{task_id}/ids/").json()
+    assert {place["status"] for place in places} == {"cancelled"}
+
+
+def test_tags_are_those_of_an_edit_not_of_progress(api, task_id):
+    tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
+    models.Task.objects.filter(pk=task_id).update(waiting_count=2, succeeded_count=1)
+    assert api.get(f"/celery_ids_tasks/{task_id}/")["ETag"] == tag
+    assert api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "a"})["ETag"] != tag
+
+
+@pytest.mark.parametrize("as_proxies_make_it", ["{}", "W/{}", '"nosuch", {}', "W/{gzip}", "{gzip}", "*"])
+def test_a_tag_that_still_holds_lets_an_edit_through(api, task_id, as_proxies_make_it):
+    tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
+    given = as_proxies_make_it.format(tag, gzip=f'{tag[:-1]}-gzip"')
+    answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "a"}, If_Match=given)
+    assert answer.status_code == 200, answer.content
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_a_stale_tag_is_refused_and_changes_nothing(api, task_id, method):
+    tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
+    api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "meanwhile"})
+    answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "late"}, If_Match=tag)
+    assert answer.status_code == 412
+    task = api.get(f"/celery_ids_tasks/{task_id}/").json()
+    assert (task["task_name"], task["state"]) == ("meanwhile", "placed")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("number", ["999999", "0", "9223372036854775808", "abc", "1e3", "-1", "1_0", "٣"])
+def test_tasks_that_are_not_there_are_404(api, method, number):
+    answer = api.send(method, f"/celery_ids_tasks/{number}/", {"task_name": "x"})
+    assert answer.status_code == 404
+    assert answer["Content-Type"] == "application/problem+json"
+
+
+def test_fields_that_can_only_be_read_are_passed_over(api, task_id):
+    answer = api.send(
+        "PATCH",
+        f"/celery_ids_tasks/{task_id}/",
+        {
+            "id": 5,
+            "task_status": False,
+            "state": "done",
+            "counts": {},
+            "finished_at": "now",
+            "task_name": "after",
+        },
+    )
+    assert answer.status_code == 200
+    assert answer.json()["id"] == task_id
+    assert answer.json()["state"] == "placed"
+
+
+def test_a_name_that_is_too_long_is_refused(api, task_id):
+    answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "n" * 201})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "task_name"
+
+
+def test_a_merge_patch_is_a_patch(api, task_id):
+    answer = api.send(
+        "PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "after"}, type="application/merge-patch+json"
+    )
+    assert answer.status_code == 200
+    assert name_of(api, task_id) == "after"
