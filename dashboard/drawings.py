@@ -32,7 +32,7 @@ class Counts(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a bar: kind is a state, or `past` for what waits above the capacity."""
+    """A piece of a bar: kind is a state; `past`: waits above capacity; `late`: overstayed."""
 
     kind: str
     y: str
@@ -95,7 +95,7 @@ def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int 
 
 
 def _bar(counts: Counts, left: float, step: float, per_id: float, now: datetime | None, k: int) -> Bar:
-    parts = tuple(_parts(counts, per_id))
+    parts = tuple(_parts(counts, per_id, now))
     over = max(0, counts.filled - counts.capacity)
     highest = min([float(part.y) for part in parts], default=GROUND)
     label = f"+{compact(over)}" if over else compact(counts.filled) if counts.filled else ""
@@ -117,15 +117,17 @@ def _bar(counts: Counts, left: float, step: float, per_id: float, now: datetime 
     )
 
 
-def _parts(counts: Counts, per_id: float):
+def _parts(counts: Counts, per_id: float, now: datetime | None):
+    is_over = now is not None and counts.minute < now
     ground, below = GROUND, 0
     for kind in STACK:
         count = getattr(counts, kind)
         if not count:
             continue
-        within = max(0, min(count, counts.capacity - below)) if kind == "waiting" else count
+        waits = kind == "waiting"
+        within = max(0, min(count, counts.capacity - below)) if waits and not is_over else count
         below += count
-        for name, size in ((kind, within), ("past", count - within)):
+        for name, size in (("late" if waits and is_over else kind, within), ("past", count - within)):
             if size:
                 height = max(size * per_id, THINNEST)
                 ground -= height

@@ -176,7 +176,9 @@ def lag(value: float | None) -> str:
         return ""
     if value <= 0:
         return "on time"
-    return f"{value * 1000:.0f} ms after its time" if value < 1 else f"{words.span(value)} after its time"
+    if value < 1:
+        return f"{value * 1000:.{1 if value < 0.01 else 0}f} ms after its time"
+    return f"{words.span(value)} after its time"
 
 
 @register.filter

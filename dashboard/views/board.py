@@ -20,6 +20,7 @@ LEGEND = (
     ("in_flight", "in flight"),
     ("waiting", "waiting"),
     ("past", "past rpm"),
+    ("late", "late"),
 )
 
 

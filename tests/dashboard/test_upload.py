@@ -1,0 +1,222 @@
+import re
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from scheduling import models
+
+pytestmark = pytest.mark.django_db
+
+
+def csv(text: str, name: str = "renewals.csv") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, text.encode(), content_type="text/csv")
+
+
+def upload(client, **fields):
+    return client.post("/dashboard/upload/", {"queue": "default", "task_name": "", **fields})
+
+
+def drafts():
+    return models.IdList.objects.filter(accepted_at=None)
+
+
+def test_a_paste_becomes_a_draft_and_its_preview_and_nothing_else(queue, sign_in):
+    answer = upload(sign_in(), payload="1001, 1002\n1003")
+
+    draft = drafts().get()
+    assert answer.url == f"/dashboard/upload/{draft.pk}/"
+    assert draft.ids_count == 3
+    assert not models.Task.objects.exists()
+    assert not models.User.objects.exists()
+
+
+def test_the_name_of_a_file_becomes_the_name_of_the_list(queue, sign_in):
+    upload(sign_in(), file=csv("user_id\n1\n2\n"))
+
+    assert drafts().get().about["task_name"] == "renewals"
+
+
+def test_faults_stand_in_the_preview_by_line_and_the_rest_can_be_placed(queue, sign_in):
+    client = sign_in()
+    page = client.get(upload(client, file=csv("user_id\n1\n1e+05\n2\n")).url).content.decode()
+
+    assert "line 3" in page
+    assert "1e+05" in page
+    assert "Place 2 IDs in default without the 1 fault" in page
+
+
+def test_faults_are_downloaded_as_csv_that_no_spreadsheet_runs(queue, sign_in):
+    client = sign_in()
+    address = upload(client, file=csv("user_id\n1\n=cmd()\n")).url
+
+    content = b"".join(client.get(f"{address}faults.csv").streaming_content).decode()
+
+    assert content.splitlines()[0] == "line,column,index,sheet,cell,token,reason"
+    assert ",'=cmd()," in content
+
+
+def test_a_commit_places_what_was_previewed(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2 3 4 5").url
+    promised = client.get(address).context["preview"].plan
+
+    answer = commit(client, address)
+
+    task = models.Task.objects.get()
+    assert answer.url == f"/dashboard/tasks/{task.pk}/"
+    assert task.ids_count == 5
+    assert task.first_minute_at == promised.first_at
+    assert not drafts().exists()
+
+
+def commit(client, address, **changed):
+    page = client.get(address).content.decode()
+    form = page.split("data-commit")[1]
+    fields = dict(re.findall(r'name="(queue|not_before|peak|last)" value="([^"]*)"', form))
+    return client.post(address, {**fields, **changed})
+
+
+def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign_in, place):
+    client = sign_in()
+    address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
+    page = client.get(address).content.decode()
+    form = page.split("data-commit")[1]
+    fields = dict(re.findall(r'name="(queue|not_before|peak|last)" value="([^"]*)"', form))
+    place(range(5000, 5000 + 120 * 15))
+
+    answer = client.post(address, fields)
+
+    assert answer.status_code == 409
+    assert "Others came in meanwhile" in answer.content.decode()
+    assert models.Task.objects.count() == 1
+    assert client.post(address, {"queue": "default"}).status_code == 302
+
+
+def test_a_preview_that_was_committed_leads_to_its_task(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+    commit(client, address)
+
+    assert client.get(address).url == f"/dashboard/tasks/{models.Task.objects.get().pk}/"
+    assert client.post(address, {"queue": "default"}).status_code in (302, 409)
+    assert models.Task.objects.count() == 1
+
+
+def test_what_if_rpm_were_is_a_picture_and_has_no_button(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload=" ".join(map(str, range(1, 3001)))).url
+
+    page = client.get(address, {"rpm": "240"})
+
+    assert page.context["preview"].plan.peak_per_minute == 240
+    assert "only a picture" in page.content.decode()
+    assert "Place 3,000 IDs" not in page.content.decode()
+    queue.refresh_from_db()
+    assert queue.rpm == 120
+
+
+def test_ids_that_wait_elsewhere_are_counted_named_and_left_out(queue, sign_in, place):
+    other = place([2, 3], name="the other")
+    client = sign_in()
+    address = upload(client, payload="1 2 3 4").url
+
+    page = client.get(f"{address}overlap/", headers={"HX-Request": "true"}).content.decode()
+    answer = client.post(f"{address}leave-out/")
+
+    assert "Leave those 2 out" in page
+    assert other.name in page
+    smaller = drafts().get()
+    assert answer.url == f"/dashboard/upload/{smaller.pk}/"
+    assert smaller.ids_count == 2
+    assert smaller.about["first"] == ["1", "4"]
+
+
+def test_a_discarded_draft_leaves_nothing(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+
+    client.post(f"{address}discard/")
+
+    assert not models.IdList.objects.exists()
+    assert not models.Chunk.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"payload": ""}, 422, "no payload"),
+        ({"payload": "1", "file": csv("2")}, 422, "send one of them"),
+        ({"file": csv("order,customer\n1,90017\n2,90018\n")}, 422, "Which column"),
+        (
+            {"file": SimpleUploadedFile("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)},
+            415,
+            "a.xls",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words_and_leaves_nothing(queue, sign_in, fields, status, words):
+    answer = upload(sign_in(), **fields)
+
+    assert answer.status_code == status
+    assert words in answer.content.decode()
+    assert not models.IdList.objects.exists()
+
+
+def test_a_script_is_answered_with_an_address_or_a_sentence(queue, sign_in):
+    client = sign_in()
+    header = {"HX-Request": "true"}
+
+    taken = client.post("/dashboard/upload/", {"payload": "1 2"}, headers=header)
+    refused = client.post("/dashboard/upload/", {"payload": "x"}, headers=header)
+
+    assert taken.status_code == 201
+    assert taken.json()["address"].startswith("/dashboard/upload/")
+    assert refused.status_code == 422
+    assert refused.json()["sentence"]
+
+
+def test_a_forged_form_is_refused_and_a_good_one_is_not(queue, make_operator):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_operator("operator"))
+    page = client.get("/dashboard/upload/").content.decode()
+    token = re.search(r'data-upload.*?name="csrfmiddlewaretoken" value="([^"]+)"', page, re.DOTALL)[1]
+
+    forged = upload(client, payload="1 2")
+    good = upload(client, payload="1 2", csrfmiddlewaretoken=token)
+
+    assert forged.status_code == 403
+    assert good.status_code == 302
+    assert drafts().count() == 1
+
+
+def test_a_viewer_is_told_why_not(queue, sign_in):
+    answer = upload(sign_in("viewer"), payload="1 2")
+
+    assert answer.status_code == 403
+    assert "Your role is viewer" in answer.content.decode()
+    assert not models.IdList.objects.exists()
+
+
+def test_a_signed_out_script_gets_no_sign_in_page_for_a_success(queue, client):
+    answer = client.post("/dashboard/upload/", {"payload": "1 2"}, headers={"HX-Request": "true"})
+
+    assert answer.status_code == 204
+    assert "HX-Redirect" in answer.headers
+
+
+def test_an_upload_without_a_length_is_refused(queue, sign_in):
+    client = sign_in()
+    body = b"payload=1+2"
+    answer = client.generic(
+        "POST", "/dashboard/upload/", body, "application/x-www-form-urlencoded", CONTENT_LENGTH=""
+    )
+
+    assert answer.status_code == 411
+
+
+def test_a_csv_that_is_named_xlsx_is_refused_by_name(queue, sign_in):
+    answer = upload(sign_in(), file=SimpleUploadedFile("a.xlsx", b"user_id\n1\n"))
+
+    assert answer.status_code == 415
+    assert "a.xlsx" in answer.content.decode()
