@@ -1,56 +1,55 @@
-"""One runner on one DATA_DIR."""
+"""One runner on one DATA_DIR. Standard library only.
+
+Two locks: one that the runner holds alone, and one that it shares with its keeper. So whoever comes next can
+tell a runner that is at work from one that was killed and whose keeper is still clearing up. The kernel gives
+a lock back when the last process that holds it has ended, however it ended.
+"""
 
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
-# As long as a keeper may take to end what a killed runner left behind.
-PATIENCE_SECONDS = 40
+# As long as a keeper may take to end what a killed runner left behind, and a margin.
+PATIENCE_SECONDS = 30
 
 
 class AlreadyRunning(Exception):
     """Another runner is at work on this data."""
 
-    def __init__(self, data_dir: Path, holder: int) -> None:
-        who = f" (process {holder})" if holder else ""
-        super().__init__(f"Quarterdeck is already running on this data{who}: {data_dir}")
+    def __init__(self, data_dir: Path, holder: str) -> None:
+        super().__init__(f"Quarterdeck is already running on this data (process {holder}): {data_dir}")
 
 
 def take(data_dir: Path) -> int:
-    """Lock `data_dir` for this process and whoever inherits the descriptor that comes back.
+    """Lock `data_dir` for this process, and give the descriptor of the lock that its keeper shall hold too.
 
-    The lock ends with the last of them, however they end. Raises AlreadyRunning; where the runner that
-    took it was killed and its keeper is still clearing up, waits for that first.
+    Raises AlreadyRunning. Where a runner was killed, waits until its keeper is done.
     """
-    descriptor = os.open(data_dir / "runner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    own = _open(data_dir / "runner.lock")
+    if not _locked(own):
+        holder = os.pread(own, 20, 0).decode("ascii", "replace")
+        os.close(own)
+        raise AlreadyRunning(data_dir, holder)
+    os.ftruncate(own, 0)
+    os.pwrite(own, str(os.getpid()).encode(), 0)
+
+    shared = _open(data_dir / "keeper.lock")
     give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            holder = _holder(descriptor)
-            if _lives(holder) or time.monotonic() > give_up_at:
-                os.close(descriptor)
-                raise AlreadyRunning(data_dir, holder) from None
-            time.sleep(0.2)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
+    while not _locked(shared):
+        if time.monotonic() > give_up_at:
+            raise AlreadyRunning(data_dir, "that was killed, and whose keeper does not end")
+        time.sleep(0.1)
+    return shared
 
 
-def _holder(descriptor: int) -> int:
-    text = os.pread(descriptor, 20, 0).decode("ascii", "replace")
-    return int(text) if text.isdigit() else 0
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _lives(pid: int) -> bool:
-    # Zero: the holder has locked and not written its number yet, so it has only just begun.
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _locked(descriptor: int) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

@@ -21,11 +21,16 @@ if "DATA_DIR" not in os.environ:
             shutil.rmtree(_scratch, ignore_errors=True)
 
 
+# Workers of pytest-xdist inherit the first process's directory, and each needs one of its own.
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _worker and not os.environ["DATA_DIR"].endswith(f"/{_worker}"):
+    os.environ["DATA_DIR"] += f"/{_worker}"
+
 os.environ.setdefault("SECRET_KEY", "a-key-for-the-tests-and-for-nothing-else-at-all")
 os.environ.setdefault("LOG_FORMAT", "text")
 os.environ.setdefault("LOG_LEVEL", "WARNING")
 
-from settings.base import *  # noqa: F403
+from settings.base import *  # noqa: E402, F403
 
 STATIC_ROOT.mkdir(exist_ok=True)  # noqa: F405
 

