@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,14 +23,20 @@ class Cluster:
         self.start()
 
     def start(self) -> None:
+        self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "qcluster"],
             cwd=ROOT,
             env=self.environment,
             start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
         )
+
+    def said(self) -> str:
+        """What it printed."""
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
 
     @property
     def children(self) -> list[psutil.Process]:

@@ -15,3 +15,5 @@ def start_cluster(process_environment):
     yield start
     for cluster in clusters:
         cluster.stop()
+        # Shown beside a failure.
+        print(f"--- the cluster {cluster.process.pid} said:\n{cluster.said()}")
