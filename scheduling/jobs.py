@@ -3,7 +3,7 @@
 import structlog
 from django.db import Error as DatabaseError
 
-from . import allocation, amendments, dispatch, late, quarter_hour, store
+from . import allocation, amendments, dispatch, late, matching, quarter_hour, store
 from . import sweep as sweeping
 
 log = structlog.get_logger(__name__)
@@ -17,6 +17,11 @@ def allocate() -> None:
 def follow_cancel(task_id: int) -> None:
     """Let the rows of a cancelled task say so."""
     amendments.follow_cancel(task_id, store.now)
+
+
+def cancel_matching(matching_text: str) -> None:
+    """Go on cancelling all that matched a filter."""
+    matching.go_on(matching_text, store.now)
 
 
 def look_around() -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 
 def backend():
@@ -127,3 +128,14 @@ def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
 def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
     """Return the buckets in these ranges of keys (both ends inclusive) in which something waits."""
     return backend().waiting_buckets(ranges) if ranges else []
+
+
+# --- Faces: what is looked for ---
+
+
+def begins_with(column: str, text: str) -> Q:
+    """The rows whose `column` begins with `text`, as an index of that column finds them. Case counts."""
+    if connection.vendor == "sqlite":
+        # LIKE reads every row; text is compared by its bytes, so a range is exact.
+        return Q(**{f"{column}__gte": text, f"{column}__lt": text + chr(0x10FFFF)})
+    return Q(**{f"{column}__startswith": text})
