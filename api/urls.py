@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path, register_converter
 from django.views.decorators.csrf import csrf_exempt
 
-from . import edits, ids, problems, status, submissions, tasks, windows  # noqa: F401
+from . import edits, ids, problems, status, submissions, tasks, users, windows  # noqa: F401
 from .docs import docs, openapi_json
 from .endpoints import both_spellings, known_parameters_only, served
 from .middleware import PAGE_ROOTS
@@ -35,7 +35,7 @@ api = Api(
 )
 problems.install(api)
 api.add_decorator(known_parameters_only)
-for router in (tasks.router, ids.router, windows.router):
+for router in (tasks.router, users.router, ids.router, windows.router):
     api.add_router("", router)
 
 

@@ -37,13 +37,12 @@ def make_tasks(queue, count, *, name="many") -> list[int]:
     lists = models.IdList.objects.bulk_create(
         [models.IdList(created_at=at, accepted_at=at, ids_count=0) for _ in range(count)]
     )
+    facts = {"name": name, "queue": queue, "created_at": at, "created_by": "a test", "placed_at": at}
+    counts = {"ids_count": 0, "waiting_count": 0, "same_as_digest": ""}
+    minutes = dict.fromkeys(("first_minute_at", "last_minute_at"), at + clock.QUARTER)
     tasks = models.Task.objects.bulk_create(
-        models.Task(
-            name=name, queue=queue, list=id_list, ids_count=0, waiting_count=0, created_at=at, created_by="a test",
-            first_minute_at=at + clock.QUARTER, last_minute_at=at + clock.QUARTER, placed_at=at, same_as_digest="",
-        )
-        for id_list in lists
-    )  # fmt: skip
+        models.Task(list=id_list, **facts, **counts, **minutes) for id_list in lists
+    )
     return [task.pk for task in tasks]
 
 
