@@ -1,7 +1,5 @@
 """All addresses: the dashboard and the admin under their own, the API at the root."""
 
-from importlib.util import find_spec
-
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -9,8 +7,8 @@ from django.views.generic import RedirectView
 urlpatterns = [
     path("", RedirectView.as_view(url="/dashboard/"), name="root"),
     path("", include("operators.urls")),
+    path("", include("dashboard.urls")),
     path("admin/", admin.site.urls),
+    # Last: it answers whatever is asked for below its own names.
+    path("", include("api.urls")),
 ]
-for _face in ("dashboard.urls", "api.urls"):
-    if find_spec(_face):
-        urlpatterns.append(path("", include(_face)))
