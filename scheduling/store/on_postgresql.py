@@ -21,10 +21,10 @@ def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]]
     tail = f"\t{task_id}\t{int(status)}\t0\n"
     for first_key, user_ids in groups:
         lines.extend([f"{key}\t{user}{tail}" for key, user in enumerate(user_ids, first_key)])
-    with connection.cursor() as cursor:
-        with cursor.copy(
-            "COPY scheduling_assignment (id, user_id, task_id, status, attempts) FROM STDIN"
-        ) as copy:
+    # COPY goes past Django's wrapper, which makes Django's errors of the driver's.
+    with connection.wrap_database_errors, connection.cursor() as cursor:
+        columns = "id, user_id, task_id, status, attempts"
+        with cursor.copy(f"COPY scheduling_assignment ({columns}) FROM STDIN") as copy:
             copy.write("".join(lines))
 
 
