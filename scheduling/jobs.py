@@ -3,7 +3,7 @@
 import structlog
 from django.db import Error as DatabaseError
 
-from . import allocation, amendments, dispatch, late, matching, quarter_hour, store
+from . import allocation, amendments, dispatch, late, matching, pace, quarter_hour, store
 from . import sweep as sweeping
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,11 @@ def follow_cancel(task_id: int) -> None:
 def cancel_matching(matching_text: str) -> None:
     """Go on cancelling all that matched a filter."""
     matching.go_on(matching_text, store.now)
+
+
+def refit() -> None:
+    """Move on what is past a hard cap that was lowered."""
+    pace.refit(store.now)
 
 
 def look_around() -> None:

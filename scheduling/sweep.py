@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.db.models import F
 
-from . import allocation, cluster, dispatch, intake, late, models, quarter_hour, schedules
+from . import allocation, cluster, dispatch, intake, late, models, pace, quarter_hour, schedules
 
 
 def look(*, at: datetime) -> None:
@@ -30,5 +30,6 @@ def unfollowed():
 
 
 def tidy(*, at: datetime) -> None:
-    """What can wait for a minute: drafts that nobody accepted, keys past their week."""
+    """What can wait for a minute: drafts that nobody accepted, keys past their week, minutes past a hard cap."""
     intake.sweep_drafts(at=at)
+    pace.wake(at=at)
