@@ -63,3 +63,7 @@ class Handler(Protocol):
 def cut(text: Any, most: int = ANSWER_CHARACTERS) -> str:
     """As much of a text as is kept; without NUL, which PostgreSQL doesn't take."""
     return str(text).replace("\0", "�")[:most]
+
+
+class Fail(Exception):
+    """What a callable answers, or raises, for what must not be tried again."""

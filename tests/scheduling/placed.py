@@ -65,5 +65,3 @@ def counted() -> dict[str, int]:
         word = models.Status(status).word
         found[word] = found.get(word, 0) + 1
     return found
-
-

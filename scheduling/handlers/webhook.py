@@ -1,0 +1,269 @@
+"""`webhook`: an HTTP call for each ID, signed by the Standard Webhooks specification.
+
+The address is resolved once for each connection, judged, and just that one is connected to; proxies of the
+environment and redirects are off; connecting, reading and all of it together have their deadlines, and what
+is read of an answer is bounded. A status decides alone: nothing of a body is parsed.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver, ResolveResult
+from django.conf import settings
+from standardwebhooks import Webhook as Signer
+
+from .. import retry
+from . import guard
+from .base import ANSWER_CHARACTERS, Outcome, Request, cut
+
+USER_AGENT = "Quarterdeck/1"
+# As much of an answer is read, so that its connection can be used again; of a longer one the rest is left.
+ANSWER_BYTES = 64 * 1024
+# Resets on kept connections, in one minute, after which every request gets a connection of its own.
+RESETS = 2
+RESET_ERRORS = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError, aiohttp.ClientOSError)
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves a name once, judges all of its addresses, and gives just one."""
+
+    def __init__(self, allowed: Sequence[guard.Network]) -> None:
+        self.allowed = allowed
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        address, family = guard.judged(found, self.allowed)
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
+            )
+        ]
+
+    async def close(self) -> None:
+        return None
+
+
+def body_of(request: Request) -> bytes:
+    """What a target receives; the ID as text too, for receivers that round large numbers."""
+    return orjson.dumps(
+        {
+            "user_id": request.user_id,
+            "user_id_str": str(request.user_id),
+            "task_id": request.task_id,
+            "task_name": request.task_name,
+            "queue": request.queue,
+            "planned_at": request.planned_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "attempt": request.attempt,
+        }
+    )
+
+
+def signed_headers(key: str, body: bytes, secret: str, at: datetime) -> dict[str, str]:
+    """The headers of the Standard Webhooks specification, and the key once more for what knows only that."""
+    headers = {"webhook-id": key, "webhook-timestamp": str(int(at.timestamp())), "Idempotency-Key": key}
+    if secret:
+        headers["webhook-signature"] = Signer(secret).sign(key, at, body.decode())
+    return headers
+
+
+@dataclass
+class Webhook:
+    """The calls of one queue during one minute. connect_seconds, read_seconds: both together are the deadline."""
+
+    url: str
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    secret: str = ""
+    connect_seconds: float = 5
+    read_seconds: float = 10
+    connections: int = 50
+    allowed: Sequence[guard.Network] = ()
+    together_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, queue: Any) -> "Webhook":
+        """queue: an object with the columns of one."""
+        return cls(
+            url=queue.webhook_url,
+            method=queue.webhook_method,
+            headers=queue.webhook_headers,
+            secret=queue.webhook_secret,
+            connect_seconds=queue.connect_timeout_seconds,
+            read_seconds=queue.read_timeout_seconds,
+            connections=queue.max_connections,
+            allowed=settings.WEBHOOK_ALLOWED_NETWORKS,
+        )
+
+    def __post_init__(self) -> None:
+        self._kept: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        self._resets = 0
+
+    async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
+        if len(batch) == 1:
+            return [await self.call(batch[0])]
+        return list(await asyncio.gather(*(self.call(request) for request in batch)))
+
+    async def close(self) -> None:
+        for session in (self._kept, self._fresh):
+            if session is not None:
+                await session.close()
+
+    async def call(self, request: Request) -> Outcome:
+        """Make one request; whatever goes wrong is an outcome."""
+        body = body_of(request)
+        headers = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
+        headers |= signed_headers(request.key, body, self.secret, datetime.now(UTC))
+        began = time.monotonic()
+        try:
+            self._judge_literal()
+            async with asyncio.timeout(self.connect_seconds + self.read_seconds):
+                return await self._send(body, headers, began)
+        except guard.AddressNotAllowed as error:
+            return _error(str(error), began)
+        except TimeoutError:
+            return _error(f"no answer within {self.connect_seconds + self.read_seconds:g} s", began)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            refused = _refusal_in(error)
+            return _error(str(refused) if refused else _words(error), began)
+
+    def _judge_literal(self) -> None:
+        # aiohttp asks no resolver about a host that is an address.
+        host = guard.urlsplit(self.url).hostname or ""
+        if (address := guard.literal(host)) is not None:
+            guard.judge(ipaddress.ip_address(str(address)), self.allowed)
+
+    async def _send(self, body: bytes, headers: Mapping[str, str], began: float) -> Outcome:
+        if self._resets < RESETS:
+            trace: dict[str, bool] = {}
+            try:
+                return await self._exchange(self._session(fresh=False), body, headers, began, trace)
+            except RESET_ERRORS:
+                # A server that closes an idle connection meets our next request on it: nothing was read of
+                # that. On a connection of its own it would be a real failure.
+                if not trace.get("reused") or trace.get("answered"):
+                    raise
+                self._resets += 1
+        return await self._exchange(self._session(fresh=True), body, headers, began, {})
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        body: bytes,
+        headers: Mapping[str, str],
+        began: float,
+        trace: dict[str, bool],
+    ) -> Outcome:
+        async with session.request(
+            self.method, self.url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=trace
+        ) as answer:
+            trace["answered"] = True
+            text, note = await _read(answer)
+            return _outcome(answer, text, note, began)
+
+    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        if fresh:
+            self._fresh = self._fresh or self._make_session(force_close=True)
+            return self._fresh
+        self._kept = self._kept or self._make_session(force_close=False)
+        return self._kept
+
+    def _make_session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            resolver=GuardedResolver(self.allowed),
+            use_dns_cache=False,
+            limit=self.connections,
+            force_close=force_close,
+            enable_cleanup_closed=False,
+        )
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_reused)
+        return aiohttp.ClientSession(
+            connector=connector,
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self.connect_seconds, sock_read=self.read_seconds
+            ),
+            trace_configs=[trace],
+        )
+
+
+async def _reused(session: Any, context: Any, params: Any) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx["reused"] = True
+
+
+async def _read(answer: aiohttp.ClientResponse) -> tuple[str, str]:
+    """The beginning of the body, and a note where it wasn't read to its end."""
+    data, note = b"", ""
+    try:
+        while len(data) < ANSWER_BYTES and (part := await answer.content.read(ANSWER_BYTES - len(data))):
+            data += part
+        if not answer.content.at_eof():
+            note = "the answer is longer than what is read of it"
+            answer.close()
+    except (aiohttp.ClientError, TimeoutError, OSError, asyncio.CancelledError) as error:
+        # The status is there, and decides; a drip ends with the deadline.
+        note = f"the answer was cut ({type(error).__name__})"
+        answer.close()
+        if isinstance(error, asyncio.CancelledError) and not _by_deadline():
+            raise
+    text = data[: 4 * ANSWER_CHARACTERS].decode("utf-8", errors="replace")
+    return cut(text), note
+
+
+def _by_deadline() -> bool:
+    """Whether this task is cancelled by the deadline of its request, and by nobody else."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() <= 1
+
+
+def _outcome(answer: aiohttp.ClientResponse, text: str, note: str, began: float) -> Outcome:
+    status = answer.status
+    verdict = retry.verdict(status, None)
+    error = note if verdict == retry.Verdict.SUCCEEDED else f"answered {status}"
+    if status in retry.REDIRECTS:
+        to = cut(answer.headers.get("Location", "nowhere"), 120)
+        error = f"answers {status} to {to}: put this address into the queue"
+    return Outcome(
+        verdict,
+        status=status,
+        error=error,
+        answer=text,
+        duration_ms=_since(began),
+        retry_after=answer.headers.get("Retry-After"),
+    )
+
+
+def _error(words: str, began: float) -> Outcome:
+    return Outcome(retry.verdict(None, words), error=words, duration_ms=_since(began))
+
+
+def _since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
+
+
+def _refusal_in(error: BaseException | None) -> guard.AddressNotAllowed | None:
+    """The guard's refusal that a library's error was made of, if it was."""
+    while error is not None:
+        if isinstance(error, guard.AddressNotAllowed):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
