@@ -1,13 +1,24 @@
 """What the API's tests share: a queue, a client with a token, and a worker that writes lists at once."""
 
 import json as json_module
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
+import requests
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
 from scheduling import allocation, models, store
+from tests.conftest import database_url
 
 
 @pytest.fixture
@@ -77,3 +88,80 @@ def write_lists():
 def ids_of(client: ApiClient, task_id: int) -> list[int]:
     """A task's IDs as the API gives them."""
     return [place["user_id"] for place in client.get(f"/celery_ids_tasks/{task_id}/ids/").json()]
+
+
+class Server:
+    """A real web server with the project in it, and what a client needs to come in."""
+
+    def __init__(self, port: int, process: subprocess.Popen) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.token = ""
+
+    def request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any):
+        options.setdefault("timeout", 60)
+        named = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        return requests.request(method, self.url + path, headers=named, **options)
+
+    def raw(self, data: bytes) -> socket.socket:
+        """Send bytes as they are; the caller reads and closes."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection.sendall(data.replace(b"TOKEN", self.token.encode()))
+        return connection
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def resident_bytes(self) -> int:
+        return max(process.memory_info().rss for process in self.processes)
+
+
+@pytest.fixture(scope="session")
+def granian(django_db_setup):
+    """granian, as `make run` starts it, on the tests' database; one for all tests, since it takes seconds."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "granian", "settings.wsgi:application", "--interface", "wsgi"]
+    command += ["--http", "1", "--no-ws", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--blocking-threads", "32", "--log-level", "error"]
+    command += ["--working-dir", str(settings.BASE_DIR)]
+    process = subprocess.Popen(
+        command, env=environment_of_processes(), cwd=settings.BASE_DIR, start_new_session=True
+    )
+    try:
+        running = Server(port, process)
+        for _ in range(300):
+            with suppress(requests.ConnectionError):
+                if running.request("GET", "/healthz/live").ok:
+                    break
+            time.sleep(0.1)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def environment_of_processes() -> dict[str, str]:
+    """The same as the fixture process_environment gives, for what outlives one test."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "settings.test",
+        "DATA_DIR": str(settings.DATA_DIR),
+        "SECRET_KEY": settings.SECRET_KEY,
+        "DATABASE_URL": database_url(),
+    }
+
+
+@pytest.fixture
+def server(transactional_db, granian, queue, make_token) -> Server:
+    """The real server, with a token of scope write for this test."""
+    granian.token = make_token("write")
+    return granian
