@@ -125,6 +125,7 @@ class _Rows:
         self._ended = False
         # The line after the last row that was read.
         self.line = first_line
+        self.lines_in_batch = 0
         self.damaged = False
         self._reader = _reader(self._feed(), delimiter)
 
@@ -148,8 +149,9 @@ class _Rows:
             self._fed_in_row = 0
             before = self._reader.line_num
             self._read_batch(quoted)
+            self.lines_in_batch = self._reader.line_num - before
             yield self._batch
-            self.pass_lines(self._reader.line_num - before)
+            self.pass_lines(self.lines_in_batch)
 
     def _read_batch(self, quoted: bool) -> None:
         self._batch: list[list[str]] = []
@@ -235,7 +237,8 @@ class _Reader:
 
     def _read_batch(self, batch: list[list[str]]) -> bool:
         """Rows that are all as wide as they should be, each with a plain ID."""
-        if max(map(len, batch), default=0) > self._width:
+        has_long_cells = self._rows.lines_in_batch != len(batch)
+        if has_long_cells or max(map(len, batch), default=0) > self._width:
             return False
         index = self._index
         try:

@@ -177,8 +177,8 @@ def _string_pieces(scan: Scanner) -> Iterator[bytes]:
                 scan.broken_string()
             continue
         raw = match[0]
-        # The second half of a character may be in the next chunk.
-        if match.end() == len(scan.buffer) and _HALF_ESCAPE.search(raw) and scan.more():
+        # The second half of a character may come with the next chunk, or the rest of it.
+        if _HALF_ESCAPE.search(raw) and len(scan.buffer) - match.end() < _ESCAPE_BYTES and scan.more():
             continue
         scan.at = match.end()
         try:
