@@ -353,7 +353,14 @@ class Story(Place):
 
 # --- queues -----------------------------------------------------------------------------------------------
 
-_Seconds = Annotated[float, Field(gt=0, le=20)]
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=20)]
 
 
 class QueueFields(Schema):
@@ -377,8 +384,8 @@ class QueueFields(Schema):
     webhook_secret: Annotated[
         Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
     ] = None
-    connect_timeout_seconds: _Seconds = 5
-    read_timeout_seconds: _Seconds = 10
+    connect_timeout_seconds: Seconds = 5
+    read_timeout_seconds: Seconds = 10
     max_connections: Annotated[Number, Field(ge=1, le=10_000)] = 50
     python_callable: Annotated[Text, Field(max_length=200)] = ""
     callback_url: Annotated[Text, Field(max_length=2000)] = ""
@@ -428,7 +435,7 @@ class QueuePage(Schema):
 class Brake(Schema):
     model_config = ConfigDict(extra="forbid")
 
-    per_minute: Annotated[Number, Field(ge=1, le=MAX_RPM)] | None
+    per_minute: Annotated[Number, Field(ge=0, le=MAX_RPM)] | None
 
 
 # --- windows ----------------------------------------------------------------------------------------------

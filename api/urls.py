@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path, register_converter
 from django.views.decorators.csrf import csrf_exempt
 
-from . import edits, ids, problems, status, submissions, tasks, users, windows  # noqa: F401
+from . import edits, ids, problems, queues, status, submissions, tasks, users, windows  # noqa: F401
 from .docs import docs, openapi_json
 from .endpoints import both_spellings, known_parameters_only, served
 from .middleware import PAGE_ROOTS
@@ -23,7 +23,20 @@ class IdConverter:
         return str(number)
 
 
+class QueueNameConverter:
+    """A queue's name in a path."""
+
+    regex = "[-a-zA-Z0-9_]{1,50}"
+
+    def to_python(self, text: str) -> str:
+        return text
+
+    def to_url(self, name: str) -> str:
+        return name
+
+
 register_converter(IdConverter, "id")
+register_converter(QueueNameConverter, "queue_name")
 
 api = Api(
     title="Quarterdeck",
@@ -35,7 +48,7 @@ api = Api(
 )
 problems.install(api)
 api.add_decorator(known_parameters_only)
-for router in (tasks.router, users.router, ids.router, windows.router):
+for router in (tasks.router, users.router, ids.router, queues.router, windows.router):
     api.add_router("", router)
 
 

@@ -1,0 +1,133 @@
+"""Queues."""
+
+import pytest
+
+from scheduling import models
+
+from .test_reading import walk
+
+pytestmark = pytest.mark.django_db
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_a_queue_is_made_with_a_name_alone_and_has_the_documented_defaults(api):
+    answer = api.send("POST", "/queues/", {"name": "mail"})
+    assert answer.status_code == 201, answer.content
+    assert answer["Location"] == "mail/"
+    queue = answer.json()
+    expected = {
+        "name": "mail",
+        "overflow": "disperse",
+        "max_peak": None,
+        "handler": "record",
+        "paused": False,
+        "max_attempts": 6,
+        "late_policy": "place_again",
+        "late_after_seconds": None,
+        "headroom": 0,
+        "breaker_threshold": 20,
+        "webhook_method": "POST",
+        "connect_timeout_seconds": 5,
+        "read_timeout_seconds": 10,
+    }
+    assert expected.items() <= queue.items()
+    assert api.get("/queues/mail/").json() == queue
+    assert [each["name"] for each in walk(api, "/queues/?limit=1")] == ["mail", "default"]
+
+
+def test_a_secret_is_written_and_never_read(api):
+    body = {
+        "name": "hook",
+        "handler": "webhook",
+        "webhook_url": "https://hook.example.com/in",
+        "webhook_secret": SECRET,
+    }
+    answer = api.send("POST", "/queues/", body)
+    assert answer.status_code == 201, answer.content
+    assert models.Queue.objects.get(name="hook").webhook_secret == SECRET
+    for path in ("/queues/", "/queues/hook/"):
+        assert SECRET not in api.get(path).content.decode()
+        assert "webhook_secret" not in api.get(path).content.decode()
+
+
+def test_what_get_gave_may_come_back_whole_in_a_patch(api):
+    whole = api.get("/queues/default/").json()
+    answer = api.send("PATCH", "/queues/default/", whole | {"rpm": 60})
+    assert answer.status_code == 200, answer.content
+    assert answer.json() == whole | {"rpm": 60}
+
+
+def test_what_is_absent_in_a_patch_stays(api):
+    api.send("PATCH", "/queues/default/", {"rpm": 60, "max_peak": 100})
+    answer = api.send("PATCH", "/queues/default/", {"overflow": "carry_over"})
+    assert {"rpm": 60, "max_peak": 100, "overflow": "carry_over"}.items() <= answer.json().items()
+    assert api.send("PATCH", "/queues/default/", {"max_peak": None}).json()["max_peak"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"rpm": 0}, "rpm"),
+        ({"rpm": 1_000_001}, "rpm"),
+        ({"rpm": True}, "rpm"),
+        ({"rpm": 1.5}, "rpm"),
+        ({"rpm": None}, "rpm"),
+        ({"rmp": 5}, "rmp"),
+        ({"overflow": "spill"}, "overflow"),
+        ({"headroom": 120}, "headroom"),
+        ({"handler": "webhook"}, "webhook_url"),
+        ({"handler": "python", "python_callable": "os.system"}, "python_callable"),
+        ({"webhook_url": "ftp://x"}, "webhook_url"),
+        ({"webhook_secret": "secret"}, "webhook_secret"),
+        ({"webhook_headers": {"Host": "x"}}, "webhook_headers"),
+        ({"webhook_headers": ["x"]}, "webhook_headers"),
+        ({"read_timeout_seconds": 21}, "read_timeout_seconds"),
+        ({"read_timeout_seconds": True}, "read_timeout_seconds"),
+        ({"max_attempts": 31}, "max_attempts"),
+    ],
+)
+def test_bad_fields_are_named_and_nothing_changes(api, body, field):
+    before = api.get("/queues/default/").json()
+    answer = api.send("PATCH", "/queues/default/", body)
+    assert answer.status_code == 422, answer.content
+    assert [place["field"].split(".")[0] for place in answer.json()["errors"]] == [field]
+    assert api.get("/queues/default/").json() == before
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "a/b", "n" * 51, None, 5])
+def test_names_that_cannot_be(api, name):
+    answer = api.send("POST", "/queues/", {"name": name})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "name"
+
+
+def test_a_taken_name_is_a_conflict(api):
+    assert api.send("POST", "/queues/", {"name": "default"}).status_code == 409
+
+
+def test_a_stale_tag_is_refused(api):
+    tag = api.get("/queues/default/")["ETag"]
+    assert api.send("PATCH", "/queues/default/", {"rpm": 60}, If_Match=tag).status_code == 200
+    assert api.send("PATCH", "/queues/default/", {"rpm": 70}, If_Match=tag).status_code == 412
+    assert api.get("/queues/default/").json()["rpm"] == 60
+
+
+def test_pause_resume_and_brake(api):
+    assert api.send("POST", "/queues/default/pause/").json()["paused"] is True
+    assert api.send("POST", "/queues/default/pause").status_code == 409
+    assert api.list([1, 2]).status_code == 201
+    assert api.send("POST", "/queues/default/resume").json()["paused"] is False
+    assert api.send("POST", "/queues/default/resume/").status_code == 409
+    assert api.send("POST", "/queues/default/brake/", {"per_minute": 30}).json()["brake_per_minute"] == 30
+    assert api.send("POST", "/queues/default/brake/", {"per_minute": None}).json()["brake_per_minute"] is None
+    for body in ({}, {"per_minute": -1}, {"per_minute": "fast"}, {"per_min": 5}):
+        assert api.send("POST", "/queues/default/brake/", body).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["", "pause/", "resume/", "brake/"])
+def test_queues_that_are_not_there_are_404(api, path):
+    method = "POST" if path else "PATCH"
+    assert (
+        api.send(method, f"/queues/nosuch/{path}", {"per_minute": 5} if path == "brake/" else {}).status_code
+        == 404
+    )
