@@ -13,7 +13,6 @@ from scheduling.reading.results import Fields, Limits, Reading
 from scheduling.reading.sink import Sink
 
 FIELDS = frozenset({"task_name", "queue", "column", "not_before", "expires_at", "id"})
-_READ_ELSEWHERE = frozenset({"payload", "file"})
 
 ACCEPTED = {
     "application/json": "json",
@@ -121,7 +120,7 @@ def _finished(found: Found, fields: Fields, sink: Sink, bytes_read: int) -> Read
 
 
 def _fields(found: Found, allowed: frozenset[str], ignorable: frozenset[str]) -> Fields:
-    names = [name for name in found.values if name not in _READ_ELSEWHERE]
+    names = list(found.values)
     return Fields(
         values={name: found.values[name] for name in names if name in allowed},
         payload_given=found.payload_given,

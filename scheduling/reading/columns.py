@@ -10,6 +10,8 @@ from scheduling.reading.results import Choice
 NAMES = frozenset({"id", "userid"})
 PARAMETER = "column"
 CHOICES_LISTED = 20
+_CHOICES = 50
+MOST_COLUMNS = 16_384
 _VALUES_SHOWN = 3
 
 
@@ -51,14 +53,14 @@ class Table:
         return [cell for cell in cells if cell]
 
     def choices(self) -> tuple[Choice, ...]:
-        """The columns that are not empty, each with its first values."""
+        """The columns that are not empty, the first 50 of them, each with its first values."""
         return tuple(
             Choice(
                 column + 1,
                 ids.visible(self.name(column)),
                 tuple(map(ids.visible, self.values(column)[:_VALUES_SHOWN])),
             )
-            for column in self.used()
+            for column in self.used()[:_CHOICES]
         )
 
     def used(self) -> list[int]:
@@ -66,7 +68,9 @@ class Table:
         return [column for column in range(self.width) if self.name(column) or self.values(column)]
 
     def find(self, asked: str | None) -> int:
-        """Return the index of the column with the IDs. Raises ColumnUnclear, ColumnUnknown."""
+        """Return the index of the IDs' column. Raises ColumnUnclear, ColumnUnknown, TooManyColumns."""
+        if self.width > MOST_COLUMNS:
+            raise errors.TooManyColumns(limit=MOST_COLUMNS)
         if asked is not None:
             return self._asked(asked)
         named = [column for column in range(self.width) if plain_name(self.name(column)) in NAMES]

@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 from scheduling import ids
 from scheduling.reading import errors
-from scheduling.reading.columns import Table, is_blank, is_header
+from scheduling.reading.columns import MOST_COLUMNS, Table, is_blank, is_header
 from scheduling.reading.incoming import Blocks, line_ends
 from scheduling.reading.results import Column, Limits
 from scheduling.reading.sink import Sink
@@ -26,6 +26,7 @@ _SEP_LINE = re.compile(rb'"?sep=([^\r\n"0-9A-Za-z])"?[,;]*(?:\r\n|\r|\n|\Z)', re
 # Delimiter, header and column are decided by this much of the file, and no more than so many rows.
 _TOP_BYTES = 16 * 1024
 _TOP_ROWS = 100
+_CELLS_TRIED = 200
 _LAST = secrets.token_hex(16)
 _ONE_COLUMN = bytes.maketrans(b"\n", b",")
 
@@ -77,7 +78,7 @@ def _lines(block: bytes) -> str:
 
 def _table(text: str, delimiter: str) -> Table:
     rows = _top_rows(text, delimiter)
-    if rows and is_header(rows[0]):
+    if rows and len(rows[0]) <= MOST_COLUMNS and is_header(rows[0]):
         return Table(rows[0], rows[1:])
     return Table(None, rows)
 
@@ -103,7 +104,7 @@ def _delimiter(text: str) -> str:
             continue
         # The last row may be cut in the middle of a quoted cell.
         widths = set(map(len, rows[:-1] if len(rows) > 2 else rows))
-        has_ids = any(ids.read(cell).id is not None for row in rows for cell in row)
+        has_ids = any(ids.read(cell).id is not None for row in rows for cell in row[:_CELLS_TRIED])
         found = (has_ids, len(widths) == 1, len(rows[0]))
         if found > rank:
             best, rank = delimiter, found

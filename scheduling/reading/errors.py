@@ -6,8 +6,8 @@ whatever `on_error` says. The five families tell a face which kind of answer fit
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 
 class ReadingError(Exception):
@@ -132,6 +132,10 @@ class BrokenForm(Broken):
     """The form is broken: {problem}."""
 
 
+class TooManyColumns(Broken):
+    """The first row has more than {limit} cells; a list without columns is sent as text/plain."""
+
+
 class QuoteNeverClosed(Broken):
     """The quote that opens in line {line} is never closed."""
 
@@ -178,6 +182,12 @@ class ColumnUnknown(NotAList):
 
     facts: `choices`, as in ColumnUnclear, `parameter`.
     """
+
+
+def close_quietly(file: IO[bytes]) -> None:
+    """Close a file whose content nobody needs: what a full disk kept from it is no second error."""
+    with suppress(OSError):
+        file.close()
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class UploadedFile:
 
     def close(self) -> None:
         """Give the disk space back."""
-        self.data.close()
+        errors.close_quietly(self.data)
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

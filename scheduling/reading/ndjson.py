@@ -2,7 +2,7 @@
 
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -59,43 +59,43 @@ class _Reader:
         """Read some whole lines, joined by LF."""
         count = lines.count(b"\n") + 1
         plain = plain_ids(lines.translate(_TO_COMMA))
-        if plain is None or len(plain[0]) != count:
-            plain = self._objects(lines, count)
-        if plain is None:
+        if plain is not None and len(plain[0]) == count:
+            self._take(plain, plain[0])
+        elif not self._read_objects(lines, count):
             self._read_carefully(lines, first_line)
-            return
-        if plain[0] and max(plain[0]) >= ids.PAST_JAVASCRIPT:
-            self._sink.warn("past_2_53", sum(number >= ids.PAST_JAVASCRIPT for number in plain[0]))
+
+    def _take(self, plain: tuple[array, int], numbers: Sequence[int]) -> None:
+        """numbers: those of the IDs that are numbers in JSON."""
+        if numbers and max(numbers) >= ids.PAST_JAVASCRIPT:
+            self._sink.warn("past_2_53", sum(number >= ids.PAST_JAVASCRIPT for number in numbers))
         self._sink.warn("leading_zeros", plain[1])
         self._sink.take(plain[0])
 
-    def _objects(self, lines: bytes, count: int) -> tuple[array, int] | None:
-        """Lines that are all objects with the same names, and a plain number in the one that counts."""
+    def _read_objects(self, lines: bytes, count: int) -> bool:
+        """Read lines that are all objects with the same one name that counts, and a plain ID there."""
         # With escapes in it, a name could be spelled in two ways.
         if not lines.startswith(b"{") or b"\\" in lines:
-            return None
+            return False
         try:
             objects = list(map(orjson.loads, lines.split(b"\n")))
         except orjson.JSONDecodeError:
-            return None
+            return False
         if set(map(type, objects)) != {dict}:
-            return None
-        shapes = set(map(tuple, objects))
-        names = self._names(next(iter(shapes)))
-        if len(shapes) != 1 or len(names) != 1 or lines.count(b'"' + names[0].encode() + b'"') != count:
-            return None
-        name = names[0]
-        values = [item[name] for item in objects]
-        if set(map(type, values)) != {int}:
-            return None
-        try:
-            found = array("q", values)
-        except OverflowError:
-            return None
-        if min(found) < 1:
-            return None
-        self._note_column(name)
-        return found, 0
+            return False
+        names = {tuple(self._names(shape)) for shape in set(map(tuple, objects))}
+        name = next(iter(names))[:1]
+        # A name that stands twice in an object counts twice here, and once in what was parsed.
+        if names != {name} or not name or lines.count(b'"' + name[0].encode() + b'"') != count:
+            return False
+        values = [item[name[0]] for item in objects]
+        if not {int, str}.issuperset(map(type, values)):
+            return False
+        plain = plain_ids(",".join(map(str, values)).encode())
+        if plain is None or len(plain[0]) != count:
+            return False
+        self._note_column(name[0])
+        self._take(plain, [value for value in values if type(value) is int])
+        return True
 
     def _names(self, names: Iterable[str]) -> list[str]:
         """Those of an object's names that say which field is meant."""

@@ -72,7 +72,7 @@ class FaultFile:
     def close(self) -> None:
         """Delete what is on disk."""
         if self._file is not None:
-            self._file.close()
+            errors.close_quietly(self._file)
             self._file = None
         self._recent.clear()
 

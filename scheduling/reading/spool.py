@@ -61,7 +61,7 @@ class IdFile:
 
     def close(self) -> None:
         """Give the disk space back."""
-        self._file.close()
+        errors.close_quietly(self._file)
 
 
 class _Partitions:

@@ -14,7 +14,7 @@ from typing import Any
 
 from scheduling import ids
 from scheduling.reading import errors
-from scheduling.reading.columns import Table, is_header
+from scheduling.reading.columns import MOST_COLUMNS, Table, is_header
 from scheduling.reading.results import Column, Limits, Sheet
 from scheduling.reading.sink import Sink
 from scheduling.reading.text import plain_ids
@@ -22,7 +22,6 @@ from scheduling.reading.workbook import Workbook, Xml
 
 EXACT_BELOW = 10**15
 _TOP_ROWS = 100
-_MOST_COLUMNS = 16_384
 _VALUE_CHARACTERS = 400
 _NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+\-]?[0-9]{1,3})?")
 _REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]*")
@@ -125,7 +124,7 @@ class _SheetParser:
     def start(self, tag: str, facts: dict[str, str]) -> None:
         if tag == "c":
             self._column = self._column_of(facts.get("r"))
-            if len(self._row.cells) >= _MOST_COLUMNS or self._column >= _MOST_COLUMNS:
+            if len(self._row.cells) >= MOST_COLUMNS or self._column >= MOST_COLUMNS:
                 raise errors.BrokenWorkbook(problem="a row has more cells than a sheet can have")
             self._cell = Cell(facts.get("t", "n"), facts.get("s", ""))
         elif tag == "row":

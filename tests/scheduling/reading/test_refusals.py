@@ -259,6 +259,12 @@ def test_a_file_of_quoted_cells_over_several_lines_is_read_in_bounded_memory(rea
         assert reading.warnings["multi_line_cells"] == 100_000
 
 
+def test_a_line_with_more_cells_than_a_table_has_is_refused_at_once(read):
+    for cells in (["1"], ["a"]):
+        with pytest.raises(errors.TooManyColumns, match="text/plain"):
+            read(",".join(cells * 400_000) + "\n", CSV)
+
+
 def test_a_cell_of_endless_length_is_refused(read):
     with pytest.raises((errors.LineTooLong, errors.QuoteNeverClosed)):
         read("user_id,x\n1," + "a" * 500_000 + "\n", CSV)
