@@ -32,3 +32,8 @@ def minute(at: datetime, queue_name: str = "") -> str:
 def task(task_id: int) -> str:
     """The page of one task."""
     return reverse("task", args=[task_id])
+
+
+def queue(name: str) -> str:
+    """The page of one queue."""
+    return reverse("queue", args=[name])

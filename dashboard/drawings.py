@@ -15,6 +15,7 @@ TOP, GROUND = 10.0, 90.0
 THINNEST = 0.9
 BAR_SHARE = 0.8
 LABELLED = 3
+FEW = 20
 
 
 class Counts(Protocol):
@@ -66,6 +67,8 @@ class Chart:
     bars: tuple[Bar, ...]
     capacity: int
     capacity_y: str
+    shows_capacity: bool
+    is_dense: bool
     ground_y: str = f"{GROUND}"
 
 
@@ -89,12 +92,22 @@ def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int 
     top = scale or max([1, *(max(m.filled, m.capacity) for m in minutes)])
     per_id = (GROUND - TOP) / top
     step = 100 / max(1, len(minutes))
-    bars = tuple(_bar(m, k * step, step, per_id, now, k) for k, m in enumerate(minutes))
+    # Labels must not collide: of few bars every third one has one, of many every tenth part.
+    every = LABELLED if len(minutes) <= FEW else -(-len(minutes) // 10)
+    bars = tuple(_bar(m, k * step, step, per_id, now, k % every == 0) for k, m in enumerate(minutes))
     capacity = minutes[0].capacity if minutes else 0
-    return Chart(bars, capacity, _percent(GROUND - capacity * per_id))
+    return Chart(
+        bars,
+        capacity,
+        _percent(GROUND - capacity * per_id),
+        shows_capacity=capacity <= top,
+        is_dense=len(minutes) > FEW,
+    )
 
 
-def _bar(counts: Counts, left: float, step: float, per_id: float, now: datetime | None, k: int) -> Bar:
+def _bar(
+    counts: Counts, left: float, step: float, per_id: float, now: datetime | None, labelled: bool
+) -> Bar:
     parts = tuple(_parts(counts, per_id, now))
     over = max(0, counts.filled - counts.capacity)
     highest = min([float(part.y) for part in parts], default=GROUND)
@@ -113,7 +126,7 @@ def _bar(counts: Counts, left: float, step: float, per_id: float, now: datetime 
         label_y=_percent(highest - 2),
         over=over,
         is_now=counts.minute == now,
-        is_labelled=k % LABELLED == 0,
+        is_labelled=labelled,
     )
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from django.core.exceptions import BadRequest
 from django.http import StreamingHttpResponse
 
 # What a spreadsheet takes for the beginning of a formula.
@@ -73,3 +74,11 @@ def _attachment(content: Iterator[str], name: str, kind: str) -> StreamingHttpRe
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["Cache-Control"] = "no-store"
     return response
+
+
+def named(form: str, name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
+    """The form that an address asks for. Raises BadRequest for one that isn't there."""
+    makers = {"csv": csv, "ndjson": ndjson}
+    if form not in makers:
+        raise BadRequest(f"format: {form!r} is none of {', '.join(makers)}.")
+    return makers[form](name, heads, rows)

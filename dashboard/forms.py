@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from django import forms
 
 from dashboard import addresses
-from scheduling import models
+from scheduling import models, queue_fields
 
 
 class ZoneForm(forms.Form):
@@ -56,3 +57,75 @@ class PreviewForm(forms.Form):
             return addresses.read_stamp(text) if text else None
         except ValueError:
             raise forms.ValidationError(f"{text!r} is no time") from None
+
+
+class RenameForm(forms.Form):
+    """A task's new name, and the version that was renamed."""
+
+    name = forms.CharField(max_length=200, label="Name")
+    version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+
+class CancelForm(forms.Form):
+    """The number to be typed where much would be cancelled."""
+
+    ASKED_FROM = 1_000
+
+    count = forms.CharField(required=False, label="Type the number")
+
+    def __init__(self, data: Mapping | None = None, *, count: int, always: bool = False) -> None:
+        super().__init__(data)
+        self.expected = count
+        self.is_asked = always or count >= self.ASKED_FROM
+
+    def clean_count(self) -> str:
+        """The number, as it stands in the question or without its commas."""
+        typed = self.cleaned_data["count"].replace(",", "").strip()
+        if self.is_asked and typed != str(self.expected):
+            raise forms.ValidationError(f"That is not {self.expected:,}. Nothing was cancelled.")
+        return typed
+
+
+class NewQueueForm(forms.Form):
+    """A queue to be made; the rest is set on its page."""
+
+    name = forms.CharField(max_length=50, help_text="Letters, digits, - and _.")
+    rpm = forms.IntegerField(label="Requests a minute", min_value=1, max_value=models.MAX_RPM, initial=120)
+
+
+class QueueForm(forms.ModelForm):
+    """A queue's fields. Which values they may have is checked by the verb that changes them."""
+
+    # Written and never read: what is there shows as "set".
+    webhook_secret = forms.CharField(
+        required=False,
+        help_text="whsec_ and base64. Empty: the one that is there stays.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    version = forms.IntegerField(widget=forms.HiddenInput)
+
+    class Meta:
+        model = models.Queue
+        fields = queue_fields.FIELDS
+        widgets: ClassVar[dict] = {"webhook_headers": forms.Textarea(attrs={"rows": 3})}
+
+    def __init__(self, queue: models.Queue, data: Mapping | None = None) -> None:
+        super().__init__(data, instance=queue, initial={"version": queue.version, "webhook_secret": ""})
+        for name in ("webhook_method", "webhook_headers", "connect_timeout_seconds", "read_timeout_seconds"):
+            self.fields[name].required = False
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What was filled in otherwise than it is, by the verb's names."""
+        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in queue_fields.FIELDS}
+        if not changed.get("webhook_secret", "kept"):
+            changed.pop("webhook_secret")
+        return changed
+
+    def take(self, reasons: Mapping[str, str]) -> None:
+        """Show the verb's reasons beside the fields."""
+        for name, reason in reasons.items():
+            self.add_error(name if name in self.fields else None, reason)
+
+    def _post_clean(self) -> None:
+        """The instance is not touched: the verb reads the queue anew, under its lock."""

@@ -14,6 +14,10 @@ class Section(NamedTuple):
 SECTIONS = (
     Section("Board", "board", "/dashboard/"),
     Section("Upload", "upload", "/dashboard/upload/"),
+    Section("Tasks", "tasks", "/dashboard/tasks/"),
+    Section("Queues", "queues", "/dashboard/queues/"),
+    Section("History", "history_today", "/dashboard/history/"),
+    Section("Activity", "activity", "/dashboard/activity/"),
 )
 
 

@@ -1,9 +1,19 @@
 """The addresses of the operators' face."""
 
-from django.urls import include, path
+from django.urls import include, path, register_converter
 
-from dashboard.views import account, board, ids, minutes, preview, tasks, upload
+from dashboard.views import account, activity, board, history, ids, minutes, preview, queues, tasks, upload
 
+
+class Verb:
+    """What may be done to a queue by one button."""
+
+    regex = "pause|resume|brake"
+    to_python = to_url = staticmethod(str)
+
+
+register_converter(Verb, "verb")
+# <int:user_id> takes any number of digits; what is no ID was never in a list, and the page says so.
 urlpatterns = [
     path(
         "dashboard/",
@@ -16,9 +26,22 @@ urlpatterns = [
                 path("upload/<int:draft_id>/overlap/", preview.overlap, name="overlap"),
                 path("upload/<int:draft_id>/leave-out/", preview.leave_out, name="leave_out"),
                 path("upload/<int:draft_id>/faults.csv", preview.faults, name="faults"),
+                path("tasks/", tasks.tasks, name="tasks"),
+                path("tasks/cancel/", tasks.cancel_matching, name="tasks_cancel"),
                 path("tasks/<int:task_id>/", tasks.task, name="task"),
+                path("tasks/<int:task_id>/rename/", tasks.rename, name="task_rename"),
+                path("tasks/<int:task_id>/cancel/", tasks.cancel, name="task_cancel"),
                 path("ids/", ids.find, name="find"),
+                path("ids/<int:user_id>/", ids.story, name="id"),
                 path("minutes/<str:stamp>/", minutes.minute, name="minute"),
+                path("windows/<slug:name>/<str:stamp>/", minutes.window, name="window"),
+                path("queues/", queues.all_queues, name="queues"),
+                path("all-queues/<verb:verb>/", queues.act_on_all, name="queues_act"),
+                path("queues/<slug:name>/", queues.queue, name="queue"),
+                path("queues/<slug:name>/<verb:verb>/", queues.act, name="queue_act"),
+                path("history/", history.today, name="history_today"),
+                path("history/<str:day>/", history.history, name="history"),
+                path("activity/", activity.activity, name="activity"),
                 path("account/", account.account, name="account"),
                 path("account/sign-out/", account.sign_out_everywhere, name="sign_out_everywhere"),
             ]

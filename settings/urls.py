@@ -12,3 +12,7 @@ urlpatterns = [
     # Last: it answers whatever is asked for below its own names.
     path("", include("api.urls")),
 ]
+
+# Pages for people; under an address of the API, api.middleware makes problems of them.
+handler400 = "dashboard.views.errors.bad_request"
+handler404 = "dashboard.views.errors.not_found"

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from dashboard import addresses, drawings, menu, words
 from dashboard.access import REASONS
 from operators.roles import May
+from scheduling import clock as clocks
 from scheduling.reading import WARNINGS
 
 register = template.Library()
@@ -216,3 +217,73 @@ def local_input(at: datetime | None) -> str:
 def warnings(counts: dict[str, int]) -> list[tuple[str, int]]:
     """What was trimmed or read so: each kind's sentence with its count."""
     return [(WARNINGS.get(kind, kind), count) for kind, count in counts.items()]
+
+
+@register.filter
+def hour_mark(at: datetime) -> str:
+    """14:17, as plain text for a drawing."""
+    return f"{timezone.localtime(at):%H:%M}"
+
+
+@register.filter
+def spoken(verb: str) -> str:
+    """`cancelled_matching` as it is read."""
+    return verb.replace("_", " ")
+
+
+@register.filter
+def span_of_attempt(milliseconds: int | None) -> str:
+    """820 ms."""
+    return "" if milliseconds is None else f"{milliseconds:,} ms"
+
+
+@register.filter
+def text(user_id: int) -> str:
+    """An ID as text: no separators, and nothing that a script would round."""
+    return str(user_id)
+
+
+@register.filter
+def queue_url(name: str) -> str:
+    """A queue's page."""
+    return reverse("queue", args=[name])
+
+
+@register.filter
+def changes(act: Any) -> list[tuple[str, Any, Any]]:
+    """What an act changed: (name, before, after)."""
+    before, after = act.before or {}, act.after or {}
+    return [(name.replace("_", " "), before.get(name), after.get(name, "")) for name in {**before, **after}]
+
+
+@register.filter
+def told(event: Any) -> str:
+    """An event of an ID's story, as a sentence."""
+    from dashboard.views.ids import sentence
+
+    return sentence(event)
+
+
+@register.filter
+def clock_milliseconds(at: datetime | None) -> str:
+    """14:22:38.104 in the operator's zone."""
+    return "" if at is None else f"{timezone.localtime(at):%H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+@register.filter
+def label(starts_at: datetime) -> str:
+    """A window by the time in which it runs: 14:15 to 14:30."""
+    runs_at = timezone.localtime(clocks.runs_at(starts_at))
+    return f"{runs_at:%H:%M} to {runs_at + clocks.QUARTER:%H:%M}"
+
+
+@register.filter
+def iso_clock(text: str) -> str:
+    """A time as a receipt keeps it, in the operator's zone."""
+    return clock(datetime.fromisoformat(text))
+
+
+@register.filter
+def has_any(queues: list) -> bool:
+    """Whether one of the (queue, counts) holds an ID."""
+    return any(counts.filled for _, counts in queues)

@@ -1,8 +1,62 @@
-from django.http import Http404
+"""One ID: found from any page, and told as a story."""
 
-from dashboard.access import viewer_required
+from datetime import datetime
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from dashboard.access import OperatorRequest, viewer_required
+from dashboard.queries import refuse_unknown
+from scheduling import ids, models, store, whereabouts
 
 
+@require_safe
 @viewer_required
-def find(request, **kwargs):
-    raise Http404
+def find(request: OperatorRequest) -> HttpResponse:
+    """The search box: an ID's digits lead to its page."""
+    refuse_unknown(request, {"q"})
+    text = request.GET.get("q", "").strip()
+    found = ids.read(text)
+    if found.id is None:
+        if text:
+            messages.warning(request, f"“{ids.visible(text)[:60]}” is no ID: {found.reason}.")
+        return render(request, "dashboard/id.html", {"text": text})
+    return redirect("id", user_id=found.id)
+
+
+@require_safe
+@viewer_required
+def story(request: OperatorRequest, user_id: int) -> HttpResponse:
+    """All that is known of an ID."""
+    refuse_unknown(request, set())
+    context = {
+        "text": str(user_id),
+        "user_row": models.User.objects.filter(pk=user_id).first() if user_id <= models.MAX_ID else None,
+        "stories": whereabouts.story(user_id, at=store.now()) if user_id <= models.MAX_ID else [],
+        "user_id": user_id,
+    }
+    return render(request, "dashboard/id.html", context)
+
+
+def sentence(event: whereabouts.Event) -> str:
+    """What happened, as somebody would tell it; the time stands before it."""
+    said = event.details
+    if event.kind == "placed":
+        return f"got a place in the minute {_minute(said['minute'])}."
+    if event.kind == "moved":
+        came_from, goes_to = _minute(said["from_minute"]), _minute(said["to_minute"])
+        return f"moved from {came_from} to {goes_to}, since {said['reason']}."
+    took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
+    if said["unknown"]:
+        return f"request {said['number']} was started; its process died before the answer was kept."
+    if said["http_status"]:
+        return f"request {said['number']} was answered {said['http_status']}{took}. {said['answer']}".strip()
+    return f"request {said['number']} failed{took}: {said['error'] or said['answer'] or 'no answer'}."
+
+
+def _minute(at: datetime) -> str:
+    local = timezone.localtime(at)
+    return f"{local:%H:%M}" if local.date() == timezone.localdate() else f"{local:%-d %b %H:%M}"

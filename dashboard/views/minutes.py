@@ -1,8 +1,164 @@
-from django.http import Http404
+"""A minute, with its IDs; and a window, with its receipt."""
 
-from dashboard.access import viewer_required
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.core.exceptions import BadRequest
+from django.db.models import Q
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from dashboard import addresses, drawings, exports
+from dashboard.access import OperatorRequest, viewer_required
+from dashboard.paging import whole_number
+from dashboard.queries import refuse_unknown
+from scheduling import board as boards
+from scheduling import clock, keys, models, pacing, store
+
+ROWS = 60
+ALL = "*"
+EXPORT_HEADS = ("user_id", "task_id", "queue", "status", "attempts", "planned_at", "started_at")
 
 
+@dataclass(frozen=True)
+class Row:
+    """One ID in a minute. started_at, late_seconds: None before its request."""
+
+    user_id: int
+    task: models.Task
+    status: models.Status
+    attempts: int
+    started_at: datetime | None
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.status == models.Status.CANCELLED
+
+
+def _moment(stamp: str) -> datetime:
+    try:
+        at = addresses.read_stamp(stamp)
+    except ValueError:
+        raise Http404("A minute's address is like 2026-11-25T12:17Z.") from None
+    if not clock.EPOCH + clock.QUARTER <= at < datetime(2089, 1, 1, tzinfo=clock.EPOCH.tzinfo):
+        raise Http404("No window holds that minute.")
+    return at
+
+
+def _queues(request: OperatorRequest) -> list[models.Queue]:
+    name = request.GET.get("queue", ALL)
+    found = list(models.Queue.objects.all() if name == ALL else models.Queue.objects.filter(name=name))
+    if not found:
+        raise BadRequest(f"There is no queue named {name!r}.")
+    return found
+
+
+@require_safe
 @viewer_required
-def minute(request, **kwargs):
-    raise Http404
+def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
+    """Its counts by queue, and its IDs; as a file with `format`."""
+    refuse_unknown(request, {"queue", "after", "format"})
+    at = _moment(stamp)
+    queues = _queues(request)
+    ids = {keys.bucket_at(queue.pk, at): queue for queue in queues}
+    if wanted := request.GET.get("format"):
+        rows = (_export(row, ids) for row in _assignments(ids, None).iterator(chunk_size=2000))
+        return exports.named(wanted, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, rows)
+    buckets = {bucket.pk: bucket for bucket in models.Bucket.objects.filter(pk__in=ids)}
+    after = whole_number(request, "after")
+    rows = list(_assignments(ids, after)[: ROWS + 1])
+    context = {
+        "minute": at,
+        "queues": [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()],
+        "queue_name": request.GET.get("queue", ALL),
+        "rows": [_row(row) for row in rows[:ROWS]],
+        "next_after": rows[ROWS - 1].pk if len(rows) > ROWS else None,
+        "previous": at - clock.MINUTE,
+        "following": at + clock.MINUTE,
+        "window": clock.quarter_start(at) - clock.QUARTER,
+        "now": store.now(),
+    }
+    return render(request, "dashboard/minute.html", context)
+
+
+def _assignments(ids: dict[int, models.Queue], after: int | None):
+    """The rows of the buckets, by key: each bucket's are a range."""
+    ranges = [keys.range_of_bucket(bucket) for bucket in sorted(ids)]
+    found = models.Assignment.objects.select_related("task").defer("task__payload")
+    wanted = models.Assignment.objects.none()
+    if len(ranges) == 1:
+        wanted = found.filter(pk__gte=ranges[0][0], pk__lte=ranges[0][1])
+    else:
+        condition = None
+        for first, last in ranges:
+            part = Q(pk__gte=first, pk__lte=last)
+            condition = part if condition is None else condition | part
+        wanted = found.filter(condition)
+    if after is not None:
+        wanted = wanted.filter(pk__gt=after)
+    return wanted.order_by("pk")
+
+
+def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> boards.Minute:
+    if bucket is None:
+        return boards.Minute(at, queue.rpm)
+    kinds = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled", "moved")
+    return boards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
+
+
+def _row(row: models.Assignment) -> Row:
+    status = models.Status(row.status)
+    if status == models.Status.WAITING and row.task.cancelled_at is not None:
+        status = models.Status.CANCELLED
+    started = (
+        row.minute_at + timedelta(milliseconds=row.started_after_ms)
+        if row.started_after_ms is not None
+        else None
+    )
+    return Row(row.user_id, row.task, status, row.attempts, started)
+
+
+def _export(row: models.Assignment, ids: dict[int, models.Queue]) -> list:
+    shown = _row(row)
+    started = shown.started_at.isoformat() if shown.started_at else None
+    queue = ids[row.bucket_id].name
+    planned = row.minute_at.isoformat()
+    return [str(row.user_id), row.task_id, queue, shown.status.word, row.attempts, planned, started]
+
+
+@require_safe
+@viewer_required
+def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
+    """Fifteen minutes of a queue: its bars, its receipt, and every change of its fill."""
+    refuse_unknown(request, set())
+    queue = get_object_or_404(models.Queue, name=name)
+    starts_at = _moment(stamp)
+    if clock.quarter_start(starts_at) != starts_at:
+        raise Http404("A window begins at minute 0, 15, 30 or 45.")
+    pk = keys.window_id(queue.pk, starts_at)
+    found = models.Window.objects.filter(pk=pk).first()
+    buckets = {bucket.index: bucket for bucket in models.Bucket.objects.filter(window_id=pk)}
+    minutes = [_counts(buckets.get(k), queue, at) for k, at in enumerate(clock.minutes(starts_at))]
+    at = store.now()
+    card = boards.Card(starts_at, tuple(minutes))
+    reservations = list(models.Reservation.objects.filter(window_id=pk).order_by("-version")[:100])
+    names = dict(
+        models.Task.objects.filter(pk__in=[r.task_id for r in reservations if r.task_id]).values_list(
+            "pk", "name"
+        )
+    )
+    context = {
+        "queue": queue,
+        "card": card,
+        "state": clock.state(starts_at, at),
+        "label": clock.label(starts_at),
+        "chart": drawings.chart(minutes, now=clock.minute_start(at)),
+        "receipt": found.receipt if found else None,
+        "totalled_at": found.totalled_at if found else None,
+        "changes": [(change, names.get(change.task_id, "")) for change in reservations],
+        "previous": starts_at - clock.QUARTER,
+        "following": starts_at + clock.QUARTER,
+        "allowed": pacing.most_starts_in_60_seconds(queue.rpm),
+    }
+    return render(request, "dashboard/window.html", context)

@@ -1,8 +1,157 @@
-from django.http import Http404
+"""Tasks: the list, one of them with its IDs, and what may be done to it."""
 
-from dashboard.access import viewer_required
+from datetime import datetime
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from dashboard import addresses, exports, paging, taskpages
+from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
+from dashboard.forms import CancelForm, RenameForm
+from scheduling import amendments, matching, models, store
+from scheduling.errors import Refused
+
+HEADS = (
+    "id", "task_name", "state", "queue", "ids", "repeats", "waiting", "in_flight", "succeeded", "failed",
+    "cancelled", "expired", "first_at", "last_at", "created_at", "created_by",
+)  # fmt: skip
+SEVERAL = ("queue", "state", "q")
 
 
+@require_safe
 @viewer_required
-def task(request, **kwargs):
-    raise Http404
+def tasks(request: OperatorRequest) -> HttpResponse:
+    """The list, or all that match as a file."""
+    at = store.now()
+    chosen = TaskFilter.of(request)
+    found = chosen.tasks(at=at)
+    if wanted := request.GET.get("format"):
+        return exports.named(wanted, "tasks", HEADS, (taskpages.row(task, at) for task in found.iterator()))
+    size = page_size(request)
+    sort = chosen.cleaned_data["sort"]
+    page = paging.by_id(request, found, size) if not sort else taskpages.by_number(request, found, size)
+    context = {
+        "tasks": [taskpages.Line(task, at) for task in page.rows],
+        "page": page,
+        "filter": chosen,
+        "size": size,
+        "count": found.count(),
+        "sizes": SIZES,
+        "cancel_all": _cancel_all_address(chosen, at),
+        "can_cancel_all": not set(chosen.asked) - {*SEVERAL, "sort"},
+    }
+    return render(request, "dashboard/tasks.html", context)
+
+
+def _cancel_all_address(chosen: TaskFilter, at: datetime) -> str:
+    """Carries the filter, the moment of the page, and its newest task: what comes in later is not meant."""
+    newest = models.Task.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    asked = {name: value for name, value in chosen.asked.items() if name in SEVERAL}
+    return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=newest)
+
+
+@require_safe
+@viewer_required
+def task(request: OperatorRequest, task_id: int) -> HttpResponse:
+    """One task; its IDs as a file with `format`."""
+    at = store.now()
+    chosen = PlaceFilter.of(request)
+    found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
+    if wanted := request.GET.get("format"):
+        rows = map(taskpages.place_row, taskpages.all_places(found, chosen, at=at))
+        return exports.named(wanted, f"task-{found.pk}", taskpages.PLACE_HEADS, rows)
+    page = taskpages.places(found, chosen, after=paging.whole_number(request, "after") or 0, at=at)
+    context = {
+        "line": taskpages.Line(found, at),
+        "task": found,
+        "chart": taskpages.chart(found, at=at),
+        "places": page,
+        "filter": chosen,
+        "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[:50],
+        "rename": RenameForm(initial={"name": found.name, "version": found.version}),
+    }
+    return render(request, "dashboard/task.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
+    """Give the task another name."""
+    found = get_object_or_404(models.Task, pk=task_id)
+    if request.method == "POST":
+        form = RenameForm(request.POST)
+        try:
+            if form.is_valid():
+                asked = form.cleaned_data
+                amendments.rename(
+                    found, asked["name"], by=request.actor, at=store.now(), if_version=asked["version"]
+                )
+                messages.success(request, f"The task is now named {asked['name']}.")
+            else:
+                messages.error(request, " ".join(said for errors in form.errors.values() for said in errors))
+        except Refused as error:
+            messages.error(request, str(error))
+    return redirect(addresses.task(found.pk))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
+    """Ask, with the number; then cancel what was not sent yet."""
+    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    form = CancelForm(request.POST or None, count=found.waiting_count)
+    if request.method == "POST" and form.is_valid():
+        answer = amendments.cancel(found, by=request.actor, now=store.now)
+        messages.success(
+            request,
+            f"{answer['cancelled']:,} IDs are cancelled, their places free; {answer['already_sent']:,} had"
+            f" been sent, {answer['in_flight']:,} were in flight.",
+        )
+        return redirect(addresses.task(found.pk))
+    context = {"line": taskpages.Line(found, store.now()), "task": found, "form": form}
+    return render(request, "dashboard/task_cancel.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def cancel_matching(request: OperatorRequest) -> HttpResponse:
+    """Ask, with the number; then cancel all tasks that matched when the list was looked at."""
+    wanted = _matching(request)
+    count = matching.count(wanted)
+    form = CancelForm(
+        request.POST or None, count=count.ids, always=wanted.queue_id is None and not wanted.name
+    )
+    if request.method == "POST" and form.is_valid():
+        done, left = matching.cancel(wanted, by=request.actor, now=store.now)
+        messages.success(
+            request,
+            f"{done:,} tasks are cancelled." + (f" A job goes on with {left:,} more." if left else ""),
+        )
+        return redirect("tasks")
+    context = {"count": count, "form": form, "asked": wanted.words()}
+    return render(request, "dashboard/tasks_cancel.html", context)
+
+
+def _matching(request: OperatorRequest) -> matching.Matching:
+    """What the list showed: its filter, its moment, its newest task, all of them in the address."""
+    chosen = TaskFilter(request.GET)
+    known = {*SEVERAL, "at", "up_to"}
+    if unknown := set(request.GET) - known:
+        raise BadRequest(f"There is no parameter {min(unknown)!r} here.")
+    if not chosen.is_valid():
+        name, said = next(iter(chosen.errors.items()))
+        raise BadRequest(f"{name}: {' '.join(said)}")
+    up_to = paging.whole_number(request, "up_to")
+    if up_to is None:
+        raise BadRequest("up_to: which task was the newest when you looked?")
+    asked = chosen.cleaned_data
+    at = taskpages.read_moment(request.GET.get("at", ""))
+    queue = asked["queue"]
+    return matching.Matching(
+        at=at, up_to_id=up_to, queue_id=queue.pk if queue else None, state=asked["state"], name=asked["q"]
+    )

@@ -145,7 +145,7 @@ def test_a_discarded_draft_leaves_nothing(queue, sign_in):
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
-        ({"payload": ""}, 422, "no payload"),
+        ({"payload": ""}, 422, "The list has no"),
         ({"payload": "1", "file": csv("2")}, 422, "send one of them"),
         ({"file": csv("order,customer\n1,90017\n2,90018\n")}, 422, "Which column"),
         (

@@ -1,0 +1,186 @@
+"""What a list shows: one object for the page, its export, and "all that match".
+
+An unknown parameter or value is refused by name: it must never mean "no filter".
+"""
+
+from collections.abc import Collection
+from datetime import datetime, time
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import BadRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from dashboard.queries import refuse_unknown
+from operators.actor import Face
+from scheduling import clock, models, store
+
+SIZES = (25, 50, 100, 200)
+DEFAULT_SIZE = 50
+
+
+class Filter(forms.Form):
+    """A form whose data are the address. `of` refuses what it doesn't know."""
+
+    # Parameters of the page beside the filter's own.
+    beside: ClassVar[Collection[str]] = ("before", "size", "format")
+
+    @classmethod
+    def of(cls, request: HttpRequest, **kwargs: Any) -> "Filter":
+        """Raises BadRequest for an unknown name or value."""
+        form = cls(request.GET, **kwargs)
+        refuse_unknown(request, {*form.fields, *cls.beside})
+        if not form.is_valid():
+            name, said = next(iter(form.errors.items()))
+            raise BadRequest(f"{name}: {' '.join(said)}")
+        return form
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is filtered by."""
+        return any(
+            value not in (None, "", False) for name, value in self.cleaned_data.items() if name != "sort"
+        )
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as it stands in the address."""
+        return {name: self.data[name] for name in self.fields if self.data.get(name)}
+
+
+def _queues() -> forms.ModelChoiceField:
+    return forms.ModelChoiceField(
+        models.Queue.objects.all(), to_field_name="name", required=False, empty_label="all queues"
+    )
+
+
+def _day_bounds(day) -> tuple[datetime, datetime]:
+    """The day in the operator's zone: 23 and 25 hours long, too."""
+    zone = timezone.get_current_timezone()
+    next_day = day.fromordinal(day.toordinal() + 1)
+    return datetime.combine(day, time(), zone), datetime.combine(next_day, time(), zone)
+
+
+def _date(label: str) -> forms.DateField:
+    return forms.DateField(label=label, required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+
+class TaskFilter(Filter):
+    """Tasks by state, queue, the beginning of the name, days, and who."""
+
+    SORTS: ClassVar[dict[str, str]] = {"": "newest first", "ids": "largest first", "name": "by name"}
+    ORDERS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "": ("-id",),
+        "ids": ("-ids_count", "-id"),
+        "name": ("name", "-id"),
+    }
+
+    q = forms.CharField(label="Name begins with", max_length=200, required=False)
+    state = forms.ChoiceField(choices=[("", "any state"), *models.TaskState.choices], required=False)
+    queue = _queues()
+    by = forms.CharField(label="By", max_length=200, required=False)
+    since = _date("From")
+    until = _date("To")
+    sort = forms.ChoiceField(choices=SORTS.items(), required=False)
+
+    beside = (*Filter.beside, "page")
+
+    def tasks(self, *, at: datetime) -> QuerySet:
+        """The tasks that match at `at`, in their order."""
+        asked = self.cleaned_data
+        found = models.Task.objects.select_related("queue").defer("payload")
+        if asked["state"]:
+            found = found.in_state(asked["state"], at)
+        if asked["queue"]:
+            found = found.filter(queue=asked["queue"])
+        if asked["q"]:
+            found = found.filter(store.begins_with("name", asked["q"]))
+        if asked["by"]:
+            found = found.filter(created_by=asked["by"])
+        if asked["since"]:
+            found = found.filter(created_at__gte=_day_bounds(asked["since"])[0])
+        if asked["until"]:
+            found = found.filter(created_at__lt=_day_bounds(asked["until"])[1])
+        return found.order_by(*self.ORDERS[asked["sort"]])
+
+
+class PlaceFilter(Filter):
+    """A task's IDs by status and minute."""
+
+    status = forms.ChoiceField(
+        choices=[
+            ("", "any status"),
+            *((status.word, status.word.replace("_", " ")) for status in models.Status),
+        ],
+        required=False,
+    )
+    minute = forms.CharField(required=False)
+
+    beside = ("after", "format", "part")
+
+    def clean_minute(self) -> datetime | None:
+        """A minute as addresses have it."""
+        from dashboard import addresses
+
+        text = self.cleaned_data["minute"]
+        try:
+            return addresses.read_stamp(text) if text else None
+        except ValueError:
+            raise forms.ValidationError(f"{text!r} is no minute, such as 2026-11-25T12:17Z") from None
+
+    @property
+    def wanted(self) -> models.Status | None:
+        word = self.cleaned_data["status"]
+        return models.Status.of_word(word) if word else None
+
+
+class ActivityFilter(Filter):
+    """Acts by verb, who, what it was done to, face and day."""
+
+    verb = forms.CharField(max_length=50, required=False)
+    actor = forms.CharField(label="Who", max_length=200, required=False)
+    kind = forms.CharField(label="What", max_length=50, required=False)
+    id = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    face = forms.ChoiceField(
+        choices=[("", "any face"), *((face.value, face.value.replace("_", " ")) for face in Face)],
+        required=False,
+    )
+    since = _date("From")
+    until = _date("To")
+
+    def lines(self) -> QuerySet:
+        """The lines that match, newest first."""
+        asked = self.cleaned_data
+        columns = {
+            "verb": "verb",
+            "actor_name": "actor",
+            "object_kind": "kind",
+            "object_id": "id",
+            "face": "face",
+        }
+        wanted = {column: asked[name] for column, name in columns.items() if asked[name] not in (None, "")}
+        found = models.Activity.objects.filter(**wanted)
+        if asked["since"]:
+            found = found.filter(at__gte=_day_bounds(asked["since"])[0])
+        if asked["until"]:
+            found = found.filter(at__lt=_day_bounds(asked["until"])[1])
+        return found.order_by("-id")
+
+
+def day_bounds(day) -> tuple[datetime, datetime]:
+    """The beginning and the end of a day in the operator's zone, in UTC on whole quarters."""
+    return tuple(clock.quarter_start(moment) for moment in _day_bounds(day))
+
+
+def page_size(request: HttpRequest) -> int:
+    """How many rows a page has: as the address says, else as the last one said."""
+    given = request.GET.get("size")
+    if given is None:
+        return request.session.get("page_size", DEFAULT_SIZE)
+    if not given.isdigit() or int(given) not in SIZES:
+        raise BadRequest(f"size: {given!r} is none of {', '.join(map(str, SIZES))}.")
+    if request.session.get("page_size", DEFAULT_SIZE) != int(given):
+        request.session["page_size"] = int(given)
+    return int(given)

@@ -1,0 +1,39 @@
+"""Who did what, when, to how many, by which face."""
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from dashboard import exports, paging
+from dashboard.access import OperatorRequest, viewer_required
+from dashboard.filters import SIZES, ActivityFilter, page_size
+from scheduling import models
+
+HEADS = (
+    "id", "at", "actor_kind", "actor", "face", "verb", "object_kind", "object_id", "object", "count",
+    "before", "after",
+)  # fmt: skip
+
+
+@require_safe
+@viewer_required
+def activity(request: OperatorRequest) -> HttpResponse:
+    """The log, newest first; all that match as a file with `format`."""
+    chosen = ActivityFilter.of(request)
+    lines = chosen.lines()
+    if wanted := request.GET.get("format"):
+        return exports.named(wanted, "activity", HEADS, map(_row, lines.iterator(chunk_size=2000)))
+    size = page_size(request)
+    page = paging.by_id(request, lines, size)
+    return render(
+        request,
+        "dashboard/activity.html",
+        {"page": page, "filter": chosen, "size": size, "sizes": SIZES},
+    )
+
+
+def _row(act: models.Activity) -> list:
+    return [
+        act.pk, act.at.isoformat(), act.actor_kind, act.actor_name, act.face, act.verb, act.object_kind,
+        act.object_id, act.object_name, act.count, act.before, act.after,
+    ]  # fmt: skip

@@ -1,0 +1,80 @@
+"""Any day that is kept, as a heat map and as numbers, in the operator's zone."""
+
+from datetime import date, timedelta
+
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from dashboard import exports, heatmap
+from dashboard.access import OperatorRequest, viewer_required
+from dashboard.filters import day_bounds
+from dashboard.queries import refuse_unknown
+from scheduling import days, models, store
+
+ALL = "*"
+HEADS = ("minute", "capacity", "planned", "sent", "failed")
+HEAT_LEGEND = (
+    ("heat-0", "none"),
+    ("heat-2", "half of rpm"),
+    ("heat-4", "full"),
+    ("heat-past", "past rpm"),
+)
+EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
+
+
+@require_safe
+@viewer_required
+def today(request: OperatorRequest) -> HttpResponse:
+    """Leads to today, in the operator's zone; or to the day that the form asks for."""
+    refuse_unknown(request, {"day"})
+    return redirect("history", day=request.GET.get("day") or timezone.localdate().isoformat())
+
+
+@require_safe
+@viewer_required
+def history(request: OperatorRequest, day: str) -> HttpResponse:
+    """One day: of 23, 24 or 25 hours."""
+    refuse_unknown(request, {"queue", "format"})
+    chosen = _day(day)
+    name = request.GET.get("queue", ALL)
+    every = list(models.Queue.objects.all())
+    shown = [queue for queue in every if name in (ALL, queue.name)]
+    if not shown and name != ALL:
+        raise BadRequest(f"There is no queue named {name!r}.")
+    begin, end = day_bounds(chosen)
+    columns = days.columns(shown, begin=begin, end=end)
+    if wanted := request.GET.get("format"):
+        cells = (cell for column in columns for cell in column.cells)
+        rows = (
+            (cell.minute.isoformat(), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells
+        )
+        return exports.named(wanted, f"day-{chosen}", HEADS, rows)
+    context = {
+        "day": chosen,
+        "previous": chosen - timedelta(days=1),
+        "following": chosen + timedelta(days=1),
+        "queues": every,
+        "queue_name": name,
+        "map": heatmap.draw(columns, at=store.now()),
+        "hours": len(columns) / 4,
+        "busy": [column for column in columns if column.filled],
+        "sums": days.sums_by_queue(shown, begin=begin, end=end),
+        "sent": sum(column.sent for column in columns),
+        "failed": sum(column.failed for column in columns),
+        "heat_legend": HEAT_LEGEND,
+        "only_queue": shown[0].name if len(shown) == 1 else "",
+    }
+    return render(request, "dashboard/history.html", context)
+
+
+def _day(text: str) -> date:
+    try:
+        chosen = date.fromisoformat(text)
+    except ValueError:
+        raise Http404("A day's address is like 2026-11-25.") from None
+    if not EARLIEST <= chosen <= LATEST:
+        raise Http404("That day is out of range.")
+    return chosen

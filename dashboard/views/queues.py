@@ -1,0 +1,155 @@
+"""Queues: how each one stands, and what may be done to it."""
+
+from datetime import datetime
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from dashboard import addresses, drawings
+from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.forms import NewQueueForm, QueueForm
+from dashboard.paging import whole_number
+from dashboard.queries import refuse_unknown
+from scheduling import board as boards
+from scheduling import clock, models, pace, queues, store
+from scheduling.errors import BadFields, Refused
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@viewer_required
+def all_queues(request: OperatorRequest) -> HttpResponse:
+    """The list; a POST makes a new one."""
+    refuse_unknown(request, set())
+    if request.method == "POST":
+        return _create(request)
+    return render(request, "dashboard/queues.html", {"queues": _cards(), "form": NewQueueForm()})
+
+
+def _cards() -> list[tuple[models.Queue, boards.Card]]:
+    at = store.now()
+    return [(queue, _card(queue, at)) for queue in models.Queue.objects.all()[:200]]
+
+
+def _card(queue: models.Queue, at: datetime) -> boards.Card:
+    return boards.snapshot(queue.name, at=at).board().filling
+
+
+@operator_required
+def _create(request: OperatorRequest) -> HttpResponse:
+    form = NewQueueForm(request.POST)
+    if form.is_valid():
+        asked = form.cleaned_data
+        try:
+            made = queues.create(
+                name=asked["name"], fields={"rpm": asked["rpm"]}, by=request.actor, at=store.now()
+            )
+        except BadFields as error:
+            messages.error(request, _reasons(error))
+        except Refused as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"The queue {made.name} is there, with {made.rpm:,} requests a minute.")
+            return redirect("queue", name=made.name)
+    context = {"queues": _cards(), "form": form}
+    return render(request, "dashboard/queues.html", context, status=422)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@viewer_required
+def queue(request: OperatorRequest, name: str) -> HttpResponse:
+    """One queue. `rpm` shows what another rpm would do; a POST changes what was filled in."""
+    found = get_object_or_404(models.Queue, name=name)
+    if request.method == "POST":
+        return _change(request, found)
+    refuse_unknown(request, {"rpm"})
+    return render(request, "dashboard/queue.html", _page(request, found, QueueForm(found)))
+
+
+def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dict:
+    at = store.now()
+    rpm = whole_number(request, "rpm", low=1) if request.method != "POST" else None
+    if rpm is not None and rpm > models.MAX_RPM:
+        raise BadRequest(f"rpm: at most {models.MAX_RPM:,}.")
+    card = _card(found, at)
+    return {
+        "queue": found,
+        "card": card,
+        "chart": drawings.chart(card.minutes),
+        "form": form,
+        "effect": pace.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
+        "rpm": rpm or found.rpm,
+        "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[:20],
+        "brake_from": clock.next_unsealed_minute(at),
+    }
+
+
+@operator_required
+def _change(request: OperatorRequest, found: models.Queue) -> HttpResponse:
+    form = QueueForm(found, request.POST)
+    if form.is_valid():
+        try:
+            queues.update(
+                found, form.changes, by=request.actor, now=store.now, if_version=form.cleaned_data["version"]
+            )
+        except BadFields as error:
+            form.take(error.facts)
+        except Refused as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, "Saved." if form.changes else "Nothing was changed.")
+            return redirect(addresses.queue(found.name))
+    found.refresh_from_db()
+    return render(request, "dashboard/queue.html", _page(request, found, form), status=422)
+
+
+def _reasons(error: BadFields) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in error.facts.items())
+
+
+@require_POST
+@operator_required
+def act(request: OperatorRequest, name: str, verb: str) -> HttpResponse:
+    """Pause, resume, or brake."""
+    found = get_object_or_404(models.Queue, name=name)
+    try:
+        if verb == "pause":
+            queues.pause(found, by=request.actor, at=store.now())
+            messages.success(request, f"{name} is paused: it takes lists in, and sends nothing.")
+        elif verb == "resume":
+            queues.resume(found, by=request.actor, at=store.now())
+            messages.success(request, f"{name} goes on. What fell due meanwhile takes the next free places.")
+        else:
+            _brake(request, found)
+    except BadFields as error:
+        messages.error(request, _reasons(error))
+    except Refused as error:
+        messages.info(request, str(error))
+    return redirect(addresses.queue(found.name))
+
+
+def _brake(request: OperatorRequest, found: models.Queue) -> None:
+    text = request.POST.get("per_minute", "").strip()
+    if text and not (text.isascii() and text.isdigit() and len(text) < 9):
+        raise BadFields(per_minute="a whole number, or nothing to release the brake")
+    per_minute = int(text) if text else None
+    queues.brake(found, per_minute, by=request.actor, at=store.now())
+    if per_minute is None:
+        messages.success(request, "The brake is released.")
+    else:
+        messages.success(request, f"At most {per_minute:,} a minute from the next minute on.")
+
+
+@require_POST
+@operator_required
+def act_on_all(request: OperatorRequest, verb: str) -> HttpResponse:
+    """Pause or resume every queue."""
+    if verb == "pause":
+        count = queues.pause_all(by=request.actor, at=store.now())
+        messages.success(request, f"{count:,} queues are paused.")
+    else:
+        count = queues.resume_all(by=request.actor, at=store.now())
+        messages.success(request, f"{count:,} queues go on.")
+    return redirect("queues")
