@@ -1,141 +1,33 @@
 """What may be changed of a task that is there: its name, its list, and whether it goes on at all."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypedDict
+from itertools import chain, compress, islice
+from typing import Any
 
-from django.db.models import F
+from django.conf import settings
+from django.db.models import F, Max, Min, Q
 
 from operators.actor import Actor
 
-from . import activity, cluster, lists, models, placement, store
-from .errors import BadFields, StaleVersion
+from . import activity, allocator, claims, intake, keys, models, placement, store
+from .cancels import SORTED_IDS, Cancelled, cancel, follow_cancel, give_back, lock_waiting
+from .differences import Difference, Part, Source, blocks_of
+from .errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
+from .models import Status
+
+__all__ = ["Cancelled", "Replaced", "cancel", "follow_cancel", "rename", "replace"]
 
 NAME_LENGTH = 200
-# Rows that follow a cancel in one transaction: some 30 ms.
-SLICE_IDS = 10_000
-# IDs that are sorted together before their rows are looked up: neighbours in the index are met together.
-SORTED_IDS = 250_000
-# A job ends after this long, so that other jobs of the cluster get their turn.
-JOB_SECONDS = 5.0
-
-
-class Cancelled(TypedDict):
-    """Of a task's IDs at the moment of its cancel: cancelled by it, sent before it, in flight during it."""
-
-    cancelled: int
-    already_sent: int
-    in_flight: int
-
-
-def cancel(
-    task: models.Task, *, by: Actor, now: Callable[[], datetime], if_version: int | None = None
-) -> Cancelled:
-    """Cancel what was not sent yet, and keep the record: one short transaction at any size.
-
-    Also while the list is still being written. The places are free when this returns, and nothing unclaimed
-    goes out any more, since claims look at the task's mark; the rows follow in slices (`follow_cancel`). Once
-    more: the same answer. A task that is done stays done. Raises StaleVersion.
-    """
-    with store.write():
-        queue = placement.lock_queue(task.queue_id)
-        at = now()
-        _lock_waiting(task)
-        task = models.Task.objects.select_for_update().get(pk=task.pk)
-        if task.cancelled_at is not None:
-            return Cancelled(**task.cancel_answer)
-        if if_version not in (None, task.version):
-            raise StaleVersion
-        waiting = dict(_waiting(task).values_list("bucket_id", "waiting_count"))
-        answer = Cancelled(
-            cancelled=sum(waiting.values()), already_sent=task.sent_count, in_flight=task.in_flight_count
-        )
-        if task.finished_at is not None:
-            return answer
-        give_back(queue, task, waiting, at=at)
-        models.Task.objects.filter(pk=task.pk).update(
-            cancelled_at=at,
-            cancel_answer=answer,
-            waiting_count=F("waiting_count") - answer["cancelled"],
-            cancelled_count=F("cancelled_count") + answer["cancelled"],
-            version=F("version") + 1,
-        )
-        activity.record(by, "cancelled", task, at=at, count=answer["cancelled"], after=dict(answer))
-        if task.placed_at is not None:
-            cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
-    return answer
-
-
-def _waiting(task: models.Task):
-    return models.TaskBucket.objects.filter(task=task, waiting_count__gt=0)
-
-
-def _lock_waiting(task: models.Task) -> None:
-    """Lock the windows and buckets in which the task waits: from here on nobody claims any of its IDs."""
-    buckets = models.Bucket.objects.filter(pk__in=_waiting(task).values("bucket_id"))
-    windows = models.Window.objects.filter(pk__in=buckets.values("window_id"))
-    for rows in (windows, buckets):
-        list(rows.select_for_update().order_by("pk").values_list("pk"))
-
-
-def give_back(queue: models.Queue, task: models.Task, places: Mapping[int, int], *, at: datetime) -> None:
-    """Free places of IDs that wait: bucket ID to how many. The task's row and rows of IDs are the caller's."""
-    if not places:
-        return
-    placement.change(
-        queue,
-        {bucket: -count for bucket, count in places.items()},
-        kind=models.ReservationKind.CANCEL,
-        at=at,
-        task_id=task.pk,
-    )
-    store.add_to_buckets({bucket: {"cancelled_count": count} for bucket, count in places.items()})
-    store.add_to_task_buckets(
-        task.pk,
-        {bucket: {"waiting_count": -count, "cancelled_count": count} for bucket, count in places.items()},
-    )
-
-
-def follow_cancel(task_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
-    """Let the rows of a cancelled task follow its mark, in slices, once all of them are written.
-
-    `Task.cancel_position` says how far, and moves by compare-and-set with the rows: so anyone may go on, and
-    whoever is overtaken stops.
-    """
-    until = time.monotonic() + seconds
-    task = models.Task.objects.get(pk=task_id)
-    if task.cancelled_at is None or task.placed_at is None:
-        return
-    first, ids = -1, None
-    while task.cancel_position < task.ids_count:
-        if time.monotonic() > until:
-            cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
-            return
-        start = task.cancel_position // SORTED_IDS * SORTED_IDS
-        if start != first:
-            first, ids = start, sorted(lists.ids_of(task.list_id, start, SORTED_IDS))
-        offset = task.cancel_position - first
-        if not _follow_slice(task, ids[offset : offset + SLICE_IDS]):
-            return
-
-
-def _follow_slice(task: models.Task, users: list[int]) -> bool:
-    """Whether it was ours to do."""
-    position = task.cancel_position + len(users)
-    with store.bulk_write():
-        mine = models.Task.objects.filter(pk=task.pk, cancel_position=task.cancel_position)
-        if not users or not mine.update(cancel_position=position):
-            return False
-        store.cancel_rows(task.pk, users)
-    task.cancel_position = position
-    return True
+# IDs asked for in one statement: every SQLite takes 32,766 parameters.
+ASKED_AT_ONCE = 5_000
 
 
 def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version: int | None = None) -> None:
     """Give the task another name. Raises BadFields, StaleVersion."""
-    if not 1 <= len(name) <= NAME_LENGTH:
-        raise BadFields(task_name=f"a name has 1 to {NAME_LENGTH} characters")
+    _check_name(name)
     with store.write():
         mine = models.Task.objects.filter(pk=task.pk)
         if if_version is not None:
@@ -147,3 +39,280 @@ def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version:
         mine.update(name=name, version=F("version") + 1)
         task.name = name
         activity.record(by, "renamed", task, at=at, before={"task_name": before}, after={"task_name": name})
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= NAME_LENGTH:
+        raise BadFields(task_name=f"a name has 1 to {NAME_LENGTH} characters")
+
+
+# --- Another list ---
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What another list made of a task.
+
+    Of the new list `kept` IDs keep their place, or what became of them, and `added` got one by `plan`:
+    together they are all of it. Of the old list's other IDs `cancelled` were not sent yet, `already_sent`
+    were, and `in_flight` are just being sent; what had expired is none of these.
+    """
+
+    task: models.Task
+    plan: placement.Plan
+    kept: int
+    added: int
+    cancelled: int
+    already_sent: int
+    in_flight: int
+
+
+class _ChangedMeanwhile(Exception):
+    """Somebody else edited the task while the lists were compared."""
+
+
+def replace(
+    task: models.Task,
+    source: Source,
+    *,
+    name: str | None = None,
+    payload: Any = None,
+    column: str = "",
+    allow_peak: bool = False,
+    expect: int | None = None,
+    if_version: int | None = None,
+    by: Actor,
+    now: Callable[[], datetime],
+) -> Replaced:
+    """Give a task another list: whole or not at all.
+
+    An ID in both keeps its place. What is only in the old one and was not sent is cancelled, and its places
+    are free for what is only in the new one. Afterwards the task's list is the new one, and behind it what
+    has gone. Comparing holds no lock; the change is one transaction, as long as it takes to write the rows
+    that are cancelled.
+
+    Raises UnexpectedCount, BadFields, StillPlacing, TaskCancelled, StaleVersion, PastPeak, PastHorizon,
+    PastExpiry.
+    """
+    if expect is not None and expect != source.ids_count:
+        raise UnexpectedCount(found=source.ids_count, expected=expect)
+    if name is not None:
+        _check_name(name)
+    while True:
+        task = models.Task.objects.select_related("list").get(pk=task.pk)
+        _check_replaceable(task)
+        if if_version not in (None, task.version):
+            raise StaleVersion
+        edit = _Edit(task, source, name or task.name, payload, column, allow_peak)
+        try:
+            with _difference(task, source) as difference:
+                return _exchange(edit, difference, by=by, now=now)
+        except _ChangedMeanwhile:
+            continue
+
+
+def _check_replaceable(task: models.Task) -> None:
+    if task.cancelled_at is not None:
+        raise TaskCancelled
+    if task.placed_at is None:
+        raise StillPlacing
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """What is asked for. task: as it was when the lists were compared."""
+
+    task: models.Task
+    source: Source
+    name: str
+    payload: Any
+    column: str
+    allow_peak: bool
+
+
+def _difference(task: models.Task, source: Source) -> Difference:
+    def cancelled(ids) -> frozenset[int]:
+        if not task.cancelled_count:
+            return frozenset()
+        rows = models.Assignment.objects.filter(task=task, status=Status.CANCELLED)
+        pieces = (ids[start : start + ASKED_AT_ONCE] for start in range(0, len(ids), ASKED_AT_ONCE))
+        found = (rows.filter(user_id__in=piece).values_list("user_id", flat=True) for piece in pieces)
+        return frozenset(chain.from_iterable(found))
+
+    listed = task.list.about.get("listed_count", task.list.ids_count)
+    return Difference.between(task.list_id, listed, source, folder=settings.SPOOL_DIR, cancelled=cancelled)
+
+
+def _exchange(edit: _Edit, difference: Difference, *, by: Actor, now: Callable[[], datetime]) -> Replaced:
+    source, added, gone = edit.source, difference.added, difference.gone
+    at = now()
+    whole = Part(
+        source.ids_count + gone.count,
+        source.unique_blocks,
+        lambda size: blocks_of(gone, size),
+        repeats_count=source.repeats_count,
+        digest=source.same_as_digest,
+    )
+    drafts = []
+    try:
+        drafts.append(intake.write_draft(whole, at=at, about={"listed_count": source.ids_count}))
+        if added.count:
+            drafts.append(intake.write_draft(Part(added.count, lambda size: blocks_of(added, size)), at=at))
+        with store.write():
+            return _exchange_locked(edit, difference, *drafts, by=by, now=now)
+    except BaseException:
+        for draft in drafts:
+            intake.discard(draft)
+        raise
+
+
+def _exchange_locked(
+    edit: _Edit,
+    difference: Difference,
+    whole: models.IdList,
+    added: models.IdList | None = None,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+) -> Replaced:
+    queue = placement.lock_queue(edit.task.queue_id)
+    at = now()
+    task = models.Task.objects.get(pk=edit.task.pk)
+    _check_replaceable(task)
+    if task.version != edit.task.version:
+        raise _ChangedMeanwhile
+    lock_waiting(task)
+    # First what goes: its places are free for what comes.
+    let_go = _let_go(task, difference)
+    give_back(queue, task, let_go.places, at=at)
+    added_count = added.ids_count if added else 0
+    plan = placement.plan(queue, added_count, at=at, not_before=task.not_before_at)
+    placement.check(queue, plan, at=at, expires_at=task.expires_at, allow_peak=edit.allow_peak)
+    back_count = _take_back(task, queue, plan, difference, at=at) if any(difference.returning) else 0
+    if added:
+        intake.place(task, queue, added, plan, at=at)
+    taken = [id_list.pk for id_list in (whole, added) if id_list]
+    models.IdList.objects.filter(pk__in=taken).update(accepted_at=at)
+    cancelled_count = sum(let_go.places.values())
+    changed = models.Task.objects.filter(pk=task.pk, version=task.version).update(
+        name=edit.name,
+        list=whole,
+        payload=edit.payload,
+        column=edit.column,
+        ids_count=whole.ids_count,
+        repeats_count=edit.source.repeats_count,
+        same_as_digest=edit.source.same_as_digest,
+        waiting_count=F("waiting_count") + added_count - cancelled_count,
+        cancelled_count=F("cancelled_count") + cancelled_count - back_count,
+        version=F("version") + 1,
+        **_minutes(task),
+        **({"placed_at": None, "finished_at": None} if added else {}),
+    )
+    if not changed:
+        raise _ChangedMeanwhile
+    claims.finish([task.pk], at=at)
+    task.refresh_from_db()
+    replaced = Replaced(
+        task,
+        plan,
+        kept=difference.kept_count,
+        added=added_count,
+        cancelled=cancelled_count,
+        already_sent=let_go.already_sent,
+        in_flight=let_go.in_flight,
+    )
+    numbers = {name: getattr(replaced, name) for name in ("kept", "added", *Cancelled.__annotations__)}
+    before = {"task_name": edit.task.name, "ids": edit.task.ids_count}
+    activity.record(
+        by, "replaced", task, at=at, count=edit.source.ids_count, before=before,
+        after={"task_name": edit.name, "ids": edit.source.ids_count, **numbers},
+    )  # fmt: skip
+    return replaced
+
+
+@dataclass
+class _LetGo:
+    """What became of IDs that are not in the new list. places: bucket ID to how many it gives back."""
+
+    places: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    already_sent: int = 0
+    in_flight: int = 0
+
+
+def _let_go(task: models.Task, difference: Difference) -> _LetGo:
+    """Cancel the rows of what has gone and waits; the caller holds the buckets in which the task waits."""
+    result = _LetGo()
+    for users, is_now in _sorted(difference):
+        found = models.Assignment.objects.filter(task=task, user_id__in=users)
+        rows = list(found.values_list("pk", "status"))
+        waiting = [pk for pk, status in rows if status == Status.WAITING]
+        for pk in waiting:
+            result.places[keys.bucket_of_assignment(pk)] += 1
+        if store.set_status(waiting, Status.CANCELLED, was=Status.WAITING) != len(waiting):
+            raise RuntimeError(f"{len(waiting)} rows were to be cancelled, and not all were")
+        if is_now:
+            result.already_sent += sum(status in (Status.SUCCEEDED, Status.FAILED) for _, status in rows)
+            result.in_flight += sum(status == Status.IN_FLIGHT for _, status in rows)
+    return result
+
+
+def _sorted(difference: Difference) -> Iterator[tuple[list[int], bool]]:
+    """Yield what has gone, neighbours together: some IDs, and whether they were still in the list as sent."""
+    gone, now = difference.gone, difference.gone_now_count
+    for first, end in ((0, now), (now, gone.count)):
+        for start in range(first, end, SORTED_IDS):
+            users = sorted(gone.read(start, min(SORTED_IDS, end - start)))
+            for offset in range(0, len(users), ASKED_AT_ONCE):
+                yield users[offset : offset + ASKED_AT_ONCE], first < now
+
+
+def _take_back(
+    task: models.Task, queue: models.Queue, plan: placement.Plan, difference: Difference, *, at: datetime
+) -> int:
+    """Clear the way for IDs that an earlier edit had cancelled; return how many.
+
+    Their rows are written again where they have a place now, with the rest of the list; what they leave is a
+    move, so that every ID of the task is in one place.
+    """
+    buckets = _buckets(queue, plan)
+    left: dict[int, int] = defaultdict(int)
+    for start in range(0, difference.added.count, ASKED_AT_ONCE):
+        users = difference.added.read(start, ASKED_AT_ONCE)
+        flags = difference.returning[start : start + len(users)]
+        back = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
+        rows = models.Assignment.objects.filter(task=task, user_id__in=back, status=Status.CANCELLED)
+        moves: dict[tuple[int, int], list[int]] = defaultdict(list)
+        found = dict(rows.values_list("user_id", "pk"))
+        for user, pk in found.items():
+            left[pk >> 24] += 1
+            moves[pk >> 24, back[user]].append(user)
+        if len(found) != len(back) or rows.delete()[0] != len(back):
+            raise RuntimeError(f"{len(back)} rows were to come back, and not all did")
+        groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moves.items())]
+        store.insert_moves(task.pk, groups, reason=models.MoveReason.EDIT, at=at)
+    deltas = {bucket: {"cancelled_count": -count, "moved_count": count} for bucket, count in left.items()}
+    store.add_to_buckets(deltas)
+    store.add_to_task_buckets(task.pk, deltas)
+    return sum(left.values())
+
+
+def _buckets(queue: models.Queue, plan: placement.Plan) -> Iterator[int]:
+    """The bucket of each ID of a plan, in the order of its list."""
+    for window in plan.windows:
+        for k in islice(allocator.places(window.before, queue.list_rpm), window.ids_count):
+            yield window.window_id << 4 | k
+
+
+def _minutes(task: models.Task) -> dict[str, datetime]:
+    """The first and the last minute of what the task has, as columns; none where all of it is cancelled."""
+    held = Q()
+    for status in set(Status) - {Status.CANCELLED}:
+        held |= Q(**{f"{status.word}_count__gt": 0})
+    buckets = models.TaskBucket.objects.filter(held, task=task)
+    ends = buckets.aggregate(first=Min("bucket_id"), last=Max("bucket_id"))
+    if ends["first"] is None:
+        return {}
+    return {
+        "first_minute_at": keys.minute_of_bucket(ends["first"]),
+        "last_minute_at": keys.minute_of_bucket(ends["last"]),
+    }

@@ -5,10 +5,19 @@ from datetime import timedelta
 import pytest
 
 from operators.actor import Actor
-from scheduling import allocation, amendments, claims, clock, keys, models, sweep
-from scheduling.errors import BadFields, StaleVersion
+from scheduling import allocation, amendments, claims, clock, keys, lists, models, queues, sweep
+from scheduling.errors import BadFields, PastPeak, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 
-from .lists_of_ids import NOON, check_counters, check_log, places, shuffled, submit, write_all
+from .lists_of_ids import (
+    NOON,
+    check_counters,
+    check_log,
+    places,
+    shuffled,
+    spool_of,
+    submit,
+    write_all,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LATER = NOON + timedelta(minutes=1)
@@ -237,3 +246,308 @@ def test_a_name_has_1_to_200_characters(queue, by, tmp_path, name):
     task = submit([1], tmp_path, by=by).task
     with pytest.raises(BadFields):
         amendments.rename(task, name, by=by, at=LATER)
+
+
+# --- another list ---
+
+
+def replace(task, ids, folder, by, at=LATER, **options) -> amendments.Replaced:
+    with spool_of(ids, folder) as spool:
+        return amendments.replace(task, spool, by=by, now=lambda: at, **options)
+
+
+def written(ids, folder, by):
+    task = submit(ids, folder, by=by).task
+    write_all()
+    return task
+
+
+def numbers(replaced) -> tuple[int, ...]:
+    return (
+        replaced.kept,
+        replaced.added,
+        replaced.cancelled,
+        replaced.already_sent,
+        replaced.in_flight,
+    )
+
+
+def names_each_row_once(task) -> list[int]:
+    task.refresh_from_db()
+    ids = list(lists.ids_of(task.list_id, 0, task.ids_count + 1))
+    assert len(ids) == task.ids_count == models.Assignment.objects.filter(task=task).count()
+    assert set(ids) == set(statuses(task))
+    return ids
+
+
+def test_an_id_in_both_keeps_its_place_the_rest_goes_and_what_is_new_is_placed(queue, by, tmp_path):
+    task = written(range(1, 1_001), tmp_path, by)
+    before = places(task)
+    replaced = replace(task, range(501, 1_301), tmp_path, by)
+    assert numbers(replaced) == (500, 300, 500, 0, 0)
+    assert replaced.plan.ids_count == 300
+    write_all(LATER)
+    after = places(task)
+    assert all(after[user] == before[user] for user in range(501, 1_001))
+    by_status = statuses(task)
+    assert {by_status[user] for user in range(1, 501)} == {models.Status.CANCELLED}
+    assert {by_status[user] for user in range(501, 1_301)} == {models.Status.WAITING}
+    assert names_each_row_once(task) == [*range(501, 1_301), *range(1, 501)]
+    check_counters()
+    check_log()
+
+
+def test_what_is_new_takes_the_places_that_were_given_back(queue, by, tmp_path):
+    task = written(range(1, 1_801), tmp_path, by)
+    assert fills() == [120] * 15
+    replaced = replace(task, range(2_001, 3_801), tmp_path, by)
+    assert replaced.plan.peak_per_minute == 120
+    write_all(LATER)
+    assert fills() == [120] * 15
+    assert [places(task)[user][1] for user in (2_001, 2_120, 2_121, 3_800)] == [0, 0, 1, 14]
+    check_counters()
+    check_log()
+
+
+def test_the_answer_s_plan_is_what_then_happens(queue, by, tmp_path):
+    task = written(range(1, 301), tmp_path, by)
+    replaced = replace(task, shuffled(600, first=151), tmp_path, by)
+    write_all(LATER)
+    rows = models.Assignment.objects.filter(task=task, user_id__gt=300)
+    added = [0] * 15
+    for row in rows:
+        added[row.bucket_id & 15] += 1
+    assert tuple(added) == replaced.plan.windows[0].added
+
+
+def test_what_was_sent_is_counted_and_stays(queue, by, tmp_path):
+    task = written(range(1, 101), tmp_path, by)
+    done = send(task, 30)
+    failed = send(task, 10, status=models.Status.FAILED)
+    flying = send(task, 5, status=models.Status.IN_FLIGHT)
+    stays = [*done[:10], *failed[:4], flying[0]]
+    replaced = replace(task, [*stays, 1_001], tmp_path, by)
+    assert numbers(replaced) == (15, 1, 55, 20 + 6, 4)
+    write_all(LATER)
+    by_status = statuses(task)
+    assert [by_status[user] for user in done] == [models.Status.SUCCEEDED] * 30
+    assert [by_status[user] for user in flying] == [models.Status.IN_FLIGHT] * 5
+    names_each_row_once(task)
+    check_counters()
+    check_log()
+
+
+def test_an_id_that_an_edit_cancelled_comes_back_once(queue, by, tmp_path):
+    task = written(range(1, 101), tmp_path, by)
+    first = places(task)
+    replace(task, range(1, 11), tmp_path, by)
+    replaced = replace(task, [5, 60, 200, 61], tmp_path, by)
+    assert numbers(replaced) == (1, 3, 9, 0, 0)
+    assert models.Task.objects.get().placed_at is None
+    write_all(LATER)
+    by_status = statuses(task)
+    assert {user for user, status in by_status.items() if status == models.Status.WAITING} == {5, 60, 61, 200}
+    move = models.Move.objects.get(user_id=60)
+    assert move.reason == "edit"
+    assert move.from_bucket_id == first[60][0] << 4 | first[60][1]
+    assert move.to_bucket_id == places(task)[60][0] << 4 | places(task)[60][1]
+    assert names_each_row_once(task)[:4] == [5, 60, 200, 61]
+    check_counters()
+    check_log()
+
+
+def test_a_list_and_back_again_leaves_what_was_there(queue, by, tmp_path):
+    task = written(range(1, 301), tmp_path, by)
+    for ids in (range(301, 601), range(1, 301), range(151, 451)):
+        replace(task, ids, tmp_path, by)
+        write_all(LATER)
+    waiting = {user for user, status in statuses(task).items() if status == models.Status.WAITING}
+    assert waiting == set(range(151, 451))
+    names_each_row_once(task)
+    check_counters()
+    check_log()
+
+
+def test_what_had_gone_before_is_not_counted_again(queue, by, tmp_path):
+    task = written(range(1, 101), tmp_path, by)
+    done = send(task, 50)
+    assert numbers(replace(task, range(1_001, 1_011), tmp_path, by)) == (0, 10, 50, 50, 0)
+    write_all(LATER)
+    assert numbers(replace(task, range(1_001, 1_006), tmp_path, by)) == (5, 0, 5, 0, 0)
+    assert [statuses(task)[user] for user in done] == [models.Status.SUCCEEDED] * 50
+    names_each_row_once(task)
+
+
+def test_an_id_that_was_sent_and_had_gone_is_not_sent_again_when_it_comes_back(queue, by, tmp_path):
+    task = written(range(1, 101), tmp_path, by)
+    done = send(task, 5)
+    replace(task, [50], tmp_path, by)
+    assert numbers(replace(task, [50, *done], tmp_path, by)) == (6, 0, 0, 0, 0)
+    assert [statuses(task)[user] for user in done] == [models.Status.SUCCEEDED] * 5
+
+
+def test_another_order_is_kept_and_moves_nothing(queue, by, tmp_path):
+    task = written(range(1, 101), tmp_path, by)
+    before = places(task)
+    assert numbers(replace(task, range(100, 0, -1), tmp_path, by)) == (100, 0, 0, 0, 0)
+    assert places(task) == before
+    assert names_each_row_once(task) == list(range(100, 0, -1))
+
+
+def test_name_payload_and_version_change_with_it(queue, by, tmp_path):
+    task = written([1, 2], tmp_path, by)
+    about = {"name": "spring", "payload": "2,3", "column": "user_id"}
+    replaced = replace(task, [2, 3], tmp_path, by, if_version=1, **about)
+    stored = models.Task.objects.get()
+    assert replaced.task == stored
+    assert (stored.name, stored.payload, stored.column, stored.version) == ("spring", "2,3", "user_id", 2)
+    line = models.Activity.objects.get(verb="replaced")
+    assert line.after["cancelled"] == 1
+    assert line.after["added"] == 1
+
+
+def test_a_task_whose_last_waiting_id_has_gone_is_done(queue, by, tmp_path):
+    task = written([1, 2, 3], tmp_path, by)
+    (done,) = send(task, 1)
+    replace(task, [done], tmp_path, by)
+    assert models.Task.objects.get().state_at(LATER) == models.TaskState.DONE
+
+
+def test_a_task_that_was_done_goes_on_with_new_ids(queue, by, tmp_path):
+    task = written([1], tmp_path, by)
+    send(task, 1)
+    claims.finish([task.pk], at=NOON)
+    replace(task, [1, 2], tmp_path, by)
+    assert models.Task.objects.get().state_at(LATER) == models.TaskState.PLACING
+    write_all(LATER)
+    assert models.Task.objects.get().state_at(LATER) == models.TaskState.PLACED
+
+
+def test_its_first_and_last_minute_are_those_of_what_it_has(queue, by, tmp_path):
+    task = written(range(1, 601), tmp_path, by)
+    replace(task, range(121, 241), tmp_path, by)
+    task.refresh_from_db()
+    minute = NOON.replace(minute=16, second=0)
+    assert (task.first_minute_at, task.last_minute_at) == (minute, minute)
+
+
+def nothing_changed(task, before) -> bool:
+    stored = models.Task.objects.get()
+    tables = (models.IdList, models.Segment, models.Reservation)
+    return (
+        (stored.version, stored.list_id, statuses(task)) == before
+        and [table.objects.count() for table in tables] == [1, 1, 1]
+        and models.Chunk.objects.filter(list__accepted_at=None).count() == 0
+    )
+
+
+def test_a_list_past_the_peak_changes_nothing(queue, by, tmp_path):
+    task = written(range(1, 101), tmp_path, by)
+    before = (1, task.list_id, statuses(task))
+    queues.update(queue, {"max_peak": 130}, by=by, now=lambda: NOON)
+    with pytest.raises(PastPeak):
+        replace(task, range(50, 3_000), tmp_path, by)
+    assert nothing_changed(task, before)
+    assert replace(task, range(50, 3_000), tmp_path, by, allow_peak=True).added == 2_899
+
+
+def test_another_number_than_expected_changes_nothing(queue, by, tmp_path):
+    task = written([1, 2], tmp_path, by)
+    with pytest.raises(UnexpectedCount):
+        replace(task, [1, 2, 3], tmp_path, by, expect=2)
+    assert nothing_changed(task, (1, task.list_id, statuses(task)))
+
+
+def test_a_death_in_the_middle_of_it_changes_nothing(queue, by, tmp_path, monkeypatch):
+    task = written(range(1, 101), tmp_path, by)
+    before = (1, task.list_id, statuses(task))
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(amendments.intake, "place", die)
+    with pytest.raises(KeyboardInterrupt):
+        replace(task, range(50, 200), tmp_path, by)
+    assert nothing_changed(task, before)
+    check_counters()
+    check_log()
+
+
+def test_a_list_that_is_still_being_written_is_not_replaced(queue, by, tmp_path):
+    task = submit([1, 2], tmp_path, by=by).task
+    with pytest.raises(StillPlacing):
+        replace(task, [1], tmp_path, by)
+
+
+def test_a_cancelled_task_is_not_replaced(queue, by, tmp_path):
+    task = written([1, 2], tmp_path, by)
+    cancel(task, by)
+    with pytest.raises(TaskCancelled):
+        replace(task, [1], tmp_path, by)
+
+
+def test_a_list_for_an_older_version_is_refused(queue, by, tmp_path):
+    task = written([1, 2], tmp_path, by)
+    amendments.rename(task, "other", by=by, at=NOON)
+    with pytest.raises(StaleVersion):
+        replace(task, [1], tmp_path, by, if_version=1)
+    assert set(statuses(task).values()) == {models.Status.WAITING}
+
+
+def test_an_edit_while_the_lists_are_compared_lets_it_begin_again(queue, by, tmp_path, monkeypatch):
+    task = written(range(1, 101), tmp_path, by)
+    real, calls = amendments.intake.write_draft, []
+
+    def somebody_else_is_first(*args, **kwargs):
+        if not calls:
+            calls.append(1)
+            replace(task, range(51, 151), tmp_path, by)
+            write_all(LATER)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(amendments.intake, "write_draft", somebody_else_is_first)
+    assert numbers(replace(task, range(101, 201), tmp_path, by)) == (50, 50, 50, 0, 0)
+    write_all(LATER)
+    names_each_row_once(task)
+    check_counters()
+    check_log()
+
+
+def test_a_replaced_task_can_be_cancelled_whole(queue, by, tmp_path):
+    task = written(range(1, 301), tmp_path, by)
+    replace(task, range(201, 501), tmp_path, by)
+    assert cancel(task, by)["cancelled"] == 300
+    write_all(LATER)
+    amendments.follow_cancel(task.pk, lambda: LATER)
+    assert set(statuses(task).values()) == {models.Status.CANCELLED}
+    assert fills() == [0] * 15
+    check_counters()
+    check_log()
+
+
+def test_long_lists_are_compared_in_parts(queue, by, tmp_path, monkeypatch):
+    from scheduling import differences
+
+    monkeypatch.setattr(differences, "PART_IDS", 7_000)
+    task = written(shuffled(40_000), tmp_path, by)
+    replaced = replace(task, shuffled(40_000, seed=2, first=15_001), tmp_path, by)
+    assert numbers(replaced) == (25_000, 15_000, 15_000, 0, 0)
+    write_all(LATER)
+    waiting = {user for user, status in statuses(task).items() if status == models.Status.WAITING}
+    assert waiting == set(range(15_001, 55_001))
+    ids = names_each_row_once(task)
+    assert ids[:40_000] == shuffled(40_000, seed=2, first=15_001)
+    check_counters()
+    check_log()
+
+
+def test_under_carry_over_what_comes_goes_on_to_the_next_windows(queue, by, tmp_path):
+    queues.update(queue, {"overflow": "carry_over"}, by=by, now=lambda: NOON)
+    task = written(range(1, 4_001), tmp_path, by)
+    replaced = replace(task, [*range(3_001, 4_001), *range(5_001, 9_001)], tmp_path, by)
+    assert numbers(replaced) == (1_000, 4_000, 3_000, 0, 0)
+    write_all(LATER)
+    assert max(fills()) == 120
+    assert sum(fills()) == 5_000
+    check_counters()
+    check_log()
