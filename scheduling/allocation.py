@@ -8,9 +8,10 @@ moves by compare-and-set in the transaction that writes the rows.
 import secrets
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 
 from django.db import InterfaceError, OperationalError, connection
@@ -38,15 +39,24 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Group:
-    """The IDs of a segment in one bucket, ascending; the first of them has the key `first_key`."""
+    """IDs of a segment in one bucket, ascending. `offset` is how many of the segment's come before them there."""
+
+    bucket_id: int
+    ids: Sequence[int]
+    offset: int = 0
+
+    def between(self, first: int, last: int) -> "Group":
+        start = bisect_left(self.ids, first)
+        return Group(self.bucket_id, self.ids[start : bisect_right(self.ids, last)], start)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """IDs of one bucket that get the keys from `first_key` on."""
 
     bucket_id: int
     first_key: int
     ids: Sequence[int]
-
-    def between(self, first: int, last: int) -> "Group":
-        start = bisect_left(self.ids, first)
-        return Group(self.bucket_id, self.first_key + start, self.ids[start : bisect_right(self.ids, last)])
 
 
 def unwritten():
@@ -110,6 +120,7 @@ def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Se
 
 def _write_segment(segment: models.Segment, owner: int, now: Callable[[], datetime], until: float) -> None:
     groups = prepare(segment)
+    take_ordinals(segment, groups)
     in_order = sorted(user for group in groups for user in group.ids)
     at_most_until = until + 2  # whoever has prepared a segment writes it, within reason
     try:
@@ -131,6 +142,7 @@ def _write_segment(segment: models.Segment, owner: int, now: Callable[[], dateti
 def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
     while small := _claim(owner, now(), at_most=SMALL_IDS):
         groups = prepare(small)
+        take_ordinals(small, groups)
         users = sorted(user for group in groups for user in group.ids)
         try:
             _write_slice(small, owner, small.written_count, users[small.written_count :], groups, now)
@@ -139,37 +151,72 @@ def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
 
 
 def prepare(segment: models.Segment) -> list[Group]:
-    """Return the segment's IDs by bucket, with their keys: the same whoever works them out, and whenever."""
-    end = segment.first_position + segment.ids_count
-    reservations = models.Reservation.objects.filter(
-        list_id=segment.list_id,
-        kind=models.ReservationKind.RESERVE,
-        first_position__lt=end,
-        first_position__gt=segment.first_position - 1 - F("ids_count"),
-    ).order_by("first_position")
-    groups: list[Group] = []
-    for reservation in reservations:
-        first = max(segment.first_position, reservation.first_position)
-        last = min(end, reservation.first_position + reservation.ids_count)
+    """Return the segment's IDs by bucket: the same whoever works them out, and whenever."""
+    if segment.first_position is not None:
+        blocks = _by_position(segment.list_id, segment.first_position, segment.ids_count)
+    else:
+        blocks = _by_range(segment.list_id, segment.number)
+    by_bucket: dict[int, list[int]] = {}
+    for buckets, users, which in blocks:
+        add = [by_bucket.setdefault(bucket, []).append for bucket in buckets]
+        for user, number in zip(users, which, strict=False):
+            add[number](user)
+    return [Group(bucket, sorted(users)) for bucket, users in sorted(by_bucket.items()) if users]
+
+
+def buckets_of(list_id: int, first_position: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield (user ID, bucket ID) as reserved for the IDs at `count` positions, in the order of the list."""
+    for buckets, users, which in _by_position(list_id, first_position, count):
+        yield from ((user, buckets[number]) for user, number in zip(users, which, strict=False))
+
+
+# Some IDs, and for each of them which of `buckets` it goes to.
+Block = tuple[Sequence[int], Iterable[int], Iterable[int]]
+
+
+def _by_position(list_id: int, first_position: int, count: int) -> Iterator[Block]:
+    for reservation in _reservations(list_id, first_position, count):
+        first = max(first_position, reservation.first_position)
+        last = min(first_position + count, reservation.first_position + reservation.ids_count)
         if first < last:
-            groups.extend(_groups(reservation, first, lists.ids_of(segment.list_id, first, last - first)))
-    return groups
+            fill = allocator.fill_after(
+                reservation.fill_before, reservation.rpm, first - reservation.first_position
+            )
+            ids = lists.ids_of(list_id, first, last - first)
+            yield _buckets(reservation), ids, allocator.places(fill, reservation.rpm)
 
 
-def _groups(reservation: models.Reservation, first: int, ids: Sequence[int]) -> list[Group]:
-    offset = first - reservation.first_position
-    fill = allocator.fill_after(reservation.fill_before, reservation.rpm, offset)
-    by_bucket: list[list[int]] = [[] for _ in range(clock.BUCKETS)]
-    add = [bucket.append for bucket in by_bucket]
-    for user, k in zip(ids, allocator.places(fill, reservation.rpm), strict=False):
-        add[k](user)
-    groups = []
-    for k, users in enumerate(by_bucket):
-        if users:
-            bucket_id = reservation.window_id << 4 | k
-            ordinal = reservation.first_ordinals[k] + fill[k] - reservation.fill_before[k]
-            groups.append(Group(bucket_id, keys.assignment_id(bucket_id, ordinal), sorted(users)))
-    return groups
+def _by_range(list_id: int, segment_number: int) -> Iterator[Block]:
+    buckets, which = _table(list_id)
+    for ids, positions in lists.parts_of(list_id, segment_number):
+        yield buckets, ids, map(which.__getitem__, positions)
+
+
+@lru_cache(maxsize=1)
+def _table(list_id: int) -> tuple[Sequence[int], bytes]:
+    """The list's buckets (few: see intake.SEGMENT_WINDOWS), and for each position which of them, a byte each."""
+    buckets: list[int] = []
+    which = bytearray()
+    for reservation in _reservations(list_id, 0, 2**62):
+        shift = bytes((k + len(buckets)) % 256 for k in range(256))
+        places = islice(allocator.places(reservation.fill_before, reservation.rpm), reservation.ids_count)
+        which += bytes(places).translate(shift)
+        buckets.extend(_buckets(reservation))
+    return buckets, bytes(which)
+
+
+def _reservations(list_id: int, first_position: int, count: int):
+    """What was reserved for these positions; it never changes."""
+    return models.Reservation.objects.filter(
+        list_id=list_id,
+        kind=models.ReservationKind.RESERVE,
+        first_position__lt=first_position + count,
+        first_position__gt=first_position - F("ids_count"),
+    ).order_by("first_position")
+
+
+def _buckets(reservation: models.Reservation) -> list[int]:
+    return [reservation.window_id << 4 | k for k in range(clock.BUCKETS)]
 
 
 def _write_slice(
@@ -180,25 +227,49 @@ def _write_slice(
     groups: Sequence[Group],
     now: Callable[[], datetime],
 ) -> None:
-    at = now()
     soonest = min(keys.minute_of_bucket(group.bucket_id) for group in groups)
-    near = clock.sealed_at(soonest) <= at + NEAR
+    near = clock.sealed_at(soonest) <= now() + NEAR
     end = start + len(users)
     with store.bulk_write():
         queue = placement.lock_queue(_queue_id(segment)) if near else None
         at = now()
         _move_on(segment, owner, start, end, at)
+        if near:
+            _lock_near_buckets(groups, at)
+        placed = [
+            Placed(
+                g.bucket_id,
+                keys.assignment_id(g.bucket_id, segment.first_ordinals[str(g.bucket_id)] + g.offset),
+                g.ids,
+            )
+            for g in groups
+        ]
         whole = end == segment.ids_count
-        task = _task(segment, lock=near or whole, at=at, groups=groups)
+        tasks = models.Task.objects
+        # Locked where its counters may move, or where this may be its last slice.
+        task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
         status = models.Status.CANCELLED if task.cancelled_at else models.Status.WAITING
         if queue is not None and status == models.Status.WAITING and not queue.paused:
-            groups = _late_ones_elsewhere(queue, task, groups, at)
-        store.insert_assignments(task.pk, [(group.first_key, group.ids) for group in groups], status=status)
+            placed = _late_ones_elsewhere(queue, task, placed, at)
+        store.insert_assignments(task.pk, [(group.first_key, group.ids) for group in placed], status=status)
         store.insert_users(users, at=at)
         if whole and not unwritten().filter(task=task).exists():
             models.Task.objects.filter(pk=task.pk).update(placed_at=at)
             if task.cancelled_at:
                 cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
+    if whole and segment.first_position is None:
+        models.SegmentPart.objects.filter(list=segment.list_id, segment_number=segment.number).delete()
+
+
+def take_ordinals(segment: models.Segment, groups: Sequence[Group]) -> None:
+    """Take the ordinals of all its IDs for the segment, once: then its keys are the same whoever writes it."""
+    with store.write():
+        locked = models.Segment.objects.select_for_update().get(pk=segment.pk)
+        if locked.first_ordinals is None:
+            first = placement.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
+            locked.first_ordinals = {str(bucket): ordinal for bucket, ordinal in first.items()}
+            locked.save(update_fields=["first_ordinals"])
+    segment.first_ordinals = locked.first_ordinals
 
 
 def _queue_id(segment: models.Segment) -> int:
@@ -211,23 +282,15 @@ def _move_on(segment: models.Segment, owner: int, start: int, end: int, at: date
         raise LeaseLost
 
 
-def _task(segment: models.Segment, *, lock: bool, at: datetime, groups: Sequence[Group]) -> models.Task:
-    """The task; its row locked where its counters may move, or where this may be its last slice."""
-    if not lock:
-        return models.Task.objects.get(pk=segment.task_id)
-    # Buckets before the task: whoever writes into one looks at its seal under its lock.
-    buckets = [
-        group.bucket_id
-        for group in groups
-        if clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at + NEAR
-    ]
-    list(models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk"))
-    return models.Task.objects.select_for_update().get(pk=segment.task_id)
+def _lock_near_buckets(groups: Sequence[Group], at: datetime) -> None:
+    """Whoever writes into a bucket that is about to be sealed looks at its seal under its lock."""
+    near = [g.bucket_id for g in groups if clock.sealed_at(keys.minute_of_bucket(g.bucket_id)) <= at + NEAR]
+    list(models.Bucket.objects.select_for_update().filter(pk__in=near).order_by("pk").values_list("pk"))
 
 
 def _late_ones_elsewhere(
-    queue: models.Queue, task: models.Task, groups: Sequence[Group], at: datetime
-) -> list[Group]:
+    queue: models.Queue, task: models.Task, groups: Sequence[Placed], at: datetime
+) -> list[Placed]:
     """Give IDs whose minute is sealed or past the first free places from the next minute on; keep the move."""
     candidates = [group.bucket_id for group in groups]
     sealed = set(
@@ -278,16 +341,16 @@ def _late_ones_elsewhere(
     return in_time + [group for _, group in moved]
 
 
-def _share_out(late: Sequence[Group], places: Sequence[placement.Places]) -> list[tuple[int, Group]]:
+def _share_out(late: Sequence[Placed], places: Sequence[placement.Places]) -> list[tuple[int, Placed]]:
     """Pair late IDs with places, in order: (bucket it leaves, its new group)."""
     waiting = ((group.bucket_id, user) for group in late for user in group.ids)
-    moved: list[tuple[int, Group]] = []
+    moved: list[tuple[int, Placed]] = []
     for place in places:
         by_origin: dict[int, list[int]] = {}
         for came_from, user in islice(waiting, place.count):
             by_origin.setdefault(came_from, []).append(user)
         first_key = place.first_key
         for came_from, users in by_origin.items():
-            moved.append((came_from, Group(place.bucket_id, first_key, users)))
+            moved.append((came_from, Placed(place.bucket_id, first_key, users)))
             first_key += len(users)
     return moved

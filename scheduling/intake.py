@@ -8,7 +8,7 @@ list is there or nothing is.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from django.conf import settings
 
@@ -30,17 +30,6 @@ SAME_AS_WITHIN = timedelta(hours=24)
 # A draft that is still being written has a living web process behind it; a preview has a person.
 WRITING_KEPT = timedelta(hours=1)
 PREVIEW_KEPT = timedelta(hours=24)
-
-
-class Source(Protocol):
-    """A checked list, repeats left out: what `scheduling.reading` gives."""
-
-    ids_count: int
-    repeats_count: int
-    same_as_digest: str
-
-    def unique_blocks(self, size: int) -> Iterator[Any]:
-        """Yield the IDs in the order of the list, as arrays of at most `size` 8-byte numbers."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,9 @@ def same_as(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
     return twins.order_by("-id").values_list("id", flat=True).first()
 
 
-def write_draft(source: Source, *, at: datetime, about: Mapping[str, Any] | None = None) -> models.IdList:
+def write_draft(
+    source: lists.Source, *, at: datetime, about: Mapping[str, Any] | None = None
+) -> models.IdList:
     """Store a list as a draft, in short transactions. A draft that nobody accepts is swept.
 
     Nothing is left behind where it fails on the way.
@@ -116,8 +107,10 @@ def write_draft(source: Source, *, at: datetime, about: Mapping[str, Any] | None
     draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
     try:
         lists.write(draft, source.unique_blocks(lists.CHUNK_IDS))
+        ranges = -(-source.ids_count // SEGMENT_IDS)
+        counts = lists.write_parts(draft, source, ranges) if ranges > 1 else []
         draft.ids_count, draft.repeats_count = source.ids_count, source.repeats_count
-        draft.about = {**(about or {}), "same_as_digest": source.same_as_digest}
+        draft.about = {**(about or {}), "same_as_digest": source.same_as_digest, "ranges": counts}
         draft.save(update_fields=["ids_count", "repeats_count", "about"])
     except BaseException:
         discard(draft)
@@ -129,8 +122,9 @@ def discard(draft: models.IdList) -> None:
     """Delete a draft, in short transactions; an accepted list is never touched."""
     if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).exists():
         return
-    while numbers := list(models.Chunk.objects.filter(list=draft.pk).values_list("pk", flat=True)[:32]):
-        models.Chunk.objects.filter(pk__in=numbers, list__accepted_at=None).delete()
+    for table in (models.Chunk, models.SegmentPart):
+        while numbers := list(table.objects.filter(list=draft.pk).values_list("pk", flat=True)[:32]):
+            table.objects.filter(pk__in=numbers, list__accepted_at=None).delete()
     models.IdList.objects.filter(pk=draft.pk, accepted_at=None).delete()
 
 
@@ -148,7 +142,7 @@ def sweep_drafts(*, at: datetime) -> int:
 
 def submit(
     submission: Submission,
-    source: Source,
+    source: lists.Source,
     *,
     by: Actor,
     now: Callable[[], datetime],
@@ -228,15 +222,9 @@ def place(
 ) -> None:
     """Reserve the plan for the list's IDs, cut them into segments, arm their minutes, queue the job."""
     placement.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
-    models.Segment.objects.bulk_create(
-        [
-            models.Segment(
-                task=task, list=id_list, first_position=first, ids_count=count, lease_until=at + LEASE
-            )
-            for first, count in segments(plan)
-        ],
-        batch_size=100,
-    )
+    for segment in (cut := _segments(id_list, plan)):
+        segment.task, segment.lease_until = task, at + LEASE
+    models.Segment.objects.bulk_create(cut, batch_size=100)
     first = plan.windows[0].starts_at
     if clock.state(first, at) != clock.WindowState.FUTURE:
         arming.arm_window(first, at=at)
@@ -244,7 +232,22 @@ def place(
         cluster.enqueue("scheduling.jobs.allocate")
 
 
-def segments(plan: placement.Plan) -> Iterator[tuple[int, int]]:
+def _segments(id_list: models.IdList, plan: placement.Plan) -> list[models.Segment]:
+    """Cut a list by ranges of IDs where it has their parts and goes into few windows, else by positions."""
+    ranges = id_list.about.get("ranges")
+    if ranges and len(plan.windows) <= SEGMENT_WINDOWS:
+        return [
+            models.Segment(list=id_list, number=number, ids_count=count)
+            for number, count in enumerate(ranges)
+            if count
+        ]
+    return [
+        models.Segment(list=id_list, number=number, first_position=first, ids_count=count)
+        for number, (first, count) in enumerate(_stretches(plan))
+    ]
+
+
+def _stretches(plan: placement.Plan) -> Iterator[tuple[int, int]]:
     """Yield (first position, count): consecutive, of much the same size, over few windows each."""
     for first in range(0, len(plan.windows), SEGMENT_WINDOWS):
         group = plan.windows[first : first + SEGMENT_WINDOWS]
@@ -275,7 +278,7 @@ def _make_task(submission, queue, id_list, plan, *, digest, by, at) -> models.Ta
     )
 
 
-def _take_list(source: Source | None, draft: models.IdList | None, *, at: datetime) -> models.IdList:
+def _take_list(source: lists.Source | None, draft: models.IdList | None, *, at: datetime) -> models.IdList:
     """The draft, if nobody else took it; or a short list, stored in the transaction that is open."""
     if draft is not None:
         if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).update(accepted_at=at):

@@ -1,8 +1,11 @@
 """The IDs of a list in its order: chunks of 8-byte numbers, read only as far as they are needed."""
 
+import random
 import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from . import models, store
 
@@ -10,6 +13,20 @@ from . import models, store
 CHUNK_IDS = 32_768
 # Chunks that one transaction stores: some 5 ms on SQLite, where nobody else writes meanwhile.
 CHUNKS_A_TRANSACTION = 4
+# IDs of one range that wait in memory for a part to fill up; some hundred kilobytes a range.
+_PART_IDS = 8_192
+_PARTS_A_TRANSACTION = 8
+
+
+class Source(Protocol):
+    """A checked list, repeats left out: what `scheduling.reading` gives."""
+
+    ids_count: int
+    repeats_count: int
+    same_as_digest: str
+
+    def unique_blocks(self, size: int) -> Iterator[array]:
+        """Yield the IDs in the order of the list, at most `size` in an array; each time from the start."""
 
 
 def write(id_list: models.IdList, blocks: Iterable[array]) -> int:
@@ -73,15 +90,66 @@ def position_of(list_id: int, user_id: int) -> int | None:
     return None
 
 
-def _pack(ids: array) -> bytes:
+def _pack(numbers: array) -> bytes:
     if sys.byteorder == "big":
-        ids = array("q", ids)
-        ids.byteswap()
-    return ids.tobytes()
+        numbers = array(numbers.typecode, numbers)
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
-def _unpack(data: bytes) -> array:
-    ids = array("q", bytes(data))
+def _unpack(data: bytes, typecode: str = "q") -> array:
+    numbers = array(typecode, bytes(data))
     if sys.byteorder == "big":
-        ids.byteswap()
-    return ids
+        numbers.byteswap()
+    return numbers
+
+
+def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int]:
+    """Store a list once more, cut into ranges of IDs, each ID with its position; return the ranges' counts.
+
+    The borders are drawn by chance from all of the list, so the ranges are of much the same size whatever
+    its order. source: read twice.
+    """
+    borders = _borders(source, ranges)
+    ids, positions = [array("q") for _ in range(ranges)], [array("I") for _ in range(ranges)]
+    counts, ready, first = [0] * ranges, [], 0
+    for block in source.unique_blocks(CHUNK_IDS):
+        for position, user in enumerate(block, first):
+            number = bisect_right(borders, user)
+            ids[number].append(user)
+            positions[number].append(position)
+        first += len(block)
+        for number in range(ranges):
+            if len(ids[number]) >= _PART_IDS:
+                counts[number] += len(ids[number])
+                ready.append(_part(id_list, number, ids[number], positions[number]))
+                ids[number], positions[number] = array("q"), array("I")
+        if len(ready) >= _PARTS_A_TRANSACTION:
+            models.SegmentPart.objects.bulk_create(ready)
+            ready = []
+    for number in range(ranges):
+        counts[number] += len(ids[number])
+        ready.append(_part(id_list, number, ids[number], positions[number]))
+    models.SegmentPart.objects.bulk_create(ready, batch_size=_PARTS_A_TRANSACTION)
+    return counts
+
+
+def parts_of(list_id: int, segment_number: int) -> Iterator[tuple[array, array]]:
+    """Yield the IDs of a range and their positions, in the order of the list."""
+    parts = models.SegmentPart.objects.filter(list=list_id, segment_number=segment_number).order_by("pk")
+    for ids, positions in parts.values_list("ids", "positions").iterator(chunk_size=4):
+        yield _unpack(ids), _unpack(positions, "I")
+
+
+def _borders(source: Source, ranges: int) -> list[int]:
+    """Between each two ranges the first ID of the higher one."""
+    share = min(1.0, 65_536 / source.ids_count)
+    sample: list[int] = []
+    for block in source.unique_blocks(CHUNK_IDS):
+        sample.extend(random.sample(block, -(-int(len(block) * share * 100) // 100)))
+    sample.sort()
+    return [sample[len(sample) * number // ranges] for number in range(1, ranges)]
+
+
+def _part(id_list: models.IdList, number: int, ids: array, positions: array) -> models.SegmentPart:
+    return models.SegmentPart(list=id_list, segment_number=number, ids=_pack(ids), positions=_pack(positions))

@@ -3,7 +3,7 @@
 Every function that changes a fill expects the caller to hold the queue's row (`lock_queue`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -157,7 +157,6 @@ def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: 
     """Take the plan's places: windows, buckets, the log, and what the task has where."""
     window_ids = [w.window_id for w in plan.windows]
     store.create_windows(window_ids, capacity=queue.rpm)
-    ordinals = _next_ordinals(window_ids)
     taken = {
         window.window_id << 4 | k: count
         for window in plan.windows
@@ -175,21 +174,13 @@ def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: 
             rpm=queue.list_rpm,
             fill_before=list(window.before),
             deltas=list(window.added),
-            first_ordinals=[ordinals[window.window_id << 4 | k] for k in range(clock.BUCKETS)],
             made_at=at,
         )
         for window in plan.windows
     ]
     record(log)
-    store.add_to_buckets(
-        {b: {"filled_count": n, "waiting_count": n, "next_ordinal": n} for b, n in taken.items()}
-    )
+    store.add_to_buckets({b: {"filled_count": n, "waiting_count": n} for b, n in taken.items()})
     store.add_to_task_buckets(task_id, {b: {"waiting_count": n} for b, n in taken.items()})
-
-
-def _next_ordinals(window_ids: Sequence[int]) -> dict[int, int]:
-    buckets = models.Bucket.objects.filter(pk__gte=window_ids[0] << 4, pk__lte=window_ids[-1] << 4 | 15)
-    return dict(buckets.values_list("pk", "next_ordinal"))
 
 
 def record(log: Sequence[models.Reservation]) -> None:
@@ -269,13 +260,16 @@ def take_free_places(
     found = list(_free(queue, ids_count, from_minute))
     store.create_windows(sorted({b >> 4 for b, _ in found}), capacity=queue.rpm)
     change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
-    ordinals = dict(
-        models.Bucket.objects.filter(pk__gte=found[0][0], pk__lte=found[-1][0]).values_list(
-            "pk", "next_ordinal"
-        )
-    )
-    store.add_to_buckets({b: {"next_ordinal": n} for b, n in found})
+    ordinals = take_ordinals(dict(found))
     return [Places(b, ordinals[b], n) for b, n in found]
+
+
+def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
+    """Hand out ordinals: bucket ID to how many, returned as bucket ID to the first. Never given twice."""
+    buckets = models.Bucket.objects.select_for_update().filter(pk__in=list(counts))
+    first = dict(buckets.order_by("pk").values_list("pk", "next_ordinal"))
+    store.add_to_buckets({bucket: {"next_ordinal": count} for bucket, count in counts.items()})
+    return first
 
 
 def _free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:

@@ -113,14 +113,18 @@ def _reserved(
     if not users:
         return {}
     wanted = set(users)
-    parts = list(models.Segment.objects.filter(task=task, written_count__lt=F("ids_count")))
-    if first_position is not None and any(part.list_id == task.list_id for part in parts):
-        parts = [part for part in parts if part.list_id != task.list_id]
-        parts.append(models.Segment(list_id=task.list_id, first_position=first_position, ids_count=count))
-    found = {}
-    for part in parts:
-        for group in allocation.prepare(part):
-            found.update((user, group.bucket_id) for user in group.ids if user in wanted)
+    unwritten = models.Segment.objects.filter(task=task, written_count__lt=F("ids_count"))
+    found: dict[int, int] = {}
+    for list_id, length in unwritten.order_by("list").values_list("list", "list__ids_count").distinct():
+        first, last = 0, length
+        if list_id == task.list_id and first_position is not None:
+            first, last = first_position, first_position + count
+        elif len(wanted) == 1:
+            position = lists.position_of(list_id, users[0])
+            first, last = (0, 0) if position is None else (position, position + 1)
+        for start in range(first, last, lists.CHUNK_IDS):
+            places = allocation.buckets_of(list_id, start, min(lists.CHUNK_IDS, last - start))
+            found.update((user, bucket) for user, bucket in places if user in wanted)
     return found
 
 

@@ -154,21 +154,26 @@ class Task(models.Model):
 class Segment(models.Model):
     """Up to some 250,000 IDs of a list, written by one worker at a time in slices sorted by ID.
 
-    `written_count` is how many of them, in that order, have their row. It moves by
-    compare-and-set in the transaction that writes a slice: so a slice is written once.
+    Either those at the positions from `first_position` on, or a range of IDs, wherever in the list
+    they stand: then their parts name them. `written_count` is how many of them, in the order of
+    their IDs, have their row. It moves by compare-and-set in the transaction that writes a slice:
+    so a slice is written once.
     """
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="segments")
     list = models.ForeignKey(IdList, on_delete=models.CASCADE, related_name="segments", db_index=False)
-    first_position = models.PositiveBigIntegerField()
+    number = models.PositiveIntegerField()
+    first_position = models.PositiveBigIntegerField(null=True, blank=True)
     ids_count = models.PositiveIntegerField()
     written_count = models.PositiveIntegerField(default=0)
+    # Bucket ID to the first of the ordinals that its IDs get there; taken with the first slice.
+    first_ordinals = models.JSONField(null=True, blank=True)
     owner = models.BigIntegerField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["list", "first_position"], name="segment_once_in_a_list"),
+            models.UniqueConstraint(fields=["list", "number"], name="segment_once_in_a_list"),
             models.CheckConstraint(
                 condition=Q(written_count__lte=F("ids_count")), name="segment_written_at_most_whole"
             ),
@@ -178,6 +183,22 @@ class Segment(models.Model):
                 fields=["task"], name="segment_unwritten", condition=Q(written_count__lt=F("ids_count"))
             ),
         ]
+
+
+class SegmentPart(models.Model):
+    """Some of the IDs of a long list that lie in one range, with their positions. Gone once they are written.
+
+    Written by range, a long list touches each page of an index once, however long it is. `ids` are
+    8-byte numbers, `positions` 4-byte ones, both little-endian and in the order of the list.
+    """
+
+    list = models.ForeignKey(IdList, on_delete=models.CASCADE, related_name="parts", db_index=False)
+    segment_number = models.PositiveIntegerField()
+    ids = models.BinaryField()
+    positions = models.BinaryField()
+
+    class Meta:
+        indexes = [models.Index(fields=["list", "segment_number"], name="part_of_segment")]
 
 
 class TaskBucket(models.Model):

@@ -128,7 +128,6 @@ class Reservation(models.Model):
     rpm = models.PositiveIntegerField()
     fill_before = models.JSONField()
     deltas = models.JSONField()
-    first_ordinals = models.JSONField(null=True, blank=True)
     made_at = models.DateTimeField()
     note = models.CharField(max_length=200, blank=True, default="")
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from operators.actor import Actor
-from scheduling import allocation, intake, models
+from scheduling import allocation, allocator, intake, models
 
 from .lists_of_ids import NOON, check_counters, check_log, places, shuffled, submit, write_all
 
@@ -62,6 +62,7 @@ def test_a_frozen_worker_that_wakes_writes_nothing_twice(queue, by, tmp_path):
     submit(shuffled(15_000), tmp_path, by=by)
     segment = allocation._claim(1, NOON)
     groups = allocation.prepare(segment)
+    allocation.take_ordinals(segment, groups)
     users = sorted(user for group in groups for user in group.ids)[: allocation.SLICE_IDS]
     part = [piece for g in groups if (piece := g.between(users[0], users[-1])).ids]
     write_all(NOON + timedelta(seconds=16))
@@ -151,9 +152,9 @@ def test_the_rest_of_a_cancelled_list_is_written_as_cancelled(queue, by, tmp_pat
     assert statuses == {models.Status.CANCELLED}
 
 
-def test_segments_are_of_one_size_and_touch_few_windows(queue, by, tmp_path):
+def test_stretches_of_many_windows_touch_few_each(queue, by, tmp_path):
     queue.overflow = models.Overflow.CARRY_OVER
-    queue.rpm = 1000
+    queue.rpm = 500
     queue.save()
     submit(range(1, 300_001), tmp_path, by=by)
     segments = list(
@@ -161,7 +162,7 @@ def test_segments_are_of_one_size_and_touch_few_windows(queue, by, tmp_path):
     )
     assert sum(count for _, count in segments) == 300_000
     assert all(a + n == b for (a, n), (b, _) in itertools.pairwise(segments))
-    assert max(count for _, count in segments) <= intake.SEGMENT_WINDOWS * 15_000
+    assert max(count for _, count in segments) <= intake.SEGMENT_WINDOWS * 7_500
 
 
 def test_only_one_of_many_who_look_queues_a_job(queue, by, tmp_path):
@@ -171,3 +172,36 @@ def test_only_one_of_many_who_look_queues_a_job(queue, by, tmp_path):
     assert allocation.wake(at=later)
     assert not allocation.wake(at=later)
     write_all(later)
+
+
+@pytest.mark.parametrize("overflow", models.Overflow)
+def test_a_long_list_is_written_by_ranges_of_ids_and_each_goes_where_its_position_says(
+    queue, by, tmp_path, monkeypatch, overflow
+):
+    monkeypatch.setattr(intake, "SEGMENT_IDS", 9_000)
+    queue.overflow, queue.rpm = overflow, 1000
+    queue.save()
+    submit(range(5_000_000, 5_000_777), tmp_path, by=by)
+    ids = shuffled(50_000)
+    accepted = submit(ids, tmp_path, by=by)
+    segments = models.Segment.objects.filter(task=accepted.task)
+    assert segments.count() == 6
+    assert set(segments.values_list("first_position", flat=True)) == {None}
+    write_all()
+    expected = {}
+    for window in accepted.plan.windows:
+        mine = ids[window.first_position : window.first_position + window.ids_count]
+        for user, k in zip(mine, allocator.places(window.before, 1000), strict=False):
+            expected[user] = (window.window_id, k)
+    assert places(accepted.task) == expected
+    assert not models.SegmentPart.objects.exists()
+    check_counters()
+    check_log()
+
+
+def test_a_sorted_list_is_cut_into_ranges_of_much_the_same_size(queue, by, tmp_path, monkeypatch):
+    monkeypatch.setattr(intake, "SEGMENT_IDS", 10_000)
+    task = submit(range(1, 100_001), tmp_path, by=by).task
+    counts = list(models.Segment.objects.filter(task=task).values_list("ids_count", flat=True))
+    assert sum(counts) == 100_000
+    assert max(counts) < 13_000

@@ -75,9 +75,9 @@ def fill_one_bucket(queue, k, ids, by, folder, lower):
         with spool_of(ids, folder) as spool:
             task = make_task(queue, spool, by)
         placement.reserve(locked, one, task_id=task.pk, list_id=task.list_id, at=NOON)
-        first = models.Reservation.objects.latest("version").first_ordinals[k]
         from scheduling import keys
 
+        first = placement.take_ordinals({window << 4 | k: len(ids)})[window << 4 | k]
         store.insert_assignments(
             task.pk, [(keys.assignment_id(window << 4 | k, first), list(ids))], status=models.Status.WAITING
         )
