@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from . import models
 from .errors import BadFields
+from .handlers import guard
 
 # What may be set; `paused` and the brake are acts of their own.
 FIELDS = (
@@ -42,7 +42,6 @@ MOST_HEADERS = 50
 _LARGEST = 2**31 - 1
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]{1,50}")
-_ADDRESS = re.compile(r"https?://[^\s\x00-\x20\x7f]+", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4000}")
 # What the client writes itself, or what a receiver verifies.
@@ -58,15 +57,19 @@ def check_name(name: Any) -> None:
         raise BadFields(name="1 to 50 letters, digits, - and _")
 
 
-def check(queue: models.Queue, changes: Mapping[str, Any]) -> None:
-    """Check what is to change of a queue, alone and beside what stays. Raises BadFields with every reason."""
+def check(changes: Mapping[str, Any]) -> None:
+    """Check fields, each alone; raise BadFields with every reason. Names are resolved: hold no lock."""
     reasons = {name: "there is no such field" for name in changes if name not in FIELDS}
     for name, value in changes.items():
         if name in _CHECKS and (reason := _CHECKS[name](value)):
             reasons[name] = reason
-    if not reasons:
-        reasons = _together(lambda name: changes.get(name, getattr(queue, name)))
     if reasons:
+        raise BadFields(**reasons)
+
+
+def check_together(queue: models.Queue, changes: Mapping[str, Any]) -> None:
+    """Check what is to change of a queue beside what stays. Raises BadFields."""
+    if reasons := _together(lambda name: changes.get(name, getattr(queue, name))):
         raise BadFields(**reasons)
 
 
@@ -107,16 +110,12 @@ def _address(value: Any) -> str | None:
     """An address may be left empty; whether one is needed depends on the handler."""
     if value == "":
         return None
-    if not isinstance(value, str) or len(value) > 2000 or not _ADDRESS.fullmatch(value):
-        return "an address such as https://hook.example.com/in, of at most 2000 visible characters"
+    if not isinstance(value, str) or len(value) > 2000:
+        return "an address of at most 2000 characters"
     try:
-        parts = urlsplit(value)
-        if not parts.hostname or parts.port == 0:
-            return "an address needs a host"
-    except ValueError:
-        return "no address that can be called"
-    if parts.username is not None or parts.password is not None:
-        return "user and password don't belong into an address; use a header"
+        guard.check_url(value, settings.WEBHOOK_ALLOWED_NETWORKS)
+    except guard.AddressNotAllowed as error:
+        return str(error)
     return None
 
 

@@ -21,7 +21,8 @@ def create(
     """Make a queue. fields: by the names of API.md. Raises BadFields, QueueTaken, TooManyQueues."""
     fields = _given(fields or {})
     queue_fields.check_name(name)
-    queue_fields.check(models.Queue(), fields)
+    queue_fields.check(fields)
+    queue_fields.check_together(models.Queue(), fields)
     # Asked for first: an insert that fails draws a number all the same, and there are 8,191.
     if models.Queue.objects.filter(name=name).exists():
         raise QueueTaken(name=name)
@@ -55,12 +56,13 @@ def update(
     pausing = changes.pop("paused", None)
     if pausing not in (None, True, False):
         raise BadFields(paused="true or false")
+    queue_fields.check(changes)
     with store.write():
         queue = placement.lock_queue(queue.pk)
         at = now()
         if if_version not in (None, queue.version):
             raise StaleVersion
-        queue_fields.check(queue, changes)
+        queue_fields.check_together(queue, changes)
         changed = {name: value for name, value in changes.items() if getattr(queue, name) != value}
         if changed:
             before = {name: getattr(queue, name) for name in changed}

@@ -1,6 +1,7 @@
 """Queues are made, changed, paused and braked; what is planned follows."""
 
 from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from django.core.management.color import no_style
@@ -108,6 +109,10 @@ def execute(statements):
         ("webhook_url", "hook.test"),
         ("webhook_url", "https://user:pass@hook.test/"),
         ("webhook_url", "https://hook.test:99999/"),
+        ("webhook_url", "http://127.0.0.1/"),
+        ("webhook_url", "http://[::ffff:7f00:1]/"),
+        ("webhook_url", "http://2130706433/"),
+        ("callback_url", "http://10.0.0.1/"),
         ("webhook_url", "https://hook.test/\n"),
         ("webhook_method", "TRACE"),
         ("webhook_headers", {"Host": "other"}),
@@ -132,6 +137,12 @@ def test_each_field_is_checked_and_named(queue, by, field, value):
     assert len(refused.value.reasons) == 1
     assert field in refused.value.reasons or field == "handler"
     assert models.Queue.objects.get().version == 1
+
+
+def test_an_address_inside_is_taken_where_the_deployment_allows_its_network(queue, by, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    change(queue, by, webhook_url="http://127.0.0.1:8010/in", handler="webhook")
+    assert models.Queue.objects.get().handler == "webhook"
 
 
 def test_all_that_is_wrong_is_said_at_once(queue, by):
