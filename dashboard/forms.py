@@ -107,10 +107,26 @@ class QueueForm(forms.ModelForm):
     class Meta:
         model = models.Queue
         fields = queue_fields.FIELDS
+        labels: ClassVar[dict] = {
+            "rpm": "Requests a minute (rpm)",
+            "overflow": "Past rpm",
+            "max_peak": "Refuse lists past (max_peak)",
+            "max_attempts": "Attempts at most",
+            "late_policy": "What is late",
+            "late_after_seconds": "Late after, seconds",
+            "headroom": "Kept free of lists, a minute",
+            "breaker_threshold": "Breaker opens after failures",
+            "webhook_url": "Webhook address",
+            "connect_timeout_seconds": "Connect within, seconds",
+            "read_timeout_seconds": "Answer within, seconds",
+            "max_connections": "Connections at most",
+            "callback_url": "Called when a task is done",
+        }
         widgets: ClassVar[dict] = {"webhook_headers": forms.Textarea(attrs={"rows": 3})}
 
     def __init__(self, queue: models.Queue, data: Mapping | None = None) -> None:
-        super().__init__(data, instance=queue, initial={"version": queue.version, "webhook_secret": ""})
+        initial = {"version": queue.version, "webhook_secret": ""}
+        super().__init__(data, instance=queue, initial=initial, label_suffix="")
         for name in ("webhook_method", "webhook_headers", "connect_timeout_seconds", "read_timeout_seconds"):
             self.fields[name].required = False
 

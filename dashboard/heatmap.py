@@ -8,6 +8,7 @@ from typing import Protocol
 from dashboard.drawings import heat
 
 TOP, GROUND = 2.0, 86.0
+LEGEND = (("heat-0", "none"), ("heat-2", "half of rpm"), ("heat-4", "full"), ("heat-past", "past rpm"))
 
 
 class Cell(Protocol):

@@ -178,9 +178,20 @@ def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]
     capacity = task.queue.rpm * (clock.BUCKETS if by_quarter else 1)
     drawn = [board.Minute(start, capacity, *counts) for start, counts in sorted(sums.items()) if any(counts)]
+    if drawn and not by_quarter and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
+        drawn = _with_gaps(drawn, capacity)
     now = clock.quarter_start(at) if by_quarter else clock.minute_start(at)
     largest = max([1, *(minute.filled for minute in drawn)])
-    return drawings.chart(drawn[:BARS], now=now, scale=largest)
+    return drawings.chart(drawn[: BARS + clock.BUCKETS], now=now, scale=largest)
+
+
+def _with_gaps(drawn: list[board.Minute], capacity: int) -> list[board.Minute]:
+    """The same minutes among all of their quarters': a bar stands where its minute lies."""
+    known = {minute.minute: minute for minute in drawn}
+    start = clock.quarter_start(drawn[0].minute)
+    end = clock.quarter_start(drawn[-1].minute) + clock.QUARTER
+    every = [start + k * clock.MINUTE for k in range((end - start) // clock.MINUTE)]
+    return [known.get(at, board.Minute(at, capacity)) for at in every]
 
 
 def read_moment(text: str) -> datetime:

@@ -20,6 +20,7 @@ urlpatterns = [
         include(
             [
                 path("", board.board, name="board"),
+                path("ahead/", board.ahead, name="ahead"),
                 path("upload/", upload.upload, name="upload"),
                 path("upload/<int:draft_id>/", preview.preview, name="preview"),
                 path("upload/<int:draft_id>/discard/", preview.discard, name="discard"),

@@ -230,6 +230,7 @@ class Late(NamedTuple):
     queue: str
     count: int
     since: datetime
+    is_paused: bool
 
 
 class Target(NamedTuple):
@@ -367,6 +368,7 @@ class Snapshot:
             Tab(row[1], row[11], row[2], _time(row[13]), row[3], row[12]) for row in self.of("queue")
         )
         names = {tab.id: tab.name for tab in tabs}
+        paused = {tab.name for tab in tabs if tab.paused_at}
         shown = [tab for tab in tabs if self.queue in ("", tab.name)]
         running = clock.running_window_start(self.at)
         return Board(
@@ -377,7 +379,10 @@ class Snapshot:
             filling=Card(running + clock.QUARTER, self._minutes(running + clock.QUARTER, 16, shown)),
             tasks=self._tasks(names),
             tasks_count=self.of("tasks")[0][1],
-            late=tuple(Late(row[11], row[2], keys.minute_of_bucket(row[3])) for row in self.of("late")),
+            late=tuple(
+                Late(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
+                for row in self.of("late")
+            ),
             targets=tuple(
                 Target(row[1], row[11], row[2], row[12], _time(row[13]), _time(row[14]))
                 for row in self.of("target")

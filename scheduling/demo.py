@@ -118,9 +118,9 @@ def _past_minutes(first: datetime, at: datetime) -> None:
 
 def _fill(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random) -> int:
     """Submit some lists during a quarter."""
-    hour = quarter.hour + quarter.minute / 60
-    # Quiet at night, a hump over the day; what runs and what fills at `at` has something in any case.
-    busy = max(0.0, math.sin((hour - 5) / 16 * math.pi)) if 5 <= hour <= 21 else 0.0
+    # A working day that ends about now, whatever the hour, and a night before it.
+    ago = (at - quarter) / timedelta(hours=1)
+    busy = max(0.0, math.sin((ago + 2.5) / 13 * math.pi)) if ago <= 10.5 else 0.1 * (ago > 20)
     if quarter >= at - 2 * clock.QUARTER:
         busy = max(busy, 0.8)
     total = int(queue.rpm * clock.BUCKETS * queue.fullness * busy * dice.uniform(0.5, 1.25))

@@ -1,16 +1,20 @@
 """The board: what fills and what runs, live."""
 
+from datetime import timedelta
+
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from dashboard import drawings
+from dashboard import drawings, heatmap
 from dashboard.access import OperatorRequest, viewer_required
+from dashboard.filters import day_bounds
 from dashboard.queries import refuse_unknown
 from scheduling import board as boards
-from scheduling import clock, store
+from scheduling import clock, days, models, store
 
 ALL = "*"
 FIRST = "default"
@@ -36,8 +40,37 @@ def board(request: OperatorRequest) -> HttpResponse:
     found = snapshot.board()
     if name not in (ALL, FIRST) and found.tab is None:
         raise BadRequest(f"There is no queue named {name!r}.")
-    page = "dashboard/_board.html" if request.htmx else "dashboard/board.html"
-    return _varied(render(request, page, {**_drawn(found), "queue_name": name}))
+    context = {**_drawn(found), "queue_name": name}
+    if request.htmx:
+        return _varied(render(request, "dashboard/_board.html", context))
+    return _varied(render(request, "dashboard/board.html", context | _ahead(name)))
+
+
+@require_safe
+@viewer_required
+def ahead(request: OperatorRequest) -> HttpResponse:
+    """What moves slowly: the windows to come, and the day as a heat map."""
+    refuse_unknown(request, {"queue"})
+    name = request.GET.get("queue", FIRST)
+    return render(request, "dashboard/_ahead.html", {**_ahead(name), "queue_name": name})
+
+
+def _ahead(name: str) -> dict:
+    at = store.now()
+    queues = [queue for queue in models.Queue.objects.all() if name in (ALL, queue.name)]
+    day = timezone.localdate(at)
+    begin, end = day_bounds(day)
+    columns = days.columns(queues, begin=begin, end=end)
+    return {
+        "ahead": days.windows_ahead(queues, at=at),
+        "day": day,
+        "previous": day - timedelta(days=1),
+        "map": heatmap.draw(columns, at=at),
+        "heat_legend": heatmap.LEGEND,
+        "only_queue": queues[0].name if len(queues) == 1 else "",
+        "sent": sum(column.sent for column in columns),
+        "failed": sum(column.failed for column in columns),
+    }
 
 
 def _drawn(found: boards.Board) -> dict:
@@ -50,6 +83,7 @@ def _drawn(found: boards.Board) -> dict:
         "running": drawings.chart(found.running.minutes, now=current, scale=scale),
         "filling": drawings.chart(found.filling.minutes, scale=scale),
         "legend": LEGEND,
+        "filling_legend": [entry for entry in LEGEND if entry[0] in ("waiting", "past")],
         "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
     }
 

@@ -16,12 +16,6 @@ from scheduling import days, models, store
 
 ALL = "*"
 HEADS = ("minute", "capacity", "planned", "sent", "failed")
-HEAT_LEGEND = (
-    ("heat-0", "none"),
-    ("heat-2", "half of rpm"),
-    ("heat-4", "full"),
-    ("heat-past", "past rpm"),
-)
 EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 
 
@@ -64,7 +58,7 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         "sums": days.sums_by_queue(shown, begin=begin, end=end),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
-        "heat_legend": HEAT_LEGEND,
+        "heat_legend": heatmap.LEGEND,
         "only_queue": shown[0].name if len(shown) == 1 else "",
     }
     return render(request, "dashboard/history.html", context)

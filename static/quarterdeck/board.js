@@ -63,7 +63,7 @@
     });
 
     document.body.addEventListener("htmx:beforeRequest", (event) => {
-        if (event.target !== poll) return;
+        if (event.target !== poll && !event.target.matches?.("[data-slow]")) return;
         if (paused || document.hidden) event.preventDefault();
     });
     // What is pointed at or ticked in a list stays where it is; a bar that grows may grow.
