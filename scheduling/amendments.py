@@ -12,9 +12,9 @@ from django.db.models import F, Max, Min, Q
 
 from operators.actor import Actor
 
-from . import activity, allocator, claims, intake, keys, models, placement, store
+from . import activity, allocator, claims, intake, keys, lists, models, placement, store
 from .cancels import SORTED_IDS, Cancelled, cancel, follow_cancel, give_back, lock_waiting
-from .differences import Difference, Part, Source, blocks_of
+from .differences import Difference, Part, blocks_of
 from .errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 from .models import Status
 
@@ -73,7 +73,7 @@ class _ChangedMeanwhile(Exception):
 
 def replace(
     task: models.Task,
-    source: Source,
+    source: lists.Source,
     *,
     name: str | None = None,
     payload: Any = None,
@@ -123,14 +123,14 @@ class _Edit:
     """What is asked for. task: as it was when the lists were compared."""
 
     task: models.Task
-    source: Source
+    source: lists.Source
     name: str
     payload: Any
     column: str
     allow_peak: bool
 
 
-def _difference(task: models.Task, source: Source) -> Difference:
+def _difference(task: models.Task, source: lists.Source) -> Difference:
     def cancelled(ids) -> frozenset[int]:
         if not task.cancelled_count:
             return frozenset()
@@ -155,7 +155,8 @@ def _exchange(edit: _Edit, difference: Difference, *, by: Actor, now: Callable[[
     )
     drafts = []
     try:
-        drafts.append(intake.write_draft(whole, at=at, about={"listed_count": source.ids_count}))
+        about = {"listed_count": source.ids_count}
+        drafts.append(intake.write_draft(whole, at=at, about=about, to_place=False))
         if added.count:
             drafts.append(intake.write_draft(Part(added.count, lambda size: blocks_of(added, size)), at=at))
         with store.write():

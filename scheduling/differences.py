@@ -9,24 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, compress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from . import lists
 from .reading.spool import IdFile
 
 # IDs that are held as a set at a time: some 40 MB.
 PART_IDS = 500_000
-
-
-class Source(Protocol):
-    """A checked list, repeats left out, that can be read as often as needed."""
-
-    ids_count: int
-    repeats_count: int
-    same_as_digest: str
-
-    def unique_blocks(self, size: int) -> Iterator[array]:
-        """Yield the IDs in the order of the list, as arrays of at most `size` 8-byte numbers."""
 
 
 class Difference:
@@ -49,7 +37,7 @@ class Difference:
         cls,
         list_id: int,
         listed_count: int,
-        source: Source,
+        source: lists.Source,
         *,
         folder: Path,
         cancelled: Callable[[array], Collection[int]],
@@ -67,7 +55,7 @@ class Difference:
             raise
         return difference
 
-    def _find_gone(self, list_id: int, listed_count: int, source: Source) -> bytearray:
+    def _find_gone(self, list_id: int, listed_count: int, source: lists.Source) -> bytearray:
         """Return for each ID of the new list a byte: 1 if the old one has it."""
         in_both = bytearray(source.ids_count)
         position = 0
@@ -90,7 +78,7 @@ class Difference:
         return in_both
 
     def _find_added(
-        self, source: Source, in_both: bytearray, cancelled: Callable[[array], Collection[int]]
+        self, source: lists.Source, in_both: bytearray, cancelled: Callable[[array], Collection[int]]
     ) -> None:
         start = 0
         for ids in source.unique_blocks(lists.CHUNK_IDS):

@@ -84,10 +84,6 @@ class IdTaken(Refused):
     """There is a user with the ID {id} already."""
 
 
-class UserInTasks(Refused):
-    """The user {id} has IDs in tasks that wait; cancel those first."""
-
-
 class JobRefused(Refused):
     """The clusters run the jobs of scheduling.jobs and nothing else, so not {what}."""
 

@@ -98,16 +98,17 @@ def same_as(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
 
 
 def write_draft(
-    source: lists.Source, *, at: datetime, about: Mapping[str, Any] | None = None
+    source: lists.Source, *, at: datetime, about: Mapping[str, Any] | None = None, to_place: bool = True
 ) -> models.IdList:
     """Store a list as a draft, in short transactions. A draft that nobody accepts is swept.
 
-    Nothing is left behind where it fails on the way.
+    to_place: its IDs will get places; else it only says what a task has, in which order. Nothing is left
+    behind where it fails on the way.
     """
     draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
     try:
         lists.write(draft, source.unique_blocks(lists.CHUNK_IDS))
-        ranges = -(-source.ids_count // SEGMENT_IDS)
+        ranges = -(-source.ids_count // SEGMENT_IDS) if to_place else 0
         counts = lists.write_parts(draft, source, ranges) if ranges > 1 else []
         draft.ids_count, draft.repeats_count = source.ids_count, source.repeats_count
         draft.about = {**(about or {}), "same_as_digest": source.same_as_digest, "ranges": counts}
