@@ -12,6 +12,7 @@ from pathlib import Path
 from runner import leftovers, lock
 from runner.stop import Stop
 from runner.supervisor import Program, Supervisor
+from runner.watch import sqlite_is_locked
 from settings.env import BadSetting, Environment
 from settings.place import BASE_DIR, Place, make_directory
 
@@ -82,9 +83,14 @@ def supervise(parts: Sequence[str], *, place: Place, held: int | None, stop: Sto
     def answering() -> None:
         say(f"Quarterdeck is at {place.url} (after {time.monotonic() - began:.1f} s; Ctrl-C stops it).")
 
+    def is_locked() -> bool:
+        return place.sqlite_file is not None and sqlite_is_locked(place.sqlite_file)
+
     programs = [program(part, place) for part in parts]
     directory = place.data_dir / "run" / "-".join((socket.gethostname(), *parts))
-    Supervisor(programs, directory=directory, lock=held, stop=stop, say=say).run(when_answering=answering)
+    Supervisor(programs, directory=directory, lock=held, stop=stop, is_locked=is_locked, say=say).run(
+        when_answering=answering
+    )
 
 
 def program(part: str, place: Place) -> Program:

@@ -61,7 +61,7 @@ class Supervisor:
     """Runs programs until it is told to stop.
 
     directory: for the signs of life, emptied at the start. lock: a descriptor that the keeper holds too.
-    stop: whether to stop. say: how to tell people.
+    stop: whether to stop. is_locked: whether the database can't be written just now. say: how to tell people.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Supervisor:
         directory: Path,
         lock: int | None,
         stop: Stop,
+        is_locked: Callable[[], bool],
         say: Callable[[str], None],
     ) -> None:
         self.children = [Child(program) for program in programs]
@@ -78,6 +79,7 @@ class Supervisor:
         self.lock = lock
         self.say = say
         self.stop = stop
+        self.is_locked = is_locked
         self.keeper: subprocess.Popen[bytes] | None = None
         self.answered = False
 
@@ -173,7 +175,7 @@ class Supervisor:
         if program.url:
             child.watch = WebWatch(program.url, started=child.started)
         elif program.signs:
-            child.watch = SignWatch(signs, started=child.started)
+            child.watch = SignWatch(signs, started=child.started, is_locked=self.is_locked)
 
     def _reap(self) -> None:
         """Take note of whoever has ended."""

@@ -5,10 +5,13 @@ running a job, and says that it is well. So it is judged by what it does: see ru
 """
 
 import os
+import sqlite3
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +21,10 @@ STALE_SECONDS = 35
 FIRST_SIGN_SECONDS = 90
 # Longer than any job may take: then the cluster's own guard should have killed it.
 LONGEST_JOB_SECONDS = 120
+# Somebody holds the database's one write lock: to wait is right, unless it is one of the stuck themselves.
+LOCKED_SECONDS = 100
+# After that wait everybody wants to write at once.
+RECOVERY_SECONDS = 15
 
 
 class Watch(Protocol):
@@ -27,21 +34,32 @@ class Watch(Protocol):
 
 
 class SignWatch:
-    """Watches the signs that a cluster leaves in a directory."""
+    """Watches the signs that a cluster leaves in a directory.
 
-    def __init__(self, directory: Path, *, started: float) -> None:
+    started: monotonic seconds. is_locked: whether the database can't be written just now.
+    """
+
+    def __init__(self, directory: Path, *, started: float, is_locked: Callable[[], bool]) -> None:
         self.directory = directory
         self.started = started
+        self.is_locked = is_locked
+        self.was_locked = started - RECOVERY_SECONDS
         # What was last seen of each sign, and when that was new. Wall-clock times of files are only compared
         # with each other: the clock of the machine may be set.
         self.seen: dict[str, tuple[int, float]] = {}
 
     def complaint(self, now: float) -> str:
+        # Looked at in each round, so that it is known since when.
+        all_at_work = self._all_at_work(now)
         for sign, meaning in (("guard", "its guard has stopped"), ("jobs", "no job comes through")):
             age, first = self._age(sign, now)
-            if age > (FIRST_SIGN_SECONDS if first else STALE_SECONDS) and not (
-                sign == "jobs" and self._all_at_work(now)
-            ):
+            if age <= (FIRST_SIGN_SECONDS if first else STALE_SECONDS):
+                continue
+            if sign == "jobs" and all_at_work:
+                continue
+            if self.is_locked():
+                self.was_locked = now
+            if age > LOCKED_SECONDS or now - self.was_locked > RECOVERY_SECONDS:
                 return f"{meaning}, for {age:.0f} s"
         return ""
 
@@ -113,6 +131,19 @@ class WebWatch:
             except OSError:
                 continue
             self.answered = time.monotonic()
+
+
+def sqlite_is_locked(path: Path) -> bool:
+    """Whether the file can't be written for as long as one tries: bulk writers let others in between."""
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0.5)
+        ) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    return False
 
 
 def alive(pid: int) -> bool:

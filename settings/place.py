@@ -2,9 +2,11 @@
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from settings.database import read_database_url
 from settings.env import BadSetting, Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -16,23 +18,32 @@ class Place:
     listen: str
     port: int
     web_threads: int
+    database: Mapping[str, object]
 
     @classmethod
     def of(cls, environment: Environment) -> "Place":
-        """Read DATA_DIR, LISTEN, PORT and WEB_THREADS. Raises BadSetting."""
+        """Read DATA_DIR, DATABASE_URL, LISTEN, PORT and WEB_THREADS. Raises BadSetting."""
         listen = environment.text("LISTEN", "127.0.0.1")
         try:
             ipaddress.ip_address(listen)
         except ValueError:
             raise BadSetting("LISTEN", "an address such as 127.0.0.1 or 0.0.0.0", listen) from None
+        data_dir = environment.directory("DATA_DIR", default=BASE_DIR / "var")
+        url = environment.text("DATABASE_URL")
+        embedded = {"vendor": "sqlite", "NAME": str(data_dir / "quarterdeck.sqlite3")}
         return cls(
-            data_dir=environment.directory("DATA_DIR", default=BASE_DIR / "var"),
+            data_dir=data_dir,
+            database=read_database_url(url) if url else embedded,
             listen=listen,
             port=environment.integer("PORT", default=8000, low=1, high=65535),
             # In each of the two web processes. A body that is still coming holds one, so there are many; each
             # may hold a connection to the database, of which PostgreSQL allows 100 by default.
             web_threads=environment.integer("WEB_THREADS", default=36, low=4, high=512),
         )
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        return Path(str(self.database["NAME"])) if self.database["vendor"] == "sqlite" else None
 
     @property
     def url(self) -> str:

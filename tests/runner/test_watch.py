@@ -1,0 +1,124 @@
+"""Who counts as stuck: signs in real files, time as an argument."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from runner.watch import (
+    FIRST_SIGN_SECONDS,
+    LOCKED_SECONDS,
+    LONGEST_JOB_SECONDS,
+    RECOVERY_SECONDS,
+    STALE_SECONDS,
+    SignWatch,
+    sqlite_is_locked,
+)
+
+
+class Cluster:
+    """What a cluster would leave, and whether the database is locked."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.locked = False
+        self.count = 0
+        self.watch = SignWatch(directory, started=0.0, is_locked=lambda: self.locked)
+
+    def leave(self, *signs: str) -> None:
+        for sign in signs:
+            self.count += 1
+            (self.directory / sign).write_text("2" if sign == "workers" else "")
+            os.utime(self.directory / sign, ns=(self.count, self.count))
+
+    def goes_on(self, begin: int, end: int, *signs: str) -> str:
+        """Leave these signs each second from begin to end; the last complaint."""
+        complaint = ""
+        for now in range(begin, end):
+            self.leave(*signs)
+            complaint = self.watch.complaint(now)
+        return complaint
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def test_one_that_leaves_its_signs_is_well(cluster):
+    assert cluster.goes_on(0, 500, "guard", "jobs") == ""
+
+
+def test_one_that_is_only_beginning_has_its_time(cluster):
+    assert cluster.watch.complaint(FIRST_SIGN_SECONDS) == ""
+    assert "guard" in cluster.watch.complaint(FIRST_SIGN_SECONDS + 1)
+
+
+@pytest.mark.parametrize(("left", "missing"), [("guard", "no job"), ("jobs", "guard has stopped")])
+def test_one_that_leaves_only_one_of_its_signs_is_stuck(cluster, left, missing):
+    cluster.goes_on(0, 10, "guard", "jobs")
+    assert cluster.goes_on(10, 10 + STALE_SECONDS, left) == ""
+    assert missing in cluster.goes_on(10 + STALE_SECONDS, 12 + STALE_SECONDS, left)
+
+
+def test_it_is_noticed_within_a_minute_with_time_to_replace_it():
+    assert STALE_SECONDS <= 45
+
+
+def test_one_whose_workers_are_all_at_work_is_left_alone_for_as_long_as_a_job_may_take(cluster):
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        cluster.goes_on(0, 10, "guard", "jobs", "workers")
+        cluster.leave(f"busy-{os.getpid()}", f"busy-{other.pid}")
+        assert cluster.goes_on(10, LONGEST_JOB_SECONDS, "guard") == ""
+        assert "no job" in cluster.goes_on(LONGEST_JOB_SECONDS, LONGEST_JOB_SECONDS + 40, "guard")
+    finally:
+        other.communicate(b"\n")
+
+
+def test_a_worker_that_died_at_work_is_not_at_work(cluster):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    cluster.goes_on(0, 10, "guard", "jobs", "workers")
+    cluster.leave(f"busy-{os.getpid()}", f"busy-{ended.pid}")
+    assert "no job" in cluster.goes_on(10, 20 + STALE_SECONDS, "guard")
+
+
+def test_while_the_database_is_locked_waiting_is_right_but_not_for_ever(cluster):
+    cluster.goes_on(0, 10, "guard", "jobs")
+    cluster.locked = True
+    assert cluster.goes_on(10, 9 + LOCKED_SECONDS) == ""
+    assert cluster.goes_on(9 + LOCKED_SECONDS, 13 + LOCKED_SECONDS) != ""
+
+
+def test_after_a_lock_there_is_some_time_to_recover(cluster):
+    cluster.goes_on(0, 10, "guard", "jobs")
+    cluster.locked = True
+    cluster.goes_on(10, 70)
+    cluster.locked = False
+    assert cluster.goes_on(70, 69 + RECOVERY_SECONDS) == ""
+    assert cluster.goes_on(69 + RECOVERY_SECONDS, 72 + RECOVERY_SECONDS) != ""
+
+
+def test_after_a_sleep_of_the_machine_everybody_begins_anew(cluster):
+    cluster.goes_on(0, 10, "guard", "jobs")
+    cluster.watch.forgive(10_000)
+    assert cluster.watch.complaint(10_000 + STALE_SECONDS) == ""
+    assert cluster.watch.complaint(10_001 + STALE_SECONDS) != ""
+
+
+def test_a_lock_is_told_from_a_file_that_is_free_or_missing(tmp_path):
+    path = tmp_path / "it's 100% here.sqlite3"
+    assert not sqlite_is_locked(path)
+    assert not path.exists()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE it (x)")
+        assert not sqlite_is_locked(path)
+        database.execute("BEGIN IMMEDIATE")
+        assert sqlite_is_locked(path)
+        database.execute("ROLLBACK")
+        assert not sqlite_is_locked(path)
