@@ -97,9 +97,15 @@ EDIT_BODY_WITH_ID = {
 }
 assert set(_FIELDS) | {"id"} == FIELDS | {"payload"}
 
-_HEADERS = {
-    "Idempotency-Key": ("string", "For 7 days the same key with the same content gives the same answer."),
-    "If-Match": ("string", "The ETag that was read; an edit that came in between is answered 412."),
+_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Idempotency-Key": (
+        "For 7 days the same key with the same content gives the same answer.",
+        {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    ),
+    "If-Match": (
+        "The ETag that was read; an edit that came in between is answered 412.",
+        {"type": "string", "examples": ['"1"']},
+    ),
 }
 _SENT = {
     "ETag": {"description": "An edit version: progress doesn't change it.", "schema": {"type": "string"}},
@@ -112,6 +118,10 @@ _SENT = {
 def fields_body(schema: type, *, patch: bool = False) -> dict[str, Any]:
     """The body of an endpoint that takes a few fields."""
     described = {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}
+    if patch:
+        # What is absent stays as it is.
+        for facts in described["schema"]["properties"].values():
+            facts.pop("default", None)
     kinds = ["application/json", *(["application/merge-patch+json"] if patch else [])]
     return {"required": True, "content": dict.fromkeys(kinds, described)}
 
@@ -129,19 +139,9 @@ def describe(
         extra["requestBody"] = body
     if headers:
         extra["parameters"] = [
-            {
-                "in": "header",
-                "name": name,
-                "required": False,
-                "description": _HEADERS[name][1],
-                "schema": {
-                    "type": _HEADERS[name][0],
-                    "minLength": 1,
-                    "maxLength": 255,
-                    "pattern": "^[!-~]+$",
-                },
-            }
+            {"in": "header", "name": name, "required": False, "description": said, "schema": schema}
             for name in headers
+            for said, schema in [_HEADERS[name]]
         ]
     responses: dict[int, Any] = {
         status: {"headers": {name: _SENT[name] for name in names}} for status, names in (sent or {}).items()
@@ -161,7 +161,7 @@ class Api(NinjaAPI):
         doors = {operation.operation_id: operation.auth_callbacks[0] for operation in self.operations()}
         for path in schema["paths"].values():
             for operation in path.values():
-                _complete(operation, doors[operation["operationId"]])
+                _complete(operation, doors[operation["operationId"]], schema["components"]["schemas"])
         schema["components"]["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
             "session": {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME},
@@ -175,7 +175,7 @@ class Api(NinjaAPI):
                 yield from view.operations
 
 
-def _complete(operation: dict[str, Any], door: Door) -> None:
+def _complete(operation: dict[str, Any], door: Door, named: Mapping[str, Any]) -> None:
     operation["security"] = [{"token": []}, {"session": []}]
     who = (
         "a token of either scope, and every operator"
@@ -185,6 +185,20 @@ def _complete(operation: dict[str, Any], door: Door) -> None:
         )
     )
     operation["description"] = f"{operation.get('description', '')}\n\nFor {who}.".strip()
+    for parameter in operation["parameters"]:
+        parameter["schema"] = _plain(parameter["schema"], named)
     for status, response in operation["responses"].items():
         if int(status) >= 400 and "application/json" in response.get("content", {}):
             response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+
+
+def _plain(schema: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """What a parameter is when it is given: an address has no null, only parameters that are left out."""
+    either = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    if len(either) == 1:
+        schema = {name: value for name, value in schema.items() if name not in ("anyOf", "default")} | either[
+            0
+        ]
+    if "$ref" in schema:
+        schema = named[schema["$ref"].rpartition("/")[2]]
+    return schema

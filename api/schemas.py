@@ -63,22 +63,26 @@ def _text(value: Any) -> str:
     """Text that every database holds and every page shows."""
     if not isinstance(value, str):
         raise ValueError("text is expected")
-    hidden = next((c for c in value if (ord(c) < 32 and c not in "\t\r\n") or ord(c) == 127), None)
+    hidden = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160), None)
     if hidden is not None:
         raise ValueError(f"it holds the control character {ids.visible(hidden)}")
     return value
 
 
 _WHOLE = BeforeValidator(_whole_number)
-Id = Annotated[int, _WHOLE, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"})]
+# Limits stand before what reads the spelling: only then the description has them.
+Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}), _WHOLE]
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
-Number = Annotated[int, _WHOLE]
-Limit = Annotated[int, _WHOLE, Field(ge=1, le=LARGEST_PAGE)]
+Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE), _WHOLE]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Text = Annotated[str, BeforeValidator(_text)]
-TaskName = Annotated[Text, Field(min_length=1, max_length=200)]
-UserName = Annotated[Text, Field(max_length=200)]
-QueueName = Annotated[Text, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$")]
+_PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_TEXT = BeforeValidator(_text)
+Text = Annotated[str, Field(json_schema_extra={"pattern": _PLAIN}), _TEXT]
+TaskName = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
+UserName = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
+QueueName = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$"), _TEXT]
+Address = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": r"^(https?://\S+)?$"}), _TEXT]
+Expected = Annotated[int, Field(ge=0, le=MAX_ID), _WHOLE]
 MomentIn = Annotated[
     datetime,
     BeforeValidator(_moment),
@@ -250,7 +254,7 @@ class ListOptions(Schema):
     on_error: Literal["refuse", "skip"] = "refuse"
     dry_run: Flag = False
     allow_peak: Flag = False
-    expect: Annotated[int, _WHOLE, Field(ge=0, le=MAX_ID)] | None = None
+    expect: Expected | None = None
 
 
 class EditOptions(Schema):
@@ -261,7 +265,7 @@ class EditOptions(Schema):
     column: Text | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     allow_peak: Flag = False
-    expect: Annotated[int, _WHOLE, Field(ge=0, le=MAX_ID)] | None = None
+    expect: Expected | None = None
 
 
 class ListFields(Schema):
@@ -360,7 +364,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, le=20)]
+Seconds = Annotated[float, Field(gt=0, le=20), BeforeValidator(_number)]
 
 
 class QueueFields(Schema):
@@ -368,17 +372,17 @@ class QueueFields(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    rpm: Annotated[Number, Field(ge=1, le=MAX_RPM)] = 120
+    rpm: Annotated[int, Field(ge=1, le=MAX_RPM), _WHOLE] = 120
     overflow: Literal[tuple(Overflow.values)] = Overflow.DISPERSE
-    max_peak: Annotated[Number, Field(ge=1, le=2**31 - 1)] | None = None
+    max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), _WHOLE] | None = None
     handler: Literal[tuple(HandlerKind.values)] = HandlerKind.RECORD
     paused: Flag = False
-    max_attempts: Annotated[Number, Field(ge=1, le=30)] = 6
+    max_attempts: Annotated[int, Field(ge=1, le=30), _WHOLE] = 6
     late_policy: Literal[tuple(LatePolicy.values)] = LatePolicy.PLACE_AGAIN
-    late_after_seconds: Annotated[Number, Field(ge=0, le=2**31 - 1)] | None = None
-    headroom: Annotated[Number, Field(ge=0, le=MAX_RPM)] = 0
-    breaker_threshold: Annotated[Number, Field(ge=1, le=2**31 - 1)] | None = 20
-    webhook_url: Annotated[Text, Field(max_length=2000)] = ""
+    late_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1), _WHOLE] | None = None
+    headroom: Annotated[int, Field(ge=0, le=MAX_RPM), _WHOLE] = 0
+    breaker_threshold: Annotated[int, Field(ge=1, le=2**31 - 1), _WHOLE] | None = 20
+    webhook_url: Address = ""
     webhook_method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
     webhook_headers: dict[Text, Text] = Field(default_factory=dict)
     webhook_secret: Annotated[
@@ -386,9 +390,9 @@ class QueueFields(Schema):
     ] = None
     connect_timeout_seconds: Seconds = 5
     read_timeout_seconds: Seconds = 10
-    max_connections: Annotated[Number, Field(ge=1, le=10_000)] = 50
+    max_connections: Annotated[int, Field(ge=1, le=10_000), _WHOLE] = 50
     python_callable: Annotated[Text, Field(max_length=200)] = ""
-    callback_url: Annotated[Text, Field(max_length=2000)] = ""
+    callback_url: Address = ""
     brake_per_minute: Any = OnlyRead
     date_created: Any = OnlyRead
 
@@ -435,7 +439,7 @@ class QueuePage(Schema):
 class Brake(Schema):
     model_config = ConfigDict(extra="forbid")
 
-    per_minute: Annotated[Number, Field(ge=0, le=MAX_RPM)] | None
+    per_minute: Annotated[int, Field(ge=0, le=MAX_RPM), _WHOLE] | None
 
 
 # --- windows ----------------------------------------------------------------------------------------------

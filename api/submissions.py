@@ -130,7 +130,7 @@ def idempotency_key(request: HttpRequest) -> str | None:
     if key is None:
         return None
     key = key.strip()
-    if not 1 <= len(key) <= LONGEST_KEY or not key.isprintable():
+    if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
         raise Problem(
             "bad-parameter",
             f"Idempotency-Key: 1 to {LONGEST_KEY} visible characters are expected.",

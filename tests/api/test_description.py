@@ -1,0 +1,157 @@
+"""The description, held against the service by invented requests; and the page to read it."""
+
+import re
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import checks
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.docs import schema_of
+from api.problems import KIND_OF, KINDS
+from api.urls import api as the_api
+from scheduling import errors
+from scheduling.reading import errors as reading
+from settings.wsgi import application
+
+from .conftest import ApiClient
+
+HELD = [
+    checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(context, value):
+    return str(value).encode()
+
+
+@schemathesis.serializer("text/csv")
+def csv(context, value):
+    return str(value).encode()
+
+
+SCHEMA = schemathesis.openapi.from_dict(schema_of(the_api))
+SCHEMA.app = application
+OPERATIONS = [result.ok() for result in SCHEMA.get_all_operations()]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_invented_requests_get_answers_that_are_described(operation, queue, make_token):
+    headers = {"Authorization": f"Bearer {make_token('write')}"}
+    there = {**_something_of_each(ApiClient(make_token("write"))), "name": "default"}
+    cases = 0
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=20,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def hold(case):
+        # Invented numbers are hardly ever those of something that is there.
+        nonlocal cases
+        cases += 1
+        if cases % 2:
+            case.path_parameters = {name: there[_kind(operation.path, name)] for name in case.path_parameters}
+        case.call_and_validate(headers=headers, checks=HELD)
+
+    hold()
+
+
+def _something_of_each(client: ApiClient) -> dict[str, object]:
+    """A key of each kind of thing that an address names."""
+    client.send("POST", "/users/", {"id": 5, "name": "Ann"})
+    client.list("5,6,7,8,9007199254740993", type="text/plain")
+    tasks, windows = client.get("/celery_ids_tasks/").json(), client.get("/windows/").json()
+    return {"users": 5, "ids": 5, "celery_ids_tasks": tasks[0]["id"], "windows": windows[0]["id"]}
+
+
+def _kind(path: str, parameter: str) -> str:
+    return "name" if parameter == "name" else path.strip("/").partition("/")[0]
+
+
+def test_every_kind_of_error_of_the_domain_is_a_kind_of_problem():
+    def all_below(base):
+        for each in base.__subclasses__():
+            yield each
+            yield from all_below(each)
+
+    for each in all_below(errors.Refused):
+        assert kind_of_class(each) in KINDS
+    for each in all_below(reading.ReadingError):
+        # By its family, which says what kind of answer fits.
+        assert each in KIND_OF or any(base in KIND_OF for base in each.__bases__), each
+
+
+def kind_of_class(error: type[Exception]) -> str:
+    return next(KIND_OF[base] for base in error.__mro__ if base in KIND_OF)
+
+
+@pytest.mark.django_db
+def test_the_description_is_complete(reader):
+    schema = reader.get("/openapi.json").json()
+    assert schema["openapi"].startswith("3.1")
+    for path, operations in schema["paths"].items():
+        assert path.endswith("/")
+        for method, operation in operations.items():
+            assert operation["summary"]
+            assert operation["security"] == [{"token": []}, {"session": []}]
+            assert {"401", "403", "500"} <= operation["responses"].keys()
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(response["content"]) == ["application/problem+json"], (method, path, status)
+
+
+@pytest.mark.django_db
+def test_the_documented_endpoints_are_described(reader):
+    paths = reader.get("/openapi.json").json()["paths"]
+    documented = {
+        "/users/": {"get", "post"},
+        "/users/{id}/": {"get", "put", "patch", "delete"},
+        "/celery_ids_tasks/": {"get", "post", "put", "patch"},
+        "/celery_ids_tasks/{id}/": {"get", "put", "patch", "delete"},
+        "/celery_ids_tasks/{id}/distribution/": {"get"},
+        "/celery_ids_tasks/{id}/ids/": {"get"},
+        "/ids/{user_id}/": {"get"},
+        "/queues/": {"get", "post"},
+        "/queues/{name}/": {"get", "patch"},
+        "/queues/{name}/pause/": {"post"},
+        "/queues/{name}/resume/": {"post"},
+        "/queues/{name}/brake/": {"post"},
+        "/windows/": {"get"},
+        "/windows/{id}/": {"get"},
+    }
+    assert {path: set(operations) for path, operations in paths.items()} == documented
+    kinds = paths["/celery_ids_tasks/"]["post"]["requestBody"]["content"].keys()
+    assert {
+        "application/json",
+        "text/plain",
+        "text/csv",
+        "application/x-ndjson",
+        "multipart/form-data",
+    } <= kinds
+
+
+@pytest.mark.django_db
+def test_the_page_shows_every_endpoint_and_runs_under_the_strict_policy(reader):
+    answer = reader.get("/docs")
+    page = answer.content.decode()
+    for operation in the_api.operations():
+        assert f'id="{operation.operation_id}"' in page
+    assert "script-src 'self'" in answer["Content-Security-Policy"]
+    assert not re.search(r"<script|<style|style=|onclick=|https?://(?!hook\.example)", page)
+    assert 'href="/static/api/docs.css"' in page
