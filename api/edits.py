@@ -113,7 +113,7 @@ def _replaced(task: models.Task, replaced: Any) -> HttpResponse:
     return answer(
         {
             "task": task_answer(task, at=store.now()),
-            "plan": plan_answer(replaced.plan) if replaced.plan else None,
+            "plan": plan_answer(replaced.plan),
             **{
                 name: getattr(replaced, name)
                 for name in ("kept", "added", "cancelled", "already_sent", "in_flight")

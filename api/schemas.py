@@ -287,7 +287,7 @@ class Cancelled(Schema):
 
 class Replaced(Cancelled):
     task: Task
-    plan: Plan | None
+    plan: Plan
     kept: Count
     added: Count
 

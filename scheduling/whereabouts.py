@@ -112,20 +112,31 @@ def _reserved(
     """The buckets of IDs that have no row yet, from the reservations of what is still being written."""
     if not users:
         return {}
-    wanted = set(users)
+    wanted = frozenset(users)
     unwritten = models.Segment.objects.filter(task=task, written_count__lt=F("ids_count"))
     found: dict[int, int] = {}
-    for list_id, length in unwritten.order_by("list").values_list("list", "list__ids_count").distinct():
-        first, last = 0, length
-        if list_id == task.list_id and first_position is not None:
-            first, last = first_position, first_position + count
-        elif len(wanted) == 1:
-            position = lists.position_of(list_id, users[0])
-            first, last = (0, 0) if position is None else (position, position + 1)
-        for start in range(first, last, lists.CHUNK_IDS):
-            places = allocation.buckets_of(list_id, start, min(lists.CHUNK_IDS, last - start))
-            found.update((user, bucket) for user, bucket in places if user in wanted)
+    for list_id in unwritten.order_by().values_list("list_id", flat=True).distinct():
+        known = list_id == task.list_id and first_position is not None
+        runs = [(first_position, count)] if known else _runs(list_id, wanted)
+        for first, length in runs:
+            reserved = allocation.buckets_of(list_id, first, length)
+            found.update((user, bucket) for user, bucket in reserved if user in wanted)
     return found
+
+
+def _runs(list_id: int, wanted: frozenset[int]) -> list[tuple[int, int]]:
+    """Where those IDs stand in a list: (position, how many that follow each other), in one pass over it."""
+    runs: list[tuple[int, int]] = []
+    position = 0
+    for block in lists.blocks(list_id):
+        if not wanted.isdisjoint(block):
+            for at in (position + n for n, user in enumerate(block) if user in wanted):
+                if runs and sum(runs[-1]) == at:
+                    runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+                else:
+                    runs.append((at, 1))
+        position += len(block)
+    return runs
 
 
 @dataclass(frozen=True)

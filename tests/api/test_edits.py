@@ -140,3 +140,89 @@ def test_a_merge_patch_is_a_patch(api, task_id):
     )
     assert answer.status_code == 200
     assert name_of(api, task_id) == "after"
+
+
+# --- another list ---------------------------------------------------------------------------------------
+
+
+def buckets_of(api, task_id) -> dict[int, tuple[str, int]]:
+    places = api.get(f"/celery_ids_tasks/{task_id}/ids/").json()
+    return {place["user_id"]: (place["window"], place["bucket"]) for place in places}
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_new_list_keeps_what_is_in_both_cancels_what_is_gone_and_places_what_is_new(
+    api, task_id, write_lists, method
+):
+    models.Queue.objects.update(rpm=1)
+    before = buckets_of(api, task_id)
+    answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "payload": [4, 3, 2]})
+    assert answer.status_code == 200, answer.content
+    said = answer.json()
+    assert {"kept": 2, "added": 1, "cancelled": 1, "already_sent": 0, "in_flight": 0}.items() <= said.items()
+    assert said["task"]["task_name"] == "after"
+    assert said["task"]["payload"] == [4, 3, 2]
+    planned = buckets_of(api, task_id)
+    write_lists()
+    assert buckets_of(api, task_id) == planned
+    assert {user: planned[user] for user in (2, 3)} == {user: before[user] for user in (2, 3)}
+    places = api.get(f"/celery_ids_tasks/{task_id}/ids/").json()
+    assert [(place["user_id"], place["status"]) for place in places] == [
+        (4, "waiting"),
+        (3, "waiting"),
+        (2, "waiting"),
+        (1, "cancelled"),
+    ]
+    assert planned[4][0] == said["plan"]["windows"][0]["starts_at"]
+    assert said["plan"]["windows"][0]["added"][planned[4][1]] == 1
+    assert api.get("/ids/4/").json()[0]["status"] == "waiting"
+
+
+def test_the_whole_of_get_with_the_same_payload_keeps_everything(api, task_id):
+    whole = api.get(f"/celery_ids_tasks/{task_id}/").json()
+    answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", whole)
+    assert answer.status_code == 200
+    assert {"kept": 3, "added": 0, "cancelled": 0}.items() <= answer.json().items()
+    assert answer.json()["task"] == whole
+
+
+def test_a_list_may_come_raw_in_a_put(api, task_id):
+    answer = api.send(
+        "PUT", f"/celery_ids_tasks/{task_id}/?task_name=raw", "user_id\n3\n9\n", type="text/csv"
+    )
+    assert answer.status_code == 200, answer.content
+    assert {"kept": 1, "added": 1, "cancelled": 2}.items() <= answer.json().items()
+    assert name_of(api, task_id) == "raw"
+
+
+def test_while_the_list_is_written_another_one_has_to_wait(api, write_lists):
+    number = api.list([1, 2]).json()["task_id"]
+    answer = api.send("PUT", f"/celery_ids_tasks/{number}/", {"payload": [3]})
+    assert answer.status_code == 409
+    assert answer.json()["type"].endswith(":still-placing")
+    assert int(answer["Retry-After"]) >= 1
+    write_lists()
+    assert api.send("PUT", f"/celery_ids_tasks/{number}/", {"payload": [3]}).status_code == 200
+
+
+def test_a_cancelled_task_gets_no_other_list(api, task_id):
+    api.send("DELETE", f"/celery_ids_tasks/{task_id}/")
+    answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"payload": [3, 4]})
+    assert answer.status_code == 409
+    assert answer.json()["type"].endswith(":task-cancelled")
+
+
+@pytest.mark.parametrize("payload", [[1, "x"], [], "", {}, True, "1 2 zwei"])
+def test_a_bad_list_changes_nothing_not_even_the_name(api, task_id, payload):
+    answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "payload": payload})
+    assert answer.status_code == 422, answer.content
+    task = api.get(f"/celery_ids_tasks/{task_id}/").json()
+    assert (task["task_name"], task["counts"]["waiting"]) == ("before", 3)
+
+
+def test_a_stale_tag_lets_no_other_list_through(api, task_id):
+    tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
+    good = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"payload": [1, 5]}, If_Match=tag)
+    assert good.status_code == 200
+    stale = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"payload": [1, 6]}, If_Match=tag)
+    assert stale.status_code == 412
