@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, compress, islice
 from typing import Any
@@ -13,16 +13,15 @@ from django.db.models import F, Max, Min, Q
 from operators.actor import Actor
 
 from . import activity, allocator, claims, intake, keys, lists, models, placement, store
-from .cancels import SORTED_IDS, Cancelled, cancel, follow_cancel, give_back, lock_waiting
+from .cancels import Cancelled, cancel, follow_cancel, give_back, lock_waiting
 from .differences import Difference, Part, blocks_of
 from .errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
+from .leaving import ASKED_AT_ONCE, ChangedMeanwhile, Leaving
 from .models import Status
 
 __all__ = ["Cancelled", "Replaced", "cancel", "follow_cancel", "rename", "replace"]
 
 NAME_LENGTH = 200
-# IDs asked for in one statement: every SQLite takes 32,766 parameters.
-ASKED_AT_ONCE = 5_000
 
 
 def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version: int | None = None) -> None:
@@ -67,10 +66,6 @@ class Replaced:
     in_flight: int
 
 
-class _ChangedMeanwhile(Exception):
-    """Somebody else edited the task while the lists were compared."""
-
-
 def replace(
     task: models.Task,
     source: lists.Source,
@@ -105,9 +100,12 @@ def replace(
             raise StaleVersion
         edit = _Edit(task, source, name or task.name, payload, column, allow_peak)
         try:
-            with _difference(task, source) as difference:
-                return _exchange(edit, difference, by=by, now=now)
-        except _ChangedMeanwhile:
+            with (
+                _difference(task, source) as difference,
+                Leaving(task, difference, settings.SPOOL_DIR) as leaving,
+            ):
+                return _exchange(edit, difference, leaving, by=by, now=now)
+        except ChangedMeanwhile:
             continue
 
 
@@ -143,7 +141,9 @@ def _difference(task: models.Task, source: lists.Source) -> Difference:
     return Difference.between(task.list_id, listed, source, folder=settings.SPOOL_DIR, cancelled=cancelled)
 
 
-def _exchange(edit: _Edit, difference: Difference, *, by: Actor, now: Callable[[], datetime]) -> Replaced:
+def _exchange(
+    edit: _Edit, difference: Difference, leaving: Leaving, *, by: Actor, now: Callable[[], datetime]
+) -> Replaced:
     source, added, gone = edit.source, difference.added, difference.gone
     at = now()
     whole = Part(
@@ -160,7 +160,7 @@ def _exchange(edit: _Edit, difference: Difference, *, by: Actor, now: Callable[[
         if added.count:
             drafts.append(intake.write_draft(Part(added.count, lambda size: blocks_of(added, size)), at=at))
         with store.write():
-            return _exchange_locked(edit, difference, *drafts, by=by, now=now)
+            return _exchange_locked(edit, difference, leaving, *drafts, by=by, now=now)
     except BaseException:
         for draft in drafts:
             intake.discard(draft)
@@ -170,6 +170,7 @@ def _exchange(edit: _Edit, difference: Difference, *, by: Actor, now: Callable[[
 def _exchange_locked(
     edit: _Edit,
     difference: Difference,
+    leaving: Leaving,
     whole: models.IdList,
     added: models.IdList | None = None,
     *,
@@ -181,10 +182,10 @@ def _exchange_locked(
     task = models.Task.objects.get(pk=edit.task.pk)
     _check_replaceable(task)
     if task.version != edit.task.version:
-        raise _ChangedMeanwhile
+        raise ChangedMeanwhile
     lock_waiting(task)
     # First what goes: its places are free for what comes.
-    let_go = _let_go(task, difference)
+    let_go = leaving.let_go()
     give_back(queue, task, let_go.places, at=at)
     added_count = added.ids_count if added else 0
     plan = placement.plan(queue, added_count, at=at, not_before=task.not_before_at)
@@ -210,7 +211,7 @@ def _exchange_locked(
         **({"placed_at": None, "finished_at": None} if added else {}),
     )
     if not changed:
-        raise _ChangedMeanwhile
+        raise ChangedMeanwhile
     claims.finish([task.pk], at=at)
     task.refresh_from_db()
     replaced = Replaced(
@@ -229,42 +230,6 @@ def _exchange_locked(
         after={"task_name": edit.name, "ids": edit.source.ids_count, **numbers},
     )  # fmt: skip
     return replaced
-
-
-@dataclass
-class _LetGo:
-    """What became of IDs that are not in the new list. places: bucket ID to how many it gives back."""
-
-    places: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    already_sent: int = 0
-    in_flight: int = 0
-
-
-def _let_go(task: models.Task, difference: Difference) -> _LetGo:
-    """Cancel the rows of what has gone and waits; the caller holds the buckets in which the task waits."""
-    result = _LetGo()
-    for users, is_now in _sorted(difference):
-        found = models.Assignment.objects.filter(task=task, user_id__in=users)
-        rows = list(found.values_list("pk", "status"))
-        waiting = [pk for pk, status in rows if status == Status.WAITING]
-        for pk in waiting:
-            result.places[keys.bucket_of_assignment(pk)] += 1
-        if store.set_status(waiting, Status.CANCELLED, was=Status.WAITING) != len(waiting):
-            raise RuntimeError(f"{len(waiting)} rows were to be cancelled, and not all were")
-        if is_now:
-            result.already_sent += sum(status in (Status.SUCCEEDED, Status.FAILED) for _, status in rows)
-            result.in_flight += sum(status == Status.IN_FLIGHT for _, status in rows)
-    return result
-
-
-def _sorted(difference: Difference) -> Iterator[tuple[list[int], bool]]:
-    """Yield what has gone, neighbours together: some IDs, and whether they were still in the list as sent."""
-    gone, now = difference.gone, difference.gone_now_count
-    for first, end in ((0, now), (now, gone.count)):
-        for start in range(first, end, SORTED_IDS):
-            users = sorted(gone.read(start, min(SORTED_IDS, end - start)))
-            for offset in range(0, len(users), ASKED_AT_ONCE):
-                yield users[offset : offset + ASKED_AT_ONCE], first < now
 
 
 def _take_back(

@@ -13,8 +13,8 @@ from types import TracebackType
 from . import lists
 from .reading.spool import IdFile
 
-# IDs that are held as a set at a time: some 40 MB.
-PART_IDS = 500_000
+# IDs that are held as a set at a time: some 20 MB.
+PART_IDS = 250_000
 
 
 class Difference:

@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 
 from operators.actor import Actor
-from scheduling import allocation, amendments, claims, clock, keys, lists, models, queues, sweep
+from scheduling import allocation, amendments, claims, clock, keys, lists, models, moves, queues, sweep
 from scheduling.errors import BadFields, PastPeak, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 
 from .lists_of_ids import (
@@ -510,6 +511,64 @@ def test_an_edit_while_the_lists_are_compared_lets_it_begin_again(queue, by, tmp
     write_all(LATER)
     names_each_row_once(task)
     check_counters()
+    check_log()
+
+
+def test_what_is_claimed_sent_or_moved_while_the_lists_are_compared_is_looked_up_again(
+    queue, by, tmp_path, monkeypatch
+):
+    task = written(range(1, 301), tmp_path, by)
+    real, calls = amendments.intake.write_draft, []
+
+    def meanwhile(*args, **kwargs):
+        if not calls:
+            calls.append(send(task, 20))
+            calls.append(send(task, 5, status=models.Status.IN_FLIGHT))
+            calls.append(move_on(queue, task, 30))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(amendments.intake, "write_draft", meanwhile)
+    assert numbers(replace(task, [1_001], tmp_path, by)) == (0, 1, 275, 20, 5)
+    write_all(LATER)
+    assert {statuses(task)[user] for user in calls[2]} == {models.Status.CANCELLED}
+    check_counters()
+    check_log()
+
+
+def move_on(queue, task, count: int) -> list[int]:
+    """Move the first of the task's waiting rows, as late ones are; return their IDs."""
+    waiting = models.Assignment.objects.filter(task=task, status=models.Status.WAITING).order_by("pk")[:count]
+    rows = [moves.Row(row.pk, row.user_id, row.task_id, row.attempts) for row in waiting]
+    with transaction.atomic():
+        moves.move(
+            queue,
+            rows,
+            from_minute=NOON.replace(minute=40, second=0),
+            reason="late",
+            was=models.Status.WAITING,
+            at=NOON,
+        )
+    return [row.user_id for row in rows]
+
+
+def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tmp_path, monkeypatch):
+    task = written(range(1, 101), tmp_path, by)
+    done = send(task, 10)
+    real, calls = amendments.intake.write_draft, []
+
+    def meanwhile(*args, **kwargs):
+        if not calls:
+            calls.append(1)
+            rows = models.Assignment.objects.filter(user_id__in=done[:3])
+            again = [moves.Row(row.pk, row.user_id, row.task_id, row.attempts) for row in rows]
+            minute = NOON.replace(minute=40, second=0)
+            was = models.Status.SUCCEEDED
+            with transaction.atomic():
+                moves.move(queue, again, from_minute=minute, reason="operator", was=was, at=NOON)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(amendments.intake, "write_draft", meanwhile)
+    assert numbers(replace(task, [1_001], tmp_path, by)) == (0, 1, 93, 7, 0)
     check_log()
 
 
