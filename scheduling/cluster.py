@@ -4,10 +4,11 @@ Jobs are hints, our rows are the truth: every job here can be lost or run twice.
 """
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections
+from django.db.models import Q
 from django_q.brokers.orm import ORM
 from django_q.models import OrmQ
 from django_q.tasks import async_task
@@ -80,3 +81,14 @@ def enqueue(
 def waiting_count(cluster: str, at: datetime) -> int:
     """How many jobs of a cluster are due and not taken."""
     return OrmQ.objects.filter(key=cluster, lock__lt=at).count()
+
+
+def is_queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> bool:
+    """Whether a call of `path` waits, or was taken by a worker a moment ago.
+
+    One that was taken longer ago may have died with its worker: its row comes back after `retry` seconds.
+    """
+    own = settings.Q_CLUSTER.get("ALT_CLUSTERS", {}).get(cluster, {})
+    taken_lately = at + timedelta(seconds=own.get("retry", settings.Q_CLUSTER["retry"]) - 30)
+    rows = OrmQ.objects.filter(Q(lock__lte=at) | Q(lock__gte=taken_lately), key=cluster).order_by("-pk")[:100]
+    return any(row.task.get("func") == path for row in rows)

@@ -7,6 +7,7 @@ is next; one that dies costs its batches, and those only until their lease is ov
 
 import os
 import secrets
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,10 +31,11 @@ TURN_SECONDS = 0.15
 # Slots this far ahead are claimed for queues that send something.
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
-TOGETHER_SECONDS = 0.2
+TOGETHER_SECONDS = 0.5
 # After its minute a seat waits this long for answers: a connection and a reading timeout, and some.
 GRACE_SECONDS = 26.0
 STOPPING_SECONDS = 10.0
+SWITCH_SECONDS = 0.0005
 # Said below, nothing sent above: then the plan's minutes aren't this machine's.
 CLOCKS_APART_SAID = timedelta(milliseconds=250)
 CLOCKS_APART_MOST = timedelta(seconds=2)
@@ -120,6 +122,8 @@ class Seat:
 
     def serve(self) -> None:
         self._sleep_until(-clock.SEAL_SECONDS)
+        # A request's slot must not wait until this thread has worked off a turn.
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             next_turn = -float(clock.SEAL_SECONDS)
             while not self._over():
@@ -195,7 +199,7 @@ class Seat:
         self.targets.keep(came, self.queues, minute=self.minute, now=self.now)
 
     def _claim_and_keep(self, wants: Mapping[int, claims.Want], kept: Sequence[claims.Kept]) -> None:
-        """One turn for all queues; where that fails, one for each, so that a poisoned row stops nobody else."""
+        """One turn for all queues; where that fails, one for each: a poisoned row stops nobody else."""
         kept = [*self.unkept, *kept]
         try:
             self._one_turn(wants, kept)
@@ -239,7 +243,8 @@ class Seat:
         apart = abs(datetime.now(UTC) - at)
         self.clocks_apart = apart > CLOCKS_APART_MOST
         if apart > CLOCKS_APART_SAID:
-            log.error("clocks_apart", milliseconds=round(apart.total_seconds() * 1000), sending=not self.clocks_apart)
+            apart_ms = round(apart.total_seconds() * 1000)
+            log.error("clocks_apart", milliseconds=apart_ms, sending=not self.clocks_apart)
         with store.write():
             seen = models.Minute.objects.filter(pk=self.number)
             seen.update(seen_at=at)

@@ -43,6 +43,8 @@ def wake(*, at: datetime) -> bool:
     dead = models.Batch.objects.filter(lease_until__lt=at).exists()
     if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in left_behind(at)[:20]]):
         return False
+    if cluster.is_queued("scheduling.jobs.place_late", at=at):
+        return False
     cluster.enqueue("scheduling.jobs.place_late")
     return True
 

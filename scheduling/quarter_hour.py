@@ -48,6 +48,8 @@ def wake(*, at: datetime) -> bool:
     left = ran is not None and at >= ran.ran_at + AGAIN and untotalled(at).exists()
     if not overdue and not left:
         return False
+    if cluster.is_queued("scheduling.jobs.process_quarter", at=at):
+        return False
     cluster.enqueue("scheduling.jobs.process_quarter")
     return True
 

@@ -1,0 +1,128 @@
+"""Real minutes of webhooks on real clusters, counted at the target."""
+
+from collections import Counter
+
+import pytest
+
+from scheduling import claims, clock, models, pacing, receipts, store
+from scheduling.models import Status
+
+from ..scheduling.lists_of_ids import check_counters
+from ..scheduling.placed import make_queue, place
+from ..scheduling.target import Seen, Target, status
+from .clusters import wait_until
+from .test_minutes import arm, coming_minute, over
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def clusters(process_environment, start_cluster):
+    """Two clusters of the minutes that may call this machine."""
+    process_environment["WEBHOOK_ALLOWED_NETWORKS"] = "127.0.0.0/8"
+    return [start_cluster("minutes"), start_cluster("minutes")]
+
+
+def webhook_queue(target: Target, **fields) -> models.Queue:
+    return make_queue(handler="webhook", webhook_url=target.url, **fields)
+
+
+def settled() -> bool:
+    open_ones = (Status.WAITING, Status.IN_FLIGHT)
+    return not models.Assignment.objects.filter(status__in=open_ones).exists()
+
+
+def most_in_60_seconds(seen: list[Seen]) -> int:
+    return receipts.most_in_60_seconds(Counter(round(one.at * 1000) for one in seen))
+
+
+@pytest.mark.minutes
+def test_requests_start_at_their_slots_and_once(clusters):
+    with Target() as target:
+        queue = webhook_queue(target, rpm=600)
+        first = coming_minute()
+        second = first + clock.MINUTE
+        place(queue, {first: range(1, 601), second: range(601, 901)}, at=store.now())
+        arm(first, second)
+        wait_until(settled, seconds=over(second), what="all are sent")
+        check_counters()
+    assert Counter(seen.user_id for seen in target.seen) == Counter(range(1, 901))
+    offsets = sorted(seen.at - first.timestamp() for seen in target.seen)
+    assert offsets[0] < 0.05
+    wanted = [slot * 0.1 for slot in range(600)] + [60 + slot * 0.2 for slot in range(300)]
+    late = [offset - slot for offset, slot in zip(offsets, wanted, strict=True)]
+    assert -0.005 < min(late)
+    assert max(late) < 0.1
+    assert most_in_60_seconds(target.seen) <= pacing.most_starts_in_60_seconds(600)
+
+
+@pytest.mark.minutes
+def test_half_of_the_answers_are_failures_and_every_id_gets_through(clusters):
+    tries: Counter = Counter()
+
+    def answer(seen: Seen):
+        tries[seen.user_id] += 1
+        return status(503 if tries[seen.user_id] == 1 and seen.user_id % 2 else 200)
+
+    with Target(answer) as target:
+        queue = webhook_queue(target, rpm=60, breaker_threshold=None)
+        first = coming_minute()
+        place(queue, {first: range(1, 61)}, at=store.now())
+        arm(*(first + n * clock.MINUTE for n in range(5)))
+        wait_until(settled, seconds=over(first) + 240, what="all are through")
+        check_counters()
+    assert tries == {user: 1 + user % 2 for user in range(1, 61)}
+    assert dict(models.Assignment.objects.values_list("user_id", "attempts")) == dict(tries)
+    assert most_in_60_seconds(target.seen) <= 61
+    assert models.Move.objects.filter(reason="retry").count() == 30
+    again = {}
+    for seen in target.seen:
+        again.setdefault(seen.user_id, []).append(seen)
+    for one, two in (seens for seens in again.values() if len(seens) == 2):
+        assert two.at - one.at >= 60
+        assert one.key == two.key
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+def test_a_seat_that_dies_costs_no_id_and_names_what_went_out_twice(clusters, how):
+    with Target() as target:
+        queue = webhook_queue(target, rpm=600)
+        first = coming_minute()
+        place(queue, {first: range(1, 301)}, at=store.now())
+        arm(first, first + clock.MINUTE)
+        wait_until(lambda: len(target.seen) > 50, seconds=over(first), what="the minute runs")
+        if how == "kill":
+            clusters[0].kill_a_worker(pick=busiest)
+            clusters[1].kill_a_worker(pick=busiest)
+        else:
+            frozen = [busiest(workers_of(cluster)) for cluster in clusters[:1]]
+            for process in frozen:
+                process.suspend()
+            wait_until(
+                lambda: not models.Batch.objects.filter(lease_until__lt=store.now()).exists()
+                and store.now() > first + clock.MINUTE / 2,
+                seconds=60,
+                what="its lease is over and taken up",
+            )
+            for process in frozen:
+                process.resume()
+        wait_until(settled, seconds=over(first) + 70, what="all are sent")
+        check_counters()
+    sent = Counter(seen.user_id for seen in target.seen)
+    named = set(models.Attempt.objects.filter(unknown=True).values_list("user_id", flat=True))
+    assert set(sent) == set(range(1, 301))
+    assert {user for user, times in sent.items() if times > 1} <= named
+    assert max(sent.values()) <= 2
+    assert len(named) <= 2 * (600 / 60 * claims.UNCOMMITTED_MS / 1000 + 2)
+    assert most_in_60_seconds(target.seen) <= pacing.most_starts_in_60_seconds(600)
+    assert not models.Batch.objects.exists()
+
+
+def workers_of(cluster):
+    return [child for child in cluster.children if child.ppid() != cluster.process.pid]
+
+
+def busiest(processes):
+    """The process with the most threads: a seat that sends has a loop's thread beside its own."""
+    return max(processes, key=lambda process: (process.num_threads(), process.cpu_times().user))
