@@ -19,7 +19,7 @@ STYLES = (
 
 
 def number(value, style=0):
-    return f't="n" s="{style}"', f"<v>{value}</v>"
+    return f's="{style}"', f"<v>{value}</v>"
 
 
 def text(value):

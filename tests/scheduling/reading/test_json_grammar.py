@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -83,3 +84,11 @@ def test_broken_is_what_the_standard_library_calls_broken(read, document, places
                 return
             broken = False
         assert broken == (not is_json(body)), body
+
+
+@pytest.mark.parametrize("blanks", range(6))
+@pytest.mark.parametrize("size", range(1, 8))
+def test_a_missing_item_is_noticed_wherever_the_bytes_are_cut(read, blanks, size):
+    for items in ("1, ,2", "1, ", "1,\n,2", ",1", "1,2, ,3,4"):
+        with pytest.raises(errors.BrokenJson):
+            read('{"payload":' + " " * blanks + f"[{items}]}}", JSON, limits=Limits(block_bytes=size))

@@ -121,12 +121,14 @@ any_token = st.one_of(
 
 
 @same_folder
-@given(tokens=st.lists(any_token, max_size=30), cut=st.integers(1, 20))
-def test_faults_and_ids_do_not_depend_on_where_the_bytes_are_cut(read, tokens, cut):
+@given(
+    tokens=st.lists(any_token, max_size=30), cut=st.integers(1, 20), end=st.sampled_from(["\n", "\r\n", "\r"])
+)
+def test_faults_and_ids_do_not_depend_on_where_the_bytes_are_cut(read, tokens, cut, end):
     bodies = {
-        "text/plain": " ".join(tokens),
-        CSV: "name,user_id\n" + "\n".join(f"x,{token}" for token in tokens) + "\n",
-        NDJSON: "\n".join(tokens),
+        "text/plain": end.join(tokens),
+        CSV: f"name,user_id{end}" + end.join(f"x,{token}" for token in tokens) + end,
+        NDJSON: end.join(tokens),
         JSON: json.dumps({"payload": tokens}),
     }
     for content_type, body in bodies.items():

@@ -225,12 +225,23 @@ def test_plain_blocks_are_read_as_cell_by_cell(read_sheet):
         assert (reading.warnings["hidden_rows"], reading.warnings["blank_rows"]) == (1, 2)
 
 
+def plain_rows(first, last):
+    return "".join(f'<row r="{at}"><c r="A{at}"><v>{at}</v></c></row>' for at in range(first, last + 1))
+
+
 def test_rows_inside_a_comment_are_no_rows(read_sheet):
-    rows = "".join(f'<row r="{at}"><c r="A{at}"><v>{at}</v></c></row>' for at in range(1, 4000))
-    hidden = f'<!-- {rows} --><row r="4000"><c r="A4000"><v>4000</v></c></row>'
-    with read_sheet(workbook({"List": sheet_xml({}, more=rows + hidden)})) as reading:
-        assert reading.ids_count == 4000
-        assert reading.repeats_count == 0
+    # The comment begins in one block and ends some blocks later.
+    more = plain_rows(1, 4000) + f"<!-- {plain_rows(4001, 12_000)} -->" + plain_rows(4001, 4001)
+    with read_sheet(workbook({"List": sheet_xml({}, more=more)})) as reading:
+        assert (reading.ids_count, reading.repeats_count) == (4001, 0)
+        assert reading.warnings == {}
+
+
+def test_a_gap_between_blocks_of_plain_rows_is_counted(read_sheet):
+    gaps = plain_rows(1, 3000) + "".join(plain_rows(3000 + 2000 * n + 6, 5000 + 2000 * n) for n in range(6))
+    with read_sheet(workbook({"List": sheet_xml({}, more=gaps)})) as reading:
+        assert reading.warnings == {"blank_rows": 30}
+        assert reading.spool.last(1) == (15_000,)
 
 
 def test_an_empty_sheet_is_an_empty_list(read_sheet):
