@@ -1,0 +1,50 @@
+"""The commands in docs/integrators.md, run as they stand there against a real server."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from api.problems import KINDS
+
+PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
+COMMANDS = re.findall(r"```sh\n# answers (\d{3})\n(.*?)```", PAGE, re.DOTALL)
+# Each command is a curl of the page; this adds where its answer goes, and prints the status alone.
+CURL = 'curl() { command curl -sS -o answer -w "%{http_code}" "$@"; }\nset -e\n'
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_every_command_of_the_page_is_answered_as_it_says(server, tmp_path):
+    assert len(COMMANDS) == PAGE.count("```sh")
+    environment = {"URL": server.url, "TOKEN": server.token, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    for status, command in COMMANDS:
+        done = subprocess.run(
+            ["bash", "-c", CURL + command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        answer = (tmp_path / "answer").read_text() if (tmp_path / "answer").exists() else ""
+        assert done.stdout == status, (command, answer, done.stderr)
+        if status == "201" and "TASK" not in environment:
+            environment["TASK"] = str(json.loads(answer)["task_id"])
+
+
+def test_the_page_explains_every_kind_of_problem_and_no_other():
+    explained = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE, re.MULTILINE))
+    assert explained == {kind: str(facts.status) for kind, facts in KINDS.items()}
+
+
+def test_the_loop_over_pages_runs_as_it_stands(server):
+    for n in range(3):
+        assert server.request("POST", f"/celery_ids_tasks/?task_name={n}", json={"payload": [n + 1]}).ok
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    found: dict = {}
+    exec(code.replace('"/celery_ids_tasks/"', '"/celery_ids_tasks/?limit=1"'), found)
+    assert [task["task_name"] for task in found["every_task"](server.url, server.token)] == ["2", "1", "0"]
