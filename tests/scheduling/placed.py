@@ -50,10 +50,10 @@ def place(
         placement.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
         if written:
             groups = []
-            for minute, users in sorted(minutes.items()):
-                bucket_id = keys.bucket_at(queue.pk, minute)
-                last = models.Bucket.objects.values_list("next_ordinal", flat=True).get(pk=bucket_id)
-                groups.append((keys.assignment_id(bucket_id, last - len(users)), list(users)))
+            buckets = {keys.bucket_at(queue.pk, minute): list(users) for minute, users in minutes.items()}
+            ordinals = placement.take_ordinals({bucket: len(users) for bucket, users in buckets.items()})
+            for bucket_id, users in sorted(buckets.items()):
+                groups.append((keys.assignment_id(bucket_id, ordinals[bucket_id]), users))
             store.insert_assignments(task.pk, groups, status=models.Status.WAITING)
     return task
 
