@@ -120,7 +120,7 @@ def _fill(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random
     """Submit some lists during a quarter."""
     # A working day that ends about now, whatever the hour, and a night before it.
     ago = (at - quarter) / timedelta(hours=1)
-    busy = max(0.0, math.sin((ago + 2.5) / 13 * math.pi)) if ago <= 10.5 else 0.1 * (ago > 20)
+    busy = max(0.0, math.sin((ago + 2.5) / 13 * math.pi)) if ago <= 10.5 else 0.1 * (ago > 21)
     if quarter >= at - 2 * clock.QUARTER:
         busy = max(busy, 0.8)
     total = int(queue.rpm * clock.BUCKETS * queue.fullness * busy * dice.uniform(0.5, 1.25))
@@ -142,13 +142,12 @@ def _run(start: datetime, end: datetime, dice: random.Random) -> None:
     """Run the minutes from `start` until `end` as they would have run."""
     queues = {queue.pk: queue for queue in models.Queue.objects.all()}
     failing = {queue.name: queue.failing for queue in QUEUES}
-    minute = start
-    while minute < end:
-        for pk, queue in queues.items():
-            bucket = models.Bucket.objects.filter(pk=keys.bucket_at(pk, minute), waiting_count__gt=0).first()
-            if bucket is not None:
-                _run_bucket(bucket, queue, minute, failing.get(queue.name, 0), dice)
-        minute += clock.MINUTE
+    for pk, queue in queues.items():
+        first, last = keys.bucket_at(pk, start), keys.bucket_at(pk, max(start, end))
+        for bucket in models.Bucket.objects.filter(pk__gte=first, pk__lt=last, waiting_count__gt=0).order_by(
+            "pk"
+        ):
+            _run_bucket(bucket, queue, bucket.minute_at, failing.get(queue.name, 0), dice)
 
 
 def _run_bucket(bucket, queue: models.Queue, minute: datetime, failing: float, dice: random.Random) -> None:
@@ -166,6 +165,22 @@ def _run_bucket(bucket, queue: models.Queue, minute: datetime, failing: float, d
     want = claims.Want(queue, until=60.0, immediate=True)
     done = minute + clock.MINUTE
     claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: done)
+
+
+def run_part_of_minute(*, at: datetime) -> None:
+    """Run the minute that holds `at` as far as it would have come; the last of its requests are in flight."""
+    minute = clock.minute_start(at)
+    for queue in models.Queue.objects.all():
+        bucket = models.Bucket.objects.filter(
+            pk=keys.bucket_at(queue.pk, minute), waiting_count__gt=0
+        ).first()
+        if bucket is None:
+            continue
+        elapsed = (at - minute).total_seconds()
+        owner = secrets.randbits(63)
+        for until, immediate in ((elapsed - 2, True), (elapsed, False)):
+            want = claims.Want(queue, until=until, immediate=immediate)
+            claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: at)
 
 
 def _failed(claimed: claims.Claimed, minute: datetime, dice: random.Random) -> claims.Kept:

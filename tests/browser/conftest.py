@@ -5,11 +5,13 @@ A page that logs an error to the console, or breaks the content security policy,
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from operators.models import Operator
 from tests.chromium import HOW, launch_options
 
 # Playwright's synchronous driver runs a loop of its own in this thread.
@@ -45,9 +47,11 @@ def signed_in(live_server, make_operator, transactional_db) -> Callable[..., dic
     """A session's cookie for the browser: signed_in("viewer")."""
 
     def sign_in(role: str = "operator", *, time_zone: str = "UTC") -> dict:
-        operator = make_operator(role, username="m.ortiz")
-        operator.time_zone = time_zone
-        operator.save(update_fields=["time_zone"])
+        operator = Operator.objects.filter(username="m.ortiz").first() or make_operator(
+            role, username="m.ortiz"
+        )
+        operator.role, operator.time_zone = role, time_zone
+        operator.save(update_fields=["role", "time_zone"])
         client = Client()
         client.force_login(operator)
         cookie = client.cookies["quarterdeck_session"]
@@ -70,6 +74,7 @@ def open_page(browser: Browser, live_server, signed_in) -> Iterator[Callable[...
         role: str | None = "operator",
         time_zone: str = "UTC",
         javascript: bool = True,
+        clock: datetime | None = None,
     ) -> Page:
         context = browser.new_context(
             viewport=SIZES[size], color_scheme=scheme, java_script_enabled=javascript, reduced_motion="reduce"
@@ -80,6 +85,8 @@ def open_page(browser: Browser, live_server, signed_in) -> Iterator[Callable[...
         page = context.new_page()
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        if clock is not None:
+            page.clock.set_fixed_time(clock)
         page.goto(live_server.url + path)
         return page
 

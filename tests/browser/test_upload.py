@@ -1,0 +1,148 @@
+"""From a file to a placed list, in a real browser."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from operators.models import Operator
+from scheduling import models, store
+from tests.browser.test_board import LOOKS, assert_fits, place
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CSV = {"name": "renewals.csv", "mimeType": "text/csv"}
+
+
+@pytest.fixture(autouse=True)
+def queue(transactional_db) -> models.Queue:
+    made, _ = models.Queue.objects.get_or_create(
+        name="default", defaults={"rpm": 120, "created_at": store.now()}
+    )
+    return made
+
+
+def rows(count: int, first: int = 70_001) -> bytes:
+    return ("user_id;name\n" + "".join(f"{first + k};x\n" for k in range(count))).encode()
+
+
+def choose(page, content: bytes, name: str = "renewals.csv") -> None:
+    page.get_by_label("A file").set_input_files({**CSV, "name": name, "buffer": content})
+    page.get_by_role("button", name="Show the preview").click()
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_a_file_with_faults_is_previewed_and_placed_without_them(open_page, size, scheme):
+    page = open_page("/dashboard/upload/", size=size, scheme=scheme)
+    assert_fits(page)
+
+    choose(page, rows(200) + b"1e+05;bad\n")
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+
+    expect(page.locator("#preview")).to_contain_text("200 IDs")
+    expect(page.locator("#faults")).to_contain_text("line 202")
+    expect(page.locator("#overlap")).to_contain_text("unknown until now")
+    assert_fits(page)
+
+    page.get_by_role("button", name="Place 200 IDs in default without the 1 fault").click()
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    expect(page.get_by_role("status")).to_contain_text("Placed 200 IDs")
+    assert models.Task.objects.get().ids_count == 200
+    assert_fits(page)
+
+
+def test_the_slider_moves_the_bars_and_the_button_goes(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(3000))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#preview")).to_contain_text("80 over 120")
+
+    page.locator("#rpm").focus()
+    page.locator("#rpm").fill("240")
+
+    expect(page.locator("#preview")).to_contain_text("240 a minute of 240")
+    expect(page.locator("#preview")).to_contain_text("only a picture")
+    expect(page.get_by_role("button", name=re.compile("^Place"))).to_have_count(0)
+
+
+def test_ids_that_wait_elsewhere_are_left_out_by_a_button(open_page):
+    place(3, name="the other", first=70_001)
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(10))
+
+    page.get_by_role("button", name="Leave those 3 out").click()
+
+    expect(page.get_by_role("button", name=re.compile("Place 7 IDs"))).to_be_visible()
+
+
+def test_a_column_that_is_unclear_is_chosen_by_a_button_and_the_file_stays(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, b"order,customer\n1,90017\n2,90018\n")
+
+    page.get_by_role("button", name=re.compile("^customer")).click()
+
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("main")).to_contain_text("90017, 90018")
+    _expect_refusal(open_page)
+
+
+def _expect_refusal(open_page) -> None:
+    """A refused upload is a status that the browser names in its console."""
+    open_page.errors[:] = [said for said in open_page.errors if "status of 422" not in said]
+
+
+def test_a_session_that_ended_meanwhile_is_said_at_once_and_the_same_step_works_after_signing_in(open_page):
+    page = open_page("/dashboard/upload/")
+    cookies = page.context.cookies()
+    page.get_by_label("Or paste IDs").fill("1001 1002 1003")
+    page.context.clear_cookies()
+
+    page.get_by_role("button", name="Show the preview").click()
+
+    expect(page.get_by_role("alert")).to_have_text("You are signed out; the list was not stored.")
+    assert not models.IdList.objects.exists()
+    expect(page.get_by_label("Or paste IDs")).to_have_value("1001 1002 1003")
+
+    page.context.add_cookies(cookies)
+    page.get_by_role("button", name="Show the preview").click()
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+
+
+def test_a_role_that_was_lowered_meanwhile_is_said_and_nothing_is_placed(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(5))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#overlap")).to_contain_text("unknown")
+    Operator.objects.update(role="viewer")
+    page.get_by_role("button", name=re.compile("^Place")).click()
+
+    expect(page.locator("main")).to_contain_text("Your role is viewer")
+    assert not models.Task.objects.exists()
+    open_page.errors[:] = [said for said in open_page.errors if "status of 403" not in said]
+
+
+def test_without_javascript_a_paste_goes_the_same_way(open_page):
+    page = open_page("/dashboard/upload/", javascript=False)
+
+    page.get_by_label("Or paste IDs").fill("1001, 1002, x")
+    page.get_by_role("button", name="Show the preview").click()
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page.get_by_role("link", name="Which are unknown, which wait in other tasks?").click()
+    expect(page.locator("#overlap")).to_contain_text("unknown until now")
+    page.get_by_role("link", name="back to the preview").click()
+    page.get_by_role("button", name=re.compile("Place 2 IDs")).click()
+
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    assert models.Task.objects.get().ids_count == 2
+
+
+def test_a_drop_is_a_file(open_page):
+    page = open_page("/dashboard/upload/")
+    handle = page.evaluate_handle(
+        "() => { const data = new DataTransfer();"
+        " data.items.add(new File(['1\\n2\\n'], 'dropped.txt', {type: 'text/plain'})); return data; }"
+    )
+
+    page.dispatch_event("[data-drop]", "drop", {"dataTransfer": handle})
+
+    expect(page.locator("[data-file-words]")).to_contain_text("dropped.txt")

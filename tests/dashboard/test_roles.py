@@ -1,0 +1,120 @@
+"""Every address of the dashboard, as nobody, viewer, operator and admin."""
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from operators.roles import MAY, May, Role
+from scheduling import intake, keys, models, store
+from scheduling.demo import InMemory
+
+pytestmark = pytest.mark.django_db
+
+
+def addresses() -> list[tuple[str, URLPattern]]:
+    """All patterns under /dashboard/, with their whole route."""
+
+    def walk(prefix, patterns):
+        for pattern in patterns:
+            if isinstance(pattern, URLResolver):
+                yield from walk(prefix + str(pattern.pattern), pattern.url_patterns)
+            else:
+                yield prefix + str(pattern.pattern), pattern
+
+    return [
+        (route, found)
+        for route, found in walk("", get_resolver().url_patterns)
+        if route.startswith("dashboard/")
+    ]
+
+
+def needed(pattern: URLPattern) -> May:
+    return pattern.callback.needs
+
+
+@pytest.fixture
+def things(place):
+    """Something behind each parameter of a route."""
+    task = place([7])
+    draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
+    starts_at = keys.starts_at_of_window(models.Window.objects.get().pk)
+    return {
+        "<int:draft_id>": str(draft.pk),
+        "<int:task_id>": str(task.pk),
+        "<int:user_id>": "7",
+        "<slug:name>": "default",
+        "<verb:verb>": "pause",
+        "<str:day>": "2026-11-25",
+        "<str:stamp>": f"{starts_at:%Y-%m-%dT%H:%MZ}",
+    }
+
+
+def _about() -> dict:
+    lists = {"faults": [], "first": ["8"], "last": ["8"], "warnings": {}}
+    return {**lists, "task_name": "x", "queue": "default", "fault_count": 0, "bytes": 1, "operator": "x"}
+
+
+def filled_in(route: str, things: dict[str, str]) -> str:
+    for name, value in things.items():
+        route = route.replace(name, value)
+    assert "<" not in route, f"{route}: a parameter that this test doesn't know"
+    return f"/{route}"
+
+
+def asked(client, path: str, method: str):
+    answer = client.post(path) if method == "POST" else client.get(path)
+    if answer.streaming:
+        b"".join(answer.streaming_content)
+    return answer
+
+
+def test_each_view_says_what_it_needs():
+    assert addresses()
+    for route, pattern in addresses():
+        assert isinstance(needed(pattern), May), route
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nobody_gets_anything_but_the_way_to_the_sign_in_page(client, things, method):
+    for route, _ in addresses():
+        answer = asked(client, filled_in(route, things), method)
+        assert (answer.status_code, answer.url.split("?")[0]) == (302, "/sign-in/"), route
+
+
+@pytest.mark.parametrize("role", Role.values)
+def test_each_role_may_open_what_its_row_of_the_table_says(sign_in, things, role):
+    client = sign_in(role)
+    for route, pattern in addresses():
+        answer = asked(client, filled_in(route, things), "GET")
+        if needed(pattern) in MAY[Role(role)]:
+            assert answer.status_code in (200, 302, 405) or _needs_more(answer), (route, answer.status_code)
+        else:
+            # A button's address answers 405 to a GET, whoever asks.
+            assert answer.status_code in (403, 405), route
+
+
+def _needs_more(answer) -> bool:
+    """A page that needs a parameter says which."""
+    return answer.status_code == 400 and b"up_to" in answer.content
+
+
+def test_a_viewer_changes_nothing_by_any_post(sign_in, things):
+    client = sign_in("viewer")
+    before = _state()
+    for route, _ in addresses():
+        if "account" not in route:
+            answer = asked(client, filled_in(route, things), "POST")
+            assert answer.status_code in (403, 405), (route, answer.status_code)
+    assert _state() == before
+
+
+def _state():
+    return [
+        list(model.objects.order_by("pk").values())
+        for model in (models.Task, models.Queue, models.IdList, models.Bucket, models.Activity)
+    ]
+
+
+def test_what_a_viewer_may_not_do_is_shown_disabled_with_the_reason(sign_in, things):
+    page = sign_in("viewer").get(f"/dashboard/tasks/{things['<int:task_id>']}/").content.decode()
+
+    assert 'disabled title="Your role is viewer' in page.replace("&quot;", '"')
