@@ -6,7 +6,19 @@ import pytest
 from django.db import transaction
 
 from operators.actor import Actor
-from scheduling import allocation, amendments, claims, clock, keys, lists, models, moves, queues, sweep
+from scheduling import (
+    allocation,
+    amendments,
+    claims,
+    clock,
+    keys,
+    lists,
+    models,
+    moves,
+    queues,
+    sweep,
+    whereabouts,
+)
 from scheduling.errors import BadFields, PastPeak, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 
 from .lists_of_ids import (
@@ -570,6 +582,20 @@ def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tm
     monkeypatch.setattr(amendments.intake, "write_draft", meanwhile)
     assert numbers(replace(task, [1_001], tmp_path, by)) == (0, 1, 93, 7, 0)
     check_log()
+
+
+def test_every_id_has_the_same_place_before_and_after_its_row_is_written(queue, by, tmp_path):
+    task = written(range(1, 301), tmp_path, by)
+    replace(task, range(1, 101), tmp_path, by)
+    replace(task, [*range(90, 201), *range(1_001, 1_101)], tmp_path, by)
+    task = models.Task.objects.get()
+    before = whereabouts.places_of(task, 0, task.ids_count, at=LATER)
+    assert [place.user_id for place in before] == list(lists.ids_of(task.list_id, 0, task.ids_count))
+    write_all(LATER)
+    after = whereabouts.places_of(models.Task.objects.get(), 0, task.ids_count, at=LATER)
+    assert [(p.user_id, p.bucket_id, p.status) for p in before] == [
+        (p.user_id, p.bucket_id, p.status) for p in after
+    ]
 
 
 def test_a_replaced_task_can_be_cancelled_whole(queue, by, tmp_path):
