@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import structlog
+from django.core.exceptions import SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
@@ -165,6 +166,7 @@ def install(api: NinjaAPI) -> None:
     api.add_exception_handler(
         Http404, lambda request, error: problem("not-found", str(error) or "Nothing is here.")
     )
+    api.add_exception_handler(SuspiciousOperation, _of_suspicion)
     api.add_exception_handler(reading.ReadingError, _of_reading)
     api.add_exception_handler(errors.Refused, _of_refusal)
     for unreachable in (OperationalError, InterfaceError):
@@ -211,7 +213,16 @@ def _of_refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
     return problem(kind_of(error), str(error), places=places, **more)
 
 
+def _of_suspicion(request: HttpRequest, error: SuspiciousOperation) -> HttpResponse:
+    """What Django finds too much or too odd to read: a thousand query parameters, say."""
+    return problem("bad-request", "The request is not one that this service can read.")
+
+
 def _of_database(request: HttpRequest, error: Exception) -> HttpResponse:
+    said = str(error).lower()
+    if "disk is full" in said or "no space left" in said:
+        log.error("disk_full", exc_info=error)
+        return problem("disk-full", str(reading.NoSpace()))
     log.warning("database_unreachable", exc_info=error)
     return problem("not-ready", "The database is locked or gone; nothing was done. Try again in a moment.")
 

@@ -1,9 +1,11 @@
 """POST /celery_ids_tasks/: what goes in, what is refused, and what the answer says."""
 
+import errno
 import gzip
 import json
 
 import pytest
+from django.db import InterfaceError, OperationalError
 
 from scheduling import models
 
@@ -212,3 +214,58 @@ def test_a_list_not_before_a_time_goes_into_the_first_window_after_it(api):
     ).json()
     assert said["plan"]["first_at"] == "2031-03-05T11:15:00Z"
     assert said["task"]["first_at"] == "2031-03-05T11:15:00Z"
+
+
+def test_a_full_disk_is_507_and_leaves_nothing(api, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("scheduling.reading.spool.os.pwrite", full)
+    answer = api.list("\n".join(map(str, range(1, 300_000))), type="text/plain")
+    assert answer.status_code == 507
+    assert answer.json()["type"].endswith(":disk-full")
+    assert nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OperationalError("database or disk is full"), 507),
+        (OperationalError("database is locked"), 503),
+        (InterfaceError("connection already closed"), 503),
+        (RuntimeError("anything"), 500),
+    ],
+)
+def test_what_breaks_inside_is_a_problem_with_what_to_do(api, monkeypatch, error, status):
+    def broken(*args, **options):
+        raise error
+
+    monkeypatch.setattr("scheduling.intake.submit", broken)
+    answer = api.list([1])
+    assert answer.status_code == status
+    assert answer["Content-Type"] == "application/problem+json"
+    if status == 503:
+        assert int(answer["Retry-After"]) > 0
+    if status == 500:
+        assert answer.json()["id"] in answer.json()["detail"]
+    assert "anything" not in answer.content.decode()
+
+
+def test_too_many_ids_and_too_large_a_body_are_413(api, settings):
+    settings.INTAKE_MAX_IDS = 5
+    assert api.list([1, 2, 3, 4, 5]).status_code == 201
+    assert api.list([1, 2, 3, 4, 5, 6]).status_code == 413
+    settings.INTAKE_MAX_BODY_BYTES = 1000
+    assert api.list("1 " * 501, type="text/plain").status_code == 413
+    bomb = gzip.compress(b" " * 1_000_000)
+    assert len(bomb) < 1200
+    assert api.list(bomb, type="text/plain", Content_Encoding="gzip").status_code == 413
+
+
+@pytest.mark.parametrize(
+    "broken", [b"not gzip", gzip.compress(b"1 2 3")[:-4], gzip.compress(b"1 2 3") + b"x"]
+)
+def test_a_broken_or_cut_gzip_is_refused_even_where_faults_are_skipped(api, broken):
+    answer = api.list(broken, query="?task_name=x&on_error=skip", type="text/plain", Content_Encoding="gzip")
+    assert answer.status_code == 422
+    assert nothing_is_left()

@@ -124,6 +124,12 @@ def test_unknown_parameters_and_values_are_named(api, path, name):
     assert answer.json()["errors"][0]["parameter"] == name
 
 
+def test_more_parameters_than_anybody_has_are_a_problem(api):
+    answer = api.get("/celery_ids_tasks/?" + "&".join(f"a{n}=1" for n in range(2000)))
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+
+
 def test_unknown_parameters_of_an_act_are_named_and_nothing_is_done(api):
     for query in ("dryrun=true", "on_error=ignore", "expect=many", "dry_run=maybe", "allow_peak=2"):
         answer = api.list([1], query=f"?task_name=x&{query}")

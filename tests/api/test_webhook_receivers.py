@@ -1,0 +1,99 @@
+"""The checks in docs/webhooks.md, run as they stand there against what the sender really sends."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from scheduling.handlers.base import Request
+from scheduling.handlers.webhook import Webhook, signed_headers
+
+PAGE = (Path(settings.BASE_DIR) / "docs" / "webhooks.md").read_text()
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture(scope="module")
+def received() -> tuple[bytes, dict[str, str]]:
+    """Body and headers (names in lower case) of a call, as a receiver gets them."""
+    calls = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            calls.append((body, {name.lower(): value for name, value in self.headers.items()}))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+
+        async def send():
+            handler = Webhook(
+                f"http://127.0.0.1:{server.server_port}/in",
+                secret=SECRET,
+                allowed=[ip_network("127.0.0.0/8")],
+            )
+            planned = datetime(2026, 11, 25, 12, 17, tzinfo=UTC)
+            (outcome,) = await handler.handle([Request(9007199254740993, 7, "Zoë", "default", planned, 1)])
+            await handler.close()
+            return outcome
+
+        assert asyncio.run(send()).status == 204
+    return calls[0]
+
+
+def test_the_body_is_the_documented_one(received):
+    documented = json.loads(re.search(r"\n\n(\{.*?\})\n```", PAGE, re.DOTALL)[1])
+    body = json.loads(received[0])
+    assert body.keys() == documented.keys()
+    assert body["user_id_str"] == "9007199254740993"
+    assert received[1]["webhook-id"] == received[1]["idempotency-key"]
+
+
+def others(body: bytes, headers: dict[str, str]) -> list[tuple[bytes, dict[str, str], str]]:
+    """Calls that are not genuine: another body, id, time or secret; an old one; one without a signature."""
+    long_ago = signed_headers("msg_7_1", body, SECRET, datetime.now(UTC) - timedelta(minutes=10))
+    return [
+        (body + b" ", headers, SECRET),
+        (body, headers | {"webhook-id": "msg_7_2"}, SECRET),
+        (body, headers | {"webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}, SECRET),
+        (body, headers | {"webhook-signature": "v1,AAAA"}, SECRET),
+        (body, headers | {"webhook-signature": ""}, SECRET),
+        (body, headers, "whsec_" + "A" * 32),
+        (body, long_ago, SECRET),
+    ]
+
+
+def test_the_check_in_python_tells_our_calls_from_others(received):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    found: dict = {}
+    exec(code, found)
+    is_genuine = found["is_genuine"]
+    assert is_genuine(SECRET, *received)
+    assert [is_genuine(secret, body, headers) for body, headers, secret in others(*received)] == [False] * 7
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_the_check_in_javascript_tells_our_calls_from_others(received):
+    (code,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    calls = [(*received, SECRET), *others(*received)]
+    data = json.dumps([[secret, body.decode(), headers] for body, headers, secret in calls])
+    script = code + (
+        'const calls = JSON.parse(require("node:fs").readFileSync(0));'
+        "console.log(JSON.stringify(calls.map(([secret, body, headers]) =>"
+        " isGenuine(secret, Buffer.from(body), headers))));"
+    )
+    done = subprocess.run(["node", "-e", script], input=data, capture_output=True, text=True, timeout=30)
+    assert json.loads(done.stdout) == [True] + [False] * 7, done.stderr
