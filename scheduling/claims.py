@@ -464,7 +464,7 @@ def _record(shares: Sequence[_Share], result: Turn, counters: Counters, elapsed:
 # --- Batches whose owner has gone ---
 
 
-def take_up(now: Callable[[], datetime], *, at_most: int = 20) -> int:
+def take_up(now: Callable[[], datetime], *, at_most: int = 100) -> int:
     """Give back what dead seats had claimed; return how many IDs.
 
     What may have been started is named as a possible repeat; all of it waits again: in its minute, while

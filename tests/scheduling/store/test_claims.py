@@ -1,0 +1,265 @@
+"""A minute in turns, by a clock that the test sets: what is claimed, kept, lost and taken up."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from scheduling import claims, clock, keys, late, models, receipts
+from scheduling.claims import Kept, Want
+from scheduling.models import Status
+
+from ..lists_of_ids import check_counters
+from ..placed import counted, make_queue, place
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = datetime(2031, 3, 5, 12, 20, tzinfo=UTC)
+BEFORE = MINUTE - timedelta(minutes=10)
+
+
+class SimulatedSeat:
+    """A seat whose clock is the test's. Its requests all succeed, a moment after their slot."""
+
+    def __init__(self, queue: models.Queue, owner: int = 1, *, immediate: bool = False) -> None:
+        self.queue, self.owner, self.immediate = queue, owner, immediate
+        self.bucket_id = keys.bucket_at(queue.pk, MINUTE)
+        self.held: dict[int, int] = {}
+        self.claimed: list[claims.Claimed] = []
+        self.sent: list[tuple[float, claims.Claimed]] = []
+        self.may_start_until = 0.0
+
+    def turn(self, elapsed: float, *, kept=(), want: bool = True, at_most=None) -> claims.Turn:
+        wants = {}
+        if want:
+            until = min(60.0, elapsed + (0.5 if self.immediate else 1.0))
+            wants[self.bucket_id] = Want(self.queue, until, self.immediate, at_most)
+        turn = claims.turn(
+            owner=self.owner,
+            offset=lambda: elapsed,
+            wants=wants,
+            kept=kept,
+            batch_ids=[batch_id for batch_id, left in self.held.items() if left],
+            settled=[batch_id for batch_id, left in self.held.items() if not left],
+            now=lambda: MINUTE + timedelta(seconds=elapsed),
+        )
+        self.held = {batch_id: left for batch_id, left in self.held.items() if left}
+        for item in kept:
+            if item.claimed.batch_id in self.held:
+                self.held[item.claimed.batch_id] -= 1
+        for lost in turn.lost:
+            self.held.pop(lost)
+            self.claimed = [claimed for claimed in self.claimed if claimed.batch_id != lost]
+        for claimed in turn.claimed:
+            self.held[claimed.batch_id] = self.held.get(claimed.batch_id, 0) + 1
+        self.claimed += turn.claimed
+        self.may_start_until = turn.may_start_until
+        return turn
+
+    def serve(self, first: float, end: float, step: float = 0.15) -> None:
+        """Turns from `first` until `end`, sending what is due between them."""
+        elapsed, done = first, []
+        while elapsed < end:
+            self.turn(elapsed, kept=done)
+            following = elapsed + step
+            done = []
+            for claimed in list(self.claimed):
+                start = max(claimed.offset, elapsed)
+                if start < min(following, end) and start <= self.may_start_until:
+                    self.claimed.remove(claimed)
+                    if start <= claimed.offset + claimed.tolerance:
+                        self.sent.append((start, claimed))
+                        done.append(Kept(claimed, Status.SUCCEEDED, round(start * 1000)))
+                    else:
+                        done.append(Kept(claimed, Status.WAITING))
+            elapsed = following
+        self.turn(end, kept=done, want=False)
+
+
+def starts(*seats: SimulatedSeat) -> Counter:
+    return Counter(round(at * 1000) for seat in seats for at, _ in seat.sent)
+
+
+def users(*seats: SimulatedSeat) -> Counter:
+    return Counter(claimed.user_id for seat in seats for _, claimed in seat.sent)
+
+
+def test_recorded_ids_succeed_at_their_slots_and_each_once():
+    queue = make_queue(rpm=120)
+    task = place(queue, {MINUTE: range(1, 121)}, at=BEFORE)
+    seat = SimulatedSeat(queue, immediate=True)
+    recorded = sum(seat.turn(tick * 0.15).recorded for tick in range(400))
+    assert recorded == 120
+    assert counted() == {"succeeded": 120}
+    after = models.Assignment.objects.order_by("pk").values_list("started_after_ms", flat=True)
+    assert list(after) == [slot * 500 for slot in range(120)]
+    task.refresh_from_db()
+    assert task.finished_at is not None
+    check_counters()
+
+
+def test_two_seats_share_a_minute_and_no_id_is_sent_twice():
+    queue = make_queue(rpm=600)
+    place(queue, {MINUTE: range(1, 401)}, at=BEFORE)
+    one, two = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
+    for step in range(61 * 4):
+        for seat, lag in ((one, 0.0), (two, 0.13)):
+            seat.serve(step * 0.25 + lag, step * 0.25 + lag + 0.12)
+    assert users(one, two) == Counter(range(1, 401))
+    assert one.sent
+    assert two.sent
+    assert counted() == {"succeeded": 400}
+    check_counters()
+
+
+def test_what_a_stall_leaves_over_takes_free_slots_and_none_is_taken_twice():
+    queue = make_queue(rpm=120)
+    place(queue, {MINUTE: range(1, 91)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 10)
+    seat.serve(22, 60)
+    slots = [claimed.slot for _, claimed in seat.sent]
+    assert len(set(slots)) == len(slots)
+    # Some 18 slots were missed; 30 are free, and those after the stall were enough.
+    assert users(seat) == Counter(range(1, 91))
+    assert receipts.most_in_60_seconds(starts(seat)) <= 121
+    check_counters()
+
+
+def test_what_finds_no_free_slot_is_late_and_takes_the_next_free_places():
+    queue = make_queue(rpm=60)
+    full = MINUTE + clock.MINUTE
+    place(queue, {MINUTE: range(1, 61), full: range(61, 116)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(20, 60)
+    left = 60 - len(seat.sent)
+    assert left >= 18
+    at = MINUTE + timedelta(seconds=63)
+    assert late.run(lambda: at) == left
+    moved = Counter(models.Move.objects.values_list("to_bucket_id", flat=True))
+    # The minute that runs is sealed; from the next one on, five first: that one holds 55.
+    third, fourth = (keys.bucket_at(queue.pk, MINUTE + n * clock.MINUTE) for n in (2, 3))
+    assert set(moved) == {third} or set(moved) == {third, fourth}
+    assert max(moved.values()) <= 60
+    assert set(models.Move.objects.values_list("reason", flat=True)) == {"late"}
+    assert counted() == {"succeeded": len(seat.sent), "waiting": 60 - len(seat.sent) + 55}
+    check_counters()
+
+
+def test_nothing_late_moves_while_the_queue_is_paused():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
+    models.Queue.objects.update(paused_at=BEFORE)
+    after = MINUTE + timedelta(hours=3)
+    assert late.run(lambda: after) == 0
+    models.Queue.objects.update(paused_at=None)
+    assert late.run(lambda: after) == 10
+    check_counters()
+
+
+def test_a_long_outage_comes_back_within_the_plan():
+    queue = make_queue(rpm=60)
+    minutes = {MINUTE + n * clock.MINUTE: range(100 * n + 1, 100 * n + 61) for n in range(20)}
+    place(queue, minutes, at=BEFORE)
+    after = MINUTE + timedelta(hours=3)
+    assert late.run(lambda: after) == 1_200
+    assert max(models.Bucket.objects.values_list("filled_count", flat=True)) == 60
+    first = min(models.Bucket.objects.filter(waiting_count__gt=0).values_list("pk", flat=True))
+    assert keys.minute_of_bucket(first) == after + clock.MINUTE
+    check_counters()
+
+
+def test_late_ids_end_where_the_queue_says_so():
+    queue = make_queue(rpm=60, late_policy="expire", late_after_seconds=600)
+    place(queue, {MINUTE: range(1, 11), MINUTE + 9 * clock.MINUTE: range(11, 21)}, at=BEFORE)
+    late.run(lambda: MINUTE + timedelta(minutes=11))
+    assert counted() == {"expired": 10, "waiting": 10}
+    check_counters()
+
+
+def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
+    queue = make_queue(rpm=600)
+    place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
+    dead, alive = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
+    dead.serve(0, 5)
+    turn = dead.turn(5.1)
+    in_flight = counted()["in_flight"]
+    assert in_flight
+    may = [c.user_id for c in dead.claimed if c.offset <= turn.may_start_until]
+    assert claims.take_up(lambda: MINUTE + timedelta(seconds=20)) == 0
+    assert claims.take_up(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
+    unknown = models.Attempt.objects.filter(unknown=True)
+    assert sorted(unknown.values_list("user_id", flat=True)) == sorted(may)
+    assert len(may) <= 600 / 60 * claims.UNCOMMITTED_MS / 1000 + 1
+    assert not models.Batch.objects.filter(owner=1).exists()
+    alive.serve(20.3, 60)
+    assert users(dead, alive) == Counter(range(1, 301))
+    assert counted() == {"succeeded": 300}
+    assert models.Bucket.objects.get(pk=dead.bucket_id).repeats_count == len(may)
+    check_counters()
+
+
+def test_a_seat_that_wakes_up_has_lost_what_it_held():
+    queue = make_queue(rpm=600)
+    place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
+    frozen = SimulatedSeat(queue, 1)
+    frozen.serve(0, 5)
+    frozen.turn(5.1)
+    held = list(frozen.claimed)
+    claims.take_up(lambda: MINUTE + timedelta(seconds=21))
+    answers = [Kept(claimed, Status.SUCCEEDED, 5_200) for claimed in held]
+    turn = frozen.turn(22, kept=answers, want=False)
+    assert turn.lost == {claimed.batch_id for claimed in held}
+    assert counted()["waiting"] == 300 - len(frozen.sent)
+    check_counters()
+
+
+def test_cancelled_ids_are_passed_by_and_their_slots_stay_unused():
+    queue = make_queue(rpm=60)
+    cancelled = place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
+    kept = place(queue, {MINUTE: range(31, 61)}, at=BEFORE)
+    models.Task.objects.filter(pk=cancelled.pk).update(cancelled_at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 60)
+    assert users(seat) == Counter(range(31, 61))
+    kept.refresh_from_db()
+    assert kept.finished_at is not None
+
+
+def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled():
+    queue = make_queue(rpm=60)
+    task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    turn = seat.turn(0)
+    models.Task.objects.filter(pk=task.pk).update(
+        cancelled_at=BEFORE, waiting_count=0, cancelled_count=5 - len(turn.claimed)
+    )
+    seat.turn(1, kept=[Kept(claimed, Status.WAITING) for claimed in turn.claimed], want=False)
+    task.refresh_from_db()
+    assert (task.in_flight_count, task.waiting_count, task.cancelled_count) == (0, 0, 5)
+    bucket = models.Bucket.objects.get(pk=seat.bucket_id)
+    assert (bucket.in_flight_count, bucket.cancelled_count) == (0, len(turn.claimed))
+    assert bucket.filled_count == 5 - len(turn.claimed)
+
+
+def test_a_list_past_its_expiry_is_not_sent():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 31)}, at=BEFORE, expires_at=MINUTE + timedelta(seconds=30))
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 60)
+    assert len(seat.sent) <= 16
+    assert counted() == {"succeeded": len(seat.sent), "expired": 30 - len(seat.sent)}
+    check_counters()
+
+
+def test_a_brake_holds_in_the_minute_and_the_rest_is_late():
+    queue = make_queue(rpm=60, brake_per_minute=20)
+    place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 60)
+    assert len(seat.sent) == 20
+    assert late.run(lambda: MINUTE + timedelta(seconds=63)) == 40
+    assert set(models.Move.objects.values_list("reason", flat=True)) == {"brake"}
+    waiting = models.Bucket.objects.filter(waiting_count__gt=0).values_list("waiting_count", flat=True)
+    assert max(waiting) == 20
+    check_counters()
