@@ -17,7 +17,9 @@ def configure_logs(*, level: str, form: str) -> None:
     if form == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=False)]
+        # The default, with every local variable, takes half a minute for one traceback of a page.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
     logging.config.dictConfig({
         "version": 1,
         "disable_existing_loggers": False,
