@@ -212,7 +212,6 @@ class Texts:
             self._now = []
         elif tag == "rPh":
             # How the text is read aloud, in Japanese files; no part of it.
-            self._takes = False
             self._now, self._aside = None, self._now
         self._takes = tag == "t" and self._now is not None
 

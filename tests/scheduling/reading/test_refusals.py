@@ -46,6 +46,16 @@ def test_a_body_cut_off_anywhere_is_refused(read, content_type):
             read(body[:end], content_type, content_length=len(body))
 
 
+@every_type
+@pytest.mark.parametrize("token", ["0", "000", "9223372036854775808", "99999999999999999999"])
+def test_a_number_out_of_range_is_no_id(read, content_type, token):
+    body = ALL[content_type]
+    wanted = f'"{token}"' if content_type in (JSON, NDJSON) else token
+    bad = body.replace(b"1002", wanted.encode()) if isinstance(body, bytes) else body.replace("1002", wanted)
+    (fault,) = read.faults(bad, content_type)
+    assert fault.token == token
+
+
 def test_a_cut_off_text_says_how_much_arrived(read):
     with pytest.raises(errors.CutOff, match="4 of 9 bytes"):
         read("1001", content_length=9)

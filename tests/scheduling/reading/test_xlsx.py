@@ -1,8 +1,10 @@
 """A sheet's cells are what they are, not what they look like."""
 
 import contextlib
+import io
 import time
 import tracemalloc
+import zipfile
 
 import pytest
 
@@ -149,6 +151,16 @@ def test_text_in_pieces_is_joined_and_its_reading_aid_left_out(read_sheet):
     content = workbook({"List": one_column([text("id"), raw('t="inlineStr"', pieces)])})
     with read_sheet(content) as reading:
         assert ids_of(reading) == [1001]
+    content = workbook({"List": one_column([shared(0), shared(1)])}, texts=["id", "@"])
+    inside = pieces.removeprefix("<is>").removesuffix("</is>")
+    with read_sheet(changed_part(content, "xl/sharedStrings.xml", "<t>@</t>", inside)) as reading:
+        assert ids_of(reading) == [1001]
+
+
+def changed_part(content, path, old, new):
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        parts = {name: packed.read(name).decode() for name in packed.namelist()}
+    return archive(parts | {path: parts[path].replace(old, new)})
 
 
 def test_cells_without_references_stand_side_by_side(read_sheet):
@@ -237,11 +249,25 @@ def test_rows_inside_a_comment_are_no_rows(read_sheet):
         assert reading.warnings == {}
 
 
-def test_a_gap_between_blocks_of_plain_rows_is_counted(read_sheet):
-    gaps = plain_rows(1, 3000) + "".join(plain_rows(3000 + 2000 * n + 6, 5000 + 2000 * n) for n in range(6))
-    with read_sheet(workbook({"List": sheet_xml({}, more=gaps)})) as reading:
-        assert reading.warnings == {"blank_rows": 30}
-        assert reading.spool.last(1) == (15_000,)
+def test_gaps_are_counted_also_where_two_blocks_meet(read_sheet):
+    head = len(sheet_xml({}).partition("</sheetData>")[0])
+    more, number, gaps = "", 10_000, 0
+    while number < 20_000:
+        row = plain_rows(number, number)
+        if (head + len(more)) // 65_536 != (head + len(more + row)) // 65_536:
+            # The next row begins a block.
+            number, gaps = number + 5, gaps + 1
+            row = plain_rows(number, number)
+        more, number = more + row, number + 1
+    with read_sheet(workbook({"List": sheet_xml({}, more=more)})) as reading:
+        assert gaps > 5
+        assert reading.warnings == {"blank_rows": 9999 + 5 * gaps}
+
+
+def test_a_date_among_plain_numbers_is_found(read_sheet):
+    rows = {at: {"A": number(at, style=3 if at == 9000 else 1)} for at in range(1, 10_001)}
+    with read_sheet(workbook({"List": sheet_xml(rows)})) as reading:
+        assert [fault.cell for fault in reading.faults] == ["A9000"]
 
 
 def test_an_empty_sheet_is_an_empty_list(read_sheet):
