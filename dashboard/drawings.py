@@ -94,7 +94,11 @@ def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int 
     step = 100 / max(1, len(minutes))
     # Labels must not collide: of few bars every third one has one, of many every tenth part.
     every = LABELLED if len(minutes) <= FEW else -(-len(minutes) // 10)
-    bars = tuple(_bar(m, k * step, step, per_id, now, k % every == 0) for k, m in enumerate(minutes))
+    current = next((k for k, m in enumerate(minutes) if m.minute == now), None)
+    bars = tuple(
+        _bar(m, k * step, step, per_id, now, k % every == 0 and (current is None or abs(k - current) != 1))
+        for k, m in enumerate(minutes)
+    )
     capacity = minutes[0].capacity if minutes else 0
     return Chart(
         bars,

@@ -4,7 +4,7 @@ An unknown parameter or value is refused by name: it must never mean "no filter"
 """
 
 from collections.abc import Collection
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from dashboard.queries import refuse_unknown
 from operators.actor import Face
-from scheduling import clock, models, store
+from scheduling import clock, failures, models, store
 
 SIZES = (25, 50, 100, 200)
 DEFAULT_SIZE = 50
@@ -184,3 +184,53 @@ def page_size(request: HttpRequest) -> int:
     if request.session.get("page_size", DEFAULT_SIZE) != int(given):
         request.session["page_size"] = int(given)
     return int(given)
+
+
+class FailureFilter(Filter):
+    """Failed IDs by queue, task, ID, status, message, and how long ago."""
+
+    NONE = "none"
+    SPANS: ClassVar[dict[str, timedelta]] = {
+        "1h": timedelta(hours=1),
+        "24h": timedelta(days=1),
+        "7d": timedelta(days=7),
+    }
+
+    queue = _queues()
+    status = forms.CharField(label="Answer", max_length=4, required=False)
+    message = forms.CharField(max_length=200, required=False, strip=False)
+    task = forms.IntegerField(required=False)
+    user = forms.IntegerField(label="ID", required=False)
+    last = forms.ChoiceField(
+        choices=[("", "at any time"), ("1h", "last hour"), ("24h", "last 24 hours"), ("7d", "last 7 days")],
+        required=False,
+    )
+
+    beside = ("format",)
+
+    def clean_status(self) -> str:
+        """A status of HTTP, or `none` where no answer came."""
+        text = self.cleaned_data["status"]
+        if text in ("", self.NONE) or (text.isascii() and text.isdigit() and 100 <= int(text) <= 999):
+            return text
+        raise forms.ValidationError(f"{text!r} is neither a status, such as 404, nor {self.NONE}")
+
+    @property
+    def is_set(self) -> bool:
+        return super().is_set or "message" in self.data
+
+    def asked_for(self, *, at: datetime | None = None) -> failures.Asked:
+        """What is meant; with `at` only what had failed by then."""
+        asked = self.cleaned_data
+        status = asked["status"]
+        span = self.SPANS.get(asked["last"])
+        return failures.Asked(
+            queue_id=asked["queue"].pk if asked["queue"] else None,
+            task_id=asked["task"],
+            user_id=asked["user"],
+            http_status=int(status) if status.isdigit() else None,
+            has_no_status=status == self.NONE,
+            message=asked["message"] if "message" in self.data else None,
+            since=(at or store.now()) - span if span else None,
+            at=at,
+        )

@@ -15,6 +15,7 @@ SECTIONS = (
     Section("Board", "board", "/dashboard/"),
     Section("Upload", "upload", "/dashboard/upload/"),
     Section("Tasks", "tasks", "/dashboard/tasks/"),
+    Section("Failures", "failures", "/dashboard/failures/"),
     Section("Queues", "queues", "/dashboard/queues/"),
     Section("History", "history_today", "/dashboard/history/"),
     Section("Activity", "activity", "/dashboard/activity/"),

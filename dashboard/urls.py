@@ -2,7 +2,19 @@
 
 from django.urls import include, path, register_converter
 
-from dashboard.views import account, activity, board, history, ids, minutes, preview, queues, tasks, upload
+from dashboard.views import (
+    account,
+    activity,
+    board,
+    failures,
+    history,
+    ids,
+    minutes,
+    preview,
+    queues,
+    tasks,
+    upload,
+)
 
 
 class Verb:
@@ -32,6 +44,9 @@ urlpatterns = [
                 path("tasks/<int:task_id>/", tasks.task, name="task"),
                 path("tasks/<int:task_id>/rename/", tasks.rename, name="task_rename"),
                 path("tasks/<int:task_id>/cancel/", tasks.cancel, name="task_cancel"),
+                path("failures/", failures.failures, name="failures"),
+                path("failures/retrying/", failures.retrying, name="retrying"),
+                path("failures/retrying/<slug:run>/stop/", failures.stop, name="stop_retrying"),
                 path("ids/", ids.find, name="find"),
                 path("ids/<int:user_id>/", ids.story, name="id"),
                 path("minutes/<str:stamp>/", minutes.minute, name="minute"),

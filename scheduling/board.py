@@ -357,7 +357,7 @@ class Snapshot:
         if row[0] == "jobs":
             # A few jobs come and go all the time.
             return ("jobs", row[1] // 10)
-        seen_at = _time(row[13])
+        seen_at = as_time(row[13])
         return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, self.at - seen_at > SILENT)
 
     def of(self, kind: str) -> list[tuple]:
@@ -365,7 +365,7 @@ class Snapshot:
 
     def board(self) -> Board:
         tabs = tuple(
-            Tab(row[1], row[11], row[2], _time(row[13]), row[3], row[12]) for row in self.of("queue")
+            Tab(row[1], row[11], row[2], as_time(row[13]), row[3], row[12]) for row in self.of("queue")
         )
         names = {tab.id: tab.name for tab in tabs}
         paused = {tab.name for tab in tabs if tab.paused_at}
@@ -384,7 +384,7 @@ class Snapshot:
                 for row in self.of("late")
             ),
             targets=tuple(
-                Target(row[1], row[11], row[2], row[12], _time(row[13]), _time(row[14]))
+                Target(row[1], row[11], row[2], row[12], as_time(row[13]), as_time(row[14]))
                 for row in self.of("target")
             ),
             health=self._health(),
@@ -405,7 +405,7 @@ class Snapshot:
         return tuple(
             TaskLine(
                 row[1], row[11], names.get(row[2], ""), row[12], *row[3:9],
-                _time(row[13]), _time(row[14]), _time(row[15]), self.at,
+                as_time(row[13]), as_time(row[14]), as_time(row[15]), self.at,
             )
             for row in sorted(self.of("task"), key=lambda row: -row[1])
         )  # fmt: skip
@@ -417,18 +417,18 @@ class Snapshot:
         return Health(
             at=self.at,
             clusters=tuple(
-                sorted(ClusterSign(row[11], row[1], row[2], _time(row[13])) for row in self.of("heartbeat"))
+                sorted(ClusterSign(row[11], row[1], row[2], as_time(row[13])) for row in self.of("heartbeat"))
             ),
-            quarter_at=_time(quarter[13]),
-            quarter_ran_at=_time(quarter[14]),
+            quarter_at=as_time(quarter[13]),
+            quarter_ran_at=as_time(quarter[14]),
             minute_at=clock.EPOCH + started[1] * clock.MINUTE if started[1] is not None else None,
-            minute_started_at=_time(started[13]),
+            minute_started_at=as_time(started[13]),
             jobs_waiting=jobs[1],
-            oldest_job_at=_time(jobs[13]),
+            oldest_job_at=as_time(jobs[13]),
         )
 
 
-def _time(value: datetime | str | None) -> datetime | None:
+def as_time(value: datetime | str | None) -> datetime | None:
     """A time as the database gave it: SQLite keeps text, in UTC."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)

@@ -121,11 +121,14 @@ def _fill(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random
     # A working day that ends about now, whatever the hour, and a night before it.
     ago = (at - quarter) / timedelta(hours=1)
     busy = max(0.0, math.sin((ago + 2.5) / 13 * math.pi)) if ago <= 10.5 else 0.1 * (ago > 21)
-    if quarter >= at - 2 * clock.QUARTER:
-        busy = max(busy, 0.8)
     total = int(queue.rpm * clock.BUCKETS * queue.fullness * busy * dice.uniform(0.5, 1.25))
     if dice.random() < 0.06:
         total *= 2
+    if clock.running_window_start(at) == quarter:
+        # It runs to its end, so that somebody who looks sees it running.
+        total = int(queue.rpm * clock.BUCKETS * 0.97)
+    elif clock.open_window_start(at) == quarter:
+        total = int(queue.rpm * clock.BUCKETS * queue.fullness * 0.6)
     parts = min(total, dice.randint(1, 3))
     for part in range(parts):
         moment = quarter + timedelta(seconds=dice.uniform(5, 600))

@@ -3,7 +3,20 @@
 import structlog
 from django.db import Error as DatabaseError
 
-from . import allocation, amendments, dispatch, late, matching, pace, quarter_hour, store
+from . import (
+    allocation,
+    amendments,
+    callbacks,
+    cluster,
+    dispatch,
+    late,
+    matching,
+    pace,
+    quarter_hour,
+    resend,
+    store,
+)
+from . import nightly as keeping
 from . import sweep as sweeping
 
 log = structlog.get_logger(__name__)
@@ -22,6 +35,11 @@ def follow_cancel(task_id: int) -> None:
 def cancel_matching(matching_text: str) -> None:
     """Go on cancelling all that matched a filter."""
     matching.go_on(matching_text, store.now)
+
+
+def retry_failed(text: str) -> None:
+    """Go on trying failed IDs again that an operator asked for."""
+    resend.go_on(text, store.now)
 
 
 def refit() -> None:
@@ -57,3 +75,19 @@ def place_late() -> None:
 def process_quarter() -> None:
     """Arm what comes, total what has ended."""
     quarter_hour.run(store.now)
+
+
+def call_back(task_id: int, attempt: int = 1) -> None:
+    """Tell a queue's callback_url that a task is done."""
+    callbacks.call_back(task_id, attempt, store.now)
+
+
+def nightly() -> None:
+    """Check the plan, and let go of what is past its retention."""
+    keeping.run(store.now)
+
+
+def prune() -> None:
+    """Go on letting go of what is past its retention."""
+    if not keeping.prune(store.now):
+        cluster.enqueue("scheduling.jobs.prune")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django_q.models import OrmQ
 
 from scheduling import allocation, clock, cluster, days, demo, models, store
 from tests.browser.conftest import SIZES
@@ -42,6 +43,7 @@ def _a_list_past_rpm() -> None:
 
 
 def _signs_of_life() -> None:
+    OrmQ.objects.all().delete()
     for number, (name, workers) in enumerate(((cluster.DEFAULT, 2), (cluster.MINUTES, 5)), start=1):
         models.Heartbeat.objects.create(
             owner=number, cluster=name, host="w1", pid=number, workers=workers,

@@ -1,13 +1,13 @@
 """Somebody signed in, and lists that are placed by the real verbs."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from django.test import Client
 
 from operators.actor import Actor
-from scheduling import allocation, demo, models, store
+from scheduling import allocation, claims, demo, keys, models, store, whereabouts
 
 
 @pytest.fixture
@@ -47,3 +47,42 @@ def place(queue) -> Callable[..., models.Task]:
         return task
 
     return place_list
+
+
+@pytest.fixture
+def fail() -> Callable[..., None]:
+    """Let all that waits of a task fail in its minute: fail(task, 404, "no such customer")."""
+
+    def fail_all(
+        task: models.Task, status: int | None = 404, answer: str = "", *, late: timedelta = timedelta()
+    ):
+        for place in whereabouts.distribution(task):
+            minute = keys.minute_of_bucket(place.bucket_id)
+            at = minute + late
+            want = claims.Want(task.queue, until=60.0, immediate=False)
+            taken = claims.turn(
+                owner=1, offset=lambda: 0.0, wants={place.bucket_id: want}, now=lambda at=at: at
+            )
+            kept = [
+                claims.Kept(claimed, models.Status.FAILED, 0, _attempt(claimed, at, status, answer))
+                for claimed in taken.claimed
+            ]
+            batches = {claimed.batch_id for claimed in taken.claimed}
+            claims.turn(
+                owner=1, offset=lambda: 0.0, wants={}, kept=kept, batch_ids=batches, now=lambda at=at: at
+            )
+        task.refresh_from_db()
+
+    return fail_all
+
+
+def _attempt(claimed: claims.Claimed, at: datetime, status: int | None, answer: str) -> models.Attempt:
+    return models.Attempt(
+        task_id=claimed.task_id,
+        user_id=claimed.user_id,
+        number=claimed.attempts + 1,
+        bucket_id=claimed.bucket_id,
+        started_at=at,
+        http_status=status,
+        answer=answer,
+    )

@@ -1,0 +1,128 @@
+"""What failed, by what came back; and trying again all that match."""
+
+import secrets
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST
+
+from dashboard import addresses, exports, taskpages
+from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.filters import FailureFilter
+from dashboard.forms import CancelForm
+from dashboard.queries import refuse_unknown
+from scheduling import failures as failing
+from scheduling import resend, store
+
+ROWS = 100
+HEADS = ("user_id", "task_id", "task_name", "queue", "http_status", "message", "attempts", "started_at")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@viewer_required
+def failures(request: OperatorRequest) -> HttpResponse:
+    """Grouped, and with a filter one by one; a POST tries again what the page showed."""
+    chosen = FailureFilter.of(request)
+    if request.method == "POST":
+        return _retry(request, chosen)
+    if wanted := request.GET.get("format"):
+        return exports.named(wanted, "failures", HEADS, map(_row, chosen.asked_for().rows()))
+    at = store.now()
+    asked = chosen.asked_for(at=at)
+    count = asked.count()
+    context = {
+        "filter": chosen,
+        "groups": [(group, _address(group)) for group in asked.groups()],
+        "rows": list(asked.rows(limit=ROWS)) if chosen.is_set else [],
+        "count": count,
+        "at": at,
+        "form": CancelForm(count=count, always=not chosen.is_set),
+    }
+    return render(request, "dashboard/failures.html", context)
+
+
+def _address(group: failing.Group) -> str:
+    """The page of one group."""
+    status = FailureFilter.NONE if group.http_status is None else group.http_status
+    # An empty message is one too: without it in the address any would match.
+    query = urlencode({"queue": group.queue, "status": status, "message": group.message})
+    return f"{reverse('failures')}?{query}"
+
+
+def _row(row: failing.Row) -> list[Any]:
+    started = row.started_at.isoformat() if row.started_at else None
+    return [
+        str(row.user_id), row.task_id, row.task_name, row.queue, row.http_status, row.message, row.attempts,
+        started,
+    ]  # fmt: skip
+
+
+@operator_required
+def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
+    at = taskpages.read_moment(request.POST.get("at", ""))
+    asked = chosen.asked_for(at=at)
+    left_out = [int(key) for key in request.POST.getlist("left_out") if key.isascii() and key.isdigit()]
+    number = asked.count() - len(left_out)
+    form = CancelForm(request.POST, count=asked.count(), always=not chosen.is_set)
+    back = request.get_full_path()
+    if not form.is_valid():
+        messages.error(request, f"Nothing is tried again: the number to be typed is {form.expected:,}.")
+        return redirect(back)
+    run = secrets.token_hex(6)
+    retried = resend.retry(asked, left_out=left_out, number=number, run=run, by=request.actor, now=store.now)
+    if not retried.goes_on:
+        messages.success(request, _result(retried.count, number, chosen, at))
+        return redirect(back)
+    progress = {"at": at.isoformat(), "run": run, "number": number, "left_out": len(left_out)}
+    return redirect(addresses.with_query(reverse("retrying"), **chosen.asked, **progress))
+
+
+def _result(done: int, number: int, chosen: FailureFilter, at) -> str:
+    said = f"{done:,} of {number:,} wait for a free place again."
+    newer = chosen.asked_for().count() - chosen.asked_for(at=at).count()
+    return f"{said} {newer:,} newer ones match now." if newer else said
+
+
+@require_http_methods(["GET", "HEAD"])
+@viewer_required
+def retrying(request: OperatorRequest) -> HttpResponse:
+    """How far a run is: what still matches as it did, of the number that was asked for."""
+    known = {"at", "run", "number", "left_out"}
+    chosen = FailureFilter(request.GET)
+    refuse_unknown(request, {*chosen.fields, *known})
+    if not chosen.is_valid():
+        raise BadRequest("; ".join(f"{name}: {' '.join(said)}" for name, said in chosen.errors.items()))
+    number, left_out = (_number(request, name) for name in ("number", "left_out"))
+    run = request.GET.get("run", "")
+    left = max(0, chosen.asked_for(at=taskpages.read_moment(request.GET.get("at", ""))).count() - left_out)
+    context = {
+        "number": number,
+        "left": left,
+        "done": max(0, number - left),
+        "run": run,
+        "is_stopped": resend.is_stopped(run),
+        "back": addresses.with_query(reverse("failures"), **chosen.asked),
+    }
+    page = "dashboard/_retrying.html" if request.htmx else "dashboard/retrying.html"
+    return render(request, page, context)
+
+
+def _number(request: OperatorRequest, name: str) -> int:
+    text = request.GET.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise BadRequest(f"{name}: {text[:40]!r} is no number.")
+    return int(text)
+
+
+@require_POST
+@operator_required
+def stop(request: OperatorRequest, run: str) -> HttpResponse:
+    """Let a run end."""
+    resend.stop(run, by=request.actor, at=store.now())
+    messages.info(request, "It stops after the part that it is at. What waits again already stays so.")
+    return redirect("failures")

@@ -1,0 +1,161 @@
+"""Field case 26: "all" is what was shown, no more and no less."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+
+from scheduling import clock, models, resend, store
+from scheduling.models import Status
+
+pytestmark = pytest.mark.django_db
+
+LONG_AGO = timedelta(hours=3)
+
+
+@pytest.fixture
+def failed(place, fail):
+    """In `a` 50 that failed; in `b` 20 hours ago and 10 just now, of two kinds."""
+    for name in ("a", "b"):
+        models.Queue.objects.create(name=name, rpm=120, created_at=store.now())
+    then = store.now() - LONG_AGO
+    fail(place(range(1000, 1050), into="a", at=then), 404, "no such customer")
+    fail(place(range(2000, 2020), into="b", at=then), 404, "no such customer")
+    recent = store.now() - 2 * clock.QUARTER
+    fail(place(range(3000, 3010), into="b", at=recent), 410, "gone")
+
+
+def failed_count() -> int:
+    return models.Assignment.objects.filter(status=Status.FAILED).count()
+
+
+def again(client, page, **fields):
+    moment = re.search(r'name="at" value="([^"]+)"', page.content.decode())[1]
+    return client.post(
+        page.request["PATH_INFO"] + "?" + page.request["QUERY_STRING"], {"at": moment, **fields}
+    )
+
+
+def test_failures_are_grouped_by_queue_answer_and_message(failed, sign_in):
+    groups = [group for group, _ in sign_in("viewer").get("/dashboard/failures/").context["groups"]]
+
+    assert [(g.queue, g.http_status, g.message, g.count) for g in groups] == [
+        ("a", 404, "no such customer", 50),
+        ("b", 404, "no such customer", 20),
+        ("b", 410, "gone", 10),
+    ]
+
+
+def test_each_group_links_to_a_list_of_exactly_its_length(failed, sign_in):
+    client = sign_in("viewer")
+
+    for group, address in client.get("/dashboard/failures/").context["groups"]:
+        assert client.get(address).context["count"] == group.count
+
+
+def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, sign_in, place, fail):
+    client = sign_in()
+    page = client.get("/dashboard/failures/?queue=b&last=1h")
+    keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
+    assert page.context["count"] == len(keys) == 10
+    fail(place(range(4000, 4005), into="b", at=store.now() - clock.QUARTER), 410, late=timedelta(minutes=14))
+
+    answer = again(client, page, left_out=keys[:2])
+
+    said = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert said == ["8 of 8 wait for a free place again. 5 newer ones match now."]
+    assert failed_count() == 80 + 5 - 8
+    assert models.Activity.objects.get(verb="retried").count == 8
+
+
+def test_what_is_tried_again_takes_free_places_and_counters_hold(failed, sign_in):
+    client = sign_in()
+
+    again(client, client.get("/dashboard/failures/?queue=a"))
+
+    moved = models.Assignment.objects.filter(task__queue__name="a")
+    assert {row.status for row in moved} == {Status.WAITING}
+    assert all(row.minute_at > store.now() for row in moved)
+    assert not models.Bucket.objects.filter(filled_count__gt=F("capacity")).exists()
+    task = models.Task.objects.get(queue__name="a")
+    assert (task.failed_count, task.waiting_count, task.finished_at) == (0, 50, None)
+    assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 50
+
+
+def test_without_a_filter_the_number_must_be_typed(failed, sign_in):
+    client = sign_in()
+    page = client.get("/dashboard/failures/")
+
+    again(client, page)
+    assert failed_count() == 80
+    again(client, page, count="80")
+    assert failed_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("queu=b", "queu"),
+        ("queue=nosuch", "queue"),
+        ("status=abc", "status"),
+        ("last=2h", "last"),
+        ("task=x", "task"),
+    ],
+)
+def test_an_unknown_name_or_value_is_refused_by_its_name_and_acts_on_nothing(failed, sign_in, query, words):
+    client = sign_in()
+
+    for answer in (client.get(f"/dashboard/failures/?{query}"), client.post(f"/dashboard/failures/?{query}")):
+        assert answer.status_code == 400
+        assert words in answer.content.decode()
+    assert failed_count() == 80
+
+
+def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
+    monkeypatch.setattr(resend, "SLICE_IDS", 10)
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    client = sign_in()
+
+    answer = again(client, client.get("/dashboard/failures/?queue=a"))
+    progress = client.get(answer.url)
+    client.post(f"/dashboard/failures/retrying/{progress.context['run']}/stop/")
+    resend.go_on(_job(), store.now)
+
+    assert progress.context["number"] == progress.context["left"] == 50
+    assert failed_count() == 80
+
+
+def _job() -> str:
+    from django_q.models import OrmQ
+
+    jobs = [job.task for job in OrmQ.objects.all()]
+    return next(job["args"][0] for job in jobs if job["func"].endswith("retry_failed"))
+
+
+def test_a_job_goes_on_where_the_click_ended(failed, sign_in, monkeypatch):
+    monkeypatch.setattr(resend, "SLICE_IDS", 10)
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    client = sign_in()
+
+    again(client, client.get("/dashboard/failures/?queue=a"))
+    resend.go_on(_job(), store.now)
+
+    assert failed_count() == 30
+
+
+def test_a_viewer_is_refused(failed, sign_in):
+    client = sign_in("viewer")
+
+    answer = again(client, client.get("/dashboard/failures/?queue=a"))
+
+    assert answer.status_code == 403
+    assert failed_count() == 80
+
+
+def test_the_export_is_of_the_filter_and_whole(failed, sign_in):
+    answer = sign_in("viewer").get("/dashboard/failures/?queue=b&format=csv")
+
+    lines = b"".join(answer.streaming_content).decode().splitlines()
+    assert len(lines) == 1 + 30
+    assert lines[0].startswith("user_id,task_id,task_name")
