@@ -73,9 +73,9 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, An
         "method": method.upper(),
         "path": path,
         "summary": operation["summary"],
-        "paragraphs": operation.get("description", "").split("\n\n"),
+        "paragraphs": [_marked(text) for text in operation.get("description", "").split("\n\n")],
         "parameters": [_parameter(parameter) for parameter in operation["parameters"]],
-        "body": body.get("description", ""),
+        "body": _marked(body.get("description", "")),
         "types": [(kind, content.get("example")) for kind, content in body.get("content", {}).items()],
         "answers": [
             (
@@ -86,6 +86,11 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, An
             for status, response in sorted(operation["responses"].items())
         ],
     }
+
+
+def _marked(text: str) -> list[tuple[str, bool]]:
+    """Text in pieces, each with whether it stood between backticks."""
+    return [(piece, n % 2 == 1) for n, piece in enumerate(text.split("`")) if piece]
 
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:

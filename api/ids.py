@@ -156,7 +156,7 @@ def _visibly_cut(lines: Iterator[bytes], kind: str) -> Iterator[bytes]:
 @router.get(
     "/ids/{id:user_id}/",
     auth=READERS,
-    response=answers(list[schemas.Story]),
+    response=answers(list[schemas.Story], 404),
     operation_id="get_id",
     summary="All that is known of one ID, newest task first",
     openapi_extra=describe(sent={200: ["Link"]}),
