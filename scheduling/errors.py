@@ -105,5 +105,9 @@ class TooManyQueues(Refused):
     """There are {count} queues already, as many as there can be."""
 
 
+class NoFreeSlot(Refused):
+    """No slot is free within a minute; the next minute with room begins at {next}."""
+
+
 def _minute(at: datetime | None) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else "never"

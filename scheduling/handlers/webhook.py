@@ -79,7 +79,7 @@ def signed_headers(key: str, body: bytes, secret: str, at: datetime) -> dict[str
 
 @dataclass
 class Webhook:
-    """The calls of one queue during one minute. connect_seconds, read_seconds: both together are the deadline."""
+    """The calls of one queue during one minute. Both numbers of seconds together are the deadline."""
 
     url: str
     method: str = "POST"
@@ -122,9 +122,12 @@ class Webhook:
 
     async def call(self, request: Request) -> Outcome:
         """Make one request; whatever goes wrong is an outcome."""
-        body = body_of(request)
+        return await self.post(request.key, body_of(request))
+
+    async def post(self, key: str, body: bytes) -> Outcome:
+        """Send a body, signed under a key."""
         headers = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
-        headers |= signed_headers(request.key, body, self.secret, datetime.now(UTC))
+        headers |= signed_headers(key, body, self.secret, datetime.now(UTC))
         began = time.monotonic()
         try:
             self._judge_literal()

@@ -14,7 +14,8 @@ from ..placed import counted, make_queue, place
 
 pytestmark = pytest.mark.django_db
 
-MINUTE = datetime(2031, 3, 5, 12, 20, tzinfo=UTC)
+# The first minute of its window: where the two rules put the first IDs.
+MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
 BEFORE = MINUTE - timedelta(minutes=10)
 
 

@@ -1,0 +1,296 @@
+"""How well it runs: what /healthz/ready, the board and /metrics read. Cheap: keys and partial indexes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
+
+from . import arming, claims, clock, cluster, keys, late, models, store
+from .dispatch import CLOCKS_APART_MOST, CLOCKS_APART_SAID
+
+# Older than this a cluster has stopped: its signs come every few seconds.
+SILENT = timedelta(seconds=60)
+# A quarter-hour's run comes up to 30 s late, and then has some work.
+QUARTER_LATE = timedelta(seconds=90)
+MINUTE_LATE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class ClusterHealth:
+    """One kind of cluster. age_seconds: since the latest sign of any of them; None: never seen."""
+
+    name: str
+    count: int
+    age_seconds: float | None
+    jobs_waiting: int
+
+    @property
+    def well(self) -> bool:
+        return self.age_seconds is not None and self.age_seconds <= SILENT.total_seconds()
+
+
+@dataclass(frozen=True)
+class Health:
+    """Everything at one moment. `complaints` are sentences; none means ready."""
+
+    at: datetime
+    clusters: tuple[ClusterHealth, ...]
+    migrated: bool
+    last_quarter_at: datetime | None
+    last_minute_at: datetime | None
+    minute_missing: datetime | None
+    clocks_apart_seconds: float
+    complaints: tuple[str, ...]
+
+    @property
+    def well(self) -> bool:
+        return not self.complaints
+
+
+def look(now: datetime | None = None) -> Health:
+    """Return how well it runs at `now`, by default as the database's clock says. Raises DatabaseError."""
+    at = now or store.now()
+    apart = abs((datetime.now(UTC) - at).total_seconds()) if now is None else 0.0
+    clusters = tuple(_cluster(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
+    quarter = models.QuarterRun.objects.order_by("-quarter_at").values_list("ran_at", flat=True).first()
+    minute = models.Minute.objects.filter(started_at__isnull=False).order_by("-pk").first()
+    missing = minute_missing(at)
+    migrated = _migrated()
+    complaints = [*_of_clusters(clusters), *_of_times(at, quarter, missing, apart)]
+    if not migrated:
+        complaints.append("The database's tables are not those of this version: run migrate.")
+    return Health(
+        at=at,
+        clusters=clusters,
+        migrated=migrated,
+        last_quarter_at=quarter,
+        last_minute_at=arming.minute_of(minute.pk) if minute else None,
+        minute_missing=missing,
+        clocks_apart_seconds=apart,
+        complaints=tuple(complaints),
+    )
+
+
+def minute_missing(at: datetime) -> datetime | None:
+    """The start of the minute that runs, if something waits in it and no seat serves it."""
+    minute = clock.minute_start(at - MINUTE_LATE)
+    number = arming.minute_number(minute)
+    windows = models.Window.objects.filter(starts_at=clock.running_window_start(minute))
+    waiting = claims.in_minute(number, windows.values_list("pk", flat=True)).filter(
+        waiting_count__gt=0, window__queue__paused_at=None
+    )
+    served = models.Minute.objects.filter(pk=number, seen_at__gte=at - timedelta(seconds=15))
+    return minute if waiting.exists() and not served.exists() else None
+
+
+def _cluster(name: str, at: datetime) -> ClusterHealth:
+    seen = (
+        models.Heartbeat.objects.filter(cluster=name).order_by("-seen_at").values_list("seen_at", flat=True)
+    )
+    latest = seen.first()
+    return ClusterHealth(
+        name=name,
+        count=seen.filter(seen_at__gte=at - SILENT).count(),
+        age_seconds=None if latest is None else max(0.0, (at - latest).total_seconds()),
+        jobs_waiting=cluster.waiting_count(name, at),
+    )
+
+
+_known_migrated = False
+
+
+def _migrated() -> bool:
+    global _known_migrated
+    if not _known_migrated:
+        executor = MigrationExecutor(connection)
+        _known_migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return _known_migrated
+
+
+def _of_clusters(clusters: Sequence[ClusterHealth]) -> list[str]:
+    found = []
+    for one in clusters:
+        if one.age_seconds is None:
+            found.append(f"No cluster {one.name} has given a sign yet.")
+        elif not one.well:
+            found.append(f"The cluster {one.name} has been silent for {one.age_seconds:.0f} s.")
+    return found
+
+
+def _of_times(at: datetime, quarter: datetime | None, missing: datetime | None, apart: float) -> list[str]:
+    found = []
+    due = clock.quarter_start(at)
+    if at - due > QUARTER_LATE and (quarter is None or quarter < due):
+        found.append(f"The quarter-hour of {due:%H:%M} has not been processed.")
+    if missing is not None:
+        found.append(f"The minute {missing:%H:%M} runs and nobody serves it.")
+    if apart > CLOCKS_APART_MOST.total_seconds():
+        found.append(f"This machine's clock and the database's are {apart:.1f} s apart: nothing is sent.")
+    elif apart > CLOCKS_APART_SAID.total_seconds():
+        found.append(f"This machine's clock and the database's are {apart * 1000:.0f} ms apart.")
+    return found
+
+
+# --- What is late, and numbers for graphs ---
+
+
+@dataclass(frozen=True)
+class LateQueue:
+    """What is late in a queue: in minutes that are over, and on its way in later ones."""
+
+    queue: str
+    waiting_behind: int
+    oldest_at: datetime | None
+    placed_again_today: int
+    runs_until: datetime | None
+
+
+def lateness(at: datetime) -> list[LateQueue]:
+    """Queues with something late, worst first: how much, since when, and when the last of it will run."""
+
+    behind: dict[int, list[int]] = {}
+    for bucket_id in late.left_behind(at):
+        behind.setdefault(keys.queue_of_bucket(bucket_id), []).append(bucket_id)
+    moved = (
+        models.Move.objects.filter(
+            moved_at__gte=at - timedelta(days=1), reason__in=("late", "brake", "written_late")
+        )
+        .values_list("from_bucket_id", "to_bucket_id")
+        .annotate(Count("pk"))
+    )
+    again: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for came_from, to, count in moved.iterator(5_000):
+        queue_id = keys.queue_of_bucket(came_from)
+        again[queue_id] = again.get(queue_id, 0) + count
+        last[queue_id] = max(last.get(queue_id, 0), to)
+    names = dict(models.Queue.objects.filter(pk__in={*behind, *again}).values_list("pk", "name"))
+    found = []
+    for queue_id, name in names.items():
+        buckets = behind.get(queue_id, [])
+        waiting = models.Bucket.objects.filter(pk__in=buckets).aggregate(n=Coalesce(Sum("waiting_count"), 0))[
+            "n"
+        ]
+        until = keys.minute_of_bucket(last[queue_id]) if queue_id in last else None
+        found.append(
+            LateQueue(
+                queue=name,
+                waiting_behind=waiting,
+                oldest_at=keys.minute_of_bucket(buckets[0]) if buckets else None,
+                placed_again_today=again.get(queue_id, 0),
+                runs_until=until if until and until >= at else None,
+            )
+        )
+    return sorted(found, key=lambda one: (-one.waiting_behind, -one.placed_again_today, one.queue))
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One number for Prometheus. kind: "gauge" or "counter". labels: name to value."""
+
+    name: str
+    help: str
+    kind: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def gauges(now: datetime | None = None) -> list[Gauge]:
+    """Numbers for /metrics, by queue where they have one."""
+    at = now or store.now()
+    found = [
+        Gauge(
+            "quarterdeck_jobs_waiting",
+            "Jobs that are due and not taken.",
+            "gauge",
+            one.jobs_waiting,
+            (("cluster", one.name),),
+        )
+        for one in (_cluster(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
+    ]
+    for name in (cluster.DEFAULT, cluster.MINUTES):
+        age = _cluster(name, at).age_seconds
+        if age is not None:
+            found.append(
+                Gauge(
+                    "quarterdeck_cluster_silent_seconds",
+                    "Since a cluster's last sign of life.",
+                    "gauge",
+                    age,
+                    (("cluster", name),),
+                )
+            )
+    found.extend(_of_queues(at))
+    open_breakers = models.Target.objects.filter(opened_at__isnull=False).count()
+    held = models.Target.objects.filter(held_until__gt=at).count()
+    found.append(Gauge("quarterdeck_breakers_open", "Targets whose breaker is open.", "gauge", open_breakers))
+    found.append(Gauge("quarterdeck_targets_held", "Targets that asked to be left in peace.", "gauge", held))
+    return found
+
+
+# Task and bucket counters are kept for as long as the retention; so these only fall when it prunes.
+_TASK_COUNTERS = {
+    "intake": ("ids_count", "IDs that were accepted."),
+    "succeeded": ("succeeded_count", "IDs that succeeded."),
+    "failed": ("failed_count", "IDs that failed for good."),
+    "expired": ("expired_count", "IDs that ended without a request in time."),
+    "cancelled": ("cancelled_count", "IDs that were cancelled."),
+}
+
+
+def _of_queues(at: datetime) -> list[Gauge]:
+    found: list[Gauge] = []
+    names = dict(models.Queue.objects.values_list("pk", "name"))
+    sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _TASK_COUNTERS.items()}
+    waiting = {"waiting": Coalesce(Sum("waiting_count"), 0), "in_flight": Coalesce(Sum("in_flight_count"), 0)}
+    for row in models.Task.objects.values("queue_id").annotate(**sums, **waiting):
+        label = (("queue", names[row["queue_id"]]),)
+        for name, (_, words) in _TASK_COUNTERS.items():
+            found.append(Gauge(f"quarterdeck_ids_{name}_total", words, "counter", row[name], label))
+        for name in waiting:
+            words = f"IDs that are {name.replace('_', ' ')}."
+            found.append(Gauge(f"quarterdeck_ids_{name}", words, "gauge", row[name], label))
+    by_queue = models.Bucket.objects.values("window__queue_id").annotate(
+        started=Coalesce(Sum("started_count"), 0),
+        moved=Coalesce(Sum("moved_count"), 0),
+        repeats=Coalesce(Sum("repeats_count"), 0),
+    )
+    words = {
+        "started": "Requests that were started.",
+        "moved": "IDs that left their minute.",
+        "repeats": "Requests that may have gone out twice.",
+    }
+    for row in by_queue:
+        label = (("queue", names[row["window__queue_id"]]),)
+        for name, text in words.items():
+            found.append(Gauge(f"quarterdeck_requests_{name}_total", text, "counter", row[name], label))
+    retries = models.Move.objects.filter(reason="retry").count()
+    found.append(
+        Gauge("quarterdeck_retries_total", "IDs that were placed again after a failure.", "counter", retries)
+    )
+    running = models.Bucket.objects.filter(
+        window__starts_at__in=(clock.running_window_start(at), clock.open_window_start(at))
+    )
+    fills = running.values("window__queue_id", "window__starts_at").annotate(
+        filled=Sum("filled_count"), over=Coalesce(Count("pk", filter=Q(filled_count__gt=0)), 0)
+    )
+    for row in fills:
+        state = clock.state(row["window__starts_at"], at)
+        label = (("queue", names[row["window__queue_id"]]), ("window", str(state)))
+        found.append(
+            Gauge("quarterdeck_window_filled", "IDs that a window holds.", "gauge", row["filled"], label)
+        )
+    for one in lateness(at):
+        label = (("queue", one.queue),)
+        found.append(
+            Gauge("quarterdeck_ids_late", "IDs whose minute passed.", "gauge", one.waiting_behind, label)
+        )
+        age = (at - one.oldest_at).total_seconds() if one.oldest_at else 0.0
+        found.append(
+            Gauge("quarterdeck_oldest_late_seconds", "Age of the oldest of them.", "gauge", age, label)
+        )
+    return found

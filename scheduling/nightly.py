@@ -1,0 +1,95 @@
+"""What is done at night: the plan is checked, and what is past its retention goes, in small steps."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+from django.conf import settings
+from django.db.models import QuerySet
+from django_q.models import Task as FinishedJob
+
+from . import arming, clock, cluster, models, proof, store
+
+log = structlog.get_logger(__name__)
+
+# Rows that one transaction deletes: some milliseconds.
+STEP_ROWS = 2_000
+# A job goes on for so long; what is left is the next job's.
+JOB_SECONDS = 40.0
+FINISHED_JOBS_KEPT = timedelta(days=7)
+
+
+def run(now: Callable[[], datetime]) -> None:
+    """Check the plan, say what doesn't hold, then prune; where that takes long another job goes on."""
+    for difference in proof.check(now):
+        log.error("plan_does_not_hold", **asdict(difference))
+    if not prune(now):
+        cluster.enqueue("scheduling.jobs.prune")
+
+
+def prune(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> bool:
+    """Delete what ended before the retention began; return whether nothing is left to delete."""
+    until = time.monotonic() + seconds
+    before = now() - timedelta(days=settings.RETENTION_DAYS)
+    for step in _steps(before, now()):
+        while step():
+            if time.monotonic() > until:
+                return False
+            # Others get their turn.
+            time.sleep(0.005)
+    return True
+
+
+def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
+    """What to do again and again until it says 0, one after the other."""
+    old_minute = arming.minute_number(clock.minute_start(before))
+    for rows in (
+        models.Activity.objects.filter(at__lt=before),
+        models.Minute.objects.filter(pk__lt=old_minute),
+        models.QuarterRun.objects.filter(ran_at__lt=before),
+        FinishedJob.objects.filter(stopped__lt=at - FINISHED_JOBS_KEPT),
+    ):
+        yield partial(_delete, rows)
+    # In a window that is totalled nothing waits any more.
+    ended = before - 2 * clock.QUARTER
+    windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
+    for window_id in windows.order_by("pk").values_list("pk", flat=True).iterator(500):
+        yield from _of_window(window_id)
+    tasks = models.Task.objects.filter(
+        last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
+    )
+    for task_id, list_id in tasks.order_by("pk").values_list("pk", "list_id").iterator(500):
+        yield partial(_delete, models.Chunk.objects.filter(list_id=list_id), 50)
+        yield partial(_delete_task, task_id, list_id)
+
+
+def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
+    """What a window holds goes as ranges of keys, and the window last."""
+    first, last = window_id << 4, window_id << 4 | 15
+    yield partial(_delete, models.Assignment.objects.filter(pk__gte=first << 24, pk__lt=(last + 1) << 24))
+    yield partial(_delete, models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
+    yield partial(_delete, models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lte=last))
+    yield partial(_delete, models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
+    yield partial(_delete, models.Reservation.objects.filter(window_id=window_id))
+    yield partial(_delete, models.Bucket.objects.filter(pk__gte=first, pk__lte=last))
+    yield partial(_delete, models.Window.objects.filter(pk=window_id))
+
+
+def _delete(rows: QuerySet, at_most: int = STEP_ROWS) -> int:
+    with store.write():
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:at_most])
+        # Nothing points at these rows that isn't deleted by us: no need to look for it.
+        return rows.model._base_manager.filter(pk__in=ids)._raw_delete("default") if ids else 0
+
+
+def _delete_task(task_id: int, list_id: int) -> int:
+    """A task whose minutes are all gone; one that still has some stays."""
+    with store.write():
+        if models.TaskBucket.objects.filter(task_id=task_id).exists():
+            return 0
+        models.Task.objects.filter(pk=task_id).delete()
+        models.IdList.objects.filter(pk=list_id).delete()
+    return 0

@@ -1,0 +1,91 @@
+"""check_plan says nothing of what is right, and names each kind of what isn't, as two numbers."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.db.models import F
+
+from scheduling import keys, late, models, proof
+from scheduling.models import Status
+
+from .placed import make_queue, place
+from .store.test_claims import BEFORE, MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db
+
+AFTER = MINUTE + timedelta(seconds=70)
+
+
+@pytest.fixture
+def ran():
+    """A minute that ran half, and whose rest was late."""
+    queue = make_queue(rpm=60)
+    task = place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 20)
+    late.run(lambda: AFTER)
+    return task
+
+
+def found() -> list[str]:
+    return [str(difference) for difference in proof.check(lambda: AFTER)]
+
+
+def test_what_ran_and_what_was_late_holds(ran):
+    assert found() == []
+
+
+def test_lists_that_are_still_being_written_hold():
+    place(make_queue(rpm=60), {MINUTE: range(1, 41)}, at=BEFORE, written=False)
+    models.Segment.objects.create(
+        task=models.Task.objects.get(), list=models.IdList.objects.get(), number=0, first_position=0, ids_count=40
+    )
+    assert found() == []
+
+
+def test_a_row_that_is_gone_is_named(ran):
+    models.Assignment.objects.filter(status=Status.SUCCEEDED).first().delete()
+    [counter, ids] = found()
+    assert counter.endswith("14 by the tables, 13 found")
+    assert ids.endswith(f"task {ran.pk}: 40 by the tables, 39 found")
+
+
+def test_a_counter_that_drifted_is_named(ran):
+    models.TaskBucket.objects.filter(succeeded_count__gt=0).update(succeeded_count=F("succeeded_count") + 1)
+    assert len(found()) == 3
+
+
+def test_a_fill_that_no_line_of_the_log_explains_is_named(ran):
+    models.Bucket.objects.filter(pk=keys.bucket_at(1, MINUTE)).update(
+        filled_count=F("filled_count") + 1, waiting_count=F("waiting_count") + 1
+    )
+    assert any("the log ends in the fill" in words for words in found())
+
+
+def test_places_that_are_not_by_the_rules_are_named():
+    place(make_queue(rpm=60), {MINUTE + timedelta(minutes=1): range(1, 41)}, at=BEFORE)
+    assert any("places follow the rules" in words for words in found())
+
+
+def test_an_old_claim_is_named():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    SimulatedSeat(queue).turn(0)
+    models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
+    [words] = [words for words in found() if "lease" in words]
+    assert words.endswith("30 by the tables, 55 found")
+
+
+def test_the_command_prints_them_and_fails(ran):
+    out = StringIO()
+    call_command("check_plan", stdout=out)
+    assert out.getvalue() == "The plan holds.\n"
+    models.Assignment.objects.filter(status=Status.SUCCEEDED).first().delete()
+    with pytest.raises(SystemExit) as stopped:
+        call_command("check_plan", stdout=out)
+    assert stopped.value.code == 1
+    assert "2 things do not hold." in out.getvalue()
+
+
