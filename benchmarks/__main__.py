@@ -1,0 +1,101 @@
+"""Measure, and write `benchmarks/RESULTS.md`: `python -m benchmarks [NAME ...]`.
+
+Each module beside this one that has a `run()` is measured in a process of its own, so that none inherits the
+memory or the files of another. `run()` gives rows as dicts: `name`, `value`, `unit`, `limit` (None where the
+number is only told) and `ok`. By name only those are measured, and the others' sections stay as they are. The
+exit code is 1 if a limit was missed.
+"""
+
+import json
+import os
+import platform
+import re
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "RESULTS.md"
+ONE = "--one"
+INTRODUCTION = """# What was measured
+
+Written by `make bench`; don't edit it. Everything is a ratio of two things that ran on the same machine in
+the same run, since absolute times say more about a machine than about a program.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == [ONE]:
+        json.dump(_run_here(arguments[1]), sys.stdout)
+        return 0
+    there = names()
+    if unknown := set(arguments) - set(there):
+        print(f"No benchmark is named {', '.join(sorted(unknown))}, but {', '.join(there)}.", file=sys.stderr)
+        return 64
+    sections = read_sections(RESULTS.read_text() if RESULTS.exists() else "", there)
+    ok = True
+    for name in arguments or there:
+        rows = _run_apart(name)
+        ok = ok and all(row["ok"] for row in rows)
+        sections[name] = section(name, rows)
+        for row in rows:
+            print(line(row), flush=True)
+        RESULTS.write_text(INTRODUCTION + "".join(sections[name] for name in there if name in sections))
+    return 0 if ok else 1
+
+
+def names() -> list[str]:
+    """The modules that measure."""
+    sources = {path.stem: path.read_text() for path in sorted(HERE.glob("*.py"))}
+    return [name for name, source in sources.items() if re.search(r"^def run\(\)", source, re.MULTILINE)]
+
+
+def _run_here(name: str) -> list[dict]:
+    module = __import__(f"benchmarks.{name}", fromlist=["run"])
+    output = sys.stdout
+    # Whatever is printed on the way must not get among the rows.
+    sys.stdout = sys.stderr
+    try:
+        return module.run()
+    finally:
+        sys.stdout = output
+
+
+def _run_apart(name: str) -> list[dict]:
+    print(f"--- {name}", flush=True)
+    command = [sys.executable, "-m", "benchmarks", ONE, name]
+    done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def read_sections(text: str, there: list[str]) -> dict[str, str]:
+    """The sections of an earlier run, by the name of their module."""
+    parts = re.split(r"^(?=\n?## )", text, flags=re.MULTILINE)
+    found = {match[1]: part for part in parts if (match := re.match(r"\n?## (\S+)", part))}
+    return {name: found[name] for name in there if name in found}
+
+
+def section(name: str, rows: list[dict]) -> str:
+    """A module's rows as a table, with what they were measured on."""
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    on = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {versions}"
+    table = ["| what | measured | limit | |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        limit = "" if row["limit"] is None else f"{row['limit']:g}"
+        said = {True: "kept", False: "**missed**"}[row["ok"]] if row["limit"] is not None else ""
+        table.append(f"| {row['name']} | {row['value']:g} {row['unit']} | {limit} | {said} |")
+    return f"\n## {name}\n\n{on}\n\n" + "\n".join(table) + "\n"
+
+
+def line(row: dict) -> str:
+    """A row for who looks on."""
+    said = f"{row['name']}: {row['value']:g} {row['unit']}"
+    if row["limit"] is None:
+        return f"{'':6} {said}"
+    return f"{'ok' if row['ok'] else 'MISSED':6} {said} (limit {row['limit']:g})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
