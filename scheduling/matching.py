@@ -1,7 +1,7 @@
-"""All tasks that match a filter, as they were when somebody looked: counted for the question, cancelled by a job.
+"""All tasks that match a filter, as they were when somebody looked: counted for the question, then cancelled.
 
-Question, act and result mean the same tasks: what came in after the page was drawn is none of them, and what is
-done meanwhile isn't cancelled any more.
+Question, act and result mean the same tasks: what came in after the page was drawn is none of them, and what
+is done meanwhile isn't cancelled any more.
 """
 
 import json
@@ -80,7 +80,7 @@ def count(matching: Matching) -> Count:
 
 
 def cancel(matching: Matching, *, by: Actor, now: Callable[[], datetime]) -> tuple[int, int]:
-    """Cancel all that match: some at once, the rest in a job. Returns how many are cancelled, how many are left.
+    """Cancel all that match, some at once and the rest in a job; return how many are done, how many are left.
 
     Each is cancelled by the verb of one task, with a line of its own in the activity log.
     """

@@ -46,7 +46,7 @@ INSTALLED_APPS = [
     "scheduling",
     "dashboard",
     "api",
-    "django.contrib.admin",
+    "scheduling.admin_site.Config",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

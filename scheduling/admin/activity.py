@@ -1,0 +1,88 @@
+"""The activity log: who did what, when, to how many, by which face."""
+
+from django.apps import apps
+from django.contrib import admin
+from django.db.models import Q
+from django.urls import NoReverseMatch, reverse
+
+from operators.actor import Face
+from scheduling import models
+
+from .base import ByKey, Given, ReadOnly, link, on_dashboard, whole_number
+
+KINDS = [
+    model._meta.model_name
+    for app in ("operators", "scheduling")
+    for model in apps.get_app_config(app).get_models()
+]
+
+
+class FaceFilter(admin.SimpleListFilter):
+    title = parameter_name = "face"
+
+    def lookups(self, request, model_admin):
+        return [(face.value, face.value.replace("_", " ")) for face in Face]
+
+    def queryset(self, request, queryset):
+        return queryset.filter(face=self.value()) if self.value() else None
+
+
+class KindFilter(Given):
+    """Lines about things of one kind, as links from their pages ask for them."""
+
+    title = "about"
+    parameter_name = "object_kind"
+
+    def queryset(self, request, queryset):
+        return queryset.filter(object_kind=self.value()) if self.value() else None
+
+
+class ThingFilter(Given):
+    title = "number"
+    parameter_name = "object_id"
+
+    def queryset(self, request, queryset):
+        return queryset.filter(object_id=self.number()) if self.value() else None
+
+
+@admin.register(models.Activity)
+class ActivityAdmin(ReadOnly, ByKey):
+    list_display = ("at", "actor_name", "actor_kind", "face", "verb", "about", "count", "what_changed")
+    list_filter = (FaceFilter, KindFilter, ThingFilter)
+    search_help_text = (
+        "The number of what it was done to, an exact word (cancelled), or somebody's exact name."
+    )
+    fields = ("at", "actor_name", "actor_kind", "face", "verb", "about", "count", "before", "after")
+    readonly_fields = ("about",)
+
+    def search(self, queryset, text):
+        if (number := whole_number(text)) is not None:
+            # The index begins with the kind.
+            return queryset.filter(object_kind__in=KINDS, object_id=number)
+        return queryset.filter(Q(verb=text) | Q(actor_name=text) | Q(object_name=text))
+
+    @admin.display(description="about")
+    def about(self, line: models.Activity) -> str:
+        if not line.object_kind:
+            return self.get_empty_value_display()
+        words = f"{line.object_kind} {line.object_name or line.object_id}"
+        return link(_page_of(line), words)
+
+    @admin.display(description="before and after")
+    def what_changed(self, line: models.Activity) -> str:
+        return "; ".join(
+            f"{when}: {', '.join(f'{name} {value}' for name, value in facts.items())}"[:200]
+            for when, facts in (("before", line.before), ("after", line.after))
+            if facts
+        )
+
+
+def _page_of(line: models.Activity) -> str:
+    """Where the thing is now. It may be gone: then the admin says so."""
+    if line.object_id is None:
+        return ""
+    app = "operators" if line.object_kind in ("operator", "token") else "scheduling"
+    try:
+        return reverse(f"admin:{app}_{line.object_kind}_change", args=[line.object_id])
+    except NoReverseMatch:
+        return on_dashboard(line.object_kind, line.object_id)

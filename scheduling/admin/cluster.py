@@ -1,0 +1,76 @@
+"""django-q2's own tables: to look at, and for admins alone.
+
+A row there names a callable, or holds pickles that run code when they are read. So its own pages, which add,
+edit and resubmit, are closed, and ours never read what is pickled.
+"""
+
+import django_q.admin  # noqa: F401 (it registers its pages: first, so that they can be taken away)
+from django.contrib import admin
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from scheduling import models, store
+
+from .base import ByKey, ReadOnly
+
+for model in (Failure, OrmQ, Schedule, Success):
+    admin.site.unregister(model)
+
+
+class Results(ReadOnly, ByKey):
+    """What ran. Arguments and results are pickles, and stay where they are."""
+
+    list_display = ("name", "group", "func", "cluster", "started", "stopped", "attempt_count")
+    fields = ("id", "name", "group", "func", "cluster", "started", "stopped", "success", "attempt_count")
+    search_help_text = "The exact name of a job."
+    # Their key is random text.
+    key_order = ("-stopped", "-id")
+    list_per_page = 50
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).defer("args", "kwargs", "result")
+
+    def search(self, queryset, text):
+        return queryset.filter(name=text)
+
+    def key_of(self, row):
+        return int(row.stopped.timestamp() * 1_000_000)
+
+    def rows_after(self, queryset, key):
+        from datetime import UTC, datetime, timedelta
+
+        return queryset.filter(stopped__lt=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=key))
+
+
+@admin.register(Success)
+class SuccessAdmin(Results):
+    pass
+
+
+@admin.register(Failure)
+class FailureAdmin(Results):
+    pass
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnly, ByKey):
+    list_display = ("name", "func", "cron", "next_run", "cluster", "repeats")
+    fields = ("name", "func", "schedule_type", "cron", "next_run", "cluster", "repeats")
+
+
+@admin.register(OrmQ)
+class QueuedAdmin(ReadOnly, ByKey):
+    list_display = ("id", "key", "lock", "state")
+    fields = ("key", "lock", "state")
+    readonly_fields = ("state",)
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).defer("payload")
+
+    @admin.display(description="state")
+    def state(self, row: OrmQ) -> str:
+        return "due" if row.lock is None or row.lock <= store.now() else "taken, or not before this time"
+
+
+@admin.register(models.Heartbeat)
+class HeartbeatAdmin(ReadOnly, ByKey):
+    list_display = ("cluster", "host", "pid", "workers", "started_at", "seen_at")

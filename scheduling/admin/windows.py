@@ -1,0 +1,94 @@
+"""Windows, and the minutes in them: read-only, since everything in them follows from what tasks did."""
+
+from django.contrib import admin
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from scheduling import clock, keys, models, store
+
+from .assignments import minute_words
+from .base import ByKey, Given, ReadOnly, link, list_of, on_dashboard, page_of
+
+# A page's key has the time before the queue, where a window's own key has the queue first.
+QUEUE_BITS = 13
+
+
+class QueueFilter(Given):
+    title = "queue"
+    parameter_name = "queue"
+
+    def describe(self, value: str) -> str:
+        return models.Queue.objects.filter(pk=self.number()).values_list("name", flat=True).first() or value
+
+    def queryset(self, request, queryset):
+        return queryset.filter(queue=self.number()) if self.value() else None
+
+
+class BucketInline(ReadOnly, admin.TabularInline):
+    model = models.Bucket
+    verbose_name_plural = "Its 15 minutes"
+    fields = (
+        "minute", "capacity", "filled_count", "waiting_count", "in_flight_count", "succeeded_count",
+        "failed_count", "expired_count", "cancelled_count", "moved_count", "started_count", "sealed_at",
+    )  # fmt: skip
+    readonly_fields = ("minute",)
+    extra = 0
+
+    @admin.display(description="minute")
+    def minute(self, bucket: models.Bucket) -> str:
+        return link(list_of(models.Assignment, bucket=bucket.pk), minute_words(bucket.pk))
+
+
+@admin.register(models.Window)
+class WindowAdmin(ReadOnly, ByKey):
+    list_display = ("starts", "queue_", "label", "state", "totalled_at")
+    list_filter = (QueueFilter,)
+    list_select_related = ("queue",)
+    search_help_text = "When it starts: 2026-11-25 12:15, in your time zone."
+    key_order = ("-starts_at", "-pk")
+    fields = ("starts", "runs", "queue_", "label", "state", "version", "totalled_at", "receipt")
+    readonly_fields = ("starts", "runs", "queue_", "label", "state")
+    inlines = (BucketInline,)
+
+    def key_of(self, window: models.Window) -> int:
+        quarters = (window.starts_at - clock.EPOCH) // clock.QUARTER
+        return quarters << QUEUE_BITS | window.queue_id
+
+    def rows_after(self, queryset, key):
+        starts_at = clock.EPOCH + (key >> QUEUE_BITS) * clock.QUARTER
+        queue_id = key & (1 << QUEUE_BITS) - 1
+        return queryset.filter(Q(starts_at__lt=starts_at) | Q(starts_at=starts_at, queue__lt=queue_id))
+
+    def search(self, queryset, text):
+        try:
+            starts_at = parse_datetime(text)
+        except ValueError:
+            starts_at = None
+        if starts_at is None:
+            return queryset.none()
+        aware = starts_at if timezone.is_aware(starts_at) else timezone.make_aware(starts_at)
+        return queryset.filter(starts_at=clock.quarter_start(aware))
+
+    @admin.display(description="starts")
+    def starts(self, window: models.Window) -> str:
+        return f"{timezone.localtime(window.starts_at):%Y-%m-%d %H:%M}"
+
+    @admin.display(description="runs from")
+    def runs(self, window: models.Window) -> str:
+        return f"{timezone.localtime(clock.runs_at(window.starts_at)):%Y-%m-%d %H:%M}"
+
+    @admin.display(description="queue")
+    def queue_(self, window: models.Window) -> str:
+        return link(page_of(window.queue), window.queue)
+
+    @admin.display(description="state")
+    def state(self, window: models.Window) -> str:
+        return str(window.state_at(store.now()))
+
+    def render_change_form(self, request, context, *args, obj=None, **kwargs):
+        first = keys.minute_of_bucket(keys.bucket_id(obj.pk, 0))
+        context["elsewhere"] = [
+            ("On the dashboard", on_dashboard("minute", f"{first:%Y-%m-%dT%H:%MZ}", queue=obj.queue.name)),
+        ]
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)

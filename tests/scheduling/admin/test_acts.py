@@ -1,0 +1,314 @@
+"""What is done in the admin is done by the verbs: rules hold, and each act leaves its line."""
+
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from operators.actor import Actor, Face
+from operators.models import Operator
+from scheduling import jobs, matching, models, store
+from tests.scheduling.lists_of_ids import submit, write_all
+
+pytestmark = pytest.mark.django_db
+TASKS = "/admin/scheduling/task/"
+CANCEL = "/admin/scheduling/task/cancel/"
+
+
+def lines(verb: str = "") -> list[models.Activity]:
+    found = models.Activity.objects.filter(face=Face.ADMIN, actor_name="operator").order_by("pk")
+    return list(found.filter(verb=verb) if verb else found)
+
+
+def refresh(row):
+    row.refresh_from_db()
+    return row
+
+
+def seen(client, **query) -> str:
+    """What the page says it saw, as its form sends it back."""
+    return client.get(CANCEL, query).context["seen"]
+
+
+def run_action(client, address: str, act: str, key: int):
+    """Tick one row and press Go."""
+    return client.post(address, {"action": act, "_selected_action": [key], "index": 0}, follow=True)
+
+
+def more_tasks(deck, tmp_path, count: int) -> list[models.Task]:
+    by, at = Actor.command_line(), timezone.now()
+    return [
+        submit([number], tmp_path, by=by, at=at, task_name=f"autumn {number}", queue_name="letters").task
+        for number in range(1, count + 1)
+    ]
+
+
+# --- One row ---
+
+
+def test_a_task_is_renamed(signed_in, deck):
+    answer = signed_in().post(f"{TASKS}{deck.task.pk}/change/", {"name": "summer letters"})
+    assert answer.status_code == 302
+    assert refresh(deck.task).name == "summer letters"
+    (line,) = lines()
+    assert (line.verb, line.before, line.after) == (
+        "renamed",
+        {"task_name": "spring letters"},
+        {"task_name": "summer letters"},
+    )
+
+
+def test_a_list_is_replaced_and_what_is_in_both_keeps_its_place(signed_in, deck):
+    before = {row.user_id: row.pk for row in models.Assignment.objects.all()}
+    form = {"payload": "1029, 5\n6", "version": deck.task.version}
+    answer = signed_in().post(f"{TASKS}{deck.task.pk}/replace/", form, follow=True)
+    assert "1 IDs keep their place, 2 are new, 2 are cancelled" in answer.content.decode()
+    write_all(timezone.now())
+    task = refresh(deck.task)
+    assert (task.waiting_count, task.cancelled_count) == (3, 2)
+    assert models.Assignment.objects.get(user_id=1029).pk == before[1029]
+    assert [line.verb for line in lines()] == ["replaced"]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"payload": "1029, x7"}, "Line 1: &#x27;x7&#x27;"),
+        ({"payload": " "}, "no ID"),
+        ({"payload": "5", "version": 0}, "changed meanwhile"),
+    ],
+)
+def test_a_list_that_can_not_be_is_refused_in_words_and_nothing_changes(signed_in, deck, form, said):
+    answer = signed_in().post(
+        f"{TASKS}{deck.task.pk}/replace/", {"version": deck.task.version, **form}, follow=True
+    )
+    assert said in answer.content.decode()
+    assert refresh(deck.task).version == 1
+    assert lines() == []
+
+
+def test_a_user_is_made_renamed_and_deleted(signed_in, deck):
+    client = signed_in()
+    client.post("/admin/scheduling/user/add/", {"id": "9223372036854775807", "name": "Ann"})
+    user = models.User.objects.get(pk=9223372036854775807)
+    client.post(f"/admin/scheduling/user/{user.pk}/change/", {"name": "Anna"})
+    assert refresh(user).name == "Anna"
+    client.post(f"/admin/scheduling/user/{user.pk}/delete/", {"post": "yes"})
+    assert not models.User.objects.filter(pk=user.pk).exists()
+    assert [line.verb for line in lines()] == ["created", "renamed", "deleted"]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1e5", "1_000", "\uff19", "9223372036854775808", "1029", "x"])
+def test_a_user_with_an_id_that_can_not_be_is_refused(signed_in, deck, number):
+    before = models.User.objects.count()
+    answer = signed_in().post("/admin/scheduling/user/add/", {"id": number, "name": ""})
+    assert answer.status_code == 200
+    assert models.User.objects.count() == before
+
+
+def test_a_user_without_an_id_gets_a_free_one(signed_in, deck):
+    signed_in().post("/admin/scheduling/user/add/", {"id": "", "name": "Bo"})
+    assert models.User.objects.get(name="Bo").pk == 1031
+
+
+# --- Queues ---
+
+
+def queue_form(client, queue, **changes) -> dict:
+    form = client.get(f"/admin/scheduling/queue/{queue.pk}/change/").context["adminform"].form
+    values = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
+    values |= {"webhook_headers": "{}"} | changes
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def test_a_queue_is_made_and_changed(signed_in, deck):
+    client = signed_in()
+    form = queue_form(client, deck.queue, name="bills", rpm=600)
+    form.pop("seen_version", None)
+    client.post("/admin/scheduling/queue/add/", form)
+    queue = models.Queue.objects.get(name="bills")
+    assert queue.rpm == 600
+    client.post(f"/admin/scheduling/queue/{queue.pk}/change/", queue_form(client, queue, rpm=60))
+    assert refresh(queue).rpm == 60
+    created, changed = lines()
+    assert (created.verb, changed.verb) == ("created", "changed")
+    assert (changed.before, changed.after) == ({"rpm": 600}, {"rpm": 60})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rpm": "0"},
+        {"headroom": "5"},
+        {"handler": "webhook"},
+        {"handler": "python"},
+        {"webhook_url": "ftp://example.com/"},
+        {"webhook_secret": "secret"},
+        {"read_timeout_seconds": "60"},
+        {"webhook_headers": '{"Host": "x"}'},
+    ],
+)
+def test_a_queue_is_held_to_the_rules_of_every_face(signed_in, deck, wrong):
+    client = signed_in()
+    address = f"/admin/scheduling/queue/{deck.queue.pk}/change/"
+    answer = client.post(address, queue_form(client, deck.queue, **wrong))
+    assert answer.status_code == 200
+    assert answer.context["errors"]
+    assert refresh(deck.queue).version == 1
+    assert lines() == []
+
+
+def test_a_change_over_somebody_else_s_is_refused(signed_in, deck):
+    client = signed_in()
+    form = queue_form(client, deck.queue, rpm=60)
+    models.Queue.objects.filter(pk=deck.queue.pk).update(version=2, rpm=30)
+    answer = client.post(f"/admin/scheduling/queue/{deck.queue.pk}/change/", form, follow=True)
+    assert "changed meanwhile" in answer.content.decode()
+    assert refresh(deck.queue).rpm == 30
+
+
+def test_a_secret_is_kept_until_it_is_forgotten_and_shown_to_nobody(signed_in, deck):
+    client = signed_in()
+    secret = "whsec_" + "A" * 40
+    address = f"/admin/scheduling/queue/{deck.queue.pk}/change/"
+    client.post(address, queue_form(client, deck.queue, webhook_secret=secret))
+    assert refresh(deck.queue).webhook_secret == secret
+    assert secret not in client.get(address).content.decode()
+    client.post(address, queue_form(client, deck.queue, rpm=60))
+    assert refresh(deck.queue).webhook_secret == secret
+    client.post(address, queue_form(client, deck.queue, forget_secret="on"))
+    assert refresh(deck.queue).webhook_secret == ""
+    assert secret not in str(list(models.Activity.objects.values()))
+
+
+def test_a_viewer_sees_no_headers_since_they_may_hold_keys(signed_in, deck):
+    models.Queue.objects.update(webhook_headers={"Authorization": "Bearer hush"}, webhook_secret="whsec_hush")
+    page = signed_in("viewer").get(f"/admin/scheduling/queue/{deck.queue.pk}/change/").content.decode()
+    assert "letters" in page
+    assert "hush" not in page
+
+
+def test_queues_are_paused_and_resumed(signed_in, deck):
+    client = signed_in()
+    for act in ("pause", "pause", "resume"):
+        client.post(
+            "/admin/scheduling/queue/", {"action": act, "_selected_action": [deck.queue.pk], "index": 0}
+        )
+    assert not refresh(deck.queue).paused
+    assert [line.verb for line in lines()] == ["paused", "resumed"]
+
+
+# --- All that match ---
+
+
+def test_what_is_ticked_is_asked_about_and_cancelled(signed_in, deck):
+    client = signed_in()
+    page = run_action(client, TASKS, "cancel_ticked", deck.task.pk)
+    address, _ = page.redirect_chain[-1]
+    assert address.startswith(CANCEL)
+    assert "1 task" in page.content.decode()
+    assert refresh(deck.task).cancelled_at is None
+    client.post(address, {"seen": page.context["seen"]})
+    assert refresh(deck.task).cancelled_at is not None
+    assert [(line.verb, line.count) for line in lines()] == [("cancelled_matching", 1), ("cancelled", 3)]
+
+
+def test_all_that_match_are_cancelled_and_nothing_else_whatever_the_page_shows(signed_in, deck, tmp_path):
+    tasks = more_tasks(deck, tmp_path, 12)
+    client = signed_in()
+    page = client.get(CANCEL, {"q": "autumn"})
+    assert page.context["found"] == matching.Count(tasks=12, ids=12)
+    late = more_tasks(deck, tmp_path, 1)[0]
+    form = {"seen": page.context["seen"], "number": "12"}
+    answer = client.post(f"{CANCEL}?q=autumn", form, follow=True)
+    assert "12 tasks are cancelled" in answer.content.decode()
+    assert all(refresh(task).cancelled_at for task in tasks)
+    assert refresh(deck.task).cancelled_at is None
+    # It came in after the question.
+    assert refresh(late).cancelled_at is None
+    assert len(lines("cancelled")) == 12
+
+
+@pytest.mark.parametrize("number", ["", "11", "13", "all", "1 2"])
+def test_their_number_has_to_be_typed(signed_in, deck, tmp_path, number):
+    more_tasks(deck, tmp_path, 12)
+    client = signed_in()
+    answer = client.post(f"{CANCEL}?q=autumn", {"seen": seen(client, q="autumn"), "number": number})
+    assert answer.status_code == 200
+    assert not models.Task.objects.filter(cancelled_at__isnull=False).exists()
+
+
+def test_what_a_click_does_not_finish_a_job_does(signed_in, deck, tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, "CLICK_SECONDS", -1)
+    tasks = more_tasks(deck, tmp_path, 5)
+    client = signed_in()
+    form = {"seen": seen(client, q="autumn"), "number": "5"}
+    answer = client.post(f"{CANCEL}?q=autumn", form, follow=True)
+    assert "5 more are cancelled by a job" in answer.content.decode()
+    assert not any(refresh(task).cancelled_at for task in tasks)
+    texts = queued("scheduling.jobs.cancel_matching")
+    assert len(texts) == 1
+    # A job may run twice.
+    jobs.cancel_matching(*texts[0])
+    jobs.cancel_matching(*texts[0])
+    assert all(refresh(task).cancelled_at for task in tasks)
+    assert refresh(deck.task).cancelled_at is None
+    assert [line.actor_name for line in lines("cancelled")] == ["operator"] * 5
+
+
+def queued(path: str) -> list[tuple]:
+    return [row.task["args"] for row in OrmQ.objects.all() if row.task["func"] == path]
+
+
+@pytest.mark.parametrize(
+    ("state", "count"), [("placing", 0), ("placed", 1), ("running", 0), ("done", 0), ("cancelled", 0)]
+)
+def test_a_state_is_meant_as_it_was_when_it_was_asked_for(deck, state, count):
+    at = store.now()
+    meant = matching.Matching(at=at, up_to_id=deck.task.pk, state=state)
+    assert matching.count(meant).tasks == count
+    # An hour on it runs; what was asked for stays the same.
+    models.Task.objects.update(first_minute_at=at - timedelta(hours=1), placed_at=at - timedelta(hours=2))
+    assert matching.count(meant).tasks == (1 if state == "running" else 0)
+
+
+@pytest.mark.parametrize(
+    "query", ["state=lost", "queue=x", "ids=1,x", "ids=-1", "name=x", "queue=99999999999999999999"]
+)
+def test_a_filter_that_is_none_never_means_all(signed_in, deck, query):
+    client = signed_in()
+    assert client.get(f"{CANCEL}?{query}").status_code == 404
+    assert client.post(f"{CANCEL}?{query}", {"seen": seen(client)}).status_code == 404
+    assert refresh(deck.task).cancelled_at is None
+
+
+# --- Operators and tokens: each act of the admin leaves its line, too ---
+
+
+def test_what_admins_do_to_operators_and_tokens_is_in_the_log(signed_in, deck):
+    client = signed_in("admin")
+    new = {
+        "username": "new",
+        "role": "viewer",
+        "password1": "a long passphrase",
+        "password2": "a long passphrase",
+    }
+    client.post("/admin/operators/operator/add/", {**new, "usable_password": "true"})
+    key = Operator.objects.get(username="new").pk
+    client.post(
+        f"/admin/operators/operator/{key}/change/",
+        {"username": "new", "role": "operator", "is_active": "on", "time_zone": "UTC"},
+    )
+    client.post(
+        "/admin/operators/operator/", {"action": "sign_out_everywhere", "_selected_action": [key], "index": 0}
+    )
+    client.post(reverse("admin:operators_operator_delete", args=[key]), {"post": "yes"})
+    client.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
+    token = models.Activity.objects.get(verb="issued", object_name="billing").object_id
+    run_action(client, "/admin/operators/token/", "revoke", token)
+    found = models.Activity.objects.filter(face=Face.ADMIN, actor_name="admin").order_by("pk")
+    assert list(found.values_list("verb", flat=True)) == [
+        "created", "changed", "signed_out_everywhere", "deleted", "issued", "revoked",
+    ]  # fmt: skip
