@@ -7,10 +7,15 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
+from hypothesis import settings as properties
 
 from operators import tokens
 from operators.actor import Actor
 from operators.models import Operator
+
+# How long an example takes says more about the machine than about us; what is to be quick is measured apart.
+properties.register_profile("house", deadline=None, print_blob=True)
+properties.load_profile("house")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The tests that belong to every change: all of them on SQLite, then store, flows and API on PostgreSQL too.
 
-Arguments go to pytest. Both runs are made even if the first one fails; the exit code says whether one did.
+Arguments go to pytest. Every run is made even if one before it failed; the exit code says whether one did.
 """
 
 import os
@@ -14,7 +14,11 @@ sys.path.insert(0, str(HERE.parent))
 
 from tests import postgresql  # noqa: E402
 
+# Real clusters, servers and browsers that keep to the clock: one at a time, so that none disturbs another.
+ALONE = ("browser", "flows", "runner")
 ON_BOTH = ("scheduling/store", "flows", "api")
+# Two processes for the rest, a file of tests to each in turn.
+BESIDE_EACH_OTHER = ["-n", "2", "--dist", "loadfile"]
 
 
 def main(arguments: list[str]) -> int:
@@ -22,20 +26,29 @@ def main(arguments: list[str]) -> int:
     environment = {
         name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "DATA_DIR"}
     }
-    failed = run("SQLite", ["tests", *arguments], environment)
-    on_both = [f"tests/{name}" for name in ON_BOTH if (HERE / name).exists()]
+    everything = {
+        path.name
+        for path in HERE.iterdir()
+        if path.match("test_*.py") or (path / "__init__.py").exists() or any(path.glob("test_*.py"))
+    }
+    failed = run("SQLite", everything, arguments, environment)
     with postgresql.server() as url:
-        failed |= run("PostgreSQL", [*on_both, *arguments], {**environment, "DATABASE_URL": url})
-    print(f"Both took {time.monotonic() - began:.0f} s.")
+        failed |= run("PostgreSQL", set(ON_BOTH), arguments, {**environment, "DATABASE_URL": url})
+    print(f"All took {time.monotonic() - began:.0f} s.")
     return int(failed)
 
 
-def run(database: str, arguments: list[str], environment: dict[str, str]) -> bool:
+def run(database: str, names: set[str], arguments: list[str], environment: dict[str, str]) -> bool:
     """Whether something failed."""
-    print(f"\n=== On {database} ===", flush=True)
-    command = [sys.executable, "-m", "pytest", *arguments]
-    # No test at all would be no proof of anything, so pytest's code for that counts as a failure too.
-    return subprocess.run(command, cwd=HERE.parent, env=environment).returncode != 0
+    alone = names & set(ALONE)
+    failed = False
+    for chosen, how in ((names - alone, BESIDE_EACH_OTHER), (alone, [])):
+        print(f"\n=== On {database}: {', '.join(sorted(chosen))} ===", flush=True)
+        paths = [f"tests/{name}" for name in sorted(chosen)]
+        command = [sys.executable, "-m", "pytest", "-q", *paths, *how, *arguments]
+        # No test at all would be no proof of anything, so pytest's code for that counts as a failure too.
+        failed |= subprocess.run(command, cwd=HERE.parent, env=environment).returncode != 0
+    return failed
 
 
 if __name__ == "__main__":
