@@ -212,6 +212,7 @@ def _exchange_locked(
     )
     if not changed:
         raise ChangedMeanwhile
+    _drop_order(task.list_id, at=at)
     claims.finish([task.pk], at=at)
     task.refresh_from_db()
     replaced = Replaced(
@@ -230,6 +231,14 @@ def _exchange_locked(
         after={"task_name": edit.name, "ids": edit.source.ids_count, **numbers},
     )  # fmt: skip
     return replaced
+
+
+def _drop_order(list_id: int, *, at: datetime) -> None:
+    """Leave a list by whose order no place was given to the sweep, as a draft that nobody will finish."""
+    given = models.Segment.objects.filter(list=list_id)
+    if not given.exists():
+        abandoned = {"writing": True}
+        models.IdList.objects.filter(pk=list_id).update(accepted_at=None, created_at=at, about=abandoned)
 
 
 def _take_back(

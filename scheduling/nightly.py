@@ -1,7 +1,7 @@
 """What is done at night: the plan is checked, and what is past its retention goes, in small steps."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
@@ -62,8 +62,10 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
     )
     for task_id, list_id in tasks.order_by("pk").values_list("pk", "list_id").iterator(500):
-        yield partial(_delete, models.Chunk.objects.filter(list_id=list_id), 50)
-        yield partial(_delete_task, task_id, list_id)
+        # An edit leaves the lists before it, since places were given by their order.
+        list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
+        yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)
+        yield partial(_delete_task, task_id, list_ids)
 
 
 def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
@@ -85,11 +87,11 @@ def _delete(rows: QuerySet, at_most: int = STEP_ROWS) -> int:
         return rows.model._base_manager.filter(pk__in=ids)._raw_delete("default") if ids else 0
 
 
-def _delete_task(task_id: int, list_id: int) -> int:
+def _delete_task(task_id: int, list_ids: Collection[int]) -> int:
     """A task whose minutes are all gone; one that still has some stays."""
     with store.write():
         if models.TaskBucket.objects.filter(task_id=task_id).exists():
             return 0
         models.Task.objects.filter(pk=task_id).delete()
-        models.IdList.objects.filter(pk=list_id).delete()
+        models.IdList.objects.filter(pk__in=list_ids).delete()
     return 0

@@ -11,10 +11,12 @@ from scheduling import (
     amendments,
     claims,
     clock,
+    intake,
     keys,
     lists,
     models,
     moves,
+    proof,
     queues,
     sweep,
     whereabouts,
@@ -378,7 +380,7 @@ def test_a_list_and_back_again_leaves_what_was_there(queue, by, tmp_path):
     assert waiting == set(range(151, 451))
     names_each_row_once(task)
     check_counters()
-    check_log()
+    assert proof.check(lambda: LATER) == []
 
 
 def test_what_had_gone_before_is_not_counted_again(queue, by, tmp_path):
@@ -582,6 +584,22 @@ def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tm
     monkeypatch.setattr(amendments.intake, "write_draft", meanwhile)
     assert numbers(replace(task, [1_001], tmp_path, by)) == (0, 1, 93, 7, 0)
     check_log()
+
+
+def test_an_order_that_nobody_needs_any_more_is_swept(queue, by, tmp_path):
+    task = written(range(1, 11), tmp_path, by)
+    first = task.list_id
+    lists_after = []
+    for ids in (range(5, 21), range(7, 31)):
+        replace(task, ids, tmp_path, by)
+        write_all(LATER)
+        lists_after.append(models.Task.objects.get().list_id)
+    intake.sweep_drafts(at=LATER + timedelta(hours=2))
+    left = set(models.IdList.objects.values_list("pk", flat=True))
+    assert lists_after[0] not in left
+    placed = set(models.Segment.objects.values_list("list_id", flat=True))
+    assert left == {lists_after[1]} | placed
+    assert first in placed
 
 
 def test_every_id_has_the_same_place_before_and_after_its_row_is_written(queue, by, tmp_path):
