@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "other-queue": Kind(409, "A task stays in its queue"),
     "id-taken": Kind(409, "The ID is taken"),
     "name-taken": Kind(409, "The name is taken"),
+    "no-free-slot": Kind(409, "There is no free slot within a minute"),
     "length-unknown": Kind(411, "The body's length is not known"),
     "changed-meanwhile": Kind(412, "It was changed meanwhile"),
     "too-large": Kind(413, "The list is too large"),
@@ -79,6 +80,7 @@ KIND_OF: dict[type[Exception], str] = {
     errors.StaleVersion: "changed-meanwhile",
     errors.IdTaken: "id-taken",
     errors.QueueTaken: "name-taken",
+    errors.NoFreeSlot: "no-free-slot",
     reading.ReadingError: "broken-body",
     reading.LengthUnknown: "length-unknown",
     reading.NoSpace: "disk-full",
@@ -204,7 +206,11 @@ def _of_reading(request: HttpRequest, error: reading.ReadingError) -> HttpRespon
 
 
 def _of_refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
-    more = {"plan": plan_answer(error.plan)} if isinstance(error, errors.PlanRefused) else {}
+    more: dict[str, Any] = {}
+    if isinstance(error, errors.PlanRefused):
+        more["plan"] = plan_answer(error.plan)
+    elif isinstance(error, errors.NoFreeSlot):
+        more["next"] = error.facts["next"]
     places = []
     if isinstance(error, errors.NoSuchQueue):
         places = [{"field": "queue", "reason": str(error)}]

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
-from scheduling import models, queues, store
+from scheduling import models, queues, store, trial
 
 from . import paging, schemas
 from .answers import answer, below, check_match
@@ -13,6 +13,7 @@ from .auth import READERS, WRITERS, ApiRequest
 from .bodies import read_fields
 from .endpoints import WITH_BODY, answers
 from .openapi import describe, fields_body
+from .plans import moment
 from .renders import queue_answer
 
 router = Router(tags=["queues"])
@@ -145,3 +146,35 @@ def brake_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
     queue = find(name)
     per_minute = read_fields(request, schemas.Brake).per_minute
     return _shown(queues.brake(queue, per_minute, by=request.caller.actor, at=store.now()))
+
+
+@router.post(
+    "/queues/{queue_name:name}/test/",
+    auth=WRITERS,
+    response=answers(schemas.Tested, 404, 409),
+    operation_id="test_queue",
+    summary="Send one test request",
+)
+def test_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
+    """In the next free slot of the plan; its answer is shown, not kept. None within a minute: a conflict."""
+    tested = trial.send_one(find(name), by=request.caller.actor, now=store.now)
+    sent, outcome = tested.request, tested.outcome
+    return answer(
+        {
+            "started_at": moment(tested.started_at),
+            "request": {
+                "user_id": sent.user_id,
+                "user_id_str": str(sent.user_id),
+                "task_id": sent.task_id,
+                "task_name": sent.task_name,
+                "queue": sent.queue,
+                "planned_at": moment(sent.planned_at),
+                "attempt": sent.attempt,
+            },
+            "verdict": str(outcome.verdict),
+            "http_status": outcome.status,
+            "answer": outcome.answer,
+            "error": outcome.error,
+            "duration_ms": outcome.duration_ms,
+        }
+    )

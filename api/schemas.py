@@ -442,6 +442,28 @@ class Brake(Schema):
     per_minute: Annotated[int, Field(ge=0, le=MAX_RPM), _WHOLE] | None
 
 
+class TestRequest(Schema):
+    user_id: int
+    user_id_str: str
+    task_id: int
+    task_name: str
+    queue: str
+    planned_at: Moment
+    attempt: int
+
+
+class Tested(Schema):
+    """What a test request got."""
+
+    started_at: Moment
+    request: TestRequest
+    verdict: str
+    http_status: int | None
+    answer: str
+    error: str
+    duration_ms: Count
+
+
 # --- windows ----------------------------------------------------------------------------------------------
 
 

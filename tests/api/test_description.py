@@ -132,6 +132,7 @@ def test_the_documented_endpoints_are_described(reader):
         "/queues/{name}/pause/": {"post"},
         "/queues/{name}/resume/": {"post"},
         "/queues/{name}/brake/": {"post"},
+        "/queues/{name}/test/": {"post"},
         "/windows/": {"get"},
         "/windows/{id}/": {"get"},
     }

@@ -131,3 +131,27 @@ def test_queues_that_are_not_there_are_404(api, path):
         api.send(method, f"/queues/nosuch/{path}", {"per_minute": 5} if path == "brake/" else {}).status_code
         == 404
     )
+
+
+def test_a_test_request_goes_out_and_its_answer_is_shown(api):
+    answer = api.send("POST", "/queues/default/test/")
+    assert answer.status_code == 200, answer.content
+    said = answer.json()
+    assert said["verdict"] == "succeeded"
+    assert said["request"]["queue"] == "default"
+    assert not models.Task.objects.exists()
+
+
+def test_a_test_request_to_an_inner_address_says_why_it_was_not_sent(api):
+    models.Queue.objects.filter(name="default").update(handler="webhook", webhook_url="http://127.0.0.1:9/in")
+    said = api.send("POST", "/queues/default/test/").json()
+    assert said["http_status"] is None
+    assert "not allowed" in said["error"]
+
+
+def test_without_a_free_slot_the_next_one_is_named(api, monkeypatch):
+    monkeypatch.setattr("scheduling.trial.WAIT_SECONDS", -1.0)
+    answer = api.send("POST", "/queues/default/test/")
+    assert answer.status_code == 409
+    assert answer.json()["type"].endswith(":no-free-slot")
+    assert answer.json()["next"].endswith(":00Z")

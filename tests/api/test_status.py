@@ -1,0 +1,54 @@
+"""Signs of life and numbers."""
+
+from datetime import timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from scheduling import clock, cluster, models, store
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def all_well(queue) -> None:
+    at = store.now()
+    for number, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
+        models.Heartbeat.objects.create(
+            owner=number, cluster=name, host="a", pid=7, workers=2, started_at=at, seen_at=at
+        )
+    models.QuarterRun.objects.create(quarter_at=clock.quarter_start(at), ran_at=at)
+
+
+def test_a_process_that_answers_is_live(nobody):
+    assert nobody.get("/healthz/live").json() == {"status": "live"}
+    assert nobody.get("/healthz/live/").status_code == 200
+    answer = nobody.send("POST", "/healthz/live")
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+
+
+def test_with_clusters_and_quarter_hours_it_is_ready(nobody, all_well):
+    answer = nobody.get("/healthz/ready")
+    assert answer.status_code == 200, answer.content
+    assert {one["name"] for one in answer.json()["checks"]["clusters"]} == {cluster.DEFAULT, cluster.MINUTES}
+
+
+def test_a_silent_cluster_is_named(nobody, all_well):
+    models.Heartbeat.objects.filter(cluster=cluster.MINUTES).update(
+        seen_at=store.now() - timedelta(seconds=90)
+    )
+    answer = nobody.get("/healthz/ready")
+    assert answer.status_code == 503
+    assert answer["Content-Type"] == "application/problem+json"
+    assert f"cluster {cluster.MINUTES} has been silent" in answer.json()["detail"]
+
+
+def test_numbers_are_in_the_format_of_prometheus(api, write_lists):
+    api.list([1, 2, 3])
+    write_lists()
+    answer = api.get("/metrics")
+    assert answer["Content-Type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(answer.content.decode())}
+    (sample,) = families["quarterdeck_ids_waiting"].samples
+    assert (sample.labels, sample.value) == ({"queue": "default"}, 3)
+    assert families["quarterdeck_ids_intake"].type == "counter"
