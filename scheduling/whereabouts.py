@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import F
 
-from . import allocation, clock, keys, lists, models
+from . import allocation, clock, keys, lists, models, rules
 from .models import MoveReason, Status
 
 # Reasons of moves that made an ID late; a retry or a change of rpm gives it a new minute to be on time in.
@@ -217,7 +217,14 @@ def _history(task: models.Task, place: Place) -> list[Event]:
     moves = list(models.Move.objects.filter(task_id=task.pk, user_id=place.user_id).order_by("pk"))
     attempts = models.Attempt.objects.filter(task_id=task.pk, user_id=place.user_id).order_by("pk")
     first = moves[0].from_bucket_id if moves else place.bucket_id
-    events = [Event(task.created_at, "placed", {"minute": keys.minute_of_bucket(first)})]
+    given = rules.of_place(task.pk, place.user_id, first)
+    events = [
+        Event(
+            given.at if given else task.created_at,
+            "placed",
+            {"minute": keys.minute_of_bucket(first), "rule": given.sentence if given else ""},
+        )
+    ]
     events += [
         Event(
             move.moved_at,

@@ -45,7 +45,8 @@ def sentence(event: whereabouts.Event) -> str:
     """What happened, as somebody would tell it; the time stands before it."""
     said = event.details
     if event.kind == "placed":
-        return f"got a place in the minute {_minute(said['minute'])}."
+        why = f": {said['rule']}" if said["rule"] else ""
+        return f"got a place in the minute {_minute(said['minute'])}{why}."
     if event.kind == "moved":
         came_from, goes_to = _minute(said["from_minute"]), _minute(said["to_minute"])
         return f"moved from {came_from} to {goes_to}, since {said['reason']}."
