@@ -30,7 +30,7 @@ class Filter(forms.Form):
     @classmethod
     def of(cls, request: HttpRequest, **kwargs: Any) -> "Filter":
         """Raises BadRequest for an unknown name or value."""
-        form = cls(request.GET, **kwargs)
+        form = cls(request.GET, label_suffix="", **kwargs)
         refuse_unknown(request, {*form.fields, *cls.beside})
         if not form.is_valid():
             name, said = next(iter(form.errors.items()))

@@ -90,8 +90,10 @@ def populate(*, at: datetime) -> int:
     lists = 0
     quarter = first
     while quarter <= at:
-        for queue in QUEUES:
-            lists += _fill(queue, quarter, at, dice)
+        planned = sorted((one for queue in QUEUES for one in _lists(queue, quarter, at, dice)), key=_moment)
+        for moment, queue_name, name, ids in planned:
+            submit(queue_name, name, ids, by=dice.choice(BY), now=lambda moment=moment: moment)
+        lists += len(planned)
         allocation.run(lambda quarter=quarter: quarter, seconds=60)
         quarter += clock.QUARTER
         _run(quarter - clock.QUARTER, min(quarter, clock.minute_start(at)), dice)
@@ -116,8 +118,12 @@ def _past_minutes(first: datetime, at: datetime) -> None:
     )
 
 
-def _fill(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random) -> int:
-    """Submit some lists during a quarter."""
+def _moment(planned: tuple) -> datetime:
+    return planned[0]
+
+
+def _lists(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random) -> Iterator[tuple]:
+    """Some lists of a quarter: (when, queue, name, IDs)."""
     # A working day that ends about now, whatever the hour, and a night before it.
     ago = (at - quarter) / timedelta(hours=1)
     busy = max(0.0, math.sin((ago + 2.5) / 13 * math.pi)) if ago <= 10.5 else 0.1 * (ago > 21)
@@ -137,8 +143,7 @@ def _fill(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random
         ids = [dice.randrange(10_000, 400_000) for _ in range(total // parts)]
         number = (quarter - clock.EPOCH) // clock.QUARTER % 96
         name = f"{dice.choice(queue.names)}, part {number}.{part + 1}"
-        submit(queue.name, name, ids, by=dice.choice(BY), now=lambda moment=moment: moment)
-    return parts
+        yield moment, queue.name, name, ids
 
 
 def _run(start: datetime, end: datetime, dice: random.Random) -> None:

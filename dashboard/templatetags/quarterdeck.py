@@ -287,3 +287,9 @@ def iso_clock(text: str) -> str:
 def has_any(queues: list) -> bool:
     """Whether one of the (queue, counts) holds an ID."""
     return any(counts.filled for _, counts in queues)
+
+
+@register.filter
+def lower_first(said: str) -> str:
+    """A sentence that goes on another one."""
+    return said[:1].lower() + said[1:]

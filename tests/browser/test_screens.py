@@ -57,13 +57,22 @@ def _signs_of_life() -> None:
     )
 
 
-def take(open_page, path: str, name: str, *, size: str = "desk", scheme: str = "light", act=None) -> None:
+def take(
+    open_page,
+    path: str,
+    name: str,
+    *,
+    size: str = "desk",
+    scheme: str = "light",
+    act=None,
+    whole: bool = True,
+) -> None:
     page = open_page(path, size=size, scheme=scheme, time_zone=ZONE, clock=MOMENT)
     if act is not None:
         act(page)
     page.wait_for_timeout(400)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True, animations="disabled")
+    page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=whole, animations="disabled")
     assert page.locator("html").evaluate("html => html.scrollWidth") <= SIZES[size]["width"]
 
 
@@ -77,12 +86,12 @@ def test_make_the_pictures(a_day, open_page):
     take(open_page, "/dashboard/upload/", "upload")
     take(open_page, "/dashboard/upload/", "preview", act=_preview)
     take(open_page, "/dashboard/upload/", "preview-phone", size="phone", act=_preview)
-    take(open_page, "/dashboard/tasks/?size=25", "tasks")
-    take(open_page, f"/dashboard/tasks/{task.pk}/", "task")
+    take(open_page, "/dashboard/tasks/?size=25", "tasks", whole=False)
+    take(open_page, f"/dashboard/tasks/{task.pk}/", "task", whole=False)
     take(open_page, f"/dashboard/ids/{failed.user_id}/", "id")
     take(open_page, "/dashboard/history/2026-11-25/", "history")
     take(open_page, "/dashboard/queues/default/?rpm=200", "queue")
-    take(open_page, "/dashboard/activity/?size=25", "activity", scheme="dark")
+    take(open_page, "/dashboard/activity/?size=25", "activity", scheme="dark", whole=False)
 
 
 def _preview(page) -> None:

@@ -1,0 +1,155 @@
+"""Every page of the dashboard in a real browser: it fits, in light and dark, at a desk and on a phone."""
+
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import expect
+
+from operators.actor import Actor
+from scheduling import allocation, claims, clock, demo, keys, models, queues, store
+from tests.browser.test_board import LOOKS, assert_fits
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def things() -> dict[str, str]:
+    """A list that ran half an hour ago, with failures, one that fills, and a queue that is braked."""
+    now = store.now()
+    by = Actor.system()
+    queue, _ = models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": now})
+    then = now - 2 * clock.QUARTER
+    old = demo.submit("default", "Spring renewals", list(range(1, 400)), by=by, now=lambda: then)
+    allocation.run(lambda: then)
+    bucket = models.Bucket.objects.filter(waiting_count__gt=0).first()
+    _fail_some(bucket, queue)
+    demo.submit("default", "Address check", list(range(5000, 7100)), by=by, now=store.now)
+    allocation.run(store.now)
+    queues.brake(queue, 100, by=by, at=now)
+    starts_at = keys.starts_at_of_window(bucket.window_id)
+    return {
+        "task": str(old.pk),
+        "user": "1",
+        "minute": f"{bucket.minute_at:%Y-%m-%dT%H:%MZ}",
+        "window": f"{starts_at:%Y-%m-%dT%H:%MZ}",
+        "day": f"{then + timedelta(minutes=15):%Y-%m-%d}",
+    }
+
+
+def _fail_some(bucket: models.Bucket, queue: models.Queue) -> None:
+    want = claims.Want(queue, until=60.0, immediate=False, at_most=5)
+    minute = bucket.minute_at
+    taken = claims.turn(owner=1, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: minute)
+    kept = [
+        claims.Kept(
+            claimed,
+            models.Status.FAILED,
+            100,
+            models.Attempt(
+                task_id=claimed.task_id,
+                user_id=claimed.user_id,
+                number=1,
+                bucket_id=bucket.pk,
+                started_at=minute,
+                duration_ms=820,
+                http_status=404,
+                answer="no such customer",
+            ),
+        )
+        for claimed in taken.claimed
+    ]
+    batches = {claimed.batch_id for claimed in taken.claimed}
+    claims.turn(owner=1, offset=lambda: 0.0, wants={}, kept=kept, batch_ids=batches, now=lambda: minute)
+
+
+PAGES = [
+    "/dashboard/?queue=*",
+    "/dashboard/tasks/",
+    "/dashboard/tasks/?state=running&q=Addr",
+    "/dashboard/tasks/{task}/",
+    "/dashboard/tasks/{task}/?status=failed",
+    "/dashboard/tasks/{task}/cancel/",
+    "/dashboard/ids/{user}/",
+    "/dashboard/ids/999/",
+    "/dashboard/minutes/{minute}/?queue=default",
+    "/dashboard/windows/default/{window}/",
+    "/dashboard/failures/",
+    "/dashboard/failures/?queue=default",
+    "/dashboard/queues/",
+    "/dashboard/queues/default/?rpm=200",
+    "/dashboard/history/{day}/",
+    "/dashboard/activity/",
+    "/dashboard/account/",
+]
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_every_page_fits_and_axe_has_nothing_to_say(open_page, things, size, scheme):
+    page = open_page(PAGES[0], size=size, scheme=scheme, role="admin")
+    for path in PAGES:
+        page.goto(page.url.split("/dashboard")[0] + path.format(**things))
+        expect(page.locator("main")).to_be_visible()
+        try:
+            assert_fits(page)
+        except AssertionError as error:
+            raise AssertionError(f"{path}: {error}") from error
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desk", "phone"])
+def test_the_sign_in_page_fits(open_page, size, scheme):
+    page = open_page("/dashboard/", size=size, scheme=scheme, role=None)
+
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert_fits(page)
+
+
+def test_a_wrong_password_is_said_and_the_sixth_try_finds_the_door_locked(open_page):
+    page = open_page("/sign-in/", role=None)
+
+    for _ in range(6):
+        if page.get_by_label("Username").count():
+            page.get_by_label("Username").fill("m.ortiz")
+            page.get_by_label("Password").fill("wrong")
+            page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Too many failed attempts")
+    open_page.errors[:] = [said for said in open_page.errors if "status of 429" not in said]
+
+
+def test_a_cancel_asks_with_the_number_and_says_three(open_page, things):
+    task = models.Task.objects.get(name="Address check")
+    page = open_page(f"/dashboard/tasks/{task.pk}/")
+
+    page.get_by_role("link", name="Cancel…").click()
+    expect(page.locator("main")).to_contain_text("2,100 IDs wait")
+    page.get_by_role("button", name="Cancel these IDs").click()
+    expect(page.locator("main")).to_contain_text("That is not 2,100")
+    page.get_by_label("Type 2,100 to go on").fill("2,100")
+    page.get_by_role("button", name="Cancel these IDs").click()
+
+    expect(page.get_by_role("status")).to_contain_text("2,100 IDs are cancelled")
+    task.refresh_from_db()
+    assert task.cancelled_count == 2100
+
+
+def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):
+    page = open_page("/dashboard/queues/default/")
+
+    page.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("paused since")
+    page.get_by_role("button", name="Resume").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.locator("main")).to_contain_text("runs at 120 a minute")
+
+
+def test_the_theme_is_toggled_and_kept(open_page, things):
+    page = open_page("/dashboard/tasks/")
+
+    page.locator("summary").click()
+    page.get_by_role("button", name="Toggle theme").click()
+    page.reload()
+
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
