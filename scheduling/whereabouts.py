@@ -11,8 +11,8 @@ from typing import Any
 
 from django.db.models import F
 
-from . import allocation, clock, keys, lists, models, rules
-from .models import MoveReason, Status
+from . import allocation, clock, keys, lists, models, rules, targets
+from .models import HandlerKind, MoveReason, Status
 
 # Reasons of moves that made an ID late; a retry or a change of rpm gives it a new minute to be on time in.
 MADE_LATE = frozenset({MoveReason.LATE, MoveReason.WRITTEN_LATE, MoveReason.BRAKE})
@@ -275,8 +275,31 @@ def waits_for(task: models.Task, place: Place, *, at: datetime) -> str:
         return (
             f"The queue {queue.name} to be resumed: it is paused since {queue.paused_at:%Y-%m-%d %H:%M} UTC."
         )
+    held = _held(queue, place, at)
+    if held is not None:
+        return held
     if place.minute_at + clock.MINUTE <= at:
         return f"A free place: its minute, {minute}, passed without its request."
     if place.minute_at <= at:
         return f"Its slot in the minute that runs, {minute}."
     return f"Its minute, {minute}."
+
+
+def _held(queue: models.Queue, place: Place, at: datetime) -> str | None:
+    """By what the queue's target is held, and until when, where that holds the ID."""
+    if queue.handler != HandlerKind.WEBHOOK or not queue.webhook_url:
+        return None
+    target = models.Target.objects.filter(origin=targets.origin_of(queue.webhook_url)).first()
+    if target is None:
+        return None
+    if target.opened_at is not None:
+        return (
+            f"The target {target.origin} to answer again: held since {target.opened_at:%Y-%m-%d %H:%M} UTC, "
+            f"after {target.failures_count} failures in a row; one request each half minute tries."
+        )
+    if target.held_until is not None and target.held_until > max(at, place.minute_at):
+        return (
+            f"The target {target.origin}, which asked to be left in peace until "
+            f"{target.held_until:%Y-%m-%d %H:%M:%S} UTC."
+        )
+    return None

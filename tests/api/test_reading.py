@@ -281,6 +281,20 @@ def test_one_id_is_told_with_all_its_tasks_before_and_after_it_is_written(api, w
     assert "cancelled" in api.get("/ids/5/").json()[0]["waits_for"]
 
 
+def test_an_id_says_what_holds_its_target_and_until_when(api, write_lists):
+    models.Queue.objects.update(handler="webhook", webhook_url="https://hook.test/in")
+    api.list([5])
+    write_lists()
+    until = store.now() + timedelta(hours=1)
+    target = models.Target.objects.create(origin="https://hook.test:443", held_until=until)
+    assert f"in peace until {until:%Y-%m-%d %H:%M:%S} UTC" in api.get("/ids/5/").json()[0]["waits_for"]
+    target.opened_at, target.failures_count = store.now(), 20
+    target.save()
+    assert "after 20 failures in a row" in api.get("/ids/5/").json()[0]["waits_for"]
+    target.delete()
+    assert api.get("/ids/5/").json()[0]["waits_for"].startswith("Its minute")
+
+
 def test_moves_and_attempts_are_told_in_their_order(api, write_lists):
     number = api.list([5]).json()["task_id"]
     write_lists()

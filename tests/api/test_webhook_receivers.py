@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from scheduling import callbacks, models
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook, signed_headers
 
@@ -60,6 +61,19 @@ def test_the_body_is_the_documented_one(received):
     assert body.keys() == documented.keys()
     assert body["user_id_str"] == "9007199254740993"
     assert received[1]["webhook-id"] == received[1]["idempotency-key"]
+
+
+def test_the_callback_is_the_documented_one():
+    documented = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
+    counts = {f"{name}_count": value for name, value in documented["counts"].items()}
+    task = models.Task(
+        pk=7,
+        name="November",
+        queue=models.Queue(name="default"),
+        finished_at=datetime(2026, 11, 25, 12, 17, 2, tzinfo=UTC),
+        **counts,
+    )
+    assert json.loads(callbacks.body_of(task)) == documented
 
 
 def others(body: bytes, headers: dict[str, str]) -> list[tuple[bytes, dict[str, str], str]]:
