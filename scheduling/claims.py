@@ -137,10 +137,31 @@ def turn(
         if batch_ids:
             result.lost = set(batch_ids) - _renew(batch_ids, owner, at, may_start_until)
         mine = [item for item in kept if item.claimed.batch_id not in result.lost]
-        cancelled = _keep(mine, buckets, counters)
-        moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING}
-        moved |= _claim(wants, buckets, result, counters, owner, at, elapsed, may_start_until)
+        slots = _slots_for(wants, buckets, at, elapsed)
+        found = _waiting_rows(buckets, slots)
+        for item in mine:
+            # Only now: what comes back isn't written yet, and would have been passed by.
+            if item.status == Status.WAITING:
+                _come_back(buckets[item.claimed.bucket_id], item.claimed.key)
+        # All of them at once, in order: another seat may be at the same tasks in another minute.
+        task_ids = {row[2] for rows in found.values() for row in rows}
+        tasks = lock_tasks(task_ids | {item.claimed.task_id for item in mine})
+        cancelled = _keep(mine, tasks, counters)
+        shares = [
+            _Share(
+                buckets[bucket_id],
+                plan_of(buckets[bucket_id]),
+                wants[bucket_id].immediate,
+                _alive(bucket_id, rows, tasks, counters, at),
+                slots[bucket_id],
+            )
+            for bucket_id, rows in found.items()
+        ]
+        _record([share for share in shares if share.immediate], result, counters, elapsed)
+        to_send = [share for share in shares if not share.immediate]
+        _take(to_send, result, counters, owner, at, may_start_until)
         counters.write()
+        moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
         store.set_on_buckets({bucket_id: _cursors(buckets[bucket_id]) for bucket_id in moved})
         for bucket_id, count in cancelled.items():
             give_back(bucket_id, count, at=at)
@@ -169,26 +190,21 @@ def _renew(batch_ids: Sequence[int], owner: int, at: datetime, may_start_until: 
     return living
 
 
-def _keep(
-    kept: Sequence[Kept], buckets: Mapping[int, models.Bucket], counters: Counters
-) -> dict[int, int]:
+def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Counters) -> dict[int, int]:
     """Write outcomes; return how many places of which bucket cancelled tasks give back."""
     if not kept:
         return {}
-    cancelled_tasks = lock_tasks({item.claimed.task_id for item in kept if item.status == Status.WAITING})
     given_back: dict[int, int] = defaultdict(int)
     rows, attempts = [], []
     for item in kept:
         claimed, status, sent = item.claimed, item.status, item.started_after_ms is not None
-        if status == Status.WAITING and cancelled_tasks[claimed.task_id].cancelled_at is not None:
+        if status == Status.WAITING and tasks[claimed.task_id].cancelled_at is not None:
             status = Status.CANCELLED
             given_back[claimed.bucket_id] += 1
         rows.append((claimed.key, status, claimed.attempts + sent, item.started_after_ms))
         counters.change(claimed.task_id, claimed.bucket_id, Status.IN_FLIGHT, status)
         if sent:
             counters.started(claimed.bucket_id)
-        if status == Status.WAITING:
-            _come_back(buckets[claimed.bucket_id], claimed.key)
         if item.attempt is not None:
             attempts.append(item.attempt)
     _must_be_all(store.set_outcomes(rows, was=Status.IN_FLIGHT), rows)
@@ -329,37 +345,16 @@ class _Share:
         return zip(self.rows, self.slots, strict=False)
 
 
-def _claim(
-    wants: Mapping[int, Want],
-    buckets: Mapping[int, models.Bucket],
-    result: Turn,
-    counters: Counters,
-    owner: int,
-    at: datetime,
-    elapsed: float,
-    may_start_until: int,
-) -> set[int]:
-    """Claim of all buckets at once; return those whose cursors moved."""
+def _slots_for(
+    wants: Mapping[int, Want], buckets: Mapping[int, models.Bucket], at: datetime, elapsed: float
+) -> dict[int, list[int]]:
+    """The slots that are taken of each bucket whose minute may go on; their cursors move."""
     slots = {}
     for bucket_id, want in sorted(wants.items()):
         bucket = buckets.get(bucket_id)
         if bucket is not None and seal(bucket, want.queue, at):
             slots[bucket_id] = next_slots(bucket, elapsed=elapsed, until=want.until, at_most=want.at_most)
-    found = _waiting_rows(buckets, slots)
-    tasks = lock_tasks({row[2] for rows in found.values() for row in rows})
-    shares = [
-        _Share(
-            buckets[bucket_id],
-            plan_of(buckets[bucket_id]),
-            wants[bucket_id].immediate,
-            _alive(bucket_id, rows, tasks, counters, at),
-            slots[bucket_id],
-        )
-        for bucket_id, rows in found.items()
-    ]
-    _record([share for share in shares if share.immediate], result, counters, elapsed)
-    _take([share for share in shares if not share.immediate], result, counters, owner, at, may_start_until)
-    return set(slots)
+    return slots
 
 
 def _waiting_rows(

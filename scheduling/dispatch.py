@@ -126,8 +126,10 @@ class Seat:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             next_turn = -float(clock.SEAL_SECONDS)
-            while not self._over():
+            while True:
                 self._turn_patiently()
+                if self._over():
+                    break
                 next_turn = self._next_turn(next_turn)
                 self._sleep_until(next_turn)
         finally:
@@ -151,12 +153,12 @@ class Seat:
 
     def _over(self) -> bool:
         elapsed = self.clock.elapsed()
-        pending = bool(self.sender and self.sender.pending)
+        busy = bool((self.sender and self.sender.pending) or self.batches or self.unkept or self.retries)
         if self.stopping_at is None and stopping():
             self.stopping_at = elapsed
         if self.stopping_at is not None:
-            return not pending or elapsed > self.stopping_at + STOPPING_SECONDS
-        if pending or self.batches:
+            return not busy or elapsed > self.stopping_at + STOPPING_SECONDS
+        if busy:
             return elapsed > self.ends_at + GRACE_SECONDS
         if elapsed < 1:
             return False

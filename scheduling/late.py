@@ -16,12 +16,12 @@ from .models import MoveReason, Status
 
 log = structlog.get_logger(__name__)
 
-SLICE_IDS = 5_000
+SLICE_IDS = 2_000
 # A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
 SETTLED = timedelta(seconds=2)
 
 
-def run(now: Callable[[], datetime], *, at_most: int = 100) -> int:
+def run(now: Callable[[], datetime], *, at_most: int = 250) -> int:
     """Move or end what is late in every queue that isn't paused; return how many IDs.
 
     at_most: slices; if more is left, a job goes on. What dead seats had claimed comes back first.

@@ -17,6 +17,7 @@ import uvloop
 
 from .claims import Claimed
 from .handlers.base import Handler, Outcome, Request
+from .retry import Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +164,7 @@ class Sender(threading.Thread):
         self._open[queue_id] += len(group)
         started = self.clock.elapsed()
         try:
-            outcomes = await self._handler(queue_id).handle([item.request for item in group])
+            outcomes = await self._handle(queue_id, [item.request for item in group])
             self._keep(
                 [
                     Came(item, outcome, started if outcome.started else None)
@@ -172,6 +173,15 @@ class Sender(threading.Thread):
             )
         finally:
             self._open[queue_id] -= len(group)
+
+    async def _handle(self, queue_id: int, batch: list[Request]) -> list[Outcome]:
+        try:
+            return await self._handler(queue_id).handle(batch)
+        except Exception as error:
+            # Nobody knows what of it went out. As an attempt it comes to an end, whatever it is.
+            log.exception("handler_failed", queue=queue_id)
+            words = f"{type(error).__name__}: {error}"
+            return [Outcome(Verdict.RETRY, error=words) for _ in batch]
 
     async def _may_start(self, group: list[Due]) -> bool:
         queue_id, first = group[0].queue_id, group[0].claimed
