@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from csp.constants import NONE, SELF
 
-from settings.database import read_database_url
 from settings.env import BadSetting, Environment
 from settings.logs import configure_logs
 from settings.place import BASE_DIR, Place, make_directory
@@ -122,10 +121,7 @@ FILE_UPLOAD_TEMP_DIR = SPOOL_DIR
 # Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes,
 # the many threads of the web process (settings.wsgi) a small one.
 SQLITE_CACHE_MIB = environment.integer("SQLITE_CACHE_MIB", default=64, low=1, high=4096)
-_url = environment.text("DATABASE_URL")
-_database = (
-    read_database_url(_url) if _url else {"vendor": "sqlite", "NAME": DATA_DIR / "quarterdeck.sqlite3"}
-)
+_database = dict(PLACE.database)
 DATABASE_VENDOR = _database.pop("vendor")
 if DATABASE_VENDOR == "sqlite":
     _database |= {
