@@ -21,4 +21,9 @@ class Activity(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["object_kind", "object_id"], name="activity_by_object")]
+        indexes = [
+            models.Index(fields=["object_kind", "object_id"], name="activity_by_object"),
+            # Newest first, of somebody or by a face that did little: without them the whole log is read.
+            models.Index(fields=["actor_name", "-id"], name="activity_by_actor"),
+            models.Index(fields=["face", "-id"], name="activity_by_face"),
+        ]
