@@ -69,6 +69,7 @@ class TaskAdmin(ByKey):
     list_display_links = ("id", "name")
     list_filter = (StateFilter, QueueFilter)
     list_select_related = ("queue",)
+    list_per_page = 50
     search_help_text = "The number of a task, or how a name begins."
     actions = ("cancel_ticked",)
     shown = ("queue_", "state", "ids_count", "repeats_count", "waiting_count", "in_flight_count",

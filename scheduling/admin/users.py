@@ -2,12 +2,13 @@
 
 from django import forms
 from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest
 
 from scheduling import models, store, users
 from scheduling.models import MAX_ID
 
-from .base import ByKey, actor_of, link, list_of, on_dashboard, whole_number
+from .base import ByKey, KeyList, actor_of, link, list_of, on_dashboard, whole_number
 
 
 class UserForm(forms.ModelForm):
@@ -39,10 +40,24 @@ class NameForm(forms.ModelForm):
         fields = ("name",)
 
 
+class UserList(KeyList):
+    """By key; what a search for a name finds comes in the order of the names."""
+
+    def find(self, after: int | None, count: int) -> tuple[list[models.User], int | None]:
+        last = models.User.objects.filter(pk=after).first() if after is not None else None
+        if last is not None and self.queryset.query.order_by == ("name", "pk"):
+            self.queryset = self.queryset.filter(Q(name__gt=last.name) | Q(name=last.name, pk__gt=last.pk))
+            after = None
+        return super().find(after, count)
+
+
 @admin.register(models.User)
 class UserAdmin(ByKey):
     list_display = ("id", "name", "created_at", "assignments", "story")
     search_help_text = "The exact ID, or how a name begins."
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[KeyList]:
+        return UserList
 
     def get_form(self, request: HttpRequest, obj: models.User | None = None, change: bool = False, **kwargs):
         return UserForm if obj is None else NameForm
@@ -57,8 +72,8 @@ class UserAdmin(ByKey):
         number = whole_number(text)
         if number is not None:
             return queryset.filter(pk=number)
-        # Said as well, since the index of names holds only those who have one.
-        return queryset.exclude(name="").filter(store.begins_with("name", text))
+        # Without the empty ones, since the index holds only those who have one; and in its order.
+        return queryset.exclude(name="").filter(store.begins_with("name", text)).order_by("name", "pk")
 
     @admin.display(description="assignments")
     def assignments(self, user: models.User) -> str:
