@@ -1,6 +1,8 @@
 """Addresses that are made in more than one place, and how a time stands in one."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from urllib.parse import urlencode
 
 from django.urls import reverse
@@ -26,7 +28,20 @@ def with_query(address: str, **parameters: str | int | None) -> str:
 
 def minute(at: datetime, queue_name: str = "") -> str:
     """The page of one minute: of a queue, or of all."""
-    return with_query(reverse("minute", args=[stamp(at)]), queue=queue_name)
+    return minutes_of(queue_name)(at)
+
+
+def minutes_of(queue_name: str) -> Callable[[datetime], str]:
+    """Addresses of minutes' pages, many of them: the resolver is asked once."""
+    before, after = _around_stamp()
+    query = with_query("", queue=queue_name)
+    return lambda at: f"{before}{stamp(at)}{after}{query}"
+
+
+@cache
+def _around_stamp() -> tuple[str, str]:
+    before, _, after = reverse("minute", args=["STAMP"]).partition("STAMP")
+    return before, after
 
 
 def task(task_id: int) -> str:

@@ -154,37 +154,37 @@ class Card:
     def filled(self) -> int:
         return self._sum("filled")
 
-    @property
+    @cached_property
     def sent(self) -> int:
         return self._sum("succeeded") + self._sum("failed")
 
-    @property
+    @cached_property
     def failed(self) -> int:
         return self._sum("failed")
 
-    @property
+    @cached_property
     def waiting(self) -> int:
         return self._sum("waiting")
 
-    @property
+    @cached_property
     def in_flight(self) -> int:
         return self._sum("in_flight")
 
-    @property
+    @cached_property
     def moved(self) -> int:
         return self._sum("moved")
 
-    @property
+    @cached_property
     def peak(self) -> Minute:
         """The fullest minute: by what is past its capacity, then by what it holds."""
         return max(self.minutes, key=lambda minute: (minute.over, minute.filled))
 
-    @property
+    @cached_property
     def over(self) -> int:
         """IDs past capacity, all minutes together."""
         return self._sum("over")
 
-    @property
+    @cached_property
     def last_at(self) -> datetime | None:
         """End of the last minute that still has something to do; None when all is done."""
         busy = [minute.minute for minute in self.minutes if minute.waiting or minute.in_flight]
@@ -209,6 +209,10 @@ class TaskLine:
     last_at: datetime
     placed_at: datetime | None
     at: datetime
+
+    @property
+    def pk(self) -> int:
+        return self.id
 
     @property
     def sent(self) -> int:

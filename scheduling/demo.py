@@ -100,6 +100,11 @@ def populate(*, at: datetime) -> int:
     return lists
 
 
+def catch_up(since: datetime, *, at: datetime) -> None:
+    """Run the minutes that passed while the day was invented."""
+    _run(clock.minute_start(since), clock.minute_start(at), random.Random(SEED))
+
+
 def _past_minutes(first: datetime, at: datetime) -> None:
     start, end = ((moment - clock.EPOCH) // clock.MINUTE for moment in (first, at))
     models.Minute.objects.bulk_create(

@@ -1,7 +1,9 @@
 """How the pages write numbers, times and states, and what every page has in its head."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 from django import template
@@ -9,8 +11,9 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
-from dashboard import addresses, drawings, menu, words
+from dashboard import addresses, drawings, menu, svg, words
 from dashboard.access import REASONS
 from operators.roles import May
 from scheduling import clock as clocks
@@ -39,10 +42,13 @@ def percent(part: int, whole: int) -> str:
 
 
 def _time(at: datetime | None, form: str) -> str:
-    if at is None:
-        return ""
-    local = timezone.localtime(at)
-    zone = timezone.get_current_timezone_name()
+    return "" if at is None else _marked_up(at, form, timezone.get_current_timezone())
+
+
+@lru_cache(maxsize=8192)
+def _marked_up(at: datetime, form: str, zone: ZoneInfo) -> SafeString:
+    """A time in a zone, exact on hover. Kept, since a board says the same times again each second."""
+    local = at.astimezone(zone)
     exact = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {zone}"
     utc = at.astimezone(UTC)
     return format_html(
@@ -139,18 +145,6 @@ def compact(count: int) -> str:
     return drawings.compact(count)
 
 
-@register.filter
-def minute_mark(at: datetime) -> str:
-    """:17, in the operator's zone."""
-    return f"{timezone.localtime(at):%M}".join((":", ""))
-
-
-@register.filter
-def minute_words(counts: drawings.Counts) -> str:
-    """What a bar says to those who don't see it: "14:17: 120 IDs, 117 succeeded, 3 failed"."""
-    return f"{timezone.localtime(counts.minute):%H:%M}: {words.minute(counts)}"
-
-
 @register.simple_tag
 def minute_url(at: datetime, queue_name: str = "") -> str:
     """The page of a minute, of one queue or of all."""
@@ -182,11 +176,28 @@ def lag(value: float | None) -> str:
     return f"{words.span(value)} after its time"
 
 
-@register.filter
-def progress_parts(task: Any) -> list[tuple[str, str, str]]:
-    """A task's bar: what became of its IDs, next to each other."""
-    kinds = ("succeeded", "failed", "expired", "in_flight")
-    return drawings.shares([(kind, getattr(task, kind)) for kind in kinds], task.ids)
+@register.simple_tag
+def plot(chart: drawings.Chart, name: str, prefix: str, queue_name: str = "") -> str:
+    """Bars against their capacity."""
+    return svg.plot(chart, name=name, prefix=prefix, queue_name=queue_name)
+
+
+PROGRESS = ("succeeded", "failed", "expired", "in_flight")
+
+
+@register.simple_tag
+def progress(task: Any) -> str:
+    """The bar of a task, or of a line of the board: what became of its IDs, next to each other."""
+    ids = getattr(task, "ids", None)
+    if ids is None:
+        counts, ids, sent = (
+            [(kind, getattr(task, f"{kind}_count")) for kind in PROGRESS],
+            task.ids_count,
+            task.sent_count,
+        )
+    else:
+        counts, sent = [(kind, getattr(task, kind)) for kind in PROGRESS], task.sent
+    return svg.progress(drawings.shares(counts, ids), said=f"{sent:,} of {ids:,} sent", key=f"p-{task.pk}")
 
 
 @register.filter

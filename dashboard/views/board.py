@@ -5,6 +5,7 @@ from datetime import timedelta
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
@@ -37,13 +38,34 @@ def board(request: OperatorRequest) -> HttpResponse:
     snapshot = boards.snapshot("" if name == ALL else name, at=store.now())
     if request.htmx and request.GET.get("version") == snapshot.version:
         return _varied(HttpResponse(status=204))
+    if request.htmx:
+        return _varied(HttpResponse(_fragment(snapshot, name)))
+    found = _board(snapshot, name)
+    context = {**_drawn(found), "queue_name": name}
+    return _varied(render(request, "dashboard/board.html", context | _ahead(name)))
+
+
+def _board(snapshot: boards.Snapshot, name: str) -> boards.Board:
     found = snapshot.board()
     if name not in (ALL, FIRST) and found.tab is None:
         raise BadRequest(f"There is no queue named {name!r}.")
-    context = {**_drawn(found), "queue_name": name}
-    if request.htmx:
-        return _varied(render(request, "dashboard/_board.html", context))
-    return _varied(render(request, "dashboard/board.html", context | _ahead(name)))
+    return found
+
+
+# The same for all who look at a queue in a zone: rendered without a request, so nobody's own is in it.
+_fragments: dict[tuple[str, str, str], str] = {}
+FRAGMENTS_KEPT = 64
+
+
+def _fragment(snapshot: boards.Snapshot, name: str) -> str:
+    """The part that moves; rendered once for each state of the board, however many look at it."""
+    key = (snapshot.version, name, timezone.get_current_timezone_name())
+    if key not in _fragments:
+        if len(_fragments) >= FRAGMENTS_KEPT:
+            _fragments.clear()
+        context = {**_drawn(_board(snapshot, name)), "queue_name": name}
+        _fragments[key] = render_to_string("dashboard/_board.html", context)
+    return _fragments[key]
 
 
 @require_safe

@@ -26,7 +26,9 @@ class Command(BaseCommand):
 
     def _populate(self) -> None:
         began = time.monotonic()
-        lists = demo.populate(at=store.now())
+        at = store.now()
+        lists = demo.populate(at=at)
+        demo.catch_up(at, at=store.now())
         # The day is written and run; of the jobs that its lists queued only those of coming minutes stay.
         OrmQ.objects.filter(key=cluster.DEFAULT).delete()
         self.stdout.write(f"Invented {lists:,} lists of a day in {time.monotonic() - began:.0f} s.")

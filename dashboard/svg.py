@@ -1,0 +1,79 @@
+"""Drawings as markup. In Python and not in a template: a board has thirty bars and polls each second."""
+
+from collections.abc import Iterable, Sequence
+
+from django.utils import timezone
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+from dashboard import addresses, words
+from dashboard.drawings import GROUND, Bar, Chart, compact
+
+
+def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeString:
+    """Bars against their capacity; each is a link to its minute's page.
+
+    name: the drawing in words. prefix: makes ids unique in the page, by which htmx lets bars grow and keeps
+    the focus. queue_name: of the minute's page; empty for all queues.
+    """
+    zone = timezone.get_current_timezone()
+    minute_address = addresses.minutes_of(queue_name)
+    parts = [
+        f'<div class="chart"><svg class="plot{" dense" if chart.is_dense else ""}" role="group"'
+        f' aria-label="{escape(name)}">'
+    ]
+    parts += [
+        f'<rect class="now" x="{bar.column_x}%" width="{bar.column_width}%" y="0" height="100%" rx="3"/>'
+        for bar in chart.bars
+        if bar.is_now
+    ]
+    parts.append(f'<line class="ground" x1="0" x2="100%" y1="{GROUND}%" y2="{GROUND}%"/>')
+    for k, bar in enumerate(chart.bars):
+        local = bar.counts.minute.astimezone(zone)
+        mark = f"{local:%H:%M}" if chart.is_dense else f":{local.minute:02d}"
+        said = f"{local:%H:%M}: {words.minute(bar.counts)}"
+        parts.append(_bar(bar, f"{prefix}-{k}", said=said, mark=mark, href=minute_address(bar.counts.minute)))
+    if chart.shows_capacity:
+        parts += _capacity(chart.bars)
+        capacity = compact(chart.capacity)
+        parts.append(f'<g class="axis"><text x="-6" y="{chart.capacity_y}%" dy="4">{capacity}</text></g>')
+    parts.append("</svg></div>")
+    return mark_safe("".join(parts))
+
+
+def _bar(bar: Bar, key: str, *, said: str, mark: str, href: str) -> str:
+    rest = "" if bar.is_labelled or bar.is_now else " rest"
+    pieces = "".join(
+        f'<rect class="part {part.kind}" id="{key}-{part.kind}" x="{bar.x}%" width="{bar.width}%"'
+        f' y="{part.y}%" height="{part.height}%"/>'
+        for part in bar.parts
+    )
+    over = ' class="over"' if bar.over else ""
+    label = f'<text{over} x="{bar.middle}%" y="{bar.label_y}%">{bar.label}</text>' if bar.label else ""
+    now = " now-name" if bar.is_now else ""
+    return (
+        f'<g class="bar{rest}"><a href="{href}" id="{key}" aria-label="{said}"><title>{said}</title>'
+        f'<rect class="hit" x="{bar.column_x}%" width="{bar.column_width}%" y="0" height="100%"/>'
+        f"{pieces}{label}"
+        f'<text class="minute{now}" x="{bar.middle}%" y="97.5%">{mark}</text></a></g>'
+    )
+
+
+def _capacity(bars: Sequence[Bar]) -> Iterable[str]:
+    """The line, in one piece for neighbours of the same capacity, so that its dashes don't begin anew."""
+    start = 0
+    for k in range(1, len(bars) + 1):
+        if k == len(bars) or bars[k].line_y != bars[start].line_y:
+            y = bars[start].line_y
+            x1, x2 = bars[start].column_x, bars[k - 1].line_x2
+            yield f'<line class="capacity" x1="{x1}%" x2="{x2}%" y1="{y}%" y2="{y}%"/>'
+            start = k
+
+
+def progress(parts: Sequence[tuple[str, str, str]], *, said: str, key: str) -> SafeString:
+    """A bar that lies. parts: (kind, x, width), see drawings.shares. key: unique in the page."""
+    pieces = "".join(
+        f'<rect class="{kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="0" height="100%"/>'
+        for kind, x, width in parts
+    )
+    return mark_safe(f'<svg class="progress" role="img" aria-label="{escape(said)}">{pieces}</svg>')
