@@ -76,7 +76,9 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, An
         "paragraphs": [_marked(text) for text in operation.get("description", "").split("\n\n")],
         "parameters": [_parameter(parameter) for parameter in operation["parameters"]],
         "body": _marked(body.get("description", "")),
-        "types": [(kind, content.get("example")) for kind, content in body.get("content", {}).items()],
+        "types": [
+            (kind, _example(content.get("example"))) for kind, content in body.get("content", {}).items()
+        ],
         "answers": [
             (
                 status,
@@ -93,6 +95,11 @@ def _marked(text: str) -> list[tuple[str, bool]]:
     return [(piece, n % 2 == 1) for n, piece in enumerate(text.split("`")) if piece]
 
 
+def _example(value: Any) -> str | None:
+    """A value as it is sent: text as it stands, all else as JSON."""
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
     schema = parameter["schema"]
     either = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
@@ -102,7 +109,7 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
         "where": parameter["in"],
         "required": parameter["required"],
         "form": " | ".join(words) or either[0].get("format") or either[0].get("type", ""),
-        "default": schema.get("default"),
+        "default": _example(schema.get("default")),
         "description": parameter.get("description", ""),
     }
 

@@ -22,7 +22,7 @@ from .plans import moment
 from .problems import Problem
 from .tasks import find
 
-router = Router(tags=["ids"])
+router = Router(tags=["IDs"])
 log = structlog.get_logger("api")
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"

@@ -16,7 +16,7 @@ from .openapi import describe, fields_body
 from .plans import moment
 from .renders import queue_answer
 
-router = Router(tags=["queues"])
+router = Router(tags=["Queues"])
 
 
 @router.get(

@@ -19,7 +19,7 @@ from .problems import bad_parameter
 from .renders import STATES, task_answer
 
 # What acts on tasks has the same addresses, and so the same router: submissions, edits.
-router = Router(tags=["tasks"])
+router = Router(tags=["Tasks"])
 
 
 @router.get(

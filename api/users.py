@@ -13,7 +13,7 @@ from .endpoints import WITH_BODY, answers
 from .openapi import describe, fields_body
 from .renders import user_answer
 
-router = Router(tags=["users"])
+router = Router(tags=["Users"])
 
 _EDITED = answers(schemas.User, 404, 412, *WITH_BODY)
 

@@ -17,7 +17,7 @@ from .openapi import describe
 from .problems import bad_parameter
 from .renders import window_answer
 
-router = Router(tags=["windows"])
+router = Router(tags=["Windows"])
 
 
 @router.get(
