@@ -80,6 +80,9 @@ def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None)
         matched = check_match(request, str(task.version))
         if fields.queue not in (None, task.queue.name):
             raise errors.OtherQueue
+        for name, fixed in (("not_before", task.not_before_at), ("expires_at", task.expires_at)):
+            if getattr(fields, name) not in (None, fixed):
+                raise bad_field(name, "it can't be changed; cancel the task and send the list again")
         refuse_faults(reading, options.on_error)
         if_version = task.version if matched else None
         by = request.caller.actor

@@ -77,12 +77,17 @@ def read_list(request: HttpRequest, options: Any, *, payload_optional: bool = Fa
     )
 
 
+QUERY_ONLY = ("dry_run", "on_error", "allow_peak", "expect")
 # What GET gives of a task and nobody can set.
 ONLY_READ = frozenset(schemas.Task.model_fields) - frozenset(schemas.ListFields.model_fields)
 
 
 def fields_of(reading: Reading, options: Any) -> schemas.ListFields:
     """Join the fields of the body with those of the query. Raises Problem where they differ or are wrong."""
+    # Passed over, a dry run would be a real one.
+    misplaced = [name for name in QUERY_ONLY if name in reading.fields.unknown]
+    if misplaced:
+        raise bad_field(misplaced[0], "it is a query parameter, not a field of the body")
     fields = checked(schemas.ListFields, dict(reading.fields.values))
     for name in schemas.ListFields.model_fields:
         asked, given = getattr(options, name, None), getattr(fields, name)

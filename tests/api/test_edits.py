@@ -226,3 +226,13 @@ def test_a_stale_tag_lets_no_other_list_through(api, task_id):
     assert good.status_code == 200
     stale = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"payload": [1, 6]}, If_Match=tag)
     assert stale.status_code == 412
+
+
+def test_what_an_edit_cannot_change_is_not_passed_over(api, task_id):
+    when = "2031-03-05T12:00:00Z"
+    answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "not_before": when})
+    assert answer.status_code == 422
+    assert name_of(api, task_id) == "before"
+    body = {"task_name": "x", "payload": [1], "not_before": when}
+    number = api.send("POST", "/celery_ids_tasks/", body).json()["task_id"]
+    assert api.send("PUT", f"/celery_ids_tasks/{number}/", body | {"task_name": "y"}).status_code == 200

@@ -269,3 +269,27 @@ def test_a_broken_or_cut_gzip_is_refused_even_where_faults_are_skipped(api, brok
     answer = api.list(broken, query="?task_name=x&on_error=skip", type="text/plain", Content_Encoding="gzip")
     assert answer.status_code == 422
     assert nothing_is_left()
+
+
+@pytest.mark.parametrize("name", ["dry_run", "on_error", "allow_peak", "expect"])
+def test_a_query_parameter_in_the_body_is_not_passed_over(api, name):
+    # Passed over, a dry run would be a real one.
+    answer = api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": [1], name: True})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == name
+    assert nothing_is_left()
+
+
+def test_a_field_that_is_not_known_is_counted(api):
+    (warning,) = api.send(
+        "POST", "/celery_ids_tasks/", {"task_name": "x", "payload": [1], "colour": "red"}
+    ).json()["warnings"]
+    assert (warning["kind"], warning["count"]) == ("unknown_fields", 1)
+
+
+def test_the_query_and_the_body_must_not_contradict_each_other(api):
+    body = {"task_name": "x", "payload": [1]}
+    assert api.send("POST", "/celery_ids_tasks/?task_name=x", body).status_code == 201
+    answer = api.send("POST", "/celery_ids_tasks/?task_name=y", body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "task_name"
