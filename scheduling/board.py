@@ -15,7 +15,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection
 
-from . import clock, keys
+from . import clock, keys, models
 
 TASKS_SHOWN = 10
 # A cluster that was not seen for so long is said to be gone.
@@ -439,6 +439,27 @@ def as_time(value: datetime | str | None) -> datetime | None:
     if value is None:
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def filling_cards(queues: Sequence[models.Queue], *, at: datetime) -> dict[int, Card]:
+    """The window that fills of each queue, by the queue's number. One query."""
+    starts_at = clock.open_window_start(at)
+    kinds = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled", "moved")
+    rows = models.Bucket.objects.filter(window__starts_at=starts_at, window__queue__in=[q.pk for q in queues])
+    known = {
+        row[0]: row[1:] for row in rows.values_list("pk", "capacity", *(f"{kind}_count" for kind in kinds))
+    }
+    cards = {}
+    for queue in queues:
+        first = keys.window_id(queue.pk, starts_at) << 4
+        cards[queue.pk] = Card(
+            starts_at,
+            tuple(
+                Minute(minute, *known.get(first | k, (queue.rpm,)))
+                for k, minute in enumerate(clock.minutes(starts_at))
+            ),
+        )
+    return cards
 
 
 def _plain(row: tuple) -> tuple:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import add
 
-from django.db.models import F, Sum
+from django.db.models import Max, Sum
 
 from . import clock, keys, models
 
@@ -48,34 +49,38 @@ class Column:
         return max(cell.filled for cell in self.cells)
 
 
+def _buckets(queues: Sequence[models.Queue], begin: datetime, end: datetime):
+    """The buckets that run from `begin` until `end`, both on a quarter: one query, whatever the queues."""
+    return models.Bucket.objects.filter(
+        window__queue__in=[queue.pk for queue in queues],
+        window__starts_at__gte=begin - clock.QUARTER,
+        window__starts_at__lt=end - clock.QUARTER,
+    ).order_by()
+
+
 def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -> list[Column]:
-    """The windows that run from `begin` until `end`, both on a quarter; empty ones too. One query a queue."""
-    counts: dict[int, list[int]] = {}
-    for queue in queues:
-        first, last = (keys.bucket_at(queue.pk, at) for at in (begin, end))
-        rows = models.Bucket.objects.filter(pk__gte=first, pk__lt=last)
-        sent = F("succeeded_count") + F("failed_count")
-        for pk, filled, capacity, done, failed in rows.values_list(
-            "pk", "filled_count", "capacity", sent, "failed_count"
-        ):
-            row = counts.setdefault(keys.minute_number_of_bucket(pk), [0, 0, 0, 0, 0])
-            row[:] = [
-                row[0] + filled, row[1] + capacity, row[2] + done, row[3] + failed, row[4] + queue.rpm
-            ]  # fmt: skip
-    rpm = sum(queue.rpm for queue in queues)
+    """The windows that run from `begin` until `end`, both on a quarter; empty ones too."""
+    rpms = {queue.pk: queue.rpm for queue in queues}
+    counts: dict[int, tuple[int, ...]] = {}
+    rows = _buckets(queues, begin, end).values_list(
+        "pk", "filled_count", "capacity", "succeeded_count", "failed_count"
+    )
+    for pk, filled, capacity, succeeded, failed in rows:
+        number = keys.minute_number_of_bucket(pk)
+        row = (filled, capacity, succeeded + failed, failed, rpms[keys.queue_of_bucket(pk)])
+        known = counts.get(number)
+        counts[number] = row if known is None else tuple(map(add, known, row))
+    rpm = sum(rpms.values())
     found = []
     runs_at = begin
     while runs_at < end:
-        found.append(
-            Column(
-                runs_at, tuple(_cell(runs_at + k * clock.MINUTE, counts, rpm) for k in range(clock.BUCKETS))
-            )
-        )
+        cells = tuple(_cell(runs_at + k * clock.MINUTE, counts, rpm) for k in range(clock.BUCKETS))
+        found.append(Column(runs_at, cells))
         runs_at += clock.QUARTER
     return found
 
 
-def _cell(minute: datetime, counts: dict[int, list[int]], rpm: int) -> Cell:
+def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cell:
     number = (minute - clock.EPOCH) // clock.MINUTE
     filled, capacity, sent, failed, rpm_there = counts.get(number, (0, 0, 0, 0, 0))
     # Queues without a window there would have had their rpm.
@@ -95,35 +100,29 @@ class Ahead:
 
 def windows_ahead(queues: Sequence[models.Queue], *, at: datetime, count: int = 12) -> list[Ahead]:
     """The next windows behind the one that fills which hold something, the earliest first."""
-    first = clock.open_window_start(at) + clock.QUARTER
-    found: list[Ahead] = []
-    for queue in queues:
-        begin = keys.window_id(queue.pk, first)
-        rows = (
-            models.Bucket.objects.filter(
-                window_id__gte=begin, window_id__lt=(queue.pk + 1) << 22, filled_count__gt=0
-            )
-            .order_by("pk")
-            .values_list("window_id", "filled_count", "capacity")[: count * clock.BUCKETS]
-        )
-        sums: dict[int, list[int]] = {}
-        for window, filled, capacity in rows:
-            row = sums.setdefault(window, [0, 0, capacity])
-            row[0], row[1] = row[0] + filled, max(row[1], filled)
-        found += [Ahead(queue.name, keys.starts_at_of_window(window), *row) for window, row in sums.items()]
-    return sorted(found, key=lambda ahead: (ahead.starts_at, ahead.queue))[:count]
+    later = models.Window.objects.filter(
+        queue__in=[queue.pk for queue in queues], starts_at__gt=clock.open_window_start(at)
+    )
+    held = later.annotate(
+        filled=Sum("buckets__filled_count"),
+        peak=Max("buckets__filled_count"),
+        capacity=Max("buckets__capacity"),
+    ).filter(filled__gt=0)
+    rows = held.order_by("starts_at", "pk").values_list(
+        "queue__name", "starts_at", "filled", "peak", "capacity"
+    )
+    return [Ahead(*row) for row in rows[:count]]
 
 
 def sums_by_queue(
     queues: Sequence[models.Queue], *, begin: datetime, end: datetime
-) -> list[tuple[str, dict]]:
+) -> list[tuple[str, dict[str, int]]]:
     """A day as numbers: what each queue planned and what became of it."""
     names = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved")
-    found = []
-    for queue in queues:
-        first, last = (keys.bucket_at(queue.pk, at) for at in (begin, end))
-        rows = models.Bucket.objects.filter(pk__gte=first, pk__lt=last)
-        found.append(
-            (queue.name, rows.aggregate(**{name: Sum(f"{name}_count", default=0) for name in names}))
-        )
-    return found
+    rows = (
+        _buckets(queues, begin, end)
+        .values("window__queue")
+        .annotate(**{name: Sum(f"{name}_count", default=0) for name in names})
+    )
+    known = {row.pop("window__queue"): row for row in rows}
+    return [(queue.name, known.get(queue.pk, dict.fromkeys(names, 0))) for queue in queues]

@@ -19,7 +19,7 @@ from dashboard.queries import refuse_unknown
 from scheduling import failures as failing
 from scheduling import resend, store
 
-ROWS = 100
+ROWS = 50
 HEADS = ("user_id", "task_id", "task_name", "queue", "http_status", "message", "attempts", "started_at")
 
 

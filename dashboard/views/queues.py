@@ -1,7 +1,5 @@
 """Queues: how each one stands, and what may be done to it."""
 
-from datetime import datetime
-
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
@@ -29,12 +27,9 @@ def all_queues(request: OperatorRequest) -> HttpResponse:
 
 
 def _cards() -> list[tuple[models.Queue, boards.Card]]:
-    at = store.now()
-    return [(queue, _card(queue, at)) for queue in models.Queue.objects.all()[:200]]
-
-
-def _card(queue: models.Queue, at: datetime) -> boards.Card:
-    return boards.snapshot(queue.name, at=at).board().filling
+    found = list(models.Queue.objects.all()[:200])
+    cards = boards.filling_cards(found, at=store.now())
+    return [(queue, cards[queue.pk]) for queue in found]
 
 
 @operator_required
@@ -73,7 +68,7 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
     rpm = whole_number(request, "rpm", low=1) if request.method != "POST" else None
     if rpm is not None and rpm > models.MAX_RPM:
         raise BadRequest(f"rpm: at most {models.MAX_RPM:,}.")
-    card = _card(found, at)
+    card = boards.filling_cards([found], at=at)[found.pk]
     return {
         "queue": found,
         "card": card,

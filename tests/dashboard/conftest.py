@@ -1,7 +1,7 @@
 """Somebody signed in, and lists that are placed by the real verbs."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 from django.test import Client
@@ -58,7 +58,7 @@ def fail() -> Callable[..., None]:
     ):
         for place in whereabouts.distribution(task):
             minute = keys.minute_of_bucket(place.bucket_id)
-            at = minute + late
+            at = started or minute
             want = claims.Want(task.queue, until=60.0, immediate=False)
             taken = claims.turn(
                 owner=1, offset=lambda: 0.0, wants={place.bucket_id: want}, now=lambda at=at: at

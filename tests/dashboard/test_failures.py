@@ -59,7 +59,7 @@ def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, si
     page = client.get("/dashboard/failures/?queue=b&last=1h")
     keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
     assert page.context["count"] == len(keys) == 10
-    fail(place(range(4000, 4005), into="b", at=store.now() - clock.QUARTER), 410, late=timedelta(minutes=14))
+    fail(place(range(4000, 4005), into="b", at=store.now() - clock.QUARTER), 410, started=store.now())
 
     answer = again(client, page, left_out=keys[:2])
 

@@ -1,0 +1,71 @@
+"""How much a page costs: queries, bytes, whatever there is."""
+
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+
+from scheduling import clock, keys, models, store
+
+pytestmark = pytest.mark.django_db
+
+MOST_QUERIES = 12
+MOST_BYTES = 150_000
+# What the board loads beside itself.
+LOADED = (
+    "admin/css/base.css",
+    "admin/css/dark_mode.css",
+    "admin/js/theme.js",
+    "quarterdeck/colours.css",
+    "quarterdeck/dashboard.css",
+    "quarterdeck/page.js",
+    "quarterdeck/board.js",
+    "django_htmx/htmx-2.min.js",
+)
+
+
+@pytest.fixture
+def addresses(place, fail) -> list[str]:
+    """Several queues, many tasks, one of them over many windows, some failures."""
+    for number in range(4):
+        models.Queue.objects.create(name=f"queue-{number}", rpm=60, created_at=store.now())
+    models.Queue.objects.filter(name="queue-0").update(overflow="carry_over")
+    then = store.now() - 2 * clock.QUARTER
+    old = place(range(1, 400), at=then)
+    fail(old, 404, "no such customer")
+    for number in range(30):
+        place(range(1000 * number + 1000, 1000 * number + 1100), name=f"list {number}")
+    long = place(range(200_000, 220_000), into="queue-0")
+    starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").first().pk)
+    return [
+        "/dashboard/?queue=*",
+        "/dashboard/",
+        "/dashboard/upload/",
+        "/dashboard/tasks/",
+        f"/dashboard/tasks/{long.pk}/",
+        f"/dashboard/tasks/{old.pk}/?status=failed",
+        f"/dashboard/tasks/{long.pk}/cancel/",
+        "/dashboard/ids/7/",
+        f"/dashboard/minutes/{starts_at + clock.QUARTER:%Y-%m-%dT%H:%MZ}/",
+        f"/dashboard/windows/default/{starts_at:%Y-%m-%dT%H:%MZ}/",
+        "/dashboard/failures/?queue=default",
+        "/dashboard/queues/",
+        "/dashboard/queues/default/?rpm=50",
+        f"/dashboard/history/{store.now():%Y-%m-%d}/",
+        "/dashboard/activity/",
+        "/dashboard/account/",
+    ]
+
+
+def test_no_page_asks_the_database_more_than_twelve_times(addresses, sign_in, django_assert_max_num_queries):
+    client = sign_in("admin")
+    for address in addresses:
+        with django_assert_max_num_queries(MOST_QUERIES, info=address):
+            assert client.get(address).status_code == 200, address
+
+
+def test_no_page_weighs_more_than_150_kilobytes_with_all_that_it_loads(addresses, sign_in):
+    client = sign_in("admin")
+    beside = sum(Path(finders.find(path)).stat().st_size for path in LOADED)
+    for address in addresses:
+        assert beside + len(client.get(address).content) < MOST_BYTES, address
