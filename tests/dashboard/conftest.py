@@ -54,8 +54,8 @@ def fail() -> Callable[..., None]:
     """Let all that waits of a task fail in its minute: fail(task, 404, "no such customer")."""
 
     def fail_all(
-        task: models.Task, status: int | None = 404, answer: str = "", *, late: timedelta = timedelta()
-    ):
+        task: models.Task, status: int | None = 404, answer: str = "", *, started: datetime | None = None
+    ) -> None:
         for place in whereabouts.distribution(task):
             minute = keys.minute_of_bucket(place.bucket_id)
             at = started or minute
