@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,7 +107,7 @@ class Seat:
         self.targets = targets.Targets()
         self.tasks: dict[int, models.Task] = {}
         self.batches: dict[int, int] = {}
-        self.lateness: dict[int, list[int]] = defaultdict(list)
+        self.lateness: dict[int, Counter[int]] = defaultdict(Counter)
         self.sender: Sender | None = None
         # What came back and isn't in the database, since that was locked or gone.
         self.unkept: list[claims.Kept] = []
@@ -287,11 +287,11 @@ class Seat:
 
     def _took(self, turn: claims.Turn, kept: Sequence[claims.Kept]) -> None:
         for bucket_id, milliseconds in turn.lateness.items():
-            self.lateness[bucket_id].extend(milliseconds)
+            self.lateness[bucket_id].update(milliseconds)
         for item in kept:
             if item.started_after_ms is not None:
                 late_ms = item.started_after_ms - round(item.claimed.offset * 1000)
-                self.lateness[item.claimed.bucket_id].append(max(0, late_ms))
+                self.lateness[item.claimed.bucket_id][max(0, late_ms)] += 1
         for batch_id in turn.lost:
             self.batches.pop(batch_id, None)
         if turn.lost:

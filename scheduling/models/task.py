@@ -146,6 +146,11 @@ class Task(models.Model):
         return TaskState.RUNNING if self.first_minute_at <= at else TaskState.PLACED
 
     @property
+    def ends_early(self) -> bool:
+        """Whether some of its IDs may end without a request: it is cancelled, or has an end."""
+        return self.cancelled_at is not None or self.expires_at is not None
+
+    @property
     def sent_count(self) -> int:
         """IDs whose request was made and answered."""
         return self.succeeded_count + self.failed_count

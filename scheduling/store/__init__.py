@@ -105,6 +105,11 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
     return backend().set_outcomes(rows, was=was) if rows else 0
 
 
+def succeed(starts: Sequence[tuple[int, int]]) -> int:
+    """Let waiting rows succeed: (key, started after ms); an attempt more for each. Return how many waited."""
+    return backend().succeed(starts) if starts else 0
+
+
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
     """Give rows with the status `was` another place and status: (key, new key); return how many had it."""
     return backend().move_rows(pairs, status=status, was=was) if pairs else 0

@@ -1,6 +1,6 @@
 """Bulk statements for PostgreSQL: sets travel as arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from django.db import connection
@@ -136,7 +136,7 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
             " JOIN scheduling_task t ON t.id = a.task_id"
             " WHERE a.id BETWEEN w.first AND w.last AND a.status = %s AND t.cancelled_at IS NULL"
             " ORDER BY a.id LIMIT w.most) r ORDER BY 1",
-            [list(firsts), list(lasts), list(limits), Status.WAITING],
+            [_text(firsts), _text(lasts), _text(limits), Status.WAITING],
         )
         return cursor.fetchall()
 
@@ -145,7 +145,7 @@ def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE scheduling_assignment SET status = %s WHERE id = ANY(%s::bigint[]) AND status = %s",
-            [status, list(ids), was],
+            [status, _text(ids), was],
         )
         return cursor.rowcount
 
@@ -156,7 +156,21 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
             "UPDATE scheduling_assignment a SET status = d.status, attempts = d.attempts, started_after_ms = d.ms"
             " FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::integer[]) AS d(id, status, attempts, ms)"
             " WHERE a.id = d.id AND a.status = %s",
-            [*(list(column) for column in zip(*rows, strict=True)), was],
+            [*(_text(column) for column in zip(*rows, strict=True)), was],
+        )
+        return cursor.rowcount
+
+
+def succeed(starts: Sequence[tuple[int, int]]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_assignment a SET status = %s, attempts = a.attempts + 1, started_after_ms = d.ms"
+            " FROM unnest(%s::bigint[], %s::integer[]) AS d(id, ms) WHERE a.id = d.id AND a.status = %s",
+            [
+                Status.SUCCEEDED,
+                *(_text(column) for column in zip(*starts, strict=True)),
+                Status.WAITING,
+            ],
         )
         return cursor.rowcount
 
@@ -166,7 +180,7 @@ def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int
         cursor.execute(
             "UPDATE scheduling_assignment a SET id = d.new_id, status = %s, started_after_ms = NULL"
             " FROM unnest(%s::bigint[], %s::bigint[]) AS d(id, new_id) WHERE a.id = d.id AND a.status = %s",
-            [status, *(list(column) for column in zip(*pairs, strict=True)), was],
+            [status, *(_text(column) for column in zip(*pairs, strict=True)), was],
         )
         return cursor.rowcount
 
@@ -215,3 +229,8 @@ def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
             [list(column) for column in zip(*ranges, strict=True)],
         )
         return [bucket_id for (bucket_id,) in cursor.fetchall()]
+
+
+def _text(numbers: Iterable[int | None]) -> str:
+    """An array as PostgreSQL reads it: psycopg would look at each number with a regular expression."""
+    return "{" + ",".join(["NULL" if number is None else str(int(number)) for number in numbers]) + "}"

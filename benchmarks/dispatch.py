@@ -1,0 +1,314 @@
+"""Minutes: claims beside bare SQL, webhooks beside the bare client, and the evenness of real ones.
+
+- Two processes claim and record a bucket of 200,000 IDs in turns of 1,000; beside it two processes run the
+  bare statements on the same rows: claim 1,000 by key and write their outcome, a transaction each.
+- One sender makes webhooks as fast as it can, 50 at a time; beside it the same HTTP client posts in a bare
+  loop, 50 at a time, to the same server.
+- Real minutes at rpm 60, 600 and 6,000 by one seat: how evenly the starts lie in the seconds, and how late
+  they are. They take a minute each.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks.service import ROOT, directory, environment_of, migrate
+from tests import postgresql
+
+IDS = int(os.environ.get("BENCH_IDS", "200000"))
+TURN = 1_000
+PROCESSES = 2
+WEBHOOKS = 10_000
+AT_ONCE = 50
+ROUNDS = 3
+MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
+
+
+def run() -> list[dict]:
+    """Measure, and return the rows."""
+    rows = []
+    with directory() as data_dir:
+        rows += _claims("SQLite", data_dir, "")
+    with directory() as data_dir, postgresql.server() as url:
+        rows += _claims("PostgreSQL", data_dir, url)
+    with directory() as data_dir:
+        rows += _webhooks(data_dir)
+    with directory() as data_dir:
+        rows += _minutes(data_dir)
+    return rows
+
+
+def _row(name: str, value: float, limit: float | None, unit: str, ok: bool = True) -> dict:
+    return {"name": name, "value": round(value, 3), "limit": limit, "unit": unit, "ok": ok}
+
+
+# --- Claims ---
+
+
+def _claims(database: str, data_dir: Path, url: str) -> list[dict]:
+    migrate(data_dir, url)
+    rates = {"bare": [], "ours": []}
+    for _ in range(ROUNDS):
+        for way in ("bare", "ours"):
+            _child("prepare_claims", data_dir, url)
+            children = [_start(f"claim_{way}", data_dir, url) for _ in range(PROCESSES)]
+            seconds = [json.loads(child.communicate()[0]) for child in children]
+            rates[way].append(IDS / (max(s[1] for s in seconds) - min(s[0] for s in seconds)))
+    bare, ours = (statistics.median(rates[way]) for way in ("bare", "ours"))
+    return [
+        _row(
+            f"dispatch: claim and record, {PROCESSES} processes, {database}",
+            ours / bare,
+            0.5,
+            "of the bare statements' rate, at least",
+            ours >= 0.5 * bare,
+        ),
+        _row(f"dispatch: the same, {database}", ours, None, "IDs a second"),
+    ]
+
+
+def prepare_claims() -> None:
+    """A bucket of waiting rows; what an earlier round left goes."""
+    from django.db import connection
+
+    from scheduling import models
+    from tests.scheduling.placed import make_queue, place
+
+    for model in (models.Assignment, models.TaskBucket, models.Reservation, models.Bucket, models.Window):
+        model.objects.all()._raw_delete("default")
+    models.Task.objects.all()._raw_delete("default")
+    models.IdList.objects.all()._raw_delete("default")
+    queue = models.Queue.objects.first() or make_queue("bench", rpm=IDS)
+    place(queue, {MINUTE: range(1, IDS + 1)}, at=MINUTE - timedelta(minutes=10))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE scheduling_assignment")
+
+
+def claim_ours() -> None:
+    from scheduling import claims, keys, models, store
+
+    queue = models.Queue.objects.get()
+    bucket_id = keys.bucket_at(queue.pk, MINUTE)
+    want = {bucket_id: claims.Want(queue, 60.0, True, TURN)}
+    began = time.time()
+    while claims.turn(owner=os.getpid(), offset=lambda: 0.0, wants=want, now=store.now).recorded:
+        pass
+    print(json.dumps([began, time.time()]))
+
+
+def claim_bare() -> None:
+    from django.db import connection, transaction
+
+    from scheduling import keys, models
+
+    first, last = keys.range_of_bucket(keys.bucket_at(models.Queue.objects.get().pk, MINUTE))
+    lock = " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
+    update = "UPDATE scheduling_assignment SET status = 3, attempts = 1, started_after_ms = 1 WHERE id "
+    update += "= ANY(%s)" if lock else "IN (SELECT value FROM json_each(%s))"
+    began, done = time.time(), TURN
+    while done:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT id FROM scheduling_assignment WHERE id BETWEEN %s AND %s AND status = 1"
+                f" ORDER BY id LIMIT {TURN}{lock}",
+                [first, last],
+            )
+            ids = [row[0] for row in cursor.fetchall()]
+            cursor.execute(update, [ids if lock else str(ids)])
+            done = len(ids)
+            # Where the next one looks: our own cursor does the same.
+            first = ids[-1] + 1 if ids else first
+    print(json.dumps([began, time.time()]))
+
+
+# --- Webhooks ---
+
+
+def _webhooks(data_dir: Path) -> list[dict]:
+    with _server() as port:
+        rates = {"bare": [], "ours": []}
+        for _ in range(ROUNDS):
+            for way in ("bare", "ours"):
+                rates[way].append(json.loads(_child(f"webhooks_{way}", data_dir, "", str(port))))
+    bare, ours = (statistics.median(rates[way]) for way in ("bare", "ours"))
+    return [
+        _row(
+            f"dispatch: signed webhooks, {AT_ONCE} at a time",
+            ours / bare,
+            0.7,
+            "of the bare client's rate, at least",
+            ours >= 0.7 * bare,
+        ),
+        _row("dispatch: the same", ours, None, "requests a second"),
+    ]
+
+
+@contextmanager
+def _server():
+    """A server in a process of its own that answers everything with 200."""
+    command = [sys.executable, "-m", "benchmarks.dispatch", "serve"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
+class _Answering(asyncio.Protocol):
+    def connection_made(self, transport) -> None:
+        self.transport, self.left = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        # Requests of one client: small, and each in one piece.
+        if b"}" in data:
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def serve() -> None:
+    import uvloop
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(_Answering, "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+    uvloop.run(main())
+
+
+def webhooks_bare(port: str) -> None:
+    import aiohttp
+    import uvloop
+
+    from scheduling.handlers.webhook import body_of
+
+    async def main() -> float:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:
+            work = iter(_requests())
+
+            async def one() -> None:
+                for request in work:
+                    async with session.post(f"http://127.0.0.1:{port}/", data=body_of(request)) as answer:
+                        await answer.read()
+
+            began = time.perf_counter()
+            await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+            return WEBHOOKS / (time.perf_counter() - began)
+
+    print(uvloop.run(main()))
+
+
+def webhooks_ours(port: str) -> None:
+    import ipaddress
+
+    from scheduling.claims import Claimed
+    from scheduling.handlers.webhook import Webhook
+    from scheduling.sender import Due, MinuteClock, Sender
+
+    handler = {
+        "url": f"http://127.0.0.1:{port}/",
+        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "connections": AT_ONCE,
+        "allowed": [ipaddress.ip_network("127.0.0.0/8")],
+    }
+    sender = Sender(MinuteClock.of(time.time()), lambda queue_id: Webhook(**handler))
+    sender.may_start_until = 1e9
+    sender.most_connections = {1: AT_ONCE}
+    due = [Due(Claimed(1, n, n, 7, 0, 0, n, 0.0, 1e9), one, 1) for n, one in enumerate(_requests())]
+    sender.start()
+    began, came, given = time.perf_counter(), 0, 0
+    while came < WEBHOOKS:
+        # Some more than can be under way, as a turn claims some more than is due.
+        if given < WEBHOOKS and given - came < 4 * AT_ONCE:
+            sender.send(due[given : given + AT_ONCE])
+            given += AT_ONCE
+        else:
+            time.sleep(0.001)
+        came += len(sender.take())
+    print(WEBHOOKS / (time.perf_counter() - began))
+    sender.end()
+
+
+def _requests():
+    from scheduling.handlers.base import Request
+
+    return [Request(user, 7, "a list", "default", MINUTE, 1) for user in range(1, WEBHOOKS + 1)]
+
+
+# --- Real minutes ---
+
+
+def _minutes(data_dir: Path) -> list[dict]:
+    migrate(data_dir)
+    rows = []
+    for rpm in (60, 600, 6_000):
+        after = json.loads(_child("real_minute", data_dir, "", str(rpm)))
+        seconds = Counter(ms // 1000 for ms in after)
+        counts = [seconds[second] for second in range(60)]
+        uneven = statistics.pstdev(counts) / statistics.mean(counts)
+        slot = 60_000 / rpm
+        late = sorted(max(0.0, ms - n * slot) for n, ms in enumerate(sorted(after)))
+        name = f"dispatch: a minute at rpm {rpm}"
+        rows += [
+            _row(f"{name}, starts a second", uneven, None, "coefficient of variation"),
+            _row(f"{name}, lateness p99", late[int(len(late) * 0.99)], None, "ms"),
+            _row(f"{name}, started", len(after) / rpm, None, "of what was planned"),
+        ]
+    return rows
+
+
+def real_minute(rpm: str) -> None:
+    """One seat sends webhooks during a real minute; print when each started, in ms."""
+    from django.conf import settings
+
+    from scheduling import arming, clock, dispatch, keys, models, store
+    from tests.scheduling.placed import make_queue, place
+
+    with _server() as port:
+        queue = make_queue(
+            f"bench-{rpm}", rpm=int(rpm), handler="webhook", webhook_url=f"http://127.0.0.1:{port}/"
+        )
+        minute = clock.minute_start(store.now() + timedelta(seconds=6)) + clock.MINUTE
+        place(queue, {minute: range(1, int(rpm) + 1)}, at=store.now())
+        assert settings.WEBHOOK_ALLOWED_NETWORKS
+        dispatch.take_seat(arming.minute_number(minute), 0, store.now)
+    first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, minute))
+    rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, started_after_ms__isnull=False)
+    print(json.dumps(list(rows.values_list("started_after_ms", flat=True))))
+
+
+# --- Processes ---
+
+
+def _start(act: str, data_dir: Path, url: str, *arguments: str) -> subprocess.Popen:
+    environment = environment_of(data_dir, url) | {
+        "DJANGO_SETTINGS_MODULE": "settings.production",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }
+    command = [sys.executable, "-m", "benchmarks.dispatch", act, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _child(act: str, data_dir: Path, url: str, *arguments: str) -> str:
+    process = _start(act, data_dir, url, *arguments)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{act} ended with {process.returncode}")
+    return output
+
+
+if __name__ == "__main__":
+    if sys.argv[1] != "serve":
+        import django
+
+        django.setup()
+    globals()[sys.argv[1]](*sys.argv[2:])
