@@ -71,9 +71,14 @@ def check_csrf(request: HttpRequest, token: str) -> None:
         raise CsrfFailed
 
 
-def store_draft(reading: Reading, *, name: str, queue: str, operator: Any, at: datetime) -> models.IdList:
-    """Keep what was read, and what a preview says of it, as a draft."""
-    return intake.write_draft(reading.spool, at=at, about=_about(reading, name, queue, operator))
+def store_draft(
+    reading: Reading, *, name: str, queue: str, operator: Any, at: datetime, replaces: int | None = None
+) -> models.IdList:
+    """Keep what was read, and what a preview says of it, as a draft. replaces: the task it is meant for."""
+    about = _about(reading, name, queue, operator)
+    if replaces is not None:
+        about["replaces"] = replaces
+    return intake.write_draft(reading.spool, at=at, about=about)
 
 
 def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:

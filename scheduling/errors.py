@@ -80,6 +80,10 @@ class NotPaused(Refused):
     """The queue {name} is not paused."""
 
 
+class NotHeld(Refused):
+    """Nothing holds requests to {origin}."""
+
+
 class IdTaken(Refused):
     """There is a user with the ID {id} already."""
 

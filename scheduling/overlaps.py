@@ -93,3 +93,37 @@ class WithoutWaiting:
     def ends(self) -> tuple[list[str], list[str]]:
         """The first and the last three IDs, as text."""
         return [str(user_id) for user_id in self._first], [str(user_id) for user_id in self._last]
+
+
+class Stored:
+    """A stored list as a source, to be read as often as is needed."""
+
+    def __init__(self, id_list: models.IdList) -> None:
+        self._list = id_list
+        self.ids_count = id_list.ids_count
+        self.repeats_count = id_list.repeats_count
+        self.same_as_digest = id_list.about["same_as_digest"]
+
+    def unique_blocks(self, size: int) -> Iterator[array]:
+        """Yield the IDs in the order of the list, in arrays of `size`."""
+        return lists.blocks(self._list.pk, size)
+
+
+@dataclass(frozen=True)
+class Against:
+    """A list beside the one that a task has: IDs in both, only in the new one, to be cancelled."""
+
+    kept: int
+    added: int
+    cancelled: int
+
+
+def against(task: models.Task, list_id: int) -> Against:
+    """What a list would change of a task that is written, as things stand."""
+    kept = waiting = total = 0
+    for ids in _pieces(lists.blocks(list_id)):
+        total += len(ids)
+        rows = models.Assignment.objects.filter(task=task, user_id__in=ids)
+        kept += rows.exclude(status=models.Status.CANCELLED).count()
+        waiting += rows.filter(status=models.Status.WAITING).count()
+    return Against(kept, total - kept, task.waiting_count - waiting)

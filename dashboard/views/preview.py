@@ -7,7 +7,7 @@ from datetime import datetime
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse, StreamingHttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -92,7 +92,7 @@ def preview(request: OperatorRequest, draft_id: int) -> HttpResponse:
 
 def _draft(draft_id: int) -> models.IdList:
     draft = models.IdList.objects.filter(pk=draft_id).first()
-    if draft is None or draft.about.get("writing"):
+    if draft is None or draft.about.get("writing") or draft.about.get("replaces"):
         raise Http404("This preview is gone: it was discarded, or swept after a day.")
     return draft
 
@@ -187,7 +187,7 @@ def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
 @operator_required
 def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """Throw the draft away."""
-    intake.discard(_draft(draft_id))
+    intake.discard(get_object_or_404(models.IdList, pk=draft_id))
     messages.info(request, "The preview is discarded. Nothing was placed.")
     return redirect("upload")
 

@@ -4,6 +4,7 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from dashboard import addresses, drawings
@@ -12,8 +13,9 @@ from dashboard.forms import NewQueueForm, QueueForm
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
 from scheduling import board as boards
-from scheduling import clock, models, pace, queues, store
+from scheduling import breakers, clock, models, pace, queues, store, trial
 from scheduling.errors import BadFields, Refused
+from scheduling.retry import Verdict
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -41,8 +43,6 @@ def _create(request: OperatorRequest) -> HttpResponse:
             made = queues.create(
                 name=asked["name"], fields={"rpm": asked["rpm"]}, by=request.actor, at=store.now()
             )
-        except BadFields as error:
-            messages.error(request, _reasons(error))
         except Refused as error:
             messages.error(request, str(error))
         else:
@@ -77,6 +77,7 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
         "effect": pace.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
         "rpm": rpm or found.rpm,
         "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[:20],
+        "target": breakers.of_queue(found, at=at),
         "brake_from": clock.next_unsealed_minute(at),
     }
 
@@ -90,7 +91,7 @@ def _change(request: OperatorRequest, found: models.Queue) -> HttpResponse:
                 found, form.changes, by=request.actor, now=store.now, if_version=form.cleaned_data["version"]
             )
         except BadFields as error:
-            form.take(error.facts)
+            form.take(error.reasons)
         except Refused as error:
             form.add_error(None, str(error))
         else:
@@ -98,10 +99,6 @@ def _change(request: OperatorRequest, found: models.Queue) -> HttpResponse:
             return redirect(addresses.queue(found.name))
     found.refresh_from_db()
     return render(request, "dashboard/queue.html", _page(request, found, form), status=422)
-
-
-def _reasons(error: BadFields) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in error.facts.items())
 
 
 @require_POST
@@ -119,7 +116,7 @@ def act(request: OperatorRequest, name: str, verb: str) -> HttpResponse:
         else:
             _brake(request, found)
     except BadFields as error:
-        messages.error(request, _reasons(error))
+        messages.error(request, str(error))
     except Refused as error:
         messages.info(request, str(error))
     return redirect(addresses.queue(found.name))
@@ -135,6 +132,42 @@ def _brake(request: OperatorRequest, found: models.Queue) -> None:
         messages.success(request, "The brake is released.")
     else:
         messages.success(request, f"At most {per_minute:,} a minute from the next minute on.")
+
+
+@require_POST
+@operator_required
+def test(request: OperatorRequest, name: str) -> HttpResponse:
+    """Send one test request in a free slot, and show its answer."""
+    found = get_object_or_404(models.Queue, name=name)
+    try:
+        sent = trial.send_one(found, by=request.actor, now=store.now)
+    except Refused as error:
+        messages.error(request, str(error))
+    else:
+        outcome = sent.outcome
+        said = f"answered {outcome.status}" if outcome.status else outcome.error or "done"
+        at = timezone.localtime(sent.started_at)
+        text = f"Test request at {at:%H:%M:%S}: {said} after {outcome.duration_ms:,} ms. {outcome.answer}"
+        level = messages.SUCCESS if outcome.verdict == Verdict.SUCCEEDED else messages.ERROR
+        messages.add_message(request, level, text.strip())
+    return redirect(addresses.queue(found.name))
+
+
+@require_POST
+@operator_required
+def release(request: OperatorRequest, name: str) -> HttpResponse:
+    """Let requests to the queue's target go on."""
+    found = get_object_or_404(models.Queue, name=name)
+    target = breakers.of_queue(found, at=store.now())
+    try:
+        if target is not None:
+            breakers.release(target, by=request.actor, at=store.now())
+            messages.success(request, f"Requests to {target.origin} go on, at the pace of their plan.")
+        else:
+            messages.info(request, "Nothing holds its requests any more.")
+    except Refused as error:
+        messages.info(request, str(error))
+    return redirect(addresses.queue(found.name))
 
 
 @require_POST

@@ -104,7 +104,7 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
 def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
     """Ask, with the number; then cancel what was not sent yet."""
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
-    form = CancelForm(request.POST or None, count=found.waiting_count)
+    form = CancelForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
     if request.method == "POST" and form.is_valid():
         answer = amendments.cancel(found, by=request.actor, now=store.now)
         messages.success(
@@ -124,7 +124,9 @@ def cancel_matching(request: OperatorRequest) -> HttpResponse:
     wanted = _matching(request)
     count = matching.count(wanted)
     form = CancelForm(
-        request.POST or None, count=count.ids, always=wanted.queue_id is None and not wanted.name
+        request.POST if request.method == "POST" else None,
+        count=count.ids,
+        always=wanted.queue_id is None and not wanted.name,
     )
     if request.method == "POST" and form.is_valid():
         done, left = matching.cancel(wanted, by=request.actor, now=store.now)

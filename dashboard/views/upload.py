@@ -32,13 +32,13 @@ def upload(request: OperatorRequest) -> HttpResponse:
     """The form; a POST reads the list and leads to its preview."""
     if request.method != "POST":
         refuse_unknown(request, {"hidden"})
-        return render(request, "dashboard/upload.html", _form())
+        return render(request, "dashboard/upload.html", form_context())
     try:
         reading = uploads.read(request)
     except errors.ReadingError as error:
-        return _refused(request, error)
+        return refused(request, error)
     except uploads.CsrfFailed:
-        return _not_ours(request)
+        return not_ours(request)
     with reading:
         given = reading.fields.values
         name = (given.get("task_name") or "").strip() or _name_of(reading.file_name)
@@ -52,13 +52,16 @@ def upload(request: OperatorRequest) -> HttpResponse:
     return redirect(address)
 
 
-def _form() -> dict:
+def form_context() -> dict:
+    """What the form shows beside its fields."""
     drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[: PREVIEWS_SHOWN * 2]
     return {
         "queues": models.Queue.objects.all(),
         "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
         "max_ids": settings.INTAKE_MAX_IDS,
-        "previews": [draft for draft in drafts if not draft.about.get("writing")][:PREVIEWS_SHOWN],
+        "previews": [
+            draft for draft in drafts if not draft.about.get("writing") and not draft.about.get("replaces")
+        ][:PREVIEWS_SHOWN],
     }
 
 
@@ -67,7 +70,13 @@ def _name_of(file_name: str | None) -> str:
     return base or "pasted list"
 
 
-def _refused(request: OperatorRequest, error: errors.ReadingError) -> HttpResponse:
+def refused(
+    request: OperatorRequest,
+    error: errors.ReadingError,
+    page: str = "dashboard/upload.html",
+    context: dict | None = None,
+) -> HttpResponse:
+    """Why a list could not be read: for a script as JSON, else on the page that it came from."""
     status = next((status for family, status in STATUSES if isinstance(error, family)), 422)
     said = {
         "sentence": str(error),
@@ -77,13 +86,18 @@ def _refused(request: OperatorRequest, error: errors.ReadingError) -> HttpRespon
             for fault in getattr(error, "faults", ())
         ],
     }
+    return _said(request, said, status, page, context)
+
+
+def not_ours(
+    request: OperatorRequest, page: str = "dashboard/upload.html", context: dict | None = None
+) -> HttpResponse:
+    """The form's token doesn't fit the session."""
+    said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it once more."}
+    return _said(request, said, 403, page, context)
+
+
+def _said(request: OperatorRequest, said: dict, status: int, page: str, context: dict | None) -> HttpResponse:
     if request.htmx:
         return JsonResponse(said, status=status)
-    return render(request, "dashboard/upload.html", {**_form(), "refused": said}, status=status)
-
-
-def _not_ours(request: OperatorRequest) -> HttpResponse:
-    said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it once more."}
-    if request.htmx:
-        return JsonResponse(said, status=403)
-    return render(request, "dashboard/upload.html", {**_form(), "refused": said}, status=403)
+    return render(request, page, {**form_context(), **(context or {}), "refused": said}, status=status)

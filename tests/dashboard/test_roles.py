@@ -42,9 +42,11 @@ def needed(pattern: URLPattern) -> May:
 def things(place):
     """Something behind each parameter of a route."""
     task = place([7])
+    another = intake.write_draft(InMemory([9]), at=store.now(), about={**_about(), "replaces": task.pk})
     draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
     starts_at = keys.starts_at_of_window(models.Window.objects.get().pk)
     return {
+        "replace/<int:draft_id>": f"replace/{another.pk}",
         "<int:draft_id>": str(draft.pk),
         "<int:task_id>": str(task.pk),
         "<int:user_id>": "7",

@@ -1,0 +1,82 @@
+"""Another list for a task: read as an upload is, shown beside the old one, then exchanged as a whole."""
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from dashboard import addresses, uploads
+from dashboard.access import OperatorRequest, operator_required
+from dashboard.queries import refuse_unknown
+from dashboard.views import upload
+from scheduling import amendments, intake, models, overlaps, store
+from scheduling.errors import PlanRefused, Refused
+from scheduling.reading import errors
+
+
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def replace(request: OperatorRequest, task_id: int) -> HttpResponse:
+    """The form; a POST reads the list and leads to its preview."""
+    task = get_object_or_404(models.Task, pk=task_id)
+    refuse_unknown(request, {"hidden"})
+    if request.method != "POST":
+        return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context()})
+    try:
+        reading = uploads.read(request)
+    except errors.ReadingError as error:
+        return upload.refused(request, error, "dashboard/task_replace.html", {"task": task})
+    except uploads.CsrfFailed:
+        return upload.not_ours(request, "dashboard/task_replace.html", {"task": task})
+    with reading:
+        draft = uploads.store_draft(
+            reading, name=task.name, queue="", operator=request.user, at=store.now(), replaces=task.pk
+        )
+    address = reverse("replace_preview", args=[task.pk, draft.pk])
+    return JsonResponse({"address": address}, status=201) if request.htmx else redirect(address)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpResponse:
+    """What would be kept, added and cancelled; a POST exchanges the lists."""
+    task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    draft = models.IdList.objects.filter(pk=draft_id, accepted_at=None).first()
+    if draft is None or draft.about.get("replaces") != task.pk:
+        raise Http404("This preview is gone: it was committed, discarded, or swept after a day.")
+    refuse_unknown(request, set())
+    refusal = None
+    if request.method == "POST":
+        try:
+            done = amendments.replace(
+                task,
+                overlaps.Stored(draft),
+                payload=draft.about.get("payload"),
+                column=(draft.about.get("column") or {}).get("name") or "",
+                allow_peak=request.POST.get("allow_peak") == "on",
+                by=request.actor,
+                now=store.now,
+            )
+        except Refused as error:
+            refusal = error
+        else:
+            intake.discard(draft)
+            messages.success(request, _words(done))
+            return redirect(addresses.task(task.pk))
+    context = {
+        "task": task,
+        "draft": draft,
+        "about": draft.about,
+        "against": overlaps.against(task, draft.pk),
+        "refusal": refusal,
+        "may_insist": isinstance(refusal, PlanRefused),
+    }
+    return render(request, "dashboard/replace_preview.html", context, status=409 if refusal else 200)
+
+
+def _words(done: amendments.Replaced) -> str:
+    changed = f"{done.kept:,} IDs kept their places, {done.added:,} were added, {done.cancelled:,} cancelled"
+    return f"{changed}; {done.already_sent:,} had been sent, {done.in_flight:,} were in flight."

@@ -1,0 +1,109 @@
+import pytest
+
+from scheduling import models, store
+
+pytestmark = pytest.mark.django_db
+
+
+def fields(client, name="default") -> dict:
+    form = client.get(f"/dashboard/queues/{name}/").context["form"]
+    shown = {field.html_name: field.value() for field in form}
+    return {key: "" if value is None else value for key, value in shown.items()} | {"webhook_headers": "{}"}
+
+
+def test_an_rpm_shows_its_effect_before_it_is_set(queue, place, sign_in):
+    place(range(1, 3001))
+    client = sign_in()
+
+    effect = client.get("/dashboard/queues/default/?rpm=240").context["effect"]
+
+    assert (effect.before.over_count, effect.after.over_count) == (3000 - 15 * 120, 0)
+    queue.refresh_from_db()
+    assert queue.rpm == 120
+
+
+def test_settings_are_changed_by_the_verb_with_its_line_in_the_log(queue, sign_in):
+    client = sign_in()
+
+    client.post("/dashboard/queues/default/", {**fields(client), "rpm": "200"})
+
+    queue.refresh_from_db()
+    assert queue.rpm == 200
+    line = models.Activity.objects.get(verb="changed")
+    assert (line.before, line.after, line.face) == ({"rpm": 120}, {"rpm": 200}, "page")
+
+
+def test_what_the_verb_refuses_stands_beside_its_field(queue, sign_in):
+    client = sign_in()
+
+    answer = client.post("/dashboard/queues/default/", {**fields(client), "handler": "webhook"})
+
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["webhook_url"] == ["the handler webhook needs an address"]
+    queue.refresh_from_db()
+    assert queue.handler == "record"
+
+
+def test_a_change_of_somebody_else_in_between_is_said(queue, sign_in):
+    client = sign_in()
+    filled = fields(client)
+    models.Queue.objects.update(version=7)
+
+    answer = client.post("/dashboard/queues/default/", {**filled, "rpm": "200"})
+
+    assert answer.status_code == 422
+    assert "changed meanwhile" in answer.content.decode()
+
+
+def test_a_secret_is_written_and_never_shown(queue, sign_in):
+    client = sign_in()
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+    client.post("/dashboard/queues/default/", {**fields(client), "webhook_secret": secret})
+    page = client.get("/dashboard/queues/default/").content.decode()
+    client.post("/dashboard/queues/default/", {**fields(client), "rpm": "90"})
+
+    queue.refresh_from_db()
+    assert queue.webhook_secret == secret
+    assert secret not in page
+    assert "One is set" in page
+
+
+def test_pause_brake_and_resume_leave_their_lines(queue, sign_in):
+    client = sign_in()
+
+    client.post("/dashboard/queues/default/pause/")
+    client.post("/dashboard/queues/default/resume/")
+    client.post("/dashboard/queues/default/brake/", {"per_minute": "30"})
+    client.post("/dashboard/queues/default/brake/", {"per_minute": ""})
+
+    verbs = list(models.Activity.objects.order_by("pk").values_list("verb", flat=True))
+    assert verbs == ["paused", "resumed", "braked", "released"]
+
+
+def test_two_who_pause_at_once_are_told_and_one_line_is_kept(queue, sign_in):
+    client = sign_in()
+
+    client.post("/dashboard/queues/default/pause/")
+    answer = client.post("/dashboard/queues/default/pause/", follow=True)
+
+    assert "already paused" in answer.content.decode()
+    assert models.Activity.objects.filter(verb="paused").count() == 1
+
+
+def test_an_open_breaker_is_on_the_board_and_closed_by_its_button(queue, sign_in):
+    models.Queue.objects.update(handler="webhook", webhook_url="https://hook.test/in")
+    models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now(), failures_count=20)
+    client = sign_in()
+
+    assert "breaker open since" in client.get("/dashboard/").content.decode()
+    client.post("/dashboard/queues/default/release/")
+
+    assert models.Target.objects.get().opened_at is None
+    assert models.Activity.objects.get(verb="released_target").object_name == "https://hook.test:443"
+
+
+def test_a_test_request_is_sent_in_a_free_slot_and_its_answer_shown(queue, sign_in):
+    answer = sign_in().post("/dashboard/queues/default/test/", follow=True)
+
+    assert "Test request at" in answer.content.decode()

@@ -1,0 +1,142 @@
+import pytest
+
+from scheduling import clock, models, store
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_list_is_filtered_by_what_stands_in_the_address(place, sign_in):
+    place([1], name="Spring renewals")
+    place([2], name="Address check")
+    client = sign_in("viewer")
+
+    found = client.get("/dashboard/tasks/?q=Spring&state=placed&queue=default").context["tasks"]
+
+    assert [line.task.name for line in found] == ["Spring renewals"]
+
+
+@pytest.mark.parametrize(
+    "query", ["quue=default", "queue=nosuch", "state=lost", "since=yesterday", "size=7", "before=x"]
+)
+def test_an_unknown_filter_or_value_is_refused_by_name(place, sign_in, query):
+    answer = sign_in("viewer").get(f"/dashboard/tasks/?{query}")
+
+    assert answer.status_code == 400
+    assert query.split("=")[0] in answer.content.decode()
+
+
+def test_pages_skip_and_double_none_while_new_ones_arrive(place, sign_in):
+    for number in range(60):
+        place([number + 1], name=f"list {number}")
+    client = sign_in("viewer")
+    seen, before = [], ""
+
+    while before is not None:
+        page = client.get(f"/dashboard/tasks/?size=25{f'&before={before}' if before else ''}").context
+        seen += [line.task.pk for line in page["tasks"]]
+        before = page["page"].next_before
+        place([1000 + len(seen)], name="a newer one")
+
+    assert len(seen) == len(set(seen)) == 60
+
+
+def test_the_size_of_a_page_is_remembered(place, sign_in):
+    client = sign_in("viewer")
+
+    client.get("/dashboard/tasks/?size=25")
+
+    assert client.get("/dashboard/tasks/").context["size"] == 25
+
+
+def test_an_export_is_of_all_that_match_and_no_spreadsheet_runs_it(place, sign_in):
+    place([1], name="=cmd()")
+    place([2], name="another")
+
+    answer = sign_in("viewer").get("/dashboard/tasks/?format=csv")
+
+    lines = b"".join(answer.streaming_content).decode().splitlines()
+    assert len(lines) == 3
+    assert ",'=cmd()," in lines[2]
+
+
+def test_ids_are_text_in_exports_past_what_javascript_can_count(place, sign_in):
+    task = place([9007199254740993])
+
+    answer = sign_in("viewer").get(f"/dashboard/tasks/{task.pk}/?format=ndjson")
+
+    assert b'"user_id": "9007199254740993"' in b"".join(answer.streaming_content)
+
+
+def test_each_count_of_a_task_leads_to_a_list_of_that_length(place, fail, sign_in):
+    task = place(range(1, 40), at=store.now() - 2 * clock.QUARTER)
+    fail(task)
+    client = sign_in("viewer")
+
+    assert len(client.get(f"/dashboard/tasks/{task.pk}/?status=failed").context["places"].rows) == 39
+    assert len(client.get(f"/dashboard/tasks/{task.pk}/?status=waiting").context["places"].rows) == 0
+
+
+def test_a_cancel_of_many_takes_the_number(place, sign_in):
+    task = place(range(1, 1500))
+    client = sign_in()
+
+    client.post(f"/dashboard/tasks/{task.pk}/cancel/")
+    task.refresh_from_db()
+    assert task.cancelled_at is None
+
+    client.post(f"/dashboard/tasks/{task.pk}/cancel/", {"count": "1,499"})
+    task.refresh_from_db()
+    assert task.cancelled_count == 1499
+
+
+def test_all_that_match_are_cancelled_and_none_that_came_later(place, sign_in):
+    for number in range(3):
+        place([number + 1], name=f"Spring {number}")
+    place([9], name="another")
+    client = sign_in()
+    address = client.get("/dashboard/tasks/?q=Spring").context["cancel_all"]
+    place([10], name="Spring, later")
+
+    assert client.get(address).context["count"].tasks == 3
+    client.post(address)
+
+    cancelled = models.Task.objects.filter(cancelled_at__isnull=False)
+    assert sorted(cancelled.values_list("name", flat=True)) == ["Spring 0", "Spring 1", "Spring 2"]
+
+
+def test_a_stale_rename_is_said_and_changes_nothing(place, sign_in):
+    task = place([1], name="before")
+    models.Task.objects.update(version=5)
+
+    answer = sign_in().post(
+        f"/dashboard/tasks/{task.pk}/rename/", {"name": "after", "version": "1"}, follow=True
+    )
+
+    task.refresh_from_db()
+    assert task.name == "before"
+    assert "changed meanwhile" in answer.content.decode()
+
+
+def test_another_list_keeps_adds_and_cancels_what_the_preview_said(place, sign_in):
+    task = place([1, 2, 3, 4], name="a list")
+    client = sign_in()
+
+    address = client.post(f"/dashboard/tasks/{task.pk}/replace/", {"payload": "3 4 5"}).url
+    shown = client.get(address).context["against"]
+    client.post(address)
+
+    assert (shown.kept, shown.added, shown.cancelled) == (2, 1, 2)
+    task.refresh_from_db()
+    assert (task.waiting_count, task.cancelled_count) == (3, 2)
+    assert not models.IdList.objects.filter(accepted_at=None).exists()
+
+
+def test_an_id_tells_its_story_and_one_that_was_never_there_says_so(place, sign_in):
+    place([42], name="the only list")
+    client = sign_in("viewer")
+
+    assert "the only list" in client.get("/dashboard/ids/42/").content.decode()
+    assert "No list held this ID" in client.get("/dashboard/ids/43/").content.decode()
+    assert client.get("/dashboard/ids/?q=%2042 ").url == "/dashboard/ids/42/"
+    assert "is no ID" in client.get("/dashboard/ids/?q=4e1").content.decode()
+    assert client.get(f"/dashboard/ids/{10**30}/").status_code == 200
