@@ -1,0 +1,49 @@
+"""What a list has in a week of minutes is counted in time that grows with the minutes, no faster."""
+
+import time
+
+import pytest
+
+from scheduling import keys, models, store
+
+from ..lists_of_ids import NOON
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+START = NOON.replace(second=0)
+
+
+def seconds_for(task: models.Task, minutes: int) -> float:
+    first = keys.minute_number_of_bucket(keys.bucket_at(task.queue_id, START))
+    buckets = [keys.bucket_at_number(task.queue_id, first + number) for number in range(minutes)]
+    took = []
+    for _ in range(2):
+        began = time.perf_counter()
+        with store.write():
+            store.add_to_task_buckets(task.pk, {bucket: {"waiting_count": 1} for bucket in buckets})
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
+def test_ten_times_as_many_minutes_take_nowhere_near_a_hundred_times_as_long(transactional_db):
+    queue = models.Queue.objects.create(name="default", created_at=NOON)
+    tasks = [make_task(queue, name) for name in ("short", "long")]
+    few, many = seconds_for(tasks[0], 800), seconds_for(tasks[1], 8_000)
+    assert many < 40 * few
+    counted = models.TaskBucket.objects.filter(task=tasks[1]).values_list("waiting_count", flat=True)
+    assert list(counted) == [2] * 8_000
+
+
+def make_task(queue: models.Queue, name: str) -> models.Task:
+    return models.Task.objects.create(
+        name=name,
+        queue=queue,
+        list=models.IdList.objects.create(created_at=NOON),
+        ids_count=0,
+        waiting_count=0,
+        first_minute_at=START,
+        last_minute_at=START,
+        created_at=NOON,
+        created_by="a test",
+        same_as_digest="",
+    )
