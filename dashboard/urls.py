@@ -41,6 +41,7 @@ urlpatterns = [
                 path("upload/<int:draft_id>/leave-out/", preview.leave_out, name="leave_out"),
                 path("upload/<int:draft_id>/faults.csv", preview.faults, name="faults"),
                 path("tasks/", tasks.tasks, name="tasks"),
+                path("tasks/newer/", tasks.newer, name="tasks_newer"),
                 path("tasks/cancel/", tasks.cancel_matching, name="tasks_cancel"),
                 path("tasks/<int:task_id>/", tasks.task, name="task"),
                 path("tasks/<int:task_id>/replace/", replace.replace, name="task_replace"),

@@ -13,6 +13,7 @@ from dashboard import addresses, exports, paging, taskpages
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.forms import CancelForm, RenameForm
+from dashboard.queries import refuse_unknown
 from scheduling import amendments, matching, models, store
 from scheduling.errors import Refused
 
@@ -42,17 +43,37 @@ def tasks(request: OperatorRequest) -> HttpResponse:
         "size": size,
         "count": found.count(),
         "sizes": SIZES,
+        "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.asked, than=_newest()),
         "cancel_all": _cancel_all_address(chosen, at),
         "can_cancel_all": not set(chosen.asked) - {*SEVERAL, "sort"},
     }
     return render(request, "dashboard/tasks.html", context)
 
 
+@require_safe
+@viewer_required
+def newer(request: OperatorRequest) -> HttpResponse:
+    """How many tasks that match came in since the list was drawn: offered, so that no row moves by itself."""
+    chosen = TaskFilter(request.GET)
+    refuse_unknown(request, {*chosen.fields, *chosen.beside, "than"})
+    if not chosen.is_valid():
+        raise BadRequest("; ".join(f"{name}: {' '.join(said)}" for name, said in chosen.errors.items()))
+    than = paging.whole_number(request, "than") or 0
+    count = chosen.tasks(at=store.now()).filter(pk__gt=than).count()
+    if not count:
+        return HttpResponse(status=204)
+    back = addresses.with_query(reverse("tasks"), **chosen.asked)
+    return render(request, "dashboard/_newer.html", {"count": count, "back": back})
+
+
 def _cancel_all_address(chosen: TaskFilter, at: datetime) -> str:
     """Carries the filter, the moment of the page, and its newest task: what comes in later is not meant."""
-    newest = models.Task.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     asked = {name: value for name, value in chosen.asked.items() if name in SEVERAL}
-    return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=newest)
+    return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=_newest())
+
+
+def _newest() -> int:
+    return models.Task.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
 @require_safe

@@ -140,3 +140,15 @@ def test_an_id_tells_its_story_and_one_that_was_never_there_says_so(place, sign_
     assert client.get("/dashboard/ids/?q=%2042 ").url == "/dashboard/ids/42/"
     assert "is no ID" in client.get("/dashboard/ids/?q=4e1").content.decode()
     assert client.get(f"/dashboard/ids/{10**30}/").status_code == 200
+
+
+def test_what_came_in_since_is_offered_and_moves_no_row(place, sign_in):
+    place([1], name="Spring 1")
+    client = sign_in("viewer")
+    address = client.get("/dashboard/tasks/?q=Spring").context["newer_url"]
+
+    assert client.get(address).status_code == 204
+    place([2], name="another")
+    assert client.get(address).status_code == 204
+    place([3], name="Spring 2")
+    assert "1 new" in client.get(address).content.decode()
