@@ -4,6 +4,7 @@ A million rows stand behind these lists. So no list counts, sorts or skips: it s
 the order of the key, and a search is for one exact thing or for the beginning of a name.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -15,6 +16,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.text import capfirst
 
 from operators.actor import Actor, Face
 from scheduling.errors import Refused
@@ -123,6 +125,10 @@ class ByKey(admin.ModelAdmin):
     def rows_after(self, queryset: orm.QuerySet, key: int) -> orm.QuerySet:
         return queryset.filter(pk__lt=key)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict | None = None):
+        title = {"title": capfirst(self.opts.verbose_name_plural)}
+        return super().changelist_view(request, {**title, **(extra_context or {})})
+
     def get_actions(self, request: HttpRequest) -> dict:
         # Django's own loads every row that it deletes; and what is deleted here has a verb of its own.
         actions = super().get_actions(request)
@@ -159,6 +165,16 @@ class ReadOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: orm.Model | None = None) -> bool:
         return False
+
+
+def counter(column: str) -> Callable:
+    """A column that shows a counter under its plain name, with separators."""
+
+    @admin.display(description=column.removesuffix("_count").replace("ids", "IDs").replace("_", " "))
+    def shown(self, row: orm.Model) -> str:
+        return f"{getattr(row, column):,}"
+
+    return shown
 
 
 class Given(admin.SimpleListFilter):

@@ -4,16 +4,21 @@ A row there names a callable, or holds pickles that run code when they are read.
 edit and resubmit, are closed, and ours never read what is pickled.
 """
 
+from datetime import timedelta
+
 import django_q.admin  # noqa: F401 (it registers its pages: first, so that they can be taken away)
 from django.contrib import admin
+from django.contrib.auth.models import Group
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from scheduling import models, store
+from scheduling import clock, models, store
 
 from .base import ByKey, ReadOnly
 
 for model in (Failure, OrmQ, Schedule, Success):
     admin.site.unregister(model)
+# What somebody may do follows from the role alone: groups would be a second opinion that nobody asks.
+admin.site.unregister(Group)
 
 
 class Results(ReadOnly, ByKey):
@@ -33,12 +38,10 @@ class Results(ReadOnly, ByKey):
         return queryset.filter(name=text)
 
     def key_of(self, row):
-        return int(row.stopped.timestamp() * 1_000_000)
+        return clock.epoch_microseconds(row.stopped)
 
     def rows_after(self, queryset, key):
-        from datetime import UTC, datetime, timedelta
-
-        return queryset.filter(stopped__lt=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=key))
+        return queryset.filter(stopped__lt=clock.EPOCH + timedelta(microseconds=key))
 
 
 @admin.register(Success)

@@ -18,7 +18,7 @@ from scheduling.models import TaskState
 from scheduling.reading.errors import ReadingError
 
 from . import replacing
-from .base import ByKey, actor_of, link, list_of, on_dashboard, page_of, whole_number
+from .base import ByKey, actor_of, counter, link, list_of, on_dashboard, page_of, whole_number
 from .windows import QueueFilter
 
 # Ticked rows travel in an address.
@@ -64,18 +64,17 @@ class ConfirmForm(forms.Form):
 
 @admin.register(models.Task)
 class TaskAdmin(ByKey):
-    list_display = ("id", "name", "queue_", "state", "ids_count", "waiting_count", "succeeded_count",
-                    "failed_count", "created_at", "created_by", "page")  # fmt: skip
+    list_display = ("id", "name", "queue_", "state", "ids", "waiting", "succeeded", "failed", "created_at",
+                    "created_by", "page")  # fmt: skip
     list_display_links = ("id", "name")
     list_filter = (StateFilter, QueueFilter)
     list_select_related = ("queue",)
     list_per_page = 50
     search_help_text = "The number of a task, or how a name begins."
     actions = ("cancel_ticked",)
-    shown = ("queue_", "state", "ids_count", "repeats_count", "waiting_count", "in_flight_count",
-             "succeeded_count", "failed_count", "cancelled_count", "expired_count", "first_minute_at",
-             "last_minute_at", "not_before_at", "expires_at", "created_at", "created_by", "placed_at",
-             "cancelled_at", "finished_at", "version")  # fmt: skip
+    shown = ("queue_", "state", "ids", "repeats", "waiting", "in_flight", "succeeded", "failed", "cancelled",
+             "expired", "first_minute_at", "last_minute_at", "not_before_at", "expires_at", "created_at",
+             "created_by", "placed_at", "cancelled_at", "finished_at", "version")  # fmt: skip
     fields = ("name", *shown)
     readonly_fields = shown
 
@@ -101,6 +100,15 @@ class TaskAdmin(ByKey):
         )
 
     # --- What it shows ---
+
+    ids = counter("ids_count")
+    waiting = counter("waiting_count")
+    succeeded = counter("succeeded_count")
+    failed = counter("failed_count")
+    repeats = counter("repeats_count")
+    in_flight = counter("in_flight_count")
+    cancelled = counter("cancelled_count")
+    expired = counter("expired_count")
 
     @admin.display(description="queue")
     def queue_(self, task: models.Task) -> str:

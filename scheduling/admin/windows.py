@@ -7,8 +7,7 @@ from django.utils.dateparse import parse_datetime
 
 from scheduling import clock, keys, models, store
 
-from .assignments import minute_words
-from .base import ByKey, Given, ReadOnly, link, list_of, on_dashboard, page_of
+from .base import ByKey, Given, ReadOnly, link, on_dashboard, page_of
 
 # A page's key has the time before the queue, where a window's own key has the queue first.
 QUEUE_BITS = 13
@@ -27,17 +26,10 @@ class QueueFilter(Given):
 
 class BucketInline(ReadOnly, admin.TabularInline):
     model = models.Bucket
-    verbose_name_plural = "Its 15 minutes"
-    fields = (
-        "minute", "capacity", "filled_count", "waiting_count", "in_flight_count", "succeeded_count",
-        "failed_count", "expired_count", "cancelled_count", "moved_count", "started_count", "sealed_at",
-    )  # fmt: skip
-    readonly_fields = ("minute",)
+    template = "admin/scheduling/minutes.html"
+    # The template reads the rows themselves.
+    fields = ()
     extra = 0
-
-    @admin.display(description="minute")
-    def minute(self, bucket: models.Bucket) -> str:
-        return link(list_of(models.Assignment, bucket=bucket.pk), minute_words(bucket.pk))
 
 
 @admin.register(models.Window)

@@ -10,6 +10,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name='activity',
+            options={'ordering': ['-id'], 'verbose_name_plural': 'activity'},
+        ),
         migrations.AddIndex(
             model_name='activity',
             index=models.Index(fields=['actor_name', '-id'], name='activity_by_actor'),

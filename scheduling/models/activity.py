@@ -20,6 +20,7 @@ class Activity(models.Model):
     after = models.JSONField(null=True, blank=True)
 
     class Meta:
+        verbose_name_plural = "activity"
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["object_kind", "object_id"], name="activity_by_object"),
