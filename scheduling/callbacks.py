@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -51,8 +52,8 @@ def body_of(task: models.Task) -> bytes:
 
 
 async def _call(task: models.Task):
-    handler = Webhook.of(task.queue)
-    handler.url, handler.method, handler.headers = task.queue.callback_url, "POST", {}
+    # As the queue's own webhooks, but for where it goes.
+    handler = replace(Webhook.of(task.queue), url=task.queue.callback_url, method="POST", headers={})
     try:
         # A list that is sent again is done again: another call, with a key of its own.
         key = f"msg_{task.pk}_done_{int(task.finished_at.timestamp())}"

@@ -6,16 +6,17 @@ is read of an answer is bounded. A status decides alone: nothing of a body is pa
 """
 
 import asyncio
-import ipaddress
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
 import orjson
+import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 from standardwebhooks import Webhook as Signer
@@ -63,17 +64,22 @@ def body_of(request: Request) -> bytes:
             "task_id": request.task_id,
             "task_name": request.task_name,
             "queue": request.queue,
-            "planned_at": request.planned_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "planned_at": _written(request.planned_at),
             "attempt": request.attempt,
         }
     )
 
 
-def signed_headers(key: str, body: bytes, secret: str, at: datetime) -> dict[str, str]:
+@lru_cache(maxsize=8)
+def _written(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def signed_headers(key: str, body: bytes, signer: Signer | None, at: datetime) -> dict[str, str]:
     """The headers of the Standard Webhooks specification, and the key once more for what knows only that."""
     headers = {"webhook-id": key, "webhook-timestamp": str(int(at.timestamp())), "Idempotency-Key": key}
-    if secret:
-        headers["webhook-signature"] = Signer(secret).sign(key, at, body.decode())
+    if signer is not None:
+        headers["webhook-signature"] = signer.sign(key, at, body.decode())
     return headers
 
 
@@ -109,6 +115,11 @@ class Webhook:
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
         self._resets = 0
+        self._signer = Signer(self.secret) if self.secret else None
+        self._given = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
+        self._address = yarl.URL(self.url)
+        # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
+        self._refusal = _refusal_of_literal(self.url, self.allowed)
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         if len(batch) == 1:
@@ -126,11 +137,11 @@ class Webhook:
 
     async def post(self, key: str, body: bytes) -> Outcome:
         """Send a body, signed under a key."""
-        headers = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
-        headers |= signed_headers(key, body, self.secret, datetime.now(UTC))
+        headers = self._given | signed_headers(key, body, self._signer, datetime.now(UTC))
         began = time.monotonic()
+        if self._refusal:
+            return _error(self._refusal, began)
         try:
-            self._judge_literal()
             async with asyncio.timeout(self.connect_seconds + self.read_seconds):
                 return await self._send(body, headers, began)
         except guard.AddressNotAllowed as error:
@@ -140,12 +151,6 @@ class Webhook:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refused = _refusal_in(error)
             return _error(str(refused) if refused else _words(error), began)
-
-    def _judge_literal(self) -> None:
-        # aiohttp asks no resolver about a host that is an address.
-        host = guard.urlsplit(self.url).hostname or ""
-        if (address := guard.literal(host)) is not None:
-            guard.judge(ipaddress.ip_address(str(address)), self.allowed)
 
     async def _send(self, body: bytes, headers: Mapping[str, str], began: float) -> Outcome:
         if self._resets < RESETS:
@@ -169,7 +174,12 @@ class Webhook:
         trace: dict[str, bool],
     ) -> Outcome:
         async with session.request(
-            self.method, self.url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=trace
+            self.method,
+            self._address,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            trace_request_ctx=trace,
         ) as answer:
             trace["answered"] = True
             text, note = await _read(answer)
@@ -202,6 +212,17 @@ class Webhook:
             ),
             trace_configs=[trace],
         )
+
+
+def _refusal_of_literal(url: str, allowed: Sequence[guard.Network]) -> str:
+    """Why the address that a URL's host is may not be called; nothing for a name, or one that may."""
+    try:
+        address = guard.literal(guard.urlsplit(url).hostname or "")
+        if address is not None:
+            guard.judge(address, allowed)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 async def _reused(session: Any, context: Any, params: Any) -> None:
