@@ -47,7 +47,8 @@ def sort_out(
         started_ms = max(0, round(item.started * 1000))
         attempt = _attempt(item, outcome, minute)
         if outcome.verdict == retry.Verdict.SUCCEEDED:
-            result.kept.append(Kept(claimed, Status.SUCCEEDED, started_ms, attempt if outcome.error else None))
+            noted = attempt if outcome.error else None
+            result.kept.append(Kept(claimed, Status.SUCCEEDED, started_ms, noted))
         elif (
             outcome.verdict == retry.Verdict.FAILED
             or claimed.attempts + 1 >= queues[item.due.queue_id].max_attempts
@@ -81,7 +82,7 @@ def _attempt(item: Came, outcome: Outcome, minute: datetime) -> models.Attempt:
 
 
 def place_retries(retries: Sequence[Retry], owner: int, now: Callable[[], datetime]) -> None:
-    """Give what failed and is tried again the first free places from when it is due: a transaction a queue."""
+    """Give what is tried again the first free places from when it is due: one transaction for each queue."""
     by_queue: dict[int, list[Retry]] = defaultdict(list)
     for item in retries:
         by_queue[keys.queue_of_bucket(item.claimed.bucket_id)].append(item)

@@ -44,12 +44,13 @@ class Targets:
     def look(self, queues: Sequence[models.Queue], *, at: datetime) -> None:
         """Read the targets of the queues, and which of them are held."""
         origins = {q.pk: origin_of(q.webhook_url) for q in queues if _sends(q)}
-        found = {t.origin: t for t in models.Target.objects.filter(origin__in=set(origins.values()))} if origins else {}
+        known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
+        found = {target.origin: target for target in known}
         self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
         self.held = frozenset(pk for pk, target in self.by_queue.items() if is_held(target, at))
 
     def probe(self, queue: models.Queue, *, now: Callable[[], datetime]) -> bool:
-        """Whether one request may go out to a held target, to see how it is: one each half minute, of all seats."""
+        """Whether one request may go out to see how a held target is: one each half minute, of all seats."""
         target, at = self.by_queue[queue.pk], now()
         if target.opened_at is None or _asked_for_peace(target, at) or not breaker_of(target).may_probe(at):
             return False
@@ -71,19 +72,23 @@ class Targets:
     ) -> None:
         """Let outcomes hold their target, count for its breaker, or close that."""
         by_origin: dict[str, list[Came]] = defaultdict(list)
+        troubled: set[str] = set()
         for item in came:
             queue = queues[item.due.queue_id]
             if item.outcome is None or not item.outcome.started or not _sends(queue):
                 continue
+            origin = origin_of(queue.webhook_url)
+            by_origin[origin].append(item)
             known = self.by_queue.get(queue.pk)
             clean = known is None or (known.opened_at is None and not known.failures_count)
-            if not (clean and item.outcome.verdict == retry.Verdict.SUCCEEDED):
-                by_origin[origin_of(queue.webhook_url)].append(item)
-        for origin, items in sorted(by_origin.items()):
+            if not clean or item.outcome.verdict != retry.Verdict.SUCCEEDED:
+                troubled.add(origin)
+        # Successes of a target that is well change nothing.
+        for origin in sorted(troubled):
             with store.write():
                 models.Target.objects.get_or_create(origin=origin)
                 target = models.Target.objects.select_for_update().get(origin=origin)
-                _apply(target, items, queues, minute, now())
+                _apply(target, by_origin[origin], queues, minute, now())
 
 
 def is_held(target: models.Target, at: datetime) -> bool:
@@ -113,7 +118,11 @@ def _apply(
             continue
         started_at = minute + timedelta(seconds=item.started)
         breaker = breaker.after(
-            outcome.status, outcome.error or None, started_at=started_at, at=at, threshold=queue.breaker_threshold
+            outcome.status,
+            outcome.error or None,
+            started_at=started_at,
+            at=at,
+            threshold=queue.breaker_threshold,
         )
         seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
         if seconds:

@@ -1,0 +1,182 @@
+"""Targets are held when they ask, and left in peace behind a breaker; retries take places of their own."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from scheduling import claims, clock, models, outcomes, targets
+from scheduling.handlers.base import Outcome, Request
+from scheduling.models import Status
+from scheduling.retry import Verdict
+from scheduling.sender import Came, Due
+
+from ..lists_of_ids import check_counters
+from ..placed import counted, make_queue, place
+from .test_claims import BEFORE, MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db
+
+BUSY = Outcome(Verdict.RETRY, status=503, error="answered 503", answer="busy", duration_ms=12)
+GONE = Outcome(Verdict.FAILED, status=410, error="answered 410")
+MOVED = Outcome(Verdict.FAILED, status=308, error="answers 308 to x: put this address into the queue")
+DONE = Outcome(Verdict.SUCCEEDED, status=200)
+
+
+@pytest.fixture
+def queue():
+    return make_queue(rpm=60, handler="webhook", webhook_url="https://hook.test/in", max_attempts=3)
+
+
+def answered(queue, claimed, outcome: Outcome | None, started: float | None = None) -> Came:
+    request = Request(claimed.user_id, claimed.task_id, "a list", queue.name, MINUTE, claimed.attempts + 1)
+    started = claimed.offset if started is None and outcome is not None else started
+    return Came(Due(claimed, request, queue.pk), outcome, started)
+
+
+def keep(seat: SimulatedSeat, queue, came: list[Came], elapsed: float) -> None:
+    """What a seat does with answers: as dispatch does, by the test's clock."""
+    at = MINUTE + timedelta(seconds=elapsed)
+    sorted_out = outcomes.sort_out(came, {queue.pk: queue}, minute=MINUTE, at=at)
+    seat.turn(elapsed, kept=sorted_out.kept, want=False)
+    outcomes.place_retries(sorted_out.retries, seat.owner, lambda: at)
+
+
+def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue):
+    place(queue, {MINUTE: [1, 2]}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    claimed = seat.turn(0).claimed
+    keep(seat, queue, [answered(queue, claimed[0], BUSY)], 0.5)
+    [move] = models.Move.objects.all()
+    assert move.reason == "retry"
+    row = models.Assignment.objects.get(user_id=claimed[0].user_id)
+    assert (row.status, row.attempts, row.started_after_ms) == (Status.WAITING, 1, None)
+    # Due 60 to 70 s after it failed: the first minute that begins after that.
+    assert row.minute_at == MINUTE + 2 * clock.MINUTE
+    [attempt] = models.Attempt.objects.all()
+    assert (attempt.number, attempt.http_status, attempt.answer, attempt.duration_ms) == (1, 503, "busy", 12)
+    assert models.Bucket.objects.get(pk=seat.bucket_id).started_count == 1
+    check_counters()
+
+
+def test_after_max_attempts_it_has_failed_with_its_last_answer(queue):
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    models.Assignment.objects.update(attempts=2)
+    seat = SimulatedSeat(queue)
+    keep(seat, queue, [answered(queue, seat.turn(0).claimed[0], BUSY)], 0.5)
+    assert counted() == {"failed": 1}
+    assert models.Assignment.objects.get().attempts == 3
+    assert models.Attempt.objects.get().answer == "busy"
+    assert models.Task.objects.get().finished_at is not None
+    check_counters()
+
+
+def test_what_was_not_started_burns_no_attempt(queue):
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    keep(seat, queue, [answered(queue, seat.turn(0).claimed[0], None)], 0.5)
+    assert counted() == {"waiting": 1}
+    assert models.Assignment.objects.get().attempts == 0
+    assert not models.Attempt.objects.exists()
+    check_counters()
+
+
+def test_a_failure_of_a_cancelled_list_is_not_tried_again(queue):
+    task = place(queue, {MINUTE: [1]}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    [claimed] = seat.turn(0).claimed
+    models.Task.objects.filter(pk=task.pk).update(cancelled_at=BEFORE)
+    keep(seat, queue, [answered(queue, claimed, BUSY)], 0.5)
+    assert counted() == {"failed": 1}
+
+
+def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    [claimed] = seat.turn(0).claimed
+    claims.take_up(lambda: MINUTE + timedelta(seconds=16))
+    at = MINUTE + timedelta(seconds=17)
+    sorted_out = outcomes.sort_out([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
+    outcomes.place_retries(sorted_out.retries, seat.owner, lambda: at)
+    assert counted() == {"waiting": 1}
+    assert not models.Move.objects.exists()
+    check_counters()
+
+
+# --- Holds and breakers ---
+
+
+class Held:
+    """Targets as a seat sees them, and claims to answer for."""
+
+    def __init__(self, queue, ids: int = 40) -> None:
+        self.queue, self.targets = queue, targets.Targets()
+        place(queue, {MINUTE: range(1, ids + 1)}, at=BEFORE)
+        self.claimed = SimulatedSeat(queue).turn(0, at_most=ids).claimed
+
+    def answer(self, *answers: Outcome, started: float = 1.0, at: float = 2.0) -> None:
+        came = [answered(self.queue, self.claimed[0], one, started) for one in answers]
+        now = MINUTE + timedelta(seconds=at)
+        self.targets.keep(came, {self.queue.pk: self.queue}, minute=MINUTE, now=lambda: now)
+        self.look(at)
+
+    def look(self, at: float) -> bool:
+        self.targets.look([self.queue], at=MINUTE + timedelta(seconds=at))
+        return self.queue.pk in self.targets.held
+
+    def probe(self, at: float) -> bool:
+        self.look(at)
+        return self.targets.probe(self.queue, now=lambda: MINUTE + timedelta(seconds=at))
+
+
+def test_retry_after_holds_the_whole_target_until_then(queue):
+    held = Held(queue)
+    twin = make_queue("twin", handler="webhook", webhook_url="https://hook.test:443/other")
+    held.answer(Outcome(Verdict.RETRY, status=429, retry_after="20", error="answered 429"))
+    for seconds, wanted in ((2.0, True), (21.9, True), (22.1, False)):
+        held.targets.look([queue, twin], at=MINUTE + timedelta(seconds=seconds))
+        assert held.targets.held == (frozenset({queue.pk, twin.pk}) if wanted else frozenset())
+    assert "20 s" in models.Target.objects.get().held_because
+
+
+def test_failures_in_a_row_open_the_breaker_and_a_success_between_them_does_not(queue):
+    queue.breaker_threshold = 3
+    held = Held(queue)
+    held.answer(BUSY, BUSY, DONE, BUSY, BUSY)
+    assert not held.look(3)
+    held.answer(BUSY)
+    assert held.look(3)
+    assert models.Target.objects.get().last_error == "answered 503"
+
+
+def test_redirects_count_and_an_ids_own_failures_do_not(queue):
+    queue.breaker_threshold = 3
+    held = Held(queue)
+    held.answer(GONE, GONE, GONE, GONE)
+    assert not held.look(3)
+    held.answer(MOVED, MOVED, MOVED)
+    assert held.look(3)
+
+
+def test_one_probe_each_half_minute_whoever_asks_and_its_success_closes(queue):
+    queue.breaker_threshold = 1
+    held = Held(queue)
+    held.answer(BUSY, at=2)
+    assert not held.probe(31.9)
+    others = targets.Targets()
+    others.look([queue], at=MINUTE + timedelta(seconds=32.1))
+    assert held.probe(32.1)
+    assert not others.probe(queue, now=lambda: MINUTE + timedelta(seconds=32.2))
+    assert not held.probe(61)
+    # An answer to a request from before the opening says how the target was.
+    held.answer(DONE, started=1.5, at=40)
+    assert held.look(40)
+    held.answer(DONE, started=33, at=41)
+    assert not held.look(41)
+
+
+def test_targets_are_told_apart_by_scheme_host_and_port():
+    same = {targets.origin_of(url) for url in ("https://Hook.test/a", "https://hook.test:443/b?x=1")}
+    assert same == {"https://hook.test:443"}
+    assert targets.origin_of("http://[2001:db8::1]:8080/") == "http://[2001:db8::1]:8080"
+    assert Counter([targets.origin_of("http://a.test")]) == Counter(["http://a.test:80"])
