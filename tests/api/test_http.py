@@ -102,7 +102,7 @@ def test_a_body_of_unknown_length_is_411_and_not_an_empty_list(server):
     assert nothing_is_left()
 
 
-@pytest.mark.parametrize("sent", [b"", b"1,2,3\n", b"1,2,3\n" * 50_000])
+@pytest.mark.parametrize("sent", [b"", b"1,2,3\n", b"1,2,3\n" * 50_000], ids=len)
 def test_a_body_that_is_cut_off_leaves_nothing(server, sent):
     connection = server.raw(head("Content-Length: 5000000", "Idempotency-Key: k") + sent)
     time.sleep(0.3)
@@ -186,6 +186,7 @@ def test_forty_senders_at_once_fill_the_window_as_if_one_after_the_other(server)
         (b"[" * 1_000_000, 422, "array"),
         (b'{"a":' * 100_000, 422, ""),
     ],
+    ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else None,
 )
 def test_bytes_that_stopped_other_servers(server, body, status, names):
     server.request("POST", LIST, json={"task_name": "warm", "payload": [1]})
