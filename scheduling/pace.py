@@ -10,9 +10,9 @@ from django.db.models import F
 from . import clock, cluster, keys, models, moves, placement, store
 from .models import MoveReason, Status
 
-# What one transaction moves: some 30 ms.
+# What one transaction moves: some 30 ms, of which each bucket costs two.
 SLICE_IDS = 5_000
-SLICE_BUCKETS = 60
+SLICE_BUCKETS = 15
 # A job ends after this long, so that other jobs of the cluster get their turn.
 JOB_SECONDS = 5.0
 
