@@ -1,6 +1,6 @@
 """System checks: a cluster that would lose, double or never run jobs doesn't start. Each has its reason.
 
-django-q2 takes any settings and says nothing; what they do is measured in docs/decisions.
+django-q2 takes any settings and says nothing; what they do is measured in docs/decisions.md.
 """
 
 import os

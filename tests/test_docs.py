@@ -1,0 +1,71 @@
+"""What the documents for those who change it say of states, locks and folders is so."""
+
+import re
+
+from scheduling import clock, guards, models, store
+from scheduling.models import TRANSITIONS, Status
+from settings.place import BASE_DIR
+
+STATES = (BASE_DIR / "docs/states.md").read_text()
+DECISIONS = (BASE_DIR / "docs/decisions.md").read_text()
+DEVELOPMENT = (BASE_DIR / "docs/development.md").read_text()
+KNOWN = {status: {to.word for to in TRANSITIONS[status]} for status in Status}
+
+
+def test_every_state_may_become_something_that_is_said():
+    assert set(TRANSITIONS) == set(Status)
+
+
+def test_the_diagram_draws_the_table_of_the_code():
+    arrows: dict[str, set[str]] = {}
+    for came, goes in re.findall(r"^\s+(\w+) --> (\w+): .+$", STATES, re.MULTILINE):
+        arrows.setdefault(came, set()).add(goes)
+    assert arrows == {status.word: words for status, words in KNOWN.items()}
+
+
+def test_the_table_of_states_says_the_same():
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", STATES, re.MULTILINE)
+    assert {state: set(re.findall(r"`(\w+)`", may)) for state, may in rows} == {
+        status.word: words for status, words in KNOWN.items()
+    }
+
+
+def test_the_states_of_tasks_and_windows_are_all_explained():
+    of_tasks = STATES.split("## A task's state")[1]
+    assert re.findall(r"^\| `(\w+)` \|", of_tasks, re.MULTILINE) == models.TaskState.values
+    of_windows = STATES.split("## A window's state")[1]
+    assert {state.value for state in clock.WindowState} <= set(re.findall(r"`(\w+)`", of_windows))
+
+
+def test_the_order_of_locks_is_the_same_everywhere():
+    order = "idempotency key, queue, window, bucket, task, task_bucket, users"
+    said = " ".join((store.__doc__ or "").split())
+    assert order in said
+    assert order in DECISIONS
+    assert order in DEVELOPMENT
+
+
+def test_every_folder_that_is_described_is_there_and_none_is_forgotten():
+    described = set(re.findall(r"`([\w/]+)/`", DEVELOPMENT.split("## The house")[1].split("\n## ")[0]))
+    assert all((BASE_DIR / name).is_dir() for name in described)
+    packages = {path.parent.relative_to(BASE_DIR).as_posix() for path in BASE_DIR.glob("*/__init__.py")}
+    assert packages <= described
+    parts = {
+        path.parent.relative_to(BASE_DIR).as_posix()
+        for path in BASE_DIR.glob("scheduling/*/__init__.py")
+        if path.parent.name not in ("migrations", "management")
+    }
+    assert parts <= described
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in sorted((BASE_DIR / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|/|#)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), (path.name, target)
+
+
+def test_modules_that_are_named_are_there():
+    for text in (STATES, DECISIONS, DEVELOPMENT):
+        for name in re.findall(r"`((?:scheduling|settings|operators|tests)/[\w/]+\.py)`", text):
+            assert (BASE_DIR / name).exists(), name
+    assert guards.JOBS == "scheduling.jobs."
