@@ -1,12 +1,13 @@
 """What the pages of tasks show, as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from dashboard import drawings
@@ -15,8 +16,6 @@ from dashboard.paging import whole_number
 from scheduling import board, clock, keys, models, whereabouts
 
 PLACES_SHOWN = 50
-# A status that few IDs have is looked for in so many of them at a time; then the page says how far it came.
-SEARCHED_AT_ONCE = 20_000
 BLOCK = 1_000
 # More minutes than this are drawn by the quarter.
 BARS = 60
@@ -126,44 +125,69 @@ def place_row(place: whereabouts.Place) -> list[Any]:
 
 @dataclass(frozen=True)
 class Places:
-    """Some of a task's IDs. next_after: where the next page begins; searched: how far it looked."""
+    """Some of a task's IDs. next_after: where the next page begins: a position in the list, or a key."""
 
     rows: list[whereabouts.Place]
-    first: int
+    after: int
     next_after: int | None
-    searched: int
 
 
 def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) -> Places:
-    """A page of the task's IDs in the order of its list."""
-    found: list[whereabouts.Place] = []
-    position = after
-    end = min(task.ids_count, after + SEARCHED_AT_ONCE)
-    step = BLOCK if chosen.is_set else PLACES_SHOWN
-    while position < end and len(found) < PLACES_SHOWN:
-        for offset, place in enumerate(whereabouts.places_of(task, position, step, at=at)):
-            if _fits(place, chosen):
-                found.append(place)
-                if len(found) == PLACES_SHOWN:
-                    position += offset + 1
-                    break
-        else:
-            position += step
-    more = position < task.ids_count
-    return Places(found, after, position if more else None, min(position, task.ids_count))
+    """A page of the task's IDs: in the order of its list, or those that match, minute by minute."""
+    if chosen.is_set:
+        keys_found = list(islice(_matching(task, chosen, after=after), PLACES_SHOWN + 1))
+        rows = _told(task, keys_found[:PLACES_SHOWN], at)
+        more = len(keys_found) > PLACES_SHOWN
+        return Places(rows, after, keys_found[PLACES_SHOWN - 1][0] if more else None)
+    rows = whereabouts.places_of(task, after, PLACES_SHOWN, at=at)
+    end = after + PLACES_SHOWN
+    return Places(rows, after, end if end < task.ids_count else None)
+
+
+def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iterator[tuple[int, int]]:
+    """(key, ID) of the task's rows that match, by key. Its counters say in which minutes any of them are."""
+    statuses = _statuses(task, chosen.wanted)
+    minute = chosen.cleaned_data["minute"]
+    placed = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
+    if minute is not None:
+        placed = placed.filter(bucket_id=keys.bucket_at(task.queue_id, minute))
+    if statuses is not None:
+        some = Q()
+        for status in {*statuses, *([chosen.wanted] if chosen.wanted else [])}:
+            some |= Q(**{f"{status.word}_count__gt": 0})
+        placed = placed.filter(some)
+    for bucket_id in placed.filter(bucket_id__gte=after >> 24).values_list("bucket_id", flat=True):
+        first, last = keys.range_of_bucket(bucket_id)
+        rows = models.Assignment.objects.filter(pk__gte=max(first, after + 1), pk__lte=last, task=task)
+        if statuses is not None:
+            rows = rows.filter(status__in=statuses)
+        yield from rows.order_by("pk").values_list("pk", "user_id").iterator(chunk_size=BLOCK)
+
+
+def _statuses(task: models.Task, wanted: models.Status | None) -> list[models.Status] | None:
+    """What rows of that status say; a cancel is a mark on the task first, which its rows follow."""
+    if wanted is None:
+        return None
+    if task.cancelled_at is None:
+        return [wanted]
+    if wanted == models.Status.CANCELLED:
+        return [models.Status.CANCELLED, models.Status.WAITING]
+    return [] if wanted == models.Status.WAITING else [wanted]
+
+
+def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[whereabouts.Place]:
+    return whereabouts.places(task, [user_id for _, user_id in found], at=at)
 
 
 def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Iterator[whereabouts.Place]:
-    """All of the task's IDs that match, in the order of its list."""
+    """All of the task's IDs that match, in the same order as a page shows them."""
+    if chosen.is_set:
+        found = _matching(task, chosen)
+        while block := list(islice(found, BLOCK)):
+            yield from _told(task, block, at)
+        return
     for position in range(0, task.ids_count, BLOCK):
-        for place in whereabouts.places_of(task, position, BLOCK, at=at):
-            if _fits(place, chosen):
-                yield place
-
-
-def _fits(place: whereabouts.Place, chosen: PlaceFilter) -> bool:
-    minute = chosen.cleaned_data["minute"]
-    return chosen.wanted in (None, place.status) and minute in (None, place.minute_at)
+        yield from whereabouts.places_of(task, position, BLOCK, at=at)
 
 
 def chart(task: models.Task, *, at: datetime) -> drawings.Chart:

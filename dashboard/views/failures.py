@@ -34,10 +34,13 @@ def failures(request: OperatorRequest) -> HttpResponse:
         return exports.named(wanted, "failures", HEADS, map(_row, chosen.asked_for().rows()))
     at = store.now()
     asked = chosen.asked_for(at=at)
-    count = asked.count()
+    groups = asked.groups()
+    # Where all groups are shown they have been counted already.
+    all_shown = len(groups) < failing.GROUPS_SHOWN
+    count = sum(group.count for group in groups) if all_shown else asked.count()
     context = {
         "filter": chosen,
-        "groups": [(group, _address(group)) for group in asked.groups()],
+        "groups": [(group, _address(group)) for group in groups],
         "rows": list(asked.rows(limit=ROWS)) if chosen.is_set else [],
         "count": count,
         "at": at,
