@@ -1,4 +1,4 @@
-"""Tasks whose IDs stand in the minutes that a test wants, as acceptance and allocation would have left them."""
+"""Tasks whose IDs stand in the minutes that a test wants, as acceptance and allocation leave them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

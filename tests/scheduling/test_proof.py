@@ -40,7 +40,11 @@ def test_what_ran_and_what_was_late_holds(ran):
 def test_lists_that_are_still_being_written_hold():
     place(make_queue(rpm=60), {MINUTE: range(1, 41)}, at=BEFORE, written=False)
     models.Segment.objects.create(
-        task=models.Task.objects.get(), list=models.IdList.objects.get(), number=0, first_position=0, ids_count=40
+        task=models.Task.objects.get(),
+        list=models.IdList.objects.get(),
+        number=0,
+        first_position=0,
+        ids_count=40,
     )
     assert found() == []
 

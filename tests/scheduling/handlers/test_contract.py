@@ -44,7 +44,8 @@ def ask():
     """Ask a handler of a kind about requests: ask("webhook", 1, 2, 3) gives its outcomes."""
 
     def answer(seen):
-        return status({2: 503, 0: 410}.get(seen.user_id % 3, 200), b"busy" if seen.user_id % 3 == 2 else b"gone")
+        code, body = {1: (200, b""), 2: (503, b"busy"), 0: (410, b"gone")}[seen.user_id % 3]
+        return status(code, body)
 
     with Target(answer) as target:
 
@@ -83,7 +84,7 @@ def test_a_batch_gets_an_outcome_for_each_id_in_its_order(ask, kind):
 
 
 # `record` can't fail: its request is a row.
-@pytest.mark.parametrize("kind", ("webhook", "python"))
+@pytest.mark.parametrize("kind", ["webhook", "python"])
 def test_a_mixed_batch_names_what_is_tried_again_and_what_failed_for_good(ask, kind):
     done, again, failed = ask(kind, 1, 2, 3)
     assert (done.verdict, again.verdict, failed.verdict) == (
