@@ -69,4 +69,4 @@ def test_each_id_is_recorded_in_its_minute_at_its_slot(start_cluster):
         task.refresh_from_db()
         assert task.finished_at is not None
     assert models.Minute.objects.filter(started_at__isnull=False).count() == 2
-    assert settings.SEATS == models.Minute.objects.first().seats
+    assert models.Minute.objects.first().seats == settings.SEATS
