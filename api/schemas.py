@@ -1,102 +1,32 @@
 """What goes in and out, as the description says it. The answers themselves are made beside their views; the
 tests hold them against this."""
 
-import re
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field
 
-from scheduling import ids
-from scheduling.models import MAX_ID, MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
+from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
 
+from .fields import (
+    WHOLE,
+    Address,
+    Count,
+    Expected,
+    Flag,
+    Id,
+    Limit,
+    Moment,
+    MomentIn,
+    OnlyRead,
+    QueueName,
+    Seconds,
+    TaskName,
+    Text,
+    UserName,
+)
 from .paging import LARGEST_PAGE
-
-_DIGITS = re.compile(r"[0-9]{1,30}")
-# Keys of places end in 2089.
-LATEST = datetime(2089, 1, 1, tzinfo=UTC)
-EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
-
-
-def _whole_number(value: Any) -> Any:
-    """Whole numbers as JSON has them, or strings of digits: not `true`, `5.0`, `+5`, `1_000`."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError("a whole number is expected")
-
-
-def _moment(value: Any) -> datetime:
-    """ISO 8601 with a zone. Nobody can know what a time without one means."""
-    if not isinstance(value, str):
-        raise ValueError("a time such as 2026-11-25T12:00:00Z is expected")
-    # A + in a query that nobody escaped arrives as a blank.
-    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", value.strip())
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("a time such as 2026-11-25T12:00:00Z is expected") from None
-    if at.utcoffset() is None:
-        raise ValueError("it has no time zone; end it with Z")
-    try:
-        at = at.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("it is out of range") from None
-    if not EARLIEST <= at < LATEST:
-        raise ValueError("it is out of range")
-    return at
-
-
-def _flag(value: Any) -> bool:
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise ValueError("true or false is expected")
-
-
-def _text(value: Any) -> str:
-    """Text that every database holds and every page shows."""
-    if not isinstance(value, str):
-        raise ValueError("text is expected")
-    hidden = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160), None)
-    if hidden is not None:
-        raise ValueError(f"it holds the control character {ids.visible(hidden)}")
-    return value
-
-
-_WHOLE = BeforeValidator(_whole_number)
-# Limits stand before what reads the spelling: only then the description has them.
-Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}), _WHOLE]
-Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
-Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE), _WHOLE]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-_PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_TEXT = BeforeValidator(_text)
-Text = Annotated[str, Field(json_schema_extra={"pattern": _PLAIN}), _TEXT]
-TaskName = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
-UserName = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
-QueueName = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$"), _TEXT]
-Address = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": r"^(https?://\S+)?$"}), _TEXT]
-Expected = Annotated[int, Field(ge=0, le=MAX_ID), _WHOLE]
-MomentIn = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "pattern": "^20[3-7].*Z$",
-            "examples": ["2026-11-25T12:00:00Z"],
-        }
-    ),
-]
-Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-OnlyRead = Field(None, json_schema_extra={"readOnly": True})
 
 TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})
 StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})
@@ -358,30 +288,21 @@ class Story(Place):
 # --- queues -----------------------------------------------------------------------------------------------
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is expected")
-    return value
-
-
-Seconds = Annotated[float, Field(gt=0, le=20), BeforeValidator(_number)]
-
-
 class QueueFields(Schema):
     """What may be changed of a queue; null where that means "none"."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rpm: Annotated[int, Field(ge=1, le=MAX_RPM), _WHOLE] = 120
+    rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] = 120
     overflow: Literal[tuple(Overflow.values)] = Overflow.DISPERSE
-    max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), _WHOLE] | None = None
+    max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
     handler: Literal[tuple(HandlerKind.values)] = HandlerKind.RECORD
     paused: Flag = False
-    max_attempts: Annotated[int, Field(ge=1, le=30), _WHOLE] = 6
+    max_attempts: Annotated[int, Field(ge=1, le=30), WHOLE] = 6
     late_policy: Literal[tuple(LatePolicy.values)] = LatePolicy.PLACE_AGAIN
-    late_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1), _WHOLE] | None = None
-    headroom: Annotated[int, Field(ge=0, le=MAX_RPM), _WHOLE] = 0
-    breaker_threshold: Annotated[int, Field(ge=1, le=2**31 - 1), _WHOLE] | None = 20
+    late_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE] | None = None
+    headroom: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] = 0
+    breaker_threshold: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = 20
     webhook_url: Address = ""
     webhook_method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
     webhook_headers: dict[Text, Text] = Field(default_factory=dict)
@@ -390,7 +311,7 @@ class QueueFields(Schema):
     ] = None
     connect_timeout_seconds: Seconds = 5
     read_timeout_seconds: Seconds = 10
-    max_connections: Annotated[int, Field(ge=1, le=10_000), _WHOLE] = 50
+    max_connections: Annotated[int, Field(ge=1, le=10_000), WHOLE] = 50
     python_callable: Annotated[Text, Field(max_length=200)] = ""
     callback_url: Address = ""
     brake_per_minute: Any = OnlyRead
@@ -439,7 +360,7 @@ class QueuePage(Schema):
 class Brake(Schema):
     model_config = ConfigDict(extra="forbid")
 
-    per_minute: Annotated[int, Field(ge=0, le=MAX_RPM), _WHOLE] | None
+    per_minute: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] | None
 
 
 class TestRequest(Schema):
