@@ -1,0 +1,206 @@
+"""What a poll of the board costs, beside an empty view that reads session and user, and whatever lies there.
+
+Processor time of whole requests through every middleware, without a network: a poll comes each second from
+everybody who looks.
+"""
+
+import io
+import os
+import statistics
+import time
+from array import array
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks.service import directory
+
+REQUESTS = 300
+ASSIGNMENTS = 10_000_000
+CHANGES = (
+    "UPDATE scheduling_bucket SET moved_count = moved_count + 1"
+    " WHERE id = (SELECT max(id) FROM scheduling_bucket)"
+)
+
+
+def run() -> list[dict]:
+    """Measure, and return the rows."""
+    with directory() as data_dir:
+        os.environ |= {
+            "DATA_DIR": str(data_dir),
+            "DJANGO_SETTINGS_MODULE": "settings.test",
+            "LOG_LEVEL": "WARNING",
+        }
+        os.environ.pop("DATABASE_URL", None)
+        import django
+
+        django.setup()
+        from django.conf import settings
+        from django.core.management import call_command
+
+        settings.ROOT_URLCONF = "benchmarks.urls"
+        call_command("migrate", verbosity=0)
+        return _measure(data_dir)
+
+
+def _measure(data_dir: Path) -> list[dict]:
+    _fill(data_dir)
+    asking = Asking()
+    empty, unchanged, changed = asking.costs()
+    queries = asking.queries()
+    _assignments(ASSIGNMENTS)
+    loaded_empty, loaded_unchanged, loaded_changed = asking.costs()
+    growth = (loaded_unchanged + loaded_changed) / (unchanged + changed) / (loaded_empty / empty)
+    return [
+        _row("a poll when nothing changed", unchanged / empty, "of an empty view's time, at most", 1.5),
+        _row("a poll when all did", changed / empty, "of an empty view's time, at most", 2.5),
+        _row("a poll's queries beside session and user", queries, "at most", 2),
+        _row(f"a poll with {ASSIGNMENTS:,} assignments", growth, "of the time with few, at most", 1.2),
+    ]
+
+
+def _row(name: str, value: float, unit: str, limit: float) -> dict:
+    return {
+        "name": f"board: {name}",
+        "value": round(value, 3),
+        "unit": unit,
+        "limit": limit,
+        "ok": value <= limit,
+    }
+
+
+class Asking:
+    """A signed-in operator's requests, straight into the WSGI application."""
+
+    def __init__(self) -> None:
+        from django.conf import settings
+        from django.core.handlers.wsgi import WSGIHandler
+        from django.test import Client
+
+        from operators.models import Operator
+
+        client = Client()
+        client.force_login(Operator.objects.get())
+        self._cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+        self._application = WSGIHandler()
+        self.status = ""
+
+    def ask(self, path: str, query: str = "") -> None:
+        """One request; its status is kept."""
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": "localhost",
+            "HTTP_COOKIE": self._cookie,
+            "HTTP_HX_REQUEST": "true",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": io.StringIO(),
+        }
+        answer = self._application(environ, self._start)
+        for _ in answer:
+            pass
+        answer.close()
+
+    def _start(self, status: str, headers: list, exc_info=None) -> None:
+        self.status = status
+
+    def costs(self) -> tuple[float, float, float]:
+        """Median seconds of an empty view, of a poll when nothing changed, and of one when all did."""
+        from django.db import connection
+
+        took: dict[str, list[float]] = {"empty": [], "unchanged": [], "changed": []}
+        for number in range(REQUESTS + 20):
+            samples = {
+                "empty": self._timed("200", "/empty/"),
+                "unchanged": self._unchanged(),
+            }
+            with connection.cursor() as cursor:
+                cursor.execute(CHANGES)
+            samples["changed"] = self._timed("200", "/dashboard/", "version=none")
+            # The first ones fill caches.
+            if number >= 20:
+                for name, seconds in samples.items():
+                    took[name].append(seconds)
+        return tuple(statistics.median(seconds) for seconds in took.values())
+
+    def _unchanged(self) -> float:
+        while True:
+            seconds = self._timed("", "/dashboard/", f"version={_version()}")
+            # A minute that began in between is a change.
+            if self.status.startswith("204"):
+                return seconds
+
+    def _timed(self, status: str, path: str, query: str = "") -> float:
+        began = time.process_time()
+        self.ask(path, query)
+        seconds = time.process_time() - began
+        if not self.status.startswith(status):
+            raise RuntimeError(self.status)
+        return seconds
+
+    def queries(self) -> int:
+        """How many queries more than an empty view a poll makes when all has changed."""
+        from django.db import connection
+        from django.test.utils import CaptureQueriesContext
+
+        counts = []
+        for path in ("/empty/", "/dashboard/"):
+            with CaptureQueriesContext(connection) as captured:
+                self.ask(path, "version=none" if path != "/empty/" else "")
+            counts.append(len(captured))
+        return counts[1] - counts[0]
+
+
+def _version() -> str:
+    from scheduling import board, store
+
+    return board.snapshot("default", at=store.now()).version
+
+
+def _fill(data_dir: Path) -> None:
+    """A window that runs and one that fills, and tasks in progress."""
+    from operators.actor import Actor
+    from operators.models import Operator
+    from scheduling import allocation, clock, intake, queues, store
+    from scheduling.reading.spool import Spool
+
+    by, now = Actor.command_line(), store.now()
+    Operator.objects.create_user("somebody", password=None, role="operator")
+    queues.create(name="default", by=by, at=now)
+    for number in range(12):
+        # Half of them came in a quarter ago, and run.
+        at = now - (number % 2) * clock.QUARTER - timedelta(seconds=20)
+        with Spool(data_dir) as spool:
+            spool.extend(array("q", range(1 + number * 500, 1 + (number + 1) * 500)))
+            spool.finish()
+            intake.submit(
+                intake.Submission(f"list {number}"),
+                spool,
+                by=by,
+                now=lambda at=at: at,
+                render=lambda accepted: None,
+            )
+    while allocation.unwritten().exists():
+        allocation.run(lambda: now - clock.QUARTER)
+
+
+def _assignments(count: int) -> None:
+    """As many assignments in minutes that are long over."""
+    from django.db import connection
+
+    from scheduling import clock, keys, store
+
+    window = keys.window_id(1, clock.quarter_start(store.now() - timedelta(days=30)))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < %s)"
+            " INSERT INTO scheduling_assignment (id, user_id, task_id, status, attempts)"
+            " SELECT (((%s + i / 15000) << 4 | (i / 1000) %% 15) << 24) | (i %% 1000), i + 1000000, 1, 3, 1"
+            " FROM n",
+            [count, window],
+        )
