@@ -4,7 +4,7 @@ A row is written some time after its place was reserved. Until then the place fo
 what is shown here is the same before and after.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -186,11 +186,12 @@ class Story:
 
 def story(user_id: int, *, at: datetime, before_task: int | None = None, count: int = 100) -> list[Story]:
     """Return what is known of an ID, newest task first; up to `count` tasks, older than `before_task`."""
-    tasks = list(_tasks_with(user_id, before_task, count))
-    return [told for task in tasks if (told := _story(task, user_id, at)) is not None]
+    tasks = tasks_with(user_id, before_task=before_task, count=count)
+    return [told for task in tasks if (told := story_in(task, user_id, at=at)) is not None]
 
 
-def _tasks_with(user_id: int, before_task: int | None, count: int) -> Iterator[models.Task]:
+def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100) -> list[models.Task]:
+    """Return the tasks that have the ID, newest first; also where its row isn't written yet."""
     rows = models.Assignment.objects.filter(user_id=user_id)
     placing = models.Task.objects.filter(placed_at=None)
     if before_task is not None:
@@ -201,10 +202,11 @@ def _tasks_with(user_id: int, before_task: int | None, count: int) -> Iterator[m
             numbers.add(task_id)
     newest = sorted(numbers, reverse=True)[:count]
     by_number = models.Task.objects.select_related("queue").defer("payload").in_bulk(newest)
-    return (by_number[number] for number in newest if number in by_number)
+    return [by_number[number] for number in newest if number in by_number]
 
 
-def _story(task: models.Task, user_id: int, at: datetime) -> Story | None:
+def story_in(task: models.Task, user_id: int, *, at: datetime) -> Story | None:
+    """Return what is known of an ID in one task; None where it isn't in it."""
     position = None if task.placed_at else lists.position_of(task.list_id, user_id)
     found = places(task, [user_id], at=at, first_position=position)
     if not found:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from dashboard.access import OperatorRequest, viewer_required
+from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
 from scheduling import ids, models, store, whereabouts
 
@@ -30,14 +31,18 @@ def find(request: OperatorRequest) -> HttpResponse:
 @require_safe
 @viewer_required
 def story(request: OperatorRequest, user_id: int) -> HttpResponse:
-    """All that is known of an ID."""
-    refuse_unknown(request, set())
-    context = {
-        "text": str(user_id),
-        "user_row": models.User.objects.filter(pk=user_id).first() if user_id <= models.MAX_ID else None,
-        "stories": whereabouts.story(user_id, at=store.now()) if user_id <= models.MAX_ID else [],
-        "user_id": user_id,
-    }
+    """All that is known of an ID: in one task told whole, the others as links."""
+    refuse_unknown(request, {"task"})
+    context: dict = {"text": str(user_id), "user_id": user_id}
+    if user_id <= models.MAX_ID:
+        tasks = whereabouts.tasks_with(user_id)
+        wanted = whole_number(request, "task")
+        chosen = next((task for task in tasks if wanted in (None, task.pk)), None)
+        context |= {
+            "user_row": models.User.objects.filter(pk=user_id).first(),
+            "tasks": tasks,
+            "story": whereabouts.story_in(chosen, user_id, at=store.now()) if chosen else None,
+        }
     return render(request, "dashboard/id.html", context)
 
 

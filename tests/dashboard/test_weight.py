@@ -69,3 +69,13 @@ def test_no_page_weighs_more_than_150_kilobytes_with_all_that_it_loads(addresses
     beside = sum(Path(finders.find(path)).stat().st_size for path in LOADED)
     for address in addresses:
         assert beside + len(client.get(address).content) < MOST_BYTES, address
+
+
+def test_an_id_in_many_tasks_costs_no_more_than_one_in_two(place, sign_in, django_assert_max_num_queries):
+    for number in range(5):
+        place([7, 100 + number], name=f"list {number}")
+    client = sign_in("viewer")
+
+    with django_assert_max_num_queries(MOST_QUERIES):
+        page = client.get("/dashboard/ids/7/").content.decode()
+    assert all(f"list {number}" in page for number in range(5))
