@@ -31,6 +31,23 @@ def make_first(*, by: Actor, at: datetime) -> tuple[Operator, str] | None:
     return operator, password
 
 
+def set_time_zone(operator: Operator, time_zone: str, *, by: Actor, at: datetime) -> None:
+    """Let `operator` read times in a zone, by its name."""
+    with transaction.atomic():
+        Operator.objects.filter(pk=operator.pk).update(time_zone=time_zone)
+        details = {"time_zone": time_zone}
+        acted.send(Operator, by=by, act="set_time_zone", target=operator, at=at, details=details)
+    operator.time_zone = time_zone
+
+
+def change_password(operator: Operator, password: str, *, by: Actor, at: datetime) -> None:
+    """Give `operator` another password; it was checked already. All other sessions end with it."""
+    with transaction.atomic():
+        operator.set_password(password)
+        operator.save(update_fields=["password"])
+        acted.send(Operator, by=by, act="changed_password", target=operator, at=at, details={})
+
+
 def end_sessions(operator: Operator, *, by: Actor, at: datetime) -> None:
     """Sign `operator` out everywhere."""
     with transaction.atomic():

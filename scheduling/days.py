@@ -8,6 +8,9 @@ from operator import add
 from django.db.models import Max, Sum
 
 from . import clock, keys, models
+from .models import MoveReason
+
+LATE_NOTES = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,36 @@ def sums_by_queue(
     )
     known = {row.pop("window__queue"): row for row in rows}
     return [(queue.name, known.get(queue.pk, dict.fromkeys(names, 0))) for queue in queues]
+
+
+@dataclass(frozen=True)
+class Again:
+    """Late IDs that were placed again and are still to come: how many, from which minute until which."""
+
+    queue: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+def placed_again(queues: Sequence[models.Queue], *, at: datetime) -> list[Again]:
+    """What was late and has another minute by now: from the log of fills, a line a window and slice."""
+    names = {queue.pk: queue.name for queue in queues}
+    lines = models.Reservation.objects.filter(
+        window__queue__in=list(names),
+        window__starts_at__gte=clock.running_window_start(at),
+        kind=models.ReservationKind.MOVE_IN,
+        note__in=LATE_NOTES,
+    ).order_by()
+    current = clock.minute_start(at)
+    minutes: dict[int, dict[datetime, int]] = {}
+    for window_id, deltas in lines.values_list("window_id", "deltas"):
+        held = minutes.setdefault(keys.queue_of_window(window_id), {})
+        for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
+            if delta > 0 and minute >= current:
+                held[minute] = held.get(minute, 0) + delta
+    return [
+        Again(names[queue], sum(held.values()), min(held), max(held))
+        for queue, held in sorted(minutes.items())
+        if held
+    ]

@@ -28,13 +28,14 @@ def account(request: OperatorRequest) -> HttpResponse:
     for field in password.fields.values():
         field.widget.attrs.pop("autofocus", None)
     if changing_password and password.is_valid():
-        password.save()
+        accounts.change_password(
+            request.user, password.cleaned_data["new_password1"], by=request.actor, at=store.now()
+        )
         update_session_auth_hash(request, request.user)
         messages.success(request, "Your password is changed; your other sessions are signed out.")
         return redirect("account")
     if given is not None and zone.is_valid():
-        request.user.time_zone = zone.cleaned_data["time_zone"]
-        request.user.save(update_fields=["time_zone"])
+        accounts.set_time_zone(request.user, zone.cleaned_data["time_zone"], by=request.actor, at=store.now())
         messages.success(request, f"Times are shown in {request.user.time_zone}.")
         return redirect("account")
     return render(request, "dashboard/account.html", {"zone": zone, "password": password})

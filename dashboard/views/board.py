@@ -85,6 +85,7 @@ def _ahead(name: str) -> dict:
     columns = days.columns(queues, begin=begin, end=end)
     return {
         "ahead": days.windows_ahead(queues, at=at),
+        "again": days.placed_again(queues, at=at),
         "day": day,
         "previous": day - timedelta(days=1),
         "map": heatmap.draw(columns, at=at),

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from scheduling import board, clock, models, store
+from scheduling import board, clock, late, models, store
 
 pytestmark = pytest.mark.django_db
 
@@ -171,3 +171,12 @@ def test_two_who_read_times_in_different_zones_are_not_given_each_others(place, 
         bodies.append(poll(client).content)
 
     assert bodies[0] != bodies[1]
+
+
+def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, sign_in):
+    place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
+    late.run(store.now)
+
+    page = sign_in("viewer").get("/dashboard/").content.decode()
+
+    assert "30 IDs of default were late and have another minute" in page

@@ -1,0 +1,48 @@
+import pytest
+from django.test import Client
+
+from operators.models import Operator
+from scheduling import models
+
+pytestmark = pytest.mark.django_db
+
+
+def test_another_zone_is_kept_and_leaves_its_line(sign_in):
+    client = sign_in("viewer")
+
+    client.post("/dashboard/account/", {"time_zone": "Europe/Berlin"})
+
+    assert Operator.objects.get().time_zone == "Europe/Berlin"
+    assert models.Activity.objects.get(verb="set_time_zone").after == {"time_zone": "Europe/Berlin"}
+
+
+def test_a_zone_that_is_none_is_refused(sign_in):
+    answer = sign_in("viewer").post("/dashboard/account/", {"time_zone": "Mars/Olympus"})
+
+    assert answer.status_code == 200
+    assert Operator.objects.get().time_zone == "UTC"
+
+
+def test_another_password_ends_the_other_sessions_and_not_this_one(sign_in):
+    client, other = sign_in("viewer"), Client()
+    other.force_login(Operator.objects.get())
+    new = "another long passphrase"
+
+    client.post(
+        "/dashboard/account/",
+        {"old_password": "a long passphrase", "new_password1": new, "new_password2": new},
+    )
+
+    assert client.get("/dashboard/account/").status_code == 200
+    assert other.get("/dashboard/account/").status_code == 302
+    assert models.Activity.objects.filter(verb="changed_password").exists()
+
+
+def test_sign_out_everywhere_ends_every_session(sign_in):
+    client, other = sign_in("viewer"), Client()
+    other.force_login(Operator.objects.get())
+
+    client.post("/dashboard/account/sign-out/")
+
+    assert client.get("/dashboard/").status_code == 302
+    assert other.get("/dashboard/").status_code == 302
