@@ -25,8 +25,9 @@ MAY: dict[Role, frozenset[May]] = {
 
 # The Django admin asks by "app.verb_model". Not listed: scheduling and all else that is ours to act on.
 _APPS_OF_ADMINS = frozenset({"operators", "auth", "axes", "django_q", "sessions", "contenttypes", "admin"})
-# Their rows hold pickles: whoever reads them runs what is in them.
-_HIDDEN_APPS = frozenset({"django_q", "sessions"})
+# Rows of the first two hold pickles, which run code when they are read; those of the third the addresses of
+# people, and now and then a password that was typed as a name.
+_HIDDEN_APPS = frozenset({"django_q", "sessions", "axes"})
 
 
 def needed_for(permission: str) -> May:

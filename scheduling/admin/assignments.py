@@ -139,7 +139,7 @@ class AssignmentAdmin(ReadOnly, ByKey):
     def render_change_form(self, request, context, *args, obj=None, **kwargs):
         context["elsewhere"] = [
             ("Its user", page_of(models.User(pk=obj.user_id))),
-            ("Its story on the dashboard", on_dashboard("find", q=obj.user_id)),
+            ("Its story on the dashboard", on_dashboard("id", obj.user_id)),
         ]
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 

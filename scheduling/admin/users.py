@@ -81,7 +81,7 @@ class UserAdmin(ByKey):
 
     @admin.display(description="dashboard")
     def story(self, user: models.User) -> str:
-        return link(on_dashboard("find", q=user.pk), "Its story")
+        return link(on_dashboard("id", user.pk), "Its story")
 
     def save_model(self, request: HttpRequest, obj: models.User, form: forms.ModelForm, change: bool) -> None:
         by, at = actor_of(request), store.now()
@@ -98,6 +98,6 @@ class UserAdmin(ByKey):
         if obj is not None:
             context["elsewhere"] = [
                 ("Its assignments", list_of(models.Assignment, q=obj.pk)),
-                ("Its story on the dashboard", on_dashboard("find", q=obj.pk)),
+                ("Its story on the dashboard", on_dashboard("id", obj.pk)),
             ]
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)

@@ -1,11 +1,13 @@
 """Windows, and the minutes in them: read-only, since everything in them follows from what tasks did."""
 
+from datetime import UTC
+
 from django.contrib import admin
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from scheduling import clock, keys, models, store
+from scheduling import clock, models, store
 
 from .base import ByKey, Given, ReadOnly, link, on_dashboard, page_of
 
@@ -79,8 +81,9 @@ class WindowAdmin(ReadOnly, ByKey):
         return str(window.state_at(store.now()))
 
     def render_change_form(self, request, context, *args, obj=None, **kwargs):
-        first = keys.minute_of_bucket(keys.bucket_id(obj.pk, 0))
+        stamp = f"{obj.starts_at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
         context["elsewhere"] = [
-            ("On the dashboard", on_dashboard("minute", f"{first:%Y-%m-%dT%H:%MZ}", queue=obj.queue.name)),
+            ("Its page on the dashboard", on_dashboard("window", obj.queue.name, stamp)),
+            ("Its queue", page_of(obj.queue)),
         ]
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)

@@ -1,0 +1,137 @@
+"""Every act that the admin offers is done once here, and leaves its line in the activity log."""
+
+from collections.abc import Callable
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib import admin
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+
+from operators.actor import Face
+from operators.models import Operator, Token
+from scheduling import models
+
+from .test_acts import queue_form, run_action, seen
+
+pytestmark = pytest.mark.django_db
+SECRET = "a long passphrase"
+NEW_OPERATOR = {"username": "new", "role": "viewer", "password1": SECRET, "password2": SECRET}
+
+
+def act(label: str, name: str, choose: Callable[[], int]) -> Callable:
+    def do(client: Client, deck) -> None:
+        run_action(client, reverse(f"admin:{label.replace('.', '_')}_changelist"), name, choose())
+
+    return do
+
+
+def post(label: str, page: str, form, choose: Callable[[], int] | None = None) -> Callable:
+    def do(client: Client, deck) -> None:
+        arguments = [choose()] if choose else []
+        address = reverse(f"admin:{label.replace('.', '_')}_{page}", args=arguments)
+        client.post(address, form(client, deck) if callable(form) else form)
+
+    return do
+
+
+def somebody() -> int:
+    return Operator.objects.get_or_create(username="somebody", defaults={"role": "viewer"})[0].pk
+
+
+def a_queue() -> int:
+    return models.Queue.objects.get(name="letters").pk
+
+
+def a_paused_queue() -> int:
+    models.Queue.objects.update(paused_at=timezone.now())
+    return a_queue()
+
+
+def a_task() -> int:
+    return models.Task.objects.get().pk
+
+
+def a_user() -> int:
+    return models.User.objects.first().pk
+
+
+def a_failed_sign_in() -> int:
+    return AccessAttempt.objects.create(username="ann", ip_address="192.0.2.1", failures_since_start=5).pk
+
+
+def cancel_ticked(client: Client, deck) -> None:
+    address = run_action(client, "/admin/scheduling/task/", "cancel_ticked", a_task()).redirect_chain[-1][0]
+    client.post(address, {"seen": seen(client, ids=a_task())})
+
+
+ACTS = {
+    "operators.operator add": post("operators.operator", "add", {**NEW_OPERATOR, "usable_password": "true"}),
+    "operators.operator change": post(
+        "operators.operator",
+        "change",
+        {"username": "somebody", "role": "operator", "is_active": "on", "time_zone": "UTC"},
+        somebody,
+    ),
+    "operators.operator delete": post("operators.operator", "delete", {"post": "yes"}, somebody),
+    "operators.operator sign_out_everywhere": act("operators.operator", "sign_out_everywhere", somebody),
+    "operators.token add": post("operators.token", "add", {"name": "billing", "scope": "read"}),
+    "operators.token revoke": act("operators.token", "revoke", lambda: Token.objects.get().pk),
+    "scheduling.queue add": post(
+        "scheduling.queue",
+        "add",
+        lambda client, deck: {**queue_form(client, deck.queue, name="bills"), "seen_version": ""},
+    ),
+    "scheduling.queue change": post(
+        "scheduling.queue", "change", lambda client, deck: queue_form(client, deck.queue, rpm=7), a_queue
+    ),
+    "scheduling.queue pause": act("scheduling.queue", "pause", a_queue),
+    "scheduling.queue resume": act("scheduling.queue", "resume", a_paused_queue),
+    "scheduling.task change": post("scheduling.task", "change", {"name": "other"}, a_task),
+    "scheduling.task replace": post("scheduling.task", "replace", {"payload": "5", "version": 1}, a_task),
+    "scheduling.task cancel_ticked": cancel_ticked,
+    "scheduling.task cancel": lambda client, deck: client.post(
+        reverse("admin:scheduling_task_cancel"), {"seen": seen(client)}
+    ),
+    "scheduling.user add": post("scheduling.user", "add", {"id": "5", "name": "Ann"}),
+    "scheduling.user change": post("scheduling.user", "change", {"name": "Ann"}, a_user),
+    "scheduling.user delete": post("scheduling.user", "delete", {"post": "yes"}, a_user),
+    "axes.accessattempt let_in_again": act("axes.accessattempt", "let_in_again", a_failed_sign_in),
+}
+# A token is shown by its page of change, where nothing can be changed; pages of our own have no permission.
+NOTHING_TO_CHANGE = {"operators.token change"}
+OWN_PAGES = {"scheduling.task replace", "scheduling.task cancel"}
+
+
+def offered(who: Operator) -> set[str]:
+    """Every act that the admin offers somebody: to add, change and delete a row, and the actions of lists."""
+    request = RequestFactory().get("/admin/")
+    request.user = who
+    found = set()
+    for model, page in admin.site._registry.items():
+        row = model._default_manager.only("pk").exclude(pk=who.pk if model is Operator else None).first()
+        may = {
+            "add": page.has_add_permission(request),
+            "change": row is not None and page.has_change_permission(request, row),
+            "delete": row is not None and page.has_delete_permission(request, row),
+        }
+        names = [name for name, allowed in may.items() if allowed] + list(page.get_actions(request))
+        found.update(f"{model._meta.label_lower} {name}" for name in names)
+    return found
+
+
+def test_every_act_that_is_offered_is_tried_here(deck, make_operator):
+    somebody()
+    a_failed_sign_in()
+    assert offered(make_operator("admin")) | OWN_PAGES == set(ACTS) | NOTHING_TO_CHANGE
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_it_leaves_its_line(signed_in, deck, name):
+    client = signed_in("admin")
+    before = models.Activity.objects.filter(face=Face.ADMIN).count()
+    ACTS[name](client, deck)
+    lines = models.Activity.objects.filter(face=Face.ADMIN).order_by("pk")[before:]
+    assert lines, name
+    assert {line.actor_name for line in lines} == {"admin"}
