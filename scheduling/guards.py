@@ -1,8 +1,8 @@
 """Only our own jobs reach a cluster: a row of django-q2's names a callable, and any would be run.
 
-What is refused is refused where it is asked for. The cluster's own scheduler is another thing: its pass is one
-transaction, so one bad row that somebody wrote into the database would stop all schedules, every 30 s. There
-a bad row is made harmless, and `schedules.ensure` deletes it.
+What is refused is refused where it is asked for. The cluster's own scheduler is another thing: its pass is
+one transaction, so one bad row that somebody wrote into the database would stop all schedules, every 30 s.
+There a bad row is made harmless, and `schedules.ensure` deletes it.
 """
 
 from collections.abc import Callable
