@@ -167,8 +167,15 @@ def turn(
         store.set_on_buckets({bucket_id: _cursors(buckets[bucket_id]) for bucket_id in moved})
         for bucket_id, count in cancelled.items():
             give_back(bucket_id, count, at=at)
-        finish(counters.tasks, at=at)
+        finish((task_id for task_id, task in tasks.items() if _may_be_done(task, counters)), at=at)
     return result
+
+
+def _may_be_done(task: models.Task, counters: Counters) -> bool:
+    """Whether nothing of it is left, by what its locked row said and what has changed since."""
+    deltas = counters.tasks.get(task.pk, {})
+    left = task.waiting_count + task.in_flight_count
+    return left + deltas.get("waiting_count", 0) + deltas.get("in_flight_count", 0) == 0
 
 
 # --- Outcomes ---
@@ -259,7 +266,8 @@ def give_back(bucket_id: int, count: int, *, at: datetime) -> None:
 
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
     wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
-    return {task.pk: task for task in wanted.only("pk", "cancelled_at", "expires_at", "queue_id")}
+    columns = ("pk", "cancelled_at", "expires_at", "queue_id", "waiting_count", "in_flight_count")
+    return {task.pk: task for task in wanted.only(*columns)}
 
 
 def _must_be_all(count: int, rows: Sequence) -> None:
@@ -270,8 +278,10 @@ def _must_be_all(count: int, rows: Sequence) -> None:
 
 def finish(task_ids: Iterable[int], *, at: datetime) -> None:
     """Mark those of the tasks that have nothing left to do as finished, and have that called back."""
+    if not (task_ids := list(task_ids)):
+        return
     done = models.Task.objects.filter(
-        pk__in=list(task_ids),
+        pk__in=task_ids,
         finished_at=None,
         cancelled_at=None,
         placed_at__isnull=False,
