@@ -65,7 +65,8 @@ def list_ids(request: ApiRequest, id: schemas.Id, filters: Query[schemas.PlaceFi
     limit = filters.limit or paging.LARGEST_PAGE
     page: list[whereabouts.Place] = []
     position, at = first, store.now()
-    for position, place in _walk(task, first, at, block=min(limit, BLOCK)):
+    block = BLOCK if filters.status else min(limit, BLOCK)
+    for position, place in _walk(task, first, at, block=block):
         if _fits(place, filters):
             page.append(place)
         if len(page) == limit or position - first >= SCANNED_A_PAGE:

@@ -28,7 +28,7 @@ _LIST = {
         },
     ]
 }
-_TIME = {"type": ["string", "null"], "format": "date-time"}
+_TIME = {"type": ["string", "null"], "format": "date-time", "minLength": 20}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _QUEUE = {"type": ["string", "null"], "pattern": "^[-a-zA-Z0-9_]{1,50}$"}
 _FIELDS = {
@@ -106,8 +106,8 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     ),
     "If-Match": (
-        "The ETag that was read; an edit that came in between is answered 412.",
-        {"type": "string", "examples": ['"1"']},
+        "The ETag that was read, in its quotes; an edit that came in between is answered 412.",
+        {"type": "string"},
     ),
 }
 _SENT = {

@@ -176,7 +176,7 @@ class Accepted(Schema):
 class ListOptions(Schema):
     """What a list can be sent with; where a body has fields of its own, these complete them."""
 
-    task_name: TaskName | None = None
+    task_name: TaskName | None = Field(None, examples=["November"])
     queue: QueueName | None = None
     column: Text | None = None
     not_before: MomentIn | None = None
