@@ -117,6 +117,9 @@ class Seat:
         self.windows: list[int] = []
         self.slow_turn_at = -1e9
         self.clocks_apart = False
+        # For the log: IDs that got their outcome from this seat, and how long a turn took at most.
+        self.served = 0
+        self.longest_turn = 0.0
         self.ends_at = clock.MINUTE.total_seconds()
         self.stopping_at: float | None = None
 
@@ -136,6 +139,14 @@ class Seat:
             if self.sender:
                 self.sender.end()
         self._keep_lateness()
+        log.info(
+            "minute_served",
+            minute=self.minute.isoformat(),
+            seat=self.seat,
+            ids=self.served,
+            longest_turn_ms=round(self.longest_turn * 1000),
+            not_started=dict(self.sender.not_started) if self.sender else {},
+        )
         with store.write():
             models.Minute.objects.filter(pk=self.number, ended_at=None).update(ended_at=self.now())
 
@@ -167,8 +178,10 @@ class Seat:
     # --- A turn ---
 
     def _turn_patiently(self) -> None:
+        began = time.monotonic()
         try:
             self._turn()
+            self.longest_turn = max(self.longest_turn, time.monotonic() - began)
         except (OperationalError, InterfaceError):
             # Locked or gone. Nothing starts meanwhile, since no turn is committed; what comes back waits.
             log.warning("turn_failed", minute=self.minute.isoformat(), exc_info=True)
@@ -292,6 +305,7 @@ class Seat:
             if item.started_after_ms is not None:
                 late_ms = item.started_after_ms - round(item.claimed.offset * 1000)
                 self.lateness[item.claimed.bucket_id][max(0, late_ms)] += 1
+        self.served += turn.recorded + sum(item.started_after_ms is not None for item in kept)
         for batch_id in turn.lost:
             self.batches.pop(batch_id, None)
         if turn.lost:

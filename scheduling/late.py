@@ -4,6 +4,7 @@ Slices, oldest first, whatever the outage: a transaction moves as many as are wr
 a queue is paused: what fell due meanwhile moves when it resumes.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -17,22 +18,23 @@ from .models import MoveReason, Status
 log = structlog.get_logger(__name__)
 
 SLICE_IDS = 2_000
+# A job ends after this long, far below the cluster's time-out.
+JOB_SECONDS = 15.0
 # A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
 SETTLED = timedelta(seconds=2)
 
 
-def run(now: Callable[[], datetime], *, at_most: int = 250) -> int:
+def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     """Move or end what is late in every queue that isn't paused; return how many IDs.
 
-    at_most: slices; if more is left, a job goes on. What dead seats had claimed comes back first.
+    seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
     """
     claims.take_up(now)
-    total = slices = 0
+    total, until = 0, time.monotonic() + seconds
     for bucket_id in left_behind(now()):
         while moved := move_slice(bucket_id, now):
             total += moved
-            slices += 1
-            if slices >= at_most:
+            if time.monotonic() > until:
                 cluster.enqueue("scheduling.jobs.place_late")
                 return total
     return total
@@ -84,8 +86,14 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
             was=Status.WAITING,
             at=at,
         )
-    log.warning("ids_late", queue=queue.name, minute=bucket.minute_at.isoformat(), count=len(rows) - len(ended),
-                expired=len(ended), late_seconds=round((at - bucket.minute_at).total_seconds()))
+    log.warning(
+        "ids_late",
+        queue=queue.name,
+        minute=bucket.minute_at.isoformat(),
+        count=len(rows) - len(ended),
+        expired=len(ended),
+        late_seconds=round((at - bucket.minute_at).total_seconds()),
+    )
     return len(rows)
 
 

@@ -4,6 +4,7 @@ It asks what is left to do and never what quarter it was called for: so it may c
 clusters, or not at all for hours.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 # The seats of its last minute keep what they know of it for so long.
 SETTLED = timedelta(seconds=3)
+JOB_SECONDS = 20.0
 # How long after a quarter's start its run may be missing before somebody asks for it.
 OVERDUE = timedelta(seconds=40)
 # An ended window that can't be totalled yet is looked at no more often than this.
@@ -71,10 +73,15 @@ def untotalled(at: datetime) -> QuerySet:
     return models.Window.objects.filter(totalled_at=None, starts_at__lte=ended, queue__paused_at=None)
 
 
-def total(now: Callable[[], datetime]) -> int:
-    """Write the receipt of every ended window in which nothing is left to do; return how many."""
-    totalled = 0
-    for window in untotalled(now()).order_by("pk"):
+def total(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
+    """Write the receipt of every ended window in which nothing is left to do; return how many.
+
+    seconds: what isn't done then is the next run's, which is asked for as long as something is left.
+    """
+    totalled, until = 0, time.monotonic() + seconds
+    for window in untotalled(now()).order_by("pk").iterator(100):
+        if time.monotonic() > until:
+            break
         buckets = list(models.Bucket.objects.filter(window=window).order_by("pk"))
         # Late IDs move first, and a seat that died has its lease: the next run, or the sweep, comes back.
         if any(bucket.waiting_count or bucket.in_flight_count for bucket in buckets):

@@ -7,7 +7,7 @@ while its slot's tolerance lasts, its queue isn't held, and the seat's last turn
 import asyncio
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -79,6 +79,8 @@ class Sender(threading.Thread):
         # A queue with an open breaker sends its probe all the same: the key of that ID.
         self.probes: set[int] = set()
         self.most_connections: dict[int, int] = {}
+        # How many IDs were not started, by why: for the log.
+        self.not_started: Counter[str] = Counter()
         self._open: dict[int, int] = defaultdict(int)
         self._handlers: dict[int, Handler] = {}
         self._tasks: set[asyncio.Task] = set()
@@ -186,15 +188,23 @@ class Sender(threading.Thread):
     async def _may_start(self, group: list[Due]) -> bool:
         queue_id, first = group[0].queue_id, group[0].claimed
         until = first.offset + first.tolerance
+        why = "slot_passed"
         while (elapsed := self.clock.elapsed()) <= until:
             if first.batch_id in self.lost:
-                return False
+                return self._not_started("lease_lost", group)
             if queue_id in self.held and first.key not in self.probes:
-                return False
-            free = self._open[queue_id] < self.most_connections.get(queue_id, 1_000)
-            if free and elapsed <= self.may_start_until:
+                return self._not_started("held", group)
+            if self._open[queue_id] >= self.most_connections.get(queue_id, 1_000):
+                why = "no_connection_free"
+            elif elapsed > self.may_start_until:
+                why = "turn_not_committed"
+            else:
                 return True
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        return self._not_started(why, group)
+
+    def _not_started(self, why: str, group: list[Due]) -> bool:
+        self.not_started[why] += len(group)
         return False
 
     def _keep(self, came: list[Came]) -> None:
