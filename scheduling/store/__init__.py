@@ -138,6 +138,16 @@ def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
 # --- Faces: what is looked for ---
 
 
+def count_users(ids: Sequence[int]) -> int:
+    """How many of the IDs have a user. ids: different ones; ascending is fastest."""
+    return backend().count_users(ids)
+
+
+def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """(ID, task) of the rows of these IDs that wait or are in flight, those of cancelled tasks too."""
+    return backend().unfinished(ids)
+
+
 def begins_with(column: str, text: str) -> Q:
     """The rows whose `column` begins with `text`, as an index of that column finds them. Case counts."""
     if connection.vendor == "sqlite":

@@ -231,6 +231,22 @@ def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
         return [bucket_id for (bucket_id,) in cursor.fetchall()]
 
 
+def count_users(ids: Sequence[int]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM scheduling_user WHERE id = ANY(%s::bigint[])", [_text(ids)])
+        return cursor.fetchone()[0]
+
+
+def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id, task_id FROM scheduling_assignment"
+            " WHERE user_id = ANY(%s::bigint[]) AND status IN (1, 2)",
+            [_text(ids)],
+        )
+        return cursor.fetchall()
+
+
 def _text(numbers: Iterable[int | None]) -> str:
     """An array as PostgreSQL reads it: psycopg would look at each number with a regular expression."""
     return "{" + ",".join(["NULL" if number is None else str(int(number)) for number in numbers]) + "}"

@@ -211,3 +211,22 @@ def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
             [json.dumps(ranges)],
         )
         return [bucket_id for (bucket_id,) in cursor.fetchall()]
+
+
+def count_users(ids: Sequence[int]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT COUNT(*) FROM json_each(%s) j CROSS JOIN scheduling_user u WHERE u.id = j.value",
+            [json.dumps(list(ids))],
+        )
+        return cursor.fetchone()[0]
+
+
+def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT s.user_id, s.task_id FROM json_each(%s) j CROSS JOIN scheduling_assignment s"
+            " WHERE s.user_id = j.value AND s.status IN (1, 2)",
+            [json.dumps(list(ids))],
+        )
+        return cursor.fetchall()

@@ -1,0 +1,35 @@
+"""What the pages look up in sets, on both databases."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from scheduling import models, store
+from scheduling.models import Status
+
+from ..placed import make_queue, place
+
+pytestmark = pytest.mark.django_db
+
+AT = datetime(2031, 3, 5, 12, tzinfo=UTC)
+LARGEST = 2**63 - 1
+
+
+def test_users_are_counted_by_the_largest_key_too():
+    store.insert_users([1, 2, LARGEST], at=AT)
+
+    assert store.count_users([2, 3, LARGEST]) == 2
+    assert store.count_users([]) == 0
+
+
+def test_what_waits_or_is_in_flight_is_found_with_its_task_and_what_is_over_is_not():
+    queue = make_queue()
+    task = place(queue, {AT: [1, 2, 3, LARGEST]}, at=AT)
+    other = place(queue, {AT: [3]}, at=AT)
+    rows = models.Assignment.objects.filter(task=task)
+    rows.filter(user_id=1).update(status=Status.SUCCEEDED)
+    rows.filter(user_id=2).update(status=Status.IN_FLIGHT)
+
+    found = store.unfinished([1, 2, 3, 4, LARGEST])
+
+    assert sorted(found) == sorted([(2, task.pk), (3, task.pk), (3, other.pk), (LARGEST, task.pk)])
