@@ -4,6 +4,8 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -32,13 +34,21 @@ SCANNED_A_PAGE = 100_000
 COLUMNS = ("user_id", "user_id_str", "window", "bucket", "minute", "status", "attempts", "late_seconds")
 
 
+@lru_cache(maxsize=16_384)
+def _where(bucket_id: int) -> tuple[str | None, int, str | None]:
+    """Window, bucket and minute as they are written: the same for all IDs of a bucket."""
+    place = whereabouts.Place(0, bucket_id, models.Status.WAITING)
+    return moment(place.window_starts_at), place.index, moment(place.minute_at)
+
+
 def place_answer(place: whereabouts.Place) -> dict[str, Any]:
+    window, bucket, minute = _where(place.bucket_id)
     return {
         "user_id": place.user_id,
         "user_id_str": str(place.user_id),
-        "window": moment(place.window_starts_at),
-        "bucket": place.index,
-        "minute": moment(place.minute_at),
+        "window": window,
+        "bucket": bucket,
+        "minute": minute,
         "status": place.status.word,
         "attempts": place.attempts,
         "late_seconds": place.late_seconds,
@@ -66,8 +76,8 @@ def list_ids(request: ApiRequest, id: schemas.Id, filters: Query[schemas.PlaceFi
     page: list[whereabouts.Place] = []
     position, at = first, store.now()
     block = BLOCK if filters.status else min(limit, BLOCK)
-    for position, place in _walk(task, first, at, block=block):
-        if _fits(place, filters):
+    for position, place in _walk(task, first, at, block=block, status=_status(filters)):
+        if place is not None:
             page.append(place)
         if len(page) == limit or position - first >= SCANNED_A_PAGE:
             break
@@ -86,32 +96,30 @@ def _begin(request: HttpRequest, task: models.Task, cursor: str | None) -> int:
     return position
 
 
+def _status(filters: schemas.PlaceFilter) -> models.Status | None:
+    return models.Status.of_word(filters.status.value) if filters.status else None
+
+
 def _walk(
-    task: models.Task, first: int, at: datetime, *, block: int
+    task: models.Task, first: int, at: datetime, *, block: int, status: models.Status | None
 ) -> Iterator[tuple[int, whereabouts.Place | None]]:
-    """Yield each ID's place, with the position behind it, from a position on; None for an ID without any."""
+    """Yield the position behind each ID, from a position on, and its place; None where it isn't asked for."""
     position = first
     while users := lists.ids_of(task.list_id, position, block):
-        found = {
-            place.user_id: place for place in whereabouts.places(task, users, at=at, first_position=position)
-        }
+        found = whereabouts.places(task, users, at=at, first_position=position, status=status)
+        by_user = {place.user_id: place for place in found}
         for user in users:
             position += 1
-            yield position, found.get(user)
-
-
-def _fits(place: whereabouts.Place | None, filters: schemas.PlaceFilter) -> bool:
-    return place is not None and (filters.status is None or place.status.word == filters.status.value)
+            yield position, by_user.get(user)
 
 
 def _all(task: models.Task, filters: schemas.PlaceFilter, first: int) -> Iterator[whereabouts.Place]:
-    count = 0
-    for _, place in _walk(task, first, store.now(), block=BLOCK):
-        if _fits(place, filters):
-            yield place
-            count += 1
-            if count == filters.limit:
-                return
+    places = (
+        place
+        for _, place in _walk(task, first, store.now(), block=BLOCK, status=_status(filters))
+        if place is not None
+    )
+    return islice(places, filters.limit)
 
 
 def _stream(task: models.Task, kind: str, places: Iterable[whereabouts.Place]) -> StreamingHttpResponse:

@@ -7,7 +7,7 @@ what is shown here is the same before and after.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import F
 
@@ -51,51 +51,111 @@ def places_of(task: models.Task, first_position: int, count: int, *, at: datetim
     return places(task, users, at=at, first_position=first_position)
 
 
+class _Row(NamedTuple):
+    """What is read of an assignment: millions of them pass here."""
+
+    user_id: int
+    id: int
+    status: int
+    attempts: int
+    started_after_ms: int | None
+
+
 def places(
-    task: models.Task, users: Sequence[int], *, at: datetime, first_position: int | None = None
+    task: models.Task,
+    users: Sequence[int],
+    *,
+    at: datetime,
+    first_position: int | None = None,
+    status: Status | None = None,
 ) -> list[Place]:
     """Return the places of those of the task's IDs, in the order given.
 
-    first_position: where they stand in the task's list, if that is known and they follow each other.
+    first_position: where they stand in the task's list, if that is known and they follow each other. status:
+    only of those that have it.
     """
-    rows = {row.user_id: row for row in models.Assignment.objects.filter(task=task, user_id__in=list(users))}
-    reserved = _reserved(task, [user for user in users if user not in rows], first_position, len(users))
+    # What isn't waiting or cancelled is so by its row alone.
+    by_row_alone = status not in (None, Status.WAITING, Status.CANCELLED)
+    rows = _rows(task, users, status if by_row_alone else None)
+    missing = [] if by_row_alone else [user for user in users if user not in rows]
+    reserved = _reserved(task, missing, first_position, len(users))
+    if len(reserved) < len(missing):
+        # Written in the meantime.
+        rows |= _rows(task, [user for user in missing if user not in reserved])
     bases = _late_since(task, list(rows))
+    minutes: dict[int, float] = {}
     found = []
     for user in users:
         row = rows.get(user)
         if row is not None:
-            found.append(_of_row(task, row, bases.get(user), at))
+            place = _of_row(task, row, bases.get(user), at, minutes)
         elif user in reserved:
-            status = Status.CANCELLED if task.cancelled_at else Status.WAITING
-            found.append(Place(user, reserved[user], status, has_row=False))
+            waiting = Status.CANCELLED if task.cancelled_at else Status.WAITING
+            place = Place(user, reserved[user], waiting, has_row=False)
+        else:
+            continue
+        if status is None or place.status == status:
+            found.append(place)
     return found
 
 
-def _of_row(task: models.Task, row: models.Assignment, late_since: int | None, at: datetime) -> Place:
-    status = Status(row.status)
+def _rows(task: models.Task, users: Sequence[int], status: Status | None = None) -> dict[int, _Row]:
+    if not users:
+        return {}
+    rows = models.Assignment.objects.filter(task=task, user_id__in=list(users))
+    if status is not None:
+        rows = rows.filter(status=status)
+    return {row[0]: _Row(*row) for row in rows.values_list(*_Row._fields)}
+
+
+_STATUSES = {status.value: status for status in Status}
+_ORDINAL_BITS = 24
+
+
+def _of_row(
+    task: models.Task, row: _Row, late_since: int | None, at: datetime, minutes: dict[int, float]
+) -> Place:
+    status = _STATUSES[row.status]
     # A cancel is a mark on the task first; rows follow.
-    if status == Status.WAITING and task.cancelled_at is not None:
+    if status is Status.WAITING and task.cancelled_at is not None:
         status = Status.CANCELLED
-    return Place(row.user_id, row.bucket_id, status, row.attempts, _lateness(row, status, late_since, at))
+    bucket_id = row.id >> _ORDINAL_BITS
+    late = _lateness(row, bucket_id, status, late_since, at, minutes)
+    return Place(row.user_id, bucket_id, status, row.attempts, late)
 
 
-def _lateness(row: models.Assignment, status: Status, late_since: int | None, at: datetime) -> float:
-    """Seconds from the end of its planned minute to its request, or to now where there is none yet."""
-    if status == Status.CANCELLED:
+def _lateness(
+    row: _Row,
+    bucket_id: int,
+    status: Status,
+    late_since: int | None,
+    at: datetime,
+    minutes: dict[int, float],
+) -> float:
+    """Seconds from the end of its planned minute to its request, or to now where there is none yet.
+
+    minutes: bucket to the start of its minute, filled as they come, since there are few of them.
+    """
+    if status is Status.CANCELLED:
         return 0.0
-    if row.started_after_ms is not None and status != Status.WAITING:
-        reached = row.minute_at.timestamp() + row.started_after_ms / 1000
+    planned_in = bucket_id if late_since is None else late_since
+    for bucket in (bucket_id, planned_in):
+        if bucket not in minutes:
+            minutes[bucket] = keys.minute_of_bucket(bucket).timestamp()
+    minute = minutes[bucket_id]
+    if row.started_after_ms is not None and status is not Status.WAITING:
+        reached = minute + row.started_after_ms / 1000
     elif status in (Status.WAITING, Status.IN_FLIGHT):
-        reached = at.timestamp() if late_since is None else max(at, row.minute_at).timestamp()
+        reached = at.timestamp() if late_since is None else max(at.timestamp(), minute)
     else:
-        reached = row.minute_at.timestamp()
-    planned = keys.minute_of_bucket(late_since if late_since is not None else row.bucket_id) + clock.MINUTE
-    return round(max(0.0, reached - planned.timestamp()), 3)
+        reached = minute
+    return round(max(0.0, reached - minutes[planned_in] - clock.MINUTE.total_seconds()), 3)
 
 
 def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
     """For IDs that were moved since they were late: the bucket in which they were planned."""
+    if not models.Move.objects.filter(task_id=task.pk).exists():
+        return {}
     moves = models.Move.objects.filter(task_id=task.pk, user_id__in=users).order_by("pk")
     since: dict[int, int] = {}
     for user, came_from, reason in moves.values_list("user_id", "from_bucket_id", "reason"):

@@ -174,6 +174,16 @@ def test_the_ids_come_in_the_order_of_the_list_page_by_page_while_they_are_writt
     assert [row["user_id"] for row in rows] == users
 
 
+def test_an_id_that_is_written_while_its_page_is_read_is_on_it(api, write_lists, monkeypatch):
+    def written_meanwhile(*args):
+        write_lists()
+        return {}
+
+    number = api.list([3, 1, 2]).json()["task_id"]
+    monkeypatch.setattr("scheduling.whereabouts._reserved", written_meanwhile)
+    assert ids_of(api, number) == [3, 1, 2]
+
+
 @pytest.mark.parametrize("kind", ["text/csv", "application/x-ndjson"])
 def test_a_stream_holds_all_ids_and_uploads_again(api, write_lists, kind):
     users = [*range(20_000, 0, -1), 9007199254740993, 9223372036854775807]
