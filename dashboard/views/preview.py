@@ -20,7 +20,7 @@ from scheduling import clock, intake, models, overlaps, placement, store
 from scheduling.errors import PlanRefused, PlanWorse, Refused
 
 FAULTS_SHOWN = 20
-PARAMETERS = {"queue", "rpm", "not_before", "expires_at", "part"}
+PARAMETERS = {"queue", "rpm", "not_before", "part"}
 
 
 @dataclass(frozen=True)

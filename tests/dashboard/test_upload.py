@@ -4,7 +4,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from scheduling import models
+from scheduling import clock, lists, models, store
 
 pytestmark = pytest.mark.django_db
 
@@ -220,3 +220,17 @@ def test_a_csv_that_is_named_xlsx_is_refused_by_name(queue, sign_in):
 
     assert answer.status_code == 415
     assert "a.xlsx" in answer.content.decode()
+
+
+@pytest.mark.parametrize("export", ["tasks/$/?format=csv", "failures/?task=$&format=csv"])
+def test_what_was_exported_uploads_again_with_the_same_ids(queue, sign_in, place, fail, export):
+    task = place([3, 9007199254740993, 1], at=store.now() - 2 * clock.QUARTER)
+    fail(task)
+    client = sign_in()
+    content = b"".join(client.get(f"/dashboard/{export.replace('$', str(task.pk))}").streaming_content)
+
+    upload(client, file=csv(content.decode()))
+
+    draft = drafts().get()
+    assert sorted(lists.ids_of(draft.pk, 0, 10)) == [1, 3, 9007199254740993]
+    assert draft.about["fault_count"] == 0

@@ -1,0 +1,114 @@
+"""Every act of the dashboard leaves its line in the log, by whom, from which face."""
+
+from collections.abc import Callable
+
+import pytest
+
+from operators.roles import May
+from scheduling import clock, intake, models, store
+from scheduling.demo import InMemory
+from tests.dashboard.test_roles import _about, addresses
+
+pytestmark = pytest.mark.django_db
+
+# Route to (address, what is posted, the verb of its line). `$` names come from `things`.
+ACTS: dict[str, tuple[str, dict, str]] = {
+    "upload/<int:draft_id>/": ("upload/$draft/", {"queue": "default"}, "submitted"),
+    "tasks/<int:task_id>/rename/": ("tasks/$task/rename/", {"name": "after"}, "renamed"),
+    "tasks/<int:task_id>/cancel/": ("tasks/$task/cancel/", {}, "cancelled"),
+    "tasks/cancel/": ("tasks/cancel/?q=a&at=$now&up_to=$task", {}, "cancelled_matching"),
+    "tasks/<int:task_id>/replace/<int:draft_id>/": ("tasks/$task/replace/$other/", {}, "replaced"),
+    "failures/": ("failures/?queue=default", {"at": "$now"}, "retried"),
+    "failures/retrying/<slug:run>/stop/": ("failures/retrying/abc/stop/", {}, "stopped_retrying"),
+    "queues/": ("queues/", {"name": "new", "rpm": "5"}, "created"),
+    "queues/<slug:name>/": ("queues/default/", {"$form": ""}, "changed"),
+    "queues/<slug:name>/<verb:verb>/": ("queues/default/pause/", {}, "paused"),
+    "queues/<slug:name>/test/": ("queues/default/test/", {}, "tested"),
+    "queues/<slug:name>/release/": ("queues/held/release/", {}, "released_target"),
+    "all-queues/<verb:verb>/": ("all-queues/pause/", {}, "paused"),
+    "account/": ("account/", {"time_zone": "Europe/Berlin"}, "set_time_zone"),
+    "account/sign-out/": ("account/sign-out/", {}, "signed_out_everywhere"),
+}
+# What is posted and changes nothing that anybody else sees: a draft comes, or goes.
+DRAFTS = {
+    "upload/",
+    "upload/<int:draft_id>/discard/",
+    "upload/<int:draft_id>/leave-out/",
+    "tasks/<int:task_id>/replace/",
+}
+
+
+@pytest.fixture
+def things(place, fail) -> dict[str, str]:
+    """Something for each act to be done to."""
+    old = place(range(1, 5), name="an old one", at=store.now() - 2 * clock.QUARTER)
+    fail(old)
+    task = place([7, 8], name="a list")
+    models.Queue.objects.create(
+        name="held", rpm=5, handler="webhook", webhook_url="https://hook.test/", created_at=store.now()
+    )
+    models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now())
+    draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
+    other = intake.write_draft(InMemory([8, 9]), at=store.now(), about={**_about(), "replaces": task.pk})
+    return {
+        "$draft": str(draft.pk),
+        "$other": str(other.pk),
+        "$task": str(task.pk),
+        "$now": f"{store.now():%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def filled_in(text: str, things: dict[str, str]) -> str:
+    for name, value in things.items():
+        text = text.replace(name, value)
+    return text
+
+
+def form_of(client) -> dict:
+    shown = {
+        field.html_name: field.value() for field in client.get("/dashboard/queues/default/").context["form"]
+    }
+    return {name: "" if value is None else value for name, value in shown.items()} | {
+        "webhook_headers": "{}",
+        "rpm": "77",
+    }
+
+
+@pytest.mark.parametrize("route", sorted(ACTS))
+def test_the_act_leaves_a_line(route, things, sign_in):
+    client = sign_in("operator")
+    address, posted, verb = ACTS[route]
+    data = form_of(client) if "$form" in posted else {k: filled_in(v, things) for k, v in posted.items()}
+
+    client.post(f"/dashboard/{filled_in(address, things)}", data)
+
+    line = models.Activity.objects.filter(verb=verb).first()
+    assert line is not None, models.Activity.objects.values_list("verb", flat=True)
+    assert (line.actor_name, line.actor_kind, line.face) == ("a operator", "operator", "page")
+
+
+def test_no_address_takes_a_post_that_this_file_does_not_know():
+    posting = {route.removeprefix("dashboard/") for route, pattern in addresses() if _posts(pattern.callback)}
+
+    assert posting == set(ACTS) | DRAFTS
+
+
+def _posts(view: Callable) -> bool:
+    """Whether the view answers a POST with anything but 405."""
+    from django.test import RequestFactory
+
+    class Nobody(Exception):
+        pass
+
+    class Spy:
+        is_authenticated = True
+
+        def may(self, act: May) -> bool:
+            raise Nobody
+
+    request = RequestFactory().post("/")
+    request.user = Spy()
+    try:
+        return view(request).status_code != 405
+    except Nobody:
+        return True
