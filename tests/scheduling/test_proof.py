@@ -62,7 +62,7 @@ def test_a_counter_that_drifted_is_named(ran):
 
 
 def test_a_fill_that_no_line_of_the_log_explains_is_named(ran):
-    models.Bucket.objects.filter(pk=keys.bucket_at(1, MINUTE)).update(
+    models.Bucket.objects.filter(pk=keys.bucket_at(ran.queue_id, MINUTE)).update(
         filled_count=F("filled_count") + 1, waiting_count=F("waiting_count") + 1
     )
     assert any("the log ends in the fill" in words for words in found())
