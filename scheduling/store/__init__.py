@@ -5,7 +5,7 @@ task_bucket, users. Every change of fills begins with the queue's row. On SQLite
 `store.sqlite.base` is all the locking there is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -97,11 +97,13 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     """Compare-and-set of a status; return how many rows had it."""
+    _may_become(was, [status])
     return backend().set_status(ids, status, was=was) if ids else 0
 
 
 def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
     """Set (key, status, attempts, started after ms) of rows with the status `was`; return how many had it."""
+    _may_become(was, {row[1] for row in rows})
     return backend().set_outcomes(rows, was=was) if rows else 0
 
 
@@ -112,6 +114,7 @@ def succeed(starts: Sequence[tuple[int, int]]) -> int:
 
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
     """Give rows with the status `was` another place and status: (key, new key); return how many had it."""
+    _may_become(was, [status])
     return backend().move_rows(pairs, status=status, was=was) if pairs else 0
 
 
@@ -154,3 +157,12 @@ def begins_with(column: str, text: str) -> Q:
         # LIKE reads every row; text is compared by its bytes, so a range is exact.
         return Q(**{f"{column}__gte": text, f"{column}__lt": text + chr(0x10FFFF)})
     return Q(**{f"{column}__startswith": text})
+
+
+def _may_become(was: int, statuses: Iterable[int]) -> None:
+    """Hold a change of state against the one table. A status that stays is none."""
+    from ..models.assignment import TRANSITIONS, Status
+
+    for status in statuses:
+        if status != was and Status(status) not in TRANSITIONS[Status(was)]:
+            raise ValueError(f"{Status(was).word} never becomes {Status(status).word}")

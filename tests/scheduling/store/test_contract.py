@@ -168,3 +168,11 @@ def make_task():
         created_by="a test",
         same_as_digest="",
     )
+
+
+def test_a_change_of_state_that_the_table_does_not_know_is_refused(window):
+    key = keys.assignment_id(window << 4, 0)
+    store.insert_assignments(7, [(key, [1])], status=models.Status.SUCCEEDED)
+    with pytest.raises(ValueError, match="succeeded never becomes failed"):
+        store.set_status([key], models.Status.FAILED, was=models.Status.SUCCEEDED)
+    assert models.Assignment.objects.get().status == models.Status.SUCCEEDED
