@@ -23,8 +23,12 @@ def account(request: OperatorRequest) -> HttpResponse:
     """The page; a POST changes the zone or the password, whichever form it is."""
     given = request.POST if request.method == "POST" else None
     changing_password = given is not None and "new_password1" in given
-    zone = ZoneForm(None if changing_password else given, initial={"time_zone": request.user.time_zone})
-    password = PasswordChangeForm(request.user, given if changing_password else None)
+    zone = ZoneForm(
+        None if changing_password else given,
+        initial={"time_zone": request.user.time_zone},
+        label_suffix="",
+    )
+    password = PasswordChangeForm(request.user, given if changing_password else None, label_suffix="")
     for field in password.fields.values():
         field.widget.attrs.pop("autofocus", None)
     if changing_password and password.is_valid():
