@@ -1,6 +1,8 @@
 """Users."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from scheduling import models
 
@@ -98,3 +100,18 @@ def test_a_stale_tag_is_refused(api):
 def test_a_put_needs_the_name(api):
     api.send("POST", "/users/", {"id": 5, "name": "Ann"})
     assert api.send("PUT", "/users/5/", {}).status_code == 422
+
+
+def test_a_name_is_found_by_the_index(api):
+    with CaptureQueriesContext(connection) as queries:
+        assert api.get("/users/?name=Ann").json() == []
+    (asked,) = [query["sql"] for query in queries if 'FROM "scheduling_user"' in query["sql"]]
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"EXPLAIN QUERY PLAN {asked}")
+        else:
+            # Of an empty table PostgreSQL reads the only page, whatever the indexes.
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {asked}")
+        plan = str(cursor.fetchall())
+    assert "user_named" in plan, plan
