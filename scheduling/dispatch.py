@@ -7,7 +7,6 @@ is next; one that dies costs its batches, and those only until their lease is ov
 
 import os
 import secrets
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +34,6 @@ TOGETHER_SECONDS = 0.5
 # After its minute a seat waits this long for answers: a connection and a reading timeout, and some.
 GRACE_SECONDS = 26.0
 STOPPING_SECONDS = 10.0
-SWITCH_SECONDS = 0.0005
 # Said below, nothing sent above: then the plan's minutes aren't this machine's.
 CLOCKS_APART_SAID = timedelta(milliseconds=250)
 CLOCKS_APART_MOST = timedelta(seconds=2)
@@ -125,8 +123,6 @@ class Seat:
 
     def serve(self) -> None:
         self._sleep_until(-clock.SEAL_SECONDS)
-        # A request's slot must not wait until this thread has worked off a turn.
-        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             next_turn = -float(clock.SEAL_SECONDS)
             while True:
