@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from dashboard import drawings
 from dashboard.filters import PlaceFilter
 from dashboard.paging import whole_number
-from scheduling import board, clock, keys, models, whereabouts
+from scheduling import cards, clock, keys, models, whereabouts
 
 PLACES_SHOWN = 50
 BLOCK = 1_000
@@ -201,7 +201,7 @@ def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
         counts = (found.waiting, found.in_flight, found.succeeded, found.failed, found.expired)
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]
     capacity = task.queue.rpm * (clock.BUCKETS if by_quarter else 1)
-    drawn = [board.Minute(start, capacity, *counts) for start, counts in sorted(sums.items()) if any(counts)]
+    drawn = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items()) if any(counts)]
     if drawn and not by_quarter and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
         drawn = _with_gaps(drawn, capacity)
     now = clock.quarter_start(at) if by_quarter else clock.minute_start(at)
@@ -209,13 +209,13 @@ def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
     return drawings.chart(drawn[: BARS + clock.BUCKETS], now=now, scale=largest)
 
 
-def _with_gaps(drawn: list[board.Minute], capacity: int) -> list[board.Minute]:
+def _with_gaps(drawn: list[cards.Minute], capacity: int) -> list[cards.Minute]:
     """The same minutes among all of their quarters': a bar stands where its minute lies."""
     known = {minute.minute: minute for minute in drawn}
     start = clock.quarter_start(drawn[0].minute)
     end = clock.quarter_start(drawn[-1].minute) + clock.QUARTER
     every = [start + k * clock.MINUTE for k in range((end - start) // clock.MINUTE)]
-    return [known.get(at, board.Minute(at, capacity)) for at in every]
+    return [known.get(at, cards.Minute(at, capacity)) for at in every]
 
 
 def read_moment(text: str) -> datetime:

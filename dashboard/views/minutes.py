@@ -13,8 +13,7 @@ from dashboard import addresses, drawings, exports
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import board as boards
-from scheduling import clock, keys, models, pacing, store
+from scheduling import cards, clock, keys, models, pacing, store
 
 ROWS = 60
 ALL = "*"
@@ -100,11 +99,11 @@ def _assignments(ids: dict[int, models.Queue], after: int | None):
     return wanted.order_by("pk")
 
 
-def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> boards.Minute:
+def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> cards.Minute:
     if bucket is None:
-        return boards.Minute(at, queue.rpm)
+        return cards.Minute(at, queue.rpm)
     kinds = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled", "moved")
-    return boards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
+    return cards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
 
 
 def _row(row: models.Assignment) -> Row:
@@ -141,7 +140,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
     buckets = {bucket.index: bucket for bucket in models.Bucket.objects.filter(window_id=pk)}
     minutes = [_counts(buckets.get(k), queue, at) for k, at in enumerate(clock.minutes(starts_at))]
     at = store.now()
-    card = boards.Card(starts_at, tuple(minutes))
+    card = cards.Card(starts_at, tuple(minutes))
     reservations = list(models.Reservation.objects.filter(window_id=pk).order_by("-version")[:100])
     names = dict(
         models.Task.objects.filter(pk__in=[r.task_id for r in reservations if r.task_id]).values_list(

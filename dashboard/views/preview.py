@@ -15,8 +15,7 @@ from dashboard import addresses, drawings, exports
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.forms import PreviewForm
 from dashboard.queries import refuse_unknown
-from scheduling import board as boards
-from scheduling import clock, intake, models, overlaps, placement, store
+from scheduling import cards, clock, intake, models, overlaps, placement, store
 from scheduling.errors import PlanRefused, PlanWorse, Refused
 
 FAULTS_SHOWN = 20
@@ -72,7 +71,7 @@ class Preview:
         scale = max([self.rpm, *after])
         return tuple(
             drawings.chart(
-                [boards.Minute(at, self.rpm, waiting=count) for at, count in zip(minutes, fill, strict=True)],
+                [cards.Minute(at, self.rpm, waiting=count) for at, count in zip(minutes, fill, strict=True)],
                 scale=scale,
             )
             for fill in (window.before, after)

@@ -12,8 +12,7 @@ from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.forms import NewQueueForm, QueueForm
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import board as boards
-from scheduling import breakers, clock, models, pace, queues, store, trial
+from scheduling import breakers, cards, clock, models, pace, queues, store, trial
 from scheduling.errors import BadFields, Refused
 from scheduling.retry import Verdict
 
@@ -28,10 +27,10 @@ def all_queues(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/queues.html", {"queues": _cards(), "form": NewQueueForm()})
 
 
-def _cards() -> list[tuple[models.Queue, boards.Card]]:
+def _cards() -> list[tuple[models.Queue, cards.Card]]:
     found = list(models.Queue.objects.all()[:200])
-    cards = boards.filling_cards(found, at=store.now())
-    return [(queue, cards[queue.pk]) for queue in found]
+    filling = cards.filling_cards(found, at=store.now())
+    return [(queue, filling[queue.pk]) for queue in found]
 
 
 @operator_required
@@ -68,7 +67,7 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
     rpm = whole_number(request, "rpm", low=1) if request.method != "POST" else None
     if rpm is not None and rpm > models.MAX_RPM:
         raise BadRequest(f"rpm: at most {models.MAX_RPM:,}.")
-    card = boards.filling_cards([found], at=at)[found.pk]
+    card = cards.filling_cards([found], at=at)[found.pk]
     return {
         "queue": found,
         "card": card,

@@ -1,0 +1,286 @@
+"""Windows and what runs beside them, as the pages read them: frozen, with what one sentence says of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple
+
+from django.conf import settings
+
+from . import clock, keys, models
+
+# A cluster that was not seen for so long is said to be gone.
+SILENT = timedelta(seconds=30)
+# The quarter-hour processing fires up to 30 s late, and takes some seconds.
+QUARTER_LATE = timedelta(minutes=3)
+
+
+class Tab(NamedTuple):
+    """A queue as the board's tabs name it."""
+
+    id: int
+    name: str
+    rpm: int
+    paused_at: datetime | None
+    brake_per_minute: int | None
+    overflow: str
+
+
+@dataclass(frozen=True)
+class Minute:
+    """One minute of a window, over the queues that are shown: counts of IDs. Moved ones have left."""
+
+    minute: datetime
+    capacity: int
+    waiting: int = 0
+    in_flight: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    moved: int = 0
+
+    @property
+    def filled(self) -> int:
+        return self.waiting + self.in_flight + self.succeeded + self.failed + self.expired
+
+    @property
+    def over(self) -> int:
+        return max(0, self.filled - self.capacity)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One window: 15 minutes, and what one sentence says of them."""
+
+    starts_at: datetime
+    minutes: tuple[Minute, ...]
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(minute, name) for minute in self.minutes)
+
+    @property
+    def runs_at(self) -> datetime:
+        return clock.runs_at(self.starts_at)
+
+    @property
+    def ends_at(self) -> datetime:
+        return self.runs_at + clock.QUARTER
+
+    @property
+    def closes_at(self) -> datetime:
+        """When it closes for a short list."""
+        return clock.ends_at(self.starts_at) - clock.CLOSING
+
+    @cached_property
+    def filled(self) -> int:
+        return self._sum("filled")
+
+    @cached_property
+    def sent(self) -> int:
+        return self._sum("succeeded") + self._sum("failed")
+
+    @cached_property
+    def failed(self) -> int:
+        return self._sum("failed")
+
+    @cached_property
+    def waiting(self) -> int:
+        return self._sum("waiting")
+
+    @cached_property
+    def in_flight(self) -> int:
+        return self._sum("in_flight")
+
+    @cached_property
+    def moved(self) -> int:
+        return self._sum("moved")
+
+    @cached_property
+    def peak(self) -> Minute:
+        """The fullest minute: by what is past its capacity, then by what it holds."""
+        return max(self.minutes, key=lambda minute: (minute.over, minute.filled))
+
+    @cached_property
+    def over(self) -> int:
+        """IDs past capacity, all minutes together."""
+        return self._sum("over")
+
+    @cached_property
+    def last_at(self) -> datetime | None:
+        """End of the last minute that still has something to do; None when all is done."""
+        busy = [minute.minute for minute in self.minutes if minute.waiting or minute.in_flight]
+        return busy[-1] + clock.MINUTE if busy else None
+
+
+@dataclass(frozen=True)
+class TaskLine:
+    """A task in progress."""
+
+    id: int
+    name: str
+    queue: str
+    by: str
+    ids: int
+    waiting: int
+    in_flight: int
+    succeeded: int
+    failed: int
+    expired: int
+    first_at: datetime
+    last_at: datetime
+    placed_at: datetime | None
+    at: datetime
+
+    @property
+    def pk(self) -> int:
+        return self.id
+
+    @property
+    def sent(self) -> int:
+        return self.succeeded + self.failed
+
+    @property
+    def done_at(self) -> datetime:
+        """End of its last minute."""
+        return self.last_at + clock.MINUTE
+
+    @property
+    def is_late(self) -> bool:
+        return self.waiting > 0 and self.done_at < self.at
+
+
+class Late(NamedTuple):
+    """What stayed behind in a queue: how many IDs, and since which minute."""
+
+    queue: str
+    count: int
+    since: datetime
+    is_paused: bool
+
+
+class Target(NamedTuple):
+    """Where requests are held: a breaker that is open, or a target that asked to be left in peace."""
+
+    id: int
+    origin: str
+    failures: int
+    because: str
+    opened_at: datetime | None
+    held_until: datetime | None
+
+
+class ClusterSign(NamedTuple):
+    """A cluster's signs of life: how many processes, their workers, the latest sign."""
+
+    name: str
+    processes: int
+    workers: int
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the clusters do, at `at`."""
+
+    at: datetime
+    clusters: tuple[ClusterSign, ...] = ()
+    quarter_at: datetime | None = None
+    quarter_ran_at: datetime | None = None
+    minute_at: datetime | None = None
+    minute_started_at: datetime | None = None
+    jobs_waiting: int = 0
+    oldest_job_at: datetime | None = None
+
+    @property
+    def silent(self) -> tuple[ClusterSign, ...]:
+        """Clusters that were there within the day and give no sign now."""
+        return tuple(sign for sign in self.clusters if self.at - sign.seen_at > SILENT)
+
+    @property
+    def alive(self) -> tuple[ClusterSign, ...]:
+        return tuple(sign for sign in self.clusters if self.at - sign.seen_at <= SILENT)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Clusters that work needs and of which there is no sign."""
+        seen = {sign.name for sign in self.alive}
+        return tuple(
+            name for name in (settings.Q_CLUSTER["name"], settings.MINUTES_CLUSTER) if name not in seen
+        )
+
+    @property
+    def workers(self) -> int:
+        return sum(sign.workers for sign in self.alive)
+
+    @property
+    def beat_at(self) -> datetime | None:
+        """The latest sign of the cluster that was silent longest."""
+        return min((sign.seen_at for sign in self.alive), default=None)
+
+    @property
+    def beat_age(self) -> float | None:
+        return None if self.beat_at is None else max(0.0, (self.at - self.beat_at).total_seconds())
+
+    @property
+    def quarter_is_late(self) -> bool:
+        due = clock.quarter_start(self.at)
+        return self.quarter_at is not None and self.quarter_at < due and self.at - due > QUARTER_LATE
+
+    @property
+    def minute_lag(self) -> float | None:
+        """Seconds from the last minute's beginning to its first act."""
+        if self.minute_at is None or self.minute_started_at is None:
+            return None
+        return (self.minute_started_at - self.minute_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything that moves on the board."""
+
+    at: datetime
+    queue: str
+    queues: tuple[Tab, ...]
+    running: Card
+    filling: Card
+    tasks: tuple[TaskLine, ...]
+    tasks_count: int
+    late: tuple[Late, ...]
+    targets: tuple[Target, ...]
+    health: Health
+    version: str = field(default="")
+
+    @property
+    def tab(self) -> Tab | None:
+        return next((tab for tab in self.queues if tab.name == self.queue), None)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.running.filled or self.filling.filled or self.tasks)
+
+    @property
+    def late_count(self) -> int:
+        return sum(late.count for late in self.late)
+
+
+def filling_cards(queues: Sequence[models.Queue], *, at: datetime) -> dict[int, Card]:
+    """The window that fills of each queue, by the queue's number. One query."""
+    starts_at = clock.open_window_start(at)
+    kinds = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled", "moved")
+    rows = models.Bucket.objects.filter(window__starts_at=starts_at, window__queue__in=[q.pk for q in queues])
+    known = {
+        row[0]: row[1:] for row in rows.values_list("pk", "capacity", *(f"{kind}_count" for kind in kinds))
+    }
+    cards = {}
+    for queue in queues:
+        first = keys.window_id(queue.pk, starts_at) << 4
+        cards[queue.pk] = Card(
+            starts_at,
+            tuple(
+                Minute(minute, *known.get(first | k, (queue.rpm,)))
+                for k, minute in enumerate(clock.minutes(starts_at))
+            ),
+        )
+    return cards
