@@ -6,11 +6,13 @@ is read of an answer is bounded. A status decides alone: nothing of a body is pa
 """
 
 import asyncio
+import base64
+import hmac
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +21,6 @@ import orjson
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
-from standardwebhooks import Webhook as Signer
 
 from .. import retry
 from . import guard
@@ -75,12 +76,40 @@ def _written(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def signed_headers(key: str, body: bytes, signer: Signer | None, at: datetime) -> dict[str, str]:
-    """The headers of the Standard Webhooks specification, and the key once more for what knows only that."""
-    headers = {"webhook-id": key, "webhook-timestamp": str(int(at.timestamp())), "Idempotency-Key": key}
+def signer_of(secret: str) -> hmac.HMAC | None:
+    """What signs with a `whsec_...`; None for an empty one. Made once: that is most of a signature's cost."""
+    if not secret:
+        return None
+    return hmac.new(base64.b64decode(secret.removeprefix("whsec_") + "=="), digestmod="sha256")
+
+
+def signed_headers(key: str, body: bytes, signer: hmac.HMAC | None, timestamp: int) -> dict[str, str]:
+    """The headers of the Standard Webhooks specification, and the key once more for what knows only that.
+
+    As the library `standardwebhooks` makes them (a test verifies with it), in a tenth of its time.
+    """
+    headers = {"webhook-id": key, "webhook-timestamp": str(timestamp), "Idempotency-Key": key}
     if signer is not None:
-        headers["webhook-signature"] = signer.sign(key, at, body.decode())
+        signing = signer.copy()
+        signing.update(f"{key}.{timestamp}.".encode() + body)
+        headers["webhook-signature"] = f"v1,{base64.b64encode(signing.digest()).decode()}"
     return headers
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Remembers which requests got a connection of their own: a reset of those is a real failure."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.fresh: set[asyncio.Task | None] = set()
+
+    async def _create_connection(self, *arguments: Any, **options: Any) -> Any:
+        # aiohttp has no other hook but tracing, and that costs each request a tenth of its time.
+        task = asyncio.current_task()
+        self.fresh.add(task)
+        if task is not None:
+            task.add_done_callback(self.fresh.discard)
+        return await super()._create_connection(*arguments, **options)
 
 
 @dataclass
@@ -115,7 +144,7 @@ class Webhook:
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
         self._resets = 0
-        self._signer = Signer(self.secret) if self.secret else None
+        self._signer = signer_of(self.secret)
         self._given = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
         self._address = yarl.URL(self.url)
         # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
@@ -137,13 +166,12 @@ class Webhook:
 
     async def post(self, key: str, body: bytes) -> Outcome:
         """Send a body, signed under a key."""
-        headers = self._given | signed_headers(key, body, self._signer, datetime.now(UTC))
+        headers = self._given | signed_headers(key, body, self._signer, int(time.time()))
         began = time.monotonic()
         if self._refusal:
             return _error(self._refusal, began)
         try:
-            async with asyncio.timeout(self.connect_seconds + self.read_seconds):
-                return await self._send(body, headers, began)
+            return await self._send(body, headers, began)
         except guard.AddressNotAllowed as error:
             return _error(str(error), began)
         except TimeoutError:
@@ -154,34 +182,25 @@ class Webhook:
 
     async def _send(self, body: bytes, headers: Mapping[str, str], began: float) -> Outcome:
         if self._resets < RESETS:
-            trace: dict[str, bool] = {}
+            session = self._session(fresh=False)
+            # A task may make one request after another.
+            session.connector.fresh.discard(asyncio.current_task())
             try:
-                return await self._exchange(self._session(fresh=False), body, headers, began, trace)
+                return await self._exchange(session, body, headers, began)
             except RESET_ERRORS:
-                # A server that closes an idle connection meets our next request on it: nothing was read of
-                # that. On a connection of its own it would be a real failure.
-                if not trace.get("reused") or trace.get("answered"):
+                # A server that closes an idle connection meets our next request on it: nothing of that was
+                # answered. On a connection of its own it would be a real failure.
+                if asyncio.current_task() in session.connector.fresh:
                     raise
                 self._resets += 1
-        return await self._exchange(self._session(fresh=True), body, headers, began, {})
+        return await self._exchange(self._session(fresh=True), body, headers, began)
 
     async def _exchange(
-        self,
-        session: aiohttp.ClientSession,
-        body: bytes,
-        headers: Mapping[str, str],
-        began: float,
-        trace: dict[str, bool],
+        self, session: aiohttp.ClientSession, body: bytes, headers: Mapping[str, str], began: float
     ) -> Outcome:
         async with session.request(
-            self.method,
-            self._address,
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            trace_request_ctx=trace,
+            self.method, self._address, data=body, headers=headers, allow_redirects=False
         ) as answer:
-            trace["answered"] = True
             text, note = await _read(answer)
             return _outcome(answer, text, note, began)
 
@@ -193,24 +212,23 @@ class Webhook:
         return self._kept
 
     def _make_session(self, *, force_close: bool) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self.allowed),
-            use_dns_cache=False,
-            limit=self.connections,
-            force_close=force_close,
-            enable_cleanup_closed=False,
-        )
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_reused)
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=_Connector(
+                resolver=GuardedResolver(self.allowed),
+                use_dns_cache=False,
+                limit=self.connections,
+                force_close=force_close,
+            ),
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self.connect_seconds, sock_read=self.read_seconds
+                total=self.connect_seconds + self.read_seconds,
+                sock_connect=self.connect_seconds,
+                sock_read=self.read_seconds,
+                # Not rounded up to whole seconds.
+                ceil_threshold=60,
             ),
-            trace_configs=[trace],
         )
 
 
@@ -225,11 +243,6 @@ def _refusal_of_literal(url: str, allowed: Sequence[guard.Network]) -> str:
     return ""
 
 
-async def _reused(session: Any, context: Any, params: Any) -> None:
-    if context.trace_request_ctx is not None:
-        context.trace_request_ctx["reused"] = True
-
-
 async def _read(answer: aiohttp.ClientResponse) -> tuple[str, str]:
     """The beginning of the body, and a note where it wasn't read to its end."""
     data, note = b"", ""
@@ -239,20 +252,11 @@ async def _read(answer: aiohttp.ClientResponse) -> tuple[str, str]:
         if not answer.content.at_eof():
             note = "the answer is longer than what is read of it"
             answer.close()
-    except (aiohttp.ClientError, TimeoutError, OSError, asyncio.CancelledError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
         # The status is there, and decides; a drip ends with the deadline.
         note = f"the answer was cut ({type(error).__name__})"
         answer.close()
-        if isinstance(error, asyncio.CancelledError) and not _by_deadline():
-            raise
-    text = data[: 4 * ANSWER_CHARACTERS].decode("utf-8", errors="replace")
-    return cut(text), note
-
-
-def _by_deadline() -> bool:
-    """Whether this task is cancelled by the deadline of its request, and by nobody else."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() <= 1
+    return cut(data[: 4 * ANSWER_CHARACTERS].decode("utf-8", errors="replace")), note
 
 
 def _outcome(answer: aiohttp.ClientResponse, text: str, note: str, began: float) -> Outcome:
