@@ -47,6 +47,7 @@ urlpatterns = [
                 path("tasks/<int:task_id>/replace/", replace.replace, name="task_replace"),
                 path("tasks/<int:task_id>/replace/<int:draft_id>/", replace.preview, name="replace_preview"),
                 path("tasks/<int:task_id>/rename/", tasks.rename, name="task_rename"),
+                path("tasks/<int:task_id>/send-again/", tasks.send_again, name="task_send_again"),
                 path("tasks/<int:task_id>/cancel/", tasks.cancel, name="task_cancel"),
                 path("failures/", failures.failures, name="failures"),
                 path("failures/retrying/", failures.retrying, name="retrying"),

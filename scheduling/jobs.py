@@ -42,6 +42,11 @@ def retry_failed(text: str) -> None:
     resend.go_on(text, store.now)
 
 
+def send_again(text: str) -> None:
+    """Go on sending a task's IDs once more."""
+    resend.go_on_sending(text, store.now)
+
+
 def refit() -> None:
     """Move on what is past a hard cap that was lowered."""
     pace.refit(store.now)

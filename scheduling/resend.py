@@ -1,6 +1,6 @@
-"""An operator has failed IDs tried again: one, a task's, or all that match what they looked at.
+"""An operator has failed IDs tried again (one, a task's, all that match), or a task's sent once more.
 
-They take free places, as retries do. What failed after the operator had looked is not meant.
+They take free places, as retries do. What failed or was sent after the operator had looked is not meant.
 """
 
 import json
@@ -15,6 +15,7 @@ from django.core.cache import cache
 from operators.actor import Actor
 
 from . import activity, claims, clock, cluster, keys, models, moves, placement, store
+from .errors import TaskCancelled
 from .failures import Asked
 from .models import MoveReason, Status
 
@@ -57,6 +58,55 @@ def go_on(text: str, now: Callable[[], datetime]) -> None:
     for name in ("since", "at"):
         given[name] = given[name] and datetime.fromisoformat(given[name])
     _go(Asked(**given), kept["left_out"], kept["run"], after=kept["after"], now=now, seconds=JOB_SECONDS)
+
+
+def succeeded_by(task: models.Task, *, at: datetime):
+    """The rows of a task that succeeded in minutes up to `at`; what is sent again goes into later ones."""
+    end = keys.bucket_at(task.queue_id, clock.minute_start(at)) + 1
+    first = keys.bucket_at(task.queue_id, clock.minute_start(task.first_minute_at))
+    return models.Assignment.objects.filter(
+        pk__gte=first << 24, pk__lt=end << 24, task=task, status=Status.SUCCEEDED
+    ).order_by("pk")
+
+
+def send_again(
+    task: models.Task, *, looked_at: datetime, number: int, run: str, by: Actor, now: Callable[[], datetime]
+) -> Retried:
+    """Send the requests of IDs that succeeded once more: some at once, the rest in a job.
+
+    looked_at: what succeeded later is not meant. number: how many that are, as the question said. Raises
+    TaskCancelled.
+    """
+    if task.cancelled_at is not None:
+        raise TaskCancelled
+    activity.record(by, "sent_again", task, at=now(), count=number, after={"run": run})
+    return _send(task.pk, looked_at, run, after=0, now=now, seconds=CLICK_SECONDS)
+
+
+def go_on_sending(text: str, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped."""
+    kept = json.loads(text)
+    looked_at = datetime.fromisoformat(kept["looked_at"])
+    _send(kept["task"], looked_at, kept["run"], after=kept["after"], now=now, seconds=JOB_SECONDS)
+
+
+def _send(
+    task_id: int, looked_at: datetime, run: str, *, after: int, now: Callable[[], datetime], seconds: float
+) -> Retried:
+    until = time.monotonic() + seconds
+    task = models.Task.objects.get(pk=task_id)
+    done = 0
+    while True:
+        behind = succeeded_by(task, at=looked_at).filter(pk__gt=after)
+        found = list(behind.values_list("pk", flat=True)[:SLICE_IDS])
+        if not found or is_stopped(run):
+            return Retried(done, False)
+        if time.monotonic() > until:
+            kept = {"task": task_id, "looked_at": looked_at.isoformat(), "run": run, "after": after}
+            cluster.enqueue("scheduling.jobs.send_again", json.dumps(kept))
+            return Retried(done, True)
+        after = found[-1]
+        done += _slice(task.queue_id, found, now, was=Status.SUCCEEDED)
 
 
 def stop(run: str, *, by: Actor, at: datetime) -> None:
@@ -108,7 +158,9 @@ def _go(
     return Retried(done, False)
 
 
-def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime]) -> int:
+def _slice(
+    queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was: Status = Status.FAILED
+) -> int:
     if not wanted:
         return 0
     with store.bulk_write():
@@ -119,7 +171,7 @@ def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime]) -> int
         )
         at = now()
         # Read again under the lock: somebody else may have been faster.
-        found = models.Assignment.objects.filter(pk__in=wanted, status=Status.FAILED).order_by("pk")
+        found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
         rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
         tasks = claims.lock_tasks({row.task_id for row in rows})
         rows = [row for row in rows if tasks[row.task_id].cancelled_at is None]
@@ -128,7 +180,7 @@ def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime]) -> int
             rows,
             from_minute=clock.next_unsealed_minute(at),
             reason=MoveReason.OPERATOR,
-            was=Status.FAILED,
+            was=was,
             at=at,
         )
     return len(rows)

@@ -1,5 +1,6 @@
 """Tasks: the list, one of them with its IDs, and what may be done to it."""
 
+import secrets
 from datetime import datetime
 
 from django.contrib import messages
@@ -14,7 +15,7 @@ from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.forms import CancelForm, RenameForm
 from dashboard.queries import refuse_unknown
-from scheduling import amendments, matching, models, store
+from scheduling import amendments, matching, models, resend, store
 from scheduling.errors import Refused
 
 HEADS = (
@@ -136,6 +137,31 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
         return redirect(addresses.task(found.pk))
     context = {"line": taskpages.Line(found, store.now()), "task": found, "form": form}
     return render(request, "dashboard/task_cancel.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
+    """Ask, with the number; then send what succeeded once more."""
+    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    posted = request.method == "POST"
+    at = taskpages.read_moment(request.POST.get("at", "")) if posted else store.now()
+    number = resend.succeeded_by(found, at=at).count()
+    form = CancelForm(request.POST if posted else None, count=number)
+    if posted and form.is_valid():
+        run = secrets.token_hex(6)
+        try:
+            sent = resend.send_again(
+                found, looked_at=at, number=number, run=run, by=request.actor, now=store.now
+            )
+        except Refused as error:
+            messages.error(request, str(error))
+        else:
+            rest = f" A job goes on with the other {number - sent.count:,}." if sent.goes_on else ""
+            messages.success(request, f"{sent.count:,} IDs wait for a free place again.{rest}")
+        return redirect(addresses.task(found.pk))
+    context = {"task": found, "form": form, "number": number, "at": at}
+    return render(request, "dashboard/task_send_again.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

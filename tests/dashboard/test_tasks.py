@@ -1,6 +1,6 @@
 import pytest
 
-from scheduling import clock, models, store
+from scheduling import clock, demo, models, store
 
 pytestmark = pytest.mark.django_db
 
@@ -152,3 +152,18 @@ def test_what_came_in_since_is_offered_and_moves_no_row(place, sign_in):
     assert client.get(address).status_code == 204
     place([3], name="Spring 2")
     assert "1 new" in client.get(address).content.decode()
+
+
+def test_what_succeeded_is_sent_once_more_and_only_once(place, sign_in):
+    task = place(range(1, 11), at=store.now() - 2 * clock.QUARTER)
+    demo.catch_up(task.first_minute_at, at=store.now())
+    client = sign_in()
+    asked = client.get(f"/dashboard/tasks/{task.pk}/send-again/").context
+
+    for _ in range(2):
+        client.post(f"/dashboard/tasks/{task.pk}/send-again/", {"at": asked["at"].isoformat()})
+
+    task.refresh_from_db()
+    assert asked["number"] == 10
+    assert (task.waiting_count, task.succeeded_count, task.finished_at) == (10, 0, None)
+    assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 10

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from operators.roles import May
-from scheduling import clock, intake, models, store
+from scheduling import clock, demo, intake, models, store
 from scheduling.demo import InMemory
 from tests.dashboard.test_roles import _about, addresses
 
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.django_db
 ACTS: dict[str, tuple[str, dict, str]] = {
     "upload/<int:draft_id>/": ("upload/$draft/", {"queue": "default"}, "submitted"),
     "tasks/<int:task_id>/rename/": ("tasks/$task/rename/", {"name": "after"}, "renamed"),
+    "tasks/<int:task_id>/send-again/": ("tasks/$done/send-again/", {"at": "$now"}, "sent_again"),
     "tasks/<int:task_id>/cancel/": ("tasks/$task/cancel/", {}, "cancelled"),
     "tasks/cancel/": ("tasks/cancel/?q=a&at=$now&up_to=$task", {}, "cancelled_matching"),
     "tasks/<int:task_id>/replace/<int:draft_id>/": ("tasks/$task/replace/$other/", {}, "replaced"),
@@ -43,6 +44,8 @@ def things(place, fail) -> dict[str, str]:
     """Something for each act to be done to."""
     old = place(range(1, 5), name="an old one", at=store.now() - 2 * clock.QUARTER)
     fail(old)
+    done = place([11, 12], name="a done one", at=store.now() - 2 * clock.QUARTER)
+    demo.catch_up(done.first_minute_at, at=store.now())
     task = place([7, 8], name="a list")
     models.Queue.objects.create(
         name="held", rpm=5, handler="webhook", webhook_url="https://hook.test/", created_at=store.now()
@@ -54,6 +57,7 @@ def things(place, fail) -> dict[str, str]:
         "$draft": str(draft.pk),
         "$other": str(other.pk),
         "$task": str(task.pk),
+        "$done": str(done.pk),
         "$now": f"{store.now():%Y-%m-%dT%H:%M:%SZ}",
     }
 
