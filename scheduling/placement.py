@@ -14,8 +14,9 @@ from . import allocator, clock, keys, models, store
 from .errors import PastExpiry, PastHorizon, PastPeak
 
 EMPTY = (0,) * clock.BUCKETS
+WINDOWS_A_DAY = 96
 # Windows read at a time where a search walks on until it finds a free place: a day of them.
-STRIDE = 96
+STRIDE = WINDOWS_A_DAY
 
 
 @dataclass(frozen=True)
@@ -117,19 +118,22 @@ def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datet
 
 
 def _carried_over(first: int, rpm: int, ids_count: int) -> Iterator[WindowPlan]:
-    """Rule 1 over as many windows as it takes, each in closed form."""
-    position, window = 0, first
-    while position < ids_count:
-        known = fills([window, window + STRIDE - 1])
-        for window_id in range(window, window + STRIDE):
-            before = known.get(window_id, EMPTY)
-            added = allocator.free_places(before, (rpm,) * clock.BUCKETS, ids_count - position)
-            if any(added):
-                yield WindowPlan(window_id, before, added, position)
-                position += sum(added)
-            if position == ids_count:
-                return
-        window += STRIDE
+    """Rule 1 over as many windows as it takes, each in closed form.
+
+    Of the windows past the horizon, for which the list is refused, only the last: so that what a list of
+    years costs under the queue's lock doesn't grow with the years.
+    """
+    last_of_queue = (keys.queue_of_window(first) + 1) * keys.QUARTERS - 1
+    known = {window - first: fill for window, fill in fills([first, last_of_queue]).items()}
+    horizon = None
+    position = 0
+    for run in allocator.carry_over_runs(known, rpm, ids_count):
+        horizon = run.first + settings.HORIZON_DAYS * WINDOWS_A_DAY if horizon is None else horizon
+        each, last = sum(run.added), run.first + run.windows - 1
+        for offset in (*range(run.first, min(last, horizon + 1)), last):
+            window_id = min(first + offset, last_of_queue)
+            yield WindowPlan(window_id, run.before, run.added, position + (offset - run.first) * each)
+        position += run.windows * each
 
 
 def check(
