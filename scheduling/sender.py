@@ -107,8 +107,9 @@ class Sender(threading.Thread):
 
     def end(self) -> None:
         """Close connections, end the thread. What is still under way gets no outcome."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self.join(5)
+        if self.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self.join(5)
 
     # --- In the loop's thread ---
 
@@ -136,10 +137,11 @@ class Sender(threading.Thread):
         return self._handlers[queue_id]
 
     def _plan(self, due: list[Due]) -> None:
-        by_queue: dict[int, list[Due]] = defaultdict(list)
+        # What goes together is of one batch: it may start, or is lost, as a whole.
+        by_batch: dict[tuple[int, int], list[Due]] = defaultdict(list)
         for item in due:
-            by_queue[item.queue_id].append(item)
-        for queue_id, items in by_queue.items():
+            by_batch[item.queue_id, item.claimed.batch_id].append(item)
+        for (queue_id, _), items in by_batch.items():
             together = self._handler(queue_id).together_seconds
             group: list[Due] = []
             for item in sorted(items, key=lambda item: item.claimed.offset):
