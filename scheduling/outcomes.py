@@ -94,7 +94,9 @@ def _place_retries(queue_id: int, items: Sequence[Retry], owner: int, now: Calla
     with store.write():
         queue = placement.lock_queue(queue_id)
         buckets = sorted({item.claimed.bucket_id for item in items})
-        list(models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk"))
+        list(
+            models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk")
+        )
         at = now()
         batches = models.Batch.objects.filter(pk__in={item.claimed.batch_id for item in items}, owner=owner)
         mine = set(batches.select_for_update().order_by("pk").values_list("pk", flat=True))

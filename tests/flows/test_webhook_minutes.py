@@ -101,8 +101,10 @@ def test_a_seat_that_dies_costs_no_id_and_names_what_went_out_twice(clusters, ho
             for process in frozen:
                 process.suspend()
             wait_until(
-                lambda: not models.Batch.objects.filter(lease_until__lt=store.now()).exists()
-                and store.now() > first + clock.MINUTE / 2,
+                lambda: (
+                    not models.Batch.objects.filter(lease_until__lt=store.now()).exists()
+                    and store.now() > first + clock.MINUTE / 2
+                ),
                 seconds=60,
                 what="its lease is over and taken up",
             )

@@ -28,7 +28,7 @@ def old_and_young():
 
 def test_an_old_task_goes_with_all_that_is_its_own_and_a_young_one_stays(old_and_young, settings):
     settings.RETENTION_DAYS = 90
-    old, young = old_and_young
+    _old, young = old_and_young
     assert nightly.prune(lambda: NIGHT)
     assert list(models.Task.objects.all()) == [young]
     assert set(models.Assignment.objects.values_list("task_id", flat=True)) == {young.pk}

@@ -91,5 +91,3 @@ def test_the_command_prints_them_and_fails(ran):
         call_command("check_plan", stdout=out)
     assert stopped.value.code == 1
     assert "2 things do not hold." in out.getvalue()
-
-

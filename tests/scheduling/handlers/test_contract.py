@@ -62,9 +62,7 @@ def ask():
                     await handler.close()
 
             networks = [ipaddress.ip_network("127.0.0.0/8")]
-            with override_settings(
-                WEBHOOK_ALLOWED_NETWORKS=networks, PYTHON_HANDLERS=[f"{__name__}.{path}"]
-            ):
+            with override_settings(WEBHOOK_ALLOWED_NETWORKS=networks, PYTHON_HANDLERS=[f"{__name__}.{path}"]):
                 return asyncio.run(run())
 
         yield ask
