@@ -66,7 +66,14 @@ def test_a_short_list_is_placed_within_two_seconds_beside_four_long_ones(queue, 
     wait_until(written, seconds=90, what="the long ones are written")
 
 
-@pytest.mark.parametrize("victim", ["worker", "sentinel", "everything"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "worker",
+        pytest.param("sentinel", marks=pytest.mark.faults),
+        pytest.param("everything", marks=pytest.mark.faults),
+    ],
+)
 def test_whatever_is_killed_no_id_is_lost_and_none_placed_twice(queue, tmp_path, start_cluster, victim):
     cluster = start_cluster()
     ids = shuffled(400_000)
