@@ -1,11 +1,12 @@
 """The addresses of the operators' face."""
 
-from django.urls import include, path, register_converter
+from django.urls import include, path, re_path, register_converter
 
 from dashboard.views import (
     account,
     activity,
     board,
+    errors,
     failures,
     history,
     ids,
@@ -70,4 +71,6 @@ urlpatterns = [
             ]
         ),
     ),
+    # Typed by hand: without its final slash an address leads to the same page.
+    re_path(r"^(?:dashboard|admin)(?:/.*[^/])?$", errors.without_slash),
 ]

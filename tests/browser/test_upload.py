@@ -146,3 +146,42 @@ def test_a_drop_is_a_file(open_page):
     page.dispatch_event("[data-drop]", "drop", {"dataTransfer": handle})
 
     expect(page.locator("[data-file-words]")).to_contain_text("dropped.txt")
+
+
+def test_a_sign_in_in_a_second_tab_does_not_spoil_the_first_ones_button(open_page, live_server):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(5))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#overlap")).to_contain_text("unknown")
+
+    page.context.clear_cookies()
+    second = page.context.new_page()
+    second.goto(f"{live_server.url}/sign-in/")
+    second.get_by_label("Username").fill("m.ortiz")
+    second.get_by_label("Password").fill("a long passphrase")
+    second.get_by_role("button", name="Sign in").click()
+    second.wait_for_url(re.compile("/dashboard/"))
+    page.get_by_role("button", name=re.compile("^Place")).click()
+
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    assert models.Task.objects.get().ids_count == 5
+
+
+def test_a_commit_after_the_session_ended_goes_on_after_signing_in(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(5))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#overlap")).to_contain_text("unknown")
+    token = [cookie for cookie in page.context.cookies() if cookie["name"] == "quarterdeck_csrf"]
+    page.context.clear_cookies()
+    page.context.add_cookies(token)
+
+    page.get_by_role("button", name=re.compile("^Place")).click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert not models.Task.objects.exists()
+    page.get_by_label("Username").fill("m.ortiz")
+    page.get_by_label("Password").fill("a long passphrase")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name=re.compile("^Place")).click()
+
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))

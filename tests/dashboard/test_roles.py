@@ -83,6 +83,26 @@ def test_each_view_says_what_it_needs():
         assert isinstance(needed(pattern), May), route
 
 
+@pytest.mark.parametrize(
+    ("typed", "leads_to"),
+    [
+        ("/dashboard", "/dashboard/"),
+        ("/dashboard/tasks?state=done", "/dashboard/tasks/?state=done"),
+        ("/admin", "/admin/"),
+        ("/admin/scheduling/task", "/admin/scheduling/task/"),
+    ],
+)
+def test_an_address_without_its_slash_leads_to_the_page(queue, sign_in, typed, leads_to):
+    assert sign_in("viewer").get(typed).url == leads_to
+
+
+def test_an_address_that_is_none_is_not_found_with_or_without_its_slash(queue, sign_in):
+    client = sign_in("viewer")
+
+    for path in ("/dashboard/nope", "/dashboard/nope/", "/admin/nope", "/admin/nope/"):
+        assert client.get(path, follow=True).status_code == 404, path
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nobody_gets_anything_but_the_way_to_the_sign_in_page(client, things, method):
     for route, _ in addresses():

@@ -1,4 +1,6 @@
 import re
+from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -234,3 +236,27 @@ def test_what_was_exported_uploads_again_with_the_same_ids(queue, sign_in, place
     draft = drafts().get()
     assert sorted(lists.ids_of(draft.pk, 0, 10)) == [1, 3, 9007199254740993]
     assert draft.about["fault_count"] == 0
+
+
+def test_past_max_peak_the_preview_says_so_and_a_tick_places_it_all_the_same(queue, sign_in):
+    models.Queue.objects.update(max_peak=100)
+    client = sign_in()
+    address = upload(client, payload=" ".join(map(str, range(1, 301)))).url
+
+    assert "max_peak" in client.get(address).content.decode()
+    refused = commit(client, address)
+    assert refused.status_code == 409
+    assert not models.Task.objects.exists()
+    assert commit(client, address, allow_peak="on").status_code == 302
+
+
+def test_a_start_not_before_is_read_in_the_operators_zone(queue, sign_in):
+    client = sign_in(time_zone="Asia/Kathmandu")
+    address = upload(client, payload="1 2").url
+    local = store.now().astimezone(ZoneInfo("Asia/Kathmandu")) + timedelta(hours=5)
+
+    client.post(address, {"queue": "default", "not_before": f"{local:%Y-%m-%dT%H:%M}"})
+
+    task = models.Task.objects.get()
+    assert task.not_before_at == local.replace(second=0, microsecond=0)
+    assert task.first_minute_at >= task.not_before_at
