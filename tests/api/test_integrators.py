@@ -12,16 +12,21 @@ from django.conf import settings
 from api.problems import KINDS
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
-COMMANDS = re.findall(r"```sh\n# answers (\d{3})\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = re.findall(r"```sh\n# answers (\d{3}) ?([a-z-]*)\n(.*?)```", PAGE, re.DOTALL)
 # Each command is a curl of the page; this adds where its answer goes, and prints the status alone.
 CURL = 'curl() { command curl -sS -o answer -w "%{http_code}" "$@"; }\nset -e\n'
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_every_command_of_the_page_is_answered_as_it_says(server, tmp_path):
+def test_every_command_of_the_page_is_answered_as_it_says(server, make_token, tmp_path, write_lists):
     assert len(COMMANDS) == PAGE.count("```sh")
-    environment = {"URL": server.url, "TOKEN": server.token, "PATH": "/usr/local/bin:/usr/bin:/bin"}
-    for status, command in COMMANDS:
+    environment = {
+        "URL": server.url,
+        "TOKEN": server.token,
+        "READ_TOKEN": make_token("read", name="a reader"),
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+    }
+    for status, kind, command in COMMANDS:
         done = subprocess.run(
             ["bash", "-c", CURL + command],
             cwd=tmp_path,
@@ -32,8 +37,13 @@ def test_every_command_of_the_page_is_answered_as_it_says(server, tmp_path):
         )
         answer = (tmp_path / "answer").read_text() if (tmp_path / "answer").exists() else ""
         assert done.stdout == status, (command, answer, done.stderr)
+        if kind:
+            assert json.loads(answer)["type"].endswith(f":{kind}"), (command, answer)
         if status == "201" and "TASK" not in environment:
             environment["TASK"] = str(json.loads(answer)["task_id"])
+        if "/windows/?" in command:
+            environment["WINDOW"] = str(json.loads(answer)[0]["id"])
+        write_lists()
 
 
 def test_the_page_explains_every_kind_of_problem_and_no_other():
