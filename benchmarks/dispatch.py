@@ -1,7 +1,7 @@
 """Minutes: claims beside bare SQL, webhooks beside the bare client, and the evenness of real ones.
 
-- Two processes claim and record a bucket of 200,000 IDs in turns of 1,000; beside it two processes run the
-  bare statements on the same rows: claim 1,000 by key and write their outcome, a transaction each.
+- Two processes claim and record a bucket of 100,000 IDs each in turns of 4,000; beside it two processes run
+  the bare statements on the same rows: claim 4,000 by key and write their outcome, a transaction each.
 - One sender makes webhooks as fast as it can, 50 at a time; beside it the same HTTP client posts in a bare
   loop, 50 at a time, to the same server.
 - Real minutes at rpm 60, 600 and 6,000 by one seat: how evenly the starts lie in the seconds, and how late
@@ -24,7 +24,7 @@ from benchmarks.service import ROOT, directory, environment_of, migrate
 from tests import postgresql
 
 IDS = int(os.environ.get("BENCH_IDS", "200000"))
-TURN = 1_000
+TURN = 4_000
 PROCESSES = 2
 WEBHOOKS = 10_000
 AT_ONCE = 50
@@ -59,7 +59,7 @@ def _claims(database: str, data_dir: Path, url: str) -> list[dict]:
     for _ in range(ROUNDS):
         for way in ("bare", "ours"):
             _child("prepare_claims", data_dir, url)
-            children = [_start(f"claim_{way}", data_dir, url) for _ in range(PROCESSES)]
+            children = [_start(f"claim_{way}", data_dir, url, str(n)) for n in range(PROCESSES)]
             seconds = [json.loads(child.communicate()[0]) for child in children]
             rates[way].append(IDS / (max(s[1] for s in seconds) - min(s[0] for s in seconds)))
     bare, ours = (statistics.median(rates[way]) for way in ("bare", "ours"))
@@ -76,7 +76,7 @@ def _claims(database: str, data_dir: Path, url: str) -> list[dict]:
 
 
 def prepare_claims() -> None:
-    """A bucket of waiting rows; what an earlier round left goes."""
+    """A bucket of waiting rows for each process; what an earlier round left goes."""
     from django.db import connection
 
     from scheduling import models
@@ -86,17 +86,19 @@ def prepare_claims() -> None:
         model.objects.all()._raw_delete("default")
     models.Task.objects.all()._raw_delete("default")
     models.IdList.objects.all()._raw_delete("default")
-    queue = models.Queue.objects.first() or make_queue("bench", rpm=IDS)
-    place(queue, {MINUTE: range(1, IDS + 1)}, at=MINUTE - timedelta(minutes=10))
+    each = IDS // PROCESSES
+    for n in range(PROCESSES):
+        queue = models.Queue.objects.filter(name=f"bench-{n}").first() or make_queue(f"bench-{n}", rpm=each)
+        place(queue, {MINUTE: range(1, each + 1)}, at=MINUTE - timedelta(minutes=10))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("VACUUM ANALYZE scheduling_assignment")
 
 
-def claim_ours() -> None:
+def claim_ours(n: str) -> None:
     from scheduling import claims, keys, models, store
 
-    queue = models.Queue.objects.get()
+    queue = models.Queue.objects.get(name=f"bench-{n}")
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
     want = {bucket_id: claims.Want(queue, 60.0, True, TURN)}
     began = time.time()
@@ -105,12 +107,13 @@ def claim_ours() -> None:
     print(json.dumps([began, time.time()]))
 
 
-def claim_bare() -> None:
+def claim_bare(n: str) -> None:
     from django.db import connection, transaction
 
     from scheduling import keys, models
 
-    first, last = keys.range_of_bucket(keys.bucket_at(models.Queue.objects.get().pk, MINUTE))
+    queue = models.Queue.objects.get(name=f"bench-{n}")
+    first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, MINUTE))
     lock = " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
     update = "UPDATE scheduling_assignment SET status = 3, attempts = 1, started_after_ms = 1 WHERE id "
     update += "= ANY(%s)" if lock else "IN (SELECT value FROM json_each(%s))"

@@ -92,7 +92,16 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
 
     ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say.
     """
-    return backend().waiting_rows(ranges) if ranges else []
+    return backend().waiting_rows(ranges, _cancelled_in(ranges)) if ranges else []
+
+
+def _cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
+    """The cancelled tasks that have rows there: few or none, so that no row is joined with its task."""
+    from ..models import TaskBucket
+
+    buckets = {last >> 24 for _, last, _ in ranges}
+    placed = TaskBucket.objects.filter(bucket_id__in=buckets, task__cancelled_at__isnull=False)
+    return list(placed.order_by("task_id").values_list("task_id", flat=True).distinct())
 
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:

@@ -74,8 +74,9 @@ def add(table: str, deltas: Mapping[int, Mapping[str, int]]) -> None:
     ids = sorted(deltas)
     columns = sorted({column for row in deltas.values() for column in row})
     with connection.cursor() as cursor:
-        # UPDATE ... FROM locks in the order of its plan; two of them could wait in a circle.
-        cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
+        if len(ids) > 1:
+            # UPDATE ... FROM locks in the order of its plan; two of them could wait in a circle.
+            cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
         cursor.execute(_update(table, columns, "id"), [ids, *_arrays(deltas, ids, columns)])
 
 
@@ -127,16 +128,17 @@ def _arrays(
     return [[deltas[i].get(c, 0) for i in ids] for c in columns]
 
 
-def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+def waiting_rows(
+    ranges: Sequence[tuple[int, int, int]], but_of_tasks: Sequence[int]
+) -> list[tuple[int, int, int, int]]:
     firsts, lasts, limits = zip(*ranges, strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT r.* FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS w(first, last, most),"
-            " LATERAL (SELECT a.id, a.user_id, a.task_id, a.attempts FROM scheduling_assignment a"
-            " JOIN scheduling_task t ON t.id = a.task_id"
-            " WHERE a.id BETWEEN w.first AND w.last AND a.status = %s AND t.cancelled_at IS NULL"
-            " ORDER BY a.id LIMIT w.most) r ORDER BY 1",
-            [_text(firsts), _text(lasts), _text(limits), Status.WAITING],
+            " LATERAL (SELECT id, user_id, task_id, attempts FROM scheduling_assignment"
+            " WHERE id BETWEEN w.first AND w.last AND status = %s AND task_id <> ALL(%s::bigint[])"
+            " ORDER BY id LIMIT w.most) r ORDER BY 1",
+            [_text(firsts), _text(lasts), _text(limits), Status.WAITING, _text(but_of_tasks)],
         )
         return cursor.fetchall()
 
@@ -209,11 +211,12 @@ def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
     sets = ", ".join(f"{c} = scheduling_taskbucket.{c} + d.{c}" for c in columns)
     arrays = ", ".join(["%s::bigint[]"] * (len(columns) + 2))
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT tb.id FROM scheduling_taskbucket tb JOIN unnest(%s::bigint[], %s::bigint[]) AS d(t, b)"
-            " ON tb.task_id = d.t AND tb.bucket_id = d.b ORDER BY tb.task_id, tb.bucket_id FOR UPDATE OF tb",
-            [tasks, buckets],
-        )
+        if len(pairs) > 1:
+            cursor.execute(
+                "SELECT tb.id FROM scheduling_taskbucket tb JOIN unnest(%s::bigint[], %s::bigint[]) AS d(t, b)"
+                " ON tb.task_id = d.t AND tb.bucket_id = d.b ORDER BY tb.task_id, tb.bucket_id FOR UPDATE OF tb",
+                [tasks, buckets],
+            )
         cursor.execute(
             f"UPDATE scheduling_taskbucket SET {sets} FROM unnest({arrays}) AS d(t, b, {', '.join(columns)})"
             " WHERE task_id = d.t AND bucket_id = d.b",

@@ -115,17 +115,17 @@ def _text(at: datetime) -> str:
     return connection.ops.adapt_datetimefield_value(at)
 
 
-def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+def waiting_rows(
+    ranges: Sequence[tuple[int, int, int]], but_of_tasks: Sequence[int]
+) -> list[tuple[int, int, int, int]]:
     found: list[tuple[int, int, int, int]] = []
+    but = "AND task_id NOT IN (SELECT value FROM json_each(%s))" if but_of_tasks else ""
     with connection.cursor() as cursor:
         for first, last, limit in ranges:
-            # CROSS JOIN keeps the order of the loops: a range of keys, and for each row its task.
             cursor.execute(
-                "SELECT a.id, a.user_id, a.task_id, a.attempts FROM scheduling_assignment a"
-                " CROSS JOIN scheduling_task t"
-                " WHERE a.id BETWEEN %s AND %s AND a.status = %s AND t.id = a.task_id AND t.cancelled_at IS NULL"
-                " ORDER BY a.id LIMIT %s",
-                [first, last, Status.WAITING, limit],
+                "SELECT id, user_id, task_id, attempts FROM scheduling_assignment"
+                f" WHERE id BETWEEN %s AND %s AND status = %s {but} ORDER BY id LIMIT %s",
+                [first, last, Status.WAITING, *([str(list(but_of_tasks))] if but else []), limit],
             )
             found.extend(cursor.fetchall())
     return found
