@@ -13,8 +13,8 @@ from . import models, store
 CHUNK_IDS = 32_768
 # Chunks that one transaction stores: some 5 ms on SQLite, where nobody else writes meanwhile.
 CHUNKS_A_TRANSACTION = 4
-# IDs of one range that wait in memory for a part to fill up; some hundred kilobytes a range.
-_PART_IDS = 8_192
+# IDs of all ranges that wait in memory for their parts to fill up, however many ranges there are.
+_WAITING_IDS = 131_072
 _PARTS_A_TRANSACTION = 8
 
 
@@ -112,6 +112,7 @@ def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int
     """
     borders = _borders(source, ranges)
     ids, positions = [array("q") for _ in range(ranges)], [array("I") for _ in range(ranges)]
+    part_ids = max(1_024, _WAITING_IDS // ranges)
     counts, ready, first = [0] * ranges, [], 0
     for block in source.unique_blocks(CHUNK_IDS):
         for position, user in enumerate(block, first):
@@ -120,7 +121,7 @@ def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int
             positions[number].append(position)
         first += len(block)
         for number in range(ranges):
-            if len(ids[number]) >= _PART_IDS:
+            if len(ids[number]) >= part_ids:
                 counts[number] += len(ids[number])
                 ready.append(_part(id_list, number, ids[number], positions[number]))
                 ids[number], positions[number] = array("q"), array("I")
