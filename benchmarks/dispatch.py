@@ -226,14 +226,14 @@ def webhooks_ours(port: str) -> None:
     sender = Sender(MinuteClock.of(time.time()), lambda queue_id: Webhook(**handler))
     sender.may_start_until = 1e9
     sender.most_connections = {1: AT_ONCE}
-    due = [Due(Claimed(1, n, n, 7, 0, 0, n, 0.0, 1e9), one, 1) for n, one in enumerate(_requests())]
+    due = [Due(Claimed(1, n, n, 7, 0, 0, n, n / 1e6, 1e9), one, 1) for n, one in enumerate(_requests())]
     sender.start()
     began, came, given = time.perf_counter(), 0, 0
     while came < WEBHOOKS:
-        # Some more than can be under way, as a turn claims some more than is due.
-        if given < WEBHOOKS and given - came < 4 * AT_ONCE:
-            sender.send(due[given : given + AT_ONCE])
-            given += AT_ONCE
+        # As many as can be under way.
+        if given < WEBHOOKS and given - came < AT_ONCE:
+            sender.send(due[given : given + AT_ONCE // 5])
+            given += AT_ONCE // 5
         else:
             time.sleep(0.001)
         came += len(sender.take())
