@@ -56,7 +56,6 @@ INSTALLED_APPS = [
     "django_q",
     "django_htmx",
     "django_tables2",
-    "django_filters",
     "django_structlog",
     "axes",
     "csp",
