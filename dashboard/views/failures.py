@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, exports, taskpages
+from dashboard import addresses, exports, tables, taskpages
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import FailureFilter
 from dashboard.forms import CancelForm
@@ -38,10 +38,12 @@ def failures(request: OperatorRequest) -> HttpResponse:
     # Where all groups are shown they have been counted already.
     all_shown = len(groups) < failing.GROUPS_SHOWN
     count = sum(group.count for group in groups) if all_shown else asked.count()
+    rows = list(asked.rows(limit=ROWS)) if chosen.is_set else []
     context = {
         "filter": chosen,
         "groups": [(group, _address(group)) for group in groups],
-        "rows": list(asked.rows(limit=ROWS)) if chosen.is_set else [],
+        "rows": rows,
+        "table": tables.FailureTable(rows),
         "count": count,
         "at": at,
         "form": CancelForm(count=count, always=not chosen.is_set),

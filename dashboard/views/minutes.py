@@ -9,7 +9,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, drawings, exports
+from dashboard import addresses, drawings, exports, tables
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
@@ -71,7 +71,8 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
         "minute": at,
         "queues": [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()],
         "queue_name": request.GET.get("queue", ALL),
-        "rows": [_row(row) for row in rows[:ROWS]],
+        "rows": rows,
+        "table": tables.MinuteTable([_row(row) for row in rows[:ROWS]]),
         "next_after": rows[ROWS - 1].pk if len(rows) > ROWS else None,
         "previous": at - clock.MINUTE,
         "following": at + clock.MINUTE,

@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, drawings
+from dashboard import addresses, drawings, tables
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.forms import NewQueueForm, QueueForm
 from dashboard.paging import whole_number
@@ -24,7 +24,9 @@ def all_queues(request: OperatorRequest) -> HttpResponse:
     refuse_unknown(request, set())
     if request.method == "POST":
         return _create(request)
-    return render(request, "dashboard/queues.html", {"queues": _cards(), "form": NewQueueForm()})
+    return render(
+        request, "dashboard/queues.html", {"table": tables.QueueTable(_cards()), "form": NewQueueForm()}
+    )
 
 
 def _cards() -> list[tuple[models.Queue, cards.Card]]:
@@ -47,7 +49,7 @@ def _create(request: OperatorRequest) -> HttpResponse:
         else:
             messages.success(request, f"The queue {made.name} is there, with {made.rpm:,} requests a minute.")
             return redirect("queue", name=made.name)
-    context = {"queues": _cards(), "form": form}
+    context = {"table": tables.QueueTable(_cards()), "form": form}
     return render(request, "dashboard/queues.html", context, status=422)
 
 

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from dashboard import addresses, exports, paging, taskpages
+from dashboard import addresses, exports, paging, tables, taskpages
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.forms import CancelForm, RenameForm
@@ -37,8 +37,10 @@ def tasks(request: OperatorRequest) -> HttpResponse:
     size = page_size(request)
     sort = chosen.cleaned_data["sort"]
     page = paging.by_id(request, found, size) if not sort else taskpages.by_number(request, found, size)
+    lines = [taskpages.Line(task, at) for task in page.rows]
     context = {
-        "tasks": [taskpages.Line(task, at) for task in page.rows],
+        "tasks": lines,
+        "table": tables.TaskTable(lines),
         "page": page,
         "filter": chosen,
         "size": size,
@@ -93,6 +95,7 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
         "task": found,
         "chart": taskpages.chart(found, at=at),
         "places": page,
+        "table": tables.PlaceTable(page.rows, queue=found.queue.name),
         "filter": chosen,
         "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[:50],
         "rename": RenameForm(initial={"name": found.name, "version": found.version}),
