@@ -45,8 +45,10 @@ def test_requests_start_at_their_slots_and_once(clusters):
         second = first + clock.MINUTE
         place(queue, {first: range(1, 601), second: range(601, 901)}, at=store.now())
         arm(first, second)
-        wait_until(settled, seconds=over(second), what="all are sent")
+        wait_until(settled, seconds=over(second) + 70, what="all are sent")
         check_counters()
+    # On a machine that is busy with something else some slots pass before a process gets its turn.
+    assert models.Move.objects.count() == 0, "IDs were late: run this on an idle machine"
     assert Counter(seen.user_id for seen in target.seen) == Counter(range(1, 901))
     offsets = sorted(seen.at - first.timestamp() for seen in target.seen)
     assert offsets[0] < 0.05
