@@ -144,7 +144,7 @@ def turn(
         for item in mine:
             # Only now: what comes back isn't written yet, and would have been passed by.
             if item.status == Status.WAITING:
-                _come_back(buckets[item.claimed.bucket_id], item.claimed.key)
+                come_back(buckets[item.claimed.bucket_id], item.claimed.key)
         # All of them at once, in order: another seat may be at the same tasks in another minute.
         task_ids = {row[2] for rows in found.values() for row in rows}
         tasks = lock_tasks(task_ids | {item.claimed.task_id for item in mine})
@@ -164,7 +164,7 @@ def turn(
         _take(to_send, result, counters, owner, at, may_start_until)
         counters.write()
         moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
-        store.set_on_buckets({bucket_id: _cursors(buckets[bucket_id]) for bucket_id in moved})
+        store.set_on_buckets({bucket_id: cursors_of(buckets[bucket_id]) for bucket_id in moved})
         for bucket_id, count in cancelled.items():
             give_back(bucket_id, count, at=at)
         finish((task_id for task_id, task in tasks.items() if _may_be_done(task, counters)), at=at)
@@ -216,7 +216,7 @@ def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Coun
             counters.started(claimed.bucket_id)
         if item.attempt is not None:
             attempts.append(item.attempt)
-    _must_be_all(store.set_outcomes(rows, was=Status.IN_FLIGHT), rows)
+    must_be_all(store.set_outcomes(rows, was=Status.IN_FLIGHT), rows)
     models.Attempt.objects.bulk_create(attempts)
     _out_of_batches(item.claimed for item in kept if item.status == Status.WAITING)
     for bucket_id, count in given_back.items():
@@ -225,7 +225,7 @@ def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Coun
     return given_back
 
 
-def _come_back(bucket: models.Bucket, key: int) -> None:
+def come_back(bucket: models.Bucket, key: int) -> None:
     bucket.leftover_count += 1
     if bucket.claimed_to_id is not None and bucket.claimed_to_id >= key:
         bucket.claimed_to_id = key - 1
@@ -249,7 +249,7 @@ def contents(batch: models.Batch) -> list[tuple[int, int]]:
     return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
 
 
-def _cursors(bucket: models.Bucket) -> dict[str, int | None]:
+def cursors_of(bucket: models.Bucket) -> dict[str, int | None]:
     return {
         "planned_cursor": bucket.planned_cursor,
         "cursor": bucket.cursor,
@@ -270,7 +270,7 @@ def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
     return {task.pk: task for task in wanted.only(*columns)}
 
 
-def _must_be_all(count: int, rows: Sequence) -> None:
+def must_be_all(count: int, rows: Sequence) -> None:
     # Under the bucket's lock nobody else changes these rows; if somebody did, nothing of this turn may stay.
     if count != len(rows):
         raise RuntimeError(f"{len(rows)} rows were to change, {count} did")
@@ -418,7 +418,7 @@ def _alive(
         (expired if gone else alive).append(row)
     if expired:
         ended = [row[0] for row in expired]
-        _must_be_all(store.set_status(ended, Status.EXPIRED, was=Status.WAITING), ended)
+        must_be_all(store.set_status(ended, Status.EXPIRED, was=Status.WAITING), ended)
         for row in expired:
             counters.change(row[2], bucket_id, Status.WAITING, Status.EXPIRED)
     return alive
@@ -435,7 +435,7 @@ def _take(
     """Rows of these shares are in flight, as batches of ours."""
     shares = [share for share in shares if share.rows]
     keys_taken = [row[0] for share in shares for row in share.rows]
-    _must_be_all(store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING), keys_taken)
+    must_be_all(store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING), keys_taken)
     batches = models.Batch.objects.bulk_create(
         models.Batch(
             bucket_id=share.bucket.pk,
@@ -472,88 +472,5 @@ def _record(shares: Sequence[_Share], result: Turn, counters: Counters, elapsed:
         for task_id, count in Counter(row[2] for row in share.rows).items():
             counters.change(task_id, share.bucket.pk, Status.WAITING, Status.SUCCEEDED, count)
         counters.started(share.bucket.pk, len(share.rows))
-    _must_be_all(store.succeed(starts), starts)
+    must_be_all(store.succeed(starts), starts)
     result.recorded = len(starts)
-
-
-# --- Batches whose owner has gone ---
-
-
-def take_up(now: Callable[[], datetime], *, at_most: int = 100) -> int:
-    """Give back what dead seats had claimed; return how many IDs.
-
-    What may have been started is named as a possible repeat; all of it waits again: in its minute, while
-    that runs, it gets free slots.
-    """
-    taken = 0
-    dead = models.Batch.objects.filter(lease_until__lt=now()).order_by("pk")[:at_most]
-    for batch in list(dead):
-        taken += _take_up(batch, now)
-    return taken
-
-
-def _take_up(batch: models.Batch, now: Callable[[], datetime]) -> int:
-    with store.write():
-        placement.lock_queue(keys.queue_of_bucket(batch.bucket_id))
-        bucket = models.Bucket.objects.select_for_update().get(pk=batch.bucket_id)
-        at = now()
-        # Its owner may have woken up and renewed it, or another may have been faster.
-        dead = models.Batch.objects.select_for_update().filter(pk=batch.pk, lease_until__lt=at).first()
-        if dead is None:
-            return 0
-        dead.delete()
-        pairs = contents(dead)
-        rows = models.Assignment.objects.filter(pk__in=[key for key, _ in pairs], status=Status.IN_FLIGHT)
-        found = {row[0]: row for row in rows.values_list("pk", "user_id", "task_id", "attempts")}
-        tasks = lock_tasks({row[2] for row in found.values()})
-        counters, cancelled, repeats = Counters(), 0, []
-        outcomes, plan = [], plan_of(bucket)
-        for key, slot in pairs:
-            if key not in found:
-                continue
-            _, user_id, task_id, attempts = found[key]
-            if plan.offset_of(slot) * 1000 <= dead.may_start_until_ms:
-                repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, plan.offset_of(slot)))
-            gone = tasks[task_id].cancelled_at is not None
-            status = Status.CANCELLED if gone else Status.WAITING
-            cancelled += gone
-            outcomes.append((key, int(status), attempts, None))
-            counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
-            if not gone:
-                _come_back(bucket, key)
-        _must_be_all(store.set_outcomes(outcomes, was=Status.IN_FLIGHT), outcomes)
-        counters.buckets[bucket.pk]["waiting_count"] += cancelled
-        counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
-        counters.write()
-        store.set_on_buckets({bucket.pk: _cursors(bucket)})
-        if cancelled:
-            give_back(bucket.pk, cancelled, at=at)
-        models.Attempt.objects.bulk_create(repeats)
-    return len(outcomes)
-
-
-def _possible_repeat(
-    bucket: models.Bucket, user_id: int, task_id: int, attempts: int, offset: float
-) -> models.Attempt:
-    return models.Attempt(
-        task_id=task_id,
-        user_id=user_id,
-        number=attempts + 1,
-        bucket_id=bucket.pk,
-        started_at=bucket.minute_at + timedelta(seconds=offset),
-        error="its process ended before the answer was kept: it may have gone out, and goes out again",
-        unknown=True,
-    )
-
-
-def keep_lateness(bucket_id: int, milliseconds: Mapping[int, int]) -> None:
-    """Add to how late requests of a bucket started: a histogram, exact to the millisecond up to 100."""
-    if not milliseconds:
-        return
-    with store.write():
-        bucket = models.Bucket.objects.select_for_update().only("pk", "lateness").get(pk=bucket_id)
-        histogram = Counter(bucket.lateness or {})
-        for late, count in milliseconds.items():
-            step = 1 if late <= 100 else 10 if late <= 1_000 else 100
-            histogram[str(late // step * step)] += count
-        models.Bucket.objects.filter(pk=bucket_id).update(lateness=dict(histogram))

@@ -17,7 +17,7 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q
 
-from . import arming, claims, clock, keys, late, models, outcomes, store, targets
+from . import arming, claims, clock, keys, late, models, outcomes, receipts, rescue, store, targets
 from .handlers import make
 from .handlers.base import Handler, Request
 from .models import HandlerKind
@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 # A turn comes this often; each allows the starts of the next claims.UNCOMMITTED_MS.
 TURN_SECONDS = 0.15
+FIRST_TURN_SECONDS = 0.02
+# Queues, their targets and what waits in the minute are read no more often than this.
+LOOK_SECONDS = 0.3
 # Slots this far ahead are claimed for queues that send something.
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
@@ -113,7 +116,8 @@ class Seat:
         # Buckets that fail: left alone for the rest of this minute.
         self.poisoned: set[int] = set()
         self.windows: list[int] = []
-        self.slow_turn_at = -1e9
+        self.slow_turn_at = self.looked_at = -1e9
+        self.buckets: list[models.Bucket] = []
         self.clocks_apart = False
         # For the log: IDs that got their outcome from this seat, and how long a turn took at most.
         self.served = 0
@@ -151,8 +155,8 @@ class Seat:
     def _next_turn(self, last: float) -> float:
         elapsed = self.clock.elapsed()
         following = max(last + TURN_SECONDS, elapsed + 0.01)
-        # The first one of the minute at its very start.
-        return 0.0 if elapsed < 0 < following else following
+        # The first one of the minute right after its first slots, which don't have to share the processor.
+        return FIRST_TURN_SECONDS if elapsed < 0 and following > -FIRST_TURN_SECONDS else following
 
     def _sleep_until(self, offset: float) -> None:
         while (left := offset - self.clock.elapsed()) > 0:
@@ -207,7 +211,9 @@ class Seat:
             outcomes.place_retries(self.retries, self.owner, self.now)
             self._settled(item.claimed.batch_id for item in self.retries)
             self.retries.clear()
-        self.targets.keep(came, self.queues, minute=self.minute, now=self.now)
+        if self.targets.keep(came, self.queues, minute=self.minute, now=self.now):
+            # A target may be held from now on.
+            self.looked_at = -1e9
 
     def _claim_and_keep(self, wants: Mapping[int, claims.Want], kept: Sequence[claims.Kept]) -> None:
         """One turn for all queues; where that fails, one for each: a poisoned row stops nobody else."""
@@ -260,22 +266,16 @@ class Seat:
             seen = models.Minute.objects.filter(pk=self.number)
             seen.update(seen_at=at)
             seen.filter(started_at=None).update(started_at=at)
-        claims.take_up(self.now)
+        rescue.take_up(self.now)
         if int(elapsed) % 5 == 0:
             self._keep_lateness()
 
     def _wants(self, elapsed: float) -> dict[int, claims.Want]:
         """What to claim of which bucket now."""
-        buckets = list(claims.in_minute(self.number, self.windows))
-        ids = [keys.queue_of_bucket(bucket.pk) for bucket in buckets]
-        self.queues.update(models.Queue.objects.in_bulk(ids))
-        self.targets.look([self.queues[queue_id] for queue_id in ids], at=self.now())
-        if self.sender:
-            paused = {queue_id for queue_id in ids if self.queues[queue_id].paused}
-            self.sender.held = frozenset(paused | self.targets.held)
-            self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
+        if elapsed - self.looked_at >= LOOK_SECONDS or elapsed < LOOK_SECONDS:
+            self._look(elapsed)
         wants = {}
-        for bucket in buckets:
+        for bucket in self.buckets:
             queue = self.queues[keys.queue_of_bucket(bucket.pk)]
             if queue.paused or not bucket.waiting_count or bucket.pk in self.poisoned:
                 continue
@@ -293,6 +293,18 @@ class Seat:
             if bucket.sealed_at is None or _something_due(bucket, elapsed, until):
                 wants[bucket.pk] = claims.Want(queue=queue, until=until, immediate=immediate, at_most=at_most)
         return wants
+
+    def _look(self, elapsed: float) -> None:
+        """Read what waits in this minute, of which queues, and which of them are paused or held."""
+        self.looked_at = elapsed
+        self.buckets = list(claims.in_minute(self.number, self.windows))
+        ids = [keys.queue_of_bucket(bucket.pk) for bucket in self.buckets]
+        self.queues.update(models.Queue.objects.in_bulk(ids))
+        self.targets.look([self.queues[queue_id] for queue_id in ids], at=self.now())
+        if self.sender:
+            paused = {queue_id for queue_id in ids if self.queues[queue_id].paused}
+            self.sender.held = frozenset(paused | self.targets.held)
+            self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
 
     def _took(self, turn: claims.Turn, kept: Sequence[claims.Kept]) -> None:
         for bucket_id, milliseconds in turn.lateness.items():
@@ -350,7 +362,7 @@ class Seat:
 
     def _keep_lateness(self) -> None:
         for bucket_id, milliseconds in list(self.lateness.items()):
-            claims.keep_lateness(bucket_id, milliseconds)
+            receipts.keep_lateness(bucket_id, milliseconds)
             del self.lateness[bucket_id]
 
 

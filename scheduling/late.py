@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.db.models import Min
 
-from . import claims, clock, cluster, keys, models, moves, placement, store
+from . import claims, clock, cluster, keys, models, moves, placement, rescue, store
 from .models import MoveReason, Status
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 
     seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
     """
-    claims.take_up(now)
+    rescue.take_up(now)
     total, until = 0, time.monotonic() + seconds
     for bucket_id in left_behind(now()):
         while moved := move_slice(bucket_id, now):

@@ -134,6 +134,7 @@ class Sender(threading.Thread):
     def _handler(self, queue_id: int) -> Handler:
         if queue_id not in self._handlers:
             self._handlers[queue_id] = self.make_handler(queue_id)
+            self._handlers[queue_id].prepare()
         return self._handlers[queue_id]
 
     def _plan(self, due: list[Due]) -> None:

@@ -69,8 +69,8 @@ class Targets:
         *,
         minute: datetime,
         now: Callable[[], datetime],
-    ) -> None:
-        """Let outcomes hold their target, count for its breaker, or close that."""
+    ) -> bool:
+        """Let outcomes hold their target, count for its breaker, or close that; return whether any did."""
         by_origin: dict[str, list[Came]] = defaultdict(list)
         troubled: set[str] = set()
         for item in came:
@@ -89,6 +89,7 @@ class Targets:
                 models.Target.objects.get_or_create(origin=origin)
                 target = models.Target.objects.select_for_update().get(origin=origin)
                 _apply(target, by_origin[origin], queues, minute, now())
+        return bool(troubled)
 
 
 def is_held(target: models.Target, at: datetime) -> bool:

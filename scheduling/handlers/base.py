@@ -51,6 +51,10 @@ class Handler(Protocol):
     # Requests whose slots lie within this many seconds go in together.
     together_seconds: float
 
+    def prepare(self) -> None:
+        """Make ready what the first request would have to wait for. Called in the loop, a second ahead."""
+        ...
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         """Make the requests; one outcome for each, in their order. Raises nothing that can be expected."""
         ...

@@ -11,6 +11,7 @@ counts for the whole batch.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ class Python:
     def of(cls, queue: Any) -> "Python":
         """queue: an object with the columns of one."""
         return cls(queue.python_callable, queue.read_timeout_seconds)
+
+    def prepare(self) -> None:
+        # Imports may take seconds. What is wrong with it is said of each ID.
+        with suppress(Fail):
+            callable_at(self.path)
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         began = time.monotonic()

@@ -15,6 +15,9 @@ class Record:
 
     together_seconds = 0.2
 
+    def prepare(self) -> None:
+        return None
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         return [Outcome(Verdict.SUCCEEDED) for _ in batch]
 

@@ -150,6 +150,9 @@ class Webhook:
         # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
         self._refusal = _refusal_of_literal(self.url, self.allowed)
 
+    def prepare(self) -> None:
+        self._session(fresh=False)
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         if len(batch) == 1:
             return [await self.call(batch[0])]

@@ -22,6 +22,9 @@ class Counting:
         self.batches: list[list[int]] = []
         self.closed = False
 
+    def prepare(self):
+        self.prepared = True
+
     async def handle(self, batch):
         self.batches.append([request.user_id for request in batch])
         if self.breaks:
@@ -145,4 +148,5 @@ def test_the_end_closes_what_is_open(start):
     sender.send([due(1, 0.05)])
     came(sender, 1)
     sender.end()
+    assert handler.prepared
     assert handler.closed

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from scheduling import claims, clock, keys, late, models, receipts
+from scheduling import claims, clock, keys, late, models, receipts, rescue
 from scheduling.claims import Kept, Want
 from scheduling.models import Status
 
@@ -187,8 +187,8 @@ def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
     in_flight = counted()["in_flight"]
     assert in_flight
     may = [c.user_id for c in dead.claimed if c.offset <= turn.may_start_until]
-    assert claims.take_up(lambda: MINUTE + timedelta(seconds=20)) == 0
-    assert claims.take_up(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
+    assert rescue.take_up(lambda: MINUTE + timedelta(seconds=20)) == 0
+    assert rescue.take_up(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
     unknown = models.Attempt.objects.filter(unknown=True)
     assert sorted(unknown.values_list("user_id", flat=True)) == sorted(may)
     assert len(may) <= 600 / 60 * claims.UNCOMMITTED_MS / 1000 + 1
@@ -207,7 +207,7 @@ def test_a_seat_that_wakes_up_has_lost_what_it_held():
     frozen.serve(0, 5)
     frozen.turn(5.1)
     held = list(frozen.claimed)
-    claims.take_up(lambda: MINUTE + timedelta(seconds=21))
+    rescue.take_up(lambda: MINUTE + timedelta(seconds=21))
     answers = [Kept(claimed, Status.SUCCEEDED, 5_200) for claimed in held]
     turn = frozen.turn(22, kept=answers, want=False)
     assert turn.lost == {claimed.batch_id for claimed in held}

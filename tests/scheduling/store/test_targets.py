@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from scheduling import claims, clock, models, outcomes, targets
+from scheduling import clock, models, outcomes, rescue, targets
 from scheduling.handlers.base import Outcome, Request
 from scheduling.models import Status
 from scheduling.retry import Verdict
@@ -94,7 +94,7 @@ def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     seat = SimulatedSeat(queue)
     [claimed] = seat.turn(0).claimed
-    claims.take_up(lambda: MINUTE + timedelta(seconds=16))
+    rescue.take_up(lambda: MINUTE + timedelta(seconds=16))
     at = MINUTE + timedelta(seconds=17)
     sorted_out = outcomes.sort_out([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
     outcomes.place_retries(sorted_out.retries, seat.owner, lambda: at)
