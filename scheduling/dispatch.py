@@ -81,7 +81,7 @@ def wake(*, at: datetime) -> bool:
     with store.write():
         if arming.arm_at_once(number, at=at):
             return True
-        if not models.Minute.objects.filter(*silent, pk=number).update(called_at=at):
+        if not models.Minute.objects.filter(*silent, pk=number, armed_at__lt=quiet).update(called_at=at):
             return False
         arming.call_seats(number, 1)
     log.warning("seat_called_again", minute=arming.minute_of(number).isoformat())
@@ -173,7 +173,14 @@ class Seat:
             return elapsed > self.ends_at + GRACE_SECONDS
         if elapsed < 1:
             return False
-        return elapsed > self.ends_at or not claims.in_minute(self.number, self.windows).exists()
+        return elapsed > self.ends_at or self._nothing_left()
+
+    def _nothing_left(self) -> bool:
+        try:
+            return not claims.in_minute(self.number, self.windows).exists()
+        except (OperationalError, InterfaceError):
+            # The next turn waits for the database.
+            return False
 
     # --- A turn ---
 

@@ -1,0 +1,115 @@
+"""A seat in a real minute of its own, as short as its work lets it be."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError
+from django_q.models import OrmQ
+
+from scheduling import arming, claims, clock, dispatch, models, store
+
+from .placed import counted, make_queue, place
+from .store.test_claims import BEFORE, MINUTE
+
+pytestmark = pytest.mark.django_db
+
+
+def running_minute():
+    """The minute that runs, with some seconds left at least: near its end the next one."""
+    left = 60 - (store.now() - clock.minute_start(store.now())).total_seconds()
+    if left < 12:
+        time.sleep(left)
+    return clock.minute_start(store.now())
+
+
+def test_a_seat_that_comes_late_serves_what_can_still_be_met_and_ends_with_it():
+    minute = running_minute()
+    # 6,000 slots: those that passed are left, and the free ones of the next second are enough for three.
+    queue = make_queue(rpm=6_000)
+    place(queue, {minute: [1, 2, 3]}, at=minute)
+    dispatch.take_seat(arming.minute_number(minute), 0, store.now)
+    assert counted() == {"succeeded": 3}
+    served = models.Minute.objects.filter(pk=arming.minute_number(minute))
+    assert not served.exists(), "nobody had armed it"
+
+
+def test_a_minute_that_is_over_is_left_to_what_is_late():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    dispatch.take_seat(arming.minute_number(MINUTE), 0, lambda: MINUTE + timedelta(seconds=70))
+    assert counted() == {"waiting": 1}
+    assert [job.task["func"] for job in OrmQ.objects.all()] == ["scheduling.jobs.place_late"]
+
+
+def test_a_paused_queue_is_not_sealed_and_starts_nothing():
+    minute = running_minute()
+    queue = make_queue(rpm=6_000)
+    place(queue, {minute: [1, 2, 3]}, at=minute)
+    models.Queue.objects.update(paused_at=minute)
+    seat = dispatch.Seat(arming.minute_number(minute), 0, store.now)
+    for _ in range(3):
+        seat._turn()
+    assert counted() == {"waiting": 3}
+    assert models.Bucket.objects.filter(sealed_at__isnull=False).count() == 0
+
+
+def test_clocks_that_are_two_seconds_apart_send_nothing():
+    minute = running_minute()
+    place(make_queue(rpm=6_000), {minute: [1, 2, 3]}, at=minute)
+    seat = dispatch.Seat(arming.minute_number(minute), 0, lambda: store.now() + timedelta(seconds=2.5))
+    for _ in range(3):
+        seat._turn()
+    assert seat.clocks_apart
+    assert counted() == {"waiting": 3}
+
+
+def test_a_poisoned_bucket_stops_nobody_else(monkeypatch):
+    minute = running_minute()
+    bad, good = make_queue("bad", rpm=6_000), make_queue("good", rpm=6_000)
+    place(bad, {minute: [1, 2]}, at=minute)
+    place(good, {minute: [3, 4]}, at=minute)
+    real = claims.plan_of
+
+    def plan_of(bucket):
+        if bucket.pk >> 26 == bad.pk:
+            raise RuntimeError("a poisoned row")
+        return real(bucket)
+
+    monkeypatch.setattr(claims, "plan_of", plan_of)
+    dispatch.Seat(arming.minute_number(minute), 0, store.now)._turn()
+    seat = dispatch.Seat(arming.minute_number(minute), 0, store.now)
+    for _ in range(2):
+        seat._turn()
+    assert seat.poisoned
+    rows = models.Assignment.objects.filter(task__queue=good)
+    assert set(rows.values_list("status", flat=True)) == {models.Status.SUCCEEDED}
+
+
+def test_a_database_that_is_locked_is_waited_for(monkeypatch):
+    minute = running_minute()
+    place(make_queue(rpm=6_000), {minute: [1, 2, 3]}, at=minute)
+    real, calls = claims.turn, []
+
+    def turn(**arguments):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OperationalError("database is locked")
+        return real(**arguments)
+
+    monkeypatch.setattr(claims, "turn", turn)
+    # The test's own transaction lives on the connection that a seat would open anew.
+    monkeypatch.setattr(dispatch.connection, "close", lambda: None)
+    dispatch.take_seat(arming.minute_number(minute), 0, store.now)
+    assert counted() == {"succeeded": 3}
+
+
+def test_a_minute_without_a_seat_is_found_and_called_once():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    at = MINUTE + timedelta(seconds=10)
+    assert dispatch.wake(at=at)
+    assert not dispatch.wake(at=at + timedelta(seconds=1)), "its seats are on the way"
+    models.Minute.objects.update(seen_at=at + timedelta(seconds=9))
+    assert not dispatch.wake(at=at + timedelta(seconds=10))
+    assert dispatch.wake(at=at + timedelta(seconds=20))
