@@ -52,3 +52,8 @@ def task(task_id: int) -> str:
 def queue(name: str) -> str:
     """The page of one queue."""
     return reverse("queue", args=[name])
+
+
+def window(name: str, starts_at: datetime) -> str:
+    """The page of one window of a queue."""
+    return reverse("window", args=[name, stamp(starts_at)])

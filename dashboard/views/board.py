@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from dashboard import drawings, heatmap
+from dashboard import addresses, drawings, heatmap
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.filters import day_bounds
 from dashboard.queries import refuse_unknown
@@ -108,7 +108,14 @@ def _drawn(found: boards.Board) -> dict:
         "legend": LEGEND,
         "filling_legend": [entry for entry in LEGEND if entry[0] in ("waiting", "past")],
         "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
+        # What the numbers of the two sentences count; all queues together have no such page.
+        "running_url": _window(found, found.running),
+        "filling_url": _window(found, found.filling),
     }
+
+
+def _window(found: boards.Board, card) -> str:
+    return addresses.window(found.tab.name, card.starts_at) if found.tab and card.filled else ""
 
 
 def _varied(response: HttpResponse) -> HttpResponse:

@@ -180,3 +180,13 @@ def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, si
     page = sign_in("viewer").get("/dashboard/").content.decode()
 
     assert "30 IDs of default were late and have another minute" in page
+
+
+def test_the_numbers_of_a_sentence_lead_to_the_window_that_they_count(queue, place, sign_in):
+    client = sign_in("viewer")
+    page = client.get("/dashboard/").content.decode()
+    assert "filling-counts" not in page, "nothing to count, nothing to look at"
+    place([1, 2, 3], at=store.now())
+    page = client.get("/dashboard/").content.decode()
+    [address] = re.findall(r'<a id="filling-counts" href="([^"]+)"><b>3</b> IDs</a>', page)
+    assert client.get(address).status_code == 200
