@@ -201,12 +201,14 @@ class Seat:
             self._slow_turn(elapsed)
         open_for_claims = elapsed < self.ends_at and self.stopping_at is None and not self.clocks_apart
         wants = self._wants(elapsed) if open_for_claims else {}
+        # The clock first: where the database is gone, nothing that came back is taken out and lost.
+        at = self.now()
         came = self.sender.take() if self.sender else []
         if self.stopping_at is not None and self.sender:
             self.sender.held = frozenset(self.queues)
         if not (wants or came or self.batches or self.unkept or self.retries):
             return
-        kept = outcomes.sort_out(came, self.queues, minute=self.minute, at=self.now())
+        kept = outcomes.sort_out(came, self.queues, minute=self.minute, at=at)
         self.retries.extend(kept.retries)
         try:
             self._claim_and_keep(wants, kept.kept)

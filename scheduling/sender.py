@@ -84,7 +84,8 @@ class Sender(threading.Thread):
         self._open: dict[int, int] = defaultdict(int)
         self._handlers: dict[int, Handler] = {}
         self._tasks: set[asyncio.Task] = set()
-        self._pending = 0
+        # Counted by the seat's thread alone: of two threads that add to one number, one may be lost.
+        self._given = self._taken = 0
         self._loop = uvloop.new_event_loop()
 
     # --- From the seat's thread ---
@@ -92,10 +93,10 @@ class Sender(threading.Thread):
     @property
     def pending(self) -> int:
         """Claimed IDs whose outcome hasn't been taken out."""
-        return self._pending + len(self.came)
+        return self._given - self._taken
 
     def send(self, due: Sequence[Due]) -> None:
-        self._pending += len(due)
+        self._given += len(due)
         self._loop.call_soon_threadsafe(self._plan, list(due))
 
     def take(self) -> list[Came]:
@@ -103,6 +104,7 @@ class Sender(threading.Thread):
         taken = []
         while self.came:
             taken.append(self.came.popleft())
+        self._taken += len(taken)
         return taken
 
     def end(self) -> None:
@@ -164,13 +166,13 @@ class Sender(threading.Thread):
     async def _make(self, group: list[Due]) -> None:
         queue_id = group[0].queue_id
         if not await self._may_start(group):
-            self._keep([Came(item, None, None) for item in group])
+            self.came.extend([Came(item, None, None) for item in group])
             return
         self._open[queue_id] += len(group)
         started = self.clock.elapsed()
         try:
             outcomes = await self._handle(queue_id, [item.request for item in group])
-            self._keep(
+            self.came.extend(
                 [
                     Came(item, outcome, started if outcome.started else None)
                     for item, outcome in zip(group, outcomes, strict=True)
@@ -209,7 +211,3 @@ class Sender(threading.Thread):
     def _not_started(self, why: str, group: list[Due]) -> bool:
         self.not_started[why] += len(group)
         return False
-
-    def _keep(self, came: list[Came]) -> None:
-        self.came.extend(came)
-        self._pending -= len(came)
