@@ -11,12 +11,20 @@ from dashboard import addresses
 from scheduling import models, queue_fields
 
 
+def zone_names() -> list[str]:
+    """Zones by the name of a place, and UTC: the rest are old names of the same ones, some hundred of them."""
+    by_place = (
+        name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "US/"))
+    )
+    return sorted({"UTC", *by_place})
+
+
 class ZoneForm(forms.Form):
     """In which zone an operator wants to read times."""
 
     time_zone = forms.ChoiceField(
         label="Time zone",
-        choices=lambda: [(name, name) for name in sorted(available_timezones() - {"localtime", "Factory"})],
+        choices=lambda: [(name, name) for name in zone_names()],
     )
 
 
