@@ -166,7 +166,7 @@ def _fill(data_dir: Path) -> None:
     """A window that runs and one that fills, and tasks in progress."""
     from operators.actor import Actor
     from operators.models import Operator
-    from scheduling import allocation, clock, intake, queues, store
+    from scheduling import allocation, clock, intake, models, queues, store
     from scheduling.reading.spool import Spool
 
     by, now = Actor.command_line(), store.now()
@@ -185,7 +185,7 @@ def _fill(data_dir: Path) -> None:
                 now=lambda at=at: at,
                 render=lambda accepted: None,
             )
-    while allocation.unwritten().exists():
+    while models.Segment.objects.unwritten().exists():
         allocation.run(lambda: now - clock.QUARTER)
 
 

@@ -59,11 +59,6 @@ class Placed:
     ids: Sequence[int]
 
 
-def unwritten():
-    """The segments that have IDs without a row."""
-    return models.Segment.objects.filter(written_count__lt=F("ids_count"))
-
-
 def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
     """Write segments until none is left or the time is up; then queue a job that goes on.
 
@@ -75,7 +70,7 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
         try:
             while time.monotonic() < until and (segment := _claim(owner, now())):
                 _write_segment(segment, owner, now, until)
-            if unwritten().filter(_free(now())).exists():
+            if models.Segment.objects.unwritten().filter(_free(now())).exists():
                 cluster.enqueue("scheduling.jobs.allocate")
             return
         except (OperationalError, InterfaceError):
@@ -88,7 +83,7 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
 
 def wake(*, at: datetime) -> bool:
     """Queue a job where segments have no living owner and nobody was told of them; return whether."""
-    orphans = unwritten().filter(_orphaned(at))
+    orphans = models.Segment.objects.unwritten().filter(_orphaned(at))
     # Compare-and-set: of many who look at the same time, one queues the job.
     if not orphans.exists() or not orphans.update(lease_until=at + LEASE, owner=None):
         return False
@@ -106,13 +101,17 @@ def _orphaned(at: datetime) -> Q:
 
 def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Segment | None:
     """Take the next segment without a living owner: short ones first, then in the order they came."""
-    free = unwritten().filter(_free(at))
+    free = models.Segment.objects.unwritten().filter(_free(at))
     if at_most is not None:
         free = free.filter(ids_count__lte=at_most)
     is_long = ExpressionWrapper(Q(ids_count__gt=SMALL_IDS), output_field=BooleanField())
     candidates = free.order_by(is_long, "id")
-    for segment in candidates.select_related("list")[:8]:
-        if unwritten().filter(_free(at), pk=segment.pk).update(owner=owner, lease_until=at + LEASE):
+    for segment in candidates[:8]:
+        if (
+            models.Segment.objects.unwritten()
+            .filter(_free(at), pk=segment.pk)
+            .update(owner=owner, lease_until=at + LEASE)
+        ):
             segment.refresh_from_db(fields=["written_count"])
             return segment
     return None
@@ -131,7 +130,7 @@ def _write_segment(segment: models.Segment, owner: int, now: Callable[[], dateti
             if start + SLICE_IDS < segment.ids_count:
                 _write_small_ones(owner, now)
                 if time.monotonic() > at_most_until:
-                    unwritten().filter(pk=segment.pk, owner=owner).update(
+                    models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner).update(
                         owner=None, lease_until=now() + LEASE
                     )
                     return
@@ -253,7 +252,7 @@ def _write_slice(
             placed = _late_ones_elsewhere(queue, task, placed, at)
         store.insert_assignments(task.pk, [(group.first_key, group.ids) for group in placed], status=status)
         store.insert_users(users, at=at)
-        if whole and not unwritten().filter(task=task).exists():
+        if whole and not models.Segment.objects.unwritten().filter(task=task).exists():
             models.Task.objects.filter(pk=task.pk).update(placed_at=at)
             if task.cancelled_at:
                 cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
@@ -296,14 +295,12 @@ def _late_ones_elsewhere(
     sealed = set(
         models.Bucket.objects.filter(pk__in=candidates, sealed_at__isnull=False).values_list("pk", flat=True)
     )
-    late = [
-        group
-        for group in groups
-        if group.bucket_id in sealed or clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at
-    ]
+    late, in_time = [], []
+    for group in groups:
+        closed = clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at
+        (late if closed or group.bucket_id in sealed else in_time).append(group)
     if not late:
-        return list(groups)
-    in_time = [group for group in groups if group not in late]
+        return in_time
     leaving = {group.bucket_id: len(group.ids) for group in late}
     reason = models.MoveReason.WRITTEN_LATE
     placement.change(

@@ -152,7 +152,7 @@ def counters_are_rows(at: datetime) -> Iterator[Difference]:
 
 
 def _unwritten_by_task() -> dict[int, int]:
-    open_ones = models.Segment.objects.filter(written_count__lt=F("ids_count"))
+    open_ones = models.Segment.objects.unwritten()
     return dict(open_ones.values_list("task_id").annotate(left=Sum(F("ids_count") - F("written_count"))))
 
 

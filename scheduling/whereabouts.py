@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import F
-
 from . import allocation, clock, keys, lists, models, rules, targets
 from .models import HandlerKind, MoveReason, Status
 
@@ -173,7 +171,7 @@ def _reserved(
     if not users:
         return {}
     wanted = frozenset(users)
-    unwritten = models.Segment.objects.filter(task=task, written_count__lt=F("ids_count"))
+    unwritten = models.Segment.objects.unwritten().filter(task=task)
     found: dict[int, int] = {}
     for list_id in unwritten.order_by().values_list("list_id", flat=True).distinct():
         known = list_id == task.list_id and first_position is not None

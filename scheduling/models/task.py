@@ -156,6 +156,12 @@ class Task(models.Model):
         return self.succeeded_count + self.failed_count
 
 
+class SegmentQuerySet(models.QuerySet):
+    def unwritten(self) -> "SegmentQuerySet":
+        """The segments that have IDs without a row."""
+        return self.filter(written_count__lt=F("ids_count"))
+
+
 class Segment(models.Model):
     """Up to some 250,000 IDs of a list, written by one worker at a time in slices sorted by ID.
 
@@ -175,6 +181,8 @@ class Segment(models.Model):
     first_ordinals = models.JSONField(null=True, blank=True)
     owner = models.BigIntegerField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+
+    objects = SegmentQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -79,7 +79,7 @@ def write_lists():
     """Let a worker write all lists: write_lists()."""
 
     def write() -> None:
-        while allocation.unwritten().exists():
+        while models.Segment.objects.unwritten().exists():
             allocation.run(store.now)
 
     return write

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from operators.actor import Actor
-from scheduling import allocation, allocator, intake, models, store
+from scheduling import allocator, intake, models, store
 
 from ..scheduling.lists_of_ids import check_counters, check_log, shuffled, spool_of
 from .clusters import wait_until
@@ -30,7 +30,7 @@ def submit(ids, folder, **fields) -> models.Task:
 
 
 def written() -> bool:
-    return not allocation.unwritten().exists()
+    return not models.Segment.objects.unwritten().exists()
 
 
 def check_all(*tasks_and_ids) -> None:

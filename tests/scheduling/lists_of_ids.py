@@ -42,7 +42,7 @@ def submit(
 def write_all(at: datetime = NOON) -> None:
     """Let a worker write until nothing is left."""
     for _ in range(1000):
-        if not allocation.unwritten().exists():
+        if not models.Segment.objects.unwritten().exists():
             return
         allocation.run(partial(_same, at))
         at += timedelta(milliseconds=1)
