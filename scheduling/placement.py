@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import F
 
 from . import allocator, clock, keys, models, store
 from .errors import PastExpiry, PastHorizon, PastPeak
@@ -79,7 +78,7 @@ def lock_queue(queue_id: int) -> models.Queue:
 def unwritten(queue: models.Queue) -> list[int]:
     """For each list of the queue that is still being written, how many of its IDs have no row yet."""
     counts: dict[int, int] = {}
-    open_segments = models.Segment.objects.filter(written_count__lt=F("ids_count"), task__queue=queue)
+    open_segments = models.Segment.objects.unwritten().filter(task__queue=queue)
     for task_id, ids, written in open_segments.values_list("task_id", "ids_count", "written_count"):
         counts[task_id] = counts.get(task_id, 0) + ids - written
     return list(counts.values())
@@ -290,13 +289,12 @@ def _free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterato
             for pk, filled, most, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at")
         }
         for window_id in range(window, window + STRIDE):
-            for k in range(first_k, clock.BUCKETS):
-                filled, cap = held.get(window_id << 4 | k, (0, capacity))
-                count = min(left, max(0, cap - filled))
-                if count:
-                    yield window_id << 4 | k, count
-                    left -= count
-                if not left:
-                    return
+            buckets = [window_id << 4 | k for k in range(clock.BUCKETS)]
+            fill, most = zip(*(held.get(bucket, (0, capacity)) for bucket in buckets), strict=True)
+            taken = allocator.free_places(fill, most, left, first_k)
+            yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
+            left -= sum(taken)
+            if not left:
+                return
             first_k = 0
         window += STRIDE
