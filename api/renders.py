@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from scheduling import clock, keys, models
+from scheduling import clock, keys, models, queue_fields
 
 from .plans import moment
 
@@ -37,26 +37,11 @@ def user_answer(user: models.User) -> dict[str, Any]:
     return {"id": user.pk, "name": user.name, "date_created": moment(user.created_at)}
 
 
+# A secret is written and never read; pause and brake are acts, and shown all the same.
 QUEUE_FIELDS = (
     "name",
-    "rpm",
-    "overflow",
-    "max_peak",
-    "handler",
+    *(name for name in queue_fields.FIELDS if name != "webhook_secret"),
     "paused",
-    "max_attempts",
-    "late_policy",
-    "late_after_seconds",
-    "headroom",
-    "breaker_threshold",
-    "webhook_url",
-    "webhook_method",
-    "webhook_headers",
-    "connect_timeout_seconds",
-    "read_timeout_seconds",
-    "max_connections",
-    "python_callable",
-    "callback_url",
     "brake_per_minute",
 )
 
