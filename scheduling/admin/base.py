@@ -19,6 +19,7 @@ from django.utils.http import urlencode
 from django.utils.text import capfirst
 
 from operators.actor import Actor, Face
+from scheduling import store
 from scheduling.errors import Refused
 
 
@@ -199,3 +200,9 @@ def whole_number(text: str) -> int | None:
     if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 1 << 63:
         return int(text)
     return None
+
+
+def by_number_or_name(queryset: orm.QuerySet, text: str) -> orm.QuerySet:
+    """The row with this number, or those whose name begins so."""
+    number = whole_number(text)
+    return queryset.filter(store.begins_with("name", text) if number is None else orm.Q(pk=number))

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from scheduling import models, queue_fields, queues, store
 from scheduling.errors import AlreadyPaused, BadFields, NotPaused
 
-from .base import ByKey, actor_of, link, list_of, on_dashboard, whole_number
+from .base import ByKey, actor_of, by_number_or_name, link, list_of, on_dashboard
 
 
 class QueueForm(forms.ModelForm):
@@ -106,12 +106,7 @@ class QueueAdmin(ByKey):
         return False
 
     def search(self, queryset, text):
-        number = whole_number(text)
-        return (
-            queryset.filter(pk=number)
-            if number is not None
-            else queryset.filter(store.begins_with("name", text))
-        )
+        return by_number_or_name(queryset, text)
 
     def save_model(self, request: HttpRequest, obj: models.Queue, form: QueueForm, change: bool) -> None:
         by, changes = actor_of(request), form.changes()

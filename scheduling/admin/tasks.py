@@ -18,7 +18,17 @@ from scheduling.models import TaskState
 from scheduling.reading.errors import ReadingError
 
 from . import replacing
-from .base import ByKey, actor_of, counter, link, list_of, on_dashboard, page_of, whole_number
+from .base import (
+    ByKey,
+    actor_of,
+    by_number_or_name,
+    counter,
+    link,
+    list_of,
+    on_dashboard,
+    page_of,
+    whole_number,
+)
 from .windows import QueueFilter
 
 # Ticked rows travel in an address.
@@ -92,12 +102,7 @@ class TaskAdmin(ByKey):
         return False
 
     def search(self, queryset, text):
-        number = whole_number(text)
-        return (
-            queryset.filter(pk=number)
-            if number is not None
-            else queryset.filter(store.begins_with("name", text))
-        )
+        return by_number_or_name(queryset, text)
 
     # --- What it shows ---
 
