@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from operators.actor import Actor, Face
 from operators.models import Operator
-from operators.roles import MAY, May, Role
+from operators.roles import May
 
 View = Callable[..., HttpResponse]
 
@@ -56,9 +56,3 @@ def _needs(act: May) -> Callable[[View], View]:
 
 viewer_required = _needs(May.VIEW)
 operator_required = _needs(May.ACT)
-admin_required = _needs(May.ADMINISTER)
-
-
-def roles_that(act: May) -> list[Role]:
-    """The roles that may do it."""
-    return [role for role in Role if act in MAY[role]]
