@@ -22,10 +22,13 @@ def zone_names() -> list[str]:
 class ZoneForm(forms.Form):
     """In which zone an operator wants to read times."""
 
-    time_zone = forms.ChoiceField(
-        label="Time zone",
-        choices=lambda: [(name, name) for name in zone_names()],
-    )
+    time_zone = forms.ChoiceField(label="Time zone")
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        # Whoever has chosen an old name keeps it until they choose another.
+        names = {*zone_names(), self.initial.get("time_zone") or "UTC"}
+        self.fields["time_zone"].choices = [(name, name) for name in sorted(names)]
 
 
 class PreviewForm(forms.Form):

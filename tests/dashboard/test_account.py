@@ -46,3 +46,8 @@ def test_sign_out_everywhere_ends_every_session(sign_in):
 
     assert client.get("/dashboard/").status_code == 302
     assert other.get("/dashboard/").status_code == 302
+
+
+def test_an_old_name_of_a_zone_stays_chosen(sign_in):
+    page = sign_in("viewer", time_zone="US/Eastern").get("/dashboard/account/").content.decode()
+    assert '<option value="US/Eastern" selected>' in page
