@@ -9,12 +9,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from operator import sub
+from operator import itemgetter
 
 from django.db.models import Q, QuerySet
 
 from . import clock, cluster, keys, models, pacing, placement, store
 from .models import Status
+from .store import recording
 
 LEASE = timedelta(seconds=15)
 # A seat starts nothing that lies further than this after its last committed turn: so no more than these
@@ -140,28 +141,26 @@ def turn(
             result.lost = set(batch_ids) - _renew(batch_ids, owner, at, may_start_until)
         mine = [item for item in kept if item.claimed.batch_id not in result.lost]
         slots = _slots_for(wants, buckets, at, elapsed)
-        found = _waiting_rows(buckets, slots)
+        to_record = {bucket_id: taken for bucket_id, taken in slots.items() if wants[bucket_id].immediate}
+        found = _waiting_rows(buckets, {b: taken for b, taken in slots.items() if b not in to_record})
+        held = _waiting_tasks(buckets, to_record)
         for item in mine:
             # Only now: what comes back isn't written yet, and would have been passed by.
             if item.status == Status.WAITING:
                 come_back(buckets[item.claimed.bucket_id], item.claimed.key)
         # All of them at once, in order: another seat may be at the same tasks in another minute.
-        task_ids = {row[2] for rows in found.values() for row in rows}
-        tasks = lock_tasks(task_ids | {item.claimed.task_id for item in mine})
+        task_ids = {item.claimed.task_id for item in mine}
+        task_ids.update(*(map(itemgetter(2), rows) for rows in found.values()))
+        task_ids.update(some.task_id for there in held.values() for some in there)
+        tasks = lock_tasks(task_ids)
         cancelled = _keep(mine, tasks, counters)
+        for bucket_id, there in held.items():
+            _record(buckets[bucket_id], there, to_record[bucket_id], tasks, result, counters, at, elapsed)
         shares = [
-            _Share(
-                buckets[bucket_id],
-                plan_of(buckets[bucket_id]),
-                wants[bucket_id].immediate,
-                _alive(bucket_id, rows, tasks, counters, at),
-                slots[bucket_id],
-            )
+            _Share(buckets[bucket_id], _alive(bucket_id, rows, tasks, counters, at), slots[bucket_id])
             for bucket_id, rows in found.items()
         ]
-        _record([share for share in shares if share.immediate], result, counters, elapsed)
-        to_send = [share for share in shares if not share.immediate]
-        _take(to_send, result, counters, owner, at, may_start_until)
+        _take([share for share in shares if share.rows], result, counters, owner, at, may_start_until)
         counters.write()
         moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
         store.set_on_buckets({bucket_id: cursors_of(buckets[bucket_id]) for bucket_id in moved})
@@ -216,7 +215,7 @@ def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Coun
             counters.started(claimed.bucket_id)
         if item.attempt is not None:
             attempts.append(item.attempt)
-    must_be_all(store.set_outcomes(rows, was=Status.IN_FLIGHT), rows)
+    must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
     models.Attempt.objects.bulk_create(attempts)
     _out_of_batches(item.claimed for item in kept if item.status == Status.WAITING)
     for bucket_id, count in given_back.items():
@@ -270,10 +269,10 @@ def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
     return {task.pk: task for task in wanted.only(*columns)}
 
 
-def must_be_all(count: int, rows: Sequence) -> None:
+def must_be(wanted: int, count: int) -> None:
     # Under the bucket's lock nobody else changes these rows; if somebody did, nothing of this turn may stay.
-    if count != len(rows):
-        raise RuntimeError(f"{len(rows)} rows were to change, {count} did")
+    if count != wanted:
+        raise RuntimeError(f"{wanted} rows were to change, {count} did")
 
 
 def finish(task_ids: Iterable[int], *, at: datetime) -> None:
@@ -318,7 +317,7 @@ def plan_of(bucket: models.Bucket) -> pacing.MinutePlan:
     return pacing.MinutePlan(capacity=bucket.slot_count, n=bucket.sealed_count)
 
 
-def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: int | None) -> list[int]:
+def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: int | None) -> pacing.Slots:
     """Take the slots that begin before `until` and can still be met, and move the bucket's cursors past them.
 
     Planned ones, and free ones for what is left over; what has passed unused makes its ID a leftover.
@@ -329,19 +328,16 @@ def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: 
     end = max(met, plan.slots_between(0, until).stop)
     if at_most is not None:
         end = min(end, met + at_most)
-    # plan.slot_of for many: a million a minute come along here.
-    slot_count, n = plan.slot_count, plan.n
-    planned = [j * slot_count // n for j in range(met, end)]
     bucket.leftover_count += met - bucket.planned_cursor
     bucket.planned_cursor = end
-    if not bucket.leftover_count or (at_most is not None and len(planned) >= at_most):
-        return planned
+    planned, free = range(met, end), range(0)
     most = bucket.leftover_count if at_most is None else min(bucket.leftover_count, at_most - len(planned))
-    indexes = plan.free_between(max(0.0, from_seconds), until, bucket.cursor)[:most]
-    if indexes:
-        bucket.cursor = indexes[-1] + 1
-        bucket.leftover_count -= len(indexes)
-    return sorted([*planned, *(plan.free_slot(index) for index in indexes)])
+    if most > 0:
+        free = plan.free_between(max(0.0, from_seconds), until, bucket.cursor)[:most]
+    if free:
+        bucket.cursor = free.stop
+        bucket.leftover_count -= len(free)
+    return plan.slots(planned, free)
 
 
 @dataclass(frozen=True)
@@ -349,19 +345,13 @@ class _Share:
     """The rows and slots of one bucket that a turn takes."""
 
     bucket: models.Bucket
-    plan: pacing.MinutePlan
-    immediate: bool
     rows: list[tuple[int, int, int, int]]
-    slots: list[int]
-
-    @property
-    def pairs(self) -> Iterable[tuple[tuple[int, int, int, int], int]]:
-        return zip(self.rows, self.slots, strict=False)
+    slots: pacing.Slots
 
 
 def _slots_for(
     wants: Mapping[int, Want], buckets: Mapping[int, models.Bucket], at: datetime, elapsed: float
-) -> dict[int, list[int]]:
+) -> dict[int, pacing.Slots]:
     """The slots that are taken of each bucket whose minute may go on; their cursors move."""
     slots = {}
     for bucket_id, want in sorted(wants.items()):
@@ -372,16 +362,10 @@ def _slots_for(
 
 
 def _waiting_rows(
-    buckets: Mapping[int, models.Bucket], slots: Mapping[int, list[int]]
+    buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
 ) -> dict[int, list[tuple[int, int, int, int]]]:
     """The rows that wait for these slots, and the buckets' `claimed_to_id` moved past them."""
-    ranges = []
-    for bucket_id, wanted in slots.items():
-        first, last = keys.range_of_bucket(bucket_id)
-        claimed_to = buckets[bucket_id].claimed_to_id
-        first = first if claimed_to is None else claimed_to + 1
-        if wanted and first <= last:
-            ranges.append((first, last, len(wanted)))
+    ranges = [(*left, len(slots[bucket_id])) for bucket_id, left in _left_of(buckets, slots).items()]
     found: dict[int, list[tuple[int, int, int, int]]] = {keys.bucket_of_assignment(r[1]): [] for r in ranges}
     if len(ranges) == 1:
         found[ranges[0][1] >> 24] = store.waiting_rows(ranges)
@@ -389,13 +373,43 @@ def _waiting_rows(
         for row in store.waiting_rows(ranges):
             found[row[0] >> 24].append(row)
     for bucket_id, rows in found.items():
-        bucket = buckets[bucket_id]
-        # Nothing is written into a sealed bucket, so a short answer says that there is no more.
-        short = len(rows) < len(slots[bucket_id])
-        bucket.claimed_to_id = keys.range_of_bucket(bucket_id)[1] if short else rows[-1][0]
-        if short:
-            bucket.leftover_count = 0
+        _move_past(buckets[bucket_id], rows[-1][0] if rows else 0, short=len(rows) < len(slots[bucket_id]))
     return {bucket_id: rows for bucket_id, rows in found.items() if rows}
+
+
+def _waiting_tasks(
+    buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
+) -> dict[int, list[recording.Waiting]]:
+    """The same rows counted by task, for those that need not be looked at one by one."""
+    found = {}
+    for bucket_id, left in _left_of(buckets, slots).items():
+        there = recording.waiting_tasks(*left, at_most=len(slots[bucket_id]))
+        short = sum(some.count for some in there) < len(slots[bucket_id])
+        _move_past(buckets[bucket_id], max((some.last for some in there), default=0), short=short)
+        if there:
+            found[bucket_id] = there
+    return found
+
+
+def _left_of(
+    buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
+) -> dict[int, tuple[int, int]]:
+    """The keys of each bucket that haven't been claimed, where there are slots for them."""
+    left = {}
+    for bucket_id, wanted in slots.items():
+        first, last = keys.range_of_bucket(bucket_id)
+        claimed_to = buckets[bucket_id].claimed_to_id
+        first = first if claimed_to is None else claimed_to + 1
+        if wanted and first <= last:
+            left[bucket_id] = first, last
+    return left
+
+
+def _move_past(bucket: models.Bucket, last: int, *, short: bool) -> None:
+    # Nothing is written into a sealed bucket, so a short answer says that there is no more.
+    bucket.claimed_to_id = keys.range_of_bucket(bucket.pk)[1] if short else last
+    if short:
+        bucket.leftover_count = 0
 
 
 def _alive(
@@ -407,18 +421,13 @@ def _alive(
 ) -> list[tuple[int, int, int, int]]:
     """Those of the rows that may go out: cancelled ones are passed by, expired ones end here."""
     rows = list(rows)
-    if not any(tasks[task_id].ends_early for task_id in {row[2] for row in rows}):
+    if not any(tasks[task_id].ended_by(at) for task_id in set(map(itemgetter(2), rows))):
         return rows
-    alive, expired = [], []
-    for row in rows:
-        task = tasks[row[2]]
-        if task.cancelled_at is not None:
-            continue
-        gone = task.expires_at is not None and task.expires_at <= at
-        (expired if gone else alive).append(row)
+    alive = [row for row in rows if not tasks[row[2]].ended_by(at)]
+    expired = [row for row in rows if tasks[row[2]].ended_by(at) and tasks[row[2]].cancelled_at is None]
     if expired:
         ended = [row[0] for row in expired]
-        must_be_all(store.set_status(ended, Status.EXPIRED, was=Status.WAITING), ended)
+        must_be(len(ended), store.set_status(ended, Status.EXPIRED, was=Status.WAITING))
         for row in expired:
             counters.change(row[2], bucket_id, Status.WAITING, Status.EXPIRED)
     return alive
@@ -433,44 +442,54 @@ def _take(
     may_start_until: int,
 ) -> None:
     """Rows of these shares are in flight, as batches of ours."""
-    shares = [share for share in shares if share.rows]
     keys_taken = [row[0] for share in shares for row in share.rows]
-    must_be_all(store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING), keys_taken)
+    must_be(len(keys_taken), store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING))
+    slots = [share.slots.ascending() for share in shares]
     batches = models.Batch.objects.bulk_create(
         models.Batch(
             bucket_id=share.bucket.pk,
             ids=array("q", [row[0] for row in share.rows]).tobytes(),
-            slots=array("I", share.slots[: len(share.rows)]).tobytes(),
+            slots=array("I", taken[: len(share.rows)]).tobytes(),
             ids_count=len(share.rows),
             owner=owner,
             lease_until=at + LEASE,
             may_start_until_ms=may_start_until,
         )
-        for share in shares
+        for share, taken in zip(shares, slots, strict=True)
     )
-    for share, batch in zip(shares, batches, strict=True):
-        tolerance = share.plan.tolerance_seconds
-        for (key, user_id, task_id, attempts), slot in share.pairs:
+    for share, taken, batch in zip(shares, slots, batches, strict=True):
+        plan = share.slots.plan
+        tolerance = plan.tolerance_seconds
+        for (key, user_id, task_id, attempts), slot in zip(share.rows, taken, strict=False):
             counters.change(task_id, share.bucket.pk, Status.WAITING, Status.IN_FLIGHT)
-            offset = share.plan.offset_of(slot)
+            offset = plan.offset_of(slot)
             result.claimed.append(
                 Claimed(batch.pk, key, user_id, task_id, attempts, share.bucket.pk, slot, offset, tolerance)
             )
 
 
-def _record(shares: Sequence[_Share], result: Turn, counters: Counters, elapsed: float) -> None:
-    """Let rows succeed as they are claimed: for queues whose request is nothing but that."""
-    starts: list[tuple[int, int]] = []
-    now_ms = round(elapsed * 1000)
-    for share in shares:
-        slot_count = share.plan.slot_count
-        slot_ms = [slot * 60_000 // slot_count for slot in share.slots[: len(share.rows)]]
-        after_ms = slot_ms if not slot_ms or slot_ms[0] >= now_ms else [max(now_ms, ms) for ms in slot_ms]
-        starts += zip([row[0] for row in share.rows], after_ms, strict=True)
-        late = Counter(map(sub, after_ms, slot_ms))
-        result.lateness[share.bucket.pk].update(late)
-        for task_id, count in Counter(row[2] for row in share.rows).items():
-            counters.change(task_id, share.bucket.pk, Status.WAITING, Status.SUCCEEDED, count)
-        counters.started(share.bucket.pk, len(share.rows))
-    must_be_all(store.succeed(starts), starts)
-    result.recorded = len(starts)
+def _record(
+    bucket: models.Bucket,
+    there: Sequence[recording.Waiting],
+    slots: pacing.Slots,
+    tasks: Mapping[int, models.Task],
+    result: Turn,
+    counters: Counters,
+    at: datetime,
+    elapsed: float,
+) -> None:
+    """Let rows succeed as they are claimed, by one statement: their request is nothing but that."""
+    first, last = min(some.first for some in there), max(some.last for some in there)
+    alive = {some.task_id: some.count for some in there if not tasks[some.task_id].ended_by(at)}
+    for some in there:
+        # What was cancelled since it was counted is left to its cancel.
+        if some.task_id not in alive and tasks[some.task_id].cancelled_at is None:
+            must_be(some.count, recording.expire(first, last, task_id=some.task_id))
+            counters.change(some.task_id, bucket.pk, Status.WAITING, Status.EXPIRED, some.count)
+    count, now_ms = sum(alive.values()), max(0, round(elapsed * 1000))
+    must_be(count, recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms))
+    result.lateness[bucket.pk].update(slots.lateness_ms(count, now_ms))
+    for task_id, some in alive.items():
+        counters.change(task_id, bucket.pk, Status.WAITING, Status.SUCCEEDED, some)
+    counters.started(bucket.pk, count)
+    result.recorded += count

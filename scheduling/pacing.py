@@ -146,6 +146,10 @@ class MinutePlan:
             max(cursor, self._free_before(self._first_slot_from(to_seconds))),
         )
 
+    def slots(self, planned: range, free: range) -> "Slots":
+        """Return the slots of these IDs of the plan (j) and of these free ones (indexes for free_slot)."""
+        return Slots(self, planned, free)
+
     def _slot(self, slot: int) -> int:
         if not 0 <= slot < self.slot_count:
             raise ValueError(f"this minute has {self.slot_count} slots, none at {slot}")
@@ -171,3 +175,45 @@ class MinutePlan:
         while slot < slots and slot * MINUTE_SECONDS / slots < offset_seconds:
             slot += 1
         return slot
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Slots that were taken together: those of a range of the plan's IDs, and a range of free ones.
+
+    The order inside a minute is free, so both kinds stay ranges: the k-th of the IDs that take them gets the
+    k-th planned slot, and those after these the free ones. A number of each, whatever their count.
+    """
+
+    plan: MinutePlan
+    planned: range
+    free: range
+
+    def __len__(self) -> int:
+        return len(self.planned) + len(self.free)
+
+    def ascending(self) -> list[int]:
+        """The slots in their order in the minute."""
+        slots, n = self.plan.slot_count, self.plan.n
+        planned = [j * slots // n for j in self.planned]
+        return sorted([*planned, *map(self.plan.free_slot, self.free)]) if self.free else planned
+
+    def lateness_ms(self, count: int, now_ms: int) -> dict[int, int]:
+        """How many of the first `count` slots are how many ms past at `now_ms`; 0 for those to come.
+
+        now_ms: after the minute's start. Costs what is past, and nothing for the rest.
+        """
+        late: dict[int, int] = {}
+        in_time = count
+        first = self.planned[:count]
+        for slots in (
+            map(self.plan.slot_of, first),
+            map(self.plan.free_slot, self.free[: count - len(first)]),
+        ):
+            for slot in slots:
+                past = now_ms - slot * 60_000 // self.plan.slot_count
+                if past <= 0:
+                    break
+                late[past] = late.get(past, 0) + 1
+                in_time -= 1
+        return late | ({0: in_time} if in_time else {})

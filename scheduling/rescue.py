@@ -49,7 +49,7 @@ def _take_up(batch: models.Batch, now: Callable[[], datetime]) -> int:
             counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
             if not gone:
                 claims.come_back(bucket, key)
-        claims.must_be_all(store.set_outcomes(outcomes, was=Status.IN_FLIGHT), outcomes)
+        claims.must_be(len(outcomes), store.set_outcomes(outcomes, was=Status.IN_FLIGHT))
         counters.buckets[bucket.pk]["waiting_count"] += cancelled
         counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
         counters.write()

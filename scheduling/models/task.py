@@ -145,10 +145,9 @@ class Task(models.Model):
             return TaskState.PLACING
         return TaskState.RUNNING if self.first_minute_at <= at else TaskState.PLACED
 
-    @property
-    def ends_early(self) -> bool:
-        """Whether some of its IDs may end without a request: it is cancelled, or has an end."""
-        return self.cancelled_at is not None or self.expires_at is not None
+    def ended_by(self, at: datetime) -> bool:
+        """Whether nothing of it may go out any more at `at`: it is cancelled, or past its `expires_at`."""
+        return self.cancelled_at is not None or (self.expires_at is not None and self.expires_at <= at)
 
     @property
     def sent_count(self) -> int:

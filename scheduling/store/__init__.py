@@ -92,10 +92,10 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
 
     ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say.
     """
-    return backend().waiting_rows(ranges, _cancelled_in(ranges)) if ranges else []
+    return backend().waiting_rows(ranges, cancelled_in(ranges)) if ranges else []
 
 
-def _cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
+def cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
     """The cancelled tasks that have rows there: few or none, so that no row is joined with its task."""
     from ..models import TaskBucket
 
@@ -106,24 +106,19 @@ def _cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     """Compare-and-set of a status; return how many rows had it."""
-    _may_become(was, [status])
+    may_become(was, [status])
     return backend().set_status(ids, status, was=was) if ids else 0
 
 
 def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
     """Set (key, status, attempts, started after ms) of rows with the status `was`; return how many had it."""
-    _may_become(was, {row[1] for row in rows})
+    may_become(was, {row[1] for row in rows})
     return backend().set_outcomes(rows, was=was) if rows else 0
-
-
-def succeed(starts: Sequence[tuple[int, int]]) -> int:
-    """Let waiting rows succeed: (key, started after ms); an attempt more for each. Return how many waited."""
-    return backend().succeed(starts) if starts else 0
 
 
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
     """Give rows with the status `was` another place and status: (key, new key); return how many had it."""
-    _may_become(was, [status])
+    may_become(was, [status])
     return backend().move_rows(pairs, status=status, was=was) if pairs else 0
 
 
@@ -168,7 +163,7 @@ def begins_with(column: str, text: str) -> Q:
     return Q(**{f"{column}__startswith": text})
 
 
-def _may_become(was: int, statuses: Iterable[int]) -> None:
+def may_become(was: int, statuses: Iterable[int]) -> None:
     """Hold a change of state against the one table. A status that stays is none."""
     from ..models.assignment import TRANSITIONS, Status
 

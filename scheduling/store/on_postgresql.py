@@ -163,20 +163,6 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
         return cursor.rowcount
 
 
-def succeed(starts: Sequence[tuple[int, int]]) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment a SET status = %s, attempts = a.attempts + 1, started_after_ms = d.ms"
-            " FROM unnest(%s::bigint[], %s::integer[]) AS d(id, ms) WHERE a.id = d.id AND a.status = %s",
-            [
-                Status.SUCCEEDED,
-                *(_text(column) for column in zip(*starts, strict=True)),
-                Status.WAITING,
-            ],
-        )
-        return cursor.rowcount
-
-
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(

@@ -153,17 +153,6 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
         return cursor.rowcount
 
 
-def succeed(starts: Sequence[tuple[int, int]]) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment SET status = %s, attempts = attempts + 1,"
-            " started_after_ms = json_extract(d.value, '$[1]') FROM json_each(%s) d"
-            " WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
-            [Status.SUCCEEDED, _json(starts), Status.WAITING],
-        )
-        return cursor.rowcount
-
-
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
