@@ -54,6 +54,8 @@ def sort_out(
             or claimed.attempts + 1 >= queues[item.due.queue_id].max_attempts
         ):
             result.kept.append(Kept(claimed, Status.FAILED, started_ms, attempt))
+        elif outcome.in_this_minute:
+            result.kept.append(Kept(claimed, Status.WAITING, started_ms, attempt))
         else:
             hold = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
             due = retry.due_at(

@@ -33,7 +33,8 @@ class Outcome:
     """What came of a request: a verdict, and what is kept of the answer.
 
     status: of an HTTP answer. error: what went wrong, in words. retry_after: the header, as it came. started:
-    False when nothing went out, so that it was no attempt.
+    False when nothing went out, so that it was no attempt. in_this_minute: an attempt that failed by no fault
+    of the target, so that it needn't wait for a minute of its own: it takes the next slot there is.
     """
 
     verdict: Verdict
@@ -43,6 +44,7 @@ class Outcome:
     duration_ms: int = 0
     retry_after: str | None = None
     started: bool = True
+    in_this_minute: bool = False
 
 
 class Handler(Protocol):

@@ -25,6 +25,7 @@ from django.conf import settings
 from .. import retry
 from . import guard
 from .base import ANSWER_CHARACTERS, Outcome, Request, cut
+from .connections import Connector
 
 USER_AGENT = "Quarterdeck/1"
 # As much of an answer is read, so that its connection can be used again; of a longer one the rest is left.
@@ -94,22 +95,6 @@ def signed_headers(key: str, body: bytes, signer: hmac.HMAC | None, timestamp: i
         signing.update(f"{key}.{timestamp}.".encode() + body)
         headers["webhook-signature"] = f"v1,{base64.b64encode(signing.digest()).decode()}"
     return headers
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Remembers which requests got a connection of their own: a reset of those is a real failure."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.fresh: set[asyncio.Task | None] = set()
-
-    async def _create_connection(self, *arguments: Any, **options: Any) -> Any:
-        # aiohttp has no other hook but tracing, and that costs each request a tenth of its time.
-        task = asyncio.current_task()
-        self.fresh.add(task)
-        if task is not None:
-            task.add_done_callback(self.fresh.discard)
-        return await super()._create_connection(*arguments, **options)
 
 
 @dataclass
@@ -186,17 +171,26 @@ class Webhook:
     async def _send(self, body: bytes, headers: Mapping[str, str], began: float) -> Outcome:
         if self._resets < RESETS:
             session = self._session(fresh=False)
-            # A task may make one request after another.
-            session.connector.fresh.discard(asyncio.current_task())
+            connector = session.connector
             try:
                 return await self._exchange(session, body, headers, began)
             except RESET_ERRORS:
-                # A server that closes an idle connection meets our next request on it: nothing of that was
-                # answered. On a connection of its own it would be a real failure.
-                if asyncio.current_task() in session.connector.fresh:
+                # On a connection of its own it is a real failure.
+                if not connector.was_kept():
                     raise
                 self._resets += 1
-        return await self._exchange(self._session(fresh=True), body, headers, began)
+                if await connector.was_read():
+                    words = "the connection was closed in place of an answer"
+                    return Outcome(
+                        retry.Verdict.RETRY, error=words, duration_ms=_since(began), in_this_minute=True
+                    )
+            finally:
+                connector.forget()
+        session = self._session(fresh=True)
+        try:
+            return await self._exchange(session, body, headers, began)
+        finally:
+            session.connector.forget()
 
     async def _exchange(
         self, session: aiohttp.ClientSession, body: bytes, headers: Mapping[str, str], began: float
@@ -216,7 +210,7 @@ class Webhook:
 
     def _make_session(self, *, force_close: bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=_Connector(
+            connector=Connector(
                 resolver=GuardedResolver(self.allowed),
                 use_dns_cache=False,
                 limit=self.connections,

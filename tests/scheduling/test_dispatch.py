@@ -1,7 +1,9 @@
 """A seat in a real minute of its own, as short as its work lets it be."""
 
 import time
+from collections import Counter
 from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from django.db import OperationalError
@@ -11,6 +13,7 @@ from scheduling import arming, claims, clock, dispatch, models, store
 
 from .placed import counted, make_queue, place
 from .store.test_claims import BEFORE, MINUTE
+from .target import Target, status
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +35,27 @@ def test_a_seat_that_comes_late_serves_what_can_still_be_met_and_ends_with_it():
     assert counted() == {"succeeded": 3}
     served = models.Minute.objects.filter(pk=arming.minute_number(minute))
     assert not served.exists(), "nobody had armed it"
+
+
+def test_what_a_target_read_and_did_not_answer_takes_another_slot_of_its_minute_and_counts(settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    minute = running_minute()
+    with Target(lambda seen: None if seen.n == 1 else status(200)) as target:
+        queue = make_queue(rpm=6_000, handler="webhook", webhook_url=target.url, max_connections=1)
+        place(queue, {minute: range(1, 6)}, at=minute)
+        # Left over by a seat that died, all of them: they take the free slots of the next second.
+        models.Bucket.objects.filter(waiting_count=5).update(
+            sealed_at=minute, sealed_count=5, slot_count=6_000, planned_cursor=5, leftover_count=5
+        )
+        dispatch.take_seat(arming.minute_number(minute), 0, store.now)
+    assert counted() == {"succeeded": 5}
+    tries = Counter(seen.user_id for seen in target.seen)
+    [again] = [user_id for user_id, times in tries.items() if times == 2]
+    assert len({seen.key for seen in target.seen if seen.user_id == again}) == 1
+    rows = dict(models.Assignment.objects.values_list("user_id", "attempts"))
+    assert rows == tries
+    assert models.Attempt.objects.get().user_id == again
+    assert models.Bucket.objects.get(started_count__gt=0).started_count == 6
 
 
 def test_a_minute_that_is_over_is_left_to_what_is_late():
@@ -67,8 +91,9 @@ def test_clocks_that_are_two_seconds_apart_send_nothing():
 def test_a_poisoned_bucket_stops_nobody_else(monkeypatch):
     minute = running_minute()
     bad, good = make_queue("bad", rpm=6_000), make_queue("good", rpm=6_000)
-    place(bad, {minute: [1, 2]}, at=minute)
-    place(good, {minute: [3, 4]}, at=minute)
+    # One each: its slot is the first, so it is due whenever in the minute this runs.
+    place(bad, {minute: [1]}, at=minute)
+    place(good, {minute: [3]}, at=minute)
     real = claims.plan_of
 
     def plan_of(bucket):

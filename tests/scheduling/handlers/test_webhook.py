@@ -166,6 +166,40 @@ def test_what_closes_each_kept_connection_costs_no_attempt():
     assert sorted(seen.user_id for seen in target.seen) == list(range(1, 101))
 
 
+def test_a_request_that_a_kept_connection_lost_unread_goes_again_at_once_and_was_no_attempt():
+    async def answers_and_reads_no_more(writer):
+        writer.write(status(200, b"ok"))
+        writer.transport.pause_reading()
+        await asyncio.sleep(0.2)
+
+    with Target(lambda seen: answers_and_reads_no_more) as target:
+        outcomes = call(target.url, request(1), request(2))
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED] * 2
+    assert [seen.user_id for seen in target.seen] == [1, 2]
+
+
+def test_a_request_that_was_read_and_not_answered_is_an_attempt_that_takes_another_slot():
+    with Target(lambda seen: None if seen.user_id == 2 else status(200, b"ok")) as target:
+        first, second = call(target.url, request(1), request(2))
+    assert first.verdict == Verdict.SUCCEEDED
+    assert (second.verdict, second.started, second.in_this_minute) == (Verdict.RETRY, True, True)
+    # It doesn't go again by itself: that would be a start beside the plan.
+    assert [seen.user_id for seen in target.seen] == [1, 2]
+
+
+def test_after_two_resets_every_request_gets_a_connection_of_its_own():
+    with Target(lambda seen: None if seen.user_id % 2 == 0 else status(200, b"ok")) as target:
+        outcomes = call(target.url, *(request(user) for user in range(1, 9)))
+    assert [outcome.in_this_minute for outcome in outcomes if outcome.verdict == Verdict.RETRY] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    by_connection = [seen.connection for seen in target.seen if seen.user_id > 4]
+    assert len(set(by_connection)) == len(by_connection)
+
+
 def test_a_close_in_place_of_an_answer_on_a_fresh_connection_is_an_attempt():
     with Target(lambda seen: None) as target:
         [outcome] = call(target.url)
