@@ -73,6 +73,7 @@ def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
     first, last = window_id << 4, window_id << 4 | 15
     yield partial(_delete, models.Assignment.objects.filter(pk__gte=first << 24, pk__lt=(last + 1) << 24))
     yield partial(_delete, models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
+    yield partial(_delete, models.FailureCount.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
     yield partial(_delete, models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lte=last))
     yield partial(_delete, models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
     yield partial(_delete, models.Reservation.objects.filter(window_id=window_id))

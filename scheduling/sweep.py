@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.db.models import F
 
-from . import allocation, cluster, dispatch, intake, late, models, pace, quarter_hour, schedules
+from . import allocation, cluster, dispatch, failures, intake, late, models, pace, quarter_hour, schedules
 
 
 def look(*, at: datetime) -> None:
@@ -30,6 +30,9 @@ def unfollowed():
 
 
 def tidy(*, at: datetime) -> None:
-    """What can wait for a minute: drafts that nobody accepted, keys past their week, minutes past a hard cap."""
+    """What can wait for a minute: drafts that nobody accepted, keys past their week, minutes past a hard cap,
+    counts of what failed.
+    """
     intake.sweep_drafts(at=at)
+    failures.keep_counts(at=at)
     pace.wake(at=at)

@@ -1,7 +1,7 @@
 """The tables. DESIGN of the keys: scheduling.keys; who locks what in which order: scheduling.store."""
 
 from .activity import Activity
-from .assignment import TRANSITIONS, Assignment, Attempt, Batch, Move, MoveReason, Status
+from .assignment import TRANSITIONS, Assignment, Attempt, Batch, FailureCount, Move, MoveReason, Status
 from .cluster import Heartbeat, Minute, QuarterRun
 from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
 from .task import (
@@ -29,6 +29,7 @@ __all__ = [
     "Batch",
     "Bucket",
     "Chunk",
+    "FailureCount",
     "HandlerKind",
     "Heartbeat",
     "IdList",

@@ -71,7 +71,7 @@ class Assignment(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user_id", "task"], name="id_once_in_a_task")]
         indexes = [
-            models.Index(fields=["task"], name="assignment_failed", condition=Q(status=4)),
+            models.Index(fields=["id"], name="assignment_failed", condition=Q(status=4)),
             models.Index(fields=["id"], name="assignment_in_flight", condition=Q(status=2)),
         ]
 
@@ -134,6 +134,29 @@ class Attempt(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["task_id", "user_id"], name="attempt_by_id")]
+
+
+# So much of an answer tells one kind of failure from another; the rest is often a number or a time.
+MESSAGE_CHARACTERS = 120
+
+
+class FailureCount(models.Model):
+    """How many of a task's IDs failed alike in a bucket, kept so that nobody has to read them one by one.
+
+    It holds as long as the bucket's failed_count and moved_count are those that it was counted at: an ID comes
+    in by the one and leaves by both, so that the same two numbers never come back. See scheduling.failures.
+    """
+
+    bucket_id = models.BigIntegerField(db_index=True)
+    task_id = models.BigIntegerField()
+    http_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    message = models.CharField(max_length=MESSAGE_CHARACTERS, blank=True)
+    ids_count = models.PositiveIntegerField()
+    # When the last request of the first and of the last of them started; null where that isn't kept.
+    first_at = models.DateTimeField(null=True, blank=True)
+    last_at = models.DateTimeField(null=True, blank=True)
+    at_failed_count = models.PositiveIntegerField()
+    at_moved_count = models.PositiveIntegerField()
 
 
 class Batch(models.Model):

@@ -1,0 +1,229 @@
+"""What is said of failures is what their rows say, however much of it is kept; also of a part, and of a moment."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import claims, clock, failures, keys, models, nightly, resend
+from scheduling.failures import Asked
+from scheduling.models import Status
+
+from ..placed import make_queue, place
+from .test_claims import BEFORE, MINUTE
+
+pytestmark = pytest.mark.django_db
+
+MINUTES = [MINUTE + k * clock.MINUTE for k in range(4)]
+LATER = MINUTE + timedelta(hours=1)
+ANSWERS = ((404, "no such customer"), (500, ""), (None, "reset"))
+
+
+def fail(queue: models.Queue, minute, ids: range, *, ran: int = 60) -> models.Task:
+    """A list in one minute; of its IDs all fail that come up in the first `ran` seconds, each at its slot."""
+    task = place(queue, {minute: ids}, at=BEFORE)
+    _run(queue, minute, from_second=0, to_second=ran)
+    return task
+
+
+def _run(
+    queue: models.Queue, minute, *, from_second: int, to_second: int, at_most: int | None = None
+) -> None:
+    bucket_id = keys.bucket_at(queue.pk, minute)
+    want = claims.Want(queue, until=float(to_second), immediate=False, at_most=at_most)
+    at = minute + timedelta(seconds=from_second)
+    taken = claims.turn(owner=1, offset=lambda: float(from_second), wants={bucket_id: want}, now=lambda: at)
+    kept = []
+    for claimed in taken.claimed:
+        status, said = ANSWERS[claimed.user_id % 3]
+        attempt = models.Attempt(
+            task_id=claimed.task_id,
+            user_id=claimed.user_id,
+            number=claimed.attempts + 1,
+            bucket_id=bucket_id,
+            started_at=minute + timedelta(seconds=claimed.offset),
+            http_status=status,
+            answer=said if status else "",
+            error="" if status else said,
+        )
+        kept.append(claims.Kept(claimed, Status.FAILED, round(claimed.offset * 1000), attempt))
+    batches = {claimed.batch_id for claimed in taken.claimed}
+    claims.turn(
+        owner=1, offset=lambda: float(to_second), wants={}, kept=kept, batch_ids=batches, now=lambda: at
+    )
+
+
+@pytest.fixture
+def queues(db) -> list[models.Queue]:
+    return [make_queue("a", rpm=120), make_queue("b", rpm=60)]
+
+
+@pytest.fixture
+def several(queues) -> list[models.Task]:
+    """In two queues and four minutes, two tasks in one of them."""
+    a, b = queues
+    return [
+        fail(a, MINUTES[0], range(1, 31)),
+        fail(a, MINUTES[1], range(101, 131)),
+        fail(a, MINUTES[1], range(201, 211)),
+        fail(b, MINUTES[1], range(1, 21)),
+        fail(b, MINUTES[3], range(301, 311)),
+    ]
+
+
+def rows() -> list[tuple]:
+    """Every failed row with its last request, read one by one: (key, queue, task, user, status, said, at)."""
+    found = []
+    for row in models.Assignment.objects.filter(status=Status.FAILED).select_related("task__queue"):
+        if row.task.cancelled_at is not None:
+            continue
+        last = models.Attempt.objects.filter(
+            task_id=row.task_id, user_id=row.user_id, number=row.attempts, unknown=False
+        ).first()
+        status, said, at = (last.http_status, last.error or last.answer, last.started_at) if last else (
+            None, "", None
+        )  # fmt: skip
+        found.append((row.pk, row.task.queue_id, row.task_id, row.user_id, status, said, at))
+    return sorted(found)
+
+
+def expected(asked: Asked) -> list[tuple]:
+    def matches(row: tuple) -> bool:
+        _, queue, task, user, status, said, at = row
+        return (
+            asked.queue_id in (None, queue)
+            and asked.task_id in (None, task)
+            and asked.user_id in (None, user)
+            and asked.http_status in (None, status)
+            and not (asked.has_no_status and status is not None)
+            and asked.message in (None, said)
+            and not (asked.since and not (at and at >= asked.since))
+            and not (asked.at and at and at > asked.at)
+        )
+
+    return [row for row in rows() if matches(row)]
+
+
+def questions(several: list[models.Task]) -> list[Asked]:
+    middle = MINUTES[1] + timedelta(seconds=20)
+    task = several[1]
+    return [
+        Asked(),
+        Asked(queue_id=task.queue_id),
+        Asked(task_id=task.pk),
+        Asked(user_id=5),
+        Asked(http_status=404),
+        Asked(has_no_status=True, message="reset"),
+        Asked(message=""),
+        Asked(at=middle),
+        Asked(since=middle),
+        Asked(since=MINUTES[0] + timedelta(seconds=10), at=MINUTES[1] + timedelta(seconds=40)),
+        Asked(task_id=task.pk, http_status=500, at=middle),
+    ]
+
+
+def assert_all_is_told(several: list[models.Task]) -> None:
+    names = dict(models.Queue.objects.values_list("pk", "name"))
+    for asked in questions(several):
+        wanted = expected(asked)
+        found = asked.summary()
+        assert found.count == asked.count() == len(wanted), asked
+        groups = Counter((names[row[1]], row[4], row[5]) for row in wanted)
+        assert {(g.queue, g.http_status, g.message): g.count for g in found.groups} == groups, asked
+        assert [row.key for row in asked.rows()] == [row[0] for row in wanted], asked
+        assert [row.key for row in asked.rows(limit=7)] == [row[0] for row in wanted[:7]], asked
+        if len(wanted) > 9:
+            behind = asked.rows(after=wanted[8][0], limit=3)
+            assert [row.key for row in behind] == [row[0] for row in wanted[9:12]], asked
+
+
+def test_it_is_told_from_rows_alone(several):
+    assert rows()
+    assert_all_is_told(several)
+
+
+def test_and_from_counts_that_are_kept(several):
+    assert failures.keep_counts(at=LATER) == 4
+    assert sum(models.FailureCount.objects.values_list("ids_count", flat=True)) == len(rows())
+    assert_all_is_told(several)
+
+
+def test_only_what_moved_since_is_counted_again(several):
+    failures.keep_counts(at=LATER)
+    assert failures.keep_counts(at=LATER) == 0
+    fail(several[0].queue, MINUTES[2], range(401, 411))
+    assert_all_is_told(several)
+    assert failures.keep_counts(at=LATER) == 1
+
+
+def test_what_is_tried_again_is_no_failure_any_more_and_what_fails_again_is_one(several):
+    failures.keep_counts(at=LATER)
+    asked = Asked(task_id=several[1].pk, http_status=404, at=LATER)
+    count = asked.count()
+
+    resend.retry(asked, number=count, run="r", by=Actor.system(), now=lambda: LATER)
+
+    assert count == 10
+    assert asked.count() == 0
+    assert_all_is_told(several)
+    failures.keep_counts(at=LATER)
+    assert_all_is_told(several)
+
+
+def test_the_same_number_in_a_bucket_is_not_taken_for_the_same_failures(queues):
+    # One leaves and another comes in: only the second counter tells.
+    task = fail(queues[0], MINUTE, range(1, 31), ran=30)
+    before = len(rows())
+    failures.keep_counts(at=LATER)
+    assert 0 < before < 30
+    first = Asked(user_id=rows()[0][3])
+
+    resend.retry(first, number=1, run="r", by=Actor.system(), now=lambda: MINUTE + timedelta(seconds=31))
+    _run(queues[0], MINUTE, from_second=32, to_second=34, at_most=1)
+
+    bucket = models.Bucket.objects.get(pk=keys.bucket_at(queues[0].pk, MINUTE))
+    assert bucket.failed_count == before
+    assert_all_is_told([task, task])
+
+
+def test_failures_of_a_cancelled_task_are_none(several):
+    failures.keep_counts(at=LATER)
+    place(several[1].queue, {LATER: range(900, 910)}, at=BEFORE)
+    models.Task.objects.filter(pk=several[1].pk).update(cancelled_at=LATER)
+    assert Asked(task_id=several[1].pk).count() == 0
+    assert_all_is_told(several)
+
+
+def test_a_failure_without_a_request_that_is_known_belongs_to_every_moment(several):
+    models.Attempt.objects.filter(task_id=several[0].pk, user_id__lt=6).update(unknown=True)
+    assert_all_is_told(several)
+    failures.keep_counts(at=LATER)
+    assert_all_is_told(several)
+
+
+def test_a_minute_that_is_not_over_is_left_to_its_end(several):
+    assert failures.keep_counts(at=MINUTES[0] + timedelta(seconds=89)) == 0
+    assert failures.keep_counts(at=MINUTES[0] + timedelta(seconds=90)) == 1
+
+
+def test_time_ends_the_counting_and_the_next_call_goes_on(several, monkeypatch):
+    monkeypatch.setattr(failures, "STEP_IDS", 1)
+    assert failures.keep_counts(at=LATER, seconds=0) == 1
+    assert_all_is_told(several)
+    assert failures.keep_counts(at=LATER) == 3
+
+
+def test_with_counts_no_row_of_a_failure_is_read(several):
+    failures.keep_counts(at=LATER)
+    models.Attempt.objects.all().delete()
+    assert {group.http_status for group in Asked().summary().groups} == {404, 500, None}
+
+
+def test_pruning_takes_them_along(several, settings):
+    settings.RETENTION_DAYS = 90
+    failures.keep_counts(at=LATER)
+    night = MINUTE + timedelta(days=100)
+    models.Window.objects.update(totalled_at=LATER)
+    assert nightly.prune(lambda: night)
+    assert not models.FailureCount.objects.exists()
