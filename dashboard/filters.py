@@ -219,8 +219,8 @@ class FailureFilter(Filter):
     def is_set(self) -> bool:
         return super().is_set or "message" in self.data
 
-    def asked_for(self, *, at: datetime | None = None) -> failures.Asked:
-        """What is meant; with `at` only what had failed by then."""
+    def asked_for(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.Asked:
+        """What is meant; with the moment of a page, and the newest request then, only what it showed."""
         asked = self.cleaned_data
         status = asked["status"]
         span = self.SPANS.get(asked["last"])
@@ -233,4 +233,5 @@ class FailureFilter(Filter):
             message=asked["message"] if "message" in self.data else None,
             since=(at or store.now()) - span if span else None,
             at=at,
+            up_to=up_to,
         )

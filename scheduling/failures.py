@@ -70,7 +70,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which failures are meant. None asks for nothing; at: those whose last request had started by then."""
+    """Which failures are meant. None asks for nothing.
+
+    since, at: those whose last request had started from then on, by then. up_to: those whose last request was
+    kept up to that one: what failed after somebody looked isn't among them, whenever it was started.
+    """
 
     queue_id: int | None = None
     task_id: int | None = None
@@ -80,6 +84,7 @@ class Asked:
     message: str | None = None
     since: datetime | None = None
     at: datetime | None = None
+    up_to: int | None = None
 
     def summary(self) -> Summary:
         """How many IDs match, by queue, status and message, the largest group first: one statement."""
@@ -131,7 +136,8 @@ class Asked:
     def _of_one_id(self) -> tuple[str, list]:
         sql = (
             f"found AS (SELECT s.task_id, s.id >> 24 AS bucket_id, a.http_status,"
-            f" {_MESSAGE} AS message, 1 AS ids_count, a.started_at AS first_at, a.started_at AS last_at"
+            f" {_MESSAGE} AS message, 1 AS ids_count, a.started_at AS first_at, a.started_at AS last_at,"
+            " a.id AS first_attempt_id, a.id AS last_attempt_id"
             f" FROM scheduling_assignment s {failed.last_requests()}"
             f" WHERE s.status = {int(Status.FAILED)} AND s.user_id = %s)"
         )
@@ -144,10 +150,11 @@ class Asked:
         rows = failed.rows_of_buckets()
         sql = (
             f"failing AS ({failing}), found AS ("
-            "SELECT f.task_id, f.bucket_id, f.http_status, f.message, f.ids_count, f.first_at, f.last_at"
+            "SELECT f.task_id, f.bucket_id, f.http_status, f.message, f.ids_count, f.first_at, f.last_at,"
+            " f.first_attempt_id, f.last_attempt_id"
             f" FROM failing b CROSS JOIN scheduling_failurecount f"
             f" WHERE b.is_kept AND f.bucket_id = b.id{of_task.format('f')} UNION ALL "
-            f"SELECT s.task_id, b.id, a.http_status, {_MESSAGE}, 1, a.started_at, a.started_at"
+            f"SELECT s.task_id, b.id, a.http_status, {_MESSAGE}, 1, a.started_at, a.started_at, a.id, a.id"
             f" FROM failing b{rows} WHERE NOT b.is_kept{of_task.format('s')})"
         )
         return sql, [*values, *task, *task]
@@ -155,13 +162,14 @@ class Asked:
     def _failing(self) -> tuple[str, list]:
         """The buckets in which something failed that may match, and whether their kept counts can be used."""
         part_of, values = [], []
-        for condition, moment in (
-            ("(f.first_at < %s AND f.last_at >= %s)", self.since),
-            ("(f.first_at <= %s AND f.last_at > %s)", self.at),
+        for condition, bound in (
+            ("(f.first_at < %s AND f.last_at >= %s)", _time(self.since)),
+            ("(f.first_at <= %s AND f.last_at > %s)", _time(self.at)),
+            ("(f.first_attempt_id <= %s AND f.last_attempt_id > %s)", self.up_to),
         ):
-            if moment is not None:
+            if bound is not None:
                 part_of.append(condition)
-                values += [_time(moment), _time(moment)]
+                values += [bound, bound]
         cut = (
             f" AND NOT EXISTS (SELECT 1 FROM scheduling_failurecount f WHERE f.bucket_id = b.id"
             f" AND ({' OR '.join(part_of)}))"
@@ -187,9 +195,11 @@ class Asked:
 
     def _where(self, table: str) -> tuple[str, list]:
         """What matches among counts (`p`), or among rows (`a` their last requests)."""
-        first, last, message = ("p.first_at", "p.last_at", "p.message") if table == "p" else (
-            "a.started_at", "a.started_at", _MESSAGE
-        )  # fmt: skip
+        first, last, key, message = (
+            ("p.first_at", "p.last_at", "p.last_attempt_id", "p.message")
+            if table == "p"
+            else ("a.started_at", "a.started_at", "a.id", _MESSAGE)
+        )
         parts, values = [], []
         for column, value in (
             ("t.queue_id = %s", self.queue_id),
@@ -198,6 +208,7 @@ class Asked:
             (f"{message} = %s", self.message),
             (f"{last} >= %s", _time(self.since)),
             (f"({first} <= %s OR {first} IS NULL)", _time(self.at)),
+            (f"({key} <= %s OR {key} IS NULL)", self.up_to),
         ):
             if value is not None:
                 parts.append(f" AND {column}")
@@ -239,6 +250,11 @@ class Asked:
         for key, user, task, name, queue, status, message, attempts, started in found:
             queue_name = names.get(queue, "")
             yield Row(key, user, task, name, queue_name, status, message, attempts, as_time(started))
+
+
+def newest() -> int:
+    """The request that was kept last: up to which somebody sees who looks now."""
+    return models.Attempt.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
 def keep_counts(*, at: datetime, seconds: float = 5.0) -> int:
@@ -291,8 +307,9 @@ def _count(buckets: list[int]) -> None:
     marks = ", ".join(["%s"] * len(buckets))
     sql = (
         "INSERT INTO scheduling_failurecount (task_id, bucket_id, http_status, message, ids_count, first_at,"
-        " last_at, at_failed_count, at_moved_count)"
+        " last_at, first_attempt_id, last_attempt_id, at_failed_count, at_moved_count)"
         f" SELECT s.task_id, b.id, a.http_status, {_MESSAGE}, COUNT(*), MIN(a.started_at), MAX(a.started_at),"
+        " MIN(a.id), MAX(a.id),"
         f" b.failed_count, b.moved_count FROM scheduling_bucket b{failed.rows_of_buckets()} WHERE b.id IN ({marks})"
         f" GROUP BY s.task_id, b.id, a.http_status, {_MESSAGE}, a.started_at IS NULL, b.failed_count,"
         " b.moved_count"

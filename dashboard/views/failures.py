@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
@@ -34,7 +34,8 @@ def failures(request: OperatorRequest) -> HttpResponse:
     if wanted := request.GET.get("format"):
         return exports.named(wanted, "failures", HEADS, map(_row, chosen.asked_for().rows()))
     at = store.now()
-    asked = chosen.asked_for(at=at)
+    up_to = failing.newest()
+    asked = chosen.asked_for(at=at, up_to=up_to)
     # Jobs do so each minute; without them the first who looks counts for all.
     failing.keep_counts(at=at, seconds=KEEPING_SECONDS)
     found = asked.summary()
@@ -46,6 +47,7 @@ def failures(request: OperatorRequest) -> HttpResponse:
         "table": tables.FailureTable(rows),
         "count": found.count,
         "at": at,
+        "up_to": up_to,
         "form": CancelForm(count=found.count, always=not chosen.is_set),
     }
     return render(request, "dashboard/failures.html", context)
@@ -70,26 +72,38 @@ def _row(row: failing.Row) -> list[Any]:
 @operator_required
 def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
     at = taskpages.read_moment(request.POST.get("at", ""))
-    asked = chosen.asked_for(at=at)
+    up_to = _number(request.POST, "up_to")
+    asked = chosen.asked_for(at=at, up_to=up_to)
     left_out = [int(key) for key in request.POST.getlist("left_out") if key.isascii() and key.isdigit()]
-    number = asked.count() - len(left_out)
-    form = CancelForm(request.POST, count=asked.count(), always=not chosen.is_set)
+    count = asked.count()
+    number = count - len(left_out)
+    form = CancelForm(request.POST, count=count, always=not chosen.is_set)
     back = request.get_full_path()
+    if count != _number(request.POST, "shown", count):
+        # Somebody else was faster. Question, progress and result say one number, so the question comes again.
+        messages.error(request, f"Nothing is tried again: {count:,} of them still match. Look again.")
+        return redirect(back)
     if not form.is_valid():
         messages.error(request, f"Nothing is tried again: the number to be typed is {form.expected:,}.")
         return redirect(back)
     run = secrets.token_hex(6)
     retried = resend.retry(asked, left_out=left_out, number=number, run=run, by=request.actor, now=store.now)
     if not retried.goes_on:
-        messages.success(request, _result(retried.count, number, chosen, at))
+        messages.success(request, _result(retried.count, number, chosen, up_to))
         return redirect(back)
-    progress = {"at": at.isoformat(), "run": run, "number": number, "left_out": len(left_out)}
+    progress = {
+        "at": at.isoformat(),
+        "up_to": up_to,
+        "run": run,
+        "number": number,
+        "left_out": len(left_out),
+    }
     return redirect(addresses.with_query(reverse("retrying"), **chosen.asked, **progress))
 
 
-def _result(done: int, number: int, chosen: FailureFilter, at) -> str:
+def _result(done: int, number: int, chosen: FailureFilter, up_to: int | None) -> str:
     said = f"{done:,} of {number:,} wait for a free place again."
-    newer = chosen.asked_for().count() - chosen.asked_for(at=at).count()
+    newer = chosen.asked_for().count() - chosen.asked_for(up_to=up_to).count()
     return f"{said} {newer:,} newer ones match now." if newer else said
 
 
@@ -97,14 +111,15 @@ def _result(done: int, number: int, chosen: FailureFilter, at) -> str:
 @viewer_required
 def retrying(request: OperatorRequest) -> HttpResponse:
     """How far a run is: what still matches as it did, of the number that was asked for."""
-    known = {"at", "run", "number", "left_out"}
+    known = {"at", "up_to", "run", "number", "left_out"}
     chosen = FailureFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, *known})
     if not chosen.is_valid():
         raise BadRequest("; ".join(f"{name}: {' '.join(said)}" for name, said in chosen.errors.items()))
-    number, left_out = (_number(request, name) for name in ("number", "left_out"))
+    number, left_out = (_number(request.GET, name, 0) for name in ("number", "left_out"))
     run = request.GET.get("run", "")
-    left = max(0, chosen.asked_for(at=taskpages.read_moment(request.GET.get("at", ""))).count() - left_out)
+    at = taskpages.read_moment(request.GET.get("at", ""))
+    left = max(0, chosen.asked_for(at=at, up_to=_number(request.GET, "up_to")).count() - left_out)
     context = {
         "number": number,
         "left": left,
@@ -117,8 +132,10 @@ def retrying(request: OperatorRequest) -> HttpResponse:
     return render(request, page, context)
 
 
-def _number(request: OperatorRequest, name: str) -> int:
-    text = request.GET.get(name, "0")
+def _number(given: QueryDict, name: str, default: int | None = None) -> int | None:
+    text = given.get(name, "")
+    if not text:
+        return default
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise BadRequest(f"{name}: {text[:40]!r} is no number.")
     return int(text)

@@ -152,9 +152,12 @@ class FailureCount(models.Model):
     http_status = models.PositiveSmallIntegerField(null=True, blank=True)
     message = models.CharField(max_length=MESSAGE_CHARACTERS, blank=True)
     ids_count = models.PositiveIntegerField()
-    # When the last request of the first and of the last of them started; null where that isn't kept.
+    # Of their last requests: when the first and the last one started, and the keys of the first and the last
+    # one that was kept; null where none is known.
     first_at = models.DateTimeField(null=True, blank=True)
     last_at = models.DateTimeField(null=True, blank=True)
+    first_attempt_id = models.BigIntegerField(null=True, blank=True)
+    last_attempt_id = models.BigIntegerField(null=True, blank=True)
     at_failed_count = models.PositiveIntegerField()
     at_moved_count = models.PositiveIntegerField()
 

@@ -31,10 +31,9 @@ def failed_count() -> int:
 
 
 def again(client, page, **fields):
-    moment = re.search(r'name="at" value="([^"]+)"', page.content.decode())[1]
-    return client.post(
-        page.request["PATH_INFO"] + "?" + page.request["QUERY_STRING"], {"at": moment, **fields}
-    )
+    carried = dict(re.findall(r'name="(at|up_to|shown)" value="([^"]+)"', page.content.decode()))
+    assert set(carried) == {"at", "up_to", "shown"}
+    return client.post(page.request["PATH_INFO"] + "?" + page.request["QUERY_STRING"], {**carried, **fields})
 
 
 def test_failures_are_grouped_by_queue_answer_and_message(failed, sign_in):
@@ -67,6 +66,35 @@ def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, si
     assert said == ["8 of 8 wait for a free place again. 5 newer ones match now."]
     assert failed_count() == 80 + 5 - 8
     assert models.Activity.objects.get(verb="retried").count == 8
+
+
+def test_what_was_on_its_way_when_the_page_was_shown_is_not_among_what_it_showed(
+    failed, sign_in, place, fail
+):
+    client = sign_in()
+    before = store.now() - timedelta(seconds=1)
+    page = client.get("/dashboard/failures/?queue=b&last=1h")
+    fail(place(range(4000, 4005), into="b", at=store.now() - clock.QUARTER), 410, started=before)
+
+    answer = again(client, page)
+
+    said = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert said == ["10 of 10 wait for a free place again. 5 newer ones match now."]
+
+
+def test_where_somebody_was_faster_the_question_comes_again_with_its_new_number(failed, sign_in):
+    client = sign_in()
+    page = client.get("/dashboard/failures/?queue=b")
+    again(client, client.get("/dashboard/failures/?queue=b&status=410"))
+
+    answer = again(client, page)
+
+    looked = client.get(answer.url)
+    assert [str(message) for message in looked.context["messages"]][-1] == (
+        "Nothing is tried again: 20 of them still match. Look again."
+    )
+    assert looked.context["count"] == 20
+    assert failed_count() == 70
 
 
 def test_what_is_tried_again_takes_free_places_and_counters_hold(failed, sign_in):

@@ -73,7 +73,7 @@ def several(queues) -> list[models.Task]:
 
 
 def rows() -> list[tuple]:
-    """Every failed row with its last request, read one by one: (key, queue, task, user, status, said, at)."""
+    """Every failed row, read one by one: (key, queue, task, user, status, said, at, key of its request)."""
     found = []
     for row in models.Assignment.objects.filter(status=Status.FAILED).select_related("task__queue"):
         if row.task.cancelled_at is not None:
@@ -84,13 +84,15 @@ def rows() -> list[tuple]:
         status, said, at = (last.http_status, last.error or last.answer, last.started_at) if last else (
             None, "", None
         )  # fmt: skip
-        found.append((row.pk, row.task.queue_id, row.task_id, row.user_id, status, said, at))
+        found.append(
+            (row.pk, row.task.queue_id, row.task_id, row.user_id, status, said, at, last and last.pk)
+        )
     return sorted(found)
 
 
 def expected(asked: Asked) -> list[tuple]:
     def matches(row: tuple) -> bool:
-        _, queue, task, user, status, said, at = row
+        _, queue, task, user, status, said, at, key = row
         return (
             asked.queue_id in (None, queue)
             and asked.task_id in (None, task)
@@ -100,6 +102,7 @@ def expected(asked: Asked) -> list[tuple]:
             and asked.message in (None, said)
             and not (asked.since and not (at and at >= asked.since))
             and not (asked.at and at and at > asked.at)
+            and not (asked.up_to is not None and key is not None and key > asked.up_to)
         )
 
     return [row for row in rows() if matches(row)]
@@ -118,6 +121,9 @@ def questions(several: list[models.Task]) -> list[Asked]:
         Asked(message=""),
         Asked(at=middle),
         Asked(since=middle),
+        Asked(up_to=models.Attempt.objects.order_by("pk")[models.Attempt.objects.count() // 2].pk),
+        Asked(up_to=0),
+        Asked(queue_id=task.queue_id, up_to=failures.newest(), since=middle),
         Asked(since=MINUTES[0] + timedelta(seconds=10), at=MINUTES[1] + timedelta(seconds=40)),
         Asked(task_id=task.pk, http_status=500, at=middle),
     ]
