@@ -2,7 +2,9 @@
 
 from .activity import Activity
 from .assignment import TRANSITIONS, Assignment, Attempt, Batch, FailureCount, Move, MoveReason, Status
+from .bulk_act import BulkAct, BulkActKind
 from .cluster import Heartbeat, Minute, QuarterRun
+from .edit import EarlierAttempts, LeftInFlight
 from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
 from .task import (
     Chunk,
@@ -28,13 +30,17 @@ __all__ = [
     "Attempt",
     "Batch",
     "Bucket",
+    "BulkAct",
+    "BulkActKind",
     "Chunk",
+    "EarlierAttempts",
     "FailureCount",
     "HandlerKind",
     "Heartbeat",
     "IdList",
     "IdempotentAnswer",
     "LatePolicy",
+    "LeftInFlight",
     "Minute",
     "Move",
     "MoveReason",

@@ -97,6 +97,12 @@ class Task(models.Model):
     cancel_position = models.PositiveBigIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
     called_back_at = models.DateTimeField(null=True, blank=True)
+    # Calls of the queue's callback_url so far; and from when on there may be another: not while one is made,
+    # nor soon after one that failed.
+    callback_attempts = models.PositiveSmallIntegerField(default=0)
+    callback_due_at = models.DateTimeField(null=True, blank=True)
+    # Nobody wants a call, or it was given up.
+    no_callback = models.BooleanField(default=False)
     # The same for two lists with the same IDs in whatever order.
     same_as_digest = models.CharField(max_length=64, db_index=True)
     column = models.CharField(max_length=200, blank=True, default="")
@@ -110,6 +116,11 @@ class Task(models.Model):
             models.Index(fields=["queue", "-id"], name="task_by_queue"),
             models.Index(
                 fields=["id"], name="task_in_progress", condition=Q(finished_at=None, cancelled_at=None)
+            ),
+            models.Index(
+                fields=["callback_due_at"],
+                name="task_to_call_back",
+                condition=Q(finished_at__isnull=False, called_back_at=None, no_callback=False),
             ),
             # Rows that follow a cancel: found by what is left to do, not by age.
             models.Index(
