@@ -12,7 +12,7 @@ from django.db.models import F, Max, Min, Q
 
 from operators.actor import Actor
 
-from . import activity, allocator, claims, intake, keys, lists, models, placement, store
+from . import activity, allocator, claims, intake, keys, lists, models, moves, placement, store
 from .cancels import Cancelled, cancel, follow_cancel, give_back, lock_waiting
 from .differences import Difference, Part, blocks_of
 from .errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
@@ -208,7 +208,7 @@ def _exchange_locked(
         cancelled_count=F("cancelled_count") + cancelled_count - back_count,
         version=F("version") + 1,
         **_minutes(task),
-        **({"placed_at": None, "finished_at": None} if added else {}),
+        **({"placed_at": None, **moves.NOT_DONE} if added else {}),
     )
     if not changed:
         raise ChangedMeanwhile
@@ -256,14 +256,14 @@ def _take_back(
         flags = difference.returning[start : start + len(users)]
         back = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
         rows = models.Assignment.objects.filter(task=task, user_id__in=back, status=Status.CANCELLED)
-        moves: dict[tuple[int, int], list[int]] = defaultdict(list)
+        moved: dict[tuple[int, int], list[int]] = defaultdict(list)
         found = dict(rows.values_list("user_id", "pk"))
         for user, pk in found.items():
             left[pk >> 24] += 1
-            moves[pk >> 24, back[user]].append(user)
+            moved[pk >> 24, back[user]].append(user)
         if len(found) != len(back) or rows.delete()[0] != len(back):
             raise RuntimeError(f"{len(back)} rows were to come back, and not all did")
-        groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moves.items())]
+        groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moved.items())]
         store.insert_moves(task.pk, groups, reason=models.MoveReason.EDIT, at=at)
     deltas = {bucket: {"cancelled_count": -count, "moved_count": count} for bucket, count in left.items()}
     store.add_to_buckets(deltas)

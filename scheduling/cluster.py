@@ -84,11 +84,17 @@ def waiting_count(cluster: str, at: datetime) -> int:
 
 
 def is_queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> bool:
-    """Whether a call of `path` waits, or was taken by a worker a moment ago.
+    """Whether a call of `path` waits, or was taken by a worker a moment ago: see `queued`."""
+    return bool(queued(path, at=at, cluster=cluster))
+
+
+def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> set[tuple]:
+    """The arguments of the calls of `path` that wait, or were taken by a worker a moment ago.
 
     One that was taken longer ago may have died with its worker: its row comes back after `retry` seconds.
     """
     own = settings.Q_CLUSTER.get("ALT_CLUSTERS", {}).get(cluster, {})
     taken_lately = at + timedelta(seconds=own.get("retry", settings.Q_CLUSTER["retry"]) - 30)
     rows = OrmQ.objects.filter(Q(lock__lte=at) | Q(lock__gte=taken_lately), key=cluster).order_by("-pk")[:100]
-    return any(row.task.get("func") == path for row in rows)
+    jobs = [row.task for row in rows]
+    return {tuple(job.get("args", ())) for job in jobs if job.get("func") == path}

@@ -82,9 +82,9 @@ def process_quarter() -> None:
     quarter_hour.run(store.now)
 
 
-def call_back(task_id: int, attempt: int = 1) -> None:
+def call_back(task_id: int) -> None:
     """Tell a queue's callback_url that a task is done."""
-    callbacks.call_back(task_id, attempt, store.now)
+    callbacks.call_back(task_id, store.now)
 
 
 def nightly() -> None:

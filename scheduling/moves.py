@@ -10,6 +10,15 @@ from django.db.models.functions import Greatest
 from . import arming, claims, clock, keys, models, placement, store
 from .models import Status
 
+# The columns of a task that has something to do, also where it was done before: then its end is told again.
+NOT_DONE = {
+    "finished_at": None,
+    "called_back_at": None,
+    "callback_attempts": 0,
+    "callback_due_at": None,
+    "no_callback": False,
+}
+
 
 class Row(NamedTuple):
     """An assignment, as much of it as a move needs."""
@@ -79,10 +88,8 @@ def _count(pairs: Sequence[tuple[Row, int]], was: Status) -> None:
         last[row.task_id] = max(last.get(row.task_id, 0), to_bucket)
     store.add_to_tasks(tasks)
     for task_id, bucket_id in sorted(last.items()):
-        # What was done has something to do again.
-        models.Task.objects.filter(pk=task_id).update(
-            last_minute_at=Greatest("last_minute_at", keys.minute_of_bucket(bucket_id)), finished_at=None
-        )
+        last_at = Greatest("last_minute_at", keys.minute_of_bucket(bucket_id))
+        models.Task.objects.filter(pk=task_id).update(last_minute_at=last_at, **NOT_DONE)
     for task_id in sorted(placed):
         store.add_to_task_buckets(task_id, placed[task_id])
 

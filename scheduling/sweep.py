@@ -4,12 +4,24 @@ from datetime import datetime
 
 from django.db.models import F
 
-from . import allocation, cluster, dispatch, failures, intake, late, models, pace, quarter_hour, schedules
+from . import (
+    allocation,
+    callbacks,
+    cluster,
+    dispatch,
+    failures,
+    intake,
+    late,
+    models,
+    pace,
+    quarter_hour,
+    schedules,
+)
 
 
 def look(*, at: datetime) -> None:
     """Queue jobs for whatever nobody is at: segments and batches without a living owner, minutes without a
-    seat, late IDs, quarters that weren't processed, cancels whose rows don't follow.
+    seat, late IDs, quarters that weren't processed, cancels whose rows don't follow, ends that weren't told.
 
     Cheap where there is nothing to do (partial indexes), so every worker calls it each few seconds.
     """
@@ -18,6 +30,7 @@ def look(*, at: datetime) -> None:
     allocation.wake(at=at)
     quarter_hour.wake(at=at)
     schedules.ensure(at=at)
+    callbacks.wake(at=at)
     for task_id in unfollowed().values_list("pk", flat=True)[:10]:
         cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
 

@@ -9,7 +9,7 @@ from django_q.models import OrmQ
 from standardwebhooks import Webhook as Verifier
 
 from operators.actor import Actor
-from scheduling import callbacks, claims, models, trial
+from scheduling import callbacks, claims, models, resend, sweep, trial
 from scheduling.errors import NoFreeSlot
 from scheduling.retry import Verdict
 
@@ -38,13 +38,25 @@ def done_task(target: Target) -> models.Task:
     return task
 
 
+def call(task: models.Task, at=AFTER) -> bool:
+    return callbacks.call_back(task.pk, lambda: at)
+
+
+def lose_all_jobs() -> None:
+    OrmQ.objects.all().delete()
+
+
+def queued() -> list[tuple]:
+    jobs = [job.task for job in OrmQ.objects.filter(key="quarterdeck").order_by("pk")]
+    return [job["args"] for job in jobs if job["func"] == "scheduling.jobs.call_back"]
+
+
 def test_a_done_task_is_called_back_once_and_the_call_verifies():
     with Target() as target:
         task = done_task(target)
-        [job] = OrmQ.objects.filter(key="quarterdeck")
-        assert (job.task["func"], job.task["args"]) == ("scheduling.jobs.call_back", (task.pk,))
-        assert callbacks.call_back(task.pk, 1, lambda: AFTER)
-        assert not callbacks.call_back(task.pk, 1, lambda: AFTER)
+        assert queued() == [(task.pk,)]
+        assert call(task)
+        assert not call(task)
     [seen] = target.seen
     said = Verifier(SECRET).verify(seen.body, seen.headers)
     assert said["task_id"] == task.pk
@@ -54,16 +66,99 @@ def test_a_done_task_is_called_back_once_and_the_call_verifies():
     assert task.called_back_at == AFTER
 
 
-def test_a_call_that_fails_is_queued_again_up_to_max_attempts():
+def test_a_call_that_fails_is_made_again_when_it_is_due_up_to_max_attempts():
     with Target(lambda seen: status(503)) as target:
         task = done_task(target)
-        OrmQ.objects.all().delete()
+        at, waits = AFTER, []
         for attempt in range(1, 7):
-            assert not callbacks.call_back(task.pk, attempt, lambda: AFTER)
-    jobs = OrmQ.objects.order_by("pk")
-    assert [job.task["args"] for job in jobs] == [(task.pk, attempt) for attempt in range(2, 7)]
-    waits = [(job.lock - AFTER).total_seconds() // 60 for job in jobs]
+            lose_all_jobs()
+            assert not call(task, at)
+            assert not call(task, at), "a job that comes twice calls once"
+            assert len(target.seen) == attempt
+            if attempt < 6:
+                [job] = OrmQ.objects.all()
+                waits.append((job.lock - at).total_seconds() // 60)
+                at = job.lock
+        assert not call(task, at + timedelta(days=8))
     assert waits == [1, 2, 4, 8, 16]
+    assert len(target.seen) == 6
+    assert len({seen.headers["webhook-id"] for seen in target.seen}) == 1
+
+
+def test_a_call_that_is_given_up_is_said_in_the_log_of_acts():
+    with Target(lambda seen: status(410)) as target:
+        task = done_task(target)
+        assert not call(task)
+        lose_all_jobs()
+        sweep.look(at=AFTER + timedelta(days=1))
+    line = models.Activity.objects.get(verb="gave_up_calling_back")
+    assert (line.object_id, line.count, line.after["status"]) == (task.pk, 1, 410)
+    assert queued() == []
+
+
+def test_a_call_whose_job_was_lost_is_found_by_the_sweep():
+    with Target(lambda seen: status(503)) as target:
+        task = done_task(target)
+        lose_all_jobs()
+        sweep.look(at=task.finished_at + timedelta(seconds=1))
+        assert queued() == [], "its job may still come"
+        sweep.look(at=AFTER)
+        sweep.look(at=AFTER)
+        assert queued() == [(task.pk,)]
+        call(task)
+        lose_all_jobs()
+        sweep.look(at=AFTER + timedelta(seconds=50))
+        assert queued() == [], "it isn't due yet"
+        sweep.look(at=AFTER + timedelta(seconds=80))
+        assert queued() == [(task.pk,)]
+
+
+def test_a_worker_that_dies_while_it_calls_has_used_up_an_attempt(monkeypatch):
+    with Target() as target:
+        task = done_task(target)
+        models.Queue.objects.update(max_attempts=2)
+
+        def die(task):
+            raise SystemExit
+
+        with monkeypatch.context() as dying:
+            dying.setattr(callbacks, "_call", die)
+            for at in (AFTER, AFTER + callbacks.LEASE):
+                with pytest.raises(SystemExit):
+                    call(task, at)
+        lose_all_jobs()
+        assert not call(task, AFTER + callbacks.LEASE), "it is being called"
+        later = AFTER + 3 * callbacks.LEASE
+        sweep.look(at=later)
+        assert queued() == [(task.pk,)]
+        call(task, later)
+    assert target.seen == []
+    assert models.Activity.objects.get(verb="gave_up_calling_back").count == 2
+
+
+def test_a_task_that_nobody_wants_to_be_told_of_leaves_the_sweep_alone():
+    with Target() as target:
+        task = done_task(target)
+        models.Queue.objects.update(callback_url="")
+        lose_all_jobs()
+        sweep.look(at=AFTER)
+    task.refresh_from_db()
+    assert task.no_callback
+    assert queued() == []
+
+
+def test_what_is_sent_again_is_called_back_again_under_a_key_of_its_own():
+    with Target() as target:
+        task = done_task(target)
+        assert call(task)
+        resend.send_again(
+            task, looked_at=AFTER, number=3, run="r", by=Actor.command_line(), now=lambda: AFTER
+        )
+        task.refresh_from_db()
+        assert (task.finished_at, task.called_back_at) == (None, None)
+        models.Task.objects.filter(pk=task.pk).update(finished_at=AFTER + timedelta(minutes=5))
+        assert call(task, AFTER + timedelta(minutes=6))
+    assert len({seen.headers["webhook-id"] for seen in target.seen}) == 2
 
 
 def send_one(queue, at):
