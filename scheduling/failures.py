@@ -113,10 +113,9 @@ class Asked:
 
     def rows(self, *, after: int = 0, limit: int | None = None) -> Iterator[Row]:
         """The failed IDs, by key: behind the key `after`."""
-        names = _names()
         step = STEP_IDS if limit is None else min(limit, STEP_IDS)
         for buckets in self._buckets_that_match(after, step):
-            for row in self._rows_of(buckets, after, limit, names):
+            for row in self._rows_of(buckets, after, limit):
                 yield row
                 if limit is not None:
                     limit -= 1
@@ -229,16 +228,16 @@ class Asked:
             found = cursor.fetchall()
         return _slices(found, step)
 
-    def _rows_of(self, buckets: list[int], after: int, limit: int | None, names: dict) -> Iterator[Row]:
+    def _rows_of(self, buckets: list[int], after: int, limit: int | None) -> Iterator[Row]:
         where, values = self._where("a")
         if self.user_id is not None:
             where, values = f"{where} AND s.user_id = %s", [*values, self.user_id]
         marks = ", ".join(["%s"] * len(buckets))
         # +: or else SQLite reads from `after` on, and not from the beginning of each bucket.
         sql = (
-            "SELECT s.id, s.user_id, s.task_id, t.name, t.queue_id, a.http_status,"
+            "SELECT s.id, s.user_id, s.task_id, t.name, q.name, a.http_status,"
             f" {_MESSAGE}, s.attempts, a.started_at FROM scheduling_bucket b"
-            f"{failed.rows_of_buckets()} CROSS JOIN scheduling_task t"
+            f"{failed.rows_of_buckets()} CROSS JOIN scheduling_task t JOIN scheduling_queue q ON q.id = t.queue_id"
             f" WHERE b.id IN ({marks}) AND t.id = s.task_id AND t.cancelled_at IS NULL"
             f" AND +s.id > %s{where} ORDER BY s.id"
         )
@@ -247,9 +246,8 @@ class Asked:
         with connection.cursor() as cursor:
             cursor.execute(sql, [*buckets, after, *values])
             found = cursor.fetchall()
-        for key, user, task, name, queue, status, message, attempts, started in found:
-            queue_name = names.get(queue, "")
-            yield Row(key, user, task, name, queue_name, status, message, attempts, as_time(started))
+        for *values, started in found:
+            yield Row(*values, as_time(started))
 
 
 def newest() -> int:
@@ -257,14 +255,18 @@ def newest() -> int:
     return models.Attempt.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-def keep_counts(*, at: datetime, seconds: float = 5.0) -> int:
+def keep_counts(*, at: datetime, seconds: float = 5.0, unless_fewer: int = 1) -> int:
     """Count what failed in minutes that were over at `at`, where that isn't kept; return in how many buckets.
 
     seconds: after which it leaves the rest to the next call. Who asks meanwhile is told the same.
+    unless_fewer: nothing is done for fewer failures than that.
     """
     until = time.monotonic() + seconds
     done = 0
-    for buckets in _slices(_not_kept(before=at - TRAILING), STEP_IDS):
+    found = _not_kept(before=at - TRAILING)
+    if sum(count for _, count in found) < unless_fewer:
+        return 0
+    for buckets in _slices(found, STEP_IDS):
         with store.bulk_write():
             # No outcome and no retry comes in between; and of two who count, the second counts anew.
             locked = models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.db.models import Q
+
 from . import allocation, clock, keys, lists, models, rules, targets
 from .models import HandlerKind, MoveReason, Status
 
@@ -152,7 +154,8 @@ def _lateness(
 
 def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
     """For IDs that were moved since they were late: the bucket in which they were planned."""
-    if not models.Move.objects.filter(task_id=task.pk).exists():
+    # Of many IDs most were never moved, and one look says so.
+    if len(users) > 1 and not models.Move.objects.filter(task_id=task.pk).exists():
         return {}
     moves = models.Move.objects.filter(task_id=task.pk, user_id__in=users).order_by("pk")
     since: dict[int, int] = {}
@@ -254,13 +257,14 @@ def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100
     placing = models.Task.objects.filter(placed_at=None)
     if before_task is not None:
         rows, placing = rows.filter(task_id__lt=before_task), placing.filter(pk__lt=before_task)
-    numbers = set(rows.order_by("-task_id").values_list("task_id", flat=True)[:count])
-    for task_id, list_id in placing.order_by("-pk").values_list("pk", "list_id")[:LISTS_SEARCHED]:
-        if task_id not in numbers and lists.position_of(list_id, user_id) is not None:
-            numbers.add(task_id)
-    newest = sorted(numbers, reverse=True)[:count]
-    by_number = models.Task.objects.select_related("queue").defer("payload").in_bulk(newest)
-    return [by_number[number] for number in newest if number in by_number]
+    written = set(rows.order_by("-task_id").values_list("task_id", flat=True)[:count])
+    searched = placing.order_by("-pk").values("pk")[:LISTS_SEARCHED]
+    candidates = models.Task.objects.filter(Q(pk__in=written) | Q(pk__in=searched)).order_by("-pk")
+    return [
+        task
+        for task in candidates.select_related("queue").defer("payload")
+        if task.pk in written or lists.position_of(task.list_id, user_id) is not None
+    ][:count]
 
 
 def story_in(task: models.Task, user_id: int, *, at: datetime) -> Story | None:

@@ -20,6 +20,8 @@ from scheduling import failures as failing
 from scheduling import resend, store
 
 ROWS = 50
+# So many that nobody has counted yet are worth counting for good; it takes about as long as to read them.
+KEPT_FROM = 5_000
 KEEPING_SECONDS = 0.5
 HEADS = ("user_id", "task_id", "task_name", "queue", "http_status", "message", "attempts", "started_at")
 
@@ -36,8 +38,8 @@ def failures(request: OperatorRequest) -> HttpResponse:
     at = store.now()
     up_to = failing.newest()
     asked = chosen.asked_for(at=at, up_to=up_to)
-    # Jobs do so each minute; without them the first who looks counts for all.
-    failing.keep_counts(at=at, seconds=KEEPING_SECONDS)
+    # Jobs do so each minute; where they don't, the first who looks counts for all.
+    failing.keep_counts(at=at, seconds=KEEPING_SECONDS, unless_fewer=KEPT_FROM)
     found = asked.summary()
     rows = list(asked.rows(limit=ROWS)) if chosen.is_set else []
     context = {
