@@ -88,7 +88,7 @@ def is_queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> bool:
     return bool(queued(path, at=at, cluster=cluster))
 
 
-def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> set[tuple]:
+def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> list[tuple]:
     """The arguments of the calls of `path` that wait, or were taken by a worker a moment ago.
 
     One that was taken longer ago may have died with its worker: its row comes back after `retry` seconds.
@@ -97,4 +97,4 @@ def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> set[tuple]:
     taken_lately = at + timedelta(seconds=own.get("retry", settings.Q_CLUSTER["retry"]) - 30)
     rows = OrmQ.objects.filter(Q(lock__lte=at) | Q(lock__gte=taken_lately), key=cluster).order_by("-pk")[:100]
     jobs = [row.task for row in rows]
-    return {tuple(job.get("args", ())) for job in jobs if job.get("func") == path}
+    return [tuple(job.get("args", ())) for job in jobs if job.get("func") == path]

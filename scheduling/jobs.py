@@ -7,7 +7,6 @@ from . import (
     allocation,
     amendments,
     callbacks,
-    cluster,
     dispatch,
     late,
     matching,
@@ -32,19 +31,19 @@ def follow_cancel(task_id: int) -> None:
     amendments.follow_cancel(task_id, store.now)
 
 
-def cancel_matching(matching_text: str) -> None:
+def cancel_matching(act_id: int) -> None:
     """Go on cancelling all that matched a filter."""
-    matching.go_on(matching_text, store.now)
+    matching.go_on(act_id, store.now)
 
 
-def retry_failed(text: str) -> None:
+def retry_failed(act_id: int) -> None:
     """Go on trying failed IDs again that an operator asked for."""
-    resend.go_on(text, store.now)
+    resend.go_on(act_id, store.now)
 
 
-def send_again(text: str) -> None:
+def send_again(act_id: int) -> None:
     """Go on sending a task's IDs once more."""
-    resend.go_on_sending(text, store.now)
+    resend.go_on_sending(act_id, store.now)
 
 
 def refit() -> None:
@@ -92,7 +91,6 @@ def nightly() -> None:
     keeping.run(store.now)
 
 
-def prune() -> None:
+def prune(act_id: int) -> None:
     """Go on letting go of what is past its retention."""
-    if not keeping.prune(store.now):
-        cluster.enqueue("scheduling.jobs.prune")
+    keeping.go_on(act_id, store.now)

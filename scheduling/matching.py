@@ -4,18 +4,17 @@ Question, act and result mean the same tasks: what came in after the page was dr
 is done meanwhile isn't cancelled any more.
 """
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from django.db.models import Q, Sum
 
-from operators.actor import Actor, Face, Kind
+from operators.actor import Actor
 
-from . import activity, amendments, cluster, models, store
-from .models import TaskState
+from . import activity, amendments, bulk_acts, models, store
+from .models import BulkAct, BulkActKind, TaskState
 
 # As long as a click may take; what is left then is a job's.
 CLICK_SECONDS = 1.0
@@ -85,41 +84,46 @@ def cancel(matching: Matching, *, by: Actor, now: Callable[[], datetime]) -> tup
     Each is cancelled by the verb of one task, with a line of its own in the activity log.
     """
     found = count(matching)
-    after = {"matching": matching.words()}
-    activity.record(by, "cancelled_matching", at=now(), count=found.tasks, after=after)
-    return _cancel(matching, 0, by=by, now=now, seconds=CLICK_SECONDS)
+    at = now()
+    with store.write():
+        activity.record(
+            by, "cancelled_matching", at=at, count=found.tasks, after={"matching": matching.words()}
+        )
+        kept = {**asdict(matching), "at": matching.at.isoformat()}
+        act = bulk_acts.begin(BulkActKind.CANCEL_MATCHING, asked=kept, number=found.tasks, by=by, at=at)
+    return _cancel(act, matching, by=by, now=now, seconds=CLICK_SECONDS)
 
 
-def go_on(text: str, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped. Once more: what is cancelled is no longer found."""
-    kept = json.loads(text)
-    given = kept["matching"]
-    given["at"] = datetime.fromisoformat(given["at"])
-    given["ids"] = None if given["ids"] is None else tuple(given["ids"])
-    by = Actor(Kind(kept["by"]["kind"]), kept["by"]["id"], kept["by"]["name"], Face(kept["by"]["face"]))
-    _cancel(Matching(**given), kept["after_id"], by=by, now=now, seconds=JOB_SECONDS)
+def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_acts.take(act_id, at=now())
+    if act is None:
+        return
+    ids = act.asked["ids"]
+    given = {
+        **act.asked,
+        "at": datetime.fromisoformat(act.asked["at"]),
+        "ids": None if ids is None else tuple(ids),
+    }
+    _cancel(act, Matching(**given), by=bulk_acts.actor_of(act), now=now, seconds=JOB_SECONDS)
 
 
 def _cancel(
-    matching: Matching, after_id: int, *, by: Actor, now: Callable[[], datetime], seconds: float
+    act: BulkAct, matching: Matching, *, by: Actor, now: Callable[[], datetime], seconds: float
 ) -> tuple[int, int]:
-    until = time.monotonic() + seconds
-    done = 0
-    # One query a task: each is a row by its key, and no list of millions is held.
-    while task := matching.tasks(after_id).first():
-        if time.monotonic() > until:
-            rest = replace(matching, ids=_later(matching.ids, after_id))
-            cluster.enqueue("scheduling.jobs.cancel_matching", _as_text(rest, after_id, by))
-            return done, matching.tasks(after_id).count()
-        amendments.cancel(task, by=by, now=now)
-        after_id, done = task.pk, done + 1
+    until, done = time.monotonic() + seconds, 0
+    try:
+        # One query a task: each is a row by its key, and no list of millions is held.
+        while task := matching.tasks(act.after_id).first():
+            if time.monotonic() > until:
+                bulk_acts.hand_over(act, at=now())
+                return done, matching.tasks(act.after_id).count()
+            with store.write():
+                bulk_acts.move_on(act, after_id=task.pk, at=now())
+                amendments.cancel(task, by=by, now=now)
+                bulk_acts.count(act, 1)
+            done += 1
+    except bulk_acts.Overtaken:
+        return done, matching.tasks(act.after_id).count()
+    bulk_acts.end(act, at=now())
     return done, 0
-
-
-def _later(ids: tuple[int, ...] | None, after_id: int) -> tuple[int, ...] | None:
-    return None if ids is None else tuple(number for number in ids if number > after_id)
-
-
-def _as_text(matching: Matching, after_id: int, by: Actor) -> str:
-    given = {**asdict(matching), "at": matching.at.isoformat()}
-    return json.dumps({"matching": given, "after_id": after_id, "by": asdict(by)})

@@ -11,7 +11,10 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django_q.models import Task as FinishedJob
 
-from . import arming, clock, cluster, models, proof, store
+from operators.actor import Actor
+
+from . import arming, bulk_acts, clock, models, proof, store
+from .models import BulkActKind
 
 log = structlog.get_logger(__name__)
 
@@ -19,25 +22,59 @@ log = structlog.get_logger(__name__)
 STEP_ROWS = 2_000
 # A job goes on for so long; what is left is the next job's.
 JOB_SECONDS = 40.0
+RENEW_SECONDS = 5.0
 FINISHED_JOBS_KEPT = timedelta(days=7)
 
 
 def run(now: Callable[[], datetime]) -> None:
-    """Check the plan, say what doesn't hold, then prune; where that takes long another job goes on."""
+    """Check the plan, say what doesn't hold, then prune; where that takes long jobs go on."""
     for difference in proof.check(now):
         log.error("plan_does_not_hold", **asdict(difference))
-    if not prune(now):
-        cluster.enqueue("scheduling.jobs.prune")
+    # What the nights before didn't come to the end of goes on by itself, and does the same.
+    if not bulk_acts.under_way().filter(kind=BulkActKind.PRUNE).exists():
+        at = now()
+        _go(bulk_acts.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
 
 
-def prune(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> bool:
-    """Delete what ended before the retention began; return whether nothing is left to delete."""
+def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_acts.take(act_id, at=now())
+    if act is not None:
+        _go(act, now)
+
+
+def _go(act: models.BulkAct, now: Callable[[], datetime]) -> None:
+    renewed = time.monotonic()
+
+    def stay() -> None:
+        nonlocal renewed
+        if time.monotonic() > renewed + RENEW_SECONDS:
+            renewed = time.monotonic()
+            bulk_acts.move_on(act, after_id=0, at=now())
+
+    try:
+        if prune(now, seconds=JOB_SECONDS, between=stay):
+            bulk_acts.end(act, at=now())
+        else:
+            bulk_acts.hand_over(act, at=now())
+    except bulk_acts.Overtaken:
+        return
+
+
+def prune(
+    now: Callable[[], datetime], *, seconds: float = JOB_SECONDS, between: Callable[[], None] = lambda: None
+) -> bool:
+    """Delete what ended before the retention began; return whether nothing is left to delete.
+
+    between: called after each step.
+    """
     until = time.monotonic() + seconds
     before = now() - timedelta(days=settings.RETENTION_DAYS)
     for step in _steps(before, now()):
         while step():
             if time.monotonic() > until:
                 return False
+            between()
             # Others get their turn.
             time.sleep(0.005)
     return True
@@ -50,6 +87,7 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         models.Activity.objects.filter(at__lt=before),
         models.Minute.objects.filter(pk__lt=old_minute),
         models.QuarterRun.objects.filter(ran_at__lt=before),
+        models.BulkAct.objects.filter(ended_at__lt=before),
         FinishedJob.objects.filter(stopped__lt=at - FINISHED_JOBS_KEPT),
     ):
         yield partial(_delete, rows)

@@ -3,27 +3,23 @@
 They take free places, as retries do. What failed or was sent after the operator had looked is not meant.
 """
 
-import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import NamedTuple
 
-from django.core.cache import cache
-
 from operators.actor import Actor
 
-from . import activity, claims, clock, cluster, keys, models, moves, placement, store
+from . import activity, bulk_acts, claims, clock, keys, models, moves, placement, store
 from .errors import TaskCancelled
 from .failures import Asked
-from .models import MoveReason, Status
+from .models import BulkAct, BulkActKind, MoveReason, Status
 
 SLICE_IDS = 2_000
 # As long as a click may take; what is left then is a job's.
 CLICK_SECONDS = 1.0
 JOB_SECONDS = 5.0
-STOPS_KEPT_SECONDS = 86_400
 
 
 class Retried(NamedTuple):
@@ -47,17 +43,24 @@ def retry(
     asked: with the moment at which somebody looked. left_out: keys of rows that they left out. number: how
     many that are, as the question said. run: a name of this run, by which it can be stopped.
     """
-    activity.record(by, "retried", at=now(), count=number, after={"asked": _words(asked), "run": run})
-    return _go(asked, left_out, run, after=0, now=now, seconds=CLICK_SECONDS)
+    at = now()
+    with store.write():
+        activity.record(by, "retried", at=at, count=number, after={"asked": _words(asked), "run": run})
+        kept = {"matching": _words(asked), "left_out": sorted(left_out)}
+        act = bulk_acts.begin(BulkActKind.RETRY_FAILED, asked=kept, number=number, name=run, by=by, at=at)
+    return _go(act, asked, left_out, now=now, seconds=CLICK_SECONDS)
 
 
-def go_on(text: str, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped."""
-    kept = json.loads(text)
-    given = kept["asked"]
+def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_acts.take(act_id, at=now())
+    if act is None:
+        return
+    given = dict(act.asked["matching"])
     for name in ("since", "at"):
-        given[name] = given[name] and datetime.fromisoformat(given[name])
-    _go(Asked(**given), kept["left_out"], kept["run"], after=kept["after"], now=now, seconds=JOB_SECONDS)
+        if given.get(name):
+            given[name] = datetime.fromisoformat(given[name])
+    _go(act, Asked(**given), act.asked["left_out"], now=now, seconds=JOB_SECONDS)
 
 
 def succeeded_by(task: models.Task, *, at: datetime):
@@ -79,49 +82,49 @@ def send_again(
     """
     if task.cancelled_at is not None:
         raise TaskCancelled
-    activity.record(by, "sent_again", task, at=now(), count=number, after={"run": run})
-    return _send(task.pk, looked_at, run, after=0, now=now, seconds=CLICK_SECONDS)
+    at = now()
+    with store.write():
+        activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
+        kept = {"task": task.pk, "looked_at": looked_at.isoformat()}
+        act = bulk_acts.begin(BulkActKind.SEND_AGAIN, asked=kept, number=number, name=run, by=by, at=at)
+    return _send(act, task, looked_at, now=now, seconds=CLICK_SECONDS)
 
 
-def go_on_sending(text: str, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped."""
-    kept = json.loads(text)
-    looked_at = datetime.fromisoformat(kept["looked_at"])
-    _send(kept["task"], looked_at, kept["run"], after=kept["after"], now=now, seconds=JOB_SECONDS)
+def go_on_sending(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_acts.take(act_id, at=now())
+    if act is None:
+        return
+    task = models.Task.objects.filter(pk=act.asked["task"]).first()
+    if task is None:
+        # Past its retention by now.
+        bulk_acts.end(act, at=now())
+        return
+    looked_at = datetime.fromisoformat(act.asked["looked_at"])
+    _send(act, task, looked_at, now=now, seconds=JOB_SECONDS)
 
 
 def _send(
-    task_id: int, looked_at: datetime, run: str, *, after: int, now: Callable[[], datetime], seconds: float
+    act: BulkAct, task: models.Task, looked_at: datetime, *, now: Callable[[], datetime], seconds: float
 ) -> Retried:
-    until = time.monotonic() + seconds
-    task = models.Task.objects.get(pk=task_id)
-    done = 0
-    while True:
-        behind = succeeded_by(task, at=looked_at).filter(pk__gt=after)
+    def following() -> tuple[int, list[int], int] | None:
+        behind = succeeded_by(task, at=looked_at).filter(pk__gt=act.after_id)
         found = list(behind.values_list("pk", flat=True)[:SLICE_IDS])
-        if not found or is_stopped(run):
-            return Retried(done, False)
-        if time.monotonic() > until:
-            kept = {"task": task_id, "looked_at": looked_at.isoformat(), "run": run, "after": after}
-            cluster.enqueue("scheduling.jobs.send_again", json.dumps(kept))
-            return Retried(done, True)
-        after = found[-1]
-        done += _slice(task.queue_id, found, now, was=Status.SUCCEEDED)
+        return (task.queue_id, found, found[-1]) if found else None
+
+    return _in_slices(act, following, was=Status.SUCCEEDED, now=now, seconds=seconds)
 
 
 def stop(run: str, *, by: Actor, at: datetime) -> None:
     """Let a run end after the slice that it is at; what waits again already stays so."""
-    cache.set(_stop_key(run), True, STOPS_KEPT_SECONDS)
-    activity.record(by, "stopped_retrying", at=at, after={"run": run})
+    with store.write():
+        bulk_acts.stop(run, at=at)
+        activity.record(by, "stopped_retrying", at=at, after={"run": run})
 
 
 def is_stopped(run: str) -> bool:
     """Whether somebody said stop."""
-    return bool(cache.get(_stop_key(run)))
-
-
-def _stop_key(run: str) -> str:
-    return f"retry-stop-{run}"
+    return bulk_acts.is_stopped(run)
 
 
 def _words(asked: Asked) -> dict:
@@ -133,59 +136,77 @@ def _words(asked: Asked) -> dict:
 
 
 def _go(
+    act: BulkAct,
     asked: Asked,
     left_out: Collection[int],
-    run: str,
     *,
-    after: int,
     now: Callable[[], datetime],
     seconds: float,
 ) -> Retried:
-    until = time.monotonic() + seconds
     out = set(left_out)
-    done = 0
-    while found := [row.key for row in asked.rows(after=after, limit=SLICE_IDS)]:
-        if is_stopped(run):
-            return Retried(done, False)
-        if time.monotonic() > until:
-            cluster.enqueue("scheduling.jobs.retry_failed", _as_text(asked, out, run, after))
-            return Retried(done, True)
+
+    def following() -> tuple[int, list[int], int] | None:
+        found = [row.key for row in asked.rows(after=act.after_id, limit=SLICE_IDS)]
+        if not found:
+            return None
         # The queue is the upper part of a key: what is of one queue follows each other.
         queue_id = keys.queue_of_bucket(keys.bucket_of_assignment(found[0]))
         mine = [key for key in found if keys.queue_of_bucket(keys.bucket_of_assignment(key)) == queue_id]
-        after = mine[-1]
-        done += _slice(queue_id, [key for key in mine if key not in out], now)
+        return queue_id, [key for key in mine if key not in out], mine[-1]
+
+    return _in_slices(act, following, was=Status.FAILED, now=now, seconds=seconds)
+
+
+def _in_slices(
+    act: BulkAct,
+    following: Callable[[], tuple[int, list[int], int] | None],
+    *,
+    was: Status,
+    now: Callable[[], datetime],
+    seconds: float,
+) -> Retried:
+    """Do slice after slice until the time is up, and leave the rest to a job.
+
+    following: the queue, the rows and the last key of the next slice; None where nothing is left.
+    """
+    until, done = time.monotonic() + seconds, 0
+    try:
+        while found := following():
+            if time.monotonic() > until:
+                bulk_acts.hand_over(act, at=now())
+                return Retried(done, True)
+            queue_id, wanted, last = found
+            with store.bulk_write():
+                bulk_acts.move_on(act, after_id=last, at=now())
+                moved = _slice(queue_id, wanted, now, was=was)
+                bulk_acts.count(act, moved)
+            done += moved
+    except bulk_acts.Overtaken:
+        return Retried(done, not is_stopped(act.name))
+    bulk_acts.end(act, at=now())
     return Retried(done, False)
 
 
-def _slice(
-    queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was: Status = Status.FAILED
-) -> int:
+def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was: Status) -> int:
+    """Give these rows another minute, in the transaction that is open; return how many."""
     if not wanted:
         return 0
-    with store.bulk_write():
-        queue = placement.lock_queue(queue_id)
-        buckets = sorted({keys.bucket_of_assignment(key) for key in wanted})
-        list(
-            models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk")
-        )
-        at = now()
-        # Read again under the lock: somebody else may have been faster.
-        found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
-        rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
-        tasks = claims.lock_tasks({row.task_id for row in rows})
-        rows = [row for row in rows if tasks[row.task_id].cancelled_at is None]
-        moves.move(
-            queue,
-            rows,
-            from_minute=clock.next_unsealed_minute(at),
-            reason=MoveReason.OPERATOR,
-            was=was,
-            at=at,
-        )
+    queue = placement.lock_queue(queue_id)
+    buckets = sorted({keys.bucket_of_assignment(key) for key in wanted})
+    list(models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk"))
+    at = now()
+    # Read again under the lock: somebody else may have been faster.
+    found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
+    rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
+    tasks = claims.lock_tasks({row.task_id for row in rows})
+    # What would end at once stays what it is.
+    rows = [row for row in rows if not tasks[row.task_id].ended_by(at)]
+    moves.move(
+        queue,
+        rows,
+        from_minute=clock.next_unsealed_minute(at),
+        reason=MoveReason.OPERATOR,
+        was=was,
+        at=at,
+    )
     return len(rows)
-
-
-def _as_text(asked: Asked, left_out: Collection[int], run: str, after: int) -> str:
-    words = {**asdict(asked), **_words(asked)}
-    return json.dumps({"asked": words, "left_out": sorted(left_out), "run": run, "after": after})

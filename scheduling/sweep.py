@@ -6,6 +6,7 @@ from django.db.models import F
 
 from . import (
     allocation,
+    bulk_acts,
     callbacks,
     cluster,
     dispatch,
@@ -21,7 +22,8 @@ from . import (
 
 def look(*, at: datetime) -> None:
     """Queue jobs for whatever nobody is at: segments and batches without a living owner, minutes without a
-    seat, late IDs, quarters that weren't processed, cancels whose rows don't follow, ends that weren't told.
+    seat, late IDs, quarters that weren't processed, cancels whose rows don't follow, ends that weren't
+    told, acts on many rows that nobody is at.
 
     Cheap where there is nothing to do (partial indexes), so every worker calls it each few seconds.
     """
@@ -31,6 +33,7 @@ def look(*, at: datetime) -> None:
     quarter_hour.wake(at=at)
     schedules.ensure(at=at)
     callbacks.wake(at=at)
+    bulk_acts.wake(at=at)
     for task_id in unfollowed().values_list("pk", flat=True)[:10]:
         cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
 
