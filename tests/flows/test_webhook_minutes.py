@@ -1,6 +1,6 @@
 """Real minutes of webhooks on real clusters, counted at the target."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -57,6 +57,37 @@ def test_requests_start_at_their_slots_and_once(clusters):
     assert min(late) > -0.005
     assert max(late) < 0.1
     assert most_in_60_seconds(target.seen) <= pacing.most_starts_in_60_seconds(600)
+
+
+@pytest.mark.minutes
+@pytest.mark.parametrize("seats", [1, 8])
+def test_fifty_queues_keep_their_rates_whatever_the_number_of_seats(
+    seats, process_environment, start_cluster, settings
+):
+    process_environment.update(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8", SEATS=str(seats))
+    settings.SEATS = seats
+    start_cluster()
+    for _ in range(min(seats, 2)):
+        start_cluster("minutes")
+    rates = {"fast": 6_000, "middle": 600} | {f"slow-{n}": 60 for n in range(48)}
+    with Target() as target:
+        first = coming_minute(ahead_seconds=20)
+        second = first + clock.MINUTE
+        for name, rpm in rates.items():
+            queue = make_queue(name, rpm=rpm, handler="webhook", webhook_url=f"{target.url}/{name}")
+            half = rpm // 2
+            place(queue, {first: range(1, rpm + 1), second: range(rpm + 1, rpm + half + 1)}, at=store.now())
+        arm(first, second)
+        wait_until(settled, seconds=over(second) + 130, what="all are sent")
+        check_counters()
+    by_queue = defaultdict(list)
+    for seen in target.seen:
+        by_queue[seen.path.rpartition("/")[2]].append(seen)
+    for name, rpm in rates.items():
+        assert Counter(seen.user_id for seen in by_queue[name]) == Counter(range(1, rpm + rpm // 2 + 1))
+        assert most_in_60_seconds(by_queue[name]) <= pacing.most_starts_in_60_seconds(rpm), name
+    late = models.Move.objects.count()
+    assert late <= 0.01 * 9_480, f"{late} IDs were late: run this on an idle machine"
 
 
 @pytest.mark.minutes
