@@ -1,0 +1,66 @@
+"""What an operator asked for goes on by itself, whatever dies in the middle of it."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django_q.models import OrmQ
+
+from operators.actor import Actor
+from scheduling import clock, models, resend, store
+from scheduling.failures import Asked
+from scheduling.models import BulkAct, Status
+
+from ..scheduling.placed import make_queue, place
+from ..scheduling.target import Target
+from .clusters import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+IDS = 60_000
+
+
+def failed_task() -> models.Task:
+    queue = make_queue(rpm=6_000)
+    minute = clock.minute_start(store.now()) - timedelta(hours=1)
+    task = place(queue, {minute: range(1, IDS + 1)}, at=minute - clock.QUARTER)
+    models.Assignment.objects.update(status=Status.FAILED, attempts=1)
+    for rows in (models.Bucket, models.Task, models.TaskBucket):
+        rows.objects.filter(waiting_count__gt=0).update(waiting_count=0, failed_count=IDS)
+    models.Task.objects.update(finished_at=minute + clock.MINUTE)
+    return task
+
+
+def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_jobs_are_lost(
+    transactional_db, start_cluster, monkeypatch
+):
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    task = failed_task()
+    resend.retry(Asked(), number=IDS, run="r", by=Actor.command_line(), now=store.now)
+    cluster = start_cluster()
+    act = BulkAct.objects.filter(name="r")
+    wait_until(act.filter(done_count__gt=0).exists, seconds=30, what="it is under way")
+    cluster.kill()
+    OrmQ.objects.all().delete()
+    assert 0 < act.get().done_count < IDS, "it was killed in the middle"
+
+    start_cluster()
+    wait_until(act.filter(ended_at__isnull=False).exists, seconds=60, what="it goes on by itself")
+    assert act.get().done_count == IDS
+    moved = models.Move.objects.filter(task_id=task.pk, reason=models.MoveReason.OPERATOR)
+    assert Counter(moved.values_list("user_id", flat=True)) == Counter(range(1, IDS + 1))
+    assert not models.Assignment.objects.filter(task=task, status=Status.FAILED).exists()
+
+
+def test_a_call_that_is_owed_is_made_once_by_two_clusters_that_found_it_without_a_job(
+    transactional_db, process_environment, start_cluster
+):
+    process_environment["WEBHOOK_ALLOWED_NETWORKS"] = "127.0.0.0/8"
+    with Target() as target:
+        task = failed_task()
+        models.Queue.objects.update(callback_url=target.url, webhook_secret="whsec_c2VjcmV0")
+        start_cluster()
+        start_cluster()
+        said = models.Task.objects.filter(pk=task.pk, called_back_at__isnull=False)
+        wait_until(said.exists, seconds=30, what="it is called back")
+        assert said.get().callback_attempts == len(target.seen) == 1
