@@ -118,7 +118,7 @@ class PlaceFilter(Filter):
     )
     minute = forms.CharField(required=False)
 
-    beside = ("after", "format", "part")
+    beside = ("after", "format", "version")
 
     def clean_minute(self) -> datetime | None:
         """A minute as addresses have it."""

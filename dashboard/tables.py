@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from dashboard import addresses
 from dashboard.taskpages import Line
 from dashboard.templatetags import quarterdeck as write
-from scheduling import failures, models, whereabouts
+from scheduling import failures, held, models, whereabouts
 
 CARDS = {"class": "list cards"}
 PLAIN = {"class": "list"}
@@ -130,7 +130,8 @@ class PlaceTable(Listed):
 
     def render_minute(self, record: whereabouts.Place) -> SafeString:
         at = record.minute_at
-        return _link(addresses.minute(at, self.queue), write.moment(at))
+        said = '<a href="{}" title="{} UTC">{}</a>'
+        return format_html(said, addresses.minute(at, self.queue), f"{at:%H:%M}", write.minute_said(at))
 
     def render_status(self, value: models.Status) -> SafeString:
         return _status(value)
@@ -162,6 +163,43 @@ class MinuteTable(Listed):
 
     def render_started(self, value: datetime | None) -> str:
         return write.clock_milliseconds(value)
+
+
+class HeldTable(Listed):
+    """The IDs behind a number; a row is a held.Row."""
+
+    user_id = _text("ID")
+    task = _text("Task", "task_name", shown="name")
+    minute = _text("Minute", "minute_at", short="minute")
+    status = _text("Status", shown="nowrap")
+    attempts = _number("Attempts", short="attempts")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def __init__(self, *args: Any, queues: dict[int, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queues = queues
+
+    def render_user_id(self, value: int) -> SafeString:
+        return _id(value)
+
+    def render_task(self, record: held.Row) -> SafeString:
+        return _link(addresses.task(record.task_id), record.task_name)
+
+    def render_minute(self, record: held.Row) -> SafeString:
+        queue = self.queues[record.queue_id]
+        minute = _link(addresses.minute(record.minute_at, queue), write.moment(record.minute_at))
+        if record.to_minute is None:
+            return minute
+        went = _link(addresses.minute(record.to_minute, queue), write.moment(record.to_minute))
+        return format_html("{} → {}", minute, went)
+
+    def render_status(self, value: models.Status | None) -> SafeString | str:
+        return "moved away" if value is None else _status(value)
+
+    def render_attempts(self, value: int) -> str:
+        return write.number(value)
 
 
 class FailureTable(Listed):

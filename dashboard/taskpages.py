@@ -1,5 +1,6 @@
 """What the pages of tasks show, as plain values."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +8,9 @@ from itertools import islice
 from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Max, Q, QuerySet, Sum
+from django.http import Http404, HttpRequest
+from django.urls import reverse
 
 from dashboard import drawings
 from dashboard.filters import PlaceFilter
@@ -54,6 +56,11 @@ class Line:
         return self.state in (models.TaskState.DONE, models.TaskState.CANCELLED)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it moves any more; what is in flight at a cancel still comes to its end."""
+        return self.is_over and not self.task.in_flight_count
+
+    @property
     def late_count(self) -> int:
         """IDs that wait although its last minute has passed."""
         return self.task.waiting_count if not self.is_over and self.done_at < self.at else 0
@@ -74,6 +81,69 @@ class Line:
             (status.word, status.word.replace("_", " "), getattr(self.task, f"{status.word}_count"))
             for status in models.Status
         ]
+
+
+@dataclass(frozen=True)
+class Act:
+    """A button of a task's page. why_not: a sentence where there is nothing to do."""
+
+    key: str
+    label: str
+    href: str
+    why_not: str = ""
+
+
+def acts(line: Line) -> list[Act]:
+    """What may be done to a task. In an order in which a number that grows moves no other button."""
+    task = line.task
+    cancelled = "It is cancelled." if task.cancelled_at else ""
+    failed = f" {task.failed_count:,}" if task.failed_count else ""
+    return [
+        Act(
+            "replace",
+            "Replace…",
+            reverse("task_replace", args=[task.pk]),
+            cancelled or ("" if task.placed_at else "Its list is still being written."),
+        ),
+        Act(
+            "send-again",
+            "Send again…",
+            reverse("task_send_again", args=[task.pk]),
+            cancelled or ("" if task.succeeded_count else "None of it has succeeded yet."),
+        ),
+        Act(
+            "cancel",
+            "Cancel…",
+            reverse("task_cancel", args=[task.pk]),
+            cancelled or ("It is done." if line.is_over else ""),
+        ),
+        Act(
+            "retry",
+            f"Retry{failed} failed…",
+            f"{reverse('failures')}?task={task.pk}",
+            cancelled or ("" if task.failed_count else "None of it has failed for good."),
+        ),
+    ]
+
+
+def version(task_id: int, at: datetime) -> str:
+    """Differs when the part of a task's page that moves would look different. One query; Http404 without one.
+
+    What its minutes hold changes with its own counters, or moves from one to another.
+    """
+    counters = [f"{status.word}_count" for status in models.Status]
+    columns = ("name", "version", "placed_at", "cancelled_at", "finished_at", "last_minute_at", *counters)
+    found = (
+        models.Task.objects.filter(pk=task_id)
+        .order_by()
+        .annotate(moved=Sum("task_buckets__moved_count"), last=Max("task_buckets__bucket_id"))
+        .values_list(*columns, "moved", "last")
+        .first()
+    )
+    if found is None:
+        raise Http404("There is no such task.")
+    basis = repr((found, clock.minute_start(at)))
+    return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
 
 
 @dataclass(frozen=True)

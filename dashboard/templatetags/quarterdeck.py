@@ -42,11 +42,11 @@ def percent(part: int, whole: int) -> str:
 
 
 def _time(at: datetime | None, form: str) -> str:
-    return "" if at is None else _marked_up(at, form, timezone.get_current_timezone())
+    return "" if at is None else marked_up(at, form, timezone.get_current_timezone())
 
 
 @lru_cache(maxsize=8192)
-def _marked_up(at: datetime, form: str, zone: ZoneInfo) -> SafeString:
+def marked_up(at: datetime, form: str, zone: ZoneInfo) -> SafeString:
     """A time in a zone, exact on hover. Kept, since a board says the same times again each second."""
     local = at.astimezone(zone)
     exact = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {zone}"
@@ -75,10 +75,16 @@ def clock_seconds(at: datetime | None) -> str:
 @register.filter
 def moment(at: datetime | None) -> str:
     """The time, and the day where it isn't today."""
-    if at is None:
-        return ""
-    today = timezone.localdate()
-    return _time(at, "%H:%M" if timezone.localtime(at).date() == today else "%-d %b %Y, %H:%M")
+    return "" if at is None else _time(at, _form_of_moment(at))
+
+
+def _form_of_moment(at: datetime) -> str:
+    return "%H:%M" if timezone.localtime(at).date() == timezone.localdate() else "%-d %b %Y, %H:%M"
+
+
+def minute_said(at: datetime) -> str:
+    """The same as plain text, for a whole minute in a long list: there is nothing more exact to say."""
+    return f"{timezone.localtime(at):{_form_of_moment(at)}}"
 
 
 @register.filter

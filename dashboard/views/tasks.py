@@ -2,12 +2,14 @@
 
 import secrets
 from datetime import datetime
+from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_safe
 
 from dashboard import addresses, exports, paging, tables, taskpages
@@ -23,6 +25,7 @@ HEADS = (
     "cancelled", "expired", "first_at", "last_at", "created_at", "created_by",
 )  # fmt: skip
 SEVERAL = ("queue", "state", "q")
+END_OF_POLL = 286
 
 
 @require_safe
@@ -85,22 +88,50 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
     """One task; its IDs as a file with `format`."""
     at = store.now()
     chosen = PlaceFilter.of(request)
+    if request.htmx:
+        return _moving(request, task_id, at)
     found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
     if wanted := request.GET.get("format"):
         rows = map(taskpages.place_row, taskpages.all_places(found, chosen, at=at))
         return exports.named(wanted, f"task-{found.pk}", taskpages.PLACE_HEADS, rows)
     page = taskpages.places(found, chosen, after=paging.whole_number(request, "after") or 0, at=at)
-    context = {
-        "line": taskpages.Line(found, at),
-        "task": found,
-        "chart": taskpages.chart(found, at=at),
+    context = _drawn(found, at) | {
+        "version": taskpages.version(found.pk, at),
         "places": page,
         "table": tables.PlaceTable(page.rows, queue=found.queue.name),
         "filter": chosen,
         "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[:50],
         "rename": RenameForm(initial={"name": found.name, "version": found.version}),
     }
-    return render(request, "dashboard/task.html", context)
+    return _varied(render(request, "dashboard/task.html", context))
+
+
+def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
+    line = taskpages.Line(found, at)
+    return {
+        "line": line,
+        "task": found,
+        "acts": taskpages.acts(line),
+        "chart": taskpages.chart(found, at=at),
+    }
+
+
+def _moving(request: OperatorRequest, task_id: int, at: datetime) -> HttpResponse:
+    """The part of a task's page that moves: nothing (204) where the poll has what there is, and a last one
+    (286, by which htmx ends the poll) once nothing of it will move any more.
+    """
+    version = taskpages.version(task_id, at)
+    if request.GET.get("version") == version:
+        return _varied(HttpResponse(status=204))
+    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    context = _drawn(found, at) | {"version": version}
+    status = END_OF_POLL if context["line"].has_ended else 200
+    return _varied(render(request, "dashboard/_task.html", context, status=status))
+
+
+def _varied(response: HttpResponse) -> HttpResponse:
+    patch_vary_headers(response, ["HX-Request"])
+    return response
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

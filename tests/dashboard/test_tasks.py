@@ -167,3 +167,74 @@ def test_what_succeeded_is_sent_once_more_and_only_once(place, sign_in):
     assert asked["number"] == 10
     assert (task.waiting_count, task.succeeded_count, task.finished_at) == (10, 0, None)
     assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 10
+
+
+def poll(client, task, version: str = ""):
+    return client.get(
+        f"/dashboard/tasks/{task.pk}/",
+        {"version": version} if version else {},
+        headers={"HX-Request": "true"},
+    )
+
+
+def test_what_moves_is_sent_anew_only_where_it_moved(
+    place, fail, sign_in, django_assert_num_queries, monkeypatch
+):
+    at = store.now()
+    monkeypatch.setattr(store, "now", lambda: at)
+    task = place(range(1, 40), at=at - 2 * clock.QUARTER)
+    client = sign_in("viewer")
+    page = client.get(f"/dashboard/tasks/{task.pk}/")
+    version = page.context["version"]
+    assert f'value="{version}"' in page.content.decode()
+
+    # Session, operator, and one look.
+    with django_assert_num_queries(3):
+        assert poll(client, task, version).status_code == 204
+    fail(task, 404)
+    moved = poll(client, task, version)
+
+    assert "39 failed" in moved.content.decode()
+    assert "<html" not in moved.content.decode()
+    assert moved.headers["Vary"].count("HX-Request") == 1
+
+
+def test_the_poll_ends_with_the_task_and_its_page_asks_no_more(place, fail, sign_in):
+    task = place(range(1, 5), at=store.now() - 2 * clock.QUARTER)
+    client = sign_in("viewer")
+    assert poll(client, task).status_code == 200
+    assert "hx-trigger" in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
+
+    fail(task, 404)
+
+    # htmx stops at this status, and takes its content.
+    assert poll(client, task).status_code == 286
+    assert "hx-trigger" not in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
+
+
+def test_a_task_that_is_gone_is_said_to_be_gone(queue, sign_in):
+    client = sign_in("viewer")
+    assert client.get("/dashboard/tasks/77/").status_code == 404
+    assert client.get("/dashboard/tasks/77/", headers={"HX-Request": "true"}).status_code == 404
+
+
+def test_ids_that_get_another_minute_move_the_bars_too(place, sign_in):
+    task = place(range(1, 5))
+    client = sign_in("viewer")
+    version = client.get(f"/dashboard/tasks/{task.pk}/").context["version"]
+
+    models.TaskBucket.objects.filter(task=task).update(moved_count=1)
+
+    assert poll(client, task, version).status_code == 200
+
+
+def test_what_cannot_be_done_is_shown_with_its_reason(place, fail, sign_in):
+    task = place(range(1, 5), at=store.now() - 2 * clock.QUARTER)
+    client = sign_in()
+    before = client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
+    fail(task, 404)
+    after = client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
+
+    assert 'disabled title="None of it has failed for good."' in before
+    assert f'href="/dashboard/failures/?task={task.pk}">Retry 4 failed' in after
+    assert 'disabled title="It is done."' in after
