@@ -17,8 +17,11 @@ from itertools import islice
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 
-from . import allocator, arming, clock, cluster, keys, lists, models, placement, store
+from . import allocator, claims, clock, cluster, keys, lists, models, placement, store, written_late
 from .intake import LEASE
+from .leaving import ASKED_AT_ONCE
+from .models import Status
+from .written_late import Placed
 
 # IDs that one transaction writes: some 30 ms, so that nobody waits long behind it.
 SLICE_IDS = 10_000
@@ -48,15 +51,6 @@ class Group:
     def between(self, first: int, last: int) -> "Group":
         start = bisect_left(self.ids, first)
         return Group(self.bucket_id, self.ids[start : bisect_right(self.ids, last)], start)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """IDs of one bucket that get the keys from `first_key` on."""
-
-    bucket_id: int
-    first_key: int
-    ids: Sequence[int]
 
 
 def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
@@ -247,13 +241,18 @@ def _write_slice(
         tasks = models.Task.objects
         # Locked where its counters may move, or where this may be its last slice.
         task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
-        status = models.Status.CANCELLED if task.cancelled_at else models.Status.WAITING
-        if queue is not None and status == models.Status.WAITING and not queue.paused:
-            placed = _late_ones_elsewhere(queue, task, placed, at)
-        store.insert_assignments(task.pk, [(group.first_key, group.ids) for group in placed], status=status)
+        by_status = {Status.CANCELLED if task.cancelled_at else Status.WAITING: placed}
+        if queue is not None and not task.cancelled_at and not queue.paused:
+            by_status = written_late.settle(queue, task, placed, at)
+        for status, groups in by_status.items():
+            store.insert_assignments(
+                task.pk, [(group.first_key, group.ids) for group in groups], status=status
+            )
         store.insert_users(users, at=at)
+        _give_attempts(task, users)
         if whole and not models.Segment.objects.unwritten().filter(task=task).exists():
             models.Task.objects.filter(pk=task.pk).update(placed_at=at)
+            claims.finish([task.pk], at=at)
             if task.cancelled_at:
                 cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
     if whole and segment.first_position is None:
@@ -287,67 +286,16 @@ def _lock_near_buckets(groups: Sequence[Group], at: datetime) -> None:
     list(models.Bucket.objects.select_for_update().filter(pk__in=near).order_by("pk").values_list("pk"))
 
 
-def _late_ones_elsewhere(
-    queue: models.Queue, task: models.Task, groups: Sequence[Placed], at: datetime
-) -> list[Placed]:
-    """Give IDs whose minute is sealed or past the first free places from the next minute on; keep the move."""
-    candidates = [group.bucket_id for group in groups]
-    sealed = set(
-        models.Bucket.objects.filter(pk__in=candidates, sealed_at__isnull=False).values_list("pk", flat=True)
-    )
-    late, in_time = [], []
-    for group in groups:
-        closed = clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at
-        (late if closed or group.bucket_id in sealed else in_time).append(group)
-    if not late:
-        return in_time
-    leaving = {group.bucket_id: len(group.ids) for group in late}
-    reason = models.MoveReason.WRITTEN_LATE
-    placement.change(
-        queue,
-        {b: -n for b, n in leaving.items()},
-        kind=models.ReservationKind.MOVE_OUT,
-        at=at,
-        task_id=task.pk,
-        note=reason,
-    )
-    store.add_to_buckets({b: {"moved_count": n} for b, n in leaving.items()})
-    places = placement.take_free_places(
-        queue,
-        sum(leaving.values()),
-        from_minute=clock.next_unsealed_minute(at),
-        at=at,
-        task_id=task.pk,
-        note=reason,
-    )
-    moved = _share_out(late, places)
-    taken: dict[int, dict[str, int]] = {
-        b: {"waiting_count": -n, "moved_count": n} for b, n in leaving.items()
-    }
-    for place in places:
-        taken[place.bucket_id] = {"waiting_count": place.count}
-    store.add_to_task_buckets(task.pk, taken)
-    store.insert_moves(
-        task.pk, [(group.ids, came_from, group.bucket_id) for came_from, group in moved], reason=reason, at=at
-    )
-    last = keys.minute_of_bucket(places[-1].bucket_id)
-    models.Task.objects.filter(pk=task.pk, last_minute_at__lt=last).update(last_minute_at=last)
-    for starts_at in sorted({keys.starts_at_of_window(place.bucket_id >> 4) for place in places}):
-        if clock.state(starts_at, at) != clock.WindowState.FUTURE:
-            arming.arm_window(starts_at, at=at)
-    return in_time + [group for _, group in moved]
-
-
-def _share_out(late: Sequence[Placed], places: Sequence[placement.Places]) -> list[tuple[int, Placed]]:
-    """Pair late IDs with places, in order: (bucket it leaves, its new group)."""
-    waiting = ((group.bucket_id, user) for group in late for user in group.ids)
-    moved: list[tuple[int, Placed]] = []
-    for place in places:
-        by_origin: dict[int, list[int]] = {}
-        for came_from, user in islice(waiting, place.count):
-            by_origin.setdefault(came_from, []).append(user)
-        first_key = place.first_key
-        for came_from, users in by_origin.items():
-            moved.append((came_from, Placed(place.bucket_id, first_key, users)))
-            first_key += len(users)
-    return moved
+def _give_attempts(task: models.Task, users: Sequence[int]) -> None:
+    """Let IDs that an edit has brought back go on counting their attempts. users: just written, ascending."""
+    earlier = models.EarlierAttempts.objects.filter(task=task, user_id__gte=users[0], user_id__lte=users[-1])
+    found = dict(earlier.values_list("user_id", "attempts"))
+    # Segments by position have their IDs between each other's.
+    by_attempts: dict[int, list[int]] = {}
+    for user in found and set(found).intersection(users):
+        by_attempts.setdefault(found[user], []).append(user)
+    for attempts, some in by_attempts.items():
+        for start in range(0, len(some), ASKED_AT_ONCE):
+            these = some[start : start + ASKED_AT_ONCE]
+            models.Assignment.objects.filter(task=task, user_id__in=these).update(attempts=attempts)
+            earlier.filter(user_id__in=these).delete()

@@ -257,8 +257,10 @@ def _take_back(
         back = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
         rows = models.Assignment.objects.filter(task=task, user_id__in=back, status=Status.CANCELLED)
         moved: dict[tuple[int, int], list[int]] = defaultdict(list)
-        found = dict(rows.values_list("user_id", "pk"))
-        for user, pk in found.items():
+        found = list(rows.values_list("user_id", "pk", "attempts"))
+        earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
+        models.EarlierAttempts.objects.bulk_create(earlier, batch_size=ASKED_AT_ONCE)
+        for user, pk, _ in found:
             left[pk >> 24] += 1
             moved[pk >> 24, back[user]].append(user)
         if len(found) != len(back) or rows.delete()[0] != len(back):

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 SLICE_IDS = 2_000
 # A job ends after this long, far below the cluster's time-out.
 JOB_SECONDS = 15.0
+_LATE = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
 # A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
 SETTLED = timedelta(seconds=2)
 
@@ -105,13 +106,18 @@ def _expired(
     gone = set(tasks.values_list("pk", flat=True))
     ended = {row.key for row in rows if row.task_id in gone}
     if queue.late_policy == models.LatePolicy.EXPIRE:
-        longest = timedelta(seconds=queue.late_after_seconds or 0)
         first = _first_buckets(rows)
         for row in rows:
             due = keys.minute_of_bucket(first.get((row.task_id, row.user_id), bucket.pk))
-            if from_minute - due > longest:
+            if too_late(queue, due, from_minute):
                 ended.add(row.key)
     return ended
+
+
+def too_late(queue: models.Queue, due: datetime, from_minute: datetime) -> bool:
+    """Whether by the queue's policy an ID ends that was due in a minute and could only run from another on."""
+    longest = timedelta(seconds=queue.late_after_seconds or 0)
+    return queue.late_policy == models.LatePolicy.EXPIRE and from_minute - due > longest
 
 
 def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
@@ -121,7 +127,7 @@ def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
     for row in rows:
         by_task[row.task_id].append(row.user_id)
     for task_id, users in by_task.items():
-        late = models.Move.objects.filter(task_id=task_id, reason__in=(MoveReason.LATE, MoveReason.BRAKE))
+        late = models.Move.objects.filter(task_id=task_id, reason__in=_LATE)
         for first in range(0, len(users), 1_000):
             some = late.filter(user_id__in=users[first : first + 1_000])
             for user_id, bucket_id in some.values_list("user_id").annotate(Min("from_bucket_id")):

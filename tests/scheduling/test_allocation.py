@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from operators.actor import Actor
-from scheduling import allocation, allocator, intake, models
+from scheduling import allocation, allocator, clock, intake, models, proof, quarter_hour
 
 from .lists_of_ids import NOON, check_counters, check_log, places, shuffled, submit, write_all
 
@@ -111,6 +111,36 @@ def test_rows_written_after_an_hour_without_workers_take_free_places_and_the_mov
     assert task.last_minute_at == max(minutes)
     check_counters()
     check_log()
+
+
+@pytest.mark.parametrize("how", ["policy", "expires_at"])
+def test_rows_written_too_late_end_where_they_are(queue, by, tmp_path, how):
+    task = submit(range(1, 1_801), tmp_path, by=by).task
+    last = NOON.replace(minute=29, second=0)
+    if how == "policy":
+        # At 12:40:10 the next minute is 12:41: what was due before 12:21 is more than 1,200 s late.
+        models.Queue.objects.update(late_policy="expire", late_after_seconds=1_200)
+        late, ended = NOON + timedelta(minutes=40), 6 * 120
+    else:
+        models.Task.objects.update(expires_at=last + timedelta(minutes=1))
+        late, ended = NOON + timedelta(minutes=40), 1_800
+    write_all(late)
+    expired = models.Assignment.objects.filter(task=task, status=models.Status.EXPIRED)
+    assert expired.count() == ended
+    assert {row.minute_at for row in expired} == {
+        NOON.replace(minute=15 + k, second=0) for k in range(ended // 120)
+    }
+    task.refresh_from_db()
+    assert (task.expired_count, task.waiting_count) == (ended, 1_800 - ended)
+    assert (task.finished_at is None) == (how == "policy")
+    assert models.Move.objects.count() == 1_800 - ended
+    check_counters()
+    check_log()
+    assert not proof.check(lambda: late)
+    quarter_hour.run(lambda: late + clock.QUARTER)
+    receipt = models.Window.objects.order_by("pk").first().receipt
+    assert receipt["expired"] == ended
+    assert sum(minute["expired"] for minute in receipt["minutes"]) == ended
 
 
 def test_nothing_is_written_into_a_minute_from_two_seconds_before_it(queue, by, tmp_path):
