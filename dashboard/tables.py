@@ -21,14 +21,16 @@ CARDS = {"class": "list cards"}
 PLAIN = {"class": "list"}
 
 
-def _text(name: str, accessor: str | None = None, *, shown: str | None = None, short: str | None = None):
+def text(
+    name: str | SafeString, accessor: str | None = None, *, shown: str | None = None, short: str | None = None
+):
     """A column of words. shown: its cells' class. short: its name on a phone, where the head is hidden."""
     # Every cell is written by its render method, those that hold nothing too.
     attrs = {"th": {}, "td": {"class": shown, "data-name": short}}
     return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
-def _number(
+def number(
     name: str, accessor: str | None = None, *, shown: str | Callable = "number", short: str | None = None
 ):
     """A column of numbers or times, to the right. shown: its cells' class, or what gives it by record."""
@@ -36,19 +38,33 @@ def _number(
     return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
-def _link(address: str, said: Any, css: str = "") -> SafeString:
+def link(address: str, said: Any, css: str = "") -> SafeString:
     if css:
         return format_html('<a class="{}" href="{}">{}</a>', css, address, said)
     return format_html('<a href="{}">{}</a>', address, said)
 
 
 def _id(user_id: int) -> SafeString:
-    return _link(reverse("id", args=[user_id]), str(user_id), "id")
+    return link(reverse("id", args=[user_id]), str(user_id), "id")
 
 
 def _status(status: models.Status) -> SafeString:
     key = '<svg class="key" aria-hidden="true"><rect class="{}" width="12" height="12" rx="2"/></svg> {}'
     return format_html(key, status.word, write.spoken(status.word))
+
+
+class Count(tables.Column):
+    """A column of counts, each with its separators."""
+
+    def render(self, value: int | None) -> str:
+        return write.number(value)
+
+
+def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Count:
+    """A column of counts. short: its name on a phone. mark: the class of what isn't 0, such as `bad`."""
+    shown = (lambda value: f"number {mark}" if value else "number") if mark else "number"
+    attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short or name.lower()}}
+    return Count(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
 class Listed(tables.Table):
@@ -63,25 +79,25 @@ class Listed(tables.Table):
 class TaskTable(Listed):
     """Tasks; a row is a taskpages.Line."""
 
-    name = _text("Task", "task__name", shown="name")
-    state = _text("State")
-    queue = _text("Queue", "task__queue__name", shown="quiet")
-    ids = _number("IDs", "task__ids_count", short="IDs")
-    progress = _text("Progress", "task", shown="whole wide")
-    failed = _number(
+    name = text("Task", "task__name", shown="name")
+    state = text("State")
+    queue = text("Queue", "task__queue__name", shown="quiet")
+    ids = number("IDs", "task__ids_count", short="IDs")
+    progress = text("Progress", "task", shown="whole wide")
+    failed = number(
         "Failed",
         "task__failed_count",
         shown=lambda record: "number bad" if record.task.failed_count else "number",
         short="failed",
     )
-    created = _number("Created", "task__created_at", short="created")
-    by = _text("By", "task__created_by", shown="quiet")
+    created = number("Created", "task__created_at", short="created")
+    by = text("By", "task__created_by", shown="quiet")
 
     class Meta(Listed.Meta):
         attrs = CARDS
 
     def render_name(self, record: Line) -> SafeString:
-        return _link(addresses.task(record.task.pk), record.task.name)
+        return link(addresses.task(record.task.pk), record.task.name)
 
     def render_state(self, record: Line) -> SafeString:
         state = format_html(
@@ -109,11 +125,11 @@ class TaskTable(Listed):
 class PlaceTable(Listed):
     """A task's IDs; a row is a whereabouts.Place."""
 
-    user_id = _text("ID")
-    minute = _text("Minute", "minute_at")
-    status = _text("Status", shown="nowrap")
-    attempts = _number("Attempts")
-    late = _number(
+    user_id = text("ID")
+    minute = text("Minute", "minute_at")
+    status = text("Status", shown="nowrap")
+    attempts = number("Attempts")
+    late = number(
         "Late", "late_seconds", shown=lambda record: "number notice" if record.late_seconds else "number"
     )
 
@@ -143,11 +159,11 @@ class PlaceTable(Listed):
 class MinuteTable(Listed):
     """A minute's IDs; a row is a views.minutes.Row."""
 
-    user_id = _text("ID")
-    task = _text("Task", shown="name")
-    status = _text("Status", shown="nowrap")
-    attempts = _number("Attempts")
-    started = _number("Started", "started_at")
+    user_id = text("ID")
+    task = text("Task", shown="name")
+    status = text("Status", shown="nowrap")
+    attempts = number("Attempts")
+    started = number("Started", "started_at")
 
     class Meta(Listed.Meta):
         attrs = PLAIN
@@ -156,7 +172,7 @@ class MinuteTable(Listed):
         return _id(value)
 
     def render_task(self, value: models.Task) -> SafeString:
-        return _link(addresses.task(value.pk), value.name)
+        return link(addresses.task(value.pk), value.name)
 
     def render_status(self, value: models.Status) -> SafeString:
         return _status(value)
@@ -168,11 +184,11 @@ class MinuteTable(Listed):
 class HeldTable(Listed):
     """The IDs behind a number; a row is a held.Row."""
 
-    user_id = _text("ID")
-    task = _text("Task", "task_name", shown="name")
-    minute = _text("Minute", "minute_at", short="minute")
-    status = _text("Status", shown="nowrap")
-    attempts = _number("Attempts", short="attempts")
+    user_id = text("ID")
+    task = text("Task", "task_name", shown="name")
+    minute = text("Minute", "minute_at", short="minute")
+    status = text("Status", shown="nowrap")
+    attempts = number("Attempts", short="attempts")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -185,14 +201,14 @@ class HeldTable(Listed):
         return _id(value)
 
     def render_task(self, record: held.Row) -> SafeString:
-        return _link(addresses.task(record.task_id), record.task_name)
+        return link(addresses.task(record.task_id), record.task_name)
 
     def render_minute(self, record: held.Row) -> SafeString:
         queue = self.queues[record.queue_id]
-        minute = _link(addresses.minute(record.minute_at, queue), write.moment(record.minute_at))
+        minute = link(addresses.minute(record.minute_at, queue), write.moment(record.minute_at))
         if record.to_minute is None:
             return minute
-        went = _link(addresses.minute(record.to_minute, queue), write.moment(record.to_minute))
+        went = link(addresses.minute(record.to_minute, queue), write.moment(record.to_minute))
         return format_html("{} → {}", minute, went)
 
     def render_status(self, value: models.Status | None) -> SafeString | str:
@@ -205,12 +221,12 @@ class HeldTable(Listed):
 class FailureTable(Listed):
     """What failed, one by one, each to be left out of the next try; a row is a failures.Row."""
 
-    user_id = _text("ID")
-    task = _text("Task", "task_name")
-    answer = _text("Answer", "http_status")
-    attempts = _number("Attempts", short="attempts")
-    started = _number("Started", "started_at")
-    leave_out = _text("Leave out", "key", short="leave out")
+    user_id = text("ID")
+    task = text("Task", "task_name")
+    answer = text("Answer", "http_status")
+    attempts = number("Attempts", short="attempts")
+    started = number("Started", "started_at")
+    leave_out = text("Leave out", "key", short="leave out")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -219,7 +235,7 @@ class FailureTable(Listed):
         return _id(value)
 
     def render_task(self, record: failures.Row) -> SafeString:
-        return _link(addresses.task(record.task_id), record.task_name)
+        return link(addresses.task(record.task_id), record.task_name)
 
     def render_answer(self, record: failures.Row) -> SafeString:
         status = "none" if record.http_status is None else record.http_status
@@ -236,13 +252,13 @@ class FailureTable(Listed):
 class QueueTable(Listed):
     """Queues; a row is a (queue, card of the window that fills)."""
 
-    name = _text("Queue", "0__name", shown="name")
-    state = _text("State", "0")
-    rpm = _number("Requests a minute", "0__rpm", short="rpm")
-    overflow = _text("Past that", "0__get_overflow_display", shown="quiet")
-    handler = _text("Handler", "0__handler", shown="quiet")
-    filling = _number("In the window that fills", "1__filled", short="filling")
-    peak = _number(
+    name = text("Queue", "0__name", shown="name")
+    state = text("State", "0")
+    rpm = number("Requests a minute", "0__rpm", short="rpm")
+    overflow = text("Past that", "0__get_overflow_display", shown="quiet")
+    handler = text("Handler", "0__handler", shown="quiet")
+    filling = number("In the window that fills", "1__filled", short="filling")
+    peak = number(
         "Peak",
         "1__peak__filled",
         shown=lambda record: "number notice" if record[1].over else "number",
@@ -253,7 +269,7 @@ class QueueTable(Listed):
         attrs = CARDS
 
     def render_name(self, value: str) -> SafeString:
-        return _link(write.queue_url(value), value)
+        return link(write.queue_url(value), value)
 
     def render_state(self, value: models.Queue) -> SafeString:
         said, sign, css = "runs", "▶", "good"

@@ -295,12 +295,6 @@ def label(starts_at: datetime) -> str:
 
 
 @register.filter
-def iso_clock(text: str) -> str:
-    """A time as a receipt keeps it, in the operator's zone."""
-    return clock(datetime.fromisoformat(text))
-
-
-@register.filter
 def has_any(queues: list) -> bool:
     """Whether one of the (queue, counts) holds an ID."""
     return any(counts.filled for _, counts in queues)

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, exports, tables, taskpages
+from dashboard import addresses, exports, sums, tables, taskpages
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import FailureFilter
 from dashboard.forms import CancelForm
@@ -41,10 +41,12 @@ def failures(request: OperatorRequest) -> HttpResponse:
     # Jobs do so each minute; where they don't, the first who looks counts for all.
     failing.keep_counts(at=at, seconds=KEEPING_SECONDS, unless_fewer=KEPT_FROM)
     found = asked.summary()
+    groups = [(group, _address(group)) for group in found.groups]
     rows = list(asked.rows(limit=ROWS)) if chosen.is_set else []
     context = {
         "filter": chosen,
-        "groups": [(group, _address(group)) for group in found.groups],
+        "groups": groups,
+        "groups_table": sums.FailureGroupTable(groups),
         "rows": rows,
         "table": tables.FailureTable(rows),
         "count": found.count,

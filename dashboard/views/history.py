@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard import exports, heatmap
+from dashboard import exports, heatmap, sums
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.filters import day_bounds
 from dashboard.queries import refuse_unknown
@@ -46,6 +46,8 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
             (cell.minute.isoformat(), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells
         )
         return exports.named(wanted, f"day-{chosen}", HEADS, rows)
+    busy = [column for column in columns if column.filled]
+    only_queue = shown[0].name if len(shown) == 1 else ""
     context = {
         "day": chosen,
         "previous": chosen - timedelta(days=1),
@@ -54,12 +56,13 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         "queue_name": name,
         "map": heatmap.draw(columns, at=store.now()),
         "hours": len(columns) / 4,
-        "busy": [column for column in columns if column.filled],
-        "sums": days.sums_by_queue(shown, begin=begin, end=end),
+        "busy": busy,
+        "windows_table": sums.DayOfWindowsTable(busy, queue=only_queue),
+        "queues_table": sums.DayOfQueuesTable(days.sums_by_queue(shown, begin=begin, end=end)),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
         "heat_legend": heatmap.LEGEND,
-        "only_queue": shown[0].name if len(shown) == 1 else "",
+        "only_queue": only_queue,
     }
     return render(request, "dashboard/history.html", context)
 

@@ -9,7 +9,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, drawings, exports, tables
+from dashboard import addresses, drawings, exports, sums, tables
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
@@ -67,17 +67,17 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
     buckets = {bucket.pk: bucket for bucket in models.Bucket.objects.filter(pk__in=ids)}
     after = whole_number(request, "after")
     rows = list(_assignments(ids, after)[: ROWS + 1])
+    counts = [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()]
     context = {
         "minute": at,
-        "queues": [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()],
+        "queues": counts,
+        "counts_table": sums.MinuteOfQueuesTable(counts, window=clock.quarter_start(at) - clock.QUARTER),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
         "table": tables.MinuteTable([_row(row) for row in rows[:ROWS]]),
         "next_after": rows[ROWS - 1].pk if len(rows) > ROWS else None,
         "previous": at - clock.MINUTE,
         "following": at + clock.MINUTE,
-        "window": clock.quarter_start(at) - clock.QUARTER,
-        "now": store.now(),
     }
     return render(request, "dashboard/minute.html", context)
 
@@ -141,6 +141,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
     buckets = {bucket.index: bucket for bucket in models.Bucket.objects.filter(window_id=pk)}
     minutes = [_counts(buckets.get(k), queue, at) for k, at in enumerate(clock.minutes(starts_at))]
     at = store.now()
+    receipt = found.receipt if found else None
     card = cards.Card(starts_at, tuple(minutes))
     reservations = list(models.Reservation.objects.filter(window_id=pk).order_by("-version")[:100])
     names = dict(
@@ -154,7 +155,8 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
         "state": clock.state(starts_at, at),
         "label": clock.label(starts_at),
         "chart": drawings.chart(minutes, now=clock.minute_start(at)),
-        "receipt": found.receipt if found else None,
+        "receipt": receipt,
+        "receipt_table": sums.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
         "totalled_at": found.totalled_at if found else None,
         "changes": [(change, names.get(change.task_id, "")) for change in reservations],
         "previous": starts_at - clock.QUARTER,

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, drawings, exports
+from dashboard import addresses, drawings, exports, sums
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.forms import PreviewForm
 from dashboard.queries import refuse_unknown
@@ -105,6 +105,7 @@ def _shown(
         raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
     found = _planned(draft, form)
     before, after = found.charts()
+    faults = draft.about["faults"][:FAULTS_SHOWN]
     context = {
         "preview": found,
         "about": draft.about,
@@ -113,7 +114,8 @@ def _shown(
         "before": before,
         "after": after,
         "slider_max": max(found.queue.rpm * 4, found.rpm, 60),
-        "faults": draft.about["faults"][:FAULTS_SHOWN],
+        "faults": faults,
+        "faults_table": sums.FaultTable(faults),
         "queues": models.Queue.objects.all(),
     }
     page = "dashboard/_preview.html" if request.htmx and "part" in request.GET else "dashboard/preview.html"

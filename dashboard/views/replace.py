@@ -24,7 +24,7 @@ def replace(request: OperatorRequest, task_id: int) -> HttpResponse:
     task = get_object_or_404(models.Task, pk=task_id)
     refuse_unknown(request, {"hidden"})
     if request.method != "POST":
-        return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context()})
+        return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context(request)})
     try:
         reading = uploads.read(request)
     except errors.ReadingError as error:

@@ -4,12 +4,13 @@ import os
 
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from dashboard import uploads
+from dashboard import sums, uploads
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.queries import refuse_unknown
 from scheduling import models, store
@@ -32,7 +33,7 @@ def upload(request: OperatorRequest) -> HttpResponse:
     """The form; a POST reads the list and leads to its preview."""
     if request.method != "POST":
         refuse_unknown(request, {"hidden"})
-        return render(request, "dashboard/upload.html", form_context())
+        return render(request, "dashboard/upload.html", form_context(request))
     try:
         reading = uploads.read(request)
     except errors.ReadingError as error:
@@ -52,16 +53,18 @@ def upload(request: OperatorRequest) -> HttpResponse:
     return redirect(address)
 
 
-def form_context() -> dict:
+def form_context(request: OperatorRequest) -> dict:
     """What the form shows beside its fields."""
     drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[: PREVIEWS_SHOWN * 2]
+    previews = [
+        draft for draft in drafts if not draft.about.get("writing") and not draft.about.get("replaces")
+    ][:PREVIEWS_SHOWN]
     return {
         "queues": models.Queue.objects.all(),
         "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
         "max_ids": settings.INTAKE_MAX_IDS,
-        "previews": [
-            draft for draft in drafts if not draft.about.get("writing") and not draft.about.get("replaces")
-        ][:PREVIEWS_SHOWN],
+        "previews": previews,
+        "drafts_table": sums.DraftTable(previews, csrf_token=get_token(request)),
     }
 
 
@@ -100,4 +103,4 @@ def not_ours(
 def _said(request: OperatorRequest, said: dict, status: int, page: str, context: dict | None) -> HttpResponse:
     if request.htmx:
         return JsonResponse(said, status=status)
-    return render(request, page, {**form_context(), **(context or {}), "refused": said}, status=status)
+    return render(request, page, {**form_context(request), **(context or {}), "refused": said}, status=status)
