@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from django.utils.html import escape
 
+from scheduling import clock
+
+# Keys of windows end there.
+LATEST = datetime(2089, 1, 1, tzinfo=UTC)
 STAMP = "%Y-%m-%dT%H:%MZ"
 
 
@@ -18,6 +23,14 @@ def stamp(at: datetime) -> str:
 def read_stamp(text: str) -> datetime:
     """ValueError for what is no such time."""
     return datetime.strptime(text, STAMP).replace(tzinfo=UTC)
+
+
+def read_quarter(text: str) -> datetime:
+    """The start of a quarter that windows know. ValueError for what is none."""
+    at = clock.aligned(read_stamp(text))
+    if not clock.EPOCH + clock.QUARTER <= at < LATEST:
+        raise ValueError(text)
+    return at
 
 
 def with_query(address: str, **parameters: str | int | None) -> str:
@@ -57,3 +70,10 @@ def queue(name: str) -> str:
 def window(name: str, starts_at: datetime) -> str:
     """The page of one window of a queue."""
     return reverse("window", args=[name, stamp(starts_at)])
+
+
+@lru_cache(maxsize=4096)
+def held(queue_name: str, kind: str, starts_at: datetime | None = None) -> str:
+    """The list of a window's IDs of a kind, for an attribute; see scheduling/held.py. queue_name: or `*`."""
+    window = None if starts_at is None else stamp(starts_at)
+    return escape(with_query(reverse("held"), queue=queue_name, window=window, kind=kind))

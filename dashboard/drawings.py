@@ -6,7 +6,8 @@ A strict CSP drops `style="..."` in silence: geometry goes into SVG attributes, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 # From the ground up; what is done lies below what is to come.
 STACK = ("succeeded", "failed", "expired", "in_flight", "waiting")
@@ -31,8 +32,7 @@ class Counts(Protocol):
     expired: int
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A piece of a bar: kind is a state; `past`: waits above capacity; `late`: overstayed."""
 
     kind: str
@@ -40,18 +40,23 @@ class Part:
     height: str
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One minute, drawn. x, width, middle, y of its label and line: percent of the drawing, as text."""
+class Column(NamedTuple):
+    """Where a bar stands, in percent of the drawing, as text: its column, itself, its middle."""
+
+    left: str
+    width: str
+    right: str
+    bar_x: str
+    bar_width: str
+    middle: str
+
+
+class Bar(NamedTuple):
+    """One minute, drawn. y of its label and line: percent of the drawing, as text."""
 
     counts: Counts
-    parts: tuple[Part, ...]
-    column_x: str
-    column_width: str
-    x: str
-    width: str
-    middle: str
-    line_x2: str
+    parts: Sequence[Part]
+    column: Column
     line_y: str
     label: str
     label_y: str
@@ -91,12 +96,12 @@ def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int 
     """
     top = scale or max([1, *(max(m.filled, m.capacity) for m in minutes)])
     per_id = (GROUND - TOP) / top
-    step = 100 / max(1, len(minutes))
+    columns = _columns(len(minutes))
     # Labels must not collide: of few bars every third one has one, of many every tenth part.
     every = LABELLED if len(minutes) <= FEW else -(-len(minutes) // 10)
     current = next((k for k, m in enumerate(minutes) if m.minute == now), None)
     bars = tuple(
-        _bar(m, k * step, step, per_id, now, k % every == 0 and (current is None or abs(k - current) != 1))
+        _bar(m, columns[k], per_id, now, k % every == 0 and (current is None or abs(k - current) != 1))
         for k, m in enumerate(minutes)
     )
     capacity = minutes[0].capacity if minutes else 0
@@ -109,46 +114,62 @@ def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int 
     )
 
 
-def _bar(
-    counts: Counts, left: float, step: float, per_id: float, now: datetime | None, labelled: bool
-) -> Bar:
-    parts = tuple(_parts(counts, per_id, now))
-    over = max(0, counts.filled - counts.capacity)
-    highest = min([float(part.y) for part in parts], default=GROUND)
-    label = f"+{compact(over)}" if over else compact(counts.filled) if counts.filled else ""
+@lru_cache(maxsize=64)
+def _columns(count: int) -> tuple[Column, ...]:
+    """Where so many bars stand, next to each other."""
+    step = 100 / max(1, count)
+    return tuple(
+        Column(
+            left=_percent(k * step),
+            width=_percent(step),
+            right=_percent((k + 1) * step),
+            bar_x=_percent(k * step + step * (1 - BAR_SHARE) / 2),
+            bar_width=_percent(step * BAR_SHARE),
+            middle=_percent((k + 0.5) * step),
+        )
+        for k in range(count)
+    )
+
+
+def _bar(counts: Counts, column: Column, per_id: float, now: datetime | None, labelled: bool) -> Bar:
+    is_over = now is not None and counts.minute < now
+    parts, highest = _parts(counts, per_id, is_over)
+    filled, capacity = counts.filled, counts.capacity
+    over = filled - capacity if filled > capacity else 0
+    label = f"+{compact(over)}" if over else compact(filled) if filled else ""
     return Bar(
-        counts=counts,
-        parts=parts,
-        column_x=_percent(left),
-        column_width=_percent(step),
-        x=_percent(left + step * (1 - BAR_SHARE) / 2),
-        width=_percent(step * BAR_SHARE),
-        middle=_percent(left + step / 2),
-        line_x2=_percent(left + step),
-        line_y=_percent(GROUND - counts.capacity * per_id),
-        label=label,
-        label_y=_percent(highest - 2),
-        over=over,
+        counts,
+        parts,
+        column,
+        f"{GROUND - capacity * per_id:.2f}",
+        label,
+        f"{highest - 2:.2f}",
+        over,
         is_now=counts.minute == now,
         is_labelled=labelled,
     )
 
 
-def _parts(counts: Counts, per_id: float, now: datetime | None):
-    is_over = now is not None and counts.minute < now
+def _parts(counts: Counts, per_id: float, is_over: bool) -> tuple[list[Part], float]:
+    """The pieces of a bar from the ground up, and where the last one ends."""
+    parts: list[Part] = []
     ground, below = GROUND, 0
     for kind in STACK:
         count = getattr(counts, kind)
         if not count:
             continue
-        waits = kind == "waiting"
-        within = max(0, min(count, counts.capacity - below)) if waits and not is_over else count
+        past = 0
+        if kind == "waiting" and not is_over:
+            past = min(count, max(0, below + count - counts.capacity))
         below += count
-        for name, size in (("late" if waits and is_over else kind, within), ("past", count - within)):
+        for name, size in (("late" if kind == "waiting" and is_over else kind, count - past), ("past", past)):
             if size:
-                height = max(size * per_id, THINNEST)
+                height = size * per_id
+                if height < THINNEST:
+                    height = THINNEST
                 ground -= height
-                yield Part(name, _percent(ground), _percent(height))
+                parts.append(Part(name, f"{ground:.2f}", f"{height:.2f}"))
+    return parts, ground
 
 
 def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[tuple[str, str, str]]:

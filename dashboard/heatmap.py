@@ -7,6 +7,8 @@ from typing import Protocol
 
 from dashboard.drawings import heat
 
+# A row's height, as the style sheet has it: by it a point is told which minute it lies in.
+CELL_PIXELS = 8
 TOP, GROUND = 2.0, 86.0
 LEGEND = (("heat-0", "none"), ("heat-2", "half of rpm"), ("heat-4", "full"), ("heat-past", "past rpm"))
 

@@ -1,6 +1,9 @@
 """Drawings as markup. In Python and not in a template: a board has thirty bars and polls each second."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, tzinfo
+from functools import lru_cache
+from typing import NamedTuple
 
 from django.utils import timezone
 from django.utils.html import escape
@@ -17,22 +20,19 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeS
     the focus. queue_name: of the minute's page; empty for all queues.
     """
     zone = timezone.get_current_timezone()
-    minute_address = addresses.minutes_of(queue_name)
     parts = [
         f'<div class="chart"><svg class="plot{" dense" if chart.is_dense else ""}" role="group"'
         f' aria-label="{escape(name)}">'
     ]
     parts += [
-        f'<rect class="now" x="{bar.column_x}%" width="{bar.column_width}%" y="0" height="100%" rx="3"/>'
+        f'<rect class="now" x="{bar.column.left}%" width="{bar.column.width}%" y="0" height="100%" rx="3"/>'
         for bar in chart.bars
         if bar.is_now
     ]
     parts.append(f'<line class="ground" x1="0" x2="100%" y1="{GROUND}%" y2="{GROUND}%"/>')
     for k, bar in enumerate(chart.bars):
-        local = bar.counts.minute.astimezone(zone)
-        mark = f"{local:%H:%M}" if chart.is_dense else f":{local.minute:02d}"
-        said = f"{local:%H:%M}: {words.minute(bar.counts)}"
-        parts.append(_bar(bar, f"{prefix}-{k}", said=said, mark=mark, href=minute_address(bar.counts.minute)))
+        place = _place(bar.counts.minute, zone, chart.is_dense, queue_name)
+        parts.append(_bar(bar, f"{prefix}-{k}", place))
     if chart.shows_capacity:
         parts += _capacity(chart.bars)
         capacity = compact(chart.capacity)
@@ -41,21 +41,40 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeS
     return mark_safe("".join(parts))
 
 
-def _bar(bar: Bar, key: str, *, said: str, mark: str, href: str) -> str:
+class Place(NamedTuple):
+    """A bar's minute, as it is said: its mark below, its time, the address of its page."""
+
+    mark: str
+    time: str
+    href: str
+
+
+@lru_cache(maxsize=4096)
+def _place(minute: datetime, zone: tzinfo, is_dense: bool, queue_name: str) -> Place:
+    local = minute.astimezone(zone)
+    time = f"{local:%H:%M}"
+    return Place(time if is_dense else time[2:], time, escape(addresses.minute(minute, queue_name)))
+
+
+def _bar(bar: Bar, key: str, place: Place) -> str:
+    column = bar.column
     rest = "" if bar.is_labelled or bar.is_now else " rest"
     pieces = "".join(
-        f'<rect class="part {part.kind}" id="{key}-{part.kind}" x="{bar.x}%" width="{bar.width}%"'
-        f' y="{part.y}%" height="{part.height}%"/>'
-        for part in bar.parts
+        [
+            f'<rect class="part {kind}" id="{key}-{kind}" x="{column.bar_x}%" width="{column.bar_width}%"'
+            f' y="{y}%" height="{height}%"/>'
+            for kind, y, height in bar.parts
+        ]
     )
     over = ' class="over"' if bar.over else ""
-    label = f'<text{over} x="{bar.middle}%" y="{bar.label_y}%">{bar.label}</text>' if bar.label else ""
+    label = f'<text{over} x="{column.middle}%" y="{bar.label_y}%">{bar.label}</text>' if bar.label else ""
     now = " now-name" if bar.is_now else ""
+    said = f"{place.time}: {words.minute(bar.counts)}"
     return (
-        f'<g class="bar{rest}"><a href="{href}" id="{key}" aria-label="{said}"><title>{said}</title>'
-        f'<rect class="hit" x="{bar.column_x}%" width="{bar.column_width}%" y="0" height="100%"/>'
+        f'<g class="bar{rest}"><a href="{place.href}" id="{key}" aria-label="{said}"><title>{said}</title>'
+        f'<rect class="hit" x="{column.left}%" width="{column.width}%" y="0" height="100%"/>'
         f"{pieces}{label}"
-        f'<text class="minute{now}" x="{bar.middle}%" y="97.5%">{mark}</text></a></g>'
+        f'<text class="minute{now}" x="{column.middle}%" y="97.5%">{place.mark}</text></a></g>'
     )
 
 
@@ -65,7 +84,7 @@ def _capacity(bars: Sequence[Bar]) -> Iterable[str]:
     for k in range(1, len(bars) + 1):
         if k == len(bars) or bars[k].line_y != bars[start].line_y:
             y = bars[start].line_y
-            x1, x2 = bars[start].column_x, bars[k - 1].line_x2
+            x1, x2 = bars[start].column.left, bars[k - 1].column.right
             yield f'<line class="capacity" x1="{x1}%" x2="{x2}%" y1="{y}%" y2="{y}%"/>'
             start = k
 

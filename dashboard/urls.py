@@ -8,6 +8,7 @@ from dashboard.views import (
     board,
     errors,
     failures,
+    held,
     history,
     ids,
     minutes,
@@ -35,6 +36,9 @@ urlpatterns = [
             [
                 path("", board.board, name="board"),
                 path("ahead/", board.ahead, name="ahead"),
+                path("held/", held.held, name="held"),
+                path("heat/<str:stamp>/", board.cell, name="cell_of_all"),
+                path("heat/<slug:name>/<str:stamp>/", board.cell, name="cell"),
                 path("upload/", upload.upload, name="upload"),
                 path("upload/<int:draft_id>/", preview.preview, name="preview"),
                 path("upload/<int:draft_id>/discard/", preview.discard, name="discard"),

@@ -13,8 +13,9 @@ from functools import cached_property
 
 from django.db import connection
 
-from . import clock, keys
-from .cards import SILENT, Board, Card, ClusterSign, Health, Late, Minute, Tab, Target, TaskLine
+from . import clock, keys, targets
+from .cards import Board, Card, ClusterSign, Health, Late, Minute, Tab, Target, TaskLine
+from .health import QUARTER_LATE, SILENT
 
 TASKS_SHOWN = 10
 
@@ -25,7 +26,7 @@ _SQL = """
 SELECT 'queue', q.id, q.rpm, q.brake_per_minute, q.version,
        CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT),
        CAST(NULL AS BIGINT),
-       CAST(NULL AS BIGINT), q.name, q.overflow, q.paused_at, CAST(NULL AS TIMESTAMPTZ),
+       CAST(NULL AS BIGINT), q.name, q.webhook_url, q.paused_at, CAST(NULL AS TIMESTAMPTZ),
        CAST(NULL AS TIMESTAMPTZ)
   FROM scheduling_queue q
 UNION ALL
@@ -100,7 +101,9 @@ class Snapshot:
     def version(self) -> str:
         """Differs when the board would look different. Ages tick in the browser, so they don't count."""
         said = [row if row[0] not in ("heartbeat", "jobs") else self._coarse(row) for row in self.rows]
-        basis = repr((self.queue, clock.minute_start(self.at), said))
+        # A quarter is late from one second on, without any row that changes.
+        past_due = self.at - clock.quarter_start(self.at) > QUARTER_LATE
+        basis = repr((self.queue, clock.minute_start(self.at), past_due, said))
         return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
 
     def _coarse(self, row: tuple) -> tuple:
@@ -134,7 +137,12 @@ class Snapshot:
                 for row in self.of("late")
             ),
             targets=tuple(
-                Target(row[1], row[11], row[2], row[12], as_time(row[13]), as_time(row[14]))
+                Target(
+                    *(row[1], row[11], row[2], row[12]),
+                    as_time(row[13]),
+                    as_time(row[14]),
+                    _senders(tabs, row[11]),
+                )
                 for row in self.of("target")
             ),
             health=self._health(),
@@ -176,6 +184,19 @@ class Snapshot:
             jobs_waiting=jobs[1],
             oldest_job_at=as_time(jobs[13]),
         )
+
+
+def _senders(tabs: Sequence[Tab], origin: str) -> tuple[str, ...]:
+    """The queues whose requests go to an origin."""
+    return tuple(tab.name for tab in tabs if tab.webhook_url and _origin(tab.webhook_url) == origin)
+
+
+def _origin(url: str) -> str:
+    try:
+        return targets.origin_of(url)
+    except ValueError:
+        # Kept from a time when the queue's handler was another one.
+        return ""
 
 
 def as_time(value: datetime | str | None) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,10 +10,8 @@ from django.conf import settings
 
 from . import clock, keys, models
 
-# A cluster that was not seen for so long is said to be gone.
-SILENT = timedelta(seconds=30)
-# The quarter-hour processing fires up to 30 s late, and takes some seconds.
-QUARTER_LATE = timedelta(minutes=3)
+# The board says of clusters and quarters what /healthz/ready says, at the same moment.
+from .health import QUARTER_LATE, SILENT
 
 
 class Tab(NamedTuple):
@@ -24,12 +22,14 @@ class Tab(NamedTuple):
     rpm: int
     paused_at: datetime | None
     brake_per_minute: int | None
-    overflow: str
+    webhook_url: str
 
 
-@dataclass(frozen=True)
-class Minute:
-    """One minute of a window, over the queues that are shown: counts of IDs. Moved ones have left."""
+class Minute(NamedTuple):
+    """One minute of a window, over the queues that are shown: counts of IDs. Moved ones have left.
+
+    A tuple, since a board makes thirty of them each second for everybody who looks.
+    """
 
     minute: datetime
     capacity: int
@@ -57,8 +57,11 @@ class Card:
     starts_at: datetime
     minutes: tuple[Minute, ...]
 
-    def _sum(self, name: str) -> int:
-        return sum(getattr(minute, name) for minute in self.minutes)
+    @cached_property
+    def sums(self) -> Minute:
+        """All its minutes together."""
+        _, *counts = zip(*self.minutes, strict=True)
+        return Minute(self.minutes[0].minute, *map(sum, counts))
 
     @property
     def runs_at(self) -> datetime:
@@ -73,29 +76,34 @@ class Card:
         """When it closes for a short list."""
         return clock.ends_at(self.starts_at) - clock.CLOSING
 
-    @cached_property
+    @property
     def filled(self) -> int:
-        return self._sum("filled")
+        return self.sums.filled
 
-    @cached_property
+    @property
     def sent(self) -> int:
-        return self._sum("succeeded") + self._sum("failed")
+        return self.sums.succeeded + self.sums.failed
 
-    @cached_property
+    @property
     def failed(self) -> int:
-        return self._sum("failed")
+        return self.sums.failed
 
-    @cached_property
+    @property
     def waiting(self) -> int:
-        return self._sum("waiting")
+        return self.sums.waiting
 
-    @cached_property
+    @property
     def in_flight(self) -> int:
-        return self._sum("in_flight")
+        return self.sums.in_flight
 
-    @cached_property
+    @property
     def moved(self) -> int:
-        return self._sum("moved")
+        return self.sums.moved
+
+    def late(self, at: datetime) -> int:
+        """IDs that wait although their minute is over."""
+        current = clock.minute_start(at)
+        return sum(minute.waiting for minute in self.minutes if minute.minute < current)
 
     @cached_property
     def peak(self) -> Minute:
@@ -105,7 +113,7 @@ class Card:
     @cached_property
     def over(self) -> int:
         """IDs past capacity, all minutes together."""
-        return self._sum("over")
+        return sum(minute.over for minute in self.minutes)
 
     @cached_property
     def last_at(self) -> datetime | None:
@@ -161,7 +169,10 @@ class Late(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where requests are held: a breaker that is open, or a target that asked to be left in peace."""
+    """Where requests are held: a breaker that is open, or a target that asked to be left in peace.
+
+    queues: the names of those that send there.
+    """
 
     id: int
     origin: str
@@ -169,6 +180,7 @@ class Target(NamedTuple):
     because: str
     opened_at: datetime | None
     held_until: datetime | None
+    queues: tuple[str, ...] = ()
 
 
 class ClusterSign(NamedTuple):
@@ -226,7 +238,7 @@ class Health:
     @property
     def quarter_is_late(self) -> bool:
         due = clock.quarter_start(self.at)
-        return self.quarter_at is not None and self.quarter_at < due and self.at - due > QUARTER_LATE
+        return self.at - due > QUARTER_LATE and (self.quarter_at is None or self.quarter_at < due)
 
     @property
     def minute_lag(self) -> float | None:

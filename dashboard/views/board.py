@@ -1,32 +1,27 @@
 """The board: what fills and what runs, live."""
 
+import re
 from datetime import timedelta
 
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse
-from django.shortcuts import render
-from django.template.loader import render_to_string
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, drawings, heatmap
-from dashboard.access import OperatorRequest, viewer_required
+from dashboard import addresses, heatmap, moving
+from dashboard.access import REASONS, OperatorRequest, viewer_required
 from dashboard.filters import day_bounds
+from dashboard.markup import Hand
 from dashboard.queries import refuse_unknown
+from operators.roles import May
 from scheduling import board as boards
 from scheduling import clock, days, models, store
 
 ALL = "*"
 FIRST = "default"
-LEGEND = (
-    ("succeeded", "succeeded"),
-    ("failed", "failed"),
-    ("in_flight", "in flight"),
-    ("waiting", "waiting"),
-    ("past", "past rpm"),
-    ("late", "late"),
-)
+POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 
 
 @require_safe
@@ -38,10 +33,16 @@ def board(request: OperatorRequest) -> HttpResponse:
     snapshot = boards.snapshot("" if name == ALL else name, at=store.now())
     if request.htmx and request.GET.get("version") == snapshot.version:
         return _varied(HttpResponse(status=204))
+    why_not = "" if request.user.may(May.ACT) else REASONS[May.ACT]
     if request.htmx:
-        return _varied(HttpResponse(_fragment(snapshot, name)))
+        return _varied(HttpResponse(_fragment(snapshot, name, why_not)))
     found = _board(snapshot, name)
-    context = {**_drawn(found), "queue_name": name}
+    context = {
+        "board": found,
+        "moving": moving.draw(found, queue_name=name, hand=Hand.at(found.at, why_not)),
+        "queue_name": name,
+        "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
+    }
     return _varied(render(request, "dashboard/board.html", context | _ahead(name)))
 
 
@@ -52,19 +53,19 @@ def _board(snapshot: boards.Snapshot, name: str) -> boards.Board:
     return found
 
 
-# The same for all who look at a queue in a zone: rendered without a request, so nobody's own is in it.
-_fragments: dict[tuple[str, str, str], str] = {}
+# The same for all who look at a queue in a zone and may do the same: nobody's own is in it.
+_fragments: dict[tuple[str, str, str, str], str] = {}
 FRAGMENTS_KEPT = 64
 
 
-def _fragment(snapshot: boards.Snapshot, name: str) -> str:
-    """The part that moves; rendered once for each state of the board, however many look at it."""
-    key = (snapshot.version, name, timezone.get_current_timezone_name())
+def _fragment(snapshot: boards.Snapshot, name: str, why_not: str) -> str:
+    """The part that moves; drawn once for each state of the board, however many look at it."""
+    key = (snapshot.version, name, timezone.get_current_timezone_name(), why_not)
     if key not in _fragments:
         if len(_fragments) >= FRAGMENTS_KEPT:
             _fragments.clear()
-        context = {**_drawn(_board(snapshot, name)), "queue_name": name}
-        _fragments[key] = render_to_string("dashboard/_board.html", context)
+        hand = Hand.at(snapshot.at, why_not)
+        _fragments[key] = moving.draw(_board(snapshot, name), queue_name=name, hand=hand)
     return _fragments[key]
 
 
@@ -96,26 +97,25 @@ def _ahead(name: str) -> dict:
     }
 
 
-def _drawn(found: boards.Board) -> dict:
-    current = clock.minute_start(found.at)
-    cards = (found.running, found.filling)
-    # One scale for both, so that a bar on the left can be compared with one on the right.
-    scale = max([1, *(max(m.filled, m.capacity) for card in cards for m in card.minutes)])
-    return {
-        "board": found,
-        "running": drawings.chart(found.running.minutes, now=current, scale=scale),
-        "filling": drawings.chart(found.filling.minutes, scale=scale),
-        "legend": LEGEND,
-        "filling_legend": [entry for entry in LEGEND if entry[0] in ("waiting", "past")],
-        "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
-        # What the numbers of the two sentences count; all queues together have no such page.
-        "running_url": _window(found, found.running),
-        "filling_url": _window(found, found.filling),
-    }
+@require_safe
+@viewer_required
+def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponse:
+    """From a point of a heat map's column, which the browser adds as `?x,y`, to the minute that lies there.
 
-
-def _window(found: boards.Board, card) -> str:
-    return addresses.window(found.tab.name, card.starts_at) if found.tab and card.filled else ""
+    A column that is opened by a key, without a point, leads to its window.
+    """
+    try:
+        runs_at = addresses.read_quarter(stamp)
+    except ValueError:
+        raise Http404("A column's address is like 2026-11-25T12:15Z.") from None
+    found = POINT.fullmatch(request.META["QUERY_STRING"] or "0,0")
+    if found is None:
+        raise BadRequest("A point is like ?4,57.")
+    x, y = map(int, found.groups())
+    if name and (x, y) == (0, 0):
+        return redirect(addresses.window(name, runs_at - clock.QUARTER))
+    k = min(clock.BUCKETS - 1, y // heatmap.CELL_PIXELS)
+    return redirect(addresses.minute(runs_at + k * clock.MINUTE, name or ALL))
 
 
 def _varied(response: HttpResponse) -> HttpResponse:

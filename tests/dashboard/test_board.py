@@ -1,9 +1,11 @@
+import html
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from scheduling import board, clock, late, models, store
+from operators.actor import Actor
+from scheduling import amendments, board, clock, cluster, demo, health, late, models, store
 
 pytestmark = pytest.mark.django_db
 
@@ -15,7 +17,11 @@ def poll(client, version="", query=""):
 
 
 def shown(answer) -> str:
-    return re.search(r'name="version" value="([^"]+)"', answer.content.decode())[1]
+    return shown_in(answer.content)
+
+
+def shown_in(body: bytes) -> str:
+    return re.search(r'name="version" value="([^"]+)"', body.decode())[1]
 
 
 def test_what_was_sent_in_stands_in_the_window_that_fills(place):
@@ -82,6 +88,35 @@ def test_the_fingerprint_changes_with_the_minute_since_another_bar_is_marked(que
     assert (
         board.snapshot("default", at=NOON).version
         != board.snapshot("default", at=NOON + clock.MINUTE).version
+    )
+
+
+@pytest.mark.parametrize("seconds", [1, 31, 59, 61, 120])
+def test_the_board_says_of_clusters_and_quarters_what_the_health_check_says(queue, seconds):
+    at = clock.quarter_start(NOON) + timedelta(seconds=seconds)
+    for owner, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
+        models.Heartbeat.objects.create(
+            owner=owner,
+            cluster=name,
+            host="a",
+            pid=1,
+            started_at=NOON,
+            seen_at=at - timedelta(seconds=seconds),
+        )
+
+    on_board, checked = board.snapshot("default", at=at).board().health, health.look(at)
+
+    assert bool(on_board.missing) == any("silent" in said for said in checked.complaints)
+    assert on_board.quarter_is_late == any("quarter-hour" in said for said in checked.complaints)
+
+
+def test_a_quarter_that_becomes_late_changes_the_fingerprint_at_that_second(queue):
+    due = clock.quarter_start(NOON)
+    at = due + health.QUARTER_LATE
+
+    assert (
+        board.snapshot("default", at=at).version
+        != board.snapshot("default", at=at + timedelta(seconds=1)).version
     )
 
 
@@ -153,11 +188,25 @@ def test_times_are_in_the_operators_zone_which_is_named(queue, sign_in):
 
 def test_a_fragment_holds_nothing_of_who_asks_so_that_all_may_share_it(place, sign_in, make_operator, client):
     place(range(1, 30))
-    first = poll(sign_in("viewer")).content
+    first = poll(sign_in("operator")).content
     client.force_login(make_operator("admin"))
 
     assert poll(client).content == first
     assert b"csrfmiddlewaretoken" not in first
+
+
+def test_what_a_viewer_may_not_do_stands_there_disabled_with_the_reason(place, client, make_operator):
+    task = place(range(1, 30))
+    bodies = {}
+    for role in ("operator", "viewer"):
+        client.force_login(make_operator(role))
+        bodies[role] = poll(client).content.decode()
+
+    for key in (f"cancel-{task.pk}", "to-queue", "to-upload"):
+        assert '<a class="button' in bodies["operator"].split(f'id="{key}"')[0][-40:]
+        disabled = re.search(rf'<button [^>]*id="{key}" disabled title="([^"]+)"', bodies["viewer"])
+        assert disabled[1].startswith("Your role is viewer")
+    assert client.get(f"/dashboard/tasks/{task.pk}/cancel/").status_code == 403
 
 
 def test_two_who_read_times_in_different_zones_are_not_given_each_others(place, client, make_operator):
@@ -182,11 +231,103 @@ def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, si
     assert "30 IDs of default were late and have another minute" in page
 
 
-def test_the_numbers_of_a_sentence_lead_to_the_window_that_they_count(queue, place, sign_in):
+NUMBERED = re.compile(r'<a id="[^"]+" href="([^"]+)"[^>]*>(?:<b>)?([\d,]+)(?:</b>)?[ <a-zA-Z]')
+
+
+def numbers(page: str) -> list[tuple[str, int]]:
+    """(address, number) of each link to a list of IDs that says a number."""
+    found = [(html.unescape(href), int(said.replace(",", ""))) for href, said in NUMBERED.findall(page)]
+    return [(href, said) for href, said in found if "/held/" in href or "#ids" in href]
+
+
+def length(client, address: str) -> int:
+    """How many IDs the list there has, by its export."""
+    base, _, query = address.partition("#")[0].partition("?")
+    answer = client.get(f"{base}?{query}&format=csv" if query else f"{base}?format=csv")
+    assert answer.status_code == 200
+    return len(b"".join(answer.streaming_content).decode().split("\r\n")) - 2
+
+
+@pytest.mark.parametrize("query", ["", "&queue=*"])
+def test_each_number_of_ids_leads_to_a_list_of_exactly_that_length(place, sign_in, fail, query):
+    models.Queue.objects.create(name="other", rpm=60, created_at=store.now())
+    now = store.now()
+    fail(place(range(1, 41), at=now - clock.QUARTER), 404)
+    place(range(100, 230), at=now - clock.QUARTER)
+    place(range(300, 3000))
+    place(range(300, 310), into="other")
+    place(range(1, 31), at=now - 2 * clock.QUARTER, name="left behind")
+    cancelled = place(range(5000, 5011))
+    amendments.cancel(cancelled, by=Actor.system(), now=store.now)
     client = sign_in("viewer")
-    page = client.get("/dashboard/").content.decode()
-    assert "filling-counts" not in page, "nothing to count, nothing to look at"
-    place([1, 2, 3], at=store.now())
-    page = client.get("/dashboard/").content.decode()
-    [address] = re.findall(r'<a id="filling-counts" href="([^"]+)"><b>3</b> IDs</a>', page)
-    assert client.get(address).status_code == 200
+
+    found = numbers(poll(client, query=query).content.decode())
+
+    kinds = {re.search(r"(?:kind|status)=(\w+)|$", address)[1] for address, _ in found}
+    assert {"failed", "sent", "waiting", "cancelled", "late", None} <= kinds
+    for address, number in found:
+        assert number == length(client, address), address
+
+
+def test_ids_that_moved_away_are_listed_with_the_minute_that_they_went_to(place, sign_in):
+    place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
+    window = clock.quarter_start(store.now()) - 2 * clock.QUARTER
+    late.run(store.now)
+    client = sign_in("viewer")
+
+    address = f"/dashboard/held/?queue=default&window={window:%Y-%m-%dT%H:%MZ}&kind=moved"
+
+    assert "30 IDs: moved away" in client.get(address).content.decode()
+    assert length(client, address) == 30
+
+
+def test_a_list_of_what_has_a_place_says_when_its_rows_are_still_being_written(queue, sign_in):
+    demo.submit("default", "a list", list(range(1, 11)), by=Actor.system(), now=store.now)
+    client = sign_in("viewer")
+
+    [(address, number)] = [
+        found for found in numbers(poll(client).content.decode()) if "kind=waiting" in found[0]
+    ]
+
+    assert number == 10
+    assert "They have their places; their rows are being written." in client.get(address).content.decode()
+
+
+@pytest.mark.parametrize(
+    "query", ["kind=failed", "kind=nope&window=2026-11-25T12:15Z", "window=2026-11-25T12:16Z", "queue=nope"]
+)
+def test_a_list_of_nothing_that_can_be_counted_is_refused_in_words(queue, sign_in, query):
+    assert sign_in("viewer").get(f"/dashboard/held/?{query}").status_code == 400
+
+
+HOSTILE = """"><script>alert('1')</script><b title='x' & "y">"""
+
+
+def test_what_people_write_stands_on_the_board_as_text(queue, place, sign_in):
+    place(range(1, 11), name=HOSTILE)
+    models.Task.objects.update(created_by=HOSTILE)
+    models.Target.objects.create(origin="https://" + HOSTILE, opened_at=store.now(), failures_count=5)
+    models.Target.objects.create(
+        origin="https://x.test:443", held_until=store.now() + timedelta(minutes=9), held_because=HOSTILE
+    )
+    silent = {"seen_at": store.now() - timedelta(hours=1), "started_at": NOON}
+    models.Heartbeat.objects.create(owner=1, cluster=HOSTILE, host="a", pid=1, **silent)
+
+    body = poll(sign_in("operator")).content.decode()
+
+    assert "<script" not in body
+    assert "<b title" not in body
+    # The task and who sent it, the cluster, one target's name and the other's reason: each whole.
+    assert html.unescape(body).count(HOSTILE) == 5
+
+
+def test_the_page_without_javascript_holds_the_very_same_drawing_as_a_poll(place, sign_in):
+    place(range(1, 301))
+    client = sign_in("operator")
+
+    # A second in which both see the same clusters and minute.
+    for _ in range(3):
+        page, fragment = client.get("/dashboard/").content, poll(client).content
+        if shown_in(page) == shown_in(fragment):
+            break
+    assert fragment in page

@@ -1,0 +1,101 @@
+"""The board's strip: whether all is well, in words with a sign; what isn't, and the button that helps."""
+
+from collections.abc import Iterable
+
+from dashboard import addresses, words
+from dashboard.markup import Hand, link, plural, written
+from dashboard.templatetags import quarterdeck as write
+from scheduling.cards import Board, Health, Late, Tab, Target
+
+# So many jobs come and go all the time.
+MANY_JOBS = 20
+SLOW_SECONDS = 1
+
+
+def strip(board: Board, hand: Hand) -> str:
+    """Two lines, so that trouble that comes shifts nothing: what the clusters do, and what is held up."""
+    return (
+        f'<div class="row" role="group" aria-label="Health">{"".join(_clusters(board.health, hand))}</div>'
+        f'<div class="row trouble" role="group" aria-label="What is late or held">'
+        f"{''.join(_trouble(board, hand)) or _chip('', '✓', 'Nothing is late, held or paused')}</div>"
+    )
+
+
+def _chip(kind: str, sign: str, said: str) -> str:
+    return f'<span class="chip {kind}"><span class="sign" aria-hidden="true">{sign}</span>{said}</span>'
+
+
+def _clusters(health: Health, hand: Hand) -> Iterable[str]:
+    if health.missing:
+        silent = ", ".join(
+            f"cluster {written(sign.name)}: no sign since {hand.moment(sign.seen_at)}"
+            for sign in health.silent
+        )
+        said = silent or f"no sign of {' and '.join(map(written, health.missing))}"
+        yield _chip("bad", "✕", f"{said}: lists are taken in, nothing is sent")
+    else:
+        alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
+        beat = f"beat {_ago(health.beat_at, health)} ago"
+        yield _chip("good", "✓", f"{alive}, {workers}, {beat}")
+    # A few jobs come and go all the time: exact numbers would be old ones.
+    jobs = "fewer than 10 jobs wait" if health.jobs_waiting < 10 else f"{health.jobs_waiting:,} jobs waiting"
+    yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "✓", jobs)
+    if health.quarter_is_late:
+        last = hand.moment(health.quarter_at) if health.quarter_at else "never"
+        yield _chip("bad", "✕", f"last quarter-hour run: {last}; the next one totals what was missed")
+    elif health.quarter_ran_at:
+        yield _chip(
+            "good", "✓",
+            f"quarter {hand.clock(health.quarter_at)} processed {_ago(health.quarter_ran_at, health)} ago",
+        )  # fmt: skip
+    if health.minute_lag is not None:
+        is_slow = health.minute_lag > SLOW_SECONDS
+        said = f"{hand.clock(health.minute_at)} started {write.lag(health.minute_lag)}"
+        yield _chip("notice", "!", said) if is_slow else _chip("good", "✓", said)
+
+
+def _ago(at, health: Health) -> str:
+    """An age that ticks in the browser."""
+    age = max(0.0, (health.at - at).total_seconds())
+    return f'<span data-ago="{int(at.timestamp() * 1000)}">{words.span(age)}</span>'
+
+
+def _trouble(board: Board, hand: Hand) -> Iterable[str]:
+    for late in board.late:
+        yield _late(late, hand)
+    for target in board.targets:
+        yield _target(target, hand)
+    for tab in board.queues:
+        if tab.paused_at or tab.brake_per_minute is not None:
+            yield _held(tab, hand)
+
+
+def _late(late: Late, hand: Hand) -> str:
+    name = written(late.queue)
+    next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
+    many = link(plural(late.count, "ID") + " late", addresses.held(late.queue, "late"), f"late-{name}")
+    return _chip("notice", "◔", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
+
+
+def _target(target: Target, hand: Hand) -> str:
+    if target.opened_at:
+        failures = plural(target.failures, "failure")
+        since = hand.moment(target.opened_at)
+        said = f"breaker open since {since} after {failures}, one probe each half minute"
+    else:
+        because = f" ({written(target.because)})" if target.because else ""
+        said = f"held until {hand.clock_seconds(target.held_until)}{because}"
+    acts = "".join(
+        f" {hand.act(f'Release, {name}…', addresses.queue(name), f'release-{name}-{target.id}')}"
+        for name in map(written, target.queues)
+    )
+    return _chip("bad", "✕", f"{written(target.origin)}: {said}{acts}")
+
+
+def _held(tab: Tab, hand: Hand) -> str:
+    name = written(tab.name)
+    if tab.paused_at:
+        button = hand.act("Resume…", addresses.queue(tab.name), f"resume-{name}")
+        return _chip("notice", "‖", f"{name} paused since {hand.moment(tab.paused_at)} {button}")
+    button = hand.act("Release…", addresses.queue(tab.name), f"unbrake-{name}")
+    return _chip("notice", "!", f"brake on {name}: at most {tab.brake_per_minute:,} a minute {button}")

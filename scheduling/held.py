@@ -1,0 +1,170 @@
+"""The IDs behind a number: those of a window by what became of them, exactly as its counters count them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import islice
+from typing import NamedTuple
+
+from django.db import models as fields
+from django.db.models import Q, QuerySet
+
+from . import clock, keys, models
+from .models import Status
+
+# Buckets that one query looks into; a window of a queue has 15.
+BUCKETS_A_QUERY = 30
+
+
+class Kind(fields.TextChoices):
+    """What may be counted. `waiting` and `late` share what waits: a minute is to come, or it is over."""
+
+    ALL = "", "all that have a place"
+    SENT = "sent", "sent"
+    SUCCEEDED = "succeeded", "succeeded"
+    FAILED = "failed", "failed"
+    EXPIRED = "expired", "expired"
+    IN_FLIGHT = "in_flight", "in flight"
+    WAITING = "waiting", "waiting"
+    LATE = "late", "late"
+    CANCELLED = "cancelled", "cancelled"
+    MOVED = "moved", "moved away"
+
+
+# Counters of a bucket that make up a kind.
+COUNTERS: dict[Kind, tuple[str, ...]] = {
+    Kind.ALL: ("filled",),
+    Kind.SENT: ("succeeded", "failed"),
+    Kind.LATE: ("waiting",),
+    **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE)},
+}
+STATUSES: dict[Kind, tuple[Status, ...]] = {
+    Kind.SENT: (Status.SUCCEEDED, Status.FAILED),
+    Kind.SUCCEEDED: (Status.SUCCEEDED,),
+    Kind.FAILED: (Status.FAILED,),
+    Kind.EXPIRED: (Status.EXPIRED,),
+    Kind.IN_FLIGHT: (Status.IN_FLIGHT,),
+}
+# A cancel is a mark on the task first, which its rows follow.
+_WAITS = Q(status=Status.WAITING, task__cancelled_at=None)
+_CANCELLED = Q(status=Status.CANCELLED) | Q(status=Status.WAITING, task__cancelled_at__isnull=False)
+
+
+class Row(NamedTuple):
+    """One ID. key: pages go on behind it. to_minute: where it went, of one that moved away."""
+
+    key: int
+    user_id: int
+    task_id: int
+    task_name: str
+    queue_id: int
+    minute_at: datetime
+    status: Status | None
+    attempts: int
+    to_minute: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A kind of IDs of some queues, in the window that starts at `starts_at`, or in any (late ones), at `at`."""
+
+    queue_ids: Sequence[int]
+    kind: Kind
+    at: datetime
+    starts_at: datetime | None = None
+
+    @cached_property
+    def _counts(self) -> list[tuple[int, int]]:
+        """(bucket, how many), where there are any, by key."""
+        names = [f"{name}_count" for name in COUNTERS[self.kind]]
+        some = Q()
+        for name in names:
+            some |= Q(**{f"{name}__gt": 0})
+        found = models.Bucket.objects.filter(some, self._ranges()).order_by("pk")
+        return [(pk, sum(counts)) for pk, *counts in found.values_list("pk", *names)]
+
+    def _ranges(self) -> Q:
+        current = clock.minute_start(self.at)
+        ranges = Q(pk__in=[])
+        for queue_id in self.queue_ids:
+            now = keys.bucket_at(queue_id, current)
+            if self.starts_at is None:
+                first, end = queue_id << 26, (queue_id + 1) << 26
+            else:
+                first = keys.window_id(queue_id, self.starts_at) << 4
+                end = first + 16
+            if self.kind == Kind.LATE:
+                end = min(end, now)
+            if self.kind == Kind.WAITING:
+                first = max(first, now)
+            ranges |= Q(pk__gte=first, pk__lt=end)
+        return ranges
+
+    def count(self) -> int:
+        """How many there are, by the counters."""
+        return sum(count for _, count in self._counts)
+
+    def rows(self, *, after: int = 0) -> Iterator[Row]:
+        """Each of them whose row is written, by key, from behind a key on."""
+        if self.kind == Kind.MOVED:
+            yield from self._moved(after)
+            return
+        buckets = iter(bucket for bucket, _ in self._counts if bucket >= after >> 24)
+        while some := list(islice(buckets, BUCKETS_A_QUERY)):
+            for row in self._assignments(some).filter(pk__gt=after).iterator(chunk_size=2000):
+                yield _row(row)
+
+    def _assignments(self, buckets: Sequence[int]) -> QuerySet:
+        places = Q()
+        for bucket in buckets:
+            first, last = keys.range_of_bucket(bucket)
+            places |= Q(pk__gte=first, pk__lte=last)
+        found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
+        if self.kind in (Kind.WAITING, Kind.LATE):
+            found = found.filter(_WAITS)
+        elif self.kind == Kind.CANCELLED:
+            found = found.filter(_CANCELLED)
+        elif self.kind == Kind.ALL:
+            found = found.exclude(_CANCELLED)
+        else:
+            found = found.filter(status__in=STATUSES[self.kind])
+        return found.order_by("pk")
+
+    def _moved(self, after: int) -> Iterator[Row]:
+        buckets = [bucket for bucket, _ in self._counts]
+        moves = models.Move.objects.filter(from_bucket_id__in=buckets, pk__gt=after).order_by("pk")
+        found = moves.iterator(chunk_size=2000)
+        while some := list(islice(found, 2000)):
+            names = dict(
+                models.Task.objects.filter(pk__in={move.task_id for move in some}).values_list("pk", "name")
+            )
+            for move in some:
+                yield Row(
+                    move.pk,
+                    move.user_id,
+                    move.task_id,
+                    names.get(move.task_id, ""),
+                    keys.queue_of_bucket(move.from_bucket_id),
+                    keys.minute_of_bucket(move.from_bucket_id),
+                    None,
+                    0,
+                    keys.minute_of_bucket(move.to_bucket_id),
+                )
+
+
+def _row(row: models.Assignment) -> Row:
+    status = Status(row.status)
+    if status == Status.WAITING and row.task.cancelled_at is not None:
+        status = Status.CANCELLED
+    bucket = keys.bucket_of_assignment(row.pk)
+    return Row(
+        row.pk,
+        row.user_id,
+        row.task_id,
+        row.task.name,
+        keys.queue_of_bucket(bucket),
+        keys.minute_of_bucket(bucket),
+        status,
+        row.attempts,
+    )
