@@ -16,7 +16,7 @@ from . import activity, allocator, claims, intake, keys, lists, models, moves, p
 from .cancels import Cancelled, cancel, follow_cancel, give_back, lock_waiting
 from .differences import Difference, Part, blocks_of
 from .errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
-from .leaving import ASKED_AT_ONCE, ChangedMeanwhile, Leaving
+from .leaving import ASKED_AT_ONCE, ChangedMeanwhile, Leaving, remember
 from .models import Status
 
 __all__ = ["Cancelled", "Replaced", "cancel", "follow_cancel", "rename", "replace"]
@@ -186,6 +186,7 @@ def _exchange_locked(
     lock_waiting(task)
     # First what goes: its places are free for what comes.
     let_go = leaving.let_go()
+    remember(task, let_go.under_way)
     give_back(queue, task, let_go.places, at=at)
     added_count = added.ids_count if added else 0
     plan = placement.plan(queue, added_count, at=at, not_before=task.not_before_at)

@@ -29,16 +29,22 @@ class ChangedMeanwhile(Exception):
 
 @dataclass
 class LetGo:
-    """What became of IDs that left. places: bucket ID to how many it gives back."""
+    """What became of IDs that left. places: bucket ID to how many it gives back.
+
+    under_way: the IDs whose request is just being made, by this edit's or an earlier one's leave.
+    """
 
     places: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     already_sent: int = 0
     in_flight: int = 0
+    under_way: list[int] = field(default_factory=list)
 
-    def count(self, status: int, *, is_now: bool) -> None:
+    def count(self, user: int, status: int, *, is_now: bool) -> None:
         """Count an ID that is not cancelled, if it was still in the list as it was sent."""
         self.already_sent += is_now and status in _SENT
         self.in_flight += is_now and status == Status.IN_FLIGHT
+        if status == Status.IN_FLIGHT:
+            self.under_way.append(user)
 
 
 class Leaving:
@@ -67,7 +73,7 @@ class Leaving:
                     found.append(key)
                     found_users.append(user)
                 else:
-                    self._found.count(status, is_now=is_now)
+                    self._found.count(user, status, is_now=is_now)
             order = sorted(range(len(found)), key=found.__getitem__)
             self._keys.append(array("q", map(found.__getitem__, order)))
             self._users.append(array("q", map(found_users.__getitem__, order)))
@@ -94,9 +100,9 @@ class Leaving:
         cancelled = set(there.values_list("pk", flat=True))
         _tally(cancelled, result)
         again = [user for key, user in zip(places, users, strict=True) if key not in cancelled]
-        for key, _, status in list(_rows(self._task, sorted(again))):
+        for key, user, status in list(_rows(self._task, sorted(again))):
             if status != Status.WAITING:
-                result.count(status, is_now=is_now)
+                result.count(user, status, is_now=is_now)
             elif store.set_status([key], Status.CANCELLED, was=Status.WAITING):
                 _tally([key], result)
 
@@ -112,6 +118,19 @@ class Leaving:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def remember(task: models.Task, under_way: Iterable[int]) -> None:
+    """Keep which IDs have left whose request is being made, in the transaction of the edit."""
+    models.LeftInFlight.objects.filter(task=task).delete()
+    left = [models.LeftInFlight(task=task, user_id=user) for user in under_way]
+    models.LeftInFlight.objects.bulk_create(left, batch_size=ASKED_AT_ONCE)
+
+
+def have_left(task_ids: Iterable[int]) -> set[tuple[int, int]]:
+    """(task, ID) of IDs that left these tasks while their request was being made: they aren't sent again."""
+    left = models.LeftInFlight.objects.filter(task__in=set(task_ids))
+    return set(left.values_list("task_id", "user_id"))
 
 
 def _tally(places: Iterable[int], result: LetGo) -> None:

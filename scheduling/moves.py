@@ -1,4 +1,8 @@
-"""Give IDs another minute: late ones, retries, and what an operator sends again."""
+"""Give IDs another minute: late ones, retries, and what an operator sends again; or end them there.
+
+What waits or was just sent gets no other minute where its request could not be made in it: an edit has left it
+out meanwhile, or its list has expired by then.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -7,7 +11,7 @@ from typing import NamedTuple
 
 from django.db.models.functions import Greatest
 
-from . import arming, claims, clock, keys, models, placement, store
+from . import arming, cancels, claims, clock, keys, leaving, models, placement, store
 from .models import Status
 
 # The columns of a task that has something to do, also where it was done before: then its end is told again.
@@ -41,6 +45,7 @@ def move(
     The caller holds the rows of the queue and of the buckets that are left, and the rows are as it read them
     under those locks. from_minute: not sealed at `at`. Returns the places, in order.
     """
+    rows = _without_ended(queue, rows, from_minute=from_minute, was=was, at=at)
     if not rows:
         return []
     counters = claims.Counters()
@@ -65,6 +70,52 @@ def move(
         if clock.state(starts_at, at) != clock.WindowState.FUTURE:
             arming.arm_window(starts_at, at=at)
     return places
+
+
+def _without_ended(
+    queue: models.Queue, rows: Sequence[Row], *, from_minute: datetime, was: Status, at: datetime
+) -> Sequence[Row]:
+    """End those that get no other minute; return the rest. What an operator asks for again is never ended."""
+    if was not in (Status.WAITING, Status.IN_FLIGHT):
+        return rows
+    task_ids = {row.task_id for row in rows}
+    left = leaving.have_left(task_ids)
+    expired = models.Task.objects.filter(pk__in=task_ids, expires_at__lte=from_minute, cancelled_at=None)
+    gone = set(expired.values_list("pk", flat=True))
+    ended: dict[Status, list[Row]] = defaultdict(list)
+    alive = []
+    for row in rows:
+        if (row.task_id, row.user_id) in left:
+            # It was sent and failed; or it came back unsent.
+            ended[Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED].append(row)
+        elif row.task_id in gone:
+            ended[Status.EXPIRED].append(row)
+        else:
+            alive.append(row)
+    if ended:
+        # In order, and with those that move: another transaction may be at the same tasks.
+        claims.lock_tasks(task_ids)
+        for status, some in ended.items():
+            _end(queue, some, status, was=was, at=at)
+        claims.finish(sorted({row.task_id for some in ended.values() for row in some}), at=at)
+    return alive
+
+
+def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Status, at: datetime) -> None:
+    claims.must_be(len(rows), store.set_status([row.key for row in rows], status, was=was))
+    if status != Status.CANCELLED:
+        counters = claims.Counters()
+        for row in rows:
+            counters.change(row.task_id, row.bucket_id, was, status)
+        counters.write()
+        return
+    places: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        places[row.task_id][row.bucket_id] += 1
+    for task in models.Task.objects.filter(pk__in=places).order_by("pk"):
+        count = sum(places[task.pk].values())
+        store.add_to_tasks({task.pk: {"waiting_count": -count, "cancelled_count": count}})
+        cancels.give_back(queue, task, places[task.pk], at=at)
 
 
 def _keys(places: Sequence[placement.Places]) -> Iterator[int]:
