@@ -92,8 +92,8 @@ def _carry_over() -> dict:
 
 
 def _carried(rpm: int) -> None:
-    for _ in range(20):
-        deque(allocator.carry_over_windows({}, rpm, IDS * rpm // RPM), maxlen=0)
+    for _ in range(2_000):
+        deque(allocator.carry_over_runs({}, rpm, IDS * rpm // RPM), maxlen=0)
 
 
 def _zip(places: Iterable[int], ids: int = IDS) -> None:

@@ -14,7 +14,7 @@ golden/distribution.json.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice, pairwise, repeat
 
@@ -41,20 +41,6 @@ class Run:
     def ids(self) -> int:
         """How many IDs all windows of the run take together."""
         return self.windows * sum(self.added)
-
-    @property
-    def last(self) -> tuple[int, int]:
-        """Offset of the run's last window, and the last bucket in it that takes something."""
-        return self.first + self.windows - 1, max(k for k in range(BUCKETS) if self.added[k])
-
-
-@dataclass(frozen=True, slots=True)
-class WindowShare:
-    """What one window takes of a list: `offset` in windows, `before` and `added` as 15 numbers each."""
-
-    offset: int
-    before: Fill
-    added: Fill
 
 
 def places(fill: Sequence[int], rpm: int) -> Iterator[int]:
@@ -119,100 +105,44 @@ def free_places(fill: Sequence[int], capacity: Sequence[int], n: int, first_buck
     return tuple(added)
 
 
-def carry_over(free: Iterable[int], n: int) -> list[tuple[int, int]]:
-    """Share `n` IDs out to windows in order: (index of the window, how many it takes), full ones left out.
-
-    free: the free places of each window in order. It is read only as far as it is needed, so it may be
-    endless; where it ends too early the counts add up to less than `n`.
-    """
-    left = _at_least(0, n, "n")
-    shares: list[tuple[int, int]] = []
-    windows = enumerate(free)
-    while left and (window := next(windows, None)):
-        index, room = window
-        taken = min(left, _at_least(0, room, "free"))
-        if taken:
-            shares.append((index, taken))
-            left -= taken
-    return shares
-
-
-def carry_over_runs(
-    fills: Mapping[int, Sequence[int]],
-    rpm: int,
-    n: int,
-    *,
-    first_bucket: int = 0,
-    capacities: Mapping[int, Sequence[int]] | None = None,
-) -> Iterator[Run]:
+def carry_over_runs(fills: Mapping[int, Sequence[int]], rpm: int, n: int) -> Iterator[Run]:
     """Yield where `n` IDs go by rule 1 alone, over as many windows as it takes, in order, without full ones.
 
     fills: the fills of windows by their offset (>= 0) from the first that may take some; absent ones are
-    empty. rpm: what each bucket takes. capacities: 15 numbers by offset, for windows whose buckets take
-    something else. first_bucket: the first bucket that may take some in window 0.
+    empty. rpm: what each bucket takes.
 
-    There is no horizon: whoever has one compares it with the last run's `last`. The time grows with the
-    number of windows that are named, and with neither `n` nor the number of empty windows. Raises ValueError
-    at the call.
+    There is no horizon: whoever has one compares it with the last run. The time grows with the number of
+    windows that are named, and with neither `n` nor the number of empty windows. Raises ValueError at the
+    call.
     """
     left = _at_least(0, n, "n")
-    room = BUCKETS * _at_least(1, rpm, "rpm")
-    capacities = capacities or {}
-    # Window 0 is like any other, unless a part of it has passed.
-    named = sorted({*fills, *capacities, *([0] if first_bucket else [])})
-    if named and named[0] < 0:
-        raise ValueError(f"a window's offset must be >= 0, not {named[0]}")
-    level = (rpm,) * BUCKETS
+    level = (_at_least(1, rpm, "rpm"),) * BUCKETS
+    if min(fills, default=0) < 0:
+        raise ValueError(f"a window's offset must be >= 0, not {min(fills)}")
     # Each fill is looked at now, so that a wrong one is refused here and not in the middle of the list.
-    known = [
-        (
-            offset,
-            _fifteen(fills.get(offset, EMPTY), "fill"),
-            _fifteen(capacities.get(offset, level), "capacity"),
-        )
-        for offset in named
-    ]
-    free_places(EMPTY, EMPTY, 0, first_bucket)
-    return _carry_over_runs(known, level, room, left, first_bucket)
+    known = [(offset, _fifteen(fills[offset], "fill")) for offset in sorted(fills)]
+    return _carry_over_runs(known, level, left)
 
 
-def carry_over_windows(
-    fills: Mapping[int, Sequence[int]],
-    rpm: int,
-    n: int,
-    *,
-    first_bucket: int = 0,
-    capacities: Mapping[int, Sequence[int]] | None = None,
-) -> Iterator[WindowShare]:
-    """Yield, lazily, what each window takes of `n` IDs: `carry_over_runs`, with its runs spelt out."""
-    runs = carry_over_runs(fills, rpm, n, first_bucket=first_bucket, capacities=capacities)
-    return (
-        WindowShare(offset, run.before, run.added)
-        for run in runs
-        for offset in range(run.first, run.first + run.windows)
-    )
-
-
-def _carry_over_runs(
-    known: list[tuple[int, Fill, Fill]], level: Fill, room: int, left: int, first_bucket: int
-) -> Iterator[Run]:
+def _carry_over_runs(known: list[tuple[int, Fill]], level: Fill, left: int) -> Iterator[Run]:
     following = 0
-    for offset, fill, capacity in known:
-        for run in _empty_windows(following, offset - following, level, room, left):
+    for offset, fill in known:
+        for run in _empty_windows(following, offset - following, level, left):
             yield run
             left -= run.ids
         if not left:
             return
-        added = free_places(fill, capacity, left, 0 if offset else first_bucket)
+        added = free_places(fill, level, left)
         if taken := sum(added):
             yield Run(offset, 1, fill, added)
             left -= taken
         following = offset + 1
-    yield from _empty_windows(following, left, level, room, left)
+    yield from _empty_windows(following, left, level, left)
 
 
-def _empty_windows(first: int, windows: int, level: Fill, room: int, left: int) -> Iterator[Run]:
+def _empty_windows(first: int, windows: int, level: Fill, left: int) -> Iterator[Run]:
     """Yield what at most `windows` empty windows take: the full ones as one run, and the last in part."""
+    room = sum(level)
     full = min(windows, left // room)
     if full:
         yield Run(first, full, EMPTY, level)

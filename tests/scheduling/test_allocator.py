@@ -207,7 +207,6 @@ def test_what_is_not_a_fill_is_refused_at_the_call(fill):
         lambda: allocator.free_places(fill, [1] * 15, 1),
         lambda: allocator.free_places([0] * 15, fill, 1),
         lambda: allocator.carry_over_runs({3: fill}, 1, 1),
-        lambda: allocator.carry_over_windows({}, 1, 1, capacities={3: fill}),
     ):
         with pytest.raises(ValueError, match="must be 15 whole numbers"):
             call()
@@ -229,7 +228,6 @@ def test_what_is_not_a_number_of_ids_is_refused_at_the_call(n):
     for call in (
         lambda: allocator.fill_after(EMPTY, 1, n),
         lambda: allocator.free_places(EMPTY, EMPTY, n),
-        lambda: allocator.carry_over([1], n),
         lambda: allocator.carry_over_runs({}, 1, n),
     ):
         with pytest.raises(ValueError, match="n must be"):
@@ -260,26 +258,31 @@ def test_late_ids_never_go_past_capacity_however_many_they_are():
 def test_a_first_bucket_that_is_none_is_refused(first_bucket):
     with pytest.raises(ValueError, match="first_bucket"):
         allocator.free_places(EMPTY, EMPTY, 1, first_bucket)
-    with pytest.raises(ValueError, match="first_bucket"):
-        allocator.carry_over_runs({}, 1, 1, first_bucket=first_bucket)
 
 
 # Many windows
 
 
+def windows(known, rpm, n):
+    """What each window takes, by offset: runs spelt out."""
+    return {
+        offset: run
+        for run in allocator.carry_over_runs(known, rpm, n)
+        for offset in range(run.first, run.first + run.windows)
+    }
+
+
 def test_a_million_ids_at_rpm_120_take_556_windows():
-    assert allocator.carry_over(repeat(15 * 120), 10**6) == [(i, 1800) for i in range(555)] + [(555, 1000)]
-    shares = list(allocator.carry_over_windows({}, 120, 10**6))
-    assert [share.offset for share in shares] == list(range(556))
-    assert {share.added for share in shares[:-1]} == {(120,) * 15}
-    assert shares[-1].added == (120,) * 8 + (40,) + (0,) * 6
+    full, last = allocator.carry_over_runs({}, 120, 10**6)
+    assert full == Run(0, 555, EMPTY, (120,) * 15)
+    assert last == Run(555, 1, EMPTY, (120,) * 8 + (40,) + (0,) * 6)
 
 
 def test_a_trillion_ids_over_empty_windows_are_two_runs():
     runs = list(allocator.carry_over_runs({}, 7, 10**12))
     assert [(run.first, run.windows) for run in runs] == [(0, 9523809523), (9523809523, 1)]
     assert sum(run.ids for run in runs) == 10**12
-    assert runs[-1].last == (9523809523, 12)
+    assert runs[-1].added == (7,) * 12 + (1, 0, 0)
 
 
 def test_full_windows_are_skipped_and_the_gaps_between_known_ones_are_filled():
@@ -293,56 +296,30 @@ def test_full_windows_are_skipped_and_the_gaps_between_known_ones_are_filled():
     ]
 
 
-def test_carry_over_reads_no_further_than_it_must():
-    windows = iter([5, 0, 3, 4])
-    assert allocator.carry_over(windows, 8) == [(0, 5), (2, 3)]
-    assert list(windows) == [4]
-    assert allocator.carry_over(iter([5]), 0) == []
-
-
-def test_where_the_windows_end_too_early_the_rest_is_not_placed():
-    assert allocator.carry_over([5, 0, 3], 10) == [(0, 5), (2, 3)]
-
-
-def test_the_windows_come_lazily():
-    shares = allocator.carry_over_windows({}, 1, 10**12)
-    assert [share.offset for share in islice(shares, 3)] == [0, 1, 2]
-
-
 sparse = st.dictionaries(st.integers(0, 9), fills, max_size=6)
 
 
-@given(sparse, rpms, st.integers(0, 3000), st.integers(0, 15), sparse)
-def test_over_many_windows_each_id_takes_the_first_free_place(known, rpm, n, first_bucket, capacities):
-    shares = list(
-        allocator.carry_over_windows(known, rpm, n, first_bucket=first_bucket, capacities=capacities)
-    )
+@given(sparse, rpms, st.integers(0, 3000))
+def test_over_many_windows_each_id_takes_the_first_free_place(known, rpm, n):
     expected, left, offset = {}, n, 0
     while left:
-        capacity = capacities.get(offset, [rpm] * 15)
-        added = allocator.free_places(known.get(offset, EMPTY), capacity, left, 0 if offset else first_bucket)
+        added = allocator.free_places(known.get(offset, EMPTY), [rpm] * 15, left)
         if any(added):
             expected[offset] = added
         left -= sum(added)
         offset += 1
-    assert {share.offset: share.added for share in shares} == expected
-    assert [share.offset for share in shares] == sorted(expected)
-    assert all(share.before == tuple(known.get(share.offset, EMPTY)) for share in shares)
-
-
-@given(sparse, rpms, st.integers(0, 2000))
-def test_the_two_forms_of_carry_over_agree(known, rpm, n):
-    free = (sum(max(0, rpm - held) for held in known.get(offset, EMPTY)) for offset in range(10**9))
-    shares = allocator.carry_over_windows(known, rpm, n)
-    assert allocator.carry_over(free, n) == [(share.offset, sum(share.added)) for share in shares]
+    found = windows(known, rpm, n)
+    assert {offset: run.added for offset, run in found.items()} == expected
+    assert list(found) == sorted(expected)
+    assert all(run.before == tuple(known.get(offset, EMPTY)) for offset, run in found.items())
 
 
 @given(sparse, rpms, st.integers(0, 1000), st.integers(0, 1000))
 def test_a_carried_list_cut_into_two_calls_takes_the_same_places(known, rpm, one, other):
     def fills_after(before, n):
         after = dict(before)
-        for share in allocator.carry_over_windows(before, rpm, n):
-            after[share.offset] = tuple(map(sum, zip(share.before, share.added, strict=True)))
+        for offset, run in windows(before, rpm, n).items():
+            after[offset] = tuple(map(sum, zip(run.before, run.added, strict=True)))
         return after
 
     assert fills_after(fills_after(known, one), other) == fills_after(known, one + other)
@@ -350,16 +327,10 @@ def test_a_carried_list_cut_into_two_calls_takes_the_same_places(known, rpm, one
 
 @given(sparse, rpms, st.integers(1, 1000))
 def test_under_carry_over_each_windows_places_come_from_the_same_lazy_form(known, rpm, n):
-    for share in allocator.carry_over_windows(known, rpm, n):
-        assert added_to(EMPTY, first(sum(share.added), share.before, rpm)) == share.added
+    for run in allocator.carry_over_runs(known, rpm, n):
+        assert added_to(EMPTY, first(sum(run.added), run.before, rpm)) == run.added
 
 
 def test_a_window_before_the_first_is_refused():
     with pytest.raises(ValueError, match="offset must be >= 0"):
         allocator.carry_over_runs({-1: EMPTY}, 1, 1)
-
-
-@pytest.mark.parametrize("free", [[-1], [True], [1.5]])
-def test_what_is_not_a_number_of_free_places_is_refused(free):
-    with pytest.raises(ValueError, match="free must be"):
-        allocator.carry_over(free, 1)
