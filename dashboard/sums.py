@@ -81,7 +81,7 @@ class ReceiptTable(Listed):
     """A window's receipt; a row is a minute as it is kept: a dict."""
 
     minute = text("Minute", shown="name")
-    planned = count("Planned")
+    planned = number("Planned", short="planned")
     sent = count("Sent")
     succeeded = count("Succeeded")
     failed = count("Failed", mark="bad")
@@ -96,6 +96,9 @@ class ReceiptTable(Listed):
     def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = queue
+
+    def render_planned(self, value: int) -> str:
+        return write.number(value)
 
     def render_minute(self, value: str) -> SafeString:
         at = datetime.fromisoformat(value)
@@ -158,7 +161,7 @@ class FaultTable(Listed):
             return record["cell"]
         if record.get("line") is None:
             return f"entry {record.get('index'):,}"
-        column = f", {record['column']}" if record.get("column") else ""
+        column = f", column {record['column']}" if record.get("column") else ""
         return f"line {record['line']:,}{column}"
 
 

@@ -18,7 +18,6 @@ from dashboard.templatetags import quarterdeck as write
 from scheduling import failures, held, models, whereabouts
 
 CARDS = {"class": "list cards"}
-PLAIN = {"class": "list"}
 
 
 def text(
@@ -62,7 +61,11 @@ class Count(tables.Column):
 
 def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Count:
     """A column of counts. short: its name on a phone. mark: the class of what isn't 0, such as `bad`."""
-    shown = (lambda value: f"number {mark}" if value else "number") if mark else "number"
+
+    def shown(value: str) -> str:
+        # On a phone, where it needs its name, what isn't there isn't said.
+        return "number zero" if value in ("", "0") else f"number {mark}".strip()
+
     attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short or name.lower()}}
     return Count(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
@@ -128,13 +131,16 @@ class PlaceTable(Listed):
     user_id = text("ID")
     minute = text("Minute", "minute_at")
     status = text("Status", shown="nowrap")
-    attempts = number("Attempts")
+    attempts = number("Attempts", short="attempts")
     late = number(
-        "Late", "late_seconds", shown=lambda record: "number notice" if record.late_seconds else "number"
+        "Late",
+        "late_seconds",
+        shown=lambda record: "number notice" if record.late_seconds else "number",
+        short="late",
     )
 
     class Meta(Listed.Meta):
-        attrs = PLAIN
+        attrs = CARDS
         empty_text = "None of its IDs match."
 
     def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
@@ -160,13 +166,13 @@ class MinuteTable(Listed):
     """A minute's IDs; a row is a views.minutes.Row."""
 
     user_id = text("ID")
-    task = text("Task", shown="name")
+    task = text("Task", shown="name whole")
     status = text("Status", shown="nowrap")
-    attempts = number("Attempts")
-    started = number("Started", "started_at")
+    attempts = number("Attempts", short="attempts")
+    started = number("Started", "started_at", short="started")
 
     class Meta(Listed.Meta):
-        attrs = PLAIN
+        attrs = CARDS
 
     def render_user_id(self, value: int) -> SafeString:
         return _id(value)
