@@ -1,7 +1,7 @@
 """What could not run in its minute: it takes the first free places from the next minute on, never in a burst.
 
 Slices, oldest first, whatever the outage: a transaction moves as many as are written in some 30 ms. Not while
-a queue is paused: what fell due meanwhile moves when it resumes.
+a queue is paused, or braked to 0: what fell due meanwhile moves when it goes on.
 """
 
 import time
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.db.models import Min
 
-from . import claims, clock, cluster, keys, models, moves, placement, rescue, store
+from . import clock, cluster, keys, models, moves, placement, rescue, store
 from .models import MoveReason, Status
 
 log = structlog.get_logger(__name__)
@@ -53,12 +53,13 @@ def wake(*, at: datetime) -> bool:
 
 
 def left_behind(at: datetime) -> list[int]:
-    """Buckets whose minute is over and in which something waits, of queues that aren't paused, oldest first.
+    """Buckets whose minute is over and in which something waits, of queues that go on, oldest first.
 
     A place whose row isn't written yet waits too; that one is placed again by who writes it.
     """
     over = clock.minute_start(at - SETTLED) - clock.MINUTE
-    queues = models.Queue.objects.filter(paused_at=None).values_list("pk", flat=True)
+    queues = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
+    queues = queues.values_list("pk", flat=True)
     ranges = [(queue_id << 26, keys.bucket_at(queue_id, over)) for queue_id in queues]
     return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
 
@@ -67,7 +68,7 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
     """Move or end a slice of a bucket whose minute is over: one transaction; return how many IDs."""
     with store.bulk_write():
         queue = placement.lock_queue(keys.queue_of_bucket(bucket_id))
-        if queue.paused:
+        if queue.paused or queue.brake_per_minute == 0:
             return 0
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
@@ -75,49 +76,42 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
         if not found:
             return 0
         rows = [moves.Row(*row) for row in found]
-        from_minute = clock.next_unsealed_minute(at)
-        ended = _expired(queue, bucket, rows, from_minute)
-        _end([row for row in rows if row.key in ended], bucket_id, at)
         braked = bucket.slot_count is not None and bucket.slot_count < bucket.capacity
-        moves.move(
+        places = moves.move(
             queue,
-            [row for row in rows if row.key not in ended],
-            from_minute=from_minute,
+            rows,
+            from_minute=clock.next_unsealed_minute(at),
             reason=MoveReason.BRAKE if braked else MoveReason.LATE,
             was=Status.WAITING,
             at=at,
+            latest=_latest(queue, bucket, rows),
         )
+    moved = sum(place.count for place in places)
     log.warning(
         "ids_late",
         queue=queue.name,
         minute=bucket.minute_at.isoformat(),
-        count=len(rows) - len(ended),
-        expired=len(ended),
+        count=moved,
+        ended=len(rows) - moved,
         late_seconds=round((at - bucket.minute_at).total_seconds()),
     )
     return len(rows)
 
 
-def _expired(
-    queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row], from_minute: datetime
-) -> set[int]:
-    """The keys of rows that end instead: by their list's `expires_at`, or by the queue's late policy."""
-    tasks = models.Task.objects.filter(pk__in={row.task_id for row in rows}, expires_at__lte=from_minute)
-    gone = set(tasks.values_list("pk", flat=True))
-    ended = {row.key for row in rows if row.task_id in gone}
-    if queue.late_policy == models.LatePolicy.EXPIRE:
-        first = _first_buckets(rows)
-        for row in rows:
-            due = keys.minute_of_bucket(first.get((row.task_id, row.user_id), bucket.pk))
-            if too_late(queue, due, from_minute):
-                ended.add(row.key)
-    return ended
+def _latest(queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row]) -> dict[int, datetime]:
+    """By key, the last minute in which each of the rows may still run; none by a policy that lets them all."""
+    if queue.late_policy != models.LatePolicy.EXPIRE:
+        return {}
+    first = _first_buckets(rows)
+    due = {row.key: first.get((row.task_id, row.user_id), bucket.pk) for row in rows}
+    return {key: last_minute(queue, keys.minute_of_bucket(bucket_id)) for key, bucket_id in due.items()}
 
 
-def too_late(queue: models.Queue, due: datetime, from_minute: datetime) -> bool:
-    """Whether by the queue's policy an ID ends that was due in a minute and could only run from another on."""
-    longest = timedelta(seconds=queue.late_after_seconds or 0)
-    return queue.late_policy == models.LatePolicy.EXPIRE and from_minute - due > longest
+def last_minute(queue: models.Queue, due: datetime) -> datetime:
+    """The last minute in which by the queue's late policy an ID may run that was due in another. Their starts."""
+    if queue.late_policy != models.LatePolicy.EXPIRE:
+        return moves.FAR
+    return due + timedelta(seconds=queue.late_after_seconds or 0)
 
 
 def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
@@ -133,16 +127,3 @@ def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
             for user_id, bucket_id in some.values_list("user_id").annotate(Min("from_bucket_id")):
                 known[task_id, user_id] = bucket_id
     return known
-
-
-def _end(rows: Sequence[moves.Row], bucket_id: int, at: datetime) -> None:
-    """Rows expire where they are."""
-    if not rows:
-        return
-    counters = claims.Counters()
-    for row in rows:
-        counters.change(row.task_id, bucket_id, Status.WAITING, Status.EXPIRED)
-    if store.set_status([row.key for row in rows], Status.EXPIRED, was=Status.WAITING) != len(rows):
-        raise RuntimeError(f"{len(rows)} rows were to expire, and not all did")
-    counters.write()
-    claims.finish(counters.tasks, at=at)

@@ -5,8 +5,9 @@ out meanwhile, or its list has expired by then.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from django.db.models.functions import Greatest
@@ -14,6 +15,7 @@ from django.db.models.functions import Greatest
 from . import arming, cancels, claims, clock, keys, leaving, models, placement, store
 from .models import Status
 
+FAR = datetime.max.replace(tzinfo=UTC)
 # The columns of a task that has something to do, also where it was done before: then its end is told again.
 NOT_DONE = {
     "finished_at": None,
@@ -38,14 +40,22 @@ class Row(NamedTuple):
 
 
 def move(
-    queue: models.Queue, rows: Sequence[Row], *, from_minute: datetime, reason: str, was: Status, at: datetime
+    queue: models.Queue,
+    rows: Sequence[Row],
+    *,
+    from_minute: datetime,
+    reason: str,
+    was: Status,
+    at: datetime,
+    latest: Mapping[int, datetime] | None = None,
 ) -> list[placement.Places]:
     """Give rows with the status `was` the first free places from a minute on; there they wait.
 
     The caller holds the rows of the queue and of the buckets that are left, and the rows are as it read them
-    under those locks. from_minute: not sealed at `at`. Returns the places, in order.
+    under those locks. from_minute: not sealed at `at`. latest: by key, the start of the last minute that is of
+    use to a row. Returns the places, in order.
     """
-    rows = _without_ended(queue, rows, from_minute=from_minute, was=was, at=at)
+    rows = _that_go_on(queue, rows, latest or {}, from_minute=from_minute, was=was, at=at)
     if not rows:
         return []
     counters = claims.Counters()
@@ -72,33 +82,45 @@ def move(
     return places
 
 
-def _without_ended(
-    queue: models.Queue, rows: Sequence[Row], *, from_minute: datetime, was: Status, at: datetime
+def _that_go_on(
+    queue: models.Queue,
+    rows: Sequence[Row],
+    latest: Mapping[int, datetime],
+    *,
+    from_minute: datetime,
+    was: Status,
+    at: datetime,
 ) -> Sequence[Row]:
-    """End those that get no other minute; return the rest. What an operator asks for again is never ended."""
-    if was not in (Status.WAITING, Status.IN_FLIGHT):
-        return rows
+    """Return the rows that get another minute. Of the others, what waits or was just sent ends.
+
+    What an operator asks for again, and would come too late, stays what it is.
+    """
     task_ids = {row.task_id for row in rows}
-    left = leaving.have_left(task_ids)
-    expired = models.Task.objects.filter(pk__in=task_ids, expires_at__lte=from_minute, cancelled_at=None)
-    gone = set(expired.values_list("pk", flat=True))
-    ended: dict[Status, list[Row]] = defaultdict(list)
-    alive = []
+    at_work = was in (Status.WAITING, Status.IN_FLIGHT)
+    left = leaving.have_left(task_ids) if at_work else set()
+    expiring = models.Task.objects.filter(pk__in=task_ids, expires_at__isnull=False, cancelled_at=None)
+    expires = dict(expiring.values_list("pk", "expires_at"))
+    if not left and not expires and not latest:
+        return rows
+    free = placement.free(queue, len(rows), from_minute)
+    minutes = chain.from_iterable(repeat(keys.minute_of_bucket(bucket), count) for bucket, count in free)
+    going, ended, minute = [], defaultdict(list), next(minutes, from_minute)
     for row in rows:
         if (row.task_id, row.user_id) in left:
             # It was sent and failed; or it came back unsent.
             ended[Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED].append(row)
-        elif row.task_id in gone:
+        elif minute > latest.get(row.key, minute) or minute >= expires.get(row.task_id, FAR):
             ended[Status.EXPIRED].append(row)
         else:
-            alive.append(row)
-    if ended:
+            going.append(row)
+            minute = next(minutes, minute)
+    if ended and at_work:
         # In order, and with those that move: another transaction may be at the same tasks.
         claims.lock_tasks(task_ids)
         for status, some in ended.items():
             _end(queue, some, status, was=was, at=at)
         claims.finish(sorted({row.task_id for some in ended.values() for row in some}), at=at)
-    return alive
+    return going
 
 
 def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Status, at: datetime) -> None:

@@ -260,7 +260,7 @@ def take_free_places(
     from_minute: start of a minute that isn't sealed. Logs the move and counts the places as taken
     and waiting; what the IDs leave behind, their rows and task counters are the caller's.
     """
-    found = list(_free(queue, ids_count, from_minute))
+    found = list(free(queue, ids_count, from_minute))
     store.create_windows(sorted({b >> 4 for b, _ in found}), capacity=queue.rpm)
     change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
     ordinals = take_ordinals(dict(found))
@@ -275,11 +275,12 @@ def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
     return first
 
 
-def _free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:
-    """Yield (bucket, count), earliest first, until `ids_count` have a place."""
+def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:
+    """Yield (bucket, count), earliest first, until `ids_count` have a place; none is taken."""
     bucket = keys.bucket_at(queue.pk, from_minute)
     window, first_k = bucket >> 4, bucket & 15
-    capacity = queue.rpm if queue.brake_per_minute is None else min(queue.rpm, queue.brake_per_minute)
+    # A brake of 0 is a stop: places are those of the time after it.
+    capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
     left = ids_count
     while left:
         rows = models.Bucket.objects.filter(pk__gte=window << 4, pk__lt=(window + STRIDE) << 4)

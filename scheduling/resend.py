@@ -199,9 +199,8 @@ def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was
     found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
     rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
     tasks = claims.lock_tasks({row.task_id for row in rows})
-    # What would end at once stays what it is.
-    rows = [row for row in rows if not tasks[row.task_id].ended_by(at)]
-    moves.move(
+    rows = [row for row in rows if tasks[row.task_id].cancelled_at is None]
+    places = moves.move(
         queue,
         rows,
         from_minute=clock.next_unsealed_minute(at),
@@ -209,4 +208,4 @@ def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was
         was=was,
         at=at,
     )
-    return len(rows)
+    return sum(place.count for place in places)

@@ -96,4 +96,4 @@ def _take_slot(queue: models.Queue, minute: datetime, now: Callable[[], datetime
 
 def _next_free(queue: models.Queue, minute: datetime) -> datetime:
     """The start of the first minute from `minute` on that has room."""
-    return next(keys.minute_of_bucket(bucket_id) for bucket_id, _ in placement._free(queue, 1, minute))
+    return next(keys.minute_of_bucket(bucket_id) for bucket_id, _ in placement.free(queue, 1, minute))

@@ -8,7 +8,7 @@ from itertools import islice
 import structlog
 
 from . import arming, claims, clock, keys, models, placement, store
-from .late import too_late
+from .late import last_minute
 from .models import Status
 
 log = structlog.get_logger(__name__)
@@ -35,17 +35,14 @@ def settle(
     sealed = set(
         models.Bucket.objects.filter(pk__in=candidates, sealed_at__isnull=False).values_list("pk", flat=True)
     )
-    from_minute = clock.next_unsealed_minute(at)
-    gone = task.expires_at is not None and task.expires_at <= from_minute
-    in_time, late, ended = [], [], []
+    in_time, late = [], []
     for group in groups:
-        minute = keys.minute_of_bucket(group.bucket_id)
-        if clock.sealed_at(minute) > at and group.bucket_id not in sealed:
-            in_time.append(group)
-        else:
-            (ended if gone or too_late(queue, minute, from_minute) else late).append(group)
-    if not late and not ended:
+        closed = clock.sealed_at(keys.minute_of_bucket(group.bucket_id)) <= at
+        (late if closed or group.bucket_id in sealed else in_time).append(group)
+    if not late:
         return {Status.WAITING: in_time}
+    from_minute = clock.next_unsealed_minute(at)
+    late, ended = _of_use(queue, task, late, from_minute)
     _end(task, ended)
     moved = _elsewhere(queue, task, late, from_minute, at) if late else []
     log.warning(
@@ -56,6 +53,29 @@ def settle(
         expired=sum(len(group.ids) for group in ended),
     )
     return {Status.WAITING: in_time + moved, Status.EXPIRED: ended}
+
+
+def _of_use(
+    queue: models.Queue, task: models.Task, groups: Sequence[Placed], from_minute: datetime
+) -> tuple[list[Placed], list[Placed]]:
+    """Part what still gets a minute that is of use from what doesn't: free places go to the first in order."""
+    places = placement.free(queue, sum(len(group.ids) for group in groups), from_minute)
+    late, ended, room, minute = [], [], 0, from_minute
+    for group in groups:
+        last, count = last_minute(queue, keys.minute_of_bucket(group.bucket_id)), 0
+        while count < len(group.ids):
+            if not room:
+                bucket_id, room = next(places)
+                minute = keys.minute_of_bucket(bucket_id)
+            if minute > last or (task.expires_at is not None and minute >= task.expires_at):
+                break
+            taken = min(room, len(group.ids) - count)
+            count, room = count + taken, room - taken
+        if count:
+            late.append(Placed(group.bucket_id, group.first_key, group.ids[:count]))
+        if count < len(group.ids):
+            ended.append(Placed(group.bucket_id, group.first_key + count, group.ids[count:]))
+    return late, ended
 
 
 def _end(task: models.Task, groups: Sequence[Placed]) -> None:
