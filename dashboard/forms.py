@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from django import forms
+from django.core.validators import MaxValueValidator
 
 from dashboard import addresses
-from scheduling import models, queue_fields
+from scheduling import models, placement, queue_fields
 
 
 def zone_names() -> list[str]:
@@ -39,6 +40,7 @@ class PreviewForm(forms.Form):
     rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, required=False)
     not_before = forms.DateTimeField(
         required=False,
+        validators=[MaxValueValidator(placement.LATEST_START)],
         input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )

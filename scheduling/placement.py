@@ -5,15 +5,17 @@ Every function that changes a fill expects the caller to hold the queue's row (`
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
 from . import allocator, clock, keys, models, store
-from .errors import PastExpiry, PastHorizon, PastPeak
+from .errors import BadFields, PastExpiry, PastHorizon, PastPeak
 
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
+# A list that is to wait longer is refused: some months later the keys of windows end.
+LATEST_START = datetime(2089, 1, 1, tzinfo=UTC)
 # Windows read at a time where a search walks on until it finds a free place: a day of them.
 STRIDE = WINDOWS_A_DAY
 
@@ -100,8 +102,11 @@ def fills(window_ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
 def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datetime | None = None) -> Plan:
     """Return where `ids_count` more IDs of one list would go if they were accepted at `at`.
 
-    Nothing is stored; exact as long as nobody else changes the queue's fills.
+    Nothing is stored; exact as long as nobody else changes the queue's fills. Raises BadFields for a
+    `not_before` past LATEST_START.
     """
+    if not_before is not None and not_before > LATEST_START:
+        raise BadFields(not_before=f"a time up to {LATEST_START:%Y-%m-%d}")
     starts_at = clock.first_window(
         at, ids=ids_count, unwritten=unwritten(queue), rate=settings.WRITE_RATE, not_before=not_before
     )

@@ -191,6 +191,8 @@ def test_an_unclear_column_is_answered_with_the_choices(api):
         ({"task_name": "x", "payload": [1], "queue": "nosuch"}, 422),
         ({"task_name": "x", "payload": [1], "not_before": "2031-01-01T00:00:00"}, 422),
         ({"task_name": "x", "payload": [1], "not_before": "soon"}, 422),
+        ({"task_name": "x", "payload": [1], "not_before": "2100-01-01T00:00:00Z"}, 422),
+        ({"task_name": "x", "payload": [1], "not_before": "9999-12-31T23:59:59Z"}, 422),
         ({"task_name": "x", "payload": [1], "not_before": "9999-12-31T23:59:59-12:00"}, 422),
         ({"task_name": "x", "payload": [1], "expires_at": "2001-01-01T00:00:00Z"}, 409),
         ([1, 2], 422),
