@@ -1,12 +1,12 @@
 """What a list has in common with what is there: users that are known, IDs that wait in other tasks."""
 
-import secrets
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import lists, models, store
+from .reading.spool import Spool
 
 # IDs asked for in one statement, and sorted together.
 ASKED_AT_ONCE = 10_000
@@ -64,42 +64,20 @@ def _waiting(ids: Sequence[int]) -> list[tuple[int, int]]:
     return [pair for pair in found if pair[1] not in cancelled]
 
 
-class WithoutWaiting:
-    """A stored list less the IDs that wait elsewhere, as a source of a new one. Read it once."""
+def spool_without_waiting(id_list: models.IdList, spool: Spool) -> int:
+    """Spool a stored list less the IDs that wait elsewhere, in its order; return how many are left out.
 
-    def __init__(self, id_list: models.IdList) -> None:
-        self._list = id_list
-        self.repeats_count = id_list.repeats_count
-        # Another set of IDs: nobody can say which earlier list it equals, so it equals none.
-        self.same_as_digest = secrets.token_hex(32)
-        self.ids_count = 0
-        self.left_out_count = 0
-        self._first: list[int] = []
-        self._last: list[int] = []
-
-    def unique_blocks(self, size: int) -> Iterator[array]:
-        """Yield what remains, in the order of the list, in arrays of `size`; only the last is shorter."""
-        kept = array("q")
-        for ids in lists.blocks(self._list.pk, ASKED_AT_ONCE):
-            waiting = {user_id for user_id, _ in _waiting(ids)}
-            self._note(remaining := array("q", [user_id for user_id in ids if user_id not in waiting]))
-            self.left_out_count += len(ids) - len(remaining)
-            kept.extend(remaining)
-            while len(kept) >= size:
-                yield kept[:size]
-                kept = kept[size:]
-        if kept:
-            yield kept
-
-    def _note(self, ids: array) -> None:
-        self.ids_count += len(ids)
-        self._first = [*self._first, *ids[:3]][:3]
-        self._last = [*self._last, *ids[-3:]][-3:]
-
-    @property
-    def ends(self) -> tuple[list[str], list[str]]:
-        """The first and the last three IDs, as text."""
-        return [str(user_id) for user_id in self._first], [str(user_id) for user_id in self._last]
+    Looked up once: what is written of a long list is read several times, and IDs begin and cease to wait
+    meanwhile. Raises NoSpace.
+    """
+    left_out = 0
+    for ids in lists.blocks(id_list.pk, ASKED_AT_ONCE):
+        waiting = {user_id for user_id, _ in _waiting(ids)}
+        remaining = array("q", [user_id for user_id in ids if user_id not in waiting])
+        left_out += len(ids) - len(remaining)
+        spool.extend(remaining)
+    spool.finish()
+    return left_out
 
 
 class Stored:

@@ -4,6 +4,7 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -17,6 +18,8 @@ from dashboard.forms import PreviewForm
 from dashboard.queries import refuse_unknown
 from scheduling import cards, clock, intake, models, overlaps, placement, store
 from scheduling.errors import PlanRefused, PlanWorse, Refused
+from scheduling.reading.errors import NoSpace
+from scheduling.reading.spool import Spool
 
 FAULTS_SHOWN = 20
 PARAMETERS = {"queue", "rpm", "not_before", "part"}
@@ -208,19 +211,36 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """A new draft without the IDs that wait in other tasks; the old one goes."""
     draft = _draft(draft_id)
-    source = overlaps.WithoutWaiting(draft)
-    about = {name: value for name, value in draft.about.items() if name not in ("same_as_digest", "payload")}
-    smaller = intake.write_draft(source, at=store.now(), about=about)
-    if not smaller.ids_count:
-        intake.discard(smaller)
+    try:
+        with Spool(settings.SPOOL_DIR) as spool:
+            left_out = overlaps.spool_without_waiting(draft, spool)
+            smaller = _smaller(draft, spool, left_out) if spool.ids_count else None
+    except NoSpace as error:
+        messages.error(request, str(error))
+        return redirect("preview", draft_id=draft.pk)
+    if smaller is None:
         messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
         return redirect("preview", draft_id=draft.pk)
-    first, last = source.ends
-    smaller.about |= {"first": first, "last": last, "left_out": source.left_out_count}
-    smaller.save(update_fields=["about"])
     intake.discard(draft)
-    messages.success(request, f"{source.left_out_count:,} IDs that wait in other tasks are left out.")
+    messages.success(request, f"{left_out:,} IDs that wait in other tasks are left out.")
     return redirect("preview", draft_id=smaller.pk)
+
+
+def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList:
+    """A draft of what is left; of the rest of what was read it says the same."""
+    about = {
+        name: value
+        for name, value in draft.about.items()
+        if name not in ("same_as_digest", "payload", "ranges")
+    } | {
+        "first": [str(user_id) for user_id in spool.first(3)],
+        "last": [str(user_id) for user_id in spool.last(3)],
+        "left_out": draft.about.get("left_out", 0) + left_out,
+    }
+    smaller = intake.write_draft(spool, at=store.now(), about=about)
+    smaller.repeats_count = draft.repeats_count
+    smaller.save(update_fields=["repeats_count"])
+    return smaller
 
 
 @require_safe

@@ -6,7 +6,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from scheduling import clock, lists, models, store
+from scheduling import allocation, clock, intake, lists, models, store
 
 pytestmark = pytest.mark.django_db
 
@@ -132,6 +132,39 @@ def test_ids_that_wait_elsewhere_are_counted_named_and_left_out(queue, sign_in, 
     assert answer.url == f"/dashboard/upload/{smaller.pk}/"
     assert smaller.ids_count == 2
     assert smaller.about["first"] == ["1", "4"]
+
+
+def test_a_long_list_less_those_that_wait_elsewhere_is_placed_id_by_id(queue, sign_in, place, monkeypatch):
+    # Written by ranges, it is read several times.
+    monkeypatch.setattr(intake, "SEGMENT_IDS", 10)
+    place(range(1, 41), name="the other")
+    client = sign_in()
+    mine = list(range(101, 0, -1))
+    address = upload(client, payload=" ".join(map(str, [*mine, 77]))).url
+
+    smaller_address = client.post(f"{address}leave-out/").url
+
+    smaller = drafts().get()
+    assert (smaller.ids_count, smaller.repeats_count) == (61, 1)
+    assert smaller.about["left_out"] == 40
+    assert (smaller.about["first"], smaller.about["last"]) == (["101", "100", "99"], ["43", "42", "41"])
+    commit(client, smaller_address)
+    allocation.run(store.now)
+    task = models.Task.objects.latest("pk")
+    assert task.ids_count == 61
+    placed = models.Assignment.objects.filter(task=task).values_list("user_id", flat=True)
+    assert sorted(placed) == list(range(41, 102))
+
+
+def test_a_list_that_waits_elsewhere_as_a_whole_stays_as_it_is(queue, sign_in, place):
+    place([1, 2], name="the other")
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+
+    answer = client.post(f"{address}leave-out/")
+
+    assert answer.url == address
+    assert drafts().get().ids_count == 2
 
 
 def test_a_discarded_draft_leaves_nothing(queue, sign_in):
