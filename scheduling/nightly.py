@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 # Rows that one transaction deletes: some milliseconds.
 STEP_ROWS = 2_000
+PART_ROWS = 500
 # A job goes on for so long; what is left is the next job's.
 JOB_SECONDS = 40.0
 RENEW_SECONDS = 5.0
@@ -94,16 +95,27 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
     # In a window that is totalled nothing waits any more.
     ended = before - 2 * clock.QUARTER
     windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
-    for window_id in windows.order_by("pk").values_list("pk", flat=True).iterator(500):
+    for (window_id,) in _in_parts(windows, "pk"):
         yield from _of_window(window_id)
     tasks = models.Task.objects.filter(
         last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
     )
-    for task_id, list_id in tasks.order_by("pk").values_list("pk", "list_id").iterator(500):
+    for task_id, list_id in _in_parts(tasks, "pk", "list_id"):
         # An edit leaves the lists before it, since places were given by their order.
         list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
         yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)
         yield partial(_delete_task, task_id, list_ids)
+
+
+def _in_parts(rows: QuerySet, *columns: str) -> Iterator[tuple[int, ...]]:
+    """Columns of rows by key, the first of them; read in parts, with no cursor open while they are dealt with.
+
+    SQLite begins no transaction on a reading that somebody else's writing has overtaken.
+    """
+    after = 0
+    while part := list(rows.filter(pk__gt=after).order_by("pk").values_list(*columns)[:PART_ROWS]):
+        yield from part
+        after = part[-1][0]
 
 
 def _of_window(window_id: int) -> Iterator[Callable[[], int]]:

@@ -79,7 +79,11 @@ def total(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     seconds: what isn't done then is the next run's, which is asked for as long as something is left.
     """
     totalled, until = 0, time.monotonic() + seconds
-    for window in untotalled(now()).order_by("pk").iterator(100):
+    # No cursor stays open meanwhile: SQLite begins no transaction on a reading that others have overtaken.
+    for window_id in list(untotalled(now()).order_by("pk").values_list("pk", flat=True)):
+        window = models.Window.objects.filter(pk=window_id).first()
+        if window is None:
+            continue
         if time.monotonic() > until:
             break
         buckets = list(models.Bucket.objects.filter(window=window).order_by("pk"))

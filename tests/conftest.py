@@ -5,7 +5,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.transaction import Atomic
 from django.utils import timezone
 from hypothesis import settings as properties
 
@@ -16,6 +17,40 @@ from operators.models import Operator
 # How long an example takes says more about the machine than about us; what is to be quick is measured apart.
 properties.register_profile("house", deadline=None, print_blob=True)
 properties.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def no_transaction_begins_on_an_open_reading(monkeypatch):
+    """SQLite refuses one at once where somebody else has written meanwhile: "database is locked".
+
+    That takes two processes and luck; so here none may begin at all while rows are still being read.
+    """
+    if connection.vendor != "sqlite":
+        return
+    # Each thread has a connection of its own.
+    opened: set[tuple[int, int]] = set()
+    backend = type(connections[DEFAULT_DB_ALIAS])
+    chunked_cursor, enter = backend.chunked_cursor, Atomic.__enter__
+
+    def noted(wrapper):
+        cursor = chunked_cursor(wrapper)
+        close = cursor.close
+
+        def forgotten():
+            opened.discard((id(wrapper), id(cursor)))
+            close()
+
+        cursor.close = forgotten
+        opened.add((id(wrapper), id(cursor)))
+        return cursor
+
+    def checked(atomic):
+        ours = id(connections[atomic.using or DEFAULT_DB_ALIAS])
+        assert not any(wrapper == ours for wrapper, _ in opened), "a transaction begins amid a reading"
+        enter(atomic)
+
+    monkeypatch.setattr(backend, "chunked_cursor", noted)
+    monkeypatch.setattr(Atomic, "__enter__", checked)
 
 
 @pytest.fixture
