@@ -13,7 +13,8 @@ from operator import itemgetter
 
 from django.db.models import Q, QuerySet
 
-from . import clock, cluster, keys, models, pacing, placement, store
+from . import bucket_slots, clock, cluster, keys, models, pacing, placement, store
+from .leaving import have_left
 from .models import Status
 from .store import recording
 
@@ -21,8 +22,6 @@ LEASE = timedelta(seconds=15)
 # A seat starts nothing that lies further than this after its last committed turn: so no more than these
 # starts can have gone out unrecorded when it dies.
 UNCOMMITTED_MS = 500
-# A slot that passed this long before its tolerance ends can still be met.
-_LEAD_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +146,27 @@ def turn(
         for item in mine:
             # Only now: what comes back isn't written yet, and would have been passed by.
             if item.status == Status.WAITING:
-                come_back(buckets[item.claimed.bucket_id], item.claimed.key)
+                bucket_slots.come_back(buckets[item.claimed.bucket_id], item.claimed.key)
         # All of them at once, in order: another seat may be at the same tasks in another minute.
         task_ids = {item.claimed.task_id for item in mine}
         task_ids.update(*(map(itemgetter(2), rows) for rows in found.values()))
         task_ids.update(some.task_id for there in held.values() for some in there)
         tasks = lock_tasks(task_ids)
         cancelled = _keep(mine, tasks, counters)
-        for bucket_id, there in held.items():
-            _record(buckets[bucket_id], there, to_record[bucket_id], tasks, result, counters, at, elapsed)
+        # What is claimed starts until then: by its list's end nothing may.
+        last = {
+            b: at + timedelta(seconds=max(0.0, min(want.until - elapsed, 2))) for b, want in wants.items()
+        }
+        for b, there in held.items():
+            _record(buckets[b], there, to_record[b], tasks, result, counters, last[b], elapsed)
         shares = [
-            _Share(buckets[bucket_id], _alive(bucket_id, rows, tasks, counters, at), slots[bucket_id])
-            for bucket_id, rows in found.items()
+            _Share(buckets[b], _alive(b, rows, tasks, counters, last[b]), slots[b])
+            for b, rows in found.items()
         ]
         _take([share for share in shares if share.rows], result, counters, owner, at, may_start_until)
         counters.write()
         moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
-        store.set_on_buckets({bucket_id: cursors_of(buckets[bucket_id]) for bucket_id in moved})
+        store.set_on_buckets({bucket_id: bucket_slots.cursors_of(buckets[bucket_id]) for bucket_id in moved})
         for bucket_id, count in cancelled.items():
             give_back(bucket_id, count, at=at)
         finish((task_id for task_id, task in tasks.items() if _may_be_done(task, counters)), at=at)
@@ -204,11 +207,15 @@ def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Coun
         return {}
     given_back: dict[int, int] = defaultdict(int)
     rows, attempts = [], []
+    # What an edit has left out meanwhile isn't sent again: see scheduling.leaving.
+    left = have_left(item.claimed.task_id for item in kept if item.status == Status.WAITING)
     for item in kept:
         claimed, status, sent = item.claimed, item.status, item.started_after_ms is not None
-        if status == Status.WAITING and tasks[claimed.task_id].cancelled_at is not None:
-            status = Status.CANCELLED
-            given_back[claimed.bucket_id] += 1
+        gone = tasks[claimed.task_id].cancelled_at is not None or (claimed.task_id, claimed.user_id) in left
+        if status == Status.WAITING and gone:
+            # What was sent counts as sent, whatever it would have been tried again for.
+            status = Status.FAILED if sent else Status.CANCELLED
+            given_back[claimed.bucket_id] += not sent
         rows.append((claimed.key, status, claimed.attempts + sent, item.started_after_ms))
         counters.change(claimed.task_id, claimed.bucket_id, Status.IN_FLIGHT, status)
         if sent:
@@ -218,16 +225,11 @@ def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Coun
     must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
     models.Attempt.objects.bulk_create(attempts)
     _out_of_batches(item.claimed for item in kept if item.status == Status.WAITING)
+    given_back = {bucket_id: count for bucket_id, count in given_back.items() if count}
     for bucket_id, count in given_back.items():
         # give_back takes the places from what waits, and keeps the log.
         counters.buckets[bucket_id]["waiting_count"] += count
     return given_back
-
-
-def come_back(bucket: models.Bucket, key: int) -> None:
-    bucket.leftover_count += 1
-    if bucket.claimed_to_id is not None and bucket.claimed_to_id >= key:
-        bucket.claimed_to_id = key - 1
 
 
 def _out_of_batches(returned: Iterable[Claimed]) -> None:
@@ -246,15 +248,6 @@ def _out_of_batches(returned: Iterable[Claimed]) -> None:
 def contents(batch: models.Batch) -> list[tuple[int, int]]:
     """The batch's (key, slot)."""
     return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
-
-
-def cursors_of(bucket: models.Bucket) -> dict[str, int | None]:
-    return {
-        "planned_cursor": bucket.planned_cursor,
-        "cursor": bucket.cursor,
-        "leftover_count": bucket.leftover_count,
-        "claimed_to_id": bucket.claimed_to_id,
-    }
 
 
 def give_back(bucket_id: int, count: int, *, at: datetime) -> None:
@@ -295,51 +288,6 @@ def finish(task_ids: Iterable[int], *, at: datetime) -> None:
 # --- Claims ---
 
 
-def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
-    """Fix the minute's plan, if nobody has; the caller holds the row. False where nothing may go out."""
-    if bucket.sealed_at is not None:
-        return True
-    most = queue.brake_per_minute
-    if most == 0:
-        return False
-    ids = bucket.waiting_count
-    slots = max(bucket.capacity, ids)
-    if most is not None:
-        ids, slots = min(ids, most), min(slots, most)
-    sealed = models.Bucket.objects.filter(pk=bucket.pk, sealed_at=None)
-    sealed.update(sealed_at=at, sealed_count=ids, slot_count=slots)
-    bucket.sealed_at, bucket.sealed_count, bucket.slot_count = at, ids, slots
-    return True
-
-
-def plan_of(bucket: models.Bucket) -> pacing.MinutePlan:
-    """The slots of a bucket that is sealed."""
-    return pacing.MinutePlan(capacity=bucket.slot_count, n=bucket.sealed_count)
-
-
-def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: int | None) -> pacing.Slots:
-    """Take the slots that begin before `until` and can still be met, and move the bucket's cursors past them.
-
-    Planned ones, and free ones for what is left over; what has passed unused makes its ID a leftover.
-    """
-    plan = plan_of(bucket)
-    from_seconds = elapsed - plan.tolerance_seconds + _LEAD_SECONDS
-    met = max(bucket.planned_cursor, plan.slots_between(0, from_seconds).stop)
-    end = max(met, plan.slots_between(0, until).stop)
-    if at_most is not None:
-        end = min(end, met + at_most)
-    bucket.leftover_count += met - bucket.planned_cursor
-    bucket.planned_cursor = end
-    planned, free = range(met, end), range(0)
-    most = bucket.leftover_count if at_most is None else min(bucket.leftover_count, at_most - len(planned))
-    if most > 0:
-        free = plan.free_between(max(0.0, from_seconds), until, bucket.cursor)[:most]
-    if free:
-        bucket.cursor = free.stop
-        bucket.leftover_count -= len(free)
-    return plan.slots(planned, free)
-
-
 @dataclass(frozen=True)
 class _Share:
     """The rows and slots of one bucket that a turn takes."""
@@ -356,8 +304,10 @@ def _slots_for(
     slots = {}
     for bucket_id, want in sorted(wants.items()):
         bucket = buckets.get(bucket_id)
-        if bucket is not None and seal(bucket, want.queue, at):
-            slots[bucket_id] = next_slots(bucket, elapsed=elapsed, until=want.until, at_most=want.at_most)
+        if bucket is not None and bucket_slots.seal(bucket, want.queue, at):
+            slots[bucket_id] = bucket_slots.next_slots(
+                bucket, elapsed=elapsed, until=want.until, at_most=want.at_most
+            )
     return slots
 
 

@@ -17,7 +17,20 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q
 
-from . import arming, claims, clock, keys, late, models, outcomes, receipts, rescue, store, targets
+from . import (
+    arming,
+    bucket_slots,
+    claims,
+    clock,
+    keys,
+    late,
+    models,
+    outcomes,
+    receipts,
+    rescue,
+    store,
+    targets,
+)
 from .handlers import make
 from .handlers.base import Handler, Request
 from .models import HandlerKind
@@ -377,7 +390,7 @@ class Seat:
 
 def _something_due(bucket: models.Bucket, elapsed: float, until: float) -> bool:
     """Whether a claim up to `until` would find slots: most turns of a slow queue don't."""
-    plan = claims.plan_of(bucket)
+    plan = bucket_slots.plan_of(bucket)
     if bucket.claimed_to_id == keys.range_of_bucket(bucket.pk)[1]:
         return False
     if plan.slots_between(0, until).stop > bucket.planned_cursor:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from . import claims, keys, models, placement, store
+from . import bucket_slots, claims, keys, leaving, models, placement, store
 from .models import Status
 
 
@@ -34,26 +34,27 @@ def _take_up(batch: models.Batch, now: Callable[[], datetime]) -> int:
         rows = models.Assignment.objects.filter(pk__in=[key for key, _ in pairs], status=Status.IN_FLIGHT)
         found = {row[0]: row for row in rows.values_list("pk", "user_id", "task_id", "attempts")}
         tasks = claims.lock_tasks({row[2] for row in found.values()})
+        left = leaving.have_left(tasks)
         counters, cancelled, repeats = claims.Counters(), 0, []
-        outcomes, plan = [], claims.plan_of(bucket)
+        outcomes, plan = [], bucket_slots.plan_of(bucket)
         for key, slot in pairs:
             if key not in found:
                 continue
             _, user_id, task_id, attempts = found[key]
             if plan.offset_of(slot) * 1000 <= dead.may_start_until_ms:
                 repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, plan.offset_of(slot)))
-            gone = tasks[task_id].cancelled_at is not None
+            gone = tasks[task_id].cancelled_at is not None or (task_id, user_id) in left
             status = Status.CANCELLED if gone else Status.WAITING
             cancelled += gone
             outcomes.append((key, int(status), attempts, None))
             counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
             if not gone:
-                claims.come_back(bucket, key)
+                bucket_slots.come_back(bucket, key)
         claims.must_be(len(outcomes), store.set_outcomes(outcomes, was=Status.IN_FLIGHT))
         counters.buckets[bucket.pk]["waiting_count"] += cancelled
         counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
         counters.write()
-        store.set_on_buckets({bucket.pk: claims.cursors_of(bucket)})
+        store.set_on_buckets({bucket.pk: bucket_slots.cursors_of(bucket)})
         if cancelled:
             claims.give_back(bucket.pk, cancelled, at=at)
         models.Attempt.objects.bulk_create(repeats)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from operators.actor import Actor
 
-from . import activity, claims, clock, keys, models, placement, store
+from . import activity, bucket_slots, clock, keys, models, placement, store
 from .errors import NoFreeSlot
 from .handlers import make
 from .handlers.base import Outcome, Request
@@ -84,9 +84,9 @@ def _take_slot(queue: models.Queue, minute: datetime, now: Callable[[], datetime
         store.create_windows([bucket_id >> 4], capacity=queue.rpm)
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
-        if not claims.seal(bucket, queue, at):
+        if not bucket_slots.seal(bucket, queue, at):
             return None
-        plan = claims.plan_of(bucket)
+        plan = bucket_slots.plan_of(bucket)
         free = plan.free_slot_after(max(0.0, (at - minute).total_seconds()), bucket.cursor)
         if free is None:
             return None

@@ -9,7 +9,7 @@ from django_q.models import OrmQ
 from standardwebhooks import Webhook as Verifier
 
 from operators.actor import Actor
-from scheduling import callbacks, claims, models, resend, sweep, trial
+from scheduling import bucket_slots, callbacks, models, resend, sweep, trial
 from scheduling.errors import NoFreeSlot
 from scheduling.retry import Verdict
 
@@ -180,7 +180,7 @@ def test_a_test_request_takes_a_free_slot_and_shows_what_came():
     assert (shown.outcome.verdict, shown.outcome.status) == (Verdict.FAILED, 418)
     assert json.loads(target.seen[0].body)["task_name"] == "a test request"
     bucket = models.Bucket.objects.get(pk=SimulatedSeat(queue).bucket_id)
-    slot = claims.plan_of(bucket).free_slot(bucket.cursor - 1)
+    slot = bucket_slots.plan_of(bucket).free_slot(bucket.cursor - 1)
     assert slot == 11
     assert models.Activity.objects.get().verb == "tested"
 

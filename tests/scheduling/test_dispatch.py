@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError
 from django_q.models import OrmQ
 
-from scheduling import arming, claims, clock, dispatch, models, store
+from scheduling import arming, bucket_slots, claims, clock, dispatch, models, store
 
 from .placed import counted, make_queue, place
 from .store.test_claims import BEFORE, MINUTE
@@ -94,14 +94,14 @@ def test_a_poisoned_bucket_stops_nobody_else(monkeypatch):
     # One each: its slot is the first, so it is due whenever in the minute this runs.
     place(bad, {minute: [1]}, at=minute)
     place(good, {minute: [3]}, at=minute)
-    real = claims.plan_of
+    real = bucket_slots.plan_of
 
     def plan_of(bucket):
         if bucket.pk >> 26 == bad.pk:
             raise RuntimeError("a poisoned row")
         return real(bucket)
 
-    monkeypatch.setattr(claims, "plan_of", plan_of)
+    monkeypatch.setattr(bucket_slots, "plan_of", plan_of)
     dispatch.Seat(arming.minute_number(minute), 0, store.now)._turn()
     seat = dispatch.Seat(arming.minute_number(minute), 0, store.now)
     for _ in range(2):
