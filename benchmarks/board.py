@@ -15,10 +15,22 @@ from pathlib import Path
 from benchmarks.service import directory
 
 REQUESTS = 300
-ASSIGNMENTS = 10_000_000
+ASSIGNMENTS = 10_000
+# What a busy second changes at most: every bar of the window that runs and of the one that fills (in which
+# nothing is sent yet), every task, every sign of life. The clock goes on by a minute beside it.
 CHANGES = (
-    "UPDATE scheduling_bucket SET moved_count = moved_count + 1"
-    " WHERE id = (SELECT max(id) FROM scheduling_bucket)"
+    "UPDATE scheduling_bucket SET in_flight_count = 1 + %(n)s %% 3, failed_count = 1 + %(n)s %% 5,"
+    " succeeded_count = 10 + %(n)s %% 50, waiting_count = filled_count - 12 - %(n)s %% 3 - %(n)s %% 5 -"
+    " %(n)s %% 50, moved_count = %(n)s, cancelled_count = %(n)s"
+    " WHERE filled_count > 100 AND id < %(filling)s",
+    "UPDATE scheduling_bucket SET filled_count = 100 + %(n)s %% 90, waiting_count = 100 + %(n)s %% 90,"
+    " moved_count = %(n)s, cancelled_count = %(n)s WHERE id >= %(filling)s",
+    "UPDATE scheduling_task SET in_flight_count = 1 + %(n)s %% 3, failed_count = 1 + %(n)s %% 5,"
+    " succeeded_count = 10 + %(n)s %% 400, waiting_count = ids_count - 12 - %(n)s %% 3 - %(n)s %% 5 -"
+    " %(n)s %% 400",
+    "UPDATE scheduling_heartbeat SET seen_at = %(at)s, workers = 1 + %(n)s %% 8",
+    "UPDATE scheduling_minute SET started_at = %(at)s WHERE id = %(minute)s",
+    "UPDATE scheduling_quarterrun SET ran_at = %(at)s",
 )
 
 
@@ -111,17 +123,15 @@ class Asking:
 
     def costs(self) -> tuple[float, float, float]:
         """Median seconds of an empty view, of a poll when nothing changed, and of one when all did."""
-        from django.db import connection
-
         took: dict[str, list[float]] = {"empty": [], "unchanged": [], "changed": []}
         for number in range(REQUESTS + 20):
             samples = {
                 "empty": self._timed("200", "/empty/"),
                 "unchanged": self._unchanged(),
             }
-            with connection.cursor() as cursor:
-                cursor.execute(CHANGES)
-            samples["changed"] = self._timed("200", "/dashboard/", "version=none")
+            before = _version()
+            _change_all(number)
+            samples["changed"] = self._timed("200", "/dashboard/", f"version={before}")
             # The first ones fill caches.
             if number >= 20:
                 for name, seconds in samples.items():
@@ -129,11 +139,7 @@ class Asking:
         return tuple(statistics.median(seconds) for seconds in took.values())
 
     def _unchanged(self) -> float:
-        while True:
-            seconds = self._timed("", "/dashboard/", f"version={_version()}")
-            # A minute that began in between is a change.
-            if self.status.startswith("204"):
-                return seconds
+        return self._timed("204", "/dashboard/", f"version={_version()}")
 
     def _timed(self, status: str, path: str, query: str = "") -> float:
         began = time.process_time()
@@ -162,11 +168,32 @@ def _version() -> str:
     return board.snapshot("default", at=store.now()).version
 
 
+def _change_all(number: int) -> None:
+    """Let a minute pass, and everything that the board shows become something else."""
+    from django.db import connection
+
+    from scheduling import clock, keys, store
+
+    # The window that runs stays the same, so that there are bars to draw.
+    at = clock.quarter_start(store.now()) + number % 15 * clock.MINUTE + timedelta(seconds=20)
+    store.now = lambda: at
+    minute = (at - clock.EPOCH) // clock.MINUTE
+    values = {
+        "n": number,
+        "at": connection.ops.adapt_datetimefield_value(at),
+        "minute": minute,
+        "filling": keys.window_id(1, clock.open_window_start(at)) << 4,
+    }
+    with connection.cursor() as cursor:
+        for change in CHANGES:
+            cursor.execute(change, values)
+
+
 def _fill(data_dir: Path) -> None:
     """A window that runs and one that fills, and tasks in progress."""
     from operators.actor import Actor
     from operators.models import Operator
-    from scheduling import allocation, clock, intake, models, queues, store
+    from scheduling import allocation, clock, cluster, intake, models, queues, store
     from scheduling.reading.spool import Spool
 
     by, now = Actor.command_line(), store.now()
@@ -185,6 +212,15 @@ def _fill(data_dir: Path) -> None:
                 now=lambda at=at: at,
                 render=lambda accepted: None,
             )
+    quarter = clock.quarter_start(now)
+    models.QuarterRun.objects.create(quarter_at=quarter, ran_at=now)
+    first = (quarter - clock.EPOCH) // clock.MINUTE
+    minutes = [models.Minute(pk=first + k, armed_at=now, seats=1) for k in range(clock.BUCKETS)]
+    models.Minute.objects.bulk_create(minutes, ignore_conflicts=True)
+    for owner, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
+        models.Heartbeat.objects.create(
+            owner=owner, cluster=name, host="here", pid=1, workers=2, started_at=now, seen_at=now
+        )
     while models.Segment.objects.unwritten().exists():
         allocation.run(lambda: now - clock.QUARTER)
 

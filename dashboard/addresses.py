@@ -72,8 +72,11 @@ def window(name: str, starts_at: datetime) -> str:
     return reverse("window", args=[name, stamp(starts_at)])
 
 
-@lru_cache(maxsize=4096)
-def held(queue_name: str, kind: str, starts_at: datetime | None = None) -> str:
-    """The list of a window's IDs of a kind, for an attribute; see scheduling/held.py. queue_name: or `*`."""
+@lru_cache(maxsize=1024)
+def held(queue_name: str, starts_at: datetime | None = None) -> str:
+    """The list of a window's IDs, for an attribute; a kind may follow, see scheduling/held.py.
+
+    queue_name: or `*`. starts_at: None for late ones of any window.
+    """
     window = None if starts_at is None else stamp(starts_at)
-    return escape(with_query(reverse("held"), queue=queue_name, window=window, kind=kind))
+    return escape(with_query(reverse("held"), queue=queue_name, window=window) + "&kind=")

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 # From the ground up; what is done lies below what is to come.
-STACK = ("succeeded", "failed", "expired", "in_flight", "waiting")
+DONE = ("succeeded", "failed", "expired", "in_flight")
+STACK = (*DONE, "waiting")
 TOP, GROUND = 10.0, 90.0
 # So thin a part would not be seen, and one ID is worth seeing.
 THINNEST = 0.9
@@ -32,12 +33,9 @@ class Counts(Protocol):
     expired: int
 
 
-class Part(NamedTuple):
-    """A piece of a bar: kind is a state; `past`: waits above capacity; `late`: overstayed."""
-
-    kind: str
-    y: str
-    height: str
+# A piece of a bar: its kind, y and height. kind: a state; `past`: waits above capacity; `late`: overstayed.
+# A plain tuple: a board draws a hundred of them each second for everybody who looks.
+Part = tuple[str, str, str]
 
 
 class Column(NamedTuple):
@@ -133,8 +131,8 @@ def _columns(count: int) -> tuple[Column, ...]:
 
 def _bar(counts: Counts, column: Column, per_id: float, now: datetime | None, labelled: bool) -> Bar:
     is_over = now is not None and counts.minute < now
-    parts, highest = _parts(counts, per_id, is_over)
     filled, capacity = counts.filled, counts.capacity
+    parts, highest = _parts(counts, filled, per_id, is_over)
     over = filled - capacity if filled > capacity else 0
     label = f"+{compact(over)}" if over else compact(filled) if filled else ""
     return Bar(
@@ -150,25 +148,26 @@ def _bar(counts: Counts, column: Column, per_id: float, now: datetime | None, la
     )
 
 
-def _parts(counts: Counts, per_id: float, is_over: bool) -> tuple[list[Part], float]:
+def _parts(counts: Counts, filled: int, per_id: float, is_over: bool) -> tuple[list[Part], float]:
     """The pieces of a bar from the ground up, and where the last one ends."""
+    waiting, past = counts.waiting, 0
+    if is_over:
+        sizes = [(kind, getattr(counts, kind)) for kind in DONE] + [("late", waiting)]
+    else:
+        past = min(waiting, max(0, filled - counts.capacity))
+        sizes = [(kind, getattr(counts, kind)) for kind in DONE] + [
+            ("waiting", waiting - past),
+            ("past", past),
+        ]
     parts: list[Part] = []
-    ground, below = GROUND, 0
-    for kind in STACK:
-        count = getattr(counts, kind)
-        if not count:
-            continue
-        past = 0
-        if kind == "waiting" and not is_over:
-            past = min(count, max(0, below + count - counts.capacity))
-        below += count
-        for name, size in (("late" if kind == "waiting" and is_over else kind, count - past), ("past", past)):
-            if size:
-                height = size * per_id
-                if height < THINNEST:
-                    height = THINNEST
-                ground -= height
-                parts.append(Part(name, f"{ground:.2f}", f"{height:.2f}"))
+    ground = GROUND
+    for kind, size in sizes:
+        if size:
+            height = size * per_id
+            if height < THINNEST:
+                height = THINNEST
+            ground -= height
+            parts.append((kind, f"{ground:.2f}", f"{height:.2f}"))
     return parts, ground
 
 
@@ -177,9 +176,9 @@ def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[tuple[str, str
     found, left = [], 0.0
     for kind, count in counts:
         if count and whole:
-            width = max(100 * count / whole, 0.5)
-            found.append((kind, _percent(left), _percent(min(width, 100 - left))))
-            left = min(100.0, left + width)
+            width = min(max(100 * count / whole, 0.5), 100 - left)
+            found.append((kind, f"{left:.2f}", f"{width:.2f}"))
+            left += width
     return found
 
 

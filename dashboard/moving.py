@@ -87,16 +87,24 @@ def _empty(runs_at: datetime, hand: Hand) -> str:
 
 
 class Numbers(NamedTuple):
-    """Numbers of a window, each a link to the list of exactly what it counts. prefix: of their ids."""
+    """Numbers of a window, each a link to the list of exactly what it counts.
+
+    prefix: of their ids in the page. base: the address of the list, for a kind to follow.
+    """
 
     prefix: str
     queue_name: str
     card: Card
+    base: str
+
+    @classmethod
+    def of(cls, prefix: str, queue_name: str, card: Card) -> "Numbers":
+        """Those of a card."""
+        return cls(prefix, queue_name, card, addresses.held(queue_name, card.starts_at))
 
     def link(self, kind: str, said: str, *, where: str = "", css: str = "") -> str:
         """kind: see scheduling/held.py; empty for all that it holds. where: tells two links of a kind apart."""
-        href = addresses.held(self.queue_name, kind, self.card.starts_at)
-        return link(said, href, f"{self.prefix}{where}-{kind or 'counts'}", css)
+        return link(said, f"{self.base}{kind}", f"{self.prefix}{where}-{kind or 'counts'}", css)
 
     def peak(self) -> str:
         """The fullest minute."""
@@ -134,7 +142,7 @@ _window_address = lru_cache(maxsize=256)(addresses.window)
 
 def _running(board: Board, queue_name: str, hand: Hand, scale: int) -> str:
     card, sums = board.running, board.running.sums
-    numbers = Numbers("running", queue_name, card)
+    numbers = Numbers.of("running", queue_name, card)
     chart = drawings.chart(card.minutes, now=clock.minute_start(board.at), scale=scale)
     late = card.late(board.at)
     said = ["Nothing to send in this quarter."]
@@ -181,7 +189,7 @@ def _outlook(board: Board, hand: Hand) -> str:
 
 def _filling(board: Board, queue_name: str, hand: Hand, scale: int) -> str:
     card, sums = board.filling, board.filling.sums
-    numbers = Numbers("filling", queue_name, card)
+    numbers = Numbers.of("filling", queue_name, card)
     said = ["Empty until now"]
     if card.filled:
         ids = plural(card.filled, "ID").replace(f"{card.filled:,}", f"<b>{card.filled:,}</b>")
@@ -214,16 +222,23 @@ def _tasks(board: Board, hand: Hand) -> str:
     if board.tasks_count > shown:
         or_more = " or more" if board.tasks_count >= TASKS_COUNTED else ""
         more = f'<span class="quiet">the newest {shown} of {board.tasks_count:,}{or_more}</span>'
-    upload = hand.act("Upload a list", reverse("upload"), "to-upload", css="button main small")
     rows = "".join([_task(task, hand) for task in board.tasks])
     table = f'<table class="list cards">{HEADS}<tbody>{rows}</tbody></table>'
     none = '<p class="quiet">None. What is uploaded or posted stands here until all of it is sent.</p>'
     why = f'<p class="hint">{written(hand.why_not)}</p>' if hand.why_not else ""
     return (
         '<section class="panel" aria-labelledby="tasks-name"><div class="row">'
-        f'<h2 id="tasks-name">Tasks in progress</h2>{more}<a class="small" id="to-tasks" href="{reverse("tasks")}">'
-        f'all tasks</a><span class="end">{upload}</span></div>{table if shown else none}{why}</section>'
+        f'<h2 id="tasks-name">Tasks in progress</h2>{more}{_ways(hand)}</div>'
+        f"{table if shown else none}{why}</section>"
     )
+
+
+@lru_cache(maxsize=64)
+def _ways(hand: Hand) -> str:
+    """To the other tasks, and to a new one."""
+    upload = hand.act("Upload a list", reverse("upload"), "to-upload", css="button main small")
+    all_tasks = f'<a class="small" id="to-tasks" href="{reverse("tasks")}">all tasks</a>'
+    return f'{all_tasks}<span class="end">{upload}</span>'
 
 
 def _task(task: TaskLine, hand: Hand) -> str:

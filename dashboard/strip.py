@@ -73,7 +73,7 @@ def _trouble(board: Board, hand: Hand) -> Iterable[str]:
 def _late(late: Late, hand: Hand) -> str:
     name = written(late.queue)
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
-    many = link(plural(late.count, "ID") + " late", addresses.held(late.queue, "late"), f"late-{name}")
+    many = link(plural(late.count, "ID") + " late", addresses.held(late.queue) + "late", f"late-{name}")
     return _chip("notice", "◔", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
 
 

@@ -90,9 +90,11 @@ def _capacity(bars: Sequence[Bar]) -> Iterable[str]:
 
 
 def progress(parts: Sequence[tuple[str, str, str]], *, said: str, key: str) -> SafeString:
-    """A bar that lies. parts: (kind, x, width), see drawings.shares. key: unique in the page."""
+    """A bar that lies. parts: (kind, x, width), see drawings.shares. said: ours. key: unique in the page."""
     pieces = "".join(
-        f'<rect class="{kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="0" height="100%"/>'
-        for kind, x, width in parts
+        [
+            f'<rect class="{kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="0" height="100%"/>'
+            for kind, x, width in parts
+        ]
     )
-    return mark_safe(f'<svg class="progress" role="img" aria-label="{escape(said)}">{pieces}</svg>')
+    return mark_safe(f'<svg class="progress" role="img" aria-label="{said}">{pieces}</svg>')

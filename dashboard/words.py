@@ -19,13 +19,16 @@ def ids(count: int) -> str:
 
 def minute(counts: Counts) -> str:
     """What is in a minute: "157 IDs, 37 over 120, 3 failed, 154 waiting"."""
-    if not counts.filled:
-        return f"nothing, of {counts.capacity:,}"
-    said = [ids(counts.filled)]
-    if counts.filled > counts.capacity:
-        said.append(f"{counts.filled - counts.capacity:,} over {counts.capacity:,}")
-    said += [f"{getattr(counts, kind):,} {STATES[kind]}" for kind in STACK if getattr(counts, kind)]
-    return ", ".join(said)
+    filled, capacity = counts.filled, counts.capacity
+    if not filled:
+        return f"nothing, of {capacity:,}"
+    said = ids(filled)
+    if filled > capacity:
+        said += f", {filled - capacity:,} over {capacity:,}"
+    for kind in STACK:
+        if count := getattr(counts, kind):
+            said += f", {count:,} {STATES[kind]}"
+    return said
 
 
 def span(seconds: float) -> str:

@@ -232,4 +232,6 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
                 "a_day_ago": to_database(at - timedelta(days=1)),
             },
         )
-        return Snapshot(at, queue, tuple(map(_plain, cursor.fetchall())))
+        rows = cursor.fetchall()
+    # Each poll passes here; SQLite's numbers are plain already.
+    return Snapshot(at, queue, tuple(map(_plain, rows) if connection.vendor == "postgresql" else rows))

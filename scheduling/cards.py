@@ -122,8 +122,7 @@ class Card:
         return busy[-1] + clock.MINUTE if busy else None
 
 
-@dataclass(frozen=True)
-class TaskLine:
+class TaskLine(NamedTuple):
     """A task in progress."""
 
     id: int
