@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.service import directory
 
 REQUESTS = 300
-ASSIGNMENTS = 10_000
+ASSIGNMENTS = 10_000_000
 # What a busy second changes at most: every bar of the window that runs and of the one that fills (in which
 # nothing is sent yet), every task, every sign of life. The clock goes on by a minute beside it.
 CHANGES = (
