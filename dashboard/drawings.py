@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 # From the ground up; what is done lies below what is to come.
 DONE = ("succeeded", "failed", "expired", "in_flight")
 STACK = (*DONE, "waiting")
+KINDS = (*STACK, "late", "past")
 TOP, GROUND = 10.0, 90.0
 # So thin a part would not be seen, and one ID is worth seeing.
 THINNEST = 0.9

@@ -2,7 +2,8 @@
 
 In Python and not in a template: a poll comes each second from everybody who looks, and as a template this took
 four times as long. What people wrote (names of tasks and queues, who they are, where requests go) passes
-`written`, which escapes it; everything else is numbers, times and addresses of our own.
+`written`, which escapes it; everything else is numbers, times and addresses of our own. Signs stand as entities:
+one letter beyond ASCII doubles what is copied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,7 +57,7 @@ def _tabs(queues: Sequence[Tab], chosen: str, hand: Hand) -> str:
         tabs.append(_tab("tab-all", ALL, "All queues", chosen))
     shown = next((tab for tab in queues if tab.name == chosen), None)
     if shown:
-        label = "Resume…" if shown.paused_at else "Pause, brake…"
+        label = "Resume&hellip;" if shown.paused_at else "Pause, brake&hellip;"
         tabs.append(f'<span class="end">{hand.act(label, addresses.queue(shown.name), "to-queue")}</span>')
     return f'<nav class="tabs" aria-label="Queues">{"".join(tabs)}</nav>'
 
@@ -74,7 +75,7 @@ def _pace(tab: Tab) -> str:
         pace = f"at most {tab.brake_per_minute:,}/min"
     else:
         pace = f"{tab.rpm:,}/min"
-    return f"{written(tab.name)} · {pace}"
+    return f"{written(tab.name)} &middot; {pace}"
 
 
 @lru_cache(maxsize=64)
@@ -157,8 +158,8 @@ def _running(board: Board, queue_name: str, hand: Hand, scale: int) -> str:
     return _window(
         numbers,
         hand,
-        head="Running ·",
-        sentence=" · ".join(said),
+        head="Running &middot;",
+        sentence=" &middot; ".join(said),
         plot=svg.plot(chart, name="The window that runs, by minute", prefix="run", queue_name=queue_name),
         legend=numbers.legend(
             (
@@ -199,8 +200,8 @@ def _filling(board: Board, queue_name: str, hand: Hand, scale: int) -> str:
     return _window(
         numbers,
         hand,
-        head="Filling · runs",
-        sentence=" · ".join(said),
+        head="Filling &middot; runs",
+        sentence=" &middot; ".join(said),
         plot=svg.plot(chart, name="The window that fills, by minute", prefix="fill", queue_name=queue_name),
         legend=numbers.legend(
             (
@@ -253,7 +254,7 @@ def _task(task: TaskLine, hand: Hand) -> str:
         f'<td class="state-words">{_state(task, page, hand)}</td><td class="whole wide">{bar}</td>'
         f'<td class="number" data-name="done at">{hand.moment(task.done_at)}</td>'
         f'<td class="quiet">{written(task.by)}</td>'
-        f'<td class="act">{hand.act("Cancel…", f"{page}cancel/", f"cancel-{key}")}</td></tr>'
+        f'<td class="act">{hand.act("Cancel&hellip;", f"{page}cancel/", f"cancel-{key}")}</td></tr>'
     )
 
 

@@ -17,7 +17,7 @@ def strip(board: Board, hand: Hand) -> str:
     return (
         f'<div class="row" role="group" aria-label="Health">{"".join(_clusters(board.health, hand))}</div>'
         f'<div class="row trouble" role="group" aria-label="What is late or held">'
-        f"{''.join(_trouble(board, hand)) or _chip('', '✓', 'Nothing is late, held or paused')}</div>"
+        f"{''.join(_trouble(board, hand)) or _chip('', '&check;', 'Nothing is late, held or paused')}</div>"
     )
 
 
@@ -32,26 +32,26 @@ def _clusters(health: Health, hand: Hand) -> Iterable[str]:
             for sign in health.silent
         )
         said = silent or f"no sign of {' and '.join(map(written, health.missing))}"
-        yield _chip("bad", "✕", f"{said}: lists are taken in, nothing is sent")
+        yield _chip("bad", "&#10005;", f"{said}: lists are taken in, nothing is sent")
     else:
         alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
         beat = f"beat {_ago(health.beat_at, health)} ago"
-        yield _chip("good", "✓", f"{alive}, {workers}, {beat}")
+        yield _chip("good", "&check;", f"{alive}, {workers}, {beat}")
     # A few jobs come and go all the time: exact numbers would be old ones.
     jobs = "fewer than 10 jobs wait" if health.jobs_waiting < 10 else f"{health.jobs_waiting:,} jobs waiting"
-    yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "✓", jobs)
+    yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "&check;", jobs)
     if health.quarter_is_late:
         last = hand.moment(health.quarter_at) if health.quarter_at else "never"
-        yield _chip("bad", "✕", f"last quarter-hour run: {last}; the next one totals what was missed")
+        yield _chip("bad", "&#10005;", f"last quarter-hour run: {last}; the next one totals what was missed")
     elif health.quarter_ran_at:
         yield _chip(
-            "good", "✓",
+            "good", "&check;",
             f"quarter {hand.clock(health.quarter_at)} processed {_ago(health.quarter_ran_at, health)} ago",
         )  # fmt: skip
     if health.minute_lag is not None:
         is_slow = health.minute_lag > SLOW_SECONDS
         said = f"{hand.clock(health.minute_at)} started {write.lag(health.minute_lag)}"
-        yield _chip("notice", "!", said) if is_slow else _chip("good", "✓", said)
+        yield _chip("notice", "!", said) if is_slow else _chip("good", "&check;", said)
 
 
 def _ago(at, health: Health) -> str:
@@ -74,7 +74,7 @@ def _late(late: Late, hand: Hand) -> str:
     name = written(late.queue)
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
     many = link(plural(late.count, "ID") + " late", addresses.held(late.queue) + "late", f"late-{name}")
-    return _chip("notice", "◔", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
+    return _chip("notice", "&#9684;", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
 
 
 def _target(target: Target, hand: Hand) -> str:
@@ -86,16 +86,16 @@ def _target(target: Target, hand: Hand) -> str:
         because = f" ({written(target.because)})" if target.because else ""
         said = f"held until {hand.clock_seconds(target.held_until)}{because}"
     acts = "".join(
-        f" {hand.act(f'Release, {name}…', addresses.queue(name), f'release-{name}-{target.id}')}"
+        f" {hand.act(f'Release, {name}&hellip;', addresses.queue(name), f'release-{name}-{target.id}')}"
         for name in map(written, target.queues)
     )
-    return _chip("bad", "✕", f"{written(target.origin)}: {said}{acts}")
+    return _chip("bad", "&#10005;", f"{written(target.origin)}: {said}{acts}")
 
 
 def _held(tab: Tab, hand: Hand) -> str:
     name = written(tab.name)
     if tab.paused_at:
-        button = hand.act("Resume…", addresses.queue(tab.name), f"resume-{name}")
-        return _chip("notice", "‖", f"{name} paused since {hand.moment(tab.paused_at)} {button}")
-    button = hand.act("Release…", addresses.queue(tab.name), f"unbrake-{name}")
+        button = hand.act("Resume&hellip;", addresses.queue(tab.name), f"resume-{name}")
+        return _chip("notice", "&Vert;", f"{name} paused since {hand.moment(tab.paused_at)} {button}")
+    button = hand.act("Release&hellip;", addresses.queue(tab.name), f"unbrake-{name}")
     return _chip("notice", "!", f"brake on {name}: at most {tab.brake_per_minute:,} a minute {button}")

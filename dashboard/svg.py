@@ -10,7 +10,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from dashboard import addresses, words
-from dashboard.drawings import GROUND, Bar, Chart, compact
+from dashboard.drawings import GROUND, KINDS, Bar, Chart, Column, compact
 
 
 def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeString:
@@ -31,8 +31,9 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeS
     ]
     parts.append(f'<line class="ground" x1="0" x2="100%" y1="{GROUND}%" y2="{GROUND}%"/>')
     for k, bar in enumerate(chart.bars):
-        place = _place(bar.counts.minute, zone, chart.is_dense, queue_name)
-        parts.append(_bar(bar, f"{prefix}-{k}", place))
+        minute, column = bar.counts.minute, bar.column
+        place = _place(f"{prefix}-{k}", column, minute, zone, chart.is_dense, queue_name)
+        parts.append(_bar(bar, place))
     if chart.shows_capacity:
         parts += _capacity(chart.bars)
         capacity = compact(chart.capacity)
@@ -42,39 +43,48 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeS
 
 
 class Place(NamedTuple):
-    """A bar's minute, as it is said: its mark below, its time, the address of its page."""
+    """What stays the same of a bar while its numbers move: made once a minute and column, then looked up."""
 
-    mark: str
     time: str
-    href: str
+    link: str
+    hit: str
+    # By kind: up to where its y is said.
+    parts: dict[str, str]
+    label: str
+    mark: str
 
 
 @lru_cache(maxsize=4096)
-def _place(minute: datetime, zone: tzinfo, is_dense: bool, queue_name: str) -> Place:
-    local = minute.astimezone(zone)
-    time = f"{local:%H:%M}"
-    return Place(time if is_dense else time[2:], time, escape(addresses.minute(minute, queue_name)))
-
-
-def _bar(bar: Bar, key: str, place: Place) -> str:
-    column = bar.column
-    rest = "" if bar.is_labelled or bar.is_now else " rest"
-    pieces = "".join(
-        [
-            f'<rect class="part {kind}" id="{key}-{kind}" x="{column.bar_x}%" width="{column.bar_width}%"'
-            f' y="{y}%" height="{height}%"/>'
-            for kind, y, height in bar.parts
-        ]
+def _place(
+    key: str, column: Column, minute: datetime, zone: tzinfo, is_dense: bool, queue_name: str
+) -> Place:
+    time = f"{minute.astimezone(zone):%H:%M}"
+    href = escape(addresses.minute(minute, queue_name))
+    x, width = column.bar_x, column.bar_width
+    return Place(
+        time=time,
+        link=f'<a href="{href}" id="{key}"',
+        hit=f'<rect class="hit" x="{column.left}%" width="{column.width}%" y="0" height="100%"/>',
+        parts={
+            kind: f'<rect class="part {kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="'
+            for kind in KINDS
+        },
+        label=f'x="{column.middle}%" y="',
+        mark=f'x="{column.middle}%" y="97.5%">{time if is_dense else time[2:]}</text></a></g>',
     )
+
+
+def _bar(bar: Bar, place: Place) -> str:
+    rest = "" if bar.is_labelled or bar.is_now else " rest"
+    heads = place.parts
+    pieces = "".join([f'{heads[kind]}{y}%" height="{height}%"/>' for kind, y, height in bar.parts])
     over = ' class="over"' if bar.over else ""
-    label = f'<text{over} x="{column.middle}%" y="{bar.label_y}%">{bar.label}</text>' if bar.label else ""
+    label = f'<text{over} {place.label}{bar.label_y}%">{bar.label}</text>' if bar.label else ""
     now = " now-name" if bar.is_now else ""
     said = f"{place.time}: {words.minute(bar.counts)}"
     return (
-        f'<g class="bar{rest}"><a href="{place.href}" id="{key}" aria-label="{said}"><title>{said}</title>'
-        f'<rect class="hit" x="{column.left}%" width="{column.width}%" y="0" height="100%"/>'
-        f"{pieces}{label}"
-        f'<text class="minute{now}" x="{column.middle}%" y="97.5%">{place.mark}</text></a></g>'
+        f'<g class="bar{rest}">{place.link} aria-label="{said}"><title>{said}</title>{place.hit}'
+        f'{pieces}{label}<text class="minute{now}" {place.mark}'
     )
 
 

@@ -54,18 +54,19 @@ def _board(snapshot: boards.Snapshot, name: str) -> boards.Board:
 
 
 # The same for all who look at a queue in a zone and may do the same: nobody's own is in it.
-_fragments: dict[tuple[str, str, str, str], str] = {}
+_fragments: dict[tuple[str, str, str, str], bytes] = {}
 FRAGMENTS_KEPT = 64
 
 
-def _fragment(snapshot: boards.Snapshot, name: str, why_not: str) -> str:
+def _fragment(snapshot: boards.Snapshot, name: str, why_not: str) -> bytes:
     """The part that moves; drawn once for each state of the board, however many look at it."""
     key = (snapshot.version, name, timezone.get_current_timezone_name(), why_not)
     if key not in _fragments:
         if len(_fragments) >= FRAGMENTS_KEPT:
             _fragments.clear()
         hand = Hand.at(snapshot.at, why_not)
-        _fragments[key] = moving.draw(_board(snapshot, name), queue_name=name, hand=hand)
+        drawn = moving.draw(_board(snapshot, name), queue_name=name, hand=hand)
+        _fragments[key] = drawn.encode()
     return _fragments[key]
 
 
