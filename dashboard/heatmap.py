@@ -1,4 +1,8 @@
-"""A day as a heat map: a column is a window, a cell a minute. Pure."""
+"""A day as a heat map: a column is a window, a cell a minute. Pure.
+
+1,440 links would weigh more than the page may. So a column is one link with an image over it that tells where
+it was pointed at (`ismap`, which needs no script), and each cell leads to its minute.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +11,11 @@ from typing import Protocol
 
 from dashboard.drawings import heat
 
-# A row's height, as the style sheet has it: by it a point is told which minute it lies in.
+# A cell's height, as the style sheet has it: by it a point is told which minute it lies in.
 CELL_PIXELS = 8
-TOP, GROUND = 2.0, 86.0
 LEGEND = (("heat-0", "none"), ("heat-2", "half of rpm"), ("heat-4", "full"), ("heat-past", "past rpm"))
+# Every eighth column has its time below.
+MARKED = 8
 
 
 class Cell(Protocol):
@@ -30,59 +35,62 @@ class Column(Protocol):
 
 
 @dataclass(frozen=True)
-class Square:
-    """A cell, drawn. y, height: percent."""
+class Mark:
+    """A time below the map. x: percent."""
 
-    kind: str
-    y: str
-    height: str
-
-
-@dataclass(frozen=True)
-class Stripe:
-    """A column, drawn: only cells that hold something, since the ground shows the rest."""
-
-    column: Column
+    at: datetime
     x: str
-    width: str
-    squares: tuple[Square, ...]
-    is_now: bool
-    has_mark: bool
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """All of it. marks: every eighth column has its time below."""
+    """All of it. inks: (kind, path) for each kind of cell, a stroke a run; the ground shows the rest.
 
-    stripes: tuple[Stripe, ...]
-    top: str = f"{TOP}"
-    height: str = f"{GROUND - TOP}"
+    now_x: the column that runs now, in columns from the left; None where none of them does.
+    """
+
+    columns: Sequence[Column]
+    inks: tuple[tuple[str, str], ...]
+    marks: tuple[Mark, ...]
+    now_x: int | None
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
 
 
 def draw(columns: Sequence[Column], *, at: datetime) -> HeatMap:
     """Draw a day's windows; the one that runs at `at` is framed."""
-    step = 100 / max(1, len(columns))
-    return HeatMap(tuple(_stripe(column, k, step, at) for k, column in enumerate(columns)))
-
-
-def _stripe(column: Column, k: int, step: float, at: datetime) -> Stripe:
-    size = (GROUND - TOP) / len(column.cells)
-    # Equal neighbours are one rectangle: a full day stays a small page.
-    squares: list[Square] = []
-    start, kind = 0, ""
-    kinds = [heat(cell.filled, cell.capacity) for cell in column.cells]
-    for index, name in enumerate([*kinds, ""]):
-        if name != kind:
-            if kind not in ("", "heat-0"):
-                y, height = TOP + start * size, (index - start) * size
-                squares.append(Square(kind, f"{y:.1f}", f"{height:.1f}"))
-            start, kind = index, name
-    last = column.cells[-1].minute
-    return Stripe(
-        column=column,
-        x=f"{k * step:.3f}",
-        width=f"{step * 0.92:.3f}",
-        squares=tuple(squares),
-        is_now=column.runs_at <= at < last + (last - column.cells[-2].minute),
-        has_mark=k % 8 == 0,
+    strokes: dict[str, list[str]] = {}
+    now_x = None
+    for x, column in enumerate(columns):
+        last = column.cells[-1].minute
+        if column.runs_at <= at < last + (last - column.cells[-2].minute):
+            now_x = x
+        ends: dict[str, int] = {}
+        for kind, first, count in _runs(column):
+            # Behind the first of a column only the way from one to the next is said: shorter by a half.
+            move = f"m0 {first - ends[kind]}" if kind in ends else f"M{x} {first}"
+            strokes.setdefault(kind, []).append(f"{move}v{count}")
+            ends[kind] = first + count
+    marks = tuple(
+        Mark(column.runs_at, f"{100 * x / len(columns):.2f}")
+        for x, column in enumerate(columns)
+        if x % MARKED == 0
     )
+    inks = tuple((kind, "".join(found)) for kind, found in sorted(strokes.items()))
+    return HeatMap(columns, inks, marks, now_x)
+
+
+def _runs(column: Column) -> list[tuple[str, int, int]]:
+    """(kind, first row, how many): equal neighbours are one stroke, so that a full day stays small."""
+    found: list[tuple[str, int, int]] = []
+    for row, cell in enumerate(column.cells):
+        kind = heat(cell.filled, cell.capacity)
+        if kind == "heat-0":
+            continue
+        if found and found[-1][0] == kind and sum(found[-1][1:]) == row:
+            found[-1] = (kind, found[-1][1], found[-1][2] + 1)
+        else:
+            found.append((kind, row, 1))
+    return found

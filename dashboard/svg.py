@@ -83,7 +83,7 @@ def _bar(bar: Bar, place: Place) -> str:
     now = " now-name" if bar.is_now else ""
     said = f"{place.time}: {words.minute(bar.counts)}"
     return (
-        f'<g class="bar{rest}">{place.link} aria-label="{said}"><title>{said}</title>{place.hit}'
+        f'<g class="bar{rest}">{place.link}><title>{said}</title>{place.hit}'
         f'{pieces}{label}<text class="minute{now}" {place.mark}'
     )
 

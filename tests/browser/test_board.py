@@ -145,6 +145,99 @@ def test_without_javascript_the_board_is_all_there(open_page):
     expect(bars.get_by_role("link", name=re.compile(r"^\d\d:\d\d: 120 IDs"))).to_have_count(1)
 
 
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_cell_of_the_heat_map_leads_to_its_minute(open_page, javascript):
+    place(3 * 120)
+    page = open_page("/dashboard/", javascript=javascript)
+    runs_at = clock.runs_at(clock.open_window_start(store.now()))
+    column = page.locator(".columns a").last
+
+    column.click(position={"x": 2, "y": 2 * 8 + 4})
+
+    page.wait_for_url(re.compile("/dashboard/minutes/"))
+    assert f"{runs_at + 2 * clock.MINUTE:%H:%M}Z" in page.url
+    expect(page.locator("tbody tr")).not_to_have_count(0)
+
+
+def test_by_key_a_column_of_the_heat_map_leads_to_its_window(open_page):
+    place(10)
+    page = open_page("/dashboard/")
+
+    page.locator(".columns a").last.focus()
+    page.keyboard.press("Enter")
+
+    page.wait_for_url(re.compile("/dashboard/windows/default/"))
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_a_list_behind_a_number_holds_as_many_and_fits(open_page, size, scheme):
+    place(32)
+    page = open_page("/dashboard/", size=size, scheme=scheme)
+
+    page.locator("#filling-counts").click()
+
+    expect(page.get_by_role("heading", name="32 IDs: all that have a place")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(32)
+    assert_fits(page)
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_a_viewer_sees_the_acts_disabled_with_the_reason(open_page, size, scheme):
+    task = place(10)
+
+    page = open_page("/dashboard/", size=size, scheme=scheme, role="viewer")
+
+    for key in (f"cancel-{task.pk}", "to-queue", "to-upload"):
+        expect(page.locator(f"#{key}")).to_be_disabled()
+        expect(page.locator(f"#{key}")).to_have_attribute("title", re.compile("Your role is viewer"))
+    expect(page.locator("#board")).to_contain_text("Your role is viewer")
+    assert_fits(page)
+
+
+def test_a_hidden_tab_asks_for_nothing(open_page):
+    place(10)
+    page = open_page("/dashboard/")
+    expect(page.locator("[data-live-words]")).to_have_text(re.compile("updated"))
+    polls = []
+    page.on("request", lambda request: polls.append(request.url))
+
+    # What a browser does with a tab that is behind another one.
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {configurable: true, get: () => true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.wait_for_timeout(500)
+    polls.clear()
+    page.wait_for_timeout(2500)
+    assert not polls
+
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(1500)
+    assert polls
+
+
+@pytest.mark.parametrize("size", ["desk", "phone"])
+def test_nothing_shifts_when_all_of_it_changes(open_page, size):
+    """By the browser's own measure too: a queue is held back, and there is more of each state."""
+    place(10)
+    page = open_page("/dashboard/", size=size)
+    page.evaluate(
+        "window.shifts = []; new PerformanceObserver((list) => list.getEntries().forEach((entry) =>"
+        " window.shifts.push([entry.value, ...entry.sources.map((source) => source.node?.outerHTML?.slice(0, 90))]))"
+        ").observe({type: 'layout-shift', buffered: false})"
+    )
+    before = page.locator("#tasks-name").bounding_box()
+
+    models.Bucket.objects.filter(waiting_count__gt=0).update(
+        filled_count=1_250, waiting_count=1_000, succeeded_count=200, failed_count=50
+    )
+    models.Queue.objects.update(brake_per_minute=10)
+
+    expect(page.locator("#board")).to_contain_text("brake on default", timeout=4000)
+    assert page.locator("#tasks-name").bounding_box() == before
+    assert sum(shift[0] for shift in page.evaluate("window.shifts")) < 0.01, page.evaluate("window.shifts")
+
+
 def test_the_part_that_moves_shifts_nothing(open_page):
     place(10)
     page = open_page("/dashboard/")

@@ -1,6 +1,9 @@
+from datetime import UTC, datetime
+
 import pytest
 
-from scheduling import clock, demo, models, quarter_hour, store
+from dashboard import heatmap
+from scheduling import clock, days, demo, models, quarter_hour, store
 
 pytestmark = pytest.mark.django_db
 
@@ -9,14 +12,68 @@ pytestmark = pytest.mark.django_db
 def test_a_day_has_as_many_hours_as_the_operators_zone_gives_it(queue, sign_in, day, hours):
     page = sign_in("viewer", time_zone="Europe/Berlin").get(f"/dashboard/history/{day}/")
 
-    assert len(page.context["map"].stripes) == hours * 4
+    assert len(page.context["map"].columns) == hours * 4
 
 
 def test_a_day_begins_at_its_own_midnight_also_45_minutes_off(queue, sign_in):
     page = sign_in("viewer", time_zone="Asia/Kathmandu").get("/dashboard/history/2026-11-25/")
 
-    first = page.context["map"].stripes[0].column.runs_at
+    first = page.context["map"].columns[0].runs_at
     assert f"{first:%Y-%m-%d %H:%M}" == "2026-11-24 18:15"
+
+
+@pytest.mark.parametrize(
+    ("queue_name", "point", "leads_to"),
+    [
+        ("default/", "?3,0", "/dashboard/minutes/2026-11-25T12:15Z/?queue=default"),
+        ("default/", "?3,57", "/dashboard/minutes/2026-11-25T12:22Z/?queue=default"),
+        ("default/", "?0,119", "/dashboard/minutes/2026-11-25T12:29Z/?queue=default"),
+        ("default/", "?0,400", "/dashboard/minutes/2026-11-25T12:29Z/?queue=default"),
+        ("", "?3,57", "/dashboard/minutes/2026-11-25T12:22Z/?queue=%2A"),
+        # By a key there is no point: the window has all its minutes as bars.
+        ("default/", "?0,0", "/dashboard/windows/default/2026-11-25T12:00Z/"),
+        ("default/", "", "/dashboard/windows/default/2026-11-25T12:00Z/"),
+        ("", "", "/dashboard/minutes/2026-11-25T12:15Z/?queue=%2A"),
+    ],
+)
+def test_a_cell_of_the_heat_map_leads_to_its_minute(queue, sign_in, queue_name, point, leads_to):
+    answer = sign_in("viewer").get(f"/dashboard/heat/{queue_name}2026-11-25T12:15Z/{point}")
+
+    assert answer.url == leads_to
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("2026-11-25T12:16Z/", 404),
+        ("never/", 404),
+        ("0001-01-01T00:00Z/", 404),
+        ("2026-11-25T12:15Z/?x=1", 400),
+    ],
+)
+def test_a_cell_that_is_none_is_refused(queue, sign_in, address, status):
+    assert sign_in("viewer").get(f"/dashboard/heat/{address}").status_code == status
+
+
+def test_a_map_holds_each_minute_that_holds_something_and_no_other(queue):
+    begin = datetime(2026, 11, 25, tzinfo=UTC)
+    filled = {0: 60, 1: 60, 2: 300, 4: 120, 13: 1, 14: 60}
+
+    def column(runs_at: datetime, counts: dict[int, int]) -> days.Column:
+        cells = [
+            days.Cell(runs_at + k * clock.MINUTE, 120, counts.get(k, 0), 0, 0) for k in range(clock.BUCKETS)
+        ]
+        return days.Column(runs_at, tuple(cells))
+
+    found = heatmap.draw([column(begin, {}), column(begin + clock.QUARTER, filled)], at=begin)
+
+    assert dict(found.inks) == {
+        "heat-1": "M1 13v1",
+        "heat-2": "M1 0v2m0 12v1",
+        "heat-4": "M1 4v1",
+        "heat-past": "M1 2v1",
+    }
+    assert found.now_x == 0
 
 
 def test_a_day_as_numbers_is_a_line_for_each_minute(queue, place, sign_in):

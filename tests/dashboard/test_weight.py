@@ -1,5 +1,6 @@
 """How much a page costs: queries, bytes, whatever there is."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ LOADED = (
     "quarterdeck/dashboard.css",
     "quarterdeck/page.js",
     "quarterdeck/board.js",
+    "quarterdeck/clear.gif",
     "django_htmx/htmx-2.min.js",
 )
 
@@ -69,6 +71,28 @@ def test_no_page_weighs_more_than_150_kilobytes_with_all_that_it_loads(addresses
     beside = sum(Path(finders.find(path)).stat().st_size for path in LOADED)
     for address in addresses:
         assert beside + len(client.get(address).content) < MOST_BYTES, address
+
+
+def test_a_day_on_which_every_minute_holds_something_weighs_no_more(addresses, sign_in):
+    """The largest heat map: each minute another shade than its neighbours. As it travels: files are packed."""
+    queue = models.Queue.objects.get(name="default")
+    midnight = store.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    for quarter in range(96):
+        starts_at = midnight + (quarter - 1) * clock.QUARTER
+        pk = keys.window_id(queue.pk, starts_at)
+        models.Window.objects.get_or_create(pk=pk, defaults={"queue": queue, "starts_at": starts_at})
+        for k in range(clock.BUCKETS):
+            count = 1 + (k * 7 + quarter * 3) % 5 * 33
+            counts = {"filled_count": count, "succeeded_count": count}
+            models.Bucket.objects.get_or_create(
+                pk=keys.bucket_id(pk, k), defaults={"window_id": pk, "capacity": 120, **counts}
+            )
+    client = sign_in("admin")
+    beside = sum(len(gzip.compress(Path(finders.find(path)).read_bytes())) for path in LOADED)
+    for address in ("/dashboard/", f"/dashboard/history/{store.now():%Y-%m-%d}/"):
+        page = client.get(address).content
+        assert page.count(b"ismap") > 90
+        assert beside + len(page) < MOST_BYTES, (address, len(page))
 
 
 def test_an_id_in_many_tasks_costs_no_more_than_one_in_two(place, sign_in, django_assert_max_num_queries):
