@@ -34,11 +34,12 @@
         delete form.dataset.sent;
     };
 
-    const named = () => {
+    // Its name stands beside the button already: the browser says it.
+    const measured = () => {
         const chosen = file.files[0];
-        find("file-words").textContent = chosen ? `${chosen.name}, ${size(chosen.size)}` : "or drop it here";
+        find("file-words").textContent = chosen ? size(chosen.size) : "or drop it here";
     };
-    file.addEventListener("change", named);
+    file.addEventListener("change", measured);
     ["dragenter", "dragover"].forEach((kind) => drop.addEventListener(kind, (event) => {
         event.preventDefault();
         drop.classList.add("over");
@@ -48,7 +49,7 @@
         event.preventDefault();
         if (event.dataTransfer.files.length) {
             file.files = event.dataTransfer.files;
-            named();
+            measured();
         }
     });
 

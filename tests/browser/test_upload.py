@@ -145,7 +145,8 @@ def test_a_drop_is_a_file(open_page):
 
     page.dispatch_event("[data-drop]", "drop", {"dataTransfer": handle})
 
-    expect(page.locator("[data-file-words]")).to_contain_text("dropped.txt")
+    expect(page.locator("[data-file-words]")).to_have_text("1 kB")
+    assert page.get_by_label("A file").evaluate("field => field.files[0].name") == "dropped.txt"
 
 
 def test_a_sign_in_in_a_second_tab_does_not_spoil_the_first_ones_button(open_page, live_server):
