@@ -102,6 +102,8 @@ TEMPLATES = [
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True
+# The admin writes days and times as the dashboard does.
+FORMAT_MODULE_PATH = "settings.formats"
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
