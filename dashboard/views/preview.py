@@ -200,6 +200,7 @@ def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
 @operator_required
 def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """Which IDs are unknown, which wait elsewhere: asked for after the page, since it takes a while."""
+    refuse_unknown(request, ())
     draft = _draft(draft_id)
     context = {"draft": draft, "overlap": overlaps.of_list(draft.pk)}
     page = "dashboard/_overlap.html" if request.htmx else "dashboard/overlap.html"
@@ -247,6 +248,7 @@ def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList
 @operator_required
 def faults(request: OperatorRequest, draft_id: int) -> StreamingHttpResponse:
     """The faults as CSV."""
+    refuse_unknown(request, ())
     draft = _draft(draft_id)
     about = draft.about
     heads = ("line", "column", "index", "sheet", "cell", "token", "reason")
