@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import BadRequest
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from dashboard import acts
 from dashboard.queries import refuse_unknown
 from operators.actor import Face
 from scheduling import clock, failures, models, store
@@ -32,10 +33,15 @@ class Filter(forms.Form):
         """Raises BadRequest for an unknown name or value."""
         form = cls(request.GET, label_suffix="", **kwargs)
         refuse_unknown(request, {*form.fields, *cls.beside})
-        if not form.is_valid():
-            name, said = next(iter(form.errors.items()))
-            raise BadRequest(f"{name}: {' '.join(said)}")
+        form.refuse_faults()
         return form
+
+    def refuse_faults(self) -> None:
+        """Raise BadRequest for a value that can't be meant, by its name and itself."""
+        if not self.is_valid():
+            name, said = next(iter(self.errors.items()))
+            given, words = str(self.data.get(name, ""))[:60], " ".join(said)
+            raise BadRequest(f"{name}: {words}" if repr(given) in words else f"{name}: {given!r}. {words}")
 
     @property
     def is_set(self) -> bool:
@@ -61,6 +67,11 @@ def _day_bounds(day) -> tuple[datetime, datetime]:
     zone = timezone.get_current_timezone()
     next_day = day.fromordinal(day.toordinal() + 1)
     return datetime.combine(day, time(), zone), datetime.combine(next_day, time(), zone)
+
+
+def _key(label: str | None = None, **kwargs: Any) -> forms.IntegerField:
+    """The number of a row, or an ID: what 64 bits hold."""
+    return forms.IntegerField(label=label, min_value=1, max_value=models.MAX_ID, required=False, **kwargs)
 
 
 def _date(label: str) -> forms.DateField:
@@ -137,12 +148,16 @@ class PlaceFilter(Filter):
 
 
 class ActivityFilter(Filter):
-    """Acts by verb, who, what it was done to, face and day."""
+    """Acts by words in them, verb, who, what it was done to, face and day."""
 
-    verb = forms.CharField(max_length=50, required=False)
-    actor = forms.CharField(label="Who", max_length=200, required=False)
-    kind = forms.CharField(label="What", max_length=50, required=False)
-    id = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    q = forms.CharField(label="Who, what or verb", max_length=200, required=False)
+    verb = forms.ChoiceField(
+        choices=[("", "any verb"), *((verb, verb.replace("_", " ")) for verb in sorted(acts.VERBS))],
+        required=False,
+    )
+    actor = forms.CharField(label="By exactly", max_length=200, required=False)
+    kind = forms.ChoiceField(label="On", choices=[("", "anything"), *acts.KINDS.items()], required=False)
+    id = _key(widget=forms.HiddenInput)
     face = forms.ChoiceField(
         choices=[("", "any face"), *((face.value, face.value.replace("_", " ")) for face in Face)],
         required=False,
@@ -162,6 +177,10 @@ class ActivityFilter(Filter):
         }
         wanted = {column: asked[name] for column, name in columns.items() if asked[name] not in (None, "")}
         found = models.Activity.objects.filter(**wanted)
+        for word in asked["q"].split():
+            found = found.filter(
+                Q(actor_name__icontains=word) | Q(object_name__icontains=word) | Q(verb__icontains=word)
+            )
         if asked["since"]:
             found = found.filter(at__gte=_day_bounds(asked["since"])[0])
         if asked["until"]:
@@ -179,8 +198,8 @@ def page_size(request: HttpRequest) -> int:
     given = request.GET.get("size")
     if given is None:
         return request.session.get("page_size", DEFAULT_SIZE)
-    if not given.isdigit() or int(given) not in SIZES:
-        raise BadRequest(f"size: {given!r} is none of {', '.join(map(str, SIZES))}.")
+    if given not in map(str, SIZES):
+        raise BadRequest(f"size: {given[:40]!r} is none of {', '.join(map(str, SIZES))}.")
     if request.session.get("page_size", DEFAULT_SIZE) != int(given):
         request.session["page_size"] = int(given)
     return int(given)
@@ -199,8 +218,8 @@ class FailureFilter(Filter):
     queue = _queues()
     status = forms.CharField(label="Answer", max_length=4, required=False)
     message = forms.CharField(max_length=200, required=False, strip=False)
-    task = forms.IntegerField(required=False)
-    user = forms.IntegerField(label="ID", required=False)
+    task = _key()
+    user = _key("ID")
     last = forms.ChoiceField(
         choices=[("", "at any time"), ("1h", "last hour"), ("24h", "last 24 hours"), ("7d", "last 7 days")],
         required=False,

@@ -34,6 +34,6 @@ def whole_number(request: HttpRequest, name: str, *, low: int = 0) -> int | None
     text = request.GET.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and low <= int(text[:20]) <= MAX_KEY):
-        raise BadRequest(f"{name}: {text[:40]!r} is no number.")
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and low <= int(text) <= MAX_KEY):
+        raise BadRequest(f"{name}: {text[:40]!r} is no number from {low} to {MAX_KEY}.")
     return int(text)

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from dashboard import drawings
 from dashboard.filters import PlaceFilter
-from dashboard.paging import whole_number
+from dashboard.paging import Page, by_id, whole_number
 from scheduling import cards, clock, keys, models, whereabouts
 
 PLACES_SHOWN = 50
@@ -167,6 +167,16 @@ def by_number(request: HttpRequest, found: QuerySet, size: int) -> NumberedPage:
         raise BadRequest("page: a sorted list has at most 200 pages; narrow it by a filter.")
     rows = list(found[(number - 1) * size : number * size + 1])
     return NumberedPage(rows[:size], number, len(rows) > size)
+
+
+def page(request: HttpRequest, found: QuerySet, size: int, *, sort: str) -> Page | NumberedPage:
+    """The page that the address asks for: of a sorted list by its number, else by the key before it."""
+    without = "before" if sort else "page"
+    if without in request.GET:
+        raise BadRequest(
+            f"{without}: {request.GET[without][:40]!r} is none of a list that is {'' if sort else 'not '}sorted."
+        )
+    return by_number(request, found, size) if sort else by_id(request, found, size)
 
 
 def row(task: models.Task, at: datetime) -> list[Any]:

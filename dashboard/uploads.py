@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
 from dashboard.access import OperatorRequest
+from dashboard.queries import refuse_unknown
 from scheduling import intake, models
 from scheduling.reading import FIELDS, Limits, Reading, read_body
 
@@ -31,6 +32,15 @@ def limits() -> Limits:
     return Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES)
 
 
+def leaves_out_hidden(request: OperatorRequest) -> bool:
+    """Whether rows hidden in a sheet are to be left out. Raises BadRequest."""
+    refuse_unknown(request, {"hidden"})
+    word = request.GET.get("hidden", "")
+    if word not in ("", "leave_out"):
+        raise BadRequest(f"hidden: {word[:40]!r} is not leave_out.")
+    return bool(word)
+
+
 def read(request: OperatorRequest) -> Reading:
     """Read the form's file or payload. Raises a ReadingError, and CsrfFailed for a forged form.
 
@@ -46,7 +56,7 @@ def read(request: OperatorRequest) -> Reading:
         # The preview shows faults before anything is placed, so the rest of the list has to be there.
         skip_faults=True,
         # In the address, since it must be known before the file is read.
-        leave_out_hidden=request.GET.get("hidden") == "leave_out",
+        leave_out_hidden=leaves_out_hidden(request),
         allowed=FIELDS | {CSRF_FIELD},
     )
     try:

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.forms import ZoneForm
+from dashboard.queries import refuse_unknown
 from operators import accounts
 from scheduling import store
 
@@ -21,6 +22,7 @@ POSTABLE = ["GET", "HEAD", "POST"]
 @viewer_required
 def account(request: OperatorRequest) -> HttpResponse:
     """The page; a POST changes the zone or the password, whichever form it is."""
+    refuse_unknown(request, ())
     given = request.POST if request.method == "POST" else None
     changing_password = given is not None and "new_password1" in given
     zone = ZoneForm(

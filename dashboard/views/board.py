@@ -76,6 +76,8 @@ def ahead(request: OperatorRequest) -> HttpResponse:
     """What moves slowly: the windows to come, and the day as a heat map."""
     refuse_unknown(request, {"queue"})
     name = request.GET.get("queue", FIRST)
+    if name not in (ALL, FIRST) and not models.Queue.objects.filter(name=name).exists():
+        raise BadRequest(f"queue: there is none named {name[:60]!r}.")
     return render(request, "dashboard/_ahead.html", {**_ahead(name), "queue_name": name})
 
 

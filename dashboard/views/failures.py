@@ -118,8 +118,7 @@ def retrying(request: OperatorRequest) -> HttpResponse:
     known = {"at", "up_to", "run", "number", "left_out"}
     chosen = FailureFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, *known})
-    if not chosen.is_valid():
-        raise BadRequest("; ".join(f"{name}: {' '.join(said)}" for name, said in chosen.errors.items()))
+    chosen.refuse_faults()
     number, left_out = (_number(request.GET, name, 0) for name in ("number", "left_out"))
     run = request.GET.get("run", "")
     at = taskpages.read_moment(request.GET.get("at", ""))

@@ -24,7 +24,12 @@ EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 def today(request: OperatorRequest) -> HttpResponse:
     """Leads to today, in the operator's zone; or to the day that the form asks for."""
     refuse_unknown(request, {"day"})
-    return redirect("history", day=request.GET.get("day") or timezone.localdate().isoformat())
+    day = request.GET.get("day") or timezone.localdate().isoformat()
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        raise BadRequest(f"day: {day[:40]!r} is none, such as 2026-11-25.") from None
+    return redirect("history", day=day)
 
 
 @require_safe

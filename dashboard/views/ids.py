@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.contrib import messages
+from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -38,6 +39,8 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
         tasks = whereabouts.tasks_with(user_id)
         wanted = whole_number(request, "task")
         chosen = next((task for task in tasks if wanted in (None, task.pk)), None)
+        if wanted is not None and chosen is None:
+            raise BadRequest(f"task: {wanted} is none that holds the ID {user_id}.")
         context |= {
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks,

@@ -22,7 +22,7 @@ from scheduling.reading import errors
 def replace(request: OperatorRequest, task_id: int) -> HttpResponse:
     """The form; a POST reads the list and leads to its preview."""
     task = get_object_or_404(models.Task, pk=task_id)
-    refuse_unknown(request, {"hidden"})
+    uploads.leaves_out_hidden(request)
     if request.method != "POST":
         return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context(request)})
     try:

@@ -39,7 +39,7 @@ def tasks(request: OperatorRequest) -> HttpResponse:
         return exports.named(wanted, "tasks", HEADS, (taskpages.row(task, at) for task in found.iterator()))
     size = page_size(request)
     sort = chosen.cleaned_data["sort"]
-    page = paging.by_id(request, found, size) if not sort else taskpages.by_number(request, found, size)
+    page = taskpages.page(request, found, size, sort=sort)
     lines = [taskpages.Line(task, at) for task in page.rows]
     context = {
         "tasks": lines,
@@ -62,8 +62,7 @@ def newer(request: OperatorRequest) -> HttpResponse:
     """How many tasks that match came in since the list was drawn: offered, so that no row moves by itself."""
     chosen = TaskFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, *chosen.beside, "than"})
-    if not chosen.is_valid():
-        raise BadRequest("; ".join(f"{name}: {' '.join(said)}" for name, said in chosen.errors.items()))
+    chosen.refuse_faults()
     than = paging.whole_number(request, "than") or 0
     count = chosen.tasks(at=store.now()).filter(pk__gt=than).count()
     if not count:
@@ -138,6 +137,7 @@ def _varied(response: HttpResponse) -> HttpResponse:
 @operator_required
 def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
     """Give the task another name."""
+    refuse_unknown(request, ())
     found = get_object_or_404(models.Task, pk=task_id)
     if request.method == "POST":
         form = RenameForm(request.POST)
@@ -159,6 +159,7 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
 @operator_required
 def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
     """Ask, with the number; then cancel what was not sent yet."""
+    refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     form = CancelForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
     if request.method == "POST" and form.is_valid():
@@ -177,6 +178,7 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
 @operator_required
 def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
     """Ask, with the number; then send what succeeded once more."""
+    refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
     at = taskpages.read_moment(request.POST.get("at", "")) if posted else store.now()
@@ -224,11 +226,8 @@ def _matching(request: OperatorRequest) -> matching.Matching:
     """What the list showed: its filter, its moment, its newest task, all of them in the address."""
     chosen = TaskFilter(request.GET)
     known = {*SEVERAL, "at", "up_to"}
-    if unknown := set(request.GET) - known:
-        raise BadRequest(f"There is no parameter {min(unknown)!r} here.")
-    if not chosen.is_valid():
-        name, said = next(iter(chosen.errors.items()))
-        raise BadRequest(f"{name}: {' '.join(said)}")
+    refuse_unknown(request, known)
+    chosen.refuse_faults()
     up_to = paging.whole_number(request, "up_to")
     if up_to is None:
         raise BadRequest("up_to: which task was the newest when you looked?")

@@ -12,7 +12,6 @@ from django.views.decorators.http import require_http_methods
 
 from dashboard import sums, uploads
 from dashboard.access import OperatorRequest, operator_required
-from dashboard.queries import refuse_unknown
 from scheduling import models, store
 from scheduling.reading import errors
 
@@ -31,8 +30,8 @@ PREVIEWS_SHOWN = 5
 @operator_required
 def upload(request: OperatorRequest) -> HttpResponse:
     """The form; a POST reads the list and leads to its preview."""
+    uploads.leaves_out_hidden(request)
     if request.method != "POST":
-        refuse_unknown(request, {"hidden"})
         return render(request, "dashboard/upload.html", form_context(request))
     try:
         reading = uploads.read(request)

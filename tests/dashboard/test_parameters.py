@@ -1,0 +1,97 @@
+"""Every parameter of every page: none that is unknown means "no filter", and none is too long to be read."""
+
+import re
+
+import pytest
+
+from dashboard.views import errors
+from tests.dashboard.test_roles import addresses, filled_in, things  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.django_db
+
+# Past 64 bits; past them behind zeros; digits that int() doesn't know; less than nothing.
+TOO_LONG = ["9" * 20, "9223372036854775808", "0" * 30 + "9" * 20, "²", "-" + "9" * 20]
+# What takes a point of a picture as its query, and what has none of its own.
+WITHOUT_NAMES = ("cell", "cell_of_all")
+
+
+def pages() -> list[str]:
+    """The routes that a browser may look at."""
+    return [
+        route
+        for route, pattern in addresses()
+        if pattern.name not in WITHOUT_NAMES and pattern.callback is not errors.without_slash
+    ]
+
+
+def looked_at(client, path: str, **query: str):
+    answer = client.get(path.partition("?")[0], query)
+    if answer.streaming:
+        b"".join(answer.streaming_content)
+    return answer
+
+
+def names_of(client, path: str) -> list[str]:
+    """The parameters that a page says it has, when it refuses another one."""
+    answer = looked_at(client, path, nosuch="1")
+    if answer.status_code == 405:
+        return []
+    assert answer.status_code == 400, f"{path}: takes a parameter that it doesn't know"
+    said = answer.context["exception"]
+    assert "nosuch" in said, f"{path}: {said}"
+    return re.findall(r"\w+", said.partition("there are: ")[2])
+
+
+@pytest.mark.parametrize("route", pages())
+def test_a_page_refuses_a_name_that_it_doesn_t_know_and_no_number_is_too_long_for_it(
+    sign_in,
+    things,  # noqa: F811
+    route,
+):
+    client = sign_in("admin")
+    path = filled_in(route, things)
+    known = names_of(client, path)
+
+    for name in known:
+        for value in TOO_LONG:
+            assert looked_at(client, path, **{name: value}).status_code in (200, 204, 302, 400, 404)
+
+
+@pytest.mark.parametrize("route", [route for route in pages() if "<int:" in route])
+def test_a_number_in_an_address_may_be_of_any_length(sign_in, things, route):  # noqa: F811
+    client = sign_in("admin")
+    path = f"/{re.sub('<int:[^>]+>', '9' * 20, route)}"
+
+    assert looked_at(client, path).status_code in (200, 404, 405)
+    assert client.post(path).status_code in (302, 404, 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("failures/?user=99999999999999999999", "user"),
+        ("failures/?task=99999999999999999999", "task"),
+        ("activity/?verb=nosuch", "nosuch"),
+        ("activity/?kind=nosuch", "nosuch"),
+        ("activity/?face=nosuch", "nosuch"),
+        ("activity/?size=²", "²"),
+        ("tasks/?page=0", "page"),
+        ("tasks/?page=2", "page"),
+        ("tasks/?sort=ids&page=0", "page"),
+        ("tasks/?state=nosuch", "nosuch"),
+        ("ahead/?queue=zz", "zz"),
+        ("failures/?queue=zz", "zz"),
+        ("ids/50100/?task=9999", "9999"),
+        ("account/?x=1", "x"),
+        ("tasks/1/cancel/?x=1", "x"),
+        ("history/?day=2026-13-45", "2026-13-45"),
+        ("upload/?hidden=nosuch", "nosuch"),
+    ],
+)
+def test_a_value_that_nothing_has_is_refused_by_its_name_and_never_an_empty_list(sign_in, place, path, word):
+    place([50100])
+
+    answer = sign_in().get(f"/dashboard/{path}")
+
+    assert answer.status_code == 400
+    assert word in answer.context["exception"]
