@@ -19,9 +19,11 @@ class _Echo:
 
 
 def cell(value: Any) -> Any:
-    """A value as it may stand in a CSV cell."""
+    """A value as it may stand in a CSV cell; what has parts as JSON."""
     if value is None:
         return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return value

@@ -144,13 +144,15 @@ def brake(queue: models.Queue, per_minute: int | None, *, by: Actor, at: datetim
 def _pause(queue: models.Queue, *, by: Actor, at: datetime) -> None:
     queue.paused_at = at
     _save(queue, "paused_at")
-    activity.record(by, "paused", queue, at=at)
+    changed = {"before": {"paused_at": None}, "after": {"paused_at": at.isoformat()}}
+    activity.record(by, "paused", queue, at=at, **changed)
 
 
 def _resume(queue: models.Queue, *, by: Actor, at: datetime) -> None:
     since, queue.paused_at = queue.paused_at, None
     _save(queue, "paused_at")
-    activity.record(by, "resumed", queue, at=at, before={"paused_at": since.isoformat()})
+    changed = {"before": {"paused_at": since.isoformat()}, "after": {"paused_at": None}}
+    activity.record(by, "resumed", queue, at=at, **changed)
     # The sweep would find it as well, some seconds later.
     late.wake(at=at)
 

@@ -11,9 +11,9 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
-from dashboard import addresses, drawings, menu, svg, words
+from dashboard import acts, addresses, drawings, menu, svg, words
 from dashboard.access import REASONS
 from operators.roles import May
 from scheduling import clock as clocks
@@ -157,6 +157,12 @@ def minute_url(at: datetime, queue_name: str = "") -> str:
     return addresses.minute(at, queue_name)
 
 
+@register.simple_tag
+def held_url(queue_name: str, starts_at: datetime, kind: str = "") -> SafeString:
+    """The list of a window's IDs of a kind."""
+    return mark_safe(addresses.held(queue_name, starts_at) + kind)
+
+
 @register.filter
 def epoch_ms(at: datetime | None) -> str:
     """For the scripts that let clocks and ages tick."""
@@ -267,10 +273,21 @@ def queue_url(name: str) -> str:
 
 
 @register.filter
-def changes(act: Any) -> list[tuple[str, Any, Any]]:
-    """What an act changed: (name, before, after)."""
-    before, after = act.before or {}, act.after or {}
-    return [(name.replace("_", " "), before.get(name), after.get(name, "")) for name in {**before, **after}]
+def changes(act: Any) -> list[SafeString]:
+    """What an act changed, in pieces."""
+    return acts.changes(act)
+
+
+@register.filter
+def face(act: Any) -> str:
+    """By which door an act came."""
+    return acts.face(act)
+
+
+@register.filter
+def kind_of_thing(word: str) -> str:
+    """What the log's kinds of things are called."""
+    return acts.KINDS.get(word, word)
 
 
 @register.filter
