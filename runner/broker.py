@@ -24,11 +24,11 @@ from django.db import Error as DatabaseError
 from django.dispatch import receiver
 from django.utils import timezone
 from django_q.conf import Conf
-from django_q.signals import post_execute_in_worker, pre_execute
+from django_q.signals import post_execute_in_worker, post_spawn, pre_execute
 from django_q.signing import SignedPackage
 
 from scheduling import models, store
-from scheduling.cluster import ResilientORM
+from scheduling.cluster import MINUTES, ResilientORM
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ ROW_SECONDS = 9
 # Rows of clusters that have long gone say nothing about the ones that are there.
 FORGET_AFTER = timedelta(hours=1)
 SIGN = "sign-of-life"
+# On a machine that is busy the minutes' workers go before those that write lists, about three to one.
+NICE = 5
 SIGNS = Path(os.environ["QUARTERDECK_SIGNS"]) if os.environ.get("QUARTERDECK_SIGNS") else None
 
 
@@ -105,6 +107,12 @@ def leave(sign: str, text: str = "") -> None:
     if SIGNS is not None:
         with suppress(OSError):
             (SIGNS / sign).write_text(text)
+
+
+@receiver(post_spawn)
+def _let_the_minutes_go_first(**_) -> None:
+    if Conf.CLUSTER_NAME != MINUTES:
+        os.nice(NICE)
 
 
 @receiver(pre_execute)

@@ -1,10 +1,12 @@
 """Real minutes of webhooks on real clusters, counted at the target."""
 
+import random
 from collections import Counter, defaultdict
 
 import pytest
 
-from scheduling import claims, clock, models, pacing, proof, receipts, store
+from operators.actor import Actor
+from scheduling import claims, clock, demo, models, pacing, proof, receipts, store
 from scheduling.models import Status
 
 from ..scheduling.lists_of_ids import check_counters
@@ -14,6 +16,8 @@ from .clusters import wait_until
 from .test_minutes import arm, coming_minute, over
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+OPEN = (Status.WAITING, Status.IN_FLIGHT)
 
 
 @pytest.fixture
@@ -29,8 +33,7 @@ def webhook_queue(target: Target, **fields) -> models.Queue:
 
 
 def settled() -> bool:
-    open_ones = (Status.WAITING, Status.IN_FLIGHT)
-    return not models.Assignment.objects.filter(status__in=open_ones).exists()
+    return not models.Assignment.objects.filter(status__in=OPEN).exists()
 
 
 def most_in_60_seconds(seen: list[Seen]) -> int:
@@ -88,6 +91,35 @@ def test_fifty_queues_keep_their_rates_whatever_the_number_of_seats(
         assert most_in_60_seconds(by_queue[name]) <= pacing.most_starts_in_60_seconds(rpm), name
     late = models.Move.objects.count()
     assert late <= 0.01 * 9_480, f"{late} IDs were late: run this on an idle machine"
+
+
+@pytest.mark.minutes
+def test_a_minute_is_kept_while_a_million_ids_are_written_beside_it(clusters):
+    with Target() as target:
+        queue = webhook_queue(target, rpm=600)
+        first = coming_minute()
+        task = place(queue, {first: range(1, 601), first + clock.MINUTE: range(601, 1201)}, at=store.now())
+        arm(first, first + clock.MINUTE)
+        other = make_queue("other", rpm=100_000)
+        wait_until(lambda: target.seen, seconds=over(first), what="the minute runs")
+        ids = random.sample(range(10**9, 2 * 10**9), 1_000_000)
+        long = demo.submit(other.name, "a long list", ids, by=Actor.command_line(), now=store.now)
+        wait_until(
+            lambda: models.Task.objects.get(pk=long.pk).placed_at,
+            seconds=200,
+            what="the long list is written",
+        )
+        written_at = store.now()
+        wait_until(
+            lambda: not models.Assignment.objects.filter(task=task, status__in=OPEN).exists(),
+            seconds=over(first) + 190,
+            what="all are sent",
+        )
+    assert written_at < first + 2 * clock.MINUTE, "it was written beside them"
+    assert Counter(seen.user_id for seen in target.seen) == Counter(range(1, 1201))
+    assert most_in_60_seconds(target.seen) <= pacing.most_starts_in_60_seconds(600)
+    late = models.Move.objects.filter(task_id=task.pk).count()
+    assert late <= 12, f"{late} IDs were late: run this on an idle machine"
 
 
 @pytest.mark.minutes
