@@ -64,7 +64,7 @@ def _place(
     return Place(
         time=time,
         link=f'<a href="{href}" id="{key}"',
-        hit=f'<rect class="hit" x="{column.left}%" width="{column.width}%" y="0" height="100%"/>',
+        hit=f'<rect class="hit" x="{column.left}%" width="{column.width}%"/>',
         parts={
             kind: f'<rect class="part {kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="'
             for kind in KINDS

@@ -48,14 +48,14 @@ def _time(at: datetime | None, form: str) -> str:
 @lru_cache(maxsize=8192)
 def marked_up(at: datetime, form: str, zone: ZoneInfo) -> SafeString:
     """A time in a zone, exact on hover. Kept, since a board says the same times again each second."""
-    local = at.astimezone(zone)
-    exact = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {zone}"
-    utc = at.astimezone(UTC)
+    local, utc = at.astimezone(zone), at.astimezone(UTC)
+    # A page has a hundred of them: what says nothing is left out.
+    fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
+    beside = "" if str(zone) == "UTC" else f" ({utc:%H:%M:%S} UTC)"
     return format_html(
-        '<time datetime="{}" title="{} ({} UTC)">{}</time>',
-        utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        exact,
-        utc.strftime("%H:%M:%S"),
+        '<time datetime="{}" title="{}">{}</time>',
+        f"{utc:%Y-%m-%dT%H:%M:%S}{fraction}Z",
+        f"{local:%Y-%m-%d %H:%M:%S}{fraction} {zone}{beside}",
         local.strftime(form),
     )
 
