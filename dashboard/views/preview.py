@@ -99,9 +99,7 @@ def _draft(draft_id: int) -> models.IdList:
     return draft
 
 
-def _shown(
-    request: OperatorRequest, draft: models.IdList, form: PreviewForm, status: int = 200
-) -> HttpResponse:
+def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) -> HttpResponse:
     if draft.accepted_at is not None:
         return redirect(addresses.task(draft.task.pk))
     if not form.is_valid():
@@ -122,7 +120,7 @@ def _shown(
         "queues": models.Queue.objects.all(),
     }
     page = "dashboard/_preview.html" if request.htmx and "part" in request.GET else "dashboard/preview.html"
-    return render(request, page, context, status=status)
+    return render(request, page, context)
 
 
 def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
@@ -169,10 +167,10 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
         )
     except PlanWorse as error:
         messages.warning(request, f"{error} Nothing was placed: this is the new preview.")
-        return _shown(request, draft, form, status=409)
+        return _shown(request, draft, form)
     except Refused as error:
         messages.error(request, str(error))
-        return _shown(request, _draft(draft.pk), form, status=409)
+        return _shown(request, _draft(draft.pk), form)
     messages.success(request, _placed_words(accepted, asked))
     return redirect(addresses.task(accepted.task.pk))
 

@@ -74,7 +74,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
         "refusal": refusal,
         "may_insist": isinstance(refusal, PlanRefused),
     }
-    return render(request, "dashboard/replace_preview.html", context, status=409 if refusal else 200)
+    return render(request, "dashboard/replace_preview.html", context)
 
 
 def _words(done: amendments.Replaced) -> str:

@@ -133,6 +133,35 @@ def test_a_cancel_asks_with_the_number_and_says_three(open_page, things):
     assert task.cancelled_count == 2100
 
 
+def test_a_cancel_that_asks_begins_in_its_field(open_page, things):
+    task = models.Task.objects.get(name="Address check")
+    page = open_page(f"/dashboard/tasks/{task.pk}/cancel/")
+
+    page.keyboard.type("2,100")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("status")).to_contain_text("2,100 IDs are cancelled")
+
+
+@pytest.mark.parametrize("size", ["phone", "desk"])
+def test_what_is_new_is_offered_without_moving_the_list(open_page, things, size):
+    page = open_page("/dashboard/tasks/", size=size)
+    before = page.locator("table.list").bounding_box()
+    demo.submit("default", "One more", [7], by=Actor.system(), now=store.now)
+
+    expect(page.get_by_role("link", name="1 new")).to_be_visible(timeout=10_000)
+
+    assert page.locator("table.list").bounding_box() == before
+
+
+def test_every_section_can_be_seen_on_a_phone(open_page, things):
+    page = open_page("/dashboard/tasks/", size="phone", javascript=False)
+
+    for link in page.get_by_role("navigation", name="Sections").get_by_role("link").all():
+        box = link.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 360
+
+
 def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):
     page = open_page("/dashboard/queues/default/")
 

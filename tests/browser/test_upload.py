@@ -65,6 +65,42 @@ def test_the_slider_moves_the_bars_and_the_button_goes(open_page):
     expect(page.get_by_role("button", name=re.compile("^Place"))).to_have_count(0)
 
 
+def test_a_slider_that_is_drawn_along_ends_at_its_last_place_and_breaks_off_no_call(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(3000))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    slider = page.locator("#rpm").bounding_box()
+
+    page.mouse.move(slider["x"] + 20, slider["y"] + 8)
+    page.mouse.down()
+    for step in range(30):
+        page.mouse.move(slider["x"] + 20 + 4 * step, slider["y"] + 8)
+        page.wait_for_timeout(25)
+    page.mouse.up()
+
+    rpm = int(page.locator("#rpm").input_value())
+    assert rpm != 120
+    expect(page.locator("#preview")).to_contain_text(re.compile(f"(of|over) {rpm:,}"))
+    page.locator("#rpm").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Back to 120")).to_be_focused()
+
+
+def test_a_plan_that_others_made_worse_is_shown_anew_with_nothing_in_the_console(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(10))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#overlap")).to_contain_text("unknown")
+    place(15 * 120, name="the other")
+
+    page.get_by_role("button", name=re.compile("^Place 10 IDs")).click()
+
+    expect(page.get_by_role("status")).to_contain_text("Nothing was placed")
+    assert models.Task.objects.count() == 1
+    page.get_by_role("button", name=re.compile("^Place 10 IDs")).click()
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+
+
 def test_ids_that_wait_elsewhere_are_left_out_by_a_button(open_page):
     place(3, name="the other", first=70_001)
     page = open_page("/dashboard/upload/")
