@@ -12,6 +12,7 @@ from operators.actor import Actor, Face
 from operators.errors import AlreadyRevoked
 from operators.models import Operator, Token
 from operators.signals import acted
+from operators.strict import RefusesUnknown
 
 
 def actor_of(request: HttpRequest) -> Actor:
@@ -19,7 +20,7 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 @admin.register(Operator)
-class OperatorAdmin(UserAdmin):
+class OperatorAdmin(RefusesUnknown, UserAdmin):
     list_display = ("username", "role", "is_active", "last_login", "first_name", "last_name")
     list_filter = ("role", "is_active")
     search_fields = ("^username", "^email")
@@ -78,7 +79,7 @@ class TokenForm(forms.ModelForm):
 
 
 @admin.register(Token)
-class TokenAdmin(admin.ModelAdmin):
+class TokenAdmin(RefusesUnknown, admin.ModelAdmin):
     form = TokenForm
     list_display = ("name", "scope", "operator", "created_at", "last_used_at", "revoked_at")
     list_filter = ("scope", ("revoked_at", admin.EmptyFieldListFilter))

@@ -7,7 +7,7 @@ from django.urls import NoReverseMatch, reverse
 from operators.actor import Face
 from scheduling import models
 
-from .base import ByKey, Given, ReadOnly, link, on_dashboard, whole_number
+from .base import ByKey, Chosen, Given, ReadOnly, link, no_such, on_dashboard, whole_number
 
 KINDS = [
     model._meta.model_name
@@ -16,7 +16,7 @@ KINDS = [
 ]
 
 
-class FaceFilter(admin.SimpleListFilter):
+class FaceFilter(Chosen):
     title = parameter_name = "face"
 
     def lookups(self, request, model_admin):
@@ -33,6 +33,9 @@ class KindFilter(Given):
     parameter_name = "object_kind"
 
     def queryset(self, request, queryset):
+        # Any kind of row has a history, if an empty one.
+        if self.value() and self.value() not in {model._meta.model_name for model in apps.get_models()}:
+            raise no_such(self.parameter_name, self.value(), KINDS)
         return queryset.filter(object_kind=self.value()) if self.value() else None
 
 

@@ -1,7 +1,6 @@
 """Assignments: one ID of one task, looked up by the ID, by its task or by its minute."""
 
 from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -9,7 +8,7 @@ from django.utils.html import format_html_join
 from scheduling import keys, lists, models
 from scheduling.models import MoveReason, Status
 
-from .base import ByKey, Given, KeyList, ReadOnly, link, list_of, on_dashboard, page_of, whole_number
+from .base import ByKey, Given, KeyList, ReadOnly, link, list_of, no_such, on_dashboard, page_of, whole_number
 
 
 class TaskFilter(Given):
@@ -29,7 +28,7 @@ class BucketFilter(Given):
         try:
             keys.window_of_bucket(number)
         except ValueError as error:
-            raise IncorrectLookupParameters(error) from error
+            raise no_such(self.parameter_name, self.value()) from error
         return number
 
     def describe(self, value: str) -> str:

@@ -4,7 +4,7 @@ A million rows stand behind these lists. So no list counts, sorts or skips: it s
 the order of the key, and a search is for one exact thing or for the beginning of a name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -19,6 +19,7 @@ from django.utils.http import urlencode
 from django.utils.text import capfirst
 
 from operators.actor import Actor, Face
+from operators.strict import RefusesUnknown
 from scheduling import store
 from scheduling.errors import Refused
 
@@ -74,7 +75,7 @@ class KeyList(ChangeList):
             after = int(request.GET[PAGE_VAR]) if request.GET.get(PAGE_VAR) else None
             self.result_list, key = self.find(after, self.list_per_page)
         except (ValueError, OverflowError) as error:
-            raise IncorrectLookupParameters(error) from error
+            raise no_such(PAGE_VAR, request.GET[PAGE_VAR]) from error
         self.later_url = "" if key is None else self.get_query_string({PAGE_VAR: key})
         self.first_url = "" if after is None else self.get_query_string(remove=[PAGE_VAR])
         # What Django's templates ask of a list; nothing here is counted.
@@ -90,7 +91,7 @@ class KeyList(ChangeList):
         return found[:count], self.model_admin.key_of(found[count - 1]) if len(found) > count else None
 
 
-class ByKey(admin.ModelAdmin):
+class ByKey(RefusesUnknown, admin.ModelAdmin):
     """A list of any length, newest first. `search` says what its search box finds."""
 
     actions_selection_counter = True
@@ -178,6 +179,22 @@ def counter(column: str) -> Callable:
     return shown
 
 
+def no_such(name: str, value: Any, known: Iterable[str] = ()) -> IncorrectLookupParameters:
+    """What is raised for a filter's value that nothing has: it names both."""
+    of = f"one of {', '.join(known)}" if known else "one that is known here"
+    return IncorrectLookupParameters(f"{name}: {str(value)[:60]!r} is not {of}.")
+
+
+class Chosen(admin.SimpleListFilter):
+    """A filter by one of a few words. Another word is refused: it would match nothing, or everything."""
+
+    def __init__(self, request: HttpRequest, *args) -> None:
+        super().__init__(request, *args)
+        known = [value for value, _ in self.lookup_choices]
+        if self.value() and self.value() not in known:
+            raise no_such(self.parameter_name, self.value(), known)
+
+
 class Given(admin.SimpleListFilter):
     """A filter that stands in the address of a link, and is shown only while it is on."""
 
@@ -188,10 +205,10 @@ class Given(admin.SimpleListFilter):
         return value
 
     def number(self) -> int:
-        """The value as a whole number that the database holds; nonsense leads back to the whole list."""
+        """The value as a whole number that the database holds. Raises IncorrectLookupParameters."""
         number = whole_number(self.value())
         if number is None:
-            raise IncorrectLookupParameters(self.value())
+            raise no_such(self.parameter_name, self.value())
         return number
 
 

@@ -4,7 +4,6 @@ from datetime import datetime
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -20,6 +19,7 @@ from scheduling.reading.errors import ReadingError
 from . import replacing
 from .base import (
     ByKey,
+    Chosen,
     actor_of,
     by_number_or_name,
     counter,
@@ -35,18 +35,14 @@ from .windows import QueueFilter
 MOST_TICKED = 100
 
 
-class StateFilter(admin.SimpleListFilter):
+class StateFilter(Chosen):
     title = parameter_name = "state"
 
     def lookups(self, request, model_admin):
         return TaskState.choices
 
     def queryset(self, request, queryset):
-        if not self.value():
-            return None
-        if self.value() not in TaskState.values:
-            raise IncorrectLookupParameters(self.value())
-        return queryset.in_state(self.value(), store.now())
+        return queryset.in_state(self.value(), store.now()) if self.value() else None
 
 
 class NameForm(forms.ModelForm):

@@ -162,8 +162,8 @@ def test_windows_come_by_time_whatever_their_queue(signed_in, db):
 @pytest.mark.parametrize(
     "query", ["p=x", "p=99999999999999999999999", "task=x", "bucket=1", "bucket=x", "state=lost"]
 )
-def test_nonsense_in_an_address_is_no_error(signed_in, deck, query):
+def test_nonsense_in_an_address_is_refused_and_no_error_of_ours(signed_in, deck, query):
     client = signed_in()
     for model in ("assignment", "task", "user"):
         answer = client.get(f"/admin/scheduling/{model}/?{query}", follow=True)
-        assert answer.status_code == 200
+        assert answer.status_code == 400

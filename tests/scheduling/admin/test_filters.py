@@ -1,0 +1,56 @@
+"""A filter that the admin can't read is refused: Django's own shows the whole list instead, and acts on it."""
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+
+pytestmark = pytest.mark.django_db
+
+LISTS = [
+    reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    for model in admin.site._registry
+]
+
+
+@pytest.mark.parametrize("address", LISTS)
+@pytest.mark.parametrize("name", ["statee", "e", "pk__lt"])
+def test_no_list_takes_a_parameter_that_it_doesn_t_know(signed_in, deck, address, name):
+    answer = signed_in("admin").get(address, {name: "1"})
+
+    assert answer.status_code == 400
+    assert repr(name) in answer.context["exception"]
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("scheduling/task/?state=nosuch", "nosuch"),
+        ("scheduling/task/?queue=x", "queue"),
+        ("scheduling/task/?p=x", "p:"),
+        ("scheduling/activity/?face=nosuch", "nosuch"),
+        ("scheduling/activity/?object_kind=nosuch", "nosuch"),
+        ("scheduling/activity/?object_id=99999999999999999999", "object_id"),
+        ("scheduling/assignment/?task=99999999999999999999", "task"),
+        ("scheduling/assignment/?bucket=99999999999999999999", "bucket"),
+        ("operators/operator/?role__exact=nosuch", "nosuch"),
+        ("operators/operator/?is_active__exact=nosuch", "nosuch"),
+        ("operators/token/?scope__exact=nosuch", "nosuch"),
+        ("operators/token/?revoked_at__isempty=nosuch", "revoked_at"),
+    ],
+)
+def test_a_value_that_no_filter_has_is_refused_by_its_name(signed_in, deck, query, word):
+    answer = signed_in("admin").get(f"/admin/{query}")
+
+    assert answer.status_code == 400
+    assert word in answer.context["exception"]
+    assert b"Cancel all that match" not in answer.content
+
+
+@pytest.mark.parametrize("address", LISTS)
+@pytest.mark.parametrize("digits", ["9" * 20, "0" * 30 + "9", "²", "-" + "9" * 20])
+def test_no_number_is_too_long_for_a_search_or_a_page(signed_in, deck, address, digits):
+    client = signed_in("admin")
+
+    assert client.get(address, {"q": digits}).status_code in (200, 400)
+    assert client.get(address, {"p": digits}).status_code in (200, 400)
+    assert client.get(f"{address}{'9' * 20}/change/").status_code in (302, 404)
