@@ -1,12 +1,20 @@
 """Nobody gets in unseen: what is neither the API nor said to be open needs a signed-in operator."""
 
 from collections.abc import Callable
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render, resolve_url
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import url_has_allowed_host_and_scheme
 
 API = "ninja"
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+# A parameter of the sign-in page: there was a session, and it has ended.
+ENDED = "ended"
 
 
 class SignInRequired(LoginRequiredMiddleware):
@@ -21,13 +29,38 @@ class SignInRequired(LoginRequiredMiddleware):
         return super().process_view(request, view_func, view_args, view_kwargs)
 
     def handle_no_permission(self, request: HttpRequest, view_func: Callable) -> HttpResponse:
+        if request.method not in SAFE:
+            return _nothing_was_done(request)
         answer = super().handle_no_permission(request, view_func)
         if request.headers.get("HX-Request") == "true":
             # A redirect would put the sign-in page into the fragment's place.
             return HttpResponse(
                 status=204, headers={"HX-Redirect": request.headers.get("HX-Current-URL", "/")}
             )
+        if settings.SESSION_COOKIE_NAME in request.COOKIES:
+            # There was a session, whose cookie goes with this answer: whoever comes back is told.
+            answer["Location"] += f"&{ENDED}=1"
         return answer
+
+
+def _nothing_was_done(request: HttpRequest) -> HttpResponse:
+    """A redirect would be followed to the sign-in, and after it nothing would say that the act is lost."""
+    address = f"{reverse('sign_in')}?{urlencode({'next': _page_of(request)})}"
+    if request.headers.get("HX-Request") == "true":
+        said = format_html('You are signed out; nothing was done. <a href="{}">Sign in</a>', address)
+        return HttpResponse(said, status=401)
+    return render(request, "operators/signed_out.html", {"sign_in": address}, status=401)
+
+
+def _page_of(request: HttpRequest) -> str:
+    """The page that a form stood on. Never what the form was sent to: that may answer to a POST alone."""
+    came_from = request.headers.get("HX-Current-URL") or request.headers.get("Referer", "")
+    if not url_has_allowed_host_and_scheme(
+        came_from, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    ):
+        return resolve_url(settings.LOGIN_REDIRECT_URL)
+    parts = urlsplit(came_from)
+    return urlunsplit(("", "", parts.path or "/", parts.query, ""))
 
 
 def client_address(request: HttpRequest) -> str:

@@ -103,11 +103,19 @@ def test_an_address_that_is_none_is_not_found_with_or_without_its_slash(queue, s
         assert client.get(path, follow=True).status_code == 404, path
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_nobody_gets_anything_but_the_way_to_the_sign_in_page(client, things, method):
+def test_nobody_gets_anything_but_the_way_to_the_sign_in_page(client, things):
     for route, _ in addresses():
-        answer = asked(client, filled_in(route, things), method)
+        answer = asked(client, filled_in(route, things), "GET")
         assert (answer.status_code, answer.url.split("?")[0]) == (302, "/sign-in/"), route
+
+
+def test_nobody_s_post_is_answered_that_nothing_was_done(client, things):
+    before = _state()
+    for route, _ in addresses():
+        answer = asked(client, filled_in(route, things), "POST")
+        assert answer.status_code == 401, route
+        assert "Nothing was done" in answer.content.decode(), route
+    assert _state() == before
 
 
 @pytest.mark.parametrize("role", Role.values)

@@ -103,3 +103,55 @@ def test_the_operator_s_name_is_not_told_by_the_answer(client, make_operator):
     unknown = sign_in(client, "wrong").content
     assert b"correct username and password" in known
     assert b"correct username and password" in unknown
+
+
+def test_an_act_after_the_session_s_end_says_that_nothing_was_done_and_leads_back_to_its_page(
+    client, make_operator
+):
+    client.force_login(make_operator("operator"))
+    client.session.flush()
+
+    answer = client.post(
+        "/dashboard/queues/default/pause/",
+        headers={"Referer": "http://testserver/dashboard/queues/default/?rpm=5"},
+    )
+
+    assert answer.status_code == 401
+    page = answer.content.decode()
+    assert "You are signed out" in page
+    assert "Nothing was done" in page
+    assert 'href="/sign-in/?next=%2Fdashboard%2Fqueues%2Fdefault%2F%3Frpm%3D5"' in page
+
+
+@pytest.mark.parametrize(
+    "referer", ["", "https://evil.example/x/", "//evil.example/", "http://testserver.evil/"]
+)
+def test_from_elsewhere_it_leads_to_the_board(client, referer):
+    answer = client.post("/dashboard/account/sign-out/", headers={"Referer": referer})
+
+    assert 'href="/sign-in/?next=%2Fdashboard%2F"' in answer.content.decode()
+
+
+def test_a_script_s_act_gets_the_words_at_once(client):
+    answer = client.post(
+        "/dashboard/upload/",
+        headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/upload/"},
+    )
+
+    assert answer.status_code == 401
+    assert "HX-Redirect" not in answer
+    assert answer.content.decode() == (
+        'You are signed out; nothing was done. <a href="/sign-in/?next=%2Fdashboard%2Fupload%2F">Sign in</a>'
+    )
+
+
+def test_only_who_had_a_session_is_told_that_it_has_ended(client, make_operator):
+    said = b"You are signed out"
+    first_visit = client.get(client.get("/dashboard/tasks/").url)
+    client.force_login(make_operator("operator"))
+    client.session.flush()
+    came_back = client.get(client.get("/dashboard/tasks/").url)
+
+    assert said not in first_visit.content
+    assert said in came_back.content
+    assert b'value="/dashboard/tasks/"' in came_back.content
