@@ -137,6 +137,7 @@ def test_a_cancel_that_asks_begins_in_its_field(open_page, things):
     task = models.Task.objects.get(name="Address check")
     page = open_page(f"/dashboard/tasks/{task.pk}/cancel/")
 
+    expect(page.get_by_label("Type 2,100 to go on")).to_be_focused()
     page.keyboard.type("2,100")
     page.keyboard.press("Enter")
 
@@ -159,7 +160,8 @@ def test_every_section_can_be_seen_on_a_phone(open_page, things):
 
     for link in page.get_by_role("navigation", name="Sections").get_by_role("link").all():
         box = link.bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 360
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
 
 
 def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):

@@ -95,7 +95,7 @@ def test_a_plan_that_others_made_worse_is_shown_anew_with_nothing_in_the_console
 
     page.get_by_role("button", name=re.compile("^Place 10 IDs")).click()
 
-    expect(page.get_by_role("status")).to_contain_text("Nothing was placed")
+    expect(page.locator(".messagelist")).to_contain_text("Nothing was placed")
     assert models.Task.objects.count() == 1
     page.get_by_role("button", name=re.compile("^Place 10 IDs")).click()
     page.wait_for_url(re.compile(r"/tasks/\d+/"))
