@@ -106,8 +106,18 @@ class NewQueueForm(forms.Form):
     rpm = forms.IntegerField(label="Requests a minute", min_value=1, max_value=models.MAX_RPM, initial=120)
 
 
+class PaceForm(forms.Form):
+    """Another rpm, of a page that has shown what it does."""
+
+    rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, widget=forms.HiddenInput)
+    version = forms.IntegerField(widget=forms.HiddenInput)
+
+
 class QueueForm(forms.ModelForm):
-    """A queue's fields. Which values they may have is checked by the verb that changes them."""
+    """A queue's fields but its rpm, whose effect is shown first (PaceForm).
+
+    Which values they may have is checked by the verb that changes them.
+    """
 
     # Written and never read: what is there shows as "set".
     webhook_secret = forms.CharField(
@@ -119,9 +129,8 @@ class QueueForm(forms.ModelForm):
 
     class Meta:
         model = models.Queue
-        fields = queue_fields.FIELDS
+        fields = [name for name in queue_fields.FIELDS if name != "rpm"]
         labels: ClassVar[dict] = {
-            "rpm": "Requests a minute (rpm)",
             "overflow": "Past rpm",
             "max_peak": "Refuse lists past (max_peak)",
             "max_attempts": "Attempts at most",
@@ -146,7 +155,7 @@ class QueueForm(forms.ModelForm):
     @property
     def changes(self) -> dict[str, Any]:
         """What was filled in otherwise than it is, by the verb's names."""
-        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in queue_fields.FIELDS}
+        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in self.Meta.fields}
         if not changed.get("webhook_secret", "kept"):
             changed.pop("webhook_secret")
         return changed

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from dashboard import addresses, drawings, tables
 from dashboard.access import OperatorRequest, operator_required, viewer_required
-from dashboard.forms import NewQueueForm, QueueForm
+from dashboard.forms import NewQueueForm, PaceForm, QueueForm
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
 from scheduling import breakers, cards, clock, models, pace, queues, store, trial
@@ -56,10 +56,10 @@ def _create(request: OperatorRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def queue(request: OperatorRequest, name: str) -> HttpResponse:
-    """One queue. `rpm` shows what another rpm would do; a POST changes what was filled in."""
+    """One queue. `rpm` shows what another rpm would do; a POST changes that, or what was filled in."""
     found = get_object_or_404(models.Queue, name=name)
     if request.method == "POST":
-        return _change(request, found)
+        return _set_pace(request, found) if "rpm" in request.POST else _change(request, found)
     refuse_unknown(request, {"rpm"})
     return render(request, "dashboard/queue.html", _page(request, found, QueueForm(found)))
 
@@ -77,10 +77,26 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
         "form": form,
         "effect": pace.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
         "rpm": rpm or found.rpm,
+        "pace": PaceForm(initial={"rpm": rpm, "version": found.version}),
         "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[:20],
         "target": breakers.of_queue(found, at=at),
         "brake_from": clock.next_unsealed_minute(at),
     }
+
+
+@operator_required
+def _set_pace(request: OperatorRequest, found: models.Queue) -> HttpResponse:
+    form = PaceForm(request.POST)
+    if not form.is_valid():
+        raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
+    rpm, seen = form.cleaned_data["rpm"], form.cleaned_data["version"]
+    try:
+        queues.update(found, {"rpm": rpm}, by=request.actor, now=store.now, if_version=seen)
+    except Refused as error:
+        messages.error(request, str(error))
+        return redirect(addresses.with_query(addresses.queue(found.name), rpm=rpm))
+    messages.success(request, f"{found.name} has {rpm:,} requests a minute from the window that fills on.")
+    return redirect(addresses.queue(found.name))
 
 
 @operator_required

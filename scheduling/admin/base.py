@@ -71,11 +71,14 @@ class KeyList(ChangeList):
         return {}
 
     def get_results(self, request: HttpRequest) -> None:
+        text = request.GET.get(PAGE_VAR, "")
+        after = whole_number(text)
+        if text and after is None:
+            raise no_such(PAGE_VAR, text)
         try:
-            after = int(request.GET[PAGE_VAR]) if request.GET.get(PAGE_VAR) else None
             self.result_list, key = self.find(after, self.list_per_page)
-        except (ValueError, OverflowError) as error:
-            raise no_such(PAGE_VAR, request.GET[PAGE_VAR]) from error
+        except OverflowError as error:
+            raise no_such(PAGE_VAR, text) from error
         self.later_url = "" if key is None else self.get_query_string({PAGE_VAR: key})
         self.first_url = "" if after is None else self.get_query_string(remove=[PAGE_VAR])
         # What Django's templates ask of a list; nothing here is counted.

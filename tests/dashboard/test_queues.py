@@ -25,12 +25,40 @@ def test_an_rpm_shows_its_effect_before_it_is_set(queue, place, sign_in):
 def test_settings_are_changed_by_the_verb_with_its_line_in_the_log(queue, sign_in):
     client = sign_in()
 
-    client.post("/dashboard/queues/default/", {**fields(client), "rpm": "200"})
+    client.post("/dashboard/queues/default/", {**fields(client), "max_attempts": "9"})
+
+    queue.refresh_from_db()
+    assert queue.max_attempts == 9
+    line = models.Activity.objects.get(verb="changed")
+    assert (line.after, line.face) == ({"max_attempts": 9}, "page")
+
+
+def test_an_rpm_is_set_by_the_form_that_shows_its_effect_and_by_no_other(queue, sign_in):
+    client = sign_in()
+    settings = client.get("/dashboard/queues/default/").content.decode()
+    shown = client.get("/dashboard/queues/default/?rpm=200")
+
+    assert 'name="rpm"' not in settings.partition('id="fields-name"')[2]
+    assert 'type="hidden" name="rpm"' not in settings
+    assert 'type="hidden" name="rpm" value="200"' in shown.content.decode()
+    client.post("/dashboard/queues/default/", {"rpm": "200", "version": queue.version})
 
     queue.refresh_from_db()
     assert queue.rpm == 200
     line = models.Activity.objects.get(verb="changed")
     assert (line.before, line.after, line.face) == ({"rpm": 120}, {"rpm": 200}, "page")
+
+
+def test_an_rpm_whose_effect_was_shown_of_an_older_queue_shows_it_anew(queue, sign_in):
+    client = sign_in()
+    models.Queue.objects.update(version=7)
+
+    answer = client.post("/dashboard/queues/default/", {"rpm": "200", "version": "1"}, follow=True)
+
+    assert "changed meanwhile" in answer.content.decode()
+    assert answer.context["effect"].rpm_after == 200
+    queue.refresh_from_db()
+    assert queue.rpm == 120
 
 
 def test_what_the_verb_refuses_stands_beside_its_field(queue, sign_in):
@@ -49,7 +77,7 @@ def test_a_change_of_somebody_else_in_between_is_said(queue, sign_in):
     filled = fields(client)
     models.Queue.objects.update(version=7)
 
-    answer = client.post("/dashboard/queues/default/", {**filled, "rpm": "200"})
+    answer = client.post("/dashboard/queues/default/", {**filled, "max_attempts": "9"})
 
     assert answer.status_code == 422
     assert "changed meanwhile" in answer.content.decode()
@@ -61,7 +89,7 @@ def test_a_secret_is_written_and_never_shown(queue, sign_in):
 
     client.post("/dashboard/queues/default/", {**fields(client), "webhook_secret": secret})
     page = client.get("/dashboard/queues/default/").content.decode()
-    client.post("/dashboard/queues/default/", {**fields(client), "rpm": "90"})
+    client.post("/dashboard/queues/default/", {**fields(client), "max_attempts": "9"})
 
     queue.refresh_from_db()
     assert queue.webhook_secret == secret
