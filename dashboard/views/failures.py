@@ -78,11 +78,14 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
     at = taskpages.read_moment(request.POST.get("at", ""))
     up_to = _number(request.POST, "up_to")
     asked = chosen.asked_for(at=at, up_to=up_to)
-    left_out = [int(key) for key in request.POST.getlist("left_out") if key.isascii() and key.isdigit()]
+    left_out = _left_out(request, asked)
     count = asked.count()
     number = count - len(left_out)
-    form = CancelForm(request.POST, count=count, always=not chosen.is_set)
+    form = CancelForm(request.POST, count=number, always=not chosen.is_set)
     back = request.get_full_path()
+    if count == _number(request.POST, "shown", count) and number != _number(request.POST, "number", count):
+        # Without JavaScript the button couldn't follow the ticks: the question comes with its right number.
+        return _asked_again(request, chosen, number, left_out)
     if count != _number(request.POST, "shown", count):
         # Somebody else was faster. Question, progress and result say one number, so the question comes again.
         messages.error(request, f"Nothing is tried again: {count:,} of them still match. Look again.")
@@ -103,6 +106,34 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
         "left_out": len(left_out),
     }
     return redirect(addresses.with_query(reverse("retrying"), **chosen.asked, **progress))
+
+
+def _left_out(request: OperatorRequest, asked: failing.Asked) -> list[int]:
+    """The keys that were ticked, of those that are meant at all."""
+    ticked = {_key(text) for text in request.POST.getlist("left_out")}
+    return [row.key for row in asked.rows(limit=ROWS) if row.key in ticked] if ticked else []
+
+
+def _key(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise BadRequest(f"left_out: {text[:40]!r} is no row.")
+    return int(text)
+
+
+def _asked_again(
+    request: OperatorRequest, chosen: FailureFilter, number: int, left_out: list[int]
+) -> HttpResponse:
+    if not number:
+        messages.info(request, "Nothing is tried again: all of them are left out.")
+        return redirect(request.get_full_path())
+    context = {
+        "number": number,
+        "left_out": left_out,
+        "carried": {name: request.POST.get(name, "") for name in ("at", "up_to", "shown")},
+        "form": CancelForm(count=number, always=not chosen.is_set),
+        "back": request.get_full_path(),
+    }
+    return render(request, "dashboard/failures_retry.html", context)
 
 
 def _result(done: int, number: int, chosen: FailureFilter, up_to: int | None) -> str:

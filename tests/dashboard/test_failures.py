@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
+from dashboard.forms import CancelForm
 from scheduling import clock, models, resend, store
 from scheduling.models import Status
 
@@ -60,12 +61,43 @@ def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, si
     assert page.context["count"] == len(keys) == 10
     fail(place(range(4000, 4005), into="b", at=store.now() - clock.QUARTER), 410, started=store.now())
 
-    answer = again(client, page, left_out=keys[:2])
+    answer = again(client, page, left_out=keys[:2], number="8")
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
     assert said == ["8 of 8 wait for a free place again. 5 newer ones match now."]
     assert failed_count() == 80 + 5 - 8
     assert models.Activity.objects.get(verb="retried").count == 8
+
+
+def test_without_javascript_another_number_than_the_button_s_is_asked_first(failed, sign_in):
+    client = sign_in()
+    page = client.get("/dashboard/failures/?queue=b&last=1h")
+    keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
+
+    question = again(client, page, left_out=[*keys[:2], keys[0], "4611686018427387904"], number="10")
+
+    assert question.status_code == 200
+    assert failed_count() == 80
+    said = question.content.decode()
+    assert "<h1>Try 8 again?</h1>" in said
+    fields = re.findall(r'type="hidden" name="(at|up_to|shown|number|left_out)" value="([^"]+)"', said)
+    posted = {name: [value for each, value in fields if each == name] for name, _ in fields}
+    answer = client.post("/dashboard/failures/?queue=b&last=1h", posted)
+    told = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert told == ["8 of 8 wait for a free place again."]
+    assert failed_count() == 72
+
+
+def test_the_number_to_be_typed_is_less_by_those_that_are_left_out(failed, sign_in, monkeypatch):
+    monkeypatch.setattr(CancelForm, "ASKED_FROM", 5)
+    client = sign_in()
+    page = client.get("/dashboard/failures/?queue=b&last=1h")
+    keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
+
+    again(client, page, left_out=keys[:2], number="8", count="10")
+    assert failed_count() == 80
+    again(client, page, left_out=keys[:2], number="8", count="8")
+    assert failed_count() == 72
 
 
 def test_what_was_on_its_way_when_the_page_was_shown_is_not_among_what_it_showed(

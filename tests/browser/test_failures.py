@@ -1,0 +1,39 @@
+"""Trying again in a browser: one number in the question, the progress and the result."""
+
+import pytest
+from playwright.sync_api import expect
+
+from scheduling import models
+from tests.browser.test_pages import things  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_the_button_and_what_is_sent_follow_the_ticks(open_page, things):  # noqa: F811
+    page = open_page("/dashboard/failures/?queue=default")
+    failed = models.Assignment.objects.filter(status=models.Status.FAILED).count()
+    button = page.get_by_role("button", name="Try", exact=False)
+    expect(button).to_have_text(f"Try {failed} again")
+
+    boxes = page.get_by_role("checkbox")
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    expect(button).to_have_text(f"Try {failed - 2} again")
+    boxes.nth(1).uncheck()
+    expect(button).to_have_text(f"Try {failed - 1} again")
+    button.click()
+
+    expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} of {failed - 1} wait")
+    assert models.Assignment.objects.filter(status=models.Status.FAILED).count() == 1
+
+
+def test_without_javascript_the_number_less_those_left_out_is_asked(open_page, things):  # noqa: F811
+    page = open_page("/dashboard/failures/?queue=default", javascript=False)
+    failed = models.Assignment.objects.filter(status=models.Status.FAILED).count()
+
+    page.get_by_role("checkbox").nth(0).check()
+    page.get_by_role("button", name=f"Try {failed} again").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Try {failed - 1} again?")
+    page.get_by_role("button", name=f"Try {failed - 1} again").click()
+
+    expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} of {failed - 1} wait")
