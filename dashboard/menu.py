@@ -2,18 +2,21 @@
 
 from typing import NamedTuple
 
+from operators.roles import May
+
 
 class Section(NamedTuple):
-    """name as shown; url: the name of its address; path: what all addresses in it begin with."""
+    """name as shown; url: the name of its address; path: what all addresses in it begin with; needs: an act."""
 
     name: str
     url: str
     path: str
+    needs: May = May.VIEW
 
 
 SECTIONS = (
     Section("Board", "board", "/dashboard/"),
-    Section("Upload", "upload", "/dashboard/upload/"),
+    Section("Upload", "upload", "/dashboard/upload/", May.ACT),
     Section("Tasks", "tasks", "/dashboard/tasks/"),
     Section("Failures", "failures", "/dashboard/failures/"),
     Section("Queues", "queues", "/dashboard/queues/"),

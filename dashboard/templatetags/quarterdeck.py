@@ -115,9 +115,15 @@ def instance_label() -> str:
 @register.simple_tag(takes_context=True)
 def sections(context: dict) -> list[dict]:
     """The menu, with the section that is open."""
-    current = menu.current(context["request"].path)
+    request = context["request"]
+    current = menu.current(request.path)
     return [
-        {"name": section.name, "href": reverse(section.url), "current": section is current}
+        {
+            "name": section.name,
+            "href": reverse(section.url),
+            "current": section is current,
+            "why_not": "" if request.user.may(section.needs) else REASONS[section.needs],
+        }
         for section in menu.SECTIONS
     ]
 
@@ -210,6 +216,14 @@ def progress(task: Any) -> str:
     else:
         counts, sent = [(kind, getattr(task, kind)) for kind in PROGRESS], task.sent
     return svg.progress(drawings.shares(counts, ids), said=f"{sent:,} of {ids:,} sent", key=f"p-{task.pk}")
+
+
+@register.simple_tag(takes_context=True)
+def in_admin(context: dict, kind: str, key: int) -> str:
+    """The admin's page of a row of ours, `scheduling_task`; empty for those who may not see it there."""
+    app, model = kind.split("_")
+    seen = context["request"].user.has_perm(f"{app}.view_{model}")
+    return reverse(f"admin:{kind}_change", args=[key]) if seen else ""
 
 
 @register.filter

@@ -151,6 +151,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
     )
     context = {
         "queue": queue,
+        "found": found,
         "card": card,
         "state": clock.state(starts_at, at),
         "label": clock.label(starts_at),

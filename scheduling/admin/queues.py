@@ -149,7 +149,7 @@ class QueueAdmin(ByKey):
     def render_change_form(self, request, context, *args, obj=None, **kwargs):
         if obj is not None:
             context["elsewhere"] = [
-                ("The effect of another rpm", on_dashboard("queue", obj.name)),
+                ("Its page on the dashboard", on_dashboard("queue", obj.name)),
                 ("Its board", on_dashboard("board", queue=obj.name)),
                 ("Its tasks", list_of(models.Task, queue=obj.pk)),
                 ("Its windows", list_of(models.Window, queue=obj.pk)),

@@ -31,6 +31,7 @@ from .base import (
 )
 from .windows import QueueFilter
 
+VIEWERS_DO_NOT = "Your role is viewer: acting takes the role operator."
 # Ticked rows travel in an address.
 MOST_TICKED = 100
 
@@ -129,16 +130,30 @@ class TaskAdmin(ByKey):
             ("Its IDs", list_of(models.Assignment, task=obj.pk)),
             ("Its queue", page_of(obj.queue)),
         ]
-        if self.has_change_permission(request, obj) and obj.finished_at is None and obj.cancelled_at is None:
-            context["elsewhere"] += [
-                ("Replace its list", reverse("admin:scheduling_task_replace", args=[obj.pk])),
-                ("Cancel it", cancel_url(ids=str(obj.pk))),
-            ]
+        acts = [
+            ("Replace its list", reverse("admin:scheduling_task_replace", args=[obj.pk])),
+            ("Cancel it", cancel_url(ids=str(obj.pk))),
+        ]
+        if why := self._why_not(request, obj):
+            context["cannot"] = [(name, why) for name, _ in acts]
+        else:
+            context["elsewhere"] += acts
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def _why_not(self, request: HttpRequest, task: models.Task) -> str:
+        """Why its list can be neither replaced nor cancelled; empty if it can."""
+        if not self.has_change_permission(request, task):
+            return VIEWERS_DO_NOT
+        if task.cancelled_at is not None:
+            return "It is cancelled."
+        return "" if task.finished_at is None else "It is done."
 
     def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
         query = {name: value for name, value in request.GET.items() if name in ("state", "queue", "q")}
-        more = {"cancel_url": cancel_url(**query) if self.has_change_permission(request) else ""}
+        more = {
+            "cancel_url": cancel_url(**query) if self.has_change_permission(request) else "",
+            "why_not": VIEWERS_DO_NOT,
+        }
         return super().changelist_view(request, {**more, **(extra_context or {})})
 
     # --- What it does ---

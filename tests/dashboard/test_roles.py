@@ -1,5 +1,8 @@
 """Every address of the dashboard, as nobody, viewer, operator and admin."""
 
+import html
+import re
+
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -151,3 +154,35 @@ def test_what_a_viewer_may_not_do_is_shown_disabled_with_the_reason(sign_in, thi
     page = sign_in("viewer").get(f"/dashboard/tasks/{things['<int:task_id>']}/").content.decode()
 
     assert 'disabled title="Your role is viewer' in page.replace("&quot;", '"')
+
+
+@pytest.mark.parametrize("page", ["tasks/", "", "queues/", "activity/"])
+def test_no_link_leads_a_viewer_to_a_refusal(sign_in, things, page):
+    client = sign_in("viewer")
+    said = client.get(f"/dashboard/{page}").content.decode()
+
+    links = set(re.findall(r'<a [^>]*href="(/(?:dashboard|admin)/[^"#]*)"', said))
+    assert links
+    for link in links:
+        assert client.get(html.unescape(link)).status_code not in (403, 405), link
+    assert re.search(r'aria-disabled="true"[^>]*title="Your role is viewer[^>]*>Upload<', said)
+
+
+def test_an_operator_s_menu_has_its_upload(sign_in, things):
+    assert '<a href="/dashboard/upload/">Upload</a>' in sign_in().get("/dashboard/tasks/").content.decode()
+
+
+def test_a_thing_s_page_links_to_the_admin_and_back(sign_in, things):
+    client = sign_in("viewer")
+    user = models.User.objects.get(pk=7)
+    task = models.Task.objects.get(pk=things["<int:task_id>"])
+    window = models.Window.objects.first()
+    pages = {
+        f"/dashboard/tasks/{task.pk}/": f"/admin/scheduling/task/{task.pk}/change/",
+        "/dashboard/queues/default/": f"/admin/scheduling/queue/{task.queue_id}/change/",
+        f"/dashboard/ids/{user.pk}/": f"/admin/scheduling/user/{user.pk}/change/",
+        f"/dashboard/windows/default/{things['<str:stamp>']}/": f"/admin/scheduling/window/{window.pk}/change/",
+    }
+    for ours, theirs in pages.items():
+        assert f'href="{theirs}"' in client.get(ours).content.decode(), ours
+        assert f'href="{ours}"' in client.get(theirs).content.decode(), theirs

@@ -124,3 +124,15 @@ def test_no_page_has_anything_inline(signed_in, deck):
             assert "<style" not in page, address
             assert not re.search(r"<script(?![^>]*\bsrc=)(?![^>]*application/json)", page), address
             assert not re.search(r'\son\w+="', page), address
+
+
+def test_what_can_not_be_done_to_a_task_stands_there_with_the_reason(signed_in, deck):
+    address = reverse("admin:scheduling_task_change", args=[deck.task.pk])
+    client = signed_in("operator")
+    assert b"aria-disabled" not in client.get(address).content
+    client.post(f"/dashboard/tasks/{deck.task.pk}/cancel/")
+
+    page = client.get(address).content.decode()
+
+    for name in ("Replace its list", "Cancel it"):
+        assert re.search(f'aria-disabled="true"[^>]* title="It is cancelled."[^>]*>{name}<', page), name
