@@ -7,8 +7,9 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -166,13 +167,20 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
             submission, draft, by=request.actor, now=store.now, render=lambda accepted: None, confirm=confirm
         )
     except PlanWorse as error:
-        messages.warning(request, f"{error} Nothing was placed: this is the new preview.")
+        messages.warning(request, f"{_worse_words(error.plan)} Nothing was placed: this is the new preview.")
         return _shown(request, draft, form)
     except Refused as error:
         messages.error(request, str(error))
         return _shown(request, _draft(draft.pk), form)
     messages.success(request, _placed_words(accepted, asked))
     return redirect(addresses.task(accepted.task.pk))
+
+
+def _worse_words(plan: placement.Plan) -> str:
+    """The same minute as the preview says, in the operator's zone."""
+    ends = timezone.localtime(plan.last_at + clock.MINUTE)
+    said = f"Others came in meanwhile: a minute would now hold {plan.peak_per_minute:,} requests"
+    return f"{said}, and the list would be done at {ends:%H:%M}."
 
 
 def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
@@ -188,8 +196,11 @@ def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
 @require_POST
 @operator_required
 def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
-    """Throw the draft away."""
-    intake.discard(get_object_or_404(models.IdList, pk=draft_id))
+    """Throw the draft away; somebody else's only when asked about it."""
+    draft = get_object_or_404(models.IdList, pk=draft_id)
+    if draft.about.get("operator_id") != request.user.pk and "sure" not in request.POST:
+        return render(request, "dashboard/preview_discard.html", {"draft": draft, "about": draft.about})
+    intake.throw_away(draft, by=request.actor, at=store.now())
     messages.info(request, "The preview is discarded. Nothing was placed.")
     return redirect("upload")
 
@@ -198,11 +209,22 @@ def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
 @operator_required
 def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """Which IDs are unknown, which wait elsewhere: asked for after the page, since it takes a while."""
-    refuse_unknown(request, ())
+    refuse_unknown(request, PARAMETERS)
     draft = _draft(draft_id)
-    context = {"draft": draft, "overlap": overlaps.of_list(draft.pk)}
+    asked = _asked(request.GET)
+    context = {
+        "draft": draft,
+        "overlap": overlaps.of_list(draft.pk),
+        "asked": asked,
+        "back": addresses.with_query(reverse("preview", args=[draft.pk]), **asked),
+    }
     page = "dashboard/_overlap.html" if request.htmx else "dashboard/overlap.html"
     return render(request, page, context)
+
+
+def _asked(given: QueryDict) -> dict[str, str]:
+    """What was asked for a draft: another draft is asked the same."""
+    return {name: given[name] for name in ("queue", "rpm", "not_before") if given.get(name)}
 
 
 @require_POST
@@ -210,19 +232,21 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """A new draft without the IDs that wait in other tasks; the old one goes."""
     draft = _draft(draft_id)
+    asked = _asked(request.POST)
+    same = addresses.with_query(reverse("preview", args=[draft.pk]), **asked)
     try:
         with Spool(settings.SPOOL_DIR) as spool:
             left_out = overlaps.spool_without_waiting(draft, spool)
             smaller = _smaller(draft, spool, left_out) if spool.ids_count else None
     except NoSpace as error:
         messages.error(request, str(error))
-        return redirect("preview", draft_id=draft.pk)
+        return redirect(same)
     if smaller is None:
         messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
-        return redirect("preview", draft_id=draft.pk)
+        return redirect(same)
     intake.discard(draft)
     messages.success(request, f"{left_out:,} IDs that wait in other tasks are left out.")
-    return redirect("preview", draft_id=smaller.pk)
+    return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
 
 def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList:

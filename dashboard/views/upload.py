@@ -60,6 +60,7 @@ def form_context(request: OperatorRequest) -> dict:
     ][:PREVIEWS_SHOWN]
     return {
         "queues": models.Queue.objects.all(),
+        "chosen_queue": "default",
         "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
         "max_ids": settings.INTAKE_MAX_IDS,
         "previews": previews,
@@ -81,14 +82,23 @@ def refused(
     """Why a list could not be read: for a script as JSON, else on the page that it came from."""
     status = next((status for family, status in STATUSES if isinstance(error, family)), 422)
     said = {
-        "sentence": str(error),
+        "sentence": _sentence(error),
         "choices": [choice._asdict() for choice in getattr(error, "choices", ())],
         "faults": [
             {"line": fault.line, "token": fault.token, "reason": fault.reason}
             for fault in getattr(error, "faults", ())
         ],
     }
-    return _said(request, said, status, page, context)
+    return _said(request, said, status, page, {"given": error.fields_read, **(context or {})})
+
+
+def _sentence(error: errors.ReadingError) -> str:
+    """In the words of the page: whoever fills in a form knows no parameters, and sees the columns below."""
+    if isinstance(error, errors.ColumnUnclear):
+        return f"It is not clear which column holds the IDs: {error.problem}."
+    if isinstance(error, errors.ColumnUnknown):
+        return f"There is no column {error.given}."
+    return str(error)
 
 
 def not_ours(
@@ -102,4 +112,6 @@ def not_ours(
 def _said(request: OperatorRequest, said: dict, status: int, page: str, context: dict | None) -> HttpResponse:
     if request.htmx:
         return JsonResponse(said, status=status)
-    return render(request, page, {**form_context(request), **(context or {}), "refused": said}, status=status)
+    context = {**form_context(request), **(context or {}), "refused": said}
+    context["chosen_queue"] = context.get("given", {}).get("queue") or context["chosen_queue"]
+    return render(request, page, context, status=status)

@@ -5,13 +5,19 @@ whatever `on_error` says. The five families tell a face which kind of answer fit
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import IO, Any
 
 
 class ReadingError(Exception):
-    """The list could not be read."""
+    """The list could not be read.
+
+    fields_read: what stood in a form's short fields before, so that a page can give it back.
+    """
+
+    fields_read: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, **facts: Any) -> None:
         self.facts = facts

@@ -55,6 +55,9 @@ class _Form:
                     self._read_field(part)
             if self._aside is not None:
                 self._lists.read_file(self._aside, column=self._column)
+        except errors.ReadingError as error:
+            error.fields_read = dict(self._found.values)
+            raise
         finally:
             if self._aside is not None:
                 self._aside.close()

@@ -136,6 +136,9 @@ def test_a_session_that_ended_meanwhile_is_said_at_once_and_the_same_step_works_
     page.get_by_role("button", name="Show the preview").click()
 
     expect(page.get_by_role("alert")).to_have_text("You are signed out; the list was not stored.")
+    # The browser's own words for the 401.
+    assert len(open_page.errors) == 1
+    open_page.errors.clear()
     assert not models.IdList.objects.exists()
     expect(page.get_by_label("Or paste IDs")).to_have_value("1001 1002 1003")
 
@@ -214,8 +217,13 @@ def test_a_commit_after_the_session_ended_goes_on_after_signing_in(open_page):
     page.context.add_cookies(token)
 
     page.get_by_role("button", name=re.compile("^Place")).click()
-    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("You are signed out")
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done")
     assert not models.Task.objects.exists()
+    # The browser's own words for the 401.
+    assert len(open_page.errors) == 1
+    open_page.errors.clear()
+    page.get_by_role("link", name="Sign in").click()
     page.get_by_label("Username").fill("m.ortiz")
     page.get_by_label("Password").fill("a long passphrase")
     page.get_by_role("button", name="Sign in").click()

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.django_db
 # Route to (address, what is posted, the verb of its line). `$` names come from `things`.
 ACTS: dict[str, tuple[str, dict, str]] = {
     "upload/<int:draft_id>/": ("upload/$draft/", {"queue": "default"}, "submitted"),
+    "upload/<int:draft_id>/discard/": ("upload/$draft/discard/", {"sure": "on"}, "discarded"),
     "tasks/<int:task_id>/rename/": ("tasks/$task/rename/", {"name": "after"}, "renamed"),
     "tasks/<int:task_id>/send-again/": ("tasks/$done/send-again/", {"at": "$now"}, "sent_again"),
     "tasks/<int:task_id>/cancel/": ("tasks/$task/cancel/", {}, "cancelled"),
@@ -33,7 +34,6 @@ ACTS: dict[str, tuple[str, dict, str]] = {
 # What is posted and changes nothing that anybody else sees: a draft comes, or goes.
 DRAFTS = {
     "upload/",
-    "upload/<int:draft_id>/discard/",
     "upload/<int:draft_id>/leave-out/",
     "tasks/<int:task_id>/replace/",
 }

@@ -236,8 +236,8 @@ def test_a_viewer_is_told_why_not(queue, sign_in):
 def test_a_signed_out_script_gets_no_sign_in_page_for_a_success(queue, client):
     answer = client.post("/dashboard/upload/", {"payload": "1 2"}, headers={"HX-Request": "true"})
 
-    assert answer.status_code == 204
-    assert "HX-Redirect" in answer.headers
+    assert answer.status_code == 401
+    assert "You are signed out; nothing was done" in answer.content.decode()
 
 
 def test_an_upload_without_a_length_is_refused(queue, sign_in):
@@ -294,3 +294,74 @@ def test_a_start_not_before_is_read_in_the_operators_zone(queue, sign_in):
     task = models.Task.objects.get()
     assert task.not_before_at == local.replace(second=0, microsecond=0)
     assert task.first_minute_at >= task.not_before_at
+
+
+def test_what_is_left_of_a_list_is_asked_the_same_as_the_whole(queue, sign_in, place):
+    models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
+    place([1, 2])
+    client = sign_in()
+    address = upload(client, payload="1 2 3 4").url
+    asked = {"queue": "slow", "rpm": "7", "not_before": "2027-01-05T10:00"}
+
+    alone = client.get(f"{address}overlap/", asked).content.decode()
+    answer = client.post(f"{address}leave-out/", asked)
+
+    for name, value in asked.items():
+        assert f'type="hidden" name="{name}" value="{value}"' in alone
+        assert f"{name}={value.replace(':', '%3A')}" in answer.url
+    shown = client.get(answer.url).context["preview"]
+    assert (shown.queue.name, str(shown.rpm), f"{shown.not_before:%Y-%m-%dT%H:%M}") == tuple(asked.values())
+
+
+def test_a_plan_that_got_worse_is_told_in_the_operator_s_zone(queue, sign_in, place):
+    client = sign_in(time_zone="Asia/Kolkata")
+    address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
+    form = client.get(address).content.decode().split("data-commit")[1]
+    fields = dict(re.findall(r'name="(queue|not_before|peak|last)" value="([^"]*)"', form))
+    place(range(5000, 5000 + 120 * 15))
+
+    answer = client.post(address, fields)
+
+    ends = answer.context["preview"].ends_at.astimezone(ZoneInfo("Asia/Kolkata"))
+    (said,) = [str(message) for message in answer.context["messages"]]
+    assert f"would be done at {ends:%H:%M}. Nothing was placed" in said
+    assert "Z" not in said
+
+
+def test_somebody_else_s_preview_is_discarded_only_when_asked_and_leaves_its_line(queue, sign_in):
+    address = upload(sign_in(), payload="1 2 3").url
+    client = sign_in("admin")
+
+    question = client.post(f"{address}discard/").content.decode()
+    assert "It is the preview of a operator, with 3 IDs" in question
+    assert drafts().count() == 1
+    client.post(f"{address}discard/", {"sure": "on"})
+
+    assert not drafts().exists()
+    line = models.Activity.objects.get(verb="discarded")
+    assert (line.actor_name, line.count) == ("a admin", 3)
+    assert line.after == {"preview_of": "pasted list", "made_by": "a operator"}
+
+
+def test_one_s_own_preview_is_discarded_at_once(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2 3").url
+
+    client.post(f"{address}discard/")
+
+    assert not drafts().exists()
+    assert models.Activity.objects.filter(verb="discarded").count() == 1
+
+
+def test_without_javascript_what_was_typed_is_given_back_where_the_column_is_unclear(queue, sign_in):
+    models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
+    file = csv("left,right\n1,2\n3,4\n")
+
+    answer = upload(sign_in(), task_name="Spring & Co", queue="slow", file=file)
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert 'name="task_name" value="Spring &amp; Co"' in page
+    assert '<option value="slow" selected>' in page
+    assert "It is not clear which column holds the IDs" in page
+    assert "parameter" not in page
