@@ -9,7 +9,8 @@ import os
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -230,12 +231,25 @@ class Seat:
             self.unkept.extend(kept.kept)
             raise
         if self.retries:
-            outcomes.place_retries(self.retries, self.owner, self.now)
-            self._settled(item.claimed.batch_id for item in self.retries)
+            with self._alone("retries_not_placed"):
+                outcomes.place_retries(self.retries, self.owner, self.now)
+                self._settled(item.claimed.batch_id for item in self.retries)
+            # What could not be placed is in flight, until its batch is taken up.
             self.retries.clear()
-        if self.targets.keep(came, self.queues, minute=self.minute, now=self.now):
-            # A target may be held from now on.
-            self.looked_at = -1e9
+        with self._alone("target_not_kept"):
+            if self.targets.keep(came, self.queues, minute=self.minute, now=self.now):
+                # A target may be held from now on.
+                self.looked_at = -1e9
+
+    @contextmanager
+    def _alone(self, event: str) -> Iterator[None]:
+        """What is wrong with some rows ends here: the seat serves all the others."""
+        try:
+            yield
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            log.exception(event, minute=self.minute.isoformat())
 
     def _claim_and_keep(self, wants: Mapping[int, claims.Want], kept: Sequence[claims.Kept]) -> None:
         """One turn for all queues; where that fails, one for each: a poisoned row stops nobody else."""
@@ -305,14 +319,15 @@ class Seat:
             if immediate and elapsed < 0 and bucket.sealed_at is not None:
                 continue
             until = min(self.ends_at, elapsed + (TOGETHER_SECONDS if immediate else AHEAD_SECONDS))
-            at_most = None
-            if queue.pk in self.targets.held:
-                if not self.targets.probe(queue, now=self.now):
+            at_most, held = None, queue.pk in self.targets.held
+            if (immediate and elapsed < 0) or (held and bucket.sealed_at is None):
+                until = elapsed - 1  # seals, and claims nothing
+            elif held:
+                # A probe goes at once, so that the next can't come sooner than half a minute after it.
+                if not _something_due(bucket, elapsed, until) or not self.targets.probe(queue, now=self.now):
                     continue
-                until, at_most = min(self.ends_at, elapsed + 60), 1
-            if immediate and elapsed < 0:
-                until = elapsed - 1  # seals, and claims nothing before the minute
-            if bucket.sealed_at is None or _something_due(bucket, elapsed, until):
+                at_most = 1
+            if bucket.sealed_at is None or at_most or _something_due(bucket, elapsed, until):
                 wants[bucket.pk] = claims.Want(queue=queue, until=until, immediate=immediate, at_most=at_most)
         return wants
 
@@ -352,6 +367,7 @@ class Seat:
     def _send(self, turn: claims.Turn) -> None:
         if self.sender is None:
             self.sender = Sender(self.clock, self._make_handler)
+            self.sender.held = self.targets.held
             self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
             self.sender.may_start_until = turn.may_start_until
             self.sender.start()

@@ -145,7 +145,14 @@ class Sender(threading.Thread):
         for item in due:
             by_batch[item.queue_id, item.claimed.batch_id].append(item)
         for (queue_id, _), items in by_batch.items():
-            together = self._handler(queue_id).together_seconds
+            try:
+                together = self._handler(queue_id).together_seconds
+            except Exception as error:
+                # A queue whose handler can't be made fails alone.
+                log.exception("handler_not_made", queue=queue_id)
+                failed = Outcome(Verdict.FAILED, error=f"{type(error).__name__}: {error}")
+                self.came.extend([Came(item, failed, self.clock.elapsed()) for item in items])
+                continue
             group: list[Due] = []
             for item in sorted(items, key=lambda item: item.claimed.offset):
                 if group and item.claimed.offset - group[0].claimed.offset > together:

@@ -6,11 +6,13 @@ A hold (Retry-After) or an open breaker keeps the requests of all its queues bac
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import structlog
 
 from . import models, retry, store
+from .handlers import guard
 from .handlers.base import cut
 from .models import HandlerKind
 from .sender import Came
@@ -20,12 +22,16 @@ log = structlog.get_logger(__name__)
 _PORTS = {"http": 80, "https": 443}
 
 
+@lru_cache(maxsize=256)
 def origin_of(url: str) -> str:
     """Scheme, host and port of a URL: `https://hook.test:443`. ValueError for what is none."""
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in _PORTS:
         raise ValueError(url)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    # One target, whatever spelling of it a queue has.
+    host = guard.called_host(url)
+    host = str(guard.literal(host) or host.rstrip("."))
+    host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"
 
 
@@ -43,7 +49,7 @@ class Targets:
 
     def look(self, queues: Sequence[models.Queue], *, at: datetime) -> None:
         """Read the targets of the queues, and which of them are held."""
-        origins = {q.pk: origin_of(q.webhook_url) for q in queues if _sends(q)}
+        origins = {q.pk: origin for q in queues if (origin := _origin(q))}
         known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
         found = {target.origin: target for target in known}
         self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
@@ -75,9 +81,9 @@ class Targets:
         troubled: set[str] = set()
         for item in came:
             queue = queues[item.due.queue_id]
-            if item.outcome is None or not item.outcome.started or not _sends(queue):
+            origin = _origin(queue)
+            if item.outcome is None or not item.outcome.started or origin is None:
                 continue
-            origin = origin_of(queue.webhook_url)
             by_origin[origin].append(item)
             known = self.by_queue.get(queue.pk)
             clean = known is None or (known.opened_at is None and not known.failures_count)
@@ -101,8 +107,14 @@ def _asked_for_peace(target: models.Target, at: datetime) -> bool:
     return target.held_until is not None and target.held_until > at
 
 
-def _sends(queue: models.Queue) -> bool:
-    return queue.handler == HandlerKind.WEBHOOK and bool(queue.webhook_url)
+def _origin(queue: models.Queue) -> str | None:
+    """The queue's target; None where it has none, or an address that leads nowhere: its requests say that."""
+    if queue.handler != HandlerKind.WEBHOOK:
+        return None
+    try:
+        return origin_of(queue.webhook_url)
+    except ValueError:
+        return None
 
 
 def _apply(

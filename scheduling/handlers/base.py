@@ -67,8 +67,12 @@ class Handler(Protocol):
 
 
 def cut(text: Any, most: int = ANSWER_CHARACTERS) -> str:
-    """As much of a text as is kept; without NUL, which PostgreSQL doesn't take."""
-    return str(text).replace("\0", "�")[:most]
+    """As much of a text as is kept, and nothing that a database doesn't take: NUL, halves of characters.
+
+    The latter stand for bytes of a header, or of a file's name, that are no UTF-8.
+    """
+    whole = str(text).encode("utf-8", "replace").decode()
+    return whole.replace("\0", "�")[:most]
 
 
 class Fail(Exception):

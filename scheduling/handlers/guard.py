@@ -14,12 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from urllib.parse import urlsplit
 
+import yarl
+
 from ..retry import ADDRESS_NOT_ALLOWED
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RESOLVE_SECONDS = 3.0
+# Of names in the DNS.
+LONGEST_HOST, LONGEST_LABEL = 253, 63
 
 # What isn't the public internet, by the IANA registries of special-purpose addresses.
 _NOT_PUBLIC_4 = [
@@ -96,7 +100,8 @@ def judged(found: Sequence[tuple], allowed: Sequence[Network]) -> tuple[str, int
 
 def literal(host: str) -> Address | None:
     """The address that a host *is*, in whatever form the resolver takes one; None for a name."""
-    host = unicodedata.normalize("NFKC", host).strip("[]").rstrip(".").lower()
+    # Names of hosts may have other full stops, which all mean this one.
+    host = unicodedata.normalize("NFKC", host).replace("\u3002", ".").strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         # Whatever a resolver says of it (RFC 6761).
         return ipaddress.IPv4Address("127.0.0.1")
@@ -109,6 +114,20 @@ def literal(host: str) -> Address | None:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except (OSError, UnicodeError):
         return None
+
+
+def called_host(url: str) -> str:
+    """The host that a URL really leads to, as the client that calls it reads it, in ASCII.
+
+    Raises AddressNotAllowed where that one reads none.
+    """
+    try:
+        host = yarl.URL(url).raw_host
+    except (ValueError, UnicodeError) as error:
+        raise AddressNotAllowed(f"no web address: {error}") from None
+    if not host:
+        raise AddressNotAllowed("no web address: it has no host")
+    return host
 
 
 def check_url(url: str, allowed: Iterable[Network]) -> None:
@@ -128,6 +147,9 @@ def check_url(url: str, allowed: Iterable[Network]) -> None:
         raise AddressNotAllowed("an address with a user or a password in it: use a header")
     if any(character.isspace() or ord(character) < 32 for character in url):
         raise AddressNotAllowed("a web address has no blanks")
+    host = called_host(url)
+    if len(host) > LONGEST_HOST or any(len(label) > LONGEST_LABEL for label in host.split(".")):
+        raise AddressNotAllowed("no host has so long a name")
     if (address := literal(host)) is not None:
         judge(address, allowed)
         return

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import orjson
@@ -24,12 +25,13 @@ from django.conf import settings
 
 from .. import retry
 from . import guard
-from .base import ANSWER_CHARACTERS, Outcome, Request, cut
+from .base import ANSWER_CHARACTERS, ERROR_CHARACTERS, Outcome, Request, cut
 from .connections import Connector
 
 USER_AGENT = "Quarterdeck/1"
 # As much of an answer is read, so that its connection can be used again; of a longer one the rest is left.
 ANSWER_BYTES = 64 * 1024
+HEADER_BYTES = 64 * 1024
 # Resets on kept connections, in one minute, after which every request gets a connection of its own.
 RESETS = 2
 RESET_ERRORS = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError, aiohttp.ClientOSError)
@@ -131,9 +133,9 @@ class Webhook:
         self._resets = 0
         self._signer = signer_of(self.secret)
         self._given = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
-        self._address = yarl.URL(self.url)
         # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
         self._refusal = _refusal_of_literal(self.url, self.allowed)
+        self._address = yarl.URL() if self._refusal else yarl.URL(self.url)
 
     def prepare(self) -> None:
         self._session(fresh=False)
@@ -157,7 +159,7 @@ class Webhook:
         headers = self._given | signed_headers(key, body, self._signer, int(time.time()))
         began = time.monotonic()
         if self._refusal:
-            return _error(self._refusal, began)
+            return Outcome(retry.Verdict.FAILED, error=self._refusal, duration_ms=_since(began))
         try:
             return await self._send(body, headers, began)
         except guard.AddressNotAllowed as error:
@@ -216,6 +218,9 @@ class Webhook:
                 limit=self.connections,
                 force_close=force_close,
             ),
+            # Of a success whose headers are long nothing is lost but what is past these bounds.
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -232,7 +237,7 @@ class Webhook:
 def _refusal_of_literal(url: str, allowed: Sequence[guard.Network]) -> str:
     """Why the address that a URL's host is may not be called; nothing for a name, or one that may."""
     try:
-        address = guard.literal(guard.urlsplit(url).hostname or "")
+        address = guard.literal(guard.called_host(url))
         if address is not None:
             guard.judge(address, allowed)
     except ValueError as error:
@@ -261,8 +266,7 @@ def _outcome(answer: aiohttp.ClientResponse, text: str, note: str, began: float)
     verdict = retry.verdict(status, None)
     error = note if verdict == retry.Verdict.SUCCEEDED else f"answered {status}"
     if status in retry.REDIRECTS:
-        to = cut(answer.headers.get("Location", "nowhere"), 120)
-        error = f"answers {status} to {to}: put this address into the queue"
+        error = _redirected(answer, status)
     return Outcome(
         verdict,
         status=status,
@@ -271,6 +275,16 @@ def _outcome(answer: aiohttp.ClientResponse, text: str, note: str, began: float)
         duration_ms=_since(began),
         retry_after=answer.headers.get("Retry-After"),
     )
+
+
+def _redirected(answer: aiohttp.ClientResponse, status: int) -> str:
+    """Where a redirect leads, whole, since it may be relative."""
+    location = answer.headers.get("Location")
+    if not location:
+        return f"answers {status} to nowhere"
+    advice = ": put this address into the queue"
+    said = f"answers {status} to "
+    return said + cut(urljoin(str(answer.url), location), ERROR_CHARACTERS - len(said + advice)) + advice
 
 
 def _error(words: str, began: float) -> Outcome:

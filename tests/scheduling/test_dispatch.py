@@ -58,6 +58,33 @@ def test_what_a_target_read_and_did_not_answer_takes_another_slot_of_its_minute_
     assert models.Bucket.objects.get(started_count__gt=0).started_count == 6
 
 
+def test_a_target_that_answers_no_utf_8_and_one_that_can_not_be_called_stop_nobody_else(settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+
+    async def latin(writer):
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /caf\xe9/\r\nContent-Length: 0\r\n\r\n")
+
+    minute = running_minute()
+    with Target(lambda seen: latin) as bad, Target() as good:
+        addresses = {"latin": bad.url, "unreadable": "http://foo\u00adbar.test/", "good": good.url}
+        for name, url in addresses.items():
+            queue = make_queue(name, rpm=6_000, handler="webhook", webhook_url=url)
+            place(queue, {minute: range(1, 6)}, at=minute)
+        # Left over, all of them, so that they are due at once.
+        models.Bucket.objects.filter(waiting_count=5).update(
+            sealed_at=minute, sealed_count=5, slot_count=6_000, planned_cursor=5, leftover_count=5
+        )
+        dispatch.take_seat(arming.minute_number(minute), 0, store.now)
+    found = dict(models.Queue.objects.values_list("name", "pk"))
+    rows = models.Assignment.objects.values_list("task__queue_id", "status").distinct()
+    assert dict(rows) == {
+        found["latin"]: models.Status.FAILED,
+        found["unreadable"]: models.Status.FAILED,
+        found["good"]: models.Status.SUCCEEDED,
+    }
+    assert [len(bad.seen), len(good.seen)] == [5, 5]
+
+
 def test_a_minute_that_is_over_is_left_to_what_is_late():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: [1]}, at=BEFORE)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook as Verifier
 
+from scheduling.handlers import guard
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook
 from scheduling.retry import Verdict
@@ -225,6 +226,51 @@ def test_inner_addresses_are_refused_at_each_send_and_see_no_connection(host):
     assert outcome.error.startswith("address not allowed")
     assert outcome.verdict == Verdict.FAILED
     assert target.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127\u30020\u30020\u30021", "127\uff610\uff610\uff611", "127\uff0e0.0.1", "\uff11\uff12\uff17.0.0.1"],
+)
+def test_other_full_stops_and_digits_hide_no_inner_address(host):
+    with Target() as target:
+        [outcome] = call(f"http://{host}:{target.port}/", allowed=())
+    assert outcome.error.startswith("address not allowed")
+    assert target.connections == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://foo\u00adbar.com/", "http://foo\\bar.com/", "http://ex\u200bample.com/", "http://\ufffd.com/"],
+)
+def test_an_address_that_the_client_can_not_read_fails_and_is_refused_when_saved(url):
+    [outcome] = call(url)
+    assert outcome.verdict == Verdict.FAILED
+    with pytest.raises(guard.AddressNotAllowed):
+        guard.check_url(url, ())
+
+
+def test_a_redirect_says_the_whole_address_even_where_its_header_is_no_utf_8():
+    async def relative(writer):
+        writer.write(
+            b"HTTP/1.1 308 Permanent Redirect\r\nLocation: /caf\xe9/in/\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    with Target(lambda seen: relative) as target:
+        [outcome] = call(target.url)
+    assert outcome.verdict == Verdict.FAILED
+    outcome.error.encode()
+    assert outcome.error.startswith(f"answers 308 to http://127.0.0.1:{target.port}/caf")
+    assert outcome.error.endswith(": put this address into the queue")
+
+
+def test_a_success_with_long_headers_is_one():
+    async def wordy(writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\nok")
+
+    with Target(lambda seen: wordy) as target:
+        [outcome] = call(target.url)
+    assert outcome.verdict == Verdict.SUCCEEDED
 
 
 def test_proxies_of_the_environment_are_passed_by(monkeypatch):
