@@ -224,12 +224,12 @@ def _tasks(board: Board, hand: Hand) -> str:
         or_more = " or more" if board.tasks_count >= TASKS_COUNTED else ""
         more = f'<span class="quiet">the newest {shown} of {board.tasks_count:,}{or_more}</span>'
     rows = "".join([_task(task, hand) for task in board.tasks])
-    table = f'<table class="list cards">{HEADS}<tbody>{rows}</tbody></table>'
+    table = f'<table class="list cards" data-hold>{HEADS}<tbody>{rows}</tbody></table>'
     none = '<p class="quiet">None. What is uploaded or posted stands here until all of it is sent.</p>'
     why = f'<p class="hint">{written(hand.why_not)}</p>' if hand.why_not else ""
     return (
         '<section class="panel" aria-labelledby="tasks-name"><div class="row">'
-        f'<h2 id="tasks-name">Tasks in progress</h2>{more}{_ways(hand)}</div>'
+        f'<h2 id="tasks-name">Tasks in progress</h2>{more}<b class="offer" data-offer></b>{_ways(hand)}</div>'
         f"{table if shown else none}{why}</section>"
     )
 

@@ -66,10 +66,33 @@
         if (event.target !== poll && !event.target.matches?.("[data-slow]")) return;
         if (paused || document.hidden) event.preventDefault();
     });
-    // What is pointed at or ticked in a list stays where it is; a bar that grows may grow.
+    // A list that is pointed at or focused keeps its rows where they are. What they say goes on; rows that are
+    // new are counted in the heading, and come once the list is left.
+    const rowsOf = (table) => [...(table?.tBodies[0]?.rows || [])];
+    const keyOf = (row) => row.querySelector("[id]")?.id;
+    const stay = (held, part) => {
+        const list = part.querySelector("[data-hold]");
+        if (!list) return;
+        const fresh = new Map(rowsOf(list).map((row) => [keyOf(row), row]));
+        const kept = rowsOf(held).map((row) => {
+            const now = fresh.get(keyOf(row));
+            fresh.delete(keyOf(row));
+            return now || row.cloneNode(true);
+        });
+        list.tBodies[0].replaceChildren(...kept);
+        if (!fresh.size) return;
+        part.querySelector("[data-offer]").textContent = `${fresh.size} new`;
+        // This isn't the version that the server drew: the next poll brings all of it.
+        part.querySelector("[name=version]").setAttribute("value", "held");
+    };
     document.body.addEventListener("htmx:beforeSwap", (event) => {
-        if (event.target.id !== "board" && event.detail.target?.id !== "board") return;
-        if (document.querySelector("#board [data-hold]:hover")) event.detail.shouldSwap = false;
+        if (event.detail.target?.id !== "board" || event.detail.xhr.status !== 200) return;
+        const held = document.querySelector("#board [data-hold]:is(:hover, :focus-within)");
+        if (!held) return;
+        const part = new DOMParser().parseFromString(event.detail.serverResponse, "text/html").querySelector("#board");
+        if (!part) return;
+        stay(held, part);
+        event.detail.serverResponse = part.outerHTML;
     });
     document.body.addEventListener("htmx:afterRequest", (event) => {
         if (event.target !== poll) return;

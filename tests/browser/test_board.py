@@ -65,6 +65,31 @@ def test_a_list_that_comes_in_is_seen_without_a_reload(open_page):
     expect(page.locator("[data-live-words]")).to_have_text(re.compile("updated"))
 
 
+@pytest.mark.parametrize("how", ["pointed at", "focused"])
+def test_a_row_that_is_pointed_at_or_focused_stays_where_it_is(open_page, how):
+    for number in range(3):
+        place(10, name=f"list {number}", first=1 + 100 * number)
+    page = open_page("/dashboard/")
+    cancel = page.locator("tr", has_text="list 1").get_by_role("link", name="Cancel")
+    if how == "pointed at":
+        cancel.hover()
+    else:
+        cancel.focus()
+    before = cancel.bounding_box()
+
+    place(10, name="a newer one", first=5000)
+    place(10, name="another", first=6000)
+
+    expect(page.locator("[data-offer]")).to_have_text("2 new", timeout=4000)
+    page.wait_for_timeout(1500)
+    assert cancel.bounding_box() == before
+    assert page.evaluate("document.activeElement.id.startsWith('cancel-')") == (how == "focused")
+    page.get_by_role("heading", name="Tasks in progress").hover()
+    page.evaluate("document.activeElement.blur()")
+    expect(page.locator("tr", has_text="another")).to_be_visible(timeout=4000)
+    expect(page.locator("[data-offer]")).to_be_empty()
+
+
 def test_paused_updates_stay_paused_and_say_so(open_page):
     place(10)
     page = open_page("/dashboard/")
