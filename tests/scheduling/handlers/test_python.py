@@ -1,0 +1,76 @@
+"""What a queue's threads do for a callable that is slow, or never answers."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from scheduling.handlers.base import Request
+from scheduling.handlers.python import Python
+from scheduling.retry import Verdict
+
+calls: list[int] = []
+go_on = threading.Event()
+
+
+def hang(requests):
+    calls.extend(request.user_id for request in requests)
+    go_on.wait(10)
+
+
+def answer_after_a_moment(requests):
+    calls.extend(request.user_id for request in requests)
+    threading.Event().wait(0.3)
+    return [None] * len(requests)
+
+
+@pytest.fixture(autouse=True)
+def fresh(settings):
+    settings.PYTHON_HANDLERS = [f"{__name__}.hang", f"{__name__}.answer_after_a_moment"]
+    calls.clear()
+    go_on.clear()
+    yield
+    go_on.set()
+
+
+def minute(path: str, *users: int, queue: str, threads: int, seconds: float, apart: float = 0.01):
+    """Outcomes of requests that begin `apart` seconds after each other."""
+
+    async def run():
+        handler = Python(f"{__name__}.{path}", seconds, threads, queue)
+        handler.prepare()
+        waiting = []
+        for user in users:
+            request = Request(user, 7, "a list", queue, datetime(2026, 11, 25, 12, 17, tzinfo=UTC), 1)
+            waiting.append(asyncio.ensure_future(handler.handle([request])))
+            await asyncio.sleep(apart)
+        outcomes = [outcome for [outcome] in await asyncio.gather(*waiting)]
+        await handler.close()
+        return outcomes
+
+    return asyncio.run(run())
+
+
+def test_each_attempt_at_a_slow_callable_is_a_call_that_was_made():
+    # As 600 a minute with 10 s each and a time-out of 5 s, thirty times as fast.
+    outcomes = minute("hang", *range(1, 101), queue="slow", threads=20, seconds=0.2, apart=0.003)
+    attempts = [outcome for outcome in outcomes if outcome.started]
+    assert len(attempts) == len(calls) == 20
+    assert {outcome.error for outcome in attempts} == {"no answer within 0.2 s"}
+    assert {outcome.error for outcome in outcomes if not outcome.started} == {"all of 20 threads are taken"}
+
+
+def test_a_queue_has_as_many_threads_as_connections_whatever_the_machine_has():
+    outcomes = minute("answer_after_a_moment", *range(50), queue="wide", threads=50, seconds=5, apart=0)
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED] * 50
+    assert max(outcome.duration_ms for outcome in outcomes) < 2_000
+    assert sorted(calls) == list(range(50))
+
+
+def test_a_call_that_hangs_keeps_its_place_in_the_next_minute():
+    assert [one.started for one in minute("hang", 1, 2, queue="stuck", threads=3, seconds=0.05)] == [True] * 2
+    later = minute("hang", 3, 4, queue="stuck", threads=3, seconds=0.05)
+    assert [outcome.started for outcome in later] == [True, False]
+    assert calls == [1, 2, 3]
+    assert minute("hang", 5, queue="another", threads=3, seconds=0.05)[0].started
