@@ -37,6 +37,9 @@ def _clusters(health: Health, hand: Hand) -> Iterable[str]:
         alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
         beat = f"beat {_ago(health.beat_at, health)} ago"
         yield _chip("good", "&check;", f"{alive}, {workers}, {beat}")
+        for sign in health.silent:
+            said = f"{plural(sign.processes, 'cluster')} {written(sign.name)}: no sign since"
+            yield _chip("bad", "&#10005;", f"{said} {hand.moment(sign.seen_at)}; another does its work")
     # A few jobs come and go all the time: exact numbers would be old ones.
     jobs = "fewer than 10 jobs wait" if health.jobs_waiting < 10 else f"{health.jobs_waiting:,} jobs waiting"
     yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "&check;", jobs)

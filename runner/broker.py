@@ -36,6 +36,8 @@ SIGN_SECONDS = 3
 ROW_SECONDS = 9
 # Rows of clusters that have long gone say nothing about the ones that are there.
 FORGET_AFTER = timedelta(hours=1)
+# Who is silent for so long, while a later one of its kind on this machine lives, was replaced by it.
+REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
 # On a machine that is busy the minutes' workers go before those that write lists, about three to one.
 NICE = 5
@@ -73,6 +75,9 @@ class WatchedBroker(ResilientORM):
         if not (SIGNS is None or (SIGNS / "workers").exists()):
             leave("workers", str(Conf.WORKERS))
         leave("guard")
+        # The last one comes once its monitor, who writes the row, has ended.
+        if SignedPackage.loads(value).status == Conf.STOPPED:
+            self._delete_row()
         return super().set_stat(key, value, timeout)
 
     def _reconnect(self) -> None:
@@ -97,9 +102,22 @@ class WatchedBroker(ResilientORM):
                 },
             )
             models.Heartbeat.objects.filter(seen_at__lt=at - FORGET_AFTER).delete()
+            models.Heartbeat.objects.filter(
+                cluster=self.list_key,
+                host=socket.gethostname(),
+                started_at__lt=self.started_at,
+                seen_at__lt=at - REPLACED_AFTER,
+            ).exclude(owner=self.owner).delete()
         except DatabaseError as error:
             log.warning("heartbeat_not_written", reason=str(error))
             self._reconnect()
+
+    def _delete_row(self) -> None:
+        # Without it the row says for an hour that somebody died.
+        try:
+            models.Heartbeat.objects.filter(owner=self.owner).delete()
+        except DatabaseError as error:
+            log.warning("heartbeat_not_deleted", reason=str(error))
 
 
 def leave(sign: str, text: str = "") -> None:

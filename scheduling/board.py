@@ -75,7 +75,8 @@ SELECT 'tasks', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 
 UNION ALL
 SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, '',
        MAX(h.seen_at), NULL, NULL
-  FROM scheduling_heartbeat h WHERE h.seen_at > %(a_day_ago)s GROUP BY h.cluster
+  FROM scheduling_heartbeat h WHERE h.seen_at > %(a_day_ago)s
+ GROUP BY h.cluster, CASE WHEN h.seen_at < %(silent_since)s THEN 1 ELSE 0 END
 UNION ALL
 SELECT 'quarter', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '',
        MAX(r.quarter_at), MAX(r.ran_at), NULL
@@ -246,6 +247,7 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
                 "tasks_counted": TASKS_COUNTED,
                 "at": to_database(at),
                 "a_day_ago": to_database(at - timedelta(days=1)),
+                "silent_since": to_database(at - SILENT),
             },
         )
         rows = cursor.fetchall()

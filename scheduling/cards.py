@@ -183,7 +183,10 @@ class Target(NamedTuple):
 
 
 class ClusterSign(NamedTuple):
-    """A cluster's signs of life: how many processes, their workers, the latest sign."""
+    """A cluster's signs of life: how many processes, their workers, the latest sign.
+
+    Those that live and those that are silent are two of these.
+    """
 
     name: str
     processes: int

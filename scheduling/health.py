@@ -21,16 +21,19 @@ MINUTE_LATE = timedelta(seconds=5)
 
 @dataclass(frozen=True)
 class ClusterHealth:
-    """One kind of cluster. age_seconds: since the latest sign of any of them; None: never seen."""
+    """One kind of cluster. count: those that live. silent: those that were there and neither live nor were
+    stopped. age_seconds: since the last sign of the one that gave none for longest; None: there is none.
+    """
 
     name: str
     count: int
+    silent: int
     age_seconds: float | None
     jobs_waiting: int
 
     @property
     def well(self) -> bool:
-        return self.age_seconds is not None and self.age_seconds <= SILENT.total_seconds()
+        return self.count > 0 and self.silent == 0
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,13 @@ def minute_missing(at: datetime) -> datetime | None:
 
 
 def _cluster(name: str, at: datetime) -> ClusterHealth:
-    seen = (
-        models.Heartbeat.objects.filter(cluster=name).order_by("-seen_at").values_list("seen_at", flat=True)
-    )
-    latest = seen.first()
+    seen = list(models.Heartbeat.objects.filter(cluster=name).values_list("seen_at", flat=True))
+    silent = sum(at - one > SILENT for one in seen)
     return ClusterHealth(
         name=name,
-        count=seen.filter(seen_at__gte=at - SILENT).count(),
-        age_seconds=None if latest is None else max(0.0, (at - latest).total_seconds()),
+        count=len(seen) - silent,
+        silent=silent,
+        age_seconds=max(0.0, (at - min(seen)).total_seconds()) if seen else None,
         jobs_waiting=cluster.waiting_count(name, at),
     )
 
@@ -115,9 +117,12 @@ def _of_clusters(clusters: Sequence[ClusterHealth]) -> list[str]:
     found = []
     for one in clusters:
         if one.age_seconds is None:
-            found.append(f"No cluster {one.name} has given a sign yet.")
-        elif not one.well:
+            found.append(f"No cluster {one.name} gives a sign.")
+        elif one.silent == one.count + one.silent == 1:
             found.append(f"The cluster {one.name} has been silent for {one.age_seconds:.0f} s.")
+        elif one.silent:
+            of = f"{one.silent} of {one.count + one.silent} clusters {one.name}"
+            found.append(f"Silent for up to {one.age_seconds:.0f} s: {of}.")
     return found
 
 

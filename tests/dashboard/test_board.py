@@ -110,6 +110,24 @@ def test_the_board_says_of_clusters_and_quarters_what_the_health_check_says(queu
     assert on_board.quarter_is_late == any("quarter-hour" in said for said in checked.complaints)
 
 
+def test_one_dead_cluster_of_two_is_red_on_the_board_though_the_other_lives(queue, sign_in):
+    at = store.now()
+    for owner, name, seen_at in (
+        (1, cluster.DEFAULT, at),
+        (2, cluster.MINUTES, at),
+        (3, cluster.MINUTES, at - timedelta(seconds=61)),
+    ):
+        models.Heartbeat.objects.create(
+            owner=owner, cluster=name, host="a", pid=1, started_at=NOON, seen_at=seen_at
+        )
+
+    body = poll(sign_in("viewer")).content.decode()
+
+    assert "1 cluster minutes: no sign since" in body
+    assert "2 clusters" in body
+    assert "nothing is sent" not in body
+
+
 def test_a_quarter_that_becomes_late_changes_the_fingerprint_at_that_second(queue):
     due = clock.quarter_start(NOON)
     at = due + health.QUARTER_LATE

@@ -40,9 +40,19 @@ def test_a_cluster_that_is_silent_is_named_within_ninety_seconds(well):
     assert complaints(later) == ("The cluster minutes has been silent for 90 s.",)
 
 
+def test_one_dead_cluster_of_two_is_named_though_the_other_lives(well):
+    models.Heartbeat.objects.create(
+        owner=3, cluster="minutes", host="other", pid=1, workers=2, started_at=BEFORE, seen_at=AT
+    )
+    assert complaints() == ()
+    later = AT + timedelta(seconds=61)
+    models.Heartbeat.objects.exclude(owner=3).update(seen_at=later)
+    assert complaints(later) == ("Silent for up to 61 s: 1 of 2 clusters minutes.",)
+
+
 def test_a_cluster_that_was_never_there_is_named(well):
     models.Heartbeat.objects.filter(cluster="minutes").delete()
-    assert complaints() == ("No cluster minutes has given a sign yet.",)
+    assert complaints() == ("No cluster minutes gives a sign.",)
 
 
 def test_a_quarter_that_nobody_processed_is_named(well):

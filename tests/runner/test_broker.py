@@ -1,0 +1,53 @@
+"""The rows that say which clusters live, and what is left of those that ended."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django_q.conf import Conf
+from django_q.signing import SignedPackage
+
+from runner.broker import WatchedBroker
+from scheduling import models, store
+
+pytestmark = pytest.mark.django_db
+
+
+def broker(*, owner: int) -> WatchedBroker:
+    made = WatchedBroker(list_key="minutes")
+    made.owner = owner
+    made._write_row()
+    return made
+
+
+def owners() -> set[int]:
+    return set(models.Heartbeat.objects.values_list("owner", flat=True))
+
+
+def say(cluster: WatchedBroker, status: str) -> None:
+    cluster.set_stat("key", SignedPackage.dumps(SimpleNamespace(status=status)), 3)
+
+
+def test_a_cluster_that_was_stopped_leaves_no_row_and_one_that_still_stops_does():
+    first, second = broker(owner=1), broker(owner=2)
+    for status in (Conf.STARTING, Conf.IDLE, Conf.WORKING, Conf.STOPPING):
+        say(first, status)
+    assert owners() == {1, 2}
+    say(first, Conf.STOPPED)
+    assert owners() == {2}
+    assert second.owner == 2
+
+
+def test_one_that_was_killed_is_forgotten_by_the_one_that_replaced_it_here_and_by_no_other():
+    broker(owner=1)
+    models.Heartbeat.objects.update(seen_at=store.now() - timedelta(seconds=31))
+    broker(owner=2)
+    assert owners() == {2}
+    for host, cluster, number in (("elsewhere", "minutes", 3), (None, "quarterdeck", 4)):
+        row = models.Heartbeat.objects.get(owner=2)
+        row.pk, row.owner, row.cluster, row.host = None, number, cluster, host or row.host
+        row.started_at -= timedelta(minutes=5)
+        row.seen_at -= timedelta(minutes=5)
+        row.save()
+    broker(owner=5)
+    assert owners() == {2, 3, 4, 5}
