@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from scheduling import health
+from scheduling import metrics as numbers
 
 from .answers import answer
 from .auth import READERS, behind
@@ -65,18 +66,18 @@ def _checks(seen: health.Health) -> dict[str, object]:
 @behind(READERS)
 def metrics(request: HttpRequest) -> HttpResponse:
     """In the text format of Prometheus, which sends a token by `authorization: credentials`."""
-    text = "\n".join(_lines(health.gauges())) + "\n"
+    text = "\n".join(_lines(numbers.gauges())) + "\n"
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _lines(gauges: list[health.Gauge]) -> Iterator[str]:
+def _lines(gauges: list[numbers.Gauge]) -> Iterator[str]:
     described: set[str] = set()
     # All samples of a name have to stand together.
     for gauge in sorted(gauges, key=lambda gauge: gauge.name):
         if gauge.name not in described:
             described.add(gauge.name)
             yield f"# HELP {gauge.name} {gauge.help}"
-            yield f"# TYPE {gauge.name} {gauge.kind}"
+            yield f"# TYPE {gauge.name} gauge"
         labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in gauge.labels)
         yield f"{gauge.name}{{{labels}}} {gauge.value!r}" if labels else f"{gauge.name} {gauge.value!r}"
 

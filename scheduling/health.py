@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 
 from . import arming, claims, clock, cluster, keys, late, models, store
@@ -58,7 +58,7 @@ def look(now: datetime | None = None) -> Health:
     """Return how well it runs at `now`, by default as the database's clock says. Raises DatabaseError."""
     at = now or store.now()
     apart = abs((datetime.now(UTC) - at).total_seconds()) if now is None else 0.0
-    clusters = tuple(_cluster(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
+    clusters = tuple(cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
     quarter = models.QuarterRun.objects.order_by("-quarter_at").values_list("ran_at", flat=True).first()
     minute = models.Minute.objects.filter(started_at__isnull=False).order_by("-pk").first()
     missing = minute_missing(at)
@@ -90,7 +90,8 @@ def minute_missing(at: datetime) -> datetime | None:
     return minute if waiting.exists() and not served.exists() else None
 
 
-def _cluster(name: str, at: datetime) -> ClusterHealth:
+def cluster_health(name: str, at: datetime) -> ClusterHealth:
+    """How the clusters of a name do."""
     seen = list(models.Heartbeat.objects.filter(cluster=name).values_list("seen_at", flat=True))
     silent = sum(at - one > SILENT for one in seen)
     return ClusterHealth(
@@ -140,7 +141,7 @@ def _of_times(at: datetime, quarter: datetime | None, missing: datetime | None, 
     return found
 
 
-# --- What is late, and numbers for graphs ---
+# --- What is late ---
 
 
 @dataclass(frozen=True)
@@ -191,111 +192,3 @@ def lateness(at: datetime) -> list[LateQueue]:
             )
         )
     return sorted(found, key=lambda one: (-one.waiting_behind, -one.placed_again_today, one.queue))
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """One number for Prometheus. kind: "gauge" or "counter". labels: name to value."""
-
-    name: str
-    help: str
-    kind: str
-    value: float
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-def gauges(now: datetime | None = None) -> list[Gauge]:
-    """Numbers for /metrics, by queue where they have one."""
-    at = now or store.now()
-    found = [
-        Gauge(
-            "quarterdeck_jobs_waiting",
-            "Jobs that are due and not taken.",
-            "gauge",
-            one.jobs_waiting,
-            (("cluster", one.name),),
-        )
-        for one in (_cluster(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
-    ]
-    for name in (cluster.DEFAULT, cluster.MINUTES):
-        age = _cluster(name, at).age_seconds
-        if age is not None:
-            found.append(
-                Gauge(
-                    "quarterdeck_cluster_silent_seconds",
-                    "Since a cluster's last sign of life.",
-                    "gauge",
-                    age,
-                    (("cluster", name),),
-                )
-            )
-    found.extend(_of_queues(at))
-    open_breakers = models.Target.objects.filter(opened_at__isnull=False).count()
-    held = models.Target.objects.filter(held_until__gt=at).count()
-    found.append(Gauge("quarterdeck_breakers_open", "Targets whose breaker is open.", "gauge", open_breakers))
-    found.append(Gauge("quarterdeck_targets_held", "Targets that asked to be left in peace.", "gauge", held))
-    return found
-
-
-# Task and bucket counters are kept for as long as the retention; so these only fall when it prunes.
-_TASK_COUNTERS = {
-    "intake": ("ids_count", "IDs that were accepted."),
-    "succeeded": ("succeeded_count", "IDs that succeeded."),
-    "failed": ("failed_count", "IDs that failed for good."),
-    "expired": ("expired_count", "IDs that ended without a request in time."),
-    "cancelled": ("cancelled_count", "IDs that were cancelled."),
-}
-
-
-def _of_queues(at: datetime) -> list[Gauge]:
-    found: list[Gauge] = []
-    names = dict(models.Queue.objects.values_list("pk", "name"))
-    sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _TASK_COUNTERS.items()}
-    waiting = {"waiting": Coalesce(Sum("waiting_count"), 0), "in_flight": Coalesce(Sum("in_flight_count"), 0)}
-    for row in models.Task.objects.values("queue_id").annotate(**sums, **waiting):
-        label = (("queue", names[row["queue_id"]]),)
-        for name, (_, words) in _TASK_COUNTERS.items():
-            found.append(Gauge(f"quarterdeck_ids_{name}_total", words, "counter", row[name], label))
-        for name in waiting:
-            words = f"IDs that are {name.replace('_', ' ')}."
-            found.append(Gauge(f"quarterdeck_ids_{name}", words, "gauge", row[name], label))
-    by_queue = models.Bucket.objects.values("window__queue_id").annotate(
-        started=Coalesce(Sum("started_count"), 0),
-        moved=Coalesce(Sum("moved_count"), 0),
-        repeats=Coalesce(Sum("repeats_count"), 0),
-    )
-    words = {
-        "started": "Requests that were started.",
-        "moved": "IDs that left their minute.",
-        "repeats": "Requests that may have gone out twice.",
-    }
-    for row in by_queue:
-        label = (("queue", names[row["window__queue_id"]]),)
-        for name, text in words.items():
-            found.append(Gauge(f"quarterdeck_requests_{name}_total", text, "counter", row[name], label))
-    retries = models.Move.objects.filter(reason="retry").count()
-    found.append(
-        Gauge("quarterdeck_retries_total", "IDs that were placed again after a failure.", "counter", retries)
-    )
-    running = models.Bucket.objects.filter(
-        window__starts_at__in=(clock.running_window_start(at), clock.open_window_start(at))
-    )
-    fills = running.values("window__queue_id", "window__starts_at").annotate(
-        filled=Sum("filled_count"), over=Coalesce(Count("pk", filter=Q(filled_count__gt=0)), 0)
-    )
-    for row in fills:
-        state = clock.state(row["window__starts_at"], at)
-        label = (("queue", names[row["window__queue_id"]]), ("window", str(state)))
-        found.append(
-            Gauge("quarterdeck_window_filled", "IDs that a window holds.", "gauge", row["filled"], label)
-        )
-    for one in lateness(at):
-        label = (("queue", one.queue),)
-        found.append(
-            Gauge("quarterdeck_ids_late", "IDs whose minute passed.", "gauge", one.waiting_behind, label)
-        )
-        age = (at - one.oldest_at).total_seconds() if one.oldest_at else 0.0
-        found.append(
-            Gauge("quarterdeck_oldest_late_seconds", "Age of the oldest of them.", "gauge", age, label)
-        )
-    return found

@@ -1,5 +1,7 @@
 """The rows that say which clusters live, and what is left of those that ended."""
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -9,6 +11,8 @@ from django_q.signing import SignedPackage
 
 from runner.broker import WatchedBroker
 from scheduling import models, store
+
+from .conftest import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -51,3 +55,17 @@ def test_one_that_was_killed_is_forgotten_by_the_one_that_replaced_it_here_and_b
         row.save()
     broker(owner=5)
     assert owners() == {2, 3, 4, 5}
+
+
+@pytest.mark.faults
+def test_clusters_that_run_and_are_stopped_take_their_rows_away(start):
+    one = start()
+    one.wait_until_up()
+
+    def rows() -> set[str]:
+        with closing(sqlite3.connect(one.data_dir / "quarterdeck.sqlite3")) as database:
+            return {cluster for (cluster,) in database.execute("SELECT cluster FROM scheduling_heartbeat")}
+
+    wait_for(lambda: rows() == {"quarterdeck", "minutes"}, 15, lambda: one.said)
+    one.stop(one.process.terminate)
+    assert rows() == set()

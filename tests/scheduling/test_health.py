@@ -82,15 +82,3 @@ def test_what_is_late_is_told_by_queue_with_when_it_will_run(well):
     [one] = health.lateness(AT)
     assert (one.waiting_behind, one.placed_again_today) == (0, 10)
     assert one.runs_until == clock.minute_start(AT) + 2 * clock.MINUTE
-
-
-def test_numbers_for_graphs_have_one_value_for_each_queue_and_name(well):
-    queue = make_queue("q1", rpm=5)
-    place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
-    gauges = health.gauges(AT)
-    names = [(gauge.name, gauge.labels) for gauge in gauges]
-    assert len(set(names)) == len(names)
-    by_name = {gauge.name: gauge.value for gauge in gauges}
-    assert by_name["quarterdeck_ids_intake_total"] == 10
-    assert by_name["quarterdeck_ids_late"] == 10
-    assert by_name["quarterdeck_ids_waiting"] == 10
