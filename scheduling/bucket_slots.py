@@ -18,7 +18,7 @@ def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
     ids = bucket.waiting_count
     slots = max(bucket.capacity, ids)
     if most is not None:
-        ids, slots = min(ids, most), min(slots, most)
+        slots = min(slots, most)
     sealed = models.Bucket.objects.filter(pk=bucket.pk, sealed_at=None)
     sealed.update(sealed_at=at, sealed_count=ids, slot_count=slots)
     bucket.sealed_at, bucket.sealed_count, bucket.slot_count = at, ids, slots
@@ -26,8 +26,8 @@ def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
 
 
 def plan_of(bucket: models.Bucket) -> pacing.MinutePlan:
-    """The slots of a bucket that is sealed."""
-    return pacing.MinutePlan(capacity=bucket.slot_count, n=bucket.sealed_count)
+    """The slots of a bucket that is sealed: under a brake they are fewer than its IDs."""
+    return pacing.MinutePlan(capacity=bucket.slot_count, n=min(bucket.sealed_count, bucket.slot_count))
 
 
 def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: int | None) -> pacing.Slots:

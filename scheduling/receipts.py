@@ -17,13 +17,14 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
     """Return the receipt, as JSON. buckets: the window's, in order.
 
     `minutes`: 15 of {minute, planned, sent, succeeded, failed, late, moved, cancelled, expired,
-    possible_repeats}. `most_in_60_seconds`: the largest number of starts in any 60 s that begin in the
+    possible_repeats}. `most_in_60_seconds`: the largest number of starts in any 60 s that end in the
     window, beside `allowed_in_60_seconds`. `lateness_ms`: of starts, from their slot: median, p99, largest.
     """
     late = _late(window)
     starts = start_times(window.pk)
     rpm = max((bucket.capacity for bucket in buckets), default=1)
-    fullest = max((bucket.slot_count or bucket.capacity for bucket in buckets), default=rpm)
+    before = models.Bucket.objects.filter(pk=_last_before(window.pk))
+    fullest = max((bucket.slot_count or bucket.capacity for bucket in (*before, *buckets)), default=rpm)
     histogram: Counter[int] = Counter()
     for bucket in buckets:
         histogram.update({int(ms): count for ms, count in (bucket.lateness or {}).items()})
@@ -42,6 +43,11 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
         "allowed_in_60_seconds": pacing.most_starts_in_60_seconds(max(rpm, fullest)),
         "lateness_ms": lateness(histogram),
     }
+
+
+def _last_before(window_id: int) -> int:
+    """The bucket of the minute before the window's first: windows of a queue follow each other by key."""
+    return (window_id - 1) << 4 | clock.BUCKETS - 1
 
 
 def _planned(bucket: models.Bucket) -> int:
@@ -74,21 +80,24 @@ def _late(window: models.Window) -> dict[int, int]:
 
 
 def start_times(window_id: int) -> Counter[int]:
-    """How many requests started at which millisecond after the window's first minute.
+    """How many requests started at which millisecond after the start of the window's first minute.
 
-    A success stands in its row; every other request left an attempt.
+    Those of the minute before it, the queue's last of the window before, are there too, below 0. A success
+    stands in its row; every other request left an attempt.
     """
-    first, last = window_id << 28, (window_id << 28) + (1 << 28) - 1
+    first_bucket, last_bucket = _last_before(window_id), window_id << 4 | 15
+    first, last = first_bucket << 24, (last_bucket + 1 << 24) - 1
     counts: Counter[int] = Counter()
     # Row by row as numbers, in the order of the key: a group by of two columns would sort a million rows.
     rows = models.Assignment.objects.filter(
         pk__gte=first, pk__lte=last, status=Status.SUCCEEDED, started_after_ms__isnull=False
     )
     for key, after_ms in rows.order_by("pk").values_list("pk", "started_after_ms").iterator(chunk_size=5_000):
-        counts[(key >> 24 & 15) * 60_000 + after_ms] += 1
+        bucket = key >> 24
+        counts[(bucket & 15) * 60_000 + after_ms if bucket >> 4 == window_id else after_ms - 60_000] += 1
     begins = clock.runs_at(keys.starts_at_of_window(window_id))
     attempts = models.Attempt.objects.filter(
-        bucket_id__gte=window_id << 4, bucket_id__lte=window_id << 4 | 15, unknown=False
+        bucket_id__gte=first_bucket, bucket_id__lte=last_bucket, unknown=False
     ).exclude(http_status__range=(200, 299))
     for started_at in attempts.values_list("started_at", flat=True).iterator(chunk_size=5_000):
         counts[_milliseconds(started_at, begins)] += 1
@@ -100,7 +109,10 @@ def _milliseconds(at: datetime, since: datetime) -> int:
 
 
 def most_in_60_seconds(starts: Mapping[int, int]) -> int:
-    """Return the largest number of starts in any [t, t + 60 s). starts: milliseconds to how many."""
+    """Return the largest number of starts in any [t, t + 60 s) that end past 0.
+
+    starts: milliseconds to how many; below 0 what came before.
+    """
     times = sorted(starts)
     most = inside = first = 0
     for time in times:
@@ -108,7 +120,8 @@ def most_in_60_seconds(starts: Mapping[int, int]) -> int:
         while times[first] <= time - 60_000:
             inside -= starts[times[first]]
             first += 1
-        most = max(most, inside)
+        if time >= 0:
+            most = max(most, inside)
     return most
 
 

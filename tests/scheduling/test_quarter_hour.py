@@ -51,6 +51,37 @@ def test_an_ended_window_gets_its_receipt_once():
     assert kept.quarter_at == clock.quarter_start(ENDED)
 
 
+def test_a_receipt_sees_the_60_seconds_that_began_in_the_window_before():
+    queue, other = make_queue(rpm=60), make_queue("other", rpm=60)
+    last = MINUTE - clock.MINUTE
+    for where, first in ((queue, 1), (other, 1_001)):
+        minutes = {last: range(first, first + 60), MINUTE: range(first + 60, first + 120)}
+        place(where, minutes, at=BEFORE - clock.QUARTER)
+    before, after = keys.bucket_at(queue.pk, last), keys.bucket_at(queue.pk, MINUTE)
+    for bucket_id, start in ((before, 55_000), (after, 0)):
+        lo, hi = keys.range_of_bucket(bucket_id)
+        rows = models.Assignment.objects.filter(pk__gte=lo, pk__lte=hi)
+        for n, key in enumerate(rows.order_by("pk").values_list("pk", flat=True)):
+            row = models.Assignment.objects.filter(pk=key)
+            row.update(status=models.Status.SUCCEEDED, started_after_ms=start + n * 80)
+    assert receipts.most_in_60_seconds(receipts.start_times(after >> 4)) == 120
+    assert receipts.most_in_60_seconds(receipts.start_times(before >> 4)) == 60
+    assert receipts.most_in_60_seconds(receipts.start_times(keys.bucket_at(other.pk, MINUTE) >> 4)) == 0
+
+
+def test_under_a_brake_what_was_planned_is_what_was_there():
+    queue = make_queue(rpm=60, brake_per_minute=10)
+    place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 60)
+    assert len(seat.sent) == 10
+    assert run(ENDED) == 1
+    receipt = models.Window.objects.get(pk=seat.bucket_id >> 4).receipt
+    minute = receipt["minutes"][0]
+    assert (minute["planned"], minute["sent"], minute["moved"]) == (60, 10, 50)
+    assert (receipt["planned"], receipt["late"]) == (60, 50)
+
+
 def test_missed_quarters_are_all_done_and_what_was_left_behind_is_placed_first():
     queue = make_queue(rpm=60)
     for n in range(3):
