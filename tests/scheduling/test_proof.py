@@ -1,5 +1,6 @@
 """check_plan says nothing of what is right, and names each kind of what isn't, as two numbers."""
 
+import itertools
 from datetime import timedelta
 from io import StringIO
 
@@ -80,6 +81,25 @@ def test_an_old_claim_is_named():
     models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
     [words] = [words for words in found() if "lease" in words]
     assert words.endswith("30 by the tables, 55 found")
+
+
+def test_an_old_claim_is_named_though_it_grows_older_between_two_looks():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    SimulatedSeat(queue).turn(0)
+    models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
+    clock = (AFTER + timedelta(seconds=seconds) for seconds in itertools.count())
+    [words] = [str(one) for one in proof.check(lambda: next(clock)) if "two leases" in one.check]
+    assert int(words.split()[-2]) > 55
+
+
+def test_a_claim_that_is_leased_for_a_day_is_named():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    SimulatedSeat(queue).turn(0)
+    models.Batch.objects.update(lease_until=AFTER + timedelta(days=1))
+    [words] = [words for words in found() if "lease" in words]
+    assert words.endswith("15 by the tables, 86400 found")
 
 
 def test_the_command_prints_them_and_fails(ran):
