@@ -1,5 +1,6 @@
 """Queues, and what operators do to them."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -171,6 +172,7 @@ def test_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
                 "planned_at": moment(sent.planned_at),
                 "attempt": sent.attempt,
             },
+            "sent": None if tested.sent is None else asdict(tested.sent),
             "verdict": str(outcome.verdict),
             "http_status": outcome.status,
             "answer": outcome.answer,

@@ -373,11 +373,21 @@ class TestRequest(Schema):
     attempt: int
 
 
+class SentRequest(Schema):
+    """As it went out; the values of the queue's own headers aren't shown."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str
+
+
 class Tested(Schema):
-    """What a test request got."""
+    """What a test request was, and what it got. `sent` is null where the handler isn't `webhook`."""
 
     started_at: Moment
     request: TestRequest
+    sent: SentRequest | None
     verdict: str
     http_status: int | None
     answer: str

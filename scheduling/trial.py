@@ -1,8 +1,9 @@
 """One test request, as a queue would send it: in a free slot of the plan, its answer shown and not kept."""
 
 import asyncio
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,19 +13,44 @@ from . import activity, bucket_slots, clock, keys, models, placement, store
 from .errors import NoFreeSlot
 from .handlers import make
 from .handlers.base import Outcome, Request
+from .handlers.webhook import Webhook, body_of
 
 # What a receiver sees in place of a task's number and a user's: no task has it.
 TASK_ID = 0
 WAIT_SECONDS = 60.0
+# In place of what a queue's own headers say: tokens, mostly.
+MASK = "(not shown)"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest(Request):
+    """Has a key of its own each time: who drops what came before would answer the second from memory."""
+
+    own_key: str
+
+    @property
+    def key(self) -> str:
+        return self.own_key
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An HTTP request as it was made; the values of the queue's own headers are masked."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: str
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was sent, when, and what came of it."""
+    """What was sent, when, and what came of it. sent: None where the handler isn't `webhook`."""
 
     request: Request
     started_at: datetime
     outcome: Outcome
+    sent: Sent | None
 
 
 def send_one(
@@ -41,22 +67,32 @@ def send_one(
     """
     slot_at = _next_slot(queue, now, sleep)
     sleep(max(0.0, (slot_at - now()).total_seconds()))
-    request = Request(user_id, TASK_ID, "a test request", queue.name, clock.minute_start(slot_at), 1)
+    key = f"msg_test_{secrets.token_hex(12)}"
+    planned_at = clock.minute_start(slot_at)
+    request = TrialRequest(user_id, TASK_ID, "a test request", queue.name, planned_at, 1, key)
     started_at = now()
-    outcome = asyncio.run(_send(queue, request))
+    outcome, sent = asyncio.run(_send(queue, request))
     with store.write():
         activity.record(
             by, "tested", queue, at=now(), after={"status": outcome.status, "error": outcome.error}
         )
-    return Trial(request, started_at, outcome)
+    return Trial(request, started_at, outcome, sent)
 
 
-async def _send(queue: models.Queue, request: Request) -> Outcome:
+async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | None]:
     handler = make.handler(queue)
     try:
-        return (await handler.handle([request]))[0]
+        if not isinstance(handler, Webhook):
+            return (await handler.handle([request]))[0], None
+        body = body_of(request)
+        headers = handler.headers_for(request.key, body)
+        outcome = await handler.send(body, headers)
     finally:
         await handler.close()
+    # A header that both give is ours: Content-Type, and those of the signature.
+    own = {name for name in handler.headers if headers[name] == handler.headers[name]}
+    shown = {name: MASK if name in own else value for name, value in headers.items()}
+    return outcome, Sent(handler.method, handler.url, shown, body.decode())
 
 
 def _next_slot(queue: models.Queue, now: Callable[[], datetime], sleep: Callable[[float], None]) -> datetime:

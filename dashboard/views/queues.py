@@ -5,6 +5,7 @@ from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
 
 from dashboard import addresses, drawings, tables
@@ -166,8 +167,16 @@ def test(request: OperatorRequest, name: str) -> HttpResponse:
         at = timezone.localtime(sent.started_at)
         text = f"Test request at {at:%H:%M:%S}: {said} after {outcome.duration_ms:,} ms. {outcome.answer}"
         level = messages.SUCCESS if outcome.verdict == Verdict.SUCCEEDED else messages.ERROR
-        messages.add_message(request, level, text.strip())
+        messages.add_message(request, level, _with_sent(text.strip(), sent.sent))
     return redirect(addresses.queue(found.name))
+
+
+def _with_sent(text: str, sent: trial.Sent | None) -> str:
+    """What is said of a test request, and below it the request as it went out."""
+    if sent is None:
+        return text
+    lines = [f"{sent.method} {sent.url}", *(f"{name}: {said}" for name, said in sent.headers.items())]
+    return format_html('{}<pre class="token">{}</pre>', text, "\n".join([*lines, "", sent.body]))
 
 
 @require_POST

@@ -156,7 +156,14 @@ class Webhook:
 
     async def post(self, key: str, body: bytes) -> Outcome:
         """Send a body, signed under a key."""
-        headers = self._given | signed_headers(key, body, self._signer, int(time.time()))
+        return await self.send(body, self.headers_for(key, body))
+
+    def headers_for(self, key: str, body: bytes) -> dict[str, str]:
+        """The headers of a body that is sent now, signed under a key."""
+        return self._given | signed_headers(key, body, self._signer, int(time.time()))
+
+    async def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        """Send a body with its headers; whatever goes wrong is an outcome."""
         began = time.monotonic()
         if self._refusal:
             return Outcome(retry.Verdict.FAILED, error=self._refusal, duration_ms=_since(began))

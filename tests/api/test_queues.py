@@ -1,5 +1,7 @@
 """Queues."""
 
+import json
+
 import pytest
 
 from scheduling import models
@@ -147,6 +149,9 @@ def test_a_test_request_to_an_inner_address_says_why_it_was_not_sent(api):
     said = api.send("POST", "/queues/default/test/").json()
     assert said["http_status"] is None
     assert "not allowed" in said["error"]
+    assert said["sent"]["url"] == "http://127.0.0.1:9/in"
+    assert said["sent"]["headers"]["webhook-id"].startswith("msg_test_")
+    assert json.loads(said["sent"]["body"])["queue"] == "default"
 
 
 def test_without_a_free_slot_the_next_one_is_named(api, monkeypatch):

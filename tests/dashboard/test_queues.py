@@ -1,3 +1,6 @@
+import html
+import re
+
 import pytest
 
 from scheduling import models, store
@@ -135,3 +138,18 @@ def test_a_test_request_is_sent_in_a_free_slot_and_its_answer_shown(queue, sign_
     answer = sign_in().post("/dashboard/queues/default/test/", follow=True)
 
     assert "Test request at" in answer.content.decode()
+
+
+def test_a_test_request_is_shown_with_its_headers_and_body(queue, sign_in):
+    models.Queue.objects.update(
+        handler="webhook", webhook_url="http://127.0.0.1:9/in", webhook_headers={"X-Token": "s3<cret>"}
+    )
+
+    body = sign_in().post("/dashboard/queues/default/test/", follow=True).content.decode()
+
+    [shown] = re.findall(r'<pre class="token">(.*?)</pre>', body, re.DOTALL)
+    shown = html.unescape(shown)
+    assert shown.startswith("POST http://127.0.0.1:9/in\n")
+    assert "webhook-id: msg_test_" in shown
+    assert "X-Token: (not shown)" in shown
+    assert '"task_name":"a test request"' in shown

@@ -185,6 +185,28 @@ def test_a_test_request_takes_a_free_slot_and_shows_what_came():
     assert models.Activity.objects.get().verb == "tested"
 
 
+def test_a_test_request_is_shown_as_it_went_out_without_the_queues_own_values():
+    with Target() as target:
+        queue = make_queue(
+            rpm=60,
+            handler="webhook",
+            webhook_url=target.url,
+            webhook_secret=SECRET,
+            webhook_headers={"Authorization": "Bearer s3cret"},
+        )
+        first = send_one(queue, MINUTE + timedelta(seconds=10.2))
+        second = send_one(queue, MINUTE + timedelta(seconds=20.2))
+    seen = target.seen[0]
+    assert (first.sent.method, first.sent.url) == ("POST", target.url)
+    assert first.sent.body.encode() == seen.body
+    assert seen.headers["authorization"] == "Bearer s3cret"
+    assert first.sent.headers["Authorization"] == trial.MASK
+    for name in ("webhook-id", "webhook-timestamp", "webhook-signature", "Content-Type", "User-Agent"):
+        assert first.sent.headers[name] == seen.headers[name.lower()]
+    assert Verifier(SECRET).verify(first.sent.body, dict(first.sent.headers))["task_id"] == 0
+    assert first.sent.headers["webhook-id"] != second.sent.headers["webhook-id"]
+
+
 def test_a_full_minute_makes_it_wait_for_the_next_one_and_two_refuse_it():
     with Target() as target:
         queue = make_queue(rpm=60, handler="webhook", webhook_url=target.url)
