@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from . import allocator, claims, clock, keys, late, models, store
-from .models import ReservationKind, Status
+from .models import MoveReason, ReservationKind, Status
 
 # What is older than the retention is let go of window by window: a task that reaches back so far is no
 # longer the sum of what is there.
@@ -61,6 +61,7 @@ def log_leads_to_fills(at: datetime) -> Iterator[Difference]:
     lines = models.Reservation.objects.order_by("window_id", "version")
     columns = ("window_id", "version", "kind", "fill_before", "deltas", "rpm", "ids_count")
     version = 0
+    last: dict[int, int] = {}
     for window_id, number, kind, before, deltas, rpm, ids in lines.values_list(*columns).iterator(2_000):
         if window_id != window:
             if window is not None:
@@ -75,9 +76,22 @@ def log_leads_to_fills(at: datetime) -> Iterator[Difference]:
         if kind == ReservationKind.RESERVE:
             yield from _by_the_rules(name, tuple(before), tuple(deltas), rpm, ids)
         fill = tuple(b + d for b, d in zip(before, deltas, strict=True))
-        version = number
+        last[window_id] = version = number
     if window is not None:
         yield from _final(window, fill)
+    yield from _every_window_is_logged(last, at)
+
+
+def _every_window_is_logged(last: dict[int, int], at: datetime) -> Iterator[Difference]:
+    """A window's version is its last line's, and where something is there, there are lines."""
+    # Of an older one the lines may have gone, and the window not yet.
+    kept = models.Window.objects.filter(starts_at__gte=at - timedelta(days=settings.RETENTION_DAYS))
+    for window_id, version in kept.order_by("pk").values_list("pk", "version").iterator(2_000):
+        if version != last.get(window_id, 0):
+            found = last.get(window_id, 0)
+            yield Difference("a window's version is its last line's", f"window {window_id}", version, found)
+        if window_id not in last:
+            yield from _final(window_id, (0,) * clock.BUCKETS)
 
 
 def _by_the_rules(
@@ -203,6 +217,43 @@ def ids_are_once(at: datetime) -> Iterator[Difference]:
             yield Difference("no ID is twice", f"task {task_id}", written, distinct.get(task_id, 0))
 
 
+def finished_tasks_are_done(at: datetime) -> Iterator[Difference]:
+    """Nothing of a finished task waits or is under way."""
+    finished = models.Task.objects.filter(finished_at__isnull=False)
+    undone = finished.filter(Q(waiting_count__gt=0) | Q(in_flight_count__gt=0)).order_by("pk")
+    for task_id, waiting, in_flight in undone.values_list("pk", "waiting_count", "in_flight_count"):
+        yield Difference("a finished task has nothing left", f"task {task_id}", 0, waiting + in_flight)
+
+
+def starts_are_kept(at: datetime) -> Iterator[Difference]:
+    """Each start left a success or an attempt, each possible repeat an attempt without an answer."""
+    answers = models.Attempt.objects.filter(unknown=False)
+    succeeded = Q(http_status__range=(200, 299))
+    failed = _by_bucket(answers.exclude(succeeded))
+    # An answer that came with a success is kept where it was odd: it isn't one more start.
+    noted = _by_bucket(answers.filter(succeeded))
+    unknown = _by_bucket(models.Attempt.objects.filter(unknown=True))
+    moves = models.Move.objects.filter(reason__in=(MoveReason.OPERATOR, MoveReason.EDIT))
+    # Successes that are sent again leave no attempt where they were.
+    again = dict(moves.order_by().values_list("from_bucket_id").annotate(Count("pk")))
+    kept_since = at - timedelta(days=settings.RETENTION_DAYS) + clock.QUARTER
+    buckets = models.Bucket.objects.filter(window__starts_at__gte=kept_since).order_by("pk")
+    columns = ("pk", "started_count", "succeeded_count", "repeats_count")
+    for bucket_id, started, successes, repeats in buckets.values_list(*columns).iterator(2_000):
+        least = successes + failed.get(bucket_id, 0)
+        most = least + noted.get(bucket_id, 0) + again.get(bucket_id, 0)
+        if not least <= started <= most:
+            found = least if started < least else most
+            yield Difference("a start is a success or an attempt", f"bucket {bucket_id}", started, found)
+        if repeats != unknown.get(bucket_id, 0):
+            found = unknown.get(bucket_id, 0)
+            yield Difference("a possible repeat is an attempt", f"bucket {bucket_id}", repeats, found)
+
+
+def _by_bucket(attempts: QuerySet) -> dict[int, int]:
+    return dict(attempts.order_by().values_list("bucket_id").annotate(Count("pk")))
+
+
 def nothing_is_left_behind(at: datetime) -> Iterator[Difference]:
     """No ID waits in a minute that ended two leases ago, but in a paused queue."""
     for bucket_id in late.left_behind(at - 2 * claims.LEASE):
@@ -241,6 +292,8 @@ CHECKS = (
     tasks_add_up,
     counters_are_rows,
     ids_are_once,
+    finished_tasks_are_done,
+    starts_are_kept,
     nothing_is_left_behind,
     no_claim_is_old,
 )

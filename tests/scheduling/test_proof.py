@@ -69,6 +69,41 @@ def test_a_fill_that_no_line_of_the_log_explains_is_named(ran):
     assert any("the log ends in the fill" in words for words in found())
 
 
+def test_a_fill_without_any_line_is_named():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    assert found() == []
+    models.Reservation.objects.all().delete()
+    version, fill = found()
+    assert "version" in version
+    assert version.endswith("1 by the tables, 0 found")
+    assert fill.startswith("the log ends in the fill")
+    assert fill.endswith("1 by the tables, 0 found")
+
+
+def test_a_windows_version_that_no_line_has_is_named(ran):
+    window = models.Window.objects.get(pk=keys.bucket_at(ran.queue_id, MINUTE) >> 4)
+    models.Window.objects.filter(pk=window.pk).update(version=F("version") + 3)
+    [words] = found()
+    assert words.endswith(f"{window.version + 3} by the tables, {window.version} found")
+
+
+def test_a_finished_task_of_which_something_waits_is_named(ran):
+    models.Task.objects.update(finished_at=AFTER)
+    [words] = found()
+    waiting = models.Task.objects.get().waiting_count
+    assert words.endswith(f"task {ran.pk}: 0 by the tables, {waiting} found")
+
+
+@pytest.mark.parametrize("column", ["started_count", "repeats_count"])
+def test_starts_and_repeats_that_left_nothing_are_named(ran, column):
+    bucket = models.Bucket.objects.get(pk=keys.bucket_at(ran.queue_id, MINUTE))
+    models.Bucket.objects.filter(pk=bucket.pk).update(**{column: F(column) + 5})
+    [words] = found()
+    was = getattr(bucket, column)
+    assert words.endswith(f"bucket {bucket.pk}: {was + 5} by the tables, {was} found")
+
+
 def test_places_that_are_not_by_the_rules_are_named():
     place(make_queue(rpm=60), {MINUTE + timedelta(minutes=1): range(1, 41)}, at=BEFORE)
     assert any("places follow the rules" in words for words in found())
