@@ -92,14 +92,15 @@ class Leaving:
 
     def _cancel(self, start: int, count: int, result: LetGo, *, is_now: bool) -> None:
         places, users = self._keys.read(start, count), self._users.read(start, count)
-        if store.set_status(places, Status.CANCELLED, was=Status.WAITING) == count:
-            _tally(places, result)
+        # Read first: a row may also have been cancelled since it was looked up, as it came back unsent.
+        there = models.Assignment.objects.filter(pk__in=places, status=Status.WAITING)
+        waiting = set(there.values_list("pk", flat=True))
+        if store.set_status(sorted(waiting), Status.CANCELLED, was=Status.WAITING) != len(waiting):
+            raise ChangedMeanwhile
+        _tally(waiting, result)
+        if len(waiting) == count:
             return
-        # A key is never given twice: what is cancelled at one of these was cancelled just now.
-        there = models.Assignment.objects.filter(pk__in=places, status=Status.CANCELLED)
-        cancelled = set(there.values_list("pk", flat=True))
-        _tally(cancelled, result)
-        again = [user for key, user in zip(places, users, strict=True) if key not in cancelled]
+        again = [user for key, user in zip(places, users, strict=True) if key not in waiting]
         for key, user, status in list(_rows(self._task, sorted(again))):
             if status != Status.WAITING:
                 result.count(user, status, is_now=is_now)
