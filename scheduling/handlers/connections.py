@@ -35,7 +35,8 @@ class Connector(aiohttp.TCPConnector):
     async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
         task = asyncio.current_task()
         while True:
-            self._fresh.discard(task)
+            # aiohttp itself may come here once more for one request: what it had before goes.
+            self.forget()
             connection = await super().connect(*arguments, **options)
             if task in self._fresh:
                 return connection

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
 from datetime import UTC, datetime
 
@@ -186,6 +187,20 @@ def test_a_request_that_was_read_and_not_answered_is_an_attempt_that_takes_anoth
     assert (second.verdict, second.started, second.in_this_minute) == (Verdict.RETRY, True, True)
     # It doesn't go again by itself: that would be a start beside the plan.
     assert [seen.user_id for seen in target.seen] == [1, 2]
+
+
+def test_a_request_that_the_client_makes_twice_by_itself_leaves_no_connection_open():
+    async def run():
+        handler = Webhook(target.url, method="PUT", allowed=LOOPBACK)
+        # Two kept connections: the client tries the second where the first was closed.
+        await handler.handle([request(1), request(3)])
+        await handler.handle([request(2)])
+        await handler.close()
+
+    with Target(lambda seen: None if seen.user_id == 2 else status(200, b"ok")) as target:
+        before = len(os.listdir("/proc/self/fd"))
+        asyncio.run(run())
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_after_two_resets_every_request_gets_a_connection_of_its_own():
