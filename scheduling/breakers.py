@@ -10,9 +10,7 @@ from .errors import NotHeld
 
 def of_queue(queue: models.Queue, *, at: datetime) -> models.Target | None:
     """The target of a queue, if requests to it are held at `at`."""
-    if queue.handler != models.HandlerKind.WEBHOOK or not queue.webhook_url:
-        return None
-    target = models.Target.objects.filter(origin=targets.origin_of(queue.webhook_url)).first()
+    target = targets.target_of(queue)
     return target if target is not None and targets.is_held(target, at) else None
 
 

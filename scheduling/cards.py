@@ -234,10 +234,6 @@ class Health:
         return min((sign.seen_at for sign in self.alive), default=None)
 
     @property
-    def beat_age(self) -> float | None:
-        return None if self.beat_at is None else max(0.0, (self.at - self.beat_at).total_seconds())
-
-    @property
     def quarter_is_late(self) -> bool:
         due = clock.quarter_start(self.at)
         return self.at - due > QUARTER_LATE and (self.quarter_at is None or self.quarter_at < due)

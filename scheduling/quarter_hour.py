@@ -80,10 +80,7 @@ def total(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     """
     totalled, until = 0, time.monotonic() + seconds
     # No cursor stays open meanwhile: SQLite begins no transaction on a reading that others have overtaken.
-    for window_id in list(untotalled(now()).order_by("pk").values_list("pk", flat=True)):
-        window = models.Window.objects.filter(pk=window_id).first()
-        if window is None:
-            continue
+    for window in list(untotalled(now()).order_by("pk")):
         if time.monotonic() > until:
             break
         buckets = list(models.Bucket.objects.filter(window=window).order_by("pk"))

@@ -35,6 +35,22 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"
 
 
+def origin_of_queue(queue: models.Queue) -> str | None:
+    """The target of a queue; None where it has none, or an address that leads nowhere: its requests say that."""
+    if queue.handler != HandlerKind.WEBHOOK:
+        return None
+    try:
+        return origin_of(queue.webhook_url)
+    except ValueError:
+        return None
+
+
+def target_of(queue: models.Queue) -> models.Target | None:
+    """What is known of a queue's target; None where it has none, or none that was in trouble yet."""
+    origin = origin_of_queue(queue)
+    return models.Target.objects.filter(origin=origin).first() if origin else None
+
+
 def breaker_of(target: models.Target) -> retry.Breaker:
     return retry.Breaker(target.failures_count, target.opened_at, target.probe_at)
 
@@ -49,7 +65,7 @@ class Targets:
 
     def look(self, queues: Sequence[models.Queue], *, at: datetime) -> None:
         """Read the targets of the queues, and which of them are held."""
-        origins = {q.pk: origin for q in queues if (origin := _origin(q))}
+        origins = {q.pk: origin for q in queues if (origin := origin_of_queue(q))}
         known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
         found = {target.origin: target for target in known}
         self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
@@ -81,7 +97,7 @@ class Targets:
         troubled: set[str] = set()
         for item in came:
             queue = queues[item.due.queue_id]
-            origin = _origin(queue)
+            origin = origin_of_queue(queue)
             if item.outcome is None or not item.outcome.started or origin is None:
                 continue
             by_origin[origin].append(item)
@@ -105,16 +121,6 @@ def is_held(target: models.Target, at: datetime) -> bool:
 
 def _asked_for_peace(target: models.Target, at: datetime) -> bool:
     return target.held_until is not None and target.held_until > at
-
-
-def _origin(queue: models.Queue) -> str | None:
-    """The queue's target; None where it has none, or an address that leads nowhere: its requests say that."""
-    if queue.handler != HandlerKind.WEBHOOK:
-        return None
-    try:
-        return origin_of(queue.webhook_url)
-    except ValueError:
-        return None
 
 
 def _apply(

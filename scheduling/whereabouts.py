@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.db.models import Q
 
 from . import allocation, clock, keys, lists, models, rules, targets
-from .models import HandlerKind, MoveReason, Status
+from .models import MoveReason, Status
 
 # Reasons of moves that made an ID late; a retry or a change of rpm gives it a new minute to be on time in.
 MADE_LATE = frozenset({MoveReason.LATE, MoveReason.WRITTEN_LATE, MoveReason.BRAKE})
@@ -351,9 +351,7 @@ def waits_for(task: models.Task, place: Place, *, at: datetime) -> str:
 
 def _held(queue: models.Queue, place: Place, at: datetime) -> str | None:
     """By what the queue's target is held, and until when, where that holds the ID."""
-    if queue.handler != HandlerKind.WEBHOOK or not queue.webhook_url:
-        return None
-    target = models.Target.objects.filter(origin=targets.origin_of(queue.webhook_url)).first()
+    target = targets.target_of(queue)
     if target is None:
         return None
     if target.opened_at is not None:

@@ -269,12 +269,6 @@ def spoken(verb: str) -> str:
 
 
 @register.filter
-def span_of_attempt(milliseconds: int | None) -> str:
-    """820 ms."""
-    return "" if milliseconds is None else f"{milliseconds:,} ms"
-
-
-@register.filter
 def text(user_id: int) -> str:
     """An ID as text: no separators, and nothing that a script would round."""
     return str(user_id)

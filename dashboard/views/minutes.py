@@ -30,10 +30,6 @@ class Row:
     attempts: int
     started_at: datetime | None
 
-    @property
-    def is_cancelled(self) -> bool:
-        return self.status == models.Status.CANCELLED
-
 
 def _moment(stamp: str) -> datetime:
     try:
