@@ -35,6 +35,16 @@ def arm_window(starts_at: datetime, *, at: datetime) -> int:
     return arm(clock.minutes(starts_at), at=at)
 
 
+def arm_windows(starts: Iterable[datetime], *, at: datetime) -> None:
+    """Arm those of the windows (the starts of their own quarters) that are open or run.
+
+    Windows further ahead are armed when they open.
+    """
+    for starts_at in sorted(set(starts)):
+        if clock.state(starts_at, at) != clock.WindowState.FUTURE:
+            arm_window(starts_at, at=at)
+
+
 def arm(minutes: Iterable[datetime], *, at: datetime) -> int:
     """Arm those of the minutes (their starts) that haven't begun at `at`; return how many were not yet armed.
 

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from operators.actor import Actor
 
-from . import activity, arming, clock, cluster, lists, models, placement, store
+from . import activity, arming, cluster, lists, models, placement, store
 from .errors import DraftGone, KeyReused, NoSuchQueue, UnexpectedCount
 
 # A list this short travels in the accepting transaction itself.
@@ -239,9 +239,7 @@ def place(
     for segment in (cut := _segments(id_list, plan)):
         segment.task, segment.lease_until = task, at + LEASE
     models.Segment.objects.bulk_create(cut, batch_size=100)
-    first = plan.windows[0].starts_at
-    if clock.state(first, at) != clock.WindowState.FUTURE:
-        arming.arm_window(first, at=at)
+    arming.arm_windows([plan.windows[0].starts_at], at=at)
     for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
         cluster.enqueue("scheduling.jobs.allocate")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.db.models.functions import Greatest
 
-from . import arming, cancels, claims, clock, keys, leaving, models, placement, store
+from . import arming, cancels, claims, keys, leaving, models, placement, store
 from .models import Status
 
 FAR = datetime.max.replace(tzinfo=UTC)
@@ -76,9 +76,7 @@ def move(
     if store.move_rows([(row.key, key) for row, key in pairs], status=Status.WAITING, was=was) != len(pairs):
         raise RuntimeError(f"{len(pairs)} rows were to move, and not all did")
     _remember(pairs, reason, at)
-    for starts_at in sorted({keys.starts_at_of_window(place.bucket_id >> 4) for place in places}):
-        if clock.state(starts_at, at) != clock.WindowState.FUTURE:
-            arming.arm_window(starts_at, at=at)
+    arming.arm_windows((keys.starts_at_of_window(place.bucket_id >> 4) for place in places), at=at)
     return places
 
 

@@ -115,9 +115,7 @@ def _elsewhere(
     )
     last = keys.minute_of_bucket(places[-1].bucket_id)
     models.Task.objects.filter(pk=task.pk, last_minute_at__lt=last).update(last_minute_at=last)
-    for starts_at in sorted({keys.starts_at_of_window(place.bucket_id >> 4) for place in places}):
-        if clock.state(starts_at, at) != clock.WindowState.FUTURE:
-            arming.arm_window(starts_at, at=at)
+    arming.arm_windows((keys.starts_at_of_window(place.bucket_id >> 4) for place in places), at=at)
     return [group for _, group in moved]
 
 
