@@ -15,10 +15,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LOOKS = [(size, scheme) for size in ("desk", "phone") for scheme in ("light", "dark")]
 
 
-def place(count: int, name: str = "a list", first: int = 1) -> models.Task:
-    # In a window's last seconds a list goes into the next one, which the board doesn't draw yet.
+def wait_out_a_border() -> None:
+    """In a window's last seconds a list goes into the next one: not drawn yet, or not what was previewed."""
     while clock.quarter_start(store.now() + timedelta(seconds=15)) > clock.quarter_start(store.now()):
         time.sleep(1)
+
+
+def place(count: int, name: str = "a list", first: int = 1) -> models.Task:
+    wait_out_a_border()
     models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": store.now()})
     task = demo.submit("default", name, list(range(first, first + count)), by=Actor.system(), now=store.now)
     allocation.run(store.now)

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from operators.models import Operator
 from scheduling import models, store
-from tests.browser.test_board import LOOKS, assert_fits, place
+from tests.browser.test_board import LOOKS, assert_fits, place, wait_out_a_border
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -16,6 +16,7 @@ CSV = {"name": "renewals.csv", "mimeType": "text/csv"}
 
 @pytest.fixture(autouse=True)
 def queue(transactional_db) -> models.Queue:
+    wait_out_a_border()
     made, _ = models.Queue.objects.get_or_create(
         name="default", defaults={"rpm": 120, "created_at": store.now()}
     )
