@@ -34,9 +34,10 @@ class Connector(aiohttp.TCPConnector):
 
     async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
         task = asyncio.current_task()
+        if task in self._fresh or task in self._kept:
+            # aiohttp itself would send a PUT or a DELETE again: a start beside the plan, and counted by nobody.
+            raise aiohttp.ServerDisconnectedError()
         while True:
-            # aiohttp itself may come here once more for one request: what it had before goes.
-            self.forget()
             connection = await super().connect(*arguments, **options)
             if task in self._fresh:
                 return connection

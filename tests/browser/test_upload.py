@@ -91,7 +91,7 @@ def test_a_plan_that_others_made_worse_is_shown_anew_with_nothing_in_the_console
     page = open_page("/dashboard/upload/")
     choose(page, rows(10))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
-    expect(page.locator("#overlap")).to_contain_text("unknown")
+    expect(page.locator("#overlap")).to_contain_text("unknown until now")
     place(15 * 120, name="the other")
 
     page.get_by_role("button", name=re.compile("^Place 10 IDs")).click()
@@ -152,7 +152,7 @@ def test_a_role_that_was_lowered_meanwhile_is_said_and_nothing_is_placed(open_pa
     page = open_page("/dashboard/upload/")
     choose(page, rows(5))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
-    expect(page.locator("#overlap")).to_contain_text("unknown")
+    expect(page.locator("#overlap")).to_contain_text("unknown until now")
     Operator.objects.update(role="viewer")
     page.get_by_role("button", name=re.compile("^Place")).click()
 
@@ -193,7 +193,7 @@ def test_a_sign_in_in_a_second_tab_does_not_spoil_the_first_ones_button(open_pag
     page = open_page("/dashboard/upload/")
     choose(page, rows(5))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
-    expect(page.locator("#overlap")).to_contain_text("unknown")
+    expect(page.locator("#overlap")).to_contain_text("unknown until now")
 
     page.context.clear_cookies()
     second = page.context.new_page()
@@ -212,7 +212,7 @@ def test_a_commit_after_the_session_ended_goes_on_after_signing_in(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(5))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
-    expect(page.locator("#overlap")).to_contain_text("unknown")
+    expect(page.locator("#overlap")).to_contain_text("unknown until now")
     token = [cookie for cookie in page.context.cookies() if cookie["name"] == "quarterdeck_csrf"]
     page.context.clear_cookies()
     page.context.add_cookies(token)
