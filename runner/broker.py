@@ -36,7 +36,7 @@ SIGN_SECONDS = 3
 ROW_SECONDS = 9
 # Rows of clusters that have long gone say nothing about the ones that are there.
 FORGET_AFTER = timedelta(hours=1)
-# Who is silent for so long, while a later one of its kind on this machine lives, was replaced by it.
+# Who is silent for so long, and was when another of its kind began on this machine, was replaced by it.
 REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
 # On a machine that is busy the minutes' workers go before those that write lists, about three to one.
@@ -105,8 +105,7 @@ class WatchedBroker(ResilientORM):
             models.Heartbeat.objects.filter(
                 cluster=self.list_key,
                 host=socket.gethostname(),
-                started_at__lt=self.started_at,
-                seen_at__lt=at - REPLACED_AFTER,
+                seen_at__lt=min(self.started_at, at - REPLACED_AFTER),
             ).exclude(owner=self.owner).delete()
         except DatabaseError as error:
             log.warning("heartbeat_not_written", reason=str(error))

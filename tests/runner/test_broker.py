@@ -10,7 +10,7 @@ from django_q.conf import Conf
 from django_q.signing import SignedPackage
 
 from runner.broker import WatchedBroker
-from scheduling import models, store
+from scheduling import health, models, store
 
 from .conftest import wait_for
 
@@ -55,6 +55,17 @@ def test_one_that_was_killed_is_forgotten_by_the_one_that_replaced_it_here_and_b
         row.save()
     broker(owner=5)
     assert owners() == {2, 3, 4, 5}
+
+
+def test_one_of_two_beside_each_other_that_dies_stays_to_be_seen():
+    broker(owner=1)
+    beside = broker(owner=2)
+    # The first was alive after the second had begun.
+    beside.started_at = store.now() - timedelta(minutes=5)
+    models.Heartbeat.objects.filter(owner=1).update(seen_at=store.now() - timedelta(seconds=61))
+    beside._write_row()
+    assert owners() == {1, 2}
+    assert health.cluster_health(beside.list_key, store.now()).silent == 1
 
 
 @pytest.mark.faults
