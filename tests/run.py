@@ -14,10 +14,12 @@ sys.path.insert(0, str(HERE.parent))
 
 from tests import postgresql  # noqa: E402
 
-# Real clusters, servers and browsers that keep to the clock: one at a time, so that none disturbs another.
-ALONE = ("browser", "flows", "runner")
+# Real clusters and servers that keep to the clock: one at a time, so that none disturbs another.
+ALONE = ("flows", "runner")
+# What waits a lot, and so isn't mixed with what computes.
+BROWSERS = ("browser",)
 ON_BOTH = ("scheduling/store", "flows", "api")
-# Two processes for the rest, a file of tests to each in turn.
+# Two processes, a file of tests to each in turn.
 BESIDE_EACH_OTHER = ["-n", "2", "--dist", "loadfile"]
 
 
@@ -40,9 +42,12 @@ def main(arguments: list[str]) -> int:
 
 def run(database: str, names: set[str], arguments: list[str], environment: dict[str, str]) -> bool:
     """Whether something failed."""
-    alone = names & set(ALONE)
+    alone, browsers = names & set(ALONE), names & set(BROWSERS)
+    rest = names - alone - browsers
     failed = False
-    for chosen, how in ((names - alone, BESIDE_EACH_OTHER), (alone, [])):
+    for chosen, how in ((rest, BESIDE_EACH_OTHER), (browsers, BESIDE_EACH_OTHER), (alone, [])):
+        if not chosen:
+            continue
         print(f"\n=== On {database}: {', '.join(sorted(chosen))} ===", flush=True)
         paths = [f"tests/{name}" for name in sorted(chosen)]
         command = [sys.executable, "-m", "pytest", "-q", *paths, *how, *arguments]

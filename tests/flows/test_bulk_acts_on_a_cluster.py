@@ -4,10 +4,11 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django_q.models import OrmQ
 
 from operators.actor import Actor
-from scheduling import clock, models, resend, store
+from scheduling import bulk_acts, clock, models, resend, store
 from scheduling.failures import Asked
 from scheduling.models import BulkAct, Status
 
@@ -43,6 +44,8 @@ def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_job
     cluster.kill()
     OrmQ.objects.all().delete()
     assert 0 < act.get().done_count < IDS, "it was killed in the middle"
+    # The lease of the one that died runs out.
+    act.update(lease_until=F("lease_until") - bulk_acts.LEASE)
 
     start_cluster()
     wait_until(act.filter(ended_at__isnull=False).exists, seconds=60, what="it goes on by itself")

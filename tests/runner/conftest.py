@@ -151,7 +151,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, explain: Callable[[]
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory) -> Iterator[Running]:
     """One that many tests look at, and that none of them ends."""
     it = Running(tmp_path_factory.mktemp("run") / "data")

@@ -82,7 +82,7 @@ def test_told_twice_by_make_and_by_the_group_it_stops_whole(start):
     assert one.process.returncode == 0
     # The next one finds everything in order, and has no new password to show.
     again = start(data_dir=one.data_dir)
-    again.wait_until_up()
+    wait_for(again.answers, 30, lambda: again.said)
     assert "Password" not in again.said
     assert again.stop(again.process.terminate) < 30
 
