@@ -1,9 +1,10 @@
 """Tasks whose IDs stand in the minutes that a test wants, as acceptance and allocation leave them."""
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from scheduling import clock, keys, models, placement, store
+from scheduling import clock, keys, lists, models, placement, store
 
 
 def make_queue(name: str = "q", **fields) -> models.Queue:
@@ -47,6 +48,7 @@ def place(
             placed_at=at if written else None,
             **fields,
         )
+        lists.write(id_list, blocks(array("q", ids), lists.CHUNK_IDS))
         placement.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
         if written:
             groups = []
@@ -56,6 +58,10 @@ def place(
                 groups.append((keys.assignment_id(bucket_id, ordinals[bucket_id]), users))
             store.insert_assignments(task.pk, groups, status=models.Status.WAITING)
     return task
+
+
+def blocks(ids: array, size: int) -> Iterator[array]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def counted() -> dict[str, int]:

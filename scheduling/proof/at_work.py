@@ -1,0 +1,46 @@
+"""What is at work now: nothing is left behind in a minute that is over, and every claim has an owner."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from .. import claims, keys, late, models, store
+from ..models import Status
+from .base import Behind, Difference, Piece
+
+
+def piece(behind: Behind, at: datetime) -> Piece:
+    """All of it: as much as there is under way."""
+    return Piece([*_left_behind(at), *_old_claims(at), *_in_flight_is_claimed()])
+
+
+def _left_behind(at: datetime) -> Iterator[Difference]:
+    """No ID waits in a minute that ended two leases ago, but in a paused queue."""
+    for bucket_id in late.left_behind(at - 2 * claims.LEASE):
+        waiting = len(store.waiting_rows([(*keys.range_of_bucket(bucket_id), 1_000)]))
+        if waiting:
+            yield Difference("nothing is left behind", f"bucket {bucket_id}", 0, waiting)
+
+
+def _old_claims(at: datetime) -> Iterator[Difference]:
+    """Every claim has a living owner, or had until a lease ago; none is leased for longer than a lease."""
+    old = models.Batch.objects.filter(lease_until__lt=at - claims.LEASE)
+    for batch in old.order_by("pk"):
+        age = round((at - batch.lease_until).total_seconds() + claims.LEASE.total_seconds())
+        of = f"batch {batch.pk}, seconds"
+        yield Difference("no claim is older than two leases", of, 30, age, by_clock=True)
+    # Leases are of the database's clock, as `at` is; a lease more, since `at` is that of the check's beginning.
+    ahead = models.Batch.objects.filter(lease_until__gt=at + 2 * claims.LEASE)
+    for batch in ahead.order_by("pk"):
+        left = round((batch.lease_until - at).total_seconds())
+        of = f"batch {batch.pk}, seconds"
+        yield Difference("no claim is leased for longer than a lease", of, 15, left, by_clock=True)
+
+
+def _in_flight_is_claimed() -> Iterator[Difference]:
+    claimed: set[int] = set()
+    for batch in models.Batch.objects.iterator(500):
+        claimed.update(key for key, _ in claims.contents(batch))
+    in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT).values_list("pk", flat=True)
+    for key in in_flight.iterator(2_000):
+        if key not in claimed:
+            yield Difference("what is in flight is claimed", f"row {key}", 1, 0)

@@ -1,0 +1,48 @@
+"""What a check finds, and a part of its way: whoever stops behind one goes on from there."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that doesn't hold: of what, what is said of it, and what is found."""
+
+    check: str
+    of: str
+    said: int
+    found: int
+    # Its numbers go on with the clock, whatever the tables do: another look finds others.
+    by_clock: bool = False
+
+    @property
+    def same_as(self) -> tuple:
+        """Equal for what two looks found alike: counters of what runs are wrong at each look, each time else."""
+        return (self.check, self.of) if self.by_clock else (self.check, self.of, self.said, self.found)
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.of}: {self.said} by the tables, {self.found} found"
+
+
+# A key, and a position within what it is the key of: all before it is done.
+Behind = tuple[int, int]
+BEGIN: Behind = (0, 0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a stage, some seconds at most. behind: where the next begins; None where it was the last.
+
+    ids_count: IDs whose place was looked at.
+    """
+
+    differences: list[Difference] = field(default_factory=list)
+    behind: Behind | None = None
+    ids_count: int = 0
+
+
+def kept_since(at: datetime) -> datetime:
+    """From when on windows are whole: older ones are let go of bit by bit."""
+    return at - timedelta(days=settings.RETENTION_DAYS)

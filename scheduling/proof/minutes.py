@@ -1,0 +1,243 @@
+"""Windows and their minutes: the log leads to the fills, counters are sums and rows, each start left a trace."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import BigIntegerField, Count, F, Func, Q, QuerySet, Sum
+
+from .. import allocator, clock, keys, models
+from ..models import MoveReason, ReservationKind, Status
+from .base import Behind, Difference, Piece, kept_since
+
+STATUSES = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled")
+COLUMNS = [f"{status}_count" for status in STATUSES]
+WINDOWS_AT_A_TIME = 50
+# A piece ends with the window that reaches so many rows.
+IDS_AT_A_TIME = 250_000
+_COMES_IN = frozenset({ReservationKind.RESERVE, ReservationKind.MOVE_IN})
+
+
+def piece(behind: Behind, at: datetime) -> Piece:
+    """Check the next windows, in the order of their keys, and all that lies in between."""
+    windows, buckets, is_last = _next(behind[0], at)
+    first = behind[0] + 1 if behind[0] else 0
+    end = 1 << 34 if is_last else windows[-1].pk + 1
+    return Piece(
+        [
+            *_log_leads_to_fills(windows, buckets),
+            *_minutes_add_up(buckets, first, end),
+            *_counters_are_rows(first, end, kept_since(at)),
+            *_starts_are_kept(buckets, first, end),
+        ],
+        None if is_last else (windows[-1].pk, 0),
+    )
+
+
+Buckets = dict[int, models.Bucket]
+
+
+def _next(behind: int, at: datetime) -> tuple[list[models.Window], Buckets, bool]:
+    """Return the next windows, their buckets by key, and whether no window comes behind them."""
+    kept = models.Window.objects.filter(pk__gt=behind, starts_at__gte=kept_since(at)).order_by("pk")
+    windows = list(kept.only("pk", "version")[: WINDOWS_AT_A_TIME + 1])
+    is_last = len(windows) <= WINDOWS_AT_A_TIME
+    windows = windows[:WINDOWS_AT_A_TIME]
+    found = models.Bucket.objects.filter(window_id__in=[window.pk for window in windows])
+    buckets = {bucket.pk: bucket for bucket in found}
+    ids: dict[int, int] = defaultdict(int)
+    for bucket in buckets.values():
+        ids[bucket.window_id] += bucket.filled_count + bucket.cancelled_count
+    total = 0
+    for number, window in enumerate(windows, 1):
+        total += ids[window.pk]
+        if total >= IDS_AT_A_TIME and number < len(windows):
+            windows, is_last = windows[:number], False
+            break
+    kept_ids = {window.pk for window in windows}
+    return windows, {pk: one for pk, one in buckets.items() if one.window_id in kept_ids}, is_last
+
+
+# --- The log ---
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the reservation log, as much of it as is replayed."""
+
+    window_id: int
+    version: int
+    kind: str
+    before: list[int]
+    deltas: list[int]
+    rpm: int
+    ids_count: int
+
+    @property
+    def name(self) -> str:
+        return f"window {self.window_id}, line {self.version}"
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        return tuple(b + d for b, d in zip(self.before, self.deltas, strict=True))
+
+
+def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Iterator[Difference]:
+    """Each window's log, replayed: every line begins where the last one ended, and the end is the fill."""
+    columns = ("window_id", "version", "kind", "fill_before", "deltas", "rpm", "ids_count")
+    lines: dict[int, list[Line]] = defaultdict(list)
+    logged = models.Reservation.objects.filter(window_id__in=[window.pk for window in windows])
+    for row in logged.order_by("window_id", "version").values_list(*columns):
+        lines[row[0]].append(Line(*row))
+    for window in windows:
+        fill, version = (0,) * clock.BUCKETS, 0
+        for line in lines[window.pk]:
+            if line.version != version + 1:
+                yield Difference("the log has every line", line.name, version + 1, line.version)
+            for k, (was, now) in enumerate(zip(fill, line.before, strict=True)):
+                if was != now:
+                    of = f"{line.name}, minute {k}"
+                    yield Difference("a line begins where the last ended", of, now, was)
+            yield from _by_the_rules(line)
+            fill, version = line.after, line.version
+        if window.version != version:
+            of = f"window {window.pk}"
+            yield Difference("a window's version is its last line's", of, window.version, version)
+        for k, found in enumerate(fill):
+            bucket = buckets.get(window.pk << 4 | k)
+            said = bucket.filled_count if bucket else 0
+            if said != found:
+                yield Difference("the log ends in the fill", f"bucket {window.pk << 4 | k}", said, found)
+
+
+def _by_the_rules(line: Line) -> Iterator[Difference]:
+    """What a line may change: a list's places by the two rules, what is late within rpm, and what it says."""
+    if abs(sum(line.deltas)) != line.ids_count:
+        yield Difference("a line counts its places", line.name, line.ids_count, abs(sum(line.deltas)))
+    comes_in = line.kind in _COMES_IN
+    for k, delta in enumerate(line.deltas):
+        if delta and (delta > 0) != comes_in:
+            yield Difference(f"a line of {line.kind} has its direction", f"{line.name}, minute {k}", 0, delta)
+    if line.kind == ReservationKind.RESERVE:
+        yield from _of_a_list(line)
+    elif line.kind == ReservationKind.MOVE_IN:
+        for k, (delta, after) in enumerate(zip(line.deltas, line.after, strict=True)):
+            if delta > 0 and after > line.rpm:
+                of = f"{line.name}, minute {k}"
+                yield Difference("what is late stays within rpm", of, line.rpm, after)
+
+
+def _of_a_list(line: Line) -> Iterator[Difference]:
+    """By the two rules; carry_over keeps to the first."""
+    nearest = allocator.counts(line.before, line.rpm, line.ids_count)
+    capped = allocator.free_places(line.before, (line.rpm,) * clock.BUCKETS, line.ids_count)
+    if tuple(line.deltas) not in {nearest, capped}:
+        for k, (said, rule) in enumerate(zip(line.deltas, nearest, strict=True)):
+            if said != rule:
+                yield Difference("places follow the rules", f"{line.name}, minute {k}", said, rule)
+
+
+# --- Counters ---
+
+
+def _minutes_add_up(buckets: Buckets, first: int, end: int) -> Iterator[Difference]:
+    """A minute counts what the tasks have in it."""
+    columns = [*COLUMNS, "moved_count"]
+    within = models.TaskBucket.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
+    sums = within.order_by().values("bucket_id").annotate(**{f"sum_{name}": Sum(name) for name in columns})
+    by_bucket = {row["bucket_id"]: row for row in sums}
+    for bucket_id, bucket in buckets.items():
+        row = by_bucket.get(bucket_id, {})
+        for column in columns:
+            said, found = getattr(bucket, column), row.get(f"sum_{column}", 0)
+            if said != found:
+                yield Difference(
+                    "a minute is the sum of its tasks", f"bucket {bucket_id}, {column}", said, found
+                )
+
+
+def _counters_are_rows(first: int, end: int, since: datetime) -> Iterator[Difference]:
+    """Counters equal rows, by task and minute.
+
+    A place whose row isn't written yet waits, or is cancelled with its task; a row of a cancelled task that
+    says it waits is cancelled, and follows.
+    """
+    unwritten = set(models.Segment.objects.unwritten().values_list("task_id", flat=True))
+    rows = _rows(first, end, since)
+    within = models.TaskBucket.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
+    placed = [one for one in within if keys.starts_at_of_window(one.bucket_id >> 4) >= since]
+    tasks = {task_id for task_id, _, _ in rows} | {one.task_id for one in placed}
+    marked = _cancelled(tasks)
+    for task_id, bucket_id, status in [*rows]:
+        if task_id in marked and status == "waiting":
+            rows[task_id, bucket_id, "cancelled"] += rows.pop((task_id, bucket_id, status))
+    for one in placed:
+        for status, column in zip(STATUSES, COLUMNS, strict=True):
+            said, found = getattr(one, column), rows.pop((one.task_id, one.bucket_id, status), 0)
+            may_lack = one.task_id in unwritten and status == (
+                "cancelled" if one.task_id in marked else "waiting"
+            )
+            if found != said and not (may_lack and found < said):
+                of = f"task {one.task_id}, bucket {one.bucket_id}, {status}"
+                yield Difference("a counter is its rows", of, said, found)
+    for (task_id, bucket_id, status), found in rows.items():
+        of = f"task {task_id}, bucket {bucket_id}, {status}"
+        yield Difference("a counter is its rows", of, 0, found)
+
+
+def _rows(first: int, end: int, since: datetime) -> dict[tuple[int, int, str], int]:
+    """How many rows there are, by task, bucket and status."""
+    bucket = Func(F("id"), template="(%(expressions)s >> 24)", output_field=BigIntegerField())
+    within = models.Assignment.objects.filter(pk__gte=first << 28, pk__lt=end << 28).order_by()
+    groups = within.annotate(bucket=bucket).values_list("bucket", "task_id", "status").annotate(Count("pk"))
+    found: dict[tuple[int, int, str], int] = defaultdict(int)
+    for bucket_id, task_id, status, count in groups:
+        if keys.starts_at_of_window(bucket_id >> 4) >= since:
+            found[task_id, bucket_id, Status(status).word] += count
+    return found
+
+
+def _cancelled(task_ids: set[int]) -> set[int]:
+    found: set[int] = set()
+    in_order = sorted(task_ids)
+    for start in range(0, len(in_order), 1_000):
+        some = models.Task.objects.filter(pk__in=in_order[start : start + 1_000], cancelled_at__isnull=False)
+        found.update(some.values_list("pk", flat=True))
+    return found
+
+
+# --- What was started, and what has left ---
+
+
+def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Difference]:
+    """Each start left a success or an attempt, each possible repeat an attempt without an answer, each move one."""
+    attempts = models.Attempt.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
+    answers = attempts.filter(unknown=False)
+    succeeded = Q(http_status__range=(200, 299))
+    failed = _by_bucket(answers.exclude(succeeded), "bucket_id")
+    # An answer that came with a success is kept where it was odd: it isn't one more start.
+    noted = _by_bucket(answers.filter(succeeded), "bucket_id")
+    unknown = _by_bucket(attempts.filter(unknown=True), "bucket_id")
+    moves = models.Move.objects.filter(from_bucket_id__gte=first << 4, from_bucket_id__lt=end << 4)
+    moved = _by_bucket(moves, "from_bucket_id")
+    # Successes that are sent again leave no attempt where they were.
+    by_hand = moves.filter(reason__in=(MoveReason.OPERATOR, MoveReason.EDIT))
+    again = _by_bucket(by_hand, "from_bucket_id")
+    for pk, bucket in buckets.items():
+        least = bucket.succeeded_count + failed.get(pk, 0)
+        most = least + noted.get(pk, 0) + again.get(pk, 0)
+        started = bucket.started_count
+        if not least <= started <= most:
+            found = least if started < least else most
+            yield Difference("a start is a success or an attempt", f"bucket {pk}", started, found)
+        if bucket.repeats_count != unknown.get(pk, 0):
+            said, found = bucket.repeats_count, unknown.get(pk, 0)
+            yield Difference("a possible repeat is an attempt", f"bucket {pk}", said, found)
+        if bucket.moved_count != moved.get(pk, 0):
+            said, found = bucket.moved_count, moved.get(pk, 0)
+            yield Difference("what moved has its move", f"bucket {pk}", said, found)
+
+
+def _by_bucket(rows: QuerySet, column: str) -> dict[int, int]:
+    return dict(rows.order_by().values_list(column).annotate(Count("pk")))

@@ -1,0 +1,115 @@
+"""IDs one by one: each has one row, in the place that the rules gave it, or where its moves have led."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from django.db.models import F, Sum
+
+from .. import allocator, keys, lists, models
+from ..models import MoveReason, ReservationKind
+from .base import Behind, Difference, Piece, kept_since
+
+IDS_AT_A_TIME = lists.CHUNK_IDS
+LINES_AT_A_TIME = 200
+ASKED_AT_ONCE = 5_000
+
+# From which bucket to which, and why.
+Moved = tuple[int, int, str]
+
+
+def piece(behind: Behind, at: datetime) -> Piece:
+    """Check the next IDs of lists, line by line of the log. behind: a line, and how many of its IDs are done."""
+    differences: list[Difference] = []
+    (key, position), looked_at = behind, 0
+    lines = _lines(key - 1 if position else key)
+    for line in lines:
+        start = position if line.pk == key else 0
+        if keys.starts_at_of_window(line.window_id) >= kept_since(at):
+            count = min(line.ids_count - start, IDS_AT_A_TIME - looked_at)
+            differences += _of_line(line, start, count)
+            looked_at += count
+            if start + count < line.ids_count:
+                return Piece(differences, (line.pk, start + count), looked_at)
+        if looked_at >= IDS_AT_A_TIME:
+            return Piece(differences, (line.pk, 0), looked_at)
+    return Piece(differences, (lines[-1].pk, 0) if len(lines) == LINES_AT_A_TIME else None, looked_at)
+
+
+def _lines(behind: int) -> list[models.Reservation]:
+    lines = models.Reservation.objects.filter(kind=ReservationKind.RESERVE, pk__gt=behind)
+    return list(lines.order_by("pk")[:LINES_AT_A_TIME])
+
+
+def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Difference]:
+    """`count` IDs of what a line reserved, from its `start`-th on."""
+    users = lists.ids_of(line.list_id, line.first_position + start, count)
+    of = f"task {line.task_id}, window {line.window_id}, line {line.version}"
+    if count < line.ids_count:
+        of += f", IDs {start + 1} to {start + count}"
+    if len(users) != count:
+        yield Difference("a place has its ID", of, count, len(users))
+    fill = allocator.fill_after(line.fill_before, line.rpm, start)
+    first = line.window_id << 4
+    wanted = {user: first | k for user, k in zip(users, allocator.places(fill, line.rpm), strict=False)}
+    rows = _rows(line.task_id, sorted(wanted))
+    without = len(wanted) - len(rows)
+    if without and without > _unwritten(line.task_id):
+        yield Difference("every ID has its row", of, len(wanted), len(rows))
+    there = sum(map(len, rows.values()))
+    if there != len(rows):
+        yield Difference("no ID is twice", of, there, len(rows))
+    yield from _explained(of, line.task_id, wanted, rows)
+
+
+def _rows(task_id: int, users: Sequence[int]) -> dict[int, list[int]]:
+    """The buckets of a task's IDs, of those that have a row."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for start in range(0, len(users), ASKED_AT_ONCE):
+        some = models.Assignment.objects.filter(
+            task_id=task_id, user_id__in=users[start : start + ASKED_AT_ONCE]
+        )
+        for user, key in some.values_list("user_id", "pk"):
+            found[user].append(keys.bucket_of_assignment(key))
+    return found
+
+
+def _unwritten(task_id: int) -> int:
+    left = models.Segment.objects.unwritten().filter(task_id=task_id)
+    return left.aggregate(n=Sum(F("ids_count") - F("written_count")))["n"] or 0
+
+
+def _explained(
+    of: str, task_id: int, wanted: dict[int, int], rows: dict[int, list[int]]
+) -> Iterator[Difference]:
+    moves = _moves(task_id, sorted(rows))
+    wrong = [
+        user for user, buckets in rows.items() if not _leads(wanted[user], buckets[0], moves.get(user, ()))
+    ]
+    if wrong:
+        of = f"{of}, such as ID {min(wrong)}"
+        yield Difference("every place is explained", of, len(rows), len(rows) - len(wrong))
+
+
+def _leads(given: int, is_in: int, moves: Sequence[Moved]) -> bool:
+    """Whether an ID that a line gave a place came to where it is."""
+    if not moves:
+        return given == is_in
+    follow_each_other = all(one[1] == other[0] for one, other in pairwise(moves))
+    # The place of a line is left by a move; that of an edit's is where the edit brought the ID back to.
+    known = {came_from for came_from, _, _ in moves} | {to for _, to, why in moves if why == MoveReason.EDIT}
+    return follow_each_other and moves[-1][1] == is_in and given in known
+
+
+def _moves(task_id: int, users: Sequence[int]) -> dict[int, list[Moved]]:
+    all_of_task = models.Move.objects.filter(task_id=task_id)
+    # Most tasks have none, and one look says so.
+    if not all_of_task.exists():
+        return {}
+    found: dict[int, list[Moved]] = defaultdict(list)
+    for start in range(0, len(users), ASKED_AT_ONCE):
+        some = all_of_task.filter(user_id__in=users[start : start + ASKED_AT_ONCE]).order_by("pk")
+        for user, *moved in some.values_list("user_id", "from_bucket_id", "to_bucket_id", "reason"):
+            found[user].append(tuple(moved))
+    return found

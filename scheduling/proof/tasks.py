@@ -1,0 +1,62 @@
+"""Tasks: each is the sum of its minutes, and a finished one has nothing left to do."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.db.models import F, Sum
+
+from .. import clock, keys, models
+from .base import Behind, Difference, Piece, kept_since
+from .minutes import COLUMNS
+
+TASKS_AT_A_TIME = 200
+
+
+def piece(behind: Behind, at: datetime) -> Piece:
+    """Check the next tasks, in the order of their keys."""
+    found = models.Task.objects.filter(pk__gt=behind[0]).defer("payload", "cancel_answer").order_by("pk")
+    tasks = list(found[:TASKS_AT_A_TIME])
+    # Of what reaches back beyond the retention, some minutes have gone.
+    whole = [task for task in tasks if task.first_minute_at >= kept_since(at) + clock.QUARTER]
+    differences = [*_add_up(whole), *_finished(tasks), *_unwritten(whole)]
+    return Piece(differences, (tasks[-1].pk, 0) if len(tasks) == TASKS_AT_A_TIME else None)
+
+
+def _add_up(tasks: list[models.Task]) -> Iterator[Difference]:
+    """What a task counts is what it has in its minutes."""
+    parts = models.TaskBucket.objects.filter(task__in=[task.pk for task in tasks]).order_by()
+    sums = parts.values("task_id").annotate(**{f"sum_{name}": Sum(name) for name in COLUMNS})
+    by_task = {row["task_id"]: row for row in sums}
+    for task in tasks:
+        for column in COLUMNS:
+            said, found = getattr(task, column), by_task.get(task.pk, {}).get(f"sum_{column}", 0)
+            if said != found:
+                yield Difference("a task is the sum of its minutes", f"task {task.pk}, {column}", said, found)
+
+
+def _finished(tasks: list[models.Task]) -> Iterator[Difference]:
+    for task in tasks:
+        left = task.waiting_count + task.in_flight_count
+        if task.finished_at is not None and left:
+            yield Difference("a finished task has nothing left", f"task {task.pk}", 0, left)
+
+
+def _unwritten(tasks: list[models.Task]) -> Iterator[Difference]:
+    """A list that is being written has as many IDs without a row as its segments say."""
+    open_ones = models.Segment.objects.unwritten().filter(task__in=[task.pk for task in tasks])
+    left = open_ones.values_list("task_id").annotate(n=Sum(F("ids_count") - F("written_count")))
+    for task_id, said in dict(left.order_by()).items():
+        [task] = [task for task in tasks if task.pk == task_id]
+        found = task.ids_count - _written(task_id)
+        if said != found:
+            yield Difference("what isn't written has no row", f"task {task_id}", said, found)
+
+
+def _written(task_id: int) -> int:
+    """How many rows a task has, counted in its minutes."""
+    count = 0
+    buckets = models.TaskBucket.objects.filter(task_id=task_id).values_list("bucket_id", flat=True)
+    for bucket_id in list(buckets):
+        first, last = keys.range_of_bucket(bucket_id)
+        count += models.Assignment.objects.filter(pk__gte=first, pk__lte=last, task_id=task_id).count()
+    return count
