@@ -21,6 +21,7 @@ SECTIONS = (
     Section("Failures", "failures", "/dashboard/failures/"),
     Section("Queues", "queues", "/dashboard/queues/"),
     Section("History", "history_today", "/dashboard/history/"),
+    Section("Proof", "proof", "/dashboard/proof/"),
     Section("Activity", "activity", "/dashboard/activity/"),
 )
 

@@ -25,6 +25,7 @@ JOBS = {
     BulkActKind.RETRY_FAILED: "scheduling.jobs.retry_failed",
     BulkActKind.SEND_AGAIN: "scheduling.jobs.send_again",
     BulkActKind.PRUNE: "scheduling.jobs.prune",
+    BulkActKind.CHECK_PLAN: "scheduling.jobs.check_plan",
 }
 
 

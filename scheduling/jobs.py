@@ -11,6 +11,7 @@ from . import (
     late,
     matching,
     pace,
+    plan_checks,
     quarter_hour,
     resend,
     store,
@@ -94,3 +95,8 @@ def nightly() -> None:
 def prune(act_id: int) -> None:
     """Go on letting go of what is past its retention."""
     keeping.go_on(act_id, store.now)
+
+
+def check_plan(act_id: int) -> None:
+    """Go on checking the plan."""
+    plan_checks.go_on(act_id, store.now)

@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db.models import F, Sum
 from django.db.models.functions import Coalesce
 
-from . import clock, cluster, health, models, receipts, store
+from . import clock, cluster, health, models, plan_checks, receipts, store
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,18 @@ def gauges(now: datetime | None = None) -> list[Gauge]:
         *_of_windows(queues, at),
         *_of_starts(queues, at),
         *_of_late(queues, at),
+        *_of_the_plan(at),
     ]
+
+
+def _of_the_plan(at: datetime) -> Iterator[Gauge]:
+    """What the last check of it that came to its end found."""
+    last = plan_checks.all_kept().filter(ended_at__isnull=False).defer("found").first()
+    if last is not None:
+        words = "Things that did not hold when the plan was last checked."
+        yield Gauge("quarterdeck_plan_differences", words, last.found_count)
+        age = (at - last.began_at).total_seconds()
+        yield Gauge("quarterdeck_plan_checked_seconds", "Since the plan was last checked.", age)
 
 
 def _of_clusters(at: datetime) -> Iterator[Gauge]:

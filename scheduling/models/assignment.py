@@ -133,7 +133,10 @@ class Attempt(models.Model):
     unknown = models.BooleanField(default=False)
 
     class Meta:
-        indexes = [models.Index(fields=["task_id", "user_id"], name="attempt_by_id")]
+        indexes = [
+            models.Index(fields=["task_id", "user_id"], name="attempt_by_id"),
+            models.Index(fields=["bucket_id"], name="attempt_by_minute"),
+        ]
 
 
 # So much of an answer tells one kind of failure from another; the rest is often a number or a time.

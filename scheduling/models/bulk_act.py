@@ -11,6 +11,7 @@ class BulkActKind(models.TextChoices):
     RETRY_FAILED = "retry_failed", "try again all that match"
     SEND_AGAIN = "send_again", "send a task's once more"
     PRUNE = "prune", "let go of what is past its retention"
+    CHECK_PLAN = "check_plan", "check the plan"
 
 
 class BulkAct(models.Model):
@@ -30,6 +31,9 @@ class BulkAct(models.Model):
     number = models.PositiveBigIntegerField(default=0)
     done_count = models.PositiveBigIntegerField(default=0)
     after_id = models.BigIntegerField(default=0)
+    # Of a check of the plan: how much doesn't hold, and of what, the first of them.
+    found_count = models.PositiveIntegerField(db_default=0)
+    found = models.JSONField(null=True, blank=True)
     began_at = models.DateTimeField()
     owner = models.BigIntegerField(null=True, blank=True)
     lease_until = models.DateTimeField()

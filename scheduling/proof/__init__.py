@@ -11,7 +11,7 @@ from datetime import datetime
 from . import at_work, minutes, places, tasks
 from .base import BEGIN, Behind, Difference, Piece
 
-__all__ = ["STAGES", "Difference", "Step", "check", "steps"]
+__all__ = ["BEGIN", "STAGES", "Difference", "Step", "check", "steps"]
 
 Stage = Callable[[Behind, datetime], Piece]
 STAGES: tuple[Stage, ...] = (minutes.piece, tasks.piece, places.piece, at_work.piece)

@@ -78,6 +78,7 @@ PAGES = [
     "/dashboard/queues/",
     "/dashboard/queues/default/?rpm=200",
     "/dashboard/history/{day}/",
+    "/dashboard/proof/",
     "/dashboard/activity/",
     "/dashboard/account/",
 ]

@@ -28,6 +28,7 @@ ACTS: dict[str, tuple[str, dict, str]] = {
     "queues/<slug:name>/test/": ("queues/default/test/", {}, "tested"),
     "queues/<slug:name>/release/": ("queues/held/release/", {}, "released_target"),
     "all-queues/<verb:verb>/": ("all-queues/pause/", {}, "paused"),
+    "proof/": ("proof/", {}, "checked_plan"),
     "account/": ("account/", {"time_zone": "Europe/Berlin"}, "set_time_zone"),
     "account/sign-out/": ("account/sign-out/", {}, "signed_out_everywhere"),
 }

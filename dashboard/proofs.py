@@ -1,0 +1,98 @@
+"""The tables of the proof: which checks were made, and what did not hold, with links to it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.urls import reverse
+from django.utils.html import conditional_escape
+from django.utils.safestring import SafeString, mark_safe
+
+from dashboard import addresses
+from dashboard.tables import CARDS, Listed, count, link, number, text
+from dashboard.templatetags import quarterdeck as write
+from scheduling import keys, models
+
+_NAMED = re.compile(r"\b(task|window|bucket|ID) (\d+)")
+
+
+def seconds_of(check: models.BulkAct) -> float | None:
+    """How long it took; None while it is under way."""
+    return (check.ended_at - check.began_at).total_seconds() if check.ended_at else None
+
+
+def result(check: models.BulkAct) -> str:
+    """What a check says, in words."""
+    if check.found_count:
+        return f"{write.plural(check.found_count, 'thing')} {'does' if check.found_count == 1 else 'do'} not hold"
+    return "the plan holds" if check.ended_at else "under way"
+
+
+class ChecksTable(Listed):
+    """Checks of the plan; a row is a BulkAct."""
+
+    began = text("Began", "began_at", shown="name")
+    result = text("Result", "pk", shown="whole")
+    ids = count("IDs", "done_count", short="IDs")
+    took = number("Took", "pk", short="took")
+    by = text("Asked for by", "by__name", shown="quiet", short="by")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def render_began(self, record: models.BulkAct) -> SafeString:
+        return link(f"?check={record.pk}", write.moment(record.began_at))
+
+    def render_result(self, record: models.BulkAct) -> SafeString | str:
+        said = result(record)
+        return write.format_html('<span class="bad">{}</span>', said) if record.found_count else said
+
+    def render_took(self, record: models.BulkAct) -> str:
+        return write.seconds(seconds_of(record))
+
+
+class DifferenceTable(Listed):
+    """What does not hold; a row is a proof.Difference as a dict."""
+
+    check = text("What does not hold", shown="name")
+    of = text("Where", shown="whole")
+    said = number("By the tables", short="by the tables")
+    found = number("Found", short="found")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def __init__(self, *args: Any, queues: Mapping[int, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queues = queues
+
+    def render_said(self, value: int) -> str:
+        return write.number(value)
+
+    render_found = render_said
+
+    def render_of(self, value: str) -> SafeString:
+        return mark_safe("".join(self._pieces(value)))
+
+    def _pieces(self, words: str) -> Iterator[str]:
+        end = 0
+        for found in _NAMED.finditer(words):
+            yield conditional_escape(words[end : found.start()])
+            yield self._linked(found[1], int(found[2]))
+            end = found.end()
+        yield conditional_escape(words[end:])
+
+    def _linked(self, kind: str, key: int) -> SafeString:
+        """Keys of windows and minutes are no names: what they are the keys of is said."""
+        if kind == "task":
+            return link(addresses.task(key), f"task {key}")
+        if kind == "ID":
+            return link(reverse("id", args=[key]), f"ID {key}")
+        window_id = key if kind == "window" else keys.window_of_bucket(key)
+        queue = self.queues.get(keys.queue_of_window(window_id), "")
+        if kind == "window":
+            starts_at = keys.starts_at_of_window(key)
+            said = f"window of {queue} that took lists from {write.minute_said(starts_at)}"
+            return link(addresses.window(queue, starts_at), said) if queue else conditional_escape(said)
+        at = keys.minute_of_bucket(key)
+        return link(addresses.minute(at, queue), f"minute {write.minute_said(at)} of {queue}")

@@ -1,0 +1,72 @@
+"""Whether the plan is kept: what the last checks found, and a button that has it checked now."""
+
+from collections.abc import Iterator
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from dashboard import exports, paging, proofs
+from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.queries import refuse_unknown
+from scheduling import models, plan_checks, store
+
+CHECKS = 30
+# What doesn't hold, as far as a page shows it; an export has all that is kept.
+SHOWN = 100
+HEADS = ("check", "of", "said", "found")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@viewer_required
+def proof(request: OperatorRequest) -> HttpResponse:
+    """The newest check, or the one that is asked for; a POST has the plan checked."""
+    if request.method == "POST":
+        return _begin(request)
+    refuse_unknown(request, {"check", "format"})
+    chosen = paging.whole_number(request, "check", low=1)
+    checks = list(plan_checks.all_kept().defer("found")[:CHECKS])
+    shown = _shown(chosen or (checks[0].pk if checks else None))
+    found = (shown.found or []) if shown else []
+    if wanted := request.GET.get("format"):
+        if shown is None:
+            raise BadRequest("The plan was never checked: there is nothing to export.")
+        return exports.named(wanted, f"check-{shown.pk}", HEADS, _rows(shown, found))
+    queues = dict(models.Queue.objects.values_list("pk", "name"))
+    context = {
+        "shown": shown,
+        "is_newest": shown is not None and shown.pk == checks[0].pk,
+        "seconds": proofs.seconds_of(shown) if shown else None,
+        "result": proofs.result(shown) if shown else "",
+        "limit": SHOWN,
+        "found_table": proofs.DifferenceTable(found[:SHOWN], queues=queues),
+        "checks": checks,
+        "checks_table": proofs.ChecksTable(checks),
+    }
+    page = "dashboard/_check.html" if request.htmx else "dashboard/proof.html"
+    return render(request, page, context)
+
+
+def _rows(shown: models.BulkAct, found: list[dict]) -> Iterator[list]:
+    for one in found:
+        yield [one[name] for name in HEADS]
+    if shown.found_count > len(found):
+        yield [f"CUT: the first {len(found):,} of {shown.found_count:,}", "", None, None]
+
+
+def _shown(pk: int | None) -> models.BulkAct | None:
+    if pk is None:
+        return None
+    found = plan_checks.all_kept().filter(pk=pk).first()
+    if found is None:
+        raise Http404(f"There is no check {pk}: it is past its retention, or never was.")
+    return found
+
+
+@operator_required
+def _begin(request: OperatorRequest) -> HttpResponse:
+    check = plan_checks.begin(by=request.actor, at=store.now())
+    messages.info(request, "The plan is being checked. What is found stands here as it comes.")
+    return redirect(f"{request.path}?check={check.pk}")

@@ -1,0 +1,98 @@
+"""Whether the plan is kept: the page, and its button."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from dashboard.views import proof as view
+from scheduling import keys, models, plan_checks, store
+
+pytestmark = pytest.mark.django_db
+
+
+def checked(client) -> models.BulkAct:
+    client.post("/dashboard/proof/")
+    check = plan_checks.all_kept().first()
+    plan_checks.go_on(check.pk, store.now)
+    return check
+
+
+def text_of(answer) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
+
+
+def test_before_the_first_check_it_says_when_there_will_be_one(queue, sign_in):
+    words = text_of(sign_in("operator").get("/dashboard/proof/"))
+    assert "has not been checked yet" in words
+    assert "All checks" not in words
+
+
+def test_the_button_has_it_checked_and_the_page_follows(place, sign_in):
+    place(range(1, 41))
+    client = sign_in("operator")
+    answer = client.post("/dashboard/proof/", follow=True)
+    assert "0 of 40 IDs looked at" in text_of(answer)
+    check = plan_checks.all_kept().get()
+    polled = f'hx-get="/dashboard/proof/?check={check.pk}"'
+    assert polled in answer.content.decode()
+
+    plan_checks.go_on(check.pk, store.now)
+    part = client.get(f"/dashboard/proof/?check={check.pk}", headers={"HX-Request": "true"})
+    assert "The plan holds." in text_of(part)
+    assert "40 IDs, asked for by a operator" in text_of(part)
+    assert polled not in part.content.decode()
+    assert "<html" not in part.content.decode()
+
+
+def test_what_does_not_hold_is_told_with_links_to_it(place, sign_in):
+    task = place(range(1, 41))
+    bucket = models.Bucket.objects.filter(filled_count__gt=0).first()
+    models.Bucket.objects.filter(pk=bucket.pk).update(started_count=9)
+    here = models.Assignment.objects.filter(task=task).order_by("pk")
+    models.Assignment.objects.filter(pk=here.first().pk).update(user_id=900)
+    client = sign_in("operator")
+    check = checked(client)
+    answer = client.get("/dashboard/proof/")
+    words = text_of(answer)
+    assert "2 things do not hold." in words
+    minute = f"{keys.minute_of_bucket(bucket.pk):%Y-%m-%dT%H:%MZ}"
+    assert f'href="/dashboard/minutes/{minute}/?queue=default"' in answer.content.decode()
+    assert f'href="/dashboard/tasks/{task.pk}/"' in answer.content.decode()
+    assert str(bucket.pk) not in words
+    shown = client.get(f"/dashboard/proof/?check={check.pk}&format=csv").getvalue().decode()
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    assert [row["check"] for row in rows] == ["a start is a success or an attempt", "every ID has its row"]
+    assert (rows[0]["said"], rows[0]["found"]) == ("9", "0")
+
+
+def test_more_than_is_shown_or_kept_is_said(place, sign_in, monkeypatch):
+    monkeypatch.setattr(plan_checks, "KEPT", 2)
+    monkeypatch.setattr(view, "SHOWN", 1)
+    place(range(1, 41))
+    models.Bucket.objects.update(started_count=9)
+    client = sign_in("operator")
+    check = checked(client)
+    count = models.Bucket.objects.count()
+    page = client.get("/dashboard/proof/")
+    assert f"The first 1 of {count}" in text_of(page)
+    assert len(page.context["found_table"].rows) == 1
+    shown = client.get(f"/dashboard/proof/?check={check.pk}&format=ndjson").getvalue().decode()
+    assert f"CUT: the first 2 of {count}" in shown.splitlines()[-1]
+
+
+def test_a_viewer_reads_it_and_may_not_begin_one(place, sign_in):
+    client = sign_in("viewer")
+    page = client.get("/dashboard/proof/").content.decode()
+    assert re.search(r"<button[^>]*disabled[^>]*>Check the plan", page)
+    assert client.post("/dashboard/proof/").status_code == 403
+    assert not plan_checks.all_kept().exists()
+
+
+def test_what_is_no_check_is_said(queue, sign_in):
+    client = sign_in("viewer")
+    assert client.get("/dashboard/proof/?check=77").status_code == 404
+    assert client.get("/dashboard/proof/?check=x").status_code == 400
+    assert client.get("/dashboard/proof/?chekc=1").status_code == 400
+    assert client.get("/dashboard/proof/?format=csv").status_code == 400
