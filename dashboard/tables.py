@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from dashboard import addresses
 from dashboard.taskpages import Line
 from dashboard.templatetags import quarterdeck as write
-from scheduling import failures, held, models, whereabouts
+from scheduling import failures, held, minute_rows, models, whereabouts
 
 CARDS = {"class": "list cards"}
 
@@ -163,13 +163,15 @@ class PlaceTable(Listed):
 
 
 class MinuteTable(Listed):
-    """A minute's IDs; a row is a views.minutes.Row."""
+    """A minute's IDs; a row is a minute_rows.Row."""
 
     user_id = text("ID")
     task = text("Task", shown="name whole")
     status = text("Status", shown="nowrap")
     attempts = number("Attempts", short="attempts")
+    planned = number("Planned", "planned_at", short="planned")
     started = number("Started", "started_at", short="started")
+    late = number("Late by", "late_seconds", short="late by")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -183,8 +185,18 @@ class MinuteTable(Listed):
     def render_status(self, value: models.Status) -> SafeString:
         return _status(value)
 
-    def render_started(self, value: datetime | None) -> str:
+    def render_planned(self, value: datetime | None) -> str:
         return write.clock_milliseconds(value)
+
+    render_started = render_planned
+
+    def render_late(self, record: minute_rows.Row) -> SafeString | str:
+        if record.late_seconds:
+            return format_html('<span class="notice">{}</span>', write.seconds(record.late_seconds))
+        # Within its minute, how far from its slot it started.
+        if record.planned_at is None or record.started_at is None:
+            return ""
+        return f"{(record.started_at - record.planned_at).total_seconds() * 1000:,.0f} ms"
 
 
 class HeldTable(Listed):

@@ -48,7 +48,7 @@ STATUSES: dict[Kind, tuple[Status, ...]] = {
 }
 # A cancel is a mark on the task first, which its rows follow.
 _WAITS = Q(status=Status.WAITING, task__cancelled_at=None)
-_CANCELLED = Q(status=Status.CANCELLED) | Q(status=Status.WAITING, task__cancelled_at__isnull=False)
+IS_CANCELLED = Q(status=Status.CANCELLED) | Q(status=Status.WAITING, task__cancelled_at__isnull=False)
 
 
 class Row(NamedTuple):
@@ -124,9 +124,9 @@ class Held:
         if self.kind in (Kind.WAITING, Kind.LATE):
             found = found.filter(_WAITS)
         elif self.kind == Kind.CANCELLED:
-            found = found.filter(_CANCELLED)
+            found = found.filter(IS_CANCELLED)
         elif self.kind == Kind.ALL:
-            found = found.exclude(_CANCELLED)
+            found = found.exclude(IS_CANCELLED)
         else:
             found = found.filter(status__in=STATUSES[self.kind])
         return found.order_by("pk")

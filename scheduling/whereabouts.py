@@ -4,7 +4,7 @@ A row is written some time after its place was reserved. Until then the place fo
 what is shown here is the same before and after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -120,12 +120,12 @@ def _of_row(
     if status is Status.WAITING and task.cancelled_at is not None:
         status = Status.CANCELLED
     bucket_id = row.id >> _ORDINAL_BITS
-    late = _lateness(row, bucket_id, status, late_since, at, minutes)
+    late = lateness(row, bucket_id, status, late_since, at, minutes)
     return Place(row.user_id, bucket_id, status, row.attempts, late)
 
 
-def _lateness(
-    row: _Row,
+def lateness(
+    row: _Row | models.Assignment,
     bucket_id: int,
     status: Status,
     late_since: int | None,
@@ -157,13 +157,20 @@ def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
     # Of many IDs most were never moved, and one look says so.
     if len(users) > 1 and not models.Move.objects.filter(task_id=task.pk).exists():
         return {}
-    moves = models.Move.objects.filter(task_id=task.pk, user_id__in=users).order_by("pk")
-    since: dict[int, int] = {}
-    for user, came_from, reason in moves.values_list("user_id", "from_bucket_id", "reason"):
+    return {user: bucket for (_, user), bucket in late_since([task.pk], users).items()}
+
+
+def late_since(task_ids: Collection[int], users: Collection[int]) -> dict[tuple[int, int], int]:
+    """For IDs of tasks that were moved since they were late: (task, ID) to the bucket they were planned in."""
+    moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=users).order_by("pk")
+    since: dict[tuple[int, int], int] = {}
+    for task_id, user, came_from, reason in moves.values_list(
+        "task_id", "user_id", "from_bucket_id", "reason"
+    ):
         if reason not in MADE_LATE:
-            since.pop(user, None)
+            since.pop((task_id, user), None)
         else:
-            since.setdefault(user, came_from)
+            since.setdefault((task_id, user), came_from)
     return since
 
 

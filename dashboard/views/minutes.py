@@ -1,10 +1,8 @@
 """A minute, with its IDs; and a window, with its receipt."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.core.exceptions import BadRequest
-from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -13,22 +11,13 @@ from dashboard import addresses, drawings, exports, sums, tables
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import cards, clock, keys, models, pacing, store
+from scheduling import cards, clock, keys, minute_rows, models, pacing, store
 
 ROWS = 60
 ALL = "*"
-EXPORT_HEADS = ("user_id", "task_id", "queue", "status", "attempts", "planned_at", "started_at")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One ID in a minute. started_at, late_seconds: None before its request."""
-
-    user_id: int
-    task: models.Task
-    status: models.Status
-    attempts: int
-    started_at: datetime | None
+EXPORT_HEADS = (
+    "user_id", "task_id", "queue", "minute", "status", "attempts", "planned_at", "started_at", "late_seconds",
+)  # fmt: skip
 
 
 def _moment(stamp: str) -> datetime:
@@ -57,12 +46,13 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
     at = _moment(stamp)
     queues = _queues(request)
     ids = {keys.bucket_at(queue.pk, at): queue for queue in queues}
+    now = store.now()
     if wanted := request.GET.get("format"):
-        rows = (_export(row, ids) for row in _assignments(ids, None).iterator(chunk_size=2000))
+        rows = (_export(row, ids) for row in minute_rows.rows(sorted(ids), at=now))
         return exports.named(wanted, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, rows)
     buckets = {bucket.pk: bucket for bucket in models.Bucket.objects.filter(pk__in=ids)}
     after = whole_number(request, "after")
-    rows = list(_assignments(ids, after)[: ROWS + 1])
+    rows = list(minute_rows.rows(sorted(ids), at=now, after=after, at_most=ROWS + 1))
     counts = [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()]
     context = {
         "minute": at,
@@ -70,30 +60,12 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
         "counts_table": sums.MinuteOfQueuesTable(counts, window=clock.quarter_start(at) - clock.QUARTER),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
-        "table": tables.MinuteTable([_row(row) for row in rows[:ROWS]]),
-        "next_after": rows[ROWS - 1].pk if len(rows) > ROWS else None,
+        "table": tables.MinuteTable(rows[:ROWS]),
+        "next_after": rows[ROWS - 1].key if len(rows) > ROWS else None,
         "previous": at - clock.MINUTE,
         "following": at + clock.MINUTE,
     }
     return render(request, "dashboard/minute.html", context)
-
-
-def _assignments(ids: dict[int, models.Queue], after: int | None):
-    """The rows of the buckets, by key: each bucket's are a range."""
-    ranges = [keys.range_of_bucket(bucket) for bucket in sorted(ids)]
-    found = models.Assignment.objects.select_related("task").defer("task__payload")
-    wanted = models.Assignment.objects.none()
-    if len(ranges) == 1:
-        wanted = found.filter(pk__gte=ranges[0][0], pk__lte=ranges[0][1])
-    else:
-        condition = None
-        for first, last in ranges:
-            part = Q(pk__gte=first, pk__lte=last)
-            condition = part if condition is None else condition | part
-        wanted = found.filter(condition)
-    if after is not None:
-        wanted = wanted.filter(pk__gt=after)
-    return wanted.order_by("pk")
 
 
 def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> cards.Minute:
@@ -103,24 +75,18 @@ def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> 
     return cards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
 
 
-def _row(row: models.Assignment) -> Row:
-    status = models.Status(row.status)
-    if status == models.Status.WAITING and row.task.cancelled_at is not None:
-        status = models.Status.CANCELLED
-    started = (
-        row.minute_at + timedelta(milliseconds=row.started_after_ms)
-        if row.started_after_ms is not None
-        else None
-    )
-    return Row(row.user_id, row.task, status, row.attempts, started)
-
-
-def _export(row: models.Assignment, ids: dict[int, models.Queue]) -> list:
-    shown = _row(row)
-    started = shown.started_at.isoformat() if shown.started_at else None
-    queue = ids[row.bucket_id].name
-    planned = row.minute_at.isoformat()
-    return [str(row.user_id), row.task_id, queue, shown.status.word, row.attempts, planned, started]
+def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list:
+    bucket = keys.bucket_of_assignment(row.key)
+    return [
+        str(row.user_id),
+        row.task.pk,
+        ids[bucket].name,
+        keys.minute_of_bucket(bucket).isoformat(),
+        row.status.word,
+        row.attempts,
+        *(at.isoformat(timespec="milliseconds") if at else None for at in (row.planned_at, row.started_at)),
+        row.late_seconds,
+    ]
 
 
 @require_safe

@@ -1,0 +1,126 @@
+"""The IDs of a minute one by one: when each was to start, when it did, and how late that is."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db.models import BigIntegerField, Count, F, Func, Q, QuerySet
+
+from . import bucket_slots, held, keys, models, pacing, whereabouts
+from .models import Status
+
+BLOCK_ROWS = 500
+
+
+class Row(NamedTuple):
+    """One ID in a minute. planned_at: its slot, where that can be told; started_at: None before its request.
+
+    late_seconds: from the end of the minute that it was planned in, as everywhere.
+    """
+
+    key: int
+    user_id: int
+    task: models.Task
+    status: Status
+    attempts: int
+    planned_at: datetime | None
+    started_at: datetime | None
+    late_seconds: float
+
+
+@dataclass
+class _Plan:
+    """A bucket's slots, dealt out in the order of the keys. rank: how many come before the next row."""
+
+    slots: pacing.MinutePlan
+    with_cancelled: bool
+    rank: int = 0
+
+    def next(self, status: Status) -> float | None:
+        """The offset of the next row's slot, in seconds."""
+        if status == Status.CANCELLED and not self.with_cancelled:
+            return None
+        j, self.rank = self.rank, self.rank + 1
+        return self.slots.offset_of(self.slots.slot_of(j)) if j < self.slots.n else None
+
+
+def rows(
+    bucket_ids: Sequence[int], *, at: datetime, after: int | None = None, at_most: int | None = None
+) -> Iterator[Row]:
+    """Yield the rows of buckets by key, from behind a key on."""
+    found = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
+    if after is not None:
+        found = found.filter(pk__gt=after)
+    read = found[:at_most] if at_most is not None else found.iterator(chunk_size=BLOCK_ROWS)
+    plans: dict[int, _Plan | None] = {}
+    for block in _blocks(read):
+        plans |= _plans({row.bucket_id for row in block} - plans.keys(), first_key=block[0].pk)
+        tasks, users = {row.task_id for row in block}, {row.user_id for row in block}
+        late_since = whereabouts.late_since(tasks, users)
+        for row in block:
+            yield _row(row, plans[row.bucket_id], late_since.get((row.task_id, row.user_id)), at)
+
+
+def _blocks(read: Iterable[models.Assignment]) -> Iterator[list[models.Assignment]]:
+    block: list[models.Assignment] = []
+    for row in read:
+        block.append(row)
+        if len(block) == BLOCK_ROWS:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _row(row: models.Assignment, plan: _Plan | None, late_since: int | None, at: datetime) -> Row:
+    status = Status(row.status)
+    if status == Status.WAITING and row.task.cancelled_at is not None:
+        status = Status.CANCELLED
+    offset = plan.next(status) if plan else None
+    minute = row.minute_at
+    started = None
+    if row.started_after_ms is not None:
+        started = minute + timedelta(milliseconds=row.started_after_ms)
+    late = whereabouts.lateness(row, row.bucket_id, status, late_since, at, {})
+    planned = None if offset is None else minute + timedelta(seconds=offset)
+    return Row(row.pk, row.user_id, row.task, status, row.attempts, planned, started, late)
+
+
+def _within(bucket_ids: Sequence[int]) -> QuerySet:
+    places = Q(pk__in=[])
+    for bucket in bucket_ids:
+        first, last = keys.range_of_bucket(bucket)
+        places |= Q(pk__gte=first, pk__lte=last)
+    return models.Assignment.objects.filter(places)
+
+
+def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
+    """The plans of buckets, each from its first row on; that of the one that holds `first_key`, from there."""
+    if not bucket_ids:
+        return {}
+    buckets = models.Bucket.objects.in_bulk(bucket_ids)
+    bucket = Func(F("id"), template="(%(expressions)s >> 24)", output_field=BigIntegerField())
+    counted = _within(sorted(bucket_ids)).order_by().annotate(bucket=bucket).values_list("bucket")
+    written = dict(counted.annotate(Count("pk")))
+    plans = {pk: _plan(buckets.get(pk), written.get(pk, 0)) for pk in bucket_ids}
+    plan = plans.get(keys.bucket_of_assignment(first_key))
+    if plan is not None:
+        first, _ = keys.range_of_bucket(keys.bucket_of_assignment(first_key))
+        before = models.Assignment.objects.filter(pk__gte=first, pk__lt=first_key)
+        if not plan.with_cancelled and buckets[first >> 24].cancelled_count:
+            before = before.exclude(held.IS_CANCELLED)
+        plan.rank = before.count()
+    return plans
+
+
+def _plan(bucket: models.Bucket | None, written: int) -> _Plan | None:
+    """None where nobody can tell: rows are missing yet, or have left since the minute was sealed."""
+    if bucket is None or written != bucket.filled_count + bucket.cancelled_count:
+        return None
+    if bucket.sealed_at is None:
+        return _Plan(pacing.MinutePlan(bucket.capacity, bucket.filled_count), with_cancelled=False)
+    if bucket.sealed_count not in (bucket.filled_count, written) or not bucket.slot_count:
+        return None
+    with_cancelled = bucket.sealed_count != bucket.filled_count
+    return _Plan(bucket_slots.plan_of(bucket), with_cancelled)
