@@ -211,9 +211,10 @@ class HeldTable(Listed):
     class Meta(Listed.Meta):
         attrs = CARDS
 
-    def __init__(self, *args: Any, queues: dict[int, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, queues: dict[int, str], happened: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queues = queues
+        # happened: what is said in place of a status.
+        self.queues, self.happened = queues, happened
 
     def render_user_id(self, value: int) -> SafeString:
         return _id(value)
@@ -230,7 +231,7 @@ class HeldTable(Listed):
         return format_html("{} → {}", minute, went)
 
     def render_status(self, value: models.Status | None) -> SafeString | str:
-        return "moved away" if value is None else _status(value)
+        return self.happened if value is None else _status(value)
 
     def render_attempts(self, value: int) -> str:
         return write.number(value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import models as fields
 from django.db.models import Q, QuerySet
@@ -30,6 +30,7 @@ class Kind(fields.TextChoices):
     LATE = "late", "late"
     CANCELLED = "cancelled", "cancelled"
     MOVED = "moved", "moved away"
+    REPEATS = "repeats", "may have gone out twice"
 
 
 # Counters of a bucket that make up a kind.
@@ -52,7 +53,10 @@ IS_CANCELLED = Q(status=Status.CANCELLED) | Q(status=Status.WAITING, task__cance
 
 
 class Row(NamedTuple):
-    """One ID. key: pages go on behind it. to_minute: where it went, of one that moved away."""
+    """One ID. key: pages go on behind it. to_minute: where it went, of one that moved away.
+
+    status: None of what is no state but something that happened to it there.
+    """
 
     key: int
     user_id: int
@@ -107,8 +111,8 @@ class Held:
 
     def rows(self, *, after: int = 0) -> Iterator[Row]:
         """Each of them whose row is written, by key, from behind a key on."""
-        if self.kind == Kind.MOVED:
-            yield from self._moved(after)
+        if self.kind in (Kind.MOVED, Kind.REPEATS):
+            yield from self._moved(after) if self.kind == Kind.MOVED else self._repeated(after)
             return
         buckets = iter(bucket for bucket, _ in self._counts if bucket >= after >> 24)
         while some := list(islice(buckets, BUCKETS_A_QUERY)):
@@ -134,23 +138,31 @@ class Held:
     def _moved(self, after: int) -> Iterator[Row]:
         buckets = [bucket for bucket, _ in self._counts]
         moves = models.Move.objects.filter(from_bucket_id__in=buckets, pk__gt=after).order_by("pk")
-        found = moves.iterator(chunk_size=2000)
-        while some := list(islice(found, 2000)):
-            names = dict(
-                models.Task.objects.filter(pk__in={move.task_id for move in some}).values_list("pk", "name")
-            )
-            for move in some:
-                yield Row(
-                    move.pk,
-                    move.user_id,
-                    move.task_id,
-                    names.get(move.task_id, ""),
-                    keys.queue_of_bucket(move.from_bucket_id),
-                    keys.minute_of_bucket(move.from_bucket_id),
-                    None,
-                    0,
-                    keys.minute_of_bucket(move.to_bucket_id),
-                )
+        for move, task_name in _named(moves):
+            came_from, to = (keys.minute_of_bucket(b) for b in (move.from_bucket_id, move.to_bucket_id))
+            queue_id = keys.queue_of_bucket(move.from_bucket_id)
+            yield Row(move.pk, move.user_id, move.task_id, task_name, queue_id, came_from, None, 0, to)
+
+    def _repeated(self, after: int) -> Iterator[Row]:
+        """Requests that had been started when their process died, before their outcome was kept."""
+        buckets = [bucket for bucket, _ in self._counts]
+        unknown = models.Attempt.objects.filter(bucket_id__in=buckets, unknown=True, pk__gt=after)
+        for attempt, task_name in _named(unknown.order_by("pk")):
+            queue_id = keys.queue_of_bucket(attempt.bucket_id)
+            minute = keys.minute_of_bucket(attempt.bucket_id)
+            yield Row(
+                attempt.pk, attempt.user_id, attempt.task_id, task_name, queue_id, minute, None, attempt.number
+            )  # fmt: skip
+
+
+def _named(rows: QuerySet) -> Iterator[tuple[Any, str]]:
+    """Each row with the name of its task."""
+    found = rows.iterator(chunk_size=2000)
+    while some := list(islice(found, 2000)):
+        tasks = models.Task.objects.filter(pk__in={row.task_id for row in some})
+        names = dict(tasks.values_list("pk", "name"))
+        for row in some:
+            yield row, names.get(row.task_id, "")
 
 
 def _row(row: models.Assignment) -> Row:

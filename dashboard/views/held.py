@@ -33,7 +33,7 @@ def held(request: OperatorRequest) -> HttpResponse:
     if wanted.starts_at is None and wanted.kind != holding.Kind.LATE:
         raise BadRequest("window: of which one, such as 2026-11-25T12:15Z? Only late ones may be of any.")
     if form := request.GET.get("format"):
-        return exports.named(form, "ids", HEADS, (_export(row, queues) for row in wanted.rows()))
+        return exports.named(form, "ids", HEADS, (_export(row, queues, wanted.kind) for row in wanted.rows()))
     after = whole_number(request, "after") or 0
     rows = list(islice(wanted.rows(after=after), ROWS + 1))
     has_more = len(rows) > ROWS
@@ -42,7 +42,7 @@ def held(request: OperatorRequest) -> HttpResponse:
         "queue_name": name,
         "count": wanted.count(),
         "rows": rows[:ROWS],
-        "table": tables.HeldTable(rows[:ROWS], queues=queues),
+        "table": tables.HeldTable(rows[:ROWS], queues=queues, happened=wanted.kind.label),
         "next_after": rows[ROWS - 1].key if has_more else None,
         "is_all": not after and not has_more,
     }
@@ -68,14 +68,14 @@ def _window(request: OperatorRequest) -> datetime | None:
         raise BadRequest(f"window: {text!r} is the start of none, such as 2026-11-25T12:15Z.") from None
 
 
-def _export(row: holding.Row, queues: dict[int, str]) -> list:
+def _export(row: holding.Row, queues: dict[int, str], kind: holding.Kind) -> list:
     return [
         str(row.user_id),
         row.task_id,
         row.task_name,
         queues[row.queue_id],
         row.minute_at.isoformat(),
-        row.status.word if row.status else "moved",
+        row.status.word if row.status else kind.value,
         row.attempts,
         row.to_minute.isoformat() if row.to_minute else None,
     ]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from operators.actor import Actor
-from scheduling import amendments, board, clock, cluster, demo, health, late, models, store
+from scheduling import amendments, board, clock, cluster, demo, health, late, models, receipts, store
 
 pytestmark = pytest.mark.django_db
 
@@ -297,6 +297,31 @@ def test_ids_that_moved_away_are_listed_with_the_minute_that_they_went_to(place,
 
     assert "30 IDs: moved away" in client.get(address).content.decode()
     assert length(client, address) == 30
+
+
+def test_what_may_have_gone_out_twice_is_named_from_the_windows_receipt(place, sign_in):
+    task = place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
+    bucket = models.Bucket.objects.filter(filled_count__gt=0).first()
+    minute = bucket.minute_at
+    for user in (4, 9):
+        models.Attempt.objects.create(
+            task_id=task.pk, user_id=user, number=1, bucket_id=bucket.pk, started_at=minute, unknown=True
+        )
+    models.Bucket.objects.filter(pk=bucket.pk).update(repeats_count=2)
+    window = models.Window.objects.get(pk=bucket.window_id)
+    buckets = list(models.Bucket.objects.filter(window=window))
+    window.receipt, window.totalled_at = receipts.of_window(window, buckets), store.now()
+    window.save()
+    client = sign_in("viewer")
+    page = client.get(f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/").content.decode()
+
+    [address] = re.findall(r'href="([^"]*kind=repeats)">2</a>', page)
+
+    address = html.unescape(address)
+    shown = client.get(address).content.decode()
+    assert "2 IDs: may have gone out twice" in shown
+    assert '<a class="id" href="/dashboard/ids/9/">9</a>' in shown
+    assert length(client, address) == 2
 
 
 def test_a_list_of_what_has_a_place_says_when_its_rows_are_still_being_written(queue, sign_in):
