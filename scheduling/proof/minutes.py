@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from django.db.models import BigIntegerField, Count, F, Func, Q, QuerySet, Sum
 
@@ -28,7 +29,7 @@ def piece(behind: Behind, at: datetime) -> Piece:
         [
             *_log_leads_to_fills(windows, buckets),
             *_minutes_add_up(buckets, first, end),
-            *_counters_are_rows(first, end, kept_since(at)),
+            *_counters_are_rows(buckets, first, end, kept_since(at)),
             *_starts_are_kept(buckets, first, end),
         ],
         None if is_last else (windows[-1].pk, 0),
@@ -157,14 +158,14 @@ def _minutes_add_up(buckets: Buckets, first: int, end: int) -> Iterator[Differen
                 )
 
 
-def _counters_are_rows(first: int, end: int, since: datetime) -> Iterator[Difference]:
+def _counters_are_rows(buckets: Buckets, first: int, end: int, since: datetime) -> Iterator[Difference]:
     """Counters equal rows, by task and minute.
 
     A place whose row isn't written yet waits, or is cancelled with its task; a row of a cancelled task that
     says it waits is cancelled, and follows.
     """
     unwritten = set(models.Segment.objects.unwritten().values_list("task_id", flat=True))
-    rows = _rows(first, end, since)
+    rows = _rows(buckets, first, end, since)
     within = models.TaskBucket.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
     placed = [one for one in within if keys.starts_at_of_window(one.bucket_id >> 4) >= since]
     tasks = {task_id for task_id, _, _ in rows} | {one.task_id for one in placed}
@@ -186,16 +187,28 @@ def _counters_are_rows(first: int, end: int, since: datetime) -> Iterator[Differ
         yield Difference("a counter is its rows", of, 0, found)
 
 
-def _rows(first: int, end: int, since: datetime) -> dict[tuple[int, int, str], int]:
+def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> dict[tuple[int, int, str], int]:
     """How many rows there are, by task, bucket and status."""
-    bucket = Func(F("id"), template="(%(expressions)s >> 24)", output_field=BigIntegerField())
-    within = models.Assignment.objects.filter(pk__gte=first << 28, pk__lt=end << 28).order_by()
-    groups = within.annotate(bucket=bucket).values_list("bucket", "task_id", "status").annotate(Count("pk"))
     found: dict[tuple[int, int, str], int] = defaultdict(int)
-    for bucket_id, task_id, status, count in groups:
-        if keys.starts_at_of_window(bucket_id >> 4) >= since:
-            found[task_id, bucket_id, Status(status).word] += count
+    bucket = Func(F("id"), template="(%(expressions)s >> 24)", output_field=BigIntegerField())
+    borders = [first << 4, *_cuts(buckets), end << 4]
+    for begin, until in pairwise(borders):
+        within = models.Assignment.objects.filter(pk__gte=begin << 24, pk__lt=until << 24).order_by()
+        groups = within.annotate(bucket=bucket).values_list("bucket", "task_id", "status")
+        for bucket_id, task_id, status, count in groups.annotate(Count("pk")):
+            if keys.starts_at_of_window(bucket_id >> 4) >= since:
+                found[task_id, bucket_id, Status(status).word] += count
     return found
+
+
+def _cuts(buckets: Buckets) -> Iterator[int]:
+    """Where the rows are parted: a database holds in memory what it groups."""
+    total = 0
+    for pk, bucket in sorted(buckets.items()):
+        total += bucket.filled_count + bucket.cancelled_count
+        if total >= IDS_AT_A_TIME:
+            total = 0
+            yield pk + 1
 
 
 def _cancelled(task_ids: set[int]) -> set[int]:

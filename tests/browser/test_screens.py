@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django_q.models import OrmQ
 
-from scheduling import allocation, clock, cluster, days, demo, models, store
+from scheduling import allocation, clock, cluster, days, demo, models, plan_checks, store
 from tests.browser.conftest import SIZES
 
 pytestmark = [pytest.mark.screens, pytest.mark.django_db(transaction=True)]
@@ -91,6 +91,8 @@ def test_make_the_pictures(a_day, open_page):
     take(open_page, f"/dashboard/ids/{failed.user_id}/", "id")
     take(open_page, "/dashboard/history/2026-11-25/", "history")
     take(open_page, "/dashboard/queues/default/?rpm=200", "queue")
+    plan_checks.go_on(plan_checks.begin(by=demo.BY[0], at=MOMENT).pk, lambda: MOMENT)
+    take(open_page, "/dashboard/proof/", "proof")
     take(open_page, "/dashboard/activity/?size=25", "activity", scheme="dark", whole=False)
 
 
