@@ -141,6 +141,8 @@ def check_url(url: str, allowed: Iterable[Network]) -> None:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise AddressNotAllowed(f"no web address: {error}") from None
+    if port == 0:
+        raise AddressNotAllowed("no web address: nothing answers at port 0")
     if parts.scheme not in ("http", "https") or not host:
         raise AddressNotAllowed("a web address begins with http:// or https:// and has a host")
     if parts.username is not None or parts.password is not None:
@@ -148,8 +150,11 @@ def check_url(url: str, allowed: Iterable[Network]) -> None:
     if any(character.isspace() or ord(character) < 32 for character in url):
         raise AddressNotAllowed("a web address has no blanks")
     host = called_host(url)
-    if len(host) > LONGEST_HOST or any(len(label) > LONGEST_LABEL for label in host.split(".")):
+    labels = host.removesuffix(".").split(".")
+    if len(host) > LONGEST_HOST or any(len(label) > LONGEST_LABEL for label in labels):
         raise AddressNotAllowed("no host has so long a name")
+    if not all(labels):
+        raise AddressNotAllowed("a host's name has nothing between two of its dots")
     if (address := literal(host)) is not None:
         judge(address, allowed)
         return

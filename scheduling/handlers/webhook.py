@@ -32,6 +32,8 @@ USER_AGENT = "Quarterdeck/1"
 # As much of an answer is read, so that its connection can be used again; of a longer one the rest is left.
 ANSWER_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
+# A call is given up after this, whatever its queue allows: its seat waits a second longer after the minute.
+LONGEST_SECONDS = 25.0
 # Resets on kept connections, in one minute, after which every request gets a connection of its own.
 RESETS = 2
 RESET_ERRORS = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError, aiohttp.ClientOSError)
@@ -101,7 +103,10 @@ def signed_headers(key: str, body: bytes, signer: hmac.HMAC | None, timestamp: i
 
 @dataclass
 class Webhook:
-    """The calls of one queue during one minute. Both numbers of seconds together are the deadline."""
+    """The calls of one queue during one minute.
+
+    Both numbers of seconds together are the deadline, up to LONGEST_SECONDS.
+    """
 
     url: str
     method: str = "POST"
@@ -132,6 +137,7 @@ class Webhook:
         self._fresh: aiohttp.ClientSession | None = None
         self._resets = 0
         self._signer = signer_of(self.secret)
+        self._deadline = min(self.connect_seconds + self.read_seconds, LONGEST_SECONDS)
         self._given = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
         # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
         self._refusal = _refusal_of_literal(self.url, self.allowed)
@@ -172,7 +178,7 @@ class Webhook:
         except guard.AddressNotAllowed as error:
             return _error(str(error), began)
         except TimeoutError:
-            return _error(f"no answer within {self.connect_seconds + self.read_seconds:g} s", began)
+            return _error(f"no answer within {self._deadline:g} s", began)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refused = _refusal_in(error)
             return _error(str(refused) if refused else _words(error), began)
@@ -196,16 +202,23 @@ class Webhook:
             finally:
                 connector.forget()
         session = self._session(fresh=True)
+        # The second of two has what the first left.
+        left = self._timeout(max(0.001, self._deadline - (time.monotonic() - began)))
         try:
-            return await self._exchange(session, body, headers, began)
+            return await self._exchange(session, body, headers, began, timeout=left)
         finally:
             session.connector.forget()
 
     async def _exchange(
-        self, session: aiohttp.ClientSession, body: bytes, headers: Mapping[str, str], began: float
+        self,
+        session: aiohttp.ClientSession,
+        body: bytes,
+        headers: Mapping[str, str],
+        began: float,
+        **options: Any,
     ) -> Outcome:
         async with session.request(
-            self.method, self._address, data=body, headers=headers, allow_redirects=False
+            self.method, self._address, data=body, headers=headers, allow_redirects=False, **options
         ) as answer:
             text, note = await _read(answer)
             return _outcome(answer, text, note, began)
@@ -231,13 +244,16 @@ class Webhook:
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=self.connect_seconds + self.read_seconds,
-                sock_connect=self.connect_seconds,
-                sock_read=self.read_seconds,
-                # Not rounded up to whole seconds.
-                ceil_threshold=60,
-            ),
+            timeout=self._timeout(self._deadline),
+        )
+
+    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=seconds,
+            sock_connect=self.connect_seconds,
+            sock_read=self.read_seconds,
+            # Not rounded up to whole seconds.
+            ceil_threshold=60,
         )
 
 
