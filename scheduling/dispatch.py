@@ -33,7 +33,8 @@ from . import (
     targets,
 )
 from .handlers import make
-from .handlers.base import Handler, Request
+from .handlers.base import Request
+from .handlers.webhook import LONGEST_SECONDS
 from .models import HandlerKind
 from .sender import Due, MinuteClock, Sender
 
@@ -48,8 +49,8 @@ LOOK_SECONDS = 0.3
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
 TOGETHER_SECONDS = 0.5
-# After its minute a seat waits this long for answers: a connection and a reading timeout, and some.
-GRACE_SECONDS = 26.0
+# After its minute a seat waits this long for answers: as long as a call may take, and some.
+GRACE_SECONDS = LONGEST_SECONDS + 1
 STOPPING_SECONDS = 10.0
 # Said below, nothing sent above: then the plan's minutes aren't this machine's.
 CLOCKS_APART_SAID = timedelta(milliseconds=250)
@@ -366,7 +367,7 @@ class Seat:
 
     def _send(self, turn: claims.Turn) -> None:
         if self.sender is None:
-            self.sender = Sender(self.clock, self._make_handler)
+            self.sender = Sender(self.clock, make.handler)
             self.sender.held = self.targets.held
             self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
             self.sender.may_start_until = turn.may_start_until
@@ -376,22 +377,19 @@ class Seat:
             self.tasks.update(models.Task.objects.only("pk", "name").in_bulk(unknown))
         due = []
         for claimed in turn.claimed:
-            queue_id = keys.queue_of_bucket(claimed.bucket_id)
+            queue = self.queues[keys.queue_of_bucket(claimed.bucket_id)]
             request = Request(
                 user_id=claimed.user_id,
                 task_id=claimed.task_id,
                 task_name=self.tasks[claimed.task_id].name,
-                queue=self.queues[queue_id].name,
+                queue=queue.name,
                 planned_at=self.minute,
                 attempt=claimed.attempts + 1,
             )
-            if queue_id in self.sender.held:
+            if queue.pk in self.sender.held:
                 self.sender.probes.add(claimed.key)
-            due.append(Due(claimed, request, queue_id))
+            due.append(Due(claimed, request, queue))
         self.sender.send(due)
-
-    def _make_handler(self, queue_id: int) -> Handler:
-        return make.handler(self.queues[queue_id])
 
     def _settled(self, batch_ids: Iterable[int]) -> None:
         for batch_id in batch_ids:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import structlog
 import uvloop
 
+from . import models
 from .claims import Claimed
 from .handlers.base import Handler, Outcome, Request
 from .retry import Verdict
@@ -26,11 +27,15 @@ LOOK_AGAIN_SECONDS = 0.005
 
 
 class Due(NamedTuple):
-    """A claimed ID, its request, and the queue that it belongs to."""
+    """A claimed ID, its request, and its queue as it was then: where the request goes, whatever is edited."""
 
     claimed: Claimed
     request: Request
-    queue_id: int
+    queue: models.Queue
+
+    @property
+    def queue_id(self) -> int:
+        return self.queue.pk
 
 
 class Came(NamedTuple):
@@ -66,7 +71,7 @@ class MinuteClock:
 class Sender(threading.Thread):
     """Makes requests at their slots. make_handler: gives the handler of a queue, in the loop's thread."""
 
-    def __init__(self, clock: MinuteClock, make_handler: Callable[[int], Handler]) -> None:
+    def __init__(self, clock: MinuteClock, make_handler: Callable[[models.Queue], Handler]) -> None:
         super().__init__(daemon=True, name="sender")
         self.clock = clock
         self.make_handler = make_handler
@@ -82,7 +87,8 @@ class Sender(threading.Thread):
         # How many IDs were not started, by why: for the log.
         self.not_started: Counter[str] = Counter()
         self._open: dict[int, int] = defaultdict(int)
-        self._handlers: dict[int, Handler] = {}
+        # By queue and version: what an edit changes is so from the next claim on, not from the next minute.
+        self._handlers: dict[tuple[int, int], Handler] = {}
         self._tasks: set[asyncio.Task] = set()
         # Counted by the seat's thread alone: of two threads that add to one number, one may be lost.
         self._given = self._taken = 0
@@ -133,11 +139,12 @@ class Sender(threading.Thread):
         for handler in self._handlers.values():
             await handler.close()
 
-    def _handler(self, queue_id: int) -> Handler:
-        if queue_id not in self._handlers:
-            self._handlers[queue_id] = self.make_handler(queue_id)
-            self._handlers[queue_id].prepare()
-        return self._handlers[queue_id]
+    def _handler(self, queue: models.Queue) -> Handler:
+        key = queue.pk, queue.version
+        if key not in self._handlers:
+            self._handlers[key] = self.make_handler(queue)
+            self._handlers[key].prepare()
+        return self._handlers[key]
 
     def _plan(self, due: list[Due]) -> None:
         # What goes together is of one batch: it may start, or is lost, as a whole.
@@ -146,7 +153,7 @@ class Sender(threading.Thread):
             by_batch[item.queue_id, item.claimed.batch_id].append(item)
         for (queue_id, _), items in by_batch.items():
             try:
-                together = self._handler(queue_id).together_seconds
+                together = self._handler(items[0].queue).together_seconds
             except Exception as error:
                 # A queue whose handler can't be made fails alone.
                 log.exception("handler_not_made", queue=queue_id)
@@ -171,14 +178,14 @@ class Sender(threading.Thread):
         task.add_done_callback(self._tasks.discard)
 
     async def _make(self, group: list[Due]) -> None:
-        queue_id = group[0].queue_id
+        queue, queue_id = group[0].queue, group[0].queue_id
         if not await self._may_start(group):
             self.came.extend([Came(item, None, None) for item in group])
             return
         self._open[queue_id] += len(group)
         started = self.clock.elapsed()
         try:
-            outcomes = await self._handle(queue_id, [item.request for item in group])
+            outcomes = await self._handle(queue, [item.request for item in group])
             self.came.extend(
                 [
                     Came(item, outcome, started if outcome.started else None)
@@ -188,12 +195,12 @@ class Sender(threading.Thread):
         finally:
             self._open[queue_id] -= len(group)
 
-    async def _handle(self, queue_id: int, batch: list[Request]) -> list[Outcome]:
+    async def _handle(self, queue: models.Queue, batch: list[Request]) -> list[Outcome]:
         try:
-            return await self._handler(queue_id).handle(batch)
+            return await self._handler(queue).handle(batch)
         except Exception as error:
             # Nobody knows what of it went out. As an attempt it comes to an end, whatever it is.
-            log.exception("handler_failed", queue=queue_id)
+            log.exception("handler_failed", queue=queue.pk)
             words = f"{type(error).__name__}: {error}"
             return [Outcome(Verdict.RETRY, error=words) for _ in batch]
 

@@ -32,7 +32,8 @@ def origin_of(url: str) -> str:
     host = guard.called_host(url)
     host = str(guard.literal(host) or host.rstrip("."))
     host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    return f"{parts.scheme}://{host}:{port}"
 
 
 def origin_of_queue(queue: models.Queue) -> str | None:
@@ -60,6 +61,7 @@ class Targets:
 
     def __init__(self) -> None:
         self.by_queue: dict[int, models.Target] = {}
+        self.by_origin: dict[str, models.Target] = {}
         # Queues whose requests are held now.
         self.held: frozenset[int] = frozenset()
 
@@ -67,7 +69,7 @@ class Targets:
         """Read the targets of the queues, and which of them are held."""
         origins = {q.pk: origin for q in queues if (origin := origin_of_queue(q))}
         known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
-        found = {target.origin: target for target in known}
+        found = self.by_origin = {target.origin: target for target in known}
         self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
         self.held = frozenset(pk for pk, target in self.by_queue.items() if is_held(target, at))
 
@@ -92,16 +94,18 @@ class Targets:
         minute: datetime,
         now: Callable[[], datetime],
     ) -> bool:
-        """Let outcomes hold their target, count for its breaker, or close that; return whether any did."""
+        """Let outcomes hold their target, count for its breaker, or close that; return whether any did.
+
+        Their target is the one that they went to, which may be the queue's no longer.
+        """
         by_origin: dict[str, list[Came]] = defaultdict(list)
         troubled: set[str] = set()
         for item in came:
-            queue = queues[item.due.queue_id]
-            origin = origin_of_queue(queue)
+            origin = origin_of_queue(item.due.queue)
             if item.outcome is None or not item.outcome.started or origin is None:
                 continue
             by_origin[origin].append(item)
-            known = self.by_queue.get(queue.pk)
+            known = self.by_origin.get(origin)
             clean = known is None or (known.opened_at is None and not known.failures_count)
             if not clean or item.outcome.verdict != retry.Verdict.SUCCEEDED:
                 troubled.add(origin)

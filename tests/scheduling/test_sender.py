@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from scheduling import models
 from scheduling.claims import Claimed
 from scheduling.handlers.base import Outcome, Request
 from scheduling.retry import Verdict
@@ -42,7 +43,7 @@ def start():
     senders = []
 
     def start(handler, *, may_start_until: float = 60.0) -> Sender:
-        sender = Sender(MinuteClock.of(time.time()), lambda queue_id: handler)
+        sender = Sender(MinuteClock.of(time.time()), lambda queue: handler)
         sender.may_start_until = may_start_until
         sender.start()
         senders.append(sender)
@@ -54,9 +55,10 @@ def start():
         assert not sender.is_alive()
 
 
-def due(user: int, offset: float, *, batch: int = 1) -> Due:
+def due(user: int, offset: float, *, batch: int = 1, version: int = 1) -> Due:
+    queue = models.Queue(pk=1, name="q", version=version)
     request = Request(user, 7, "a list", "q", datetime(2031, 3, 5, tzinfo=UTC), 1)
-    return Due(Claimed(batch, user, user, 7, 0, 0, user, offset, TOLERANCE), request, 1)
+    return Due(Claimed(batch, user, user, 7, 0, 0, user, offset, TOLERANCE), request, queue)
 
 
 def came(sender: Sender, count: int) -> dict[int, float | None]:
@@ -140,6 +142,21 @@ def test_a_handler_that_breaks_gives_attempts_that_come_to_an_end(start):
     [item] = sender.take()
     assert item.outcome.verdict == Verdict.RETRY
     assert item.outcome.error == "LookupError: no such thing"
+
+
+def test_what_was_claimed_after_an_edit_of_its_queue_goes_where_that_says():
+    made = {version: Counting() for version in (1, 2)}
+    sender = Sender(MinuteClock.of(time.time()), lambda queue: made[queue.version])
+    sender.may_start_until = 60.0
+    sender.start()
+    sender.send([due(1, 0.05)])
+    sender.send([due(2, 0.06, batch=2, version=2)])
+    sender.send([due(3, 0.07, batch=3, version=2)])
+    came(sender, 3)
+    sender.end()
+    assert (made[1].batches, made[2].batches) == ([[1]], [[2], [3]])
+    assert made[1].closed
+    assert made[2].closed
 
 
 def test_the_end_closes_what_is_open(start):

@@ -31,7 +31,7 @@ def queue():
 def answered(queue, claimed, outcome: Outcome | None, started: float | None = None) -> Came:
     request = Request(claimed.user_id, claimed.task_id, "a list", queue.name, MINUTE, claimed.attempts + 1)
     started = claimed.offset if started is None and outcome is not None else started
-    return Came(Due(claimed, request, queue.pk), outcome, started)
+    return Came(Due(claimed, request, queue), outcome, started)
 
 
 def keep(seat: SimulatedSeat, queue, came: list[Came], elapsed: float) -> None:
@@ -156,6 +156,21 @@ def test_redirects_count_and_an_ids_own_failures_do_not(queue):
     assert not held.look(3)
     held.answer(MOVED, MOVED, MOVED)
     assert held.look(3)
+
+
+def test_an_answer_counts_for_the_target_that_gave_it_wherever_its_queue_goes_by_now(queue):
+    queue.breaker_threshold = 2
+    held = Held(queue)
+    came = [answered(queue, held.claimed[0], MOVED, 1.0) for _ in range(3)]
+    edited = models.Queue.objects.get(pk=queue.pk)
+    edited.webhook_url, edited.breaker_threshold = "https://new.test/", 2
+    held.targets.look([edited], at=MINUTE)
+    held.targets.keep(came, {queue.pk: edited}, minute=MINUTE, now=lambda: MINUTE + timedelta(seconds=2))
+    assert [target.origin for target in models.Target.objects.filter(opened_at__isnull=False)] == [
+        "https://hook.test:443"
+    ]
+    held.targets.look([edited], at=MINUTE + timedelta(seconds=3))
+    assert not held.targets.held
 
 
 def test_one_probe_each_half_minute_whoever_asks_and_its_success_closes(queue):
