@@ -4,11 +4,13 @@ An unknown parameter or value is refused by name: it must never mean "no filter"
 """
 
 from collections.abc import Collection
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import BadRequest
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -20,6 +22,8 @@ from scheduling import clock, failures, models, store
 
 SIZES = (25, 50, 100, 200)
 DEFAULT_SIZE = 50
+# Days that may be asked for: in every zone the database holds them, and windows know their quarters.
+EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 
 
 class Filter(forms.Form):
@@ -75,18 +79,20 @@ def _key(label: str | None = None, **kwargs: Any) -> forms.IntegerField:
 
 
 def _date(label: str) -> forms.DateField:
-    return forms.DateField(label=label, required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    return forms.DateField(
+        label=label,
+        required=False,
+        validators=[MinValueValidator(EARLIEST), MaxValueValidator(LATEST)],
+        widget=forms.DateInput(attrs={"type": "date"}),
+    )
 
 
 class TaskFilter(Filter):
     """Tasks by state, queue, the beginning of the name, days, and who."""
 
     SORTS: ClassVar[dict[str, str]] = {"": "newest first", "ids": "largest first", "name": "by name"}
-    ORDERS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "": ("-id",),
-        "ids": ("-ids_count", "-id"),
-        "name": ("name", "-id"),
-    }
+    # Pages begin behind a value of a column and a key.
+    ORDERS: ClassVar[dict[str, str]] = {"": "", "ids": "-ids_count", "name": "name"}
 
     q = forms.CharField(label="Name begins with", max_length=200, required=False)
     state = forms.ChoiceField(choices=[("", "any state"), *models.TaskState.choices], required=False)
@@ -96,7 +102,10 @@ class TaskFilter(Filter):
     until = _date("To")
     sort = forms.ChoiceField(choices=SORTS.items(), required=False)
 
-    beside = (*Filter.beside, "page")
+    @property
+    def order(self) -> str:
+        """The column that comes before the key; empty where there is none."""
+        return self.ORDERS[self.cleaned_data["sort"]]
 
     def tasks(self, *, at: datetime) -> QuerySet:
         """The tasks that match at `at`, in their order."""
@@ -114,7 +123,7 @@ class TaskFilter(Filter):
             found = found.filter(created_at__gte=_day_bounds(asked["since"])[0])
         if asked["until"]:
             found = found.filter(created_at__lt=_day_bounds(asked["until"])[1])
-        return found.order_by(*self.ORDERS[asked["sort"]])
+        return found.order_by(*filter(None, (self.order, "-id")))
 
 
 class PlaceFilter(Filter):
@@ -237,6 +246,15 @@ class FailureFilter(Filter):
     @property
     def is_set(self) -> bool:
         return super().is_set or "message" in self.data
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        # An empty message is one too: without it any would match.
+        return super().asked | ({"message": self.data["message"]} if "message" in self.data else {})
+
+    def address(self, of: str, **more: Any) -> str:
+        """The address of a page of failures with this filter."""
+        return f"{of}?{urlencode({**self.asked, **more})}"
 
     def asked_for(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.Asked:
         """What is meant; with the moment of a page, and the newest request then, only what it showed."""

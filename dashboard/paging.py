@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.db.models import QuerySet
+from django.db.models import CharField, Field, Q, QuerySet
 from django.http import HttpRequest
 
 MAX_KEY = 2**63 - 1
@@ -12,10 +12,10 @@ MAX_KEY = 2**63 - 1
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows of a list, newest first, and where the next page begins."""
+    """Some rows of a list, and where the next page begins: behind a key, or `key:value` where it is sorted."""
 
     rows: list[Any]
-    next_before: int | None
+    next_before: int | str | None
     is_first: bool
 
 
@@ -29,11 +29,39 @@ def by_id(request: HttpRequest, found: QuerySet, size: int) -> Page:
     return Page(rows[:size], rows[size - 1].pk if more else None, before is None)
 
 
+def by_value(request: HttpRequest, found: QuerySet, size: int, order: str) -> Page:
+    """A page of a list that is sorted by a column (`-ids_count`, `name`), and then by key, the newest first.
+
+    The value stands in the address, too: a row that is renamed meanwhile moves no page.
+    """
+    column, way = order.lstrip("-"), "lt" if order.startswith("-") else "gt"
+    text = request.GET.get("before", "")
+    if text:
+        key, value = _key_and_value(text, found.model._meta.get_field(column))
+        found = found.filter(Q(**{f"{column}__{way}": value}) | Q(**{column: value}, pk__lt=key))
+    rows = list(found[: size + 1])
+    more = len(rows) > size
+    last = f"{rows[size - 1].pk}:{getattr(rows[size - 1], column)}" if more else None
+    return Page(rows[:size], last, not text)
+
+
+def _key_and_value(text: str, field: Field) -> tuple[int, int | str]:
+    key, colon, value = text.partition(":")
+    is_text = isinstance(field, CharField)
+    if not (colon and _is_number(key) and ("\0" not in value if is_text else _is_number(value))):
+        raise BadRequest(f"before: {text[:40]!r} is no place in this order.")
+    return int(key), value if is_text else int(value)
+
+
 def whole_number(request: HttpRequest, name: str, *, low: int = 0) -> int | None:
     """A parameter that is a whole number; None where it isn't given. Raises BadRequest."""
     text = request.GET.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and low <= int(text) <= MAX_KEY):
+    if not (_is_number(text) and int(text) >= low):
         raise BadRequest(f"{name}: {text[:40]!r} is no number from {low} to {MAX_KEY}.")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_KEY

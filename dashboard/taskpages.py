@@ -8,13 +8,12 @@ from itertools import islice
 from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.db.models import Max, Q, QuerySet, Sum
-from django.http import Http404, HttpRequest
+from django.db.models import Max, Q, Sum
+from django.http import Http404
 from django.urls import reverse
 
 from dashboard import drawings
 from dashboard.filters import PlaceFilter
-from dashboard.paging import Page, by_id, whole_number
 from scheduling import cards, clock, keys, models, whereabouts
 
 PLACES_SHOWN = 50
@@ -144,39 +143,6 @@ def version(task_id: int, at: datetime) -> str:
         raise Http404("There is no such task.")
     basis = repr((found, clock.minute_start(at)))
     return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
-
-
-@dataclass(frozen=True)
-class NumberedPage:
-    """A page of a list that is not in the order of its keys."""
-
-    rows: list[Any]
-    number: int
-    has_more: bool
-    next_before: None = None
-
-    @property
-    def is_first(self) -> bool:
-        return self.number == 1
-
-
-def by_number(request: HttpRequest, found: QuerySet, size: int) -> NumberedPage:
-    """Pages by number, for sorts that have no key; the first 200 of them."""
-    number = whole_number(request, "page", low=1) or 1
-    if number > 200:
-        raise BadRequest("page: a sorted list has at most 200 pages; narrow it by a filter.")
-    rows = list(found[(number - 1) * size : number * size + 1])
-    return NumberedPage(rows[:size], number, len(rows) > size)
-
-
-def page(request: HttpRequest, found: QuerySet, size: int, *, sort: str) -> Page | NumberedPage:
-    """The page that the address asks for: of a sorted list by its number, else by the key before it."""
-    without = "before" if sort else "page"
-    if without in request.GET:
-        raise BadRequest(
-            f"{without}: {request.GET[without][:40]!r} is none of a list that is {'' if sort else 'not '}sorted."
-        )
-    return by_number(request, found, size) if sort else by_id(request, found, size)
 
 
 def row(task: models.Task, at: datetime) -> list[Any]:

@@ -10,13 +10,12 @@ from django.views.decorators.http import require_safe
 
 from dashboard import exports, heatmap, sums
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.filters import day_bounds
+from dashboard.filters import EARLIEST, LATEST, day_bounds
 from dashboard.queries import refuse_unknown
 from scheduling import days, models, store
 
 ALL = "*"
 HEADS = ("minute", "capacity", "planned", "sent", "failed")
-EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 
 
 @require_safe

@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -34,6 +35,9 @@ def find(request: OperatorRequest) -> HttpResponse:
 def story(request: OperatorRequest, user_id: int) -> HttpResponse:
     """All that is known of an ID: in one task told whole, the others as links."""
     refuse_unknown(request, {"task"})
+    if not user_id:
+        # The search says why it is none.
+        return redirect(f"{reverse('find')}?q=0")
     context: dict = {"text": str(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
         tasks = whereabouts.tasks_with(user_id)

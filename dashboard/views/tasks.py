@@ -37,9 +37,12 @@ def tasks(request: OperatorRequest) -> HttpResponse:
     found = chosen.tasks(at=at)
     if wanted := request.GET.get("format"):
         return exports.named(wanted, "tasks", HEADS, (taskpages.row(task, at) for task in found.iterator()))
-    size = page_size(request)
-    sort = chosen.cleaned_data["sort"]
-    page = taskpages.page(request, found, size, sort=sort)
+    size, newest = page_size(request), _newest()
+    page = (
+        paging.by_value(request, found, size, chosen.order)
+        if chosen.order
+        else paging.by_id(request, found, size)
+    )
     lines = [taskpages.Line(task, at) for task in page.rows]
     context = {
         "tasks": lines,
@@ -49,8 +52,8 @@ def tasks(request: OperatorRequest) -> HttpResponse:
         "size": size,
         "count": found.count(),
         "sizes": SIZES,
-        "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.asked, than=_newest()),
-        "cancel_all": _cancel_all_address(chosen, at),
+        "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.asked, than=newest),
+        "cancel_all": _cancel_all_address(chosen, at, newest),
         "can_cancel_all": not set(chosen.asked) - {*SEVERAL, "sort"},
     }
     return render(request, "dashboard/tasks.html", context)
@@ -71,10 +74,10 @@ def newer(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/_newer.html", {"count": count, "back": back})
 
 
-def _cancel_all_address(chosen: TaskFilter, at: datetime) -> str:
+def _cancel_all_address(chosen: TaskFilter, at: datetime, newest: int) -> str:
     """Carries the filter, the moment of the page, and its newest task: what comes in later is not meant."""
     asked = {name: value for name, value in chosen.asked.items() if name in SEVERAL}
-    return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=_newest())
+    return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=newest)
 
 
 def _newest() -> int:

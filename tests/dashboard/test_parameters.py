@@ -79,6 +79,13 @@ def test_a_number_in_an_address_may_be_of_any_length(sign_in, things, route):  #
         ("tasks/?page=2", "page"),
         ("tasks/?sort=ids&page=0", "page"),
         ("tasks/?state=nosuch", "nosuch"),
+        ("tasks/?until=9999-12-31", "9999-12-31"),
+        ("tasks/?since=0001-01-01", "0001-01-01"),
+        ("activity/?until=9999-12-31", "9999-12-31"),
+        ("tasks/?sort=ids&before=7", "before"),
+        ("tasks/?sort=ids&before=7:x", "before"),
+        ("tasks/?sort=name&before=x:a", "before"),
+        ("tasks/?before=7:a", "before"),
         ("ahead/?queue=zz", "zz"),
         ("failures/?queue=zz", "zz"),
         ("ids/50100/?task=9999", "9999"),
@@ -95,3 +102,37 @@ def test_a_value_that_nothing_has_is_refused_by_its_name_and_never_an_empty_list
 
     assert answer.status_code == 400
     assert word in answer.context["exception"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tasks/?before=1",
+        "tasks/?sort=name&before=1:zzz",
+        "activity/?before=0",
+        "held/?kind=late&after=9223372036854775807",
+        "minutes/2026-11-25T12:17Z/?after=9223372036854775807",
+    ],
+)
+def test_a_page_behind_the_last_row_says_so_and_leads_back(sign_in, place, path):
+    """None of them says that there is nothing at all, or that something is being written."""
+    place([50100])
+
+    said = sign_in().get(f"/dashboard/{path}").content.decode()
+
+    assert "Nothing follows here." in said
+    assert re.search(r">To the (first|newest)<", said)
+
+
+@pytest.mark.parametrize("path", ["queues/default/pause/", "all-queues/pause/", "account/sign-out/"])
+def test_a_button_s_address_that_is_typed_says_in_words_that_nothing_was_done(sign_in, queue, path):
+    answer = sign_in().get(f"/dashboard/{path}")
+
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "Nothing was done" in answer.content.decode()
+
+
+def test_zero_is_no_id_and_the_search_says_why(sign_in):
+    said = sign_in("viewer").get("/dashboard/ids/0/", follow=True).content.decode()
+
+    assert "“0” is no ID" in said

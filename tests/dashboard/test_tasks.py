@@ -1,3 +1,5 @@
+from urllib.parse import urlencode
+
 import pytest
 
 from scheduling import clock, demo, models, store
@@ -38,6 +40,27 @@ def test_pages_skip_and_double_none_while_new_ones_arrive(place, sign_in):
         place([1000 + len(seen)], name="a newer one")
 
     assert len(seen) == len(set(seen)) == 60
+
+
+@pytest.mark.parametrize(("sort", "name"), [("ids", "list {}"), ("name", "the same"), ("name", "list {}")])
+def test_pages_of_a_sorted_list_skip_and_double_none_while_rows_come_in_front(place, sign_in, sort, name):
+    """Most have the same value; what comes in meanwhile sorts before them, and one is renamed on the way."""
+    for number in range(60):
+        place([number + 1], name=name.format(number))
+    mine = set(models.Task.objects.values_list("pk", flat=True))
+    client = sign_in("viewer")
+    seen, query = [], ""
+
+    while query is not None:
+        page = client.get(f"/dashboard/tasks/?size=25&sort={sort}{query}").context
+        shown = [line.task.pk for line in page["tasks"]]
+        seen += shown
+        query = page["page"].next_before and f"&{urlencode({'before': page['page'].next_before})}"
+        place([1000 + len(seen), 2000 + len(seen)], name="a newer one, and larger")
+        models.Task.objects.filter(pk=shown[-1]).update(name="a renamed one")
+
+    assert len(seen) == len(set(seen))
+    assert mine <= set(seen)
 
 
 def test_the_size_of_a_page_is_remembered(place, sign_in):
