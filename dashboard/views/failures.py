@@ -6,20 +6,22 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse, QueryDict
+from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, exports, sums, tables, taskpages
+from dashboard import exports, sums, tables, taskpages
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import FailureFilter
 from dashboard.forms import CancelForm
 from dashboard.queries import refuse_unknown
 from scheduling import failures as failing
-from scheduling import resend, store
+from scheduling import models, resend, store
 
 ROWS = 50
+# By which htmx ends a poll.
+END_OF_POLL = 286
 # So many that nobody has counted yet are worth counting for good; it takes about as long as to read them.
 KEPT_FROM = 5_000
 KEEPING_SECONDS = 0.5
@@ -98,14 +100,7 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
     if not retried.goes_on:
         messages.success(request, _result(retried.count, number, chosen, up_to))
         return redirect(back)
-    progress = {
-        "at": at.isoformat(),
-        "up_to": up_to,
-        "run": run,
-        "number": number,
-        "left_out": len(left_out),
-    }
-    return redirect(addresses.with_query(reverse("retrying"), **chosen.asked, **progress))
+    return redirect(chosen.address(reverse("retrying"), run=run))
 
 
 def _left_out(request: OperatorRequest, asked: failing.Asked) -> list[int]:
@@ -145,25 +140,26 @@ def _result(done: int, number: int, chosen: FailureFilter, up_to: int | None) ->
 @require_http_methods(["GET", "HEAD"])
 @viewer_required
 def retrying(request: OperatorRequest) -> HttpResponse:
-    """How far a run is: what still matches as it did, of the number that was asked for."""
-    known = {"at", "up_to", "run", "number", "left_out"}
+    """How far a run is: how many wait again, of the number that was asked for."""
     chosen = FailureFilter(request.GET)
-    refuse_unknown(request, {*chosen.fields, *known})
+    refuse_unknown(request, {*chosen.fields, "run"})
     chosen.refuse_faults()
-    number, left_out = (_number(request.GET, name, 0) for name in ("number", "left_out"))
-    run = request.GET.get("run", "")
-    at = taskpages.read_moment(request.GET.get("at", ""))
-    left = max(0, chosen.asked_for(at=at, up_to=_number(request.GET, "up_to")).count() - left_out)
+    run = _run(request.GET.get("run", ""))
     context = {
-        "number": number,
-        "left": left,
-        "done": max(0, number - left),
         "run": run,
-        "is_stopped": resend.is_stopped(run),
-        "back": addresses.with_query(reverse("failures"), **chosen.asked),
+        "left": max(0, run.number - run.done_count),
+        "back": chosen.address(reverse("failures")),
     }
     page = "dashboard/_retrying.html" if request.htmx else "dashboard/retrying.html"
-    return render(request, page, context)
+    # The last poll: nothing of it moves any more.
+    return render(request, page, context, status=END_OF_POLL if request.htmx and run.ended_at else 200)
+
+
+def _run(name: str) -> models.BulkAct:
+    found = models.BulkAct.objects.filter(name=name, kind=models.BulkActKind.RETRY_FAILED).first()
+    if found is None:
+        raise Http404("There is no such run: it is past its retention, or never was.")
+    return found
 
 
 def _number(given: QueryDict, name: str, default: int | None = None) -> int | None:
@@ -179,6 +175,9 @@ def _number(given: QueryDict, name: str, default: int | None = None) -> int | No
 @operator_required
 def stop(request: OperatorRequest, run: str) -> HttpResponse:
     """Let a run end."""
-    resend.stop(run, by=request.actor, at=store.now())
-    messages.info(request, "It stops after the part that it is at. What waits again already stays so.")
+    if _run(run).ended_at is not None:
+        messages.info(request, "It has ended already: nothing was stopped.")
+    else:
+        resend.stop(run, by=request.actor, at=store.now())
+        messages.info(request, "It stops after the part that it is at. What waits again already stays so.")
     return redirect("failures")

@@ -179,11 +179,62 @@ def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
 
     answer = again(client, client.get("/dashboard/failures/?queue=a"))
     progress = client.get(answer.url)
-    client.post(f"/dashboard/failures/retrying/{progress.context['run']}/stop/")
+    client.post(f"/dashboard/failures/retrying/{progress.context['run'].name}/stop/")
     resend.go_on(_job(), store.now)
 
-    assert progress.context["number"] == progress.context["left"] == 50
+    assert progress.context["run"].number == progress.context["left"] == 50
     assert failed_count() == 80
+    assert "stopped, 50 are left as they were" in client.get(answer.url).content.decode()
+
+
+def test_a_run_that_has_ended_can_not_be_stopped_and_one_that_never_was_is_not_there(failed, sign_in):
+    client = sign_in()
+    again(client, client.get("/dashboard/failures/?queue=a"))
+    run = models.BulkAct.objects.get(kind=models.BulkActKind.RETRY_FAILED)
+
+    client.post(f"/dashboard/failures/retrying/{run.name}/stop/")
+
+    run.refresh_from_db()
+    assert run.stopped_at is None
+    assert client.post("/dashboard/failures/retrying/nosuch/stop/").status_code == 404
+    assert client.get("/dashboard/failures/retrying/?run=nosuch").status_code == 404
+    assert not models.Activity.objects.filter(verb="stopped_retrying").exists()
+
+
+def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, sign_in, monkeypatch):
+    monkeypatch.setattr(resend, "SLICE_IDS", 10)
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    client = sign_in()
+    answer = again(client, client.get("/dashboard/failures/?queue=a"))
+    job = _job()
+    monkeypatch.setattr(resend, "CLICK_SECONDS", 5.0)
+    again(client, client.get("/dashboard/failures/?queue=a"))
+
+    resend.go_on(job, store.now)
+
+    said = client.get(answer.url).content.decode()
+    assert (
+        "<b>0</b> of 50 wait for a free place again; the other 50 had been tried again or cancelled" in said
+    )
+    assert 'hx-trigger="every 2s"' not in said
+
+
+def test_an_empty_message_is_a_filter_on_every_way(place, fail, sign_in, monkeypatch):
+    """Without it the list to come back to, and the filter's own form, would mean any message."""
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    then = store.now() - LONG_AGO
+    fail(place(range(1000, 1003), at=then), 404, "")
+    fail(place(range(2000, 2020), at=then), 404, "no such customer")
+    client = sign_in()
+    page = client.get("/dashboard/failures/?queue=default&status=404&message=")
+    assert page.context["count"] == 3
+    assert 'name="message" value=""' in page.content.decode()
+
+    answer = again(client, page)
+
+    assert client.get(answer.url).context["run"].number == 3
+    back = client.get(client.get(answer.url).context["back"])
+    assert back.context["count"] == 3
 
 
 def _job() -> str:

@@ -6,8 +6,9 @@ import re
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from operators.actor import Actor
 from operators.roles import MAY, May, Role
-from scheduling import intake, keys, models, store
+from scheduling import bulk_acts, intake, keys, models, store
 from scheduling.demo import InMemory
 
 pytestmark = pytest.mark.django_db
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 # Pages that show nothing without these.
 QUERIES = {
-    "dashboard/failures/retrying/": "?at=2026-11-25T12:00:00Z&run=abc",
+    "dashboard/failures/retrying/": "?run=abc",
     "dashboard/tasks/cancel/": "?at=2026-11-25T12:00:00Z&up_to=1",
 }
 
@@ -48,6 +49,9 @@ def things(place):
     another = intake.write_draft(InMemory([9]), at=store.now(), about={**_about(), "replaces": task.pk})
     draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
     starts_at = keys.starts_at_of_window(models.Window.objects.get().pk)
+    bulk_acts.begin(
+        models.BulkActKind.RETRY_FAILED, asked={}, number=1, name="abc", by=Actor.system(), at=store.now()
+    )
     return {
         "replace/<int:draft_id>": f"replace/{another.pk}",
         "<int:draft_id>": str(draft.pk),

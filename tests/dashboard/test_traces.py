@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from operators.actor import Actor
 from operators.roles import May
-from scheduling import clock, demo, intake, models, store
+from scheduling import bulk_acts, clock, demo, intake, models, store
 from scheduling.demo import InMemory
 from tests.dashboard.test_roles import _about, addresses
 
@@ -52,6 +53,9 @@ def things(place, fail) -> dict[str, str]:
         name="held", rpm=5, handler="webhook", webhook_url="https://hook.test/", created_at=store.now()
     )
     models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now())
+    bulk_acts.begin(
+        models.BulkActKind.RETRY_FAILED, asked={}, number=1, name="abc", by=Actor.system(), at=store.now()
+    )
     draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
     other = intake.write_draft(InMemory([8, 9]), at=store.now(), about={**_about(), "replaces": task.pk})
     return {
