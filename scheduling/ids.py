@@ -177,6 +177,10 @@ def _of_first_character(core: str) -> str:
     head = core[:400]
     if len(head) > 1 and head[0] in "\"'" and head[-1] == head[0]:
         return "quotes around it; send quoted IDs as text/csv, or leave the quotes out"
+    if head[0] in "'\u2018\u2019`" and head[1:].isdigit():
+        return "an apostrophe before it, as sheets mark text; write the digits alone"
+    if head[0] == "=":
+        return "a formula; write the digits alone"
     if head[0] in "[{" or head[-1] in "]}":
         return "a bracket; send a JSON list as application/json"
     if _LOOKALIKE.fullmatch(head):

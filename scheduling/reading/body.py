@@ -100,7 +100,11 @@ def _finished(found: Found, fields: Fields, sink: Sink, bytes_read: int) -> Read
         sink.spool.finish()
         if not sink.spool.ids_count and (sink.keeps_going or not faults.count):
             warnings = dict(sink.warnings)
-            raise errors.ListEmpty(fault_count=faults.count, faults=faults.first, warnings=warnings)
+            error = errors.ListEmpty(
+                fault_count=faults.count, faults=faults.first, warnings=warnings, sheet=sink.sheet
+            )
+            error.fields_read = dict(found.values)
+            raise error
     else:
         sink.spool.close()
     return Reading(
@@ -113,7 +117,7 @@ def _finished(found: Found, fields: Fields, sink: Sink, bytes_read: int) -> Read
         column=sink.column,
         sheet=sink.sheet,
         payload_as_sent=None if faults.count else found.payload_as_sent,
-        bytes_read=bytes_read,
+        bytes_read=bytes_read if found.list_bytes is None else found.list_bytes,
         fault_file=faults,
         file_name=found.file_name,
     )

@@ -172,8 +172,21 @@ class PayloadNotAList(NotAList):
 class ListEmpty(NotAList):
     """The list has no ID.
 
-    facts: `fault_count`, `faults` (a tuple of Fault), `warnings`: of a list of which every token was skipped.
+    facts: `fault_count`, `faults` (a tuple of Fault), `warnings`: of a list of which every token was skipped;
+    `sheet`: of a workbook, the Sheet that was read.
     """
+
+    sheet: Any = None
+
+    def sentence(self) -> str:
+        """Of a workbook with several sheets, which one is empty."""
+        if self.sheet is None or not self.sheet.others:
+            return super().sentence()
+        others = ", ".join(self.sheet.others)
+        return (
+            f"The sheet {self.sheet.name} has no ID; only the first visible sheet is read, and there are "
+            f"others: {others}."
+        )
 
 
 class ColumnUnclear(NotAList):

@@ -8,7 +8,7 @@ from scheduling.reading import errors
 from scheduling.reading.forms import Part, multipart_parts, urlencoded_parts
 from scheduling.reading.json_body import BYTES_SENT_BACK, TOKENS_SENT_BACK
 from scheduling.reading.lists import HEAD_BYTES, ListReader, UploadedFile, peeked
-from scheduling.reading.media import MediaType
+from scheduling.reading.media import MediaType, is_table
 
 LISTS = frozenset({"file", "payload"})
 
@@ -23,6 +23,8 @@ class Found:
     payload_null: bool = False
     payload_as_sent: Any = None
     file_name: str | None = None
+    # Of the file or the payload alone, without the form around it.
+    list_bytes: int | None = None
 
 
 def read_multipart(chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None) -> Found:
@@ -33,7 +35,7 @@ def read_multipart(chunks: Iterator[bytes], media: MediaType, lists: ListReader,
 def read_urlencoded(
     chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
 ) -> Found:
-    """Read application/x-www-form-urlencoded; its payload is plain text."""
+    """Read application/x-www-form-urlencoded; its payload is plain text, or a table with a header."""
     return _Form(lists, column).read(urlencoded_parts(chunks, lists.limits))
 
 
@@ -82,13 +84,21 @@ class _Form:
             raise errors.BrokenForm(problem="file and payload both hold a list; send one of them")
         self._has_list = self._found.payload_given = True
         part.media.check_charset()
-        if part.name == "payload" and part.file_name is None and part.media.type in ("", "text/plain"):
+        chunks = self._counted(chunks)
+        is_text = part.name == "payload" and part.file_name is None and part.media.type in ("", "text/plain")
+        if is_text and not is_table(head, column=self._column):
             self._read_payload(chunks, part.media)
             return
         self._found.file_name = part.file_name
         self._aside = self._lists.receive_file(
             chunks, name=part.file_name, media=part.media, column=self._column
         )
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        self._found.list_bytes = 0
+        for chunk in chunks:
+            self._found.list_bytes += len(chunk)
+            yield chunk
 
     def _read_payload(self, chunks: Iterator[bytes], media: MediaType) -> None:
         kept: list[bytes] | None = []

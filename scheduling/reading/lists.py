@@ -8,7 +8,7 @@ from typing import Any
 from scheduling.reading import errors
 from scheduling.reading.csv_list import read_csv
 from scheduling.reading.incoming import as_utf8, gunzip
-from scheduling.reading.media import MediaType, ending, file_format
+from scheduling.reading.media import MediaType, ending, file_format, is_table
 from scheduling.reading.ndjson import read_ndjson
 from scheduling.reading.results import Limits
 from scheduling.reading.sink import Sink
@@ -73,6 +73,8 @@ class ListReader:
             format = file_format(head, name, MediaType("", media.parameters, media.shown))
             if format == "gzip":
                 raise errors.FileNotAccepted(name=name or "without a name", what="gzip in gzip")
+        if format == "text" and is_table(head, column=column):
+            format = "csv"
         if format == "xlsx" or (format in _WITH_COLUMNS and column is None):
             return UploadedFile(format, chunks, name=name, media=media, folder=self._folder)
         self.read(format, chunks, column=column, media=media)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from scheduling import ids
 from scheduling.reading import errors
+from scheduling.reading.columns import NAMES, is_header, plain_name
 
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 _UTF8 = {"utf8", "utf8mb4", "cp65001", "unicode11utf8", "usascii", "ascii"}
@@ -92,6 +93,26 @@ def file_format(head: bytes, name: str | None, media: MediaType) -> str:
     return by_ending or _BY_TYPE.get(media.type) or _by_looks(head)
 
 
+def is_table(head: bytes, *, column: str | None = None) -> bool:
+    """Whether what comes as text is a table: pasted out of a sheet, or Excel's "Unicode text" (a .txt).
+
+    Read as text, each number of its other columns would be an ID. Its first line tells: no number in it, and
+    one of its cells named id or user_id, or several cells between tabs; or a column was asked for.
+    """
+    line, more, _ = _text(head).lstrip("\ufeff\r\n\t ").replace("\r", "\n").partition("\n")
+    if not more:
+        return False
+    cells = [cell.strip(ids.TRIMMED + '"') for cell in re.split("[\t;,]", line)]
+    if column is not None and len(cells) > 1:
+        return True
+    named = any(plain_name(cell) in NAMES for cell in cells)
+    return is_header(cells) and (named or sum(map(bool, line.split("\t"))) > 1)
+
+
+def _text(head: bytes) -> str:
+    return head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+
+
 _BY_TYPE = {
     "text/csv": "csv",
     "application/csv": "csv",
@@ -105,8 +126,7 @@ _BY_TYPE = {
 
 def _by_looks(head: bytes) -> str:
     """A file without a name or type that tells: letters in its first line are a header."""
-    text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
-    line = text.lstrip("\ufeff\r\n ").partition("\n")[0]
+    line = _text(head).lstrip("\ufeff\r\n ").partition("\n")[0]
     if line.startswith("{"):
         return "ndjson"
     return "csv" if any(c.isalpha() for c in line) or '"' in line else "text"

@@ -104,7 +104,8 @@ class Reading:
 
     faults: the first 20; `all_faults()` gives as many as are kept. warnings: kind (of WARNINGS) to count.
     payload_as_sent: the payload itself where a JSON or form payload has at most 1,000 tokens and no faults.
-    spool: None if there was no payload and none was needed.
+    spool: None if there was no payload and none was needed. bytes_read: of the file or the payload as it came,
+    without the form around it.
     """
 
     format: str

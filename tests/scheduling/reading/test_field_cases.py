@@ -424,6 +424,64 @@ def test_a_file_is_what_it_holds_rather_than_what_it_is_called(read):
     assert read.ids(form(("file", b"user_id\n5\n", "l.csv", "application/vnd.ms-excel")), MULTIPART) == [5]
 
 
+TABLE = "user_id\tamount\r\n90012\t5\r\n90013\t7\r\n"
+
+
+@pytest.mark.parametrize(
+    "list_part",
+    [
+        ("payload", TABLE),
+        ("payload", "\r\n" + TABLE),
+        ("payload", TABLE.replace("\t", ";")),
+        ("file", TABLE, "list.txt"),
+        ("file", TABLE.encode("utf-16"), "unicode text.txt"),
+        ("file", TABLE, "list", "text/plain"),
+        ("payload", "user_id\n90012\n90013"),
+    ],
+)
+def test_a_table_that_comes_as_text_is_read_by_its_column(read, list_part):
+    """Out of a sheet by copy and paste, or by Excel's "Unicode text": never the amounts as IDs."""
+    with read(form(list_part, ("column", "")), MULTIPART) as reading:
+        assert (ids_of(reading), reading.fault_count) == ([90012, 90013], 0)
+        assert (reading.format, reading.column.name) == ("csv", "user_id")
+
+
+def test_a_table_that_comes_as_text_without_a_known_name_asks_for_the_column(read):
+    pasted = TABLE.replace("user_id", "Kunde")
+    with pytest.raises(errors.ColumnUnclear):
+        read(form(("payload", pasted)), MULTIPART)
+    assert read.ids(form(("payload", pasted), ("column", "kunde")), MULTIPART) == [90012, 90013]
+
+
+def test_a_column_that_is_asked_of_text_is_never_passed_over(read):
+    body = form(("column", "2"), ("file", "1\t90012\n2\t90013\n", "list.txt"))
+    assert read.ids(body, MULTIPART) == [90012, 90013]
+
+
+def test_a_word_before_ids_makes_no_table_of_them(read):
+    (fault,) = read.faults(form(("payload", "x\n5, 6")), MULTIPART)
+    assert (fault.token, fault.line) == ("x", 1)
+
+
+def test_the_size_is_that_of_the_list_without_the_form_around_it(read):
+    with read(form(("task_name", "x" * 100), ("file", "5\n6\n", "a.csv")), MULTIPART) as reading:
+        assert reading.bytes_read == 4
+
+
+@pytest.mark.parametrize(
+    ("token", "words"), [("'90018", "an apostrophe"), ('="90018"', "a formula"), ("=A1", "a formula")]
+)
+def test_what_sheets_write_to_keep_a_number_as_text_is_named(read, token, words):
+    (fault,) = read.faults(f"5\n{token}\n")
+    assert fault.reason.startswith(words)
+
+
+def test_what_a_form_said_beside_an_empty_list_can_be_given_back(read):
+    with pytest.raises(errors.ListEmpty) as refused:
+        read(form(("queue", "slow"), ("payload", "x")), MULTIPART, skip_faults=True)
+    assert refused.value.fields_read == {"queue": "slow"}
+
+
 # what GET gave may come back
 
 

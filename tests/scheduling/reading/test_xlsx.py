@@ -273,3 +273,8 @@ def test_a_date_among_plain_numbers_is_found(read_sheet):
 def test_an_empty_sheet_is_an_empty_list(read_sheet):
     with pytest.raises(errors.ListEmpty):
         read_sheet(workbook({"List": sheet_xml({})}))
+
+
+def test_an_empty_sheet_before_others_is_named_with_them(read_sheet):
+    with pytest.raises(errors.ListEmpty, match=r"The sheet Front has no ID.*others: List, More"):
+        read_sheet(workbook({"Front": sheet_xml({}), "List": one_column([number(5)]), "More": sheet_xml({})}))
