@@ -35,8 +35,10 @@ def set_time_zone(operator: Operator, time_zone: str, *, by: Actor, at: datetime
     """Let `operator` read times in a zone, by its name."""
     with transaction.atomic():
         Operator.objects.filter(pk=operator.pk).update(time_zone=time_zone)
-        details = {"time_zone": time_zone}
-        acted.send(Operator, by=by, act="set_time_zone", target=operator, at=at, details=details)
+        before, details = {"time_zone": operator.time_zone}, {"time_zone": time_zone}
+        acted.send(
+            Operator, by=by, act="set_time_zone", target=operator, at=at, details=details, before=before
+        )
     operator.time_zone = time_zone
 
 

@@ -19,6 +19,10 @@ def actor_of(request: HttpRequest) -> Actor:
     return Actor.of_operator(request.user, face=Face.ADMIN)
 
 
+# What the activity log keeps of an operator.
+LOGGED = ("username", "role", "is_active", "first_name", "last_name", "email", "time_zone")
+
+
 @admin.register(Operator)
 class OperatorAdmin(RefusesUnknown, UserAdmin):
     list_display = ("username", "role", "is_active", "last_login", "first_name", "last_name")
@@ -36,6 +40,16 @@ class OperatorAdmin(RefusesUnknown, UserAdmin):
     )
     actions = ("sign_out_everywhere",)
 
+    def get_fieldsets(self, request: HttpRequest, obj: Operator | None = None):
+        found = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return found
+        # It would offer a way to the password, which ends at a refusal.
+        return [
+            (name, {**options, "fields": tuple(each for each in options["fields"] if each != "password")})
+            for name, options in found
+        ]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Operator | None = None):
         # Whoever edits is an admin; so there is always one left.
         own = ("role", "is_active") if obj is not None and obj.pk == request.user.pk else ()
@@ -45,12 +59,23 @@ class OperatorAdmin(RefusesUnknown, UserAdmin):
         # One by one, and never oneself: the list's own "delete selected" would take everybody.
         return obj is not None and obj.pk != request.user.pk and super().has_delete_permission(request, obj)
 
+    def save_model(self, request: HttpRequest, obj: Operator, form: forms.ModelForm, change: bool) -> None:
+        if change:
+            request.was = Operator.objects.select_for_update().values(*LOGGED).get(pk=obj.pk)
+        super().save_model(request, obj, form, change)
+
     def log_addition(self, request: HttpRequest, object: Operator, message):
         self._tell(request, object, "created", {"role": object.role})
         return super().log_addition(request, object, message)
 
     def log_change(self, request: HttpRequest, object: Operator, message):
-        self._tell(request, object, "changed", {"role": object.role, "is_active": object.is_active})
+        was = getattr(request, "was", None)
+        if was is None:
+            # The page of the password saves by itself.
+            self._tell(request, object, "changed_password", {})
+        elif changed := [name for name in LOGGED if getattr(object, name) != was[name]]:
+            before = {name: was[name] for name in changed}
+            self._tell(request, object, "changed", {n: getattr(object, n) for n in changed}, before)
         return super().log_change(request, object, message)
 
     def log_deletions(self, request: HttpRequest, queryset):
@@ -64,9 +89,16 @@ class OperatorAdmin(RefusesUnknown, UserAdmin):
             accounts.end_sessions(operator, by=actor_of(request), at=timezone.now())
         messages.success(request, f"Signed out everywhere: {', '.join(map(str, queryset))}.")
 
-    def _tell(self, request: HttpRequest, operator: Operator, act: str, details: dict) -> None:
+    def _tell(
+        self,
+        request: HttpRequest,
+        operator: Operator,
+        act: str,
+        details: dict,
+        before: dict | None = None,
+    ) -> None:
         by, at = actor_of(request), timezone.now()
-        acted.send(Operator, by=by, act=act, target=operator, at=at, details=details)
+        acted.send(Operator, by=by, act=act, target=operator, at=at, details=details, before=before)
 
 
 class TokenForm(forms.ModelForm):

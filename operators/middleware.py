@@ -34,9 +34,7 @@ class SignInRequired(LoginRequiredMiddleware):
         answer = super().handle_no_permission(request, view_func)
         if request.headers.get("HX-Request") == "true":
             # A redirect would put the sign-in page into the fragment's place.
-            return HttpResponse(
-                status=204, headers={"HX-Redirect": request.headers.get("HX-Current-URL", "/")}
-            )
+            return HttpResponse(status=204, headers={"HX-Redirect": _page_of(request)})
         if settings.SESSION_COOKIE_NAME in request.COOKIES:
             # There was a session, whose cookie goes with this answer: whoever comes back is told.
             answer["Location"] += f"&{ENDED}=1"

@@ -23,11 +23,16 @@ class RefusesUnknown:
         if self.get_search_fields(request):
             known.add(SEARCH_VAR)
         beside = {ORDER_VAR, ALL_VAR, IS_FACETS_VAR} if self.sortable_by is None else set()
-        for name, value in request.GET.items():
+        for name, values in request.GET.lists():
             if name not in known | beside | {IS_POPUP_VAR, TO_FIELD_VAR}:
                 there_are = ", ".join(sorted(known))
                 raise BadRequest(f"There is no parameter {name[:60]!r} here; there are: {there_are}.")
-            self._check_choice(name, value)
+            if len(values) > 1:
+                raise BadRequest(f"The parameter {name!r} is given {len(values)} times.")
+            if "\0" in values[0]:
+                # Django's own says so above the whole list.
+                raise BadRequest(f"{name}: {values[0][:60]!r} holds a null character.")
+            self._check_choice(name, values[0])
         try:
             return super().get_changelist_instance(request)
         except IncorrectLookupParameters as error:

@@ -45,6 +45,13 @@ def connect() -> None:
 
 
 def _record_of_operators(
-    sender, by: Actor, act: str, target: Any, at: datetime, details: dict, **kwargs
+    sender,
+    by: Actor,
+    act: str,
+    target: Any,
+    at: datetime,
+    details: dict,
+    before: dict | None = None,
+    **kwargs,
 ) -> None:
-    record(by, act, target, at=at, after=details or None)
+    record(by, act, target, at=at, before=before, after=details or None)

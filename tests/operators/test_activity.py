@@ -43,10 +43,26 @@ def test_an_operator_s_life(admin):
     assert [verb for _, _, verb, name in lines() if name == "bob"] == [
         "created",
         "changed",
-        "changed",
+        "changed_password",
         "signed_out_everywhere",
         "deleted",
     ]
+    changed = Activity.objects.get(verb="changed")
+    assert (changed.before, changed.after) == ({"role": "viewer"}, {"role": "operator"})
+
+
+def test_an_own_password_and_zone_are_changed_on_one_page_which_leaves_a_line(admin):
+    own = {"old_password": "x", "new_password1": "a long passphrase", "new_password2": "a long passphrase"}
+    assert admin.post("/admin/password_change/", own).url == "/dashboard/account/"
+    assert not lines()
+
+    admin.post("/dashboard/account/", {"time_zone": "Europe/Berlin"})
+    line = Activity.objects.get()
+    assert (line.verb, line.before, line.after) == (
+        "set_time_zone",
+        {"time_zone": "UTC"},
+        {"time_zone": "Europe/Berlin"},
+    )
 
 
 def test_what_the_command_line_does(make_token):

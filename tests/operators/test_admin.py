@@ -31,6 +31,8 @@ def test_only_admins_change_operators_and_tokens(signed_in, role):
     client.post(f"/admin/operators/operator/{me.pk}/change/", {"username": "me", "role": "admin"})
     client.post(f"/admin/operators/operator/{me.pk}/password/", {"password1": "x", "password2": "x"})
     assert Operator.objects.get().role == role
+    # What would be refused isn't offered either.
+    assert "../password/" not in client.get(f"/admin/operators/operator/{me.pk}/change/").content.decode()
     assert not Token.objects.exists()
 
 

@@ -67,7 +67,9 @@ def test_a_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
         "/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/?queue=a"}
     )
     assert answer.status_code == 204
-    assert answer["HX-Redirect"] == "http://testserver/dashboard/?queue=a"
+    assert answer["HX-Redirect"] == "/dashboard/?queue=a"
+    elsewhere = {"HX-Request": "true", "HX-Current-URL": "https://elsewhere.test/"}
+    assert client.get("/", headers=elsewhere)["HX-Redirect"] == "/dashboard/"
 
 
 def test_signing_out_is_a_post(client, make_operator):

@@ -54,3 +54,13 @@ def test_no_number_is_too_long_for_a_search_or_a_page(signed_in, deck, address, 
     assert client.get(address, {"q": digits}).status_code in (200, 400)
     assert client.get(address, {"p": digits}).status_code in (200, 400)
     assert client.get(f"{address}{'9' * 20}/change/").status_code in (302, 404)
+
+
+@pytest.mark.parametrize("address", LISTS)
+@pytest.mark.parametrize("query", ["p=1&p=2", "p=%00"])
+def test_what_is_given_twice_or_holds_no_text_is_refused(signed_in, deck, address, query):
+    """A list that takes the last of two, or shows all with a warning above, shows what nobody asked for."""
+    answer = signed_in("admin").get(f"{address}?{query}")
+
+    assert answer.status_code == 400
+    assert answer.context["exception"]
