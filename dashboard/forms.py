@@ -1,15 +1,15 @@
 """What operators fill in. Forms check what a form can know; the rules are the verbs'."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from django import forms
-from django.core.validators import MaxValueValidator
+from django.utils import timezone
 
 from dashboard import addresses
-from scheduling import models, placement, queue_fields
+from scheduling import clock, models, placement, queue_fields
 
 
 def zone_names() -> list[str]:
@@ -32,19 +32,48 @@ class ZoneForm(forms.Form):
         self.fields["time_zone"].choices = [(name, name) for name in sorted(names)]
 
 
+class StartField(forms.CharField):
+    """A time: as the browser's field has it, in the operator's zone, or a minute as addresses have it.
+
+    An hour that a zone has twice is its first one, and one that it leaves out begins where it would have.
+    """
+
+    # In between, every zone's time has a window with a key.
+    YEARS = range(clock.EPOCH.year + 1, placement.LATEST_START.year)
+
+    def clean(self, value: str) -> datetime | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            at = addresses.read_stamp(text) if text.endswith("Z") else datetime.fromisoformat(text)
+        except ValueError:
+            raise forms.ValidationError(f"{text[:40]!r} is no time") from None
+        if at.year not in self.YEARS:
+            raise forms.ValidationError(f"a time of the years {self.YEARS[0]} to {self.YEARS[-1]}")
+        at = at.replace(tzinfo=at.tzinfo or timezone.get_current_timezone()).astimezone(UTC)
+        # Never earlier: what asks for it again says it by the minute.
+        return clock.minute_start(at + clock.MINUTE - timedelta(microseconds=1))
+
+
 class PreviewForm(forms.Form):
-    """What is asked for a draft. `peak` and `last` are what the preview promised, to be compared."""
+    """What is asked for a draft. `peak`, `last` and `at_rpm` are what the preview promised, to be compared.
+
+    rpm_of: the queue beside which the slider stood. Of another queue it says nothing.
+    """
 
     task_name = forms.CharField(max_length=200, required=False)
-    queue = forms.ModelChoiceField(models.Queue.objects.all(), to_field_name="name", required=False)
-    rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, required=False)
-    not_before = forms.DateTimeField(
+    queue = forms.ModelChoiceField(
+        models.Queue.objects.all(),
+        to_field_name="name",
         required=False,
-        validators=[MaxValueValidator(placement.LATEST_START)],
-        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        error_messages={"invalid_choice": "there is no queue of that name"},
     )
+    rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, required=False)
+    rpm_of = forms.CharField(required=False)
+    not_before = StartField(required=False)
     peak = forms.IntegerField(required=False)
+    at_rpm = forms.IntegerField(required=False)
     last = forms.CharField(required=False)
     allow_peak = forms.BooleanField(required=False)
     part = forms.CharField(required=False)
@@ -70,6 +99,25 @@ class PreviewForm(forms.Form):
             return addresses.read_stamp(text) if text else None
         except ValueError:
             raise forms.ValidationError(f"{text!r} is no time") from None
+
+    def clean(self) -> dict[str, Any]:
+        """Without an rpm that was asked for another queue."""
+        asked = super().clean()
+        queue, of = asked.get("queue"), asked.get("rpm_of")
+        if queue and of and of != queue.name:
+            asked["rpm"] = None
+        return asked
+
+    @property
+    def has_other_queue(self) -> bool:
+        """Whether another queue was just chosen, so that the slider has to follow."""
+        of = self.cleaned_data["rpm_of"]
+        return bool(of) and of != self.cleaned_data["queue"].name
+
+    @property
+    def faults(self) -> str:
+        """What can't be meant, in one line."""
+        return " ".join(f"{name.replace('_', ' ')}: {' '.join(said)}." for name, said in self.errors.items())
 
 
 class RenameForm(forms.Form):

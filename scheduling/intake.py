@@ -119,17 +119,21 @@ def write_draft(
     return draft
 
 
-def throw_away(draft: models.IdList, *, by: Actor, at: datetime) -> None:
-    """Discard a preview because somebody says so; the log keeps whose it was."""
+def throw_away(draft: models.IdList, *, by: Actor, at: datetime) -> bool:
+    """Discard a preview because somebody says so; the log keeps whose it was.
+
+    False where there is nothing to discard any more: it was placed, or is gone.
+    """
     with store.write():
         # Held, so that of two who press the button one leaves a line, and none for a list that was placed.
         held = models.IdList.objects.select_for_update().filter(pk=draft.pk, accepted_at=None).first()
         if held is None:
-            return
+            return False
         about = {"preview_of": draft.about.get("task_name"), "made_by": draft.about.get("operator")}
         activity.record(by, "discarded", at=at, count=draft.ids_count, after=about)
         models.IdList.objects.filter(pk=draft.pk).update(about={**draft.about, "writing": True})
     discard(draft)
+    return True
 
 
 def discard(draft: models.IdList) -> None:

@@ -8,22 +8,23 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, drawings, exports, sums
+from dashboard import addresses, drawings, exports, sums, words
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.forms import PreviewForm
 from dashboard.queries import refuse_unknown
-from scheduling import cards, clock, intake, models, overlaps, placement, store
-from scheduling.errors import PlanRefused, PlanWorse, Refused
+from dashboard.templatetags.quarterdeck import minute_said
+from scheduling import cards, clock, intake, models, overlaps, placement, store, targets
+from scheduling.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, PlanWorse, Refused
 from scheduling.reading.errors import NoSpace
 from scheduling.reading.spool import Spool
 
 FAULTS_SHOWN = 20
-PARAMETERS = {"queue", "rpm", "not_before", "part"}
+GONE = "This preview is gone: it was discarded, or swept after a day."
+PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Preview:
     rpm: int
     plan: placement.Plan
     not_before: datetime | None
-    refusal: str
+    refusal: PlanRefused | None
     at: datetime
 
     @property
@@ -54,6 +55,31 @@ class Preview:
     def lost_minute_seconds(self) -> float:
         """How long at rpm it takes to make up for the fullest minute, if it were lost."""
         return 60 * self.plan.peak_per_minute / self.rpm
+
+    @property
+    def refusal_words(self) -> str:
+        """Why the plan may not be kept, or not without a tick."""
+        return _refused_words(self.refusal, self.queue) if self.refusal else ""
+
+    @property
+    def may_insist(self) -> bool:
+        """Whether a tick places it all the same."""
+        return isinstance(self.refusal, PastPeak)
+
+    @property
+    def cautions(self) -> list[str]:
+        """What keeps the queue from starting at the plan's pace, as things stand."""
+        said = []
+        if self.queue.paused:
+            said.append("The queue is paused: nothing of the list starts before somebody resumes it.")
+        elif self.queue.brake_per_minute is not None:
+            said.append(
+                f"A brake is on, {self.queue.brake_per_minute:,} a minute: while it is, the list takes longer."
+            )
+        target = targets.target_of(self.queue)
+        if target and (target.opened_at or (target.held_until and target.held_until > self.at)):
+            said.append(f"Requests to {target.origin} are held: nothing starts before it answers again.")
+        return said
 
     @property
     def first_window(self) -> placement.WindowPlan:
@@ -87,24 +113,37 @@ class Preview:
 def preview(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """What would happen; a POST commits just that, or shows the new plan where it got worse."""
     draft = _draft(draft_id)
+    if draft.accepted_at is not None:
+        return _committed(request, draft)
     if request.method == "POST":
         return _commit(request, draft)
     refuse_unknown(request, PARAMETERS)
     return _shown(request, draft, PreviewForm(request.GET or None, draft=draft))
 
 
+def _committed(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
+    """To the task that the preview has become: of two who press its button, or press it twice, one is too late."""
+    task = models.Task.objects.filter(list=draft).first()
+    if task is None:
+        raise Http404("This preview was committed; its task has another list by now.")
+    messages.info(request, "This preview is committed already: here is its task.")
+    return redirect(addresses.task(task.pk))
+
+
 def _draft(draft_id: int) -> models.IdList:
     draft = models.IdList.objects.filter(pk=draft_id).first()
     if draft is None or draft.about.get("writing") or draft.about.get("replaces"):
-        raise Http404("This preview is gone: it was discarded, or swept after a day.")
+        raise Http404(GONE)
     return draft
 
 
 def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) -> HttpResponse:
-    if draft.accepted_at is not None:
-        return redirect(addresses.task(draft.task.pk))
+    is_part = request.htmx and "part" in request.GET
     if not form.is_valid():
-        raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
+        if is_part:
+            # In the preview's place: what stood there is no answer to what was asked, and its button goes too.
+            return render(request, "dashboard/_preview_not.html", {"reason": form.faults}, status=422)
+        raise BadRequest(form.faults)
     found = _planned(draft, form)
     before, after = found.charts()
     faults = draft.about["faults"][:FAULTS_SHOWN]
@@ -116,12 +155,12 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "before": before,
         "after": after,
         "slider_max": max(found.queue.rpm * 4, found.rpm, 60),
+        "slider_moves": is_part and form.has_other_queue,
         "faults": faults,
         "faults_table": sums.FaultTable(faults),
         "queues": models.Queue.objects.all(),
     }
-    page = "dashboard/_preview.html" if request.htmx and "part" in request.GET else "dashboard/preview.html"
-    return render(request, page, context)
+    return render(request, "dashboard/_preview.html" if is_part else "dashboard/preview.html", context)
 
 
 def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
@@ -133,18 +172,18 @@ def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
     imagined = copy(queue)
     imagined.rpm, imagined.headroom = rpm, min(queue.headroom, rpm - 1)
     plan = placement.plan(imagined, draft.ids_count, at=at, not_before=asked["not_before"])
-    refusal = ""
+    refusal = None
     try:
         placement.check(imagined, plan, at=at, allow_peak=False)
     except PlanRefused as error:
-        refusal = str(error)
+        refusal = error
     return Preview(draft, queue, rpm, plan, asked["not_before"], refusal, at)
 
 
 def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
     form = PreviewForm(request.POST, draft=draft)
     if not form.is_valid():
-        raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
+        raise BadRequest(form.faults)
     asked = form.cleaned_data
     about = draft.about
 
@@ -167,29 +206,60 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
             submission, draft, by=request.actor, now=store.now, render=lambda accepted: None, confirm=confirm
         )
     except PlanWorse as error:
-        messages.warning(request, f"{_worse_words(error.plan)} Nothing was placed: this is the new preview.")
+        said = _worse_words(error.plan, asked)
+        messages.warning(request, f"{said} Nothing was placed: this is the new preview.")
         return _shown(request, draft, form)
+    except DraftGone:
+        # 404 where it was discarded or swept.
+        return _committed(request, _draft(draft.pk))
     except Refused as error:
-        messages.error(request, str(error))
-        return _shown(request, _draft(draft.pk), form)
+        said = _refused_words(error, asked["queue"])
+        messages.error(request, f"{said} Nothing was placed.")
+        return _shown(request, draft, form)
     messages.success(request, _placed_words(accepted, asked))
     return redirect(addresses.task(accepted.task.pk))
 
 
-def _worse_words(plan: placement.Plan) -> str:
+def _refused_words(error: Refused, queue: models.Queue) -> str:
+    """In the words of the page, and the operator's zone."""
+    if isinstance(error, PastPeak):
+        peak = error.plan.peak_per_minute
+        return f"A minute would hold {peak:,} requests, past the queue's max_peak of {queue.max_peak:,}."
+    if isinstance(error, PastHorizon):
+        return (
+            f"The list would be done on {_end(error.plan)}; no list goes on for longer than"
+            f" {settings.HORIZON_DAYS} days. Choose another queue, raise its rpm, or split the list."
+        )
+    return str(error)
+
+
+def _end(plan: placement.Plan) -> str:
+    """When the plan's last minute ends: the time, and the day where it isn't today."""
+    return minute_said(plan.last_at + clock.MINUTE)
+
+
+def _worse_words(plan: placement.Plan, asked: dict) -> str:
     """The same minute as the preview says, in the operator's zone."""
-    ends = timezone.localtime(plan.last_at + clock.MINUTE)
-    said = f"Others came in meanwhile: a minute would now hold {plan.peak_per_minute:,} requests"
-    return f"{said}, and the list would be done at {ends:%H:%M}."
+    said = f"a minute would now hold {plan.peak_per_minute:,} requests, and the list would be done at"
+    return f"{_what_changed(plan, asked)}: {said} {_end(plan)}."
+
+
+def _what_changed(plan: placement.Plan, asked: dict) -> str:
+    if asked["at_rpm"] not in (None, plan.rpm):
+        return f"The queue's rpm is {plan.rpm:,} by now"
+    return "Others came in meanwhile"
 
 
 def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
     plan = accepted.plan
-    first, last = (timezone.localtime(at) for at in (plan.first_at, plan.last_at + clock.MINUTE))
-    said = f"Placed {plan.ids_count:,} IDs: from {first:%H:%M} to {last:%H:%M}"
+    said = f"Placed {words.ids(plan.ids_count)}: from {minute_said(plan.first_at)} to {_end(plan)}"
     said += f", at most {plan.peak_per_minute:,} a minute."
     if asked["peak"] is not None and plan.peak_per_minute != asked["peak"]:
-        said += f" The preview said {asked['peak']:,}: others came in or went meanwhile."
+        rpm_changed = asked["at_rpm"] not in (None, plan.rpm)
+        why = f"the queue's rpm is {plan.rpm:,} by now" if rpm_changed else "others came in or went meanwhile"
+        said += f" The preview said {asked['peak']:,}: {why}."
+    if asked["queue"].paused:
+        said += " The queue is paused: nothing of it starts before somebody resumes it."
     return said
 
 
@@ -197,12 +267,24 @@ def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
 @operator_required
 def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """Throw the draft away; somebody else's only when asked about it."""
-    draft = get_object_or_404(models.IdList, pk=draft_id)
+    draft = _any_draft(draft_id)
+    if draft.accepted_at is not None:
+        return _committed(request, draft)
     if draft.about.get("operator_id") != request.user.pk and "sure" not in request.POST:
         return render(request, "dashboard/preview_discard.html", {"draft": draft, "about": draft.about})
-    intake.throw_away(draft, by=request.actor, at=store.now())
+    if not intake.throw_away(draft, by=request.actor, at=store.now()):
+        # Somebody was quicker: committed, or discarded.
+        return _committed(request, _any_draft(draft.pk))
     messages.info(request, "The preview is discarded. Nothing was placed.")
     return redirect("upload")
+
+
+def _any_draft(draft_id: int) -> models.IdList:
+    """Also one that is meant for a task. What has become the list of a task by being exchanged is none."""
+    draft = models.IdList.objects.filter(pk=draft_id).first()
+    if draft is None or draft.about.get("writing"):
+        raise Http404(GONE)
+    return draft
 
 
 @require_safe
@@ -211,6 +293,8 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """Which IDs are unknown, which wait elsewhere: asked for after the page, since it takes a while."""
     refuse_unknown(request, PARAMETERS)
     draft = _draft(draft_id)
+    if draft.accepted_at is not None:
+        return _committed(request, draft)
     asked = _asked(request.GET)
     context = {
         "draft": draft,
@@ -224,7 +308,7 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
 
 def _asked(given: QueryDict) -> dict[str, str]:
     """What was asked for a draft: another draft is asked the same."""
-    return {name: given[name] for name in ("queue", "rpm", "not_before") if given.get(name)}
+    return {name: given[name] for name in ("queue", "rpm", "rpm_of", "not_before") if given.get(name)}
 
 
 @require_POST
@@ -232,6 +316,8 @@ def _asked(given: QueryDict) -> dict[str, str]:
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
     """A new draft without the IDs that wait in other tasks; the old one goes."""
     draft = _draft(draft_id)
+    if draft.accepted_at is not None:
+        return _committed(request, draft)
     asked = _asked(request.POST)
     same = addresses.with_query(reverse("preview", args=[draft.pk]), **asked)
     try:
@@ -245,7 +331,7 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
         messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
         return redirect(same)
     intake.discard(draft)
-    messages.success(request, f"{left_out:,} IDs that wait in other tasks are left out.")
+    messages.success(request, f"Left out, since they wait in other tasks: {words.ids(left_out)}.")
     return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
 

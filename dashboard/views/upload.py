@@ -43,6 +43,9 @@ def upload(request: OperatorRequest) -> HttpResponse:
         given = reading.fields.values
         name = (given.get("task_name") or "").strip() or _name_of(reading.file_name)
         queue = given.get("queue") or "default"
+        if not models.Queue.objects.filter(name=queue).exists():
+            said = {"sentence": f"There is no queue named {queue[:50]}; the list was not stored."}
+            return _said(request, said, 422, "dashboard/upload.html", {"given": given})
         draft = uploads.store_draft(
             reading, name=name[:200], queue=queue, operator=request.user, at=store.now()
         )

@@ -75,7 +75,7 @@ def test_a_commit_places_what_was_previewed(queue, sign_in):
 def commit(client, address, **changed):
     page = client.get(address).content.decode()
     form = page.split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|last)" value="([^"]*)"', form))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', form))
     return client.post(address, {**fields, **changed})
 
 
@@ -84,7 +84,7 @@ def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     page = client.get(address).content.decode()
     form = page.split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|last)" value="([^"]*)"', form))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', form))
     place(range(5000, 5000 + 120 * 15))
 
     answer = client.post(address, fields)
@@ -317,7 +317,7 @@ def test_a_plan_that_got_worse_is_told_in_the_operator_s_zone(queue, sign_in, pl
     client = sign_in(time_zone="Asia/Kolkata")
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     form = client.get(address).content.decode().split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|last)" value="([^"]*)"', form))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', form))
     place(range(5000, 5000 + 120 * 15))
 
     answer = client.post(address, fields)
@@ -365,3 +365,140 @@ def test_without_javascript_what_was_typed_is_given_back_where_the_column_is_unc
     assert '<option value="slow" selected>' in page
     assert "It is not clear which column holds the IDs" in page
     assert "parameter" not in page
+
+
+def test_a_list_for_a_queue_that_is_not_there_is_not_stored(queue, sign_in):
+    answer = upload(sign_in(), payload="1 2", queue="nosuch", task_name="Spring")
+
+    assert answer.status_code == 422
+    assert "There is no queue named nosuch" in answer.content.decode()
+    assert 'value="Spring"' in answer.content.decode()
+    assert not models.IdList.objects.exists()
+
+
+def test_without_javascript_a_list_without_an_id_keeps_its_queue(queue, sign_in):
+    models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
+
+    page = upload(sign_in(), payload="x", queue="slow").content.decode()
+
+    assert '<option value="slow" selected>' in page
+
+
+def test_another_queue_is_shown_at_its_own_rpm_and_can_be_placed(queue, sign_in):
+    """Whoever only chooses another queue asks no what-if: the slider still stood at the first one's rpm."""
+    models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
+    client = sign_in()
+    address = upload(client, payload="1 2 3").url
+    asked = {"queue": "slow", "rpm": "120", "rpm_of": "default"}
+
+    whole = client.get(address, asked)
+    part = client.get(address, {**asked, "part": "plan"}, headers={"HX-Request": "true"}).content.decode()
+
+    assert whole.context["preview"].rpm == 5
+    assert "Place 3 IDs in slow" in whole.content.decode()
+    assert "Place 3 IDs in slow" in part
+    assert 'id="what-if" hx-swap-oob="true"' in part
+    assert 'max="60" value="5"' in part
+    moved = client.get(address, {"queue": "slow", "rpm": "7", "rpm_of": "slow", "part": "plan"})
+    assert moved.context["preview"].is_what_if
+
+
+def test_a_changed_rpm_is_named_as_what_made_the_plan_worse(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
+    page = client.get(address).content.decode().split("data-commit")[1]
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', page))
+    models.Queue.objects.update(rpm=10)
+
+    answer = client.post(address, fields)
+
+    (said,) = [str(message) for message in answer.context["messages"]]
+    assert said.startswith("The queue's rpm is 10 by now: a minute would now hold 10 requests")
+    assert not models.Task.objects.exists()
+
+
+@pytest.mark.parametrize("act", ["", "discard/", "leave-out/", "overlap/"])
+def test_what_is_done_to_a_preview_that_was_committed_leads_to_its_task_and_changes_nothing(
+    queue, sign_in, act
+):
+    """By the back button, a second click, or another operator: never "discarded. Nothing was placed"."""
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+    commit(client, address)
+    client.get("/dashboard/")
+
+    method = client.get if act == "overlap/" else client.post
+    answer = method(f"{address}{act}", follow=True)
+
+    task = models.Task.objects.get()
+    assert answer.redirect_chain == [(f"/dashboard/tasks/{task.pk}/", 302)]
+    (said,) = [str(message) for message in answer.context["messages"]]
+    assert said == "This preview is committed already: here is its task."
+    assert not drafts().exists()
+    assert not models.Activity.objects.filter(verb="discarded").exists()
+
+
+def test_past_the_horizon_the_preview_offers_no_way_that_is_none(queue, sign_in):
+    models.Queue.objects.update(rpm=1, overflow="carry_over")
+    client = sign_in(time_zone="Asia/Kolkata")
+    address = upload(client, payload=" ".join(map(str, range(1, 11_001)))).url
+
+    page = client.get(address).content.decode()
+    answer = commit(client, address, allow_peak="on")
+
+    assert "no list goes on for longer than 7 days" in page
+    assert re.search(r'<button class="button main" disabled title="[^"]+" data-place>Place 11,000 IDs', page)
+    assert 'name="allow_peak"' not in page
+    (said,) = [str(message) for message in answer.context["messages"]]
+    ends = answer.context["preview"].ends_at.astimezone(ZoneInfo("Asia/Kolkata"))
+    assert f"{ends:%H:%M}; no list goes on" in said
+    assert not models.Task.objects.exists()
+
+
+def test_the_preview_says_what_keeps_its_queue_from_starting(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1").url
+
+    models.Queue.objects.update(brake_per_minute=3)
+    assert "A brake is on, 3 a minute" in client.get(address).content.decode()
+    models.Queue.objects.update(paused_at=store.now())
+    assert "The queue is paused: nothing of the list starts" in client.get(address).content.decode()
+    said = str(next(iter(client.post(address, {"queue": "default"}, follow=True).context["messages"])))
+    assert said.startswith("Placed 1 ID: ")
+    assert "The queue is paused" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "start"),
+    [
+        ("2027-11-07T01:30", "2027-11-07T05:30Z"),
+        ("2027-03-14T02:30", "2027-03-14T07:30Z"),
+        ("2027-01-05T10:00:30", "2027-01-05T15:01Z"),
+        ("2027-01-05T15:00Z", "2027-01-05T15:00Z"),
+    ],
+)
+def test_a_start_in_an_hour_that_a_zone_has_twice_or_not_at_all_is_a_time(queue, sign_in, given, start):
+    client = sign_in(time_zone="America/New_York")
+    address = upload(client, payload="1").url
+
+    page = client.get(address, {"not_before": given})
+
+    assert page.status_code == 200
+    assert f'name="not_before" value="{start}"' in page.content.decode()
+    first = page.context["preview"].plan.first_at
+    assert timedelta(0) <= first - page.context["preview"].not_before < timedelta(minutes=15)
+
+
+@pytest.mark.parametrize("given", ["0001-01-01T00:00", "9999-12-31T23:59", "2089-06-01T00:00", "soon"])
+def test_a_start_that_is_no_time_is_said_and_takes_the_button_along(queue, sign_in, given):
+    client = sign_in(time_zone="America/New_York")
+    address = upload(client, payload="1").url
+
+    whole = client.get(address, {"not_before": given})
+    part = client.get(address, {"not_before": given, "part": "plan"}, headers={"HX-Request": "true"})
+
+    assert whole.status_code == 400
+    assert "not before: " in whole.content.decode()
+    assert part.status_code == 422
+    assert "No preview of that. not before: " in part.content.decode()
+    assert "<button" not in part.content.decode()
