@@ -287,7 +287,13 @@ class Seat:
         )
         for batch_id in settled:
             del self.batches[batch_id]
-        self._took(turn, kept)
+        try:
+            self._took(turn, kept)
+        except Exception:
+            # Committed: no reason to do the turn again. What it claimed is taken up once its lease is over.
+            log.exception("not_sent", minute=self.minute.isoformat(), ids=len(turn.claimed))
+            for claimed in turn.claimed:
+                self.batches.pop(claimed.batch_id, None)
 
     def _slow_turn(self, elapsed: float) -> None:
         """What needs no more than a look each second."""

@@ -92,6 +92,7 @@ class Sender(threading.Thread):
         self._tasks: set[asyncio.Task] = set()
         # Counted by the seat's thread alone: of two threads that add to one number, one may be lost.
         self._given = self._taken = 0
+        self._told = False
         self._loop = uvloop.new_event_loop()
 
     # --- From the seat's thread ---
@@ -115,6 +116,7 @@ class Sender(threading.Thread):
 
     def end(self) -> None:
         """Close connections, end the thread. What is still under way gets no outcome."""
+        self._told = True
         if self.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self.join(5)
@@ -124,7 +126,7 @@ class Sender(threading.Thread):
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            self._run_until_told()
             for task in self._tasks:
                 task.cancel()
             self._loop.run_until_complete(self._close())
@@ -132,6 +134,14 @@ class Sender(threading.Thread):
             log.exception("sender_failed")
         finally:
             self._loop.close()
+
+    def _run_until_told(self) -> None:
+        while not self._told:
+            try:
+                self._loop.run_forever()
+            except BaseException:
+                # An exit, say, that code of the deployment asked for: it doesn't end what all queues share.
+                log.exception("sender_interrupted")
 
     async def _close(self) -> None:
         if self._tasks:
@@ -154,7 +164,7 @@ class Sender(threading.Thread):
         for (queue_id, _), items in by_batch.items():
             try:
                 together = self._handler(items[0].queue).together_seconds
-            except Exception as error:
+            except BaseException as error:
                 # A queue whose handler can't be made fails alone.
                 log.exception("handler_not_made", queue=queue_id)
                 failed = Outcome(Verdict.FAILED, error=f"{type(error).__name__}: {error}")
@@ -198,7 +208,9 @@ class Sender(threading.Thread):
     async def _handle(self, queue: models.Queue, batch: list[Request]) -> list[Outcome]:
         try:
             return await self._handler(queue).handle(batch)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             # Nobody knows what of it went out. As an attempt it comes to an end, whatever it is.
             log.exception("handler_failed", queue=queue.pk)
             words = f"{type(error).__name__}: {error}"

@@ -4,8 +4,8 @@
         return [None for request in requests]
 
 For each request, in their order: None or True: done. Fail("why"): failed for good; False is the same without
-words. Anything else, an exception or a text, is a failure that is tried again. An exception that is raised
-counts for the whole batch.
+words. Anything else, an exception or a text, is a failure that is tried again. An exception that is raised,
+of whatever kind (sys.exit() raises one), counts for the whole batch and ends nothing else.
 
 Each queue has `max_connections` threads. A call that is given up after its time-out goes on in its thread, for
 Python has no way to end one; it takes that place until it ends, in later minutes too. Without a free place a
@@ -74,14 +74,14 @@ class Python:
     def prepare(self) -> None:
         self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="python-handler")
         # Imports may take seconds. What is wrong with it is said of each ID.
-        with suppress(Fail):
+        with suppress(Exception, SystemExit):
             callable_at(self.path)
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         began = time.monotonic()
         try:
             call = callable_at(self.path)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return [_outcome(error, _since(began)) for _ in batch]
         if not _places.take(self.queue, self.threads):
             words = f"all of {self.threads} threads are taken"
@@ -102,7 +102,11 @@ class Python:
 
         def in_thread() -> list[Any]:
             loop.call_soon_threadsafe(begun.set)
-            return list(call(batch))
+            try:
+                return list(call(batch))
+            except BaseException as error:
+                # As an answer: an event loop has its own use for StopIteration, SystemExit and CancelledError.
+                return [error] * len(batch)
 
         began = time.monotonic()
         try:
@@ -144,5 +148,5 @@ def _outcome(answer: Any, duration: int) -> Outcome:
         return Outcome(Verdict.SUCCEEDED, duration_ms=duration)
     if answer is False or isinstance(answer, Fail):
         return Outcome(Verdict.FAILED, error=cut(answer or "answered False", 200), duration_ms=duration)
-    words = f"{type(answer).__name__}: {answer}" if isinstance(answer, Exception) else str(answer)
+    words = f"{type(answer).__name__}: {answer}" if isinstance(answer, BaseException) else str(answer)
     return Outcome(Verdict.RETRY, error=cut(words, 200), duration_ms=duration)

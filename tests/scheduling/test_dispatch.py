@@ -138,6 +138,28 @@ def test_a_poisoned_bucket_stops_nobody_else(monkeypatch):
     assert set(rows.values_list("status", flat=True)) == {models.Status.SUCCEEDED}
 
 
+def test_what_goes_wrong_once_a_turn_is_committed_does_not_do_it_again(monkeypatch):
+    minute = running_minute()
+    queue = make_queue(rpm=6_000, handler="webhook", webhook_url="http://127.0.0.1:9/")
+    place(queue, {minute: [1, 2, 3]}, at=minute)
+    models.Bucket.objects.filter(waiting_count=3).update(
+        sealed_at=minute, sealed_count=3, slot_count=6_000, planned_cursor=3, leftover_count=3
+    )
+
+    def broken(*_):
+        raise RuntimeError("the loop is closed")
+
+    monkeypatch.setattr(dispatch.Seat, "_send", broken)
+    seat = dispatch.Seat(arming.minute_number(minute), 0, store.now)
+    for _ in range(3):
+        seat._turn()
+        time.sleep(0.02)
+    assert not seat.poisoned
+    # Nobody renews what it claimed: it is taken up once its lease is over.
+    assert counted() == {"in_flight": 3}
+    assert not seat.batches
+
+
 def test_a_database_that_is_locked_is_waited_for(monkeypatch):
     minute = running_minute()
     place(make_queue(rpm=6_000), {minute: [1, 2, 3]}, at=minute)

@@ -1,6 +1,7 @@
 """Requests start at their slots, or not at all."""
 
 import asyncio
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -18,7 +19,9 @@ TOLERANCE = 0.1
 class Counting:
     """A handler that remembers its batches and takes its time."""
 
-    def __init__(self, *, seconds: float = 0.0, together: float = 0.0, breaks: bool = False) -> None:
+    def __init__(
+        self, *, seconds: float = 0.0, together: float = 0.0, breaks: BaseException | None = None
+    ) -> None:
         self.together_seconds, self.seconds, self.breaks = together, seconds, breaks
         self.batches: list[list[int]] = []
         self.closed = False
@@ -29,7 +32,7 @@ class Counting:
     async def handle(self, batch):
         self.batches.append([request.user_id for request in batch])
         if self.breaks:
-            raise LookupError("no such thing")
+            raise self.breaks
         await asyncio.sleep(self.seconds)
         return [Outcome(Verdict.SUCCEEDED) for _ in batch]
 
@@ -136,12 +139,21 @@ def test_what_goes_together_starts_at_its_last_slot(start):
 
 
 def test_a_handler_that_breaks_gives_attempts_that_come_to_an_end(start):
-    sender = start(Counting(breaks=True))
+    for error in (LookupError("no such thing"), SystemExit("no such thing")):
+        sender = start(Counting(breaks=error))
+        sender.send([due(1, 0.1), due(2, 0.2)])
+        time.sleep(0.3)
+        for item in sender.take():
+            assert item.outcome.verdict == Verdict.RETRY
+            assert item.outcome.error == f"{type(error).__name__}: no such thing"
+        assert sender.pending == 0
+
+
+def test_an_exit_that_anything_in_the_loop_asks_for_ends_nobody(start):
+    sender = start(Counting())
+    sender._loop.call_soon_threadsafe(sys.exit, 3)
     sender.send([due(1, 0.1)])
-    time.sleep(0.2)
-    [item] = sender.take()
-    assert item.outcome.verdict == Verdict.RETRY
-    assert item.outcome.error == "LookupError: no such thing"
+    assert came(sender, 1)[1] is not None
 
 
 def test_what_was_claimed_after_an_edit_of_its_queue_goes_where_that_says():

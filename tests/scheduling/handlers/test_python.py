@@ -25,9 +25,24 @@ def answer_after_a_moment(requests):
     return [None] * len(requests)
 
 
+def exit_for_odd_ids(requests):
+    if any(request.user_id % 2 for request in requests):
+        raise SystemExit(3)
+    return [None for _ in requests]
+
+
+def cancel(requests):
+    raise asyncio.CancelledError
+
+
+def find_nothing(requests):
+    return next(iter(()))
+
+
 @pytest.fixture(autouse=True)
 def fresh(settings):
-    settings.PYTHON_HANDLERS = [f"{__name__}.hang", f"{__name__}.answer_after_a_moment"]
+    names = ("hang", "answer_after_a_moment", "exit_for_odd_ids", "cancel", "find_nothing")
+    settings.PYTHON_HANDLERS = [f"{__name__}.{name}" for name in names]
     calls.clear()
     go_on.clear()
     yield
@@ -66,6 +81,19 @@ def test_a_queue_has_as_many_threads_as_connections_whatever_the_machine_has():
     assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED] * 50
     assert max(outcome.duration_ms for outcome in outcomes) < 2_000
     assert sorted(calls) == list(range(50))
+
+
+def test_whatever_a_callable_raises_is_an_answer():
+    left = minute("exit_for_odd_ids", 1, 2, queue="leaves", threads=3, seconds=5)
+    assert [(one.verdict, one.error) for one in left] == [
+        (Verdict.RETRY, "SystemExit: 3"),
+        (Verdict.SUCCEEDED, ""),
+    ]
+    for path, error in (("cancel", "CancelledError"), ("find_nothing", "StopIteration")):
+        [outcome] = minute(path, 1, queue=path, threads=3, seconds=5)
+        assert (outcome.verdict, outcome.started) == (Verdict.RETRY, True)
+        assert outcome.error.startswith(error)
+        assert outcome.duration_ms < 2_000
 
 
 def test_a_call_that_hangs_keeps_its_place_in_the_next_minute():
