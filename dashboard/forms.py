@@ -128,22 +128,31 @@ class RenameForm(forms.Form):
 
 
 class CancelForm(forms.Form):
-    """The number to be typed where much would be cancelled."""
+    """The number to be typed where much would be cancelled.
+
+    asked: the number that the question had. What runs has less of it each second: that still is what was asked,
+    and the answer says how many it were. Where there is more by now, the question comes again.
+    """
 
     ASKED_FROM = 1_000
 
     count = forms.CharField(required=False, label="Type the number")
+    asked = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, data: Mapping | None = None, *, count: int, always: bool = False) -> None:
         super().__init__(data)
-        self.expected = count
-        self.is_asked = always or count >= self.ASKED_FROM
+        self.expected = max(count, self._number(str((data or {}).get("asked", ""))))
+        self.is_asked = always or self.expected >= self.ASKED_FROM
+
+    @staticmethod
+    def _number(text: str) -> int:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
     def clean_count(self) -> str:
         """The number, as it stands in the question or without its commas."""
         typed = self.cleaned_data["count"].replace(",", "").strip()
         if self.is_asked and typed != str(self.expected):
-            raise forms.ValidationError(f"That is not {self.expected:,}. Nothing was cancelled.")
+            raise forms.ValidationError(f"That is not {self.expected:,}. Nothing was done.")
         return typed
 
 

@@ -112,6 +112,28 @@ def test_a_cancel_of_many_takes_the_number(place, sign_in):
     assert task.cancelled_count == 1499
 
 
+@pytest.mark.parametrize(
+    "address", ["tasks/{}/cancel/", "tasks/cancel/?q=S&up_to={}&at=2026-11-25T12:00:00Z"]
+)
+def test_a_number_that_falls_while_it_is_typed_still_cancels_and_one_that_grows_asks_again(
+    place, sign_in, address
+):
+    """A running task has less to cancel each second: the number of the question counts."""
+    task = place(range(1, 1500), name="Spring")
+    address = f"/dashboard/{address.format(task.pk)}"
+    client = sign_in()
+    assert 'name="asked" value="1499"' in client.get(address).content.decode()
+
+    again = client.post(address, {"count": "1200", "asked": "1200"}).content.decode()
+    assert "That is not 1,499. Nothing was done." in again
+    assert not models.Task.objects.filter(cancelled_at__isnull=False).exists()
+    # Asked when nine more of them waited.
+    assert client.post(address, {"count": "1508", "asked": "1508"}).status_code == 302
+
+    task.refresh_from_db()
+    assert task.cancelled_count == 1499
+
+
 def test_all_that_match_are_cancelled_and_none_that_came_later(place, sign_in):
     for number in range(3):
         place([number + 1], name=f"Spring {number}")
