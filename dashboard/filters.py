@@ -18,7 +18,7 @@ from django.utils import timezone
 from dashboard import acts
 from dashboard.queries import refuse_unknown
 from operators.actor import Face
-from scheduling import clock, failures, models, store
+from scheduling import clock, failures, keys, models, store
 
 SIZES = (25, 50, 100, 200)
 DEFAULT_SIZE = 50
@@ -146,7 +146,11 @@ class PlaceFilter(Filter):
 
         text = self.cleaned_data["minute"]
         try:
-            return addresses.read_stamp(text) if text else None
+            at = addresses.read_stamp(text) if text else None
+            if at is not None:
+                # Refuses what no window holds.
+                keys.bucket_at(1, at)
+            return at
         except ValueError:
             raise forms.ValidationError(f"{text!r} is no minute, such as 2026-11-25T12:17Z") from None
 

@@ -4,7 +4,7 @@ A row is written some time after its place was reserved. Until then the place fo
 what is shown here is the same before and after.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -233,6 +233,10 @@ def distribution(task: models.Task) -> list[MinuteOfTask]:
     return [MinuteOfTask(*row) for row in rows.values_list("bucket_id", *columns)]
 
 
+# A time as somebody reads it, and the form of its clock.
+Said = Callable[[datetime, str], str]
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened to an ID. kind: placed, moved or attempt; details: plain values to show."""
@@ -274,14 +278,18 @@ def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100
     ][:count]
 
 
-def story_in(task: models.Task, user_id: int, *, at: datetime) -> Story | None:
-    """Return what is known of an ID in one task; None where it isn't in it."""
+def _in_utc(at: datetime, form: str) -> str:
+    return f"{at:%Y-%m-%d} {at:{form}} UTC"
+
+
+def story_in(task: models.Task, user_id: int, *, at: datetime, said: Said = _in_utc) -> Story | None:
+    """Return what is known of an ID in one task; None where it isn't in it. said: how its sentence says times."""
     position = None if task.placed_at else lists.position_of(task.list_id, user_id)
     found = places(task, [user_id], at=at, first_position=position)
     if not found:
         return None
     place = found[0]
-    return Story(task, place, tuple(_history(task, place)), waits_for(task, place, at=at))
+    return Story(task, place, tuple(_history(task, place)), waits_for(task, place, at=at, said=said))
 
 
 def _history(task: models.Task, place: Place) -> list[Event]:
@@ -336,17 +344,15 @@ _ENDED = {
 }
 
 
-def waits_for(task: models.Task, place: Place, *, at: datetime) -> str:
+def waits_for(task: models.Task, place: Place, *, at: datetime, said: Said = _in_utc) -> str:
     """What an ID waits for, as a sentence."""
     if place.status in _ENDED:
         return _ENDED[place.status]
     queue = task.queue
-    minute = f"{place.minute_at:%Y-%m-%d %H:%M} UTC"
+    minute = said(place.minute_at, "%H:%M")
     if queue.paused_at is not None:
-        return (
-            f"The queue {queue.name} to be resumed: it is paused since {queue.paused_at:%Y-%m-%d %H:%M} UTC."
-        )
-    held = _held(queue, place, at)
+        return f"The queue {queue.name} to be resumed: it is paused since {said(queue.paused_at, '%H:%M')}."
+    held = _held(queue, place, at, said)
     if held is not None:
         return held
     if place.minute_at + clock.MINUTE <= at:
@@ -356,19 +362,19 @@ def waits_for(task: models.Task, place: Place, *, at: datetime) -> str:
     return f"Its minute, {minute}."
 
 
-def _held(queue: models.Queue, place: Place, at: datetime) -> str | None:
+def _held(queue: models.Queue, place: Place, at: datetime, said: Said) -> str | None:
     """By what the queue's target is held, and until when, where that holds the ID."""
     target = targets.target_of(queue)
     if target is None:
         return None
     if target.opened_at is not None:
         return (
-            f"The target {target.origin} to answer again: held since {target.opened_at:%Y-%m-%d %H:%M} UTC, "
+            f"The target {target.origin} to answer again: held since {said(target.opened_at, '%H:%M')}, "
             f"after {target.failures_count} failures in a row; one request each half minute tries."
         )
     if target.held_until is not None and target.held_until > max(at, place.minute_at):
         return (
             f"The target {target.origin}, which asked to be left in peace until "
-            f"{target.held_until:%Y-%m-%d %H:%M:%S} UTC."
+            f"{said(target.held_until, '%H:%M:%S')}."
         )
     return None

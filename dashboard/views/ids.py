@@ -48,7 +48,7 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
         context |= {
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks,
-            "story": whereabouts.story_in(chosen, user_id, at=store.now()) if chosen else None,
+            "story": whereabouts.story_in(chosen, user_id, at=store.now(), said=_said) if chosen else None,
         }
     return render(request, "dashboard/id.html", context)
 
@@ -71,5 +71,10 @@ def sentence(event: whereabouts.Event) -> str:
 
 
 def _minute(at: datetime) -> str:
+    return _said(at, "%H:%M")
+
+
+def _said(at: datetime, form: str) -> str:
+    """In the operator's zone, which the page names."""
     local = timezone.localtime(at)
-    return f"{local:%H:%M}" if local.date() == timezone.localdate() else f"{local:%-d %b %H:%M}"
+    return f"{local:{form}}" if local.date() == timezone.localdate() else f"{local:%-d %b} {local:{form}}"

@@ -59,7 +59,7 @@ class Preview:
     @property
     def refusal_words(self) -> str:
         """Why the plan may not be kept, or not without a tick."""
-        return _refused_words(self.refusal, self.queue) if self.refusal else ""
+        return refused_words(self.refusal, self.queue) if self.refusal else ""
 
     @property
     def may_insist(self) -> bool:
@@ -213,14 +213,14 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
         # 404 where it was discarded or swept.
         return _committed(request, _draft(draft.pk))
     except Refused as error:
-        said = _refused_words(error, asked["queue"])
+        said = refused_words(error, asked["queue"])
         messages.error(request, f"{said} Nothing was placed.")
         return _shown(request, draft, form)
     messages.success(request, _placed_words(accepted, asked))
     return redirect(addresses.task(accepted.task.pk))
 
 
-def _refused_words(error: Refused, queue: models.Queue) -> str:
+def refused_words(error: Refused, queue: models.Queue) -> str:
     """In the words of the page, and the operator's zone."""
     if isinstance(error, PastPeak):
         peak = error.plan.peak_per_minute
@@ -280,7 +280,7 @@ def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
 
 
 def _any_draft(draft_id: int) -> models.IdList:
-    """Also one that is meant for a task. What has become the list of a task by being exchanged is none."""
+    """Also one that is meant for a task that has a list already."""
     draft = models.IdList.objects.filter(pk=draft_id).first()
     if draft is None or draft.about.get("writing"):
         raise Http404(GONE)
@@ -357,11 +357,12 @@ def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList
 def faults(request: OperatorRequest, draft_id: int) -> StreamingHttpResponse:
     """The faults as CSV."""
     refuse_unknown(request, ())
-    draft = _draft(draft_id)
-    about = draft.about
+    about = _any_draft(draft_id).about
     heads = ("line", "column", "index", "sheet", "cell", "token", "reason")
-    rows = ([fault.get(head) for head in heads] for fault in about["faults"])
-    missing = about["fault_count"] - len(about["faults"])
+    # A list that came by the API keeps none.
+    found = about.get("faults", ())
+    rows = ([fault.get(head) for head in heads] for fault in found)
+    missing = about.get("fault_count", 0) - len(found)
     return exports.csv(
-        f"faults-{draft.pk}", heads, rows, cut=f"{missing} more are not kept" if missing > 0 else ""
+        f"faults-{draft_id}", heads, rows, cut=f"{missing} more are not kept" if missing > 0 else ""
     )

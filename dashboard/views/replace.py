@@ -9,10 +9,12 @@ from django.views.decorators.http import require_http_methods
 
 from dashboard import addresses, uploads
 from dashboard.access import OperatorRequest, operator_required
+from dashboard.forms import CancelForm
 from dashboard.queries import refuse_unknown
 from dashboard.views import upload
+from dashboard.views.preview import refused_words
 from scheduling import amendments, intake, models, overlaps, store
-from scheduling.errors import PlanRefused, Refused
+from scheduling.errors import PastPeak, Refused
 from scheduling.reading import errors
 
 
@@ -42,14 +44,16 @@ def replace(request: OperatorRequest, task_id: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpResponse:
-    """What would be kept, added and cancelled; a POST exchanges the lists."""
+    """What would be kept, added and cancelled; a POST exchanges the lists. Where many go, the number is typed."""
     task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     draft = models.IdList.objects.filter(pk=draft_id, accepted_at=None).first()
     if draft is None or draft.about.get("replaces") != task.pk:
         raise Http404("This preview is gone: it was committed, discarded, or swept after a day.")
     refuse_unknown(request, set())
     refusal = None
-    if request.method == "POST":
+    against = overlaps.against(task, draft.pk)
+    form = CancelForm(request.POST if request.method == "POST" else None, count=against.cancelled)
+    if request.method == "POST" and form.is_valid():
         try:
             done = amendments.replace(
                 task,
@@ -70,9 +74,10 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
         "task": task,
         "draft": draft,
         "about": draft.about,
-        "against": overlaps.against(task, draft.pk),
-        "refusal": refusal,
-        "may_insist": isinstance(refusal, PlanRefused),
+        "against": against,
+        "form": form,
+        "refusal": refused_words(refusal, task.queue) if refusal else "",
+        "may_insist": isinstance(refusal, PastPeak),
     }
     return render(request, "dashboard/replace_preview.html", context)
 

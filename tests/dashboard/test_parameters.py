@@ -79,6 +79,8 @@ def test_a_number_in_an_address_may_be_of_any_length(sign_in, things, route):  #
         ("tasks/?page=2", "page"),
         ("tasks/?sort=ids&page=0", "page"),
         ("tasks/?state=nosuch", "nosuch"),
+        ("tasks/1/?minute=2099-01-01T00:00Z", "2099"),
+        ("tasks/1/?minute=1900-01-01T00:00Z", "1900"),
         ("tasks/?until=9999-12-31", "9999-12-31"),
         ("tasks/?since=0001-01-01", "0001-01-01"),
         ("activity/?until=9999-12-31", "9999-12-31"),

@@ -1,4 +1,6 @@
+import re
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -283,3 +285,31 @@ def test_what_cannot_be_done_is_shown_with_its_reason(place, fail, sign_in):
     assert 'disabled title="None of it has failed for good."' in before
     assert f'href="/dashboard/failures/?task={task.pk}">Retry 4 failed' in after
     assert 'disabled title="It is done."' in after
+
+
+def test_another_list_that_cancels_many_takes_the_number(place, sign_in):
+    task = place(range(1, 1500))
+    client = sign_in()
+    address = client.post(f"/dashboard/tasks/{task.pk}/replace/", {"payload": "3 x 4"}).url
+    page = client.get(address).content.decode()
+    assert "Type 1,497, so many are cancelled, to go on" in page
+    faults = address.replace(f"tasks/{task.pk}/replace", "upload") + "faults.csv"
+    assert f'href="{faults}"' in page
+    assert b"".join(client.get(faults).streaming_content).count(b"not a number") == 1
+
+    assert "That is not 1,497" in client.post(address, {"count": "1", "asked": "1497"}).content.decode()
+    client.post(address, {"count": "1,497", "asked": "1497"})
+
+    task.refresh_from_db()
+    assert (task.waiting_count, task.cancelled_count) == (2, 1497)
+
+
+def test_the_story_of_an_id_says_each_time_in_the_operator_s_zone(place, sign_in):
+    task = place([50])
+    client = sign_in("viewer", time_zone="Asia/Kolkata")
+    minute = task.first_minute_at.astimezone(ZoneInfo("Asia/Kolkata"))
+
+    said = client.get("/dashboard/ids/50/").content.decode()
+    assert re.search(rf"It waits for its minute, (\d+ \w+ )?{minute:%H:%M}\.", said)
+    models.Queue.objects.update(paused_at=store.now())
+    assert "UTC." not in client.get("/dashboard/ids/50/").content.decode()
