@@ -87,6 +87,17 @@ def compact(count: int) -> str:
     return f"{count / 1e9:.1f}G"
 
 
+def shortest(count: int) -> str:
+    """A number of three digits at most, for over a bar with a sign before it: 999, 4.0k, 13k, 1.2M."""
+    if count < 1_000:
+        return f"{count}"
+    for divisor, unit in ((1e3, "k"), (1e6, "M")):
+        if count < divisor * 999.5:
+            value = count / divisor
+            return f"{value:.0f}{unit}" if value >= 9.95 else f"{value:.1f}{unit}"
+    return f"{count / 1e9:.1f}G"
+
+
 def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int | None = None) -> Chart:
     """Draw minutes as bars against their capacity.
 
@@ -135,7 +146,7 @@ def _bar(counts: Counts, column: Column, per_id: float, now: datetime | None, la
     filled, capacity = counts.filled, counts.capacity
     parts, highest = _parts(counts, filled, per_id, is_over)
     over = filled - capacity if filled > capacity else 0
-    label = f"+{compact(over)}" if over else compact(filled) if filled else ""
+    label = f"+{shortest(over)}" if over else compact(filled) if filled else ""
     return Bar(
         counts,
         parts,

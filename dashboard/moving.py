@@ -23,6 +23,8 @@ from scheduling.board import TASKS_COUNTED
 from scheduling.cards import Board, Card, Tab, TaskLine
 
 ALL = "*"
+# Of more queues than this only the first few have a tab: the board begins where it is looked for.
+TABS, FIRST_TABS = 12, 5
 PROGRESS = ("succeeded", "failed", "expired", "in_flight")
 HEADS = (
     '<thead><tr><th scope="col">Task</th><th scope="col">Queue</th><th scope="col" class="number">IDs</th>'
@@ -52,9 +54,13 @@ def draw(board: Board, *, queue_name: str, hand: Hand) -> SafeString:
 @lru_cache(maxsize=256)
 def _tabs(queues: Sequence[Tab], chosen: str, hand: Hand) -> str:
     """A tab a queue, by what it may send; drawn anew only where one of them changed."""
-    tabs = [_tab(f"tab-{written(tab.name)}", tab.name, _pace(tab), chosen) for tab in queues]
+    count = len(queues) if len(queues) <= TABS else FIRST_TABS
+    named = [tab for k, tab in enumerate(queues) if k < count or tab.name == chosen]
+    tabs = [_tab(f"tab-{written(tab.name)}", tab.name, _pace(tab), chosen) for tab in named]
     if len(queues) > 1:
         tabs.append(_tab("tab-all", ALL, "All queues", chosen))
+    if more := len(queues) - len(named):
+        tabs.append(f'<a id="tab-more" href="{reverse("queues")}">{more:,} more&hellip;</a>')
     shown = next((tab for tab in queues if tab.name == chosen), None)
     if shown:
         label = "Resume&hellip;" if shown.paused_at else "Pause, brake&hellip;"

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable
 
+from django.urls import reverse
+
 from dashboard import addresses, words
 from dashboard.markup import Hand, link, plural, written
 from dashboard.templatetags import quarterdeck as write
 from scheduling.cards import Board, Health, Late, Tab, Target
 
+ALL = "*"
 # So many jobs come and go all the time.
 MANY_JOBS = 20
 SLOW_SECONDS = 1
+# More of a kind than this are told together: a pause of all must not push the bars off the page.
+EACH = 3
 
 
 def strip(board: Board, hand: Hand) -> str:
@@ -64,13 +69,33 @@ def _ago(at, health: Health) -> str:
 
 
 def _trouble(board: Board, hand: Hand) -> Iterable[str]:
-    for late in board.late:
-        yield _late(late, hand)
-    for target in board.targets:
-        yield _target(target, hand)
-    for tab in board.queues:
-        if tab.paused_at or tab.brake_per_minute is not None:
-            yield _held(tab, hand)
+    if len(board.late) > EACH:
+        yield _all_late(board, hand)
+    else:
+        yield from (_late(late, hand) for late in board.late)
+    yield from (_target(target, hand) for target in board.targets[:EACH])
+    if more := len(board.targets) - EACH if len(board.targets) > EACH else 0:
+        yield _chip(
+            "bad", "&#10005;", f"{plural(more, 'more target')} held {_to_queues('See', 'targets', hand)}"
+        )
+    paused = [tab for tab in board.queues if tab.paused_at]
+    braked = [tab for tab in board.queues if not tab.paused_at and tab.brake_per_minute is not None]
+    for tabs, key, word, sign in ((paused, "resume", "paused", "&Vert;"), (braked, "release", "braked", "!")):
+        if len(tabs) > EACH:
+            button = _to_queues(f"{key.capitalize()}&hellip;", key, hand)
+            yield _chip("notice", sign, f"{len(tabs):,} queues {word} {button}")
+        else:
+            yield from (_held(tab, hand) for tab in tabs)
+
+
+def _to_queues(label: str, key: str, hand: Hand) -> str:
+    return hand.act(label, reverse("queues"), f"{key}-queues")
+
+
+def _all_late(board: Board, hand: Hand) -> str:
+    since = min(late.since for late in board.late)
+    many = link(plural(board.late_count, "ID") + " late", addresses.held(ALL) + "late", "late-all")
+    return _chip("notice", "&#9684;", f"{many} in {len(board.late):,} queues, since {hand.moment(since)}")
 
 
 def _late(late: Late, hand: Hand) -> str:

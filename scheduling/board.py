@@ -43,8 +43,8 @@ _SQL = """
 SELECT 'queue', q.id, q.rpm, q.brake_per_minute, q.version,
        CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT),
        CAST(NULL AS BIGINT),
-       CAST(NULL AS BIGINT), q.name, q.webhook_url, q.paused_at, CAST(NULL AS TIMESTAMPTZ),
-       CAST(NULL AS TIMESTAMPTZ)
+       CAST(NULL AS BIGINT), q.name, CASE WHEN q.handler = 'webhook' THEN q.webhook_url ELSE '' END,
+       q.paused_at, CAST(NULL AS TIMESTAMPTZ), CAST(NULL AS TIMESTAMPTZ)
   FROM scheduling_queue q
 UNION ALL
 {minutes}
@@ -148,14 +148,11 @@ class Snapshot:
                 Late(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
                 for row in self.of("late")
             ),
+            # One that no queue sends to any more holds nothing up, and nobody could release it.
             targets=tuple(
-                Target(
-                    *(row[1], row[11], row[2], row[12]),
-                    as_time(row[13]),
-                    as_time(row[14]),
-                    _senders(tabs, row[11]),
-                )
+                Target(*(row[1], row[11], row[2], row[12]), as_time(row[13]), as_time(row[14]), senders)
                 for row in self.of("target")
+                if (senders := _senders(tabs, row[11]))
             ),
             health=self._health(),
             version=self.version,

@@ -41,6 +41,7 @@ def board(request: OperatorRequest) -> HttpResponse:
         "board": found,
         "moving": moving.draw(found, queue_name=name, hand=Hand.at(found.at, why_not)),
         "queue_name": name,
+        "jump_to": found.queues if len(found.queues) > moving.TABS else (),
         "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
     }
     return _varied(render(request, "dashboard/board.html", context | _ahead(name)))

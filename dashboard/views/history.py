@@ -5,16 +5,19 @@ from datetime import date, timedelta
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard import exports, heatmap, sums
+from dashboard import addresses, exports, heatmap, sums
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.filters import EARLIEST, LATEST, day_bounds
 from dashboard.queries import refuse_unknown
 from scheduling import days, models, store
 
 ALL = "*"
+# More queues than this are chosen from a list, and are a list of their own height.
+TABS = 12
 HEADS = ("minute", "capacity", "planned", "sent", "failed")
 
 
@@ -22,13 +25,14 @@ HEADS = ("minute", "capacity", "planned", "sent", "failed")
 @viewer_required
 def today(request: OperatorRequest) -> HttpResponse:
     """Leads to today, in the operator's zone; or to the day that the form asks for."""
-    refuse_unknown(request, {"day"})
+    refuse_unknown(request, {"day", "queue"})
     day = request.GET.get("day") or timezone.localdate().isoformat()
     try:
         date.fromisoformat(day)
     except ValueError:
         raise BadRequest(f"day: {day[:40]!r} is none, such as 2026-11-25.") from None
-    return redirect("history", day=day)
+    name = request.GET.get("queue", "")
+    return redirect(addresses.with_query(reverse("history", args=[day]), queue=name))
 
 
 @require_safe
@@ -57,12 +61,17 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         "previous": chosen - timedelta(days=1),
         "following": chosen + timedelta(days=1),
         "queues": every,
+        "tabs": [queue for queue in every if len(every) <= TABS or queue.name == name],
+        "are_many": len(shown) > TABS,
         "queue_name": name,
         "map": heatmap.draw(columns, at=store.now()),
         "hours": len(columns) / 4,
         "busy": busy,
         "windows_table": sums.DayOfWindowsTable(busy, queue=only_queue),
-        "queues_table": sums.DayOfQueuesTable(days.sums_by_queue(shown, begin=begin, end=end)),
+        "queues_table": sums.DayOfQueuesTable(
+            # Those that did something first.
+            sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values()))
+        ),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
         "heat_legend": heatmap.LEGEND,

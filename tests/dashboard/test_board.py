@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dashboard import drawings
 from operators.actor import Actor
 from scheduling import amendments, board, clock, cluster, demo, health, late, models, receipts, store
 
@@ -349,7 +350,9 @@ HOSTILE = """"><script>alert('1')</script><b title='x' & "y">"""
 def test_what_people_write_stands_on_the_board_as_text(queue, place, sign_in):
     place(range(1, 11), name=HOSTILE)
     models.Task.objects.update(created_by=HOSTILE)
-    models.Target.objects.create(origin="https://" + HOSTILE, opened_at=store.now(), failures_count=5)
+    models.Queue.objects.create(
+        name="hook", handler="webhook", webhook_url="https://x.test/", created_at=store.now()
+    )
     models.Target.objects.create(
         origin="https://x.test:443", held_until=store.now() + timedelta(minutes=9), held_because=HOSTILE
     )
@@ -360,8 +363,67 @@ def test_what_people_write_stands_on_the_board_as_text(queue, place, sign_in):
 
     assert "<script" not in body
     assert "<b title" not in body
-    # The task and who sent it, the cluster, one target's name and the other's reason: each whole.
-    assert html.unescape(body).count(HOSTILE) == 5
+    # The task and who sent it, the cluster, and why a target is held: each whole.
+    assert html.unescape(body).count(HOSTILE) == 4
+
+
+def test_a_breaker_that_no_queue_sends_through_any_more_is_not_told(queue, sign_in):
+    """Nothing waits for it, no probe closes it, and no page has a button for it."""
+    hook = models.Queue.objects.create(
+        name="hook", handler="webhook", webhook_url="https://x.test/", created_at=store.now()
+    )
+    models.Target.objects.create(origin="https://x.test:443", opened_at=store.now(), failures_count=20)
+    client = sign_in()
+    assert "breaker open" in poll(client).content.decode()
+
+    models.Queue.objects.filter(pk=hook.pk).update(webhook_url="https://y.test/")
+    assert "breaker open" not in poll(client).content.decode()
+
+    models.Queue.objects.filter(pk=hook.pk).update(webhook_url="https://x.test/", handler="record")
+    assert "breaker open" not in poll(client).content.decode()
+
+
+def test_sixty_queues_in_trouble_leave_the_bars_where_they_are(place, sign_in):
+    """Told together, with the first few tabs and the chosen one; the rest are chosen from a list."""
+    at, then = store.now(), store.now() - 2 * clock.QUARTER
+    models.Queue.objects.bulk_create(
+        models.Queue(name=f"q{number:02d}", rpm=5, created_at=then, paused_at=at) for number in range(60)
+    )
+    for name in ("q10", "q20", "q30", "q40"):
+        place([1, 2], into=name, at=then)
+    client = sign_in()
+
+    page = client.get("/dashboard/?queue=q44").content.decode()
+    tabs = re.search(r'<nav class="tabs".*?</nav>', page)[0]
+    assert re.findall(r'id="tab-([^"]+)"', tabs) == [
+        *("default", "q00", "q01", "q02", "q03"),
+        *("q44", "all", "more"),
+    ]
+    assert ">55 more&hellip;<" in tabs
+    assert page.count("paused since") == 0
+    assert '60 queues paused <a class="button small" id="resume-queues" href="/dashboard/queues/"' in page
+    jump = re.search(r'<select id="jump".*?</select>', page)[0]
+    assert jump.count("<option") == 62
+    assert "<option selected>q44</option>" in jump
+    every = client.get("/dashboard/?queue=*").content.decode()
+    assert ">8 IDs late</a> in 4 queues" in every
+    assert length(client, "/dashboard/held/?queue=*&kind=late") == 8
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (7, "7"),
+        (999, "999"),
+        (3993, "4.0k"),
+        (9949, "9.9k"),
+        (9951, "10k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+    ],
+)
+def test_a_number_over_a_bar_is_no_wider_than_the_bar(count, said):
+    assert drawings.shortest(count) == said
 
 
 def test_the_page_without_javascript_holds_the_very_same_drawing_as_a_poll(place, sign_in):

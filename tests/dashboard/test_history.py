@@ -111,3 +111,20 @@ def test_a_windows_page_has_its_receipt_and_its_log(queue, place, sign_in):
 
     assert "Planned <b>3</b>" in page
     assert "the list" in page
+
+
+def test_of_many_queues_those_that_did_something_come_first_and_one_is_chosen_from_a_list(place, sign_in):
+    models.Queue.objects.bulk_create(
+        models.Queue(name=f"q{number:02d}", rpm=5, created_at=store.now()) for number in range(60)
+    )
+    task = place([1, 2], into="q40")
+    day = f"{task.first_minute_at:%Y-%m-%d}"
+    client = sign_in()
+
+    page = client.get(f"/dashboard/history/{day}/").content.decode()
+    assert page.count("?queue=q") == 60
+    assert page.index("?queue=q40") < page.index("?queue=q00")
+
+    chosen = client.get("/dashboard/history/", {"day": day, "queue": "q40"}, follow=True)
+    assert [row.record[0] for row in chosen.context["queues_table"].rows] == ["q40"]
+    assert 'href="?queue=q40" aria-current="page"' in chosen.content.decode()
