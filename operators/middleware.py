@@ -31,23 +31,28 @@ class SignInRequired(LoginRequiredMiddleware):
     def handle_no_permission(self, request: HttpRequest, view_func: Callable) -> HttpResponse:
         if request.method not in SAFE:
             return _nothing_was_done(request)
-        answer = super().handle_no_permission(request, view_func)
+        # There was a session, whose cookie goes with this answer: whoever comes back is told.
+        told = f"&{ENDED}=1" if settings.SESSION_COOKIE_NAME in request.COOKIES else ""
         if request.headers.get("HX-Request") == "true":
             # A redirect would put the sign-in page into the fragment's place.
-            return HttpResponse(status=204, headers={"HX-Redirect": _page_of(request)})
-        if settings.SESSION_COOKIE_NAME in request.COOKIES:
-            # There was a session, whose cookie goes with this answer: whoever comes back is told.
-            answer["Location"] += f"&{ENDED}=1"
+            return HttpResponse(status=204, headers={"HX-Redirect": _sign_in(request) + told})
+        answer = super().handle_no_permission(request, view_func)
+        answer["Location"] += told
         return answer
 
 
 def _nothing_was_done(request: HttpRequest) -> HttpResponse:
     """A redirect would be followed to the sign-in, and after it nothing would say that the act is lost."""
-    address = f"{reverse('sign_in')}?{urlencode({'next': _page_of(request)})}"
+    address = _sign_in(request)
     if request.headers.get("HX-Request") == "true":
         said = format_html('You are signed out; nothing was done. <a href="{}">Sign in</a>', address)
         return HttpResponse(said, status=401)
     return render(request, "operators/signed_out.html", {"sign_in": address}, status=401)
+
+
+def _sign_in(request: HttpRequest) -> str:
+    """The sign-in page, which leads back to where somebody was."""
+    return f"{reverse('sign_in')}?{urlencode({'next': _page_of(request)})}"
 
 
 def _page_of(request: HttpRequest) -> str:

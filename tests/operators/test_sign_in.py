@@ -67,9 +67,18 @@ def test_a_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
         "/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/?queue=a"}
     )
     assert answer.status_code == 204
-    assert answer["HX-Redirect"] == "/dashboard/?queue=a"
+    assert answer["HX-Redirect"] == "/sign-in/?next=%2Fdashboard%2F%3Fqueue%3Da"
     elsewhere = {"HX-Request": "true", "HX-Current-URL": "https://elsewhere.test/"}
-    assert client.get("/", headers=elsewhere)["HX-Redirect"] == "/dashboard/"
+    assert client.get("/", headers=elsewhere)["HX-Redirect"] == "/sign-in/?next=%2Fdashboard%2F"
+
+
+def test_who_watched_while_the_session_ended_is_told_so(client, make_operator):
+    client.force_login(make_operator("operator"))
+    Operator.objects.update(session_epoch=9)
+
+    answer = client.get("/dashboard/", headers={"HX-Request": "true"})
+
+    assert "You are signed out." in client.get(answer["HX-Redirect"]).content.decode()
 
 
 def test_signing_out_is_a_post(client, make_operator):
