@@ -63,6 +63,8 @@ def sentence(event: whereabouts.Event) -> str:
         came_from, goes_to = _minute(said["from_minute"]), _minute(said["to_minute"])
         return f"moved from {came_from} to {goes_to}, since {said['reason']}."
     took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
+    if said.get("succeeded"):
+        return f"request {said['number']} was made, and succeeded."
     if said["unknown"]:
         return f"request {said['number']} was started; its process died before the answer was kept."
     if said["http_status"]:

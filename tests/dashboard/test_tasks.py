@@ -1,10 +1,11 @@
 import re
+from datetime import timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from scheduling import clock, demo, models, store
+from scheduling import clock, demo, models, store, whereabouts
 
 pytestmark = pytest.mark.django_db
 
@@ -313,3 +314,26 @@ def test_the_story_of_an_id_says_each_time_in_the_operator_s_zone(place, sign_in
     assert re.search(rf"It waits for its minute, (\d+ \w+ )?{minute:%H:%M}\.", said)
     models.Queue.objects.update(paused_at=store.now())
     assert "UTC." not in client.get("/dashboard/ids/50/").content.decode()
+
+
+def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
+    task = place([50], at=store.now() - 2 * clock.QUARTER)
+    models.Assignment.objects.update(status=models.Status.SUCCEEDED, attempts=1, started_after_ms=1500)
+    started = task.first_minute_at + timedelta(milliseconds=1500)
+
+    (told,) = whereabouts.story(50, at=store.now())
+    event = told.history[-1]
+    assert (event.kind, event.at, event.details["number"]) == ("attempt", started, 1)
+    assert (
+        "request 1 was made, and succeeded." in sign_in("viewer").get("/dashboard/ids/50/").content.decode()
+    )
+
+    models.Attempt.objects.create(
+        task_id=task.pk,
+        user_id=50,
+        number=1,
+        bucket_id=told.place.bucket_id,
+        started_at=started,
+        answer="cut",
+    )
+    assert len(whereabouts.story(50, at=store.now())[0].history) == len(told.history)
