@@ -90,7 +90,7 @@ class TaskTable(Listed):
     failed = number(
         "Failed",
         "task__failed_count",
-        shown=lambda record: "number bad" if record.task.failed_count else "number",
+        shown=lambda record: "number bad" if record.task.failed_count else "number zero",
         short="failed",
     )
     created = number("Created", "task__created_at", short="created")

@@ -2,13 +2,13 @@
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, drawings, tables
+from dashboard import addresses, drawings, exports, tables
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.forms import NewQueueForm, PaceForm, QueueForm
 from dashboard.paging import whole_number
@@ -17,21 +17,47 @@ from scheduling import breakers, cards, clock, models, pace, queues, store, tria
 from scheduling.errors import BadFields, Refused
 from scheduling.retry import Verdict
 
+# A page of them; the file has all.
+SHOWN = 200
+HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", "filling", "peak")
+
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def all_queues(request: OperatorRequest) -> HttpResponse:
     """The list; a POST makes a new one."""
-    refuse_unknown(request, set())
+    refuse_unknown(request, {"format"})
     if request.method == "POST":
         return _create(request)
-    return render(
-        request, "dashboard/queues.html", {"table": tables.QueueTable(_cards()), "form": NewQueueForm()}
-    )
+    if wanted := request.GET.get("format"):
+        return exports.named(wanted, "queues", HEADS, map(_row, _cards()))
+    return render(request, "dashboard/queues.html", _list(NewQueueForm()))
+
+
+def _list(form: NewQueueForm) -> dict:
+    found = _cards()
+    paused = sum(queue.paused for queue, _ in found)
+    return {
+        "table": tables.QueueTable(found[:SHOWN]),
+        "form": form,
+        "count": len(found),
+        "more": max(0, len(found) - SHOWN),
+        "paused": paused,
+        "running": len(found) - paused,
+    }
+
+
+def _row(row: tuple[models.Queue, cards.Card]) -> list:
+    found, card = row
+    paused = found.paused_at.isoformat() if found.paused_at else None
+    return [
+        found.name, found.rpm, found.overflow, found.handler, paused, found.brake_per_minute, card.filled,
+        card.peak.filled,
+    ]  # fmt: skip
 
 
 def _cards() -> list[tuple[models.Queue, cards.Card]]:
-    found = list(models.Queue.objects.all()[:200])
+    found = list(models.Queue.objects.all())
     filling = cards.filling_cards(found, at=store.now())
     return [(queue, filling[queue.pk]) for queue in found]
 
@@ -50,8 +76,7 @@ def _create(request: OperatorRequest) -> HttpResponse:
         else:
             messages.success(request, f"The queue {made.name} is there, with {made.rpm:,} requests a minute.")
             return redirect("queue", name=made.name)
-    context = {"table": tables.QueueTable(_cards()), "form": form}
-    return render(request, "dashboard/queues.html", context, status=422)
+    return render(request, "dashboard/queues.html", _list(form), status=422)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -200,10 +225,12 @@ def release(request: OperatorRequest, name: str) -> HttpResponse:
 @operator_required
 def act_on_all(request: OperatorRequest, verb: str) -> HttpResponse:
     """Pause or resume every queue."""
-    if verb == "pause":
-        count = queues.pause_all(by=request.actor, at=store.now())
-        messages.success(request, f"{count:,} queues are paused.")
+    acts = {"pause": (queues.pause_all, "paused"), "resume": (queues.resume_all, "resumed")}
+    if verb not in acts:
+        raise Http404("A brake is put on one queue.")
+    act, done = acts[verb]
+    if count := act(by=request.actor, at=store.now()):
+        messages.success(request, f"{count:,} queue{' is' if count == 1 else 's are'} {done}.")
     else:
-        count = queues.resume_all(by=request.actor, at=store.now())
-        messages.success(request, f"{count:,} queues go on.")
+        messages.info(request, f"There was no queue to be {done}: nothing was changed.")
     return redirect("queues")

@@ -165,6 +165,10 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     form = CancelForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
+    if request.method == "POST" and found.cancelled_at is not None:
+        # A second operator, or the same one from a page that is old by now.
+        messages.info(request, "It is cancelled already; nothing was changed.")
+        return redirect(addresses.task(found.pk))
     if request.method == "POST" and form.is_valid():
         answer = amendments.cancel(found, by=request.actor, now=store.now)
         messages.success(

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from dashboard.views import queues as views
 from scheduling import models, store
 
 pytestmark = pytest.mark.django_db
@@ -120,6 +121,39 @@ def test_two_who_pause_at_once_are_told_and_one_line_is_kept(queue, sign_in):
 
     assert "already paused" in answer.content.decode()
     assert models.Activity.objects.filter(verb="paused").count() == 1
+
+
+def test_all_are_paused_or_resumed_and_a_brake_is_none_of_both(queue, sign_in):
+    models.Queue.objects.create(name="other", rpm=5, created_at=store.now(), paused_at=store.now())
+    client = sign_in()
+
+    # It resumed all of them once.
+    assert client.post("/dashboard/all-queues/brake/").status_code == 404
+    assert models.Queue.objects.filter(paused_at=None).count() == 1
+
+    said = [client.post("/dashboard/all-queues/pause/", follow=True) for _ in range(2)]
+    assert [str(each) for answer in said for each in answer.context["messages"]] == [
+        "1 queue is paused.",
+        "There was no queue to be paused: nothing was changed.",
+    ]
+    page = said[-1].content.decode()
+    assert ">2, 2 of them paused" in page
+    assert re.search(r'<button class="button small" disabled title="All are paused.">Pause all', page)
+    client.post("/dashboard/all-queues/resume/")
+    assert not models.Queue.objects.exclude(paused_at=None).exists()
+
+
+def test_the_list_says_where_it_is_cut_and_its_file_is_whole(queue, sign_in, monkeypatch):
+    monkeypatch.setattr(views, "SHOWN", 2)
+    for name in ("a", "b"):
+        models.Queue.objects.create(name=name, rpm=5, created_at=store.now())
+    client = sign_in("viewer")
+
+    page = client.get("/dashboard/queues/").content.decode()
+    lines = b"".join(client.get("/dashboard/queues/?format=csv").streaming_content).decode().splitlines()
+
+    assert "the first 2 by name; all 3 as" in page
+    assert [line.split(",")[0] for line in lines] == ["name", "a", "b", "default"]
 
 
 def test_an_open_breaker_is_on_the_board_and_closed_by_its_button(queue, sign_in):

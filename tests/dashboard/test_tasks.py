@@ -137,6 +137,19 @@ def test_a_number_that_falls_while_it_is_typed_still_cancels_and_one_that_grows_
     assert task.cancelled_count == 1499
 
 
+def test_who_cancels_from_an_old_page_is_told_that_somebody_was_faster(place, sign_in):
+    task = place(range(1, 30))
+    client = sign_in()
+    client.post(f"/dashboard/tasks/{task.pk}/cancel/")
+
+    again = client.post(f"/dashboard/tasks/{task.pk}/cancel/", follow=True)
+
+    assert [str(each) for each in again.context["messages"]][-1] == (
+        "It is cancelled already; nothing was changed."
+    )
+    assert models.Activity.objects.filter(verb="cancelled").count() == 1
+
+
 def test_all_that_match_are_cancelled_and_none_that_came_later(place, sign_in):
     for number in range(3):
         place([number + 1], name=f"Spring {number}")
