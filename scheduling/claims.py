@@ -6,7 +6,7 @@ task_buckets, each by key. Whoever claims or keeps an outcome holds the bucket's
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -125,10 +125,35 @@ def turn(
     the batches that this seat holds; settled: those of them whose IDs all have their outcome, which go. now:
     the database's clock.
     """
+    returned = [item for item in kept if item.status == Status.WAITING]
+    given = (owner, offset, wants, kept, sorted(batch_ids), list(settled), now)
+    try:
+        return _turn(*given, queue_ids=_that_give_back(returned))
+    except _EndedMeanwhile:
+        return _turn(*given, queue_ids={keys.queue_of_bucket(item.claimed.bucket_id) for item in returned})
+
+
+class _EndedMeanwhile(Exception):
+    """What comes back belongs to a task that ended since that was looked up: its queue's fill changes."""
+
+
+def _turn(
+    owner: int,
+    offset: Callable[[], float],
+    wants: Mapping[int, Want],
+    kept: Sequence[Kept],
+    batch_ids: Sequence[int],
+    settled: Sequence[int],
+    now: Callable[[], datetime],
+    *,
+    queue_ids: Collection[int],
+) -> Turn:
+    """queue_ids: of those whose fill may change. Raises _EndedMeanwhile where another one's does."""
     result = Turn()
-    batch_ids = sorted(batch_ids)
     with store.write():
-        _lock_queues(item for item in kept if item.status == Status.WAITING)
+        # No others: whoever holds one queue's row and waits for the next keeps all of them waiting.
+        for queue_id in sorted(queue_ids):
+            placement.lock_queue(queue_id)
         buckets = _lock_buckets({*wants, *(item.claimed.bucket_id for item in kept)})
         at, elapsed = now(), offset()
         may_start_until = round(elapsed * 1000) + UNCOMMITTED_MS
@@ -153,6 +178,8 @@ def turn(
         task_ids.update(some.task_id for there in held.values() for some in there)
         tasks = lock_tasks(task_ids)
         cancelled = _keep(mine, tasks, counters)
+        if {keys.queue_of_bucket(bucket_id) for bucket_id in cancelled} - set(queue_ids):
+            raise _EndedMeanwhile
         # What is claimed starts until then: by its list's end nothing may.
         last = {
             b: at + timedelta(seconds=max(0.0, min(want.until - elapsed, 2))) for b, want in wants.items()
@@ -183,10 +210,22 @@ def _may_be_done(task: models.Task, counters: Counters) -> bool:
 # --- Outcomes ---
 
 
-def _lock_queues(returned: Iterable[Kept]) -> None:
-    # What comes back unsent may belong to a task that is cancelled meanwhile: then a fill changes.
-    for queue_id in sorted({keys.queue_of_bucket(item.claimed.bucket_id) for item in returned}):
-        placement.lock_queue(queue_id)
+def _that_give_back(returned: Sequence[Kept]) -> set[int]:
+    """The queues of IDs that come back unsent and will not wait again: their places become free.
+
+    Looked up without a lock, since hardly ever there are any.
+    """
+    task_ids = {item.claimed.task_id for item in returned}
+    if not task_ids:
+        return set()
+    cancelled = models.Task.objects.filter(pk__in=task_ids, cancelled_at__isnull=False)
+    ended, left = set(cancelled.values_list("pk", flat=True)), have_left(task_ids)
+    gone = (
+        item.claimed
+        for item in returned
+        if item.claimed.task_id in ended or (item.claimed.task_id, item.claimed.user_id) in left
+    )
+    return {keys.queue_of_bucket(claimed.bucket_id) for claimed in gone}
 
 
 def _lock_buckets(bucket_ids: Iterable[int]) -> dict[int, models.Bucket]:

@@ -49,6 +49,8 @@ LOOK_SECONDS = 0.3
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
 TOGETHER_SECONDS = 0.5
+# Of each second, how long a seat may see to what dead ones had; and then ends what it is at.
+RESCUE_SECONDS = 0.02
 # After its minute a seat waits this long for answers: as long as a call may take, and some.
 GRACE_SECONDS = LONGEST_SECONDS + 1
 STOPPING_SECONDS = 10.0
@@ -309,7 +311,9 @@ class Seat:
             seen = models.Minute.objects.filter(pk=self.number)
             seen.update(seen_at=at)
             seen.filter(started_at=None).update(started_at=at)
-        rescue.take_up(self.now)
+        # In its own minute something of that is in time. What takes longer is a job's (late.run).
+        with self._alone("not_taken_up"):
+            rescue.take_up(self.now, seconds=RESCUE_SECONDS)
         if int(elapsed) % 5 == 0:
             self._keep_lateness()
 

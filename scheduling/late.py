@@ -30,8 +30,9 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 
     seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
     """
-    rescue.take_up(now)
     total, until = 0, time.monotonic() + seconds
+    while rescue.take_up(now, seconds=1.0) and time.monotonic() < until:
+        continue
     for bucket_id in left_behind(now()):
         while moved := move_slice(bucket_id, now):
             total += moved

@@ -1,47 +1,87 @@
 """Batches whose owner has gone: a seat that was killed, or that froze, gives up what it held with its lease."""
 
-from collections.abc import Callable
+import math
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+
+import structlog
+from django.db import InterfaceError, OperationalError
 
 from . import bucket_slots, claims, keys, leaving, models, placement, store
 from .models import Status
 
+log = structlog.get_logger(__name__)
 
-def take_up(now: Callable[[], datetime], *, at_most: int = 100) -> int:
+# What one transaction takes up: some 30 ms.
+SLICE_IDS = 2_000
+
+
+def take_up(now: Callable[[], datetime], *, at_most: int = 100, seconds: float = math.inf) -> int:
     """Give back what dead seats had claimed; return how many IDs.
 
     What may have been started is named as a possible repeat; all of it waits again: in its minute, while
-    that runs, it gets free slots.
+    that runs, it gets free slots. at_most: so many batches. seconds: what isn't begun by then is left.
     """
-    taken = 0
+    taken, until = 0, time.monotonic() + seconds
     dead = models.Batch.objects.filter(lease_until__lt=now()).order_by("pk")[:at_most]
-    for batch in list(dead):
-        taken += _take_up(batch, now)
+    slices = _slices(dead.values_list("bucket_id", "pk", "ids_count"))
+    # All seats look at the same time: each begins elsewhere, so that none waits for another.
+    random.shuffle(slices)
+    for bucket_id, batch_ids in slices:
+        try:
+            taken += _take_up(bucket_id, batch_ids, now)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # What is wrong with one keeps no other back.
+            log.exception("not_taken_up", bucket=bucket_id)
+        if time.monotonic() >= until:
+            break
     return taken
 
 
-def _take_up(batch: models.Batch, now: Callable[[], datetime]) -> int:
+def _slices(batches: Iterable[tuple[int, int, int]]) -> list[tuple[int, list[int]]]:
+    """(bucket, batches of it): as many as one short transaction takes up."""
+    by_bucket: dict[int, list[list[int]]] = defaultdict(lambda: [[]])
+    ids: Counter[int] = Counter()
+    for bucket_id, batch_id, count in batches:
+        if ids[bucket_id] + count > SLICE_IDS and by_bucket[bucket_id][-1]:
+            by_bucket[bucket_id].append([])
+            ids[bucket_id] = 0
+        by_bucket[bucket_id][-1].append(batch_id)
+        ids[bucket_id] += count
+    return [(bucket_id, some) for bucket_id, parts in by_bucket.items() for some in parts]
+
+
+def _take_up(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetime]) -> int:
+    dead = models.Batch.objects.filter(pk__in=batch_ids, lease_until__lt=now())
+    if not dead.exists():
+        return 0
     with store.write():
-        placement.lock_queue(keys.queue_of_bucket(batch.bucket_id))
-        bucket = models.Bucket.objects.select_for_update().get(pk=batch.bucket_id)
+        placement.lock_queue(keys.queue_of_bucket(bucket_id))
+        bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
         # Its owner may have woken up and renewed it, or another may have been faster.
-        dead = models.Batch.objects.select_for_update().filter(pk=batch.pk, lease_until__lt=at).first()
-        if dead is None:
-            return 0
-        dead.delete()
-        pairs = claims.contents(dead)
-        rows = models.Assignment.objects.filter(pk__in=[key for key, _ in pairs], status=Status.IN_FLIGHT)
+        dead = models.Batch.objects.select_for_update().filter(pk__in=batch_ids, lease_until__lt=at)
+        dead = list(dead.order_by("pk"))
+        models.Batch.objects.filter(pk__in=[batch.pk for batch in dead]).delete()
+        pairs = [
+            (key, slot, batch.may_start_until_ms) for batch in dead for key, slot in claims.contents(batch)
+        ]
+        rows = models.Assignment.objects.filter(pk__in=[key for key, _, _ in pairs], status=Status.IN_FLIGHT)
         found = {row[0]: row for row in rows.values_list("pk", "user_id", "task_id", "attempts")}
         tasks = claims.lock_tasks({row[2] for row in found.values()})
         left = leaving.have_left(tasks)
         counters, cancelled, repeats = claims.Counters(), 0, []
         outcomes, plan = [], bucket_slots.plan_of(bucket)
-        for key, slot in pairs:
+        for key, slot, may_start_until_ms in pairs:
             if key not in found:
                 continue
-            _, user_id, task_id, attempts = found[key]
-            if plan.offset_of(slot) * 1000 <= dead.may_start_until_ms:
+            _, user_id, task_id, attempts = found.pop(key)
+            if plan.offset_of(slot) * 1000 <= may_start_until_ms:
                 repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, plan.offset_of(slot)))
             gone = tasks[task_id].cancelled_at is not None or (task_id, user_id) in left
             status = Status.CANCELLED if gone else Status.WAITING

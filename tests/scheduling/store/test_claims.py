@@ -4,6 +4,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from scheduling import claims, clock, keys, late, models, receipts, rescue
 from scheduling.claims import Kept, Want
@@ -200,6 +202,36 @@ def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
     check_counters()
 
 
+def test_a_seat_sees_to_a_little_of_what_dead_ones_had_and_a_job_to_the_rest():
+    queues = [make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/") for n in range(3)]
+    for queue in queues:
+        place(queue, {MINUTE: range(1, 4)}, at=BEFORE)
+        for elapsed in (0.0, 19.5):
+            SimulatedSeat(queue).turn(elapsed, at_most=1)
+    at = MINUTE + timedelta(seconds=80)
+    assert models.Batch.objects.count() == 6
+    # A bucket's batches together, and no second bucket once the time is up.
+    assert rescue.take_up(lambda: at, seconds=0) == 2
+    assert models.Batch.objects.values("bucket_id").distinct().count() == 2
+    late.run(lambda: at)
+    assert not models.Batch.objects.exists()
+    assert {row.minute_at for row in models.Assignment.objects.all()} == {MINUTE + 2 * clock.MINUTE}
+    check_counters()
+
+
+def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
+    queues = [make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/") for n in range(2)]
+    for queue in queues:
+        place(queue, {MINUTE: [1]}, at=BEFORE)
+        SimulatedSeat(queue).turn(0, at_most=1)
+    # Sealed, and nobody knows its slots.
+    models.Bucket.objects.filter(pk=keys.bucket_at(queues[0].pk, MINUTE)).update(slot_count=None)
+    assert rescue.take_up(lambda: MINUTE + timedelta(seconds=20)) == 1
+    assert [keys.queue_of_bucket(b) for b in models.Batch.objects.values_list("bucket_id", flat=True)] == [
+        queues[0].pk
+    ]
+
+
 def test_a_seat_that_wakes_up_has_lost_what_it_held():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
@@ -227,7 +259,21 @@ def test_cancelled_ids_are_passed_by_and_their_slots_stay_unused():
     assert kept.finished_at is not None
 
 
-def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled():
+def test_what_comes_back_unsent_and_waits_again_locks_no_queue():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    turn = seat.turn(0, at_most=2)
+    with CaptureQueriesContext(connection) as made:
+        seat.turn(1, kept=[Kept(claimed, Status.WAITING) for claimed in turn.claimed], want=False)
+    assert not [query["sql"] for query in made if 'FROM "scheduling_queue"' in query["sql"]]
+    assert counted() == {"waiting": 5}
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen in time", "between the look and the lock"])
+def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled(monkeypatch, seen):
+    if not seen:
+        monkeypatch.setattr(claims, "_that_give_back", lambda returned: set())
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     seat = SimulatedSeat(queue)
