@@ -45,6 +45,7 @@ def upload(request: OperatorRequest) -> HttpResponse:
         queue = given.get("queue") or "default"
         if not models.Queue.objects.filter(name=queue).exists():
             said = {"sentence": f"There is no queue named {queue[:50]}; the list was not stored."}
+            given = {**given, "payload": reading.payload_as_sent or ""}
             return _said(request, said, 422, "dashboard/upload.html", {"given": given})
         draft = uploads.store_draft(
             reading, name=name[:200], queue=queue, operator=request.user, at=store.now()

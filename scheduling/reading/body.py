@@ -103,7 +103,7 @@ def _finished(found: Found, fields: Fields, sink: Sink, bytes_read: int) -> Read
             error = errors.ListEmpty(
                 fault_count=faults.count, faults=faults.first, warnings=warnings, sheet=sink.sheet
             )
-            error.fields_read = dict(found.values)
+            error.fields_read = found.given_back()
             raise error
     else:
         sink.spool.close()

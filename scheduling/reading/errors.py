@@ -14,7 +14,7 @@ from typing import IO, Any
 class ReadingError(Exception):
     """The list could not be read.
 
-    fields_read: what stood in a form's short fields before, so that a page can give it back.
+    fields_read: what stood in a form's short fields before, and a short payload, so that a page can give it back.
     """
 
     fields_read: Mapping[str, str] = MappingProxyType({})

@@ -25,6 +25,12 @@ class Found:
     file_name: str | None = None
     # Of the file or the payload alone, without the form around it.
     list_bytes: int | None = None
+    payload_text: str | None = None
+
+    def given_back(self) -> dict[str, Any]:
+        """What a page fills in again where the list is refused; a payload only while it is short."""
+        short = {} if self.payload_text is None else {"payload": self.payload_text}
+        return self.values | short
 
 
 def read_multipart(chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None) -> Found:
@@ -58,7 +64,7 @@ class _Form:
             if self._aside is not None:
                 self._lists.read_file(self._aside, column=self._column)
         except errors.ReadingError as error:
-            error.fields_read = dict(self._found.values)
+            error.fields_read = self._found.given_back()
             raise
         finally:
             if self._aside is not None:
@@ -84,7 +90,7 @@ class _Form:
             raise errors.BrokenForm(problem="file and payload both hold a list; send one of them")
         self._has_list = self._found.payload_given = True
         part.media.check_charset()
-        chunks = self._counted(chunks)
+        chunks = self._counted(chunks, keep=part.name == "payload")
         is_text = part.name == "payload" and part.file_name is None and part.media.type in ("", "text/plain")
         if is_text and not is_table(head, column=self._column):
             self._read_payload(chunks, part.media)
@@ -94,26 +100,21 @@ class _Form:
             chunks, name=part.file_name, media=part.media, column=self._column
         )
 
-    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _counted(self, chunks: Iterator[bytes], *, keep: bool) -> Iterator[bytes]:
+        """Pass the list on; count its bytes, and keep the text of one that is short."""
         self._found.list_bytes = 0
+        kept = bytearray()
         for chunk in chunks:
             self._found.list_bytes += len(chunk)
+            keep = keep and self._found.list_bytes <= BYTES_SENT_BACK
+            if keep:
+                kept += chunk
+                self._found.payload_text = kept.decode("utf-8", "replace")
+            else:
+                self._found.payload_text = None
             yield chunk
 
     def _read_payload(self, chunks: Iterator[bytes], media: MediaType) -> None:
-        kept: list[bytes] | None = []
-        length = 0
-
-        def passing() -> Iterator[bytes]:
-            nonlocal kept, length
-            for chunk in chunks:
-                length += len(chunk)
-                if kept is not None and length <= BYTES_SENT_BACK:
-                    kept.append(chunk)
-                else:
-                    kept = None
-                yield chunk
-
-        self._lists.read("text", passing(), column=None, media=media)
-        if kept is not None and self._lists.sink.entries_count <= TOKENS_SENT_BACK:
-            self._found.payload_as_sent = b"".join(kept).decode("utf-8", "replace")
+        self._lists.read("text", chunks, column=None, media=media)
+        if self._lists.sink.entries_count <= TOKENS_SENT_BACK:
+            self._found.payload_as_sent = self._found.payload_text

@@ -379,9 +379,10 @@ def test_a_list_for_a_queue_that_is_not_there_is_not_stored(queue, sign_in):
 def test_without_javascript_a_list_without_an_id_keeps_its_queue(queue, sign_in):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
 
-    page = upload(sign_in(), payload="x", queue="slow").content.decode()
+    page = upload(sign_in(), payload="<x>", queue="slow").content.decode()
 
     assert '<option value="slow" selected>' in page
+    assert ">&lt;x&gt;</textarea>" in page
 
 
 def test_another_queue_is_shown_at_its_own_rpm_and_can_be_placed(queue, sign_in):

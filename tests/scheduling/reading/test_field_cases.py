@@ -479,7 +479,13 @@ def test_what_sheets_write_to_keep_a_number_as_text_is_named(read, token, words)
 def test_what_a_form_said_beside_an_empty_list_can_be_given_back(read):
     with pytest.raises(errors.ListEmpty) as refused:
         read(form(("queue", "slow"), ("payload", "x")), MULTIPART, skip_faults=True)
-    assert refused.value.fields_read == {"queue": "slow"}
+    assert refused.value.fields_read == {"queue": "slow", "payload": "x"}
+    with pytest.raises(errors.ColumnUnclear) as refused:
+        read(form(("payload", "a\tb\n1\t2\n"), ("queue", "slow")), MULTIPART)
+    assert refused.value.fields_read == {"queue": "slow", "payload": "a\tb\n1\t2\n"}
+    with pytest.raises(errors.ListEmpty) as refused:
+        read(form(("payload", "x " * 200_000)), MULTIPART, skip_faults=True)
+    assert refused.value.fields_read == {}
 
 
 # what GET gave may come back
