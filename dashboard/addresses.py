@@ -62,6 +62,12 @@ def task(task_id: int) -> str:
     return reverse("task", args=[task_id])
 
 
+def ids_of_task(task_id: int, at: datetime, minutes: int) -> str:
+    """On a task's page, its IDs that have a place in the `minutes` from `at` on."""
+    more = minutes if minutes > 1 else None
+    return f"{with_query(task(task_id), minute=stamp(at), minutes=more)}#ids"
+
+
 def queue(name: str) -> str:
     """The page of one queue."""
     return reverse("queue", args=[name])

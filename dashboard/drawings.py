@@ -5,7 +5,7 @@ A strict CSP drops `style="..."` in silence: geometry goes into SVG attributes, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -73,6 +73,8 @@ class Chart:
     capacity_y: str
     shows_capacity: bool
     is_dense: bool
+    # What a bar spans.
+    span: timedelta = timedelta(minutes=1)
     ground_y: str = f"{GROUND}"
 
 
@@ -98,8 +100,14 @@ def shortest(count: int) -> str:
     return f"{count / 1e9:.1f}G"
 
 
-def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int | None = None) -> Chart:
-    """Draw minutes as bars against their capacity.
+def chart(
+    minutes: Sequence[Counts],
+    *,
+    now: datetime | None = None,
+    scale: int | None = None,
+    span: timedelta = timedelta(minutes=1),
+) -> Chart:
+    """Draw minutes, or longer spans, as bars against their capacity.
 
     now: start of the current minute, which is marked. scale: the count at the top, where several drawings are
     to be compared; by default the largest of fills and capacities.
@@ -121,6 +129,7 @@ def chart(minutes: Sequence[Counts], *, now: datetime | None = None, scale: int 
         _percent(GROUND - capacity * per_id),
         shows_capacity=capacity <= top,
         is_dense=len(minutes) > FEW,
+        span=span,
     )
 
 

@@ -137,6 +137,8 @@ class PlaceFilter(Filter):
         required=False,
     )
     minute = forms.CharField(required=False)
+    # As many, from that one on: up to a year.
+    minutes = forms.IntegerField(min_value=1, max_value=366 * 1440, required=False)
 
     beside = ("after", "format", "version")
 
@@ -153,6 +155,11 @@ class PlaceFilter(Filter):
             return at
         except ValueError:
             raise forms.ValidationError(f"{text!r} is no minute, such as 2026-11-25T12:17Z") from None
+
+    @property
+    def span(self) -> timedelta:
+        """How long the time is from which IDs are wanted, where there is one."""
+        return (self.cleaned_data["minutes"] or 1) * clock.MINUTE
 
     @property
     def wanted(self) -> models.Status | None:

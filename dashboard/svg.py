@@ -1,7 +1,7 @@
 """Drawings as markup. In Python and not in a template: a board has thirty bars and polls each second."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,8 +13,10 @@ from dashboard import addresses, words
 from dashboard.drawings import GROUND, KINDS, Bar, Chart, Column, compact
 
 
-def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeString:
-    """Bars against their capacity; each is a link to its minute's page.
+def plot(
+    chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
+) -> SafeString:
+    """Bars against their capacity; each is a link to its minute's page, or to what a task has in it.
 
     name: the drawing in words. prefix: makes ids unique in the page, by which htmx lets bars grow and keeps
     the focus. queue_name: of the minute's page; empty for all queues.
@@ -32,7 +34,7 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "") -> SafeS
     parts.append(f'<line class="ground" x1="0" x2="100%" y1="{GROUND}%" y2="{GROUND}%"/>')
     for k, bar in enumerate(chart.bars):
         minute, column = bar.counts.minute, bar.column
-        place = _place(f"{prefix}-{k}", column, minute, zone, chart.is_dense, queue_name)
+        place = _place(f"{prefix}-{k}", column, minute, zone, chart.is_dense, queue_name, task_id, chart.span)
         parts.append(_bar(bar, place))
     if chart.shows_capacity:
         parts += _capacity(chart.bars)
@@ -56,10 +58,23 @@ class Place(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _place(
-    key: str, column: Column, minute: datetime, zone: tzinfo, is_dense: bool, queue_name: str
+    key: str,
+    column: Column,
+    minute: datetime,
+    zone: tzinfo,
+    is_dense: bool,
+    queue_name: str,
+    task_id: int | None,
+    span: timedelta,
 ) -> Place:
-    time = f"{minute.astimezone(zone):%H:%M}"
-    href = escape(addresses.minute(minute, queue_name))
+    local = minute.astimezone(zone)
+    is_long, minutes = span >= timedelta(hours=1), span // timedelta(minutes=1)
+    time = f"{local:%-d %b %H:%M}" if is_long else f"{local:%H:%M}"
+    if task_id is None:
+        href = escape(addresses.minute(minute, queue_name))
+    else:
+        href = escape(addresses.ids_of_task(task_id, minute, minutes))
+    mark = f"{local:%-d %b}" if is_long else time if is_dense else time[2:]
     x, width = column.bar_x, column.bar_width
     return Place(
         time=time,
@@ -70,7 +85,7 @@ def _place(
             for kind in KINDS
         },
         label=f'x="{column.middle}%" y="',
-        mark=f'x="{column.middle}%" y="97.5%">{time if is_dense else time[2:]}</text></a></g>',
+        mark=f'x="{column.middle}%" y="97.5%">{mark}</text></a></g>',
     )
 
 

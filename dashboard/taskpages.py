@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,8 @@ PLACES_SHOWN = 50
 BLOCK = 1_000
 # More minutes than this are drawn by the quarter.
 BARS = 60
+# What a bar may span: the first by which there are no more.
+SPANS = tuple(minutes * clock.MINUTE for minutes in (1, 15, 60, 360, 1440, 7 * 1440, 30 * 1440, 365 * 1440))
 PLACE_HEADS = ("user_id", "window", "bucket", "minute", "status", "attempts", "late_seconds")
 STATE_SIGNS = {
     models.TaskState.PLACING: "…",
@@ -192,11 +194,15 @@ def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) 
 
 def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iterator[tuple[int, int]]:
     """(key, ID) of the task's rows that match, by key. Its counters say in which minutes any of them are."""
-    statuses = _statuses(task, chosen.wanted)
     minute = chosen.cleaned_data["minute"]
+    statuses = _statuses(task, chosen.wanted)
+    if minute is not None and chosen.wanted is None:
+        # What has a place there: that of a cancelled one is free.
+        statuses = [one for one in models.Status if one not in _statuses(task, models.Status.CANCELLED)]
     placed = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
     if minute is not None:
-        placed = placed.filter(bucket_id=keys.bucket_at(task.queue_id, minute))
+        first, end = (keys.bucket_at(task.queue_id, at) for at in (minute, minute + chosen.span))
+        placed = placed.filter(bucket_id__gte=first, bucket_id__lt=end)
     if statuses is not None:
         some = Q()
         for status in {*statuses, *([chosen.wanted] if chosen.wanted else [])}:
@@ -237,22 +243,32 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
 
 
 def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
-    """The task's own IDs by minute, or by quarter where it has many."""
-    minutes = whereabouts.distribution(task)
-    by_quarter = len(minutes) > BARS
+    """The task's own IDs over all of its time: by minute, or by so long a span that there are few bars."""
+    held = [minute for minute in whereabouts.distribution(task) if minute.ids - minute.cancelled]
+    span = _span([keys.minute_of_bucket(minute.bucket_id) for minute in held])
     sums: dict[datetime, list[int]] = {}
-    for found in minutes:
-        start = keys.minute_of_bucket(found.bucket_id)
-        start = clock.quarter_start(start) if by_quarter else start
+    for found in held:
+        start = _start(keys.minute_of_bucket(found.bucket_id), span)
         counts = (found.waiting, found.in_flight, found.succeeded, found.failed, found.expired)
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]
-    capacity = task.queue.rpm * (clock.BUCKETS if by_quarter else 1)
-    drawn = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items()) if any(counts)]
-    if drawn and not by_quarter and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
+    capacity = task.queue.rpm * (span // clock.MINUTE)
+    drawn = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items())]
+    if drawn and span == clock.MINUTE and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
         drawn = _with_gaps(drawn, capacity)
-    now = clock.quarter_start(at) if by_quarter else clock.minute_start(at)
     largest = max([1, *(minute.filled for minute in drawn)])
-    return drawings.chart(drawn[: BARS + clock.BUCKETS], now=now, scale=largest)
+    return drawings.chart(drawn, now=_start(at, span), scale=largest, span=span)
+
+
+def _span(minutes: Sequence[datetime]) -> timedelta:
+    """What a bar is to span so that at most BARS hold all of these minutes."""
+    for span in SPANS:
+        if len({_start(minute, span) for minute in minutes}) <= BARS:
+            return span
+    return SPANS[-1]
+
+
+def _start(at: datetime, span: timedelta) -> datetime:
+    return at - (at - clock.EPOCH) % span
 
 
 def _with_gaps(drawn: list[cards.Minute], capacity: int) -> list[cards.Minute]:

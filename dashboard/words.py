@@ -44,6 +44,14 @@ def span(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def length(minutes: int) -> str:
+    """A whole number of minutes: 1 minute, 15 minutes, 6 hours, 7 days."""
+    count, unit = minutes, "minute"
+    if minutes % 60 == 0:
+        count, unit = (minutes // 1440, "day") if minutes % 1440 == 0 else (minutes // 60, "hour")
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Bytes: 312 B, 312 kB, 58.2 MB."""
     if count < 1000:

@@ -1,6 +1,6 @@
 """How the pages write numbers, times and states, and what every page has in its head."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -100,6 +100,12 @@ def seconds(value: float | None) -> str:
     return "" if value is None else words.span(value)
 
 
+@register.filter
+def span_said(value: timedelta) -> str:
+    """15 minutes, 6 hours, 7 days."""
+    return words.length(value // timedelta(minutes=1))
+
+
 @register.simple_tag
 def zone_name() -> str:
     """The operator's zone, by name."""
@@ -195,9 +201,11 @@ def lag(value: float | None) -> str:
 
 
 @register.simple_tag
-def plot(chart: drawings.Chart, name: str, prefix: str, queue_name: str = "") -> str:
+def plot(
+    chart: drawings.Chart, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
+) -> str:
     """Bars against their capacity."""
-    return svg.plot(chart, name=name, prefix=prefix, queue_name=queue_name)
+    return svg.plot(chart, name=name, prefix=prefix, queue_name=queue_name, task_id=task_id)
 
 
 PROGRESS = ("succeeded", "failed", "expired", "in_flight")

@@ -1,3 +1,4 @@
+import html
 import re
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -5,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from dashboard import words
 from scheduling import clock, demo, models, store, whereabouts
 
 pytestmark = pytest.mark.django_db
@@ -100,6 +102,37 @@ def test_each_count_of_a_task_leads_to_a_list_of_that_length(place, fail, sign_i
 
     assert len(client.get(f"/dashboard/tasks/{task.pk}/?status=failed").context["places"].rows) == 39
     assert len(client.get(f"/dashboard/tasks/{task.pk}/?status=waiting").context["places"].rows) == 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "span"), [(14, "1 minute"), (150, "15 minutes"), (2_000, "1 hour"), (9_000, "6 hours")]
+)
+def test_its_bars_are_all_of_its_time_and_each_leads_to_what_it_counts(queue, place, sign_in, ids, span):
+    models.Queue.objects.create(name="slow", rpm=2, overflow="carry_over", created_at=store.now())
+    task = place(range(1, ids + 1), into="slow")
+    client = sign_in("viewer")
+    page = client.get(f"/dashboard/tasks/{task.pk}/")
+    chart = page.context["chart"]
+
+    assert len(chart.bars) <= 75
+    assert sum(bar.counts.filled for bar in chart.bars) == ids
+    assert words.length(chart.span // clock.MINUTE) == span
+    found = re.findall(
+        r'<a href="([^"]+)" id="task-\d+"><title>[^:]+:\d\d: ([\d,]+) ID', page.content.decode()
+    )
+    assert len(found) == sum(bar.counts.filled > 0 for bar in chart.bars)
+    for address, count in (found[0], found[-1]):
+        listed = client.get(html.unescape(address).split("#")[0] + "&format=csv").getvalue().decode()
+        assert len(listed.splitlines()) - 1 == int(count.replace(",", ""))
+
+
+def test_a_cancelled_id_is_not_among_those_of_a_minute(place, sign_in):
+    task = place(range(1, 11))
+    models.Assignment.objects.filter(task=task, user_id__lte=4).update(status=models.Status.CANCELLED)
+    client = sign_in("viewer")
+    minute = f"{task.first_minute_at:%Y-%m-%dT%H:%MZ}"
+    listed = client.get(f"/dashboard/tasks/{task.pk}/?minute={minute}&format=csv").getvalue().decode()
+    assert len(listed.splitlines()) - 1 == 6
 
 
 def test_a_cancel_of_many_takes_the_number(place, sign_in):
