@@ -35,7 +35,8 @@ class ZoneForm(forms.Form):
 class StartField(forms.CharField):
     """A time: as the browser's field has it, in the operator's zone, or a minute as addresses have it.
 
-    An hour that a zone has twice is its first one, and one that it leaves out begins where it would have.
+    An hour that a zone has twice is its first one, and one that it leaves out begins where it would have. The
+    far past is as good as any: whoever types a year has typed 0002 first.
     """
 
     # In between, every zone's time has a window with a key.
@@ -49,8 +50,10 @@ class StartField(forms.CharField):
             at = addresses.read_stamp(text) if text.endswith("Z") else datetime.fromisoformat(text)
         except ValueError:
             raise forms.ValidationError(f"{text[:40]!r} is no time") from None
-        if at.year not in self.YEARS:
-            raise forms.ValidationError(f"a time of the years {self.YEARS[0]} to {self.YEARS[-1]}")
+        if at.year > self.YEARS[-1]:
+            raise forms.ValidationError(f"a time up to the year {self.YEARS[-1]}")
+        if at.year < self.YEARS[0]:
+            at = datetime(self.YEARS[0], 1, 1, tzinfo=UTC)
         at = at.replace(tzinfo=at.tzinfo or timezone.get_current_timezone()).astimezone(UTC)
         # Never earlier: what asks for it again says it by the minute.
         return clock.minute_start(at + clock.MINUTE - timedelta(microseconds=1))

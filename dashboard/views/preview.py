@@ -142,7 +142,7 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
     if not form.is_valid():
         if is_part:
             # In the preview's place: what stood there is no answer to what was asked, and its button goes too.
-            return render(request, "dashboard/_preview_not.html", {"reason": form.faults}, status=422)
+            return render(request, "dashboard/_preview_not.html", {"reason": form.faults})
         raise BadRequest(form.faults)
     found = _planned(draft, form)
     before, after = found.charts()

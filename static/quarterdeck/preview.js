@@ -14,11 +14,6 @@
     document.addEventListener("htmx:beforeRequest", (event) => {
         if (asks(event) && place()) place().disabled = true;
     });
-    document.addEventListener("htmx:beforeSwap", (event) => {
-        if (!asks(event) || event.detail.xhr.status !== 422) return;
-        event.detail.shouldSwap = true;
-        event.detail.isError = false;
-    });
     const fail = (event) => {
         if (!asks(event)) return;
         const status = event.detail.xhr?.status;

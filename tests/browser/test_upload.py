@@ -66,6 +66,25 @@ def test_the_slider_moves_the_bars_and_the_button_goes(open_page):
     expect(page.get_by_role("button", name=re.compile("^Place"))).to_have_count(0)
 
 
+def test_another_queue_is_placed_in_at_its_own_rpm_and_no_stale_plan_can_be(open_page):
+    models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+
+    page.get_by_label("Queue", exact=True).select_option("slow")
+    expect(page.locator("#preview")).to_contain_text("Place 40 IDs in slow")
+    expect(page.locator("#what-if output")).to_have_text("5")
+    expect(page.locator("#rpm")).to_have_value("5")
+    page.get_by_label("Not before").fill("9999-12-31T23:59")
+    expect(page.locator("#preview")).to_contain_text("No preview of that")
+    expect(page.locator("#preview button")).to_have_count(0)
+    page.get_by_label("Not before").fill("")
+    page.get_by_role("button", name="Place 40 IDs in slow").click()
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    assert models.Task.objects.get().queue.name == "slow"
+
+
 def test_a_slider_that_is_drawn_along_ends_at_its_last_place_and_breaks_off_no_call(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(3000))
