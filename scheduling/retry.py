@@ -118,7 +118,8 @@ class Breaker:
     """Whether a target's requests are held because it failed too often in a row.
 
     failures_in_row: of those that count (`counts_for_breaker`), since the last success. opened_at: since when
-    it is open; None: closed, requests go by the plan. probe_at: when the last probe was let out, while open.
+    it is open; None: closed, requests go by the plan. probe_at: when the last probe was let out, while open,
+    or when it started, once that is known.
 
     While it is open at most one probe goes out each PROBE_INTERVAL, the first that long after the opening;
     its success closes the breaker. By then all requests that were on their way have been answered or given
@@ -162,11 +163,11 @@ class Breaker:
         """Return the breaker after a failure that counts, of a request that started at `started_at`.
 
         at: when the outcome is looked at; a breaker that opens is open from then on. threshold: so many in a
-        row open it, >= 1; None: nothing does. While open neither a probe's failure nor an older request's
-        changes anything: the next probe goes out when it would have.
+        row open it, >= 1; None: nothing does. While open an older request's failure changes nothing, and a
+        probe's says when that started: the next one goes out PROBE_INTERVAL after it.
         """
         if self.is_open:
-            return self
+            return self._probed(started_at)
         failures = self.failures_in_row + 1
         if threshold is None or failures < threshold:
             return Breaker(failures)
@@ -189,7 +190,13 @@ class Breaker:
             return self.on_success(started_at)
         if counts_for_breaker(status, error):
             return self.on_failure(started_at, at=at, threshold=threshold)
-        return self
+        return self._probed(started_at)
+
+    def _probed(self, started_at: datetime) -> "Breaker":
+        """The next probe goes out PROBE_INTERVAL after the last one's start: a slot or so after it was let out."""
+        if self.probe_at is None or not self._is_probe(started_at):
+            return self
+        return replace(self, probe_at=max(self.probe_at, started_at))
 
     def _is_probe(self, started_at: datetime) -> bool:
         # Not compared with probe_at: that may be another host's clock, a little ahead of the sender's, and a

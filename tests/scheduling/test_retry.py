@@ -220,9 +220,15 @@ def test_a_probes_success_closes_it():
     assert opened().probing(after(30)).on_success(after(30.1)) == Breaker()
 
 
-def test_a_probes_failure_leaves_it_open_and_the_next_probe_when_it_was():
+def test_a_probes_failure_leaves_it_open_and_the_next_probe_comes_half_a_minute_after_its_start():
     probing = opened().probing(after(30))
-    assert probing.on_failure(after(30.1), at=after(38), threshold=3) == probing
+    assert probing.on_failure(after(29.9), at=after(38), threshold=3) == probing
+    # It was let out at 30, and had its slot somewhat later.
+    assert probing.on_failure(after(30.9), at=after(38), threshold=3).next_probe_at == after(60.9)
+    assert probing.after(404, None, started_at=after(30.9), at=after(38), threshold=3).is_open
+    assert not probing.after(404, None, started_at=after(30.9), at=after(38), threshold=3).may_probe(
+        after(60)
+    )
 
 
 @pytest.mark.parametrize("breaker", [opened(), opened().probing(after(30))], ids=["open", "probing"])
@@ -263,10 +269,13 @@ outcomes = st.sampled_from(
 )
 
 
-@given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 25), outcomes), max_size=150), st.integers(1, 5))
+pauses, slots, durations = st.floats(0, 20), st.floats(0, 1), st.floats(0, 25)
+
+
+@given(st.lists(st.tuples(pauses, slots, durations, outcomes), max_size=150), st.integers(1, 5))
 def test_however_late_the_answers_come_starts_while_it_is_open_are_half_a_minute_apart(requests, threshold):
     breaker, now, last_start, under_way = Breaker(), 0.0, None, []
-    for pause, duration, outcome in requests:
+    for pause, slot, duration, outcome in requests:
         now += pause
         for answered, started, (status, error) in sorted(under_way, key=lambda one: one[0]):
             if answered > now:
@@ -275,15 +284,18 @@ def test_however_late_the_answers_come_starts_while_it_is_open_are_half_a_minute
             breaker = breaker.after(status, error, **times, threshold=threshold)
             # Nothing but the last probe's own success closes it.
             if before.is_open and not breaker.is_open:
-                assert before.probe_at == after(started)
+                assert after(started - 1) <= before.probe_at <= after(started)
                 assert status == 200
             if breaker.is_open and not before.is_open:
                 last_start = answered
         under_way = [one for one in under_way if one[0] > now]
+        started = now
         if breaker.is_open:
             if not breaker.may_probe(after(now)):
                 continue
             breaker = breaker.probing(after(now))
-            assert now - last_start >= 29.999
-            last_start = now
-        under_way.append((now + duration, now, outcome))
+            # It waits for a slot of the plan.
+            started = now + slot
+            assert started - last_start >= 29.999
+            last_start = started
+        under_way.append((started + duration, started, outcome))
