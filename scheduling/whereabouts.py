@@ -368,6 +368,8 @@ def waits_for(task: models.Task, place: Place, *, at: datetime, said: Said = _in
     minute = said(place.minute_at, "%H:%M")
     if queue.paused_at is not None:
         return f"The queue {queue.name} to be resumed: it is paused since {said(queue.paused_at, '%H:%M')}."
+    if queue.brake_per_minute == 0 and not _in_a_sealed_minute(place, at):
+        return f"The brake of the queue {queue.name} to be let go: it lets nothing out."
     held = _held(queue, place, at, said)
     if held is not None:
         return held
@@ -376,6 +378,12 @@ def waits_for(task: models.Task, place: Place, *, at: datetime, said: Said = _in
     if place.minute_at <= at:
         return f"Its slot in the minute that runs, {minute}."
     return f"Its minute, {minute}."
+
+
+def _in_a_sealed_minute(place: Place, at: datetime) -> bool:
+    """Whether its minute runs by a plan that was made before the brake."""
+    runs = place.minute_at - clock.MINUTE < at < place.minute_at + clock.MINUTE
+    return runs and models.Bucket.objects.filter(pk=place.bucket_id, sealed_at__isnull=False).exists()
 
 
 def _held(queue: models.Queue, place: Place, at: datetime, said: Said) -> str | None:

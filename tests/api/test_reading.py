@@ -287,6 +287,10 @@ def test_one_id_is_told_with_all_its_tasks_before_and_after_it_is_written(api, w
     assert len(walk(api, "/ids/5/?limit=1")) == 2
     models.Queue.objects.update(paused_at=timezone.now())
     assert "paused" in api.get("/ids/5/").json()[0]["waits_for"]
+    models.Queue.objects.update(paused_at=None, brake_per_minute=0)
+    assert api.get("/ids/5/").json()[0]["waits_for"].startswith("The brake of the queue default to be let go")
+    models.Queue.objects.update(brake_per_minute=1)
+    assert api.get("/ids/5/").json()[0]["waits_for"].startswith("Its minute, 20")
     api.send("DELETE", f"/celery_ids_tasks/{second}/")
     assert "cancelled" in api.get("/ids/5/").json()[0]["waits_for"]
 
