@@ -60,7 +60,7 @@ class StartField(forms.CharField):
 
 
 class PreviewForm(forms.Form):
-    """What is asked for a draft. `peak`, `last` and `at_rpm` are what the preview promised, to be compared.
+    """What is asked for a draft. `peak`, `at_rpm`, `first` and `last` are what the preview promised, to be compared.
 
     rpm_of: the queue beside which the slider stood. Of another queue it says nothing.
     """
@@ -77,6 +77,7 @@ class PreviewForm(forms.Form):
     not_before = StartField(required=False)
     peak = forms.IntegerField(required=False)
     at_rpm = forms.IntegerField(required=False)
+    first = forms.CharField(required=False)
     last = forms.CharField(required=False)
     allow_peak = forms.BooleanField(required=False)
     part = forms.CharField(required=False)
@@ -95,9 +96,16 @@ class PreviewForm(forms.Form):
             raise forms.ValidationError(f"there is no queue named {name!r}")
         return chosen
 
+    def clean_first(self) -> datetime | None:
+        """A minute as addresses have it."""
+        return self._minute("first")
+
     def clean_last(self) -> datetime | None:
         """A minute as addresses have it."""
-        text = self.cleaned_data["last"]
+        return self._minute("last")
+
+    def _minute(self, name: str) -> datetime | None:
+        text = self.cleaned_data[name]
         try:
             return addresses.read_stamp(text) if text else None
         except ValueError:

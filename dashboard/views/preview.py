@@ -247,6 +247,11 @@ def _worse_words(plan: placement.Plan, asked: dict) -> str:
 def _what_changed(plan: placement.Plan, asked: dict) -> str:
     if asked["at_rpm"] not in (None, plan.rpm):
         return f"The queue's rpm is {plan.rpm:,} by now"
+    if asked["first"] is not None:
+        starts_at = clock.quarter_start(asked["first"]) - clock.QUARTER
+        takes = clock.first_window(store.now(), ids=plan.ids_count, unwritten=(), rate=settings.WRITE_RATE)
+        if starts_at < takes:
+            return "The window that the preview showed has closed meanwhile"
     return "Others came in meanwhile"
 
 

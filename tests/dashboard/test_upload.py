@@ -75,7 +75,7 @@ def test_a_commit_places_what_was_previewed(queue, sign_in):
 def commit(client, address, **changed):
     page = client.get(address).content.decode()
     form = page.split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', form))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', form))
     return client.post(address, {**fields, **changed})
 
 
@@ -84,7 +84,7 @@ def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     page = client.get(address).content.decode()
     form = page.split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', form))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', form))
     place(range(5000, 5000 + 120 * 15))
 
     answer = client.post(address, fields)
@@ -317,7 +317,7 @@ def test_a_plan_that_got_worse_is_told_in_the_operator_s_zone(queue, sign_in, pl
     client = sign_in(time_zone="Asia/Kolkata")
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     form = client.get(address).content.decode().split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', form))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', form))
     place(range(5000, 5000 + 120 * 15))
 
     answer = client.post(address, fields)
@@ -408,7 +408,7 @@ def test_a_changed_rpm_is_named_as_what_made_the_plan_worse(queue, sign_in):
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     page = client.get(address).content.decode().split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|last)" value="([^"]*)"', page))
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', page))
     models.Queue.objects.update(rpm=10)
 
     answer = client.post(address, fields)
@@ -510,3 +510,20 @@ def test_a_year_that_is_being_typed_is_the_past_and_no_error(queue, sign_in):
 
     for given in ("0001-01-01T00:00", "0202-12-31T23:59"):
         assert "Place 1 ID in default" in client.get(address, {"not_before": given}).content.decode()
+
+
+def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(queue, sign_in, monkeypatch):
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+    page = client.get(address).content.decode().split("data-commit")[1]
+    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', page))
+    later = store.now() + clock.QUARTER
+    monkeypatch.setattr(store, "now", lambda: later)
+
+    answer = client.post(address, fields)
+
+    (said,) = [str(message) for message in answer.context["messages"]]
+    assert said.startswith(
+        "The window that the preview showed has closed meanwhile: a minute would now hold 2"
+    )
+    assert not models.Task.objects.exists()
