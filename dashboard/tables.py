@@ -264,7 +264,11 @@ class FailureTable(Listed):
         return write.moment(record.started_at)
 
     def render_leave_out(self, record: failures.Row) -> SafeString:
-        box = '<input type="checkbox" name="left_out" value="{}" aria-label="Leave {} out">'
+        # The label is as large as a thumb.
+        box = (
+            '<label class="tick"><input type="checkbox" name="left_out" value="{}" aria-label="Leave {} out">'
+            "</label>"
+        )
         return format_html(box, str(record.key), str(record.user_id))
 
 

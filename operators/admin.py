@@ -80,7 +80,7 @@ class OperatorAdmin(RefusesUnknown, UserAdmin):
 
     def log_deletions(self, request: HttpRequest, queryset):
         for operator in queryset:
-            self._tell(request, operator, "deleted", {"role": operator.role})
+            self._tell(request, operator, "deleted", {}, {"role": operator.role})
         return super().log_deletions(request, queryset)
 
     @admin.action(description="Sign out everywhere", permissions=["change"])

@@ -14,6 +14,7 @@ from dashboard.queries import refuse_unknown
 from scheduling import cards, clock, keys, minute_rows, models, pacing, store
 
 ROWS = 60
+QUEUES = 12
 ALL = "*"
 EXPORT_HEADS = (
     "user_id", "task_id", "queue", "minute", "status", "attempts", "planned_at", "started_at", "late_seconds",
@@ -54,10 +55,13 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
     after = whole_number(request, "after")
     rows = list(minute_rows.rows(sorted(ids), at=now, after=after, at_most=ROWS + 1))
     counts = [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()]
+    # Of many queues those that have something to do with it.
+    told = counts if len(counts) <= QUEUES else [each for each in counts if any(each[1][2:])]
     context = {
         "minute": at,
         "queues": counts,
-        "counts_table": sums.MinuteOfQueuesTable(counts, window=clock.quarter_start(at) - clock.QUARTER),
+        "idle": len(counts) - len(told),
+        "counts_table": sums.MinuteOfQueuesTable(told, window=clock.quarter_start(at) - clock.QUARTER),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
         "table": tables.MinuteTable(rows[:ROWS]),

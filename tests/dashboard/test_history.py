@@ -128,3 +128,15 @@ def test_of_many_queues_those_that_did_something_come_first_and_one_is_chosen_fr
     chosen = client.get("/dashboard/history/", {"day": day, "queue": "q40"}, follow=True)
     assert [row.record[0] for row in chosen.context["queues_table"].rows] == ["q40"]
     assert 'href="?queue=q40" aria-current="page"' in chosen.content.decode()
+
+
+def test_a_minute_of_many_queues_tells_of_those_that_have_something_in_it(place, sign_in):
+    models.Queue.objects.bulk_create(
+        models.Queue(name=f"q{number:02d}", rpm=5, created_at=store.now()) for number in range(60)
+    )
+    task = place([1, 2], into="q40")
+
+    page = sign_in().get(f"/dashboard/minutes/{task.first_minute_at:%Y-%m-%dT%H:%MZ}/")
+
+    assert [row.record[0].name for row in page.context["counts_table"].rows] == ["q40"]
+    assert "60 other queues hold nothing in it." in page.content.decode()

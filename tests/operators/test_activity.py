@@ -47,6 +47,7 @@ def test_an_operator_s_life(admin):
         "signed_out_everywhere",
         "deleted",
     ]
+    assert Activity.objects.get(verb="deleted").before == {"role": "operator"}
     changed = Activity.objects.get(verb="changed")
     assert (changed.before, changed.after) == ({"role": "viewer"}, {"role": "operator"})
 
