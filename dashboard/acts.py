@@ -14,6 +14,7 @@ from scheduling import models
 # Every verb that the log may hold; a test compares them with what the code records.
 VERBS = (
     "submitted", "renamed", "replaced", "cancelled", "cancelled_matching", "retried", "stopped_retrying",
+    "stopped_sending_again", "stopped_cancelling",
     "sent_again", "discarded", "paused", "resumed", "braked", "released", "released_target", "tested",
     "created", "changed", "deleted", "gave_up_calling_back", "issued", "revoked", "set_time_zone",
     "changed_password", "signed_out_everywhere", "let_in_again", "checked_plan",

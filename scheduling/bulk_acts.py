@@ -14,7 +14,7 @@ from django.db.models import F, Q
 
 from operators.actor import Actor, Face, Kind
 
-from . import cluster, store
+from . import activity, cluster, store
 from .models import BulkAct, BulkActKind
 
 # Far longer than a slice takes. A job that was queued to go on has so long to come, too.
@@ -26,6 +26,13 @@ JOBS = {
     BulkActKind.SEND_AGAIN: "scheduling.jobs.send_again",
     BulkActKind.PRUNE: "scheduling.jobs.prune",
     BulkActKind.CHECK_PLAN: "scheduling.jobs.check_plan",
+}
+
+# What the log calls a stop of it.
+STOPPED = {
+    BulkActKind.CANCEL_MATCHING: "stopped_cancelling",
+    BulkActKind.RETRY_FAILED: "stopped_retrying",
+    BulkActKind.SEND_AGAIN: "stopped_sending_again",
 }
 
 
@@ -94,9 +101,13 @@ def end(act: BulkAct, *, at: datetime) -> None:
     under_way().filter(pk=act.pk, owner=act.owner).update(owner=None, ended_at=at)
 
 
-def stop(name: str, *, at: datetime) -> None:
-    """Let an act end after the slice that it is at."""
-    under_way().filter(name=name).update(stopped_at=at, ended_at=at)
+def stop(act: BulkAct, *, by: Actor, at: datetime) -> bool:
+    """Let an act end after the slice that it is at; what is done stays so. False where it has ended already."""
+    with store.write():
+        if not under_way().filter(pk=act.pk).update(stopped_at=at, ended_at=at):
+            return False
+        activity.record(by, STOPPED[BulkActKind(act.kind)], at=at, after={"run": act.name})
+    return True
 
 
 def is_stopped(name: str) -> bool:

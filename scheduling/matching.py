@@ -78,10 +78,11 @@ def count(matching: Matching) -> Count:
     return Count(tasks.count(), tasks.aggregate(ids=Sum("waiting_count"))["ids"] or 0)
 
 
-def cancel(matching: Matching, *, by: Actor, now: Callable[[], datetime]) -> tuple[int, int]:
+def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], datetime]) -> tuple[int, int]:
     """Cancel all that match, some at once and the rest in a job; return how many are done, how many are left.
 
-    Each is cancelled by the verb of one task, with a line of its own in the activity log.
+    run: a name of this run, by which it can be followed and stopped. Each is cancelled by the verb of one
+    task, with a line of its own in the activity log.
     """
     found = count(matching)
     at = now()
@@ -90,7 +91,9 @@ def cancel(matching: Matching, *, by: Actor, now: Callable[[], datetime]) -> tup
             by, "cancelled_matching", at=at, count=found.tasks, after={"matching": matching.words()}
         )
         kept = {**asdict(matching), "at": matching.at.isoformat()}
-        act = bulk_acts.begin(BulkActKind.CANCEL_MATCHING, asked=kept, number=found.tasks, by=by, at=at)
+        act = bulk_acts.begin(
+            BulkActKind.CANCEL_MATCHING, asked=kept, number=found.tasks, name=run, by=by, at=at
+        )
     return _cancel(act, matching, by=by, now=now, seconds=CLICK_SECONDS)
 
 

@@ -115,18 +115,6 @@ def _send(
     return _in_slices(act, following, was=Status.SUCCEEDED, now=now, seconds=seconds)
 
 
-def stop(run: str, *, by: Actor, at: datetime) -> None:
-    """Let a run end after the slice that it is at; what waits again already stays so."""
-    with store.write():
-        bulk_acts.stop(run, at=at)
-        activity.record(by, "stopped_retrying", at=at, after={"run": run})
-
-
-def is_stopped(run: str) -> bool:
-    """Whether somebody said stop."""
-    return bulk_acts.is_stopped(run)
-
-
 def _words(asked: Asked) -> dict:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
@@ -182,7 +170,7 @@ def _in_slices(
                 bulk_acts.count(act, moved)
             done += moved
     except bulk_acts.Overtaken:
-        return Retried(done, not is_stopped(act.name))
+        return Retried(done, not bulk_acts.is_stopped(act.name))
     bulk_acts.end(act, at=now())
     return Retried(done, False)
 

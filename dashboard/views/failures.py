@@ -6,16 +6,17 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from dashboard import exports, sums, tables, taskpages
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import FailureFilter
 from dashboard.forms import CancelForm
 from dashboard.queries import refuse_unknown
+from dashboard.views import going
 from scheduling import failures as failing
 from scheduling import models, resend, store
 
@@ -55,6 +56,7 @@ def failures(request: OperatorRequest) -> HttpResponse:
         "at": at,
         "up_to": up_to,
         "form": CancelForm(count=found.count, always=not chosen.is_set),
+        "going": going.under_way(models.BulkActKind.RETRY_FAILED),
     }
     return render(request, "dashboard/failures.html", context)
 
@@ -144,22 +146,12 @@ def retrying(request: OperatorRequest) -> HttpResponse:
     chosen = FailureFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, "run"})
     chosen.refuse_faults()
-    run = _run(request.GET.get("run", ""))
-    context = {
-        "run": run,
-        "left": max(0, run.number - run.done_count),
-        "back": chosen.address(reverse("failures")),
-    }
-    page = "dashboard/_retrying.html" if request.htmx else "dashboard/retrying.html"
-    # The last poll: nothing of it moves any more.
-    return render(request, page, context, status=END_OF_POLL if request.htmx and run.ended_at else 200)
-
-
-def _run(name: str) -> models.BulkAct:
-    found = models.BulkAct.objects.filter(name=name, kind=models.BulkActKind.RETRY_FAILED).first()
-    if found is None:
-        raise Http404("There is no such run: it is past its retention, or never was.")
-    return found
+    run = going.named(request.GET.get("run", ""))
+    newer = 0
+    if run.ended_at:
+        up_to = run.asked.get("matching", {}).get("up_to")
+        newer = chosen.asked_for().count() - chosen.asked_for(up_to=up_to).count()
+    return going.page(request, run, back=chosen.address(reverse("failures")), newer=newer)
 
 
 def _number(given: QueryDict, name: str, default: int | None = None) -> int | None:
@@ -169,15 +161,3 @@ def _number(given: QueryDict, name: str, default: int | None = None) -> int | No
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise BadRequest(f"{name}: {text[:40]!r} is no number.")
     return int(text)
-
-
-@require_POST
-@operator_required
-def stop(request: OperatorRequest, run: str) -> HttpResponse:
-    """Let a run end."""
-    if _run(run).ended_at is not None:
-        messages.info(request, "It has ended already: nothing was stopped.")
-    else:
-        resend.stop(run, by=request.actor, at=store.now())
-        messages.info(request, "It stops after the part that it is at. What waits again already stays so.")
-    return redirect("failures")

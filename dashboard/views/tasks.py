@@ -17,6 +17,7 @@ from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.forms import CancelForm, RenameForm
 from dashboard.queries import refuse_unknown
+from dashboard.views import going
 from scheduling import amendments, matching, models, resend, store
 from scheduling.errors import Refused
 
@@ -54,6 +55,7 @@ def tasks(request: OperatorRequest) -> HttpResponse:
         "sizes": SIZES,
         "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.asked, than=newest),
         "cancel_all": _cancel_all_address(chosen, at, newest),
+        "going": going.under_way(models.BulkActKind.CANCEL_MATCHING),
         "can_cancel_all": not set(chosen.asked) - {*SEVERAL, "sort"},
     }
     return render(request, "dashboard/tasks.html", context)
@@ -103,6 +105,7 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
         "table": tables.PlaceTable(page.rows, queue=found.queue.name),
         "filter": chosen,
         "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[:50],
+        "going": going.under_way(models.BulkActKind.SEND_AGAIN, task=found.pk),
         "rename": RenameForm(initial={"name": found.name, "version": found.version}),
     }
     return _varied(render(request, "dashboard/task.html", context))
@@ -200,8 +203,9 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
         except Refused as error:
             messages.error(request, str(error))
         else:
-            rest = f" A job goes on with the other {number - sent.count:,}." if sent.goes_on else ""
-            messages.success(request, f"{sent.count:,} IDs wait for a free place again.{rest}")
+            if sent.goes_on:
+                return redirect("going", run=run)
+            messages.success(request, f"{sent.count:,} IDs wait for a free place again.")
         return redirect(addresses.task(found.pk))
     context = {"task": found, "form": form, "number": number, "at": at}
     return render(request, "dashboard/task_send_again.html", context)
@@ -219,11 +223,11 @@ def cancel_matching(request: OperatorRequest) -> HttpResponse:
         always=wanted.queue_id is None and not wanted.name,
     )
     if request.method == "POST" and form.is_valid():
-        done, left = matching.cancel(wanted, by=request.actor, now=store.now)
-        messages.success(
-            request,
-            f"{done:,} tasks are cancelled." + (f" A job goes on with {left:,} more." if left else ""),
-        )
+        run = secrets.token_hex(6)
+        done, left = matching.cancel(wanted, run=run, by=request.actor, now=store.now)
+        if left:
+            return redirect("going", run=run)
+        messages.success(request, f"{done:,} {'task is' if done == 1 else 'tasks are'} cancelled.")
         return redirect("tasks")
     context = {"count": count, "form": form, "asked": wanted.words()}
     return render(request, "dashboard/tasks_cancel.html", context)

@@ -179,7 +179,9 @@ def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
 
     answer = again(client, client.get("/dashboard/failures/?queue=a"))
     progress = client.get(answer.url)
-    client.post(f"/dashboard/failures/retrying/{progress.context['run'].name}/stop/")
+    offered = client.get("/dashboard/failures/").content.decode()
+    assert f'href="/dashboard/acts/{progress.context["run"].name}/"' in offered
+    client.post(f"/dashboard/acts/{progress.context['run'].name}/stop/")
     resend.go_on(_job(), store.now)
 
     assert progress.context["run"].number == progress.context["left"] == 50
@@ -192,11 +194,11 @@ def test_a_run_that_has_ended_can_not_be_stopped_and_one_that_never_was_is_not_t
     again(client, client.get("/dashboard/failures/?queue=a"))
     run = models.BulkAct.objects.get(kind=models.BulkActKind.RETRY_FAILED)
 
-    client.post(f"/dashboard/failures/retrying/{run.name}/stop/")
+    client.post(f"/dashboard/acts/{run.name}/stop/")
 
     run.refresh_from_db()
     assert run.stopped_at is None
-    assert client.post("/dashboard/failures/retrying/nosuch/stop/").status_code == 404
+    assert client.post("/dashboard/acts/nosuch/stop/").status_code == 404
     assert client.get("/dashboard/failures/retrying/?run=nosuch").status_code == 404
     assert not models.Activity.objects.filter(verb="stopped_retrying").exists()
 
@@ -217,6 +219,20 @@ def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, 
         "<b>0</b> of 50 wait for a free place again; the other 50 had been tried again or cancelled" in said
     )
     assert 'hx-trigger="every 2s"' not in said
+
+
+def test_a_run_that_a_job_ended_says_how_many_newer_ones_match_by_then(
+    failed, place, fail, sign_in, monkeypatch
+):
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    client = sign_in()
+    answer = again(client, client.get("/dashboard/failures/?queue=a"))
+    fail(place(range(9000, 9005), into="a", at=store.now() - clock.QUARTER), 404, started=store.now())
+
+    resend.go_on(_job(), store.now)
+
+    said = client.get(answer.url).content.decode()
+    assert "<b>50</b> of 50 wait for a free place again: all of them. 5 newer ones match now." in said
 
 
 def test_an_empty_message_is_a_filter_on_every_way(place, fail, sign_in, monkeypatch):

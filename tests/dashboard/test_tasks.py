@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dashboard import words
-from scheduling import clock, demo, models, store, whereabouts
+from scheduling import clock, demo, matching, models, resend, store, whereabouts
 
 pytestmark = pytest.mark.django_db
 
@@ -261,6 +261,33 @@ def test_what_succeeded_is_sent_once_more_and_only_once(place, sign_in):
     assert asked["number"] == 10
     assert (task.waiting_count, task.succeeded_count, task.finished_at) == (10, 0, None)
     assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 10
+
+
+def test_what_a_job_goes_on_with_is_followed_and_stopped(place, sign_in, monkeypatch):
+    monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
+    monkeypatch.setattr(matching, "CLICK_SECONDS", -1.0)
+    task = place(range(1, 11), at=store.now() - 2 * clock.QUARTER)
+    demo.catch_up(task.first_minute_at, at=store.now())
+    place([20], name="Spring 1")
+    client = sign_in()
+    asked = client.get(f"/dashboard/tasks/{task.pk}/send-again/").context
+    sending = client.post(f"/dashboard/tasks/{task.pk}/send-again/", {"at": asked["at"].isoformat()}).url
+    cancel = client.get("/dashboard/tasks/?q=Spring").context["cancel_all"]
+    cancelling = client.post(cancel).url
+
+    assert "<b>0</b> of 10 wait for a free place again; 10 to go" in client.get(sending).content.decode()
+    assert "<b>0</b> of 1 tasks are cancelled; 1 to go" in client.get(cancelling).content.decode()
+    assert f'href="{sending}"' in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
+    assert f'href="{cancelling}"' in client.get("/dashboard/tasks/").content.decode()
+    for address in (sending, cancelling):
+        client.post(f"{address}stop/")
+        ended = client.get(address, headers={"HX-Request": "true"})
+        assert ended.status_code == 286
+        assert "are left as they were" in ended.content.decode()
+    assert set(models.Activity.objects.filter(verb__startswith="stopped").values_list("verb", flat=True)) == {
+        "stopped_sending_again",
+        "stopped_cancelling",
+    }
 
 
 def poll(client, task, version: str = ""):

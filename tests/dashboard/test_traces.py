@@ -22,7 +22,7 @@ ACTS: dict[str, tuple[str, dict, str]] = {
     "tasks/cancel/": ("tasks/cancel/?q=a&at=$now&up_to=$task", {}, "cancelled_matching"),
     "tasks/<int:task_id>/replace/<int:draft_id>/": ("tasks/$task/replace/$other/", {}, "replaced"),
     "failures/": ("failures/?queue=default", {"at": "$now"}, "retried"),
-    "failures/retrying/<slug:run>/stop/": ("failures/retrying/abc/stop/", {}, "stopped_retrying"),
+    "acts/<slug:run>/stop/": ("acts/abc/stop/", {}, "stopped_retrying"),
     "queues/": ("queues/", {"name": "new", "rpm": "5"}, "created"),
     "queues/<slug:name>/": ("queues/default/", {"$form": ""}, "changed"),
     "queues/<slug:name>/<verb:verb>/": ("queues/default/pause/", {}, "paused"),

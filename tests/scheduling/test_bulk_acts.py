@@ -129,12 +129,12 @@ def test_a_frozen_worker_that_wakes_does_nothing_more():
 def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
     ended_as(Status.FAILED)
     retry()
-    resend.stop("r", by=BY, at=AFTER)
+    assert bulk_acts.stop(models.BulkAct.objects.get(name="r"), by=BY, at=AFTER)
     later = AFTER + 2 * bulk_acts.LEASE
     at_their_time(later)
     sweep.look(at=later)
     run_jobs(later)
-    assert resend.is_stopped("r")
+    assert bulk_acts.is_stopped("r")
     assert counted() == {"failed": 50}
 
 
