@@ -134,7 +134,11 @@ class PreviewForm(forms.Form):
 class RenameForm(forms.Form):
     """A task's new name, and the version that was renamed."""
 
-    name = forms.CharField(max_length=200, label="Name")
+    name = forms.CharField(
+        max_length=200,
+        label="Name",
+        error_messages={"required": "A task needs a name.", "max_length": "A name has at most 200 characters."},
+    )
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
 

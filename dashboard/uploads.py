@@ -3,6 +3,7 @@
 The body is read as it arrives, before Django could: its own parser would keep the whole of it first.
 """
 
+import unicodedata
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -91,6 +92,11 @@ def store_draft(
     return intake.write_draft(reading.spool, at=at, about=about)
 
 
+def without_controls(text: str) -> str:
+    """A name without what no name has: control characters, bytes that are no UTF-8, blanks at its ends."""
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs")).strip()
+
+
 def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:
     faults = []
     for fault in reading.all_faults():
@@ -102,7 +108,7 @@ def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:
         "queue": queue,
         "operator_id": operator.pk,
         "operator": operator.get_username(),
-        "file_name": reading.file_name or "",
+        "file_name": without_controls(reading.file_name or ""),
         "bytes": reading.bytes_read,
         "format": reading.format,
         "column": asdict(reading.column) if reading.column else None,

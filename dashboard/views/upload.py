@@ -41,7 +41,7 @@ def upload(request: OperatorRequest) -> HttpResponse:
         return not_ours(request)
     with reading:
         given = reading.fields.values
-        name = (given.get("task_name") or "").strip() or _name_of(reading.file_name)
+        name = uploads.without_controls(given.get("task_name") or "") or _name_of(reading.file_name)
         queue = given.get("queue") or "default"
         if not models.Queue.objects.filter(name=queue).exists():
             said = {"sentence": f"There is no queue named {queue[:50]}; the list was not stored."}
@@ -73,7 +73,8 @@ def form_context(request: OperatorRequest) -> dict:
 
 
 def _name_of(file_name: str | None) -> str:
-    base = os.path.splitext(os.path.basename((file_name or "").replace("\\", "/")))[0]
+    plain = uploads.without_controls(file_name or "")
+    base = os.path.splitext(os.path.basename(plain.replace("\\", "/")))[0]
     return base or "pasted list"
 
 

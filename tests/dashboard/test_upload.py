@@ -527,3 +527,9 @@ def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(que
         "The window that the preview showed has closed meanwhile: a minute would now hold 2"
     )
     assert not models.Task.objects.exists()
+
+
+def test_a_name_loses_what_no_database_takes(queue, sign_in):
+    upload(sign_in(), file=csv("user_id\n1\n", "n\x00\x1b.csv"), task_name="\x07 ")
+
+    assert (drafts().get().about["task_name"], drafts().get().about["file_name"]) == ("n", "n.csv")
