@@ -3,11 +3,15 @@
 The body is read as it arrives, before Django could: its own parser would keep the whole of it first.
 """
 
+import base64
 import unicodedata
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import orjson
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import HttpRequest
@@ -19,8 +23,9 @@ from scheduling import intake, models
 from scheduling.reading import FIELDS, Limits, Reading, read_body
 
 BLOCK = 64 * 1024
-# A preview keeps and offers so many faults; the count is of all.
+# A preview keeps and offers so many faults, and shows so many of them; the count is of all.
 FAULTS_KEPT = 20_000
+FAULTS_SHOWN = 20
 CSRF_FIELD = "csrfmiddlewaretoken"
 
 
@@ -92,6 +97,17 @@ def store_draft(
     return intake.write_draft(reading.spool, at=at, about=about)
 
 
+def _packed(faults: list[dict]) -> str:
+    """Megabytes as they stand, and a list of previews would read those of each."""
+    return base64.b64encode(zlib.compress(orjson.dumps(faults), 1)).decode()
+
+
+def kept_faults(about: Mapping[str, Any]) -> list[dict]:
+    """All faults that are kept of a list. One that came by the API keeps none."""
+    packed = about.get("faults_packed")
+    return orjson.loads(zlib.decompress(base64.b64decode(packed))) if packed else about.get("faults", [])
+
+
 def without_controls(text: str) -> str:
     """A name without what no name has: control characters, bytes that are no UTF-8, blanks at its ends."""
     return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs")).strip()
@@ -115,7 +131,8 @@ def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:
         "sheet": asdict(reading.sheet) if reading.sheet else None,
         "first": [str(user_id) for user_id in reading.spool.first(3)],
         "last": [str(user_id) for user_id in reading.spool.last(3)],
-        "faults": faults,
+        "faults": faults[:FAULTS_SHOWN],
+        "faults_packed": _packed(faults) if len(faults) > FAULTS_SHOWN else "",
         "fault_count": reading.fault_count,
         "warnings": {kind: count for kind, count in reading.warnings.items() if kind != "unknown_fields"},
         "payload": reading.payload_as_sent if isinstance(reading.payload_as_sent, str) else None,

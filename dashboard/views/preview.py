@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, drawings, exports, sums, words
+from dashboard import addresses, drawings, exports, sums, uploads, words
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.forms import PreviewForm
 from dashboard.queries import refuse_unknown
@@ -22,7 +22,6 @@ from scheduling.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, Pla
 from scheduling.reading.errors import NoSpace
 from scheduling.reading.spool import Spool
 
-FAULTS_SHOWN = 20
 GONE = "This preview is gone: it was discarded, or swept after a day."
 PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
 
@@ -146,7 +145,7 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         raise BadRequest(form.faults)
     found = _planned(draft, form)
     before, after = found.charts()
-    faults = draft.about["faults"][:FAULTS_SHOWN]
+    faults = draft.about["faults"][: uploads.FAULTS_SHOWN]
     context = {
         "preview": found,
         "about": draft.about,
@@ -364,8 +363,7 @@ def faults(request: OperatorRequest, draft_id: int) -> StreamingHttpResponse:
     refuse_unknown(request, ())
     about = _any_draft(draft_id).about
     heads = ("line", "column", "index", "sheet", "cell", "token", "reason")
-    # A list that came by the API keeps none.
-    found = about.get("faults", ())
+    found = uploads.kept_faults(about)
     rows = ([fault.get(head) for head in heads] for fault in found)
     missing = about.get("fault_count", 0) - len(found)
     return exports.csv(

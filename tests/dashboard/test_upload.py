@@ -1,3 +1,4 @@
+import json
 import re
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -55,6 +56,7 @@ def test_faults_are_downloaded_as_csv_that_no_spreadsheet_runs(queue, sign_in):
     content = b"".join(client.get(f"{address}faults.csv").streaming_content).decode()
 
     assert content.splitlines()[0] == "line,column,index,sheet,cell,token,reason"
+    assert len(content.splitlines()) == 2
     assert ",'=cmd()," in content
 
 
@@ -533,3 +535,15 @@ def test_a_name_loses_what_no_database_takes(queue, sign_in):
     upload(sign_in(), file=csv("user_id\n1\n", "n\x00\x1b.csv"), task_name="\x07 ")
 
     assert (drafts().get().about["task_name"], drafts().get().about["file_name"]) == ("n", "n.csv")
+
+
+def test_thousands_of_faults_are_all_downloaded_and_cost_the_list_of_previews_nothing(queue, sign_in):
+    client = sign_in()
+    address = upload(client, file=csv("user_id\n1\n" + "".join(f"x{n}\n" for n in range(5000)))).url
+
+    lines = b"".join(client.get(f"{address}faults.csv").streaming_content).decode().splitlines()
+
+    assert len(lines) == 5001
+    assert lines[-1].startswith("5002,1,,,,x4999,")
+    assert "The first 20 of 5,000." in client.get(address).content.decode()
+    assert len(json.dumps(drafts().get().about)) < 100_000
