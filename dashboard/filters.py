@@ -20,7 +20,8 @@ from dashboard.queries import refuse_unknown
 from operators.actor import Face
 from scheduling import clock, failures, keys, models, store
 
-SIZES = (25, 50, 100, 200)
+# With more a page would pass the bytes and the time that a page may take.
+SIZES = (25, 50, 100)
 DEFAULT_SIZE = 50
 # Days that may be asked for: in every zone the database holds them, and windows know their quarters.
 EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
@@ -215,12 +216,12 @@ def day_bounds(day) -> tuple[datetime, datetime]:
 
 def page_size(request: HttpRequest) -> int:
     """How many rows a page has: as the address says, else as the last one said."""
-    given = request.GET.get("size")
+    given, last = request.GET.get("size"), request.session.get("page_size")
     if given is None:
-        return request.session.get("page_size", DEFAULT_SIZE)
+        return last if last in SIZES else DEFAULT_SIZE
     if given not in map(str, SIZES):
         raise BadRequest(f"size: {given[:40]!r} is none of {', '.join(map(str, SIZES))}.")
-    if request.session.get("page_size", DEFAULT_SIZE) != int(given):
+    if (last or DEFAULT_SIZE) != int(given):
         request.session["page_size"] = int(given)
     return int(given)
 

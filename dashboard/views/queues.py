@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, drawings, exports, tables
+from dashboard import addresses, drawings, exports, paging, tables
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.forms import NewQueueForm, PaceForm, QueueForm
 from dashboard.paging import whole_number
@@ -17,8 +17,8 @@ from scheduling import breakers, cards, clock, models, pace, queues, store, tria
 from scheduling.errors import BadFields, Refused
 from scheduling.retry import Verdict
 
-# A page of them; the file has all.
-SHOWN = 200
+# Of a page; the file has all.
+ROWS = 50
 HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", "filling", "peak")
 
 
@@ -26,24 +26,25 @@ HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", 
 @viewer_required
 def all_queues(request: OperatorRequest) -> HttpResponse:
     """The list; a POST makes a new one."""
-    refuse_unknown(request, {"format"})
+    refuse_unknown(request, {"before", "format"})
     if request.method == "POST":
         return _create(request)
     if wanted := request.GET.get("format"):
-        return exports.named(wanted, "queues", HEADS, map(_row, _cards()))
-    return render(request, "dashboard/queues.html", _list(NewQueueForm()))
+        return exports.named(wanted, "queues", HEADS, map(_row, _cards(list(models.Queue.objects.all()))))
+    return render(request, "dashboard/queues.html", _list(request, NewQueueForm()))
 
 
-def _list(form: NewQueueForm) -> dict:
-    found = _cards()
-    paused = sum(queue.paused for queue, _ in found)
+def _list(request: OperatorRequest, form: NewQueueForm) -> dict:
+    every = models.Queue.objects.order_by("name", "-pk")
+    page = paging.by_value(request, every, ROWS, "name")
+    count, paused = every.count(), every.exclude(paused_at=None).count()
     return {
-        "table": tables.QueueTable(found[:SHOWN]),
+        "page": page,
+        "table": tables.QueueTable(_cards(page.rows)),
         "form": form,
-        "count": len(found),
-        "more": max(0, len(found) - SHOWN),
+        "count": count,
         "paused": paused,
-        "running": len(found) - paused,
+        "running": count - paused,
     }
 
 
@@ -56,8 +57,7 @@ def _row(row: tuple[models.Queue, cards.Card]) -> list:
     ]  # fmt: skip
 
 
-def _cards() -> list[tuple[models.Queue, cards.Card]]:
-    found = list(models.Queue.objects.all())
+def _cards(found: list[models.Queue]) -> list[tuple[models.Queue, cards.Card]]:
     filling = cards.filling_cards(found, at=store.now())
     return [(queue, filling[queue.pk]) for queue in found]
 
@@ -76,7 +76,7 @@ def _create(request: OperatorRequest) -> HttpResponse:
         else:
             messages.success(request, f"The queue {made.name} is there, with {made.rpm:,} requests a minute.")
             return redirect("queue", name=made.name)
-    return render(request, "dashboard/queues.html", _list(form), status=422)
+    return render(request, "dashboard/queues.html", _list(request, form), status=422)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -143,17 +143,20 @@ def test_all_are_paused_or_resumed_and_a_brake_is_none_of_both(queue, sign_in):
     assert not models.Queue.objects.exclude(paused_at=None).exists()
 
 
-def test_the_list_says_where_it_is_cut_and_its_file_is_whole(queue, sign_in, monkeypatch):
-    monkeypatch.setattr(views, "SHOWN", 2)
+def test_the_list_has_pages_by_name_and_its_file_is_whole(queue, sign_in, monkeypatch):
+    monkeypatch.setattr(views, "ROWS", 2)
     for name in ("a", "b"):
         models.Queue.objects.create(name=name, rpm=5, created_at=store.now())
     client = sign_in("viewer")
 
-    page = client.get("/dashboard/queues/").content.decode()
+    first = client.get("/dashboard/queues/").context
+    second = client.get("/dashboard/queues/", {"before": first["page"].next_before}).context
     lines = b"".join(client.get("/dashboard/queues/?format=csv").streaming_content).decode().splitlines()
 
-    assert "the first 2 by name; all 3 as" in page
-    assert [line.split(",")[0] for line in lines] == ["name", "a", "b", "default"]
+    shown = [row.record[0].name for page in (first, second) for row in page["table"].rows]
+    assert shown == ["a", "b", "default"]
+    assert second["page"].next_before is None
+    assert [line.split(",")[0] for line in lines] == ["name", *shown]
 
 
 def test_an_open_breaker_is_on_the_board_and_closed_by_its_button(queue, sign_in):
