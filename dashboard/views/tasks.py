@@ -113,10 +113,13 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
 
 def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
     line = taskpages.Line(found, at)
+    acts = taskpages.acts(line)
     return {
         "line": line,
         "task": found,
-        "acts": taskpages.acts(line),
+        "acts": acts,
+        # On a button that can't be pressed it is a hint for the mouse alone.
+        "why_not_said": " ".join(dict.fromkeys(act.why_not for act in acts if act.why_not)),
         "chart": taskpages.chart(found, at=at),
     }
 
