@@ -6,12 +6,14 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from dashboard import addresses
 from dashboard.tables import CARDS, Listed, count, link, number, text
 from dashboard.templatetags import quarterdeck as write
 from scheduling import cards, days, failures, models
+
+ALL = "*"
 
 
 class FailureGroupTable(Listed):
@@ -140,6 +142,27 @@ class DayOfWindowsTable(Listed):
         super().__init__(*args, **kwargs)
         # Empty where several are added up: then there is no page of a window.
         self.queue = queue
+
+    def _listed(self, record: days.Column, many: int, kind: str = "", css: str = "") -> str:
+        """A number that leads to the IDs that it counts."""
+        said = write.number(many)
+        if not many:
+            return said
+        return format_html(
+            '<a{} href="{}">{}</a>',
+            mark_safe(f' class="{css}"' if css else ""),
+            mark_safe(addresses.held(self.queue or ALL, record.starts_at) + kind),
+            said,
+        )
+
+    def render_planned(self, record: days.Column) -> str:
+        return self._listed(record, record.filled)
+
+    def render_sent(self, record: days.Column) -> str:
+        return self._listed(record, record.sent, "sent")
+
+    def render_failed(self, record: days.Column) -> str:
+        return self._listed(record, record.failed, "failed", "bad")
 
     def render_runs_at(self, record: days.Column) -> str:
         said = write.hour_mark(record.runs_at)

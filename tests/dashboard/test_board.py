@@ -250,7 +250,9 @@ def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, si
     assert "30 IDs of default were late and have another minute" in page
 
 
-NUMBERED = re.compile(r'<a id="[^"]+" href="([^"]+)"[^>]*>(?:<b>)?([\d,]+)(?:</b>)?[ <a-zA-Z]')
+NUMBERED = re.compile(
+    r'<a (?:id="[^"]+" |class="[^"]+" )?href="([^"]+)"[^>]*>(?:<b>)?([\d,]+)(?:</b>)?[ <a-zA-Z]'
+)
 
 
 def numbers(page: str) -> list[tuple[str, int]]:

@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import pytest
 
 from dashboard import heatmap
-from scheduling import clock, days, demo, models, quarter_hour, store
+from scheduling import clock, days, demo, keys, models, quarter_hour, store
+from tests.dashboard.test_board import length, numbers
 
 pytestmark = pytest.mark.django_db
 
@@ -140,3 +141,19 @@ def test_a_minute_of_many_queues_tells_of_those_that_have_something_in_it(place,
 
     assert [row.record[0].name for row in page.context["counts_table"].rows] == ["q40"]
     assert "60 other queues hold nothing in it." in page.content.decode()
+
+
+@pytest.mark.parametrize("query", ["", "?queue=default"])
+def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(place, fail, sign_in, query):
+    fail(place(range(1, 41), at=store.now() - 2 * clock.QUARTER), 404)
+    task = place(range(100, 230))
+    client = sign_in("viewer")
+    window = keys.starts_at_of_window(keys.window_of_bucket(models.Bucket.objects.last().pk))
+
+    page = client.get(f"/dashboard/history/{task.first_minute_at:%Y-%m-%d}/{query}").content.decode()
+    page += client.get(f"/dashboard/windows/default/{window:%Y-%m-%dT%H:%MZ}/").content.decode()
+
+    found = numbers(page)
+    assert 130 in [number for _, number in found]
+    for address, number in found:
+        assert number == length(client, address), address
