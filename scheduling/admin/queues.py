@@ -34,7 +34,7 @@ class QueueForm(forms.ModelForm):
         model = models.Queue
         fields = ("name", *queue_fields.FIELDS)
         help_texts = {
-            "rpm": "Requests a minute. A change acts on open and future windows, not on the running one.",
+            "rpm": "Requests a minute. Changed on the queue's page on the dashboard, which shows the effect first.",
             "overflow": "Disperse: rpm is a soft cap. Carry over: it is a hard one.",
             "max_peak": "A list that would fill a minute past this has to be confirmed. Empty: none.",
             "headroom": "Requests a minute that lists leave free, for late IDs and retries.",
@@ -98,8 +98,9 @@ class QueueAdmin(ByKey):
         return ["name", *names, *(self.shown if obj else ()), "seen_version"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: models.Queue | None = None) -> tuple[str, ...]:
-        # Its name stands in addresses and in other people's programs.
-        return (*self.shown, "name") if obj else self.shown
+        # Its name stands in addresses and in other people's programs; a change of rpm shows its effect first,
+        # which only the dashboard can.
+        return (*self.shown, "name", "rpm") if obj else self.shown
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Queue | None = None) -> bool:
         # Its tasks keep their records, and its number is part of their places.
@@ -149,7 +150,10 @@ class QueueAdmin(ByKey):
     def render_change_form(self, request, context, *args, obj=None, **kwargs):
         if obj is not None:
             context["elsewhere"] = [
-                ("Its page on the dashboard", on_dashboard("queue", obj.name)),
+                (
+                    "Its page on the dashboard: rpm is changed there, with its effect",
+                    on_dashboard("queue", obj.name),
+                ),
                 ("Its board", on_dashboard("board", queue=obj.name)),
                 ("Its tasks", list_of(models.Task, queue=obj.pk)),
                 ("Its windows", list_of(models.Window, queue=obj.pk)),

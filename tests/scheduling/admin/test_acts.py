@@ -130,17 +130,19 @@ def test_a_queue_is_made_and_changed(signed_in, deck):
     client.post("/admin/scheduling/queue/add/", form)
     queue = models.Queue.objects.get(name="bills")
     assert queue.rpm == 600
-    client.post(f"/admin/scheduling/queue/{queue.pk}/change/", queue_form(client, queue, rpm=60))
-    assert refresh(queue).rpm == 60
+    # A change of rpm shows its effect first: on the dashboard.
+    asked = queue_form(client, queue, rpm=60, max_attempts=3)
+    client.post(f"/admin/scheduling/queue/{queue.pk}/change/", asked)
+    assert (refresh(queue).rpm, refresh(queue).max_attempts) == (600, 3)
     created, changed = lines()
     assert (created.verb, changed.verb) == ("created", "changed")
-    assert (changed.before, changed.after) == ({"rpm": 600}, {"rpm": 60})
+    assert (changed.before, changed.after) == ({"max_attempts": 6}, {"max_attempts": 3})
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"rpm": "0"},
+        {"max_attempts": "0"},
         {"headroom": "5"},
         {"handler": "webhook"},
         {"handler": "python"},
@@ -162,11 +164,11 @@ def test_a_queue_is_held_to_the_rules_of_every_face(signed_in, deck, wrong):
 
 def test_a_change_over_somebody_else_s_is_refused(signed_in, deck):
     client = signed_in()
-    form = queue_form(client, deck.queue, rpm=60)
-    models.Queue.objects.filter(pk=deck.queue.pk).update(version=2, rpm=30)
+    form = queue_form(client, deck.queue, max_attempts=3)
+    models.Queue.objects.filter(pk=deck.queue.pk).update(version=2, max_attempts=5)
     answer = client.post(f"/admin/scheduling/queue/{deck.queue.pk}/change/", form, follow=True)
     assert "changed meanwhile" in answer.content.decode()
-    assert refresh(deck.queue).rpm == 30
+    assert refresh(deck.queue).max_attempts == 5
 
 
 def test_a_secret_is_kept_until_it_is_forgotten_and_shown_to_nobody(signed_in, deck):
@@ -176,7 +178,7 @@ def test_a_secret_is_kept_until_it_is_forgotten_and_shown_to_nobody(signed_in, d
     client.post(address, queue_form(client, deck.queue, webhook_secret=secret))
     assert refresh(deck.queue).webhook_secret == secret
     assert secret not in client.get(address).content.decode()
-    client.post(address, queue_form(client, deck.queue, rpm=60))
+    client.post(address, queue_form(client, deck.queue, max_attempts=3))
     assert refresh(deck.queue).webhook_secret == secret
     client.post(address, queue_form(client, deck.queue, forget_secret="on"))
     assert refresh(deck.queue).webhook_secret == ""
