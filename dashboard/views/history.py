@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 
+from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -74,6 +75,9 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         ),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
+        # What is older is let go of: then nobody knows what was planned.
+        "is_forgotten": end <= store.now() - timedelta(days=settings.RETENTION_DAYS),
+        "kept_days": settings.RETENTION_DAYS,
         "heat_legend": heatmap.LEGEND,
         "only_queue": only_queue,
     }

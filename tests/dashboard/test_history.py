@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -157,3 +157,13 @@ def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(p
     assert 130 in [number for _, number in found]
     for address, number in found:
         assert number == length(client, address), address
+
+
+def test_a_day_past_the_retention_does_not_say_that_nothing_was_planned(queue, sign_in):
+    client = sign_in("viewer")
+    for days_ago, said in (
+        (100, "of this day nothing is known any more"),
+        (1, "Nothing was planned on this day"),
+    ):
+        day = store.now() - timedelta(days=days_ago)
+        assert said in client.get(f"/dashboard/history/{day:%Y-%m-%d}/").content.decode()
