@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 from scheduling import ids
 from scheduling.reading import errors
-from scheduling.reading.columns import MOST_COLUMNS, Table, is_blank, is_header
+from scheduling.reading.columns import MOST_COLUMNS, NAMES, Table, is_blank, is_header, plain_name
 from scheduling.reading.incoming import Blocks, line_ends
 from scheduling.reading.results import Column, Limits
 from scheduling.reading.sink import Sink
@@ -96,19 +96,46 @@ def _reader(lines: Iterable[str], delimiter: str):
 
 
 def _delimiter(text: str) -> str:
-    """The delimiter that leaves IDs in the cells, cuts all rows alike, and makes the most columns."""
-    best, rank = ",", (False, False, 1)
+    """The delimiter that leaves IDs in the cells and cuts all rows alike.
+
+    More than one does where a cell has another's character in it, as in `90001;12,50`. Then it is the one by
+    which a column is named id or user_id; or whose cells have none of the others but in a number; or by which
+    the first ID comes first; or which makes the most columns.
+    """
+    best, rank = ",", (False,)
     for delimiter in DELIMITERS:
         rows = _top_rows(text, delimiter)
         if not rows or len(rows[0]) == 1:
             continue
-        # The last row may be cut in the middle of a quoted cell.
-        widths = set(map(len, rows[:-1] if len(rows) > 2 else rows))
-        has_ids = any(ids.read(cell).id is not None for row in rows for cell in row[:_CELLS_TRIED])
-        found = (has_ids, len(widths) == 1, len(rows[0]))
+        found = _rank(rows, "".join(set(DELIMITERS) - {delimiter}))
         if found > rank:
             best, rank = delimiter, found
     return best
+
+
+def _rank(rows: list[list[str]], others: str) -> tuple:
+    # The last row may be cut in the middle of a quoted cell.
+    widths = set(map(len, rows[:-1] if len(rows) > 2 else rows))
+    has_header = is_header(rows[0])
+    named = has_header and any(plain_name(cell) in NAMES for cell in rows[0])
+    tried = [row[:_CELLS_TRIED] for row in rows[has_header:]]
+    firsts = [_first_id(row) for row in tried]
+    clean = not any(
+        mark in cell and not ids.looks_like_a_number(cell) for row in tried for cell in row for mark in others
+    )
+    known = [at for at in firsts if at is not None]
+    mean = sum(known) / len(known) if known else 0
+    return bool(known), named, len(widths) == 1, clean, -mean, len(rows[0])
+
+
+def _first_id(row: list[str]) -> int | None:
+    """Before how many characters of the row its first ID stands."""
+    at = 0
+    for cell in row:
+        if ids.read(cell).id is not None:
+            return at
+        at += len(cell) + 1
+    return None
 
 
 class _Rows:

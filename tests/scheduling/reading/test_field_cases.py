@@ -424,6 +424,29 @@ def test_a_file_is_what_it_holds_rather_than_what_it_is_called(read):
     assert read.ids(form(("file", b"user_id\n5\n", "l.csv", "application/vnd.ms-excel")), MULTIPART) == [5]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{};12,50",
+        "12,50;{}",
+        "{}\t12,50",
+        "{};1.234,56",
+        "{};Doe, 3",
+        "{},a;1",
+        "{};Main St 1, 12345, Berlin",
+        "Kunde;preis, netto\n{};12,50",
+        "user_id;preis, netto\n{};12,50",
+        "id;Adresse, PLZ, Ort\n{};Main St 1, 12345, Berlin",
+        "name, first;user_id\nDoe, 3;{}",
+    ],
+)
+def test_a_decimal_comma_or_a_comma_in_a_text_is_no_delimiter(read, line):
+    """`90001;12,50` gave the ID 50."""
+    head, _, row = line.rpartition("\n")
+    body = "\n".join([*head.splitlines(), row.format(90017), row.format(90018)])
+    assert read.ids(body + "\n", CSV) == [90017, 90018]
+
+
 TABLE = "user_id\tamount\r\n90012\t5\r\n90013\t7\r\n"
 
 
