@@ -187,7 +187,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
     about = draft.about
 
     def confirm(plan: placement.Plan) -> None:
-        worse = asked["peak"] is not None and plan.peak_per_minute > max(asked["peak"], plan.rpm)
+        worse = asked["peak"] is not None and plan.peak_per_minute > asked["peak"]
         later = asked["last"] is not None and plan.last_at > asked["last"]
         if worse or later:
             raise PlanWorse(plan)
@@ -258,13 +258,25 @@ def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
     plan = accepted.plan
     said = f"Placed {words.ids(plan.ids_count)}: from {minute_said(plan.first_at)} to {_end(plan)}"
     said += f", at most {plan.peak_per_minute:,} a minute."
-    if asked["peak"] is not None and plan.peak_per_minute != asked["peak"]:
+    if other := _previewed_otherwise(plan, asked):
         rpm_changed = asked["at_rpm"] not in (None, plan.rpm)
         why = f"the queue's rpm is {plan.rpm:,} by now" if rpm_changed else "others came in or went meanwhile"
-        said += f" The preview said {asked['peak']:,}: {why}."
+        said += f" The preview said {other}: {why}."
     if asked["queue"].paused:
         said += " The queue is paused: nothing of it starts before somebody resumes it."
     return said
+
+
+def _previewed_otherwise(plan: placement.Plan, asked: dict) -> str:
+    """What the preview had said, where that isn't what was placed."""
+    said = []
+    if asked["peak"] not in (None, plan.peak_per_minute):
+        said.append(f"{asked['peak']:,} a minute")
+    if asked["first"] not in (None, plan.first_at):
+        said.append(f"from {minute_said(asked['first'])}")
+    if asked["last"] not in (None, plan.last_at):
+        said.append(f"to {minute_said(asked['last'] + clock.MINUTE)}")
+    return ", ".join(said)
 
 
 @require_POST

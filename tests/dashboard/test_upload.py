@@ -7,7 +7,8 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from scheduling import allocation, clock, intake, lists, models, store
+from operators.actor import Actor
+from scheduling import allocation, amendments, clock, intake, lists, models, store
 
 pytestmark = pytest.mark.django_db
 
@@ -75,18 +76,18 @@ def test_a_commit_places_what_was_previewed(queue, sign_in):
 
 
 def commit(client, address, **changed):
-    page = client.get(address).content.decode()
-    form = page.split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', form))
-    return client.post(address, {**fields, **changed})
+    return client.post(address, {**_promised(client, address), **changed})
+
+
+def _promised(client, address) -> dict[str, str]:
+    page = client.get(address).content.decode().split("data-commit")[1]
+    return dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', page))
 
 
 def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign_in, place):
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
-    page = client.get(address).content.decode()
-    form = page.split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', form))
+    fields = _promised(client, address)
     place(range(5000, 5000 + 120 * 15))
 
     answer = client.post(address, fields)
@@ -95,6 +96,33 @@ def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign
     assert "Others came in meanwhile" in answer.content.decode()
     assert models.Task.objects.count() == 1
     assert client.post(address, {"queue": "default"}).status_code == 302
+
+
+def test_a_fuller_minute_within_rpm_is_shown_first_too(queue, sign_in, place):
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+    fields = _promised(client, address)
+    place([70, 71, 72])
+
+    answer = client.post(address, fields)
+
+    (said,) = [str(message) for message in answer.context["messages"]]
+    assert said.startswith("Others came in meanwhile: a minute would now hold 5")
+    assert not models.Task.objects.filter(ids_count=2).exists()
+
+
+def test_what_became_better_than_previewed_is_said(queue, sign_in, place):
+    other = place(range(100, 100 + 130))
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+    fields = _promised(client, address)
+    amendments.cancel(other, by=Actor.system(), now=store.now)
+
+    answer = client.post(address, fields, follow=True)
+
+    (said,) = [str(message) for message in answer.context["messages"]]
+    assert "at most 2 a minute. The preview said 120 a minute, from " in said
+    assert said.endswith(": others came in or went meanwhile.")
 
 
 def test_a_preview_that_was_committed_leads_to_its_task(queue, sign_in):
@@ -517,8 +545,7 @@ def test_a_year_that_is_being_typed_is_the_past_and_no_error(queue, sign_in):
 def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(queue, sign_in, monkeypatch):
     client = sign_in()
     address = upload(client, payload="1 2").url
-    page = client.get(address).content.decode().split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', page))
+    fields = _promised(client, address)
     later = store.now() + clock.QUARTER
     monkeypatch.setattr(store, "now", lambda: later)
 
