@@ -13,7 +13,7 @@ from django.http import Http404
 from django.urls import reverse
 
 from dashboard import drawings
-from dashboard.filters import PlaceFilter
+from dashboard.filters import EARLIEST, LATEST, PlaceFilter
 from scheduling import cards, clock, keys, models, whereabouts
 
 PLACES_SHOWN = 50
@@ -286,6 +286,7 @@ def read_moment(text: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None:
+    # Past these years neither every zone nor every database has it.
+    if at is None or at.tzinfo is None or not EARLIEST.year <= at.year <= LATEST.year:
         raise BadRequest(f"at: {text[:40]!r} is no time with a zone.")
     return at

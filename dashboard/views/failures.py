@@ -94,6 +94,9 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
         # Somebody else was faster. Question, progress and result say one number, so the question comes again.
         messages.error(request, f"Nothing is tried again: {count:,} of them still match. Look again.")
         return redirect(back)
+    if not number:
+        messages.info(request, "Nothing is tried again: none of them is left.")
+        return redirect(back)
     if not form.is_valid():
         messages.error(request, f"Nothing is tried again: the number to be typed is {form.expected:,}.")
         return redirect(back)

@@ -143,6 +143,17 @@ def test_what_is_tried_again_takes_free_places_and_counters_hold(failed, sign_in
     assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 50
 
 
+def test_where_nothing_is_left_nothing_is_done_and_no_line_says_so(failed, sign_in):
+    answer = sign_in().post(
+        "/dashboard/failures/?queue=a&status=500", {"at": store.now().isoformat()}, follow=True
+    )
+
+    assert [str(each) for each in answer.context["messages"]] == [
+        "Nothing is tried again: none of them is left."
+    ]
+    assert not models.Activity.objects.filter(verb="retried").exists()
+
+
 def test_without_a_filter_the_number_must_be_typed(failed, sign_in):
     client = sign_in()
     page = client.get("/dashboard/failures/")

@@ -94,6 +94,8 @@ def test_a_number_in_an_address_may_be_of_any_length(sign_in, things, route):  #
         ("account/?x=1", "x"),
         ("tasks/1/cancel/?x=1", "x"),
         ("history/?day=2026-13-45", "2026-13-45"),
+        ("tasks/cancel/?up_to=1&state=placed&at=9999-12-31T23:59:59-14:00", "9999-12-31"),
+        ("tasks/cancel/?up_to=1&state=placed&at=0001-01-01T00:00:00%2B14:00", "0001-01-01"),
         ("upload/?hidden=nosuch", "nosuch"),
     ],
 )
