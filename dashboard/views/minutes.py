@@ -14,6 +14,7 @@ from dashboard.queries import refuse_unknown
 from scheduling import cards, clock, keys, minute_rows, models, pacing, store
 
 ROWS = 60
+CHANGES_SHOWN = 100
 QUEUES = 12
 ALL = "*"
 EXPORT_HEADS = (
@@ -109,7 +110,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
     at = store.now()
     receipt = found.receipt if found else None
     card = cards.Card(starts_at, tuple(minutes))
-    reservations = list(models.Reservation.objects.filter(window_id=pk).order_by("-version")[:100])
+    reservations = list(models.Reservation.objects.filter(window_id=pk).order_by("-version")[:CHANGES_SHOWN])
     names = dict(
         models.Task.objects.filter(pk__in=[r.task_id for r in reservations if r.task_id]).values_list(
             "pk", "name"
@@ -126,6 +127,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
         "receipt_table": sums.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
         "totalled_at": found.totalled_at if found else None,
         "changes": [(change, names.get(change.task_id, "")) for change in reservations],
+        "is_cut": found is not None and found.version > len(reservations),
         "previous": starts_at - clock.QUARTER,
         "following": starts_at + clock.QUARTER,
         "allowed": pacing.most_starts_in_60_seconds(queue.rpm),
