@@ -63,7 +63,11 @@ class Filter(forms.Form):
 
 def _queues() -> forms.ModelChoiceField:
     return forms.ModelChoiceField(
-        models.Queue.objects.all(), to_field_name="name", required=False, empty_label="all queues"
+        models.Queue.objects.all(),
+        to_field_name="name",
+        required=False,
+        empty_label="all queues",
+        error_messages={"invalid_choice": "there is no queue of that name"},
     )
 
 
