@@ -161,8 +161,10 @@ def _turn(
         result.may_start_until = may_start_until / 1000
         if settled:
             models.Batch.objects.filter(pk__in=sorted(settled), owner=owner).delete()
-        if batch_ids:
-            result.lost = set(batch_ids) - _renew(batch_ids, owner, at, may_start_until)
+        # Also of what was lost some turns ago: its answers may come only now, and it is another's.
+        held_ids = sorted({*batch_ids, *(item.claimed.batch_id for item in kept)})
+        if held_ids:
+            result.lost = set(held_ids) - _renew(held_ids, owner, at, may_start_until)
         mine = [item for item in kept if item.claimed.batch_id not in result.lost]
         slots = _slots_for(wants, buckets, at, elapsed)
         to_record = {bucket_id: taken for bucket_id, taken in slots.items() if wants[bucket_id].immediate}
@@ -277,7 +279,10 @@ def _out_of_batches(returned: Iterable[Claimed]) -> None:
     for claimed in returned:
         by_batch[claimed.batch_id].add(claimed.key)
     for batch in models.Batch.objects.filter(pk__in=by_batch):
-        pairs = [(key, slot) for key, slot in contents(batch) if key not in by_batch[batch.pk]]
+        held = contents(batch)
+        pairs = [(key, slot) for key, slot in held if key not in by_batch[batch.pk]]
+        # Whoever comes back a second time may be somebody else's by now.
+        must_be(len(by_batch[batch.pk]), len(held) - len(pairs))
         batch.ids = array("q", [key for key, _ in pairs]).tobytes()
         batch.slots = array("I", [slot for _, slot in pairs]).tobytes()
         batch.ids_count = len(pairs)

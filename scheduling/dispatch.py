@@ -357,6 +357,7 @@ class Seat:
     def _took(self, turn: claims.Turn, kept: Sequence[claims.Kept]) -> None:
         for bucket_id, milliseconds in turn.lateness.items():
             self.lateness[bucket_id].update(milliseconds)
+        kept = [item for item in kept if item.claimed.batch_id not in turn.lost]
         for item in kept:
             if item.started_after_ms is not None:
                 late_ms = item.started_after_ms - round(item.claimed.offset * 1000)

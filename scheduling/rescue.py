@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 # What one transaction takes up: some 30 ms.
 SLICE_IDS = 2_000
+# So long after the start of its minute no seat of it lives.
+UNCLAIMED_AFTER = timedelta(minutes=4)
 
 
 def take_up(now: Callable[[], datetime], *, at_most: int = 100, seconds: float = math.inf) -> int:
@@ -68,36 +70,75 @@ def _take_up(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetim
         dead = models.Batch.objects.select_for_update().filter(pk__in=batch_ids, lease_until__lt=at)
         dead = list(dead.order_by("pk"))
         models.Batch.objects.filter(pk__in=[batch.pk for batch in dead]).delete()
-        pairs = [
-            (key, slot, batch.may_start_until_ms) for batch in dead for key, slot in claims.contents(batch)
-        ]
-        rows = models.Assignment.objects.filter(pk__in=[key for key, _, _ in pairs], status=Status.IN_FLIGHT)
-        found = {row[0]: row for row in rows.values_list("pk", "user_id", "task_id", "attempts")}
-        tasks = claims.lock_tasks({row[2] for row in found.values()})
-        left = leaving.have_left(tasks)
-        counters, cancelled, repeats = claims.Counters(), 0, []
-        outcomes, plan = [], bucket_slots.plan_of(bucket)
-        for key, slot, may_start_until_ms in pairs:
-            if key not in found:
-                continue
-            _, user_id, task_id, attempts = found.pop(key)
-            if plan.offset_of(slot) * 1000 <= may_start_until_ms:
-                repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, plan.offset_of(slot)))
-            gone = tasks[task_id].cancelled_at is not None or (task_id, user_id) in left
-            status = Status.CANCELLED if gone else Status.WAITING
-            cancelled += gone
-            outcomes.append((key, int(status), attempts, None))
-            counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
-            if not gone:
-                bucket_slots.come_back(bucket, key)
-        claims.must_be(len(outcomes), store.set_outcomes(outcomes, was=Status.IN_FLIGHT))
-        counters.buckets[bucket.pk]["waiting_count"] += cancelled
-        counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
-        counters.write()
-        store.set_on_buckets({bucket.pk: bucket_slots.cursors_of(bucket)})
-        if cancelled:
-            claims.give_back(bucket.pk, cancelled, at=at)
-        models.Attempt.objects.bulk_create(repeats)
+        started: dict[int, float | None] = {}
+        plan = bucket_slots.plan_of(bucket)
+        for batch in dead:
+            for key, slot in claims.contents(batch):
+                offset = plan.offset_of(slot)
+                started[key] = offset if offset * 1000 <= batch.may_start_until_ms else None
+        return _come_back(bucket, started, at)
+
+
+def take_up_unclaimed(now: Callable[[], datetime]) -> int:
+    """Give back what is in flight in a minute that is long over, and in no batch; return how many IDs.
+
+    There should be none. But if there is one, nobody will ever say what came of it.
+    """
+    at, taken = now(), 0
+    in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT).values_list("pk", flat=True)
+    for bucket_id in sorted({keys.bucket_of_assignment(key) for key in in_flight}):
+        if keys.minute_of_bucket(bucket_id) + UNCLAIMED_AFTER < at:
+            taken += _take_up_unclaimed(bucket_id, now)
+    return taken
+
+
+def _take_up_unclaimed(bucket_id: int, now: Callable[[], datetime]) -> int:
+    first, last = keys.range_of_bucket(bucket_id)
+    with store.write():
+        placement.lock_queue(keys.queue_of_bucket(bucket_id))
+        bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
+        held = {
+            key
+            for batch in models.Batch.objects.filter(bucket_id=bucket_id)
+            for key, _ in claims.contents(batch)
+        }
+        rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, status=Status.IN_FLIGHT)
+        loose = [key for key in rows.order_by("pk").values_list("pk", flat=True) if key not in held]
+        count = _come_back(bucket, dict.fromkeys(loose[:SLICE_IDS], 0.0), now())
+    if count:
+        log.error("unclaimed_taken_up", bucket=bucket_id, count=count)
+    return count
+
+
+def _come_back(bucket: models.Bucket, started: Mapping[int, float | None], at: datetime) -> int:
+    """Let IDs in flight wait again; return how many. The caller holds the rows of the queue and the bucket.
+
+    started: by key, when its request may have started, in seconds from the minute's start; None: it did not.
+    """
+    rows = models.Assignment.objects.filter(pk__in=list(started), status=Status.IN_FLIGHT).order_by("pk")
+    found = list(rows.values_list("pk", "user_id", "task_id", "attempts"))
+    tasks = claims.lock_tasks({row[2] for row in found})
+    left = leaving.have_left(tasks)
+    counters, cancelled, repeats, outcomes = claims.Counters(), 0, [], []
+    for key, user_id, task_id, attempts in found:
+        offset = started[key]
+        if offset is not None:
+            repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, offset))
+        gone = tasks[task_id].cancelled_at is not None or (task_id, user_id) in left
+        status = Status.CANCELLED if gone else Status.WAITING
+        cancelled += gone
+        outcomes.append((key, int(status), attempts, None))
+        counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
+        if not gone:
+            bucket_slots.come_back(bucket, key)
+    claims.must_be(len(outcomes), store.set_outcomes(outcomes, was=Status.IN_FLIGHT))
+    counters.buckets[bucket.pk]["waiting_count"] += cancelled
+    counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
+    counters.write()
+    store.set_on_buckets({bucket.pk: bucket_slots.cursors_of(bucket)})
+    if cancelled:
+        claims.give_back(bucket.pk, cancelled, at=at)
+    models.Attempt.objects.bulk_create(repeats)
     return len(outcomes)
 
 

@@ -16,7 +16,9 @@ from . import (
     models,
     pace,
     quarter_hour,
+    rescue,
     schedules,
+    store,
 )
 
 
@@ -47,8 +49,9 @@ def unfollowed():
 
 def tidy(*, at: datetime) -> None:
     """What can wait for a minute: drafts that nobody accepted, keys past their week, minutes past a hard cap,
-    counts of what failed.
+    counts of what failed, IDs in flight that nobody holds.
     """
     intake.sweep_drafts(at=at)
     failures.keep_counts(at=at)
     pace.wake(at=at)
+    rescue.take_up_unclaimed(store.now)

@@ -51,7 +51,7 @@ class SimulatedSeat:
             if item.claimed.batch_id in self.held:
                 self.held[item.claimed.batch_id] -= 1
         for lost in turn.lost:
-            self.held.pop(lost)
+            self.held.pop(lost, None)
             self.claimed = [claimed for claimed in self.claimed if claimed.batch_id != lost]
         for claimed in turn.claimed:
             self.held[claimed.batch_id] = self.held.get(claimed.batch_id, 0) + 1
@@ -232,6 +232,22 @@ def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
     ]
 
 
+def test_what_is_in_flight_and_in_no_batch_is_not_left_behind():
+    queue = make_queue(rpm=60)
+    task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.turn(0, at_most=1)
+    seat.turn(12, at_most=1)
+    [_, kept] = models.Batch.objects.order_by("pk")
+    models.Batch.objects.exclude(pk=kept.pk).delete()
+    assert rescue.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4)) == 0
+    assert rescue.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4, seconds=1)) == 1
+    assert counted() == {"waiting": 4, "in_flight": 1}
+    [unknown] = models.Attempt.objects.filter(unknown=True)
+    assert (unknown.task_id, models.Bucket.objects.get(pk=seat.bucket_id).repeats_count) == (task.pk, 1)
+    check_counters()
+
+
 def test_a_seat_that_wakes_up_has_lost_what_it_held():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
@@ -268,6 +284,37 @@ def test_what_comes_back_unsent_and_waits_again_locks_no_queue():
         seat.turn(1, kept=[Kept(claimed, Status.WAITING) for claimed in turn.claimed], want=False)
     assert not [query["sql"] for query in made if 'FROM "scheduling_queue"' in query["sql"]]
     assert counted() == {"waiting": 5}
+
+
+@pytest.mark.parametrize("status", [Status.WAITING, Status.SUCCEEDED])
+def test_what_a_seat_hears_of_an_id_that_is_anothers_by_now_changes_nothing(status):
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
+    frozen, other = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
+    [claimed] = frozen.turn(0, at_most=1).claimed
+    rescue.take_up(lambda: MINUTE + timedelta(seconds=16))
+    assert frozen.turn(16, want=False).lost == {claimed.batch_id}
+    again = [one for one in other.turn(16.1).claimed if one.key == claimed.key]
+    assert len(again) == 1
+    # Its answer comes turns after the batch was lost.
+    in_flight = counted()["in_flight"]
+    frozen.turn(18, kept=[Kept(claimed, status, None if status == Status.WAITING else 10)], want=False)
+    assert counted()["in_flight"] == in_flight
+    other.turn(18.1, kept=[Kept(again[0], Status.SUCCEEDED, 16_500)], want=False)
+    assert counted()["succeeded"] == 1
+    check_counters()
+
+
+def test_what_came_back_once_can_not_come_back_twice():
+    queue = make_queue(rpm=600)
+    place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
+    seat, other = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
+    returned = [Kept(seat.turn(0).claimed[0], Status.WAITING)]
+    seat.turn(0.1, kept=returned, want=False)
+    in_flight = counted()["in_flight"] + len(other.turn(0.2).claimed)
+    with pytest.raises(RuntimeError):
+        seat.turn(0.3, kept=returned, want=False)
+    assert counted()["in_flight"] == in_flight
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen in time", "between the look and the lock"])
