@@ -15,6 +15,8 @@ from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
 from scheduling import ids, models, store, whereabouts
 
+TASKS_SHOWN = 100
+
 
 @require_safe
 @viewer_required
@@ -40,14 +42,18 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
         return redirect(f"{reverse('find')}?q=0")
     context: dict = {"text": str(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
-        tasks = whereabouts.tasks_with(user_id)
+        tasks = whereabouts.tasks_with(user_id, count=TASKS_SHOWN + 1)
         wanted = whole_number(request, "task")
-        chosen = next((task for task in tasks if wanted in (None, task.pk)), None)
+        # One of an older task than are shown is asked for by its number.
+        before = None if wanted is None else min(wanted, models.MAX_ID - 1) + 1
+        among = tasks if before is None else whereabouts.tasks_with(user_id, before_task=before, count=1)
+        chosen = next((task for task in among if wanted in (None, task.pk)), None)
         if wanted is not None and chosen is None:
             raise BadRequest(f"task: {wanted} is none that holds the ID {user_id}.")
         context |= {
+            "is_cut": len(tasks) > TASKS_SHOWN,
             "user_row": models.User.objects.filter(pk=user_id).first(),
-            "tasks": tasks,
+            "tasks": tasks[:TASKS_SHOWN],
             "story": whereabouts.story_in(chosen, user_id, at=store.now(), said=_said) if chosen else None,
         }
     return render(request, "dashboard/id.html", context)

@@ -410,3 +410,17 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
         answer="cut",
     )
     assert len(whereabouts.story(50, at=store.now())[0].history) == len(told.history)
+
+
+def test_an_id_in_more_tasks_than_are_shown_says_so_and_each_can_be_told(place, sign_in, monkeypatch):
+    monkeypatch.setattr("dashboard.views.ids.TASKS_SHOWN", 2)
+    first, *_ = [place([50], name=f"list {n}") for n in range(3)]
+    client = sign_in("viewer")
+
+    said = client.get("/dashboard/ids/50/").content.decode()
+    oldest = client.get(f"/dashboard/ids/50/?task={first.pk}")
+
+    assert "in more than 2 tasks" in said
+    assert "The newest 2 of them" in said
+    assert oldest.context["story"].task == first
+    assert client.get("/dashboard/ids/50/?task=9223372036854775807").status_code == 400
