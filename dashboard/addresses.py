@@ -25,12 +25,17 @@ def read_stamp(text: str) -> datetime:
     return datetime.strptime(text, STAMP).replace(tzinfo=UTC)
 
 
-def read_quarter(text: str) -> datetime:
-    """The start of a quarter that windows know. ValueError for what is none."""
-    at = clock.aligned(read_stamp(text))
+def read_minute(text: str) -> datetime:
+    """A minute in which IDs may run. ValueError for what is none."""
+    at = read_stamp(text)
     if not clock.EPOCH + clock.QUARTER <= at < LATEST:
         raise ValueError(text)
     return at
+
+
+def read_quarter(text: str) -> datetime:
+    """The start of a quarter that windows know. ValueError for what is none."""
+    return clock.aligned(read_minute(text))
 
 
 def with_query(address: str, **parameters: str | int | None) -> str:
@@ -84,5 +89,20 @@ def held(queue_name: str, starts_at: datetime | None = None) -> str:
 
     queue_name: or `*`. starts_at: None for late ones of any window.
     """
-    window = None if starts_at is None else stamp(starts_at)
-    return escape(with_query(reverse("held"), queue=queue_name, window=window) + "&kind=")
+    return _held(queue_name, window=None if starts_at is None else stamp(starts_at))
+
+
+@lru_cache(maxsize=1024)
+def held_in_minute(queue_name: str, at: datetime) -> str:
+    """The same of the IDs of one minute."""
+    return _held(queue_name, minute=stamp(at))
+
+
+@lru_cache(maxsize=1024)
+def held_between(queue_name: str, begin: datetime, end: datetime) -> str:
+    """The same of the minutes from `begin` until `end`, such as a day's."""
+    return _held(queue_name, **{"from": stamp(begin), "to": stamp(end)})
+
+
+def _held(queue_name: str, **of: str | None) -> str:
+    return escape(with_query(reverse("held"), queue=queue_name, **of) + "&kind=")

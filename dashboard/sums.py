@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import django_tables2 as tables
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -14,6 +15,32 @@ from dashboard.templatetags import quarterdeck as write
 from scheduling import cards, days, failures, models
 
 ALL = "*"
+
+
+class Counted(tables.Column):
+    """A column of counts, each of which leads to the IDs that it counts.
+
+    kind: see scheduling/held.py. Its table's `held(record)` is the address of the list, for a kind to follow.
+    """
+
+    def __init__(self, kind: str, css: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind, self.css = kind, css
+
+    def render(self, value: int | None, record: Any, table: Any) -> SafeString | str:
+        said = write.number(value)
+        if not value:
+            return said
+        css = mark_safe(f' class="{self.css}"' if self.css else "")
+        return format_html('<a{} href="{}">{}</a>', css, mark_safe(table.held(record) + self.kind), said)
+
+
+def counted(
+    name: str, accessor: str | None = None, kind: str = "", *, short: str | None = None, mark: str = ""
+) -> Counted:
+    """Like tables.count, with links."""
+    attrs = count(name, accessor, short=short, mark=mark).attrs
+    return Counted(kind, mark, verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
 class FailureGroupTable(Listed):
@@ -48,35 +75,41 @@ class MinuteOfQueuesTable(Listed):
     queue = text("Queue", "0__name", shown="name")
     window = text("Window", "0", short="window")
     capacity = count("Capacity", "1__capacity")
-    ids = number("IDs", "1__filled", short="IDs")
-    waiting = count("Waiting", "1__waiting")
-    in_flight = count("In flight", "1__in_flight")
-    succeeded = count("Succeeded", "1__succeeded")
-    failed = count("Failed", "1__failed", mark="bad")
-    expired = count("Expired", "1__expired")
-    cancelled = count("Cancelled", "1__cancelled")
-    moved = count("Moved away", "1__moved")
+    ids = counted("IDs", "1__filled", short="IDs")
+    waiting = counted("Waiting", "1__waiting", "waiting")
+    late = counted("Late", "1__waiting", "late", mark="notice")
+    in_flight = counted("In flight", "1__in_flight", "in_flight")
+    succeeded = counted("Succeeded", "1__succeeded", "succeeded")
+    failed = counted("Failed", "1__failed", "failed", mark="bad")
+    expired = counted("Expired", "1__expired", "expired")
+    cancelled = counted("Cancelled", "1__cancelled", "cancelled")
+    moved = counted("Moved away", "1__moved", "moved")
 
     class Meta(Listed.Meta):
         attrs = CARDS
 
-    def __init__(self, *args: Any, window: datetime, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, window: datetime, is_over: bool, **kwargs: Any) -> None:
+        # What waits in a minute that is over is late.
+        super().__init__(*args, exclude=("waiting",) if is_over else ("late",), **kwargs)
         # Of all queues the same quarter.
         self.starts_at = window
+
+    def held(self, record: tuple[models.Queue, cards.Minute]) -> str:
+        return addresses.held_in_minute(record[0].name, record[1].minute)
+
+    def render_ids(
+        self, value: int, record: tuple[models.Queue, cards.Minute], column: Counted
+    ) -> SafeString | str:
+        ids = column.render(value, record, self)
+        if not record[1].over:
+            return ids
+        return format_html('{} <span class="notice">+{}</span>', ids, write.number(record[1].over))
 
     def render_queue(self, value: str) -> SafeString:
         return link(write.queue_url(value), value)
 
     def render_window(self, value: models.Queue) -> SafeString:
         return link(addresses.window(value.name, self.starts_at), write.label(self.starts_at))
-
-    def render_ids(self, record: tuple[models.Queue, cards.Minute]) -> str:
-        minute = record[1]
-        if not minute.over:
-            return write.number(minute.filled)
-        said = '{} <span class="notice">+{}</span>'
-        return format_html(said, write.number(minute.filled), write.number(minute.over))
 
 
 class ReceiptTable(Listed):
@@ -85,12 +118,12 @@ class ReceiptTable(Listed):
     minute = text("Minute", shown="name")
     planned = number("Planned", short="planned")
     sent = count("Sent")
-    succeeded = count("Succeeded")
-    failed = count("Failed", mark="bad")
+    succeeded = counted("Succeeded", kind="succeeded")
+    failed = counted("Failed", kind="failed", mark="bad")
     late = count("Late", mark="notice")
-    moved = count("Moved")
-    cancelled = count("Cancelled")
-    expired = count("Expired")
+    moved = counted("Moved", kind="moved")
+    cancelled = counted("Cancelled", kind="cancelled")
+    expired = counted("Expired", kind="expired")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -98,6 +131,9 @@ class ReceiptTable(Listed):
     def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = queue
+
+    def held(self, record: dict) -> str:
+        return addresses.held_in_minute(self.queue, datetime.fromisoformat(record["minute"]))
 
     def render_planned(self, value: int) -> str:
         return write.number(value)
@@ -111,15 +147,22 @@ class DayOfQueuesTable(Listed):
     """A day, a line for each queue; a row is a (name, sums by name)."""
 
     queue = text("Queue", "0", shown="name")
-    planned = count("Planned", "1__filled")
-    succeeded = count("Succeeded", "1__succeeded")
-    failed = count("Failed", "1__failed", mark="bad")
-    expired = count("Expired", "1__expired")
-    cancelled = count("Cancelled", "1__cancelled")
-    moved = count("Moved", "1__moved")
+    planned = counted("Planned", "1__filled")
+    succeeded = counted("Succeeded", "1__succeeded", "succeeded")
+    failed = counted("Failed", "1__failed", "failed", mark="bad")
+    expired = counted("Expired", "1__expired", "expired")
+    cancelled = counted("Cancelled", "1__cancelled", "cancelled")
+    moved = counted("Moved", "1__moved", "moved")
 
     class Meta(Listed.Meta):
         attrs = CARDS
+
+    def __init__(self, *args: Any, begin: datetime, end: datetime, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.begin, self.end = begin, end
+
+    def held(self, record: tuple[str, dict[str, int]]) -> str:
+        return addresses.held_between(record[0], self.begin, self.end)
 
     def render_queue(self, value: str) -> SafeString:
         return link(f"?queue={value}", value)
@@ -129,10 +172,10 @@ class DayOfWindowsTable(Listed):
     """A day, a line for each window that held something; a row is a days.Column."""
 
     runs_at = text("Runs at", shown="name")
-    planned = count("Planned", "filled")
-    sent = count("Sent")
-    failed = count("Failed", mark="bad")
-    peak = count("Peak")
+    planned = counted("Planned", "filled")
+    sent = counted("Sent", kind="sent")
+    failed = counted("Failed", kind="failed", mark="bad")
+    peak = number("Peak", short="peak")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -143,26 +186,12 @@ class DayOfWindowsTable(Listed):
         # Empty where several are added up: then there is no page of a window.
         self.queue = queue
 
-    def _listed(self, record: days.Column, many: int, kind: str = "", css: str = "") -> str:
-        """A number that leads to the IDs that it counts."""
-        said = write.number(many)
-        if not many:
-            return said
-        return format_html(
-            '<a{} href="{}">{}</a>',
-            mark_safe(f' class="{css}"' if css else ""),
-            mark_safe(addresses.held(self.queue or ALL, record.starts_at) + kind),
-            said,
-        )
+    def held(self, record: days.Column) -> str:
+        return addresses.held(self.queue or ALL, record.starts_at)
 
-    def render_planned(self, record: days.Column) -> str:
-        return self._listed(record, record.filled)
-
-    def render_sent(self, record: days.Column) -> str:
-        return self._listed(record, record.sent, "sent")
-
-    def render_failed(self, record: days.Column) -> str:
-        return self._listed(record, record.failed, "failed", "bad")
+    def render_peak(self, record: days.Column) -> SafeString | str:
+        fullest = max(record.cells, key=lambda cell: cell.filled)
+        return link(addresses.minute(fullest.minute, self.queue or ALL), write.number(record.peak))
 
     def render_runs_at(self, record: days.Column) -> str:
         said = write.hour_mark(record.runs_at)

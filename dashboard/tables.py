@@ -10,12 +10,12 @@ from typing import Any
 import django_tables2 as tables
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from dashboard import addresses
 from dashboard.taskpages import Line
 from dashboard.templatetags import quarterdeck as write
-from scheduling import failures, held, minute_rows, models, whereabouts
+from scheduling import cards, failures, held, minute_rows, models, whereabouts
 
 CARDS = {"class": "list cards"}
 
@@ -110,16 +110,20 @@ class TaskTable(Listed):
         )
         if not (late := record.late_count):
             return state
-        return format_html('{} <span class="notice">{} late</span>', state, write.number(late))
+        address = f"{addresses.task(record.task.pk)}?status=waiting#ids"
+        return format_html("{} {}", state, link(address, f"{late:,} late", "notice"))
 
-    def render_ids(self, value: int) -> str:
-        return write.number(value)
+    def render_ids(self, record: Line) -> SafeString:
+        return link(f"{addresses.task(record.task.pk)}#ids", write.number(record.task.ids_count))
 
     def render_progress(self, value: models.Task) -> str:
         return write.progress(value)
 
-    def render_failed(self, value: int) -> str:
-        return write.number(value)
+    def render_failed(self, record: Line) -> SafeString | str:
+        if not (many := record.task.failed_count):
+            return write.number(many)
+        address = f"{addresses.task(record.task.pk)}?status=failed#ids"
+        return link(address, write.number(many), "bad")
 
     def render_created(self, record: Line) -> str:
         return write.moment(record.task.created_at)
@@ -306,8 +310,15 @@ class QueueTable(Listed):
     def render_rpm(self, value: int) -> str:
         return write.number(value)
 
-    def render_filling(self, value: int) -> str:
-        return write.number(value)
+    def render_filling(self, record: tuple[models.Queue, cards.Card]) -> SafeString | str:
+        queue, card = record
+        if not card.filled:
+            return write.number(0)
+        return link(mark_safe(addresses.held(queue.name, card.starts_at)), write.number(card.filled))
 
-    def render_peak(self, value: int) -> str:
-        return write.number(value)
+    def render_peak(self, record: tuple[models.Queue, cards.Card]) -> SafeString | str:
+        queue, card = record
+        if not card.filled:
+            return write.number(0)
+        said = write.number(card.peak.filled)
+        return link(addresses.minute(card.peak.minute, queue.name), said, "notice" if card.over else "")

@@ -1,4 +1,4 @@
-"""The IDs behind a number: those of a window by what became of them, exactly as its counters count them."""
+"""The IDs behind a number: those of some minutes by what became of them, exactly as their counters count them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,12 +71,16 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Held:
-    """A kind of IDs of some queues, in the window that starts at `starts_at`, or in any (late ones), at `at`."""
+    """A kind of IDs of some queues, in the minutes from `begin` until `end`, or in any (late ones), at `at`.
+
+    begin, end: aware, each the start of a minute in which IDs run; both or none.
+    """
 
     queue_ids: Sequence[int]
     kind: Kind
     at: datetime
-    starts_at: datetime | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
 
     @cached_property
     def _counts(self) -> list[tuple[int, int]]:
@@ -93,11 +97,11 @@ class Held:
         ranges = Q(pk__in=[])
         for queue_id in self.queue_ids:
             now = keys.bucket_at(queue_id, current)
-            if self.starts_at is None:
+            if self.begin is None or self.end is None:
                 first, end = queue_id << 26, (queue_id + 1) << 26
             else:
-                first = keys.window_id(queue_id, self.starts_at) << 4
-                end = first + 16
+                first = keys.bucket_at(queue_id, self.begin)
+                end = keys.bucket_at(queue_id, self.end - clock.MINUTE) + 1
             if self.kind == Kind.LATE:
                 end = min(end, now)
             if self.kind == Kind.WAITING:

@@ -93,6 +93,8 @@ def _ahead(name: str) -> dict:
         "again": days.placed_again(queues, at=at),
         "day": day,
         "previous": day - timedelta(days=1),
+        "following": day + timedelta(days=1),
+        "held": addresses.held_between(name, begin, end),
         "map": heatmap.draw(columns, at=at),
         "heat_legend": heatmap.LEGEND,
         "only_queue": queues[0].name if len(queues) == 1 else "",

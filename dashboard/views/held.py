@@ -1,6 +1,8 @@
-"""The list behind a number: the IDs of a window by what became of them, or all that are late."""
+"""The list behind a number: the IDs of a window, a minute or a day by what became of them; or all late ones."""
 
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
 
 from django.core.exceptions import BadRequest
@@ -12,11 +14,13 @@ from dashboard import addresses, exports, tables
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
+from scheduling import clock, keys, models, store
 from scheduling import held as holding
-from scheduling import models, store
 
 ROWS = 60
 ALL = "*"
+# A day has so many hours at most.
+LONGEST = timedelta(hours=25)
 HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attempts", "moved_to")
 
 
@@ -24,23 +28,28 @@ HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attemp
 @viewer_required
 def held(request: OperatorRequest) -> HttpResponse:
     """A page of them; all of them as a file with `format`."""
-    refuse_unknown(request, {"queue", "window", "kind", "after", "format"})
+    refuse_unknown(request, {"queue", "kind", "after", "format", *OF})
     name = request.GET.get("queue", ALL)
     queues = {queue.pk: queue.name for queue in models.Queue.objects.all() if name in (ALL, queue.name)}
     if not queues:
         raise BadRequest(f"There is no queue named {name!r}.")
-    wanted = holding.Held(tuple(queues), _kind(request), store.now(), _window(request))
-    if wanted.starts_at is None and wanted.kind != holding.Kind.LATE:
+    span = _span(request)
+    kind, at = _kind(request, span), store.now()
+    if span is None and kind != holding.Kind.LATE:
         raise BadRequest("window: of which one, such as 2026-11-25T12:15Z? Only late ones may be of any.")
+    wanted = holding.Held(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
     if form := request.GET.get("format"):
         return exports.named(form, "ids", HEADS, (_export(row, queues, wanted.kind) for row in wanted.rows()))
     after = whole_number(request, "after") or 0
     rows = list(islice(wanted.rows(after=after), ROWS + 1))
     has_more = len(rows) > ROWS
+    count = wanted.count()
     context = {
         "wanted": wanted,
+        "then": _then(span, wanted, count),
+        "span": span,
         "queue_name": name,
-        "count": wanted.count(),
+        "count": count,
         "rows": rows[:ROWS],
         "table": tables.HeldTable(rows[:ROWS], queues=queues, happened=wanted.kind.label),
         "next_after": rows[ROWS - 1].key if has_more else None,
@@ -49,8 +58,26 @@ def held(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/held.html", context)
 
 
-def _kind(request: OperatorRequest) -> holding.Kind:
-    word = request.GET.get("kind", "" if "window" in request.GET else holding.Kind.LATE)
+@dataclass(frozen=True)
+class Span:
+    """The minutes that are meant. window: its start, where they are those of one."""
+
+    begin: datetime
+    end: datetime
+    window: datetime | None = None
+
+    @property
+    def minute(self) -> datetime | None:
+        """The one that it is, if it is but one."""
+        return self.begin if self.end - self.begin == clock.MINUTE else None
+
+
+# By which of its names a list is of some minutes.
+OF = ("window", "minute", "from", "to")
+
+
+def _kind(request: OperatorRequest, span: Span | None) -> holding.Kind:
+    word = request.GET.get("kind", "" if span else holding.Kind.LATE)
     try:
         return holding.Kind(word)
     except ValueError:
@@ -58,14 +85,54 @@ def _kind(request: OperatorRequest) -> holding.Kind:
         raise BadRequest(f"kind: {word!r} is none of {known}.") from None
 
 
-def _window(request: OperatorRequest) -> datetime | None:
-    text = request.GET.get("window", "")
-    if not text:
+def _span(request: OperatorRequest) -> Span | None:
+    given = [name for name in OF if request.GET.get(name)]
+    if not given:
         return None
+    if given not in (["window"], ["minute"], ["from", "to"]):
+        raise BadRequest("Say one of: window, minute, or from and to.")
+    if given == ["window"]:
+        starts_at = _time(request, "window", addresses.read_quarter, "the start of none")
+        runs_at = clock.runs_at(starts_at)
+        return Span(runs_at, runs_at + clock.QUARTER, starts_at)
+    begin, *end = (_time(request, name, addresses.read_minute, "no minute") for name in given)
+    if not end:
+        return Span(begin, begin + clock.MINUTE)
+    if not timedelta(0) < end[0] - begin <= LONGEST:
+        raise BadRequest("to: later than from, and by a day of 25 hours at most.")
+    return Span(begin, end[0])
+
+
+@dataclass(frozen=True)
+class Then:
+    """What a receipt says of the same IDs."""
+
+    count: int
+    at: datetime
+
+
+def _then(span: Span | None, wanted: holding.Held, count: int) -> Then | None:
+    """Where there is another number in the receipt, from which one came here."""
+    if span is None or len(wanted.queue_ids) > 1 or span.end - span.begin > clock.QUARTER:
+        return None
+    bucket = keys.bucket_at(wanted.queue_ids[0], span.begin)
+    window = models.Window.objects.filter(pk=keys.window_of_bucket(bucket)).first()
+    if window is None or not window.receipt or wanted.kind.value not in window.receipt:
+        return None
+    receipt = window.receipt if span.window else window.receipt["minutes"][keys.index_of_bucket(bucket)]
+    then = receipt[wanted.kind.value]
+    # Of starts and of late ones a receipt counts something else.
+    if wanted.kind in (holding.Kind.SENT, holding.Kind.LATE) or then == count:
+        return None
+    return Then(then, window.totalled_at)
+
+
+def _time(request: OperatorRequest, name: str, read: Callable[[str], datetime], is_wrong: str) -> datetime:
+    text = request.GET[name]
     try:
-        return addresses.read_quarter(text)
+        return read(text)
     except ValueError:
-        raise BadRequest(f"window: {text!r} is the start of none, such as 2026-11-25T12:15Z.") from None
+        raise BadRequest(f"{name}: {text[:60]!r} is {is_wrong}, such as 2026-11-25T12:15Z.") from None
 
 
 def _export(row: holding.Row, queues: dict[int, str], kind: holding.Kind) -> list:

@@ -71,8 +71,11 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         "windows_table": sums.DayOfWindowsTable(busy, queue=only_queue),
         "queues_table": sums.DayOfQueuesTable(
             # Those that did something first.
-            sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values()))
+            sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values())),
+            begin=begin,
+            end=end,
         ),
+        "held": addresses.held_between(name, begin, end),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
         # What is older is let go of: then nobody knows what was planned.

@@ -17,6 +17,13 @@ ROWS = 60
 CHANGES_SHOWN = 100
 QUEUES = 12
 ALL = "*"
+# What a receipt totals: the kind of its list (of starts and of those that moved late there is none), how it is said.
+TOTALS = (
+    *((word, word, word) for word in ("succeeded", "failed")),
+    ("", "late", "late"),
+    *((word, word, word) for word in ("moved", "cancelled", "expired")),
+    ("repeats", "possible repeats", "possible_repeats"),
+)
 EXPORT_HEADS = (
     "user_id", "task_id", "queue", "minute", "status", "attempts", "planned_at", "started_at", "late_seconds",
 )  # fmt: skip
@@ -62,7 +69,9 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
         "minute": at,
         "queues": counts,
         "idle": len(counts) - len(told),
-        "counts_table": sums.MinuteOfQueuesTable(told, window=clock.quarter_start(at) - clock.QUARTER),
+        "counts_table": sums.MinuteOfQueuesTable(
+            told, window=clock.quarter_start(at) - clock.QUARTER, is_over=at < clock.minute_start(now)
+        ),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
         "table": tables.MinuteTable(rows[:ROWS]),
@@ -125,6 +134,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
         "chart": drawings.chart(minutes, now=clock.minute_start(at)),
         "receipt": receipt,
         "receipt_table": sums.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
+        "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),
         "totalled_at": found.totalled_at if found else None,
         "changes": [(change, names.get(change.task_id, "")) for change in reservations],
         "is_cut": found is not None and found.version > len(reservations),

@@ -340,7 +340,18 @@ def test_a_list_of_what_has_a_place_says_when_its_rows_are_still_being_written(q
 
 
 @pytest.mark.parametrize(
-    "query", ["kind=failed", "kind=nope&window=2026-11-25T12:15Z", "window=2026-11-25T12:16Z", "queue=nope"]
+    "query",
+    [
+        "kind=failed",
+        "kind=nope&window=2026-11-25T12:15Z",
+        "window=2026-11-25T12:16Z",
+        "queue=nope",
+        "minute=2026-11-25T12:16",
+        "from=2026-11-25T12:15Z",
+        "from=2026-11-25T12:15Z&to=2026-11-25T12:15Z",
+        "from=2026-11-25T00:00Z&to=2026-11-26T01:01Z",
+        "minute=2026-11-25T12:16Z&window=2026-11-25T12:15Z",
+    ],
 )
 def test_a_list_of_nothing_that_can_be_counted_is_refused_in_words(queue, sign_in, query):
     assert sign_in("viewer").get(f"/dashboard/held/?{query}").status_code == 400

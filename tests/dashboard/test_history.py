@@ -104,14 +104,33 @@ def test_a_windows_page_has_its_receipt_and_its_log(queue, place, sign_in):
     quarter_hour.total(store.now)
     window = models.Window.objects.get()
 
-    page = (
-        sign_in("viewer")
-        .get(f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/")
-        .content.decode()
-    )
+    client = sign_in("viewer")
+    page = client.get(f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/").content.decode()
 
     assert "Planned <b>3</b>" in page
     assert "the list" in page
+    counted = [(address, number) for address, number in numbers(page) if "succeeded" in address]
+    # Of the window, and of each minute that has some.
+    assert sum(number for _, number in counted) == 6
+    for address, number in counted:
+        assert number == length(client, address), address
+
+
+def test_a_list_from_a_receipt_says_when_the_receipt_says_another_number(queue, place, sign_in):
+    task = place(range(1, 4), at=store.now() - 3 * clock.QUARTER)
+    demo.catch_up(task.first_minute_at, at=store.now())
+    quarter_hour.total(store.now)
+    window = models.Window.objects.get()
+    address = f"/dashboard/held/?queue=default&window={window.starts_at:%Y-%m-%dT%H:%MZ}&kind=succeeded"
+    client = sign_in("viewer")
+    assert "The receipt says" not in client.get(address).content.decode()
+
+    window.receipt["succeeded"] = 5
+    window.save(update_fields=["receipt"])
+
+    page = client.get(address).content.decode()
+    assert "3 IDs: succeeded" in page
+    assert "The receipt says 5" in page
 
 
 def test_of_many_queues_those_that_did_something_come_first_and_one_is_chosen_from_a_list(place, sign_in):
@@ -123,8 +142,8 @@ def test_of_many_queues_those_that_did_something_come_first_and_one_is_chosen_fr
     client = sign_in()
 
     page = client.get(f"/dashboard/history/{day}/").content.decode()
-    assert page.count("?queue=q") == 60
-    assert page.index("?queue=q40") < page.index("?queue=q00")
+    assert page.count('"?queue=q') == 60
+    assert page.index('"?queue=q40') < page.index('"?queue=q00')
 
     chosen = client.get("/dashboard/history/", {"day": day, "queue": "q40"}, follow=True)
     assert [row.record[0] for row in chosen.context["queues_table"].rows] == ["q40"]
@@ -152,9 +171,17 @@ def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(p
 
     page = client.get(f"/dashboard/history/{task.first_minute_at:%Y-%m-%d}/{query}").content.decode()
     page += client.get(f"/dashboard/windows/default/{window:%Y-%m-%dT%H:%MZ}/").content.decode()
+    page += client.get(f"/dashboard/minutes/{task.first_minute_at:%Y-%m-%dT%H:%MZ}/{query}").content.decode()
+    page += (
+        client.get("/dashboard/tasks/").content.decode() + client.get("/dashboard/queues/").content.decode()
+    )
+    page += client.get("/dashboard/ahead/").content.decode()
 
     found = numbers(page)
     assert 130 in [number for _, number in found]
+    # Of a window, of a minute, of the day; a task's.
+    for said in ("window=", "minute=", "from=", "status=failed#ids"):
+        assert any(said in address for address, _ in found), said
     for address, number in found:
         assert number == length(client, address), address
 
