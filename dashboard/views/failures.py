@@ -1,6 +1,7 @@
 """What failed, by what came back; and trying again all that match."""
 
 import secrets
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,6 +28,9 @@ END_OF_POLL = 286
 KEPT_FROM = 5_000
 KEEPING_SECONDS = 0.5
 HEADS = ("user_id", "task_id", "task_name", "queue", "http_status", "message", "attempts", "started_at")
+GROUP_HEADS = ("queue", "http_status", "message", "ids", "last_at")
+# In a file; where each answer is another, there are as many groups as IDs.
+GROUPS_AT_MOST = 100_000
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -37,18 +41,19 @@ def failures(request: OperatorRequest) -> HttpResponse:
     if request.method == "POST":
         return _retry(request, chosen)
     if wanted := request.GET.get("format"):
-        return exports.named(wanted, "failures", HEADS, map(_row, chosen.asked_for().rows()))
+        return _export(wanted, exports.wanted_list(request, "ids", "groups"), chosen.asked_for())
     at = store.now()
     up_to = failing.newest()
     asked = chosen.asked_for(at=at, up_to=up_to)
     # Jobs do so each minute; where they don't, the first who looks counts for all.
     failing.keep_counts(at=at, seconds=KEEPING_SECONDS, unless_fewer=KEPT_FROM)
-    found = asked.summary()
-    groups = [(group, _address(group)) for group in found.groups]
+    found = asked.summary(at_most=failing.GROUPS_SHOWN + 1)
+    groups = [(group, _address(group)) for group in found.groups[: failing.GROUPS_SHOWN]]
     rows = list(asked.rows(limit=ROWS)) if chosen.is_set else []
     context = {
         "filter": chosen,
         "groups": groups,
+        "more_groups": len(found.groups) > len(groups),
         "groups_table": sums.FailureGroupTable(groups),
         "rows": rows,
         "table": tables.FailureTable(rows),
@@ -61,6 +66,22 @@ def failures(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/failures.html", context)
 
 
+def _export(form: str, wanted: str, asked: failing.Asked) -> HttpResponse:
+    if wanted == "ids":
+        return exports.named(form, "failures", HEADS, map(_row, asked.rows()))
+    groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
+    cut = f"the largest {GROUPS_AT_MOST:,} groups" if len(groups) > GROUPS_AT_MOST else ""
+    rows = (
+        (group.queue, group.http_status, group.message, group.count, _written(group.last_at))
+        for group in groups[:GROUPS_AT_MOST]
+    )
+    return exports.named(form, "failure-groups", GROUP_HEADS, rows, cut=cut)
+
+
+def _written(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
 def _address(group: failing.Group) -> str:
     """The page of one group."""
     status = FailureFilter.NONE if group.http_status is None else group.http_status
@@ -70,10 +91,9 @@ def _address(group: failing.Group) -> str:
 
 
 def _row(row: failing.Row) -> list[Any]:
-    started = row.started_at.isoformat() if row.started_at else None
     return [
         str(row.user_id), row.task_id, row.task_name, row.queue, row.http_status, row.message, row.attempts,
-        started,
+        _written(row.started_at),
     ]  # fmt: skip
 
 
@@ -92,7 +112,8 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
         return _asked_again(request, chosen, number, left_out)
     if count != _number(request.POST, "shown", count):
         # Somebody else was faster. Question, progress and result say one number, so the question comes again.
-        messages.error(request, f"Nothing is tried again: {count:,} of them still match. Look again.")
+        still = f"{count:,} of them still match{'es' if count == 1 else ''}"
+        messages.error(request, f"Nothing is tried again: {still}. Look again.")
         return redirect(back)
     if not number:
         messages.info(request, "Nothing is tried again: none of them is left.")
