@@ -200,7 +200,9 @@ class MinuteTable(Listed):
         # Within its minute, how far from its slot it started.
         if record.planned_at is None or record.started_at is None:
             return ""
-        return f"{(record.started_at - record.planned_at).total_seconds() * 1000:,.0f} ms"
+        late_ms = (record.started_at - record.planned_at).total_seconds() * 1000
+        # A start is kept in whole milliseconds, rounded down: less than one before the slot is on it.
+        return f"{0 if -1 < late_ms < 0 else late_ms:,.0f} ms"
 
 
 class HeldTable(Listed):

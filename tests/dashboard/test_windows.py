@@ -29,3 +29,20 @@ def test_a_window_with_more_changes_than_are_shown_says_how_many_there_were(plac
 
     assert "Of 102 changes the latest 100 stand here." in said
     assert "takes lists from" in said
+
+
+def test_a_start_that_is_kept_a_part_of_a_millisecond_early_is_on_its_slot(place, sign_in):
+    """Of 11 in a minute the second has its slot at 5.4545 s, and its start is kept as 5.454."""
+    task = place(range(1, 12), at=store.now() - 2 * clock.QUARTER)
+    for row, ms in zip(models.Assignment.objects.order_by("pk"), (0, 5454, 10_909), strict=False):
+        models.Assignment.objects.filter(pk=row.pk).update(
+            status=models.Status.SUCCEEDED, attempts=1, started_after_ms=ms
+        )
+    models.Bucket.objects.filter(filled_count=11).update(capacity=11)
+    minute = task.first_minute_at
+
+    said = sign_in("viewer").get(f"/dashboard/minutes/{minute:%Y-%m-%dT%H:%MZ}/").content.decode()
+
+    assert said.count(">0 ms<") == 3
+    assert "-0 ms" not in said
+    assert "-1 ms" not in said
