@@ -137,7 +137,10 @@ class RenameForm(forms.Form):
     name = forms.CharField(
         max_length=200,
         label="Name",
-        error_messages={"required": "A task needs a name.", "max_length": "A name has at most 200 characters."},
+        error_messages={
+            "required": "A task needs a name.",
+            "max_length": "A name has at most 200 characters.",
+        },
     )
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
