@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -55,20 +55,31 @@ def _csv_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) ->
         yield f"# CUT: {cut}\r\n"
 
 
-def ndjson(name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
-    """A line of JSON for each row. IDs come as text, since JavaScript rounds long numbers."""
-    lines = (json.dumps(dict(zip(heads, row, strict=True)), default=str) + "\n" for row in rows)
-    return _attachment(_blocks(lines), f"{name}.ndjson", "application/x-ndjson")
+def ndjson(
+    name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: str = ""
+) -> StreamingHttpResponse:
+    """A line of JSON for each row. IDs come as text, since JavaScript rounds long numbers. cut: as for `csv`."""
+    return _attachment(_json_lines(heads, rows, cut), f"{name}.ndjson", "application/x-ndjson")
 
 
-def _blocks(lines: Iterable[str]) -> Iterator[str]:
+def _json_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) -> Iterator[str]:
     block = []
-    for line in lines:
-        block.append(line)
-        if len(block) == ROWS_AT_ONCE:
-            yield "".join(block)
-            block = []
+    try:
+        for row in rows:
+            block.append(json.dumps(dict(zip(heads, row, strict=True)), default=str) + "\n")
+            if len(block) == ROWS_AT_ONCE:
+                yield "".join(block)
+                block = []
+    except Exception:
+        yield "".join(block) + _cut_line("the export broke here")
+        raise
     yield "".join(block)
+    if cut:
+        yield _cut_line(cut)
+
+
+def _cut_line(said: str) -> str:
+    return json.dumps({"cut": said}) + "\n"
 
 
 def _attachment(content: Iterator[str], name: str, kind: str) -> StreamingHttpResponse:
@@ -78,9 +89,22 @@ def _attachment(content: Iterator[str], name: str, kind: str) -> StreamingHttpRe
     return response
 
 
-def named(form: str, name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
+def named(
+    form: str, name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: str = ""
+) -> StreamingHttpResponse:
     """The form that an address asks for. Raises BadRequest for one that isn't there."""
     makers = {"csv": csv, "ndjson": ndjson}
     if form not in makers:
         raise BadRequest(f"format: {form!r} is none of {', '.join(makers)}.")
-    return makers[form](name, heads, rows)
+    return makers[form](name, heads, rows, cut=cut)
+
+
+def wanted_list(request: HttpRequest, *lists: str) -> str:
+    """Of a page with more than one list: which `list` is to be exported, the first where none is named.
+
+    Raises BadRequest for one that isn't there.
+    """
+    name = request.GET.get("list", lists[0])
+    if name not in lists:
+        raise BadRequest(f"list: {name[:40]!r} is none of {', '.join(lists)}.")
+    return name

@@ -250,7 +250,7 @@ class FailureFilter(Filter):
         required=False,
     )
 
-    beside = ("format",)
+    beside = ("format", "list")
 
     def clean_status(self) -> str:
         """A status of HTTP, or `none` where no answer came."""

@@ -86,13 +86,13 @@ class Asked:
     at: datetime | None = None
     up_to: int | None = None
 
-    def summary(self) -> Summary:
-        """How many IDs match, by queue, status and message, the largest group first: one statement."""
+    def summary(self, *, at_most: int = GROUPS_SHOWN) -> Summary:
+        """How many IDs match, by queue, status and message, the largest groups first: one statement."""
         parts, values = self._parts()
         sql = (
             f"{parts} SELECT p.bucket_id >> 26, p.http_status, p.message, SUM(p.ids_count) AS ids,"
             " MAX(p.last_at), SUM(SUM(p.ids_count)) OVER () FROM parts p GROUP BY 1, 2, 3"
-            f" ORDER BY ids DESC, 1, 2, 3 LIMIT {GROUPS_SHOWN}"
+            f" ORDER BY ids DESC, 1, 2, 3 LIMIT {at_most}"
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, values)

@@ -370,14 +370,13 @@ def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList
 
 @require_safe
 @operator_required
-def faults(request: OperatorRequest, draft_id: int) -> StreamingHttpResponse:
-    """The faults as CSV."""
+def faults(request: OperatorRequest, draft_id: int, form: str) -> StreamingHttpResponse:
+    """The faults as a file."""
     refuse_unknown(request, ())
     about = _any_draft(draft_id).about
     heads = ("line", "column", "index", "sheet", "cell", "token", "reason")
     found = uploads.kept_faults(about)
     rows = ([fault.get(head) for head in heads] for fault in found)
     missing = about.get("fault_count", 0) - len(found)
-    return exports.csv(
-        f"faults-{draft_id}", heads, rows, cut=f"{missing} more are not kept" if missing > 0 else ""
-    )
+    cut = f"{missing} more are not kept" if missing > 0 else ""
+    return exports.named(form, f"faults-{draft_id}", heads, rows, cut=cut)

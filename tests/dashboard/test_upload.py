@@ -59,6 +59,9 @@ def test_faults_are_downloaded_as_csv_that_no_spreadsheet_runs(queue, sign_in):
     assert content.splitlines()[0] == "line,column,index,sheet,cell,token,reason"
     assert len(content.splitlines()) == 2
     assert ",'=cmd()," in content
+    (line,) = b"".join(client.get(f"{address}faults.ndjson").streaming_content).decode().splitlines()
+    assert json.loads(line)["token"] == "=cmd()"
+    assert "faults.ndjson" in client.get(address).content.decode()
 
 
 def test_a_commit_places_what_was_previewed(queue, sign_in):
@@ -574,3 +577,10 @@ def test_thousands_of_faults_are_all_downloaded_and_cost_the_list_of_previews_no
     assert lines[-1].startswith("5002,1,,,,x4999,")
     assert "The first 20 of 5,000." in client.get(address).content.decode()
     assert len(json.dumps(drafts().get().about)) < 100_000
+
+
+def test_the_page_says_that_it_leaves_hidden_rows_out(queue, sign_in):
+    client = sign_in()
+
+    assert "are left out of this list" in client.get("/dashboard/upload/?hidden=leave_out").content.decode()
+    assert "are left out of this list" not in client.get("/dashboard/upload/").content.decode()
