@@ -5,6 +5,7 @@ keeps what came back, renews the leases and claims the next slots. Seats of one 
 is next; one that dies costs its batches, and those only until their lease is over.
 """
 
+import math
 import os
 import secrets
 import time
@@ -49,8 +50,12 @@ LOOK_SECONDS = 0.3
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
 TOGETHER_SECONDS = 0.5
-# Of each second, how long a seat may see to what dead ones had; and then ends what it is at.
+# What a seat does beside claiming and sending must not keep it from that, however many queues there are. So
+# long it may be at each, and then ends what it has begun: of each second, at what dead seats had and at what
+# it knows of lateness; of each turn, at what is tried again.
 RESCUE_SECONDS = 0.02
+LATENESS_SECONDS = 0.03
+RETRIES_SECONDS = 0.05
 # After its minute a seat waits this long for answers: as long as a call may take, and some.
 GRACE_SECONDS = LONGEST_SECONDS + 1
 STOPPING_SECONDS = 10.0
@@ -233,16 +238,28 @@ class Seat:
             # Nothing of it is in the database: the next turn tries again.
             self.unkept.extend(kept.kept)
             raise
-        if self.retries:
-            with self._alone("retries_not_placed"):
-                outcomes.place_retries(self.retries, self.owner, self.now)
-                self._settled(item.claimed.batch_id for item in self.retries)
-            # What could not be placed is in flight, until its batch is taken up.
-            self.retries.clear()
+        self._place_retries()
         with self._alone("target_not_kept"):
             if self.targets.keep(came, self.queues, minute=self.minute, now=self.now):
                 # A target may be held from now on.
                 self.looked_at = -1e9
+
+    def _place_retries(self) -> None:
+        """Those of some queues, first come first: they have a minute, and what is due now has not."""
+        by_queue: dict[int, list[outcomes.Retry]] = defaultdict(list)
+        for item in self.retries:
+            by_queue[keys.queue_of_bucket(item.claimed.bucket_id)].append(item)
+        until = time.monotonic() + RETRIES_SECONDS
+        while by_queue:
+            queue_id = next(iter(by_queue))
+            with self._alone("retries_not_placed"):
+                outcomes.place_retries(queue_id, by_queue[queue_id], self.owner, self.now)
+                self._settled(item.claimed.batch_id for item in by_queue[queue_id])
+            # What could not be placed is in flight, until its batch is taken up.
+            del by_queue[queue_id]
+            self.retries = [item for items in by_queue.values() for item in items]
+            if time.monotonic() >= until:
+                break
 
     @contextmanager
     def _alone(self, event: str) -> Iterator[None]:
@@ -314,8 +331,7 @@ class Seat:
         # In its own minute something of that is in time. What takes longer is a job's (late.run).
         with self._alone("not_taken_up"):
             rescue.take_up(self.now, seconds=RESCUE_SECONDS)
-        if int(elapsed) % 5 == 0:
-            self._keep_lateness()
+        self._keep_lateness(seconds=LATENESS_SECONDS)
 
     def _wants(self, elapsed: float) -> dict[int, claims.Want]:
         """What to claim of which bucket now."""
@@ -407,10 +423,13 @@ class Seat:
             if batch_id in self.batches:
                 self.batches[batch_id] -= 1
 
-    def _keep_lateness(self) -> None:
-        for bucket_id, milliseconds in list(self.lateness.items()):
-            receipts.keep_lateness(bucket_id, milliseconds)
-            del self.lateness[bucket_id]
+    def _keep_lateness(self, *, seconds: float = math.inf) -> None:
+        """Of some buckets, in turn; the one that was kept comes last again. seconds: none is begun after them."""
+        until = time.monotonic() + seconds
+        for bucket_id in list(self.lateness):
+            if time.monotonic() >= until:
+                break
+            receipts.keep_lateness(bucket_id, self.lateness.pop(bucket_id))
 
 
 def _something_due(bucket: models.Bucket, elapsed: float, until: float) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from . import claims, clock, keys, models, moves, placement, retry, store
+from . import claims, clock, models, moves, placement, retry, store
 from .claims import Claimed, Kept
 from .handlers.base import ERROR_CHARACTERS, Outcome, cut
 from .models import MoveReason, Status
@@ -83,16 +83,8 @@ def _attempt(item: Came, outcome: Outcome, minute: datetime) -> models.Attempt:
     )
 
 
-def place_retries(retries: Sequence[Retry], owner: int, now: Callable[[], datetime]) -> None:
-    """Give what is tried again the first free places from when it is due: one transaction for each queue."""
-    by_queue: dict[int, list[Retry]] = defaultdict(list)
-    for item in retries:
-        by_queue[keys.queue_of_bucket(item.claimed.bucket_id)].append(item)
-    for queue_id, items in sorted(by_queue.items()):
-        _place_retries(queue_id, items, owner, now)
-
-
-def _place_retries(queue_id: int, items: Sequence[Retry], owner: int, now: Callable[[], datetime]) -> None:
+def place_retries(queue_id: int, items: Sequence[Retry], owner: int, now: Callable[[], datetime]) -> None:
+    """Give what is tried again of a queue the first free places from when it is due: one transaction."""
     with store.write():
         queue = placement.lock_queue(queue_id)
         buckets = sorted({item.claimed.bucket_id for item in items})

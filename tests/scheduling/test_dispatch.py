@@ -9,10 +9,10 @@ import pytest
 from django.db import OperationalError
 from django_q.models import OrmQ
 
-from scheduling import arming, bucket_slots, claims, clock, dispatch, models, store
+from scheduling import arming, bucket_slots, claims, clock, dispatch, models, outcomes, store
 
 from .placed import counted, make_queue, place
-from .store.test_claims import BEFORE, MINUTE
+from .store.test_claims import BEFORE, MINUTE, SimulatedSeat
 from .target import Target, status
 
 pytestmark = pytest.mark.django_db
@@ -158,6 +158,28 @@ def test_what_goes_wrong_once_a_turn_is_committed_does_not_do_it_again(monkeypat
     # Nobody renews what it claimed: it is taken up once its lease is over.
     assert counted() == {"in_flight": 3}
     assert not seat.batches
+
+
+def test_what_is_tried_again_keeps_no_seat_from_what_is_due_and_one_queue_no_other(monkeypatch):
+    monkeypatch.setattr(dispatch, "RETRIES_SECONDS", 0)
+    seat, due = dispatch.Seat(arming.minute_number(MINUTE), 0, lambda: MINUTE), MINUTE + clock.MINUTE
+    for n in range(3):
+        queue = make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/", rpm=60)
+        place(queue, {MINUTE: [1]}, at=BEFORE)
+        [claimed] = SimulatedSeat(queue, seat.owner).turn(0).claimed
+        attempt = models.Attempt(
+            task_id=claimed.task_id, user_id=1, number=1, bucket_id=claimed.bucket_id, started_at=MINUTE
+        )
+        seat.retries.append(outcomes.Retry(claimed, 0, attempt, due))
+        seat.batches[claimed.batch_id] = 1
+    poisoned = seat.retries[0].claimed
+    models.Assignment.objects.filter(pk=poisoned.key).update(status=models.Status.WAITING)
+    for left in (2, 1, 0):
+        seat._place_retries()
+        assert len(seat.retries) == left
+    assert list(models.Move.objects.values_list("reason", flat=True)) == ["retry"] * 2
+    # Of the poisoned one's batch the rest may still come; in the end it is taken up.
+    assert [batch_id for batch_id, count in seat.batches.items() if count] == [poisoned.batch_id]
 
 
 def test_a_database_that_is_locked_is_waited_for(monkeypatch):

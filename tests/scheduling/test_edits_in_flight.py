@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from operators.actor import Actor
-from scheduling import amendments, late, models, outcomes, proof
+from scheduling import amendments, keys, late, models, outcomes, proof
 from scheduling.claims import Claimed, Kept
 from scheduling.models import Status
 
@@ -50,7 +50,9 @@ def fail(claimed: Claimed, at) -> None:
         http_status=503,
     )
     due = at + timedelta(minutes=1)
-    outcomes.place_retries([outcomes.Retry(claimed, 0, attempt, due)], 1, lambda: at)
+    outcomes.place_retries(
+        keys.queue_of_bucket(claimed.bucket_id), [outcomes.Retry(claimed, 0, attempt, due)], 1, lambda: at
+    )
 
 
 def row(user: int) -> models.Assignment:

@@ -39,7 +39,7 @@ def keep(seat: SimulatedSeat, queue, came: list[Came], elapsed: float) -> None:
     at = MINUTE + timedelta(seconds=elapsed)
     sorted_out = outcomes.sort_out(came, {queue.pk: queue}, minute=MINUTE, at=at)
     seat.turn(elapsed, kept=sorted_out.kept, want=False)
-    outcomes.place_retries(sorted_out.retries, seat.owner, lambda: at)
+    outcomes.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
 
 
 def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue):
@@ -97,7 +97,7 @@ def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
     rescue.take_up(lambda: MINUTE + timedelta(seconds=16))
     at = MINUTE + timedelta(seconds=17)
     sorted_out = outcomes.sort_out([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
-    outcomes.place_retries(sorted_out.retries, seat.owner, lambda: at)
+    outcomes.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
     assert counted() == {"waiting": 1}
     assert not models.Move.objects.exists()
     check_counters()
