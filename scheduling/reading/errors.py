@@ -177,9 +177,12 @@ class ListEmpty(NotAList):
     """
 
     sheet: Any = None
+    warnings: Mapping[str, int] = MappingProxyType({})
 
     def sentence(self) -> str:
-        """Of a workbook with several sheets, which one is empty."""
+        """Of a workbook with several sheets, which one is empty; of hidden rows, that they were left out."""
+        if self.warnings.get("hidden_rows_left_out"):
+            return "All IDs of the list are in rows that are hidden in the sheet, and these were left out."
         if self.sheet is None or not self.sheet.others:
             return super().sentence()
         others = ", ".join(self.sheet.others)

@@ -93,6 +93,8 @@ def test_rows_hidden_by_a_filter_are_counted_and_can_be_left_out(read_sheet):
     with read_sheet(content, leave_out_hidden=True) as reading:
         assert ids_of(reading) == [93001, 93003]
         assert reading.warnings["hidden_rows_left_out"] == 1
+    with pytest.raises(errors.ListEmpty, match="hidden in the sheet, and these were left out"):
+        read_sheet(workbook({"Mine": sheet_xml(FILTERED, hidden=[2, 3, 4])}), leave_out_hidden=True)
 
 
 def test_a_hidden_sheet_is_not_the_one_that_is_read(read_sheet):
