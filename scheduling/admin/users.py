@@ -2,13 +2,14 @@
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.views.main import PAGE_VAR
 from django.db.models import Q
 from django.http import HttpRequest
 
 from scheduling import models, store, users
 from scheduling.models import MAX_ID
 
-from .base import ByKey, KeyList, actor_of, link, list_of, on_dashboard, whole_number
+from .base import ByKey, KeyList, actor_of, link, list_of, no_such, on_dashboard, whole_number
 
 
 class UserForm(forms.ModelForm):
@@ -44,8 +45,11 @@ class UserList(KeyList):
     """By key; what a search for a name finds comes in the order of the names."""
 
     def find(self, after: int | None, count: int) -> tuple[list[models.User], int | None]:
-        last = models.User.objects.filter(pk=after).first() if after is not None else None
-        if last is not None and self.queryset.query.order_by == ("name", "pk"):
+        if after is not None and self.queryset.query.order_by == ("name", "pk"):
+            last = models.User.objects.filter(pk=after).first()
+            if last is None:
+                # Deleted meanwhile: where its name stood nobody knows, and by key rows would be skipped.
+                raise no_such(PAGE_VAR, after)
             self.queryset = self.queryset.filter(Q(name__gt=last.name) | Q(name=last.name, pk__gt=last.pk))
             after = None
         return super().find(after, count)

@@ -4,6 +4,8 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
+from scheduling import models, store
+
 pytestmark = pytest.mark.django_db
 
 LISTS = [
@@ -64,3 +66,17 @@ def test_what_is_given_twice_or_holds_no_text_is_refused(signed_in, deck, addres
 
     assert answer.status_code == 400
     assert answer.context["exception"]
+
+
+def test_a_page_of_names_behind_a_user_who_is_gone_is_refused_and_skips_nobody(signed_in):
+    models.User.objects.bulk_create(
+        models.User(id=number, name=f"name {number:03d}", created_at=store.now()) for number in range(1, 151)
+    )
+    client = signed_in("admin")
+    first = client.get("/admin/scheduling/user/?q=name").context["cl"]
+    assert "p=100" in first.later_url
+    assert client.get(f"/admin/scheduling/user/{first.later_url}").context["cl"].result_list[0].pk == 101
+
+    models.User.objects.filter(pk=100).delete()
+
+    assert client.get(f"/admin/scheduling/user/{first.later_url}").status_code == 400
