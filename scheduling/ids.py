@@ -176,7 +176,7 @@ def _of_first_character(core: str) -> str:
     """The rest: name what is there that no ID has."""
     head = core[:400]
     if len(head) > 1 and head[0] in "\"'" and head[-1] == head[0]:
-        return "quotes around it; send quoted IDs as text/csv, or leave the quotes out"
+        return "quotes around it; leave them out, or send the list as CSV (text/csv)"
     if head[0] in "'\u2018\u2019`" and head[1:].isdigit():
         return "an apostrophe before it, as sheets mark text; write the digits alone"
     if head[0] == "=":
