@@ -9,6 +9,8 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from . import activity, checks, guards  # noqa: F401 (the checks register themselves)
+        from .store import frozen
 
         activity.connect()
         guards.connect()
+        frozen.connect()

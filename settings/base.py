@@ -155,6 +155,9 @@ else:
             **_database["OPTIONS"],
         },
     }
+# Ours last milliseconds and wait for nothing; who is idle in one for so long is frozen, or gone. Below the
+# lease of what a seat has claimed, so that a frozen seat's rows are free by the time that others take them up.
+FROZEN_TRANSACTION_SECONDS = 10
 # Without lasting connections every poll of the broker opens a new one.
 DATABASES = {"default": {"CONN_MAX_AGE": None, **_database}}
 

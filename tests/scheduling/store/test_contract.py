@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from scheduling import keys, models, store
 
@@ -34,6 +34,24 @@ def test_the_clock_goes_on_within_a_transaction():
         assert store.now() > first
     assert first.tzinfo is UTC
     assert abs(first - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_who_freezes_in_a_transaction_keeps_nobody_waiting_for_long(queue, settings):
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one gate, and the runner replaces who is stuck behind it")
+    settings.FROZEN_TRANSACTION_SECONDS = 0.3
+    frozen = connection.copy()
+    try:
+        frozen.set_autocommit(False)
+        with frozen.cursor() as cursor:
+            cursor.execute("UPDATE scheduling_queue SET rpm = 7")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+            assert models.Queue.objects.select_for_update().get(pk=queue.pk).rpm == 5
+        with pytest.raises(DatabaseError), frozen.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        frozen.close()
 
 
 def test_windows_come_with_fifteen_empty_buckets_and_are_left_alone_when_there(queue, window):

@@ -1,0 +1,22 @@
+"""A process that freezes in a transaction keeps the rows that it holds: PostgreSQL ends that, after a while.
+
+What it froze with is rolled back, and it hears of it when it wakes. On SQLite whoever watches the process
+replaces it (runner.watch).
+"""
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+
+def connect() -> None:
+    """Have each new connection of this process bounded so."""
+    connection_created.connect(_bound, dispatch_uid="scheduling.store.frozen")
+
+
+def _bound(sender, connection: BaseDatabaseWrapper, **kwargs) -> None:
+    seconds = settings.FROZEN_TRANSACTION_SECONDS
+    if connection.vendor == "postgresql" and seconds:
+        with connection.cursor() as cursor:
+            # Not with the connection's options: a pooler in front may know only some of those.
+            cursor.execute("SET idle_in_transaction_session_timeout = %s", [round(seconds * 1000)])
