@@ -1,5 +1,6 @@
 """Any day that is kept, as a heat map and as numbers, in the operator's zone."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from django.conf import settings
@@ -20,6 +21,9 @@ ALL = "*"
 # More queues than this are chosen from a list, and are a list of their own height.
 TABS = 12
 HEADS = ("minute", "capacity", "planned", "sent", "failed")
+WINDOW_HEADS = ("runs_at", "planned", "sent", "failed", "peak")
+QUEUE_COUNTS = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved")
+QUEUE_HEADS = ("queue", "planned", "sent", *QUEUE_COUNTS[2:])
 
 
 @require_safe
@@ -40,7 +44,7 @@ def today(request: OperatorRequest) -> HttpResponse:
 @viewer_required
 def history(request: OperatorRequest, day: str) -> HttpResponse:
     """One day: of 23, 24 or 25 hours."""
-    refuse_unknown(request, {"queue", "format"})
+    refuse_unknown(request, {"queue", "format", "list"})
     chosen = _day(day)
     name = request.GET.get("queue", ALL)
     every = list(models.Queue.objects.all())
@@ -50,11 +54,12 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
     begin, end = day_bounds(chosen)
     columns = days.columns(shown, begin=begin, end=end)
     if wanted := request.GET.get("format"):
-        cells = (cell for column in columns for cell in column.cells)
-        rows = (
-            (cell.minute.isoformat(), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells
-        )
-        return exports.named(wanted, f"day-{chosen}", HEADS, rows)
+        of = exports.wanted_list(request, "minutes", "windows", "queues")
+        if of == "queues":
+            sums_of_queues = days.sums_by_queue(shown, begin=begin, end=end)
+            rows = ([name, *(counts[each] for each in QUEUE_COUNTS)] for name, counts in sums_of_queues)
+            return exports.named(wanted, f"day-{chosen}-queues", QUEUE_HEADS, rows)
+        return _export(wanted, of, f"day-{chosen}", columns)
     busy = [column for column in columns if column.filled]
     only_queue = shown[0].name if len(shown) == 1 else ""
     context = {
@@ -85,6 +90,20 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         "only_queue": only_queue,
     }
     return render(request, "dashboard/history.html", context)
+
+
+def _export(form: str, of: str, name: str, columns: Sequence[days.Column]) -> HttpResponse:
+    """By minute, the empty ones too; or the windows that held something, as the page has them."""
+    if of == "windows":
+        busy = (column for column in columns if column.filled)
+        rows = (
+            (column.runs_at.isoformat(), column.filled, column.sent, column.failed, column.peak)
+            for column in busy
+        )
+        return exports.named(form, f"{name}-windows", WINDOW_HEADS, rows)
+    cells = (cell for column in columns for cell in column.cells)
+    rows = ((cell.minute.isoformat(), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells)
+    return exports.named(form, name, HEADS, rows)
 
 
 def _day(text: str) -> date:

@@ -1,6 +1,8 @@
 """One ID: found from any page, and told as a story."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
@@ -10,12 +12,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from dashboard import exports
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
 from scheduling import ids, models, store, whereabouts
 
 TASKS_SHOWN = 100
+HEADS = (
+    "user_id", "task_id", "task_name", "queue", "status", "minute", "attempts", "late_seconds", "at", "event",
+    "details",
+)  # fmt: skip
 
 
 @require_safe
@@ -35,11 +42,13 @@ def find(request: OperatorRequest) -> HttpResponse:
 @require_safe
 @viewer_required
 def story(request: OperatorRequest, user_id: int) -> HttpResponse:
-    """All that is known of an ID: in one task told whole, the others as links."""
-    refuse_unknown(request, {"task"})
+    """All that is known of an ID: in one task told whole, the others as links; in all of them with `format`."""
+    refuse_unknown(request, {"task", "format"})
     if not user_id:
         # The search says why it is none.
         return redirect(f"{reverse('find')}?q=0")
+    if wanted := request.GET.get("format"):
+        return exports.named(wanted, f"id-{user_id}", HEADS, _rows(user_id, at=store.now()))
     context: dict = {"text": str(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
         tasks = whereabouts.tasks_with(user_id, count=TASKS_SHOWN + 1)
@@ -57,6 +66,29 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
             "story": whereabouts.story_in(chosen, user_id, at=store.now(), said=_said) if chosen else None,
         }
     return render(request, "dashboard/id.html", context)
+
+
+def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
+    """What happened to the ID, an event a row: the newest task first, in each the earliest event."""
+    before = None
+    while user_id <= models.MAX_ID:
+        stories = whereabouts.story(user_id, at=at, before_task=before, count=TASKS_SHOWN)
+        for told in stories:
+            place = told.place
+            beginning = [
+                str(user_id), told.task.pk, told.task.name, told.task.queue.name, place.status.word,
+                place.minute_at.isoformat(), place.attempts, place.late_seconds,
+            ]  # fmt: skip
+            for event in told.history:
+                details = {name: _plain(value) for name, value in event.details.items()}
+                yield [*beginning, _plain(event.at), event.kind, details]
+        if len(stories) < TASKS_SHOWN:
+            return
+        before = stories[-1].task.pk
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def sentence(event: whereabouts.Event) -> str:

@@ -3,6 +3,8 @@
 from datetime import datetime
 
 from django.core.exceptions import BadRequest
+from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -26,6 +28,13 @@ TOTALS = (
 )
 EXPORT_HEADS = (
     "user_id", "task_id", "queue", "minute", "status", "attempts", "planned_at", "started_at", "late_seconds",
+)  # fmt: skip
+RECEIPT_HEADS = (
+    "minute", "planned", "sent", "succeeded", "failed", "late", "moved", "cancelled", "expired",
+    "possible_repeats",
+)  # fmt: skip
+CHANGE_HEADS = (
+    "version", "made_at", "kind", "task_id", "task_name", "ids", "rpm", "fill_before", "deltas", "note",
 )  # fmt: skip
 
 
@@ -106,25 +115,22 @@ def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list:
 @require_safe
 @viewer_required
 def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
-    """Fifteen minutes of a queue: its bars, its receipt, and every change of its fill."""
-    refuse_unknown(request, set())
+    """Fifteen minutes of a queue: its bars, its receipt, and every change of its fill; as files with `format`."""
+    refuse_unknown(request, {"format", "list"})
     queue = get_object_or_404(models.Queue, name=name)
     starts_at = _moment(stamp)
     if clock.quarter_start(starts_at) != starts_at:
         raise Http404("A window begins at minute 0, 15, 30 or 45.")
     pk = keys.window_id(queue.pk, starts_at)
     found = models.Window.objects.filter(pk=pk).first()
+    if wanted := request.GET.get("format"):
+        return _export_of_window(wanted, exports.wanted_list(request, "receipt", "changes"), pk, found)
     buckets = {bucket.index: bucket for bucket in models.Bucket.objects.filter(window_id=pk)}
     minutes = [_counts(buckets.get(k), queue, at) for k, at in enumerate(clock.minutes(starts_at))]
     at = store.now()
     receipt = found.receipt if found else None
     card = cards.Card(starts_at, tuple(minutes))
-    reservations = list(models.Reservation.objects.filter(window_id=pk).order_by("-version")[:CHANGES_SHOWN])
-    names = dict(
-        models.Task.objects.filter(pk__in=[r.task_id for r in reservations if r.task_id]).values_list(
-            "pk", "name"
-        )
-    )
+    reservations = list(_changes(pk)[:CHANGES_SHOWN])
     context = {
         "queue": queue,
         "found": found,
@@ -136,10 +142,34 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
         "receipt_table": sums.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
         "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),
         "totalled_at": found.totalled_at if found else None,
-        "changes": [(change, names.get(change.task_id, "")) for change in reservations],
+        "changes": reservations,
         "is_cut": found is not None and found.version > len(reservations),
         "previous": starts_at - clock.QUARTER,
         "following": starts_at + clock.QUARTER,
         "allowed": pacing.most_starts_in_60_seconds(queue.rpm),
     }
     return render(request, "dashboard/window.html", context)
+
+
+def _changes(window_id: int) -> QuerySet:
+    """Every change of the window's fill, the latest first, with the `task_name` of its task."""
+    names = models.Task.objects.filter(pk=OuterRef("task_id")).values("name")
+    found = models.Reservation.objects.filter(window_id=window_id).order_by("-version")
+    return found.annotate(task_name=Coalesce(Subquery(names), Value("")))
+
+
+def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | None) -> HttpResponse:
+    if wanted == "changes":
+        rows = map(_row_of_change, _changes(pk).iterator())
+        return exports.named(form, f"window-{pk}-changes", CHANGE_HEADS, rows)
+    if found is None or not found.receipt:
+        raise BadRequest("The window isn't totalled: there is no receipt to export.")
+    rows = ([minute.get(head) for head in RECEIPT_HEADS] for minute in found.receipt["minutes"])
+    return exports.named(form, f"window-{pk}-receipt", RECEIPT_HEADS, rows)
+
+
+def _row_of_change(change: models.Reservation) -> list:
+    return [
+        change.version, change.made_at.isoformat(), change.kind, change.task_id, change.task_name,
+        change.ids_count, change.rpm, change.fill_before, change.deltas, change.note,
+    ]  # fmt: skip

@@ -19,6 +19,7 @@ from scheduling.retry import Verdict
 
 # Of a page; the file has all.
 ROWS = 50
+ACTS_SHOWN = 20
 HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", "filling", "peak")
 
 
@@ -104,7 +105,8 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
         "effect": pace.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
         "rpm": rpm or found.rpm,
         "pace": PaceForm(initial={"rpm": rpm, "version": found.version}),
-        "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[:20],
+        "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[: ACTS_SHOWN + 1],
+        "acts_shown": ACTS_SHOWN,
         "target": breakers.of_queue(found, at=at),
         "brake_from": clock.next_unsealed_minute(at),
     }

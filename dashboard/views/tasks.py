@@ -27,6 +27,7 @@ HEADS = (
 )  # fmt: skip
 SEVERAL = ("queue", "state", "q")
 END_OF_POLL = 286
+ACTS_SHOWN = 50
 
 
 @require_safe
@@ -104,7 +105,8 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
         "places": page,
         "table": tables.PlaceTable(page.rows, queue=found.queue.name),
         "filter": chosen,
-        "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[:50],
+        "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[: ACTS_SHOWN + 1],
+        "acts_shown": ACTS_SHOWN,
         "going": going.under_way(models.BulkActKind.SEND_AGAIN, task=found.pk),
         "rename": RenameForm(initial={"name": found.name, "version": found.version}),
     }

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from dashboard import exports
-from dashboard.views import failures
-from scheduling import clock, store
+from dashboard.views import failures, ids, queues, tasks
+from operators.actor import Actor
+from scheduling import activity, clock, keys, models, quarter_hour, store
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +32,8 @@ def test_a_file_that_breaks_in_the_middle_says_so_in_its_last_line():
         yield from ([n] for n in range(700))
         raise RuntimeError
 
-    for form, said in (("csv", "# CUT: the export broke here"), ("ndjson", '{"cut": "the export broke here"}')):
+    last = {"csv": "# CUT: the export broke here", "ndjson": '{"cut": "the export broke here"}'}
+    for form, said in last.items():
         got = []
         with pytest.raises(RuntimeError):
             got.extend(exports.named(form, "a", ["n"], rows()).streaming_content)
@@ -76,3 +78,84 @@ def test_the_page_of_failures_says_that_it_shows_the_largest_groups(place, fail,
     said = sign_in("viewer").get("/dashboard/failures/").content.decode()
 
     assert "The largest 1 groups; more as" in said
+
+
+def test_a_window_s_receipt_and_every_change_of_its_fill_are_files(place, fail, sign_in, monkeypatch):
+    then = store.now() - 4 * clock.QUARTER
+    task = place(range(1, 31), at=then, name="=renewals")
+    client = sign_in("viewer")
+    window = models.Window.objects.get()
+    address = f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/"
+
+    assert client.get(f"{address}?format=csv").status_code == 400
+    assert "?format=csv&amp;list=changes" in client.get(address).content.decode()
+
+    fail(task)
+    quarter_hour.total(store.now)
+    receipt = records(client, f"{address}?format=csv")
+
+    assert len(receipt) == 15
+    assert sum(int(minute["failed"]) for minute in receipt) == 30
+    assert "?format=ndjson" in client.get(address).content.decode()
+    (change,) = objects(client, f"{address}?format=ndjson&list=changes")
+    assert (change["ids"], change["task_id"], change["task_name"]) == (30, task.pk, "=renewals")
+    assert sum(change["deltas"]) == 30
+    (change,) = records(client, f"{address}?format=csv&list=changes")
+    assert change["task_name"] == "'=renewals"
+
+
+def test_a_day_is_a_file_by_minute_by_window_and_by_queue_with_one_sum(place, fail, sign_in):
+    for quarters in (3, 4):
+        fail(place(range(quarters * 100, quarters * 100 + 40), at=store.now() - quarters * clock.QUARTER))
+    client = sign_in("viewer")
+    found = {name: [] for name in ("minutes", "windows", "queues")}
+    # The hour may lie on both sides of midnight.
+    for day in {keys.starts_at_of_window(window.pk + 1).date() for window in models.Window.objects.all()}:
+        for name, rows in found.items():
+            rows += objects(client, f"/dashboard/history/{day}/?format=ndjson&list={name}")
+
+    assert [sum(row["failed"] for row in rows) for rows in found.values()] == [80, 80, 80]
+    assert [sum(row["planned"] for row in rows) for rows in found.values()] == [80, 80, 80]
+    assert len(found["windows"]) == 2
+
+
+def test_the_story_of_an_id_is_a_file_of_all_its_tasks_however_many(place, fail, sign_in, monkeypatch):
+    monkeypatch.setattr(ids, "TASKS_SHOWN", 2)
+    user_id = 9007199254740993
+    first, *others = [
+        place([user_id], at=store.now() - quarters * clock.QUARTER) for quarters in (9, 8, 7, 6)
+    ]
+    fail(first, 404, "no such customer")
+    client = sign_in("viewer")
+    address = f"/dashboard/ids/{user_id}/"
+
+    found = objects(client, f"{address}?format=ndjson")
+
+    assert "its story in all of them as" in client.get(address).content.decode()
+    assert [(row["task_id"], row["event"]) for row in found] == [
+        *((task.pk, "placed") for task in reversed(others)),
+        (first.pk, "placed"),
+        (first.pk, "attempt"),
+    ]
+    assert {row["user_id"] for row in found} == {str(user_id)}
+    assert found[-1]["details"]["answer"] == "no such customer"
+    assert len(records(client, f"{address}?format=csv")) == 5
+
+
+@pytest.mark.parametrize("shown", [3, 4])
+def test_who_did_what_says_where_it_ends_and_leads_to_all(queue, place, sign_in, monkeypatch, shown):
+    monkeypatch.setattr(tasks, "ACTS_SHOWN", shown)
+    monkeypatch.setattr(queues, "ACTS_SHOWN", shown)
+    task = place([1])
+    for thing in (task, queue):
+        # The list's line was written when it was placed.
+        for _ in range(3 if thing is task else 4):
+            activity.record(Actor.system(), "renamed", thing, at=store.now())
+    client = sign_in("viewer")
+    for address, query in (
+        (f"/dashboard/tasks/{task.pk}/", f"?kind=task&amp;id={task.pk}"),
+        ("/dashboard/queues/default/", f"?kind=queue&amp;id={queue.pk}"),
+    ):
+        said = client.get(address).content.decode()
+        assert said.count(" renamed ") + said.count(" submitted ") == shown
+        assert (f"The newest {shown}; <a " in said) == (query in said) == (shown == 3)
