@@ -104,5 +104,10 @@ def held_between(queue_name: str, begin: datetime, end: datetime) -> str:
     return _held(queue_name, **{"from": stamp(begin), "to": stamp(end)})
 
 
+def held_everywhere(starts_at: datetime) -> str:
+    """The list of a window's IDs in all queues, to be gone to."""
+    return with_query(reverse("held"), queue="*", window=stamp(starts_at))
+
+
 def _held(queue_name: str, **of: str | None) -> str:
     return escape(with_query(reverse("held"), queue=queue_name, **of) + "&kind=")

@@ -119,8 +119,14 @@ class Numbers(NamedTuple):
         css = ' class="notice"' if peak.over else ""
         said = f"<b{css}>{peak.filled:,} a minute</b>"
         href = written(addresses.minute(peak.minute, self.queue_name))
-        rest = f", {peak.over:,} over {peak.capacity:,}" if peak.over else f" of {peak.capacity:,}"
-        return link(said, href, f"{self.prefix}-peak") + rest
+        full = link(said, href, f"{self.prefix}-peak")
+        if not peak.over:
+            return f"{full} of {peak.capacity:,}"
+        over = f"{peak.over:,} over {peak.capacity:,}"
+        # Of all queues together a window has no page: its minute is what there is.
+        if self.queue_name != ALL:
+            href = _window_address(self.queue_name, self.card.starts_at)
+        return f"{full}, {link(over, href, f'{self.prefix}-over')}"
 
     def legend(self, entries: Iterable[tuple[str, str, int]]) -> str:
         """(kind, word, count): what a colour means, with what it counts. Places are fixed, so that none jumps."""

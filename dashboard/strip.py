@@ -45,11 +45,12 @@ def _clusters(health: Health, hand: Hand) -> Iterable[str]:
         for sign in health.silent:
             said = f"{plural(sign.processes, 'cluster')} {written(sign.name)}: no sign since"
             yield _chip("bad", "&#10005;", f"{said} {hand.moment(sign.seen_at)}; another does its work")
-    # A few jobs come and go all the time: exact numbers would be old ones.
-    jobs = "fewer than 10 jobs wait" if health.jobs_waiting < 10 else f"{health.jobs_waiting:,} jobs waiting"
+    jobs = f"{plural(health.jobs_waiting, 'job')} waiting"
     yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "&check;", jobs)
     if health.quarter_is_late:
-        last = hand.moment(health.quarter_at) if health.quarter_at else "never"
+        last = "never"
+        if health.quarter_at:
+            last = f"{hand.moment(health.quarter_at)}, {_ago(health.quarter_ran_at or health.quarter_at, health)} ago"
         yield _chip("bad", "&#10005;", f"last quarter-hour run: {last}; the next one totals what was missed")
     elif health.quarter_ran_at:
         yield _chip(

@@ -99,6 +99,7 @@ SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NUL
 """
 _SQL_OF_A_QUEUE, _SQL_OF_ALL = _SQL.format(minutes=_OF_A_QUEUE), _SQL.format(minutes=_OF_ALL)
 TASKS_COUNTED = 1000
+JOBS_COUNTED = 20
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class Snapshot:
 
     def _coarse(self, row: tuple) -> tuple:
         if row[0] == "jobs":
-            # A few jobs come and go all the time.
-            return ("jobs", row[1] // 10)
+            # Of many some come and go all the time: ten more are worth to be said.
+            return ("jobs", row[1] <= JOBS_COUNTED, row[1] if row[1] <= JOBS_COUNTED else row[1] // 10)
         seen_at = as_time(row[13])
         return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, self.at - seen_at > SILENT)
 

@@ -108,7 +108,7 @@ def _ahead(name: str) -> dict:
 def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponse:
     """From a point of a heat map's column, which the browser adds as `?x,y`, to the minute that lies there.
 
-    A column that is opened by a key, without a point, leads to its window.
+    A column that is opened by a key, without a point, leads to its window; that of all queues, to its IDs.
     """
     try:
         runs_at = addresses.read_quarter(stamp)
@@ -118,8 +118,9 @@ def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponse:
     if found is None:
         raise BadRequest("A point is like ?4,57.")
     x, y = map(int, found.groups())
-    if name and (x, y) == (0, 0):
-        return redirect(addresses.window(name, runs_at - clock.QUARTER))
+    if (x, y) == (0, 0):
+        starts_at = runs_at - clock.QUARTER
+        return redirect(addresses.window(name, starts_at) if name else addresses.held_everywhere(starts_at))
     k = min(clock.BUCKETS - 1, y // heatmap.CELL_PIXELS)
     return redirect(addresses.minute(runs_at + k * clock.MINUTE, name or ALL))
 

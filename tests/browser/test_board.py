@@ -198,6 +198,19 @@ def test_by_key_a_column_of_the_heat_map_leads_to_its_window(open_page):
     page.wait_for_url(re.compile("/dashboard/windows/default/"))
 
 
+def test_on_a_phone_the_map_begins_at_the_window_that_runs(open_page):
+    place(10)
+    page = open_page("/dashboard/", size="phone")
+    frame = page.locator(".heat-frame")
+    expect(frame).to_have_count(1)
+
+    page.wait_for_function(
+        "() => { const seen = document.querySelector('.scroll:has(> .heat)').getBoundingClientRect(),"
+        " now = document.querySelector('.heat-frame').getBoundingClientRect();"
+        " return now.left >= seen.left && now.right <= seen.right }"
+    )
+
+
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_a_list_behind_a_number_holds_as_many_and_fits(open_page, size, scheme):
     place(32)

@@ -3,8 +3,10 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django_q.models import OrmQ
 
-from dashboard import drawings
+from dashboard import drawings, strip
+from dashboard.markup import Hand
 from operators.actor import Actor
 from scheduling import amendments, board, clock, cluster, demo, health, late, models, receipts, store
 
@@ -127,6 +129,28 @@ def test_one_dead_cluster_of_two_is_red_on_the_board_though_the_other_lives(queu
     assert "1 cluster minutes: no sign since" in body
     assert "2 clusters" in body
     assert "nothing is sent" not in body
+
+
+def test_the_number_of_jobs_that_wait_is_said_and_so_is_the_age_of_a_quarter_that_is_late(queue, sign_in):
+    quarter = clock.quarter_start(NOON) - clock.QUARTER
+    models.QuarterRun.objects.create(quarter_at=quarter, ran_at=quarter + timedelta(seconds=8))
+    at = store.now()
+    for owner, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
+        models.Heartbeat.objects.create(
+            owner=owner, cluster=name, host="a", pid=1, started_at=NOON, seen_at=at
+        )
+    client = sign_in("viewer")
+    versions = []
+    for _ in range(3):
+        body = poll(client).content.decode()
+        assert f"{OrmQ.objects.count()} job{'' if OrmQ.objects.count() == 1 else 's'} waiting" in body
+        versions.append(shown(poll(client)))
+        OrmQ.objects.create(key="jobs", payload="", lock=at - timedelta(seconds=9))
+
+    assert len(set(versions)) == 3
+    found = board.snapshot("default", at=clock.quarter_start(NOON) + timedelta(minutes=5)).board()
+    said = "".join(strip._clusters(found.health, Hand.at(found.at)))
+    assert re.search(r"last quarter-hour run: .*<span data-ago=\"\d+\">20 min</span> ago", said)
 
 
 def test_a_quarter_that_becomes_late_changes_the_fingerprint_at_that_second(queue):

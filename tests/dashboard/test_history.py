@@ -34,7 +34,8 @@ def test_a_day_begins_at_its_own_midnight_also_45_minutes_off(queue, sign_in):
         # By a key there is no point: the window has all its minutes as bars.
         ("default/", "?0,0", "/dashboard/windows/default/2026-11-25T12:00Z/"),
         ("default/", "", "/dashboard/windows/default/2026-11-25T12:00Z/"),
-        ("", "", "/dashboard/minutes/2026-11-25T12:15Z/?queue=%2A"),
+        ("", "?0,0", "/dashboard/held/?queue=%2A&window=2026-11-25T12%3A00Z"),
+        ("", "", "/dashboard/held/?queue=%2A&window=2026-11-25T12%3A00Z"),
     ],
 )
 def test_a_cell_of_the_heat_map_leads_to_its_minute(queue, sign_in, queue_name, point, leads_to):
@@ -75,6 +76,21 @@ def test_a_map_holds_each_minute_that_holds_something_and_no_other(queue):
         "heat-past": "M1 2v1",
     }
     assert found.now_x == 0
+
+
+def test_a_minute_that_is_over_and_was_not_sent_whole_is_marked_in_the_map(queue):
+    at = clock.quarter_start(store.now()) + timedelta(minutes=10)
+
+    def column(runs_at: datetime, sent: int) -> days.Column:
+        minutes = (runs_at + k * clock.MINUTE for k in range(15))
+        return days.Column(runs_at, tuple(days.Cell(minute, 120, 100, sent, 0) for minute in minutes))
+
+    now = clock.quarter_start(at)
+    drawn = heatmap.draw([column(now - clock.QUARTER, 100), column(now, 99)], at=at)
+
+    # Ten minutes are over; the last of them may have some in flight.
+    assert drawn.unsent == "M1 0v9"
+    assert heatmap.draw([column(now - clock.QUARTER, 100)], at=at).unsent == ""
 
 
 def test_a_day_as_numbers_is_a_line_for_each_minute(queue, place, sign_in):
