@@ -1,7 +1,7 @@
 """What a poll of the board costs, beside an empty view that reads session and user, and whatever lies there.
 
 Processor time of whole requests through every middleware, without a network: a poll comes each second from
-everybody who looks.
+everybody who looks. Beside it, among as many assignments: how soon one ID is found.
 """
 
 import io
@@ -16,6 +16,10 @@ from benchmarks.service import directory
 
 REQUESTS = 300
 ASSIGNMENTS = 10_000_000
+# Until the page with an ID's story is there.
+FOUND_MILLISECONDS = 200
+IDS_LOOKED_FOR = 40
+FIRST_ID = 1_000_000
 # What a busy second changes at most: every bar of the window that runs and of the one that fills (in which
 # nothing is sent yet), every task, every sign of life. The clock goes on by a minute beside it.
 CHANGES = (
@@ -67,6 +71,12 @@ def _measure(data_dir: Path) -> list[dict]:
         _row("a poll when all did", changed / empty, "of an empty view's time, at most", 2.5),
         _row("a poll's queries beside session and user", queries, "at most", 2),
         _row(f"a poll with {ASSIGNMENTS:,} assignments", growth, "of the time with few, at most", 1.2),
+        _row(
+            f"the story of one ID among {ASSIGNMENTS:,}, 95 of a hundred times",
+            asking.finding(FIRST_ID, ASSIGNMENTS),
+            "ms, at most",
+            FOUND_MILLISECONDS,
+        ),
     ]
 
 
@@ -94,10 +104,10 @@ class Asking:
         client.force_login(Operator.objects.get())
         self._cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
         self._application = WSGIHandler()
-        self.status = ""
+        self.status, self.content = "", b""
 
     def ask(self, path: str, query: str = "") -> None:
-        """One request; its status is kept."""
+        """One request; its status and content are kept."""
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": path,
@@ -114,8 +124,7 @@ class Asking:
             "wsgi.errors": io.StringIO(),
         }
         answer = self._application(environ, self._start)
-        for _ in answer:
-            pass
+        self.content = b"".join(answer)
         answer.close()
 
     def _start(self, status: str, headers: list, exc_info=None) -> None:
@@ -137,6 +146,17 @@ class Asking:
                 for name, seconds in samples.items():
                     took[name].append(seconds)
         return tuple(statistics.median(seconds) for seconds in took.values())
+
+    def finding(self, first: int, count: int) -> float:
+        """Milliseconds, on a clock, that the page of an ID takes at most 95 of a hundred times: each another one."""
+        took = []
+        for number in range(IDS_LOOKED_FOR):
+            began = time.perf_counter()
+            self.ask(f"/dashboard/ids/{first + number * 7919 * 31 % count}/")
+            took.append(1000 * (time.perf_counter() - began))
+            if not self.status.startswith("200") or b"its request succeeded" not in self.content:
+                raise RuntimeError(self.status)
+        return sorted(took)[int(IDS_LOOKED_FOR * 0.95) - 1]
 
     def _unchanged(self) -> float:
         return self._timed("204", "/dashboard/", f"version={_version()}")
@@ -236,7 +256,7 @@ def _assignments(count: int) -> None:
         cursor.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < %s)"
             " INSERT INTO scheduling_assignment (id, user_id, task_id, status, attempts)"
-            " SELECT (((%s + i / 15000) << 4 | (i / 1000) %% 15) << 24) | (i %% 1000), i + 1000000, 1, 3, 1"
+            " SELECT (((%s + i / 15000) << 4 | (i / 1000) %% 15) << 24) | (i %% 1000), i + %s, 1, 3, 1"
             " FROM n",
-            [count, window],
+            [count, window, FIRST_ID],
         )
