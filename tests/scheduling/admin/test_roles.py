@@ -1,0 +1,70 @@
+"""Each action of the admin's lists, posted by each role, whatever the page offered."""
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib import admin
+from django.test import RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+
+from operators.models import Operator, Token
+from operators.roles import MAY, May, Role
+from scheduling import models
+
+pytestmark = pytest.mark.django_db
+
+# Action to its table and what it takes; of what is ours to act on May.ACT, of the others May.ADMINISTER.
+ACTIONS: dict[str, tuple[type, May]] = {
+    "pause": (models.Queue, May.ACT),
+    "resume": (models.Queue, May.ACT),
+    "cancel_ticked": (models.Task, May.ACT),
+    "revoke": (Token, May.ADMINISTER),
+    "sign_out_everywhere": (Operator, May.ADMINISTER),
+    "let_in_again": (AccessAttempt, May.ADMINISTER),
+}
+
+
+@pytest.fixture
+def rows(deck, make_operator) -> dict[str, int]:
+    """The key of a row for each action, in a state in which it changes something."""
+    somebody = make_operator("viewer", username="somebody else")
+    paused = models.Queue.objects.create(name="paused", created_at=timezone.now(), paused_at=timezone.now())
+    failed = AccessAttempt.objects.create(username="x", ip_address="192.0.2.1", failures_since_start=9)
+    keys = (deck.queue.pk, paused.pk, deck.task.pk, Token.objects.get().pk, somebody.pk, failed.pk)
+    return dict(zip(ACTIONS, keys, strict=True))
+
+
+def state() -> list:
+    tables = (models.Queue, models.Task, Token, Operator, AccessAttempt, models.Activity)
+    return [list(table.objects.order_by("pk").values()) for table in tables]
+
+
+def test_no_list_has_an_action_that_this_file_doesn_t_know(make_operator):
+    request = RequestFactory().get("/admin/")
+    request.user = make_operator("admin")
+    offered = {name for page in admin.site._registry.values() for name in page.get_actions(request)}
+
+    assert offered - {"delete_selected"} == set(ACTIONS)
+
+
+@pytest.mark.parametrize("act", ACTIONS)
+@pytest.mark.parametrize("role", Role.values)
+def test_an_action_that_is_posted_does_what_the_role_may_and_nothing_else(signed_in, rows, role, act):
+    table, needed = ACTIONS[act]
+    client = signed_in(role)
+    # A sign-in is written down too.
+    before = state()
+    address = reverse(f"admin:{table._meta.app_label}_{table._meta.model_name}_changelist")
+
+    client.post(address, {"action": act, "_selected_action": [rows[act]], "index": 0})
+
+    if needed not in MAY[Role(role)]:
+        assert state() == before
+    elif act == "cancel_ticked":
+        # It asks first, with the number.
+        assert state() == before
+        question = client.get(f"{reverse('admin:scheduling_task_cancel')}?ids={rows[act]}")
+        assert question.status_code == 200
+    else:
+        assert state() != before
+        assert models.Activity.objects.order_by("pk").last().face == "admin"
