@@ -40,17 +40,22 @@
         find("file-words").textContent = chosen ? size(chosen.size) : "or drop it here";
     };
     file.addEventListener("change", measured);
-    ["dragenter", "dragover"].forEach((kind) => drop.addEventListener(kind, (event) => {
+    // Anywhere on the page: beside the field the browser would leave the page for the file.
+    const brings = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+    ["dragenter", "dragover"].forEach((kind) => document.addEventListener(kind, (event) => {
+        if (!brings(event)) return;
         event.preventDefault();
         drop.classList.add("over");
     }));
-    ["dragleave", "drop"].forEach((kind) => drop.addEventListener(kind, () => drop.classList.remove("over")));
-    drop.addEventListener("drop", (event) => {
+    document.addEventListener("dragleave", (event) => {
+        if (!event.relatedTarget) drop.classList.remove("over");
+    });
+    document.addEventListener("drop", (event) => {
+        drop.classList.remove("over");
+        if (!brings(event)) return;
         event.preventDefault();
-        if (event.dataTransfer.files.length) {
-            file.files = event.dataTransfer.files;
-            measured();
-        }
+        file.files = event.dataTransfer.files;
+        measured();
     });
 
     const chooseColumn = (choices) => {

@@ -195,14 +195,16 @@ def test_without_javascript_a_paste_goes_the_same_way(open_page):
     assert models.Task.objects.get().ids_count == 2
 
 
-def test_a_drop_is_a_file(open_page):
+@pytest.mark.parametrize("where", ["[data-drop]", "h1"])
+def test_a_drop_anywhere_is_a_file(open_page, where):
     page = open_page("/dashboard/upload/")
     handle = page.evaluate_handle(
         "() => { const data = new DataTransfer();"
         " data.items.add(new File(['1\\n2\\n'], 'dropped.txt', {type: 'text/plain'})); return data; }"
     )
 
-    page.dispatch_event("[data-drop]", "drop", {"dataTransfer": handle})
+    page.dispatch_event(where, "dragover", {"dataTransfer": handle})
+    page.dispatch_event(where, "drop", {"dataTransfer": handle})
 
     expect(page.locator("[data-file-words]")).to_have_text("1 kB")
     assert page.get_by_label("A file").evaluate("field => field.files[0].name") == "dropped.txt"
