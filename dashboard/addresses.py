@@ -78,6 +78,15 @@ def queue(name: str) -> str:
     return reverse("queue", args=[name])
 
 
+def act(name: str, verb: str) -> str:
+    """Where a queue is paused, resumed, braked; and where what is held of it is released."""
+    return (
+        reverse("queue_release", args=[name])
+        if verb == "release"
+        else reverse("queue_act", args=[name, verb])
+    )
+
+
 def window(name: str, starts_at: datetime) -> str:
     """The page of one window of a queue."""
     return reverse("window", args=[name, stamp(starts_at)])

@@ -55,6 +55,17 @@ class Hand(NamedTuple):
             )
         return f'<a class="{css}" id="{key}" href="{href}">{label}</a>'
 
+    def post(self, label: str, action: str, key: str, *, field: str = "") -> str:
+        """A button that acts at once, by the page's own form: its token is the page's, so that all who look may
+        share what is drawn. field: sent empty with it.
+        """
+        if self.why_not:
+            return self.act(label, action, key)
+        more = f' name="{field}" value=""' if field else ""
+        return (
+            f'<button class="button small" id="{key}" form="act" formaction="{action}"{more}>{label}</button>'
+        )
+
 
 @lru_cache(maxsize=4096)
 def _moment(at: datetime, today: date, zone: tzinfo) -> str:

@@ -63,8 +63,12 @@ def _tabs(queues: Sequence[Tab], chosen: str, hand: Hand) -> str:
         tabs.append(f'<a id="tab-more" href="{reverse("queues")}">{more:,} more&hellip;</a>')
     shown = next((tab for tab in queues if tab.name == chosen), None)
     if shown:
-        label = "Resume&hellip;" if shown.paused_at else "Pause, brake&hellip;"
-        tabs.append(f'<span class="end">{hand.act(label, addresses.queue(shown.name), "to-queue")}</span>')
+        page = addresses.queue(shown.name)
+        pause = hand.act("Pause&hellip;", page, "to-queue")
+        if shown.paused_at:
+            pause = hand.post("Resume", addresses.act(shown.name, "resume"), "resume-shown")
+        brake = hand.act("Brake&hellip;", f"{page}#brake", "to-brake")
+        tabs.append(f'<span class="end">{pause} {brake}</span>')
     return f'<nav class="tabs" aria-label="Queues">{"".join(tabs)}</nav>'
 
 

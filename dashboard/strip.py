@@ -115,7 +115,7 @@ def _target(target: Target, hand: Hand) -> str:
         because = f" ({written(target.because)})" if target.because else ""
         said = f"held until {hand.clock_seconds(target.held_until)}{because}"
     acts = "".join(
-        f" {hand.act(f'Release, {name}&hellip;', addresses.queue(name), f'release-{name}-{target.id}')}"
+        f" {hand.post(f'Release {name}', addresses.act(name, 'release'), f'release-{name}-{target.id}')}"
         for name in map(written, target.queues)
     )
     return _chip("bad", "&#10005;", f"{written(target.origin)}: {said}{acts}")
@@ -124,7 +124,7 @@ def _target(target: Target, hand: Hand) -> str:
 def _held(tab: Tab, hand: Hand) -> str:
     name = written(tab.name)
     if tab.paused_at:
-        button = hand.act("Resume&hellip;", addresses.queue(tab.name), f"resume-{name}")
+        button = hand.post("Resume", addresses.act(tab.name, "resume"), f"resume-{name}")
         return _chip("notice", "&Vert;", f"{name} paused since {hand.moment(tab.paused_at)} {button}")
-    button = hand.act("Release&hellip;", addresses.queue(tab.name), f"unbrake-{name}")
+    button = hand.post("Release", addresses.act(tab.name, "brake"), f"unbrake-{name}", field="per_minute")
     return _chip("notice", "!", f"brake on {name}: at most {tab.brake_per_minute:,} a minute {button}")

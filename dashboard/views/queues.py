@@ -4,6 +4,7 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
@@ -17,6 +18,7 @@ from scheduling import breakers, cards, clock, models, pace, queues, store, tria
 from scheduling.errors import BadFields, Refused
 from scheduling.retry import Verdict
 
+ALL = "*"
 # Of a page; the file has all.
 ROWS = 50
 ACTS_SHOWN = 20
@@ -164,6 +166,14 @@ def act(request: OperatorRequest, name: str, verb: str) -> HttpResponse:
         messages.error(request, str(error))
     except Refused as error:
         messages.info(request, str(error))
+    return _back(request, found)
+
+
+def _back(request: OperatorRequest, found: models.Queue) -> HttpResponse:
+    """To the board that the button stood on, or to the queue's page."""
+    board = request.POST.get("board", "")
+    if board == ALL or models.Queue.objects.filter(name=board).exists():
+        return redirect(addresses.with_query(reverse("board"), queue=board))
     return redirect(addresses.queue(found.name))
 
 
@@ -220,7 +230,7 @@ def release(request: OperatorRequest, name: str) -> HttpResponse:
             messages.info(request, "Nothing holds its requests any more.")
     except Refused as error:
         messages.info(request, str(error))
-    return redirect(addresses.queue(found.name))
+    return _back(request, found)
 
 
 @require_POST

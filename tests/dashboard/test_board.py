@@ -3,6 +3,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.test import Client
 from django_q.models import OrmQ
 
 from dashboard import drawings, strip
@@ -252,6 +253,47 @@ def test_what_a_viewer_may_not_do_stands_there_disabled_with_the_reason(place, c
     assert client.get(f"/dashboard/tasks/{task.pk}/cancel/").status_code == 403
 
 
+def test_what_is_held_on_the_board_goes_on_by_its_button_and_leads_back_to_the_board(make_operator, queue):
+    """By the page's form, which names its token: a poll has none of its own."""
+    at = store.now()
+    models.Queue.objects.create(name="held", rpm=30, created_at=at, paused_at=at)
+    models.Queue.objects.create(
+        name="slow",
+        rpm=30,
+        created_at=at,
+        brake_per_minute=5,
+        handler="webhook",
+        webhook_url="https://x.test/",
+    )
+    models.Target.objects.create(origin="https://x.test:443", opened_at=at, failures_count=20)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_operator("operator"))
+    page = client.get("/dashboard/?queue=held").content.decode()
+    form = re.search(r'<form id="act" method="post">(.*?)</form>', page)[1]
+    sent = dict(re.findall(r'name="([^"]+)" value="([^"]+)"', form))
+    buttons = re.findall(
+        r'<button class="button small" id="([^"]+)" form="act" formaction="([^"]+)"( name="per_minute" value="")?>',
+        poll(client, query="&queue=held").content.decode(),
+    )
+    [target] = models.Target.objects.all()
+
+    assert [key for key, *_ in buttons] == [
+        f"release-slow-{target.pk}", "resume-held", "unbrake-slow", "resume-shown",
+    ]  # fmt: skip
+    assert client.post(buttons[0][1], {"board": "held"}).status_code == 403
+    for _, action, field in buttons[:3]:
+        answer = client.post(action, sent | ({"per_minute": ""} if field else {}))
+        assert answer.url == "/dashboard/?queue=held"
+
+    assert not models.Queue.objects.filter(paused_at__isnull=False).exists()
+    assert not models.Queue.objects.filter(brake_per_minute__isnull=False).exists()
+    assert not models.Target.objects.filter(opened_at__isnull=False).exists()
+    assert "release-slow" not in poll(client).content.decode()
+    # Whatever else is said of where it came from leads to the queue's own page.
+    away = client.post(buttons[1][1], sent | {"board": "https://evil.test/"})
+    assert away.url == "/dashboard/queues/held/"
+
+
 def test_two_who_read_times_in_different_zones_are_not_given_each_others(place, client, make_operator):
     place(range(1, 30))
     bodies = []
@@ -271,7 +313,9 @@ def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, si
 
     page = sign_in("viewer").get("/dashboard/").content.decode()
 
-    assert "30 IDs of default were late and have another minute" in page
+    assert re.search(
+        r"30 IDs of default were late and run at <a [^>]+><time [^>]+>\d\d:\d\d</time></a>", page
+    )
 
 
 NUMBERED = re.compile(
