@@ -65,8 +65,13 @@ def send_one(
 
     Raises NoFreeSlot, with the next minute that has one, when none comes within a minute.
     """
-    slot_at = _next_slot(queue, now, sleep)
-    sleep(max(0.0, (slot_at - now()).total_seconds()))
+    deadline = now() + timedelta(seconds=WAIT_SECONDS)
+    while True:
+        slot_at, latest = _next_slot(queue, now, sleep, deadline)
+        sleep(max(0.0, (slot_at - now()).total_seconds()))
+        # So late it would be beside the plan: its slot stays unused.
+        if now() <= latest:
+            break
     key = f"msg_test_{secrets.token_hex(12)}"
     planned_at = clock.minute_start(slot_at)
     request = TrialRequest(user_id, TASK_ID, "a test request", queue.name, planned_at, 1, key)
@@ -95,25 +100,29 @@ async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | 
     return outcome, Sent(handler.method, handler.url, shown, body.decode())
 
 
-def _next_slot(queue: models.Queue, now: Callable[[], datetime], sleep: Callable[[float], None]) -> datetime:
-    deadline = now() + timedelta(seconds=WAIT_SECONDS)
+def _next_slot(
+    queue: models.Queue, now: Callable[[], datetime], sleep: Callable[[float], None], deadline: datetime
+) -> tuple[datetime, datetime]:
+    """Take the next free slot; return when it begins, and until when it may be met."""
     while True:
         at = now()
         minute = clock.minute_start(at)
         # In its last two seconds the next minute's plan stands as well.
         for start in (minute, clock.minute_start(at + timedelta(seconds=clock.SEAL_SECONDS))):
-            slot_at = _take_slot(queue, start, now)
-            if slot_at is not None and slot_at <= deadline:
-                return slot_at
+            slot = _take_slot(queue, start, now)
+            if slot is not None and slot[0] <= deadline:
+                return slot
         seal = clock.sealed_at(minute + clock.MINUTE)
-        if slot_at is not None or seal >= deadline or seal <= at:
+        if slot is not None or seal >= deadline or seal <= at:
             following = _next_free(queue, minute + 2 * clock.MINUTE)
             raise NoFreeSlot(next=following.strftime("%Y-%m-%dT%H:%M:%SZ"))
         sleep((seal - at).total_seconds() + 0.05)
 
 
-def _take_slot(queue: models.Queue, minute: datetime, now: Callable[[], datetime]) -> datetime | None:
-    """Take a free slot of a minute that runs, or is about to; return when it begins, None without one."""
+def _take_slot(
+    queue: models.Queue, minute: datetime, now: Callable[[], datetime]
+) -> tuple[datetime, datetime] | None:
+    """Take a free slot of a minute that runs, or is about to: see _next_slot. None without one."""
     bucket_id = keys.bucket_at(queue.pk, minute)
     with store.write():
         queue = placement.lock_queue(queue.pk)
@@ -127,7 +136,8 @@ def _take_slot(queue: models.Queue, minute: datetime, now: Callable[[], datetime
         if free is None:
             return None
         models.Bucket.objects.filter(pk=bucket_id).update(cursor=free.cursor)
-        return minute + timedelta(seconds=plan.offset_of(free.slot))
+        slot_at = minute + timedelta(seconds=plan.offset_of(free.slot))
+        return slot_at, slot_at + timedelta(seconds=plan.tolerance_seconds)
 
 
 def _next_free(queue: models.Queue, minute: datetime) -> datetime:

@@ -161,11 +161,12 @@ def test_what_is_sent_again_is_called_back_again_under_a_key_of_its_own():
     assert len({seen.headers["webhook-id"] for seen in target.seen}) == 2
 
 
-def send_one(queue, at):
-    clock = [at]
+def send_one(queue, at, *stalls: float):
+    """stalls: by how many seconds longer than asked for the first sleeps take."""
+    clock, longer = [at], list(stalls)
 
     def sleep(seconds: float) -> None:
-        clock[0] += timedelta(seconds=seconds)
+        clock[0] += timedelta(seconds=seconds + (longer.pop(0) if longer else 0))
 
     return trial.send_one(queue, by=Actor.command_line(), now=lambda: clock[0], sleep=sleep)
 
@@ -176,13 +177,16 @@ def test_a_test_request_takes_a_free_slot_and_shows_what_came():
         place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
         # Every second slot is planned; the first free one after second 10.2 is that of second 11.
         shown = send_one(queue, MINUTE + timedelta(seconds=10.2))
+        again = send_one(queue, MINUTE + timedelta(seconds=12.2), 2.5)
     assert shown.started_at == MINUTE + timedelta(seconds=11)
+    # Its slot, 13, was missed by more than one: it takes the next free one.
+    assert again.started_at == MINUTE + timedelta(seconds=17)
     assert (shown.outcome.verdict, shown.outcome.status) == (Verdict.FAILED, 418)
     assert json.loads(target.seen[0].body)["task_name"] == "a test request"
     bucket = models.Bucket.objects.get(pk=SimulatedSeat(queue).bucket_id)
     slot = bucket_slots.plan_of(bucket).free_slot(bucket.cursor - 1)
-    assert slot == 11
-    assert models.Activity.objects.get().verb == "tested"
+    assert slot == 17
+    assert {line.verb for line in models.Activity.objects.all()} == {"tested"}
 
 
 def test_a_test_request_is_shown_as_it_went_out_without_the_queues_own_values():
