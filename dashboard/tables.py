@@ -3,7 +3,7 @@
 Not for what is polled: a row takes about 0.6 ms of CPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -256,6 +256,11 @@ class FailureTable(Listed):
     class Meta(Listed.Meta):
         attrs = CARDS
 
+    def __init__(self, *args: Any, left_out: Collection[int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The keys of rows that are ticked already.
+        self.left_out = left_out
+
     def render_user_id(self, value: int) -> SafeString:
         return _id(value)
 
@@ -272,10 +277,11 @@ class FailureTable(Listed):
     def render_leave_out(self, record: failures.Row) -> SafeString:
         # The label is as large as a thumb.
         box = (
-            '<label class="tick"><input type="checkbox" name="left_out" value="{}" aria-label="Leave {} out">'
+            '<label class="tick"><input type="checkbox" name="left_out" value="{}" aria-label="Leave {} out"{}>'
             "</label>"
         )
-        return format_html(box, str(record.key), str(record.user_id))
+        ticked = mark_safe(" checked") if record.key in self.left_out else ""
+        return format_html(box, str(record.key), str(record.user_id), ticked)
 
 
 class QueueTable(Listed):

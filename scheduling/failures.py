@@ -9,7 +9,7 @@ read in the same statement.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -122,6 +122,13 @@ class Asked:
             if limit == 0:
                 return
 
+    def among(self, rows: Collection[int]) -> set[int]:
+        """Those of some rows, by key, that match."""
+        if not rows:
+            return set()
+        buckets = sorted({key >> 24 for key in rows})
+        return {row.key for row in self._rows_of(buckets, 0, None, only=rows)}
+
     def _parts(self) -> tuple[str, list]:
         """A table of counts that match, as the beginning of a statement: `WITH ... parts AS (...)`."""
         source, values = self._of_one_id() if self.user_id is not None else self._kept_and_read()
@@ -228,8 +235,12 @@ class Asked:
             found = cursor.fetchall()
         return _slices(found, step)
 
-    def _rows_of(self, buckets: list[int], after: int, limit: int | None) -> Iterator[Row]:
+    def _rows_of(
+        self, buckets: list[int], after: int, limit: int | None, *, only: Collection[int] = ()
+    ) -> Iterator[Row]:
         where, values = self._where("a")
+        if only:
+            where, values = f"{where} AND s.id IN ({', '.join(['%s'] * len(only))})", [*values, *only]
         if self.user_id is not None:
             where, values = f"{where} AND s.user_id = %s", [*values, self.user_id]
         marks = ", ".join(["%s"] * len(buckets))

@@ -1,6 +1,7 @@
 """What failed, by what came back; and trying again all that match."""
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -39,28 +40,53 @@ def failures(request: OperatorRequest) -> HttpResponse:
     """Grouped, and with a filter one by one; a POST tries again what the page showed."""
     chosen = FailureFilter.of(request)
     if request.method == "POST":
-        return _retry(request, chosen)
+        return _turned(request, chosen) if "go_to" in request.POST else _retry(request, chosen)
     if wanted := request.GET.get("format"):
         return _export(wanted, exports.wanted_list(request, "ids", "groups"), chosen.asked_for())
-    at = store.now()
-    up_to = failing.newest()
+    return _shown(request, chosen, at=store.now(), up_to=failing.newest())
+
+
+def _turned(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
+    """Another page of the same question: what was ticked goes along."""
+    at, up_to = taskpages.read_moment(request.POST.get("at", "")), _number(request.POST, "up_to")
+    left_out = _left_out(request, chosen.asked_for(at=at, up_to=up_to))
+    after = _key(request.POST["go_to"])
+    return _shown(request, chosen, at=at, up_to=up_to, after=after, left_out=left_out)
+
+
+def _shown(
+    request: OperatorRequest,
+    chosen: FailureFilter,
+    *,
+    at: datetime,
+    up_to: int | None,
+    after: int = 0,
+    left_out: Collection[int] = (),
+) -> HttpResponse:
+    """A page as of one moment, of the rows behind a key. left_out: what was ticked on the pages before."""
     asked = chosen.asked_for(at=at, up_to=up_to)
     # Jobs do so each minute; where they don't, the first who looks counts for all.
     failing.keep_counts(at=at, seconds=KEEPING_SECONDS, unless_fewer=KEPT_FROM)
     found = asked.summary(at_most=failing.GROUPS_SHOWN + 1)
     groups = [(group, _address(group)) for group in found.groups[: failing.GROUPS_SHOWN]]
-    rows = list(asked.rows(limit=ROWS)) if chosen.is_set else []
+    rows = list(asked.rows(after=after, limit=ROWS + 1)) if chosen.is_set else []
+    next_after, rows = rows[ROWS - 1].key if len(rows) > ROWS else None, rows[:ROWS]
+    number = found.count - len(left_out)
     context = {
         "filter": chosen,
         "groups": groups,
         "more_groups": len(found.groups) > len(groups),
         "groups_table": sums.FailureGroupTable(groups),
         "rows": rows,
-        "table": tables.FailureTable(rows),
+        "table": tables.FailureTable(rows, left_out=left_out),
         "count": found.count,
+        "number": number,
+        "after": after,
+        "next_after": next_after,
+        "left_out_elsewhere": sorted(set(left_out) - {row.key for row in rows}),
         "at": at,
         "up_to": up_to,
-        "form": CancelForm(count=found.count, always=not chosen.is_set),
+        "form": CancelForm(count=number, always=not chosen.is_set),
         "going": going.under_way(models.BulkActKind.RETRY_FAILED),
     }
     return render(request, "dashboard/failures.html", context)
@@ -131,8 +157,7 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
 
 def _left_out(request: OperatorRequest, asked: failing.Asked) -> list[int]:
     """The keys that were ticked, of those that are meant at all."""
-    ticked = {_key(text) for text in request.POST.getlist("left_out")}
-    return [row.key for row in asked.rows(limit=ROWS) if row.key in ticked] if ticked else []
+    return sorted(asked.among({_key(text) for text in request.POST.getlist("left_out")}))
 
 
 def _key(text: str) -> int:

@@ -7,7 +7,9 @@
     const write = (number) => number.toLocaleString("en-US");
 
     const follow = () => {
-        const number = all - form.querySelectorAll("[name=left_out]:checked").length;
+        // Those of other pages stand in hidden fields.
+        const leftOut = form.querySelectorAll("[name=left_out]:checked, [name=left_out][type=hidden]");
+        const number = all - leftOut.length;
         form.elements.number.value = String(number);
         form.querySelector("[data-retry-button]").textContent = `Try ${write(number)} again`;
         const label = form.querySelector("label[for=id_count]");

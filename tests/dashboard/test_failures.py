@@ -7,6 +7,7 @@ import pytest
 from django.db.models import F
 
 from dashboard.forms import CancelForm
+from dashboard.views import failures as view
 from scheduling import clock, models, resend, store
 from scheduling.models import Status
 
@@ -86,6 +87,31 @@ def test_without_javascript_another_number_than_the_button_s_is_asked_first(fail
     told = [str(message) for message in client.get(answer.url).context["messages"]]
     assert told == ["8 of 8 wait for a free place again."]
     assert failed_count() == 72
+
+
+def test_what_was_ticked_on_one_page_is_left_out_on_all_of_them(failed, sign_in, monkeypatch):
+    monkeypatch.setattr(view, "ROWS", 4)
+    client = sign_in()
+    page, left_out, seen = client.get("/dashboard/failures/?queue=b&last=1h"), [], []
+    while True:
+        shown = page.content.decode()
+        keys = re.findall(r'type="checkbox" name="left_out" value="(\d+)"', shown)
+        seen += keys
+        left_out.append(keys[0])
+        if page.context["next_after"] is None:
+            break
+        page = again(client, page, left_out=left_out, go_to=str(page.context["next_after"]))
+    assert len(seen) == len(set(seen)) == 10
+    assert f"Try {10 - len(left_out) + 1} again" in shown
+    first = again(client, page, left_out=left_out, go_to="0").content.decode()
+    assert re.search(rf'value="{left_out[0]}" aria-label="[^"]+" checked>', first)
+
+    answer = again(client, page, left_out=left_out, number="7")
+
+    said = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert said == ["7 of 7 wait for a free place again."]
+    kept = models.Assignment.objects.filter(pk__in=left_out).values_list("status", flat=True)
+    assert set(kept) == {models.Status.FAILED}
 
 
 def test_the_number_to_be_typed_is_less_by_those_that_are_left_out(failed, sign_in, monkeypatch):
