@@ -7,6 +7,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from operators.actor import Actor
+from operators.models import Scope
 from operators.roles import MAY, May, Role
 from scheduling import bulk_acts, intake, keys, models, store
 from scheduling.demo import InMemory
@@ -14,6 +15,10 @@ from scheduling.demo import InMemory
 pytestmark = pytest.mark.django_db
 
 
+VERBS = ("pause", "resume", "brake")
+# The second of them leads to the first.
+SIGN_IN = ("/sign-in/", "/admin/login/")
+ANY_PARAMETER = re.compile(r"<[^>]+>")
 # Pages that show nothing without these.
 QUERIES = {
     "dashboard/failures/retrying/": "?run=abc",
@@ -21,8 +26,12 @@ QUERIES = {
 }
 
 
-def addresses() -> list[tuple[str, URLPattern]]:
-    """All patterns under /dashboard/, with their whole route."""
+# What asks for the part of a page that moves.
+FRAGMENT = {"HX-Request": "true"}
+
+
+def addresses(below: str = "dashboard/") -> list[tuple[str, URLPattern]]:
+    """All patterns under an address, with their whole route; one for each verb of a button."""
 
     def walk(prefix, patterns):
         for pattern in patterns:
@@ -32,9 +41,10 @@ def addresses() -> list[tuple[str, URLPattern]]:
                 yield prefix + str(pattern.pattern), pattern
 
     return [
-        (route, found)
+        (route.replace("<verb:verb>", verb), found)
         for route, found in walk("", get_resolver().url_patterns)
-        if route.startswith("dashboard/")
+        if route.startswith(below)
+        for verb in (VERBS if "<verb:verb>" in route else ("",))
     ]
 
 
@@ -59,7 +69,6 @@ def things(place):
         "<int:user_id>": "7",
         "<slug:run>": "abc",
         "<slug:name>": "default",
-        "<verb:verb>": "pause",
         "<str:day>": "2026-11-25",
         "<str:stamp>": f"{starts_at:%Y-%m-%dT%H:%MZ}",
     }
@@ -77,8 +86,9 @@ def filled_in(route: str, things: dict[str, str]) -> str:
     return f"/{route}{QUERIES.get(route, '')}"
 
 
-def asked(client, path: str, method: str):
-    answer = client.post(path) if method == "POST" else client.get(path)
+def asked(client, path: str, method: str, headers: dict[str, str] | None = None):
+    """The answer, read to its end."""
+    answer = client.post(path, headers=headers) if method == "POST" else client.get(path, headers=headers)
     if answer.streaming:
         b"".join(answer.streaming_content)
     return answer
@@ -116,6 +126,36 @@ def test_nobody_gets_anything_but_the_way_to_the_sign_in_page(client, things):
         assert (answer.status_code, answer.url.split("?")[0]) == (302, "/sign-in/"), route
 
 
+def _nobody_s_answer(client, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    answer = asked(client, path, "GET", headers)
+    return answer.status_code, answer.headers.get("Location", "").split("?")[0]
+
+
+def test_nobody_gets_a_fragment_either(client, things):
+    for route, _ in addresses():
+        answer = asked(client, filled_in(route, things), "GET", FRAGMENT)
+        assert answer.status_code in (204, 302, 401), route
+        assert not answer.content or "Sign in" in answer.content.decode(), route
+
+
+@pytest.mark.parametrize("scope", Scope.values)
+def test_a_token_lets_nobody_into_the_pages_or_the_admin(client, make_token, things, scope):
+    token = {"Authorization": f"Bearer {make_token(scope)}"}
+    before = _state()
+    pages = [filled_in(route, things) for route, _ in addresses()]
+    pages += ["/" + ANY_PARAMETER.sub("1", route) for route, _ in addresses("admin/") if "(?P" not in route]
+    assert len(pages) > 100
+    for path in pages:
+        assert _nobody_s_answer(client, path, token) == _nobody_s_answer(client, path, {}), path
+        status, leads_to = _nobody_s_answer(client, path, token)
+        assert status == 302, path
+        assert leads_to in SIGN_IN, path
+        for headers in (token, token | FRAGMENT):
+            answer = asked(client, path, "POST", headers)
+            assert answer.status_code == 401 or answer.headers["Location"] in SIGN_IN, path
+    assert _state() == before
+
+
 def test_nobody_s_post_is_answered_that_nothing_was_done(client, things):
     before = _state()
     for route, _ in addresses():
@@ -129,12 +169,13 @@ def test_nobody_s_post_is_answered_that_nothing_was_done(client, things):
 def test_each_role_may_open_what_its_row_of_the_table_says(sign_in, things, role):
     client = sign_in(role)
     for route, pattern in addresses():
-        answer = asked(client, filled_in(route, things), "GET")
-        if needed(pattern) in MAY[Role(role)]:
-            assert answer.status_code in (200, 302, 405), (route, answer.status_code)
-        else:
-            # A button's address answers 405 to a GET, whoever asks.
-            assert answer.status_code in (403, 405), route
+        for headers, answered in (({}, (200, 302, 405)), (FRAGMENT, (200, 204, 286, 302, 405))):
+            answer = asked(client, filled_in(route, things), "GET", headers)
+            if needed(pattern) in MAY[Role(role)]:
+                assert answer.status_code in answered, (route, answer.status_code)
+            else:
+                # A button's address answers 405 to a GET, whoever asks.
+                assert answer.status_code in (403, 405), route
 
 
 def test_a_viewer_changes_nothing_by_any_post(sign_in, things):
@@ -142,8 +183,9 @@ def test_a_viewer_changes_nothing_by_any_post(sign_in, things):
     before = _state()
     for route, _ in addresses():
         if "account" not in route:
-            answer = asked(client, filled_in(route, things), "POST")
-            assert answer.status_code in (403, 405), (route, answer.status_code)
+            for headers in ({}, FRAGMENT):
+                answer = asked(client, filled_in(route, things), "POST", headers)
+                assert answer.status_code in (403, 405), (route, answer.status_code)
     assert _state() == before
 
 

