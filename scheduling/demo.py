@@ -10,12 +10,14 @@ import secrets
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from operators.actor import Actor, Face, Kind
 
-from . import allocation, claims, clock, intake, keys, models, store
+from . import allocation, claims, clock, intake, keys, models, queues, store
+from .errors import QueueTaken
 
 BY = (
     Actor(Kind.OPERATOR, None, "m.ortiz", Face.PAGE),
@@ -77,7 +79,8 @@ def submit(queue: str, name: str, ids: list[int], *, by: Actor, now: Callable[[]
 def make_queues(*, at: datetime) -> None:
     """The queues of the demonstration, where they aren't there yet."""
     for queue in QUEUES:
-        models.Queue.objects.get_or_create(name=queue.name, defaults={"rpm": queue.rpm, "created_at": at})
+        with suppress(QueueTaken):
+            queues.create(name=queue.name, fields={"rpm": queue.rpm}, by=Actor.command_line(), at=at)
 
 
 def populate(*, at: datetime) -> int:
@@ -153,9 +156,9 @@ def _lists(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Rando
 
 def _run(start: datetime, end: datetime, dice: random.Random) -> None:
     """Run the minutes from `start` until `end` as they would have run."""
-    queues = {queue.pk: queue for queue in models.Queue.objects.all()}
+    by_key = {queue.pk: queue for queue in models.Queue.objects.all()}
     failing = {queue.name: queue.failing for queue in QUEUES}
-    for pk, queue in queues.items():
+    for pk, queue in by_key.items():
         first, last = keys.bucket_at(pk, start), keys.bucket_at(pk, max(start, end))
         for bucket in models.Bucket.objects.filter(pk__gte=first, pk__lt=last, waiting_count__gt=0).order_by(
             "pk"

@@ -1,8 +1,12 @@
 """What must be there before anything runs, after the tables: the schedules and the first queue."""
 
+from contextlib import suppress
+
 from django.core.management.base import BaseCommand
 
-from scheduling import models, schedules, store
+from operators.actor import Actor
+from scheduling import models, queues, schedules, store
+from scheduling.errors import QueueTaken
 
 DEFAULT_QUEUE = "default"
 DEFAULT_RPM = 120
@@ -13,7 +17,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options) -> None:
         at = store.now()
-        models.Queue.objects.get_or_create(
-            name=DEFAULT_QUEUE, defaults={"rpm": DEFAULT_RPM, "created_at": at}
-        )
+        if not models.Queue.objects.filter(name=DEFAULT_QUEUE).exists():
+            # Of two that prepare at once one is first.
+            with suppress(QueueTaken):
+                queues.create(name=DEFAULT_QUEUE, fields={"rpm": DEFAULT_RPM}, by=Actor.command_line(), at=at)
         schedules.ensure(at=at)

@@ -1,0 +1,66 @@
+"""What is done on the command line leaves its line in the log, as everything does."""
+
+import pytest
+from django.core.management import call_command, get_commands
+
+from operators.models import Operator
+from scheduling import demo, models, store
+
+pytestmark = pytest.mark.django_db
+
+# Command to what it is told, and the verb and the thing of its line.
+ACTS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "create_token": (("billing", "--scope", "read"), "issued", "billing"),
+    "first_operator": ((), "created", "admin"),
+    "prepare": ((), "created", "default"),
+}
+# Only looks.
+READS = {"check_plan"}
+# Invents lists, which come in as any others do; and its queues, see below.
+INVENTS = {"demo"}
+
+
+def lines() -> list[tuple[str, str, str, str]]:
+    found = models.Activity.objects.order_by("pk")
+    return list(found.values_list("actor_kind", "face", "verb", "object_name"))
+
+
+@pytest.fixture(autouse=True)
+def a_fresh_instance(db):
+    models.Queue.objects.all().delete()
+    assert not Operator.objects.exists()
+    assert not lines()
+
+
+def test_every_command_of_ours_is_known_here():
+    ours = {name for name, app in get_commands().items() if app in ("scheduling", "operators")}
+
+    assert ours == set(ACTS) | READS | INVENTS
+
+
+@pytest.mark.parametrize("command", ACTS)
+def test_a_command_that_acts_leaves_a_line_and_the_second_time_none(command, capsys):
+    told, verb, name = ACTS[command]
+
+    call_command(command, *told)
+
+    assert lines() == [("command_line", "command_line", verb, name)]
+    if command != "create_token":
+        call_command(command, *told)
+        assert len(lines()) == 1
+
+
+@pytest.mark.parametrize("command", sorted(READS))
+def test_a_command_that_looks_leaves_none(command, capsys):
+    call_command(command)
+
+    assert not lines()
+
+
+def test_the_queues_of_the_demonstration_leave_a_line_each():
+    for _ in range(2):
+        demo.make_queues(at=store.now())
+
+    assert [(verb, name) for _, _, verb, name in lines()] == [
+        ("created", queue.name) for queue in demo.QUEUES
+    ]
