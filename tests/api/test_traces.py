@@ -1,0 +1,69 @@
+"""Every act of the API leaves its line in the log, by which token."""
+
+import pytest
+
+from api.docs import schema_of
+from api.urls import api as the_api
+from scheduling import models, store
+from scheduling.models import Activity
+
+from .test_access import READS
+
+pytestmark = pytest.mark.django_db
+
+# Method and path to the body, the verb of its line, and the kind of thing. `$task` is a task's number.
+ACTS: dict[tuple[str, str], tuple[dict, str, str]] = {
+    ("post", "/celery_ids_tasks/"): ({"task_name": "x", "payload": [8]}, "submitted", "task"),
+    ("patch", "/celery_ids_tasks/"): ({"id": "$task", "task_name": "after"}, "renamed", "task"),
+    ("put", "/celery_ids_tasks/"): ({"id": "$task", "task_name": "after"}, "renamed", "task"),
+    ("patch", "/celery_ids_tasks/{id}/"): ({"payload": [2, 3]}, "replaced", "task"),
+    ("put", "/celery_ids_tasks/{id}/"): ({"payload": [2, 3]}, "replaced", "task"),
+    ("delete", "/celery_ids_tasks/{id}/"): ({}, "cancelled", "task"),
+    ("post", "/users/"): ({"id": 5, "name": "Ann"}, "created", "user"),
+    ("put", "/users/{id}/"): ({"name": "Ann"}, "renamed", "user"),
+    ("patch", "/users/{id}/"): ({"name": "Ann"}, "renamed", "user"),
+    ("delete", "/users/{id}/"): ({}, "deleted", "user"),
+    ("post", "/queues/"): ({"name": "mail"}, "created", "queue"),
+    ("patch", "/queues/{name}/"): ({"rpm": 5}, "changed", "queue"),
+    ("post", "/queues/{name}/pause/"): ({}, "paused", "queue"),
+    ("post", "/queues/{name}/resume/"): ({}, "resumed", "queue"),
+    ("post", "/queues/{name}/brake/"): ({"per_minute": 5}, "braked", "queue"),
+    ("post", "/queues/{name}/test/"): ({}, "tested", "queue"),
+}
+USER = 77
+
+
+@pytest.fixture
+def task(api, write_lists) -> int:
+    """The number of a task that waits, beside a user that no task has."""
+    models.User.objects.create(pk=USER, name="before", created_at=store.now())
+    number = api.list([1, 2]).json()["task_id"]
+    write_lists()
+    return number
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(ACTS))
+def test_the_act_leaves_a_line(api, queue, task, method, path):
+    body, verb, kind = ACTS[method, path]
+    if verb == "resumed":
+        models.Queue.objects.filter(pk=queue.pk).update(paused_at=store.now())
+    number = task if "tasks" in path else USER
+    address = path.replace("{id}", str(number)).replace("{name}", queue.name)
+    before = Activity.objects.count()
+
+    answer = api.send(
+        method.upper(), address, {**body, **({"id": task} if body.get("id") == "$task" else {})}
+    )
+
+    assert answer.status_code < 300, answer.content
+    assert Activity.objects.count() == before + 1
+    line = Activity.objects.order_by("pk").last()
+    assert (line.verb, line.object_kind) == (verb, kind)
+    assert (line.actor_name, line.actor_kind, line.face) == ("a test", "token", "api")
+
+
+def test_no_endpoint_acts_that_this_file_does_not_know():
+    paths = schema_of(the_api)["paths"]
+    acting = {(method, path) for path, operations in paths.items() for method in operations}
+
+    assert {each for each in acting if each[0] not in READS} == set(ACTS)
