@@ -245,7 +245,7 @@ def _tasks(board: Board, hand: Hand) -> str:
     why = f'<p class="hint">{written(hand.why_not)}</p>' if hand.why_not else ""
     return (
         '<section class="panel" aria-labelledby="tasks-name"><div class="row">'
-        f'<h2 id="tasks-name">Tasks in progress</h2>{more}<b class="offer" data-offer></b>{_ways(hand)}</div>'
+        f'<h2 id="tasks-name">Tasks in progress</h2>{more}{_ways(hand)}</div>'
         f"{table if shown else none}{why}</section>"
     )
 
@@ -255,7 +255,9 @@ def _ways(hand: Hand) -> str:
     """To the other tasks, and to a new one."""
     upload = hand.act("Upload a list", reverse("upload"), "to-upload", css="button main small")
     all_tasks = f'<a class="small" id="to-tasks" href="{reverse("tasks")}">all tasks</a>'
-    return f'{all_tasks}<span class="end">{upload}</span>'
+    # What is new is counted by the browser, which keeps the rows in place: empty until then.
+    offer = '<button type="button" class="button small offer" id="offer" data-offer></button>'
+    return f'{all_tasks}{offer}<span class="end">{upload}</span>'
 
 
 def _task(task: TaskLine, hand: Hand) -> str:

@@ -17,6 +17,8 @@
     let answered = Date.now();
     let failed = null;
     let paused = false;
+    // New rows were asked for, and aren't there yet.
+    let taken = false;
 
     const span = (ms) => {
         const s = Math.max(0, ms) / 1000;
@@ -64,10 +66,10 @@
 
     document.body.addEventListener("htmx:beforeRequest", (event) => {
         if (event.target !== poll && !event.target.matches?.("[data-slow]")) return;
-        if (paused || document.hidden) event.preventDefault();
+        if ((paused && !taken) || document.hidden) event.preventDefault();
     });
     // A list that is pointed at or focused keeps its rows where they are. What they say goes on; rows that are
-    // new are counted in the heading, and come once the list is left.
+    // new are counted by a button in the heading, and come when it is pressed, or once the list is left.
     const rowsOf = (table) => [...(table?.tBodies[0]?.rows || [])];
     const keyOf = (row) => row.querySelector("[id]")?.id;
     const stay = (held, part) => {
@@ -87,12 +89,25 @@
     };
     document.body.addEventListener("htmx:beforeSwap", (event) => {
         if (event.detail.target?.id !== "board" || event.detail.xhr.status !== 200) return;
-        const held = document.querySelector("#board [data-hold]:is(:hover, :focus-within)");
-        if (!held) return;
+        const list = document.querySelector("#board [data-hold]");
+        const isHeld = list?.matches(":hover, :focus-within");
+        const isOffered = document.querySelector("[data-offer]:not(:empty):is(:hover, :focus)");
+        if (taken || !(isHeld || isOffered)) return;
         const part = new DOMParser().parseFromString(event.detail.serverResponse, "text/html").querySelector("#board");
         if (!part) return;
-        stay(held, part);
+        stay(list, part);
         event.detail.serverResponse = part.outerHTML;
+    });
+    // Answers take the place of the button, so that the page listens.
+    document.body.addEventListener("click", (event) => {
+        if (!event.target.closest("[data-offer]")) return;
+        taken = true;
+        htmx.trigger(poll, "take");
+    });
+    document.body.addEventListener("htmx:afterSettle", (event) => {
+        if (!taken || event.detail.target?.id !== "board") return;
+        taken = false;
+        document.querySelector("#board [data-hold] a")?.focus({ preventScroll: true });
     });
     document.body.addEventListener("htmx:afterRequest", (event) => {
         if (event.target !== poll) return;

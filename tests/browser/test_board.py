@@ -45,6 +45,10 @@ def test_a_board_that_is_past_rpm_says_so_in_words_and_has_no_axe_violation(open
 
     expect(page.locator("#board")).to_contain_text("2 over 120")
     expect(page.locator("#fill-0 rect.past")).to_have_count(1)
+    # By more than their colour, here and in the legend.
+    for rects, pattern in ((".past", "qd-past"), (".in_flight", "qd-flight"), (".failed", "qd-hatch")):
+        expect(page.locator(f"#board rect{rects}").last).to_have_css("fill", re.compile(pattern))
+        expect(page.locator(f"pattern#{pattern}")).to_have_count(1)
     assert_fits(page)
 
 
@@ -86,12 +90,23 @@ def test_a_row_that_is_pointed_at_or_focused_stays_where_it_is(open_page, how):
 
     expect(page.locator("[data-offer]")).to_have_text("2 new", timeout=4000)
     page.wait_for_timeout(1500)
-    assert cancel.bounding_box() == before
+    # Between two looks a poll may have put the same row there anew.
+    assert (cancel.bounding_box() or cancel.bounding_box()) == before
     assert page.evaluate("document.activeElement.id.startsWith('cancel-')") == (how == "focused")
-    page.get_by_role("heading", name="Tasks in progress").hover()
-    page.evaluate("document.activeElement.blur()")
+    if how == "pointed at":
+        page.get_by_role("heading", name="Tasks in progress").hover()
+    else:
+        # What is offered can be pressed in peace, and leads to what came.
+        offer = page.locator("[data-offer]")
+        offer.focus()
+        page.wait_for_timeout(1500)
+        expect(offer).to_have_text("2 new")
+        expect(offer).to_be_focused()
+        page.keyboard.press("Enter")
     expect(page.locator("tr", has_text="another")).to_be_visible(timeout=4000)
     expect(page.locator("[data-offer]")).to_be_empty()
+    if how == "focused":
+        expect(page.get_by_role("link", name="another")).to_be_focused()
 
 
 def test_paused_updates_stay_paused_and_say_so(open_page):
