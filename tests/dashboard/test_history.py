@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,6 +92,16 @@ def test_a_minute_that_is_over_and_was_not_sent_whole_is_marked_in_the_map(queue
     # Ten minutes are over; the last of them may have some in flight.
     assert drawn.unsent == "M1 0v9"
     assert heatmap.draw([column(now - clock.QUARTER, 100)], at=at).unsent == ""
+
+
+def test_a_minute_past_rpm_is_told_by_a_dot_and_not_by_its_colour_alone(place, sign_in):
+    task = place(range(1, 120 * 15 + 31))
+
+    page = sign_in("viewer").get(f"/dashboard/history/{task.first_minute_at:%Y-%m-%d}/").content.decode()
+
+    [drawn] = re.findall(r'<path class="heat-past" d="([^"]+)"/>', page)
+    assert f'<path class="past-dots" d="{drawn}"/>' in page
+    assert '<circle class="sign-dot"' in page.split('aria-label="Colours"')[1].split("past rpm")[0]
 
 
 def test_a_day_as_numbers_is_a_line_for_each_minute(queue, place, sign_in):
