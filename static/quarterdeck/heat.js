@@ -17,8 +17,9 @@
     document.addEventListener("htmx:beforeSwap", (event) => {
         if (event.detail.target?.id === "ahead") left = map()?.scrollLeft ?? null;
     });
-    document.addEventListener("htmx:afterSettle", () => {
-        if (left !== null && map()) map().scrollLeft = left;
+    document.addEventListener("htmx:afterSettle", (event) => {
+        if (event.detail.target?.id !== "ahead" || left === null) return;
+        if (map()) map().scrollLeft = left;
         left = null;
     });
 })();

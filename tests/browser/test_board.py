@@ -224,6 +224,14 @@ def test_on_a_phone_the_map_begins_at_the_window_that_runs(open_page):
         " now = document.querySelector('.heat-frame').getBoundingClientRect();"
         " return now.left >= seen.left && now.right <= seen.right }"
     )
+    # Drawn anew, it stays where somebody moved it.
+    page.evaluate("document.querySelector('.scroll:has(> .heat)').scrollLeft = 57")
+    page.evaluate("document.querySelector('#ahead').dataset.old = 1")
+    page.evaluate("htmx.ajax('GET', '/dashboard/ahead/', {target: '#ahead', swap: 'outerHTML'})")
+    page.wait_for_function(
+        "() => !document.querySelector('#ahead').dataset.old"
+        " && document.querySelector('.scroll:has(> .heat)').scrollLeft === 57"
+    )
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
