@@ -199,9 +199,8 @@ def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(p
     page = client.get(f"/dashboard/history/{task.first_minute_at:%Y-%m-%d}/{query}").content.decode()
     page += client.get(f"/dashboard/windows/default/{window:%Y-%m-%dT%H:%MZ}/").content.decode()
     page += client.get(f"/dashboard/minutes/{task.first_minute_at:%Y-%m-%dT%H:%MZ}/{query}").content.decode()
-    page += (
-        client.get("/dashboard/tasks/").content.decode() + client.get("/dashboard/queues/").content.decode()
-    )
+    for path in ("tasks/", "queues/", "queues/default/"):
+        page += client.get(f"/dashboard/{path}").content.decode()
     page += client.get("/dashboard/ahead/").content.decode()
 
     found = numbers(page)
