@@ -213,6 +213,25 @@ def test_by_key_a_column_of_the_heat_map_leads_to_its_window(open_page):
     page.wait_for_url(re.compile("/dashboard/windows/default/"))
 
 
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_paused_queue_resumes_by_the_boards_own_button(open_page, javascript):
+    place(10)
+    models.Queue.objects.update(paused_at=store.now())
+    page = open_page("/dashboard/", javascript=javascript)
+    button = page.locator("#resume-default")
+    if javascript:
+        # One that a poll has drawn.
+        with page.expect_response(lambda answer: answer.status == 200 and "version=" in answer.url):
+            place(5, first=500)
+
+    button.focus()
+    page.keyboard.press("Enter")
+
+    expect(page.locator(".messagelist")).to_contain_text("default goes on")
+    expect(page.locator("#board")).to_contain_text("Nothing is late, held or paused")
+    assert "/dashboard/?queue=default" in page.url
+
+
 def test_on_a_phone_the_map_begins_at_the_window_that_runs(open_page):
     place(10)
     page = open_page("/dashboard/", size="phone")
