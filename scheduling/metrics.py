@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db.models import F, Sum
 from django.db.models.functions import Coalesce
 
-from . import clock, cluster, health, models, plan_checks, receipts, store
+from . import clock, cluster, health, models, plan_checks, receipts, store, targets
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ def _of_clusters(at: datetime) -> Iterator[Gauge]:
 
 
 def _of_targets(at: datetime) -> Iterator[Gauge]:
-    open_breakers = models.Target.objects.filter(opened_at__isnull=False).count()
-    held = models.Target.objects.filter(held_until__gt=at).count()
+    # One that no queue sends to any more holds nothing up, and nobody could release it.
+    used = {targets.origin_of_queue(queue) for queue in models.Queue.objects.filter(handler="webhook")}
+    found = models.Target.objects.filter(origin__in=used - {None})
+    open_breakers = found.filter(opened_at__isnull=False).count()
+    held = found.filter(held_until__gt=at).count()
     yield Gauge("quarterdeck_breakers_open", "Targets whose breaker is open.", open_breakers)
     yield Gauge("quarterdeck_targets_held", "Targets that asked to be left in peace.", held)
 

@@ -71,3 +71,10 @@ def test_a_dead_cluster_is_counted_beside_those_that_live():
     assert said["quarterdeck_clusters_alive"] == said["quarterdeck_clusters_silent"] == 1
     assert said["quarterdeck_cluster_silent_seconds"] == 70
     assert numbers(cluster="quarterdeck")["quarterdeck_clusters_alive"] == 0
+
+
+def test_a_breaker_that_no_queue_sends_through_is_none():
+    models.Target.objects.create(origin="https://hook.test:443", opened_at=AT)
+    assert numbers()["quarterdeck_breakers_open"] == 0
+    make_queue("w", handler="webhook", webhook_url="https://hook.test/in")
+    assert numbers()["quarterdeck_breakers_open"] == 1
