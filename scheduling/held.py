@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from django.db import models as fields
@@ -120,14 +120,14 @@ class Held:
             return
         buckets = iter(bucket for bucket, _ in self._counts if bucket >= after >> 24)
         while some := list(islice(buckets, BUCKETS_A_QUERY)):
-            for row in self._assignments(some).filter(pk__gt=after).iterator(chunk_size=2000):
+            for row in self._assignments(some, after).iterator(chunk_size=2000):
                 yield _row(row)
 
-    def _assignments(self, buckets: Sequence[int]) -> QuerySet:
+    def _assignments(self, buckets: Sequence[int], after: int) -> QuerySet:
         places = Q()
-        for bucket in buckets:
-            first, last = keys.range_of_bucket(bucket)
-            places |= Q(pk__gte=first, pk__lte=last)
+        for first, last in _runs(buckets):
+            # Beside the ranges SQLite would take "behind a key" alone, and read the whole table from there.
+            places |= Q(pk__gte=max(first, after + 1), pk__lte=last)
         found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
         if self.kind in (Kind.WAITING, Kind.LATE):
             found = found.filter(_WAITS)
@@ -157,6 +157,13 @@ class Held:
             yield Row(
                 attempt.pk, attempt.user_id, attempt.task_id, task_name, queue_id, minute, None, attempt.number
             )  # fmt: skip
+
+
+def _runs(buckets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last key of what lies together: the buckets of a window, with those between them."""
+    for _, together in groupby(buckets, key=keys.window_of_bucket):
+        some = list(together)
+        yield keys.range_of_bucket(some[0])[0], keys.range_of_bucket(some[-1])[1]
 
 
 def _named(rows: QuerySet) -> Iterator[tuple[Any, str]]:

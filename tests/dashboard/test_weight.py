@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from django.contrib.staticfiles import finders
+from django.db import connection
 
-from scheduling import clock, keys, models, store
+from scheduling import clock, held, keys, models, plan_checks, store
 
 pytestmark = pytest.mark.django_db
 
@@ -24,8 +25,8 @@ def weight(page: bytes) -> int:
 
 
 @pytest.fixture
-def addresses(place, fail) -> list[str]:
-    """Several queues, many tasks, one of them over many windows, some failures."""
+def addresses(place, fail, sign_in) -> list[str]:
+    """Several queues, many tasks, one of them over many windows, some failures, drafts with many faults."""
     for number in range(4):
         models.Queue.objects.create(name=f"queue-{number}", rpm=60, created_at=store.now())
     models.Queue.objects.filter(name="queue-0").update(overflow="carry_over")
@@ -35,11 +36,26 @@ def addresses(place, fail) -> list[str]:
     for number in range(30):
         place(range(1000 * number + 1000, 1000 * number + 1100), name=f"list {number}")
     long = place(range(200_000, 220_000), into="queue-0")
+    client = sign_in("operator")
+    text = "\n".join([*map(str, range(1000, 3000)), *("=fault" + "x" * 40 + str(n) for n in range(300))])
+    draft = client.post("/dashboard/upload/", {"queue": "default", "payload": text}).url
+    replacing = client.post(f"/dashboard/tasks/{old.pk}/replace/", {"payload": text}).url
+    client.post("/dashboard/proof/")
+    plan_checks.go_on(plan_checks.all_kept().get().pk, store.now)
     starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").first().pk)
     return [
         "/dashboard/?queue=*",
         "/dashboard/",
         "/dashboard/upload/",
+        draft,
+        f"{draft}?queue=queue-0&rpm=30",
+        f"{draft}overlap/",
+        f"/dashboard/tasks/{old.pk}/replace/",
+        replacing,
+        f"/dashboard/tasks/{old.pk}/send-again/",
+        f"/dashboard/held/?queue=*&window={starts_at:%Y-%m-%dT%H:%MZ}&kind=failed",
+        "/dashboard/held/?queue=*&kind=late",
+        "/dashboard/proof/",
         "/dashboard/tasks/",
         f"/dashboard/tasks/{long.pk}/",
         f"/dashboard/tasks/{old.pk}/?status=failed",
@@ -98,3 +114,15 @@ def test_an_id_in_many_tasks_costs_no_more_than_one_in_two(place, sign_in, djang
     with django_assert_max_num_queries(MOST_QUERIES):
         page = client.get("/dashboard/ids/7/").content.decode()
     assert all(f"list {number}" in page for number in range(5))
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="another planner")
+@pytest.mark.parametrize("kind", [held.Kind.ALL, held.Kind.SENT, held.Kind.WAITING])
+def test_the_ids_behind_a_number_are_read_in_their_minutes_and_nowhere_else(place, kind):
+    place(range(1, 1000))
+    buckets = list(models.Bucket.objects.filter(filled_count__gt=0).values_list("pk", flat=True))
+    assert len(buckets) > 1
+
+    plan = held.Held((1,), kind, store.now())._assignments(buckets, after=0).explain()
+
+    assert "scheduling_assignment USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan
