@@ -12,8 +12,6 @@ from .reading.spool import Spool
 ASKED_AT_ONCE = 10_000
 SORTED_IDS = 250_000
 TASKS_NAMED = 20
-# As many as every SQLite takes in one statement.
-PARAMETERS = 5_000
 
 
 @dataclass(frozen=True)
@@ -106,11 +104,8 @@ class Against:
 def against(task: models.Task, list_id: int) -> Against:
     """What a list would change of a task that is written, as things stand."""
     kept = waiting = total = 0
-    for ids in _pieces(list_id):
-        total += len(ids)
-        for start in range(0, len(ids), PARAMETERS):
-            some = ids[start : start + PARAMETERS]
-            rows = models.Assignment.objects.filter(task=task, user_id__in=some)
-            kept += rows.exclude(status=models.Status.CANCELLED).count()
-            waiting += rows.filter(status=models.Status.WAITING).count()
+    for block in lists.blocks(list_id, SORTED_IDS):
+        total += len(block)
+        found = store.kept_and_waiting(task.pk, sorted(block))
+        kept, waiting = kept + found[0], waiting + found[1]
     return Against(kept, total - kept, task.waiting_count - waiting)

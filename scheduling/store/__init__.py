@@ -155,6 +155,11 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
     return backend().unfinished(ids)
 
 
+def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
+    """How many of the IDs the task has that aren't cancelled, and how many of them wait."""
+    return backend().kept_and_waiting(task_id, ids)
+
+
 def begins_with(column: str, text: str) -> Q:
     """The rows whose `column` begins with `text`, as an index of that column finds them. Case counts."""
     if connection.vendor == "sqlite":

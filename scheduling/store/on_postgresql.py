@@ -244,6 +244,19 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
         return cursor.fetchall()
 
 
+def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
+    with connection.cursor() as cursor:
+        # OFFSET 0: as above.
+        cursor.execute(
+            "SELECT COUNT(*) FILTER (WHERE s.status <> 5), COUNT(*) FILTER (WHERE s.status = 1)"
+            " FROM unnest(%s::bigint[]) asked(id) CROSS JOIN LATERAL"
+            " (SELECT status FROM scheduling_assignment"
+            " WHERE user_id = asked.id AND task_id = %s OFFSET 0) s",
+            [_text(ids), task_id],
+        )
+        return cursor.fetchone()
+
+
 def _text(numbers: Iterable[int | None]) -> str:
     """An array as PostgreSQL reads it: psycopg would look at each number with a regular expression."""
     return "{" + ",".join(["NULL" if number is None else str(int(number)) for number in numbers]) + "}"

@@ -222,6 +222,17 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
         return cursor.fetchall()
 
 
+def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT COUNT(*) FILTER (WHERE s.status <> 5), COUNT(*) FILTER (WHERE s.status = 1)"
+            " FROM json_each(%s) j CROSS JOIN scheduling_assignment s"
+            " WHERE s.user_id = j.value AND s.task_id = %s",
+            [_json(list(ids)), task_id],
+        )
+        return cursor.fetchone()
+
+
 def _json(rows: Sequence) -> str:
     """Rows of numbers as json_each reads them: thousands in a turn, so not by the standard library."""
     return orjson.dumps(rows).decode()
