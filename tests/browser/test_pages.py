@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from operators.actor import Actor
-from scheduling import allocation, claims, clock, demo, keys, models, queues, store
+from scheduling import allocation, bulk_acts, claims, clock, demo, intake, keys, models, queues, store
 from tests.browser.test_board import LOOKS, assert_fits
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,12 +23,24 @@ def things() -> dict[str, str]:
     allocation.run(lambda: then)
     bucket = models.Bucket.objects.filter(waiting_count__gt=0).first()
     _fail_some(bucket, queue)
-    demo.submit("default", "Address check", list(range(5000, 7100)), by=by, now=store.now)
+    waiting = demo.submit("default", "Address check", list(range(5000, 7100)), by=by, now=store.now)
     allocation.run(store.now)
     queues.brake(queue, 100, by=by, at=now)
     starts_at = keys.starts_at_of_window(bucket.window_id)
+    bulk_acts.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=5, name="abc", by=by, at=now)
+    # Half of it waits already; it is somebody else's, so that throwing it away is asked about.
+    faults = [{"line": 3, "token": "1e+05", "reason": "is no ID"}]
+    about = {"faults": faults, "first": ["6000"], "last": ["8099"], "warnings": {}, "fault_count": 1}
+    about |= {"task_name": "x", "queue": "default", "bytes": 9, "operator": "somebody", "operator_id": 0}
+    draft = intake.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=about)
+    replacing = {**about, "replaces": waiting.pk}
+    other = intake.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=replacing)
     return {
         "task": str(old.pk),
+        "waiting": str(waiting.pk),
+        "draft": str(draft.pk),
+        "other": str(other.pk),
+        "now": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         "user": "1",
         "minute": f"{bucket.minute_at:%Y-%m-%dT%H:%MZ}",
         "window": f"{starts_at:%Y-%m-%dT%H:%MZ}",
@@ -82,18 +94,52 @@ PAGES = [
     "/dashboard/activity/",
     "/dashboard/account/",
 ]
+# Those that come up seldom: each of them light on a phone or dark at a desk, by turns.
+SELDOM = [
+    "/dashboard/upload/{draft}/",
+    "/dashboard/upload/{draft}/overlap/",
+    "/dashboard/tasks/{waiting}/replace/",
+    "/dashboard/tasks/{waiting}/replace/{other}/",
+    "/dashboard/tasks/{task}/send-again/",
+    "/dashboard/tasks/cancel/?q=Addr&at={now}&up_to={waiting}",
+    "/dashboard/failures/retrying/?queue=default&run=abc",
+    "/dashboard/held/?queue=default&window={window}&kind=failed",
+]
+NOT_FOUND = "/dashboard/tasks/987654321/"
+FORBIDDEN = "/dashboard/upload/"
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_every_page_fits_and_axe_has_nothing_to_say(open_page, things, size, scheme):
     page = open_page(PAGES[0], size=size, scheme=scheme, role="admin")
-    for path in PAGES:
+    seldom = {("phone", "light"): SELDOM[::2], ("desk", "dark"): SELDOM[1::2]}
+    for path in [*PAGES, *seldom.get((size, scheme), ())]:
         page.goto(page.url.split("/dashboard")[0] + path.format(**things))
-        expect(page.locator("main")).to_be_visible()
-        try:
-            assert_fits(page)
-        except AssertionError as error:
-            raise AssertionError(f"{path}: {error}") from error
+        _assert_it_fits(page, path)
+
+
+def _assert_it_fits(page, path: str) -> None:
+    expect(page.locator("main")).to_be_visible()
+    try:
+        assert_fits(page)
+    except AssertionError as error:
+        raise AssertionError(f"{path}: {error}") from error
+
+
+def test_a_question_and_the_pages_of_what_is_not_there_or_not_allowed_fit(open_page, things):
+    size, scheme = "phone", "dark"
+    page = open_page(f"/dashboard/upload/{things['draft']}/", size=size, scheme=scheme)
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_role("heading", name="Discard")).to_be_visible()
+    _assert_it_fits(page, "the question before a preview of somebody else goes")
+
+    _assert_it_fits(open_page(NOT_FOUND, size=size, scheme=scheme), NOT_FOUND)
+    _assert_it_fits(open_page(FORBIDDEN, size=size, scheme=scheme, role="viewer"), FORBIDDEN)
+
+    # What the browser itself says of such answers.
+    said = [error for error in open_page.errors if "status of 40" in error]
+    assert len(said) == 2
+    open_page.errors[:] = [error for error in open_page.errors if error not in said]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -132,6 +178,45 @@ def test_a_cancel_asks_with_the_number_and_says_three(open_page, things):
     expect(page.get_by_role("status")).to_contain_text("2,100 IDs are cancelled")
     task.refresh_from_db()
     assert task.cancelled_count == 2100
+
+
+def test_without_javascript_a_list_is_replaced_and_what_is_left_of_it_cancelled(open_page, things):
+    page = open_page(f"/dashboard/tasks/{things['waiting']}/", javascript=False)
+
+    page.get_by_role("link", name="Replace").click()
+    page.get_by_label("IDs").fill(" ".join(map(str, range(5001, 7101))))
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Keep 2,099, add 1, cancel 1").click()
+    expect(page.get_by_role("status")).to_contain_text(
+        "2,099 IDs kept their places, 1 were added, 1 cancelled"
+    )
+
+    page.get_by_role("link", name="Cancel…").click()
+    page.get_by_label("Type 2,100 to go on").fill("2100")
+    page.get_by_role("button", name="Cancel these IDs").click()
+    expect(page.get_by_role("status")).to_contain_text("2,100 IDs are cancelled")
+
+
+def test_without_javascript_a_queue_is_paused_resumed_braked_and_its_rpm_tried_first(open_page, things):
+    page = open_page("/dashboard/queues/default/", javascript=False)
+    main = page.locator("main")
+
+    page.get_by_role("button", name="Pause").click()
+    expect(main).to_contain_text("paused since")
+    page.get_by_role("button", name="Resume").click()
+    expect(main).to_contain_text("runs at 120 a minute")
+    page.get_by_label("At most, a minute").fill("7")
+    page.get_by_role("button", name="Change").click()
+    expect(main).to_contain_text("brake: at most 7 a minute")
+    page.get_by_role("button", name="Release").click()
+    expect(page.get_by_role("button", name="Brake")).to_be_visible()
+
+    page.get_by_label("What would another rpm do?").fill("200")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("columnheader", name="at 200")).to_be_visible()
+    assert models.Queue.objects.get(name="default").rpm == 120
+    page.get_by_role("button", name="Set 200 a minute").click()
+    expect(main).to_contain_text("runs at 200 a minute")
 
 
 def test_a_cancel_that_asks_begins_in_its_field(open_page, things):
