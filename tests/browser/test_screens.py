@@ -1,8 +1,10 @@
-"""Makes the pictures of README and docs: `make screens`. Look at them before they are committed.
+"""Makes the pictures of README and docs, and all pages in all looks into var/screens/: `make screens`.
 
-The clock stands at one moment, so that a picture differs from the last one only where the page does.
+Look at them before the docs' are committed. Their clock stands at one moment, so that a picture differs from the
+last one only where the page does.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +14,14 @@ from django_q.models import OrmQ
 
 from scheduling import allocation, clock, cluster, days, demo, models, plan_checks, store
 from tests.browser.conftest import SIZES
+from tests.browser.test_board import LOOKS
+from tests.browser.test_pages import NOT_FOUND, PAGES, SELDOM, things  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.screens, pytest.mark.django_db(transaction=True)]
 
 PICTURES = settings.BASE_DIR / "docs" / "images"
+# For whoever looks at them; not committed.
+EVERY_PAGE = settings.BASE_DIR / "var" / "screens"
 # 14:22:38 in Berlin.
 MOMENT = datetime(2026, 11, 25, 13, 22, 38, tzinfo=UTC)
 ZONE = "Europe/Berlin"
@@ -89,11 +95,30 @@ def test_make_the_pictures(a_day, open_page):
     take(open_page, "/dashboard/tasks/?size=25", "tasks", whole=False)
     take(open_page, f"/dashboard/tasks/{task.pk}/", "task", whole=False)
     take(open_page, f"/dashboard/ids/{failed.user_id}/", "id")
+    take(open_page, "/dashboard/failures/", "failures")
     take(open_page, "/dashboard/history/2026-11-25/", "history")
     take(open_page, "/dashboard/queues/default/?rpm=200", "queue")
     _proof()
     take(open_page, "/dashboard/proof/", "proof")
     take(open_page, "/dashboard/activity/?size=25", "activity", scheme="dark", whole=False)
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_make_a_picture_of_every_page(open_page, things, size, scheme):  # noqa: F811
+    page = open_page("/dashboard/account/", size=size, scheme=scheme, role="admin")
+    root = page.url.split("/dashboard")[0]
+    look = EVERY_PAGE / f"{size}-{scheme}"
+    for number, path in enumerate(["/dashboard/upload/", *PAGES, *SELDOM, NOT_FOUND]):
+        page.goto(root + path.format(**things))
+        page.wait_for_timeout(300)
+        name = re.sub(r"[^a-z]+", "-", path.removeprefix("/dashboard/")).strip("-") or "board"
+        page.screenshot(path=look / f"{number:02}-{name}.png", full_page=True, animations="disabled")
+    out = page.context.browser.new_context(viewport=SIZES[size], color_scheme=scheme).new_page()
+    out.goto(f"{root}/sign-in/")
+    out.screenshot(path=look / "sign-in.png", full_page=True)
+    out.context.close()
+    # What the browser itself says of the page that isn't there.
+    open_page.errors[:] = [said for said in open_page.errors if "status of 404" not in said]
 
 
 def _proof() -> None:
