@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import lists, models, store
 from .reading.spool import Spool
 
-# IDs asked for in one statement, and sorted together.
+# IDs that are left out of a list as it is spooled, and IDs that are sorted and asked for in one statement.
 ASKED_AT_ONCE = 10_000
 SORTED_IDS = 250_000
 TASKS_NAMED = 20
@@ -28,7 +28,7 @@ def of_list(list_id: int) -> Overlap:
     """Look up each ID of a list by key: some seconds for a million."""
     known = waiting = total = 0
     by_task: Counter[int] = Counter()
-    for ids in _pieces(list_id):
+    for ids in _sorted_parts(list_id):
         total += len(ids)
         known += store.count_users(ids)
         found = _waiting(ids)
@@ -44,12 +44,9 @@ def of_list(list_id: int) -> Overlap:
     )
 
 
-def _pieces(list_id: int) -> Iterator[list[int]]:
+def _sorted_parts(list_id: int) -> Iterator[list[int]]:
     """The list's IDs, sorted within large parts, so that neighbours in the index are met together."""
-    for block in lists.blocks(list_id, SORTED_IDS):
-        ids = sorted(block)
-        for start in range(0, len(ids), ASKED_AT_ONCE):
-            yield ids[start : start + ASKED_AT_ONCE]
+    return map(sorted, lists.blocks(list_id, SORTED_IDS))
 
 
 def _waiting(ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -104,8 +101,8 @@ class Against:
 def against(task: models.Task, list_id: int) -> Against:
     """What a list would change of a task that is written, as things stand."""
     kept = waiting = total = 0
-    for block in lists.blocks(list_id, SORTED_IDS):
-        total += len(block)
-        found = store.kept_and_waiting(task.pk, sorted(block))
+    for ids in _sorted_parts(list_id):
+        total += len(ids)
+        found = store.kept_and_waiting(task.pk, ids)
         kept, waiting = kept + found[0], waiting + found[1]
     return Against(kept, total - kept, task.waiting_count - waiting)
