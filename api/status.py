@@ -1,6 +1,7 @@
 """Signs of life for whoever watches the service, and numbers for Prometheus."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
@@ -57,9 +58,15 @@ def _checks(seen: health.Health) -> dict[str, object]:
             for one in seen.clusters
         ],
         "last_quarter_at": moment(seen.last_quarter_at),
+        "last_quarter_age_seconds": _age(seen.last_quarter_at, seen.at),
         "last_minute_at": moment(seen.last_minute_at),
+        "last_minute_age_seconds": _age(seen.last_minute_at, seen.at),
         "clocks_apart_seconds": seen.clocks_apart_seconds,
     }
+
+
+def _age(then: datetime | None, at: datetime) -> float | None:
+    return None if then is None else (at - then).total_seconds()
 
 
 @csrf_exempt

@@ -218,6 +218,7 @@ def webhooks_bare(port: str) -> None:
 def webhooks_ours(port: str, at: str) -> None:
     import ipaddress
 
+    from scheduling import models
     from scheduling.claims import Claimed
     from scheduling.handlers.webhook import Webhook
     from scheduling.sender import Due, MinuteClock, Sender
@@ -228,10 +229,11 @@ def webhooks_ours(port: str, at: str) -> None:
         "connections": AT_ONCE // PROCESSES,
         "allowed": [ipaddress.ip_network("127.0.0.0/8")],
     }
-    sender = Sender(MinuteClock.of(time.time()), lambda queue_id: Webhook(**handler))
+    queue = models.Queue(pk=1, name="default")
+    sender = Sender(MinuteClock.of(time.time()), lambda queue: Webhook(**handler))
     sender.may_start_until = 1e9
     sender.most_connections = {1: AT_ONCE // PROCESSES}
-    due = [Due(Claimed(1, n, n, 7, 0, 0, n, n / 1e6, 1e9), one, 1) for n, one in enumerate(_requests())]
+    due = [Due(Claimed(1, n, n, 7, 0, 0, n, n / 1e6, 1e9), one, queue) for n, one in enumerate(_requests())]
     due = due[: WEBHOOKS // PROCESSES]
     sender.start()
     time.sleep(max(0.0, float(at) - time.time()))

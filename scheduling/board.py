@@ -54,7 +54,6 @@ SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NU
   FROM scheduling_queue q JOIN scheduling_bucket b
     ON b.waiting_count > 0 AND b.id >= q.id * 67108864
    AND b.id < ((q.id * 4194304 + %(running)s) * 16 + %(current_k)s)
- WHERE q.name = %(queue)s OR %(queue)s = ''
  GROUP BY q.id, q.name
 UNION ALL
 SELECT 'task', t.id, t.queue_id, t.ids_count, t.waiting_count, t.in_flight_count, t.succeeded_count,

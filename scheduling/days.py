@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import add
 
-from django.db.models import Max, Sum
+from django.db.models import Max, QuerySet, Sum
 
 from . import clock, keys, models
 from .models import MoveReason
 
+# So far back is looked for the minutes that late IDs came from.
+LATE_FOR = timedelta(days=2)
 LATE_NOTES = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
 
 
@@ -133,10 +135,14 @@ def sums_by_queue(
 
 @dataclass(frozen=True)
 class Again:
-    """Late IDs that were placed again and are still to come: how many, from which minute until which."""
+    """Late IDs that were placed again and are still to come: how many, from which minute until which.
+
+    since: the first of the minutes that they had been planned in.
+    """
 
     queue: str
     count: int
+    since: datetime
     first_at: datetime
     last_at: datetime
 
@@ -144,21 +150,34 @@ class Again:
 def placed_again(queues: Sequence[models.Queue], *, at: datetime) -> list[Again]:
     """What was late and has another minute by now: from the log of fills, a line a window and slice."""
     names = {queue.pk: queue.name for queue in queues}
-    lines = models.Reservation.objects.filter(
-        window__queue__in=list(names),
-        window__starts_at__gte=clock.running_window_start(at),
-        kind=models.ReservationKind.MOVE_IN,
-        note__in=LATE_NOTES,
-    ).order_by()
+    lines = models.Reservation.objects.filter(window__queue__in=list(names), note__in=LATE_NOTES).order_by()
+    came_in = lines.filter(
+        window__starts_at__gte=clock.running_window_start(at), kind=models.ReservationKind.MOVE_IN
+    )
     current = clock.minute_start(at)
     minutes: dict[int, dict[datetime, int]] = {}
-    for window_id, deltas in lines.values_list("window_id", "deltas"):
+    moved_at: set[datetime] = set()
+    for window_id, deltas, made_at in came_in.values_list("window_id", "deltas", "made_at"):
         held = minutes.setdefault(keys.queue_of_window(window_id), {})
         for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
             if delta > 0 and minute >= current:
                 held[minute] = held.get(minute, 0) + delta
+                moved_at.add(made_at)
+    since = _left(lines.filter(window__starts_at__gte=at - LATE_FOR, made_at__in=moved_at))
     return [
-        Again(names[queue], sum(held.values()), min(held), max(held))
+        Again(names[queue], sum(held.values()), since.get(queue, min(held)), min(held), max(held))
         for queue, held in sorted(minutes.items())
         if held
     ]
+
+
+def _left(lines: QuerySet) -> dict[int, datetime]:
+    """By queue, the first minute that was left by these lines: in the same transactions the others came in."""
+    first: dict[int, datetime] = {}
+    left = lines.filter(kind=models.ReservationKind.MOVE_OUT)
+    for window_id, deltas in left.values_list("window_id", "deltas"):
+        queue = keys.queue_of_window(window_id)
+        for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
+            if delta < 0:
+                first[queue] = min(minute, first.get(queue, minute))
+    return first

@@ -27,9 +27,11 @@ STEP_IDS = 2_000
 # A minute's last outcomes come in so long after it.
 TRAILING = timedelta(seconds=30)
 
+# Why it failed: what went wrong, or the answer itself where the status is all that did.
 _MESSAGE = (
-    "SUBSTR(CASE WHEN a.error IS NULL OR a.error = '' THEN COALESCE(a.answer, '') ELSE a.error END, 1,"
-    f" {MESSAGE_CHARACTERS})"
+    "SUBSTR(CASE WHEN a.error IS NULL OR a.error = ''"
+    " OR (a.answer <> '' AND a.error = 'answered ' || a.http_status)"
+    f" THEN COALESCE(a.answer, '') ELSE a.error END, 1, {MESSAGE_CHARACTERS})"
 )
 _IS_OF_NOW = "f.bucket_id = b.id AND f.at_failed_count = b.failed_count AND f.at_moved_count = b.moved_count"
 

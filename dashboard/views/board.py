@@ -79,18 +79,20 @@ def ahead(request: OperatorRequest) -> HttpResponse:
     name = request.GET.get("queue", FIRST)
     if name not in (ALL, FIRST) and not models.Queue.objects.filter(name=name).exists():
         raise BadRequest(f"queue: there is none named {name[:60]!r}.")
-    return render(request, "dashboard/_ahead.html", {**_ahead(name), "queue_name": name})
+    return render(request, "dashboard/_ahead.html", {**_ahead(name), "queue_name": name, "is_part": True})
 
 
 def _ahead(name: str) -> dict:
     at = store.now()
-    queues = [queue for queue in models.Queue.objects.all() if name in (ALL, queue.name)]
+    every = list(models.Queue.objects.all())
+    queues = [queue for queue in every if name in (ALL, queue.name)]
     day = timezone.localdate(at)
     begin, end = day_bounds(day)
     columns = days.columns(queues, begin=begin, end=end)
     return {
         "ahead": days.windows_ahead(queues, at=at),
-        "again": days.placed_again(queues, at=at),
+        # Of all queues, whichever is looked at: what was late is the first thing to see.
+        "again": days.placed_again(every, at=at),
         "day": day,
         "previous": day - timedelta(days=1),
         "following": day + timedelta(days=1),

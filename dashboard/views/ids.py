@@ -106,7 +106,10 @@ def sentence(event: whereabouts.Event) -> str:
     if said["unknown"]:
         return f"request {said['number']} was started; its process died before the answer was kept."
     if said["http_status"]:
-        return f"request {said['number']} was answered {said['http_status']}{took}. {said['answer']}".strip()
+        answered = f"answered {said['http_status']}"
+        # A redirect says where to; that of another status says nothing more.
+        more = said["error"] if said["error"] not in ("", None, answered) else said["answer"]
+        return f"request {said['number']} was {answered}{took}. {more}".strip()
     return f"request {said['number']} failed{took}: {said['error'] or said['answer'] or 'no answer'}."
 
 

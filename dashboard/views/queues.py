@@ -200,7 +200,8 @@ def test(request: OperatorRequest, name: str) -> HttpResponse:
         messages.error(request, str(error))
     else:
         outcome = sent.outcome
-        said = f"answered {outcome.status}" if outcome.status else outcome.error or "done"
+        # A redirect says where to.
+        said = outcome.error or (f"answered {outcome.status}" if outcome.status else "done")
         at = timezone.localtime(sent.started_at)
         text = f"Test request at {at:%H:%M:%S}: {said} after {outcome.duration_ms:,} ms. {outcome.answer}"
         level = messages.SUCCESS if outcome.verdict == Verdict.SUCCEEDED else messages.ERROR

@@ -30,7 +30,9 @@ def test_a_process_that_answers_is_live(nobody):
 def test_with_clusters_and_quarter_hours_it_is_ready(nobody, all_well):
     answer = nobody.get("/healthz/ready")
     assert answer.status_code == 200, answer.content
-    assert {one["name"] for one in answer.json()["checks"]["clusters"]} == {cluster.DEFAULT, cluster.MINUTES}
+    checks = answer.json()["checks"]
+    assert {one["name"] for one in checks["clusters"]} == {cluster.DEFAULT, cluster.MINUTES}
+    assert 0 <= checks["last_quarter_age_seconds"] < 60
 
 
 def test_a_silent_cluster_is_named(nobody, all_well):

@@ -308,14 +308,22 @@ def test_two_who_read_times_in_different_zones_are_not_given_each_others(place, 
 
 
 def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, sign_in):
-    place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
+    task = place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
+    models.Queue.objects.create(name="other", rpm=5, created_at=store.now())
+    client = sign_in("viewer")
+    # Whichever queue is looked at.
+    for address in ("/dashboard/", "/dashboard/?queue=other"):
+        assert "30 IDs late" in client.get(address).content.decode()
     late.run(store.now)
 
-    page = sign_in("viewer").get("/dashboard/").content.decode()
-
-    assert re.search(
-        r"30 IDs of default were late and run at <a [^>]+><time [^>]+>\d\d:\d\d</time></a>", page
-    )
+    for address in ("/dashboard/", "/dashboard/?queue=other"):
+        page = client.get(address).content.decode()
+        said = re.sub(r"<[^>]+>", "", page.split('id="again"')[1].split("</div>")[0])
+        since = f"{task.first_minute_at:%H:%M}"
+        assert re.search(rf"30 IDs of default were late, since {since}, and run at \d\d:\d\d", said)
+        assert page.index('id="again"') < page.index('id="board"')
+    again = client.get("/dashboard/ahead/?queue=other", headers={"HX-Request": "true"}).content.decode()
+    assert 'id="again" hx-swap-oob="true"' in again
 
 
 NUMBERED = re.compile(

@@ -323,3 +323,22 @@ def test_the_export_is_of_the_filter_and_whole(failed, sign_in):
     lines = b"".join(answer.streaming_content).decode().splitlines()
     assert len(lines) == 1 + 30
     assert lines[0].startswith("user_id,task_id,task_name")
+
+
+def test_of_a_plain_status_the_answer_tells_why_and_of_a_redirect_where_to(place, fail, sign_in):
+    then = store.now() - 2 * clock.QUARTER
+    task = place([1, 2, 3], at=then)
+    fail(task, 404, "no such customer")
+    attempts = models.Attempt.objects.filter(task_id=task.pk).order_by("user_id")
+    attempts.filter(user_id=1).update(error="answered 404")
+    where = "answers 308 to https://hook.test/in/: put this address into the queue"
+    attempts.filter(user_id=2).update(http_status=308, error=where, answer="")
+    attempts.filter(user_id=3).update(error="answered 404", answer="")
+    client = sign_in("viewer")
+
+    groups = {group.message for group, _ in client.get("/dashboard/failures/").context["groups"]}
+
+    assert groups == {"no such customer", where, "answered 404"}
+    assert where in client.get("/dashboard/ids/2/").content.decode()
+    assert "answered 404" in client.get("/dashboard/ids/1/").content.decode()
+    assert "no such customer" in client.get("/dashboard/ids/1/").content.decode()
