@@ -31,18 +31,29 @@ class Row(NamedTuple):
 
 @dataclass
 class _Plan:
-    """A bucket's slots, dealt out in the order of the keys. rank: how many come before the next row."""
+    """A bucket's slots, dealt out in the order of the keys. rank: how many come before the next row.
+
+    is_whole: none of the rows that had a slot has left; else only their starts tell which they had.
+    """
 
     slots: pacing.MinutePlan
     with_cancelled: bool
+    is_whole: bool = True
     rank: int = 0
 
-    def next(self, status: Status) -> float | None:
+    def next(self, status: Status, started_ms: int | None) -> float | None:
         """The offset of the next row's slot, in seconds."""
+        if not self.is_whole:
+            return None if started_ms is None else self._last_before(started_ms)
         if status == Status.CANCELLED and not self.with_cancelled:
             return None
         j, self.rank = self.rank, self.rank + 1
         return self.slots.offset_of(self.slots.slot_of(j)) if j < self.slots.n else None
+
+    def _last_before(self, started_ms: int) -> float | None:
+        """A start comes at most a slot after its own; of slots shorter than 50 ms it may be some more."""
+        begun = self.slots.slots_between(0, (started_ms + 1) / 1000).stop
+        return self.slots.offset_of(self.slots.slot_of(begun - 1)) if begun else None
 
 
 def rows(
@@ -77,7 +88,7 @@ def _row(row: models.Assignment, plan: _Plan | None, late_since: int | None, at:
     status = Status(row.status)
     if status == Status.WAITING and row.task.cancelled_at is not None:
         status = Status.CANCELLED
-    offset = plan.next(status) if plan else None
+    offset = plan.next(status, row.started_after_ms) if plan else None
     minute = row.minute_at
     started = None
     if row.started_after_ms is not None:
@@ -115,12 +126,15 @@ def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
 
 
 def _plan(bucket: models.Bucket | None, written: int) -> _Plan | None:
-    """None where nobody can tell: rows are missing yet, or have left since the minute was sealed."""
+    """None where nobody can tell, since rows are missing yet."""
     if bucket is None or written != bucket.filled_count + bucket.cancelled_count:
         return None
     if bucket.sealed_at is None:
         return _Plan(pacing.MinutePlan(bucket.capacity, bucket.filled_count), with_cancelled=False)
-    if bucket.sealed_count not in (bucket.filled_count, written) or not bucket.slot_count:
+    if not bucket.slot_count:
         return None
-    with_cancelled = bucket.sealed_count != bucket.filled_count
-    return _Plan(bucket_slots.plan_of(bucket), with_cancelled)
+    return _Plan(
+        bucket_slots.plan_of(bucket),
+        with_cancelled=bucket.sealed_count != bucket.filled_count,
+        is_whole=bucket.sealed_count in (bucket.filled_count, written),
+    )

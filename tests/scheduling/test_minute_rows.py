@@ -77,3 +77,14 @@ def test_what_comes_from_a_minute_that_passed_is_late_since_then():
     found = rows(queue, minute)
     assert len(found) == 20
     assert {row.late_seconds for row in found} == {(minute - MINUTE).total_seconds() - 60}
+
+
+def test_once_some_have_left_a_minute_the_others_keep_the_slots_in_which_they_started():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 40)
+    late.run(lambda: AFTER)
+    found = rows(queue)
+    assert len(found) == len(seat.sent) == 14
+    assert planned(found) == [3.0 * j for j in range(14)]
