@@ -81,10 +81,13 @@ ACTS = {
     "scheduling.queue add": post(
         "scheduling.queue",
         "add",
-        lambda client, deck: {**queue_form(client, deck.queue, name="bills"), "seen_version": ""},
+        lambda client, deck: {**queue_form(client, deck.queue, name="bills", rpm=5), "seen_version": ""},
     ),
     "scheduling.queue change": post(
-        "scheduling.queue", "change", lambda client, deck: queue_form(client, deck.queue, rpm=7), a_queue
+        "scheduling.queue",
+        "change",
+        lambda client, deck: queue_form(client, deck.queue, max_attempts=3),
+        a_queue,
     ),
     "scheduling.queue pause": act("scheduling.queue", "pause", a_queue),
     "scheduling.queue resume": act("scheduling.queue", "resume", a_paused_queue),
