@@ -86,6 +86,7 @@ def prepare_claims() -> None:
     for model in (models.Assignment, models.TaskBucket, models.Reservation, models.Bucket, models.Window):
         model.objects.all()._raw_delete("default")
     models.Task.objects.all()._raw_delete("default")
+    models.Chunk.objects.all()._raw_delete("default")
     models.IdList.objects.all()._raw_delete("default")
     each = IDS // PROCESSES
     for n in range(PROCESSES):
