@@ -80,23 +80,20 @@ class Chart:
 
 def compact(count: int) -> str:
     """A number that fits over a narrow bar: 120, 1,250, 12.5k, 1.2M."""
-    if count < 10_000:
-        return f"{count:,}"
-    for divisor, unit in ((1_000, "k"), (1_000_000, "M")):
-        if count < divisor * 1_000:
-            value = count / divisor
-            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
-    return f"{count / 1e9:.1f}G"
+    return f"{count:,}" if count < 10_000 else _in_units(count, below=1_000, whole_from=100)
 
 
 def shortest(count: int) -> str:
     """A number of three digits at most, for over a bar with a sign before it: 999, 4.0k, 13k, 1.2M."""
-    if count < 1_000:
-        return f"{count}"
-    for divisor, unit in ((1e3, "k"), (1e6, "M")):
-        if count < divisor * 999.5:
+    return f"{count}" if count < 1_000 else _in_units(count, below=999.5, whole_from=9.95)
+
+
+def _in_units(count: int, *, below: float, whole_from: float) -> str:
+    """In the first unit of which there are fewer than `below`; from `whole_from` of it on without a decimal."""
+    for divisor, unit in ((1_000, "k"), (1_000_000, "M")):
+        if count < divisor * below:
             value = count / divisor
-            return f"{value:.0f}{unit}" if value >= 9.95 else f"{value:.1f}{unit}"
+            return f"{value:.0f}{unit}" if value >= whole_from else f"{value:.1f}{unit}"
     return f"{count / 1e9:.1f}G"
 
 

@@ -75,7 +75,7 @@ def _trouble(board: Board, hand: Hand) -> Iterable[str]:
     else:
         yield from (_late(late, hand) for late in board.late)
     yield from (_target(target, hand) for target in board.targets[:EACH])
-    if more := len(board.targets) - EACH if len(board.targets) > EACH else 0:
+    if more := max(0, len(board.targets) - EACH):
         yield _chip(
             "bad", "&#10005;", f"{plural(more, 'more target')} held {_to_queues('See', 'targets', hand)}"
         )

@@ -18,7 +18,7 @@ from scheduling import cards, clock, keys, models, whereabouts
 
 PLACES_SHOWN = 50
 BLOCK = 1_000
-# More minutes than this are drawn by the quarter.
+# A chart has no more bars than this; of minutes side by side their whole quarters are drawn.
 BARS = 60
 # What a bar may span: the first by which there are no more.
 SPANS = tuple(minutes * clock.MINUTE for minutes in (1, 15, 60, 360, 1440, 7 * 1440, 30 * 1440, 365 * 1440))

@@ -57,7 +57,7 @@ class Health:
 def look(now: datetime | None = None) -> Health:
     """Return how well it runs at `now`, by default as the database's clock says. Raises DatabaseError."""
     at = now or store.now()
-    apart = abs((datetime.now(UTC) - at).total_seconds()) if now is None else 0.0
+    apart = clocks_apart(at) if now is None else 0.0
     clusters = tuple(cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
     quarter = models.QuarterRun.objects.order_by("-quarter_at").values_list("ran_at", flat=True).first()
     minute = models.Minute.objects.filter(started_at__isnull=False).order_by("-pk").first()
@@ -76,6 +76,11 @@ def look(now: datetime | None = None) -> Health:
         clocks_apart_seconds=apart,
         complaints=tuple(complaints),
     )
+
+
+def clocks_apart(at: datetime) -> float:
+    """Seconds between this machine's clock and `at`, which the database's has just said."""
+    return abs((datetime.now(UTC) - at).total_seconds())
 
 
 def minute_missing(at: datetime) -> datetime | None:

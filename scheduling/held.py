@@ -176,10 +176,14 @@ def _named(rows: QuerySet) -> Iterator[tuple[Any, str]]:
             yield row, names.get(row.task_id, "")
 
 
+def status_of(row: models.Assignment) -> Status:
+    """What a row's status means. A cancel is a mark on the task first, which its rows follow."""
+    cancelled = row.status == Status.WAITING and row.task.cancelled_at is not None
+    return Status.CANCELLED if cancelled else Status(row.status)
+
+
 def _row(row: models.Assignment) -> Row:
-    status = Status(row.status)
-    if status == Status.WAITING and row.task.cancelled_at is not None:
-        status = Status.CANCELLED
+    status = status_of(row)
     bucket = keys.bucket_of_assignment(row.pk)
     return Row(
         row.pk,

@@ -7,7 +7,7 @@ what is past its retention goes.
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db.models import F, Sum
 from django.db.models.functions import Coalesce
@@ -28,7 +28,7 @@ class Gauge:
 def gauges(now: datetime | None = None) -> list[Gauge]:
     """Return the numbers at `now`, by queue where they have one. Raises DatabaseError."""
     at = now or store.now()
-    apart = abs((datetime.now(UTC) - at).total_seconds()) if now is None else 0.0
+    apart = health.clocks_apart(at) if now is None else 0.0
     words = "This machine's clock and the database's: above 2 seconds nothing is sent."
     queues = dict(models.Queue.objects.values_list("pk", "name"))
     return [

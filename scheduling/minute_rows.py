@@ -1,11 +1,12 @@
 """The IDs of a minute one by one: when each was to start, when it did, and how late that is."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
-from django.db.models import BigIntegerField, Count, F, Func, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from . import bucket_slots, held, keys, models, pacing, whereabouts
 from .models import Status
@@ -63,9 +64,9 @@ def rows(
     found = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
     if after is not None:
         found = found.filter(pk__gt=after)
-    read = found[:at_most] if at_most is not None else found.iterator(chunk_size=BLOCK_ROWS)
+    read = iter(found[:at_most] if at_most is not None else found.iterator(chunk_size=BLOCK_ROWS))
     plans: dict[int, _Plan | None] = {}
-    for block in _blocks(read):
+    while block := list(islice(read, BLOCK_ROWS)):
         plans |= _plans({row.bucket_id for row in block} - plans.keys(), first_key=block[0].pk)
         tasks, users = {row.task_id for row in block}, {row.user_id for row in block}
         late_since = whereabouts.late_since(tasks, users)
@@ -73,21 +74,8 @@ def rows(
             yield _row(row, plans[row.bucket_id], late_since.get((row.task_id, row.user_id)), at)
 
 
-def _blocks(read: Iterable[models.Assignment]) -> Iterator[list[models.Assignment]]:
-    block: list[models.Assignment] = []
-    for row in read:
-        block.append(row)
-        if len(block) == BLOCK_ROWS:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
 def _row(row: models.Assignment, plan: _Plan | None, late_since: int | None, at: datetime) -> Row:
-    status = Status(row.status)
-    if status == Status.WAITING and row.task.cancelled_at is not None:
-        status = Status.CANCELLED
+    status = held.status_of(row)
     offset = plan.next(status, row.started_after_ms) if plan else None
     minute = row.minute_at
     started = None
@@ -111,8 +99,8 @@ def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
     if not bucket_ids:
         return {}
     buckets = models.Bucket.objects.in_bulk(bucket_ids)
-    bucket = Func(F("id"), template="(%(expressions)s >> 24)", output_field=BigIntegerField())
-    counted = _within(sorted(bucket_ids)).order_by().annotate(bucket=bucket).values_list("bucket")
+    within = _within(sorted(bucket_ids)).order_by()
+    counted = within.annotate(bucket=models.BUCKET_OF_ROW).values_list("bucket")
     written = dict(counted.annotate(Count("pk")))
     plans = {pk: _plan(buckets.get(pk), written.get(pk, 0)) for pk in bucket_ids}
     plan = plans.get(keys.bucket_of_assignment(first_key))

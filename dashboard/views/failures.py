@@ -23,8 +23,6 @@ from scheduling import failures as failing
 from scheduling import models, resend, store
 
 ROWS = 50
-# By which htmx ends a poll.
-END_OF_POLL = 286
 # So many that nobody has counted yet are worth counting for good; it takes about as long as to read them.
 KEPT_FROM = 5_000
 KEEPING_SECONDS = 0.5

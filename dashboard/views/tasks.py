@@ -26,7 +26,6 @@ HEADS = (
     "cancelled", "expired", "first_at", "last_at", "created_at", "created_by",
 )  # fmt: skip
 SEVERAL = ("queue", "state", "q")
-END_OF_POLL = 286
 ACTS_SHOWN = 50
 
 
@@ -135,7 +134,7 @@ def _moving(request: OperatorRequest, task_id: int, at: datetime) -> HttpRespons
         return _varied(HttpResponse(status=204))
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     context = _drawn(found, at) | {"version": version}
-    status = END_OF_POLL if context["line"].has_ended else 200
+    status = going.END_OF_POLL if context["line"].has_ended else 200
     return _varied(render(request, "dashboard/_task.html", context, status=status))
 
 

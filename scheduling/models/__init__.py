@@ -1,7 +1,17 @@
 """The tables. DESIGN of the keys: scheduling.keys; who locks what in which order: scheduling.store."""
 
 from .activity import Activity
-from .assignment import TRANSITIONS, Assignment, Attempt, Batch, FailureCount, Move, MoveReason, Status
+from .assignment import (
+    BUCKET_OF_ROW,
+    TRANSITIONS,
+    Assignment,
+    Attempt,
+    Batch,
+    FailureCount,
+    Move,
+    MoveReason,
+    Status,
+)
 from .bulk_act import BulkAct, BulkActKind
 from .cluster import Heartbeat, Minute, QuarterRun
 from .edit import EarlierAttempts, LeftInFlight
@@ -21,6 +31,7 @@ from .user import MAX_ID, User
 from .window import Bucket, Reservation, ReservationKind, Window
 
 __all__ = [
+    "BUCKET_OF_ROW",
     "MAX_ID",
     "MAX_QUEUES",
     "MAX_RPM",

@@ -54,6 +54,12 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 
+# The bucket of a row, for a statement that groups by it: the key without its ordinal.
+BUCKET_OF_ROW = models.Func(
+    models.F("id"), template="(%(expressions)s >> 24)", output_field=models.BigIntegerField()
+)
+
+
 class Assignment(models.Model):
     """One ID of one task in one bucket. The key is the place: see scheduling.keys.
 

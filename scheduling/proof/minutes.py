@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from django.db.models import BigIntegerField, Count, F, Func, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from .. import allocator, clock, keys, models
 from ..models import MoveReason, ReservationKind, Status
@@ -190,11 +190,10 @@ def _counters_are_rows(buckets: Buckets, first: int, end: int, since: datetime) 
 def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> dict[tuple[int, int, str], int]:
     """How many rows there are, by task, bucket and status."""
     found: dict[tuple[int, int, str], int] = defaultdict(int)
-    bucket = Func(F("id"), template="(%(expressions)s >> 24)", output_field=BigIntegerField())
     borders = [first << 4, *_cuts(buckets), end << 4]
     for begin, until in pairwise(borders):
         within = models.Assignment.objects.filter(pk__gte=begin << 24, pk__lt=until << 24).order_by()
-        groups = within.annotate(bucket=bucket).values_list("bucket", "task_id", "status")
+        groups = within.annotate(bucket=models.BUCKET_OF_ROW).values_list("bucket", "task_id", "status")
         for bucket_id, task_id, status, count in groups.annotate(Count("pk")):
             if keys.starts_at_of_window(bucket_id >> 4) >= since:
                 found[task_id, bucket_id, Status(status).word] += count

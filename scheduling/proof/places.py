@@ -8,12 +8,12 @@ from itertools import pairwise
 from django.db.models import F, Sum
 
 from .. import allocator, keys, lists, models
+from ..leaving import ASKED_AT_ONCE
 from ..models import MoveReason, ReservationKind
 from .base import Behind, Difference, Piece, kept_since
 
 IDS_AT_A_TIME = lists.CHUNK_IDS
 LINES_AT_A_TIME = 200
-ASKED_AT_ONCE = 5_000
 
 # From which bucket to which, and why.
 Moved = tuple[int, int, str]
