@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import ValidationError
 
-from scheduling.reading import errors
-from scheduling.reading.body import read_body
-from scheduling.reading.media import media_type
-from scheduling.reading.results import Limits
+from scheduling.parsing import errors
+from scheduling.parsing.body import read_body
+from scheduling.parsing.media import media_type
+from scheduling.parsing.results import Limits
 
 from .problems import Problem, reason
 

@@ -5,7 +5,9 @@ from typing import Any
 from django.http import HttpResponse
 from ninja import Query
 
-from scheduling import amendments, errors, models, store
+from scheduling import models, store
+from scheduling.core import errors
+from scheduling.tasks import edits
 
 from . import schemas
 from .answers import answer, check_match
@@ -88,10 +90,10 @@ def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None)
         by = request.caller.actor
         if reading.spool is None or _is_no_change(task, payload_kept(reading)):
             if fields.task_name not in (None, task.name):
-                amendments.rename(task, fields.task_name, by=by, at=store.now(), if_version=if_version)
+                edits.rename(task, fields.task_name, by=by, at=store.now(), if_version=if_version)
             task = find(number)
             return answer(task_answer(task, at=store.now()), tag=str(task.version))
-        replaced = amendments.replace(
+        replaced = edits.replace(
             task,
             reading.spool,
             name=fields.task_name,
@@ -138,7 +140,7 @@ def cancel_task(request: ApiRequest, id: schemas.Id) -> HttpResponse:
     """The record stays. Once more: the same answer."""
     task = find(id)
     matched = check_match(request, str(task.version))
-    counts = amendments.cancel(
+    counts = edits.cancel(
         task, by=request.caller.actor, now=store.now, if_version=task.version if matched else None
     )
     return answer(dict(counts))

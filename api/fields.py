@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from scheduling import ids
+from scheduling.core import id_tokens
 from scheduling.models import MAX_ID
 
 from .paging import LARGEST_PAGE
@@ -62,7 +62,7 @@ def _text(value: Any) -> str:
         raise ValueError("text is expected")
     hidden = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160), None)
     if hidden is not None:
-        raise ValueError(f"it holds the control character {ids.visible(hidden)}")
+        raise ValueError(f"it holds the control character {id_tokens.visible(hidden)}")
     return value
 
 

@@ -13,7 +13,9 @@ import structlog
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Query, Router
 
-from scheduling import lists, models, store, whereabouts
+from scheduling import models, store
+from scheduling.lists import stored_lists
+from scheduling.reports import id_history
 
 from . import paging, schemas
 from .answers import answer
@@ -37,11 +39,11 @@ COLUMNS = ("user_id", "user_id_str", "window", "bucket", "minute", "status", "at
 @lru_cache(maxsize=16_384)
 def _where(bucket_id: int) -> tuple[str | None, int, str | None]:
     """Window, bucket and minute as they are written: the same for all IDs of a bucket."""
-    place = whereabouts.Place(0, bucket_id, models.Status.WAITING)
+    place = id_history.Place(0, bucket_id, models.Status.WAITING)
     return moment(place.window_starts_at), place.index, moment(place.minute_at)
 
 
-def place_answer(place: whereabouts.Place) -> dict[str, Any]:
+def place_answer(place: id_history.Place) -> dict[str, Any]:
     window, bucket, minute = _where(place.bucket_id)
     return {
         "user_id": place.user_id,
@@ -73,7 +75,7 @@ def list_ids(request: ApiRequest, id: schemas.Id, filters: Query[schemas.PlaceFi
     if kind != JSON:
         return _stream(task, kind, _all(task, filters, first))
     limit = filters.limit or paging.LARGEST_PAGE
-    page: list[whereabouts.Place] = []
+    page: list[id_history.Place] = []
     position, at = first, store.now()
     block = BLOCK if filters.status else min(limit, BLOCK)
     for position, place in _walk(task, first, at, block=block, status=_status(filters)):
@@ -102,18 +104,18 @@ def _status(filters: schemas.PlaceFilter) -> models.Status | None:
 
 def _walk(
     task: models.Task, first: int, at: datetime, *, block: int, status: models.Status | None
-) -> Iterator[tuple[int, whereabouts.Place | None]]:
+) -> Iterator[tuple[int, id_history.Place | None]]:
     """Yield the position behind each ID, from a position on, and its place; None where it isn't asked for."""
     position = first
-    while users := lists.ids_of(task.list_id, position, block):
-        found = whereabouts.places(task, users, at=at, first_position=position, status=status)
+    while users := stored_lists.ids_of(task.list_id, position, block):
+        found = id_history.places(task, users, at=at, first_position=position, status=status)
         by_user = {place.user_id: place for place in found}
         for user in users:
             position += 1
             yield position, by_user.get(user)
 
 
-def _all(task: models.Task, filters: schemas.PlaceFilter, first: int) -> Iterator[whereabouts.Place]:
+def _all(task: models.Task, filters: schemas.PlaceFilter, first: int) -> Iterator[id_history.Place]:
     places = (
         place
         for _, place in _walk(task, first, store.now(), block=BLOCK, status=_status(filters))
@@ -122,19 +124,19 @@ def _all(task: models.Task, filters: schemas.PlaceFilter, first: int) -> Iterato
     return islice(places, filters.limit)
 
 
-def _stream(task: models.Task, kind: str, places: Iterable[whereabouts.Place]) -> StreamingHttpResponse:
+def _stream(task: models.Task, kind: str, places: Iterable[id_history.Place]) -> StreamingHttpResponse:
     lines, name = (_csv_lines, "csv") if kind == CSV else (_ndjson_lines, "ndjson")
     body = StreamingHttpResponse(_visibly_cut(lines(places), kind), content_type=kind)
     body["Content-Disposition"] = f'attachment; filename="task-{task.pk}-ids.{name}"'
     return body
 
 
-def _ndjson_lines(places: Iterable[whereabouts.Place]) -> Iterator[bytes]:
+def _ndjson_lines(places: Iterable[id_history.Place]) -> Iterator[bytes]:
     for place in places:
         yield orjson.dumps(place_answer(place)) + b"\n"
 
 
-def _csv_lines(places: Iterable[whereabouts.Place]) -> Iterator[bytes]:
+def _csv_lines(places: Iterable[id_history.Place]) -> Iterator[bytes]:
     # Numbers, times and our own words: no cell can begin a formula.
     line = io.StringIO()
     write: Callable = csv.writer(line).writerow
@@ -173,7 +175,7 @@ def _visibly_cut(lines: Iterator[bytes], kind: str) -> Iterator[bytes]:
 def get_id(request: ApiRequest, user_id: schemas.Id, page: Query[schemas.StoryPage]) -> HttpResponse:
     """Its places and attempts in each of its tasks, and what it waits for; [] for one that never came."""
     begun = paging.begin(request, page.cursor)
-    stories = whereabouts.story(
+    stories = id_history.story(
         user_id, at=store.now(), before_task=begun[0] if begun else None, count=page.limit + 1
     )
     shown = stories[: page.limit]
@@ -181,7 +183,7 @@ def get_id(request: ApiRequest, user_id: schemas.Id, page: Query[schemas.StoryPa
     return answer([_story(story) for story in shown], **more)
 
 
-def _story(story: whereabouts.Story) -> dict[str, Any]:
+def _story(story: id_history.Story) -> dict[str, Any]:
     return place_answer(story.place) | {
         "task_id": story.task.pk,
         "task_name": story.task.name,

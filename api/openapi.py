@@ -8,7 +8,7 @@ from ninja import NinjaAPI
 from ninja.operation import Operation
 
 from operators.roles import May
-from scheduling.reading.body import FIELDS
+from scheduling.parsing.body import FIELDS
 
 from .auth import Door
 from .problems import MEDIA_TYPE

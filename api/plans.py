@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from scheduling.placement import Plan
+from scheduling.placement.reservations import Plan
 
 WINDOWS_SHOWN = 96
 

@@ -12,8 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, ValidationError
 
-from scheduling import errors
-from scheduling.reading import errors as reading
+from scheduling.core import errors
+from scheduling.parsing import errors as reading
 
 from .plans import plan_answer
 

@@ -6,7 +6,9 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
-from scheduling import models, queues, store, trial
+from scheduling import models, store
+from scheduling.dispatch import test_request
+from scheduling.queues import operations
 
 from . import paging, schemas
 from .answers import answer, below, check_match
@@ -52,7 +54,9 @@ def create_queue(request: ApiRequest) -> HttpResponse:
     """Only the name has to be given."""
     fields = _given(read_fields(request, schemas.NewQueue))
     name, paused = fields.pop("name"), fields.pop("paused", False)
-    queue = queues.create(name=name, fields=fields, paused=paused, by=request.caller.actor, at=store.now())
+    queue = operations.create(
+        name=name, fields=fields, paused=paused, by=request.caller.actor, at=store.now()
+    )
     return answer(
         queue_answer(queue), status=201, tag=str(queue.version), Location=below(request, queue.name)
     )
@@ -104,7 +108,7 @@ def patch_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
     queue = find(name)
     changes = _given(read_fields(request, schemas.PartOfQueue))
     if_version = queue.version if check_match(request, str(queue.version)) else None
-    queue = queues.update(queue, changes, by=request.caller.actor, now=store.now, if_version=if_version)
+    queue = operations.update(queue, changes, by=request.caller.actor, now=store.now, if_version=if_version)
     return _shown(queue)
 
 
@@ -118,7 +122,7 @@ def patch_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
 )
 def pause_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
     """Lists are taken in and planned all the same. A queue that is paused already is a conflict."""
-    return _shown(queues.pause(find(name), by=request.caller.actor, at=store.now()))
+    return _shown(operations.pause(find(name), by=request.caller.actor, at=store.now()))
 
 
 @router.post(
@@ -131,7 +135,7 @@ def pause_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
 )
 def resume_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
     """What fell due meanwhile is late, and takes free places. A queue that isn't paused is a conflict."""
-    return _shown(queues.resume(find(name), by=request.caller.actor, at=store.now()))
+    return _shown(operations.resume(find(name), by=request.caller.actor, at=store.now()))
 
 
 @router.post(
@@ -146,7 +150,7 @@ def brake_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
     """In the running window too; what that makes late takes free places. `null` ends it."""
     queue = find(name)
     per_minute = read_fields(request, schemas.Brake).per_minute
-    return _shown(queues.brake(queue, per_minute, by=request.caller.actor, at=store.now()))
+    return _shown(operations.brake(queue, per_minute, by=request.caller.actor, at=store.now()))
 
 
 @router.post(
@@ -158,7 +162,7 @@ def brake_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
 )
 def test_queue(request: ApiRequest, name: schemas.QueueName) -> HttpResponse:
     """In the next free slot of the plan; its answer is shown, not kept. None within a minute: a conflict."""
-    tested = trial.send_one(find(name), by=request.caller.actor, now=store.now)
+    tested = test_request.send_one(find(name), by=request.caller.actor, now=store.now)
     sent, outcome = tested.request, tested.outcome
     return answer(
         {

@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from scheduling import clock, keys, models, queue_fields
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.queues import validation
 
 from .plans import moment
 
@@ -40,7 +42,7 @@ def user_answer(user: models.User) -> dict[str, Any]:
 # A secret is written and never read; pause and brake are acts, and shown all the same.
 QUEUE_FIELDS = (
     "name",
-    *(name for name in queue_fields.FIELDS if name != "webhook_secret"),
+    *(name for name in validation.FIELDS if name != "webhook_secret"),
     "paused",
     "brake_per_minute",
 )

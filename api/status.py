@@ -7,8 +7,8 @@ from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from scheduling import health
-from scheduling import metrics as numbers
+from scheduling.reports import health
+from scheduling.reports import metrics as numbers
 
 from .answers import answer
 from .auth import READERS, behind

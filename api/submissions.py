@@ -8,9 +8,11 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import Query
 
-from scheduling import errors, ids, intake, models, store
-from scheduling.reading.body import read_body
-from scheduling.reading.results import WARNINGS, Reading
+from scheduling import models, store
+from scheduling.core import errors, id_tokens
+from scheduling.intake import acceptance
+from scheduling.parsing.body import read_body
+from scheduling.parsing.results import WARNINGS, Reading
 
 from . import schemas
 from .answers import answer, below
@@ -47,14 +49,14 @@ def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResp
         refuse_faults(reading, options.on_error)
         if options.dry_run:
             return _preview(reading, submission)
-        accepted = intake.submit(
+        accepted = acceptance.submit(
             submission,
             reading.spool,
             by=request.caller.actor,
             now=store.now,
             render=lambda accepted: accepted_answer(reading, accepted),
             key=key
-            and intake.IdempotencyKey(
+            and acceptance.IdempotencyKey(
                 request.caller.key_scope, key, fingerprint(reading, submission, options)
             ),
         )
@@ -98,11 +100,11 @@ def fields_of(reading: Reading, options: Any) -> schemas.ListFields:
     return fields
 
 
-def submission_of(reading: Reading, options: schemas.ListOptions) -> intake.Submission:
+def submission_of(reading: Reading, options: schemas.ListOptions) -> acceptance.Submission:
     fields = fields_of(reading, options)
     if fields.task_name is None:
         raise bad_field("task_name", "a task needs a name of 1 to 200 characters")
-    return intake.Submission(
+    return acceptance.Submission(
         task_name=fields.task_name,
         queue_name=fields.queue or "default",
         payload=payload_kept(reading),
@@ -146,7 +148,7 @@ def idempotency_key(request: HttpRequest) -> str | None:
     return key
 
 
-def fingerprint(reading: Reading, submission: intake.Submission, options: schemas.ListOptions) -> str:
+def fingerprint(reading: Reading, submission: acceptance.Submission, options: schemas.ListOptions) -> str:
     """What makes two requests the same: their IDs and parameters, not the bytes around them."""
     facts = [
         reading.digest,
@@ -168,7 +170,7 @@ def payload_kept(reading: Reading) -> Any:
     if not reading.ids_count or reading.ids_count + reading.repeats_count > PAYLOAD_KEPT:
         return None
     block = next(reading.spool.unique_blocks(PAYLOAD_KEPT))
-    return [str(user) if user >= ids.PAST_JAVASCRIPT else user for user in block]
+    return [str(user) if user >= id_tokens.PAST_JAVASCRIPT else user for user in block]
 
 
 def column_name(reading: Reading) -> str | None:
@@ -185,7 +187,7 @@ def warnings_answer(reading: Reading) -> list[dict[str, Any]]:
     ]
 
 
-def accepted_answer(reading: Reading, accepted: intake.Accepted) -> dict[str, Any]:
+def accepted_answer(reading: Reading, accepted: acceptance.Accepted) -> dict[str, Any]:
     """The answer to a list: made once, and kept for equal requests."""
     task, plan = accepted.task, accepted.plan
     counted = f"{plan.ids_count:,} {'ID' if plan.ids_count == 1 else 'IDs'}"
@@ -208,11 +210,11 @@ def accepted_answer(reading: Reading, accepted: intake.Accepted) -> dict[str, An
     }
 
 
-def _preview(reading: Reading, submission: intake.Submission) -> HttpResponse:
+def _preview(reading: Reading, submission: acceptance.Submission) -> HttpResponse:
     at = store.now()
-    plan = intake.preview(submission, reading.ids_count, at=at)
+    plan = acceptance.preview(submission, reading.ids_count, at=at)
     queue = models.Queue.objects.filter(name=submission.queue_name).first()
     if queue is None:
         raise errors.NoSuchQueue(name=submission.queue_name)
-    twin = intake.same_as(queue, reading.spool.same_as_digest, at=at)
-    return answer(accepted_answer(reading, intake.Accepted(None, plan, twin)))
+    twin = acceptance.same_as(queue, reading.spool.same_as_digest, at=at)
+    return answer(accepted_answer(reading, acceptance.Accepted(None, plan, twin)))

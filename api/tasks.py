@@ -7,7 +7,9 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
-from scheduling import clock, keys, models, store, whereabouts
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.reports import id_history
 
 from . import paging, schemas
 from .answers import answer
@@ -111,13 +113,13 @@ def get_distribution(request: ApiRequest, id: schemas.Id) -> HttpResponse:
     """The windows in which the task has, or had, an ID; in the order of time."""
     task = find(id)
     at = store.now()
-    windows: dict[int, list[whereabouts.MinuteOfTask]] = {}
-    for minute in whereabouts.distribution(task):
+    windows: dict[int, list[id_history.MinuteOfTask]] = {}
+    for minute in id_history.distribution(task):
         windows.setdefault(keys.window_of_bucket(minute.bucket_id), []).append(minute)
     return answer([_window_of_task(window, minutes, at) for window, minutes in windows.items()])
 
 
-def _window_of_task(window_id: int, minutes: list[whereabouts.MinuteOfTask], at: datetime) -> dict[str, Any]:
+def _window_of_task(window_id: int, minutes: list[id_history.MinuteOfTask], at: datetime) -> dict[str, Any]:
     starts_at = keys.starts_at_of_window(window_id)
     names = ("ids", *STATES, "moved")
     return {

@@ -7,7 +7,8 @@ from django.db.models import Q
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
-from scheduling import clock, keys, models, store
+from scheduling import models, store
+from scheduling.core import clock, keys
 
 from . import paging, schemas
 from .answers import answer

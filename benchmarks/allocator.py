@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 
-from scheduling import allocator
+from scheduling.core import allocator
 
 RPM = 120
 IDS = 1_000_000

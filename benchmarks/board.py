@@ -183,7 +183,8 @@ class Asking:
 
 
 def _version() -> str:
-    from scheduling import board, store
+    from scheduling import store
+    from scheduling.reports import board
 
     return board.snapshot("default", at=store.now()).version
 
@@ -192,7 +193,8 @@ def _change_all(number: int) -> None:
     """Let a minute pass, and everything that the board shows become something else."""
     from django.db import connection
 
-    from scheduling import clock, keys, store
+    from scheduling import store
+    from scheduling.core import clock, keys
 
     # The window that runs stays the same, so that there are bars to draw.
     at = clock.quarter_start(store.now()) + number % 15 * clock.MINUTE + timedelta(seconds=20)
@@ -213,20 +215,24 @@ def _fill(data_dir: Path) -> None:
     """A window that runs and one that fills, and tasks in progress."""
     from operators.actor import Actor
     from operators.models import Operator
-    from scheduling import allocation, clock, cluster, intake, models, queues, store
-    from scheduling.reading.spool import Spool
+    from scheduling import models, store
+    from scheduling.core import clock
+    from scheduling.intake import acceptance, allocation
+    from scheduling.jobqueue import cluster
+    from scheduling.parsing.spool import Spool
+    from scheduling.queues import operations
 
     by, now = Actor.command_line(), store.now()
     Operator.objects.create_user("somebody", password=None, role="operator")
-    queues.create(name="default", by=by, at=now)
+    operations.create(name="default", by=by, at=now)
     for number in range(12):
         # Half of them came in a quarter ago, and run.
         at = now - (number % 2) * clock.QUARTER - timedelta(seconds=20)
         with Spool(data_dir) as spool:
             spool.extend(array("q", range(1 + number * 500, 1 + (number + 1) * 500)))
             spool.finish()
-            intake.submit(
-                intake.Submission(f"list {number}"),
+            acceptance.submit(
+                acceptance.Submission(f"list {number}"),
                 spool,
                 by=by,
                 now=lambda at=at: at,
@@ -249,7 +255,8 @@ def _assignments(count: int) -> None:
     """As many assignments in minutes that are long over."""
     from django.db import connection
 
-    from scheduling import clock, keys, store
+    from scheduling import store
+    from scheduling.core import clock, keys
 
     window = keys.window_id(1, clock.quarter_start(store.now() - timedelta(days=30)))
     with connection.cursor() as cursor:

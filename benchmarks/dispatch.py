@@ -98,7 +98,9 @@ def prepare_claims() -> None:
 
 
 def claim_ours(n: str) -> None:
-    from scheduling import claims, keys, models, store
+    from scheduling import models, store
+    from scheduling.core import keys
+    from scheduling.dispatch import claims
 
     queue = models.Queue.objects.get(name=f"bench-{n}")
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
@@ -112,7 +114,8 @@ def claim_ours(n: str) -> None:
 def claim_bare(n: str) -> None:
     from django.db import connection, transaction
 
-    from scheduling import keys, models
+    from scheduling import models
+    from scheduling.core import keys
 
     queue = models.Queue.objects.get(name=f"bench-{n}")
     first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, MINUTE))
@@ -220,9 +223,9 @@ def webhooks_ours(port: str, at: str) -> None:
     import ipaddress
 
     from scheduling import models
-    from scheduling.claims import Claimed
+    from scheduling.dispatch.claims import Claimed
+    from scheduling.dispatch.sender import Due, MinuteClock, Sender
     from scheduling.handlers.webhook import Webhook
-    from scheduling.sender import Due, MinuteClock, Sender
 
     handler = {
         "url": f"http://127.0.0.1:{port}/",
@@ -283,7 +286,10 @@ def real_minute(rpm: str) -> None:
     """One seat sends webhooks during a real minute; print when each started, in ms."""
     from django.conf import settings
 
-    from scheduling import arming, clock, dispatch, keys, models, store
+    from scheduling import models, store
+    from scheduling.core import clock, keys
+    from scheduling.dispatch import minute_worker
+    from scheduling.jobqueue import minute_jobs
     from tests.scheduling.placed import make_queue, place
 
     with _server() as port:
@@ -293,7 +299,7 @@ def real_minute(rpm: str) -> None:
         minute = clock.minute_start(store.now() + timedelta(seconds=6)) + clock.MINUTE
         place(queue, {minute: range(1, int(rpm) + 1)}, at=store.now())
         assert settings.WEBHOOK_ALLOWED_NETWORKS
-        dispatch.take_seat(arming.minute_number(minute), 0, store.now)
+        minute_worker.take_seat(minute_jobs.minute_number(minute), 0, store.now)
     first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, minute))
     rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, started_after_ms__isnull=False)
     print(json.dumps(list(rows.values_list("started_after_ms", flat=True))))

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from benchmarks.service import Service, directory, migrate, wait_until
-from scheduling import allocator, clock, keys
+from scheduling.core import allocator, clock, keys
 from tests import postgresql
 
 MILLION = 1_000_000

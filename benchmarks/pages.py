@@ -75,7 +75,8 @@ def fill() -> None:
 
     from operators.actor import Actor
     from operators.models import Operator
-    from scheduling import models, queues, store
+    from scheduling import models, store
+    from scheduling.queues import operations
 
     call_command("createcachetable", verbosity=0)
     by, now = Actor.command_line(), store.now()
@@ -83,7 +84,7 @@ def fill() -> None:
     for name, rpm, overflow in (
         ("default", 120, "disperse"), ("long", 600, "carry_over"), ("large", 6000, "disperse")
     ):  # fmt: skip
-        queues.create(name=name, fields={"rpm": rpm, "overflow": overflow}, by=by, at=now)
+        operations.create(name=name, fields={"rpm": rpm, "overflow": overflow}, by=by, at=now)
     _list("long", range(1, 600_001), at=now - timedelta(hours=24))
     for number in range(100):
         first = 1_000_001 + number * 2_000
@@ -96,14 +97,15 @@ def _list(queue: str, ids: range, *, at: datetime) -> None:
     from django.conf import settings
 
     from operators.actor import Actor
-    from scheduling import allocation, intake, models
-    from scheduling.reading.spool import Spool
+    from scheduling import models
+    from scheduling.intake import acceptance, allocation
+    from scheduling.parsing.spool import Spool
 
     with Spool(Path(settings.DATA_DIR)) as spool:
         spool.extend(array("q", ids))
         spool.finish()
-        submission = intake.Submission(f"list of {len(ids)} from {ids[0]}", queue_name=queue)
-        intake.submit(
+        submission = acceptance.Submission(f"list of {len(ids)} from {ids[0]}", queue_name=queue)
+        acceptance.submit(
             submission, spool, by=Actor.command_line(), now=lambda: at, render=lambda accepted: None
         )
     while models.Segment.objects.unwritten().exists():
@@ -192,7 +194,10 @@ def _until_previewed(client) -> float:
 def pages(client) -> dict[str, str]:
     """Each page's address, by what it is called."""
     from operators.actor import Actor
-    from scheduling import bulk_acts, keys, models, plan_checks, store
+    from scheduling import models, store
+    from scheduling.core import keys
+    from scheduling.jobqueue import bulk_operations
+    from scheduling.proof import checks
 
     default = models.Queue.objects.get(name="default")
     long = models.Task.objects.get(queue__name="long")
@@ -204,12 +209,12 @@ def pages(client) -> dict[str, str]:
     draft = _sent(client, range(2_095_001, 2_145_001), queue="default")
     replacing = _sent(client, range(2_050_001, 2_150_001), f"/dashboard/tasks/{waiting.pk}/replace/")
     client.post("/dashboard/proof/", headers={"host": "localhost"})
-    plan_checks.go_on(plan_checks.all_kept().first().pk, store.now)
+    checks.go_on(checks.all_kept().first().pk, store.now)
     by = Actor.command_line()
     for name, kind in (
         ("abc", models.BulkActKind.RETRY_FAILED), ("abd", models.BulkActKind.CANCEL_MATCHING)
     ):  # fmt: skip
-        bulk_acts.begin(kind, asked={}, number=54_000, name=name, by=by, at=store.now())
+        bulk_operations.begin(kind, asked={}, number=54_000, name=name, by=by, at=store.now())
     of_window = f"queue=default&window={window:%Y-%m-%dT%H:%MZ}"
     return {
         "board": "/dashboard/?queue=*",

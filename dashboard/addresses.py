@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from django.utils.html import escape
 
-from scheduling import clock
+from scheduling.core import clock
 
 # Keys of windows end there.
 LATEST = datetime(2089, 1, 1, tzinfo=UTC)
@@ -94,7 +94,7 @@ def window(name: str, starts_at: datetime) -> str:
 
 @lru_cache(maxsize=1024)
 def held(queue_name: str, starts_at: datetime | None = None) -> str:
-    """The list of a window's IDs, for an attribute; a kind may follow, see scheduling/held.py.
+    """The list of a window's IDs, for an attribute; a kind may follow, see scheduling/reports/drill_down.py.
 
     queue_name: or `*`. starts_at: None for late ones of any window.
     """

@@ -18,7 +18,9 @@ from django.utils import timezone
 from dashboard import acts
 from dashboard.queries import refuse_unknown
 from operators.actor import Face
-from scheduling import clock, failures, keys, models, store
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.reports import failures
 
 # With more a page would pass the bytes and the time that a page may take.
 SIZES = (25, 50, 100)

@@ -9,7 +9,10 @@ from django import forms
 from django.utils import timezone
 
 from dashboard import addresses
-from scheduling import clock, models, placement, queue_fields
+from scheduling import models
+from scheduling.core import clock
+from scheduling.placement import reservations
+from scheduling.queues import validation
 
 
 def zone_names() -> list[str]:
@@ -40,7 +43,7 @@ class StartField(forms.CharField):
     """
 
     # In between, every zone's time has a window with a key.
-    YEARS = range(clock.EPOCH.year + 1, placement.LATEST_START.year)
+    YEARS = range(clock.EPOCH.year + 1, reservations.LATEST_START.year)
 
     def clean(self, value: str) -> datetime | None:
         text = super().clean(value)
@@ -204,7 +207,7 @@ class QueueForm(forms.ModelForm):
 
     class Meta:
         model = models.Queue
-        fields = [name for name in queue_fields.FIELDS if name != "rpm"]
+        fields = [name for name in validation.FIELDS if name != "rpm"]
         labels: ClassVar[dict] = {
             "overflow": "Past rpm",
             "max_peak": "Refuse lists past (max_peak)",

@@ -18,9 +18,9 @@ from django.utils.safestring import SafeString, mark_safe
 from dashboard import addresses, drawings, svg
 from dashboard.markup import Hand, link, plural, written
 from dashboard.strip import strip
-from scheduling import clock
-from scheduling.board import TASKS_COUNTED
-from scheduling.cards import Board, Card, Tab, TaskLine
+from scheduling.core import clock
+from scheduling.reports.board import TASKS_COUNTED
+from scheduling.reports.cards import Board, Card, Tab, TaskLine
 
 ALL = "*"
 # Of more queues than this only the first few have a tab: the board begins where it is looked for.
@@ -114,7 +114,7 @@ class Numbers(NamedTuple):
         return cls(prefix, queue_name, card, addresses.held(queue_name, card.starts_at))
 
     def link(self, kind: str, said: str, *, where: str = "", css: str = "") -> str:
-        """kind: see scheduling/held.py; empty for all that it holds. where: tells two links of a kind apart."""
+        """kind: see scheduling/reports/drill_down.py; empty for all that it holds. where: tells two links of a kind apart."""
         return link(said, f"{self.base}{kind}", f"{self.prefix}{where}-{kind or 'counts'}", css)
 
     def peak(self) -> str:

@@ -11,7 +11,8 @@ from django.utils.safestring import SafeString, mark_safe
 from dashboard import addresses
 from dashboard.tables import CARDS, Listed, count, link, number, text
 from dashboard.templatetags import quarterdeck as write
-from scheduling import keys, models
+from scheduling import models
+from scheduling.core import keys
 
 _NAMED = re.compile(r"\b(task|window|bucket|ID) (\d+)")
 

@@ -7,7 +7,7 @@ from django.urls import reverse
 from dashboard import addresses, words
 from dashboard.markup import Hand, link, plural, written
 from dashboard.templatetags import quarterdeck as write
-from scheduling.cards import Board, Health, Late, Tab, Target
+from scheduling.reports.cards import Board, Health, Late, Tab, Target
 
 ALL = "*"
 # So many jobs come and go all the time.

@@ -15,7 +15,8 @@ from django.utils.safestring import SafeString, mark_safe
 from dashboard import addresses
 from dashboard.taskpages import Line
 from dashboard.templatetags import quarterdeck as write
-from scheduling import cards, failures, held, minute_rows, models, whereabouts
+from scheduling import models
+from scheduling.reports import cards, drill_down, failures, id_history, minute_rows
 
 CARDS = {"class": "list cards"}
 
@@ -154,7 +155,7 @@ class PlaceTable(Listed):
     def render_user_id(self, value: int) -> SafeString:
         return _id(value)
 
-    def render_minute(self, record: whereabouts.Place) -> SafeString:
+    def render_minute(self, record: id_history.Place) -> SafeString:
         at = record.minute_at
         said = '<a href="{}" title="{} UTC">{}</a>'
         return format_html(said, addresses.minute(at, self.queue), f"{at:%H:%M}", write.minute_said(at))
@@ -225,10 +226,10 @@ class HeldTable(Listed):
     def render_user_id(self, value: int) -> SafeString:
         return _id(value)
 
-    def render_task(self, record: held.Row) -> SafeString:
+    def render_task(self, record: drill_down.Row) -> SafeString:
         return link(addresses.task(record.task_id), record.task_name)
 
-    def render_minute(self, record: held.Row) -> SafeString:
+    def render_minute(self, record: drill_down.Row) -> SafeString:
         queue = self.queues[record.queue_id]
         minute = link(addresses.minute(record.minute_at, queue), write.moment(record.minute_at))
         if record.to_minute is None:

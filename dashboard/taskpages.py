@@ -14,7 +14,9 @@ from django.urls import reverse
 
 from dashboard import drawings
 from dashboard.filters import EARLIEST, LATEST, PlaceFilter
-from scheduling import cards, clock, keys, models, whereabouts
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.reports import cards, id_history
 
 PLACES_SHOWN = 50
 BLOCK = 1_000
@@ -157,7 +159,7 @@ def row(task: models.Task, at: datetime) -> list[Any]:
     ]  # fmt: skip
 
 
-def place_row(place: whereabouts.Place) -> list[Any]:
+def place_row(place: id_history.Place) -> list[Any]:
     """An ID in an export. As text, since JavaScript and spreadsheets round long numbers."""
     window, minute = (moment.isoformat() for moment in (place.window_starts_at, place.minute_at))
     return [
@@ -175,7 +177,7 @@ def place_row(place: whereabouts.Place) -> list[Any]:
 class Places:
     """Some of a task's IDs. next_after: where the next page begins: a position in the list, or a key."""
 
-    rows: list[whereabouts.Place]
+    rows: list[id_history.Place]
     after: int
     next_after: int | None
 
@@ -187,7 +189,7 @@ def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) 
         rows = _told(task, keys_found[:PLACES_SHOWN], at)
         more = len(keys_found) > PLACES_SHOWN
         return Places(rows, after, keys_found[PLACES_SHOWN - 1][0] if more else None)
-    rows = whereabouts.places_of(task, after, PLACES_SHOWN, at=at)
+    rows = id_history.places_of(task, after, PLACES_SHOWN, at=at)
     end = after + PLACES_SHOWN
     return Places(rows, after, end if end < task.ids_count else None)
 
@@ -227,11 +229,11 @@ def _statuses(task: models.Task, wanted: models.Status | None) -> list[models.St
     return [] if wanted == models.Status.WAITING else [wanted]
 
 
-def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[whereabouts.Place]:
-    return whereabouts.places(task, [user_id for _, user_id in found], at=at)
+def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[id_history.Place]:
+    return id_history.places(task, [user_id for _, user_id in found], at=at)
 
 
-def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Iterator[whereabouts.Place]:
+def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Iterator[id_history.Place]:
     """All of the task's IDs that match, in the same order as a page shows them."""
     if chosen.is_set:
         found = _matching(task, chosen)
@@ -239,12 +241,12 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
             yield from _told(task, block, at)
         return
     for position in range(0, task.ids_count, BLOCK):
-        yield from whereabouts.places_of(task, position, BLOCK, at=at)
+        yield from id_history.places_of(task, position, BLOCK, at=at)
 
 
 def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
     """The task's own IDs over all of its time: by minute, or by so long a span that there are few bars."""
-    held = [minute for minute in whereabouts.distribution(task) if minute.ids - minute.cancelled]
+    held = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
     span = _span([keys.minute_of_bucket(minute.bucket_id) for minute in held])
     sums: dict[datetime, list[int]] = {}
     for found in held:

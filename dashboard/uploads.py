@@ -19,8 +19,9 @@ from django.middleware.csrf import CsrfViewMiddleware
 
 from dashboard.access import OperatorRequest
 from dashboard.queries import refuse_unknown
-from scheduling import intake, models
-from scheduling.reading import FIELDS, Limits, Reading, read_body
+from scheduling import models
+from scheduling.intake import acceptance
+from scheduling.parsing import FIELDS, Limits, Reading, read_body
 
 BLOCK = 64 * 1024
 # A preview keeps and offers so many faults, and shows so many of them; the count is of all.
@@ -94,7 +95,7 @@ def store_draft(
     about = _about(reading, name, queue, operator)
     if replaces is not None:
         about["replaces"] = replaces
-    return intake.write_draft(reading.spool, at=at, about=about)
+    return acceptance.write_draft(reading.spool, at=at, about=about)
 
 
 def _packed(faults: list[dict]) -> str:

@@ -28,7 +28,7 @@ from django_q.signals import post_execute_in_worker, post_spawn, pre_execute
 from django_q.signing import SignedPackage
 
 from scheduling import models, store
-from scheduling.cluster import MINUTES, ResilientORM
+from scheduling.jobqueue.cluster import MINUTES, ResilientORM
 
 log = structlog.get_logger(__name__)
 

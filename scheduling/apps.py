@@ -8,9 +8,11 @@ class SchedulingConfig(AppConfig):
     verbose_name = "Scheduling"
 
     def ready(self) -> None:
-        from . import activity, checks, guards  # noqa: F401 (the checks register themselves)
+        from scheduling import activity
+        from scheduling.jobqueue import allow_list, checks  # noqa: F401 (the checks register themselves)
+
         from .store import frozen
 
         activity.connect()
-        guards.connect()
+        allow_list.connect()
         frozen.connect()

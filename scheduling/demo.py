@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from operators.actor import Actor, Face, Kind
-
-from . import allocation, claims, clock, intake, keys, models, queues, store
-from .errors import QueueTaken
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.core.errors import QueueTaken
+from scheduling.dispatch import claims
+from scheduling.intake import acceptance, allocation
+from scheduling.queues import operations
 
 BY = (
     Actor(Kind.OPERATOR, None, "m.ortiz", Face.PAGE),
@@ -72,15 +75,15 @@ class InMemory:
 
 def submit(queue: str, name: str, ids: list[int], *, by: Actor, now: Callable[[], datetime]) -> models.Task:
     """Take a short list in."""
-    submission = intake.Submission(task_name=name, queue_name=queue)
-    return intake.submit(submission, InMemory(ids), by=by, now=now, render=lambda accepted: None).task
+    submission = acceptance.Submission(task_name=name, queue_name=queue)
+    return acceptance.submit(submission, InMemory(ids), by=by, now=now, render=lambda accepted: None).task
 
 
 def make_queues(*, at: datetime) -> None:
     """The queues of the demonstration, where they aren't there yet."""
     for queue in QUEUES:
         with suppress(QueueTaken):
-            queues.create(name=queue.name, fields={"rpm": queue.rpm}, by=Actor.command_line(), at=at)
+            operations.create(name=queue.name, fields={"rpm": queue.rpm}, by=Actor.command_line(), at=at)
 
 
 def populate(*, at: datetime) -> int:

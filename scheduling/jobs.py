@@ -3,21 +3,15 @@
 import structlog
 from django.db import Error as DatabaseError
 
-from . import (
-    allocation,
-    amendments,
-    callbacks,
-    dispatch,
-    late,
-    matching,
-    pace,
-    plan_checks,
-    quarter_hour,
-    resend,
-    store,
-)
-from . import nightly as keeping
-from . import sweep as sweeping
+from scheduling import store
+from scheduling.dispatch import minute_worker, overdue
+from scheduling.intake import allocation
+from scheduling.proof import checks
+from scheduling.queues import rates
+from scheduling.tasks import bulk_cancel, callbacks, edits, resend
+from scheduling.upkeep import quarter_hour
+from scheduling.upkeep import reconciliation as sweeping
+from scheduling.upkeep import retention as keeping
 
 log = structlog.get_logger(__name__)
 
@@ -29,12 +23,12 @@ def allocate() -> None:
 
 def follow_cancel(task_id: int) -> None:
     """Let the rows of a cancelled task say so."""
-    amendments.follow_cancel(task_id, store.now)
+    edits.follow_cancel(task_id, store.now)
 
 
 def cancel_matching(act_id: int) -> None:
     """Go on cancelling all that matched a filter."""
-    matching.go_on(act_id, store.now)
+    bulk_cancel.go_on(act_id, store.now)
 
 
 def retry_failed(act_id: int) -> None:
@@ -49,7 +43,7 @@ def send_again(act_id: int) -> None:
 
 def refit() -> None:
     """Move on what is past a hard cap that was lowered."""
-    pace.refit(store.now)
+    rates.refit(store.now)
 
 
 def look_around() -> None:
@@ -69,12 +63,12 @@ def sweep() -> None:
 
 def seat(number: int, seat: int) -> None:
     """Serve a minute, in minutes since 1970."""
-    dispatch.take_seat(number, seat, store.now)
+    minute_worker.take_seat(number, seat, store.now)
 
 
 def place_late() -> None:
     """Give what is late another minute."""
-    late.run(store.now)
+    overdue.run(store.now)
 
 
 def process_quarter() -> None:
@@ -99,4 +93,4 @@ def prune(act_id: int) -> None:
 
 def check_plan(act_id: int) -> None:
     """Go on checking the plan."""
-    plan_checks.go_on(act_id, store.now)
+    checks.go_on(act_id, store.now)

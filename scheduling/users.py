@@ -6,9 +6,9 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from operators.actor import Actor
-
-from . import activity, ids, models, store
-from .errors import BadFields, IdTaken
+from scheduling import activity, models, store
+from scheduling.core import id_tokens
+from scheduling.core.errors import BadFields, IdTaken
 
 NAME_LENGTH = 200
 
@@ -47,7 +47,9 @@ def _free_id() -> int:
     largest = models.User.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     if largest < models.MAX_ID:
         return largest + 1
-    while models.User.objects.filter(pk=(drawn := 1 + secrets.randbelow(ids.PAST_JAVASCRIPT - 1))).exists():
+    while models.User.objects.filter(
+        pk=(drawn := 1 + secrets.randbelow(id_tokens.PAST_JAVASCRIPT - 1))
+    ).exists():
         continue
     return drawn
 

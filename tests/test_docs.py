@@ -2,7 +2,9 @@
 
 import re
 
-from scheduling import clock, guards, models, store
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.jobqueue import allow_list
 from scheduling.models import TRANSITIONS, Status
 from settings.place import BASE_DIR
 
@@ -68,4 +70,4 @@ def test_modules_that_are_named_are_there():
     for text in (STATES, DECISIONS, DEVELOPMENT):
         for name in re.findall(r"`((?:scheduling|settings|operators|tests)/[\w/]+\.py)`", text):
             assert (BASE_DIR / name).exists(), name
-    assert guards.JOBS == "scheduling.jobs."
+    assert allow_list.JOBS == "scheduling.jobs."

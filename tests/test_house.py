@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.utils.module_loading import import_string
 
-from scheduling import guards, schedules
+from scheduling.jobqueue import allow_list, schedules
 from settings.place import BASE_DIR
 
 DEPLOYMENT = (BASE_DIR / "docs/deployment.md").read_text()
@@ -52,7 +52,7 @@ def test_every_job_path_leads_to_a_job():
     assert len(paths) >= 5
     for path in sorted(paths):
         assert isinstance(import_string(path), Callable), path
-        assert guards.is_ours(path), path
+        assert allow_list.is_ours(path), path
 
 
 # --- Settings ---

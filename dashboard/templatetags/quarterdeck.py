@@ -16,8 +16,8 @@ from django.utils.safestring import SafeString, mark_safe
 from dashboard import acts, addresses, drawings, menu, svg, words
 from dashboard.access import REASONS
 from operators.roles import May
-from scheduling import clock as clocks
-from scheduling.reading import WARNINGS
+from scheduling.core import clock as clocks
+from scheduling.parsing import WARNINGS
 
 register = template.Library()
 

@@ -16,8 +16,10 @@ from dashboard.filters import day_bounds
 from dashboard.markup import Hand
 from dashboard.queries import refuse_unknown
 from operators.roles import May
-from scheduling import board as boards
-from scheduling import clock, days, models, store
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.reports import board as boards
+from scheduling.reports import days
 
 ALL = "*"
 FIRST = "default"

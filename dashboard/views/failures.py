@@ -19,8 +19,9 @@ from dashboard.filters import FailureFilter
 from dashboard.forms import CancelForm
 from dashboard.queries import refuse_unknown
 from dashboard.views import going
-from scheduling import failures as failing
-from scheduling import models, resend, store
+from scheduling import models, store
+from scheduling.reports import failures as failing
+from scheduling.tasks import resend
 
 ROWS = 50
 # So many that nobody has counted yet are worth counting for good; it takes about as long as to read them.

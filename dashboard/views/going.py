@@ -11,7 +11,8 @@ from django.views.decorators.http import require_POST, require_safe
 from dashboard import addresses
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.queries import refuse_unknown
-from scheduling import bulk_acts, store
+from scheduling import store
+from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind
 
 # By which htmx ends a poll.
@@ -66,7 +67,7 @@ def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int =
 def under_way(*kinds: BulkActKind, **asked: Any) -> list[BulkAct]:
     """The acts of these kinds that jobs go on with, as pages offer them."""
     wanted = {f"asked__{name}": value for name, value in asked.items()}
-    return list(bulk_acts.under_way().filter(kind__in=kinds, **wanted).order_by("pk"))
+    return list(bulk_operations.under_way().filter(kind__in=kinds, **wanted).order_by("pk"))
 
 
 def named(run: str) -> BulkAct:
@@ -88,7 +89,7 @@ def _back(act: BulkAct) -> str:
 def stop(request: OperatorRequest, run: str) -> HttpResponse:
     """Let it end."""
     act = named(run)
-    if bulk_acts.stop(act, by=request.actor, at=store.now()):
+    if bulk_operations.stop(act, by=request.actor, at=store.now()):
         messages.info(request, "It stops after the part that it is at. What is done already stays so.")
     else:
         messages.info(request, "It has ended already: nothing was stopped.")

@@ -14,8 +14,9 @@ from dashboard import addresses, exports, tables
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import clock, keys, models, store
-from scheduling import held as holding
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.reports import drill_down as holding
 
 ROWS = 60
 ALL = "*"

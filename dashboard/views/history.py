@@ -15,7 +15,8 @@ from dashboard import addresses, exports, heatmap, sums
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.filters import EARLIEST, LATEST, day_bounds
 from dashboard.queries import refuse_unknown
-from scheduling import days, models, store
+from scheduling import models, store
+from scheduling.reports import days
 
 ALL = "*"
 # More queues than this are chosen from a list, and are a list of their own height.

@@ -16,7 +16,9 @@ from dashboard import exports
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import ids, models, store, whereabouts
+from scheduling import models, store
+from scheduling.core import id_tokens
+from scheduling.reports import id_history
 
 TASKS_SHOWN = 100
 HEADS = (
@@ -31,10 +33,10 @@ def find(request: OperatorRequest) -> HttpResponse:
     """The search box: an ID's digits lead to its page."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()
-    found = ids.read(text)
+    found = id_tokens.read(text)
     if found.id is None:
         if text:
-            messages.warning(request, f"“{ids.visible(text)[:60]}” is no ID: {found.reason}.")
+            messages.warning(request, f"“{id_tokens.visible(text)[:60]}” is no ID: {found.reason}.")
         return render(request, "dashboard/id.html", {"text": text})
     return redirect("id", user_id=found.id)
 
@@ -51,11 +53,11 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
         return exports.named(wanted, f"id-{user_id}", HEADS, _rows(user_id, at=store.now()))
     context: dict = {"text": str(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
-        tasks = whereabouts.tasks_with(user_id, count=TASKS_SHOWN + 1)
+        tasks = id_history.tasks_with(user_id, count=TASKS_SHOWN + 1)
         wanted = whole_number(request, "task")
         # One of an older task than are shown is asked for by its number.
         before = None if wanted is None else min(wanted, models.MAX_ID - 1) + 1
-        among = tasks if before is None else whereabouts.tasks_with(user_id, before_task=before, count=1)
+        among = tasks if before is None else id_history.tasks_with(user_id, before_task=before, count=1)
         chosen = next((task for task in among if wanted in (None, task.pk)), None)
         if wanted is not None and chosen is None:
             raise BadRequest(f"task: {wanted} is none that holds the ID {user_id}.")
@@ -63,7 +65,7 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
             "is_cut": len(tasks) > TASKS_SHOWN,
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks[:TASKS_SHOWN],
-            "story": whereabouts.story_in(chosen, user_id, at=store.now(), said=_said) if chosen else None,
+            "story": id_history.story_in(chosen, user_id, at=store.now(), said=_said) if chosen else None,
         }
     return render(request, "dashboard/id.html", context)
 
@@ -72,7 +74,7 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
     """What happened to the ID, an event a row: the newest task first, in each the earliest event."""
     before = None
     while user_id <= models.MAX_ID:
-        stories = whereabouts.story(user_id, at=at, before_task=before, count=TASKS_SHOWN)
+        stories = id_history.story(user_id, at=at, before_task=before, count=TASKS_SHOWN)
         for told in stories:
             place = told.place
             beginning = [
@@ -91,7 +93,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def sentence(event: whereabouts.Event) -> str:
+def sentence(event: id_history.Event) -> str:
     """What happened, as somebody would tell it; the time stands before it."""
     said = event.details
     if event.kind == "placed":

@@ -13,7 +13,9 @@ from dashboard import addresses, drawings, exports, sums, tables
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import cards, clock, keys, minute_rows, models, pacing, store
+from scheduling import models, store
+from scheduling.core import clock, keys, pacing
+from scheduling.reports import cards, minute_rows
 
 ROWS = 60
 CHANGES_SHOWN = 100

@@ -17,10 +17,16 @@ from dashboard.access import OperatorRequest, operator_required
 from dashboard.forms import PreviewForm
 from dashboard.queries import refuse_unknown
 from dashboard.templatetags.quarterdeck import minute_said
-from scheduling import cards, clock, intake, models, overlaps, placement, store, targets
-from scheduling.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, PlanWorse, Refused
-from scheduling.reading.errors import NoSpace
-from scheduling.reading.spool import Spool
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.core.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, PlanWorse, Refused
+from scheduling.dispatch import targets
+from scheduling.intake import acceptance
+from scheduling.lists import overlaps
+from scheduling.parsing.errors import NoSpace
+from scheduling.parsing.spool import Spool
+from scheduling.placement import reservations
+from scheduling.reports import cards
 
 GONE = "This preview is gone: it was discarded, or swept after a day."
 PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
@@ -33,7 +39,7 @@ class Preview:
     draft: models.IdList
     queue: models.Queue
     rpm: int
-    plan: placement.Plan
+    plan: reservations.Plan
     not_before: datetime | None
     refusal: PlanRefused | None
     at: datetime
@@ -81,7 +87,7 @@ class Preview:
         return said
 
     @property
-    def first_window(self) -> placement.WindowPlan:
+    def first_window(self) -> reservations.WindowPlan:
         return self.plan.windows[0]
 
     @property
@@ -170,10 +176,10 @@ def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
     # Never saved: what the slider asks is only a picture.
     imagined = copy(queue)
     imagined.rpm, imagined.headroom = rpm, min(queue.headroom, rpm - 1)
-    plan = placement.plan(imagined, draft.ids_count, at=at, not_before=asked["not_before"])
+    plan = reservations.plan(imagined, draft.ids_count, at=at, not_before=asked["not_before"])
     refusal = None
     try:
-        placement.check(imagined, plan, at=at, allow_peak=False)
+        reservations.check(imagined, plan, at=at, allow_peak=False)
     except PlanRefused as error:
         refusal = error
     return Preview(draft, queue, rpm, plan, asked["not_before"], refusal, at)
@@ -186,13 +192,13 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
     asked = form.cleaned_data
     about = draft.about
 
-    def confirm(plan: placement.Plan) -> None:
+    def confirm(plan: reservations.Plan) -> None:
         worse = asked["peak"] is not None and plan.peak_per_minute > asked["peak"]
         later = asked["last"] is not None and plan.last_at > asked["last"]
         if worse or later:
             raise PlanWorse(plan)
 
-    submission = intake.Submission(
+    submission = acceptance.Submission(
         task_name=asked["task_name"] or about["task_name"],
         queue_name=asked["queue"].name,
         payload=about.get("payload"),
@@ -201,7 +207,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
         allow_peak=asked["allow_peak"],
     )
     try:
-        accepted = intake.accept(
+        accepted = acceptance.accept(
             submission, draft, by=request.actor, now=store.now, render=lambda accepted: None, confirm=confirm
         )
     except PlanWorse as error:
@@ -232,18 +238,18 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
     return str(error)
 
 
-def _end(plan: placement.Plan) -> str:
+def _end(plan: reservations.Plan) -> str:
     """When the plan's last minute ends: the time, and the day where it isn't today."""
     return minute_said(plan.last_at + clock.MINUTE)
 
 
-def _worse_words(plan: placement.Plan, asked: dict) -> str:
+def _worse_words(plan: reservations.Plan, asked: dict) -> str:
     """The same minute as the preview says, in the operator's zone."""
     said = f"a minute would now hold {plan.peak_per_minute:,} requests, and the list would be done at"
     return f"{_what_changed(plan, asked)}: {said} {_end(plan)}."
 
 
-def _what_changed(plan: placement.Plan, asked: dict) -> str:
+def _what_changed(plan: reservations.Plan, asked: dict) -> str:
     if asked["at_rpm"] not in (None, plan.rpm):
         return f"The queue's rpm is {plan.rpm:,} by now"
     if asked["first"] is not None:
@@ -254,7 +260,7 @@ def _what_changed(plan: placement.Plan, asked: dict) -> str:
     return "Others came in meanwhile"
 
 
-def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
+def _placed_words(accepted: acceptance.Accepted, asked: dict) -> str:
     plan = accepted.plan
     said = f"Placed {words.ids(plan.ids_count)}: from {minute_said(plan.first_at)} to {_end(plan)}"
     said += f", at most {plan.peak_per_minute:,} a minute."
@@ -267,7 +273,7 @@ def _placed_words(accepted: intake.Accepted, asked: dict) -> str:
     return said
 
 
-def _previewed_otherwise(plan: placement.Plan, asked: dict) -> str:
+def _previewed_otherwise(plan: reservations.Plan, asked: dict) -> str:
     """What the preview had said, where that isn't what was placed."""
     said = []
     if asked["peak"] not in (None, plan.peak_per_minute):
@@ -288,7 +294,7 @@ def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
         return _committed(request, draft)
     if draft.about.get("operator_id") != request.user.pk and "sure" not in request.POST:
         return render(request, "dashboard/preview_discard.html", {"draft": draft, "about": draft.about})
-    if not intake.throw_away(draft, by=request.actor, at=store.now()):
+    if not acceptance.throw_away(draft, by=request.actor, at=store.now()):
         # Somebody was quicker: committed, or discarded.
         return _committed(request, _any_draft(draft.pk))
     messages.info(request, "The preview is discarded. Nothing was placed.")
@@ -346,7 +352,7 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
     if smaller is None:
         messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
         return redirect(same)
-    intake.discard(draft)
+    acceptance.discard(draft)
     messages.success(request, f"Left out, since they wait in other tasks: {words.ids(left_out)}.")
     return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
@@ -362,7 +368,7 @@ def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList
         "last": [str(user_id) for user_id in spool.last(3)],
         "left_out": draft.about.get("left_out", 0) + left_out,
     }
-    smaller = intake.write_draft(spool, at=store.now(), about=about)
+    smaller = acceptance.write_draft(spool, at=store.now(), about=about)
     smaller.repeats_count = draft.repeats_count
     smaller.save(update_fields=["repeats_count"])
     return smaller

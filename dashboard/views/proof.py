@@ -11,7 +11,8 @@ from django.views.decorators.http import require_http_methods
 from dashboard import exports, paging, proofs
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.queries import refuse_unknown
-from scheduling import models, plan_checks, store
+from scheduling import models, store
+from scheduling.proof import checks as plan_checks
 
 CHECKS = 30
 # What doesn't hold, as far as a page shows it; an export has all that is kept.

@@ -14,9 +14,13 @@ from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.forms import NewQueueForm, PaceForm, QueueForm
 from dashboard.paging import whole_number
 from dashboard.queries import refuse_unknown
-from scheduling import breakers, cards, clock, models, pace, queues, store, trial
-from scheduling.errors import BadFields, Refused
-from scheduling.retry import Verdict
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.core.errors import BadFields, Refused
+from scheduling.core.retry import Verdict
+from scheduling.dispatch import breakers, test_request
+from scheduling.queues import operations, rates
+from scheduling.reports import cards
 
 ALL = "*"
 # Of a page; the file has all.
@@ -71,7 +75,7 @@ def _create(request: OperatorRequest) -> HttpResponse:
     if form.is_valid():
         asked = form.cleaned_data
         try:
-            made = queues.create(
+            made = operations.create(
                 name=asked["name"], fields={"rpm": asked["rpm"]}, by=request.actor, at=store.now()
             )
         except Refused as error:
@@ -104,7 +108,7 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
         "card": card,
         "chart": drawings.chart(card.minutes),
         "form": form,
-        "effect": pace.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
+        "effect": rates.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
         "rpm": rpm or found.rpm,
         "pace": PaceForm(initial={"rpm": rpm, "version": found.version}),
         "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[: ACTS_SHOWN + 1],
@@ -121,7 +125,7 @@ def _set_pace(request: OperatorRequest, found: models.Queue) -> HttpResponse:
         raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
     rpm, seen = form.cleaned_data["rpm"], form.cleaned_data["version"]
     try:
-        queues.update(found, {"rpm": rpm}, by=request.actor, now=store.now, if_version=seen)
+        operations.update(found, {"rpm": rpm}, by=request.actor, now=store.now, if_version=seen)
     except Refused as error:
         messages.error(request, str(error))
         return redirect(addresses.with_query(addresses.queue(found.name), rpm=rpm))
@@ -134,7 +138,7 @@ def _change(request: OperatorRequest, found: models.Queue) -> HttpResponse:
     form = QueueForm(found, request.POST)
     if form.is_valid():
         try:
-            queues.update(
+            operations.update(
                 found, form.changes, by=request.actor, now=store.now, if_version=form.cleaned_data["version"]
             )
         except BadFields as error:
@@ -155,10 +159,10 @@ def act(request: OperatorRequest, name: str, verb: str) -> HttpResponse:
     found = get_object_or_404(models.Queue, name=name)
     try:
         if verb == "pause":
-            queues.pause(found, by=request.actor, at=store.now())
+            operations.pause(found, by=request.actor, at=store.now())
             messages.success(request, f"{name} is paused: it takes lists in, and sends nothing.")
         elif verb == "resume":
-            queues.resume(found, by=request.actor, at=store.now())
+            operations.resume(found, by=request.actor, at=store.now())
             messages.success(request, f"{name} goes on. What fell due meanwhile takes the next free places.")
         else:
             _brake(request, found)
@@ -182,7 +186,7 @@ def _brake(request: OperatorRequest, found: models.Queue) -> None:
     if text and not (text.isascii() and text.isdigit() and len(text) < 9):
         raise BadFields(per_minute="a whole number, or nothing to release the brake")
     per_minute = int(text) if text else None
-    queues.brake(found, per_minute, by=request.actor, at=store.now())
+    operations.brake(found, per_minute, by=request.actor, at=store.now())
     if per_minute is None:
         messages.success(request, "The brake is released.")
     else:
@@ -195,7 +199,7 @@ def test(request: OperatorRequest, name: str) -> HttpResponse:
     """Send one test request in a free slot, and show its answer."""
     found = get_object_or_404(models.Queue, name=name)
     try:
-        sent = trial.send_one(found, by=request.actor, now=store.now)
+        sent = test_request.send_one(found, by=request.actor, now=store.now)
     except Refused as error:
         messages.error(request, str(error))
     else:
@@ -209,7 +213,7 @@ def test(request: OperatorRequest, name: str) -> HttpResponse:
     return redirect(addresses.queue(found.name))
 
 
-def _with_sent(text: str, sent: trial.Sent | None) -> str:
+def _with_sent(text: str, sent: test_request.Sent | None) -> str:
     """What is said of a test request, and below it the request as it went out."""
     if sent is None:
         return text
@@ -238,7 +242,7 @@ def release(request: OperatorRequest, name: str) -> HttpResponse:
 @operator_required
 def act_on_all(request: OperatorRequest, verb: str) -> HttpResponse:
     """Pause or resume every queue."""
-    acts = {"pause": (queues.pause_all, "paused"), "resume": (queues.resume_all, "resumed")}
+    acts = {"pause": (operations.pause_all, "paused"), "resume": (operations.resume_all, "resumed")}
     if verb not in acts:
         raise Http404("A brake is put on one queue.")
     act, done = acts[verb]

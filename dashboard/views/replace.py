@@ -13,9 +13,12 @@ from dashboard.forms import CancelForm
 from dashboard.queries import refuse_unknown
 from dashboard.views import upload
 from dashboard.views.preview import refused_words
-from scheduling import amendments, intake, models, overlaps, store
-from scheduling.errors import PastPeak, Refused
-from scheduling.reading import errors
+from scheduling import models, store
+from scheduling.core.errors import PastPeak, Refused
+from scheduling.intake import acceptance
+from scheduling.lists import overlaps
+from scheduling.parsing import errors
+from scheduling.tasks import edits
 
 
 @csrf_exempt
@@ -55,7 +58,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
     form = CancelForm(request.POST if request.method == "POST" else None, count=against.cancelled)
     if request.method == "POST" and form.is_valid():
         try:
-            done = amendments.replace(
+            done = edits.replace(
                 task,
                 overlaps.Stored(draft),
                 payload=draft.about.get("payload"),
@@ -67,7 +70,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
         except Refused as error:
             refusal = error
         else:
-            intake.discard(draft)
+            acceptance.discard(draft)
             messages.success(request, _words(done))
             return redirect(addresses.task(task.pk))
     context = {
@@ -82,6 +85,6 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
     return render(request, "dashboard/replace_preview.html", context)
 
 
-def _words(done: amendments.Replaced) -> str:
+def _words(done: edits.Replaced) -> str:
     changed = f"{done.kept:,} IDs kept their places, {done.added:,} were added, {done.cancelled:,} cancelled"
     return f"{changed}; {done.already_sent:,} had been sent, {done.in_flight:,} were in flight."

@@ -18,8 +18,9 @@ from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.forms import CancelForm, RenameForm
 from dashboard.queries import refuse_unknown
 from dashboard.views import going
-from scheduling import amendments, matching, models, resend, store
-from scheduling.errors import Refused
+from scheduling import models, store
+from scheduling.core.errors import Refused
+from scheduling.tasks import bulk_cancel, edits, resend
 
 HEADS = (
     "id", "task_name", "state", "queue", "ids", "repeats", "waiting", "in_flight", "succeeded", "failed",
@@ -154,7 +155,7 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
         try:
             if form.is_valid():
                 asked = form.cleaned_data
-                amendments.rename(
+                edits.rename(
                     found, asked["name"], by=request.actor, at=store.now(), if_version=asked["version"]
                 )
                 messages.success(request, f"The task is now named {asked['name']}.")
@@ -177,7 +178,7 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
         messages.info(request, "It is cancelled already; nothing was changed.")
         return redirect(addresses.task(found.pk))
     if request.method == "POST" and form.is_valid():
-        answer = amendments.cancel(found, by=request.actor, now=store.now)
+        answer = edits.cancel(found, by=request.actor, now=store.now)
         messages.success(
             request,
             f"{answer['cancelled']:,} IDs are cancelled, their places free; {answer['already_sent']:,} had"
@@ -220,7 +221,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
 def cancel_matching(request: OperatorRequest) -> HttpResponse:
     """Ask, with the number; then cancel all tasks that matched when the list was looked at."""
     wanted = _matching(request)
-    count = matching.count(wanted)
+    count = bulk_cancel.count(wanted)
     form = CancelForm(
         request.POST if request.method == "POST" else None,
         count=count.ids,
@@ -228,7 +229,7 @@ def cancel_matching(request: OperatorRequest) -> HttpResponse:
     )
     if request.method == "POST" and form.is_valid():
         run = secrets.token_hex(6)
-        done, left = matching.cancel(wanted, run=run, by=request.actor, now=store.now)
+        done, left = bulk_cancel.cancel(wanted, run=run, by=request.actor, now=store.now)
         if left:
             return redirect("going", run=run)
         messages.success(request, f"{done:,} {'task is' if done == 1 else 'tasks are'} cancelled.")
@@ -237,7 +238,7 @@ def cancel_matching(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/tasks_cancel.html", context)
 
 
-def _matching(request: OperatorRequest) -> matching.Matching:
+def _matching(request: OperatorRequest) -> bulk_cancel.Matching:
     """What the list showed: its filter, its moment, its newest task, all of them in the address."""
     chosen = TaskFilter(request.GET)
     known = {*SEVERAL, "at", "up_to"}
@@ -249,6 +250,6 @@ def _matching(request: OperatorRequest) -> matching.Matching:
     asked = chosen.cleaned_data
     at = taskpages.read_moment(request.GET.get("at", ""))
     queue = asked["queue"]
-    return matching.Matching(
+    return bulk_cancel.Matching(
         at=at, up_to_id=up_to, queue_id=queue.pk if queue else None, state=asked["state"], name=asked["q"]
     )

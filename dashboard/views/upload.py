@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 from dashboard import sums, uploads
 from dashboard.access import OperatorRequest, operator_required
 from scheduling import models, store
-from scheduling.reading import errors
+from scheduling.parsing import errors
 
 # By which family of errors a script is told what kind of trouble it is.
 STATUSES = (

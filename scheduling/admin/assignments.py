@@ -5,7 +5,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html_join
 
-from scheduling import keys, lists, models
+from scheduling import models
+from scheduling.core import keys
+from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
 
 from .base import ByKey, Given, KeyList, ReadOnly, link, list_of, no_such, on_dashboard, page_of, whole_number
@@ -49,7 +51,7 @@ class AssignmentList(KeyList):
         if task is None or self.query or "bucket" in self.params:
             return super().find(after, count)
         first = max(0, after or 0)
-        users = lists.ids_of(task.list_id, first, count)
+        users = stored_lists.ids_of(task.list_id, first, count)
         rows = {row.user_id: row for row in self.queryset.filter(user_id__in=list(users))}
         rows = [rows[user] for user in users if user in rows]
         return rows, first + count if first + count < task.ids_count else None

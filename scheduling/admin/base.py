@@ -21,7 +21,7 @@ from django.utils.text import capfirst
 from operators.actor import Actor, Face
 from operators.strict import RefusesUnknown
 from scheduling import store
-from scheduling.errors import Refused
+from scheduling.core.errors import Refused
 
 
 def actor_of(request: HttpRequest) -> Actor:

@@ -11,7 +11,8 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from scheduling import clock, models, store
+from scheduling import models, store
+from scheduling.core import clock
 
 from .base import ByKey, ReadOnly
 

@@ -7,8 +7,9 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest
 
-from scheduling import models, queue_fields, queues, store
-from scheduling.errors import AlreadyPaused, BadFields, NotPaused
+from scheduling import models, store
+from scheduling.core.errors import AlreadyPaused, BadFields, NotPaused
+from scheduling.queues import operations, validation
 
 from .base import ByKey, actor_of, by_number_or_name, link, list_of, on_dashboard
 
@@ -24,7 +25,7 @@ class QueueForm(forms.ModelForm):
     )
     forget_secret = forms.BooleanField(label="Send unsigned: forget the secret", required=False)
     webhook_method = forms.ChoiceField(
-        choices=[(method, method) for method in queue_fields.METHODS], initial="POST"
+        choices=[(method, method) for method in validation.METHODS], initial="POST"
     )
     python_callable = forms.ChoiceField(
         required=False, help_text="Of those that the setting PYTHON_HANDLERS allows."
@@ -32,7 +33,7 @@ class QueueForm(forms.ModelForm):
 
     class Meta:
         model = models.Queue
-        fields = ("name", *queue_fields.FIELDS)
+        fields = ("name", *validation.FIELDS)
         help_texts = {
             "rpm": "Requests a minute. Changed on the queue's page on the dashboard, which shows the effect first.",
             "overflow": "Disperse: rpm is a soft cap. Carry over: it is a hard one.",
@@ -52,7 +53,7 @@ class QueueForm(forms.ModelForm):
 
     def changes(self) -> dict[str, Any]:
         """What is to change, by the names of queue_fields."""
-        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in queue_fields.FIELDS}
+        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in validation.FIELDS}
         if self.cleaned_data.get("forget_secret"):
             changed["webhook_secret"] = ""
         elif not changed.get("webhook_secret"):
@@ -66,8 +67,8 @@ class QueueForm(forms.ModelForm):
         if not self.errors:
             stored = models.Queue.objects.filter(pk=self.instance.pk).first() or models.Queue()
             try:
-                queue_fields.check(self.changes())
-                queue_fields.check_together(stored, self.changes())
+                validation.check(self.changes())
+                validation.check_together(stored, self.changes())
             except BadFields as error:
                 for name, reason in error.reasons.items():
                     self.add_error(
@@ -86,7 +87,7 @@ class QueueAdmin(ByKey):
     readonly_fields = shown
 
     def get_fields(self, request: HttpRequest, obj: models.Queue | None = None) -> list[str]:
-        names = list(queue_fields.FIELDS)
+        names = list(validation.FIELDS)
         if not self.has_change_permission(request, obj):
             # Both may hold what opens somebody else's door.
             return [
@@ -113,18 +114,18 @@ class QueueAdmin(ByKey):
         by, changes = actor_of(request), form.changes()
         if change:
             seen = form.cleaned_data["seen_version"]
-            kept = queues.update(obj, changes, by=by, now=store.now, if_version=seen) if changes else obj
+            kept = operations.update(obj, changes, by=by, now=store.now, if_version=seen) if changes else obj
         else:
-            kept = queues.create(name=obj.name, fields=changes, by=by, at=store.now())
+            kept = operations.create(name=obj.name, fields=changes, by=by, at=store.now())
         obj.__dict__.update(kept.__dict__)
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset) -> None:
-        self._each(request, queryset, queues.pause, AlreadyPaused, "paused")
+        self._each(request, queryset, operations.pause, AlreadyPaused, "paused")
 
     @admin.action(description="Resume", permissions=["change"])
     def resume(self, request: HttpRequest, queryset) -> None:
-        self._each(request, queryset, queues.resume, NotPaused, "resumed")
+        self._each(request, queryset, operations.resume, NotPaused, "resumed")
 
     def _each(self, request, queryset, verb, already, word: str) -> None:
         for queue in queryset:

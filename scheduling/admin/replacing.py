@@ -6,8 +6,9 @@ from django import forms
 from django.conf import settings
 
 from operators.actor import Actor
-from scheduling import amendments, models, store
-from scheduling.reading import Limits, read_body
+from scheduling import models, store
+from scheduling.parsing import Limits, read_body
+from scheduling.tasks import edits
 
 # As short as what the API keeps and gives back.
 PAYLOAD_KEPT = 1000
@@ -25,7 +26,7 @@ class ListForm(forms.Form):
     version = forms.IntegerField(widget=forms.HiddenInput)
 
 
-def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> amendments.Replaced:
+def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Replaced:
     """Raises ReadingError, ValidationError for what is no ID, Refused; then nothing has changed."""
     body = given["payload"].encode()
     with read_body(
@@ -39,7 +40,7 @@ def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> amendment
             first, more = reading.faults[0], reading.fault_count - 1
             rest = f", and {more:,} more" if more else ""
             raise forms.ValidationError(f"Line {first.line}: {first.token!r} is {first.reason}{rest}.")
-        return amendments.replace(
+        return edits.replace(
             task,
             reading.spool,
             payload=given["payload"] if reading.ids_count + reading.repeats_count <= PAYLOAD_KEPT else None,
@@ -50,7 +51,7 @@ def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> amendment
         )
 
 
-def words(replaced: amendments.Replaced) -> str:
+def words(replaced: edits.Replaced) -> str:
     """What became of the old list and the new one."""
     said = (
         f"The list is replaced: {replaced.kept:,} IDs keep their place, {replaced.added:,} are new, "

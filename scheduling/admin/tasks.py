@@ -11,10 +11,11 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.http import urlencode
 
-from scheduling import amendments, matching, models, store
-from scheduling.errors import Refused
+from scheduling import models, store
+from scheduling.core.errors import Refused
 from scheduling.models import TaskState
-from scheduling.reading.errors import ReadingError
+from scheduling.parsing.errors import ReadingError
+from scheduling.tasks import bulk_cancel, edits
 
 from . import replacing
 from .base import (
@@ -168,7 +169,7 @@ class TaskAdmin(ByKey):
 
     def save_model(self, request: HttpRequest, obj: models.Task, form: forms.ModelForm, change: bool) -> None:
         if form.has_changed():
-            amendments.rename(obj, obj.name, by=actor_of(request), at=store.now())
+            edits.rename(obj, obj.name, by=actor_of(request), at=store.now())
 
     @admin.action(description="Cancel", permissions=["change"])
     def cancel_ticked(self, request: HttpRequest, queryset) -> HttpResponse:
@@ -180,10 +181,10 @@ class TaskAdmin(ByKey):
         if not self.has_change_permission(request):
             raise PermissionDenied
         meant = self._matching(request)
-        found = matching.count(meant)
+        found = bulk_cancel.count(meant)
         form = ConfirmForm(request.POST if request.method == "POST" else None, expected=found.tasks)
         if request.method == "POST" and found.tasks and form.is_valid():
-            done, left = matching.cancel(meant, by=actor_of(request), now=store.now)
+            done, left = bulk_cancel.cancel(meant, by=actor_of(request), now=store.now)
             rest = f"; {left:,} more are cancelled by a job: the list shows how far it is" if left else ""
             messages.success(request, f"{done:,} {'task is' if done == 1 else 'tasks are'} cancelled{rest}.")
             return HttpResponseRedirect(reverse("admin:scheduling_task_changelist"))
@@ -201,7 +202,7 @@ class TaskAdmin(ByKey):
         }
         return TemplateResponse(request, "admin/scheduling/task/cancel.html", context)
 
-    def _matching(self, request: HttpRequest) -> matching.Matching:
+    def _matching(self, request: HttpRequest) -> bulk_cancel.Matching:
         """What the address asks for; once it was asked about, as it was then. 404 for nonsense."""
         query = request.GET
         if not set(query) <= {"state", "queue", "q", "ids"}:
@@ -215,7 +216,7 @@ class TaskAdmin(ByKey):
             ids, search = (_number(search),), ""
         if query.get("state", "") not in ("", *TaskState.values):
             raise Http404
-        return matching.Matching(
+        return bulk_cancel.Matching(
             at=at,
             up_to_id=newest,
             queue_id=_number(query["queue"]) if query.get("queue") else None,

@@ -7,7 +7,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from scheduling import clock, models, store
+from scheduling import models, store
+from scheduling.core import clock
 
 from .base import ByKey, Given, ReadOnly, link, on_dashboard, page_of
 

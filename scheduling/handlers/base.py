@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..retry import Verdict
+from scheduling.core.retry import Verdict
 
 ANSWER_CHARACTERS = 500
 ERROR_CHARACTERS = 200

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yarl
 
-from ..retry import ADDRESS_NOT_ALLOWED
+from scheduling.core.retry import ADDRESS_NOT_ALLOWED
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

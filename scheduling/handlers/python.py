@@ -25,7 +25,8 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from ..retry import Verdict
+from scheduling.core.retry import Verdict
+
 from .base import Fail, Outcome, Request, cut
 
 

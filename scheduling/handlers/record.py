@@ -6,7 +6,8 @@ that nothing can be lost or doubled between the two.
 
 from collections.abc import Sequence
 
-from ..retry import Verdict
+from scheduling.core.retry import Verdict
+
 from .base import Outcome, Request
 
 

@@ -23,7 +23,8 @@ import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 
-from .. import retry
+from scheduling.core import retry
+
 from . import guard
 from .base import ANSWER_CHARACTERS, ERROR_CHARACTERS, Outcome, Request, cut
 from .connections import Connector

@@ -1,4 +1,4 @@
-"""The tables. DESIGN of the keys: scheduling.keys; who locks what in which order: scheduling.store."""
+"""The tables. DESIGN of the keys: scheduling.core.keys; who locks what in which order: scheduling.store."""
 
 from .activity import Activity
 from .assignment import (

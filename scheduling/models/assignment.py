@@ -5,7 +5,8 @@ from datetime import datetime
 from django.db import models
 from django.db.models import Q
 
-from .. import keys
+from scheduling.core import keys
+
 from .fields import RowIdField
 from .task import Task
 
@@ -61,7 +62,7 @@ BUCKET_OF_ROW = models.Func(
 
 
 class Assignment(models.Model):
-    """One ID of one task in one bucket. The key is the place: see scheduling.keys.
+    """One ID of one task in one bucket. The key is the place: see scheduling.core.keys.
 
     A move changes the key; what must stay (URLs, webhook IDs, attempts) uses (task, user).
     """
@@ -153,7 +154,7 @@ class FailureCount(models.Model):
     """How many of a task's IDs failed alike in a bucket, kept so that nobody has to read them one by one.
 
     It holds as long as the bucket's failed_count and moved_count are those that it was counted at: an ID comes
-    in by the one and leaves by both, so that the same two numbers never come back. See scheduling.failures.
+    in by the one and leaves by both, so that the same two numbers never come back. See scheduling.reports.failures.
     """
 
     bucket_id = models.BigIntegerField(db_index=True)

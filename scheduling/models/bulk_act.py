@@ -24,7 +24,7 @@ class BulkAct(models.Model):
     kind = models.CharField(max_length=16, choices=BulkActKind)
     # By which a page shows it and stops it.
     name = models.CharField(max_length=40, unique=True)
-    # What was asked for, and who asked: see scheduling.matching and scheduling.resend.
+    # What was asked for, and who asked: see scheduling.tasks.bulk_cancel and scheduling.tasks.resend.
     asked = models.JSONField(default=dict)
     by = models.JSONField()
     # How many rows that were when somebody asked, how many are done, and behind which key it goes on.

@@ -4,7 +4,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-MAX_QUEUES = 8191  # 13 bits of an assignment's key: see scheduling.keys
+MAX_QUEUES = 8191  # 13 bits of an assignment's key: see scheduling.core.keys
 MAX_RPM = 1_000_000
 
 

@@ -5,13 +5,14 @@ from datetime import datetime
 from django.db import models
 from django.db.models import F, Q
 
-from .. import clock, keys
+from scheduling.core import clock, keys
+
 from .fields import RowIdField
 from .queue import Queue
 
 
 class Window(models.Model):
-    """One quarter-hour of one queue: takes IDs in during it, runs in the next. See scheduling.keys."""
+    """One quarter-hour of one queue: takes IDs in during it, runs in the next. See scheduling.core.keys."""
 
     id = RowIdField()
     queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="windows", db_index=False)

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from .. import claims, keys, late, models, store
-from ..models import Status
+from scheduling import models, store
+from scheduling.core import keys
+from scheduling.dispatch import claims, overdue
+from scheduling.models import Status
+
 from .base import Behind, Difference, Piece
 
 
@@ -15,7 +18,7 @@ def piece(behind: Behind, at: datetime) -> Piece:
 
 def _left_behind(at: datetime) -> Iterator[Difference]:
     """No ID waits in a minute that ended two leases ago, but in a paused queue."""
-    for bucket_id in late.left_behind(at - 2 * claims.LEASE):
+    for bucket_id in overdue.left_behind(at - 2 * claims.LEASE):
         waiting = len(store.waiting_rows([(*keys.range_of_bucket(bucket_id), 1_000)]))
         if waiting:
             yield Difference("nothing is left behind", f"bucket {bucket_id}", 0, waiting)

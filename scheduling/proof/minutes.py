@@ -8,8 +8,10 @@ from itertools import pairwise
 
 from django.db.models import Count, Q, QuerySet, Sum
 
-from .. import allocator, clock, keys, models
-from ..models import MoveReason, ReservationKind, Status
+from scheduling import models
+from scheduling.core import allocator, clock, keys
+from scheduling.models import MoveReason, ReservationKind, Status
+
 from .base import Behind, Difference, Piece, kept_since
 
 STATUSES = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled")

@@ -7,12 +7,15 @@ from itertools import pairwise
 
 from django.db.models import F, Sum
 
-from .. import allocator, keys, lists, models
-from ..leaving import ASKED_AT_ONCE
-from ..models import MoveReason, ReservationKind
+from scheduling import models
+from scheduling.core import allocator, keys
+from scheduling.lists import stored_lists
+from scheduling.models import MoveReason, ReservationKind
+from scheduling.placement.removals import ASKED_AT_ONCE
+
 from .base import Behind, Difference, Piece, kept_since
 
-IDS_AT_A_TIME = lists.CHUNK_IDS
+IDS_AT_A_TIME = stored_lists.CHUNK_IDS
 LINES_AT_A_TIME = 200
 
 # From which bucket to which, and why.
@@ -44,7 +47,7 @@ def _lines(behind: int) -> list[models.Reservation]:
 
 def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Difference]:
     """`count` IDs of what a line reserved, from its `start`-th on."""
-    users = lists.ids_of(line.list_id, line.first_position + start, count)
+    users = stored_lists.ids_of(line.list_id, line.first_position + start, count)
     of = f"task {line.task_id}, window {line.window_id}, line {line.version}"
     if count < line.ids_count:
         of += f", IDs {start + 1} to {start + count}"

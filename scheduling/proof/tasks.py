@@ -5,7 +5,9 @@ from datetime import datetime
 
 from django.db.models import F, Sum
 
-from .. import clock, keys, models
+from scheduling import models
+from scheduling.core import clock, keys
+
 from .base import Behind, Difference, Piece, kept_since
 from .minutes import COLUMNS
 

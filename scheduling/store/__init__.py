@@ -97,7 +97,7 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
 
 def cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
     """The cancelled tasks that have rows there: few or none, so that no row is joined with its task."""
-    from ..models import TaskBucket
+    from scheduling.models import TaskBucket
 
     buckets = {last >> 24 for _, last, _ in ranges}
     placed = TaskBucket.objects.filter(bucket_id__in=buckets, task__cancelled_at__isnull=False)
@@ -170,7 +170,7 @@ def begins_with(column: str, text: str) -> Q:
 
 def may_become(was: int, statuses: Iterable[int]) -> None:
     """Hold a change of state against the one table. A status that stays is none."""
-    from ..models.assignment import TRANSITIONS, Status
+    from scheduling.models.assignment import TRANSITIONS, Status
 
     for status in statuses:
         if status != was and Status(status) not in TRANSITIONS[Status(was)]:

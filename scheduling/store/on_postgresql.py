@@ -5,8 +5,8 @@ from datetime import datetime
 
 from django.db import connection
 
-from .. import keys
-from ..models.assignment import Status
+from scheduling.core import keys
+from scheduling.models.assignment import Status
 
 
 def now() -> datetime:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import orjson
 from django.db import connection
 
-from .. import keys
-from ..models.assignment import Status
+from scheduling.core import keys
+from scheduling.models.assignment import Status
 
 
 def now() -> datetime:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from django.db import connection
 
-from .. import pacing, store
-from ..models.assignment import Status
+from scheduling import store
+from scheduling.core import pacing
+from scheduling.models.assignment import Status
 
 _THESE = "id BETWEEN %s AND %s AND status = %s"
 

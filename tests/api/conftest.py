@@ -17,7 +17,8 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
-from scheduling import allocation, models, store
+from scheduling import models, store
+from scheduling.intake import allocation
 from tests.conftest import database_url
 
 

@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import (
 from api.docs import schema_of
 from api.problems import KIND_OF, KINDS
 from api.urls import api as the_api
-from scheduling import errors
-from scheduling.reading import errors as reading
+from scheduling.core import errors
+from scheduling.parsing import errors as reading
 from settings.wsgi import application
 
 from .conftest import ApiClient

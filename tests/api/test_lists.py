@@ -222,7 +222,7 @@ def test_a_full_disk_is_507_and_leaves_nothing(api, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("scheduling.reading.spool.os.pwrite", full)
+    monkeypatch.setattr("scheduling.parsing.spool.os.pwrite", full)
     answer = api.list("\n".join(map(str, range(1, 300_000))), type="text/plain")
     assert answer.status_code == 507
     assert answer.json()["type"].endswith(":disk-full")
@@ -242,7 +242,7 @@ def test_what_breaks_inside_is_a_problem_with_what_to_do(api, monkeypatch, error
     def broken(*args, **options):
         raise error
 
-    monkeypatch.setattr("scheduling.intake.submit", broken)
+    monkeypatch.setattr("scheduling.intake.acceptance.submit", broken)
     answer = api.list([1])
     assert answer.status_code == status
     assert answer["Content-Type"] == "application/problem+json"

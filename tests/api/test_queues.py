@@ -155,7 +155,7 @@ def test_a_test_request_to_an_inner_address_says_why_it_was_not_sent(api):
 
 
 def test_without_a_free_slot_the_next_one_is_named(api, monkeypatch):
-    monkeypatch.setattr("scheduling.trial.WAIT_SECONDS", -1.0)
+    monkeypatch.setattr("scheduling.dispatch.test_request.WAIT_SECONDS", -1.0)
     answer = api.send("POST", "/queues/default/test/")
     assert answer.status_code == 409
     assert answer.json()["type"].endswith(":no-free-slot")

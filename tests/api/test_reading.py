@@ -8,7 +8,9 @@ import pytest
 from django.utils import timezone
 
 from operators.actor import Actor
-from scheduling import amendments, clock, keys, models, store
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.tasks import edits
 
 from .conftest import ids_of
 
@@ -55,7 +57,7 @@ def test_every_task_comes_once_while_others_are_made_and_cancelled(api, queue, f
     def others():
         make_tasks(queue, 10)
         for number in [next(to_cancel) for _ in range(5)]:
-            amendments.cancel(models.Task.objects.get(pk=number), by=by, now=store.now)
+            edits.cancel(models.Task.objects.get(pk=number), by=by, now=store.now)
 
     found = [task["id"] for task in walk(api, f"/celery_ids_tasks/?{filters}&limit=40", between=others)]
     assert found == sorted(there, reverse=True)
@@ -180,7 +182,7 @@ def test_an_id_that_is_written_while_its_page_is_read_is_on_it(api, write_lists,
         return {}
 
     number = api.list([3, 1, 2]).json()["task_id"]
-    monkeypatch.setattr("scheduling.whereabouts._reserved", written_meanwhile)
+    monkeypatch.setattr("scheduling.reports.id_history._reserved", written_meanwhile)
     assert ids_of(api, number) == [3, 1, 2]
 
 

@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scheduling import clock, cluster, models, store
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.jobqueue import cluster
 
 pytestmark = pytest.mark.django_db
 

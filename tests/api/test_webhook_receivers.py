@@ -15,9 +15,10 @@ import pytest
 from django.conf import settings
 from standardwebhooks import Webhook as Signer
 
-from scheduling import callbacks, models
+from scheduling import models
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook
+from scheduling.tasks import callbacks
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "webhooks.md").read_text()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

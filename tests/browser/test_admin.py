@@ -6,7 +6,8 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from operators.actor import Actor
-from scheduling import models, queues
+from scheduling import models
+from scheduling.queues import operations
 from tests.scheduling.lists_of_ids import submit, write_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def deck(transactional_db, tmp_path):
     by, at = Actor.command_line(), timezone.now()
-    queue = queues.create(name="letters", by=by, at=at)
+    queue = operations.create(name="letters", by=by, at=at)
     task = submit(range(1, 41), tmp_path, by=by, at=at, task_name="spring letters", queue_name="letters").task
     write_all(at)
     return {"queue": queue.pk, "task": task.pk, "window": task.task_buckets.first().bucket_id >> 4}

@@ -9,7 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from operators.actor import Actor
-from scheduling import allocation, clock, demo, models, store
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.intake import allocation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LOOKS = [(size, scheme) for size in ("desk", "phone") for scheme in ("light", "dark")]

@@ -6,7 +6,12 @@ import pytest
 from playwright.sync_api import expect
 
 from operators.actor import Actor
-from scheduling import allocation, bulk_acts, claims, clock, demo, intake, keys, models, queues, store
+from scheduling import demo, models, store
+from scheduling.core import clock, keys
+from scheduling.dispatch import claims
+from scheduling.intake import acceptance, allocation
+from scheduling.jobqueue import bulk_operations
+from scheduling.queues import operations
 from tests.browser.test_board import LOOKS, assert_fits
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,16 +30,16 @@ def things() -> dict[str, str]:
     _fail_some(bucket, queue)
     waiting = demo.submit("default", "Address check", list(range(5000, 7100)), by=by, now=store.now)
     allocation.run(store.now)
-    queues.brake(queue, 100, by=by, at=now)
+    operations.brake(queue, 100, by=by, at=now)
     starts_at = keys.starts_at_of_window(bucket.window_id)
-    bulk_acts.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=5, name="abc", by=by, at=now)
+    bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=5, name="abc", by=by, at=now)
     # Half of it waits already; it is somebody else's, so that throwing it away is asked about.
     faults = [{"line": 3, "token": "1e+05", "reason": "is no ID"}]
     about = {"faults": faults, "first": ["6000"], "last": ["8099"], "warnings": {}, "fault_count": 1}
     about |= {"task_name": "x", "queue": "default", "bytes": 9, "operator": "somebody", "operator_id": 0}
-    draft = intake.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=about)
+    draft = acceptance.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=about)
     replacing = {**about, "replaces": waiting.pk}
-    other = intake.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=replacing)
+    other = acceptance.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=replacing)
     return {
         "task": str(old.pk),
         "waiting": str(waiting.pk),

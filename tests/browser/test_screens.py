@@ -12,7 +12,12 @@ import pytest
 from django.conf import settings
 from django_q.models import OrmQ
 
-from scheduling import allocation, clock, cluster, days, demo, models, plan_checks, store
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.intake import allocation
+from scheduling.jobqueue import cluster
+from scheduling.proof import checks
+from scheduling.reports import days
 from tests.browser.conftest import SIZES
 from tests.browser.test_board import LOOKS
 from tests.browser.test_pages import NOT_FOUND, PAGES, SELDOM, things  # noqa: F401 (a fixture)
@@ -123,9 +128,9 @@ def test_make_a_picture_of_every_page(open_page, things, size, scheme):  # noqa:
 
 def _proof() -> None:
     began = MOMENT - timedelta(minutes=2)
-    check = plan_checks.begin(by=demo.BY[0], at=began)
+    check = checks.begin(by=demo.BY[0], at=began)
     # What it takes, about.
-    plan_checks.go_on(check.pk, lambda: began + timedelta(seconds=0.8))
+    checks.go_on(check.pk, lambda: began + timedelta(seconds=0.8))
 
 
 def _preview(page) -> None:

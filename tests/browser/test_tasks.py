@@ -4,7 +4,9 @@ import pytest
 from playwright.sync_api import expect
 
 from operators.actor import Actor
-from scheduling import allocation, clock, demo, models, store
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.intake import allocation
 from tests.browser.test_board import LOOKS, assert_fits
 from tests.browser.test_pages import _fail_some
 

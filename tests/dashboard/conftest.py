@@ -7,7 +7,11 @@ import pytest
 from django.test import Client
 
 from operators.actor import Actor
-from scheduling import allocation, claims, demo, keys, models, store, whereabouts
+from scheduling import demo, models, store
+from scheduling.core import keys
+from scheduling.dispatch import claims
+from scheduling.intake import allocation
+from scheduling.reports import id_history
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def fail() -> Callable[..., None]:
     def fail_all(
         task: models.Task, status: int | None = 404, answer: str = "", *, started: datetime | None = None
     ) -> None:
-        for place in whereabouts.distribution(task):
+        for place in id_history.distribution(task):
             minute = keys.minute_of_bucket(place.bucket_id)
             at = started or minute
             want = claims.Want(task.queue, until=60.0, immediate=False)

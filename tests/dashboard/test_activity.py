@@ -14,7 +14,8 @@ from django.conf import settings
 
 from dashboard import acts
 from operators.actor import Actor
-from scheduling import activity, models, queues
+from scheduling import activity, models
+from scheduling.queues import operations
 
 pytestmark = pytest.mark.django_db
 
@@ -34,7 +35,7 @@ def lines(client, query: str = "") -> list[str]:
 
 
 def test_a_pause_says_the_time_in_the_operator_s_zone_and_what_was_before(queue, sign_in):
-    queues.pause(queue, by=Actor.system(), at=AT)
+    operations.pause(queue, by=Actor.system(), at=AT)
 
     (line,) = lines(sign_in("viewer", time_zone="Asia/Tokyo"))
 

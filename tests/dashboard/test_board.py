@@ -9,7 +9,12 @@ from django_q.models import OrmQ
 from dashboard import drawings, strip
 from dashboard.markup import Hand
 from operators.actor import Actor
-from scheduling import amendments, board, clock, cluster, demo, health, late, models, receipts, store
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.dispatch import overdue
+from scheduling.jobqueue import cluster
+from scheduling.reports import board, health, receipts
+from scheduling.tasks import edits
 
 pytestmark = pytest.mark.django_db
 
@@ -314,7 +319,7 @@ def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, si
     # Whichever queue is looked at.
     for address in ("/dashboard/", "/dashboard/?queue=other"):
         assert "30 IDs late" in client.get(address).content.decode()
-    late.run(store.now)
+    overdue.run(store.now)
 
     for address in ("/dashboard/", "/dashboard/?queue=other"):
         page = client.get(address).content.decode()
@@ -355,7 +360,7 @@ def test_each_number_of_ids_leads_to_a_list_of_exactly_that_length(place, sign_i
     place(range(300, 310), into="other")
     place(range(1, 31), at=now - 2 * clock.QUARTER, name="left behind")
     cancelled = place(range(5000, 5011))
-    amendments.cancel(cancelled, by=Actor.system(), now=store.now)
+    edits.cancel(cancelled, by=Actor.system(), now=store.now)
     client = sign_in("viewer")
 
     found = numbers(poll(client, query=query).content.decode())
@@ -369,7 +374,7 @@ def test_each_number_of_ids_leads_to_a_list_of_exactly_that_length(place, sign_i
 def test_ids_that_moved_away_are_listed_with_the_minute_that_they_went_to(place, sign_in):
     place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
     window = clock.quarter_start(store.now()) - 2 * clock.QUARTER
-    late.run(store.now)
+    overdue.run(store.now)
     client = sign_in("viewer")
 
     address = f"/dashboard/held/?queue=default&window={window:%Y-%m-%dT%H:%MZ}&kind=moved"

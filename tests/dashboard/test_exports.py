@@ -8,7 +8,9 @@ import pytest
 from dashboard import exports
 from dashboard.views import failures, ids, queues, tasks
 from operators.actor import Actor
-from scheduling import activity, clock, keys, models, quarter_hour, store
+from scheduling import activity, models, store
+from scheduling.core import clock, keys
+from scheduling.upkeep import quarter_hour
 
 pytestmark = pytest.mark.django_db
 

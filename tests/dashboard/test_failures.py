@@ -8,8 +8,10 @@ from django.db.models import F
 
 from dashboard.forms import CancelForm
 from dashboard.views import failures as view
-from scheduling import clock, models, resend, store
+from scheduling import models, store
+from scheduling.core import clock
 from scheduling.models import Status
+from scheduling.tasks import resend
 
 pytestmark = pytest.mark.django_db
 

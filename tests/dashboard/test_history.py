@@ -4,7 +4,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dashboard import heatmap
-from scheduling import clock, days, demo, keys, models, quarter_hour, store
+from scheduling import demo, models, store
+from scheduling.core import clock, keys
+from scheduling.reports import days
+from scheduling.upkeep import quarter_hour
 from tests.dashboard.test_board import length, numbers
 
 pytestmark = pytest.mark.django_db

@@ -7,15 +7,17 @@ import re
 import pytest
 
 from dashboard.views import proof as view
-from scheduling import keys, models, plan_checks, store
+from scheduling import models, store
+from scheduling.core import keys
+from scheduling.proof import checks
 
 pytestmark = pytest.mark.django_db
 
 
 def checked(client) -> models.BulkAct:
     client.post("/dashboard/proof/")
-    check = plan_checks.all_kept().first()
-    plan_checks.go_on(check.pk, store.now)
+    check = checks.all_kept().first()
+    checks.go_on(check.pk, store.now)
     return check
 
 
@@ -34,11 +36,11 @@ def test_the_button_has_it_checked_and_the_page_follows(place, sign_in):
     client = sign_in("operator")
     answer = client.post("/dashboard/proof/", follow=True)
     assert "0 of 40 IDs looked at" in text_of(answer)
-    check = plan_checks.all_kept().get()
+    check = checks.all_kept().get()
     polled = f'hx-get="/dashboard/proof/?check={check.pk}"'
     assert polled in answer.content.decode()
 
-    plan_checks.go_on(check.pk, store.now)
+    checks.go_on(check.pk, store.now)
     part = client.get(f"/dashboard/proof/?check={check.pk}", headers={"HX-Request": "true"})
     assert "The plan holds." in text_of(part)
     assert "40 IDs, asked for by a operator" in text_of(part)
@@ -68,7 +70,7 @@ def test_what_does_not_hold_is_told_with_links_to_it(place, sign_in):
 
 
 def test_more_than_is_shown_or_kept_is_said(place, sign_in, monkeypatch):
-    monkeypatch.setattr(plan_checks, "KEPT", 2)
+    monkeypatch.setattr(checks, "KEPT", 2)
     monkeypatch.setattr(view, "SHOWN", 1)
     place(range(1, 41))
     models.Bucket.objects.update(started_count=9)
@@ -87,7 +89,7 @@ def test_a_viewer_reads_it_and_may_not_begin_one(place, sign_in):
     page = client.get("/dashboard/proof/").content.decode()
     assert re.search(r"<button[^>]*disabled[^>]*>Check the plan", page)
     assert client.post("/dashboard/proof/").status_code == 403
-    assert not plan_checks.all_kept().exists()
+    assert not checks.all_kept().exists()
 
 
 def test_what_is_no_check_is_said(queue, sign_in):

@@ -9,8 +9,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from operators.actor import Actor
 from operators.models import Scope
 from operators.roles import MAY, May, Role
-from scheduling import bulk_acts, intake, keys, models, store
+from scheduling import models, store
+from scheduling.core import keys
 from scheduling.demo import InMemory
+from scheduling.intake import acceptance
+from scheduling.jobqueue import bulk_operations
 
 pytestmark = pytest.mark.django_db
 
@@ -56,10 +59,10 @@ def needed(pattern: URLPattern) -> May:
 def things(place):
     """Something behind each parameter of a route."""
     task = place([7])
-    another = intake.write_draft(InMemory([9]), at=store.now(), about={**_about(), "replaces": task.pk})
-    draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
+    another = acceptance.write_draft(InMemory([9]), at=store.now(), about={**_about(), "replaces": task.pk})
+    draft = acceptance.write_draft(InMemory([8]), at=store.now(), about=_about())
     starts_at = keys.starts_at_of_window(models.Window.objects.get().pk)
-    bulk_acts.begin(
+    bulk_operations.begin(
         models.BulkActKind.RETRY_FAILED, asked={}, number=1, name="abc", by=Actor.system(), at=store.now()
     )
     return {

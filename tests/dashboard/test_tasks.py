@@ -7,7 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dashboard import words
-from scheduling import clock, demo, matching, models, resend, store, whereabouts
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.reports import id_history
+from scheduling.tasks import bulk_cancel, resend
 
 pytestmark = pytest.mark.django_db
 
@@ -265,7 +268,7 @@ def test_what_succeeded_is_sent_once_more_and_only_once(place, sign_in):
 
 def test_what_a_job_goes_on_with_is_followed_and_stopped(place, sign_in, monkeypatch):
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
-    monkeypatch.setattr(matching, "CLICK_SECONDS", -1.0)
+    monkeypatch.setattr(bulk_cancel, "CLICK_SECONDS", -1.0)
     task = place(range(1, 11), at=store.now() - 2 * clock.QUARTER)
     demo.catch_up(task.first_minute_at, at=store.now())
     place([20], name="Spring 1")
@@ -394,7 +397,7 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
     models.Assignment.objects.update(status=models.Status.SUCCEEDED, attempts=1, started_after_ms=1500)
     started = task.first_minute_at + timedelta(milliseconds=1500)
 
-    (told,) = whereabouts.story(50, at=store.now())
+    (told,) = id_history.story(50, at=store.now())
     event = told.history[-1]
     assert (event.kind, event.at, event.details["number"]) == ("attempt", started, 1)
     assert (
@@ -409,7 +412,7 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
         started_at=started,
         answer="cut",
     )
-    assert len(whereabouts.story(50, at=store.now())[0].history) == len(told.history)
+    assert len(id_history.story(50, at=store.now())[0].history) == len(told.history)
 
 
 def test_an_id_in_more_tasks_than_are_shown_says_so_and_each_can_be_told(place, sign_in, monkeypatch):

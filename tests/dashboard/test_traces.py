@@ -6,8 +6,11 @@ import pytest
 
 from operators.actor import Actor
 from operators.roles import May
-from scheduling import bulk_acts, clock, demo, intake, models, store
+from scheduling import demo, models, store
+from scheduling.core import clock
 from scheduling.demo import InMemory
+from scheduling.intake import acceptance
+from scheduling.jobqueue import bulk_operations
 from tests.dashboard.test_roles import _about, addresses
 
 pytestmark = pytest.mark.django_db
@@ -57,11 +60,11 @@ def things(place, fail) -> dict[str, str]:
     )
     models.Queue.objects.create(name="paused", rpm=5, created_at=store.now(), paused_at=store.now())
     models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now())
-    bulk_acts.begin(
+    bulk_operations.begin(
         models.BulkActKind.RETRY_FAILED, asked={}, number=1, name="abc", by=Actor.system(), at=store.now()
     )
-    draft = intake.write_draft(InMemory([8]), at=store.now(), about=_about())
-    other = intake.write_draft(InMemory([8, 9]), at=store.now(), about={**_about(), "replaces": task.pk})
+    draft = acceptance.write_draft(InMemory([8]), at=store.now(), about=_about())
+    other = acceptance.write_draft(InMemory([8, 9]), at=store.now(), about={**_about(), "replaces": task.pk})
     return {
         "$draft": str(draft.pk),
         "$other": str(other.pk),

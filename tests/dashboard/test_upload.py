@@ -8,7 +8,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from operators.actor import Actor
-from scheduling import allocation, amendments, clock, intake, lists, models, store
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.intake import acceptance, allocation
+from scheduling.lists import stored_lists
+from scheduling.tasks import edits
 
 pytestmark = pytest.mark.django_db
 
@@ -119,7 +123,7 @@ def test_what_became_better_than_previewed_is_said(queue, sign_in, place):
     client = sign_in()
     address = upload(client, payload="1 2").url
     fields = _promised(client, address)
-    amendments.cancel(other, by=Actor.system(), now=store.now)
+    edits.cancel(other, by=Actor.system(), now=store.now)
 
     answer = client.post(address, fields, follow=True)
 
@@ -169,7 +173,7 @@ def test_ids_that_wait_elsewhere_are_counted_named_and_left_out(queue, sign_in, 
 
 def test_a_long_list_less_those_that_wait_elsewhere_is_placed_id_by_id(queue, sign_in, place, monkeypatch):
     # Written by ranges, it is read several times.
-    monkeypatch.setattr(intake, "SEGMENT_IDS", 10)
+    monkeypatch.setattr(acceptance, "SEGMENT_IDS", 10)
     place(range(1, 41), name="the other")
     client = sign_in()
     mine = list(range(101, 0, -1))
@@ -300,7 +304,7 @@ def test_what_was_exported_uploads_again_with_the_same_ids(queue, sign_in, place
     upload(client, file=csv(content.decode()))
 
     draft = drafts().get()
-    assert sorted(lists.ids_of(draft.pk, 0, 10)) == [1, 3, 9007199254740993]
+    assert sorted(stored_lists.ids_of(draft.pk, 0, 10)) == [1, 3, 9007199254740993]
     assert draft.about["fault_count"] == 0
 
 

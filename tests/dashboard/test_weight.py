@@ -8,7 +8,10 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.db import connection
 
-from scheduling import clock, held, keys, models, plan_checks, store
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.proof import checks
+from scheduling.reports import drill_down
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +44,7 @@ def addresses(place, fail, sign_in) -> list[str]:
     draft = client.post("/dashboard/upload/", {"queue": "default", "payload": text}).url
     replacing = client.post(f"/dashboard/tasks/{old.pk}/replace/", {"payload": text}).url
     client.post("/dashboard/proof/")
-    plan_checks.go_on(plan_checks.all_kept().get().pk, store.now)
+    checks.go_on(checks.all_kept().get().pk, store.now)
     starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").first().pk)
     return [
         "/dashboard/?queue=*",
@@ -117,12 +120,12 @@ def test_an_id_in_many_tasks_costs_no_more_than_one_in_two(place, sign_in, djang
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="another planner")
-@pytest.mark.parametrize("kind", [held.Kind.ALL, held.Kind.SENT, held.Kind.WAITING])
+@pytest.mark.parametrize("kind", [drill_down.Kind.ALL, drill_down.Kind.SENT, drill_down.Kind.WAITING])
 def test_the_ids_behind_a_number_are_read_in_their_minutes_and_nowhere_else(place, kind):
     place(range(1, 1000))
     buckets = list(models.Bucket.objects.filter(filled_count__gt=0).values_list("pk", flat=True))
     assert len(buckets) > 1
 
-    plan = held.Held((1,), kind, store.now())._assignments(buckets, after=0).explain()
+    plan = drill_down.Held((1,), kind, store.now())._assignments(buckets, after=0).explain()
 
     assert "scheduling_assignment USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan

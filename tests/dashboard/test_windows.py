@@ -1,6 +1,7 @@
 import pytest
 
-from scheduling import clock, models, store
+from scheduling import models, store
+from scheduling.core import clock
 
 pytestmark = pytest.mark.django_db
 

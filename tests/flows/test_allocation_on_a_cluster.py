@@ -9,9 +9,11 @@ import pytest
 from django.db import connection, transaction
 
 from operators.actor import Actor
-from scheduling import allocator, intake, models, store
+from scheduling import models, store
+from scheduling.core import allocator
+from scheduling.intake import acceptance
+from tests.scheduling.lists_of_ids import check_counters, check_log, shuffled, spool_of
 
-from ..scheduling.lists_of_ids import check_counters, check_log, shuffled, spool_of
 from .clusters import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,9 +26,9 @@ def queue(transactional_db):
 
 def submit(ids, folder, **fields) -> models.Task:
     with spool_of(ids, folder) as spool:
-        submission = intake.Submission(**{"task_name": "a list", **fields})
+        submission = acceptance.Submission(**{"task_name": "a list", **fields})
         by = Actor.command_line()
-        return intake.submit(submission, spool, by=by, now=store.now, render=lambda a: None).task
+        return acceptance.submit(submission, spool, by=by, now=store.now, render=lambda a: None).task
 
 
 def written() -> bool:

@@ -8,12 +8,15 @@ from django.db.models import F
 from django_q.models import OrmQ
 
 from operators.actor import Actor
-from scheduling import bulk_acts, clock, models, resend, store
-from scheduling.failures import Asked
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
+from scheduling.reports.failures import Asked
+from scheduling.tasks import resend
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.target import Target
 
-from ..scheduling.placed import make_queue, place
-from ..scheduling.target import Target
 from .clusters import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,7 +48,7 @@ def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_job
     OrmQ.objects.all().delete()
     assert 0 < act.get().done_count < IDS, "it was killed in the middle"
     # The lease of the one that died runs out.
-    act.update(lease_until=F("lease_until") - bulk_acts.LEASE)
+    act.update(lease_until=F("lease_until") - bulk_operations.LEASE)
 
     start_cluster()
     wait_until(act.filter(ended_at__isnull=False).exists, seconds=60, what="it goes on by itself")

@@ -10,10 +10,13 @@ import pytest
 from django.db import connection
 
 from operators.actor import Actor
-from scheduling import allocation, amendments, claims, keys, models, proof
-from scheduling.errors import StillPlacing
-
-from ..scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
+from scheduling import models, proof
+from scheduling.core import keys
+from scheduling.core.errors import StillPlacing
+from scheduling.dispatch import claims
+from scheduling.intake import allocation
+from scheduling.tasks import edits
+from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,7 +103,7 @@ def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp
         ids = draw.sample(range(1, 12_001), draw.randint(500, 4_000))
         with spool_of(ids, tmp_path) as spool:
             try:
-                amendments.replace(task, spool, by=by, now=lambda: NOW)
+                edits.replace(task, spool, by=by, now=lambda: NOW)
                 counts["edits"] += 1
             except StillPlacing:
                 time.sleep(0.02)
@@ -108,7 +111,7 @@ def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp
     def submit_and_cancel() -> None:
         task = submit(draw.sample(range(1, 5_001), 500), tmp_path, by=by, at=NOW).task
         time.sleep(draw.random() / 20)
-        amendments.cancel(task, by=by, now=lambda: NOW)
+        edits.cancel(task, by=by, now=lambda: NOW)
         counts["cancels"] += 1
 
     for seat in seats:
@@ -124,7 +127,7 @@ def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp
         seat.turn(claim=False)
     write_all(NOW + timedelta(minutes=1))
     for task in models.Task.objects.filter(cancelled_at__isnull=False):
-        amendments.follow_cancel(task.pk, lambda: NOW)
+        edits.follow_cancel(task.pk, lambda: NOW)
     assert counts["edits"] > 1
     assert counts["cancels"] > 1
     assert sum(seat.done for seat in seats) > 20

@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 import pytest
 from django.conf import settings
 
-from scheduling import clock, keys, models, receipts, store
+from scheduling import models, store
+from scheduling.core import clock, keys
 from scheduling.models import Status
+from scheduling.reports import receipts
+from tests.scheduling.lists_of_ids import check_counters
+from tests.scheduling.placed import make_queue, place
 
-from ..scheduling.lists_of_ids import check_counters
-from ..scheduling.placed import make_queue, place
 from .clusters import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.minutes]
@@ -21,10 +23,10 @@ def coming_minute(*, ahead_seconds: float = 12) -> datetime:
 
 
 def arm(*minutes: datetime) -> None:
-    from scheduling import arming
+    from scheduling.jobqueue import minute_jobs
 
     with store.write():
-        arming.arm(minutes, at=store.now())
+        minute_jobs.arm(minutes, at=store.now())
 
 
 def over(minute: datetime) -> float:

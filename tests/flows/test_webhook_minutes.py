@@ -6,12 +6,15 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from scheduling import claims, clock, models, pacing, proof, receipts, store
+from scheduling import models, proof, store
+from scheduling.core import clock, pacing
+from scheduling.dispatch import claims
 from scheduling.models import Status
+from scheduling.reports import receipts
+from tests.scheduling.lists_of_ids import check_counters
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.target import Seen, Target, status
 
-from ..scheduling.lists_of_ids import check_counters
-from ..scheduling.placed import make_queue, place
-from ..scheduling.target import Seen, Target, status
 from .clusters import wait_until
 from .test_minutes import arm, coming_minute, over
 

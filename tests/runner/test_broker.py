@@ -10,7 +10,8 @@ from django_q.conf import Conf
 from django_q.signing import SignedPackage
 
 from runner.broker import WatchedBroker
-from scheduling import health, models, store
+from scheduling import models, store
+from scheduling.reports import health
 
 from .conftest import wait_for
 

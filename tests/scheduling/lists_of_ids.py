@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from scheduling import allocation, intake, models
-from scheduling.reading.spool import Spool
+from scheduling import models
+from scheduling.intake import acceptance, allocation
+from scheduling.parsing.spool import Spool
 
 # Well inside a quarter: its window is open until 12:15 and runs from then on.
 NOON = datetime(2031, 3, 5, 12, 0, 10, tzinfo=UTC)
@@ -31,10 +32,10 @@ def shuffled(count: int, *, seed: int = 1, first: int = 1) -> list[int]:
 
 def submit(
     ids, folder: Path, *, by, at: datetime = NOON, key=None, spool_options=None, **fields
-) -> intake.Accepted:
+) -> acceptance.Accepted:
     with spool_of(ids, folder, **(spool_options or {})) as spool:
-        submission = intake.Submission(**{"task_name": "a list", **fields})
-        return intake.submit(
+        submission = acceptance.Submission(**{"task_name": "a list", **fields})
+        return acceptance.submit(
             submission, spool, by=by, now=lambda: at, render=lambda a: {"task_id": a.task.pk}, key=key
         )
 

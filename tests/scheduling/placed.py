@@ -4,7 +4,10 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from scheduling import clock, keys, lists, models, placement, store
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.lists import stored_lists
+from scheduling.placement import reservations
 
 
 def make_queue(name: str = "q", **fields) -> models.Queue:
@@ -28,12 +31,12 @@ def place(
         by_window.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] += len(users)
     windows, position = [], 0
     for window_id, added in sorted(by_window.items()):
-        before = placement.fills([window_id]).get(window_id, placement.EMPTY)
-        windows.append(placement.WindowPlan(window_id, before, tuple(added), position))
+        before = reservations.fills([window_id]).get(window_id, reservations.EMPTY)
+        windows.append(reservations.WindowPlan(window_id, before, tuple(added), position))
         position += sum(added)
-    plan = placement.Plan(queue.rpm, tuple(windows))
+    plan = reservations.Plan(queue.rpm, tuple(windows))
     with store.write():
-        queue = placement.lock_queue(queue.pk)
+        queue = reservations.lock_queue(queue.pk)
         id_list = models.IdList.objects.create(ids_count=len(ids), created_at=at, accepted_at=at)
         task = models.Task.objects.create(
             name=name,
@@ -48,12 +51,12 @@ def place(
             placed_at=at if written else None,
             **fields,
         )
-        lists.write(id_list, blocks(array("q", ids), lists.CHUNK_IDS))
-        placement.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
+        stored_lists.write(id_list, blocks(array("q", ids), stored_lists.CHUNK_IDS))
+        reservations.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
         if written:
             groups = []
             buckets = {keys.bucket_at(queue.pk, minute): list(users) for minute, users in minutes.items()}
-            ordinals = placement.take_ordinals({bucket: len(users) for bucket, users in buckets.items()})
+            ordinals = reservations.take_ordinals({bucket: len(users) for bucket, users in buckets.items()})
             for bucket_id, users in sorted(buckets.items()):
                 groups.append((keys.assignment_id(bucket_id, ordinals[bucket_id]), users))
             store.insert_assignments(task.pk, groups, status=models.Status.WAITING)

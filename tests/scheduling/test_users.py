@@ -7,7 +7,7 @@ from django.db import connection
 
 from operators.actor import Actor
 from scheduling import models, users
-from scheduling.errors import BadFields, IdTaken
+from scheduling.core.errors import BadFields, IdTaken
 
 from .lists_of_ids import NOON, check_counters, submit, write_all
 

@@ -8,7 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError, connection
 from django_q.models import OrmQ
 
-from scheduling import clock, cluster, demo, models, store
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.jobqueue import cluster
 
 # What the clusters need until their first seat.
 STARTING = timedelta(seconds=8)

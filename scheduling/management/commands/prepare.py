@@ -5,8 +5,10 @@ from contextlib import suppress
 from django.core.management.base import BaseCommand
 
 from operators.actor import Actor
-from scheduling import models, queues, schedules, store
-from scheduling.errors import QueueTaken
+from scheduling import models, store
+from scheduling.core.errors import QueueTaken
+from scheduling.jobqueue import schedules
+from scheduling.queues import operations
 
 DEFAULT_QUEUE = "default"
 DEFAULT_RPM = 120
@@ -20,5 +22,7 @@ class Command(BaseCommand):
         if not models.Queue.objects.filter(name=DEFAULT_QUEUE).exists():
             # Of two that prepare at once one is first.
             with suppress(QueueTaken):
-                queues.create(name=DEFAULT_QUEUE, fields={"rpm": DEFAULT_RPM}, by=Actor.command_line(), at=at)
+                operations.create(
+                    name=DEFAULT_QUEUE, fields={"rpm": DEFAULT_RPM}, by=Actor.command_line(), at=at
+                )
         schedules.ensure(at=at)

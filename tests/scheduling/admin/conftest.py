@@ -10,7 +10,9 @@ from django_q.models import Task as Result
 
 from operators.actor import Actor
 from operators.models import Token
-from scheduling import cluster, models, queues, schedules
+from scheduling import models
+from scheduling.jobqueue import cluster, schedules
+from scheduling.queues import operations
 from tests.scheduling.lists_of_ids import submit, write_all
 
 
@@ -37,7 +39,7 @@ def deck(db, make_token, tmp_path) -> Deck:
     """A queue with a list that is placed, and a row in every table that has a page."""
     at = timezone.now()
     by = Actor.command_line()
-    queue = queues.create(name="letters", fields={"rpm": 1}, by=by, at=at)
+    queue = operations.create(name="letters", fields={"rpm": 1}, by=by, at=at)
     task = submit(
         [1029, 77, 1030], tmp_path, by=by, at=at, task_name="spring letters", queue_name="letters"
     ).task

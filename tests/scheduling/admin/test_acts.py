@@ -9,7 +9,8 @@ from django_q.models import OrmQ
 
 from operators.actor import Actor, Face
 from operators.models import Operator
-from scheduling import jobs, matching, models, store
+from scheduling import jobs, models, store
+from scheduling.tasks import bulk_cancel
 from tests.scheduling.lists_of_ids import submit, write_all
 
 pytestmark = pytest.mark.django_db
@@ -221,7 +222,7 @@ def test_all_that_match_are_cancelled_and_nothing_else_whatever_the_page_shows(s
     tasks = more_tasks(deck, tmp_path, 12)
     client = signed_in()
     page = client.get(CANCEL, {"q": "autumn"})
-    assert page.context["found"] == matching.Count(tasks=12, ids=12)
+    assert page.context["found"] == bulk_cancel.Count(tasks=12, ids=12)
     late = more_tasks(deck, tmp_path, 1)[0]
     form = {"seen": page.context["seen"], "number": "12"}
     answer = client.post(f"{CANCEL}?q=autumn", form, follow=True)
@@ -243,7 +244,7 @@ def test_their_number_has_to_be_typed(signed_in, deck, tmp_path, number):
 
 
 def test_what_a_click_does_not_finish_a_job_does(signed_in, deck, tmp_path, monkeypatch):
-    monkeypatch.setattr(matching, "CLICK_SECONDS", -1)
+    monkeypatch.setattr(bulk_cancel, "CLICK_SECONDS", -1)
     tasks = more_tasks(deck, tmp_path, 5)
     client = signed_in()
     form = {"seen": seen(client, q="autumn"), "number": "5"}
@@ -269,11 +270,11 @@ def queued(path: str) -> list[tuple]:
 )
 def test_a_state_is_meant_as_it_was_when_it_was_asked_for(deck, state, count):
     at = store.now()
-    meant = matching.Matching(at=at, up_to_id=deck.task.pk, state=state)
-    assert matching.count(meant).tasks == count
+    meant = bulk_cancel.Matching(at=at, up_to_id=deck.task.pk, state=state)
+    assert bulk_cancel.count(meant).tasks == count
     # An hour on it runs; what was asked for stays the same.
     models.Task.objects.update(first_minute_at=at - timedelta(hours=1), placed_at=at - timedelta(hours=2))
-    assert matching.count(meant).tasks == (1 if state == "running" else 0)
+    assert bulk_cancel.count(meant).tasks == (1 if state == "running" else 0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from operators.actor import Actor
-from scheduling import clock, keys, lists, models, queues, store
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.lists import stored_lists
+from scheduling.queues import operations
 
 ROWS = 60_000
 # What reads each of the rows once takes three steps a row at the very least.
@@ -27,7 +30,7 @@ pytestmark = [
 def crowd(db) -> dict[str, int]:
     """Many users, each with an assignment, many of one task in one minute, and as many lines in the log."""
     by, at = Actor.command_line(), timezone.now()
-    queue = queues.create(name="letters", by=by, at=at)
+    queue = operations.create(name="letters", by=by, at=at)
     ids = list(range(1, ROWS + 1))
     window = keys.window_id(queue.pk, clock.open_window_start(at))
     first = keys.bucket_id(window, 0)
@@ -35,7 +38,9 @@ def crowd(db) -> dict[str, int]:
         store.insert_users(ids, at=at)
         store.create_windows([window], capacity=120)
         id_list = models.IdList.objects.create(ids_count=ROWS, created_at=at, accepted_at=at)
-        lists.write(id_list, [array("q", ids[start : start + 20_000]) for start in range(0, ROWS, 20_000)])
+        stored_lists.write(
+            id_list, [array("q", ids[start : start + 20_000]) for start in range(0, ROWS, 20_000)]
+        )
         task = models.Task.objects.create(
             name="letters", queue=queue, list=id_list, ids_count=ROWS, waiting_count=ROWS, first_minute_at=at,
             last_minute_at=at, created_at=at, created_by="a test", placed_at=at,
@@ -146,7 +151,7 @@ def test_windows_come_by_time_whatever_their_queue(signed_in, db):
     by, at = Actor.command_line(), timezone.now()
     start = clock.open_window_start(at)
     for name in ("a", "b", "c"):
-        queue = queues.create(name=name, by=by, at=at)
+        queue = operations.create(name=name, by=by, at=at)
         store.create_windows(
             [keys.window_id(queue.pk, start + n * clock.QUARTER) for n in range(50)], capacity=1
         )

@@ -8,11 +8,10 @@ import pytest
 from django.test import override_settings
 
 from scheduling import models
+from scheduling.core.retry import Verdict
 from scheduling.handlers import make
 from scheduling.handlers.base import Fail, Outcome, Request
-from scheduling.retry import Verdict
-
-from ..target import Target, status
+from tests.scheduling.target import Target, status
 
 KINDS = ("record", "webhook", "python")
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from scheduling.core.retry import Verdict
 from scheduling.handlers.base import Request
 from scheduling.handlers.python import Python
-from scheduling.retry import Verdict
 
 calls: list[int] = []
 go_on = threading.Event()

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook as Verifier
 
+from scheduling.core.retry import Verdict
 from scheduling.handlers import guard, webhook
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook
-from scheduling.retry import Verdict
-
-from ..target import Target, status
+from tests.scheduling.target import Target, status
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]

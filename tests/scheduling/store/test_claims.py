@@ -7,12 +7,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from scheduling import claims, clock, keys, late, models, receipts, rescue
-from scheduling.claims import Kept, Want
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.dispatch import claims, overdue, recovery
+from scheduling.dispatch.claims import Kept, Want
 from scheduling.models import Status
-
-from ..lists_of_ids import check_counters
-from ..placed import counted, make_queue, place
+from scheduling.reports import receipts
+from tests.scheduling.lists_of_ids import check_counters
+from tests.scheduling.placed import counted, make_queue, place
 
 pytestmark = pytest.mark.django_db
 
@@ -138,7 +140,7 @@ def test_what_finds_no_free_slot_is_late_and_takes_the_next_free_places():
     left = 60 - len(seat.sent)
     assert left >= 18
     at = MINUTE + timedelta(seconds=63)
-    assert late.run(lambda: at) == left
+    assert overdue.run(lambda: at) == left
     moved = Counter(models.Move.objects.values_list("to_bucket_id", flat=True))
     # The minute that runs is sealed; from the next one on, five first: that one holds 55.
     third, fourth = (keys.bucket_at(queue.pk, MINUTE + n * clock.MINUTE) for n in (2, 3))
@@ -154,9 +156,9 @@ def test_nothing_late_moves_while_the_queue_is_paused():
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     models.Queue.objects.update(paused_at=BEFORE)
     after = MINUTE + timedelta(hours=3)
-    assert late.run(lambda: after) == 0
+    assert overdue.run(lambda: after) == 0
     models.Queue.objects.update(paused_at=None)
-    assert late.run(lambda: after) == 10
+    assert overdue.run(lambda: after) == 10
     check_counters()
 
 
@@ -165,7 +167,7 @@ def test_a_long_outage_comes_back_within_the_plan():
     minutes = {MINUTE + n * clock.MINUTE: range(100 * n + 1, 100 * n + 61) for n in range(20)}
     place(queue, minutes, at=BEFORE)
     after = MINUTE + timedelta(hours=3)
-    assert late.run(lambda: after) == 1_200
+    assert overdue.run(lambda: after) == 1_200
     assert max(models.Bucket.objects.values_list("filled_count", flat=True)) == 60
     first = min(models.Bucket.objects.filter(waiting_count__gt=0).values_list("pk", flat=True))
     assert keys.minute_of_bucket(first) == after + clock.MINUTE
@@ -175,7 +177,7 @@ def test_a_long_outage_comes_back_within_the_plan():
 def test_late_ids_end_where_the_queue_says_so():
     queue = make_queue(rpm=60, late_policy="expire", late_after_seconds=600)
     place(queue, {MINUTE: range(1, 11), MINUTE + 9 * clock.MINUTE: range(11, 21)}, at=BEFORE)
-    late.run(lambda: MINUTE + timedelta(minutes=11))
+    overdue.run(lambda: MINUTE + timedelta(minutes=11))
     assert counted() == {"expired": 10, "waiting": 10}
     check_counters()
 
@@ -189,8 +191,8 @@ def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
     in_flight = counted()["in_flight"]
     assert in_flight
     may = [c.user_id for c in dead.claimed if c.offset <= turn.may_start_until]
-    assert rescue.take_up(lambda: MINUTE + timedelta(seconds=20)) == 0
-    assert rescue.take_up(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
+    assert recovery.take_up(lambda: MINUTE + timedelta(seconds=20)) == 0
+    assert recovery.take_up(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
     unknown = models.Attempt.objects.filter(unknown=True)
     assert sorted(unknown.values_list("user_id", flat=True)) == sorted(may)
     assert len(may) <= 600 / 60 * claims.UNCOMMITTED_MS / 1000 + 1
@@ -211,9 +213,9 @@ def test_a_seat_sees_to_a_little_of_what_dead_ones_had_and_a_job_to_the_rest():
     at = MINUTE + timedelta(seconds=80)
     assert models.Batch.objects.count() == 6
     # A bucket's batches together, and no second bucket once the time is up.
-    assert rescue.take_up(lambda: at, seconds=0) == 2
+    assert recovery.take_up(lambda: at, seconds=0) == 2
     assert models.Batch.objects.values("bucket_id").distinct().count() == 2
-    late.run(lambda: at)
+    overdue.run(lambda: at)
     assert not models.Batch.objects.exists()
     assert {row.minute_at for row in models.Assignment.objects.all()} == {MINUTE + 2 * clock.MINUTE}
     check_counters()
@@ -226,7 +228,7 @@ def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
         SimulatedSeat(queue).turn(0, at_most=1)
     # Sealed, and nobody knows its slots.
     models.Bucket.objects.filter(pk=keys.bucket_at(queues[0].pk, MINUTE)).update(slot_count=None)
-    assert rescue.take_up(lambda: MINUTE + timedelta(seconds=20)) == 1
+    assert recovery.take_up(lambda: MINUTE + timedelta(seconds=20)) == 1
     assert [keys.queue_of_bucket(b) for b in models.Batch.objects.values_list("bucket_id", flat=True)] == [
         queues[0].pk
     ]
@@ -240,8 +242,8 @@ def test_what_is_in_flight_and_in_no_batch_is_not_left_behind():
     seat.turn(12, at_most=1)
     [_, kept] = models.Batch.objects.order_by("pk")
     models.Batch.objects.exclude(pk=kept.pk).delete()
-    assert rescue.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4)) == 0
-    assert rescue.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4, seconds=1)) == 1
+    assert recovery.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4)) == 0
+    assert recovery.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4, seconds=1)) == 1
     assert counted() == {"waiting": 4, "in_flight": 1}
     [unknown] = models.Attempt.objects.filter(unknown=True)
     assert (unknown.task_id, models.Bucket.objects.get(pk=seat.bucket_id).repeats_count) == (task.pk, 1)
@@ -255,7 +257,7 @@ def test_a_seat_that_wakes_up_has_lost_what_it_held():
     frozen.serve(0, 5)
     frozen.turn(5.1)
     held = list(frozen.claimed)
-    rescue.take_up(lambda: MINUTE + timedelta(seconds=21))
+    recovery.take_up(lambda: MINUTE + timedelta(seconds=21))
     answers = [Kept(claimed, Status.SUCCEEDED, 5_200) for claimed in held]
     turn = frozen.turn(22, kept=answers, want=False)
     assert turn.lost == {claimed.batch_id for claimed in held}
@@ -292,7 +294,7 @@ def test_what_a_seat_hears_of_an_id_that_is_anothers_by_now_changes_nothing(stat
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
     frozen, other = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
     [claimed] = frozen.turn(0, at_most=1).claimed
-    rescue.take_up(lambda: MINUTE + timedelta(seconds=16))
+    recovery.take_up(lambda: MINUTE + timedelta(seconds=16))
     assert frozen.turn(16, want=False).lost == {claimed.batch_id}
     again = [one for one in other.turn(16.1).claimed if one.key == claimed.key]
     assert len(again) == 1
@@ -352,7 +354,7 @@ def test_a_brake_holds_in_the_minute_and_the_rest_is_late():
     seat = SimulatedSeat(queue)
     seat.serve(0, 60)
     assert len(seat.sent) == 20
-    assert late.run(lambda: MINUTE + timedelta(seconds=63)) == 40
+    assert overdue.run(lambda: MINUTE + timedelta(seconds=63)) == 40
     assert set(models.Move.objects.values_list("reason", flat=True)) == {"brake"}
     waiting = models.Bucket.objects.filter(waiting_count__gt=0).values_list("waiting_count", flat=True)
     assert max(waiting) == 20

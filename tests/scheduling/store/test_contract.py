@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from scheduling import keys, models, store
+from scheduling import models, store
+from scheduling.core import keys
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -171,7 +172,7 @@ def test_short_writers_wait_little_behind_bulk_ones(window):
 
 
 def make_task():
-    from ..lists_of_ids import NOON
+    from tests.scheduling.lists_of_ids import NOON
 
     id_list = models.IdList.objects.create(created_at=NOON)
     return models.Task.objects.create(

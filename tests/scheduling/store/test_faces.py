@@ -6,8 +6,7 @@ import pytest
 
 from scheduling import models, store
 from scheduling.models import Status
-
-from ..placed import make_queue, place
+from tests.scheduling.placed import make_queue, place
 
 pytestmark = pytest.mark.django_db
 

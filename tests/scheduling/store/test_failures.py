@@ -6,11 +6,16 @@ from datetime import timedelta
 import pytest
 
 from operators.actor import Actor
-from scheduling import claims, clock, failures, keys, models, nightly, resend
-from scheduling.failures import Asked
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.dispatch import claims
 from scheduling.models import Status
+from scheduling.reports import failures
+from scheduling.reports.failures import Asked
+from scheduling.tasks import resend
+from scheduling.upkeep import retention
+from tests.scheduling.placed import make_queue, place
 
-from ..placed import make_queue, place
 from .test_claims import BEFORE, MINUTE
 
 pytestmark = pytest.mark.django_db
@@ -231,5 +236,5 @@ def test_pruning_takes_them_along(several, settings):
     failures.keep_counts(at=LATER)
     night = MINUTE + timedelta(days=100)
     models.Window.objects.update(totalled_at=LATER)
-    assert nightly.prune(lambda: night)
+    assert retention.prune(lambda: night)
     assert not models.FailureCount.objects.exists()

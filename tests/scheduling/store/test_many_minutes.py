@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from scheduling import keys, models, store
-
-from ..lists_of_ids import NOON
+from scheduling import models, store
+from scheduling.core import keys
+from tests.scheduling.lists_of_ids import NOON
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

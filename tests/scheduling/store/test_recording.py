@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduling import keys, models, pacing
+from scheduling import models
+from scheduling.core import keys, pacing
 from scheduling.models import Status
 from scheduling.store import recording
 from tests.scheduling.placed import make_queue, place

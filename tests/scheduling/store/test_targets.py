@@ -5,14 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from scheduling import clock, models, outcomes, rescue, targets
+from scheduling import models
+from scheduling.core import clock
+from scheduling.core.retry import Verdict
+from scheduling.dispatch import recovery, results, targets
+from scheduling.dispatch.sender import Came, Due
 from scheduling.handlers.base import Outcome, Request
 from scheduling.models import Status
-from scheduling.retry import Verdict
-from scheduling.sender import Came, Due
+from tests.scheduling.lists_of_ids import check_counters
+from tests.scheduling.placed import counted, make_queue, place
 
-from ..lists_of_ids import check_counters
-from ..placed import counted, make_queue, place
 from .test_claims import BEFORE, MINUTE, SimulatedSeat
 
 pytestmark = pytest.mark.django_db
@@ -37,9 +39,9 @@ def answered(queue, claimed, outcome: Outcome | None, started: float | None = No
 def keep(seat: SimulatedSeat, queue, came: list[Came], elapsed: float) -> None:
     """What a seat does with answers: as dispatch does, by the test's clock."""
     at = MINUTE + timedelta(seconds=elapsed)
-    sorted_out = outcomes.sort_out(came, {queue.pk: queue}, minute=MINUTE, at=at)
+    sorted_out = results.sort_out(came, {queue.pk: queue}, minute=MINUTE, at=at)
     seat.turn(elapsed, kept=sorted_out.kept, want=False)
-    outcomes.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
+    results.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
 
 
 def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue):
@@ -94,10 +96,10 @@ def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     seat = SimulatedSeat(queue)
     [claimed] = seat.turn(0).claimed
-    rescue.take_up(lambda: MINUTE + timedelta(seconds=16))
+    recovery.take_up(lambda: MINUTE + timedelta(seconds=16))
     at = MINUTE + timedelta(seconds=17)
-    sorted_out = outcomes.sort_out([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
-    outcomes.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
+    sorted_out = results.sort_out([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
+    results.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
     assert counted() == {"waiting": 1}
     assert not models.Move.objects.exists()
     check_counters()

@@ -1,0 +1,1 @@
+"""Serve one minute: claim, send, record, recover."""

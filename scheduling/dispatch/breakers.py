@@ -1,0 +1,33 @@
+"""An operator lets requests to a target go on: closes its breaker, ends its hold."""
+
+from datetime import datetime
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core.errors import NotHeld
+from scheduling.dispatch import targets
+
+
+def of_queue(queue: models.Queue, *, at: datetime) -> models.Target | None:
+    """The target of a queue, if requests to it are held at `at`."""
+    target = targets.target_of(queue)
+    return target if target is not None and targets.is_held(target, at) else None
+
+
+def release(target: models.Target, *, by: Actor, at: datetime) -> None:
+    """Let requests to a target go on, at the pace of their plan. Raises NotHeld if nothing holds them.
+
+    If it still fails, the breaker opens again after as many failures as before.
+    """
+    with store.write():
+        target = models.Target.objects.select_for_update().get(pk=target.pk)
+        if not targets.is_held(target, at):
+            raise NotHeld(origin=target.origin)
+        before = {
+            "opened_at": target.opened_at and target.opened_at.isoformat(),
+            "held_until": target.held_until and target.held_until.isoformat(),
+        }
+        models.Target.objects.filter(pk=target.pk).update(
+            opened_at=None, probe_at=None, held_until=None, held_because="", failures_count=0
+        )
+        activity.record(by, "released_target", target, at=at, before=before)

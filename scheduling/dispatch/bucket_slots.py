@@ -1,0 +1,69 @@
+"""A bucket's slots while its minute runs: sealed once, taken in order by whoever holds the bucket's row."""
+
+from datetime import datetime
+
+from scheduling import models
+from scheduling.core import pacing
+
+# A slot that passed this long before its tolerance ends can still be met.
+_LEAD_SECONDS = 0.02
+
+
+def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
+    """Fix the minute's plan, if nobody has; the caller holds the row. False where nothing may go out."""
+    if bucket.sealed_at is not None:
+        return True
+    most = queue.brake_per_minute
+    if most == 0:
+        return False
+    ids = bucket.waiting_count
+    slots = max(bucket.capacity, ids)
+    if most is not None:
+        slots = min(slots, most)
+    sealed = models.Bucket.objects.filter(pk=bucket.pk, sealed_at=None)
+    sealed.update(sealed_at=at, sealed_count=ids, slot_count=slots)
+    bucket.sealed_at, bucket.sealed_count, bucket.slot_count = at, ids, slots
+    return True
+
+
+def plan_of(bucket: models.Bucket) -> pacing.MinutePlan:
+    """The slots of a bucket that is sealed: under a brake they are fewer than its IDs."""
+    return pacing.MinutePlan(capacity=bucket.slot_count, n=min(bucket.sealed_count, bucket.slot_count))
+
+
+def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: int | None) -> pacing.Slots:
+    """Take the slots that begin before `until` and can still be met, and move the bucket's cursors past them.
+
+    Planned ones, and free ones for what is left over; what has passed unused makes its ID a leftover.
+    """
+    plan = plan_of(bucket)
+    from_seconds = elapsed - plan.tolerance_seconds + _LEAD_SECONDS
+    met = max(bucket.planned_cursor, plan.slots_between(0, from_seconds).stop)
+    end = max(met, plan.slots_between(0, until).stop)
+    if at_most is not None:
+        end = min(end, met + at_most)
+    bucket.leftover_count += met - bucket.planned_cursor
+    bucket.planned_cursor = end
+    planned, free = range(met, end), range(0)
+    most = bucket.leftover_count if at_most is None else min(bucket.leftover_count, at_most - len(planned))
+    if most > 0:
+        free = plan.free_between(max(0.0, from_seconds), until, bucket.cursor)[:most]
+    if free:
+        bucket.cursor = free.stop
+        bucket.leftover_count -= len(free)
+    return plan.slots(planned, free)
+
+
+def come_back(bucket: models.Bucket, key: int) -> None:
+    bucket.leftover_count += 1
+    if bucket.claimed_to_id is not None and bucket.claimed_to_id >= key:
+        bucket.claimed_to_id = key - 1
+
+
+def cursors_of(bucket: models.Bucket) -> dict[str, int | None]:
+    return {
+        "planned_cursor": bucket.planned_cursor,
+        "cursor": bucket.cursor,
+        "leftover_count": bucket.leftover_count,
+        "claimed_to_id": bucket.claimed_to_id,
+    }

@@ -1,0 +1,134 @@
+"""What could not run in its minute: it takes the first free places from the next minute on, never in a burst.
+
+Slices, oldest first, whatever the outage: a transaction moves as many as are written in some 30 ms. Not while
+a queue is paused, or braked to 0: what fell due meanwhile moves when it goes on.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import Min
+
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.dispatch import recovery
+from scheduling.jobqueue import cluster
+from scheduling.models import MoveReason, Status
+from scheduling.placement import moves, reservations
+
+log = structlog.get_logger(__name__)
+
+SLICE_IDS = 2_000
+# A job ends after this long, far below the cluster's time-out.
+JOB_SECONDS = 15.0
+_LATE = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
+# A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
+SETTLED = timedelta(seconds=2)
+
+
+def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
+    """Move or end what is late in every queue that isn't paused; return how many IDs.
+
+    seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
+    """
+    total, until = 0, time.monotonic() + seconds
+    while recovery.take_up(now, seconds=1.0) and time.monotonic() < until:
+        continue
+    for bucket_id in left_behind(now()):
+        while moved := move_slice(bucket_id, now):
+            total += moved
+            if time.monotonic() > until:
+                cluster.enqueue("scheduling.jobs.place_late")
+                return total
+    return total
+
+
+def wake(*, at: datetime) -> bool:
+    """Queue a job where something is late or a batch has no living owner; return whether."""
+    dead = models.Batch.objects.filter(lease_until__lt=at).exists()
+    if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in left_behind(at)[:20]]):
+        return False
+    if cluster.is_queued("scheduling.jobs.place_late", at=at):
+        return False
+    cluster.enqueue("scheduling.jobs.place_late")
+    return True
+
+
+def left_behind(at: datetime) -> list[int]:
+    """Buckets whose minute is over and in which something waits, of queues that go on, oldest first.
+
+    A place whose row isn't written yet waits too; that one is placed again by who writes it.
+    """
+    over = clock.minute_start(at - SETTLED) - clock.MINUTE
+    queues = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
+    queues = queues.values_list("pk", flat=True)
+    ranges = [(queue_id << 26, keys.bucket_at(queue_id, over)) for queue_id in queues]
+    return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
+
+
+def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
+    """Move or end a slice of a bucket whose minute is over: one transaction; return how many IDs."""
+    with store.bulk_write():
+        queue = reservations.lock_queue(keys.queue_of_bucket(bucket_id))
+        if queue.paused or queue.brake_per_minute == 0:
+            return 0
+        bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
+        at = now()
+        found = store.waiting_rows([(*keys.range_of_bucket(bucket_id), SLICE_IDS)])
+        if not found:
+            return 0
+        rows = [moves.Row(*row) for row in found]
+        braked = bucket.slot_count is not None and bucket.slot_count < bucket.capacity
+        places = moves.move(
+            queue,
+            rows,
+            from_minute=clock.next_unsealed_minute(at),
+            reason=MoveReason.BRAKE if braked else MoveReason.LATE,
+            was=Status.WAITING,
+            at=at,
+            latest=_latest(queue, bucket, rows),
+        )
+    moved = sum(place.count for place in places)
+    log.warning(
+        "ids_late",
+        queue=queue.name,
+        minute=bucket.minute_at.isoformat(),
+        count=moved,
+        ended=len(rows) - moved,
+        late_seconds=round((at - bucket.minute_at).total_seconds()),
+    )
+    return len(rows)
+
+
+def _latest(queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row]) -> dict[int, datetime]:
+    """By key, the last minute in which each of the rows may still run; none by a policy that lets them all."""
+    if queue.late_policy != models.LatePolicy.EXPIRE:
+        return {}
+    first = _first_buckets(rows)
+    due = {row.key: first.get((row.task_id, row.user_id), bucket.pk) for row in rows}
+    return {key: last_minute(queue, keys.minute_of_bucket(bucket_id)) for key, bucket_id in due.items()}
+
+
+def last_minute(queue: models.Queue, due: datetime) -> datetime:
+    """The last minute in which by the queue's late policy an ID may run that was due in another. Their starts."""
+    if queue.late_policy != models.LatePolicy.EXPIRE:
+        return moves.FAR
+    return due + timedelta(seconds=queue.late_after_seconds or 0)
+
+
+def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
+    """Where those that were late before had their first place: what is late counts from there."""
+    known: dict[tuple[int, int], int] = {}
+    by_task: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task_id].append(row.user_id)
+    for task_id, users in by_task.items():
+        late = models.Move.objects.filter(task_id=task_id, reason__in=_LATE)
+        for first in range(0, len(users), 1_000):
+            some = late.filter(user_id__in=users[first : first + 1_000])
+            for user_id, bucket_id in some.values_list("user_id").annotate(Min("from_bucket_id")):
+                known[task_id, user_id] = bucket_id
+    return known

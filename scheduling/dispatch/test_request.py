@@ -1,0 +1,147 @@
+"""One test request, as a queue would send it: in a free slot of the plan, its answer shown and not kept."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core import clock, keys
+from scheduling.core.errors import NoFreeSlot
+from scheduling.dispatch import bucket_slots
+from scheduling.handlers import make
+from scheduling.handlers.base import Outcome, Request
+from scheduling.handlers.webhook import Webhook, body_of
+from scheduling.placement import reservations
+
+# What a receiver sees in place of a task's number and a user's: no task has it.
+TASK_ID = 0
+WAIT_SECONDS = 60.0
+# In place of what a queue's own headers say: tokens, mostly.
+MASK = "(not shown)"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest(Request):
+    """Has a key of its own each time: who drops what came before would answer the second from memory."""
+
+    own_key: str
+
+    @property
+    def key(self) -> str:
+        return self.own_key
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An HTTP request as it was made; the values of the queue's own headers are masked."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was sent, when, and what came of it. sent: None where the handler isn't `webhook`."""
+
+    request: Request
+    started_at: datetime
+    outcome: Outcome
+    sent: Sent | None
+
+
+def send_one(
+    queue: models.Queue,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+    user_id: int = 1,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Trial:
+    """Send one request in the next free slot, and wait for its answer.
+
+    Raises NoFreeSlot, with the next minute that has one, when none comes within a minute.
+    """
+    deadline = now() + timedelta(seconds=WAIT_SECONDS)
+    while True:
+        slot_at, latest = _next_slot(queue, now, sleep, deadline)
+        sleep(max(0.0, (slot_at - now()).total_seconds()))
+        # So late it would be beside the plan: its slot stays unused.
+        if now() <= latest:
+            break
+    key = f"msg_test_{secrets.token_hex(12)}"
+    planned_at = clock.minute_start(slot_at)
+    request = TrialRequest(user_id, TASK_ID, "a test request", queue.name, planned_at, 1, key)
+    started_at = now()
+    outcome, sent = asyncio.run(_send(queue, request))
+    with store.write():
+        activity.record(
+            by, "tested", queue, at=now(), after={"status": outcome.status, "error": outcome.error}
+        )
+    return Trial(request, started_at, outcome, sent)
+
+
+async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | None]:
+    handler = make.handler(queue)
+    try:
+        if not isinstance(handler, Webhook):
+            return (await handler.handle([request]))[0], None
+        body = body_of(request)
+        headers = handler.headers_for(request.key, body)
+        outcome = await handler.send(body, headers)
+    finally:
+        await handler.close()
+    # A header that both give is ours: Content-Type, and those of the signature.
+    own = {name for name in handler.headers if headers[name] == handler.headers[name]}
+    shown = {name: MASK if name in own else value for name, value in headers.items()}
+    return outcome, Sent(handler.method, handler.url, shown, body.decode())
+
+
+def _next_slot(
+    queue: models.Queue, now: Callable[[], datetime], sleep: Callable[[float], None], deadline: datetime
+) -> tuple[datetime, datetime]:
+    """Take the next free slot; return when it begins, and until when it may be met."""
+    while True:
+        at = now()
+        minute = clock.minute_start(at)
+        # In its last two seconds the next minute's plan stands as well.
+        for start in (minute, clock.minute_start(at + timedelta(seconds=clock.SEAL_SECONDS))):
+            slot = _take_slot(queue, start, now)
+            if slot is not None and slot[0] <= deadline:
+                return slot
+        seal = clock.sealed_at(minute + clock.MINUTE)
+        if slot is not None or seal >= deadline or seal <= at:
+            following = _next_free(queue, minute + 2 * clock.MINUTE)
+            raise NoFreeSlot(next=following.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        sleep((seal - at).total_seconds() + 0.05)
+
+
+def _take_slot(
+    queue: models.Queue, minute: datetime, now: Callable[[], datetime]
+) -> tuple[datetime, datetime] | None:
+    """Take a free slot of a minute that runs, or is about to: see _next_slot. None without one."""
+    bucket_id = keys.bucket_at(queue.pk, minute)
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        store.create_windows([bucket_id >> 4], capacity=queue.rpm)
+        bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
+        at = now()
+        if not bucket_slots.seal(bucket, queue, at):
+            return None
+        plan = bucket_slots.plan_of(bucket)
+        free = plan.free_slot_after(max(0.0, (at - minute).total_seconds()), bucket.cursor)
+        if free is None:
+            return None
+        models.Bucket.objects.filter(pk=bucket_id).update(cursor=free.cursor)
+        slot_at = minute + timedelta(seconds=plan.offset_of(free.slot))
+        return slot_at, slot_at + timedelta(seconds=plan.tolerance_seconds)
+
+
+def _next_free(queue: models.Queue, minute: datetime) -> datetime:
+    """The start of the first minute from `minute` on that has room."""
+    return next(keys.minute_of_bucket(bucket_id) for bucket_id, _ in reservations.free(queue, 1, minute))

@@ -1,0 +1,1 @@
+"""Accept a list and write its rows."""

@@ -1,0 +1,346 @@
+"""A list comes in: drafts that nobody sees, and one short transaction that accepts.
+
+Reading a body holds no lock and touches no table (`scheduling.parsing`). What it read goes
+into a draft in short transactions, and acceptance takes the draft over: so either all of a
+list is there or nothing is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core.errors import DraftGone, KeyReused, NoSuchQueue, UnexpectedCount
+from scheduling.jobqueue import cluster, minute_jobs
+from scheduling.lists import stored_lists
+from scheduling.placement import reservations
+
+# A list this short travels in the accepting transaction itself.
+SHORT = stored_lists.CHUNK_IDS
+# IDs that are sorted together before they are written: as many as keep inserts in the order of the index.
+SEGMENT_IDS = 250_000
+# Under carry_over a segment touches no more windows than this, so that a slice has few append points.
+SEGMENT_WINDOWS = 8
+# How long a segment counts as looked after: by who was told of it, then by who writes it.
+LEASE = timedelta(seconds=15)
+KEYS_KEPT = timedelta(days=7)
+SAME_AS_WITHIN = timedelta(hours=24)
+# A draft that is still being written has a living web process behind it; a preview has a person.
+WRITING_KEPT = timedelta(hours=1)
+PREVIEW_KEPT = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is asked for a list. Times are aware, UTC."""
+
+    task_name: str
+    queue_name: str = "default"
+    payload: Any = None
+    column: str = ""
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    allow_peak: bool = False
+    expect: int | None = None
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """scope: who sends. fingerprint: of content and parameters, not of the bytes around them."""
+
+    scope: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The task and its plan; `answer` is what `render` made of them, the same for a repeated request."""
+
+    task: models.Task | None
+    plan: reservations.Plan | None
+    same_as: int | None
+    answer: Any = field(default=None)
+    repeated: bool = False
+
+
+Render = Callable[[Accepted], Any]
+
+
+def queue_named(name: str) -> models.Queue:
+    """Raises NoSuchQueue."""
+    try:
+        return models.Queue.objects.get(name=name)
+    except models.Queue.DoesNotExist:
+        raise NoSuchQueue(name=name) from None
+
+
+def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservations.Plan:
+    """Return the plan that an acceptance at `at` would reserve; nothing is stored.
+
+    Raises NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry.
+    """
+    _expect(submission, ids_count)
+    queue = queue_named(submission.queue_name)
+    plan = reservations.plan(queue, ids_count, at=at, not_before=submission.not_before)
+    reservations.check(queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak)
+    return plan
+
+
+def same_as(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
+    """The latest task of the last 24 h with the same IDs in this queue, whatever their order."""
+    twins = models.Task.objects.filter(
+        queue=queue, same_as_digest=digest, created_at__gte=at - SAME_AS_WITHIN
+    )
+    return twins.order_by("-id").values_list("id", flat=True).first()
+
+
+def write_draft(
+    source: stored_lists.Source,
+    *,
+    at: datetime,
+    about: Mapping[str, Any] | None = None,
+    to_place: bool = True,
+) -> models.IdList:
+    """Store a list as a draft, in short transactions. A draft that nobody accepts is swept.
+
+    to_place: its IDs will get places; else it only says what a task has, in which order. Nothing is left
+    behind where it fails on the way.
+    """
+    draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
+    try:
+        stored_lists.write(draft, source.unique_blocks(stored_lists.CHUNK_IDS))
+        ranges = -(-source.ids_count // SEGMENT_IDS) if to_place else 0
+        counts = stored_lists.write_parts(draft, source, ranges) if ranges > 1 else []
+        draft.ids_count, draft.repeats_count = source.ids_count, source.repeats_count
+        draft.about = {**(about or {}), "same_as_digest": source.same_as_digest, "ranges": counts}
+        draft.save(update_fields=["ids_count", "repeats_count", "about"])
+    except BaseException:
+        discard(draft)
+        raise
+    return draft
+
+
+def throw_away(draft: models.IdList, *, by: Actor, at: datetime) -> bool:
+    """Discard a preview because somebody says so; the log keeps whose it was.
+
+    False where there is nothing to discard any more: it was placed, or is gone.
+    """
+    with store.write():
+        # Held, so that of two who press the button one leaves a line, and none for a list that was placed.
+        held = models.IdList.objects.select_for_update().filter(pk=draft.pk, accepted_at=None).first()
+        if held is None:
+            return False
+        about = {"preview_of": draft.about.get("task_name"), "made_by": draft.about.get("operator")}
+        activity.record(by, "discarded", at=at, count=draft.ids_count, after=about)
+        models.IdList.objects.filter(pk=draft.pk).update(about={**draft.about, "writing": True})
+    discard(draft)
+    return True
+
+
+def discard(draft: models.IdList) -> None:
+    """Delete a draft, in short transactions; an accepted list is never touched."""
+    if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).exists():
+        return
+    for table in (models.Chunk, models.SegmentPart):
+        while numbers := list(table.objects.filter(list=draft.pk).values_list("pk", flat=True)[:32]):
+            table.objects.filter(pk__in=numbers, list__accepted_at=None).delete()
+    models.IdList.objects.filter(pk=draft.pk, accepted_at=None).delete()
+
+
+def sweep_drafts(*, at: datetime) -> int:
+    """Delete drafts whose process died, previews that nobody committed, and keys past their week."""
+    old = models.IdList.objects.filter(accepted_at=None, created_at__lt=at - WRITING_KEPT)
+    swept = 0
+    for draft in old.order_by("created_at")[:100]:
+        if draft.about.get("writing") or draft.created_at < at - PREVIEW_KEPT:
+            discard(draft)
+            swept += 1
+    models.IdempotentAnswer.objects.filter(created_at__lt=at - KEYS_KEPT).delete()
+    return swept
+
+
+def submit(
+    submission: Submission,
+    source: stored_lists.Source,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+    render: Render,
+    key: IdempotencyKey | None = None,
+) -> Accepted:
+    """Take a list in: all of it, or nothing. What `accept` raises, this raises.
+
+    source is read once. render(accepted) makes the answer, inside the transaction, since
+    it is kept for repeated requests.
+    """
+    _expect(submission, source.ids_count)
+    queue_named(submission.queue_name)
+    if key is not None and (known := _answered(key, at=now())):
+        return known
+    if source.ids_count <= SHORT:
+        return _accept(submission, source, None, by=by, now=now, render=render, key=key)
+    draft = write_draft(source, at=now())
+    try:
+        accepted = _accept(submission, source, draft, by=by, now=now, render=render, key=key)
+    except BaseException:
+        discard(draft)
+        raise
+    if accepted.repeated:
+        discard(draft)
+    return accepted
+
+
+def accept(
+    submission: Submission,
+    draft: models.IdList,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+    render: Render,
+    confirm: Callable[[reservations.Plan], None] | None = None,
+) -> Accepted:
+    """Turn a draft (a preview, say) into a task.
+
+    confirm: sees the plan under the lock and raises where it isn't what was promised; then nothing is done.
+    Raises DraftGone, NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry.
+    """
+    _expect(submission, draft.ids_count)
+    return _accept(submission, None, draft, by=by, now=now, render=render, key=None, confirm=confirm)
+
+
+def _accept(submission, source, draft, *, by, now, render, key, confirm=None) -> Accepted:
+    with store.write():
+        if key is not None and (known := _take_key(key, at=now())):
+            return known
+        queue = reservations.lock_queue(queue_named(submission.queue_name).pk)
+        # Read after the lock: a time from before the wait can name a window that has closed.
+        at = now()
+        id_list = _take_list(source, draft, at=at)
+        plan = reservations.plan(queue, id_list.ids_count, at=at, not_before=submission.not_before)
+        reservations.check(
+            queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak
+        )
+        if confirm is not None:
+            confirm(plan)
+        digest = id_list.about["same_as_digest"]
+        twin = same_as(queue, digest, at=at)
+        task = _make_task(submission, queue, id_list, plan, digest=digest, by=by, at=at)
+        place(task, queue, id_list, plan, at=at)
+        activity.record(by, "submitted", task, at=at, count=id_list.ids_count, after={"queue": queue.name})
+        accepted = Accepted(task, plan, twin)
+        accepted = Accepted(task, plan, twin, answer=render(accepted))
+        if key is not None:
+            models.IdempotentAnswer.objects.filter(scope=key.scope, key=key.key).update(
+                answer=accepted.answer, task_id=task.pk
+            )
+    return accepted
+
+
+def place(
+    task: models.Task, queue: models.Queue, id_list: models.IdList, plan: reservations.Plan, *, at: datetime
+) -> None:
+    """Reserve the plan for the list's IDs, cut them into segments, arm their minutes, queue the job."""
+    reservations.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
+    for segment in (cut := _segments(id_list, plan)):
+        segment.task, segment.lease_until = task, at + LEASE
+    models.Segment.objects.bulk_create(cut, batch_size=100)
+    minute_jobs.arm_windows([plan.windows[0].starts_at], at=at)
+    for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
+        cluster.enqueue("scheduling.jobs.allocate")
+
+
+def _segments(id_list: models.IdList, plan: reservations.Plan) -> list[models.Segment]:
+    """Cut a list by ranges of IDs where it has their parts and goes into few windows, else by positions."""
+    ranges = id_list.about.get("ranges")
+    if ranges and len(plan.windows) <= SEGMENT_WINDOWS:
+        return [
+            models.Segment(list=id_list, number=number, ids_count=count)
+            for number, count in enumerate(ranges)
+            if count
+        ]
+    return [
+        models.Segment(list=id_list, number=number, first_position=first, ids_count=count)
+        for number, (first, count) in enumerate(_stretches(plan))
+    ]
+
+
+def _stretches(plan: reservations.Plan) -> Iterator[tuple[int, int]]:
+    """Yield (first position, count): consecutive, of much the same size, over few windows each."""
+    for first in range(0, len(plan.windows), SEGMENT_WINDOWS):
+        group = plan.windows[first : first + SEGMENT_WINDOWS]
+        position, left = group[0].first_position, sum(window.ids_count for window in group)
+        for parts in range(-(-left // SEGMENT_IDS), 0, -1):
+            count = -(-left // parts)
+            yield position, count
+            position, left = position + count, left - count
+
+
+def _make_task(submission, queue, id_list, plan, *, digest, by, at) -> models.Task:
+    return models.Task.objects.create(
+        name=submission.task_name,
+        queue=queue,
+        list=id_list,
+        payload=submission.payload,
+        ids_count=id_list.ids_count,
+        repeats_count=id_list.repeats_count,
+        waiting_count=id_list.ids_count,
+        first_minute_at=plan.first_at,
+        last_minute_at=plan.last_at,
+        not_before_at=submission.not_before,
+        expires_at=submission.expires_at,
+        created_at=at,
+        created_by=f"token: {by.name}" if by.kind == "token" else by.name,
+        same_as_digest=digest,
+        column=submission.column,
+    )
+
+
+def _take_list(
+    source: stored_lists.Source | None, draft: models.IdList | None, *, at: datetime
+) -> models.IdList:
+    """The draft, if nobody else took it; or a short list, stored in the transaction that is open."""
+    if draft is not None:
+        if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).update(accepted_at=at):
+            raise DraftGone
+        return draft
+    id_list = models.IdList.objects.create(
+        created_at=at,
+        accepted_at=at,
+        ids_count=source.ids_count,
+        repeats_count=source.repeats_count,
+        about={"same_as_digest": source.same_as_digest},
+    )
+    stored_lists.write(id_list, source.unique_blocks(stored_lists.CHUNK_IDS))
+    return id_list
+
+
+def _expect(submission: Submission, ids_count: int) -> None:
+    if submission.expect is not None and submission.expect != ids_count:
+        raise UnexpectedCount(found=ids_count, expected=submission.expect)
+
+
+def _answered(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
+    """The answer that this key was given within a week; raises KeyReused for other content."""
+    row = models.IdempotentAnswer.objects.filter(scope=key.scope, key=key.key).first()
+    if row is None or row.answer is None or row.created_at < at - KEYS_KEPT:
+        return None
+    if row.fingerprint != key.fingerprint:
+        raise KeyReused
+    return Accepted(
+        models.Task.objects.filter(pk=row.task_id).first(), None, None, answer=row.answer, repeated=True
+    )
+
+
+def _take_key(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
+    """Take the key for this transaction, after whoever holds it now; or return the answer it was given."""
+    rows = models.IdempotentAnswer.objects
+    rows.filter(scope=key.scope, key=key.key, created_at__lt=at - KEYS_KEPT).delete()
+    mine = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
+    # Waits for an equal key in an open transaction. A row without an answer is ours: others' are never committed.
+    rows.bulk_create([mine], ignore_conflicts=True)
+    return _answered(key, at=at)

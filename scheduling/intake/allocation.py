@@ -1,0 +1,307 @@
+"""Write lists into assignments: slices sorted by ID, each a transaction of its own.
+
+The place of an ID is a function of its position and the reservation, so a slice may be
+written by anyone, at any time, and again: what counts is the segment's `written_count`, which
+moves by compare-and-set in the transaction that writes the rows.
+"""
+
+import secrets
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import BooleanField, ExpressionWrapper, F, Q
+
+from scheduling import models, store
+from scheduling.core import allocator, clock, keys
+from scheduling.dispatch import claims
+from scheduling.intake import late_slices
+from scheduling.intake.acceptance import LEASE
+from scheduling.intake.late_slices import Placed
+from scheduling.jobqueue import cluster
+from scheduling.lists import stored_lists
+from scheduling.models import Status
+from scheduling.placement import reservations
+from scheduling.placement.removals import ASKED_AT_ONCE
+
+# IDs that one transaction writes: some 30 ms, so that nobody waits long behind it.
+SLICE_IDS = 10_000
+# A segment that is one slice goes before the next slice of a long one: small lists don't wait.
+SMALL_IDS = SLICE_IDS
+# A job ends after this long, so that other jobs of the cluster get their turn.
+JOB_SECONDS = 5.0
+# How long a database may be locked or gone before a job gives up (it must stay below the cluster's own
+# time-out); the sweep then goes on.
+PATIENCE_SECONDS = 45.0
+# A slice with a bucket that seals sooner than this looks at the seal under the lock of its row.
+NEAR = timedelta(seconds=60)
+
+
+class LeaseLost(Exception):
+    """Somebody else has written on: what this transaction did is rolled back."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """IDs of a segment in one bucket, ascending. `offset` is how many of the segment's come before them there."""
+
+    bucket_id: int
+    ids: Sequence[int]
+    offset: int = 0
+
+    def between(self, first: int, last: int) -> "Group":
+        start = bisect_left(self.ids, first)
+        return Group(self.bucket_id, self.ids[start : bisect_right(self.ids, last)], start)
+
+
+def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
+    """Write segments until none is left or the time is up; then queue a job that goes on.
+
+    Waits while the database is locked or gone. now: the database's clock.
+    """
+    owner = secrets.randbits(63)
+    until, patience = time.monotonic() + seconds, time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            while time.monotonic() < until and (segment := _claim(owner, now())):
+                _write_segment(segment, owner, now, until)
+            if models.Segment.objects.unwritten().filter(_free(now())).exists():
+                cluster.enqueue("scheduling.jobs.allocate")
+            return
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block or time.monotonic() > patience:
+                raise
+            connection.close()
+            time.sleep(0.5)
+            until = max(until, time.monotonic() + 1)
+
+
+def wake(*, at: datetime) -> bool:
+    """Queue a job where segments have no living owner and nobody was told of them; return whether."""
+    orphans = models.Segment.objects.unwritten().filter(_orphaned(at))
+    # Compare-and-set: of many who look at the same time, one queues the job.
+    if not orphans.exists() or not orphans.update(lease_until=at + LEASE, owner=None):
+        return False
+    cluster.enqueue("scheduling.jobs.allocate")
+    return True
+
+
+def _free(at: datetime) -> Q:
+    return Q(owner=None) | Q(lease_until__lt=at)
+
+
+def _orphaned(at: datetime) -> Q:
+    return Q(lease_until=None) | Q(lease_until__lt=at)
+
+
+def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Segment | None:
+    """Take the next segment without a living owner: short ones first, then in the order they came."""
+    free = models.Segment.objects.unwritten().filter(_free(at))
+    if at_most is not None:
+        free = free.filter(ids_count__lte=at_most)
+    is_long = ExpressionWrapper(Q(ids_count__gt=SMALL_IDS), output_field=BooleanField())
+    candidates = free.order_by(is_long, "id")
+    for segment in candidates[:8]:
+        if (
+            models.Segment.objects.unwritten()
+            .filter(_free(at), pk=segment.pk)
+            .update(owner=owner, lease_until=at + LEASE)
+        ):
+            segment.refresh_from_db(fields=["written_count"])
+            return segment
+    return None
+
+
+def _write_segment(segment: models.Segment, owner: int, now: Callable[[], datetime], until: float) -> None:
+    groups = prepare(segment)
+    take_ordinals(segment, groups)
+    in_order = sorted(user for group in groups for user in group.ids)
+    at_most_until = until + 2  # whoever has prepared a segment writes it, within reason
+    try:
+        for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
+            users = in_order[start : start + SLICE_IDS]
+            part = [piece for group in groups if (piece := group.between(users[0], users[-1])).ids]
+            _write_slice(segment, owner, start, users, part, now)
+            if start + SLICE_IDS < segment.ids_count:
+                _write_small_ones(owner, now)
+                if time.monotonic() > at_most_until:
+                    models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner).update(
+                        owner=None, lease_until=now() + LEASE
+                    )
+                    return
+    except LeaseLost:
+        return
+
+
+def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
+    while small := _claim(owner, now(), at_most=SMALL_IDS):
+        groups = prepare(small)
+        take_ordinals(small, groups)
+        users = sorted(user for group in groups for user in group.ids)
+        try:
+            _write_slice(small, owner, small.written_count, users[small.written_count :], groups, now)
+        except LeaseLost:
+            continue
+
+
+def prepare(segment: models.Segment) -> list[Group]:
+    """Return the segment's IDs by bucket: the same whoever works them out, and whenever."""
+    if segment.first_position is not None:
+        blocks = _by_position(segment.list_id, segment.first_position, segment.ids_count)
+    else:
+        blocks = _by_range(segment.list_id, segment.number)
+    by_bucket: dict[int, list[int]] = {}
+    for buckets, users, which in blocks:
+        add = [by_bucket.setdefault(bucket, []).append for bucket in buckets]
+        for user, number in zip(users, which, strict=False):
+            add[number](user)
+    return [Group(bucket, sorted(users)) for bucket, users in sorted(by_bucket.items()) if users]
+
+
+def buckets_of(list_id: int, first_position: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield (user ID, bucket ID) as reserved for the IDs at `count` positions, in the order of the list."""
+    for buckets, users, which in _by_position(list_id, first_position, count):
+        yield from ((user, buckets[number]) for user, number in zip(users, which, strict=False))
+
+
+# Some IDs, and for each of them which of `buckets` it goes to.
+Block = tuple[Sequence[int], Iterable[int], Iterable[int]]
+
+
+def _by_position(list_id: int, first_position: int, count: int) -> Iterator[Block]:
+    for reservation in _reservations(list_id, first_position, count):
+        first = max(first_position, reservation.first_position)
+        last = min(first_position + count, reservation.first_position + reservation.ids_count)
+        if first < last:
+            fill = allocator.fill_after(
+                reservation.fill_before, reservation.rpm, first - reservation.first_position
+            )
+            ids = stored_lists.ids_of(list_id, first, last - first)
+            yield _buckets(reservation), ids, allocator.places(fill, reservation.rpm)
+
+
+def _by_range(list_id: int, segment_number: int) -> Iterator[Block]:
+    buckets, which = _table(list_id)
+    for ids, positions in stored_lists.parts_of(list_id, segment_number):
+        yield buckets, ids, map(which.__getitem__, positions)
+
+
+@lru_cache(maxsize=1)
+def _table(list_id: int) -> tuple[Sequence[int], bytes]:
+    """The list's buckets (few: see intake.SEGMENT_WINDOWS), and for each position which of them, a byte each."""
+    buckets: list[int] = []
+    which = bytearray()
+    for reservation in _reservations(list_id, 0, 2**62):
+        shift = bytes((k + len(buckets)) % 256 for k in range(256))
+        places = islice(allocator.places(reservation.fill_before, reservation.rpm), reservation.ids_count)
+        which += bytes(places).translate(shift)
+        buckets.extend(_buckets(reservation))
+    return buckets, bytes(which)
+
+
+def _reservations(list_id: int, first_position: int, count: int):
+    """What was reserved for these positions; it never changes."""
+    return models.Reservation.objects.filter(
+        list_id=list_id,
+        kind=models.ReservationKind.RESERVE,
+        first_position__lt=first_position + count,
+        first_position__gt=first_position - F("ids_count"),
+    ).order_by("first_position")
+
+
+def _buckets(reservation: models.Reservation) -> list[int]:
+    return [reservation.window_id << 4 | k for k in range(clock.BUCKETS)]
+
+
+def _write_slice(
+    segment: models.Segment,
+    owner: int,
+    start: int,
+    users: Sequence[int],
+    groups: Sequence[Group],
+    now: Callable[[], datetime],
+) -> None:
+    soonest = min(keys.minute_of_bucket(group.bucket_id) for group in groups)
+    near = clock.sealed_at(soonest) <= now() + NEAR
+    end = start + len(users)
+    with store.bulk_write():
+        queue = reservations.lock_queue(_queue_id(segment)) if near else None
+        at = now()
+        _move_on(segment, owner, start, end, at)
+        if near:
+            _lock_near_buckets(groups, at)
+        placed = [
+            Placed(
+                g.bucket_id,
+                keys.assignment_id(g.bucket_id, segment.first_ordinals[str(g.bucket_id)] + g.offset),
+                g.ids,
+            )
+            for g in groups
+        ]
+        whole = end == segment.ids_count
+        tasks = models.Task.objects
+        # Locked where its counters may move, or where this may be its last slice.
+        task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
+        by_status = {Status.CANCELLED if task.cancelled_at else Status.WAITING: placed}
+        if queue is not None and not task.cancelled_at and not queue.paused:
+            by_status = late_slices.settle(queue, task, placed, at)
+        for status, groups in by_status.items():
+            store.insert_assignments(
+                task.pk, [(group.first_key, group.ids) for group in groups], status=status
+            )
+        store.insert_users(users, at=at)
+        _give_attempts(task, users)
+        if whole and not models.Segment.objects.unwritten().filter(task=task).exists():
+            models.Task.objects.filter(pk=task.pk).update(placed_at=at)
+            claims.finish([task.pk], at=at)
+            if task.cancelled_at:
+                cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
+    if whole and segment.first_position is None:
+        models.SegmentPart.objects.filter(list=segment.list_id, segment_number=segment.number).delete()
+
+
+def take_ordinals(segment: models.Segment, groups: Sequence[Group]) -> None:
+    """Take the ordinals of all its IDs for the segment, once: then its keys are the same whoever writes it."""
+    with store.write():
+        locked = models.Segment.objects.select_for_update().get(pk=segment.pk)
+        if locked.first_ordinals is None:
+            first = reservations.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
+            locked.first_ordinals = {str(bucket): ordinal for bucket, ordinal in first.items()}
+            locked.save(update_fields=["first_ordinals"])
+    segment.first_ordinals = locked.first_ordinals
+
+
+def _queue_id(segment: models.Segment) -> int:
+    return models.Task.objects.values_list("queue_id", flat=True).get(pk=segment.task_id)
+
+
+def _move_on(segment: models.Segment, owner: int, start: int, end: int, at: datetime) -> None:
+    mine = models.Segment.objects.filter(pk=segment.pk, owner=owner, written_count=start)
+    if not mine.update(written_count=end, lease_until=at + LEASE):
+        raise LeaseLost
+
+
+def _lock_near_buckets(groups: Sequence[Group], at: datetime) -> None:
+    """Whoever writes into a bucket that is about to be sealed looks at its seal under its lock."""
+    near = [g.bucket_id for g in groups if clock.sealed_at(keys.minute_of_bucket(g.bucket_id)) <= at + NEAR]
+    list(models.Bucket.objects.select_for_update().filter(pk__in=near).order_by("pk").values_list("pk"))
+
+
+def _give_attempts(task: models.Task, users: Sequence[int]) -> None:
+    """Let IDs that an edit has brought back go on counting their attempts. users: just written, ascending."""
+    earlier = models.EarlierAttempts.objects.filter(task=task, user_id__gte=users[0], user_id__lte=users[-1])
+    found = dict(earlier.values_list("user_id", "attempts"))
+    # Segments by position have their IDs between each other's.
+    by_attempts: dict[int, list[int]] = {}
+    for user in found and set(found).intersection(users):
+        by_attempts.setdefault(found[user], []).append(user)
+    for attempts, some in by_attempts.items():
+        for start in range(0, len(some), ASKED_AT_ONCE):
+            these = some[start : start + ASKED_AT_ONCE]
+            models.Assignment.objects.filter(task=task, user_id__in=these).update(attempts=attempts)
+            earlier.filter(user_id__in=these).delete()

@@ -1,0 +1,97 @@
+"""Arm minutes: queue the jobs that will run them, in the transaction that makes them needed.
+
+A minute is armed once, whoever comes first; its jobs are hints, and whoever finds an armed minute that runs
+without a seat queues one again (scheduling.upkeep.reconciliation).
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection
+
+from scheduling import models
+from scheduling.core import clock
+from scheduling.jobqueue import cluster
+
+# A seat must be in its worker before the bucket is sealed; the cluster's poll and a busy machine take some
+# tenths of a second.
+SEAT_AHEAD = timedelta(seconds=clock.SEAL_SECONDS + 2)
+
+
+def minute_number(minute: datetime) -> int:
+    """Return the minute in whole minutes since 1970, as bucket keys and jobs have it."""
+    return (minute - clock.EPOCH) // clock.MINUTE
+
+
+def minute_of(number: int) -> datetime:
+    """Return the start of a minute that is given in whole minutes since 1970."""
+    return clock.EPOCH + number * clock.MINUTE
+
+
+def arm_window(starts_at: datetime, *, at: datetime) -> int:
+    """Arm those minutes of a window that are still to come; return how many were not yet.
+
+    starts_at: of the window's own quarter. Meant for a window that is open or runs; any other takes no harm.
+    """
+    return arm(clock.minutes(starts_at), at=at)
+
+
+def arm_windows(starts: Iterable[datetime], *, at: datetime) -> None:
+    """Arm those of the windows (the starts of their own quarters) that are open or run.
+
+    Windows further ahead are armed when they open.
+    """
+    for starts_at in sorted(set(starts)):
+        if clock.state(starts_at, at) != clock.WindowState.FUTURE:
+            arm_window(starts_at, at=at)
+
+
+def arm(minutes: Iterable[datetime], *, at: datetime) -> int:
+    """Arm those of the minutes (their starts) that haven't begun at `at`; return how many were not yet armed.
+
+    Belongs into the transaction that makes them needed: then both are there, or neither.
+    """
+    wanted = sorted({minute_number(minute) for minute in minutes if minute > at})
+    armed = set(models.Minute.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    new = _insert([number for number in wanted if number not in armed], at)
+    for number in new:
+        call_seats(number, settings.SEATS)
+    return len(new)
+
+
+def arm_at_once(number: int, *, at: datetime) -> bool:
+    """Arm a minute (in minutes since 1970) that may run already; return whether it wasn't yet."""
+    if models.Minute.objects.filter(pk=number).exists() or not _insert([number], at):
+        return False
+    call_seats(number, settings.SEATS)
+    return True
+
+
+def call_seats(number: int, seats: int) -> None:
+    """Queue a minute's seats; each comes a little before the minute, or at once when that has passed."""
+    for seat in range(seats):
+        cluster.enqueue(
+            "scheduling.jobs.seat",
+            number,
+            seat,
+            cluster=cluster.MINUTES,
+            not_before=minute_of(number) - SEAT_AHEAD,
+        )
+
+
+def _insert(numbers: list[int], at: datetime) -> list[int]:
+    """Insert the minutes that aren't there, ascending (two that arm the same ones never wait in a circle)."""
+    if not numbers:
+        return []
+    armed_at = connection.ops.adapt_datetimefield_value(at)
+    rows = [value for number in numbers for value in (number, armed_at, settings.SEATS)]
+    with connection.cursor() as cursor:
+        # RETURNING tells who was first: of two that race, one gets the row.
+        cursor.execute(
+            "INSERT INTO scheduling_minute (id, armed_at, seats) VALUES "
+            + ", ".join(["(%s, %s, %s)"] * len(numbers))
+            + " ON CONFLICT DO NOTHING RETURNING id",
+            rows,
+        )
+        return [number for (number,) in cursor.fetchall()]

@@ -1,0 +1,1 @@
+"""A stored list: its chunks, differences and overlaps."""

@@ -1,0 +1,141 @@
+"""What a new list and the one before have in common: exactly, in flat memory, whatever their lengths.
+
+One list is held a part at a time, as a set; the other runs past each part. What comes out lies in files, but
+for one byte an ID of the new list.
+"""
+
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain, compress
+from pathlib import Path
+from types import TracebackType
+
+from scheduling.lists import stored_lists
+from scheduling.parsing.spool import IdFile
+
+# IDs that are held as a set at a time: some 20 MB.
+PART_IDS = 250_000
+
+
+class Difference:
+    """A list that was sent anew, beside the list of a task.
+
+    added: IDs that get a place, in the order of the new list: those that the task never had, and those that
+    `returning` marks with 1. gone: IDs that are not in the new list, in the order of the old one; the first
+    `gone_now_count` of them are in the old list as it was sent, the rest had gone before. kept_count: IDs of
+    the new list that keep their place, or what became of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.added, self.gone = IdFile(folder), IdFile(folder)
+        self.returning = bytearray()
+        self.gone_now_count = 0
+        self.kept_count = 0
+
+    @classmethod
+    def between(
+        cls,
+        list_id: int,
+        listed_count: int,
+        source: stored_lists.Source,
+        *,
+        folder: Path,
+        cancelled: Callable[[array], Collection[int]],
+    ) -> "Difference":
+        """Compare. listed_count: how many IDs, from the first on, the old list has as it was sent.
+
+        cancelled: which of some IDs the task has and has cancelled. Close the difference afterwards.
+        """
+        difference = cls(folder)
+        try:
+            in_both = difference._find_gone(list_id, listed_count, source)
+            difference._find_added(source, in_both, cancelled)
+        except BaseException:
+            difference.close()
+            raise
+        return difference
+
+    def _find_gone(self, list_id: int, listed_count: int, source: stored_lists.Source) -> bytearray:
+        """Return for each ID of the new list a byte: 1 if the old one has it."""
+        in_both = bytearray(source.ids_count)
+        position = 0
+        for part in stored_lists.blocks(list_id, PART_IDS):
+            held, left = set(part), set(part)
+            start = 0
+            for ids in source.unique_blocks(stored_lists.CHUNK_IDS):
+                found = held.intersection(ids)
+                if found:
+                    left -= found
+                    for offset in compress(range(len(ids)), map(found.__contains__, ids)):
+                        in_both[start + offset] = 1
+                start += len(ids)
+            listed = max(0, listed_count - position)
+            for ids, is_now in ((part[:listed], True), (part[listed:], False)):
+                gone = array("q", filter(left.__contains__, ids))
+                self.gone.append(gone)
+                self.gone_now_count += is_now * len(gone)
+            position += len(part)
+        return in_both
+
+    def _find_added(
+        self, source: stored_lists.Source, in_both: bytearray, cancelled: Callable[[array], Collection[int]]
+    ) -> None:
+        start = 0
+        for ids in source.unique_blocks(stored_lists.CHUNK_IDS):
+            flags = in_both[start : start + len(ids)]
+            back = cancelled(array("q", compress(ids, flags)))
+            pairs = zip(ids, flags, strict=True)
+            added = array("q", (user for user, both in pairs if not both or user in back))
+            self.added.append(added)
+            self.returning.extend(map(back.__contains__, added))
+            self.kept_count += len(ids) - len(added)
+            start += len(ids)
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self.added.close()
+        self.gone.close()
+
+    def __enter__(self) -> "Difference":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def blocks_of(file: IdFile, size: int) -> Iterator[array]:
+    """Yield a file's IDs, `size` at a time."""
+    return (file.read(start, size) for start in range(0, file.count, size))
+
+
+def even(blocks: Iterable[array], size: int) -> Iterator[array]:
+    """Yield the IDs of blocks of any length in blocks of `size`; only the last may be shorter."""
+    pending = array("q")
+    for block in blocks:
+        pending.extend(block)
+        while len(pending) >= size:
+            yield pending[:size]
+            pending = pending[size:]
+    if pending:
+        yield pending
+
+
+class Part:
+    """A source made of others' blocks. It can be read again, as they can."""
+
+    def __init__(
+        self,
+        ids_count: int,
+        *blocks: Callable[[int], Iterator[array]],
+        repeats_count: int = 0,
+        digest: str = "",
+    ) -> None:
+        self.ids_count = ids_count
+        self.repeats_count = repeats_count
+        self.same_as_digest = digest
+        self._blocks = blocks
+
+    def unique_blocks(self, size: int) -> Iterator[array]:
+        return even(chain.from_iterable(part(size) for part in self._blocks), size)

@@ -1,0 +1,327 @@
+"""CSV as people export it: comma, semicolon or tab, `sep=` line, header or none, quoted cells with line ends.
+
+Lines are physical lines of the file. `csv.reader` says nothing about a quote that is never closed: everything
+behind it is one cell. Only then does it ask past the end; it gets a line of ours, which we find in the cell.
+"""
+
+import contextlib
+import csv
+import io
+import re
+import secrets
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+
+from scheduling.core import id_tokens
+from scheduling.parsing import errors
+from scheduling.parsing.columns import MOST_COLUMNS, NAMES, Table, is_blank, is_header, plain_name
+from scheduling.parsing.incoming import Blocks, line_ends
+from scheduling.parsing.results import Column, Limits
+from scheduling.parsing.sink import Sink
+from scheduling.parsing.text import plain_ids
+
+DELIMITERS = (",", ";", "\t")
+_SEP_LINE = re.compile(rb'"?sep=([^\r\n"0-9A-Za-z])"?[,;]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
+# Delimiter, header and column are decided by this much of the file, and no more than so many rows.
+_TOP_BYTES = 16 * 1024
+_TOP_ROWS = 100
+_CELLS_TRIED = 200
+_LAST = secrets.token_hex(16)
+_ONE_COLUMN = bytes.maketrans(b"\n", b",")
+
+
+def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, column: str | None) -> None:
+    """Read UTF-8 CSV into `sink`; faults have the line and the number of the column, from 1.
+
+    Raises QuoteNeverClosed, LineTooLong, ColumnUnclear, ColumnUnknown.
+    """
+    blocks = Blocks(chunks, separators=b"\r\n", what="row", limits=limits)
+    top, rest = _top(iter(blocks))
+    sep = _SEP_LINE.match(top)
+    lines_before = 0
+    if sep:
+        top = top[sep.end() :]
+        lines_before = 1
+    delimiter = sep[1].decode() if sep else _delimiter(_lines(top[: _cut(top)]))
+    table = _table(_lines(top[: _cut(top)]), delimiter)
+    index = table.find(column)
+    name = table.name(index) or None
+    sink.column = Column(index + 1, name)
+    if table.header and index < len(table.header):
+        sink.warn("trimmed", len(table.header[index]) != len(table.name(index)))
+    rows = _Rows(chain([top] if top else [], rest), blocks, delimiter, limits, first_line=1 + lines_before)
+    _Reader(rows, sink, table, index).read()
+
+
+def _top(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    kept: list[bytes] = []
+    for block in blocks:
+        kept.append(block)
+        if sum(map(len, kept)) >= _TOP_BYTES:
+            break
+    return b"".join(kept), blocks
+
+
+def _cut(top: bytes) -> int:
+    """Where the part of the top ends that is looked at: always at the same place, however the bytes came."""
+    if len(top) <= _TOP_BYTES:
+        return len(top)
+    end = max(top.rfind(b"\n", 0, _TOP_BYTES), top.rfind(b"\r", 0, _TOP_BYTES)) + 1
+    return end or len(top)
+
+
+def _lines(block: bytes) -> str:
+    text = block.decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _table(text: str, delimiter: str) -> Table:
+    rows = _top_rows(text, delimiter)
+    if rows and len(rows[0]) <= MOST_COLUMNS and is_header(rows[0]):
+        return Table(rows[0], rows[1:])
+    return Table(None, rows)
+
+
+def _top_rows(text: str, delimiter: str) -> list[list[str]]:
+    """The first rows that are not blank, without one that is longer than any cell may be."""
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows += islice(_reader(io.StringIO(text, newline="\n"), delimiter), _TOP_ROWS)
+    return [row for row in rows if not is_blank(row)]
+
+
+def _reader(lines: Iterable[str], delimiter: str):
+    return csv.reader(lines, delimiter=delimiter)
+
+
+def _delimiter(text: str) -> str:
+    """The delimiter that leaves IDs in the cells and cuts all rows alike.
+
+    More than one does where a cell has another's character in it, as in `90001;12,50`. Then it is the one by
+    which a column is named id or user_id; or whose cells have none of the others but in a number; or by which
+    the first ID comes first; or which makes the most columns.
+    """
+    best, rank = ",", (False,)
+    for delimiter in DELIMITERS:
+        rows = _top_rows(text, delimiter)
+        if not rows or len(rows[0]) == 1:
+            continue
+        found = _rank(rows, "".join(set(DELIMITERS) - {delimiter}))
+        if found > rank:
+            best, rank = delimiter, found
+    return best
+
+
+def _rank(rows: list[list[str]], others: str) -> tuple:
+    # The last row may be cut in the middle of a quoted cell.
+    widths = set(map(len, rows[:-1] if len(rows) > 2 else rows))
+    has_header = is_header(rows[0])
+    named = has_header and any(plain_name(cell) in NAMES for cell in rows[0])
+    tried = [row[:_CELLS_TRIED] for row in rows[has_header:]]
+    firsts = [_first_id(row) for row in tried]
+    clean = not any(
+        mark in cell and not id_tokens.looks_like_a_number(cell)
+        for row in tried
+        for cell in row
+        for mark in others
+    )
+    known = [at for at in firsts if at is not None]
+    mean = sum(known) / len(known) if known else 0
+    return bool(known), named, len(widths) == 1, clean, -mean, len(rows[0])
+
+
+def _first_id(row: list[str]) -> int | None:
+    """Before how many characters of the row its first ID stands."""
+    at = 0
+    for cell in row:
+        if id_tokens.read(cell).id is not None:
+            return at
+        at += len(cell) + 1
+    return None
+
+
+class _Rows:
+    """The rows of a file in batches, with the physical line in which each batch begins."""
+
+    def __init__(
+        self, source: Iterator[bytes], blocks: Blocks, delimiter: str, limits: Limits, *, first_line: int
+    ) -> None:
+        self._source = source
+        self._blocks = blocks
+        self._limits = limits
+        self._fed: list[str] = []
+        self._fed_lines = 0
+        self._fed_in_row = 0
+        self._ended = False
+        # The line after the last row that was read.
+        self.line = first_line
+        self.lines_in_batch = 0
+        self.damaged = False
+        self._reader = _reader(self._feed(), delimiter)
+
+    def next_block(self) -> bytes | None:
+        """The next block; no row is open. It is then either read by the caller, or given to `rows`."""
+        block = next(self._source, None)
+        if block is None:
+            self._ended = True
+        return block
+
+    def pass_lines(self, count: int) -> None:
+        """The caller has read a block of so many lines."""
+        self.line += count
+        self._blocks.line = self.line
+
+    def rows(self, block: bytes) -> Iterator[list[list[str]]]:
+        """Yield the rows of `block`, as far into the next ones as its last row goes."""
+        self._give(block)
+        quoted = b'"' in block
+        while self._reader.line_num < self._fed_lines:
+            self._fed_in_row = 0
+            before = self._reader.line_num
+            self._read_batch(quoted)
+            self.lines_in_batch = self._reader.line_num - before
+            yield self._batch
+            self.pass_lines(self.lines_in_batch)
+
+    def _read_batch(self, quoted: bool) -> None:
+        self._batch: list[list[str]] = []
+        try:
+            if not quoted:
+                self._batch += islice(self._reader, self._fed_lines - self._reader.line_num)
+                return
+            for row in self._reader:
+                self._batch.append(row)
+                if self._reader.line_num >= self._fed_lines:
+                    break
+        except csv.Error as error:
+            # "field larger than field limit": mostly it is a quote that makes a cell that long.
+            if quoted:
+                raise errors.QuoteNeverClosed(line=self._line_of_row()) from error
+            limit = csv.field_size_limit()
+            raise errors.LineTooLong(line=self._line_of_row(), what="cell", limit=limit) from error
+        last = self._batch[-1] if self._batch else []
+        if self._ended and last and last[-1].endswith(_LAST + "\n"):
+            self._batch.pop()
+            inside = sum(cell.count("\n") for cell in last[:-1])
+            raise errors.QuoteNeverClosed(line=self._line_of_row() + inside)
+
+    def _line_of_row(self) -> int:
+        """The line in which the row begins that comes after those of the batch."""
+        return self.line + sum(1 + sum(cell.count("\n") for cell in row) for row in self._batch)
+
+    def _give(self, block: bytes) -> None:
+        try:
+            block.decode()
+            self.damaged = False
+        except UnicodeDecodeError:
+            self.damaged = True
+        self._fed.append(_lines(block))
+        self._fed_lines += line_ends(block) + (not block.endswith((b"\n", b"\r")))
+
+    def _feed(self) -> Iterator[str]:
+        """Lines for csv.reader. It asks for more than it was given only while a quoted cell is open."""
+        while True:
+            if not self._fed:
+                block = self.next_block()
+                if block is None:
+                    yield _LAST + "\n"
+                    return
+                self._fed_in_row += len(block)
+                if self._fed_in_row > self._limits.max_line_bytes:
+                    raise errors.QuoteNeverClosed(line=self._line_of_row())
+                self._give(block)
+            yield from io.StringIO(self._fed.pop(), newline="\n")
+
+
+class _Reader:
+    """Takes the one column out of the rows."""
+
+    def __init__(self, rows: _Rows, sink: Sink, table: Table, index: int) -> None:
+        self._rows = rows
+        self._sink = sink
+        self._index = index
+        self._width = table.width
+        self._named = table.header is not None
+        self._empty = f"nothing in the column {id_tokens.visible(table.name(index)) or index + 1}"
+        self._header_is_due = table.header is not None
+
+    def read(self) -> None:
+        """Read all rows."""
+        while (block := self._rows.next_block()) is not None:
+            if self._width == 1 and not self._header_is_due and self._read_block(block):
+                continue
+            for batch in self._rows.rows(block):
+                if self._header_is_due or self._rows.damaged or not self._read_batch(batch):
+                    self._read_carefully(batch)
+
+    def _read_block(self, block: bytes) -> bool:
+        """A file of one column is nearly plain text already."""
+        lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+        count = lines.count(b"\n") + (not lines.endswith(b"\n"))
+        plain = plain_ids(lines.removesuffix(b"\n").translate(_ONE_COLUMN))
+        if plain is None or len(plain[0]) != count:
+            return False
+        self._take(plain)
+        self._rows.pass_lines(count)
+        return True
+
+    def _read_batch(self, batch: list[list[str]]) -> bool:
+        """Rows that are all as wide as they should be, each with a plain ID."""
+        has_long_cells = self._rows.lines_in_batch != len(batch)
+        if has_long_cells or max(map(len, batch), default=0) > self._width:
+            return False
+        index = self._index
+        try:
+            joined = ",".join([row[index] for row in batch])
+        except IndexError:
+            return False
+        plain = plain_ids(joined.encode()) if joined.isascii() else None
+        if plain is None or len(plain[0]) != len(batch):
+            return False
+        self._take(plain)
+        return True
+
+    def _take(self, plain: tuple[array, int]) -> None:
+        self._sink.take(plain[0])
+        self._sink.warn("leading_zeros", plain[1])
+
+    def _read_carefully(self, batch: list[list[str]]) -> None:
+        line = self._rows.line
+        found = array("q")
+        for row in batch:
+            line_ends_in_row = sum(cell.count("\n") for cell in row)
+            self._sink.warn("multi_line_cells", line_ends_in_row > 0)
+            if is_blank(row):
+                self._sink.warn("blank_rows")
+            elif self._header_is_due:
+                self._header_is_due = False
+            else:
+                self._read_row(row, line, found)
+            line += 1 + line_ends_in_row
+        self._sink.take(found)
+
+    def _read_row(self, row: list[str], line: int, found: array) -> None:
+        index = self._index
+        extra = row[self._width :]
+        if not is_blank(extra):
+            first = "the header" if self._named else "the first row"
+            reason = f"{len(row)} cells, {first} has {self._width}; quote a cell that holds a delimiter"
+            self._sink.fault(self._shown(row), reason, line=line, column=self._width + 1)
+            return
+        cell = row[index] if index < len(row) else ""
+        line += sum(before.count("\n") for before in row[:index])
+        self._sink.token(cell, found, empty=self._empty, line=line, column=index + 1)
+        if self._rows.damaged and not _is_utf8(row[:index] + row[index + 1 :]):
+            self._sink.warn("not_utf8")
+
+    def _shown(self, row: list[str]) -> str:
+        return " | ".join(row[self._index :])
+
+
+def _is_utf8(cells: list[str]) -> bool:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

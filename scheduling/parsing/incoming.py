@@ -1,0 +1,171 @@
+"""Bytes on their way in: counted, unpacked, made UTF-8, cut into blocks. Generators, constant in memory."""
+
+import codecs
+import zlib
+from collections.abc import Iterable, Iterator
+
+from scheduling.parsing import errors
+from scheduling.parsing.results import Limits
+
+_GZIP = 16 + zlib.MAX_WBITS
+_UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_UTF32 = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")
+
+
+class Wire:
+    """The body as it arrives. `bytes_read` counts on; too many are an error at once, too few at the end."""
+
+    def __init__(self, chunks: Iterable[bytes], *, content_length: int | None, limits: Limits) -> None:
+        if content_length is None:
+            raise errors.LengthUnknown
+        if content_length > limits.max_body_bytes:
+            raise errors.BodyTooLarge(limit=limits.max_body_bytes)
+        self._chunks = chunks
+        self._expected = content_length
+        self._limits = limits
+        self.bytes_read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        chunks = iter(self._chunks)
+        while True:
+            try:
+                chunk = next(chunks, None)
+            except (OSError, EOFError) as error:
+                # The sender has gone; a server says so by an error of its input.
+                raise errors.CutOff(received=self.bytes_read, expected=self._expected) from error
+            if chunk is None:
+                break
+            self.bytes_read += len(chunk)
+            if self.bytes_read > self._limits.max_body_bytes:
+                raise errors.BodyTooLarge(limit=self._limits.max_body_bytes)
+            yield chunk
+        if self.bytes_read != self._expected:
+            raise errors.CutOff(received=self.bytes_read, expected=self._expected)
+
+
+def gunzip(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
+    """Unpack gzip, all its members; what comes out is bounded, in one step and in all."""
+    inflate = zlib.decompressobj(_GZIP)
+    inside = False
+    members = total = 0
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if not inside:
+                # Zeros after the last member are padding (tapes, some tools); after none they are no gzip.
+                data = data.lstrip(b"\0") if members else data
+                if not data:
+                    break
+                inflate = zlib.decompressobj(_GZIP)
+                inside = True
+            try:
+                out = inflate.decompress(data, limits.block_bytes * 4)
+            except zlib.error as error:
+                raise errors.BrokenGzip(problem=str(error).partition(": ")[2] or str(error)) from error
+            total += len(out)
+            if total > limits.max_body_bytes:
+                raise errors.BodyTooLarge(limit=limits.max_body_bytes)
+            if out:
+                yield out
+            if inflate.eof:
+                data = inflate.unused_data
+                inside = False
+                members += 1
+            else:
+                data = inflate.unconsumed_tail
+    if inside:
+        raise errors.CutGzip
+
+
+def sized(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the same bytes in pieces of some `size`, so that neither drops nor floods reach a parser."""
+    drops: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        if len(chunk) > 2 * size:
+            if drops:
+                yield b"".join(drops)
+                drops, length = [], 0
+            for at in range(0, len(chunk), size):
+                yield bytes(chunk[at : at + size])
+            continue
+        drops.append(chunk)
+        length += len(chunk)
+        if length >= size:
+            yield b"".join(drops)
+            drops, length = [], 0
+    if length:
+        yield b"".join(drops)
+
+
+def as_utf8(chunks: Iterable[bytes], limits: Limits, *, must_be_utf16: bool = False) -> Iterator[bytes]:
+    """Yield UTF-8 without its byte-order mark, in pieces of a block. UTF-16 is told by its mark.
+
+    Bytes that are not UTF-8 pass: what becomes of them depends on where they stand.
+    Raises BodyEmpty, BrokenText, and CharsetNotAccepted if UTF-16 was announced and its mark is missing.
+    """
+    pieces = sized(chunks, limits.block_bytes)
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= 4:
+            break
+    if not head:
+        raise errors.BodyEmpty
+    if head.startswith(_UTF32):
+        raise errors.CharsetNotAccepted(given="UTF-32")
+    encoding = _UTF16.get(head[:2])
+    if encoding:
+        yield from _from_utf16(head, pieces, encoding)
+        return
+    if must_be_utf16:
+        raise errors.CharsetNotAccepted(given="UTF-16 without a byte-order mark")
+    yield head.removeprefix(codecs.BOM_UTF8)
+    yield from pieces
+
+
+def _from_utf16(head: bytes, pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        yield decoder.decode(head).encode()
+        for piece in pieces:
+            yield decoder.decode(piece).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise errors.BrokenText(encoding="UTF-16", problem=error.reason) from error
+
+
+class Blocks:
+    """Cut a stream behind line ends (or other separators), so that no token lies in two blocks.
+
+    `line` is the number of the line, from 1, in which the next block begins; the reader counts it on. A block
+    never ends between CR and LF. Raises LineTooLong as soon as no separator came for `limits.max_line_bytes`.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], *, separators: bytes, what: str, limits: Limits) -> None:
+        self._chunks = chunks
+        self._separators = [separators[n : n + 1] for n in range(len(separators))]
+        self._what = what
+        self._limit = limits.max_line_bytes
+        self.line = 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest = b""
+        for chunk in self._chunks:
+            data = rest + chunk
+            end = len(data) - data.endswith(b"\r")
+            cut = max(data.rfind(separator, 0, end) for separator in self._separators) + 1
+            rest = data[cut:]
+            if cut:
+                yield data[:cut]
+            if len(rest) > self._limit:
+                raise errors.LineTooLong(line=self.line, what=self._what, limit=self._limit)
+        if rest:
+            yield rest
+
+
+def line_ends(block: bytes) -> int:
+    """How many lines end in `block`: LF, CRLF or CR, each counts once."""
+    if b"\r" not in block:
+        return block.count(b"\n")
+    return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")

@@ -1,0 +1,196 @@
+"""A scanner over the bytes of a JSON body: strings, numbers as they are spelled, brackets within bounds."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from scheduling.core import id_tokens
+from scheduling.parsing import errors
+from scheduling.parsing.results import Limits
+
+_SKIP = re.compile(rb"[ \t\n\r]*")
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+\-]?[0-9]+)?")
+_NUMBER_BYTES = re.compile(rb"[0-9+\-.eE]+")
+# Possessive (`++`): nothing is tried twice, however long the string.
+_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
+_LITERAL = re.compile(rb"[a-zA-Z]+")
+LITERALS = {b"true": True, b"false": False, b"null": None}
+_NESTED = re.compile(rb'[^"\[\]{}]*')
+
+
+class Scanner:
+    """The bytes of the body from where we are: peek, match, move on, and say where that is."""
+
+    def __init__(self, chunks: Iterator[bytes], limits: Limits) -> None:
+        self._chunks = chunks
+        self._limits = limits
+        self._line = 1
+        self._line_began = 0
+        self._passed = 0
+        self.buffer = b""
+        self.at = 0
+        self.ended = False
+
+    def more(self) -> bool:
+        """Get one more chunk behind what is not read yet; False at the end."""
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self.ended = True
+            return False
+        self._forget()
+        self.buffer += chunk
+        return True
+
+    def _forget(self) -> None:
+        done = self.buffer[: self.at]
+        self._line += done.count(b"\n")
+        last = done.rfind(b"\n")
+        if last >= 0:
+            self._line_began = self._passed + last + 1
+        self._passed += self.at
+        self.buffer = self.buffer[self.at :]
+        self.at = 0
+
+    def passed(self) -> int:
+        """How many bytes were read so far."""
+        return self._passed + self.at
+
+    def place(self) -> dict[str, int]:
+        """Line and column (in bytes) of where we are, both from 1."""
+        self._forget()
+        return {"line": self._line, "column": self._passed - self._line_began + 1}
+
+    def broken(self, problem: str) -> NoReturn:
+        """The body is no JSON at this place."""
+        raise errors.BrokenJson(problem=problem, **self.place())
+
+    def skip_space(self) -> None:
+        """Go on to the next byte that is not blank."""
+        while True:
+            match = _SKIP.match(self.buffer, self.at)
+            assert match is not None
+            self.at = match.end()
+            if self.at < len(self.buffer) or not self.more():
+                return
+
+    def peek(self) -> bytes:
+        """The next byte that is not blank; b"" at the end."""
+        self.skip_space()
+        return self.buffer[self.at : self.at + 1]
+
+    def expect(self, byte: bytes, where: str) -> None:
+        """Go past `byte`, or refuse."""
+        found = self.peek()
+        if found != byte:
+            self.broken(f"{byte.decode()} expected {where}, {shown(found)} found")
+        self.at += 1
+
+    def token(self, pattern: re.Pattern[bytes]) -> bytes:
+        """Match `pattern` here, with as many more chunks as it takes; b"" if it does not match."""
+        while True:
+            match = pattern.match(self.buffer, self.at)
+            if match is not None and match.end() < len(self.buffer):
+                break
+            if len(self.buffer) - self.at > self._limits.max_field_bytes:
+                if match is None:
+                    return b""
+                limit = self._limits.max_field_bytes
+                self.broken(f"a token is longer than {limit} bytes: {self.shown_here()}")
+            if not self.more():
+                match = pattern.match(self.buffer, self.at)
+                if match is None:
+                    return b""
+                break
+        found = match[0]
+        self.at += len(found)
+        return found
+
+    def shown_here(self) -> str:
+        """What stands here, for people: up to 40 characters."""
+        return shown(self.buffer[self.at : self.at + id_tokens.SHOWN_CHARACTERS])
+
+    def string(self) -> bytes:
+        """The raw string that begins here, its quotes included."""
+        found = self.token(_STRING)
+        if not found:
+            self.broken_string()
+        return found
+
+    def broken_string(self) -> NoReturn:
+        """The string here cannot be read on."""
+        self.broken(f"a string has a control character, a wrong escape, or no end: {self.shown_here()}")
+
+    def number(self) -> bytes:
+        """The number that begins here, as it is spelled."""
+        start = self.token(_NUMBER_BYTES)
+        if not _NUMBER.fullmatch(start):
+            self.at -= len(start)
+            self.broken(f"{shown(start) or self.shown_here()} is not a number in JSON")
+        return start
+
+    def literal(self) -> bytes:
+        """true, false or null."""
+        found = self.token(_LITERAL)
+        if found not in LITERALS:
+            self.at -= len(found)
+            self.broken(f"{self.shown_here() or 'the end'} is not a value in JSON")
+        return found
+
+    def nested(self) -> bytes:
+        """The raw array or object that begins here; depth and length bounded, its grammar not checked."""
+        parts: list[bytes] = []
+        length = depth = 0
+        while True:
+            byte = self.peek()
+            if byte == b"":
+                self.broken("the end comes inside an array or object")
+            if byte == b'"':
+                piece = self.string()
+            elif byte in b"[{":
+                depth += 1
+                if depth > self._limits.max_json_depth:
+                    token = self.shown_here()
+                    raise errors.JsonTooDeep(limit=self._limits.max_json_depth, token=token, **self.place())
+                piece = byte
+                self.at += 1
+            elif byte in b"]}":
+                depth -= 1
+                piece = byte
+                self.at += 1
+            else:
+                piece = self.token(_NESTED)
+            parts.append(piece)
+            length += len(piece)
+            if length > self._limits.max_field_bytes:
+                self.broken(f"an array or object is longer than {self._limits.max_field_bytes} bytes")
+            if depth == 0:
+                return b"".join(parts)
+
+
+def shown(raw: bytes) -> str:
+    return id_tokens.visible(raw.decode("utf-8", "surrogateescape")) or "the end"
+
+
+class Doubled(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise Doubled(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _whole(digits: str) -> int | str:
+    # A number of thousands of digits stays text: `int` would take its time, and nothing here is that large.
+    return int(digits) if len(digits) <= 20 else digits
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a value in JSON")
+
+
+decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole, parse_constant=_no_constant)

@@ -1,0 +1,132 @@
+"""Content types as clients write them, and files by what they are rather than by what they are called."""
+
+import re
+from dataclasses import dataclass
+
+from scheduling.core import id_tokens
+from scheduling.parsing import errors
+from scheduling.parsing.columns import NAMES, is_header, plain_name
+
+_PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+_UTF8 = {"utf8", "utf8mb4", "cp65001", "unicode11utf8", "usascii", "ascii"}
+_UTF16 = {"utf16", "utf16le", "utf16be", "unicode"}
+_ZIP = b"PK\x03\x04"
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_GZIP = b"\x1f\x8b"
+_HTML = re.compile(rb"\s*<(?:!doctype|html|head|body|table|meta|\?xml|!--)", re.IGNORECASE)
+_BY_ENDING = {
+    "csv": "csv",
+    "tsv": "csv",
+    "tab": "csv",
+    "txt": "text",
+    "ndjson": "ndjson",
+    "jsonl": "ndjson",
+    "xlsx": "xlsx",
+    "xlsm": "xlsx",
+}
+_WRONG_ENDINGS = {
+    "json": "a JSON document",
+    "pdf": "a PDF",
+    "ods": "an OpenDocument sheet",
+    "numbers": "a Numbers sheet",
+    "xlsb": "a binary workbook",
+    "zip": "a ZIP archive",
+}
+
+
+@dataclass(frozen=True)
+class MediaType:
+    """A Content-Type, read: `type` in lower case, parameters with their names in lower case."""
+
+    type: str
+    parameters: dict[str, str]
+    shown: str
+
+    @property
+    def charset(self) -> str:
+        """The charset without what spelling differs by: `utf8` for "UTF-8"."""
+        return re.sub(r"[^a-z0-9]", "", self.parameters.get("charset", "").lower())
+
+    def check_charset(self) -> None:
+        """Raise CharsetNotAccepted for any but UTF-8 in its spellings, ASCII in it, and UTF-16."""
+        if self.charset and self.charset not in _UTF8 | _UTF16:
+            raise errors.CharsetNotAccepted(given=id_tokens.visible(self.parameters["charset"]))
+
+    @property
+    def is_utf16(self) -> bool:
+        """Whether UTF-16 was announced: then its byte-order mark has to be there."""
+        return self.charset in _UTF16
+
+
+def media_type(header: str | None) -> MediaType:
+    """Read a Content-Type header; None and nonsense have the type ""."""
+    kind, _, _ = (header or "").partition(";")
+    found: dict[str, str] = {}
+    for name, value in _PARAMETER.findall(header or ""):
+        plain = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value.strip()
+        found.setdefault(name.lower(), plain)
+    return MediaType(kind.strip().lower(), found, id_tokens.visible(kind.strip(), 80) or "(none)")
+
+
+def ending(name: str | None) -> str:
+    """What follows the last dot of a file's name, in lower case."""
+    return (name or "").rpartition(".")[2].strip().lower() if "." in (name or "") else ""
+
+
+def file_format(head: bytes, name: str | None, media: MediaType) -> str:
+    """Tell `gzip`, `xlsx`, `csv`, `ndjson` or `text` by content first, then name, type and looks.
+
+    head: the first some hundred bytes, or all. Raises FileNotAccepted for what is none of them.
+    """
+    shown = id_tokens.visible(name or "", 80) or "without a name"
+    by_ending = _BY_ENDING.get(ending(name))
+    if head.startswith(_GZIP):
+        return "gzip"
+    if head.startswith((_ZIP, _OLE)):
+        return "xlsx"
+    if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
+        raise errors.FileNotAccepted(name=shown, what="a web page (HTML or XML), whatever it is called")
+    if by_ending == "xlsx" or ending(name) == "xls":
+        raise errors.FileNotAccepted(name=shown, what="no Excel workbook inside, whatever its name says")
+    if ending(name) in _WRONG_ENDINGS or head.startswith(b"%PDF"):
+        raise errors.FileNotAccepted(name=shown, what=_WRONG_ENDINGS.get(ending(name), "a PDF"))
+    return by_ending or _BY_TYPE.get(media.type) or _by_looks(head)
+
+
+def is_table(head: bytes, *, column: str | None = None) -> bool:
+    """Whether what comes as text is a table: pasted out of a sheet, or Excel's "Unicode text" (a .txt).
+
+    Read as text, each number of its other columns would be an ID. Its first line tells: no number in it, and
+    one of its cells named id or user_id, or several cells between tabs; or a column was asked for.
+    """
+    line, more, _ = _text(head).lstrip("\ufeff\r\n\t ").replace("\r", "\n").partition("\n")
+    if not more:
+        return False
+    cells = [cell.strip(id_tokens.TRIMMED + '"') for cell in re.split("[\t;,]", line)]
+    if column is not None and len(cells) > 1:
+        return True
+    named = any(plain_name(cell) in NAMES for cell in cells)
+    return is_header(cells) and (named or sum(map(bool, line.split("\t"))) > 1)
+
+
+def _text(head: bytes) -> str:
+    return head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+
+
+_BY_TYPE = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "text/tab-separated-values": "csv",
+    "text/plain": "text",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+}
+
+
+def _by_looks(head: bytes) -> str:
+    """A file without a name or type that tells: letters in its first line are a header."""
+    line = _text(head).lstrip("\ufeff\r\n ").partition("\n")[0]
+    if line.startswith("{"):
+        return "ndjson"
+    return "csv" if any(c.isalpha() for c in line) or '"' in line else "text"

@@ -1,0 +1,1 @@
+"""Reserve, move and release places."""

@@ -1,0 +1,178 @@
+"""Give IDs another minute: late ones, retries, and what an operator sends again; or end them there.
+
+What waits or was just sent gets no other minute where its request could not be made in it: an edit has left it
+out meanwhile, or its list has expired by then.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain, repeat
+from typing import NamedTuple
+
+from django.db.models.functions import Greatest
+
+from scheduling import models, store
+from scheduling.core import keys
+from scheduling.dispatch import claims
+from scheduling.jobqueue import minute_jobs
+from scheduling.models import Status
+from scheduling.placement import cancellation, removals, reservations
+
+FAR = datetime.max.replace(tzinfo=UTC)
+# The columns of a task that has something to do, also where it was done before: then its end is told again.
+NOT_DONE = {
+    "finished_at": None,
+    "called_back_at": None,
+    "callback_attempts": 0,
+    "callback_due_at": None,
+    "no_callback": False,
+}
+
+
+class Row(NamedTuple):
+    """An assignment, as much of it as a move needs."""
+
+    key: int
+    user_id: int
+    task_id: int
+    attempts: int
+
+    @property
+    def bucket_id(self) -> int:
+        return keys.bucket_of_assignment(self.key)
+
+
+def move(
+    queue: models.Queue,
+    rows: Sequence[Row],
+    *,
+    from_minute: datetime,
+    reason: str,
+    was: Status,
+    at: datetime,
+    latest: Mapping[int, datetime] | None = None,
+) -> list[reservations.Places]:
+    """Give rows with the status `was` the first free places from a minute on; there they wait.
+
+    The caller holds the rows of the queue and of the buckets that are left, and the rows are as it read them
+    under those locks. from_minute: not sealed at `at`. latest: by key, the start of the last minute that is of
+    use to a row. Returns the places, in order.
+    """
+    rows = _that_go_on(queue, rows, latest or {}, from_minute=from_minute, was=was, at=at)
+    if not rows:
+        return []
+    counters = claims.Counters()
+    removals: dict[int, int] = defaultdict(int)
+    for row in rows:
+        removals[row.bucket_id] += 1
+        if was != Status.WAITING:
+            counters.buckets[row.bucket_id][f"{was.word}_count"] -= 1
+            counters.buckets[row.bucket_id]["waiting_count"] += 1
+    store.add_to_buckets(counters.buckets)
+    reservations.change(
+        queue, {b: -n for b, n in removals.items()}, kind=models.ReservationKind.MOVE_OUT, at=at, note=reason
+    )
+    store.add_to_buckets({b: {"moved_count": n} for b, n in removals.items()})
+    places = reservations.take_free_places(queue, len(rows), from_minute=from_minute, at=at, note=reason)
+    pairs = list(zip(rows, _keys(places), strict=True))
+    _count(pairs, was)
+    if store.move_rows([(row.key, key) for row, key in pairs], status=Status.WAITING, was=was) != len(pairs):
+        raise RuntimeError(f"{len(pairs)} rows were to move, and not all did")
+    _remember(pairs, reason, at)
+    minute_jobs.arm_windows((keys.starts_at_of_window(place.bucket_id >> 4) for place in places), at=at)
+    return places
+
+
+def _that_go_on(
+    queue: models.Queue,
+    rows: Sequence[Row],
+    latest: Mapping[int, datetime],
+    *,
+    from_minute: datetime,
+    was: Status,
+    at: datetime,
+) -> Sequence[Row]:
+    """Return the rows that get another minute. Of the others, what waits or was just sent ends.
+
+    What an operator asks for again, and would come too late, stays what it is.
+    """
+    task_ids = {row.task_id for row in rows}
+    at_work = was in (Status.WAITING, Status.IN_FLIGHT)
+    left = removals.have_left(task_ids) if at_work else set()
+    expiring = models.Task.objects.filter(pk__in=task_ids, expires_at__isnull=False, cancelled_at=None)
+    expires = dict(expiring.values_list("pk", "expires_at"))
+    if not left and not expires and not latest:
+        return rows
+    free = reservations.free(queue, len(rows), from_minute)
+    minutes = chain.from_iterable(repeat(keys.minute_of_bucket(bucket), count) for bucket, count in free)
+    going, ended, minute = [], defaultdict(list), next(minutes, from_minute)
+    for row in rows:
+        if (row.task_id, row.user_id) in left:
+            # It was sent and failed; or it came back unsent.
+            ended[Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED].append(row)
+        elif minute > latest.get(row.key, minute) or minute >= expires.get(row.task_id, FAR):
+            ended[Status.EXPIRED].append(row)
+        else:
+            going.append(row)
+            minute = next(minutes, minute)
+    if ended and at_work:
+        # In order, and with those that move: another transaction may be at the same tasks.
+        claims.lock_tasks(task_ids)
+        for status, some in ended.items():
+            _end(queue, some, status, was=was, at=at)
+        claims.finish(sorted({row.task_id for some in ended.values() for row in some}), at=at)
+    return going
+
+
+def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Status, at: datetime) -> None:
+    claims.must_be(len(rows), store.set_status([row.key for row in rows], status, was=was))
+    if status != Status.CANCELLED:
+        counters = claims.Counters()
+        for row in rows:
+            counters.change(row.task_id, row.bucket_id, was, status)
+        counters.write()
+        return
+    places: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        places[row.task_id][row.bucket_id] += 1
+    for task in models.Task.objects.filter(pk__in=places).order_by("pk"):
+        count = sum(places[task.pk].values())
+        store.add_to_tasks({task.pk: {"waiting_count": -count, "cancelled_count": count}})
+        cancellation.give_back(queue, task, places[task.pk], at=at)
+
+
+def _keys(places: Sequence[reservations.Places]) -> Iterator[int]:
+    for place in places:
+        yield from range(place.first_key, place.first_key + place.count)
+
+
+def _count(pairs: Sequence[tuple[Row, int]], was: Status) -> None:
+    """What the tasks have where, and how far they are."""
+    tasks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    placed: dict[int, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
+    last: dict[int, int] = {}
+    for row, key in pairs:
+        to_bucket = keys.bucket_of_assignment(key)
+        if was != Status.WAITING:
+            tasks[row.task_id][f"{was.word}_count"] -= 1
+            tasks[row.task_id]["waiting_count"] += 1
+        placed[row.task_id][row.bucket_id][f"{was.word}_count"] -= 1
+        placed[row.task_id][row.bucket_id]["moved_count"] += 1
+        placed[row.task_id][to_bucket]["waiting_count"] += 1
+        last[row.task_id] = max(last.get(row.task_id, 0), to_bucket)
+    store.add_to_tasks(tasks)
+    for task_id, bucket_id in sorted(last.items()):
+        last_at = Greatest("last_minute_at", keys.minute_of_bucket(bucket_id))
+        models.Task.objects.filter(pk=task_id).update(last_minute_at=last_at, **NOT_DONE)
+    for task_id in sorted(placed):
+        store.add_to_task_buckets(task_id, placed[task_id])
+
+
+def _remember(pairs: Sequence[tuple[Row, int]], reason: str, at: datetime) -> None:
+    by_task: dict[int, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, key in pairs:
+        by_task[row.task_id][row.bucket_id, keys.bucket_of_assignment(key)].append(row.user_id)
+    for task_id, moves in sorted(by_task.items()):
+        groups = [(users, came_from, to) for (came_from, to), users in moves.items()]
+        store.insert_moves(task_id, groups, reason=reason, at=at)

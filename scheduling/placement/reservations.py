@@ -1,0 +1,307 @@
+"""Reserve places in windows: for lists by the two rules, for late IDs and retries the first free ones.
+
+Every function that changes a fill expects the caller to hold the queue's row (`lock_queue`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+
+from scheduling import models, store
+from scheduling.core import allocator, clock, keys
+from scheduling.core.errors import BadFields, PastExpiry, PastHorizon, PastPeak
+
+EMPTY = (0,) * clock.BUCKETS
+WINDOWS_A_DAY = 96
+# A list that is to wait longer is refused: some months later the keys of windows end.
+LATEST_START = datetime(2089, 1, 1, tzinfo=UTC)
+# Windows read at a time where a search walks on until it finds a free place: a day of them.
+STRIDE = WINDOWS_A_DAY
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """What a list takes in one window: `before` and `added` are 15 numbers each."""
+
+    window_id: int
+    before: tuple[int, ...]
+    added: tuple[int, ...]
+    first_position: int
+
+    @property
+    def ids_count(self) -> int:
+        return sum(self.added)
+
+    @property
+    def starts_at(self) -> datetime:
+        return keys.starts_at_of_window(self.window_id)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a list goes: what a preview shows, an acceptance reserves and an answer says."""
+
+    rpm: int
+    windows: tuple[WindowPlan, ...] = field(default=())
+
+    @property
+    def ids_count(self) -> int:
+        return sum(window.ids_count for window in self.windows)
+
+    @property
+    def peak_per_minute(self) -> int:
+        """The fullest minute of the windows that the list touches, once it is in."""
+        return max((b + a for w in self.windows for b, a in zip(w.before, w.added, strict=True)), default=0)
+
+    @property
+    def first_at(self) -> datetime | None:
+        """Start of the first minute that gets an ID."""
+        return self._minute(self.windows[:1], min)
+
+    @property
+    def last_at(self) -> datetime | None:
+        """Start of the last minute that gets an ID."""
+        return self._minute(self.windows[-1:], max)
+
+    @staticmethod
+    def _minute(windows: Sequence[WindowPlan], pick: Callable) -> datetime | None:
+        for window in windows:
+            k = pick(k for k, count in enumerate(window.added) if count)
+            return keys.minute_of_bucket(keys.bucket_id(window.window_id, k))
+        return None
+
+
+def lock_queue(queue_id: int) -> models.Queue:
+    """Return the queue, its row locked until the transaction ends: whoever changes a fill begins here."""
+    return models.Queue.objects.select_for_update().get(pk=queue_id)
+
+
+def unwritten(queue: models.Queue) -> list[int]:
+    """For each list of the queue that is still being written, how many of its IDs have no row yet."""
+    counts: dict[int, int] = {}
+    open_segments = models.Segment.objects.unwritten().filter(task__queue=queue)
+    for task_id, ids, written in open_segments.values_list("task_id", "ids_count", "written_count"):
+        counts[task_id] = counts.get(task_id, 0) + ids - written
+    return list(counts.values())
+
+
+def fills(window_ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """Return the fills of those of the windows that have rows."""
+    if not window_ids:
+        return {}
+    first, last = window_ids[0] << 4, window_ids[-1] << 4 | 15
+    found: dict[int, list[int]] = {}
+    for bucket, filled in models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list(
+        "pk", "filled_count"
+    ):
+        found.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] = filled
+    return {window: tuple(fill) for window, fill in found.items()}
+
+
+def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datetime | None = None) -> Plan:
+    """Return where `ids_count` more IDs of one list would go if they were accepted at `at`.
+
+    Nothing is stored; exact as long as nobody else changes the queue's fills. Raises BadFields for a
+    `not_before` past LATEST_START.
+    """
+    if not_before is not None and not_before > LATEST_START:
+        raise BadFields(not_before=f"a time up to {LATEST_START:%Y-%m-%d}")
+    starts_at = clock.first_window(
+        at, ids=ids_count, unwritten=unwritten(queue), rate=settings.WRITE_RATE, not_before=not_before
+    )
+    first = keys.window_id(queue.pk, starts_at)
+    if ids_count == 0:
+        return Plan(rpm=queue.rpm)
+    if queue.overflow == models.Overflow.DISPERSE:
+        before = fills([first]).get(first, EMPTY)
+        return Plan(
+            queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),)
+        )
+    return Plan(queue.rpm, tuple(_carried_over(first, queue.list_rpm, ids_count)))
+
+
+def _carried_over(first: int, rpm: int, ids_count: int) -> Iterator[WindowPlan]:
+    """Rule 1 over as many windows as it takes, each in closed form.
+
+    Of the windows past the horizon, for which the list is refused, only the last: so that what a list of
+    years costs under the queue's lock doesn't grow with the years.
+    """
+    last_of_queue = (keys.queue_of_window(first) + 1) * keys.QUARTERS - 1
+    known = {window - first: fill for window, fill in fills([first, last_of_queue]).items()}
+    horizon = None
+    position = 0
+    for run in allocator.carry_over_runs(known, rpm, ids_count):
+        horizon = run.first + settings.HORIZON_DAYS * WINDOWS_A_DAY if horizon is None else horizon
+        each, last = sum(run.added), run.first + run.windows - 1
+        for offset in (*range(run.first, min(last, horizon + 1)), last):
+            window_id = min(first + offset, last_of_queue)
+            yield WindowPlan(window_id, run.before, run.added, position + (offset - run.first) * each)
+        position += run.windows * each
+
+
+def check(
+    queue: models.Queue,
+    plan: Plan,
+    *,
+    at: datetime,
+    expires_at: datetime | None = None,
+    allow_peak: bool = False,
+) -> None:
+    """Raise PastPeak, PastHorizon or PastExpiry, each with the plan, where the plan may not be kept."""
+    if plan.last_at is None:
+        return
+    end = plan.last_at + clock.MINUTE
+    if expires_at is not None and end > expires_at:
+        raise PastExpiry(plan)
+    horizon = timedelta(days=settings.HORIZON_DAYS)
+    if queue.overflow == models.Overflow.CARRY_OVER and end > max(at, plan.windows[0].starts_at) + horizon:
+        raise PastHorizon(plan)
+    if queue.max_peak is not None and plan.peak_per_minute > queue.max_peak and not allow_peak:
+        raise PastPeak(plan)
+
+
+def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: datetime) -> None:
+    """Take the plan's places: windows, buckets, the log, and what the task has where."""
+    window_ids = [w.window_id for w in plan.windows]
+    store.create_windows(window_ids, capacity=queue.rpm)
+    taken = {
+        window.window_id << 4 | k: count
+        for window in plan.windows
+        for k, count in enumerate(window.added)
+        if count
+    }
+    log = [
+        models.Reservation(
+            window_id=window.window_id,
+            kind=models.ReservationKind.RESERVE,
+            task_id=task_id,
+            list_id=list_id,
+            first_position=window.first_position,
+            ids_count=window.ids_count,
+            rpm=queue.list_rpm,
+            fill_before=list(window.before),
+            deltas=list(window.added),
+            made_at=at,
+        )
+        for window in plan.windows
+    ]
+    record(log)
+    store.add_to_buckets({b: {"filled_count": n, "waiting_count": n} for b, n in taken.items()})
+    store.add_to_task_buckets(task_id, {b: {"waiting_count": n} for b, n in taken.items()})
+
+
+def record(log: Sequence[models.Reservation]) -> None:
+    """Append to the reservation log, at most one line a window: each gets its window's next version."""
+    window_ids = [line.window_id for line in log]
+    store.backend().add("scheduling_window", {w: {"version": 1} for w in window_ids})
+    versions = models.Window.objects.filter(pk__gte=min(window_ids), pk__lte=max(window_ids))
+    known = dict(versions.values_list("pk", "version"))
+    for line in log:
+        line.version = known[line.window_id]
+    models.Reservation.objects.bulk_create(log, batch_size=200)
+
+
+def change(
+    queue: models.Queue,
+    deltas: dict[int, int],
+    *,
+    kind: models.ReservationKind,
+    at: datetime,
+    task_id: int | None = None,
+    note: str = "",
+) -> None:
+    """Log a change of fills and make it. deltas: bucket ID to how many places are taken (+) or given back (-).
+
+    Moves only `filled_count` and `waiting_count`; `cancelled_count` or `moved_count` are the caller's.
+    """
+    by_window: dict[int, list[int]] = {}
+    for bucket, delta in deltas.items():
+        by_window.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] += delta
+    known = fills(sorted(by_window)) if by_window else {}
+    record(
+        [
+            models.Reservation(
+                window_id=window,
+                kind=kind,
+                task_id=task_id,
+                ids_count=abs(sum(row)),
+                rpm=queue.rpm,
+                fill_before=list(known[window]),
+                deltas=row,
+                made_at=at,
+                note=note,
+            )
+            for window, row in sorted(by_window.items())
+        ]
+    )
+    store.add_to_buckets({b: {"filled_count": d, "waiting_count": d} for b, d in deltas.items()})
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of one bucket, given out: ordinals [first_ordinal, first_ordinal + count)."""
+
+    bucket_id: int
+    first_ordinal: int
+    count: int
+
+    @property
+    def first_key(self) -> int:
+        return keys.assignment_id(self.bucket_id, self.first_ordinal)
+
+
+def take_free_places(
+    queue: models.Queue,
+    ids_count: int,
+    *,
+    from_minute: datetime,
+    at: datetime,
+    note: str = "",
+    task_id: int | None = None,
+) -> list[Places]:
+    """Take the first free places from a minute on, for late IDs and retries: rule 1, without a horizon.
+
+    from_minute: start of a minute that isn't sealed. Logs the move and counts the places as taken
+    and waiting; what the IDs leave behind, their rows and task counters are the caller's.
+    """
+    found = list(free(queue, ids_count, from_minute))
+    store.create_windows(sorted({b >> 4 for b, _ in found}), capacity=queue.rpm)
+    change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
+    ordinals = take_ordinals(dict(found))
+    return [Places(b, ordinals[b], n) for b, n in found]
+
+
+def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
+    """Hand out ordinals: bucket ID to how many, returned as bucket ID to the first. Never given twice."""
+    buckets = models.Bucket.objects.select_for_update().filter(pk__in=list(counts))
+    first = dict(buckets.order_by("pk").values_list("pk", "next_ordinal"))
+    store.add_to_buckets({bucket: {"next_ordinal": count} for bucket, count in counts.items()})
+    return first
+
+
+def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:
+    """Yield (bucket, count), earliest first, until `ids_count` have a place; none is taken."""
+    bucket = keys.bucket_at(queue.pk, from_minute)
+    window, first_k = bucket >> 4, bucket & 15
+    # A brake of 0 is a stop: places are those of the time after it.
+    capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
+    left = ids_count
+    while left:
+        rows = models.Bucket.objects.filter(pk__gte=window << 4, pk__lt=(window + STRIDE) << 4)
+        held: dict[int, tuple[int, int]] = {
+            # Sealed by whoever's clock: nothing comes in.
+            pk: (filled, 0 if sealed else min(most, capacity))
+            for pk, filled, most, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at")
+        }
+        for window_id in range(window, window + STRIDE):
+            buckets = [window_id << 4 | k for k in range(clock.BUCKETS)]
+            fill, most = zip(*(held.get(bucket, (0, capacity)) for bucket in buckets), strict=True)
+            taken = allocator.free_places(fill, most, left, first_k)
+            yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
+            left -= sum(taken)
+            if not left:
+                return
+            first_k = 0
+        window += STRIDE

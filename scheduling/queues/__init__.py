@@ -1,0 +1,1 @@
+"""Operations on queues, and what their fields may hold."""

@@ -1,0 +1,190 @@
+"""Queues: made, changed, paused, resumed, braked."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core.errors import (
+    AlreadyPaused,
+    BadFields,
+    NotPaused,
+    QueueTaken,
+    StaleVersion,
+    TooManyQueues,
+)
+from scheduling.dispatch import overdue
+from scheduling.placement import reservations
+from scheduling.queues import rates, validation
+
+# What the activity log must not hold: a secret is written and never read, and headers may carry tokens.
+_SECRET = ("webhook_secret", "webhook_headers")
+
+
+def create(
+    *, name: str, fields: Mapping[str, Any] | None = None, paused: bool = False, by: Actor, at: datetime
+) -> models.Queue:
+    """Make a queue. fields: by the names of API.md. Raises BadFields, QueueTaken, TooManyQueues."""
+    fields = _given(fields or {})
+    validation.check_name(name)
+    validation.check(fields)
+    validation.check_together(models.Queue(), fields)
+    # Asked for first: an insert that fails draws a number all the same, and there are 8,191.
+    if models.Queue.objects.filter(name=name).exists():
+        raise QueueTaken(name=name)
+    try:
+        with store.write():
+            queue = models.Queue.objects.create(
+                name=name, created_at=at, paused_at=at if paused else None, **fields
+            )
+            activity.record(by, "created", queue, at=at, after=_shown(fields))
+    except IntegrityError as error:
+        if "queue_number_fits_a_key" in str(error):
+            raise TooManyQueues(count=models.MAX_QUEUES) from None
+        raise QueueTaken(name=name) from None
+    return queue
+
+
+def update(
+    queue: models.Queue,
+    changes: Mapping[str, Any],
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+    if_version: int | None = None,
+) -> models.Queue:
+    """Change fields of a queue, `paused` among them; return the queue as stored.
+
+    Another rpm acts on open and future windows; the running window keeps its own. Under `carry_over` what no
+    longer fits moves on (`pace.refit`). Raises BadFields, StaleVersion.
+    """
+    changes = _given(changes)
+    pausing = changes.pop("paused", None)
+    if pausing not in (None, True, False):
+        raise BadFields(paused="true or false")
+    validation.check(changes)
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        at = now()
+        if if_version not in (None, queue.version):
+            raise StaleVersion
+        validation.check_together(queue, changes)
+        changed = {name: value for name, value in changes.items() if getattr(queue, name) != value}
+        if changed:
+            before = {name: getattr(queue, name) for name in changed}
+            for name, value in changed.items():
+                setattr(queue, name, value)
+            _save(queue, *changed)
+            activity.record(by, "changed", queue, at=at, before=_shown(before), after=_shown(changed))
+            rates.follow(queue, changed, at=at)
+        if pausing is True and not queue.paused:
+            _pause(queue, by=by, at=at)
+        elif pausing is False and queue.paused:
+            _resume(queue, by=by, at=at)
+    return queue
+
+
+def pause(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:
+    """Start nothing more of the queue from the next claim on; its IDs keep their places.
+
+    It takes lists in and plans them all the same. Raises AlreadyPaused.
+    """
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        if queue.paused:
+            raise AlreadyPaused(name=queue.name)
+        _pause(queue, by=by, at=at)
+    return queue
+
+
+def resume(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:
+    """Go on at the plan's pace. What fell due meanwhile is late, and takes free places. Raises NotPaused."""
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        if not queue.paused:
+            raise NotPaused(name=queue.name)
+        _resume(queue, by=by, at=at)
+    return queue
+
+
+def pause_all(*, by: Actor, at: datetime) -> int:
+    """Pause every queue that isn't; return how many."""
+    return _each(models.Queue.objects.filter(paused_at=None), pause, AlreadyPaused, by=by, at=at)
+
+
+def resume_all(*, by: Actor, at: datetime) -> int:
+    """Resume every queue that is paused; return how many."""
+    return _each(models.Queue.objects.filter(paused_at__isnull=False), resume, NotPaused, by=by, at=at)
+
+
+def _each(chosen, verb, already, *, by: Actor, at: datetime) -> int:
+    done = 0
+    for queue in chosen.order_by("pk"):
+        try:
+            verb(queue, by=by, at=at)
+            done += 1
+        except already:
+            continue
+    return done
+
+
+def brake(queue: models.Queue, per_minute: int | None, *, by: Actor, at: datetime) -> models.Queue:
+    """Let at most `per_minute` requests out in each minute that isn't sealed yet, in the running window too.
+
+    What that makes late takes free places below the brake. None ends it. Raises BadFields.
+    """
+    if per_minute is not None and (type(per_minute) is not int or not 0 <= per_minute <= models.MAX_RPM):
+        raise BadFields(per_minute=f"a whole number from 0 to {models.MAX_RPM}, or null")
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        before, queue.brake_per_minute = queue.brake_per_minute, per_minute
+        if before != per_minute:
+            _save(queue, "brake_per_minute")
+            verb = "released" if per_minute is None else "braked"
+            activity.record(
+                by, verb, queue, at=at, before={"per_minute": before}, after={"per_minute": per_minute}
+            )
+    return queue
+
+
+def _pause(queue: models.Queue, *, by: Actor, at: datetime) -> None:
+    queue.paused_at = at
+    _save(queue, "paused_at")
+    changed = {"before": {"paused_at": None}, "after": {"paused_at": at.isoformat()}}
+    activity.record(by, "paused", queue, at=at, **changed)
+
+
+def _resume(queue: models.Queue, *, by: Actor, at: datetime) -> None:
+    since, queue.paused_at = queue.paused_at, None
+    _save(queue, "paused_at")
+    changed = {"before": {"paused_at": since.isoformat()}, "after": {"paused_at": None}}
+    activity.record(by, "resumed", queue, at=at, **changed)
+    # The sweep would find it as well, some seconds later.
+    overdue.wake(at=at)
+
+
+def _save(queue: models.Queue, *columns: str) -> None:
+    # Its row is locked, so that the number can't go back.
+    queue.version += 1
+    queue.save(update_fields=[*columns, "version"])
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(fields)
+    # Null clears it, as an empty text does.
+    if "webhook_secret" in fields and fields["webhook_secret"] is None:
+        fields["webhook_secret"] = ""
+    if isinstance(fields.get("webhook_headers"), Mapping):
+        fields["webhook_headers"] = dict(fields["webhook_headers"])
+    return fields
+
+
+def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value if name not in _SECRET else _hidden(value) for name, value in fields.items()}
+
+
+def _hidden(value: Any) -> Any:
+    return sorted(value) if isinstance(value, Mapping) else bool(value)

@@ -1,0 +1,190 @@
+"""Another rpm: what it would do, what it does at once, and what moves on since it no longer fits."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import F
+
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.jobqueue import cluster
+from scheduling.models import MoveReason, Status
+from scheduling.placement import moves, reservations
+
+# What one transaction moves: some 30 ms, of which each bucket costs two.
+SLICE_IDS = 5_000
+SLICE_BUCKETS = 15
+# A job ends after this long, so that other jobs of the cluster get their turn.
+JOB_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """A queue's open and future minutes: the fullest, IDs past rpm, and the end of the last that has one."""
+
+    peak: int
+    over_count: int
+    ends_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of rpm does; `moved_count` IDs get a later minute."""
+
+    rpm_before: int
+    rpm_after: int
+    before: Load
+    after: Load
+    moved_count: int
+
+
+def effect_of_rpm(queue: models.Queue, rpm: int, *, at: datetime) -> Effect:
+    """Return what another rpm would do to what is planned from the open window on; nothing is stored.
+
+    Under `disperse` every ID keeps its minute. Under `carry_over` what no longer fits moves on.
+    """
+    held = dict(_planned(queue, at).filter(filled_count__gt=0).values_list("pk", "filled_count"))
+    after, moved = held, 0
+    if queue.overflow == models.Overflow.CARRY_OVER:
+        after, moved = _fitted(held, rpm)
+    return Effect(queue.rpm, rpm, _load(held, queue.rpm), _load(after, rpm), moved)
+
+
+def _load(held: dict[int, int], rpm: int) -> Load:
+    return Load(
+        peak=max(held.values(), default=0),
+        over_count=sum(max(0, count - rpm) for count in held.values()),
+        ends_at=keys.minute_of_bucket(max(held)) + clock.MINUTE if held else None,
+    )
+
+
+def _fitted(held: dict[int, int], rpm: int) -> tuple[dict[int, int], int]:
+    """Let what is past rpm take the first free places behind it. Time grows with the minutes, not the IDs."""
+    fitted: dict[int, int] = {}
+    carried = moved = 0
+    for bucket in _minutes(sorted(held)):
+        if not carried and bucket > max(held):
+            break
+        count = held.get(bucket, 0)
+        out, room = max(0, count - rpm), max(0, rpm - count)
+        moved += out
+        taken = min(carried, room)
+        carried += out - taken
+        if count - out + taken:
+            fitted[bucket] = count - out + taken
+    return fitted, moved
+
+
+def _minutes(buckets: list[int]) -> Iterator[int]:
+    """The keys of all minutes from the first of the buckets on, without end."""
+    if not buckets:
+        return
+    queue_id, number = keys.queue_of_bucket(buckets[0]), keys.minute_number_of_bucket(buckets[0])
+    while True:
+        yield keys.bucket_at_number(queue_id, number)
+        number += 1
+
+
+def _planned(queue: models.Queue, at: datetime):
+    """The buckets of the open window and of future ones, as far as they aren't sealed."""
+    first = max(clock.runs_at(clock.open_window_start(at)), clock.next_unsealed_minute(at))
+    return models.Bucket.objects.filter(
+        pk__gte=keys.bucket_at(queue.pk, first), pk__lt=(queue.pk + 1) << 26, sealed_at=None
+    )
+
+
+def follow(queue: models.Queue, changed: Iterable[str], *, at: datetime) -> None:
+    """Let the minutes that are planned follow a change of the queue, whose row the caller holds."""
+    if "rpm" in changed:
+        _planned(queue, at).update(capacity=queue.rpm)
+    if {"rpm", "overflow"} & set(changed) and _crowded(queue, at).exists():
+        cluster.enqueue("scheduling.jobs.refit")
+
+
+def _crowded(queue: models.Queue, at: datetime):
+    """Minutes that hold more than they may: under `carry_over` alone, where rpm is a hard cap."""
+    if queue.overflow != models.Overflow.CARRY_OVER:
+        return models.Bucket.objects.none()
+    return _planned(queue, at).filter(filled_count__gt=F("capacity"), waiting_count__gt=0)
+
+
+def wake(*, at: datetime) -> bool:
+    """Queue a job where a queue that isn't paused has minutes past its hard cap; return whether."""
+    if not any(_crowded(queue, at).exists() for queue in _hard_capped()):
+        return False
+    cluster.enqueue("scheduling.jobs.refit")
+    return True
+
+
+def _hard_capped():
+    return models.Queue.objects.filter(overflow=models.Overflow.CARRY_OVER, paused_at=None)
+
+
+def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
+    """Move on what is past a hard cap, in slices; return how many IDs.
+
+    IDs whose rows aren't written yet stay until they are: the sweep comes back.
+    """
+    until = time.monotonic() + seconds
+    moved = 0
+    for queue in list(_hard_capped().order_by("pk")):
+        behind: int | None = 0
+        while behind is not None:
+            if time.monotonic() > until:
+                cluster.enqueue("scheduling.jobs.refit")
+                return moved
+            count, behind = _refit_slice(queue.pk, behind, now)
+            moved += count
+    return moved
+
+
+def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tuple[int, int | None]:
+    """Move what is too much in some minutes: how many, and the bucket to go on behind, None at the end."""
+    with store.bulk_write():
+        queue = reservations.lock_queue(queue_id)
+        at = now()
+        if queue.paused:
+            return 0, None
+        first = _crowded(queue, at).filter(pk__gt=behind).order_by("pk").values_list("pk", flat=True).first()
+        if first is None:
+            return 0, None
+        rows, last = [], first
+        for bucket in _full_run(queue, first):
+            rows += _too_many(bucket, SLICE_IDS - len(rows))
+            last = bucket.pk
+            if len(rows) >= SLICE_IDS:
+                break
+        # Behind minutes that are all full, so each gets just the place that it would get alone.
+        from_minute = keys.minute_of_bucket(last) + clock.MINUTE
+        moves.move(queue, rows, from_minute=from_minute, reason=MoveReason.RPM, was=Status.WAITING, at=at)
+    # A bucket that was cut by the slice's end comes again.
+    return len(rows), last - 1 if len(rows) >= SLICE_IDS else last
+
+
+def _full_run(queue: models.Queue, first: int) -> list[models.Bucket]:
+    """The bucket and those behind it, minute by minute, as long as none has a free place; rows locked."""
+    rows = models.Bucket.objects.filter(pk__gte=first, pk__lt=(queue.pk + 1) << 26)
+    run: list[models.Bucket] = []
+    for bucket in rows.select_for_update().order_by("pk")[:SLICE_BUCKETS]:
+        follows = not run or (
+            keys.minute_number_of_bucket(bucket.pk) == keys.minute_number_of_bucket(run[-1].pk) + 1
+        )
+        if not follows or bucket.filled_count < bucket.capacity:
+            break
+        run.append(bucket)
+    return run
+
+
+def _too_many(bucket: models.Bucket, at_most: int) -> list[moves.Row]:
+    """What is past the bucket's capacity: of what waits and has its row, the last places; in their order."""
+    count = min(at_most, bucket.filled_count - bucket.capacity)
+    if count <= 0:
+        return []
+    first, last = keys.range_of_bucket(bucket.pk)
+    waiting = models.Assignment.objects.filter(
+        pk__gte=first, pk__lte=last, status=Status.WAITING, task__cancelled_at=None
+    )
+    rows = waiting.order_by("-pk").values_list("pk", "user_id", "task_id", "attempts")[:count]
+    return [moves.Row(*row) for row in reversed(rows)]

@@ -1,0 +1,174 @@
+"""Which values a queue's fields may have. Each face checks what it reads; this is what counts."""
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from scheduling import models
+from scheduling.core.errors import BadFields
+from scheduling.handlers import guard
+
+# What may be set; `paused` and the brake are acts of their own.
+FIELDS = (
+    "rpm",
+    "overflow",
+    "max_peak",
+    "handler",
+    "max_attempts",
+    "late_policy",
+    "late_after_seconds",
+    "headroom",
+    "breaker_threshold",
+    "webhook_url",
+    "webhook_method",
+    "webhook_headers",
+    "webhook_secret",
+    "connect_timeout_seconds",
+    "read_timeout_seconds",
+    "max_connections",
+    "python_callable",
+    "callback_url",
+)
+METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
+LONGEST_TIMEOUT = 20
+SECRET_PREFIX = "whsec_"
+SECRET_BYTES = (24, 64)  # Standard Webhooks: from 192 to 512 bits
+MOST_HEADERS = 50
+_LARGEST = 2**31 - 1
+
+_NAME = re.compile(r"[-a-zA-Z0-9_]{1,50}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4000}")
+# What the client writes itself, or what a receiver verifies.
+_OWN_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "upgrade"}
+    | {"te", "trailer", "expect", "proxy-connection", "idempotency-key"}
+)
+
+
+def check_name(name: Any) -> None:
+    """Raises BadFields."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadFields(name="1 to 50 letters, digits, - and _")
+
+
+def check(changes: Mapping[str, Any]) -> None:
+    """Check fields, each alone; raise BadFields with every reason. Names are resolved: hold no lock."""
+    reasons = {name: "there is no such field" for name in changes if name not in FIELDS}
+    for name, value in changes.items():
+        if name in _CHECKS and (reason := _CHECKS[name](value)):
+            reasons[name] = reason
+    if reasons:
+        raise BadFields(**reasons)
+
+
+def check_together(queue: models.Queue, changes: Mapping[str, Any]) -> None:
+    """Check what is to change of a queue beside what stays. Raises BadFields."""
+    if reasons := _together(lambda name: changes.get(name, getattr(queue, name))):
+        raise BadFields(**reasons)
+
+
+def _together(value) -> dict[str, str]:
+    reasons = {}
+    if value("headroom") >= value("rpm"):
+        reasons["headroom"] = f"must be below rpm ({value('rpm')})"
+    if value("handler") == models.HandlerKind.WEBHOOK and not value("webhook_url"):
+        reasons["webhook_url"] = "the handler webhook needs an address"
+    if value("handler") == models.HandlerKind.PYTHON and not value("python_callable"):
+        reasons["python_callable"] = "the handler python needs a callable"
+    return reasons
+
+
+def _whole(least: int, most: int, *, none: bool = False):
+    def check(value: Any) -> str | None:
+        if none and value is None:
+            return None
+        if type(value) is int and least <= value <= most:
+            return None
+        return f"a whole number from {least} to {most}" + (", or null" if none else "")
+
+    return check
+
+
+def _among(words) -> Any:
+    return lambda value: None if value in words else f"one of {', '.join(words)}"
+
+
+def _seconds(value: Any) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and math.isfinite(value) and 0 < value <= LONGEST_TIMEOUT:
+        return None
+    return f"a number of seconds, above 0 and up to {LONGEST_TIMEOUT}"
+
+
+def _address(value: Any) -> str | None:
+    """An address may be left empty; whether one is needed depends on the handler."""
+    if value == "":
+        return None
+    if not isinstance(value, str) or len(value) > 2000:
+        return "an address of at most 2000 characters"
+    try:
+        guard.check_url(value, settings.WEBHOOK_ALLOWED_NETWORKS)
+    except guard.AddressNotAllowed as error:
+        return str(error)
+    return None
+
+
+def _callable(value: Any) -> str | None:
+    if value == "" or value in settings.PYTHON_HANDLERS:
+        return None
+    return "not among PYTHON_HANDLERS of this deployment's settings"
+
+
+def _headers(value: Any) -> str | None:
+    if not isinstance(value, Mapping) or len(value) > MOST_HEADERS:
+        return f"an object of at most {MOST_HEADERS} names and values"
+    for name, text in value.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            return f"{str(name)[:40]!r} is no name of a header"
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+            return f"{name} is set by the sender itself"
+        if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
+            return f"the value of {name} is no text that a header can hold"
+    return None
+
+
+def _secret(value: Any) -> str | None:
+    least, most = SECRET_BYTES
+    if value == "":
+        return None
+    if isinstance(value, str) and value.startswith(SECRET_PREFIX) and len(value) <= 200:
+        try:
+            if least <= len(base64.b64decode(value.removeprefix(SECRET_PREFIX), validate=True)) <= most:
+                return None
+        except binascii.Error:
+            pass
+    return f"{SECRET_PREFIX} and {least} to {most} bytes in base64"
+
+
+_CHECKS = {
+    "rpm": _whole(1, models.MAX_RPM),
+    "overflow": _among(models.Overflow.values),
+    "max_peak": _whole(1, _LARGEST, none=True),
+    "handler": _among(models.HandlerKind.values),
+    "max_attempts": _whole(1, 30),
+    "late_policy": _among(models.LatePolicy.values),
+    "late_after_seconds": _whole(0, _LARGEST, none=True),
+    "headroom": _whole(0, models.MAX_RPM),
+    "breaker_threshold": _whole(1, _LARGEST, none=True),
+    "webhook_url": _address,
+    "webhook_method": _among(METHODS),
+    "webhook_headers": _headers,
+    "webhook_secret": _secret,
+    "connect_timeout_seconds": _seconds,
+    "read_timeout_seconds": _seconds,
+    "max_connections": _whole(1, 10_000),
+    "python_callable": _callable,
+    "callback_url": _address,
+}
+assert set(_CHECKS) == set(FIELDS)

@@ -1,0 +1,1 @@
+"""Everything that only reads, for a page, an export or a metric."""

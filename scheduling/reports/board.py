@@ -1,0 +1,253 @@
+"""What the board shows, read by one statement whose cost does not grow with the IDs that there are.
+
+A board polls each second, for every operator who looks. So its rows are read as they are, told from the last
+ones by a fingerprint, and made into objects only where they differ.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property, lru_cache
+
+from django.db import connection
+
+from scheduling.core import clock, keys
+from scheduling.dispatch import targets
+from scheduling.reports.cards import Board, Card, ClusterSign, Health, Late, Minute, Tab, Target, TaskLine
+from scheduling.reports.health import QUARTER_LATE, SILENT
+
+TASKS_SHOWN = 10
+
+_FIRST_BUCKET = "(q.id * 4194304 + %(running)s) * 16"
+_OF_A_QUEUE = f"""
+SELECT 'minute', b.id - {_FIRST_BUCKET}, b.capacity, q.rpm, b.waiting_count, b.in_flight_count,
+       b.succeeded_count, b.failed_count, b.expired_count, b.cancelled_count, b.moved_count, '', '', NULL,
+       NULL, NULL
+  FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_FIRST_BUCKET} + 32
+ WHERE q.name = %(queue)s
+"""
+# Adding up takes twice as long, so that one queue, which most look at, goes without.
+_OF_ALL = f"""
+SELECT 'minute', b.id - {_FIRST_BUCKET}, SUM(b.capacity), SUM(q.rpm), SUM(b.waiting_count),
+       SUM(b.in_flight_count), SUM(b.succeeded_count), SUM(b.failed_count), SUM(b.expired_count),
+       SUM(b.cancelled_count), SUM(b.moved_count), '', '', NULL, NULL, NULL
+  FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_FIRST_BUCKET} + 32
+ GROUP BY b.id - {_FIRST_BUCKET}
+"""
+
+# One statement, since each costs a round trip. Columns: kind, ten numbers, two texts, three times.
+# A window that runs and the one that fills are neighbours by key, so 30 buckets of a queue are one range.
+# The first SELECT names the types: PostgreSQL takes those of a bare NULL from it.
+_SQL = """
+SELECT 'queue', q.id, q.rpm, q.brake_per_minute, q.version,
+       CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST(NULL AS BIGINT),
+       CAST(NULL AS BIGINT),
+       CAST(NULL AS BIGINT), q.name, CASE WHEN q.handler = 'webhook' THEN q.webhook_url ELSE '' END,
+       q.paused_at, CAST(NULL AS TIMESTAMPTZ), CAST(NULL AS TIMESTAMPTZ)
+  FROM scheduling_queue q
+UNION ALL
+{minutes}
+UNION ALL
+SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.name,
+       '', NULL, NULL, NULL
+  FROM scheduling_queue q JOIN scheduling_bucket b
+    ON b.waiting_count > 0 AND b.id >= q.id * 67108864
+   AND b.id < ((q.id * 4194304 + %(running)s) * 16 + %(current_k)s)
+ GROUP BY q.id, q.name
+UNION ALL
+SELECT 'task', t.id, t.queue_id, t.ids_count, t.waiting_count, t.in_flight_count, t.succeeded_count,
+       t.failed_count,
+       t.expired_count, NULL, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
+  FROM scheduling_task t
+ WHERE t.id IN (SELECT u.id FROM scheduling_task u
+                 WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
+                   AND (%(queue)s = '' OR u.queue_id =
+                        (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
+                 ORDER BY u.id DESC LIMIT %(tasks)s)
+UNION ALL
+SELECT 'tasks', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, NULL, NULL
+  FROM (SELECT 1 FROM scheduling_task u
+         WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
+           AND (%(queue)s = '' OR u.queue_id = (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
+         LIMIT %(tasks_counted)s) counted
+UNION ALL
+SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, '',
+       MAX(h.seen_at), NULL, NULL
+  FROM scheduling_heartbeat h WHERE h.seen_at > %(a_day_ago)s
+ GROUP BY h.cluster, CASE WHEN h.seen_at < %(silent_since)s THEN 1 ELSE 0 END
+UNION ALL
+SELECT 'quarter', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '',
+       MAX(r.quarter_at), MAX(r.ran_at), NULL
+  FROM scheduling_quarterrun r
+UNION ALL
+SELECT 'started', m.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', m.started_at,
+       NULL, NULL
+  FROM scheduling_minute m
+ WHERE m.id = (SELECT MAX(n.id) FROM scheduling_minute n WHERE n.id <= %(minute)s
+    AND n.started_at IS NOT NULL)
+UNION ALL
+SELECT 'jobs', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', MIN(j.lock),
+       NULL, NULL
+  FROM django_q_ormq j WHERE j.lock < %(at)s
+UNION ALL
+SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, g.origin,
+       g.held_because,
+       g.opened_at, g.held_until, g.probe_at
+  FROM scheduling_target g WHERE g.opened_at IS NOT NULL OR g.held_until > %(at)s
+"""
+_SQL_OF_A_QUEUE, _SQL_OF_ALL = _SQL.format(minutes=_OF_A_QUEUE), _SQL.format(minutes=_OF_ALL)
+TASKS_COUNTED = 1000
+JOBS_COUNTED = 20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The board's rows at one moment. Cheap to compare, by `version`; `board()` makes objects of them."""
+
+    at: datetime
+    queue: str
+    rows: tuple[tuple, ...]
+
+    @cached_property
+    def version(self) -> str:
+        """Differs when the board would look different. Ages tick in the browser, so they don't count."""
+        said = [row if row[0] not in ("heartbeat", "jobs") else self._coarse(row) for row in self.rows]
+        # A quarter is late from one second on, without any row that changes.
+        past_due = self.at - clock.quarter_start(self.at) > QUARTER_LATE
+        basis = repr((self.queue, clock.minute_start(self.at), past_due, said))
+        return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
+
+    def _coarse(self, row: tuple) -> tuple:
+        if row[0] == "jobs":
+            # Of many some come and go all the time: ten more are worth to be said.
+            return ("jobs", row[1] <= JOBS_COUNTED, row[1] if row[1] <= JOBS_COUNTED else row[1] // 10)
+        seen_at = as_time(row[13])
+        return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, self.at - seen_at > SILENT)
+
+    def of(self, kind: str) -> list[tuple]:
+        return [row for row in self.rows if row[0] == kind]
+
+    def board(self) -> Board:
+        tabs = tuple(
+            Tab(row[1], row[11], row[2], as_time(row[13]), row[3], row[12]) for row in self.of("queue")
+        )
+        names = {tab.id: tab.name for tab in tabs}
+        paused = {tab.name for tab in tabs if tab.paused_at}
+        shown = [tab for tab in tabs if self.queue in ("", tab.name)]
+        running = clock.running_window_start(self.at)
+        return Board(
+            at=self.at,
+            queue=self.queue,
+            queues=tuple(sorted(tabs, key=lambda tab: (tab.name != "default", tab.name))),
+            running=Card(running, self._minutes(running, 0, shown)),
+            filling=Card(running + clock.QUARTER, self._minutes(running + clock.QUARTER, 16, shown)),
+            tasks=self._tasks(names),
+            tasks_count=self.of("tasks")[0][1],
+            late=tuple(
+                Late(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
+                for row in self.of("late")
+            ),
+            # One that no queue sends to any more holds nothing up, and nobody could release it.
+            targets=tuple(
+                Target(*(row[1], row[11], row[2], row[12]), as_time(row[13]), as_time(row[14]), senders)
+                for row in self.of("target")
+                if (senders := _senders(tabs, row[11]))
+            ),
+            health=self._health(),
+            version=self.version,
+        )
+
+    def _minutes(self, starts_at: datetime, offset: int, shown: Sequence[Tab]) -> tuple[Minute, ...]:
+        rpm = sum(tab.rpm for tab in shown)
+        found = {row[1] - offset: row[2:11] for row in self.of("minute")}
+        minutes = []
+        for k, minute in enumerate(_times(starts_at)):
+            capacity, rpm_there, *counts = found.get(k, (0,) * 9)
+            # Queues whose window has no row yet would have their rpm.
+            minutes.append(Minute(minute, capacity + rpm - rpm_there, *counts))
+        return tuple(minutes)
+
+    def _tasks(self, names: dict[int, str]) -> tuple[TaskLine, ...]:
+        return tuple(
+            TaskLine(
+                row[1], row[11], names.get(row[2], ""), row[12], *row[3:9],
+                as_time(row[13]), as_time(row[14]), as_time(row[15]), self.at,
+            )
+            for row in sorted(self.of("task"), key=lambda row: -row[1])
+        )  # fmt: skip
+
+    def _health(self) -> Health:
+        quarter = self.of("quarter")[0]
+        started = (self.of("started") or [(None,) * 16])[0]
+        jobs = self.of("jobs")[0]
+        return Health(
+            at=self.at,
+            clusters=tuple(
+                sorted(ClusterSign(row[11], row[1], row[2], as_time(row[13])) for row in self.of("heartbeat"))
+            ),
+            quarter_at=as_time(quarter[13]),
+            quarter_ran_at=as_time(quarter[14]),
+            minute_at=clock.EPOCH + started[1] * clock.MINUTE if started[1] is not None else None,
+            minute_started_at=as_time(started[13]),
+            jobs_waiting=jobs[1],
+            oldest_job_at=as_time(jobs[13]),
+        )
+
+
+def _senders(tabs: Sequence[Tab], origin: str) -> tuple[str, ...]:
+    """The queues whose requests go to an origin."""
+    return tuple(tab.name for tab in tabs if tab.webhook_url and _origin(tab.webhook_url) == origin)
+
+
+def _origin(url: str) -> str:
+    try:
+        return targets.origin_of(url)
+    except ValueError:
+        # Kept from a time when the queue's handler was another one.
+        return ""
+
+
+# The same for a quarter of an hour, asked for each second.
+_times = lru_cache(maxsize=64)(clock.minutes)
+
+
+@lru_cache(maxsize=1024)
+def as_time(value: datetime | str | None) -> datetime | None:
+    """A time as the database gave it: SQLite keeps text, in UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _plain(row: tuple) -> tuple:
+    """PostgreSQL adds whole numbers up to decimals."""
+    return tuple(int(value) if isinstance(value, Decimal) else value for value in row)
+
+
+def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
+    """Read the board of a queue, or of all by the empty name, at `at` (aware, UTC). One query."""
+    running = clock.running_window_start(at)
+    quarters = (running - clock.EPOCH) // clock.QUARTER
+    to_database = connection.ops.adapt_datetimefield_value
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _SQL_OF_A_QUEUE if queue else _SQL_OF_ALL,
+            {
+                "queue": queue,
+                "running": quarters,
+                "current_k": (clock.minute_start(at) - clock.runs_at(running)) // clock.MINUTE,
+                "minute": (clock.minute_start(at) - clock.EPOCH) // clock.MINUTE,
+                "tasks": TASKS_SHOWN,
+                "tasks_counted": TASKS_COUNTED,
+                "at": to_database(at),
+                "a_day_ago": to_database(at - timedelta(days=1)),
+                "silent_since": to_database(at - SILENT),
+            },
+        )
+        rows = cursor.fetchall()
+    # Each poll passes here; SQLite's numbers are plain already.
+    return Snapshot(at, queue, tuple(map(_plain, rows) if connection.vendor == "postgresql" else rows))

@@ -1,0 +1,184 @@
+"""A day's minutes: what was planned and sent, by window, for heat maps and as numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from operator import add
+
+from django.db.models import Max, QuerySet, Sum
+
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.models import MoveReason
+
+# So far back is looked for the minutes that late IDs came from.
+LATE_FOR = timedelta(days=2)
+LATE_NOTES = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One minute of a day, over the queues that are shown."""
+
+    minute: datetime
+    capacity: int
+    filled: int
+    sent: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """One window of a day: its minutes, by the time in which they run."""
+
+    runs_at: datetime
+    cells: tuple[Cell, ...]
+
+    @property
+    def starts_at(self) -> datetime:
+        return self.runs_at - clock.QUARTER
+
+    @property
+    def filled(self) -> int:
+        return sum(cell.filled for cell in self.cells)
+
+    @property
+    def sent(self) -> int:
+        return sum(cell.sent for cell in self.cells)
+
+    @property
+    def failed(self) -> int:
+        return sum(cell.failed for cell in self.cells)
+
+    @property
+    def peak(self) -> int:
+        return max(cell.filled for cell in self.cells)
+
+
+def _buckets(queues: Sequence[models.Queue], begin: datetime, end: datetime):
+    """The buckets that run from `begin` until `end`, both on a quarter: one query, whatever the queues."""
+    return models.Bucket.objects.filter(
+        window__queue__in=[queue.pk for queue in queues],
+        window__starts_at__gte=begin - clock.QUARTER,
+        window__starts_at__lt=end - clock.QUARTER,
+    ).order_by()
+
+
+def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -> list[Column]:
+    """The windows that run from `begin` until `end`, both on a quarter; empty ones too."""
+    rpms = {queue.pk: queue.rpm for queue in queues}
+    counts: dict[int, tuple[int, ...]] = {}
+    rows = _buckets(queues, begin, end).values_list(
+        "pk", "filled_count", "capacity", "succeeded_count", "failed_count"
+    )
+    for pk, filled, capacity, succeeded, failed in rows:
+        number = keys.minute_number_of_bucket(pk)
+        row = (filled, capacity, succeeded + failed, failed, rpms[keys.queue_of_bucket(pk)])
+        known = counts.get(number)
+        counts[number] = row if known is None else tuple(map(add, known, row))
+    rpm = sum(rpms.values())
+    found = []
+    runs_at = begin
+    while runs_at < end:
+        cells = tuple(_cell(runs_at + k * clock.MINUTE, counts, rpm) for k in range(clock.BUCKETS))
+        found.append(Column(runs_at, cells))
+        runs_at += clock.QUARTER
+    return found
+
+
+def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cell:
+    number = (minute - clock.EPOCH) // clock.MINUTE
+    filled, capacity, sent, failed, rpm_there = counts.get(number, (0, 0, 0, 0, 0))
+    # Queues without a window there would have had their rpm.
+    return Cell(minute, capacity + rpm - rpm_there, filled, sent, failed)
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A window to come that already holds something."""
+
+    queue: str
+    starts_at: datetime
+    filled: int
+    peak: int
+    capacity: int
+
+
+def windows_ahead(queues: Sequence[models.Queue], *, at: datetime, count: int = 12) -> list[Ahead]:
+    """The next windows behind the one that fills which hold something, the earliest first."""
+    later = models.Window.objects.filter(
+        queue__in=[queue.pk for queue in queues], starts_at__gt=clock.open_window_start(at)
+    )
+    held = later.annotate(
+        filled=Sum("buckets__filled_count"),
+        peak=Max("buckets__filled_count"),
+        capacity=Max("buckets__capacity"),
+    ).filter(filled__gt=0)
+    rows = held.order_by("starts_at", "pk").values_list(
+        "queue__name", "starts_at", "filled", "peak", "capacity"
+    )
+    return [Ahead(*row) for row in rows[:count]]
+
+
+def sums_by_queue(
+    queues: Sequence[models.Queue], *, begin: datetime, end: datetime
+) -> list[tuple[str, dict[str, int]]]:
+    """A day as numbers: what each queue planned and what became of it."""
+    names = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved")
+    rows = (
+        _buckets(queues, begin, end)
+        .values("window__queue")
+        .annotate(**{name: Sum(f"{name}_count", default=0) for name in names})
+    )
+    known = {row.pop("window__queue"): row for row in rows}
+    return [(queue.name, known.get(queue.pk, dict.fromkeys(names, 0))) for queue in queues]
+
+
+@dataclass(frozen=True)
+class Again:
+    """Late IDs that were placed again and are still to come: how many, from which minute until which.
+
+    since: the first of the minutes that they had been planned in.
+    """
+
+    queue: str
+    count: int
+    since: datetime
+    first_at: datetime
+    last_at: datetime
+
+
+def placed_again(queues: Sequence[models.Queue], *, at: datetime) -> list[Again]:
+    """What was late and has another minute by now: from the log of fills, a line a window and slice."""
+    names = {queue.pk: queue.name for queue in queues}
+    lines = models.Reservation.objects.filter(window__queue__in=list(names), note__in=LATE_NOTES).order_by()
+    came_in = lines.filter(
+        window__starts_at__gte=clock.running_window_start(at), kind=models.ReservationKind.MOVE_IN
+    )
+    current = clock.minute_start(at)
+    minutes: dict[int, dict[datetime, int]] = {}
+    moved_at: set[datetime] = set()
+    for window_id, deltas, made_at in came_in.values_list("window_id", "deltas", "made_at"):
+        held = minutes.setdefault(keys.queue_of_window(window_id), {})
+        for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
+            if delta > 0 and minute >= current:
+                held[minute] = held.get(minute, 0) + delta
+                moved_at.add(made_at)
+    since = _left(lines.filter(window__starts_at__gte=at - LATE_FOR, made_at__in=moved_at))
+    return [
+        Again(names[queue], sum(held.values()), since.get(queue, min(held)), min(held), max(held))
+        for queue, held in sorted(minutes.items())
+        if held
+    ]
+
+
+def _left(lines: QuerySet) -> dict[int, datetime]:
+    """By queue, the first minute that was left by these lines: in the same transactions the others came in."""
+    first: dict[int, datetime] = {}
+    left = lines.filter(kind=models.ReservationKind.MOVE_OUT)
+    for window_id, deltas in left.values_list("window_id", "deltas"):
+        queue = keys.queue_of_window(window_id)
+        for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
+            if delta < 0:
+                first[queue] = min(minute, first.get(queue, minute))
+    return first

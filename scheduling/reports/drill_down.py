@@ -1,0 +1,198 @@
+"""The IDs behind a number: those of some minutes by what became of them, exactly as their counters count them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby, islice
+from typing import Any, NamedTuple
+
+from django.db import models as fields
+from django.db.models import Q, QuerySet
+
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.models import Status
+
+# Buckets that one query looks into; a window of a queue has 15.
+BUCKETS_A_QUERY = 30
+
+
+class Kind(fields.TextChoices):
+    """What may be counted. `waiting` and `late` share what waits: a minute is to come, or it is over."""
+
+    ALL = "", "all that have a place"
+    SENT = "sent", "sent"
+    SUCCEEDED = "succeeded", "succeeded"
+    FAILED = "failed", "failed"
+    EXPIRED = "expired", "expired"
+    IN_FLIGHT = "in_flight", "in flight"
+    WAITING = "waiting", "waiting"
+    LATE = "late", "late"
+    CANCELLED = "cancelled", "cancelled"
+    MOVED = "moved", "moved away"
+    REPEATS = "repeats", "may have gone out twice"
+
+
+# Counters of a bucket that make up a kind.
+COUNTERS: dict[Kind, tuple[str, ...]] = {
+    Kind.ALL: ("filled",),
+    Kind.SENT: ("succeeded", "failed"),
+    Kind.LATE: ("waiting",),
+    **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE)},
+}
+STATUSES: dict[Kind, tuple[Status, ...]] = {
+    Kind.SENT: (Status.SUCCEEDED, Status.FAILED),
+    Kind.SUCCEEDED: (Status.SUCCEEDED,),
+    Kind.FAILED: (Status.FAILED,),
+    Kind.EXPIRED: (Status.EXPIRED,),
+    Kind.IN_FLIGHT: (Status.IN_FLIGHT,),
+}
+# A cancel is a mark on the task first, which its rows follow.
+_WAITS = Q(status=Status.WAITING, task__cancelled_at=None)
+IS_CANCELLED = Q(status=Status.CANCELLED) | Q(status=Status.WAITING, task__cancelled_at__isnull=False)
+
+
+class Row(NamedTuple):
+    """One ID. key: pages go on behind it. to_minute: where it went, of one that moved away.
+
+    status: None of what is no state but something that happened to it there.
+    """
+
+    key: int
+    user_id: int
+    task_id: int
+    task_name: str
+    queue_id: int
+    minute_at: datetime
+    status: Status | None
+    attempts: int
+    to_minute: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A kind of IDs of some queues, in the minutes from `begin` until `end`, or in any (late ones), at `at`.
+
+    begin, end: aware, each the start of a minute in which IDs run; both or none.
+    """
+
+    queue_ids: Sequence[int]
+    kind: Kind
+    at: datetime
+    begin: datetime | None = None
+    end: datetime | None = None
+
+    @cached_property
+    def _counts(self) -> list[tuple[int, int]]:
+        """(bucket, how many), where there are any, by key."""
+        names = [f"{name}_count" for name in COUNTERS[self.kind]]
+        some = Q()
+        for name in names:
+            some |= Q(**{f"{name}__gt": 0})
+        found = models.Bucket.objects.filter(some, self._ranges()).order_by("pk")
+        return [(pk, sum(counts)) for pk, *counts in found.values_list("pk", *names)]
+
+    def _ranges(self) -> Q:
+        current = clock.minute_start(self.at)
+        ranges = Q(pk__in=[])
+        for queue_id in self.queue_ids:
+            now = keys.bucket_at(queue_id, current)
+            if self.begin is None or self.end is None:
+                first, end = queue_id << 26, (queue_id + 1) << 26
+            else:
+                first = keys.bucket_at(queue_id, self.begin)
+                end = keys.bucket_at(queue_id, self.end - clock.MINUTE) + 1
+            if self.kind == Kind.LATE:
+                end = min(end, now)
+            if self.kind == Kind.WAITING:
+                first = max(first, now)
+            ranges |= Q(pk__gte=first, pk__lt=end)
+        return ranges
+
+    def count(self) -> int:
+        """How many there are, by the counters."""
+        return sum(count for _, count in self._counts)
+
+    def rows(self, *, after: int = 0) -> Iterator[Row]:
+        """Each of them whose row is written, by key, from behind a key on."""
+        if self.kind in (Kind.MOVED, Kind.REPEATS):
+            yield from self._moved(after) if self.kind == Kind.MOVED else self._repeated(after)
+            return
+        buckets = iter(bucket for bucket, _ in self._counts if bucket >= after >> 24)
+        while some := list(islice(buckets, BUCKETS_A_QUERY)):
+            for row in self._assignments(some, after).iterator(chunk_size=2000):
+                yield _row(row)
+
+    def _assignments(self, buckets: Sequence[int], after: int) -> QuerySet:
+        places = Q()
+        for first, last in _runs(buckets):
+            # Beside the ranges SQLite would take "behind a key" alone, and read the whole table from there.
+            places |= Q(pk__gte=max(first, after + 1), pk__lte=last)
+        found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
+        if self.kind in (Kind.WAITING, Kind.LATE):
+            found = found.filter(_WAITS)
+        elif self.kind == Kind.CANCELLED:
+            found = found.filter(IS_CANCELLED)
+        elif self.kind == Kind.ALL:
+            found = found.exclude(IS_CANCELLED)
+        else:
+            found = found.filter(status__in=STATUSES[self.kind])
+        return found.order_by("pk")
+
+    def _moved(self, after: int) -> Iterator[Row]:
+        buckets = [bucket for bucket, _ in self._counts]
+        moves = models.Move.objects.filter(from_bucket_id__in=buckets, pk__gt=after).order_by("pk")
+        for move, task_name in _named(moves):
+            came_from, to = (keys.minute_of_bucket(b) for b in (move.from_bucket_id, move.to_bucket_id))
+            queue_id = keys.queue_of_bucket(move.from_bucket_id)
+            yield Row(move.pk, move.user_id, move.task_id, task_name, queue_id, came_from, None, 0, to)
+
+    def _repeated(self, after: int) -> Iterator[Row]:
+        """Requests that had been started when their process died, before their outcome was kept."""
+        buckets = [bucket for bucket, _ in self._counts]
+        unknown = models.Attempt.objects.filter(bucket_id__in=buckets, unknown=True, pk__gt=after)
+        for attempt, task_name in _named(unknown.order_by("pk")):
+            queue_id = keys.queue_of_bucket(attempt.bucket_id)
+            minute = keys.minute_of_bucket(attempt.bucket_id)
+            yield Row(
+                attempt.pk, attempt.user_id, attempt.task_id, task_name, queue_id, minute, None, attempt.number
+            )  # fmt: skip
+
+
+def _runs(buckets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last key of what lies together: the buckets of a window, with those between them."""
+    for _, together in groupby(buckets, key=keys.window_of_bucket):
+        some = list(together)
+        yield keys.range_of_bucket(some[0])[0], keys.range_of_bucket(some[-1])[1]
+
+
+def _named(rows: QuerySet) -> Iterator[tuple[Any, str]]:
+    """Each row with the name of its task."""
+    found = rows.iterator(chunk_size=2000)
+    while some := list(islice(found, 2000)):
+        tasks = models.Task.objects.filter(pk__in={row.task_id for row in some})
+        names = dict(tasks.values_list("pk", "name"))
+        for row in some:
+            yield row, names.get(row.task_id, "")
+
+
+def status_of(row: models.Assignment) -> Status:
+    """What a row's status means. A cancel is a mark on the task first, which its rows follow."""
+    cancelled = row.status == Status.WAITING and row.task.cancelled_at is not None
+    return Status.CANCELLED if cancelled else Status(row.status)
+
+
+def _row(row: models.Assignment) -> Row:
+    status = status_of(row)
+    bucket = keys.bucket_of_assignment(row.pk)
+    return Row(
+        row.pk,
+        row.user_id,
+        row.task_id,
+        row.task.name,
+        keys.queue_of_bucket(bucket),
+        keys.minute_of_bucket(bucket),
+        status,
+        row.attempts,
+    )

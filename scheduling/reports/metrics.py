@@ -1,0 +1,170 @@
+"""Numbers for graphs, as /metrics gives them to Prometheus.
+
+All are gauges: what they count is in tables, so that it falls when an ID is tried again, and at night when
+what is past its retention goes.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import F, Sum
+from django.db.models.functions import Coalesce
+
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.dispatch import targets
+from scheduling.jobqueue import cluster
+from scheduling.proof import checks
+from scheduling.reports import health, receipts
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One number for Prometheus. labels: name to value."""
+
+    name: str
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def gauges(now: datetime | None = None) -> list[Gauge]:
+    """Return the numbers at `now`, by queue where they have one. Raises DatabaseError."""
+    at = now or store.now()
+    apart = health.clocks_apart(at) if now is None else 0.0
+    words = "This machine's clock and the database's: above 2 seconds nothing is sent."
+    queues = dict(models.Queue.objects.values_list("pk", "name"))
+    return [
+        Gauge("quarterdeck_clocks_apart_seconds", words, apart),
+        *_of_clusters(at),
+        *_of_targets(at),
+        *_of_tasks(queues),
+        *_of_requests(queues),
+        *_of_windows(queues, at),
+        *_of_starts(queues, at),
+        *_of_late(queues, at),
+        *_of_the_plan(at),
+    ]
+
+
+def _of_the_plan(at: datetime) -> Iterator[Gauge]:
+    """What the last check of it that came to its end found."""
+    last = checks.all_kept().filter(ended_at__isnull=False).defer("found").first()
+    if last is not None:
+        words = "Things that did not hold when the plan was last checked."
+        yield Gauge("quarterdeck_plan_differences", words, last.found_count)
+        age = (at - last.began_at).total_seconds()
+        yield Gauge("quarterdeck_plan_checked_seconds", "Since the plan was last checked.", age)
+
+
+def _of_clusters(at: datetime) -> Iterator[Gauge]:
+    for one in (health.cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES)):
+        label = (("cluster", one.name),)
+        yield Gauge("quarterdeck_jobs_waiting", "Jobs that are due and not taken.", one.jobs_waiting, label)
+        yield Gauge("quarterdeck_clusters_alive", "Clusters that give signs of life.", one.count, label)
+        yield Gauge(
+            "quarterdeck_clusters_silent", "Clusters that give none and weren't stopped.", one.silent, label
+        )
+        if one.age_seconds is not None:
+            words = "Since the last sign of the cluster that gave none for longest."
+            yield Gauge("quarterdeck_cluster_silent_seconds", words, one.age_seconds, label)
+
+
+def _of_targets(at: datetime) -> Iterator[Gauge]:
+    # One that no queue sends to any more holds nothing up, and nobody could release it.
+    used = {targets.origin_of_queue(queue) for queue in models.Queue.objects.filter(handler="webhook")}
+    found = models.Target.objects.filter(origin__in=used - {None})
+    open_breakers = found.filter(opened_at__isnull=False).count()
+    held = found.filter(held_until__gt=at).count()
+    yield Gauge("quarterdeck_breakers_open", "Targets whose breaker is open.", open_breakers)
+    yield Gauge("quarterdeck_targets_held", "Targets that asked to be left in peace.", held)
+
+
+_OF_TASKS = {
+    "intake": ("ids_count", "IDs that were accepted, of tasks that are kept."),
+    "waiting": ("waiting_count", "IDs that are waiting."),
+    "in_flight": ("in_flight_count", "IDs that are in flight."),
+    "succeeded": ("succeeded_count", "IDs that succeeded, of tasks that are kept."),
+    "failed": ("failed_count", "IDs that failed for good, of tasks that are kept."),
+    "expired": ("expired_count", "IDs that ended without a request in time, of tasks that are kept."),
+    "cancelled": ("cancelled_count", "IDs that were cancelled, of tasks that are kept."),
+}
+_OF_REQUESTS = {
+    "started": ("started_count", "Requests that were started, of minutes that are kept."),
+    "moved": ("moved_count", "IDs that left their minute, of minutes that are kept."),
+    "repeats": ("repeats_count", "Requests that may have gone out twice, of minutes that are kept."),
+}
+
+
+def _of_tasks(queues: dict[int, str]) -> Iterator[Gauge]:
+    sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _OF_TASKS.items()}
+    rows = {row["queue_id"]: row for row in models.Task.objects.values("queue_id").annotate(**sums)}
+    for queue_id, queue in queues.items():
+        for name, (_, words) in _OF_TASKS.items():
+            value = rows.get(queue_id, {}).get(name, 0)
+            yield Gauge(f"quarterdeck_ids_{name}", words, value, (("queue", queue),))
+
+
+def _of_requests(queues: dict[int, str]) -> Iterator[Gauge]:
+    sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _OF_REQUESTS.items()}
+    found = models.Bucket.objects.values("window__queue_id").annotate(**sums)
+    rows = {row["window__queue_id"]: row for row in found}
+    for queue_id, queue in queues.items():
+        for name, (_, words) in _OF_REQUESTS.items():
+            value = rows.get(queue_id, {}).get(name, 0)
+            yield Gauge(f"quarterdeck_requests_{name}", words, value, (("queue", queue),))
+    retries = models.Move.objects.filter(reason="retry").count()
+    words = "Times that an ID was placed again after a failure, of moves that are kept."
+    yield Gauge("quarterdeck_retries", words, retries)
+
+
+def _of_windows(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
+    """How full the window that runs and the one that fills are, how far past rpm, and what lies beyond."""
+    opened = clock.open_window_start(at)
+    starts = (clock.running_window_start(at), opened)
+    past = F("filled_count") - F("capacity")
+    buckets = models.Bucket.objects.filter(window__starts_at__in=starts)
+    by_window = buckets.values_list("window__queue_id", "window__starts_at")
+    filled = {row[:2]: row[2] for row in by_window.annotate(n=Sum("filled_count"))}
+    over = {row[:2]: row[2] for row in by_window.filter(filled_count__gt=F("capacity")).annotate(n=Sum(past))}
+    later = models.Bucket.objects.filter(window__starts_at__gt=opened)
+    beyond = dict(later.values_list("window__queue_id").annotate(n=Sum("waiting_count")))
+    for queue_id, queue in queues.items():
+        for starts_at in starts:
+            key = queue_id, starts_at
+            label = (("queue", queue), ("window", str(clock.state(starts_at, at))))
+            yield Gauge("quarterdeck_window_filled", "IDs that a window holds.", filled.get(key, 0), label)
+            words = "IDs of a window that are past the rpm of their minutes."
+            yield Gauge("quarterdeck_window_over_rpm", words, over.get(key, 0), label)
+        words = "IDs that wait in windows after the one that fills."
+        yield Gauge("quarterdeck_ids_carried_over", words, beyond.get(queue_id, 0), (("queue", queue),))
+
+
+def _of_starts(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
+    """How late after their slots requests started, in the window that runs and the one before it."""
+    running = clock.running_window_start(at)
+    kept = models.Bucket.objects.filter(
+        window__starts_at__in=(running - clock.QUARTER, running), lateness__isnull=False
+    )
+    histograms: dict[int, Counter[int]] = defaultdict(Counter)
+    for queue_id, lateness in kept.values_list("window__queue_id", "lateness"):
+        histograms[queue_id].update({int(ms): count for ms, count in lateness.items()})
+    words = "How late after its slot a request started, in the window that runs and the one before."
+    for queue_id, histogram in histograms.items():
+        said = receipts.lateness(histogram) or {}
+        for quantile, name in (("0.5", "median"), ("0.99", "p99"), ("1", "largest")):
+            if name in said:
+                label = (("queue", queues[queue_id]), ("quantile", quantile))
+                yield Gauge("quarterdeck_start_lateness_seconds", words, said[name] / 1000, label)
+
+
+def _of_late(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
+    late = {one.queue: one for one in health.lateness(at)}
+    for queue in queues.values():
+        label, one = (("queue", queue),), late.get(queue)
+        count = one.waiting_behind if one else 0
+        age = (at - one.oldest_at).total_seconds() if one and one.oldest_at else 0.0
+        yield Gauge("quarterdeck_ids_late", "IDs whose minute passed.", count, label)
+        yield Gauge("quarterdeck_oldest_late_seconds", "Age of the oldest of them.", age, label)

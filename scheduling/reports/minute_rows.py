@@ -1,0 +1,131 @@
+"""The IDs of a minute one by one: when each was to start, when it did, and how late that is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from django.db.models import Count, Q, QuerySet
+
+from scheduling import models
+from scheduling.core import keys, pacing
+from scheduling.dispatch import bucket_slots
+from scheduling.models import Status
+from scheduling.reports import drill_down, id_history
+
+BLOCK_ROWS = 500
+
+
+class Row(NamedTuple):
+    """One ID in a minute. planned_at: its slot, where that can be told; started_at: None before its request.
+
+    late_seconds: from the end of the minute that it was planned in, as everywhere.
+    """
+
+    key: int
+    user_id: int
+    task: models.Task
+    status: Status
+    attempts: int
+    planned_at: datetime | None
+    started_at: datetime | None
+    late_seconds: float
+
+
+@dataclass
+class _Plan:
+    """A bucket's slots, dealt out in the order of the keys. rank: how many come before the next row.
+
+    is_whole: none of the rows that had a slot has left; else only their starts tell which they had.
+    """
+
+    slots: pacing.MinutePlan
+    with_cancelled: bool
+    is_whole: bool = True
+    rank: int = 0
+
+    def next(self, status: Status, started_ms: int | None) -> float | None:
+        """The offset of the next row's slot, in seconds."""
+        if not self.is_whole:
+            return None if started_ms is None else self._last_before(started_ms)
+        if status == Status.CANCELLED and not self.with_cancelled:
+            return None
+        j, self.rank = self.rank, self.rank + 1
+        return self.slots.offset_of(self.slots.slot_of(j)) if j < self.slots.n else None
+
+    def _last_before(self, started_ms: int) -> float | None:
+        """A start comes at most a slot after its own; of slots shorter than 50 ms it may be some more."""
+        begun = self.slots.slots_between(0, (started_ms + 1) / 1000).stop
+        return self.slots.offset_of(self.slots.slot_of(begun - 1)) if begun else None
+
+
+def rows(
+    bucket_ids: Sequence[int], *, at: datetime, after: int | None = None, at_most: int | None = None
+) -> Iterator[Row]:
+    """Yield the rows of buckets by key, from behind a key on."""
+    found = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
+    if after is not None:
+        found = found.filter(pk__gt=after)
+    read = iter(found[:at_most] if at_most is not None else found.iterator(chunk_size=BLOCK_ROWS))
+    plans: dict[int, _Plan | None] = {}
+    while block := list(islice(read, BLOCK_ROWS)):
+        plans |= _plans({row.bucket_id for row in block} - plans.keys(), first_key=block[0].pk)
+        tasks, users = {row.task_id for row in block}, {row.user_id for row in block}
+        late_since = id_history.late_since(tasks, users)
+        for row in block:
+            yield _row(row, plans[row.bucket_id], late_since.get((row.task_id, row.user_id)), at)
+
+
+def _row(row: models.Assignment, plan: _Plan | None, late_since: int | None, at: datetime) -> Row:
+    status = drill_down.status_of(row)
+    offset = plan.next(status, row.started_after_ms) if plan else None
+    minute = row.minute_at
+    started = None
+    if row.started_after_ms is not None:
+        started = minute + timedelta(milliseconds=row.started_after_ms)
+    late = id_history.lateness(row, row.bucket_id, status, late_since, at, {})
+    planned = None if offset is None else minute + timedelta(seconds=offset)
+    return Row(row.pk, row.user_id, row.task, status, row.attempts, planned, started, late)
+
+
+def _within(bucket_ids: Sequence[int]) -> QuerySet:
+    places = Q(pk__in=[])
+    for bucket in bucket_ids:
+        first, last = keys.range_of_bucket(bucket)
+        places |= Q(pk__gte=first, pk__lte=last)
+    return models.Assignment.objects.filter(places)
+
+
+def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
+    """The plans of buckets, each from its first row on; that of the one that holds `first_key`, from there."""
+    if not bucket_ids:
+        return {}
+    buckets = models.Bucket.objects.in_bulk(bucket_ids)
+    within = _within(sorted(bucket_ids)).order_by()
+    counted = within.annotate(bucket=models.BUCKET_OF_ROW).values_list("bucket")
+    written = dict(counted.annotate(Count("pk")))
+    plans = {pk: _plan(buckets.get(pk), written.get(pk, 0)) for pk in bucket_ids}
+    plan = plans.get(keys.bucket_of_assignment(first_key))
+    if plan is not None:
+        first, _ = keys.range_of_bucket(keys.bucket_of_assignment(first_key))
+        before = models.Assignment.objects.filter(pk__gte=first, pk__lt=first_key)
+        if not plan.with_cancelled and buckets[first >> 24].cancelled_count:
+            before = before.exclude(drill_down.IS_CANCELLED)
+        plan.rank = before.count()
+    return plans
+
+
+def _plan(bucket: models.Bucket | None, written: int) -> _Plan | None:
+    """None where nobody can tell, since rows are missing yet."""
+    if bucket is None or written != bucket.filled_count + bucket.cancelled_count:
+        return None
+    if bucket.sealed_at is None:
+        return _Plan(pacing.MinutePlan(bucket.capacity, bucket.filled_count), with_cancelled=False)
+    if not bucket.slot_count:
+        return None
+    return _Plan(
+        bucket_slots.plan_of(bucket),
+        with_cancelled=bucket.sealed_count != bucket.filled_count,
+        is_whole=bucket.sealed_count in (bucket.filled_count, written),
+    )

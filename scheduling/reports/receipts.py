@@ -1,0 +1,160 @@
+"""The receipt of a window: what was planned, what was done, how evenly and how late. Written once, and kept."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count
+
+from scheduling import models, store
+from scheduling.core import clock, keys, pacing
+from scheduling.models import MoveReason, Status
+
+COLUMNS = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved", "repeats")
+
+
+def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[str, Any]:
+    """Return the receipt, as JSON. buckets: the window's, in order.
+
+    `minutes`: 15 of {minute, planned, sent, succeeded, failed, late, moved, cancelled, expired,
+    possible_repeats}. `most_in_60_seconds`: the largest number of starts in any 60 s that end in the
+    window, beside `allowed_in_60_seconds`. `lateness_ms`: of starts, from their slot: median, p99, largest.
+    """
+    late = _late(window)
+    starts = start_times(window.pk)
+    rpm = max((bucket.capacity for bucket in buckets), default=1)
+    before = models.Bucket.objects.filter(pk=_last_before(window.pk))
+    fullest = max((bucket.slot_count or bucket.capacity for bucket in (*before, *buckets)), default=rpm)
+    histogram: Counter[int] = Counter()
+    for bucket in buckets:
+        histogram.update({int(ms): count for ms, count in (bucket.lateness or {}).items()})
+    return {
+        "minutes": [_minute(bucket, late.get(bucket.pk, 0)) for bucket in buckets],
+        "planned": sum(_planned(bucket) for bucket in buckets),
+        "sent": sum(bucket.started_count for bucket in buckets),
+        "succeeded": sum(bucket.succeeded_count for bucket in buckets),
+        "failed": sum(bucket.failed_count for bucket in buckets),
+        "late": sum(late.values()),
+        "moved": sum(bucket.moved_count for bucket in buckets),
+        "cancelled": sum(bucket.cancelled_count for bucket in buckets),
+        "expired": sum(bucket.expired_count for bucket in buckets),
+        "possible_repeats": sum(bucket.repeats_count for bucket in buckets),
+        "most_in_60_seconds": most_in_60_seconds(starts),
+        "allowed_in_60_seconds": pacing.most_starts_in_60_seconds(max(rpm, fullest)),
+        "lateness_ms": lateness(histogram),
+    }
+
+
+def _last_before(window_id: int) -> int:
+    """The bucket of the minute before the window's first: windows of a queue follow each other by key."""
+    return (window_id - 1) << 4 | clock.BUCKETS - 1
+
+
+def _planned(bucket: models.Bucket) -> int:
+    """How many IDs had a place when the minute began; before it was sealed, and without, what it held."""
+    return bucket.filled_count + bucket.moved_count if bucket.sealed_count is None else bucket.sealed_count
+
+
+def _minute(bucket: models.Bucket, late: int) -> dict[str, Any]:
+    return {
+        "minute": bucket.minute_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "planned": _planned(bucket),
+        "sent": bucket.started_count,
+        "succeeded": bucket.succeeded_count,
+        "failed": bucket.failed_count,
+        "late": late,
+        "moved": bucket.moved_count,
+        "cancelled": bucket.cancelled_count,
+        "expired": bucket.expired_count,
+        "possible_repeats": bucket.repeats_count,
+    }
+
+
+def _late(window: models.Window) -> dict[int, int]:
+    """How many IDs left which minute of the window late."""
+    reasons = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
+    moves = models.Move.objects.filter(
+        from_bucket_id__gte=window.pk << 4, from_bucket_id__lte=window.pk << 4 | 15, reason__in=reasons
+    )
+    return dict(moves.values_list("from_bucket_id").annotate(Count("pk")))
+
+
+def start_times(window_id: int) -> Counter[int]:
+    """How many requests started at which millisecond after the start of the window's first minute.
+
+    Those of the minute before it, the queue's last of the window before, are there too, below 0. A success
+    stands in its row; every other request left an attempt.
+    """
+    first_bucket, last_bucket = _last_before(window_id), window_id << 4 | 15
+    first, last = first_bucket << 24, (last_bucket + 1 << 24) - 1
+    counts: Counter[int] = Counter()
+    # Row by row as numbers, in the order of the key: a group by of two columns would sort a million rows.
+    rows = models.Assignment.objects.filter(
+        pk__gte=first, pk__lte=last, status=Status.SUCCEEDED, started_after_ms__isnull=False
+    )
+    for key, after_ms in rows.order_by("pk").values_list("pk", "started_after_ms").iterator(chunk_size=5_000):
+        bucket = key >> 24
+        counts[(bucket & 15) * 60_000 + after_ms if bucket >> 4 == window_id else after_ms - 60_000] += 1
+    begins = clock.runs_at(keys.starts_at_of_window(window_id))
+    attempts = models.Attempt.objects.filter(
+        bucket_id__gte=first_bucket, bucket_id__lte=last_bucket, unknown=False
+    ).exclude(http_status__range=(200, 299))
+    for started_at in attempts.values_list("started_at", flat=True).iterator(chunk_size=5_000):
+        counts[_milliseconds(started_at, begins)] += 1
+    return counts
+
+
+def _milliseconds(at: datetime, since: datetime) -> int:
+    return (clock.epoch_microseconds(at) - clock.epoch_microseconds(since)) // 1_000
+
+
+def most_in_60_seconds(starts: Mapping[int, int]) -> int:
+    """Return the largest number of starts in any [t, t + 60 s) that end past 0.
+
+    starts: milliseconds to how many; below 0 what came before.
+    """
+    times = sorted(starts)
+    most = inside = first = 0
+    for time in times:
+        inside += starts[time]
+        while times[first] <= time - 60_000:
+            inside -= starts[times[first]]
+            first += 1
+        if time >= 0:
+            most = max(most, inside)
+    return most
+
+
+def keep_lateness(bucket_id: int, milliseconds: Mapping[int, int]) -> None:
+    """Add to how late requests of a bucket started: a histogram, exact to the millisecond up to 100."""
+    if not milliseconds:
+        return
+    with store.write():
+        bucket = models.Bucket.objects.select_for_update().only("pk", "lateness").get(pk=bucket_id)
+        histogram = Counter(bucket.lateness or {})
+        for late, count in milliseconds.items():
+            step = 1 if late <= 100 else 10 if late <= 1_000 else 100
+            histogram[str(late // step * step)] += count
+        models.Bucket.objects.filter(pk=bucket_id).update(lateness=dict(histogram))
+
+
+def lateness(histogram: Mapping[int, int]) -> dict[str, int] | None:
+    """Return median, p99 and largest of a histogram of milliseconds; None for an empty one."""
+    total = sum(histogram.values())
+    if not total:
+        return None
+    return {
+        "median": _quantile(histogram, total, 0.5),
+        "p99": _quantile(histogram, total, 0.99),
+        "largest": max(histogram),
+    }
+
+
+def _quantile(histogram: Mapping[int, int], total: int, share: float) -> int:
+    seen = 0
+    for milliseconds in sorted(histogram):
+        seen += histogram[milliseconds]
+        if seen >= total * share:
+            return milliseconds
+    return max(histogram)

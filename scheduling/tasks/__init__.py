@@ -1,0 +1,1 @@
+"""Operations on a task: edit, cancel, retry, resend, call back."""

@@ -1,0 +1,133 @@
+"""All tasks that match a filter, as they were when somebody looked: counted for the question, then cancelled.
+
+Question, act and result mean the same tasks: what came in after the page was drawn is none of them, and what
+is done meanwhile isn't cancelled any more.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from django.db.models import Q, Sum
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.jobqueue import bulk_operations
+from scheduling.models import BulkAct, BulkActKind, TaskState
+from scheduling.tasks import edits
+
+# As long as a click may take; what is left then is a job's.
+CLICK_SECONDS = 1.0
+JOB_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Tasks that aren't over, seen at `at` (aware, UTC). None, "" and () ask for nothing.
+
+    name: how the task's name begins. ids: of tasks that somebody ticked, the only ones meant.
+    """
+
+    at: datetime
+    up_to_id: int
+    queue_id: int | None = None
+    state: str = ""
+    name: str = ""
+    ids: tuple[int, ...] | None = None
+
+    def tasks(self, after_id: int = 0) -> models.TaskQuerySet:
+        """What of it can still be cancelled, oldest first."""
+        found = models.Task.objects.filter(
+            pk__gt=after_id, pk__lte=self.up_to_id, cancelled_at=None, finished_at=None
+        )
+        if self.ids is not None:
+            found = found.filter(pk__in=self.ids)
+        if self.queue_id is not None:
+            found = found.filter(queue=self.queue_id)
+        if self.name:
+            found = found.filter(store.begins_with("name", self.name))
+        if self.state:
+            found = found.filter(self._was_in_state())
+        return found.order_by("pk")
+
+    def _was_in_state(self) -> Q:
+        was_placed = Q(placed_at__lte=self.at)
+        return {
+            TaskState.PLACING: Q(placed_at=None) | Q(placed_at__gt=self.at),
+            TaskState.PLACED: was_placed & Q(first_minute_at__gt=self.at),
+            TaskState.RUNNING: was_placed & Q(first_minute_at__lte=self.at),
+        }.get(TaskState(self.state), Q(pk__in=()))
+
+    def words(self) -> dict[str, object]:
+        """What was asked for, as the activity log keeps it."""
+        asked = {"queue_id": self.queue_id, "state": self.state, "name": self.name, "ids": self.ids}
+        return {name: value for name, value in asked.items() if value not in (None, "")}
+
+
+@dataclass(frozen=True)
+class Count:
+    """tasks: how many match and aren't over. ids: how many of their IDs wait."""
+
+    tasks: int
+    ids: int
+
+
+def count(matching: Matching) -> Count:
+    """How much a cancel would take."""
+    tasks = matching.tasks().order_by()
+    return Count(tasks.count(), tasks.aggregate(ids=Sum("waiting_count"))["ids"] or 0)
+
+
+def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], datetime]) -> tuple[int, int]:
+    """Cancel all that match, some at once and the rest in a job; return how many are done, how many are left.
+
+    run: a name of this run, by which it can be followed and stopped. Each is cancelled by the verb of one
+    task, with a line of its own in the activity log.
+    """
+    found = count(matching)
+    at = now()
+    with store.write():
+        activity.record(
+            by, "cancelled_matching", at=at, count=found.tasks, after={"matching": matching.words()}
+        )
+        kept = {**asdict(matching), "at": matching.at.isoformat()}
+        act = bulk_operations.begin(
+            BulkActKind.CANCEL_MATCHING, asked=kept, number=found.tasks, name=run, by=by, at=at
+        )
+    return _cancel(act, matching, by=by, now=now, seconds=CLICK_SECONDS)
+
+
+def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_operations.take(act_id, at=now())
+    if act is None:
+        return
+    ids = act.asked["ids"]
+    given = {
+        **act.asked,
+        "at": datetime.fromisoformat(act.asked["at"]),
+        "ids": None if ids is None else tuple(ids),
+    }
+    _cancel(act, Matching(**given), by=bulk_operations.actor_of(act), now=now, seconds=JOB_SECONDS)
+
+
+def _cancel(
+    act: BulkAct, matching: Matching, *, by: Actor, now: Callable[[], datetime], seconds: float
+) -> tuple[int, int]:
+    until, done = time.monotonic() + seconds, 0
+    try:
+        # One query a task: each is a row by its key, and no list of millions is held.
+        while task := matching.tasks(act.after_id).first():
+            if time.monotonic() > until:
+                bulk_operations.hand_over(act, at=now())
+                return done, matching.tasks(act.after_id).count()
+            with store.write():
+                bulk_operations.move_on(act, after_id=task.pk, at=now())
+                edits.cancel(task, by=by, now=now)
+                bulk_operations.count(act, 1)
+            done += 1
+    except bulk_operations.Overtaken:
+        return done, matching.tasks(act.after_id).count()
+    bulk_operations.end(act, at=now())
+    return done, 0

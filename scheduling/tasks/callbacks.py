@@ -1,0 +1,137 @@
+"""The call that says that a task is done: signed as webhooks are, once, and tried again while it fails.
+
+How often it was tried, and when it may be again, stands with the task: jobs are hints here too. A worker takes
+the call by compare-and-set before it makes it, so that of two with the same job one calls; a worker that dies
+in the middle has used up an attempt.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import orjson
+import structlog
+from django.db.models import F, Q
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core import retry
+from scheduling.handlers.base import Outcome
+from scheduling.handlers.webhook import Webhook
+from scheduling.jobqueue import cluster
+
+log = structlog.get_logger(__name__)
+
+COUNTS = ("ids", "repeats", "waiting", "in_flight", "succeeded", "failed", "cancelled", "expired")
+JOB = "scheduling.jobs.call_back"
+# Longer than a job can live: who took a call and hasn't said by then what came of it is dead.
+LEASE = timedelta(seconds=90)
+# Whose call has been due for so long has no job.
+GRACE = timedelta(seconds=10)
+LOOK_AT = 500
+CALLS_A_LOOK = 10
+
+
+def call_back(task_id: int, now: Callable[[], datetime]) -> bool:
+    """Call a finished task's `callback_url`, unless that was done or is being done; return whether it is done now.
+
+    After a failure that may pass another call is due later, up to the queue's max_attempts.
+    """
+    task = _take(task_id, now())
+    if task is None:
+        return False
+    outcome = asyncio.run(_call(task))
+    at = now()
+    if outcome.verdict == retry.Verdict.SUCCEEDED:
+        return bool(_open(task).update(called_back_at=at, callback_due_at=None))
+    said = {"attempt": task.callback_attempts, "status": outcome.status, "error": outcome.error}
+    log.warning("callback_failed", task=task_id, **said)
+    if outcome.verdict == retry.Verdict.RETRY and task.callback_attempts < task.queue.max_attempts:
+        due = retry.due_at(at, attempts=task.callback_attempts, random=0.5)
+        with store.write():
+            if _open(task).filter(callback_attempts=task.callback_attempts).update(callback_due_at=due):
+                cluster.enqueue(JOB, task_id, not_before=due)
+    else:
+        _give_up(task, at, outcome)
+    return False
+
+
+def wake(*, at: datetime) -> None:
+    """Queue the calls that are due and have no job; and settle what nobody wants to be told of."""
+    found = _due(at - GRACE).order_by("callback_due_at", "pk")
+    found = list(found.values_list("pk", "queue__callback_url")[:LOOK_AT])
+    if not found:
+        return
+    models.Task.objects.filter(pk__in=[pk for pk, url in found if not url]).update(no_callback=True)
+    queued = cluster.queued(JOB, at=at)
+    for task_id in [pk for pk, url in found if url and (pk,) not in queued][:CALLS_A_LOOK]:
+        cluster.enqueue(JOB, task_id)
+
+
+def _due(at: datetime) -> models.TaskQuerySet:
+    """The tasks that were done at `at` and may be called back since, if anybody wants that."""
+    done = models.Task.objects.filter(finished_at__isnull=False, called_back_at=None, no_callback=False)
+    return done.filter(Q(callback_due_at=None, finished_at__lte=at) | Q(callback_due_at__lte=at))
+
+
+def _open(task: models.Task) -> models.TaskQuerySet:
+    """The task's row, as long as nobody has called back that it was done then."""
+    return models.Task.objects.filter(pk=task.pk, finished_at=task.finished_at, called_back_at=None)
+
+
+def _take(task_id: int, at: datetime) -> models.Task | None:
+    """The task, if its call is ours to make now; then it is nobody else's for a while."""
+    task = _due(at).select_related("queue").filter(pk=task_id).first()
+    if task is None or not task.queue.callback_url:
+        return None
+    if task.callback_attempts >= task.queue.max_attempts:
+        # Who made the last call died before it could say what came of it.
+        _give_up(task, at, None)
+        return None
+    mine = _due(at).filter(pk=task_id, finished_at=task.finished_at, callback_attempts=task.callback_attempts)
+    if not mine.update(callback_attempts=F("callback_attempts") + 1, callback_due_at=at + LEASE):
+        return None
+    task.callback_attempts += 1
+    return task
+
+
+def _give_up(task: models.Task, at: datetime, outcome: Outcome | None) -> None:
+    with store.write():
+        mine = _open(task).filter(no_callback=False, callback_attempts=task.callback_attempts)
+        if not mine.update(no_callback=True, callback_due_at=None):
+            return
+        said = {
+            "status": outcome.status if outcome else None,
+            "error": outcome.error if outcome else "the worker that called died",
+        }
+        activity.record(
+            Actor.system(), "gave_up_calling_back", task, at=at, count=task.callback_attempts, after=said
+        )
+    log.error("callback_given_up", task=task.pk, attempts=task.callback_attempts, **said)
+
+
+def body_of(task: models.Task) -> bytes:
+    """What the receiver gets: the task, as far as it can't change any more."""
+    return orjson.dumps(
+        {
+            "type": "task.done",
+            "task_id": task.pk,
+            "task_name": task.name,
+            "queue": task.queue.name,
+            "state": "done",
+            "counts": {name: getattr(task, f"{name}_count") for name in COUNTS},
+            "finished_at": task.finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
+
+
+async def _call(task: models.Task) -> Outcome:
+    # As the queue's own webhooks, but for where it goes.
+    handler = replace(Webhook.of(task.queue), url=task.queue.callback_url, method="POST", headers={})
+    try:
+        # A list that is sent again is done again: another call, with a key of its own.
+        key = f"msg_{task.pk}_done_{int(task.finished_at.timestamp())}"
+        return await handler.post(key, body_of(task))
+    finally:
+        await handler.close()

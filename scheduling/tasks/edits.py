@@ -1,0 +1,302 @@
+"""What may be changed of a task that is there: its name, its list, and whether it goes on at all."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, compress, islice
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, Max, Min, Q
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core import allocator, keys
+from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
+from scheduling.dispatch import claims
+from scheduling.intake import acceptance
+from scheduling.lists import stored_lists
+from scheduling.lists.differences import Difference, Part, blocks_of
+from scheduling.models import Status
+from scheduling.placement import moves, reservations
+from scheduling.placement.cancellation import Cancelled, cancel, follow_cancel, give_back, lock_waiting
+from scheduling.placement.removals import ASKED_AT_ONCE, ChangedMeanwhile, Leaving, remember
+
+__all__ = ["Cancelled", "Replaced", "cancel", "follow_cancel", "rename", "replace"]
+
+NAME_LENGTH = 200
+
+
+def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version: int | None = None) -> None:
+    """Give the task another name. Raises BadFields, StaleVersion."""
+    _check_name(name)
+    with store.write():
+        mine = models.Task.objects.filter(pk=task.pk)
+        if if_version is not None:
+            mine = mine.filter(version=if_version)
+        # Locked before it is read: of two renames at once, each says truly what was there before it.
+        before = mine.select_for_update().values_list("name", flat=True).first()
+        if before is None:
+            raise StaleVersion
+        mine.update(name=name, version=F("version") + 1)
+        task.name = name
+        activity.record(by, "renamed", task, at=at, before={"task_name": before}, after={"task_name": name})
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= NAME_LENGTH:
+        raise BadFields(task_name=f"a name has 1 to {NAME_LENGTH} characters")
+
+
+# --- Another list ---
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What another list made of a task.
+
+    Of the new list `kept` IDs keep their place, or what became of them, and `added` got one by `plan`:
+    together they are all of it. Of the old list's other IDs `cancelled` were not sent yet, `already_sent`
+    were, and `in_flight` are just being sent; what had expired is none of these.
+    """
+
+    task: models.Task
+    plan: reservations.Plan
+    kept: int
+    added: int
+    cancelled: int
+    already_sent: int
+    in_flight: int
+
+
+def replace(
+    task: models.Task,
+    source: stored_lists.Source,
+    *,
+    name: str | None = None,
+    payload: Any = None,
+    column: str = "",
+    allow_peak: bool = False,
+    expect: int | None = None,
+    if_version: int | None = None,
+    by: Actor,
+    now: Callable[[], datetime],
+) -> Replaced:
+    """Give a task another list: whole or not at all.
+
+    An ID in both keeps its place. What is only in the old one and was not sent is cancelled, and its places
+    are free for what is only in the new one. Afterwards the task's list is the new one, and behind it what
+    has gone. Comparing holds no lock; the change is one transaction, as long as it takes to write the rows
+    that are cancelled.
+
+    Raises UnexpectedCount, BadFields, StillPlacing, TaskCancelled, StaleVersion, PastPeak, PastHorizon,
+    PastExpiry.
+    """
+    if expect is not None and expect != source.ids_count:
+        raise UnexpectedCount(found=source.ids_count, expected=expect)
+    if name is not None:
+        _check_name(name)
+    while True:
+        task = models.Task.objects.select_related("list").get(pk=task.pk)
+        _check_replaceable(task)
+        if if_version not in (None, task.version):
+            raise StaleVersion
+        edit = _Edit(task, source, name or task.name, payload, column, allow_peak)
+        try:
+            with (
+                _difference(task, source) as difference,
+                Leaving(task, difference, settings.SPOOL_DIR) as leaving,
+            ):
+                return _exchange(edit, difference, leaving, by=by, now=now)
+        except ChangedMeanwhile:
+            continue
+
+
+def _check_replaceable(task: models.Task) -> None:
+    if task.cancelled_at is not None:
+        raise TaskCancelled
+    if task.placed_at is None:
+        raise StillPlacing
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """What is asked for. task: as it was when the lists were compared."""
+
+    task: models.Task
+    source: stored_lists.Source
+    name: str
+    payload: Any
+    column: str
+    allow_peak: bool
+
+
+def _difference(task: models.Task, source: stored_lists.Source) -> Difference:
+    def cancelled(ids) -> frozenset[int]:
+        if not task.cancelled_count:
+            return frozenset()
+        rows = models.Assignment.objects.filter(task=task, status=Status.CANCELLED)
+        pieces = (ids[start : start + ASKED_AT_ONCE] for start in range(0, len(ids), ASKED_AT_ONCE))
+        found = (rows.filter(user_id__in=piece).values_list("user_id", flat=True) for piece in pieces)
+        return frozenset(chain.from_iterable(found))
+
+    listed = task.list.about.get("listed_count", task.list.ids_count)
+    return Difference.between(task.list_id, listed, source, folder=settings.SPOOL_DIR, cancelled=cancelled)
+
+
+def _exchange(
+    edit: _Edit, difference: Difference, leaving: Leaving, *, by: Actor, now: Callable[[], datetime]
+) -> Replaced:
+    source, added, gone = edit.source, difference.added, difference.gone
+    at = now()
+    whole = Part(
+        source.ids_count + gone.count,
+        source.unique_blocks,
+        lambda size: blocks_of(gone, size),
+        repeats_count=source.repeats_count,
+        digest=source.same_as_digest,
+    )
+    drafts = []
+    try:
+        about = {"listed_count": source.ids_count}
+        drafts.append(acceptance.write_draft(whole, at=at, about=about, to_place=False))
+        if added.count:
+            drafts.append(
+                acceptance.write_draft(Part(added.count, lambda size: blocks_of(added, size)), at=at)
+            )
+        with store.write():
+            return _exchange_locked(edit, difference, leaving, *drafts, by=by, now=now)
+    except BaseException:
+        for draft in drafts:
+            acceptance.discard(draft)
+        raise
+
+
+def _exchange_locked(
+    edit: _Edit,
+    difference: Difference,
+    leaving: Leaving,
+    whole: models.IdList,
+    added: models.IdList | None = None,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+) -> Replaced:
+    queue = reservations.lock_queue(edit.task.queue_id)
+    at = now()
+    task = models.Task.objects.get(pk=edit.task.pk)
+    _check_replaceable(task)
+    if task.version != edit.task.version:
+        raise ChangedMeanwhile
+    lock_waiting(task)
+    # First what goes: its places are free for what comes.
+    let_go = leaving.let_go()
+    remember(task, let_go.under_way)
+    give_back(queue, task, let_go.places, at=at)
+    added_count = added.ids_count if added else 0
+    plan = reservations.plan(queue, added_count, at=at, not_before=task.not_before_at)
+    reservations.check(queue, plan, at=at, expires_at=task.expires_at, allow_peak=edit.allow_peak)
+    back_count = _take_back(task, queue, plan, difference, at=at) if any(difference.returning) else 0
+    if added:
+        acceptance.place(task, queue, added, plan, at=at)
+    taken = [id_list.pk for id_list in (whole, added) if id_list]
+    models.IdList.objects.filter(pk__in=taken).update(accepted_at=at)
+    cancelled_count = sum(let_go.places.values())
+    changed = models.Task.objects.filter(pk=task.pk, version=task.version).update(
+        name=edit.name,
+        list=whole,
+        payload=edit.payload,
+        column=edit.column,
+        ids_count=whole.ids_count,
+        repeats_count=edit.source.repeats_count,
+        same_as_digest=edit.source.same_as_digest,
+        waiting_count=F("waiting_count") + added_count - cancelled_count,
+        cancelled_count=F("cancelled_count") + cancelled_count - back_count,
+        version=F("version") + 1,
+        **_minutes(task),
+        **({"placed_at": None, **moves.NOT_DONE} if added else {}),
+    )
+    if not changed:
+        raise ChangedMeanwhile
+    _drop_order(task.list_id, at=at)
+    claims.finish([task.pk], at=at)
+    task.refresh_from_db()
+    replaced = Replaced(
+        task,
+        plan,
+        kept=difference.kept_count,
+        added=added_count,
+        cancelled=cancelled_count,
+        already_sent=let_go.already_sent,
+        in_flight=let_go.in_flight,
+    )
+    numbers = {name: getattr(replaced, name) for name in ("kept", "added", *Cancelled.__annotations__)}
+    before = {"task_name": edit.task.name, "ids": edit.task.ids_count}
+    activity.record(
+        by, "replaced", task, at=at, count=edit.source.ids_count, before=before,
+        after={"task_name": edit.name, "ids": edit.source.ids_count, **numbers},
+    )  # fmt: skip
+    return replaced
+
+
+def _drop_order(list_id: int, *, at: datetime) -> None:
+    """Leave a list by whose order no place was given to the sweep, as a draft that nobody will finish."""
+    given = models.Segment.objects.filter(list=list_id)
+    if not given.exists():
+        abandoned = {"writing": True}
+        models.IdList.objects.filter(pk=list_id).update(accepted_at=None, created_at=at, about=abandoned)
+
+
+def _take_back(
+    task: models.Task, queue: models.Queue, plan: reservations.Plan, difference: Difference, *, at: datetime
+) -> int:
+    """Clear the way for IDs that an earlier edit had cancelled; return how many.
+
+    Their rows are written again where they have a place now, with the rest of the list; what they leave is a
+    move, so that every ID of the task is in one place.
+    """
+    buckets = _buckets(queue, plan)
+    left: dict[int, int] = defaultdict(int)
+    for start in range(0, difference.added.count, ASKED_AT_ONCE):
+        users = difference.added.read(start, ASKED_AT_ONCE)
+        flags = difference.returning[start : start + len(users)]
+        back = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
+        rows = models.Assignment.objects.filter(task=task, user_id__in=back, status=Status.CANCELLED)
+        moved: dict[tuple[int, int], list[int]] = defaultdict(list)
+        found = list(rows.values_list("user_id", "pk", "attempts"))
+        earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
+        models.EarlierAttempts.objects.bulk_create(earlier, batch_size=ASKED_AT_ONCE)
+        for user, pk, _ in found:
+            left[pk >> 24] += 1
+            moved[pk >> 24, back[user]].append(user)
+        if len(found) != len(back) or rows.delete()[0] != len(back):
+            raise RuntimeError(f"{len(back)} rows were to come back, and not all did")
+        groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moved.items())]
+        store.insert_moves(task.pk, groups, reason=models.MoveReason.EDIT, at=at)
+    deltas = {bucket: {"cancelled_count": -count, "moved_count": count} for bucket, count in left.items()}
+    store.add_to_buckets(deltas)
+    store.add_to_task_buckets(task.pk, deltas)
+    return sum(left.values())
+
+
+def _buckets(queue: models.Queue, plan: reservations.Plan) -> Iterator[int]:
+    """The bucket of each ID of a plan, in the order of its list."""
+    for window in plan.windows:
+        for k in islice(allocator.places(window.before, queue.list_rpm), window.ids_count):
+            yield window.window_id << 4 | k
+
+
+def _minutes(task: models.Task) -> dict[str, datetime]:
+    """The first and the last minute of what the task has, as columns; none where all of it is cancelled."""
+    held = Q()
+    for status in set(Status) - {Status.CANCELLED}:
+        held |= Q(**{f"{status.word}_count__gt": 0})
+    buckets = models.TaskBucket.objects.filter(held, task=task)
+    ends = buckets.aggregate(first=Min("bucket_id"), last=Max("bucket_id"))
+    if ends["first"] is None:
+        return {}
+    return {
+        "first_minute_at": keys.minute_of_bucket(ends["first"]),
+        "last_minute_at": keys.minute_of_bucket(ends["last"]),
+    }

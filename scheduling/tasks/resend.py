@@ -1,0 +1,204 @@
+"""An operator has failed IDs tried again (one, a task's, all that match), or a task's sent once more.
+
+They take free places, as retries do. What failed or was sent after the operator had looked is not meant.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from datetime import datetime
+from typing import NamedTuple
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core import clock, keys
+from scheduling.core.errors import TaskCancelled
+from scheduling.dispatch import claims
+from scheduling.jobqueue import bulk_operations
+from scheduling.models import BulkAct, BulkActKind, MoveReason, Status
+from scheduling.placement import moves, reservations
+from scheduling.reports.failures import Asked
+
+SLICE_IDS = 2_000
+# As long as a click may take; what is left then is a job's.
+CLICK_SECONDS = 1.0
+JOB_SECONDS = 5.0
+
+
+class Retried(NamedTuple):
+    """How many IDs wait again, and whether a job goes on with the rest."""
+
+    count: int
+    goes_on: bool
+
+
+def retry(
+    asked: Asked,
+    *,
+    left_out: Collection[int] = (),
+    number: int,
+    run: str,
+    by: Actor,
+    now: Callable[[], datetime],
+) -> Retried:
+    """Try all that match again: some at once, the rest in a job.
+
+    asked: with the moment at which somebody looked. left_out: keys of rows that they left out. number: how
+    many that are, as the question said. run: a name of this run, by which it can be stopped.
+    """
+    at = now()
+    with store.write():
+        activity.record(by, "retried", at=at, count=number, after={"asked": _words(asked), "run": run})
+        kept = {"matching": _words(asked), "left_out": sorted(left_out)}
+        act = bulk_operations.begin(
+            BulkActKind.RETRY_FAILED, asked=kept, number=number, name=run, by=by, at=at
+        )
+    return _go(act, asked, left_out, now=now, seconds=CLICK_SECONDS)
+
+
+def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_operations.take(act_id, at=now())
+    if act is None:
+        return
+    given = dict(act.asked["matching"])
+    for name in ("since", "at"):
+        if given.get(name):
+            given[name] = datetime.fromisoformat(given[name])
+    _go(act, Asked(**given), act.asked["left_out"], now=now, seconds=JOB_SECONDS)
+
+
+def succeeded_by(task: models.Task, *, at: datetime):
+    """The rows of a task that succeeded in minutes up to `at`; what is sent again goes into later ones."""
+    end = keys.bucket_at(task.queue_id, clock.minute_start(at)) + 1
+    first = keys.bucket_at(task.queue_id, clock.minute_start(task.first_minute_at))
+    return models.Assignment.objects.filter(
+        pk__gte=first << 24, pk__lt=end << 24, task=task, status=Status.SUCCEEDED
+    ).order_by("pk")
+
+
+def send_again(
+    task: models.Task, *, looked_at: datetime, number: int, run: str, by: Actor, now: Callable[[], datetime]
+) -> Retried:
+    """Send the requests of IDs that succeeded once more: some at once, the rest in a job.
+
+    looked_at: what succeeded later is not meant. number: how many that are, as the question said. Raises
+    TaskCancelled.
+    """
+    if task.cancelled_at is not None:
+        raise TaskCancelled
+    at = now()
+    with store.write():
+        activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
+        kept = {"task": task.pk, "looked_at": looked_at.isoformat()}
+        act = bulk_operations.begin(BulkActKind.SEND_AGAIN, asked=kept, number=number, name=run, by=by, at=at)
+    return _send(act, task, looked_at, now=now, seconds=CLICK_SECONDS)
+
+
+def go_on_sending(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_operations.take(act_id, at=now())
+    if act is None:
+        return
+    task = models.Task.objects.filter(pk=act.asked["task"]).first()
+    if task is None:
+        # Past its retention by now.
+        bulk_operations.end(act, at=now())
+        return
+    looked_at = datetime.fromisoformat(act.asked["looked_at"])
+    _send(act, task, looked_at, now=now, seconds=JOB_SECONDS)
+
+
+def _send(
+    act: BulkAct, task: models.Task, looked_at: datetime, *, now: Callable[[], datetime], seconds: float
+) -> Retried:
+    def following() -> tuple[int, list[int], int] | None:
+        behind = succeeded_by(task, at=looked_at).filter(pk__gt=act.after_id)
+        found = list(behind.values_list("pk", flat=True)[:SLICE_IDS])
+        return (task.queue_id, found, found[-1]) if found else None
+
+    return _in_slices(act, following, was=Status.SUCCEEDED, now=now, seconds=seconds)
+
+
+def _words(asked: Asked) -> dict:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(asked).items()
+        if value is not None
+    }
+
+
+def _go(
+    act: BulkAct,
+    asked: Asked,
+    left_out: Collection[int],
+    *,
+    now: Callable[[], datetime],
+    seconds: float,
+) -> Retried:
+    out = set(left_out)
+
+    def following() -> tuple[int, list[int], int] | None:
+        found = [row.key for row in asked.rows(after=act.after_id, limit=SLICE_IDS)]
+        if not found:
+            return None
+        # The queue is the upper part of a key: what is of one queue follows each other.
+        queue_id = keys.queue_of_bucket(keys.bucket_of_assignment(found[0]))
+        mine = [key for key in found if keys.queue_of_bucket(keys.bucket_of_assignment(key)) == queue_id]
+        return queue_id, [key for key in mine if key not in out], mine[-1]
+
+    return _in_slices(act, following, was=Status.FAILED, now=now, seconds=seconds)
+
+
+def _in_slices(
+    act: BulkAct,
+    following: Callable[[], tuple[int, list[int], int] | None],
+    *,
+    was: Status,
+    now: Callable[[], datetime],
+    seconds: float,
+) -> Retried:
+    """Do slice after slice until the time is up, and leave the rest to a job.
+
+    following: the queue, the rows and the last key of the next slice; None where nothing is left.
+    """
+    until, done = time.monotonic() + seconds, 0
+    try:
+        while found := following():
+            if time.monotonic() > until:
+                bulk_operations.hand_over(act, at=now())
+                return Retried(done, True)
+            queue_id, wanted, last = found
+            with store.bulk_write():
+                bulk_operations.move_on(act, after_id=last, at=now())
+                moved = _slice(queue_id, wanted, now, was=was)
+                bulk_operations.count(act, moved)
+            done += moved
+    except bulk_operations.Overtaken:
+        return Retried(done, not bulk_operations.is_stopped(act.name))
+    bulk_operations.end(act, at=now())
+    return Retried(done, False)
+
+
+def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was: Status) -> int:
+    """Give these rows another minute, in the transaction that is open; return how many."""
+    if not wanted:
+        return 0
+    queue = reservations.lock_queue(queue_id)
+    buckets = sorted({keys.bucket_of_assignment(key) for key in wanted})
+    list(models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk"))
+    at = now()
+    # Read again under the lock: somebody else may have been faster.
+    found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
+    rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
+    tasks = claims.lock_tasks({row.task_id for row in rows})
+    rows = [row for row in rows if tasks[row.task_id].cancelled_at is None]
+    places = moves.move(
+        queue,
+        rows,
+        from_minute=clock.next_unsealed_minute(at),
+        reason=MoveReason.OPERATOR,
+        was=was,
+        at=at,
+    )
+    return sum(place.count for place in places)

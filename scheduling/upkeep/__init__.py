@@ -1,0 +1,1 @@
+"""Regular work: quarter-hours, reconciliation, retention."""

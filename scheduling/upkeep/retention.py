@@ -1,0 +1,145 @@
+"""What is done at night: the plan is checked, and what is past its retention goes, in small steps."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django_q.models import Task as FinishedJob
+
+from operators.actor import Actor
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.jobqueue import bulk_operations, minute_jobs
+from scheduling.models import BulkActKind
+from scheduling.proof import checks
+
+# Rows that one transaction deletes: some milliseconds.
+STEP_ROWS = 2_000
+PART_ROWS = 500
+# A job goes on for so long; what is left is the next job's.
+JOB_SECONDS = 40.0
+RENEW_SECONDS = 5.0
+FINISHED_JOBS_KEPT = timedelta(days=7)
+
+
+def run(now: Callable[[], datetime]) -> None:
+    """Have the plan checked, and prune; where that takes long jobs go on."""
+    checks.begin(by=Actor.system(), at=now())
+    # What the nights before didn't come to the end of goes on by itself, and does the same.
+    if not bulk_operations.under_way().filter(kind=BulkActKind.PRUNE).exists():
+        at = now()
+        _go(bulk_operations.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
+
+
+def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+    """The job: take up where the one before stopped, if nobody else has."""
+    act = bulk_operations.take(act_id, at=now())
+    if act is not None:
+        _go(act, now)
+
+
+def _go(act: models.BulkAct, now: Callable[[], datetime]) -> None:
+    renewed = time.monotonic()
+
+    def stay() -> None:
+        nonlocal renewed
+        if time.monotonic() > renewed + RENEW_SECONDS:
+            renewed = time.monotonic()
+            bulk_operations.move_on(act, after_id=0, at=now())
+
+    try:
+        if prune(now, seconds=JOB_SECONDS, between=stay):
+            bulk_operations.end(act, at=now())
+        else:
+            bulk_operations.hand_over(act, at=now())
+    except bulk_operations.Overtaken:
+        return
+
+
+def prune(
+    now: Callable[[], datetime], *, seconds: float = JOB_SECONDS, between: Callable[[], None] = lambda: None
+) -> bool:
+    """Delete what ended before the retention began; return whether nothing is left to delete.
+
+    between: called after each step.
+    """
+    until = time.monotonic() + seconds
+    before = now() - timedelta(days=settings.RETENTION_DAYS)
+    for step in _steps(before, now()):
+        while step():
+            if time.monotonic() > until:
+                return False
+            between()
+            # Others get their turn.
+            time.sleep(0.005)
+    return True
+
+
+def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
+    """What to do again and again until it says 0, one after the other."""
+    old_minute = minute_jobs.minute_number(clock.minute_start(before))
+    for rows in (
+        models.Activity.objects.filter(at__lt=before),
+        models.Minute.objects.filter(pk__lt=old_minute),
+        models.QuarterRun.objects.filter(ran_at__lt=before),
+        models.BulkAct.objects.filter(ended_at__lt=before),
+        FinishedJob.objects.filter(stopped__lt=at - FINISHED_JOBS_KEPT),
+    ):
+        yield partial(_delete, rows)
+    # In a window that is totalled nothing waits any more.
+    ended = before - 2 * clock.QUARTER
+    windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
+    for (window_id,) in _in_parts(windows, "pk"):
+        yield from _of_window(window_id)
+    tasks = models.Task.objects.filter(
+        last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
+    )
+    for task_id, list_id in _in_parts(tasks, "pk", "list_id"):
+        # An edit leaves the lists before it, since places were given by their order.
+        list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
+        yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)
+        yield partial(_delete_task, task_id, list_ids)
+
+
+def _in_parts(rows: QuerySet, *columns: str) -> Iterator[tuple[int, ...]]:
+    """Columns of rows by key, the first of them; read in parts, with no cursor open while they are dealt with.
+
+    SQLite begins no transaction on a reading that somebody else's writing has overtaken.
+    """
+    after = 0
+    while part := list(rows.filter(pk__gt=after).order_by("pk").values_list(*columns)[:PART_ROWS]):
+        yield from part
+        after = part[-1][0]
+
+
+def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
+    """What a window holds goes as ranges of keys, and the window last."""
+    first, last = window_id << 4, window_id << 4 | 15
+    yield partial(_delete, models.Assignment.objects.filter(pk__gte=first << 24, pk__lt=(last + 1) << 24))
+    yield partial(_delete, models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
+    yield partial(_delete, models.FailureCount.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
+    yield partial(_delete, models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lte=last))
+    yield partial(_delete, models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
+    yield partial(_delete, models.Reservation.objects.filter(window_id=window_id))
+    yield partial(_delete, models.Bucket.objects.filter(pk__gte=first, pk__lte=last))
+    yield partial(_delete, models.Window.objects.filter(pk=window_id))
+
+
+def _delete(rows: QuerySet, at_most: int = STEP_ROWS) -> int:
+    with store.write():
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:at_most])
+        # Nothing points at these rows that isn't deleted by us: no need to look for it.
+        return rows.model._base_manager.filter(pk__in=ids)._raw_delete("default") if ids else 0
+
+
+def _delete_task(task_id: int, list_ids: Collection[int]) -> int:
+    """A task whose minutes are all gone; one that still has some stays."""
+    with store.write():
+        if models.TaskBucket.objects.filter(task_id=task_id).exists():
+            return 0
+        models.Task.objects.filter(pk=task_id).delete()
+        models.IdList.objects.filter(pk__in=list_ids).delete()
+    return 0

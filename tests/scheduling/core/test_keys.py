@@ -1,0 +1,149 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduling.core import clock, keys
+
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+LAST_QUARTER = clock.EPOCH + (keys.QUARTERS - 1) * clock.QUARTER
+
+queues = st.integers(1, 8191)
+starts = st.integers(0, keys.QUARTERS - 1).map(lambda quarters: clock.EPOCH + quarters * clock.QUARTER)
+buckets = st.integers(0, 14)
+ordinals = st.integers(0, keys.ORDINALS - 1)
+places = st.tuples(starts, buckets, ordinals)
+
+
+def key_of(queue, start, k, ordinal):
+    return keys.assignment_id(keys.bucket_id(keys.window_id(queue, start), k), ordinal)
+
+
+def test_the_key_is_laid_out_as_the_data_model_says():
+    quarters = int(NOON.timestamp()) // 900
+    assert keys.window_id(7, NOON) == 7 << 22 | quarters
+    assert keys.bucket_id(7 << 22 | quarters, 3) == (7 << 22 | quarters) << 4 | 3
+    assert keys.assignment_id((7 << 22 | quarters) << 4 | 3, 9) == ((7 << 22 | quarters) << 4 | 3) << 24 | 9
+
+
+@given(queues, starts, buckets, ordinals)
+def test_everything_comes_out_of_the_key_again(queue, start, k, ordinal):
+    window = keys.window_id(queue, start)
+    bucket = keys.bucket_id(window, k)
+    key = keys.assignment_id(bucket, ordinal)
+    assert keys.bucket_of_assignment(key) == bucket
+    assert keys.ordinal_of_assignment(key) == ordinal
+    assert keys.window_of_bucket(bucket) == window
+    assert keys.index_of_bucket(bucket) == k
+    assert keys.queue_of_bucket(bucket) == keys.queue_of_window(window) == queue
+    assert keys.starts_at_of_window(window) == start
+
+
+@given(queues, places, places)
+def test_in_a_queue_the_order_of_keys_is_the_order_of_time(queue, one, other):
+    assert (key_of(queue, *one) < key_of(queue, *other)) == (one < other)
+
+
+def test_the_largest_key_fits_in_63_bits():
+    assert key_of(8191, LAST_QUARTER, 14, keys.ORDINALS - 1) < 2**63
+    assert LAST_QUARTER.year == 2089
+
+
+@given(queues, starts, buckets)
+def test_a_bucket_runs_a_quarter_after_its_window_begins(queue, start, k):
+    bucket = keys.bucket_id(keys.window_id(queue, start), k)
+    minute = keys.minute_of_bucket(bucket)
+    assert minute == start + timedelta(minutes=15 + k)
+    assert minute == clock.minutes(start)[k]
+    assert minute.tzinfo is UTC
+    assert keys.minute_number_of_bucket(bucket) * 60 == int(minute.timestamp())
+    assert keys.bucket_at(queue, minute) == bucket
+    assert keys.bucket_at_number(queue, keys.minute_number_of_bucket(bucket)) == bucket
+
+
+def test_the_minutes_over_a_windows_border_are_a_minute_apart():
+    last = keys.bucket_at(1, NOON - clock.MINUTE)
+    first = keys.bucket_at(1, NOON)
+    assert (keys.index_of_bucket(last), keys.index_of_bucket(first)) == (14, 0)
+    assert keys.window_of_bucket(first) == keys.window_of_bucket(last) + 1
+
+
+@given(queues, starts, buckets, ordinals)
+def test_a_buckets_range_holds_its_own_keys_and_no_other(queue, start, k, ordinal):
+    bucket = keys.bucket_id(keys.window_id(queue, start), k)
+    first, last = keys.range_of_bucket(bucket)
+    assert first == keys.assignment_id(bucket, 0)
+    assert last == keys.assignment_id(bucket, keys.ORDINALS - 1)
+    assert first <= keys.assignment_id(bucket, ordinal) <= last
+    if k < 14:
+        assert last + 1 == keys.range_of_bucket(bucket + 1)[0]
+
+
+@pytest.mark.parametrize("queue", [0, -1, 8192])
+def test_a_queue_id_that_does_not_fit_is_refused(queue):
+    with pytest.raises(ValueError, match="queue id"):
+        keys.window_id(queue, NOON)
+    with pytest.raises(ValueError, match="queue id"):
+        keys.bucket_at(queue, NOON)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        clock.EPOCH - clock.QUARTER,
+        LAST_QUARTER + clock.QUARTER,
+        NOON + clock.MINUTE,
+        NOON.replace(tzinfo=None),
+    ],
+)
+def test_a_start_before_1970_past_2089_off_the_quarter_or_naive_is_refused(start):
+    with pytest.raises(ValueError, match=r"quarter must be|no window starts|no time zone"):
+        keys.window_id(1, start)
+
+
+@pytest.mark.parametrize(
+    "minute",
+    [
+        clock.EPOCH,
+        clock.EPOCH + 14 * clock.MINUTE,
+        LAST_QUARTER + 2 * clock.QUARTER,
+        NOON + timedelta(seconds=1),
+    ],
+)
+def test_a_minute_in_which_no_bucket_can_run_is_refused(minute):
+    with pytest.raises(ValueError, match=r"quarter must be|not the start of a minute"):
+        keys.bucket_at(1, minute)
+
+
+@pytest.mark.parametrize("k", [-1, 15, 16])
+def test_a_window_has_no_bucket_before_0_or_past_14(k):
+    with pytest.raises(ValueError, match="bucket index"):
+        keys.bucket_id(keys.window_id(1, NOON), k)
+
+
+@pytest.mark.parametrize("ordinal", [-1, keys.ORDINALS])
+def test_an_ordinal_that_would_run_into_the_next_bucket_is_refused(ordinal):
+    with pytest.raises(ValueError, match="ordinal"):
+        keys.assignment_id(keys.bucket_at(1, NOON), ordinal)
+
+
+@pytest.mark.parametrize(
+    ("function", "key"),
+    [
+        (keys.queue_of_window, 0),
+        (keys.starts_at_of_window, keys.QUARTERS - 1),
+        (keys.starts_at_of_window, -1),
+        (keys.queue_of_window, keys.QUEUES << 22),
+        (keys.window_of_bucket, keys.window_id(1, NOON)),
+        (keys.index_of_bucket, keys.window_id(1, NOON) << 4 | 15),
+        (keys.minute_of_bucket, keys.window_id(1, NOON) << 4 | 15),
+        (keys.minute_of_bucket, -1),
+        (keys.range_of_bucket, keys.window_id(1, NOON) << 4 | 15),
+        (keys.bucket_of_assignment, keys.bucket_at(1, NOON)),
+        (keys.ordinal_of_assignment, 2**63),
+    ],
+)
+def test_a_number_that_is_no_such_key_is_refused(function, key):
+    with pytest.raises(ValueError, match=r"must be .* to"):
+        function(key)

@@ -1,0 +1,301 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduling.core import retry
+from scheduling.core.retry import Breaker, Verdict
+
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+def after(seconds):
+    return NOON + timedelta(seconds=seconds)
+
+
+# What an answer means
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 205, 206, 299])
+@pytest.mark.parametrize("error", [None, "the body was cut after 3 of 10 bytes"])
+def test_every_2xx_is_a_success_whatever_the_body(status, error):
+    assert retry.verdict(status, error) is Verdict.SUCCEEDED
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507, 599])
+def test_what_another_time_may_change_is_tried_again(status):
+    assert retry.verdict(status, None) is Verdict.RETRY
+
+
+@pytest.mark.parametrize(
+    "status",
+    [100, 101, 103, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 409, 410, 422, 451, 600, 0],
+)
+def test_what_would_be_answered_just_so_again_fails_at_once(status):
+    assert retry.verdict(status, None) is Verdict.FAILED
+
+
+@pytest.mark.parametrize("error", ["connection refused", "timed out", "name not found", ""])
+def test_an_attempt_without_an_answer_is_tried_again(error):
+    assert retry.verdict(None, error) is Verdict.RETRY
+
+
+def test_an_address_that_is_not_allowed_fails_at_once_with_its_detail_too():
+    assert retry.verdict(None, retry.ADDRESS_NOT_ALLOWED) is Verdict.FAILED
+    assert retry.verdict(None, "address not allowed: 169.254.169.254") is Verdict.FAILED
+
+
+def test_an_outcome_with_neither_status_nor_error_is_refused():
+    with pytest.raises(ValueError, match="a status or an error"):
+        retry.verdict(None, None)
+
+
+# When it is due again
+
+
+def test_the_delay_doubles_from_one_minute_on():
+    delays = [retry.due_at(NOON, attempts=attempts, random=0) - NOON for attempts in range(1, 7)]
+    assert delays == [timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 16, 32)]
+
+
+@given(st.integers(1, 13), st.floats(0, 1, exclude_max=True))
+def test_the_jitter_is_some_seconds_later_and_never_earlier(attempts, random):
+    late = retry.due_at(NOON, attempts=attempts, random=random) - retry.due_at(
+        NOON, attempts=attempts, random=0
+    )
+    assert timedelta(0) <= late <= timedelta(seconds=retry.JITTER_SECONDS)
+
+
+@pytest.mark.parametrize("attempts", [15, 100, 10**9])
+def test_the_hundredth_retry_is_due_within_eight_days(attempts):
+    assert retry.due_at(NOON, attempts=attempts, random=0) == NOON + timedelta(days=7)
+
+
+def test_an_id_is_not_due_while_its_target_is_held():
+    assert retry.due_at(NOON, attempts=1, random=0, not_before=after(3_600)) == after(3_600)
+    assert retry.due_at(NOON, attempts=1, random=0, not_before=after(20)) == after(60)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"attempts": 0}, {"random": 1}, {"random": -0.1}, {"random": float("nan")}]
+)
+def test_attempts_and_randomness_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="attempts must be"):
+        retry.due_at(NOON, **{"attempts": 1, "random": 0} | wrong)
+
+
+# Retry-After
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("20", 20),
+        (" 20\t", 20),
+        ("0", 0),
+        ("1.5", 1.5),
+        ("-5", 0),
+        ("3600", 3600),
+        ("86400", 3600),
+        ("9" * 5_000, 3600),
+        ("-" + "9" * 5_000, 0),
+        ("Wed, 25 Nov 2026 12:00:30 GMT", 30),
+        ("Wed, 25 Nov 2026 13:00:30 +0100", 30),
+        ("Wednesday, 25-Nov-26 12:00:30 GMT", 30),
+        ("Wed Nov 25 12:00:30 2026", 30),
+        ("Wed, 25 Nov 2026 11:59:30 GMT", 0),
+        ("Thu, 26 Nov 2026 12:00:00 GMT", 3600),
+    ],
+)
+def test_a_target_may_ask_in_seconds_or_by_a_date_within_an_hour(value, seconds):
+    assert retry.retry_after_seconds(429, value, at=NOON) == seconds
+    assert retry.retry_after_seconds(503, value, at=NOON) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "soon",
+        "120 seconds",
+        "20, 30",
+        "+20",
+        "1e3",
+        "nan",
+        "inf",
+        "0x10",
+        "\uff11\uff12",
+        "\u00b2",
+        "2026-11-25T12:00:30Z",
+        "Wed, 31 Feb 2026 12:00:00 GMT",
+        "Wed, 25 Nov 99999 12:00:00 GMT",
+        "Wed, 25 Nov 2026 12:00:30 GMT" + " " * 100 + ".",
+    ],
+)
+def test_nonsense_in_retry_after_counts_as_absent(value):
+    assert retry.retry_after_seconds(429, value, at=NOON) is None
+
+
+@pytest.mark.parametrize("status", [None, 200, 301, 408, 413, 500, 502])
+def test_only_429_and_503_can_hold_a_target(status):
+    assert retry.retry_after_seconds(status, "20", at=NOON) is None
+
+
+@given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, [0-9]{1,5} [A-Z][a-z]{2} [0-9]{1,6} [0-9:+\- ]{1,20}\Z"))
+def test_whatever_a_target_sends_is_a_number_of_seconds_within_an_hour_or_nothing(value):
+    seconds = retry.retry_after_seconds(503, value, at=NOON)
+    assert seconds is None or 0 <= seconds <= 3_600
+
+
+@given(st.integers(-5_000, 5_000))
+def test_every_date_that_python_writes_is_read(seconds):
+    value = format_datetime(after(seconds), usegmt=True)
+    assert retry.retry_after_seconds(503, value, at=NOON) == min(max(0, seconds), 3_600)
+
+
+# The breaker
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [
+        *((status, True) for status in (301, 302, 303, 307, 308, 408, 425, 429, 500, 503)),
+        *((status, False) for status in (103, 200, 300, 304, 400, 404)),
+    ],
+)
+def test_failures_that_would_be_tried_again_and_redirects_count_for_the_breaker(status, counts):
+    assert retry.counts_for_breaker(status) is counts
+
+
+def test_an_attempt_without_an_answer_counts_for_the_breaker_but_not_a_forbidden_address():
+    assert retry.counts_for_breaker(None)
+    assert retry.counts_for_breaker(None, "timed out")
+    assert not retry.counts_for_breaker(None, retry.ADDRESS_NOT_ALLOWED)
+
+
+def opened(at=NOON, threshold=3):
+    breaker = Breaker()
+    for _ in range(threshold):
+        assert not breaker.is_open
+        breaker = breaker.on_failure(at - timedelta(seconds=1), at=at, threshold=threshold)
+    assert breaker.is_open
+    return breaker
+
+
+def test_a_breaker_opens_at_the_threshold_and_not_before():
+    assert opened() == Breaker(3, opened_at=NOON)
+
+
+def test_a_success_between_ends_the_row():
+    breaker = Breaker(2).on_success(NOON)
+    assert breaker == Breaker()
+    assert not breaker.on_failure(NOON, at=after(1), threshold=3).is_open
+
+
+def test_without_a_threshold_nothing_opens_it():
+    assert Breaker(10**6).on_failure(NOON, at=NOON, threshold=None) == Breaker(10**6 + 1)
+
+
+def test_a_probe_may_go_out_each_half_minute_and_the_first_one_so_long_after_the_opening():
+    breaker = opened()
+    assert not breaker.may_probe(after(29.999))
+    assert breaker.may_probe(after(30))
+    probing = breaker.probing(after(40))
+    assert probing.next_probe_at == after(70)
+    assert not probing.may_probe(after(69.999))
+    assert probing.may_probe(after(70))
+    with pytest.raises(ValueError, match="no probe"):
+        probing.probing(after(69))
+
+
+def test_a_closed_breaker_needs_no_probe():
+    assert Breaker(2).next_probe_at is None
+    assert not Breaker(2).may_probe(NOON)
+
+
+def test_a_probes_success_closes_it():
+    assert opened().probing(after(30)).on_success(after(30.1)) == Breaker()
+
+
+def test_a_probes_failure_leaves_it_open_and_the_next_probe_comes_half_a_minute_after_its_start():
+    probing = opened().probing(after(30))
+    assert probing.on_failure(after(29.9), at=after(38), threshold=3) == probing
+    # It was let out at 30, and had its slot somewhat later.
+    assert probing.on_failure(after(30.9), at=after(38), threshold=3).next_probe_at == after(60.9)
+    assert probing.after(404, None, started_at=after(30.9), at=after(38), threshold=3).is_open
+    assert not probing.after(404, None, started_at=after(30.9), at=after(38), threshold=3).may_probe(
+        after(60)
+    )
+
+
+@pytest.mark.parametrize("breaker", [opened(), opened().probing(after(30))], ids=["open", "probing"])
+@pytest.mark.parametrize("started_at", [after(-8), NOON])
+def test_answers_to_older_requests_neither_close_nor_extend_it(breaker, started_at):
+    assert breaker.on_success(started_at) == breaker
+    assert breaker.on_failure(started_at, at=after(31), threshold=3) == breaker
+
+
+def test_a_success_before_the_first_probe_was_no_probe_and_does_not_close_it():
+    # Another worker that had not seen the opening yet.
+    assert opened().on_success(after(0.2)).is_open
+
+
+def test_a_sender_whose_clock_is_a_little_behind_still_closes_it():
+    assert opened().probing(after(30)).on_success(after(29.8)) == Breaker()
+
+
+def test_after_closing_the_row_begins_anew():
+    breaker = opened().probing(after(30)).on_success(after(30))
+    assert breaker.on_failure(after(31), at=after(31), threshold=3) == Breaker(1)
+
+
+def test_an_outcome_is_told_to_the_breaker_by_what_it_means():
+    def told(breaker, status, error=None):
+        return breaker.after(status, error, started_at=after(1), at=after(2), threshold=3)
+
+    assert told(Breaker(2), 503) == Breaker(3, opened_at=after(2))
+    assert told(Breaker(2), 308) == Breaker(3, opened_at=after(2))
+    assert told(Breaker(2), None, "timed out") == Breaker(3, opened_at=after(2))
+    assert told(Breaker(2), 204) == Breaker()
+    assert told(Breaker(2), 404) == Breaker(2)
+    assert told(Breaker(2), None, retry.ADDRESS_NOT_ALLOWED) == Breaker(2)
+
+
+outcomes = st.sampled_from(
+    [(200, None), (404, None), (429, None), (500, None), (308, None), (None, "timed out")]
+)
+
+
+pauses, slots, durations = st.floats(0, 20), st.floats(0, 1), st.floats(0, 25)
+
+
+@given(st.lists(st.tuples(pauses, slots, durations, outcomes), max_size=150), st.integers(1, 5))
+def test_however_late_the_answers_come_starts_while_it_is_open_are_half_a_minute_apart(requests, threshold):
+    breaker, now, last_start, under_way = Breaker(), 0.0, None, []
+    for pause, slot, duration, outcome in requests:
+        now += pause
+        for answered, started, (status, error) in sorted(under_way, key=lambda one: one[0]):
+            if answered > now:
+                continue
+            before, times = breaker, {"started_at": after(started), "at": after(answered)}
+            breaker = breaker.after(status, error, **times, threshold=threshold)
+            # Nothing but the last probe's own success closes it.
+            if before.is_open and not breaker.is_open:
+                assert after(started - 1) <= before.probe_at <= after(started)
+                assert status == 200
+            if breaker.is_open and not before.is_open:
+                last_start = answered
+        under_way = [one for one in under_way if one[0] > now]
+        started = now
+        if breaker.is_open:
+            if not breaker.may_probe(after(now)):
+                continue
+            breaker = breaker.probing(after(now))
+            # It waits for a slot of the plan.
+            started = now + slot
+            assert started - last_start >= 29.999
+            last_start = started
+        under_way.append((started + duration, started, outcome))

@@ -1,0 +1,202 @@
+"""Acts on many rows go on by themselves: whatever dies, and whichever job is lost, each row is done once."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils.module_loading import import_string
+from django_q.models import OrmQ
+
+from operators.actor import Actor
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.jobqueue import bulk_operations
+from scheduling.models import BulkAct, Status
+from scheduling.reports.failures import Asked
+from scheduling.tasks import bulk_cancel, resend
+from scheduling.upkeep import reconciliation, retention
+from tests.scheduling.lists_of_ids import check_counters, check_log
+from tests.scheduling.placed import counted, make_queue, place
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
+BEFORE = MINUTE - timedelta(minutes=10)
+AFTER = MINUTE + timedelta(hours=1)
+BY = Actor.command_line()
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch):
+    monkeypatch.setattr(resend, "SLICE_IDS", 10)
+
+
+@pytest.fixture
+def clicks_end_at_once(monkeypatch):
+    for module in (resend, bulk_cancel):
+        monkeypatch.setattr(module, "CLICK_SECONDS", -1.0)
+
+
+def ended_as(status: Status, count: int = 50) -> models.Task:
+    """A task whose IDs were all sent, and became so."""
+    queue = make_queue(rpm=60)
+    task = place(queue, {MINUTE: range(1, count + 1)}, at=BEFORE)
+    word = f"{status.word}_count"
+    models.Assignment.objects.update(status=status, attempts=1)
+    for rows in (models.Bucket, models.Task, models.TaskBucket):
+        rows.objects.filter(waiting_count__gt=0).update(**{"waiting_count": 0, word: count})
+    models.Task.objects.update(finished_at=MINUTE + clock.MINUTE)
+    return task
+
+
+def run_jobs(at: datetime) -> int:
+    """Run what is queued of acts, as a worker does; return how many there were."""
+    jobs = [row.task for row in OrmQ.objects.all()]
+    OrmQ.objects.all().delete()
+    acts = [job for job in jobs if job["func"] in bulk_operations.JOBS.values()]
+    for job in acts:
+        import_string(job["func"])(*job["args"])
+    return len(acts)
+
+
+@pytest.fixture
+def at_their_time(monkeypatch):
+    """Set the clock of jobs: at_their_time(AFTER)."""
+    return lambda at: monkeypatch.setattr(store, "now", lambda: at)
+
+
+def retry(**fields):
+    return resend.retry(Asked(), number=50, run="r", by=BY, now=lambda: AFTER, **fields)
+
+
+@pytest.mark.usefixtures("clicks_end_at_once")
+def test_a_retry_whose_job_was_lost_goes_on_by_the_sweep(at_their_time):
+    ended_as(Status.FAILED)
+    assert retry(left_out=[models.Assignment.objects.first().pk]) == (0, True)
+    OrmQ.objects.all().delete()
+    reconciliation.look(at=AFTER + timedelta(seconds=1))
+    assert run_jobs(AFTER) == 0, "its job may still come"
+    later = AFTER + bulk_operations.LEASE + timedelta(seconds=1)
+    at_their_time(later)
+    reconciliation.look(at=later)
+    reconciliation.look(at=later)
+    assert run_jobs(later) == 1, "of two who look one queues the job"
+    assert counted() == {"waiting": 49, "failed": 1}
+    act = BulkAct.objects.get()
+    assert (act.done_count, act.ended_at) == (49, later)
+    reconciliation.look(at=later + timedelta(days=1))
+    assert run_jobs(later) == 0
+    check_counters()
+    check_log()
+
+
+def test_a_process_that_dies_in_a_slice_leaves_whole_slices_and_the_rest_is_done_once(
+    at_their_time, monkeypatch
+):
+    ended_as(Status.FAILED)
+    whole, slices = resend.moves.move, []
+
+    def die(*args, **kwargs):
+        slices.append(1)
+        if len(slices) == 3:
+            raise SystemExit
+        return whole(*args, **kwargs)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(resend.moves, "move", die)
+        with pytest.raises(SystemExit):
+            retry()
+    assert counted() == {"waiting": 20, "failed": 30}
+    OrmQ.objects.all().delete()
+    assert BulkAct.objects.get().done_count == 20
+    later = AFTER + 2 * bulk_operations.LEASE
+    at_their_time(later)
+    reconciliation.look(at=later)
+    run_jobs(later)
+    assert counted() == {"waiting": 50}
+    assert BulkAct.objects.get().done_count == 50
+    assert models.Move.objects.count() == 50
+    check_counters()
+
+
+def test_a_frozen_worker_that_wakes_does_nothing_more():
+    ended_as(Status.FAILED)
+    act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=50, by=BY, at=AFTER)
+    assert bulk_operations.take(act.pk, at=AFTER) is None, "somebody is at it"
+    assert bulk_operations.take(act.pk, at=AFTER + 2 * bulk_operations.LEASE) is not None
+    done = resend._go(act, Asked(), (), now=lambda: AFTER, seconds=5)
+    assert done == (0, True)
+    assert counted() == {"failed": 50}
+
+
+@pytest.mark.usefixtures("clicks_end_at_once")
+def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
+    ended_as(Status.FAILED)
+    retry()
+    assert bulk_operations.stop(models.BulkAct.objects.get(name="r"), by=BY, at=AFTER)
+    later = AFTER + 2 * bulk_operations.LEASE
+    at_their_time(later)
+    reconciliation.look(at=later)
+    run_jobs(later)
+    assert bulk_operations.is_stopped("r")
+    assert counted() == {"failed": 50}
+
+
+@pytest.mark.usefixtures("clicks_end_at_once")
+def test_a_list_that_is_sent_again_goes_on_by_the_sweep(at_their_time):
+    task = ended_as(Status.SUCCEEDED)
+    resend.send_again(task, looked_at=AFTER, number=50, run="r", by=BY, now=lambda: AFTER)
+    OrmQ.objects.all().delete()
+    later = AFTER + 2 * bulk_operations.LEASE
+    at_their_time(later)
+    reconciliation.look(at=later)
+    assert run_jobs(later) == 1
+    assert counted() == {"waiting": 50}
+    check_counters()
+
+
+@pytest.mark.usefixtures("clicks_end_at_once")
+def test_a_cancel_of_all_that_match_goes_on_by_the_sweep(at_their_time):
+    queue = make_queue(rpm=60)
+    tasks = [place(queue, {MINUTE: range(n, n + 3)}, at=BEFORE, name=f"list {n}") for n in (1, 11, 21)]
+    meant = bulk_cancel.Matching(at=BEFORE, up_to_id=tasks[1].pk, ids=tuple(task.pk for task in tasks))
+    assert bulk_cancel.cancel(meant, by=BY, now=lambda: BEFORE) == (0, 2)
+    OrmQ.objects.all().delete()
+    later = BEFORE + 2 * bulk_operations.LEASE
+    at_their_time(later)
+    reconciliation.look(at=later)
+    assert run_jobs(later) == 1
+    cancelled = models.Task.objects.filter(cancelled_at__isnull=False)
+    assert list(cancelled.order_by("pk")) == tasks[:2]
+    lines = models.Activity.objects.filter(verb="cancelled")
+    assert {line.actor_kind for line in lines} == {BY.kind}, "it stays the act of who asked"
+    assert BulkAct.objects.get().done_count == 2
+
+
+def test_what_would_end_at_once_is_not_tried_again():
+    task = ended_as(Status.FAILED)
+    models.Task.objects.update(expires_at=AFTER)
+    assert retry() == (0, False)
+    task.refresh_from_db()
+    assert task.failed_count == 50
+
+
+def test_pruning_that_nobody_is_at_goes_on_by_the_sweep(at_their_time, monkeypatch, settings):
+    settings.RETENTION_DAYS = 30
+    monkeypatch.setattr(retention, "JOB_SECONDS", -1.0)
+    models.QuarterRun.objects.create(quarter_at=MINUTE, ran_at=MINUTE)
+    models.Activity.objects.create(
+        at=MINUTE, actor_kind="system", actor_name="system", verb="x", face="system"
+    )
+    at = MINUTE + timedelta(days=40)
+    retention.run(lambda: at)
+    assert (models.Activity.objects.count(), models.QuarterRun.objects.count()) == (0, 1)
+    for _ in range(3):
+        OrmQ.objects.all().delete()
+        at += 2 * bulk_operations.LEASE
+        at_their_time(at)
+        reconciliation.look(at=at)
+        run_jobs(at)
+    assert not models.QuarterRun.objects.filter(ran_at=MINUTE).exists()
+    # The plan's check, which the night begins too, went the same way.
+    kinds = BulkAct.objects.filter(ended_at__isnull=False).values_list("kind", flat=True)
+    assert sorted(kinds) == [models.BulkActKind.CHECK_PLAN, models.BulkActKind.PRUNE]

@@ -1,0 +1,83 @@
+"""Each ID's place can be explained by one of the two rules, at any time."""
+
+from datetime import timedelta
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import models
+from scheduling.core import allocator
+from scheduling.placement import rules
+from scheduling.reports import id_history
+from scheduling.tasks import edits
+from tests.scheduling.lists_of_ids import NOON, places, shuffled, spool_of, submit, write_all
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LATER = NOON + timedelta(minutes=2)
+
+
+@pytest.fixture
+def by():
+    return Actor.command_line()
+
+
+@pytest.fixture
+def queue(transactional_db):
+    return models.Queue.objects.create(name="default", rpm=3, created_at=NOON)
+
+
+def test_the_rule_of_each_id_is_the_one_that_the_allocator_used(queue, by, tmp_path):
+    first, second = (submit(shuffled(20, first=start), tmp_path, by=by).task for start in (1, 101))
+    third = submit(shuffled(40, first=201), tmp_path, by=by).task
+    write_all()
+    fill = [0] * 15
+    for task, ids in (
+        (first, shuffled(20)),
+        (second, shuffled(20, first=101)),
+        (third, shuffled(40, first=201)),
+    ):
+        where = places(task)
+        for user in ids:
+            wanted = rules.Rule.CONSECUTIVE if min(fill) < 3 else rules.Rule.DISPERSED
+            window, k = where[user]
+            assert rules.of_place(task.pk, user, window << 4 | k).rule == wanted
+            assert next(allocator.places(fill, 3)) == k
+            fill[k] += 1
+
+
+def test_it_is_said_in_words(queue, by, tmp_path):
+    task = submit(range(1, 51), tmp_path, by=by).task
+    write_all()
+    said = [
+        rules.of_place(task.pk, user, places(task)[user][0] << 4 | places(task)[user][1]) for user in (1, 50)
+    ]
+    assert said[0].sentence == "the first minute that held fewer than 3 (rule 1)"
+    assert said[1].sentence == "every minute held 3 or more, and this one the fewest (rule 2)"
+    assert said[0].at == NOON
+
+
+def test_an_id_that_an_edit_added_has_the_edits_time(queue, by, tmp_path):
+    task = submit(range(1, 5), tmp_path, by=by).task
+    write_all()
+    with spool_of([1, 2, 77], tmp_path) as spool:
+        edits.replace(task, spool, by=by, now=lambda: LATER)
+    write_all(LATER)
+    given = [
+        rules.of_place(task.pk, user, places(task)[user][0] << 4 | places(task)[user][1]) for user in (1, 77)
+    ]
+    assert [one.at for one in given] == [NOON, LATER]
+
+
+def test_what_no_list_put_there_has_no_rule(queue, by, tmp_path):
+    task = submit([1], tmp_path, by=by).task
+    write_all()
+    window, k = places(task)[1]
+    assert rules.of_place(task.pk, 1, window << 4 | k + 1) is None
+
+
+def test_the_story_tells_it(queue, by, tmp_path):
+    submit(range(1, 51), tmp_path, by=by)
+    (story,) = id_history.story(50, at=LATER)
+    placed = story.history[0]
+    assert placed.kind == "placed"
+    assert placed.details["rule"] == "every minute held 3 or more, and this one the fewest (rule 2)"

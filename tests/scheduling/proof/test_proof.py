@@ -1,0 +1,232 @@
+"""check_plan says nothing of what is right, and names each kind of what isn't, as two numbers."""
+
+import itertools
+from array import array
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.db.models import F
+
+from scheduling import models, proof
+from scheduling.core import clock, keys
+from scheduling.dispatch import overdue
+from scheduling.lists import stored_lists
+from scheduling.models import MoveReason, Status
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db
+
+AFTER = MINUTE + timedelta(seconds=70)
+
+
+@pytest.fixture
+def ran():
+    """A minute that ran half, and whose rest was late."""
+    queue = make_queue(rpm=60)
+    task = place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 20)
+    overdue.run(lambda: AFTER)
+    return task
+
+
+def found() -> list[str]:
+    return [str(difference) for difference in proof.check(lambda: AFTER)]
+
+
+def test_what_ran_and_what_was_late_holds(ran):
+    assert found() == []
+
+
+def test_lists_that_are_still_being_written_hold():
+    place(make_queue(rpm=60), {MINUTE: range(1, 41)}, at=BEFORE, written=False)
+    models.Segment.objects.create(
+        task=models.Task.objects.get(),
+        list=models.IdList.objects.get(),
+        number=0,
+        first_position=0,
+        ids_count=40,
+    )
+    assert found() == []
+
+
+def test_a_row_that_is_gone_is_named(ran):
+    models.Assignment.objects.filter(status=Status.SUCCEEDED).first().delete()
+    [counter, ids] = found()
+    assert counter.endswith("14 by the tables, 13 found")
+    assert ids.startswith(f"every ID has its row: task {ran.pk}, ")
+    assert ids.endswith("40 by the tables, 39 found")
+
+
+def test_a_counter_that_drifted_is_named(ran):
+    models.TaskBucket.objects.filter(succeeded_count__gt=0).update(succeeded_count=F("succeeded_count") + 1)
+    assert len(found()) == 3
+
+
+def test_a_fill_that_no_line_of_the_log_explains_is_named(ran):
+    models.Bucket.objects.filter(pk=keys.bucket_at(ran.queue_id, MINUTE)).update(
+        filled_count=F("filled_count") + 1, waiting_count=F("waiting_count") + 1
+    )
+    assert any("the log ends in the fill" in words for words in found())
+
+
+def test_a_fill_without_any_line_is_named():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    assert found() == []
+    models.Reservation.objects.all().delete()
+    version, fill = found()
+    assert "version" in version
+    assert version.endswith("1 by the tables, 0 found")
+    assert fill.startswith("the log ends in the fill")
+    assert fill.endswith("1 by the tables, 0 found")
+
+
+def test_a_windows_version_that_no_line_has_is_named(ran):
+    window = models.Window.objects.get(pk=keys.bucket_at(ran.queue_id, MINUTE) >> 4)
+    models.Window.objects.filter(pk=window.pk).update(version=F("version") + 3)
+    [words] = found()
+    assert words.endswith(f"{window.version + 3} by the tables, {window.version} found")
+
+
+def test_a_finished_task_of_which_something_waits_is_named(ran):
+    models.Task.objects.update(finished_at=AFTER)
+    [words] = found()
+    waiting = models.Task.objects.get().waiting_count
+    assert words.endswith(f"task {ran.pk}: 0 by the tables, {waiting} found")
+
+
+@pytest.mark.parametrize("column", ["started_count", "repeats_count"])
+def test_starts_and_repeats_that_left_nothing_are_named(ran, column):
+    bucket = models.Bucket.objects.get(pk=keys.bucket_at(ran.queue_id, MINUTE))
+    models.Bucket.objects.filter(pk=bucket.pk).update(**{column: F(column) + 5})
+    [words] = found()
+    was = getattr(bucket, column)
+    assert words.endswith(f"bucket {bucket.pk}: {was + 5} by the tables, {was} found")
+
+
+def test_places_that_are_not_by_the_rules_are_named():
+    place(make_queue(rpm=60), {MINUTE + timedelta(minutes=1): range(1, 41)}, at=BEFORE)
+    assert any("places follow the rules" in words for words in found())
+
+
+def test_two_ids_that_changed_places_are_named():
+    task = place(make_queue(rpm=20), {MINUTE: range(1, 21), MINUTE + clock.MINUTE: range(21, 41)}, at=BEFORE)
+    assert found() == []
+    here, there = (models.Assignment.objects.get(user_id=user) for user in (5, 25))
+    models.Assignment.objects.filter(pk=here.pk).update(user_id=-1)
+    models.Assignment.objects.filter(pk=there.pk).update(user_id=5)
+    models.Assignment.objects.filter(pk=here.pk).update(user_id=25)
+    [words] = found()
+    assert words.startswith(f"every place is explained: task {task.pk}, ")
+    assert words.endswith("such as ID 5: 40 by the tables, 38 found")
+
+
+def test_an_id_that_was_moved_without_a_word_is_named(ran):
+    gone = models.Move.objects.filter(reason=MoveReason.LATE).first()
+    gone.delete()
+    moved, explained = found()
+    assert explained.endswith(f"such as ID {gone.user_id}: 40 by the tables, 39 found")
+    assert moved.startswith(f"what moved has its move: bucket {gone.from_bucket_id}: ")
+
+
+def test_an_id_that_its_list_does_not_have_is_named():
+    task = place(make_queue(rpm=60), {MINUTE: range(1, 41)}, at=BEFORE)
+    stored_lists.write(models.IdList.objects.create(created_at=BEFORE), [array("q", range(1, 40))])
+    shorter = models.IdList.objects.latest("pk")
+    models.Reservation.objects.update(list_id=shorter.pk)
+    [words] = found()
+    assert words.startswith(f"a place has its ID: task {task.pk}, ")
+    assert words.endswith("40 by the tables, 39 found")
+
+
+def test_what_is_late_and_was_dispersed_is_named(ran):
+    line = models.Reservation.objects.get(kind=models.ReservationKind.MOVE_IN)
+    models.Reservation.objects.filter(pk=line.pk).update(rpm=20)
+    [words] = found()
+    assert words.startswith("what is late stays within rpm")
+    assert words.endswith("20 by the tables, 26 found")
+
+
+def test_a_line_that_says_another_number_or_goes_the_other_way_is_named(ran):
+    models.Reservation.objects.filter(kind=models.ReservationKind.MOVE_OUT).update(
+        ids_count=3, kind="move_in"
+    )
+    assert [words.split(":")[0] for words in found()] == [
+        "a line counts its places",
+        "a line of move_in has its direction",
+    ]
+
+
+def test_in_small_pieces_it_finds_the_same(ran, monkeypatch):
+    second = place(
+        make_queue("r", rpm=20), {MINUTE: range(1, 21), MINUTE + clock.MINUTE: range(21, 41)}, at=BEFORE
+    )
+    models.Assignment.objects.filter(task=ran, status=Status.SUCCEEDED).first().delete()
+    models.Assignment.objects.filter(task=second).last().delete()
+    models.Bucket.objects.filter(started_count__gt=0).update(started_count=F("started_count") + 5)
+    models.Task.objects.filter(pk=second.pk).update(finished_at=AFTER)
+    whole = found()
+    assert len(whole) == 6
+    monkeypatch.setattr(proof.minutes, "WINDOWS_AT_A_TIME", 1)
+    monkeypatch.setattr(proof.tasks, "TASKS_AT_A_TIME", 1)
+    monkeypatch.setattr(proof.places, "LINES_AT_A_TIME", 1)
+    monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
+    in_pieces = list(proof.steps(lambda: AFTER))
+    assert len(in_pieces) > 15
+    assert sum(step.ids_count for step in in_pieces) == 80
+    words = [str(one) for step in in_pieces for one in step.differences]
+    # Where a part of a line is looked at, its numbers are of that part.
+    assert len(words) == len(whole)
+    assert set(words) & set(whole) == {one for one in whole if not one.startswith("every ID has its row")}
+    assert sum("7 by the tables, 6 found" in one for one in words) == 1
+
+
+def test_it_goes_on_where_it_stopped(ran, monkeypatch):
+    monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
+    steps = list(proof.steps(lambda: AFTER))
+    for number, step in enumerate(steps, 1):
+        rest = list(proof.steps(lambda: AFTER, stage=step.stage, behind=step.behind))
+        assert rest == steps[number:]
+
+
+def test_an_old_claim_is_named():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    SimulatedSeat(queue).turn(0)
+    models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
+    [words] = [words for words in found() if "lease" in words]
+    assert words.endswith("30 by the tables, 55 found")
+
+
+def test_an_old_claim_is_named_though_it_grows_older_between_two_looks():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    SimulatedSeat(queue).turn(0)
+    models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
+    clock = (AFTER + timedelta(seconds=seconds) for seconds in itertools.count())
+    [words] = [str(one) for one in proof.check(lambda: next(clock)) if "two leases" in one.check]
+    assert int(words.split()[-2]) > 55
+
+
+def test_a_claim_that_is_leased_for_a_day_is_named():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    SimulatedSeat(queue).turn(0)
+    models.Batch.objects.update(lease_until=AFTER + timedelta(days=1))
+    [words] = [words for words in found() if "lease" in words]
+    assert words.endswith("15 by the tables, 86400 found")
+
+
+def test_the_command_prints_them_and_fails(ran):
+    out = StringIO()
+    call_command("check_plan", stdout=out)
+    assert out.getvalue() == "The plan holds.\n"
+    models.Assignment.objects.filter(status=Status.SUCCEEDED).first().delete()
+    with pytest.raises(SystemExit) as stopped:
+        call_command("check_plan", stdout=out)
+    assert stopped.value.code == 1
+    assert "2 things do not hold." in out.getvalue()

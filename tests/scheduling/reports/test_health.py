@@ -1,0 +1,87 @@
+"""What is said of a service that runs, and of one that doesn't."""
+
+from datetime import timedelta
+
+import pytest
+
+from scheduling import models
+from scheduling.core import clock
+from scheduling.dispatch import overdue
+from scheduling.jobqueue import minute_jobs
+from scheduling.reports import health
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.store.test_claims import BEFORE, MINUTE
+
+pytestmark = pytest.mark.django_db
+
+AT = MINUTE + timedelta(minutes=5)
+
+
+@pytest.fixture
+def well():
+    """Both clusters have given a sign a moment ago, and the quarter was processed."""
+    for number, name in enumerate(("quarterdeck", "minutes"), 1):
+        models.Heartbeat.objects.create(
+            owner=number, cluster=name, host="h", pid=1, workers=2, started_at=BEFORE, seen_at=AT
+        )
+    models.QuarterRun.objects.create(quarter_at=clock.quarter_start(AT), ran_at=clock.quarter_start(AT))
+
+
+def complaints(at=AT) -> tuple[str, ...]:
+    return health.look(at).complaints
+
+
+def test_a_service_that_runs_is_ready(well):
+    assert health.look(AT).well
+    assert complaints() == ()
+
+
+def test_a_cluster_that_is_silent_is_named_within_ninety_seconds(well):
+    assert complaints(AT + timedelta(seconds=60)) == ()
+    later = AT + timedelta(seconds=90)
+    models.Heartbeat.objects.filter(cluster="quarterdeck").update(seen_at=later)
+    assert complaints(later) == ("The cluster minutes has been silent for 90 s.",)
+
+
+def test_one_dead_cluster_of_two_is_named_though_the_other_lives(well):
+    models.Heartbeat.objects.create(
+        owner=3, cluster="minutes", host="other", pid=1, workers=2, started_at=BEFORE, seen_at=AT
+    )
+    assert complaints() == ()
+    later = AT + timedelta(seconds=61)
+    models.Heartbeat.objects.exclude(owner=3).update(seen_at=later)
+    assert complaints(later) == ("Silent for up to 61 s: 1 of 2 clusters minutes.",)
+
+
+def test_a_cluster_that_was_never_there_is_named(well):
+    models.Heartbeat.objects.filter(cluster="minutes").delete()
+    assert complaints() == ("No cluster minutes gives a sign.",)
+
+
+def test_a_quarter_that_nobody_processed_is_named(well):
+    models.QuarterRun.objects.all().delete()
+    assert complaints() == ("The quarter-hour of 12:15 has not been processed.",)
+
+
+def test_a_minute_that_runs_without_a_seat_is_named(well):
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
+    models.Heartbeat.objects.update(seen_at=MINUTE + timedelta(seconds=10))
+    at = MINUTE + timedelta(seconds=10)
+    assert complaints(at) == ("The minute 12:15 runs and nobody serves it.",)
+    models.Minute.objects.create(
+        pk=minute_jobs.minute_number(MINUTE), armed_at=BEFORE, seats=2, started_at=MINUTE, seen_at=at
+    )
+    assert complaints(at) == ()
+    assert health.look(at).last_minute_at == MINUTE
+
+
+def test_what_is_late_is_told_by_queue_with_when_it_will_run(well):
+    queue = make_queue("slow", rpm=5)
+    place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
+    [one] = health.lateness(AT)
+    assert (one.queue, one.waiting_behind, one.oldest_at, one.runs_until) == ("slow", 10, MINUTE, None)
+    overdue.run(lambda: AT)
+    [one] = health.lateness(AT)
+    assert (one.waiting_behind, one.placed_again_today) == (0, 10)
+    assert one.runs_until == clock.minute_start(AT) + 2 * clock.MINUTE

@@ -1,0 +1,81 @@
+"""Numbers for graphs: what they count, and that they are there when they are 0."""
+
+from datetime import timedelta
+
+import pytest
+
+from scheduling import models
+from scheduling.core import clock
+from scheduling.reports import metrics, receipts
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db
+
+AT = MINUTE + timedelta(minutes=5)
+
+
+def numbers(at=AT, **labels: str) -> dict[str, float]:
+    """Those of the labels, by name."""
+    found = metrics.gauges(at)
+    names = [(gauge.name, gauge.labels) for gauge in found]
+    assert len(set(names)) == len(names)
+    return {gauge.name: gauge.value for gauge in found if dict(gauge.labels) == labels}
+
+
+def test_of_a_queue_is_said_what_came_what_waits_and_what_is_late():
+    place(make_queue("q1", rpm=5), {MINUTE: range(1, 11)}, at=BEFORE)
+    said = numbers(queue="q1")
+    assert said["quarterdeck_ids_intake"] == said["quarterdeck_ids_waiting"] == 10
+    assert said["quarterdeck_ids_late"] == 10
+    assert said["quarterdeck_oldest_late_seconds"] == 300
+
+
+def test_a_queue_without_any_list_has_its_numbers_too():
+    make_queue("empty", rpm=5)
+    said = numbers(queue="empty")
+    assert said["quarterdeck_ids_late"] == said["quarterdeck_ids_failed"] == 0
+    assert said["quarterdeck_requests_started"] == said["quarterdeck_ids_carried_over"] == 0
+    assert numbers(queue="empty", window="running")["quarterdeck_window_over_rpm"] == 0
+
+
+def test_ids_past_rpm_are_counted_of_each_window_and_those_beyond_it_of_the_queue():
+    queue = make_queue("q1", rpm=5)
+    # Its minutes run in the quarter after the one in which a window fills.
+    later = clock.open_window_start(AT) + 2 * clock.QUARTER
+    minutes = {MINUTE: range(1, 11), MINUTE + clock.MINUTE: range(11, 15), later: range(20, 23)}
+    place(queue, minutes, at=BEFORE)
+    running = numbers(queue="q1", window="running")
+    assert running["quarterdeck_window_filled"] == 14
+    assert running["quarterdeck_window_over_rpm"] == 5
+    assert numbers(queue="q1", window="open")["quarterdeck_window_over_rpm"] == 0
+    assert numbers(queue="q1")["quarterdeck_ids_carried_over"] == 3
+
+
+def test_how_late_requests_started_is_said_as_quantiles():
+    queue = make_queue("q1", rpm=60)
+    place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
+    receipts.keep_lateness(SimulatedSeat(queue).bucket_id, {2: 98, 40: 1, 500: 1})
+    said = {
+        quantile: numbers(queue="q1", quantile=quantile)["quarterdeck_start_lateness_seconds"]
+        for quantile in ("0.5", "0.99", "1")
+    }
+    assert said == {"0.5": 0.002, "0.99": 0.04, "1": 0.5}
+
+
+def test_a_dead_cluster_is_counted_beside_those_that_live():
+    for owner, seen_at in enumerate((AT, AT - timedelta(seconds=70))):
+        models.Heartbeat.objects.create(
+            owner=owner, cluster="minutes", host="h", pid=1, started_at=BEFORE, seen_at=seen_at
+        )
+    said = numbers(cluster="minutes")
+    assert said["quarterdeck_clusters_alive"] == said["quarterdeck_clusters_silent"] == 1
+    assert said["quarterdeck_cluster_silent_seconds"] == 70
+    assert numbers(cluster="quarterdeck")["quarterdeck_clusters_alive"] == 0
+
+
+def test_a_breaker_that_no_queue_sends_through_is_none():
+    models.Target.objects.create(origin="https://hook.test:443", opened_at=AT)
+    assert numbers()["quarterdeck_breakers_open"] == 0
+    make_queue("w", handler="webhook", webhook_url="https://hook.test/in")
+    assert numbers()["quarterdeck_breakers_open"] == 1

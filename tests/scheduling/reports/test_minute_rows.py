@@ -1,0 +1,93 @@
+"""The IDs of a minute one by one: when each was to start, when it did, and how late that is."""
+
+from datetime import timedelta
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import models
+from scheduling.core import keys
+from scheduling.dispatch import overdue
+from scheduling.models import Status
+from scheduling.reports import minute_rows
+from scheduling.tasks import edits
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db
+
+AFTER = MINUTE + timedelta(seconds=70)
+
+
+def rows(queue, minute=MINUTE, **options) -> list[minute_rows.Row]:
+    return list(minute_rows.rows([keys.bucket_at(queue.pk, minute)], at=AFTER, **options))
+
+
+def planned(found) -> list[float | None]:
+    return [row.planned_at and (row.planned_at - MINUTE).total_seconds() for row in found]
+
+
+def test_before_the_minute_each_has_the_slot_that_the_plan_gives_it():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    found = rows(queue)
+    assert planned(found) == [3.0 * j for j in range(20)]
+    assert {row.started_at for row in found} == {None}
+
+
+def test_afterwards_the_second_in_which_it_started_stands_beside():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    SimulatedSeat(queue).serve(0, 60)
+    found = rows(queue)
+    assert planned(found) == [3.0 * j for j in range(20)]
+    assert {row.status for row in found} == {Status.SUCCEEDED}
+    assert all(abs((row.started_at - row.planned_at).total_seconds()) <= 1 for row in found)
+    assert {row.late_seconds for row in found} == {0}
+
+
+def test_a_page_goes_on_with_the_ranks_of_the_one_before():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    whole = rows(queue)
+    assert rows(queue, after=whole[6].key, at_most=5) == whole[7:12]
+
+
+def test_what_was_cancelled_before_the_minute_was_sealed_has_no_slot_of_it():
+    queue = make_queue(rpm=60)
+    first = place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
+    place(queue, {MINUTE: range(11, 21)}, at=BEFORE)
+    edits.cancel(first, by=Actor.command_line(), now=lambda: BEFORE)
+    SimulatedSeat(queue).serve(0, 60)
+    found = rows(queue)
+    assert planned(found) == [None] * 10 + [6.0 * j for j in range(10)]
+    assert [row.status for row in found[:10]] == [Status.CANCELLED] * 10
+    assert rows(queue, after=found[12].key) == found[13:]
+
+
+def test_where_rows_are_missing_nobody_can_tell():
+    queue = make_queue(rpm=60)
+    task = place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    models.Assignment.objects.filter(task=task, user_id=7).delete()
+    assert planned(rows(queue)) == [None] * 19
+
+
+def test_what_comes_from_a_minute_that_passed_is_late_since_then():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    overdue.run(lambda: AFTER)
+    minute = keys.minute_of_bucket(models.Assignment.objects.first().bucket_id)
+    found = rows(queue, minute)
+    assert len(found) == 20
+    assert {row.late_seconds for row in found} == {(minute - MINUTE).total_seconds() - 60}
+
+
+def test_once_some_have_left_a_minute_the_others_keep_the_slots_in_which_they_started():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    seat = SimulatedSeat(queue)
+    seat.serve(0, 40)
+    overdue.run(lambda: AFTER)
+    found = rows(queue)
+    assert len(found) == len(seat.sent) == 14
+    assert planned(found) == [3.0 * j for j in range(14)]

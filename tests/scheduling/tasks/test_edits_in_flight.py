@@ -1,0 +1,140 @@
+"""An edit meets requests that are under way: what left isn't sent again, what comes back goes on counting."""
+
+from datetime import timedelta
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import models, proof
+from scheduling.core import keys
+from scheduling.dispatch import overdue, results
+from scheduling.dispatch.claims import Claimed, Kept
+from scheduling.models import Status
+from scheduling.tasks import edits
+from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
+from tests.scheduling.store.test_claims import MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BY = Actor.command_line()
+IDS = range(1, 61)
+
+
+@pytest.fixture
+def queue(transactional_db):
+    return models.Queue.objects.create(name="default", rpm=60, created_at=NOON, max_attempts=3)
+
+
+@pytest.fixture
+def seat(queue, tmp_path) -> SimulatedSeat:
+    """A seat whose minute has begun, with a list of 60: two or three are in flight."""
+    submit(IDS, tmp_path, by=BY)
+    write_all()
+    seat = SimulatedSeat(queue)
+    seat.turn(0.0)
+    assert seat.claimed
+    return seat
+
+
+def replace(ids, folder, at) -> edits.Replaced:
+    with spool_of(ids, folder) as spool:
+        return edits.replace(models.Task.objects.get(), spool, by=BY, now=lambda: at)
+
+
+def fail(claimed: Claimed, at) -> None:
+    """Its request is answered by something that is to be tried again."""
+    attempt = models.Attempt(
+        task_id=claimed.task_id,
+        user_id=claimed.user_id,
+        number=claimed.attempts + 1,
+        bucket_id=claimed.bucket_id,
+        started_at=MINUTE,
+        http_status=503,
+    )
+    due = at + timedelta(minutes=1)
+    results.place_retries(
+        keys.queue_of_bucket(claimed.bucket_id), [results.Retry(claimed, 0, attempt, due)], 1, lambda: at
+    )
+
+
+def row(user: int) -> models.Assignment:
+    return models.Assignment.objects.get(user_id=user)
+
+
+def check_all(at) -> None:
+    check_counters()
+    check_log()
+    assert not [found for found in proof.check(lambda: at) if "claim" not in found.check]
+
+
+def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(seat, tmp_path):
+    claimed = seat.claimed[0]
+    at = MINUTE + timedelta(seconds=0.5)
+    replaced = replace(range(30, 61), tmp_path, at)
+    assert (replaced.in_flight, replaced.cancelled) == (len(seat.claimed), 29 - len(seat.claimed))
+    fail(claimed, at)
+    assert (row(claimed.user_id).status, row(claimed.user_id).attempts) == (Status.FAILED, 1)
+    assert models.Attempt.objects.get().http_status == 503
+    assert not models.Move.objects.exists()
+    check_all(at)
+
+
+def test_a_task_whose_last_request_left_and_failed_is_done(seat, tmp_path):
+    at = MINUTE + timedelta(seconds=0.5)
+    replace([1_001], tmp_path, at)
+    write_all(at)
+    models.Assignment.objects.filter(user_id=1_001).update(status=Status.SUCCEEDED)
+    for rows in (models.Task, models.TaskBucket, models.Bucket):
+        rows.objects.filter(waiting_count=1).update(waiting_count=0, succeeded_count=1)
+    for claimed in list(seat.claimed):
+        fail(claimed, at)
+    assert models.Task.objects.get().finished_at == at
+
+
+def test_what_left_in_flight_and_comes_back_unsent_is_cancelled_and_its_place_is_free(seat, tmp_path):
+    at = MINUTE + timedelta(seconds=0.5)
+    replace(range(30, 61), tmp_path, at)
+    claimed = seat.claimed.copy()
+    seat.turn(0.9, kept=[Kept(one, Status.WAITING) for one in claimed], want=False)
+    after = MINUTE + timedelta(minutes=2)
+    overdue.run(lambda: after)
+    assert {row(one.user_id).status for one in claimed} == {Status.CANCELLED}
+    assert models.Move.objects.count() == 31, "those that stayed are late"
+    check_all(after)
+
+
+def test_what_left_and_is_back_before_its_answer_is_tried_again(seat, tmp_path):
+    claimed = seat.claimed[0]
+    at = MINUTE + timedelta(seconds=0.5)
+    replace(range(30, 61), tmp_path, at)
+    replaced = replace(IDS, tmp_path, at)
+    assert replaced.kept == 31 + len(seat.claimed)
+    write_all(at)
+    fail(claimed, at)
+    assert (row(claimed.user_id).status, row(claimed.user_id).attempts) == (Status.WAITING, 1)
+    assert models.Move.objects.get(user_id=claimed.user_id).reason == "retry"
+    check_all(at)
+
+
+def test_an_id_that_comes_back_goes_on_counting_its_attempts(seat, tmp_path):
+    claimed = seat.claimed[0]
+    at = MINUTE + timedelta(seconds=0.5)
+    fail(claimed, at)
+    replace(range(30, 61), tmp_path, at)
+    assert row(claimed.user_id).status == Status.CANCELLED
+    replace(IDS, tmp_path, at)
+    write_all(at)
+    back = row(claimed.user_id)
+    assert (back.status, back.attempts) == (Status.WAITING, 1)
+    assert row(29).attempts == 0
+    assert not models.EarlierAttempts.objects.exists()
+    check_all(at)
+
+
+def test_what_would_be_tried_again_after_its_list_expires_has_expired(seat):
+    claimed = seat.claimed[0]
+    models.Task.objects.update(expires_at=MINUTE + timedelta(minutes=2))
+    fail(claimed, MINUTE + timedelta(seconds=0.5))
+    assert row(claimed.user_id).status == Status.EXPIRED
+    assert not models.Move.objects.exists()
+    check_all(MINUTE + timedelta(seconds=0.5))

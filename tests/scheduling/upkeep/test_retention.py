@@ -1,0 +1,62 @@
+"""What is past its retention goes in small steps, and what is left still proves itself."""
+
+from datetime import timedelta
+
+import pytest
+
+from scheduling import models, proof
+from scheduling.core import clock
+from scheduling.upkeep import quarter_hour, retention
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+
+pytestmark = pytest.mark.django_db
+
+NIGHT = MINUTE + timedelta(days=100)
+
+
+@pytest.fixture
+def old_and_young():
+    """A task of 100 days ago that ran and is totalled, and one of yesterday."""
+    queue = make_queue(rpm=60)
+    old = place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    SimulatedSeat(queue).serve(0, 60)
+    quarter_hour.run(lambda: MINUTE + timedelta(minutes=16))
+    yesterday = clock.quarter_start(NIGHT - timedelta(days=1))
+    young = place(queue, {yesterday: range(1, 21)}, at=yesterday - timedelta(minutes=5))
+    return old, young
+
+
+def test_an_old_task_goes_with_all_that_is_its_own_and_a_young_one_stays(old_and_young, settings):
+    settings.RETENTION_DAYS = 90
+    _old, young = old_and_young
+    assert retention.prune(lambda: NIGHT)
+    assert list(models.Task.objects.all()) == [young]
+    assert set(models.Assignment.objects.values_list("task_id", flat=True)) == {young.pk}
+    assert not models.Window.objects.filter(starts_at__lt=NIGHT - timedelta(days=90)).exists()
+    assert models.IdList.objects.count() == models.Task.objects.count()
+    assert proof.check(lambda: clock.quarter_start(NIGHT - timedelta(days=1))) == []
+
+
+def test_nothing_goes_before_its_time(old_and_young, settings):
+    settings.RETENTION_DAYS = 101
+    rows = models.Assignment.objects.count()
+    assert retention.prune(lambda: NIGHT)
+    assert models.Assignment.objects.count() == rows
+    assert models.Task.objects.count() == 2
+
+
+def test_a_window_that_still_has_something_to_do_stays(settings):
+    settings.RETENTION_DAYS = 90
+    queue = make_queue(rpm=60, paused_at=BEFORE)
+    place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
+    assert retention.prune(lambda: NIGHT)
+    assert models.Assignment.objects.count() == 20
+
+
+def test_many_rows_go_in_small_steps(old_and_young, settings, monkeypatch):
+    settings.RETENTION_DAYS = 90
+    monkeypatch.setattr(retention, "STEP_ROWS", 3)
+    assert not retention.prune(lambda: NIGHT, seconds=0)
+    assert retention.prune(lambda: NIGHT)
+    assert models.Task.objects.count() == 1
