@@ -33,6 +33,8 @@ test: $(DEVELOPMENT) chromium
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 faults: $(DEVELOPMENT)
 	$(PYTEST) -m faults tests

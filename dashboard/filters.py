@@ -20,7 +20,7 @@ from dashboard.queries import refuse_unknown
 from operators.actor import Face
 from scheduling import models, store
 from scheduling.core import clock, keys
-from scheduling.reports import failures
+from scheduling.tasks import failures
 
 # With more a page would pass the bytes and the time that a page may take.
 SIZES = (25, 50, 100)

@@ -114,7 +114,7 @@ class Numbers(NamedTuple):
         return cls(prefix, queue_name, card, addresses.held(queue_name, card.starts_at))
 
     def link(self, kind: str, said: str, *, where: str = "", css: str = "") -> str:
-        """kind: see scheduling/reports/drill_down.py; empty for all that it holds. where: tells two links of a kind apart."""
+        """kind: see reports.drill_down; empty for all of them. where: tells two links of a kind apart."""
         return link(said, f"{self.base}{kind}", f"{self.prefix}{where}-{kind or 'counts'}", css)
 
     def peak(self) -> str:

@@ -13,7 +13,8 @@ from dashboard import addresses
 from dashboard.tables import CARDS, Listed, count, link, number, text
 from dashboard.templatetags import quarterdeck as write
 from scheduling import models
-from scheduling.reports import cards, days, failures
+from scheduling.reports import cards, days
+from scheduling.tasks import failures
 
 ALL = "*"
 
@@ -21,7 +22,7 @@ ALL = "*"
 class Counted(tables.Column):
     """A column of counts, each of which leads to the IDs that it counts.
 
-    kind: see scheduling/reports/drill_down.py. Its table's `held(record)` is the address of the list, for a kind to follow.
+    kind: see reports.drill_down. Its table's `held(record)` is the address of the list, for a kind to follow.
     """
 
     def __init__(self, kind: str, css: str, **kwargs: Any) -> None:

@@ -16,7 +16,8 @@ from dashboard import addresses
 from dashboard.taskpages import Line
 from dashboard.templatetags import quarterdeck as write
 from scheduling import models
-from scheduling.reports import cards, drill_down, failures, id_history, minute_rows
+from scheduling.reports import cards, drill_down, id_history, minute_rows
+from scheduling.tasks import failures
 
 CARDS = {"class": "list cards"}
 

@@ -20,7 +20,7 @@ from dashboard.forms import CancelForm
 from dashboard.queries import refuse_unknown
 from dashboard.views import going
 from scheduling import models, store
-from scheduling.reports import failures as failing
+from scheduling.tasks import failures as failing
 from scheduling.tasks import resend
 
 ROWS = 50

@@ -6,18 +6,17 @@ edit and resubmit, are closed, and ours never read what is pickled.
 
 from datetime import timedelta
 
-import django_q.admin  # noqa: F401 (it registers its pages: first, so that they can be taken away)
 from django.contrib import admin
 from django.contrib.auth.models import Group
-from django_q.models import Failure, OrmQ, Schedule, Success
 
 from scheduling import models, store
 from scheduling.core import clock
+from scheduling.jobqueue import tables
+from scheduling.jobqueue.tables import Failure, QueuedJob, Schedule, Success
 
 from .base import ByKey, ReadOnly
 
-for model in (Failure, OrmQ, Schedule, Success):
-    admin.site.unregister(model)
+tables.close_stock_admin(admin.site)
 # What somebody may do follows from the role alone: groups would be a second opinion that nobody asks.
 admin.site.unregister(Group)
 
@@ -61,7 +60,7 @@ class ScheduleAdmin(ReadOnly, ByKey):
     fields = ("name", "func", "schedule_type", "cron", "next_run", "cluster", "repeats")
 
 
-@admin.register(OrmQ)
+@admin.register(QueuedJob)
 class QueuedAdmin(ReadOnly, ByKey):
     list_display = ("id", "key", "lock", "state")
     fields = ("key", "lock", "state")
@@ -71,7 +70,7 @@ class QueuedAdmin(ReadOnly, ByKey):
         return super().get_queryset(request).defer("payload")
 
     @admin.display(description="state")
-    def state(self, row: OrmQ) -> str:
+    def state(self, row: QueuedJob) -> str:
         return "due" if row.lock is None or row.lock <= store.now() else "taken, or not before this time"
 
 

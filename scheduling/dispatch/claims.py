@@ -16,9 +16,8 @@ from django.db.models import Q, QuerySet
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
 from scheduling.dispatch import bucket_slots
-from scheduling.jobqueue import cluster
 from scheduling.models import Status
-from scheduling.placement import reservations
+from scheduling.placement import ledger, reservations
 from scheduling.placement.removals import have_left
 from scheduling.store import recording
 
@@ -82,29 +81,6 @@ class Turn:
     lateness: dict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
 
-class Counters:
-    """Deltas of counters, gathered, and written once in the order of the locks."""
-
-    def __init__(self) -> None:
-        self.buckets: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self.tasks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self.placed: dict[tuple[int, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-
-    def change(self, task_id: int, bucket_id: int, was: Status, becomes: Status, count: int = 1) -> None:
-        """`count` IDs of a task in a bucket were `was` and become `becomes`."""
-        for counters in (self.buckets[bucket_id], self.tasks[task_id], self.placed[task_id, bucket_id]):
-            counters[f"{was.word}_count"] -= count
-            counters[f"{becomes.word}_count"] += count
-
-    def started(self, bucket_id: int, count: int = 1) -> None:
-        self.buckets[bucket_id]["started_count"] += count
-
-    def write(self) -> None:
-        store.add_to_tasks(self.tasks)
-        store.add_to_placed(self.placed)
-        store.add_to_buckets(self.buckets)
-
-
 def in_minute(number: int, window_ids: Iterable[int]) -> QuerySet:
     """The buckets of a minute (in minutes since 1970) in which something waits or is under way."""
     index = number % clock.BUCKETS
@@ -161,7 +137,7 @@ def _turn(
         buckets = _lock_buckets({*wants, *(item.claimed.bucket_id for item in kept)})
         at, elapsed = now(), offset()
         may_start_until = round(elapsed * 1000) + UNCOMMITTED_MS
-        counters = Counters()
+        counters = ledger.Counters()
         result.may_start_until = may_start_until / 1000
         if settled:
             models.Batch.objects.filter(pk__in=sorted(settled), owner=owner).delete()
@@ -182,7 +158,7 @@ def _turn(
         task_ids = {item.claimed.task_id for item in mine}
         task_ids.update(*(map(itemgetter(2), rows) for rows in found.values()))
         task_ids.update(some.task_id for there in held.values() for some in there)
-        tasks = lock_tasks(task_ids)
+        tasks = ledger.lock_tasks(task_ids)
         cancelled = _keep(mine, tasks, counters)
         if {keys.queue_of_bucket(bucket_id) for bucket_id in cancelled} - set(queue_ids):
             raise _EndedMeanwhile
@@ -201,12 +177,12 @@ def _turn(
         moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
         store.set_on_buckets({bucket_id: bucket_slots.cursors_of(buckets[bucket_id]) for bucket_id in moved})
         for bucket_id, count in cancelled.items():
-            give_back(bucket_id, count, at=at)
-        finish((task_id for task_id, task in tasks.items() if _may_be_done(task, counters)), at=at)
+            ledger.give_back(bucket_id, count, at=at)
+        ledger.finish((task_id for task_id, task in tasks.items() if _may_be_done(task, counters)), at=at)
     return result
 
 
-def _may_be_done(task: models.Task, counters: Counters) -> bool:
+def _may_be_done(task: models.Task, counters: ledger.Counters) -> bool:
     """Whether nothing of it is left, by what its locked row said and what has changed since."""
     deltas = counters.tasks.get(task.pk, {})
     left = task.waiting_count + task.in_flight_count
@@ -246,7 +222,9 @@ def _renew(batch_ids: Sequence[int], owner: int, at: datetime, may_start_until: 
     return living
 
 
-def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Counters) -> dict[int, int]:
+def _keep(
+    kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: ledger.Counters
+) -> dict[int, int]:
     """Write outcomes; return how many places of which bucket cancelled tasks give back."""
     if not kept:
         return {}
@@ -267,7 +245,7 @@ def _keep(kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: Coun
             counters.started(claimed.bucket_id)
         if item.attempt is not None:
             attempts.append(item.attempt)
-    must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
+    ledger.must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
     models.Attempt.objects.bulk_create(attempts)
     _out_of_batches(item.claimed for item in kept if item.status == Status.WAITING)
     given_back = {bucket_id: count for bucket_id, count in given_back.items() if count}
@@ -286,7 +264,7 @@ def _out_of_batches(returned: Iterable[Claimed]) -> None:
         held = contents(batch)
         pairs = [(key, slot) for key, slot in held if key not in by_batch[batch.pk]]
         # Whoever comes back a second time may be somebody else's by now.
-        must_be(len(by_batch[batch.pk]), len(held) - len(pairs))
+        ledger.must_be(len(by_batch[batch.pk]), len(held) - len(pairs))
         batch.ids = array("q", [key for key, _ in pairs]).tobytes()
         batch.slots = array("I", [slot for _, slot in pairs]).tobytes()
         batch.ids_count = len(pairs)
@@ -296,41 +274,6 @@ def _out_of_batches(returned: Iterable[Claimed]) -> None:
 def contents(batch: models.Batch) -> list[tuple[int, int]]:
     """The batch's (key, slot)."""
     return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
-
-
-def give_back(bucket_id: int, count: int, *, at: datetime) -> None:
-    """Log that places came free since their task is cancelled; the caller holds the queue's row."""
-    queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
-    reservations.change(queue, {bucket_id: -count}, kind=models.ReservationKind.CANCEL, at=at)
-
-
-def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
-    wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
-    columns = ("pk", "cancelled_at", "expires_at", "queue_id", "waiting_count", "in_flight_count")
-    return {task.pk: task for task in wanted.only(*columns)}
-
-
-def must_be(wanted: int, count: int) -> None:
-    # Under the bucket's lock nobody else changes these rows; if somebody did, nothing of this turn may stay.
-    if count != wanted:
-        raise RuntimeError(f"{wanted} rows were to change, {count} did")
-
-
-def finish(task_ids: Iterable[int], *, at: datetime) -> None:
-    """Mark those of the tasks that have nothing left to do as finished, and have that called back."""
-    if not (task_ids := list(task_ids)):
-        return
-    done = models.Task.objects.filter(
-        pk__in=task_ids,
-        finished_at=None,
-        cancelled_at=None,
-        placed_at__isnull=False,
-        waiting_count=0,
-        in_flight_count=0,
-    )
-    for task_id, callback in list(done.order_by("pk").values_list("pk", "queue__callback_url")):
-        if done.filter(pk=task_id).update(finished_at=at) and callback:
-            cluster.enqueue("scheduling.jobs.call_back", task_id)
 
 
 # --- Claims ---
@@ -414,7 +357,7 @@ def _alive(
     bucket_id: int,
     rows: Iterable[tuple[int, int, int, int]],
     tasks: Mapping[int, models.Task],
-    counters: Counters,
+    counters: ledger.Counters,
     at: datetime,
 ) -> list[tuple[int, int, int, int]]:
     """Those of the rows that may go out: cancelled ones are passed by, expired ones end here."""
@@ -425,7 +368,7 @@ def _alive(
     expired = [row for row in rows if tasks[row[2]].ended_by(at) and tasks[row[2]].cancelled_at is None]
     if expired:
         ended = [row[0] for row in expired]
-        must_be(len(ended), store.set_status(ended, Status.EXPIRED, was=Status.WAITING))
+        ledger.must_be(len(ended), store.set_status(ended, Status.EXPIRED, was=Status.WAITING))
         for row in expired:
             counters.change(row[2], bucket_id, Status.WAITING, Status.EXPIRED)
     return alive
@@ -434,14 +377,14 @@ def _alive(
 def _take(
     shares: Sequence[_Share],
     result: Turn,
-    counters: Counters,
+    counters: ledger.Counters,
     owner: int,
     at: datetime,
     may_start_until: int,
 ) -> None:
     """Rows of these shares are in flight, as batches of ours."""
     keys_taken = [row[0] for share in shares for row in share.rows]
-    must_be(len(keys_taken), store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING))
+    ledger.must_be(len(keys_taken), store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING))
     slots = [share.slots.ascending() for share in shares]
     batches = models.Batch.objects.bulk_create(
         models.Batch(
@@ -472,7 +415,7 @@ def _record(
     slots: pacing.Slots,
     tasks: Mapping[int, models.Task],
     result: Turn,
-    counters: Counters,
+    counters: ledger.Counters,
     at: datetime,
     elapsed: float,
 ) -> None:
@@ -482,10 +425,10 @@ def _record(
     for some in there:
         # What was cancelled since it was counted is left to its cancel.
         if some.task_id not in alive and tasks[some.task_id].cancelled_at is None:
-            must_be(some.count, recording.expire(first, last, task_id=some.task_id))
+            ledger.must_be(some.count, recording.expire(first, last, task_id=some.task_id))
             counters.change(some.task_id, bucket.pk, Status.WAITING, Status.EXPIRED, some.count)
     count, now_ms = sum(alive.values()), max(0, round(elapsed * 1000))
-    must_be(count, recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms))
+    ledger.must_be(count, recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms))
     result.lateness[bucket.pk].update(slots.lateness_ms(count, now_ms))
     for task_id, some in alive.items():
         counters.change(task_id, bucket.pk, Status.WAITING, Status.SUCCEEDED, some)

@@ -21,14 +21,13 @@ from django.db.models import Q
 
 from scheduling import models, store
 from scheduling.core import clock, keys
-from scheduling.dispatch import bucket_slots, claims, overdue, recovery, results, targets
+from scheduling.dispatch import bucket_slots, claims, lateness, overdue, recovery, results, targets
 from scheduling.dispatch.sender import Due, MinuteClock, Sender
 from scheduling.handlers import make
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import LONGEST_SECONDS
 from scheduling.jobqueue import minute_jobs
 from scheduling.models import HandlerKind
-from scheduling.reports import receipts
 
 log = structlog.get_logger(__name__)
 
@@ -420,7 +419,7 @@ class Seat:
         for bucket_id in list(self.lateness):
             if time.monotonic() >= until:
                 break
-            receipts.keep_lateness(bucket_id, self.lateness.pop(bucket_id))
+            lateness.keep(bucket_id, self.lateness.pop(bucket_id))
 
 
 def _something_due(bucket: models.Bucket, elapsed: float, until: float) -> bool:

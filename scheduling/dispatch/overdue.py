@@ -109,14 +109,7 @@ def _latest(queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row
         return {}
     first = _first_buckets(rows)
     due = {row.key: first.get((row.task_id, row.user_id), bucket.pk) for row in rows}
-    return {key: last_minute(queue, keys.minute_of_bucket(bucket_id)) for key, bucket_id in due.items()}
-
-
-def last_minute(queue: models.Queue, due: datetime) -> datetime:
-    """The last minute in which by the queue's late policy an ID may run that was due in another. Their starts."""
-    if queue.late_policy != models.LatePolicy.EXPIRE:
-        return moves.FAR
-    return due + timedelta(seconds=queue.late_after_seconds or 0)
+    return {key: moves.last_minute(queue, keys.minute_of_bucket(bucket_id)) for key, bucket_id in due.items()}
 
 
 def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:

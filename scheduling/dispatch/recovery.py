@@ -14,7 +14,7 @@ from scheduling import models, store
 from scheduling.core import keys
 from scheduling.dispatch import bucket_slots, claims
 from scheduling.models import Status
-from scheduling.placement import removals, reservations
+from scheduling.placement import ledger, removals, reservations
 
 log = structlog.get_logger(__name__)
 
@@ -120,9 +120,9 @@ def _come_back(bucket: models.Bucket, started: Mapping[int, float | None], at: d
     """
     rows = models.Assignment.objects.filter(pk__in=list(started), status=Status.IN_FLIGHT).order_by("pk")
     found = list(rows.values_list("pk", "user_id", "task_id", "attempts"))
-    tasks = claims.lock_tasks({row[2] for row in found})
+    tasks = ledger.lock_tasks({row[2] for row in found})
     left = removals.have_left(tasks)
-    counters, cancelled, repeats, outcomes = claims.Counters(), 0, [], []
+    counters, cancelled, repeats, outcomes = ledger.Counters(), 0, [], []
     for key, user_id, task_id, attempts in found:
         offset = started[key]
         if offset is not None:
@@ -134,13 +134,13 @@ def _come_back(bucket: models.Bucket, started: Mapping[int, float | None], at: d
         counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
         if not gone:
             bucket_slots.come_back(bucket, key)
-    claims.must_be(len(outcomes), store.set_outcomes(outcomes, was=Status.IN_FLIGHT))
+    ledger.must_be(len(outcomes), store.set_outcomes(outcomes, was=Status.IN_FLIGHT))
     counters.buckets[bucket.pk]["waiting_count"] += cancelled
     counters.buckets[bucket.pk]["repeats_count"] += len(repeats)
     counters.write()
     store.set_on_buckets({bucket.pk: bucket_slots.cursors_of(bucket)})
     if cancelled:
-        claims.give_back(bucket.pk, cancelled, at=at)
+        ledger.give_back(bucket.pk, cancelled, at=at)
     models.Attempt.objects.bulk_create(repeats)
     return len(outcomes)
 

@@ -10,12 +10,11 @@ import structlog
 
 from scheduling import models, store
 from scheduling.core import clock, retry
-from scheduling.dispatch import claims
 from scheduling.dispatch.claims import Claimed, Kept
 from scheduling.dispatch.sender import Came
 from scheduling.handlers.base import ERROR_CHARACTERS, Outcome, cut
 from scheduling.models import MoveReason, Status
-from scheduling.placement import moves, reservations
+from scheduling.placement import ledger, moves, reservations
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +98,7 @@ def place_retries(queue_id: int, items: Sequence[Retry], owner: int, now: Callab
         mine = set(batches.select_for_update().order_by("pk").values_list("pk", flat=True))
         # What was lost meanwhile is another's: it is counted as a possible repeat there.
         items = [item for item in items if item.claimed.batch_id in mine]
-        tasks = claims.lock_tasks({item.claimed.task_id for item in items})
+        tasks = ledger.lock_tasks({item.claimed.task_id for item in items})
         again = [item for item in items if tasks[item.claimed.task_id].cancelled_at is None]
         ended = [item for item in items if tasks[item.claimed.task_id].cancelled_at is not None]
         _keep_attempts(again, Status.IN_FLIGHT)
@@ -116,7 +115,7 @@ def _keep_attempts(items: Sequence[Retry], status: Status) -> None:
     ]
     if store.set_outcomes(rows, was=Status.IN_FLIGHT) != len(rows):
         raise RuntimeError(f"{len(rows)} rows were in flight, and not all are")
-    counters = claims.Counters()
+    counters = ledger.Counters()
     for item in items:
         counters.started(item.claimed.bucket_id)
         if status != Status.IN_FLIGHT:

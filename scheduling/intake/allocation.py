@@ -19,14 +19,13 @@ from django.db.models import BooleanField, ExpressionWrapper, F, Q
 
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys
-from scheduling.dispatch import claims
 from scheduling.intake import late_slices
 from scheduling.intake.acceptance import LEASE
 from scheduling.intake.late_slices import Placed
 from scheduling.jobqueue import cluster
 from scheduling.lists import stored_lists
 from scheduling.models import Status
-from scheduling.placement import reservations
+from scheduling.placement import ledger, reservations
 from scheduling.placement.removals import ASKED_AT_ONCE
 
 # IDs that one transaction writes: some 30 ms, so that nobody waits long behind it.
@@ -258,7 +257,7 @@ def _write_slice(
         _give_attempts(task, users)
         if whole and not models.Segment.objects.unwritten().filter(task=task).exists():
             models.Task.objects.filter(pk=task.pk).update(placed_at=at)
-            claims.finish([task.pk], at=at)
+            ledger.finish([task.pk], at=at)
             if task.cancelled_at:
                 cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
     if whole and segment.first_position is None:

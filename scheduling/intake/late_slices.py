@@ -9,11 +9,10 @@ import structlog
 
 from scheduling import models, store
 from scheduling.core import clock, keys
-from scheduling.dispatch import claims
-from scheduling.dispatch.overdue import last_minute
 from scheduling.jobqueue import minute_jobs
 from scheduling.models import Status
-from scheduling.placement import reservations
+from scheduling.placement import ledger, reservations
+from scheduling.placement.moves import last_minute
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +82,7 @@ def _of_use(
 
 
 def _end(task: models.Task, groups: Sequence[Placed]) -> None:
-    counters = claims.Counters()
+    counters = ledger.Counters()
     for group in groups:
         counters.change(task.pk, group.bucket_id, Status.WAITING, Status.EXPIRED, len(group.ids))
     counters.write()

@@ -154,7 +154,7 @@ class FailureCount(models.Model):
     """How many of a task's IDs failed alike in a bucket, kept so that nobody has to read them one by one.
 
     It holds as long as the bucket's failed_count and moved_count are those that it was counted at: an ID comes
-    in by the one and leaves by both, so that the same two numbers never come back. See scheduling.reports.failures.
+    in by the one and leaves by both, so that the same two numbers never come back. See scheduling.tasks.failures.
     """
 
     bucket_id = models.BigIntegerField(db_index=True)

@@ -6,7 +6,7 @@ out meanwhile, or its list has expired by then.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -14,10 +14,9 @@ from django.db.models.functions import Greatest
 
 from scheduling import models, store
 from scheduling.core import keys
-from scheduling.dispatch import claims
 from scheduling.jobqueue import minute_jobs
 from scheduling.models import Status
-from scheduling.placement import cancellation, removals, reservations
+from scheduling.placement import cancellation, ledger, removals, reservations
 
 FAR = datetime.max.replace(tzinfo=UTC)
 # The columns of a task that has something to do, also where it was done before: then its end is told again.
@@ -62,7 +61,7 @@ def move(
     rows = _that_go_on(queue, rows, latest or {}, from_minute=from_minute, was=was, at=at)
     if not rows:
         return []
-    counters = claims.Counters()
+    counters = ledger.Counters()
     removals: dict[int, int] = defaultdict(int)
     for row in rows:
         removals[row.bucket_id] += 1
@@ -118,17 +117,17 @@ def _that_go_on(
             minute = next(minutes, minute)
     if ended and at_work:
         # In order, and with those that move: another transaction may be at the same tasks.
-        claims.lock_tasks(task_ids)
+        ledger.lock_tasks(task_ids)
         for status, some in ended.items():
             _end(queue, some, status, was=was, at=at)
-        claims.finish(sorted({row.task_id for some in ended.values() for row in some}), at=at)
+        ledger.finish(sorted({row.task_id for some in ended.values() for row in some}), at=at)
     return going
 
 
 def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Status, at: datetime) -> None:
-    claims.must_be(len(rows), store.set_status([row.key for row in rows], status, was=was))
+    ledger.must_be(len(rows), store.set_status([row.key for row in rows], status, was=was))
     if status != Status.CANCELLED:
-        counters = claims.Counters()
+        counters = ledger.Counters()
         for row in rows:
             counters.change(row.task_id, row.bucket_id, was, status)
         counters.write()
@@ -176,3 +175,10 @@ def _remember(pairs: Sequence[tuple[Row, int]], reason: str, at: datetime) -> No
     for task_id, moves in sorted(by_task.items()):
         groups = [(users, came_from, to) for (came_from, to), users in moves.items()]
         store.insert_moves(task_id, groups, reason=reason, at=at)
+
+
+def last_minute(queue: models.Queue, due: datetime) -> datetime:
+    """The last minute in which by the queue's late policy an ID may run that was due in another. Their starts."""
+    if queue.late_policy != models.LatePolicy.EXPIRE:
+        return FAR
+    return due + timedelta(seconds=queue.late_after_seconds or 0)

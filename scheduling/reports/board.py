@@ -7,12 +7,13 @@ ones by a fingerprint, and made into objects only where they differ.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property, lru_cache
 
 from django.db import connection
 
+from scheduling import store
 from scheduling.core import clock, keys
 from scheduling.dispatch import targets
 from scheduling.reports.cards import Board, Card, ClusterSign, Health, Late, Minute, Tab, Target, TaskLine
@@ -123,7 +124,7 @@ class Snapshot:
         if row[0] == "jobs":
             # Of many some come and go all the time: ten more are worth to be said.
             return ("jobs", row[1] <= JOBS_COUNTED, row[1] if row[1] <= JOBS_COUNTED else row[1] // 10)
-        seen_at = as_time(row[13])
+        seen_at = store.as_time(row[13])
         return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, self.at - seen_at > SILENT)
 
     def of(self, kind: str) -> list[tuple]:
@@ -131,7 +132,7 @@ class Snapshot:
 
     def board(self) -> Board:
         tabs = tuple(
-            Tab(row[1], row[11], row[2], as_time(row[13]), row[3], row[12]) for row in self.of("queue")
+            Tab(row[1], row[11], row[2], store.as_time(row[13]), row[3], row[12]) for row in self.of("queue")
         )
         names = {tab.id: tab.name for tab in tabs}
         paused = {tab.name for tab in tabs if tab.paused_at}
@@ -151,7 +152,12 @@ class Snapshot:
             ),
             # One that no queue sends to any more holds nothing up, and nobody could release it.
             targets=tuple(
-                Target(*(row[1], row[11], row[2], row[12]), as_time(row[13]), as_time(row[14]), senders)
+                Target(
+                    *(row[1], row[11], row[2], row[12]),
+                    store.as_time(row[13]),
+                    store.as_time(row[14]),
+                    senders,
+                )
                 for row in self.of("target")
                 if (senders := _senders(tabs, row[11]))
             ),
@@ -173,7 +179,7 @@ class Snapshot:
         return tuple(
             TaskLine(
                 row[1], row[11], names.get(row[2], ""), row[12], *row[3:9],
-                as_time(row[13]), as_time(row[14]), as_time(row[15]), self.at,
+                store.as_time(row[13]), store.as_time(row[14]), store.as_time(row[15]), self.at,
             )
             for row in sorted(self.of("task"), key=lambda row: -row[1])
         )  # fmt: skip
@@ -185,14 +191,17 @@ class Snapshot:
         return Health(
             at=self.at,
             clusters=tuple(
-                sorted(ClusterSign(row[11], row[1], row[2], as_time(row[13])) for row in self.of("heartbeat"))
+                sorted(
+                    ClusterSign(row[11], row[1], row[2], store.as_time(row[13]))
+                    for row in self.of("heartbeat")
+                )
             ),
-            quarter_at=as_time(quarter[13]),
-            quarter_ran_at=as_time(quarter[14]),
+            quarter_at=store.as_time(quarter[13]),
+            quarter_ran_at=store.as_time(quarter[14]),
             minute_at=clock.EPOCH + started[1] * clock.MINUTE if started[1] is not None else None,
-            minute_started_at=as_time(started[13]),
+            minute_started_at=store.as_time(started[13]),
             jobs_waiting=jobs[1],
-            oldest_job_at=as_time(jobs[13]),
+            oldest_job_at=store.as_time(jobs[13]),
         )
 
 
@@ -214,15 +223,6 @@ _times = lru_cache(maxsize=64)(clock.minutes)
 
 
 @lru_cache(maxsize=1024)
-def as_time(value: datetime | str | None) -> datetime | None:
-    """A time as the database gave it: SQLite keeps text, in UTC."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if value is None:
-        return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
 def _plain(row: tuple) -> tuple:
     """PostgreSQL adds whole numbers up to decimals."""
     return tuple(int(value) if isinstance(value, Decimal) else value for value in row)

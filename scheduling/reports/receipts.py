@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Count
 
-from scheduling import models, store
+from scheduling import models
 from scheduling.core import clock, keys, pacing
 from scheduling.models import MoveReason, Status
 
@@ -124,19 +124,6 @@ def most_in_60_seconds(starts: Mapping[int, int]) -> int:
         if time >= 0:
             most = max(most, inside)
     return most
-
-
-def keep_lateness(bucket_id: int, milliseconds: Mapping[int, int]) -> None:
-    """Add to how late requests of a bucket started: a histogram, exact to the millisecond up to 100."""
-    if not milliseconds:
-        return
-    with store.write():
-        bucket = models.Bucket.objects.select_for_update().only("pk", "lateness").get(pk=bucket_id)
-        histogram = Counter(bucket.lateness or {})
-        for late, count in milliseconds.items():
-            step = 1 if late <= 100 else 10 if late <= 1_000 else 100
-            histogram[str(late // step * step)] += count
-        models.Bucket.objects.filter(pk=bucket_id).update(lateness=dict(histogram))
 
 
 def lateness(histogram: Mapping[int, int]) -> dict[str, int] | None:

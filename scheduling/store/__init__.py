@@ -175,3 +175,12 @@ def may_become(was: int, statuses: Iterable[int]) -> None:
     for status in statuses:
         if status != was and Status(status) not in TRANSITIONS[Status(was)]:
             raise ValueError(f"{Status(was).word} never becomes {Status(status).word}")
+
+
+def as_time(value: datetime | str | None) -> datetime | None:
+    """A time as the database gave it: SQLite keeps text, in UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

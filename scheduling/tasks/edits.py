@@ -14,12 +14,11 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import allocator, keys
 from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
-from scheduling.dispatch import claims
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
 from scheduling.lists.differences import Difference, Part, blocks_of
 from scheduling.models import Status
-from scheduling.placement import moves, reservations
+from scheduling.placement import ledger, moves, reservations
 from scheduling.placement.cancellation import Cancelled, cancel, follow_cancel, give_back, lock_waiting
 from scheduling.placement.removals import ASKED_AT_ONCE, ChangedMeanwhile, Leaving, remember
 
@@ -220,7 +219,7 @@ def _exchange_locked(
     if not changed:
         raise ChangedMeanwhile
     _drop_order(task.list_id, at=at)
-    claims.finish([task.pk], at=at)
+    ledger.finish([task.pk], at=at)
     task.refresh_from_db()
     replaced = Replaced(
         task,

@@ -13,11 +13,10 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import clock, keys
 from scheduling.core.errors import TaskCancelled
-from scheduling.dispatch import claims
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind, MoveReason, Status
-from scheduling.placement import moves, reservations
-from scheduling.reports.failures import Asked
+from scheduling.placement import ledger, moves, reservations
+from scheduling.tasks.failures import Asked
 
 SLICE_IDS = 2_000
 # As long as a click may take; what is left then is a job's.
@@ -191,7 +190,7 @@ def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was
     # Read again under the lock: somebody else may have been faster.
     found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
     rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
-    tasks = claims.lock_tasks({row.task_id for row in rows})
+    tasks = ledger.lock_tasks({row.task_id for row in rows})
     rows = [row for row in rows if tasks[row.task_id].cancelled_at is None]
     places = moves.move(
         queue,

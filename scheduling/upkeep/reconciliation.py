@@ -9,8 +9,7 @@ from scheduling.dispatch import minute_worker, overdue, recovery
 from scheduling.intake import acceptance, allocation
 from scheduling.jobqueue import bulk_operations, cluster, schedules
 from scheduling.queues import rates
-from scheduling.reports import failures
-from scheduling.tasks import callbacks
+from scheduling.tasks import callbacks, failures
 from scheduling.upkeep import quarter_hour
 
 

@@ -7,12 +7,12 @@ from functools import partial
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django_q.models import Task as FinishedJob
 
 from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.jobqueue import bulk_operations, minute_jobs
+from scheduling.jobqueue.tables import FinishedJob
 from scheduling.models import BulkActKind
 from scheduling.proof import checks
 

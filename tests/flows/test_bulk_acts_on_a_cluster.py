@@ -12,8 +12,8 @@ from scheduling import models, store
 from scheduling.core import clock
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
-from scheduling.reports.failures import Asked
 from scheduling.tasks import resend
+from scheduling.tasks.failures import Asked
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.target import Target
 

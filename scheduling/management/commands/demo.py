@@ -6,11 +6,10 @@ from datetime import timedelta
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError, connection
-from django_q.models import OrmQ
 
 from scheduling import demo, models, store
 from scheduling.core import clock
-from scheduling.jobqueue import cluster
+from scheduling.jobqueue import cluster, tables
 
 # What the clusters need until their first seat.
 STARTING = timedelta(seconds=8)
@@ -37,7 +36,7 @@ class Command(BaseCommand):
         # The minute that runs is over for the clusters, which start only now: a demonstration doesn't begin late.
         demo.catch_up(at, at=store.now() + STARTING + clock.MINUTE)
         # The day is written and run; of the jobs that its lists queued only those of coming minutes stay.
-        OrmQ.objects.filter(key=cluster.DEFAULT).delete()
+        tables.QueuedJob.objects.filter(key=cluster.DEFAULT).delete()
         self.stdout.write(f"Invented {lists:,} lists of a day in {time.monotonic() - began:.0f} s.")
 
     def _generate(self) -> None:

@@ -10,8 +10,8 @@ from scheduling.core import clock, keys
 from scheduling.dispatch import overdue
 from scheduling.models import Status
 from scheduling.queues import operations
-from scheduling.reports.failures import Asked
 from scheduling.tasks import resend
+from scheduling.tasks.failures import Asked
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, submit, write_all
 from tests.scheduling.placed import counted, make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE

@@ -11,8 +11,8 @@ from scheduling import models, store
 from scheduling.core import clock
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
-from scheduling.reports.failures import Asked
 from scheduling.tasks import bulk_cancel, resend
+from scheduling.tasks.failures import Asked
 from scheduling.upkeep import reconciliation, retention
 from tests.scheduling.lists_of_ids import check_counters, check_log
 from tests.scheduling.placed import counted, make_queue, place

@@ -10,9 +10,8 @@ from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.dispatch import claims
 from scheduling.models import Status
-from scheduling.reports import failures
-from scheduling.reports.failures import Asked
-from scheduling.tasks import resend
+from scheduling.tasks import failures, resend
+from scheduling.tasks.failures import Asked
 from scheduling.upkeep import retention
 from tests.scheduling.placed import make_queue, place
 

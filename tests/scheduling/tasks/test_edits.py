@@ -19,7 +19,7 @@ from scheduling.core.errors import (
 from scheduling.dispatch import claims
 from scheduling.intake import acceptance, allocation
 from scheduling.lists import stored_lists
-from scheduling.placement import moves
+from scheduling.placement import ledger, moves
 from scheduling.queues import operations
 from scheduling.reports import id_history
 from scheduling.tasks import edits
@@ -57,7 +57,7 @@ def send(task, count: int, *, status=models.Status.SUCCEEDED) -> list[int]:
     """Let the first `count` of the task's rows have an outcome; return their IDs."""
     waiting = models.Assignment.objects.filter(task=task, status=models.Status.WAITING)
     rows = list(waiting.order_by("pk")[:count])
-    counters = claims.Counters()
+    counters = ledger.Counters()
     for row in rows:
         counters.change(task.pk, row.bucket_id, models.Status.WAITING, status)
     counters.write()
@@ -203,7 +203,7 @@ def test_a_task_that_is_done_stays_done(queue, by, tmp_path):
     task = submit(range(1, 11), tmp_path, by=by).task
     write_all()
     send(task, 10)
-    claims.finish([task.pk], at=LATER)
+    ledger.finish([task.pk], at=LATER)
     assert cancel(task, by) == {"cancelled": 0, "already_sent": 10, "in_flight": 0}
     task.refresh_from_db()
     assert task.state_at(LATER) == models.TaskState.DONE
@@ -432,7 +432,7 @@ def test_a_task_whose_last_waiting_id_has_gone_is_done(queue, by, tmp_path):
 def test_a_task_that_was_done_goes_on_with_new_ids(queue, by, tmp_path):
     task = written([1], tmp_path, by)
     send(task, 1)
-    claims.finish([task.pk], at=NOON)
+    ledger.finish([task.pk], at=NOON)
     replace(task, [1, 2], tmp_path, by)
     assert models.Task.objects.get().state_at(LATER) == models.TaskState.PLACING
     write_all(LATER)
@@ -481,7 +481,7 @@ def test_a_death_in_the_middle_of_it_changes_nothing(queue, by, tmp_path, monkey
     def die(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(edits.intake, "place", die)
+    monkeypatch.setattr(edits.acceptance, "place", die)
     with pytest.raises(KeyboardInterrupt):
         replace(task, range(50, 200), tmp_path, by)
     assert nothing_changed(task, before)
@@ -512,7 +512,7 @@ def test_a_list_for_an_older_version_is_refused(queue, by, tmp_path):
 
 def test_an_edit_while_the_lists_are_compared_lets_it_begin_again(queue, by, tmp_path, monkeypatch):
     task = written(range(1, 101), tmp_path, by)
-    real, calls = edits.intake.write_draft, []
+    real, calls = edits.acceptance.write_draft, []
 
     def somebody_else_is_first(*args, **kwargs):
         if not calls:
@@ -521,7 +521,7 @@ def test_an_edit_while_the_lists_are_compared_lets_it_begin_again(queue, by, tmp
             write_all(LATER)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(edits.intake, "write_draft", somebody_else_is_first)
+    monkeypatch.setattr(edits.acceptance, "write_draft", somebody_else_is_first)
     assert numbers(replace(task, range(101, 201), tmp_path, by)) == (50, 50, 50, 0, 0)
     write_all(LATER)
     names_each_row_once(task)
@@ -533,7 +533,7 @@ def test_what_is_claimed_sent_or_moved_while_the_lists_are_compared_is_looked_up
     queue, by, tmp_path, monkeypatch
 ):
     task = written(range(1, 301), tmp_path, by)
-    real, calls = edits.intake.write_draft, []
+    real, calls = edits.acceptance.write_draft, []
 
     def meanwhile(*args, **kwargs):
         if not calls:
@@ -542,7 +542,7 @@ def test_what_is_claimed_sent_or_moved_while_the_lists_are_compared_is_looked_up
             calls.append(move_on(queue, task, 30))
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(edits.intake, "write_draft", meanwhile)
+    monkeypatch.setattr(edits.acceptance, "write_draft", meanwhile)
     assert numbers(replace(task, [1_001], tmp_path, by)) == (0, 1, 275, 20, 5)
     write_all(LATER)
     assert {statuses(task)[user] for user in calls[2]} == {models.Status.CANCELLED}
@@ -569,7 +569,7 @@ def move_on(queue, task, count: int) -> list[int]:
 def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tmp_path, monkeypatch):
     task = written(range(1, 101), tmp_path, by)
     done = send(task, 10)
-    real, calls = edits.intake.write_draft, []
+    real, calls = edits.acceptance.write_draft, []
 
     def meanwhile(*args, **kwargs):
         if not calls:
@@ -582,7 +582,7 @@ def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tm
                 moves.move(queue, again, from_minute=minute, reason="operator", was=was, at=NOON)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(edits.intake, "write_draft", meanwhile)
+    monkeypatch.setattr(edits.acceptance, "write_draft", meanwhile)
     assert numbers(replace(task, [1_001], tmp_path, by)) == (0, 1, 93, 7, 0)
     check_log()
 

@@ -19,7 +19,6 @@ from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.models import Status
 from scheduling.models.assignment import MESSAGE_CHARACTERS
-from scheduling.reports.board import as_time
 from scheduling.store import failed
 
 GROUPS_SHOWN = 100
@@ -102,7 +101,7 @@ class Asked:
             found = cursor.fetchall()
         names = _names() if found else {}
         groups = [
-            Group(names.get(queue, ""), status, message, int(count), as_time(last))
+            Group(names.get(queue, ""), status, message, int(count), store.as_time(last))
             for queue, status, message, count, last, _ in found
         ]
         return Summary(int(found[0][-1]) if found else 0, tuple(groups))
@@ -261,7 +260,7 @@ class Asked:
             cursor.execute(sql, [*buckets, after, *values])
             found = cursor.fetchall()
         for *values, started in found:
-            yield Row(*values, as_time(started))
+            yield Row(*values, store.as_time(started))
 
 
 def newest() -> int:
