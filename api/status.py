@@ -37,11 +37,11 @@ def live(request: HttpRequest) -> HttpResponse:
 def ready(request: HttpRequest) -> HttpResponse:
     """Database, tables, clusters, quarter-hours, minutes and clocks. Open to all, so no names but ours."""
     try:
-        seen = health.look()
+        seen = health.assess()
     except (DatabaseError, InterfaceError):
         return problem("not-ready", "The database is locked or gone.")
-    if not seen.well:
-        return problem("not-ready", " ".join(seen.complaints), checks=_checks(seen))
+    if not seen.is_healthy:
+        return problem("not-ready", " ".join(seen.problems), checks=_checks(seen))
     return answer({"status": "ready", "checks": _checks(seen)})
 
 

@@ -209,7 +209,7 @@ def pages(client) -> dict[str, str]:
     draft = _sent(client, range(2_095_001, 2_145_001), queue="default")
     replacing = _sent(client, range(2_050_001, 2_150_001), f"/dashboard/tasks/{waiting.pk}/replace/")
     client.post("/dashboard/proof/", headers={"host": "localhost"})
-    checks.go_on(checks.all_kept().first().pk, store.now)
+    checks.resume(checks.stored().first().pk, store.now)
     by = Actor.command_line()
     for name, kind in (
         ("abc", models.BulkActKind.RETRY_FAILED), ("abd", models.BulkActKind.CANCEL_MATCHING)

@@ -20,7 +20,7 @@ from dashboard.markup import Hand, link, plural, written
 from dashboard.strip import strip
 from scheduling.core import clock
 from scheduling.reports.board import TASKS_COUNTED
-from scheduling.reports.cards import Board, Card, Tab, TaskLine
+from scheduling.reports.cards import Board, Card, QueueTab, TaskLine
 
 ALL = "*"
 # Of more queues than this only the first few have a tab: the board begins where it is looked for.
@@ -52,7 +52,7 @@ def draw(board: Board, *, queue_name: str, hand: Hand) -> SafeString:
 
 
 @lru_cache(maxsize=256)
-def _tabs(queues: Sequence[Tab], chosen: str, hand: Hand) -> str:
+def _tabs(queues: Sequence[QueueTab], chosen: str, hand: Hand) -> str:
     """A tab a queue, by what it may send; drawn anew only where one of them changed."""
     count = len(queues) if len(queues) <= TABS else FIRST_TABS
     named = [tab for k, tab in enumerate(queues) if k < count or tab.name == chosen]
@@ -78,7 +78,7 @@ def _tab(key: str, name: str, said: str, chosen: str) -> str:
     return f'<a id="{key}" href="{href}"{here}>{said}</a>'
 
 
-def _pace(tab: Tab) -> str:
+def _pace(tab: QueueTab) -> str:
     if tab.paused_at:
         pace = "paused"
     elif tab.brake_per_minute is not None:

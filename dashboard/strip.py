@@ -7,7 +7,7 @@ from django.urls import reverse
 from dashboard import addresses, words
 from dashboard.markup import Hand, link, plural, written
 from dashboard.templatetags import quarterdeck as write
-from scheduling.reports.cards import Board, Health, Late, Tab, Target
+from scheduling.reports.cards import BlockedTarget, Board, Health, LateIds, QueueTab
 
 ALL = "*"
 # So many jobs come and go all the time.
@@ -99,21 +99,21 @@ def _all_late(board: Board, hand: Hand) -> str:
     return _chip("notice", "&#9684;", f"{many} in {len(board.late):,} queues, since {hand.moment(since)}")
 
 
-def _late(late: Late, hand: Hand) -> str:
+def _late(late: LateIds, hand: Hand) -> str:
     name = written(late.queue)
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
     many = link(plural(late.count, "ID") + " late", addresses.held(late.queue) + "late", f"late-{name}")
     return _chip("notice", "&#9684;", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
 
 
-def _target(target: Target, hand: Hand) -> str:
+def _target(target: BlockedTarget, hand: Hand) -> str:
     if target.opened_at:
         failures = plural(target.failures, "failure")
         since = hand.moment(target.opened_at)
         said = f"breaker open since {since} after {failures}, one probe each half minute"
     else:
-        because = f" ({written(target.because)})" if target.because else ""
-        said = f"held until {hand.clock_seconds(target.held_until)}{because}"
+        because = f" ({written(target.reason)})" if target.reason else ""
+        said = f"held until {hand.clock_seconds(target.blocked_until)}{because}"
     acts = "".join(
         f" {hand.post(f'Release {name}', addresses.act(name, 'release'), f'release-{name}-{target.id}')}"
         for name in map(written, target.queues)
@@ -121,7 +121,7 @@ def _target(target: Target, hand: Hand) -> str:
     return _chip("bad", "&#10005;", f"{written(target.origin)}: {said}{acts}")
 
 
-def _held(tab: Tab, hand: Hand) -> str:
+def _held(tab: QueueTab, hand: Hand) -> str:
     name = written(tab.name)
     if tab.paused_at:
         button = hand.post("Resume", addresses.act(tab.name, "resume"), f"resume-{name}")

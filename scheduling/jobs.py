@@ -49,7 +49,7 @@ def refit() -> None:
 def look_around() -> None:
     """Find work that nobody is at. Every cluster does so each few seconds: see runner.broker."""
     try:
-        sweeping.look(at=store.now())
+        sweeping.requeue_lost_work(at=store.now())
     except DatabaseError as error:
         # The next look comes in seconds; a failure kept for each would fill the table.
         log.warning("look_around_failed", reason=str(error))
@@ -57,8 +57,8 @@ def look_around() -> None:
 
 def sweep() -> None:
     """The same, and what can wait for a minute."""
-    sweeping.look(at=store.now())
-    sweeping.tidy(at=store.now())
+    sweeping.requeue_lost_work(at=store.now())
+    sweeping.clean_up(at=store.now())
 
 
 def seat(number: int, seat: int) -> None:
@@ -88,9 +88,9 @@ def nightly() -> None:
 
 def prune(act_id: int) -> None:
     """Go on letting go of what is past its retention."""
-    keeping.go_on(act_id, store.now)
+    keeping.resume(act_id, store.now)
 
 
 def check_plan(act_id: int) -> None:
     """Go on checking the plan."""
-    checks.go_on(act_id, store.now)
+    checks.resume(act_id, store.now)

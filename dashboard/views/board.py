@@ -92,9 +92,9 @@ def _ahead(name: str) -> dict:
     begin, end = day_bounds(day)
     columns = days.columns(queues, begin=begin, end=end)
     return {
-        "ahead": days.windows_ahead(queues, at=at),
+        "ahead": days.upcoming_windows(queues, at=at),
         # Of all queues, whichever is looked at: what was late is the first thing to see.
-        "again": days.placed_again(every, at=at),
+        "again": days.replanned_late_ids(every, at=at),
         "day": day,
         "previous": day - timedelta(days=1),
         "following": day + timedelta(days=1),

@@ -38,7 +38,7 @@ def held(request: OperatorRequest) -> HttpResponse:
     kind, at = _kind(request, span), store.now()
     if span is None and kind != holding.Kind.LATE:
         raise BadRequest("window: of which one, such as 2026-11-25T12:15Z? Only late ones may be of any.")
-    wanted = holding.Held(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
+    wanted = holding.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
     if form := request.GET.get("format"):
         return exports.named(form, "ids", HEADS, (_export(row, queues, wanted.kind) for row in wanted.rows()))
     after = whole_number(request, "after") or 0
@@ -112,7 +112,7 @@ class Then:
     at: datetime
 
 
-def _then(span: Span | None, wanted: holding.Held, count: int) -> Then | None:
+def _then(span: Span | None, wanted: holding.DrillDown, count: int) -> Then | None:
     """Where there is another number in the receipt, from which one came here."""
     if span is None or len(wanted.queue_ids) > 1 or span.end - span.begin > clock.QUARTER:
         return None

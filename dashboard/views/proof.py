@@ -28,7 +28,7 @@ def proof(request: OperatorRequest) -> HttpResponse:
         return _begin(request)
     refuse_unknown(request, {"check", "format"})
     chosen = paging.whole_number(request, "check", low=1)
-    checks = list(plan_checks.all_kept().defer("found")[:CHECKS])
+    checks = list(plan_checks.stored().defer("found")[:CHECKS])
     shown = _shown(chosen or (checks[0].pk if checks else None))
     found = (shown.found or []) if shown else []
     if wanted := request.GET.get("format"):
@@ -60,7 +60,7 @@ def _rows(shown: models.BulkAct, found: list[dict]) -> Iterator[list]:
 def _shown(pk: int | None) -> models.BulkAct | None:
     if pk is None:
         return None
-    found = plan_checks.all_kept().filter(pk=pk).first()
+    found = plan_checks.stored().filter(pk=pk).first()
     if found is None:
         raise Http404(f"There is no check {pk}: it is past its retention, or never was.")
     return found

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import at_work, minutes, places, tasks
-from .base import BEGIN, Behind, Difference, Piece
+from .base import START, Cursor, Difference, Piece
 
-__all__ = ["BEGIN", "STAGES", "Difference", "Step", "check", "steps"]
+__all__ = ["STAGES", "START", "Difference", "Step", "check", "steps"]
 
-Stage = Callable[[Behind, datetime], Piece]
+Stage = Callable[[Cursor, datetime], Piece]
 STAGES: tuple[Stage, ...] = (minutes.piece, tasks.piece, places.piece, at_work.piece)
 
 
@@ -22,7 +22,7 @@ class Step:
     """A piece that is done: what doesn't hold in it, and the stage and the place where the next begins."""
 
     stage: int
-    behind: Behind
+    cursor: Cursor
     differences: list[Difference]
     ids_count: int
 
@@ -36,15 +36,15 @@ def check(now: Callable[[], datetime]) -> list[Difference]:
     return [difference for step in steps(now) for difference in step.differences]
 
 
-def steps(now: Callable[[], datetime], *, stage: int = 0, behind: Behind = BEGIN) -> Iterator[Step]:
+def steps(now: Callable[[], datetime], *, stage: int = 0, cursor: Cursor = START) -> Iterator[Step]:
     """Go on from a stage and a place in it, and yield after each piece."""
     while stage < len(STAGES):
-        piece = STAGES[stage](behind, now())
+        piece = STAGES[stage](cursor, now())
         found = piece.differences
         if found:
             # On live data a counter and its rows may be read on two sides of a transaction.
             first = {difference.same_as for difference in found}
-            again = set(STAGES[stage](behind, now()).differences)
+            again = set(STAGES[stage](cursor, now()).differences)
             found = sorted((one for one in again if one.same_as in first), key=str)
-        stage, behind = (stage + 1, BEGIN) if piece.behind is None else (stage, piece.behind)
-        yield Step(stage, behind, found, piece.ids_count)
+        stage, cursor = (stage + 1, START) if piece.cursor is None else (stage, piece.cursor)
+        yield Step(stage, cursor, found, piece.ids_count)

@@ -1,4 +1,4 @@
-"""What is at work now: nothing is left behind in a minute that is over, and every claim has an owner."""
+"""What is at work now: nothing waits in a minute that is over, and every claim has an owner."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,10 +8,10 @@ from scheduling.core import keys
 from scheduling.dispatch import claims, overdue
 from scheduling.models import Status
 
-from .base import Behind, Difference, Piece
+from .base import Cursor, Difference, Piece
 
 
-def piece(behind: Behind, at: datetime) -> Piece:
+def piece(cursor: Cursor, at: datetime) -> Piece:
     """All of it: as much as there is under way."""
     return Piece([*_left_behind(at), *_old_claims(at), *_in_flight_is_claimed()])
 

@@ -1,4 +1,4 @@
-"""What a check finds, and a part of its way: whoever stops behind one goes on from there."""
+"""What a check of the plan finds, and the pieces in which it runs. A check resumes at a cursor."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,23 +26,23 @@ class Difference:
         return f"{self.check}: {self.of}: {self.said} by the tables, {self.found} found"
 
 
-# A key, and a position within what it is the key of: all before it is done.
-Behind = tuple[int, int]
-BEGIN: Behind = (0, 0)
+# A key, and a position within its record. Everything before it has been checked.
+Cursor = tuple[int, int]
+START: Cursor = (0, 0)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a stage, some seconds at most. behind: where the next begins; None where it was the last.
+    """A part of a stage that takes some seconds at most. cursor: where the next piece begins; None after the last.
 
-    ids_count: IDs whose place was looked at.
+    ids_count: IDs whose place was checked.
     """
 
     differences: list[Difference] = field(default_factory=list)
-    behind: Behind | None = None
+    cursor: Cursor | None = None
     ids_count: int = 0
 
 
-def kept_since(at: datetime) -> datetime:
+def retained_since(at: datetime) -> datetime:
     """From when on windows are whole: older ones are let go of bit by bit."""
     return at - timedelta(days=settings.RETENTION_DAYS)

@@ -35,15 +35,15 @@ def begin(*, by: Actor, at: datetime) -> BulkAct:
     return act
 
 
-def go_on(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
+def resume(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
     """The job: take up where the one before stopped, if nobody else has."""
     act = bulk_operations.take(act_id, at=now())
     if act is None:
         return
     until = time.monotonic() + seconds
-    stage, behind = act.asked.get("stage", 0), tuple(act.asked.get("behind", proof.BEGIN))
+    stage, cursor = act.asked.get("stage", 0), tuple(act.asked.get("behind", proof.START))
     try:
-        for step in proof.steps(now, stage=stage, behind=behind):
+        for step in proof.steps(now, stage=stage, cursor=cursor):
             _keep(act, step, at=now())
             if step.is_last:
                 bulk_operations.end(act, at=now())
@@ -62,7 +62,7 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
     act.found = kept + [asdict(one) for one in step.differences[: KEPT - len(kept)]]
     mine = bulk_operations.under_way().filter(pk=act.pk, owner=act.owner)
     if not mine.update(
-        asked={"stage": step.stage, "behind": list(step.behind)},
+        asked={"stage": step.stage, "behind": list(step.cursor)},
         found=act.found,
         found_count=F("found_count") + len(step.differences),
         done_count=F("done_count") + step.ids_count,
@@ -71,6 +71,6 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
         raise bulk_operations.Overtaken
 
 
-def all_kept():
+def stored():
     """The checks that are kept, newest first."""
     return BulkAct.objects.filter(kind=BulkActKind.CHECK_PLAN).order_by("-pk")

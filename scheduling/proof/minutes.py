@@ -12,7 +12,7 @@ from scheduling import models
 from scheduling.core import allocator, clock, keys
 from scheduling.models import MoveReason, ReservationKind, Status
 
-from .base import Behind, Difference, Piece, kept_since
+from .base import Cursor, Difference, Piece, retained_since
 
 STATUSES = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled")
 COLUMNS = [f"{status}_count" for status in STATUSES]
@@ -22,16 +22,16 @@ IDS_AT_A_TIME = 250_000
 _COMES_IN = frozenset({ReservationKind.RESERVE, ReservationKind.MOVE_IN})
 
 
-def piece(behind: Behind, at: datetime) -> Piece:
+def piece(cursor: Cursor, at: datetime) -> Piece:
     """Check the next windows, in the order of their keys, and all that lies in between."""
-    windows, buckets, is_last = _next(behind[0], at)
-    first = behind[0] + 1 if behind[0] else 0
+    windows, buckets, is_last = _next(cursor[0], at)
+    first = cursor[0] + 1 if cursor[0] else 0
     end = 1 << 34 if is_last else windows[-1].pk + 1
     return Piece(
         [
             *_log_leads_to_fills(windows, buckets),
             *_minutes_add_up(buckets, first, end),
-            *_counters_are_rows(buckets, first, end, kept_since(at)),
+            *_counters_are_rows(buckets, first, end, retained_since(at)),
             *_starts_are_kept(buckets, first, end),
         ],
         None if is_last else (windows[-1].pk, 0),
@@ -41,9 +41,9 @@ def piece(behind: Behind, at: datetime) -> Piece:
 Buckets = dict[int, models.Bucket]
 
 
-def _next(behind: int, at: datetime) -> tuple[list[models.Window], Buckets, bool]:
-    """Return the next windows, their buckets by key, and whether no window comes behind them."""
-    kept = models.Window.objects.filter(pk__gt=behind, starts_at__gte=kept_since(at)).order_by("pk")
+def _next(cursor: int, at: datetime) -> tuple[list[models.Window], Buckets, bool]:
+    """Return the next windows, their buckets by key, and whether these are the last."""
+    kept = models.Window.objects.filter(pk__gt=cursor, starts_at__gte=retained_since(at)).order_by("pk")
     windows = list(kept.only("pk", "version")[: WINDOWS_AT_A_TIME + 1])
     is_last = len(windows) <= WINDOWS_AT_A_TIME
     windows = windows[:WINDOWS_AT_A_TIME]

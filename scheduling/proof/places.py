@@ -13,7 +13,7 @@ from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, ReservationKind
 from scheduling.placement.removals import ASKED_AT_ONCE
 
-from .base import Behind, Difference, Piece, kept_since
+from .base import Cursor, Difference, Piece, retained_since
 
 IDS_AT_A_TIME = stored_lists.CHUNK_IDS
 LINES_AT_A_TIME = 200
@@ -22,14 +22,14 @@ LINES_AT_A_TIME = 200
 Moved = tuple[int, int, str]
 
 
-def piece(behind: Behind, at: datetime) -> Piece:
-    """Check the next IDs of lists, line by line of the log. behind: a line, and how many of its IDs are done."""
+def piece(cursor: Cursor, at: datetime) -> Piece:
+    """Check the next IDs of lists, line by line of the log. cursor: a line, and how many of its IDs are done."""
     differences: list[Difference] = []
-    (key, position), looked_at = behind, 0
+    (key, position), looked_at = cursor, 0
     lines = _lines(key - 1 if position else key)
     for line in lines:
         start = position if line.pk == key else 0
-        if keys.starts_at_of_window(line.window_id) >= kept_since(at):
+        if keys.starts_at_of_window(line.window_id) >= retained_since(at):
             count = min(line.ids_count - start, IDS_AT_A_TIME - looked_at)
             differences += _of_line(line, start, count)
             looked_at += count
@@ -40,8 +40,8 @@ def piece(behind: Behind, at: datetime) -> Piece:
     return Piece(differences, (lines[-1].pk, 0) if len(lines) == LINES_AT_A_TIME else None, looked_at)
 
 
-def _lines(behind: int) -> list[models.Reservation]:
-    lines = models.Reservation.objects.filter(kind=ReservationKind.RESERVE, pk__gt=behind)
+def _lines(cursor: int) -> list[models.Reservation]:
+    lines = models.Reservation.objects.filter(kind=ReservationKind.RESERVE, pk__gt=cursor)
     return list(lines.order_by("pk")[:LINES_AT_A_TIME])
 
 

@@ -8,18 +8,18 @@ from django.db.models import F, Sum
 from scheduling import models
 from scheduling.core import clock, keys
 
-from .base import Behind, Difference, Piece, kept_since
+from .base import Cursor, Difference, Piece, retained_since
 from .minutes import COLUMNS
 
 TASKS_AT_A_TIME = 200
 
 
-def piece(behind: Behind, at: datetime) -> Piece:
+def piece(cursor: Cursor, at: datetime) -> Piece:
     """Check the next tasks, in the order of their keys."""
-    found = models.Task.objects.filter(pk__gt=behind[0]).defer("payload", "cancel_answer").order_by("pk")
+    found = models.Task.objects.filter(pk__gt=cursor[0]).defer("payload", "cancel_answer").order_by("pk")
     tasks = list(found[:TASKS_AT_A_TIME])
     # Of what reaches back beyond the retention, some minutes have gone.
-    whole = [task for task in tasks if task.first_minute_at >= kept_since(at) + clock.QUARTER]
+    whole = [task for task in tasks if task.first_minute_at >= retained_since(at) + clock.QUARTER]
     differences = [*_add_up(whole), *_finished(tasks), *_unwritten(whole)]
     return Piece(differences, (tasks[-1].pk, 0) if len(tasks) == TASKS_AT_A_TIME else None)
 

@@ -16,7 +16,17 @@ from django.db import connection
 from scheduling import store
 from scheduling.core import clock, keys
 from scheduling.dispatch import targets
-from scheduling.reports.cards import Board, Card, ClusterSign, Health, Late, Minute, Tab, Target, TaskLine
+from scheduling.reports.cards import (
+    BlockedTarget,
+    Board,
+    Card,
+    ClusterSign,
+    Health,
+    LateIds,
+    Minute,
+    QueueTab,
+    TaskLine,
+)
 from scheduling.reports.health import QUARTER_LATE, SILENT
 
 TASKS_SHOWN = 10
@@ -132,7 +142,8 @@ class Snapshot:
 
     def board(self) -> Board:
         tabs = tuple(
-            Tab(row[1], row[11], row[2], store.as_time(row[13]), row[3], row[12]) for row in self.of("queue")
+            QueueTab(row[1], row[11], row[2], store.as_time(row[13]), row[3], row[12])
+            for row in self.of("queue")
         )
         names = {tab.id: tab.name for tab in tabs}
         paused = {tab.name for tab in tabs if tab.paused_at}
@@ -147,12 +158,12 @@ class Snapshot:
             tasks=self._tasks(names),
             tasks_count=self.of("tasks")[0][1],
             late=tuple(
-                Late(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
+                LateIds(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
                 for row in self.of("late")
             ),
             # One that no queue sends to any more holds nothing up, and nobody could release it.
             targets=tuple(
-                Target(
+                BlockedTarget(
                     *(row[1], row[11], row[2], row[12]),
                     store.as_time(row[13]),
                     store.as_time(row[14]),
@@ -165,7 +176,7 @@ class Snapshot:
             version=self.version,
         )
 
-    def _minutes(self, starts_at: datetime, offset: int, shown: Sequence[Tab]) -> tuple[Minute, ...]:
+    def _minutes(self, starts_at: datetime, offset: int, shown: Sequence[QueueTab]) -> tuple[Minute, ...]:
         rpm = sum(tab.rpm for tab in shown)
         found = {row[1] - offset: row[2:11] for row in self.of("minute")}
         minutes = []
@@ -205,7 +216,7 @@ class Snapshot:
         )
 
 
-def _senders(tabs: Sequence[Tab], origin: str) -> tuple[str, ...]:
+def _senders(tabs: Sequence[QueueTab], origin: str) -> tuple[str, ...]:
     """The queues whose requests go to an origin."""
     return tuple(tab.name for tab in tabs if tab.webhook_url and _origin(tab.webhook_url) == origin)
 

@@ -15,7 +15,7 @@ from scheduling.core import clock, keys
 from scheduling.reports.health import QUARTER_LATE, SILENT
 
 
-class Tab(NamedTuple):
+class QueueTab(NamedTuple):
     """A queue as the board's tabs name it."""
 
     id: int
@@ -159,7 +159,7 @@ class TaskLine(NamedTuple):
         return self.waiting > 0 and self.done_at < self.at
 
 
-class Late(NamedTuple):
+class LateIds(NamedTuple):
     """What stayed behind in a queue: how many IDs, and since which minute."""
 
     queue: str
@@ -168,8 +168,8 @@ class Late(NamedTuple):
     is_paused: bool
 
 
-class Target(NamedTuple):
-    """Where requests are held: a breaker that is open, or a target that asked to be left in peace.
+class BlockedTarget(NamedTuple):
+    """A target to which requests are blocked: by its open circuit breaker, or by its own Retry-After.
 
     queues: the names of those that send there.
     """
@@ -177,9 +177,9 @@ class Target(NamedTuple):
     id: int
     origin: str
     failures: int
-    because: str
+    reason: str
     opened_at: datetime | None
-    held_until: datetime | None
+    blocked_until: datetime | None
     queues: tuple[str, ...] = ()
 
 
@@ -253,18 +253,18 @@ class Board:
 
     at: datetime
     queue: str
-    queues: tuple[Tab, ...]
+    queues: tuple[QueueTab, ...]
     running: Card
     filling: Card
     tasks: tuple[TaskLine, ...]
     tasks_count: int
-    late: tuple[Late, ...]
-    targets: tuple[Target, ...]
+    late: tuple[LateIds, ...]
+    targets: tuple[BlockedTarget, ...]
     health: Health
     version: str = field(default="")
 
     @property
-    def tab(self) -> Tab | None:
+    def tab(self) -> QueueTab | None:
         return next((tab for tab in self.queues if tab.name == self.queue), None)
 
     @property

@@ -94,7 +94,7 @@ def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cel
 
 
 @dataclass(frozen=True)
-class Ahead:
+class UpcomingWindow:
     """A window to come that already holds something."""
 
     queue: str
@@ -104,7 +104,9 @@ class Ahead:
     capacity: int
 
 
-def windows_ahead(queues: Sequence[models.Queue], *, at: datetime, count: int = 12) -> list[Ahead]:
+def upcoming_windows(
+    queues: Sequence[models.Queue], *, at: datetime, count: int = 12
+) -> list[UpcomingWindow]:
     """The next windows behind the one that fills which hold something, the earliest first."""
     later = models.Window.objects.filter(
         queue__in=[queue.pk for queue in queues], starts_at__gt=clock.open_window_start(at)
@@ -117,7 +119,7 @@ def windows_ahead(queues: Sequence[models.Queue], *, at: datetime, count: int = 
     rows = held.order_by("starts_at", "pk").values_list(
         "queue__name", "starts_at", "filled", "peak", "capacity"
     )
-    return [Ahead(*row) for row in rows[:count]]
+    return [UpcomingWindow(*row) for row in rows[:count]]
 
 
 def sums_by_queue(
@@ -135,7 +137,7 @@ def sums_by_queue(
 
 
 @dataclass(frozen=True)
-class Again:
+class ReplannedIds:
     """Late IDs that were placed again and are still to come: how many, from which minute until which.
 
     since: the first of the minutes that they had been planned in.
@@ -148,7 +150,7 @@ class Again:
     last_at: datetime
 
 
-def placed_again(queues: Sequence[models.Queue], *, at: datetime) -> list[Again]:
+def replanned_late_ids(queues: Sequence[models.Queue], *, at: datetime) -> list[ReplannedIds]:
     """What was late and has another minute by now: from the log of fills, a line a window and slice."""
     names = {queue.pk: queue.name for queue in queues}
     lines = models.Reservation.objects.filter(window__queue__in=list(names), note__in=LATE_NOTES).order_by()
@@ -166,7 +168,7 @@ def placed_again(queues: Sequence[models.Queue], *, at: datetime) -> list[Again]
                 moved_at.add(made_at)
     since = _left(lines.filter(window__starts_at__gte=at - LATE_FOR, made_at__in=moved_at))
     return [
-        Again(names[queue], sum(held.values()), since.get(queue, min(held)), min(held), max(held))
+        ReplannedIds(names[queue], sum(held.values()), since.get(queue, min(held)), min(held), max(held))
         for queue, held in sorted(minutes.items())
         if held
     ]

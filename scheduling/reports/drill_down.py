@@ -71,7 +71,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Held:
+class DrillDown:
     """A kind of IDs of some queues, in the minutes from `begin` until `end`, or in any (late ones), at `at`.
 
     begin, end: aware, each the start of a minute in which IDs run; both or none.

@@ -35,13 +35,13 @@ class ClusterHealth:
     jobs_waiting: int
 
     @property
-    def well(self) -> bool:
+    def is_healthy(self) -> bool:
         return self.count > 0 and self.silent == 0
 
 
 @dataclass(frozen=True)
 class Health:
-    """Everything at one moment. `complaints` are sentences; none means ready."""
+    """Everything at one moment. `problems` are sentences; none means ready."""
 
     at: datetime
     clusters: tuple[ClusterHealth, ...]
@@ -50,14 +50,14 @@ class Health:
     last_minute_at: datetime | None
     minute_missing: datetime | None
     clocks_apart_seconds: float
-    complaints: tuple[str, ...]
+    problems: tuple[str, ...]
 
     @property
-    def well(self) -> bool:
-        return not self.complaints
+    def is_healthy(self) -> bool:
+        return not self.problems
 
 
-def look(now: datetime | None = None) -> Health:
+def assess(now: datetime | None = None) -> Health:
     """Return how well it runs at `now`, by default as the database's clock says. Raises DatabaseError."""
     at = now or store.now()
     apart = clocks_apart(at) if now is None else 0.0
@@ -66,9 +66,9 @@ def look(now: datetime | None = None) -> Health:
     minute = models.Minute.objects.filter(started_at__isnull=False).order_by("-pk").first()
     missing = minute_missing(at)
     migrated = _migrated()
-    complaints = [*_of_clusters(clusters), *_of_times(at, quarter, missing, apart)]
+    problems = [*_of_clusters(clusters), *_of_times(at, quarter, missing, apart)]
     if not migrated:
-        complaints.append("The database's tables are not those of this version: run migrate.")
+        problems.append("The database's tables are not those of this version: run migrate.")
     return Health(
         at=at,
         clusters=clusters,
@@ -77,7 +77,7 @@ def look(now: datetime | None = None) -> Health:
         last_minute_at=minute_jobs.minute_of(minute.pk) if minute else None,
         minute_missing=missing,
         clocks_apart_seconds=apart,
-        complaints=tuple(complaints),
+        problems=tuple(problems),
     )
 
 
@@ -163,7 +163,7 @@ class LateQueue:
     runs_until: datetime | None
 
 
-def lateness(at: datetime) -> list[LateQueue]:
+def late_queues(at: datetime) -> list[LateQueue]:
     """Queues with something late, worst first: how much, since when, and when the last of it will run."""
 
     behind: dict[int, list[int]] = {}

@@ -51,7 +51,7 @@ def gauges(now: datetime | None = None) -> list[Gauge]:
 
 def _of_the_plan(at: datetime) -> Iterator[Gauge]:
     """What the last check of it that came to its end found."""
-    last = checks.all_kept().filter(ended_at__isnull=False).defer("found").first()
+    last = checks.stored().filter(ended_at__isnull=False).defer("found").first()
     if last is not None:
         words = "Things that did not hold when the plan was last checked."
         yield Gauge("quarterdeck_plan_differences", words, last.found_count)
@@ -161,7 +161,7 @@ def _of_starts(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
 
 
 def _of_late(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
-    late = {one.queue: one for one in health.lateness(at)}
+    late = {one.queue: one for one in health.late_queues(at)}
     for queue in queues.values():
         label, one = (("queue", queue),), late.get(queue)
         count = one.waiting_behind if one else 0

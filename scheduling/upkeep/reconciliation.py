@@ -13,7 +13,7 @@ from scheduling.tasks import callbacks, failures
 from scheduling.upkeep import quarter_hour
 
 
-def look(*, at: datetime) -> None:
+def requeue_lost_work(*, at: datetime) -> None:
     """Queue jobs for whatever nobody is at: segments and batches without a living owner, minutes without a
     seat, late IDs, quarters that weren't processed, cancels whose rows don't follow, ends that weren't
     told, acts on many rows that nobody is at.
@@ -27,18 +27,18 @@ def look(*, at: datetime) -> None:
     schedules.ensure(at=at)
     callbacks.wake(at=at)
     bulk_operations.wake(at=at)
-    for task_id in unfollowed().values_list("pk", flat=True)[:10]:
+    for task_id in unfinished_cancels().values_list("pk", flat=True)[:10]:
         cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
 
 
-def unfollowed():
+def unfinished_cancels():
     """Cancelled tasks whose rows are all written and don't all say so."""
     return models.Task.objects.filter(
         cancelled_at__isnull=False, cancel_position__lt=F("ids_count"), placed_at__isnull=False
     )
 
 
-def tidy(*, at: datetime) -> None:
+def clean_up(*, at: datetime) -> None:
     """What can wait for a minute: drafts that nobody accepted, keys past their week, minutes past a hard cap,
     counts of what failed, IDs in flight that nobody holds.
     """

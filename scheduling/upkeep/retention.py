@@ -34,7 +34,7 @@ def run(now: Callable[[], datetime]) -> None:
         _go(bulk_operations.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
 
 
-def go_on(act_id: int, now: Callable[[], datetime]) -> None:
+def resume(act_id: int, now: Callable[[], datetime]) -> None:
     """The job: take up where the one before stopped, if nobody else has."""
     act = bulk_operations.take(act_id, at=now())
     if act is not None:

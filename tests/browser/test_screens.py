@@ -130,7 +130,7 @@ def _proof() -> None:
     began = MOMENT - timedelta(minutes=2)
     check = checks.begin(by=demo.BY[0], at=began)
     # What it takes, about.
-    checks.go_on(check.pk, lambda: began + timedelta(seconds=0.8))
+    checks.resume(check.pk, lambda: began + timedelta(seconds=0.8))
 
 
 def _preview(page) -> None:

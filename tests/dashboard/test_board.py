@@ -113,10 +113,10 @@ def test_the_board_says_of_clusters_and_quarters_what_the_health_check_says(queu
             seen_at=at - timedelta(seconds=seconds),
         )
 
-    on_board, checked = board.snapshot("default", at=at).board().health, health.look(at)
+    on_board, checked = board.snapshot("default", at=at).board().health, health.assess(at)
 
-    assert bool(on_board.missing) == any("silent" in said for said in checked.complaints)
-    assert on_board.quarter_is_late == any("quarter-hour" in said for said in checked.complaints)
+    assert bool(on_board.missing) == any("silent" in said for said in checked.problems)
+    assert on_board.quarter_is_late == any("quarter-hour" in said for said in checked.problems)
 
 
 def test_one_dead_cluster_of_two_is_red_on_the_board_though_the_other_lives(queue, sign_in):

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 def checked(client) -> models.BulkAct:
     client.post("/dashboard/proof/")
-    check = checks.all_kept().first()
-    checks.go_on(check.pk, store.now)
+    check = checks.stored().first()
+    checks.resume(check.pk, store.now)
     return check
 
 
@@ -36,11 +36,11 @@ def test_the_button_has_it_checked_and_the_page_follows(place, sign_in):
     client = sign_in("operator")
     answer = client.post("/dashboard/proof/", follow=True)
     assert "0 of 40 IDs looked at" in text_of(answer)
-    check = checks.all_kept().get()
+    check = checks.stored().get()
     polled = f'hx-get="/dashboard/proof/?check={check.pk}"'
     assert polled in answer.content.decode()
 
-    checks.go_on(check.pk, store.now)
+    checks.resume(check.pk, store.now)
     part = client.get(f"/dashboard/proof/?check={check.pk}", headers={"HX-Request": "true"})
     assert "The plan holds." in text_of(part)
     assert "40 IDs, asked for by a operator" in text_of(part)
@@ -89,7 +89,7 @@ def test_a_viewer_reads_it_and_may_not_begin_one(place, sign_in):
     page = client.get("/dashboard/proof/").content.decode()
     assert re.search(r"<button[^>]*disabled[^>]*>Check the plan", page)
     assert client.post("/dashboard/proof/").status_code == 403
-    assert not checks.all_kept().exists()
+    assert not checks.stored().exists()
 
 
 def test_what_is_no_check_is_said(queue, sign_in):

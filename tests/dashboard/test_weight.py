@@ -44,7 +44,7 @@ def addresses(place, fail, sign_in) -> list[str]:
     draft = client.post("/dashboard/upload/", {"queue": "default", "payload": text}).url
     replacing = client.post(f"/dashboard/tasks/{old.pk}/replace/", {"payload": text}).url
     client.post("/dashboard/proof/")
-    checks.go_on(checks.all_kept().get().pk, store.now)
+    checks.resume(checks.stored().get().pk, store.now)
     starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").first().pk)
     return [
         "/dashboard/?queue=*",
@@ -126,6 +126,6 @@ def test_the_ids_behind_a_number_are_read_in_their_minutes_and_nowhere_else(plac
     buckets = list(models.Bucket.objects.filter(filled_count__gt=0).values_list("pk", flat=True))
     assert len(buckets) > 1
 
-    plan = drill_down.Held((1,), kind, store.now())._assignments(buckets, after=0).explain()
+    plan = drill_down.DrillDown((1,), kind, store.now())._assignments(buckets, after=0).explain()
 
     assert "scheduling_assignment USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan

@@ -73,17 +73,17 @@ def test_a_retry_whose_job_was_lost_goes_on_by_the_sweep(at_their_time):
     ended_as(Status.FAILED)
     assert retry(left_out=[models.Assignment.objects.first().pk]) == (0, True)
     OrmQ.objects.all().delete()
-    reconciliation.look(at=AFTER + timedelta(seconds=1))
+    reconciliation.requeue_lost_work(at=AFTER + timedelta(seconds=1))
     assert run_jobs(AFTER) == 0, "its job may still come"
     later = AFTER + bulk_operations.LEASE + timedelta(seconds=1)
     at_their_time(later)
-    reconciliation.look(at=later)
-    reconciliation.look(at=later)
+    reconciliation.requeue_lost_work(at=later)
+    reconciliation.requeue_lost_work(at=later)
     assert run_jobs(later) == 1, "of two who look one queues the job"
     assert counted() == {"waiting": 49, "failed": 1}
     act = BulkAct.objects.get()
     assert (act.done_count, act.ended_at) == (49, later)
-    reconciliation.look(at=later + timedelta(days=1))
+    reconciliation.requeue_lost_work(at=later + timedelta(days=1))
     assert run_jobs(later) == 0
     check_counters()
     check_log()
@@ -110,7 +110,7 @@ def test_a_process_that_dies_in_a_slice_leaves_whole_slices_and_the_rest_is_done
     assert BulkAct.objects.get().done_count == 20
     later = AFTER + 2 * bulk_operations.LEASE
     at_their_time(later)
-    reconciliation.look(at=later)
+    reconciliation.requeue_lost_work(at=later)
     run_jobs(later)
     assert counted() == {"waiting": 50}
     assert BulkAct.objects.get().done_count == 50
@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
     assert bulk_operations.stop(models.BulkAct.objects.get(name="r"), by=BY, at=AFTER)
     later = AFTER + 2 * bulk_operations.LEASE
     at_their_time(later)
-    reconciliation.look(at=later)
+    reconciliation.requeue_lost_work(at=later)
     run_jobs(later)
     assert bulk_operations.is_stopped("r")
     assert counted() == {"failed": 50}
@@ -148,7 +148,7 @@ def test_a_list_that_is_sent_again_goes_on_by_the_sweep(at_their_time):
     OrmQ.objects.all().delete()
     later = AFTER + 2 * bulk_operations.LEASE
     at_their_time(later)
-    reconciliation.look(at=later)
+    reconciliation.requeue_lost_work(at=later)
     assert run_jobs(later) == 1
     assert counted() == {"waiting": 50}
     check_counters()
@@ -163,7 +163,7 @@ def test_a_cancel_of_all_that_match_goes_on_by_the_sweep(at_their_time):
     OrmQ.objects.all().delete()
     later = BEFORE + 2 * bulk_operations.LEASE
     at_their_time(later)
-    reconciliation.look(at=later)
+    reconciliation.requeue_lost_work(at=later)
     assert run_jobs(later) == 1
     cancelled = models.Task.objects.filter(cancelled_at__isnull=False)
     assert list(cancelled.order_by("pk")) == tasks[:2]
@@ -194,7 +194,7 @@ def test_pruning_that_nobody_is_at_goes_on_by_the_sweep(at_their_time, monkeypat
         OrmQ.objects.all().delete()
         at += 2 * bulk_operations.LEASE
         at_their_time(at)
-        reconciliation.look(at=at)
+        reconciliation.requeue_lost_work(at=at)
         run_jobs(at)
     assert not models.QuarterRun.objects.filter(ran_at=MINUTE).exists()
     # The plan's check, which the night begins too, went the same way.

@@ -32,7 +32,7 @@ def test_it_is_made_by_a_job_and_says_what_it_found(placed):
     check = checks.begin(by=BY, at=AFTER)
     assert OrmQ.objects.count() == 1
     assert (check.number, check.done_count, check.found) == (40, 0, None)
-    checks.go_on(check.pk, lambda: AFTER)
+    checks.resume(check.pk, lambda: AFTER)
     check.refresh_from_db()
     assert (check.done_count, check.ended_at, check.found_count) == (40, AFTER, 2)
     assert [one["check"] for one in check.found] == ["a counter is its rows", "every ID has its row"]
@@ -44,7 +44,7 @@ def test_it_is_made_by_a_job_and_says_what_it_found(placed):
 def test_who_asks_twice_gets_the_one_that_is_under_way(placed):
     check = checks.begin(by=BY, at=AFTER)
     assert checks.begin(by=Actor.system(), at=AFTER) == check
-    checks.go_on(check.pk, lambda: AFTER)
+    checks.resume(check.pk, lambda: AFTER)
     assert checks.begin(by=Actor.system(), at=AFTER) != check
 
 
@@ -52,7 +52,7 @@ def test_it_goes_on_in_the_next_job_and_ends_with_the_same(placed, monkeypatch):
     monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
     check = checks.begin(by=BY, at=AFTER)
     for jobs in range(1, 20):
-        checks.go_on(check.pk, lambda: AFTER, seconds=-1)
+        checks.resume(check.pk, lambda: AFTER, seconds=-1)
         check.refresh_from_db()
         if check.ended_at:
             break
@@ -68,12 +68,12 @@ def test_one_that_lost_its_worker_is_gone_on_with_and_counts_nothing_twice(place
     steps = proof.steps(lambda: AFTER)
     for _ in range(4):
         checks._keep(killed, next(steps), at=AFTER)
-    checks.go_on(check.pk, lambda: AFTER)
+    checks.resume(check.pk, lambda: AFTER)
     check.refresh_from_db()
     assert check.ended_at is None, "somebody lives who is at it"
     later = AFTER + bulk_operations.LEASE + timedelta(seconds=1)
     bulk_operations.wake(at=later)
-    checks.go_on(check.pk, lambda: later)
+    checks.resume(check.pk, lambda: later)
     check.refresh_from_db()
     assert (check.done_count, check.found_count, check.ended_at) == (40, 2, later)
     with pytest.raises(bulk_operations.Overtaken):
@@ -84,7 +84,7 @@ def test_of_very_much_the_first_is_kept_and_all_of_it_counted(placed, monkeypatc
     monkeypatch.setattr(checks, "KEPT", 3)
     models.Bucket.objects.update(started_count=F("started_count") + 1)
     check = checks.begin(by=BY, at=AFTER)
-    checks.go_on(check.pk, lambda: AFTER)
+    checks.resume(check.pk, lambda: AFTER)
     check.refresh_from_db()
     assert check.found_count > 3 == len(check.found)
     assert not models.Assignment.objects.exclude(status=Status.WAITING).exists()

@@ -189,7 +189,7 @@ def test_it_goes_on_where_it_stopped(ran, monkeypatch):
     monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
     steps = list(proof.steps(lambda: AFTER))
     for number, step in enumerate(steps, 1):
-        rest = list(proof.steps(lambda: AFTER, stage=step.stage, behind=step.behind))
+        rest = list(proof.steps(lambda: AFTER, stage=step.stage, cursor=step.cursor))
         assert rest == steps[number:]
 
 

@@ -18,7 +18,7 @@ AT = MINUTE + timedelta(minutes=5)
 
 
 @pytest.fixture
-def well():
+def healthy():
     """Both clusters have given a sign a moment ago, and the quarter was processed."""
     for number, name in enumerate(("quarterdeck", "minutes"), 1):
         models.Heartbeat.objects.create(
@@ -27,61 +27,61 @@ def well():
     models.QuarterRun.objects.create(quarter_at=clock.quarter_start(AT), ran_at=clock.quarter_start(AT))
 
 
-def complaints(at=AT) -> tuple[str, ...]:
-    return health.look(at).complaints
+def problems(at=AT) -> tuple[str, ...]:
+    return health.assess(at).problems
 
 
-def test_a_service_that_runs_is_ready(well):
-    assert health.look(AT).well
-    assert complaints() == ()
+def test_a_service_that_runs_is_ready(healthy):
+    assert health.assess(AT).is_healthy
+    assert problems() == ()
 
 
-def test_a_cluster_that_is_silent_is_named_within_ninety_seconds(well):
-    assert complaints(AT + timedelta(seconds=60)) == ()
+def test_a_cluster_that_is_silent_is_named_within_ninety_seconds(healthy):
+    assert problems(AT + timedelta(seconds=60)) == ()
     later = AT + timedelta(seconds=90)
     models.Heartbeat.objects.filter(cluster="quarterdeck").update(seen_at=later)
-    assert complaints(later) == ("The cluster minutes has been silent for 90 s.",)
+    assert problems(later) == ("The cluster minutes has been silent for 90 s.",)
 
 
-def test_one_dead_cluster_of_two_is_named_though_the_other_lives(well):
+def test_one_dead_cluster_of_two_is_named_though_the_other_lives(healthy):
     models.Heartbeat.objects.create(
         owner=3, cluster="minutes", host="other", pid=1, workers=2, started_at=BEFORE, seen_at=AT
     )
-    assert complaints() == ()
+    assert problems() == ()
     later = AT + timedelta(seconds=61)
     models.Heartbeat.objects.exclude(owner=3).update(seen_at=later)
-    assert complaints(later) == ("Silent for up to 61 s: 1 of 2 clusters minutes.",)
+    assert problems(later) == ("Silent for up to 61 s: 1 of 2 clusters minutes.",)
 
 
-def test_a_cluster_that_was_never_there_is_named(well):
+def test_a_cluster_that_was_never_there_is_named(healthy):
     models.Heartbeat.objects.filter(cluster="minutes").delete()
-    assert complaints() == ("No cluster minutes gives a sign.",)
+    assert problems() == ("No cluster minutes gives a sign.",)
 
 
-def test_a_quarter_that_nobody_processed_is_named(well):
+def test_a_quarter_that_nobody_processed_is_named(healthy):
     models.QuarterRun.objects.all().delete()
-    assert complaints() == ("The quarter-hour of 12:15 has not been processed.",)
+    assert problems() == ("The quarter-hour of 12:15 has not been processed.",)
 
 
-def test_a_minute_that_runs_without_a_seat_is_named(well):
+def test_a_minute_that_runs_without_a_seat_is_named(healthy):
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     models.Heartbeat.objects.update(seen_at=MINUTE + timedelta(seconds=10))
     at = MINUTE + timedelta(seconds=10)
-    assert complaints(at) == ("The minute 12:15 runs and nobody serves it.",)
+    assert problems(at) == ("The minute 12:15 runs and nobody serves it.",)
     models.Minute.objects.create(
         pk=minute_jobs.minute_number(MINUTE), armed_at=BEFORE, seats=2, started_at=MINUTE, seen_at=at
     )
-    assert complaints(at) == ()
-    assert health.look(at).last_minute_at == MINUTE
+    assert problems(at) == ()
+    assert health.assess(at).last_minute_at == MINUTE
 
 
-def test_what_is_late_is_told_by_queue_with_when_it_will_run(well):
+def test_what_is_late_is_told_by_queue_with_when_it_will_run(healthy):
     queue = make_queue("slow", rpm=5)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
-    [one] = health.lateness(AT)
+    [one] = health.late_queues(AT)
     assert (one.queue, one.waiting_behind, one.oldest_at, one.runs_until) == ("slow", 10, MINUTE, None)
     overdue.run(lambda: AT)
-    [one] = health.lateness(AT)
+    [one] = health.late_queues(AT)
     assert (one.waiting_behind, one.placed_again_today) == (0, 10)
     assert one.runs_until == clock.minute_start(AT) + 2 * clock.MINUTE

@@ -92,7 +92,7 @@ def test_a_call_that_is_given_up_is_said_in_the_log_of_acts():
         task = done_task(target)
         assert not call(task)
         lose_all_jobs()
-        reconciliation.look(at=AFTER + timedelta(days=1))
+        reconciliation.requeue_lost_work(at=AFTER + timedelta(days=1))
     line = models.Activity.objects.get(verb="gave_up_calling_back")
     assert (line.object_id, line.count, line.after["status"]) == (task.pk, 1, 410)
     assert queued() == []
@@ -102,16 +102,16 @@ def test_a_call_whose_job_was_lost_is_found_by_the_sweep():
     with Target(lambda seen: status(503)) as target:
         task = done_task(target)
         lose_all_jobs()
-        reconciliation.look(at=task.finished_at + timedelta(seconds=1))
+        reconciliation.requeue_lost_work(at=task.finished_at + timedelta(seconds=1))
         assert queued() == [], "its job may still come"
-        reconciliation.look(at=AFTER)
-        reconciliation.look(at=AFTER)
+        reconciliation.requeue_lost_work(at=AFTER)
+        reconciliation.requeue_lost_work(at=AFTER)
         assert queued() == [(task.pk,)]
         call(task)
         lose_all_jobs()
-        reconciliation.look(at=AFTER + timedelta(seconds=50))
+        reconciliation.requeue_lost_work(at=AFTER + timedelta(seconds=50))
         assert queued() == [], "it isn't due yet"
-        reconciliation.look(at=AFTER + timedelta(seconds=80))
+        reconciliation.requeue_lost_work(at=AFTER + timedelta(seconds=80))
         assert queued() == [(task.pk,)]
 
 
@@ -131,7 +131,7 @@ def test_a_worker_that_dies_while_it_calls_has_used_up_an_attempt(monkeypatch):
         lose_all_jobs()
         assert not call(task, AFTER + callbacks.LEASE), "it is being called"
         later = AFTER + 3 * callbacks.LEASE
-        reconciliation.look(at=later)
+        reconciliation.requeue_lost_work(at=later)
         assert queued() == [(task.pk,)]
         call(task, later)
     assert target.seen == []
@@ -143,7 +143,7 @@ def test_a_task_that_nobody_wants_to_be_told_of_leaves_the_sweep_alone():
         task = done_task(target)
         models.Queue.objects.update(callback_url="")
         lose_all_jobs()
-        reconciliation.look(at=AFTER)
+        reconciliation.requeue_lost_work(at=AFTER)
     task.refresh_from_db()
     assert task.no_callback
     assert queued() == []

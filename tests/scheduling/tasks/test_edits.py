@@ -177,9 +177,9 @@ def test_whoever_comes_later_goes_on_where_a_dead_follower_stopped(queue, by, tm
     with pytest.raises(KeyboardInterrupt):
         edits.follow_cancel(task.pk, lambda: LATER)
     monkeypatch.undo()
-    assert list(reconciliation.unfollowed()) == [task]
+    assert list(reconciliation.unfinished_cancels()) == [task]
     edits.follow_cancel(task.pk, lambda: LATER)
-    assert not reconciliation.unfollowed().exists()
+    assert not reconciliation.unfinished_cancels().exists()
     check_counters()
 
 

@@ -155,7 +155,7 @@ def test_a_quarter_that_nobody_processed_is_asked_for():
 def test_an_edited_or_deleted_schedule_is_set_right_by_whoever_looks(edit):
     schedules.ensure(at=BEFORE)
     edit(Schedule.objects)
-    reconciliation.look(at=BEFORE)
+    reconciliation.requeue_lost_work(at=BEFORE)
     assert not schedules.ensure(at=BEFORE)
     assert sorted(Schedule.objects.values_list("name", "func")) == sorted(
         (wanted.name, wanted.func) for wanted in schedules.WANTED
