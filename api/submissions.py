@@ -12,7 +12,8 @@ from scheduling import models, store
 from scheduling.core import errors, id_tokens
 from scheduling.intake import acceptance
 from scheduling.parsing.body import read_body
-from scheduling.parsing.results import WARNINGS, Reading
+from scheduling.parsing.reading import Reading
+from scheduling.parsing.results import WARNINGS
 
 from . import schemas
 from .answers import answer, below

@@ -54,13 +54,13 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
         raise Http404("This preview is gone: it was committed, discarded, or swept after a day.")
     refuse_unknown(request, set())
     refusal = None
-    against = overlaps.against(task, draft.pk)
+    against = overlaps.compare_with_task(task, draft.pk)
     form = CancelForm(request.POST if request.method == "POST" else None, count=against.cancelled)
     if request.method == "POST" and form.is_valid():
         try:
             done = edits.replace(
                 task,
-                overlaps.Stored(draft),
+                overlaps.StoredSource(draft),
                 payload=draft.about.get("payload"),
                 column=(draft.about.get("column") or {}).get("name") or "",
                 allow_peak=request.POST.get("allow_peak") == "on",

@@ -110,7 +110,7 @@ def blocks_of(file: IdFile, size: int) -> Iterator[array]:
     return (file.read(start, size) for start in range(0, file.count, size))
 
 
-def even(blocks: Iterable[array], size: int) -> Iterator[array]:
+def in_blocks_of_size(blocks: Iterable[array], size: int) -> Iterator[array]:
     """Yield the IDs of blocks of any length in blocks of `size`; only the last may be shorter."""
     pending = array("q")
     for block in blocks:
@@ -122,8 +122,8 @@ def even(blocks: Iterable[array], size: int) -> Iterator[array]:
         yield pending
 
 
-class Part:
-    """A source made of others' blocks. It can be read again, as they can."""
+class CombinedSource:
+    """A source that yields the IDs of several others, one after the other. It can be read again, as they can."""
 
     def __init__(
         self,
@@ -138,4 +138,4 @@ class Part:
         self._blocks = blocks
 
     def unique_blocks(self, size: int) -> Iterator[array]:
-        return even(chain.from_iterable(part(size) for part in self._blocks), size)
+        return in_blocks_of_size(chain.from_iterable(part(size) for part in self._blocks), size)

@@ -76,7 +76,7 @@ def spool_without_waiting(id_list: models.IdList, spool: Spool) -> int:
     return left_out
 
 
-class Stored:
+class StoredSource:
     """A stored list as a source, to be read as often as is needed."""
 
     def __init__(self, id_list: models.IdList) -> None:
@@ -91,7 +91,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Against:
+class Comparison:
     """A list beside the one that a task has: IDs in both, only in the new one, to be cancelled."""
 
     kept: int
@@ -99,11 +99,11 @@ class Against:
     cancelled: int
 
 
-def against(task: models.Task, list_id: int) -> Against:
+def compare_with_task(task: models.Task, list_id: int) -> Comparison:
     """What a list would change of a task that is written, as things stand."""
     kept = waiting = total = 0
     for ids in _sorted_parts(list_id):
         total += len(ids)
         found = store.kept_and_waiting(task.pk, ids)
         kept, waiting = kept + found[0], waiting + found[1]
-    return Against(kept, total - kept, task.waiting_count - waiting)
+    return Comparison(kept, total - kept, task.waiting_count - waiting)

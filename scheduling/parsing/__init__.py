@@ -4,7 +4,8 @@
 """
 
 from scheduling.parsing.body import FIELDS, read_body
-from scheduling.parsing.results import WARNINGS, Choice, Column, Fault, Fields, Limits, Reading, Sheet
+from scheduling.parsing.reading import Reading
+from scheduling.parsing.results import WARNINGS, Choice, Column, Fault, Fields, Limits, Sheet
 from scheduling.parsing.spool import Spool
 
 __all__ = [

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from scheduling.parsing import errors
 from scheduling.parsing.form_body import Found, read_multipart, read_urlencoded
-from scheduling.parsing.incoming import Wire, as_utf8, gunzip
 from scheduling.parsing.json_body import JsonBody
-from scheduling.parsing.lists import ListReader
+from scheduling.parsing.list_reader import ListReader
 from scheduling.parsing.media import MediaType, media_type
-from scheduling.parsing.results import Fields, Limits, Reading
+from scheduling.parsing.reading import Reading
+from scheduling.parsing.results import Fields, Limits
 from scheduling.parsing.sink import Sink
+from scheduling.parsing.streams import Wire, as_utf8, gunzip
 
 FIELDS = frozenset({"task_name", "queue", "column", "not_before", "expires_at", "id"})
 

@@ -16,10 +16,10 @@ from itertools import chain, islice
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
 from scheduling.parsing.columns import MOST_COLUMNS, NAMES, Table, is_blank, is_header, plain_name
-from scheduling.parsing.incoming import Blocks, line_ends
 from scheduling.parsing.results import Column, Limits
 from scheduling.parsing.sink import Sink
-from scheduling.parsing.text import plain_ids
+from scheduling.parsing.streams import Blocks, line_ends
+from scheduling.parsing.text_list import plain_ids
 
 DELIMITERS = (",", ";", "\t")
 _SEP_LINE = re.compile(rb'"?sep=([^\r\n"0-9A-Za-z])"?[,;]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)

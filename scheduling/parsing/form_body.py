@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduling.parsing import errors
-from scheduling.parsing.forms import Part, multipart_parts, urlencoded_parts
+from scheduling.parsing.form_parts import Part, multipart_parts, urlencoded_parts
 from scheduling.parsing.json_body import BYTES_SENT_BACK, TOKENS_SENT_BACK
-from scheduling.parsing.lists import HEAD_BYTES, ListReader, UploadedFile, peeked
+from scheduling.parsing.list_reader import HEAD_BYTES, ListReader, UploadedFile, peeked
 from scheduling.parsing.media import MediaType, is_table
 
 LISTS = frozenset({"file", "payload"})

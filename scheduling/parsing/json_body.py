@@ -21,7 +21,7 @@ from scheduling.parsing import errors
 from scheduling.parsing.json_scanner import LITERALS, Doubled, Scanner, decoder, shown
 from scheduling.parsing.results import Limits
 from scheduling.parsing.sink import Sink
-from scheduling.parsing.text import plain_ids, read_text
+from scheduling.parsing.text_list import plain_ids, read_text
 
 _STRING_PART = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})++')
 _ESCAPES = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\.")

@@ -1,85 +1,17 @@
 """Where every reader puts what it finds: IDs into the spool, faults into their file, warnings into counts."""
 
-import hashlib
-import json
-import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
-from scheduling.parsing.results import FAULTS_SHOWN, Column, Fault, Limits, Sheet
+from scheduling.parsing.fault_file import FaultFile
+from scheduling.parsing.results import Column, Fault, Limits, Sheet
 from scheduling.parsing.spool import Spool
 
-_FAULTS_IN_MEMORY = 500
 _NOWHERE: dict[str, Any] = {"line": None, "column": None, "index": None}
-
-
-class FaultFile:
-    """The faults of a list in their order: the first ones in memory, more on disk, up to a limit."""
-
-    def __init__(self, folder: Path, *, limit: int) -> None:
-        self._folder = folder
-        self._limit = limit
-        self._recent: list[Fault] = []
-        self._file: Any = None
-        self._sha = hashlib.sha256()
-        self.first: tuple[Fault, ...] = ()
-        self.count = 0
-        self._kept = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a further fault is only counted, so that nobody needs to describe it."""
-        return self._kept >= self._limit
-
-    def add(self, fault: Fault) -> None:
-        """Keep one more fault; `count` is the sink's to count on."""
-        self._kept += 1
-        if len(self.first) < FAULTS_SHOWN:
-            self.first += (fault,)
-        self._sha.update(_line(fault))
-        self._recent.append(fault)
-        if len(self._recent) >= _FAULTS_IN_MEMORY:
-            self._write()
-
-    def _write(self) -> None:
-        with errors.disk():
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-            self._file.seek(0, 2)
-            self._file.write(b"".join(map(_line, self._recent)))
-            self._file.flush()
-        self._recent.clear()
-
-    def faults(self) -> Iterator[Fault]:
-        """Yield the kept faults, in order."""
-        if self._file is not None:
-            self._file.seek(0)
-            for line in self._file:
-                yield Fault(*json.loads(line))
-        yield from self._recent
-
-    def digest(self, of_ids: str) -> str:
-        """Join the fingerprint of the IDs with that of the faults among them."""
-        if not self.count:
-            return of_ids
-        return hashlib.sha256(f"{of_ids} {self.count} {self._sha.hexdigest()}".encode()).hexdigest()
-
-    def close(self) -> None:
-        """Delete what is on disk."""
-        if self._file is not None:
-            errors.close_quietly(self._file)
-            self._file = None
-        self._recent.clear()
-
-
-def _line(fault: Fault) -> bytes:
-    facts = [fault.line, fault.column, fault.index, fault.token, fault.reason, fault.sheet, fault.cell]
-    return json.dumps(facts).encode() + b"\n"
 
 
 class Sink:

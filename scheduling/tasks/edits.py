@@ -16,7 +16,7 @@ from scheduling.core import allocator, keys
 from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
-from scheduling.lists.differences import Difference, Part, blocks_of
+from scheduling.lists.differences import CombinedSource, Difference, blocks_of
 from scheduling.models import Status
 from scheduling.placement import ledger, moves, reservations
 from scheduling.placement.cancellation import Cancelled, cancel, follow_cancel, give_back, lock_waiting
@@ -149,7 +149,7 @@ def _exchange(
 ) -> Replaced:
     source, added, gone = edit.source, difference.added, difference.gone
     at = now()
-    whole = Part(
+    whole = CombinedSource(
         source.ids_count + gone.count,
         source.unique_blocks,
         lambda size: blocks_of(gone, size),
@@ -162,7 +162,9 @@ def _exchange(
         drafts.append(acceptance.write_draft(whole, at=at, about=about, to_place=False))
         if added.count:
             drafts.append(
-                acceptance.write_draft(Part(added.count, lambda size: blocks_of(added, size)), at=at)
+                acceptance.write_draft(
+                    CombinedSource(added.count, lambda size: blocks_of(added, size)), at=at
+                )
             )
         with store.write():
             return _exchange_locked(edit, difference, leaving, *drafts, by=by, now=now)

@@ -114,7 +114,7 @@ def test_no_body_leaves_a_file_or_a_descriptor_behind(read, kind):
 
 KILLED = """
     import os, pathlib, signal, sys
-    from scheduling.reading import Limits, read_body
+    from scheduling.parsing import Limits, read_body
     def chunks():
         for n in range(5):
             yield b"1001 x " * 10_000
@@ -133,7 +133,7 @@ def test_a_process_that_is_killed_leaves_nothing(tmp_path):
 # The largest file that a process may write stands for a full disk: both end a write.
 FULL = """
     import pathlib, resource, signal, sys
-    from scheduling.reading import Limits, errors, read_body
+    from scheduling.parsing import Limits, errors, read_body
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     body = sys.argv[2].encode() * 100_000
@@ -176,7 +176,7 @@ def test_a_full_device_has_its_own_error(tmp_path, monkeypatch):
 MEASURED = """
     import pathlib, random, sys
     from array import array
-    from scheduling.reading import Limits, read_body
+    from scheduling.parsing import Limits, read_body
     count = int(sys.argv[2])
     step = next(s for s in (7919, 104729, 1299709) if count % s)
     def chunks():

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import orjson
 
-from scheduling.parsing.incoming import Blocks, line_ends
 from scheduling.parsing.results import Limits
 from scheduling.parsing.sink import Sink
+from scheduling.parsing.streams import Blocks, line_ends
 
 SEPARATORS = b",; \t\r\n"
 _TO_COMMAS = bytes.maketrans(SEPARATORS, b"," * len(SEPARATORS))

@@ -7,13 +7,13 @@ from typing import Any
 
 from scheduling.parsing import errors
 from scheduling.parsing.csv_list import read_csv
-from scheduling.parsing.incoming import as_utf8, gunzip
 from scheduling.parsing.media import MediaType, ending, file_format, is_table
-from scheduling.parsing.ndjson import read_ndjson
+from scheduling.parsing.ndjson_list import read_ndjson
 from scheduling.parsing.results import Limits
 from scheduling.parsing.sink import Sink
-from scheduling.parsing.text import read_text
-from scheduling.parsing.xlsx import read_xlsx
+from scheduling.parsing.streams import as_utf8, gunzip
+from scheduling.parsing.text_list import read_text
+from scheduling.parsing.xlsx_list import read_xlsx
 
 HEAD_BYTES = 4096
 # Formats in which a column may have to be named.

@@ -17,7 +17,7 @@ from scheduling.parsing import errors
 from scheduling.parsing.columns import MOST_COLUMNS, Table, is_header
 from scheduling.parsing.results import Column, Limits, Sheet
 from scheduling.parsing.sink import Sink
-from scheduling.parsing.text import plain_ids
+from scheduling.parsing.text_list import plain_ids
 from scheduling.parsing.workbook import Workbook, Xml
 
 EXACT_BELOW = 10**15

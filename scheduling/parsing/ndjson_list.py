@@ -10,10 +10,10 @@ import orjson
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
 from scheduling.parsing.columns import NAMES, PARAMETER, listed, plain_name
-from scheduling.parsing.incoming import Blocks
 from scheduling.parsing.results import Choice, Column, Limits
 from scheduling.parsing.sink import Sink
-from scheduling.parsing.text import plain_ids
+from scheduling.parsing.streams import Blocks
+from scheduling.parsing.text_list import plain_ids
 
 _TO_COMMA = bytes.maketrans(b"\n", b",")
 
