@@ -11,9 +11,9 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
 from operators import tokens
-from operators.actor import Actor, Face
+from operators.actor import Actor, Interface
 from operators.models import Operator, Token
-from operators.roles import May
+from operators.roles import Permission
 
 from .problems import Problem, not_signed_in, problem
 
@@ -39,7 +39,7 @@ class Door:
     None is answered 401. Raises Problem (403) for those who are known and may not.
     """
 
-    def __init__(self, act: May) -> None:
+    def __init__(self, act: Permission) -> None:
         self.act = act
 
     def __call__(self, request: HttpRequest) -> Caller | None:
@@ -52,8 +52,8 @@ class Door:
         return caller
 
 
-READERS = Door(May.VIEW)
-WRITERS = Door(May.ACT)
+READERS = Door(Permission.VIEW)
+WRITERS = Door(Permission.ACT)
 
 
 def _name(caller: Caller) -> str:
@@ -79,7 +79,7 @@ def _by_session(request: HttpRequest) -> Caller | None:
         return None
     if request.method not in ("GET", "HEAD"):
         check_csrf(request)
-    return Caller(operator, Actor.of_operator(operator, face=Face.API), f"operator:{operator.pk}")
+    return Caller(operator, Actor.of_operator(operator, interface=Interface.API), f"operator:{operator.pk}")
 
 
 def check_csrf(request: HttpRequest) -> None:

@@ -7,7 +7,7 @@ from django.conf import settings
 from ninja import NinjaAPI
 from ninja.operation import Operation
 
-from operators.roles import May
+from operators.roles import Permission
 from scheduling.parsing.body import FIELDS
 
 from .auth import Door
@@ -182,7 +182,7 @@ def _complete(operation: dict[str, Any], door: Door, named: Mapping[str, Any]) -
     operation["security"] = [{"token": []}, {"session": []}]
     who = (
         "a token of either scope, and every operator"
-        if door.act == May.VIEW
+        if door.act == Permission.VIEW
         else (
             "a token of scope write, and operators who may act; a session sends its CSRF token in X-CSRFToken"
         )

@@ -8,17 +8,17 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from operators.actor import Actor, Face
+from operators.actor import Actor, Interface
 from operators.models import Operator
-from operators.roles import May
+from operators.roles import Permission
 
 View = Callable[..., HttpResponse]
 
 # What stands on a button that somebody may not press, and in the answer to who presses it all the same.
 REASONS = {
-    May.VIEW: "Your account is switched off.",
-    May.ACT: "Your role is viewer: acting takes the role operator. An admin can change it.",
-    May.ADMINISTER: "This takes the role admin.",
+    Permission.VIEW: "Your account is switched off.",
+    Permission.ACT: "Your role is viewer: acting takes the role operator. An admin can change it.",
+    Permission.ADMINISTER: "This takes the role admin.",
 }
 
 
@@ -37,13 +37,13 @@ def zone_of(operator: Operator) -> ZoneInfo:
         return ZoneInfo("UTC")
 
 
-def _needs(act: May) -> Callable[[View], View]:
+def _needs(act: Permission) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: OperatorRequest, *args, **kwargs) -> HttpResponse:
             if not request.user.may(act):
                 raise PermissionDenied(REASONS[act])
-            request.actor = Actor.of_operator(request.user, face=Face.PAGE)
+            request.actor = Actor.of_operator(request.user, interface=Interface.PAGE)
             with timezone.override(zone_of(request.user)):
                 return view(request, *args, **kwargs)
 
@@ -54,5 +54,5 @@ def _needs(act: May) -> Callable[[View], View]:
     return decorate
 
 
-viewer_required = _needs(May.VIEW)
-operator_required = _needs(May.ACT)
+viewer_required = _needs(Permission.VIEW)
+operator_required = _needs(Permission.ACT)

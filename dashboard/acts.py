@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from operators.actor import Face
+from operators.actor import Interface
 from scheduling import models
 
 # Every verb that the log may hold; a test compares them with what the code records.
@@ -29,7 +29,7 @@ KINDS = {
     "operator": "operator",
     "token": "token",
 }
-FACES = {Face.PAGE: "on a page", Face.ADMIN: "in the admin", Face.API: "over the API"}
+FACES = {Interface.PAGE: "on a page", Interface.ADMIN: "in the admin", Interface.API: "over the API"}
 # What a program needs to find its own again says nothing to a reader.
 UNSAID = frozenset({"run", "up_to"})
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")

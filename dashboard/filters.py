@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from dashboard import acts
 from dashboard.queries import refuse_unknown
-from operators.actor import Face
+from operators.actor import Interface
 from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.tasks import failures
@@ -186,7 +186,7 @@ class ActivityFilter(Filter):
     kind = forms.ChoiceField(label="On", choices=[("", "anything"), *acts.KINDS.items()], required=False)
     id = _key(widget=forms.HiddenInput)
     face = forms.ChoiceField(
-        choices=[("", "any face"), *((face.value, face.value.replace("_", " ")) for face in Face)],
+        choices=[("", "any face"), *((face.value, face.value.replace("_", " ")) for face in Interface)],
         required=False,
     )
     since = _date("From")

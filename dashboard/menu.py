@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from operators.roles import May
+from operators.roles import Permission
 
 
 class Section(NamedTuple):
@@ -11,12 +11,12 @@ class Section(NamedTuple):
     name: str
     url: str
     path: str
-    needs: May = May.VIEW
+    needs: Permission = Permission.VIEW
 
 
 SECTIONS = (
     Section("Board", "board", "/dashboard/"),
-    Section("Upload", "upload", "/dashboard/upload/", May.ACT),
+    Section("Upload", "upload", "/dashboard/upload/", Permission.ACT),
     Section("Tasks", "tasks", "/dashboard/tasks/"),
     Section("Failures", "failures", "/dashboard/failures/"),
     Section("Queues", "queues", "/dashboard/queues/"),

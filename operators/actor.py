@@ -1,4 +1,4 @@
-"""Who does something, as every verb takes it and the activity log keeps it."""
+"""Who performs an operation: every operation takes an actor, and the activity log stores it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,8 +13,8 @@ class Kind(StrEnum):
     SYSTEM = "system"
 
 
-class Face(StrEnum):
-    """Where the act came in."""
+class Interface(StrEnum):
+    """The interface through which the operation was requested."""
 
     PAGE = "page"
     ADMIN = "admin"
@@ -25,28 +25,28 @@ class Face(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """kind, and for an operator or a token its key and its name at the time of the act."""
+    """Who performed an operation. id and name: of the operator or token, as they were at the time."""
 
     kind: Kind
     id: int | None
     name: str
-    face: Face
+    interface: Interface
 
     @classmethod
-    def of_operator(cls, operator: Operator, *, face: Face | str = Face.PAGE) -> "Actor":
-        return cls(Kind.OPERATOR, operator.pk, operator.get_username(), Face(face))
+    def of_operator(cls, operator: Operator, *, interface: Interface | str = Interface.PAGE) -> "Actor":
+        return cls(Kind.OPERATOR, operator.pk, operator.get_username(), Interface(interface))
 
     @classmethod
     def of_token(cls, token: Token) -> "Actor":
-        return cls(Kind.TOKEN, token.pk, token.name, Face.API)
+        return cls(Kind.TOKEN, token.pk, token.name, Interface.API)
 
     @classmethod
     def command_line(cls) -> "Actor":
-        return cls(Kind.COMMAND_LINE, None, "command line", Face.COMMAND_LINE)
+        return cls(Kind.COMMAND_LINE, None, "command line", Interface.COMMAND_LINE)
 
     @classmethod
     def system(cls) -> "Actor":
-        return cls(Kind.SYSTEM, None, "system", Face.SYSTEM)
+        return cls(Kind.SYSTEM, None, "system", Interface.SYSTEM)
 
     def __str__(self) -> str:
         return self.name

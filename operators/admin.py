@@ -1,30 +1,45 @@
-"""Operators and tokens in the Django admin. Who may do what there comes from operators.roles."""
+"""Operators and tokens in the Django admin. operators.roles decides who may do what."""
+
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from operators import accounts, tokens
-from operators.actor import Actor, Face
+from operators.actor import Actor, Interface
 from operators.errors import AlreadyRevoked
 from operators.models import Operator, Token
-from operators.signals import acted
+from operators.signals import action_taken
 from operators.strict import RefusesUnknown
+
+if TYPE_CHECKING:
+    OperatorModelAdmin = UserAdmin[Operator]
+    TokenModelAdmin = admin.ModelAdmin[Token]
+    TokenModelForm = forms.ModelForm[Token]
+else:
+    OperatorModelAdmin, TokenModelAdmin, TokenModelForm = UserAdmin, admin.ModelAdmin, forms.ModelForm
+
+
+def signed_in(request: HttpRequest) -> Operator:
+    """The operator of a request: the admin lets nobody else in."""
+    return cast(Operator, request.user)
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    return Actor.of_operator(request.user, face=Face.ADMIN)
+    return Actor.of_operator(signed_in(request), interface=Interface.ADMIN)
 
 
-# What the activity log keeps of an operator.
+# The fields whose changes the activity log records.
 LOGGED = ("username", "role", "is_active", "first_name", "last_name", "email", "time_zone")
 
 
 @admin.register(Operator)
-class OperatorAdmin(RefusesUnknown, UserAdmin):
+class OperatorAdmin(RefusesUnknown, OperatorModelAdmin):
     list_display = ("username", "role", "is_active", "last_login", "first_name", "last_name")
     list_filter = ("role", "is_active")
     search_fields = ("^username", "^email")
@@ -40,78 +55,78 @@ class OperatorAdmin(RefusesUnknown, UserAdmin):
     )
     actions = ("sign_out_everywhere",)
 
-    def get_fieldsets(self, request: HttpRequest, obj: Operator | None = None):
+    def get_fieldsets(self, request: HttpRequest, obj: Operator | None = None) -> Any:
         found = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
             return found
-        # It would offer a way to the password, which ends at a refusal.
+        # The field would link to the password page, which would refuse.
         return [
             (name, {**options, "fields": tuple(each for each in options["fields"] if each != "password")})
             for name, options in found
         ]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Operator | None = None):
-        # Whoever edits is an admin; so there is always one left.
+    def get_readonly_fields(self, request: HttpRequest, obj: Operator | None = None) -> Any:
+        # Only admins edit, and nobody can demote themselves, so one admin always remains.
         own = ("role", "is_active") if obj is not None and obj.pk == request.user.pk else ()
         return (*super().get_readonly_fields(request, obj), *own)
 
     def has_delete_permission(self, request: HttpRequest, obj: Operator | None = None) -> bool:
-        # One by one, and never oneself: the list's own "delete selected" would take everybody.
+        # One at a time, and never oneself: "delete selected" would allow deleting everybody.
         return obj is not None and obj.pk != request.user.pk and super().has_delete_permission(request, obj)
 
-    def save_model(self, request: HttpRequest, obj: Operator, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Operator, form: Any, change: bool) -> None:
         if change:
-            request.was = Operator.objects.select_for_update().values(*LOGGED).get(pk=obj.pk)
+            obj.__dict__["saved"] = Operator.objects.select_for_update().values(*LOGGED).get(pk=obj.pk)
         super().save_model(request, obj, form, change)
 
-    def log_addition(self, request: HttpRequest, object: Operator, message):
-        self._tell(request, object, "created", {"role": object.role})
+    def log_addition(self, request: HttpRequest, object: Operator, message: Any) -> Any:
+        self._record(request, object, "created", {"role": object.role})
         return super().log_addition(request, object, message)
 
-    def log_change(self, request: HttpRequest, object: Operator, message):
-        was = getattr(request, "was", None)
-        if was is None:
-            # The page of the password saves by itself.
-            self._tell(request, object, "changed_password", {})
-        elif changed := [name for name in LOGGED if getattr(object, name) != was[name]]:
-            before = {name: was[name] for name in changed}
-            self._tell(request, object, "changed", {n: getattr(object, n) for n in changed}, before)
+    def log_change(self, request: HttpRequest, object: Operator, message: Any) -> Any:
+        saved = object.__dict__.get("saved")
+        if saved is None:
+            # The password page does not call save_model.
+            self._record(request, object, "changed_password", {})
+        elif changed := [name for name in LOGGED if getattr(object, name) != saved[name]]:
+            before = {name: saved[name] for name in changed}
+            self._record(request, object, "changed", {n: getattr(object, n) for n in changed}, before)
         return super().log_change(request, object, message)
 
-    def log_deletions(self, request: HttpRequest, queryset):
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Operator]) -> Any:
         for operator in queryset:
-            self._tell(request, operator, "deleted", {}, {"role": operator.role})
+            self._record(request, operator, "deleted", {}, {"role": operator.role})
         return super().log_deletions(request, queryset)
 
     @admin.action(description="Sign out everywhere", permissions=["change"])
-    def sign_out_everywhere(self, request: HttpRequest, queryset) -> None:
+    def sign_out_everywhere(self, request: HttpRequest, queryset: QuerySet[Operator]) -> None:
         for operator in queryset:
             accounts.end_sessions(operator, by=actor_of(request), at=timezone.now())
         messages.success(request, f"Signed out everywhere: {', '.join(map(str, queryset))}.")
 
-    def _tell(
+    def _record(
         self,
         request: HttpRequest,
         operator: Operator,
         act: str,
-        details: dict,
-        before: dict | None = None,
+        details: dict[str, Any],
+        before: dict[str, Any] | None = None,
     ) -> None:
         by, at = actor_of(request), timezone.now()
-        acted.send(Operator, by=by, act=act, target=operator, at=at, details=details, before=before)
+        action_taken.send(Operator, by=by, act=act, target=operator, at=at, details=details, before=before)
 
 
-class TokenForm(forms.ModelForm):
+class TokenForm(TokenModelForm):
     class Meta:
         model = Token
         fields = ("name", "scope")
 
     def clean_name(self) -> str:
-        return self.cleaned_data["name"].strip()
+        return str(self.cleaned_data["name"]).strip()
 
 
 @admin.register(Token)
-class TokenAdmin(RefusesUnknown, admin.ModelAdmin):
+class TokenAdmin(RefusesUnknown, TokenModelAdmin):
     form = TokenForm
     list_display = ("name", "scope", "operator", "created_at", "last_used_at", "revoked_at")
     list_filter = ("scope", ("revoked_at", admin.EmptyFieldListFilter))
@@ -120,41 +135,45 @@ class TokenAdmin(RefusesUnknown, admin.ModelAdmin):
     shown = ("name", "scope", "operator", "created_at", "last_used_at", "revoked_at")
     actions = ("revoke",)
 
-    def get_fields(self, request: HttpRequest, obj: Token | None = None):
+    def get_fields(self, request: HttpRequest, obj: Token | None = None) -> Any:
         return TokenForm.Meta.fields if obj is None else self.shown
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Token | None = None):
+    def get_readonly_fields(self, request: HttpRequest, obj: Token | None = None) -> Any:
         return () if obj is None else self.shown
 
     def has_delete_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
-        # Revoked tokens stay: the activity log speaks of them.
+        # Revoked tokens stay, because the activity log refers to them.
         return False
 
-    def save_model(self, request: HttpRequest, obj: Token, form: TokenForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         if change:
             return
-        issued, request.issued_secret = tokens.issue(
-            name=obj.name, scope=obj.scope, by=actor_of(request), at=timezone.now(), operator=request.user
+        issued, secret = tokens.issue(
+            name=obj.name,
+            scope=obj.scope,
+            by=actor_of(request),
+            at=timezone.now(),
+            operator=signed_in(request),
         )
-        obj.__dict__.update(issued.__dict__)
+        obj.__dict__.update(issued.__dict__, issued_secret=secret)
 
     def response_add(
         self, request: HttpRequest, obj: Token, post_url_continue: str | None = None
     ) -> HttpResponse:
-        # Shown in the answer itself: a message would keep the secret in a cookie on its way to the next page.
+        # Shown in this response: a message would put the secret into a cookie until the next page.
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": "Token made",
+            "title": "Token issued",
             "token": obj,
-            "secret": request.issued_secret,
+            "secret": obj.__dict__["issued_secret"],
         }
         return TemplateResponse(
             request, "operators/token_issued.html", context, headers={"Cache-Control": "no-store"}
         )
 
     @admin.action(description="Revoke", permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset) -> None:
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> None:
         for token in queryset:
             try:
                 tokens.revoke(token, by=actor_of(request), at=timezone.now())

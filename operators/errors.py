@@ -1,16 +1,16 @@
-"""Errors that are expected. The docstring is the sentence shown."""
+"""Expected errors. The docstring of each is the message shown."""
 
 
 class OperatorsError(Exception):
-    """Something about operators or tokens could not be done."""
+    """An operation on an operator or a token failed."""
 
     def __str__(self) -> str:
         return self.__doc__ or ""
 
 
 class AlreadyRevoked(OperatorsError):
-    """This token has been revoked already."""
+    """This token has already been revoked."""
 
 
-class NamelessToken(OperatorsError):
-    """A token needs a name of 1 to 100 characters, to be told from others."""
+class InvalidTokenName(OperatorsError):
+    """A token needs a name of 1 to 100 characters."""

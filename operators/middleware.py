@@ -1,11 +1,13 @@
-"""Nobody gets in unseen: what is neither the API nor said to be open needs a signed-in operator."""
+"""Every page needs a signed-in operator, unless its view is marked as open or belongs to the API."""
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 from django.urls import reverse
 from django.utils.html import format_html
@@ -13,50 +15,56 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 API = "ninja"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
-# A parameter of the sign-in page: there was a session, and it has ended.
+# A parameter of the sign-in page: the session has ended.
 ENDED = "ended"
 
 
 class SignInRequired(LoginRequiredMiddleware):
-    """Django's own, which leaves out views marked `login_not_required`; the API has doors of its own."""
+    """Django's own middleware, which skips views marked `login_not_required`; the API authenticates itself."""
 
     def process_view(
-        self, request: HttpRequest, view_func: Callable, view_args: tuple, view_kwargs: dict
-    ) -> HttpResponse | None:
-        # The API answers 401 and takes tokens; a redirect to a page would be no answer to a program.
-        if API in request.resolver_match.app_names:
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        # The API takes tokens and answers 401: a program can't follow a redirect to a page.
+        if request.resolver_match and API in request.resolver_match.app_names:
             return None
         return super().process_view(request, view_func, view_args, view_kwargs)
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Callable) -> HttpResponse:
+    def handle_no_permission(  # type: ignore[override]  # not always a redirect
+        self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
+    ) -> HttpResponse:
         if request.method not in SAFE:
-            return _nothing_was_done(request)
-        # There was a session, whose cookie goes with this answer: whoever comes back is told.
-        told = f"&{ENDED}=1" if settings.SESSION_COOKIE_NAME in request.COOKIES else ""
+            return _not_done(request)
+        # The browser had a session: the sign-in page says that it has ended.
+        ended = f"&{ENDED}=1" if settings.SESSION_COOKIE_NAME in request.COOKIES else ""
         if request.headers.get("HX-Request") == "true":
             # A redirect would put the sign-in page into the fragment's place.
-            return HttpResponse(status=204, headers={"HX-Redirect": _sign_in(request) + told})
-        answer = super().handle_no_permission(request, view_func)
-        answer["Location"] += told
-        return answer
+            return HttpResponse(status=204, headers={"HX-Redirect": _sign_in(request) + ended})
+        redirect = super().handle_no_permission(request, view_func)
+        redirect["Location"] += ended
+        return redirect
 
 
-def _nothing_was_done(request: HttpRequest) -> HttpResponse:
-    """A redirect would be followed to the sign-in, and after it nothing would say that the act is lost."""
+def _not_done(request: HttpRequest) -> HttpResponse:
+    """Say so, instead of redirecting: after signing in, nothing would show that the operation was lost."""
     address = _sign_in(request)
     if request.headers.get("HX-Request") == "true":
-        said = format_html('You are signed out; nothing was done. <a href="{}">Sign in</a>', address)
-        return HttpResponse(said, status=401)
+        message = format_html('You are signed out; nothing was done. <a href="{}">Sign in</a>', address)
+        return HttpResponse(message, status=401)
     return render(request, "operators/signed_out.html", {"sign_in": address}, status=401)
 
 
 def _sign_in(request: HttpRequest) -> str:
-    """The sign-in page, which leads back to where somebody was."""
+    """The sign-in page, which leads back to the page that the request came from."""
     return f"{reverse('sign_in')}?{urlencode({'next': _page_of(request)})}"
 
 
 def _page_of(request: HttpRequest) -> str:
-    """The page that a form stood on. Never what the form was sent to: that may answer to a POST alone."""
+    """The page with the form, never the address that the form is sent to: that may only accept POST."""
     came_from = request.headers.get("HX-Current-URL") or request.headers.get("Referer", "")
     if not url_has_allowed_host_and_scheme(
         came_from, allowed_hosts={request.get_host()}, require_https=request.is_secure()
@@ -67,11 +75,11 @@ def _page_of(request: HttpRequest) -> str:
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address that a request came from, which failed sign-ins are counted by.
+    """The address that a request came from; failed sign-ins are counted by it.
 
-    X-Forwarded-For counts only as far as the deployment's own proxies wrote it: TRUSTED_PROXIES of them.
+    Of X-Forwarded-For only what the deployment's own proxies wrote counts: the last TRUSTED_PROXIES entries.
     """
-    peer = request.META.get("REMOTE_ADDR", "")
+    peer = str(request.META.get("REMOTE_ADDR", ""))
     if not settings.TRUSTED_PROXIES:
         return peer
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]

@@ -1,5 +1,7 @@
-"""Operators, who log in, and tokens, with which programs come in."""
+"""Operators, who sign in, and tokens, which programs send."""
 
+from collections.abc import Iterable
+from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -8,43 +10,46 @@ from django.db import models
 from django.db.models import Q
 from django.utils.crypto import salted_hmac
 
-from operators.roles import MAY, May, Role, needed_for
+from operators.roles import PERMISSIONS, Permission, Role, needed_for
 
 
 def is_time_zone(name: str) -> None:
     if name not in available_timezones():
-        raise ValidationError("There is no time zone of this name. A good one is Europe/Berlin, or UTC.")
+        raise ValidationError("There is no time zone with this name. Examples: Europe/Berlin, UTC.")
 
 
-class OperatorManager(UserManager):
+class OperatorManager(UserManager["Operator"]):
     def create_superuser(
-        self, username: str, email: str | None = None, password: str | None = None, **fields
-    ):
-        """What Django's `createsuperuser` calls: an operator with the role admin."""
+        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
+    ) -> "Operator":
+        """Create an operator with the role admin. Django's `createsuperuser` calls this."""
         return self.create_user(username, email, password, **{**fields, "role": Role.ADMIN})
 
-    def _create_user_object(self, username: str, email: str | None, password: str | None, **fields):
-        # Django's manager sets these two; here the role alone says it.
+    def _create_user_object(
+        self, username: str, email: str | None, password: str | None, **fields: Any
+    ) -> "Operator":
+        # Django's manager sets these two; here only the role decides.
         fields.pop("is_staff", None)
         fields.pop("is_superuser", None)
-        return super()._create_user_object(username, email, password, **fields)
+        made: Operator = super()._create_user_object(username, email, password, **fields)  # type: ignore[misc]  # not in the stubs
+        return made
 
 
 class Operator(AbstractUser):
-    """Somebody who signs in. Not a user: those are the IDs in the lists."""
+    """A person who signs in. Not a user: users are the people whose IDs are in lists."""
 
     role = models.CharField(max_length=16, choices=Role, default=Role.VIEWER)
     time_zone = models.CharField(max_length=64, default="UTC", validators=[is_time_zone])
-    # Part of what a session is checked against: one more, and every session of this operator has ended.
+    # Part of the hash that sessions are checked against: incrementing it ends every session of the operator.
     session_epoch = models.PositiveIntegerField(default=0, editable=False)
 
-    # The role alone says what somebody may do; these columns of Django's would be a second opinion.
+    # Only the role decides what an operator may do; Django's own columns would be a second source.
     is_staff = True
     is_superuser = False
-    groups = None
-    user_permissions = None
+    groups = None  # type: ignore[assignment]  # removes the field
+    user_permissions = None  # type: ignore[assignment]  # removes the field
 
-    objects = OperatorManager()
+    objects: ClassVar[OperatorManager] = OperatorManager()
 
     class Meta:
         verbose_name = "operator"
@@ -52,13 +57,13 @@ class Operator(AbstractUser):
             models.CheckConstraint(condition=Q(role__in=Role.values), name="operator_role_is_known")
         ]
 
-    def may(self, act: May) -> bool:
-        return self.is_active and act in MAY[Role(self.role)]
+    def may(self, permission: Permission) -> bool:
+        return self.is_active and permission in PERMISSIONS[Role(self.role)]
 
     def has_perm(self, perm: str, obj: object = None) -> bool:
         return self.may(needed_for(perm))
 
-    def has_perms(self, perm_list, obj: object = None) -> bool:
+    def has_perms(self, perm_list: Iterable[str], obj: object = None) -> bool:
         return all(self.has_perm(perm, obj) for perm in perm_list)
 
     def has_module_perms(self, app_label: str) -> bool:
@@ -84,18 +89,18 @@ class Scope(models.TextChoices):
 
 
 class Token(models.Model):
-    """A program's way in. Only the SHA-256 of the secret is kept: it can be checked and never shown again."""
+    """A program's credential. Only the SHA-256 of its secret is stored: it can be checked, never shown again."""
 
     name = models.CharField(max_length=100)
     hash = models.CharField(max_length=64, unique=True, editable=False)
     scope = models.CharField(max_length=8, choices=Scope, default=Scope.READ)
-    # Null: made on the command line, and nobody's.
+    # Null: made on the command line, so it belongs to nobody.
     operator = models.ForeignKey(
         Operator, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens"
     )
     created_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
-    # To the minute.
+    # Written at most once a minute.
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -112,7 +117,9 @@ class Token(models.Model):
     def is_revoked(self) -> bool:
         return self.revoked_at is not None
 
-    def may(self, act: May) -> bool:
-        """A token may what its scope says, and never more than the operator whose it is."""
-        by_scope = act == May.VIEW or (act == May.ACT and self.scope == Scope.WRITE)
-        return not self.is_revoked and by_scope and (self.operator is None or self.operator.may(act))
+    def may(self, permission: Permission) -> bool:
+        """Whether both the scope and the operator whose token it is allow it."""
+        by_scope = permission == Permission.VIEW or (
+            permission == Permission.ACT and self.scope == Scope.WRITE
+        )
+        return not self.is_revoked and by_scope and (self.operator is None or self.operator.may(permission))

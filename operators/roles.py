@@ -1,4 +1,4 @@
-"""What each role may do: one table, read by every face."""
+"""What each role may do: one table, read by every interface."""
 
 from django.db import models
 
@@ -9,33 +9,33 @@ class Role(models.TextChoices):
     ADMIN = "admin", "Admin"
 
 
-class May(models.TextChoices):
-    """The kinds of act."""
+class Permission(models.TextChoices):
+    """What a person or a program can be allowed to do."""
 
     VIEW = "view", "see everything"
     ACT = "act", "submit, change and cancel lists, and run queues"
     ADMINISTER = "administer", "change operators and tokens, and see the cluster's own tables"
 
 
-MAY: dict[Role, frozenset[May]] = {
-    Role.VIEWER: frozenset({May.VIEW}),
-    Role.OPERATOR: frozenset({May.VIEW, May.ACT}),
-    Role.ADMIN: frozenset({May.VIEW, May.ACT, May.ADMINISTER}),
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.VIEWER: frozenset({Permission.VIEW}),
+    Role.OPERATOR: frozenset({Permission.VIEW, Permission.ACT}),
+    Role.ADMIN: frozenset({Permission.VIEW, Permission.ACT, Permission.ADMINISTER}),
 }
 
-# The Django admin asks by "app.verb_model". Not listed: scheduling and all else that is ours to act on.
-_APPS_OF_ADMINS = frozenset({"operators", "auth", "axes", "django_q", "sessions", "contenttypes", "admin"})
-# Rows of the first two hold pickles, which run code when they are read; those of the third the addresses of
-# people, and now and then a password that was typed as a name.
+# The Django admin asks for "app.verb_model". Apps not listed here, such as scheduling, are for operators.
+_ADMIN_APPS = frozenset({"operators", "auth", "axes", "django_q", "sessions", "contenttypes", "admin"})
+# Rows of the first two contain pickles, which run code when they are read; those of the third contain people's
+# addresses and, now and then, a password that was typed as a user name.
 _HIDDEN_APPS = frozenset({"django_q", "sessions", "axes"})
 
 
-def needed_for(permission: str) -> May:
-    """The kind of act that a permission of Django's (`scheduling.change_task`) stands for."""
+def needed_for(permission: str) -> Permission:
+    """Return the permission that one of Django's (`scheduling.change_task`) stands for."""
     app, _, codename = permission.partition(".")
     verb = codename.partition("_")[0]
     if app in _HIDDEN_APPS:
-        return May.ADMINISTER
+        return Permission.ADMINISTER
     if verb == "view":
-        return May.VIEW
-    return May.ADMINISTER if app in _APPS_OF_ADMINS else May.ACT
+        return Permission.VIEW
+    return Permission.ADMINISTER if app in _ADMIN_APPS else Permission.ACT

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from operators.actor import Actor
-from operators.signals import acted
+from operators.signals import action_taken
 
 from . import models
 
@@ -28,7 +28,7 @@ def record(
         actor_kind=by.kind,
         actor_id=by.id,
         actor_name=by.name[:200],
-        face=by.face,
+        face=by.interface,
         verb=verb,
         object_kind=thing._meta.model_name if thing is not None else "",
         object_id=thing.pk if thing is not None else None,
@@ -41,7 +41,7 @@ def record(
 
 def connect() -> None:
     """Write down what is done to operators and tokens too: their app knows nobody, and sends a signal."""
-    acted.connect(_record_of_operators, dispatch_uid="scheduling.activity")
+    action_taken.connect(_record_of_operators, dispatch_uid="scheduling.activity")
 
 
 def _record_of_operators(

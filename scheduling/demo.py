@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from operators.actor import Actor, Face, Kind
+from operators.actor import Actor, Interface, Kind
 from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.core.errors import QueueTaken
@@ -23,11 +23,11 @@ from scheduling.intake import acceptance, allocation
 from scheduling.queues import operations
 
 BY = (
-    Actor(Kind.OPERATOR, None, "m.ortiz", Face.PAGE),
-    Actor(Kind.OPERATOR, None, "j.lind", Face.PAGE),
-    Actor(Kind.TOKEN, None, "crm-export", Face.API),
+    Actor(Kind.OPERATOR, None, "m.ortiz", Interface.PAGE),
+    Actor(Kind.OPERATOR, None, "j.lind", Interface.PAGE),
+    Actor(Kind.TOKEN, None, "crm-export", Interface.API),
 )
-GENERATOR = Actor(Kind.TOKEN, None, "demo generator", Face.API)
+GENERATOR = Actor(Kind.TOKEN, None, "demo generator", Interface.API)
 HISTORY = timedelta(hours=24)
 SEED = 20261125
 

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from dashboard import acts, addresses, drawings, menu, svg, words
 from dashboard.access import REASONS
-from operators.roles import May
+from operators.roles import Permission
 from scheduling.core import clock as clocks
 from scheduling.parsing import WARNINGS
 
@@ -137,7 +137,7 @@ def sections(context: dict) -> list[dict]:
 @register.simple_tag(takes_context=True)
 def why_not(context: dict, act: str = "act") -> str:
     """Why the operator may not act; empty if they may. For the `title` of a disabled button."""
-    return "" if context["request"].user.may(May(act)) else REASONS[May(act)]
+    return "" if context["request"].user.may(Permission(act)) else REASONS[Permission(act)]
 
 
 @register.simple_tag

@@ -15,7 +15,7 @@ from dashboard.access import REASONS, OperatorRequest, viewer_required
 from dashboard.filters import day_bounds
 from dashboard.markup import Hand
 from dashboard.queries import refuse_unknown
-from operators.roles import May
+from operators.roles import Permission
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.reports import board as boards
@@ -35,7 +35,7 @@ def board(request: OperatorRequest) -> HttpResponse:
     snapshot = boards.snapshot("" if name == ALL else name, at=store.now())
     if request.htmx and request.GET.get("version") == snapshot.version:
         return _varied(HttpResponse(status=204))
-    why_not = "" if request.user.may(May.ACT) else REASONS[May.ACT]
+    why_not = "" if request.user.may(Permission.ACT) else REASONS[Permission.ACT]
     if request.htmx:
         return _varied(HttpResponse(_fragment(snapshot, name, why_not)))
     found = _board(snapshot, name)

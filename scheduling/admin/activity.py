@@ -4,7 +4,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.urls import NoReverseMatch, reverse
 
-from operators.actor import Face
+from operators.actor import Interface
 from scheduling import models
 
 from .base import ByKey, Chosen, Given, ReadOnly, link, no_such, on_dashboard, whole_number
@@ -20,7 +20,7 @@ class FaceFilter(Chosen):
     title = parameter_name = "face"
 
     def lookups(self, request, model_admin):
-        return [(face.value, face.value.replace("_", " ")) for face in Face]
+        return [(face.value, face.value.replace("_", " ")) for face in Interface]
 
     def queryset(self, request, queryset):
         return queryset.filter(face=self.value()) if self.value() else None

@@ -18,14 +18,14 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.text import capfirst
 
-from operators.actor import Actor, Face
+from operators.actor import Actor, Interface
 from operators.strict import RefusesUnknown
 from scheduling import store
 from scheduling.core.errors import Refused
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    return Actor.of_operator(request.user, face=Face.ADMIN)
+    return Actor.of_operator(request.user, interface=Interface.ADMIN)
 
 
 # --- Links ---

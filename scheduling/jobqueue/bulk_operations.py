@@ -6,13 +6,12 @@ so is done once, whoever dies; a worker that was overtaken finds that out there,
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import F, Q
 
-from operators.actor import Actor, Face, Kind
+from operators.actor import Actor, Interface, Kind
 from scheduling import activity, store
 from scheduling.jobqueue import cluster
 from scheduling.models import BulkAct, BulkActKind
@@ -51,7 +50,7 @@ def begin(
         kind=kind,
         name=name or secrets.token_hex(6),
         asked=dict(asked),
-        by=asdict(by),
+        by={"kind": by.kind, "id": by.id, "name": by.name, "face": by.interface},
         number=number,
         began_at=at,
         owner=secrets.randbits(63),
@@ -117,7 +116,7 @@ def is_stopped(name: str) -> bool:
 
 def actor_of(act: BulkAct) -> Actor:
     """Who asked for it."""
-    return Actor(Kind(act.by["kind"]), act.by["id"], act.by["name"], Face(act.by["face"]))
+    return Actor(Kind(act.by["kind"]), act.by["id"], act.by["name"], Interface(act.by["face"]))
 
 
 def wake(*, at: datetime) -> None:

@@ -11,7 +11,7 @@ from api.urls import api as the_api
 from operators import tokens
 from operators.actor import Actor
 from operators.models import Token
-from operators.roles import May
+from operators.roles import Permission
 
 from .conftest import ApiClient
 
@@ -48,7 +48,9 @@ def signed_in(operator, *, csrf: bool = True) -> ApiClient:
 def test_every_endpoint_says_who_may():
     for operation in the_api.operations():
         (door,) = operation.auth_callbacks
-        assert door.act == (May.VIEW if operation.methods == ["GET"] else May.ACT), operation.operation_id
+        assert door.act == (Permission.VIEW if operation.methods == ["GET"] else Permission.ACT), (
+            operation.operation_id
+        )
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)

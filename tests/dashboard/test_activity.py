@@ -108,7 +108,7 @@ def _verb_of(call: ast.Call):
     given = []
     if name == "activity.record" and len(call.args) > 1:
         given = [call.args[1]]
-    elif name == "acted.send":
+    elif name == "action_taken.send":
         given = [keyword.value for keyword in call.keywords if keyword.arg == "act"]
     elif name == "self._tell" and len(call.args) > 2:
         given = [call.args[2]]

@@ -8,7 +8,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from operators.actor import Actor
 from operators.models import Scope
-from operators.roles import MAY, May, Role
+from operators.roles import PERMISSIONS, Permission, Role
 from scheduling import models, store
 from scheduling.core import keys
 from scheduling.demo import InMemory
@@ -51,7 +51,7 @@ def addresses(below: str = "dashboard/") -> list[tuple[str, URLPattern]]:
     ]
 
 
-def needed(pattern: URLPattern) -> May:
+def needed(pattern: URLPattern) -> Permission:
     return pattern.callback.needs
 
 
@@ -100,7 +100,7 @@ def asked(client, path: str, method: str, headers: dict[str, str] | None = None)
 def test_each_view_says_what_it_needs():
     assert addresses()
     for route, pattern in addresses():
-        assert isinstance(needed(pattern), May), route
+        assert isinstance(needed(pattern), Permission), route
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_each_role_may_open_what_its_row_of_the_table_says(sign_in, things, role
     for route, pattern in addresses():
         for headers, answered in (({}, (200, 302, 405)), (FRAGMENT, (200, 204, 286, 302, 405))):
             answer = asked(client, filled_in(route, things), "GET", headers)
-            if needed(pattern) in MAY[Role(role)]:
+            if needed(pattern) in PERMISSIONS[Role(role)]:
                 assert answer.status_code in answered, (route, answer.status_code)
             else:
                 # A button's address answers 405 to a GET, whoever asks.

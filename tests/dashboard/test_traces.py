@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from operators.actor import Actor
-from operators.roles import May
+from operators.roles import Permission
 from scheduling import demo, models, store
 from scheduling.core import clock
 from scheduling.demo import InMemory
@@ -120,7 +120,7 @@ def _posts(view: Callable) -> bool:
     class Spy:
         is_authenticated = True
 
-        def may(self, act: May) -> bool:
+        def may(self, act: Permission) -> bool:
             raise Nobody
 
     request = RequestFactory().post("/")

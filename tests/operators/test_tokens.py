@@ -6,10 +6,10 @@ from django.core.management import CommandError, call_command
 
 from operators import tokens
 from operators.actor import Actor
-from operators.errors import AlreadyRevoked, NamelessToken
+from operators.errors import AlreadyRevoked, InvalidTokenName
 from operators.models import Scope, Token
-from operators.roles import May
-from operators.signals import acted
+from operators.roles import Permission
+from operators.signals import action_taken
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 pytestmark = pytest.mark.django_db
@@ -52,10 +52,10 @@ def test_a_token_ends_with_its_operators_access(make_operator):
 
 
 def test_a_token_may_what_its_scope_says_and_never_more_than_its_operator(make_operator):
-    assert [issue(scope=Scope.READ)[0].may(act) for act in May] == [True, False, False]
-    assert [issue(scope=Scope.WRITE)[0].may(act) for act in May] == [True, True, False]
+    assert [issue(scope=Scope.READ)[0].may(act) for act in Permission] == [True, False, False]
+    assert [issue(scope=Scope.WRITE)[0].may(act) for act in Permission] == [True, True, False]
     viewers, _ = issue(scope=Scope.WRITE, operator=make_operator("viewer"))
-    assert [viewers.may(act) for act in May] == [True, False, False]
+    assert [viewers.may(act) for act in Permission] == [True, False, False]
 
 
 def test_its_last_use_is_written_once_a_minute(django_assert_num_queries):
@@ -70,7 +70,7 @@ def test_its_last_use_is_written_once_a_minute(django_assert_num_queries):
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 101])
 def test_a_token_needs_a_name(name):
-    with pytest.raises(NamelessToken):
+    with pytest.raises(InvalidTokenName):
         issue(name=name)
     assert not Token.objects.exists()
 
@@ -81,12 +81,12 @@ def test_every_act_is_told_to_who_listens():
     def listen(sender, by, act, target, at, details, **_):
         heard.append((by.name, act, target.name, at))
 
-    acted.connect(listen)
+    action_taken.connect(listen)
     try:
         token, _ = issue()
         tokens.revoke(token, by=Actor.system(), at=NOON)
     finally:
-        acted.disconnect(listen)
+        action_taken.disconnect(listen)
     assert heard == [("command line", "issued", "billing", NOON), ("system", "revoked", "billing", NOON)]
 
 

@@ -6,9 +6,9 @@ from operators.actor import Actor
 
 
 class Command(BaseCommand):
-    help = "Make the first operator with a random password and print both, unless there is an operator."
+    help = "Create the first operator with a random password and print both, unless there is an operator."
 
-    def handle(self, **options) -> None:
+    def handle(self, **options: object) -> None:
         if made := accounts.make_first(by=Actor.command_line(), at=timezone.now()):
             operator, password = made
             self.stdout.write(f"First operator: {operator.username}")

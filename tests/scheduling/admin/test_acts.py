@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from operators.actor import Actor, Face
+from operators.actor import Actor, Interface
 from operators.models import Operator
 from scheduling import jobs, models, store
 from scheduling.tasks import bulk_cancel
@@ -19,7 +19,7 @@ CANCEL = "/admin/scheduling/task/cancel/"
 
 
 def lines(verb: str = "") -> list[models.Activity]:
-    found = models.Activity.objects.filter(face=Face.ADMIN, actor_name="operator").order_by("pk")
+    found = models.Activity.objects.filter(face=Interface.ADMIN, actor_name="operator").order_by("pk")
     return list(found.filter(verb=verb) if verb else found)
 
 
@@ -311,7 +311,7 @@ def test_what_admins_do_to_operators_and_tokens_is_in_the_log(signed_in, deck):
     client.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
     token = models.Activity.objects.get(verb="issued", object_name="billing").object_id
     run_action(client, "/admin/operators/token/", "revoke", token)
-    found = models.Activity.objects.filter(face=Face.ADMIN, actor_name="admin").order_by("pk")
+    found = models.Activity.objects.filter(face=Interface.ADMIN, actor_name="admin").order_by("pk")
     assert list(found.values_list("verb", flat=True)) == [
         "created", "changed", "signed_out_everywhere", "deleted", "issued", "revoked",
     ]  # fmt: skip

@@ -8,19 +8,19 @@ from django.urls import reverse
 from django.utils import timezone
 
 from operators.models import Operator, Token
-from operators.roles import MAY, May, Role
+from operators.roles import PERMISSIONS, Permission, Role
 from scheduling import models
 
 pytestmark = pytest.mark.django_db
 
-# Action to its table and what it takes; of what is ours to act on May.ACT, of the others May.ADMINISTER.
-ACTIONS: dict[str, tuple[type, May]] = {
-    "pause": (models.Queue, May.ACT),
-    "resume": (models.Queue, May.ACT),
-    "cancel_ticked": (models.Task, May.ACT),
-    "revoke": (Token, May.ADMINISTER),
-    "sign_out_everywhere": (Operator, May.ADMINISTER),
-    "let_in_again": (AccessAttempt, May.ADMINISTER),
+# Action to its table and what it takes; of what is ours to act on Permission.ACT, of the others Permission.ADMINISTER.
+ACTIONS: dict[str, tuple[type, Permission]] = {
+    "pause": (models.Queue, Permission.ACT),
+    "resume": (models.Queue, Permission.ACT),
+    "cancel_ticked": (models.Task, Permission.ACT),
+    "revoke": (Token, Permission.ADMINISTER),
+    "sign_out_everywhere": (Operator, Permission.ADMINISTER),
+    "let_in_again": (AccessAttempt, Permission.ADMINISTER),
 }
 
 
@@ -58,7 +58,7 @@ def test_an_action_that_is_posted_does_what_the_role_may_and_nothing_else(signed
 
     client.post(address, {"action": act, "_selected_action": [rows[act]], "index": 0})
 
-    if needed not in MAY[Role(role)]:
+    if needed not in PERMISSIONS[Role(role)]:
         assert state() == before
     elif act == "cancel_ticked":
         # It asks first, with the number.

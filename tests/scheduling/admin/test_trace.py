@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
-from operators.actor import Face
+from operators.actor import Interface
 from operators.models import Operator, Token
 from scheduling import models
 
@@ -133,8 +133,8 @@ def test_every_act_that_is_offered_is_tried_here(deck, make_operator):
 @pytest.mark.parametrize("name", ACTS)
 def test_it_leaves_its_line(signed_in, deck, name):
     client = signed_in("admin")
-    before = models.Activity.objects.filter(face=Face.ADMIN).count()
+    before = models.Activity.objects.filter(face=Interface.ADMIN).count()
     ACTS[name](client, deck)
-    lines = models.Activity.objects.filter(face=Face.ADMIN).order_by("pk")[before:]
+    lines = models.Activity.objects.filter(face=Interface.ADMIN).order_by("pk")[before:]
     assert lines, name
     assert {line.actor_name for line in lines} == {"admin"}
