@@ -109,6 +109,10 @@ class TooManyQueues(Refused):
     """There are {count} queues already, as many as there can be."""
 
 
+class UnknownHandler(Refused):
+    """The handler {handler!r} of queue {queue} is unknown to this version of Quarterdeck."""
+
+
 class NoFreeSlot(Refused):
     """No slot is free within a minute; the next minute with room begins at {next}."""
 

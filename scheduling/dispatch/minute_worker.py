@@ -21,11 +21,11 @@ from django.db.models import Q
 
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.limits import WEBHOOK_SECONDS
 from scheduling.dispatch import bucket_slots, claims, lateness, overdue, recovery, results, targets
 from scheduling.dispatch.sender import Due, MinuteClock, Sender
-from scheduling.handlers import make
+from scheduling.handlers import factory
 from scheduling.handlers.base import Request
-from scheduling.handlers.webhook import LONGEST_SECONDS
 from scheduling.jobqueue import minute_jobs
 from scheduling.models import HandlerKind
 
@@ -47,7 +47,7 @@ RESCUE_SECONDS = 0.02
 LATENESS_SECONDS = 0.03
 RETRIES_SECONDS = 0.05
 # After its minute a seat waits this long for answers: as long as a call may take, and some.
-GRACE_SECONDS = LONGEST_SECONDS + 1
+GRACE_SECONDS = WEBHOOK_SECONDS + 1
 STOPPING_SECONDS = 10.0
 # Said below, nothing sent above: then the plan's minutes aren't this machine's.
 CLOCKS_APART_SAID = timedelta(milliseconds=250)
@@ -384,7 +384,7 @@ class Seat:
 
     def _send(self, turn: claims.Turn) -> None:
         if self.sender is None:
-            self.sender = Sender(self.clock, make.handler)
+            self.sender = Sender(self.clock, factory.make_handler)
             self.sender.held = self.targets.held
             self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
             self.sender.may_start_until = turn.may_start_until

@@ -10,9 +10,10 @@ import structlog
 
 from scheduling import models, store
 from scheduling.core import clock, retry
+from scheduling.core.limits import ERROR_CHARACTERS
 from scheduling.dispatch.claims import Claimed, Kept
 from scheduling.dispatch.sender import Came
-from scheduling.handlers.base import ERROR_CHARACTERS, Outcome, cut
+from scheduling.handlers.base import Outcome, truncate
 from scheduling.models import MoveReason, Status
 from scheduling.placement import ledger, moves, reservations
 
@@ -56,7 +57,7 @@ def sort_out(
             or claimed.attempts + 1 >= queues[item.due.queue_id].max_attempts
         ):
             result.kept.append(Kept(claimed, Status.FAILED, started_ms, attempt))
-        elif outcome.in_this_minute:
+        elif outcome.retry_in_this_minute:
             result.kept.append(Kept(claimed, Status.WAITING, started_ms, attempt))
         else:
             hold = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
@@ -80,8 +81,8 @@ def _attempt(item: Came, outcome: Outcome, minute: datetime) -> models.Attempt:
         started_at=minute + timedelta(seconds=item.started or 0),
         duration_ms=outcome.duration_ms,
         http_status=outcome.status,
-        answer=cut(outcome.answer),
-        error=cut(outcome.error, ERROR_CHARACTERS),
+        answer=truncate(outcome.answer),
+        error=truncate(outcome.error, ERROR_CHARACTERS),
     )
 
 

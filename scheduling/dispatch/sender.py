@@ -163,7 +163,7 @@ class Sender(threading.Thread):
             by_batch[item.queue_id, item.claimed.batch_id].append(item)
         for (queue_id, _), items in by_batch.items():
             try:
-                together = self._handler(items[0].queue).together_seconds
+                together = self._handler(items[0].queue).batch_seconds
             except BaseException as error:
                 # A queue whose handler can't be made fails alone.
                 log.exception("handler_not_made", queue=queue_id)

@@ -14,8 +14,8 @@ import structlog
 from scheduling import models, store
 from scheduling.core import retry
 from scheduling.dispatch.sender import Came
-from scheduling.handlers import guard
-from scheduling.handlers.base import cut
+from scheduling.handlers import ssrf
+from scheduling.handlers.base import truncate
 from scheduling.models import HandlerKind
 
 log = structlog.get_logger(__name__)
@@ -30,8 +30,8 @@ def origin_of(url: str) -> str:
     if parts.scheme not in _PORTS:
         raise ValueError(url)
     # One target, whatever spelling of it a queue has.
-    host = guard.called_host(url)
-    host = str(guard.literal(host) or host.rstrip("."))
+    host = ssrf.host_of(url)
+    host = str(ssrf.literal_address(host) or host.rstrip("."))
     host = f"[{host}]" if ":" in host else host
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     return f"{parts.scheme}://{host}:{port}"
@@ -155,7 +155,7 @@ def _apply(
             target.held_because = f"it answered {outcome.status} and asked for {seconds:.0f} s"
             log.warning("target_held", target=target.origin, seconds=round(seconds), status=outcome.status)
         if outcome.verdict != retry.Verdict.SUCCEEDED:
-            target.last_error = cut(outcome.error or f"answered {outcome.status}")
+            target.last_error = truncate(outcome.error or f"answered {outcome.status}")
     if breaker.is_open != before.is_open:
         log.warning("breaker_opened" if breaker.is_open else "breaker_closed", target=target.origin)
     target.failures_count = breaker.failures_in_row

@@ -12,7 +12,7 @@ from scheduling import activity, models, store
 from scheduling.core import clock, keys
 from scheduling.core.errors import NoFreeSlot
 from scheduling.dispatch import bucket_slots
-from scheduling.handlers import make
+from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
 from scheduling.handlers.webhook import Webhook, body_of
 from scheduling.placement import reservations
@@ -31,7 +31,7 @@ class TrialRequest(Request):
     own_key: str
 
     @property
-    def key(self) -> str:
+    def idempotency_key(self) -> str:
         return self.own_key
 
 
@@ -87,12 +87,12 @@ def send_one(
 
 
 async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | None]:
-    handler = make.handler(queue)
+    handler = factory.make_handler(queue)
     try:
         if not isinstance(handler, Webhook):
             return (await handler.handle([request]))[0], None
         body = body_of(request)
-        headers = handler.headers_for(request.key, body)
+        headers = handler.headers_for(request.idempotency_key, body)
         outcome = await handler.send(body, headers)
     finally:
         await handler.close()

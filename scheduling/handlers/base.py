@@ -1,19 +1,20 @@
-"""What goes into a handler, and what comes back."""
+"""The contract of a handler: the requests that it is given, and the outcome that it returns for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from scheduling.core.limits import ANSWER_CHARACTERS
 from scheduling.core.retry import Verdict
-
-ANSWER_CHARACTERS = 500
-ERROR_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request for one ID. attempt: from 1. planned_at: start of the minute in which it runs."""
+    """One attempt at one ID.
+
+    planned_at: start of the minute in which it runs. attempt: 1 for the first.
+    """
 
     user_id: int
     task_id: int
@@ -23,18 +24,22 @@ class Request:
     attempt: int
 
     @property
-    def key(self) -> str:
-        """The same for every attempt at one ID of one task, whatever minute it runs in."""
+    def idempotency_key(self) -> str:
+        """Stays the same for every attempt at one ID of one task, whatever minute it runs in."""
         return f"msg_{self.task_id}_{self.user_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a request: a verdict, and what is kept of the answer.
+    """The result of one request: a verdict, and what is kept of the response.
 
-    status: of an HTTP answer. error: what went wrong, in words. retry_after: the header, as it came. started:
-    False when nothing went out, so that it was no attempt. in_this_minute: an attempt that failed by no fault
-    of the target, so that it needn't wait for a minute of its own: it takes the next slot there is.
+    status: the HTTP status, if there was a response.
+    error: what went wrong, in words.
+    answer: the beginning of the response's body.
+    retry_after: the Retry-After header as received.
+    started: False if nothing was sent, so that it doesn't count as an attempt.
+    retry_in_this_minute: the attempt failed through no fault of the target, so it takes the next free slot
+    instead of waiting for a later minute.
     """
 
     verdict: Verdict
@@ -44,36 +49,38 @@ class Outcome:
     duration_ms: int = 0
     retry_after: str | None = None
     started: bool = True
-    in_this_minute: bool = False
+    retry_in_this_minute: bool = False
 
 
 class Handler(Protocol):
     """Makes the requests of one queue during one minute."""
 
-    # Requests whose slots lie within this many seconds go in together.
-    together_seconds: float
+    @property
+    def batch_seconds(self) -> float:
+        """Requests whose slots are within this many seconds of each other are given to `handle` together."""
+        ...
 
     def prepare(self) -> None:
-        """Make ready what the first request would have to wait for. Called in the loop, a second ahead."""
+        """Do what the first request would otherwise wait for. Called in the event loop, a second ahead."""
         ...
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
-        """Make the requests; one outcome for each, in their order. Raises nothing that can be expected."""
+        """Make the requests; return an outcome for each, in the same order. Expected failures are outcomes."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
-def cut(text: Any, most: int = ANSWER_CHARACTERS) -> str:
-    """As much of a text as is kept, and nothing that a database doesn't take: NUL, halves of characters.
-
-    The latter stand for bytes of a header, or of a file's name, that are no UTF-8.
-    """
-    whole = str(text).encode("utf-8", "replace").decode()
-    return whole.replace("\0", "�")[:most]
-
-
 class Fail(Exception):
-    """What a callable answers, or raises, for what must not be tried again."""
+    """Returned or raised by a callable for an ID that must not be retried."""
+
+
+def truncate(text: Any, length: int = ANSWER_CHARACTERS) -> str:
+    """Return the beginning of a text in a form that any database stores.
+
+    NUL and lone surrogates (bytes of a header or a file name that aren't UTF-8) are replaced.
+    """
+    storable = str(text).encode("utf-8", "replace").decode()
+    return storable.replace("\0", "\N{REPLACEMENT CHARACTER}")[:length]

@@ -1,15 +1,15 @@
-"""`python`: a callable of the deployment, from an allow-list, given a batch, answering for each ID.
+"""The handler `python`: a callable of the deployment, from an allow-list, that is given a batch of requests.
 
-    def send(requests):                     # scheduling.handlers.base.Request, some
+    def send(requests):                     # a list of scheduling.handlers.base.Request
         return [None for request in requests]
 
-For each request, in their order: None or True: done. Fail("why"): failed for good; False is the same without
-words. Anything else, an exception or a text, is a failure that is tried again. An exception that is raised,
-of whatever kind (sys.exit() raises one), counts for the whole batch and ends nothing else.
+It returns a result for each request, in the same order. None or True: succeeded. Fail("why"): failed, not
+retried; False is the same without a reason. Anything else, such as an exception or a text, is retried. An
+exception that it raises, of any kind (sys.exit() raises one), applies to the whole batch and to nothing else.
 
-Each queue has `max_connections` threads. A call that is given up after its time-out goes on in its thread, for
-Python has no way to end one; it takes that place until it ends, in later minutes too. Without a free place a
-request isn't made, and that is no attempt.
+Each queue has `max_connections` threads. A call that is given up after its time limit goes on in its thread,
+since Python can't stop a thread, and occupies that thread until it ends, even in later minutes. While no thread
+is free, a request isn't made, which doesn't count as an attempt.
 """
 
 import asyncio
@@ -20,61 +20,64 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from scheduling.core.limits import ERROR_CHARACTERS
 from scheduling.core.retry import Verdict
 
-from .base import Fail, Outcome, Request, cut
+from .base import Fail, Outcome, Request, truncate
+
+PythonCallable = Callable[[Sequence[Request]], Iterable[Any]]
 
 
-class Places:
-    """How many calls of each queue are in a thread of this process: minutes come and go, calls may hang on."""
+class Threads:
+    """How many threads of this process each queue occupies, across minutes: a call can outlive its minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._taken: Counter[str] = Counter()
+        self._occupied: Counter[str] = Counter()
 
-    def take(self, queue: str, most: int) -> bool:
-        """Take a place, if fewer than `most` are taken."""
+    def occupy(self, queue: str, limit: int) -> bool:
+        """Occupy a thread of the queue and return True, unless `limit` threads are occupied."""
         with self._lock:
-            if self._taken[queue] >= most:
+            if self._occupied[queue] >= limit:
                 return False
-            self._taken[queue] += 1
+            self._occupied[queue] += 1
             return True
 
-    def give_back(self, queue: str) -> None:
+    def release(self, queue: str) -> None:
         with self._lock:
-            self._taken[queue] -= 1
+            self._occupied[queue] -= 1
 
 
-_places = Places()
+_threads = Threads()
 
 
 @dataclass
 class Python:
-    """The calls of one queue during one minute. seconds: from when a call has begun."""
+    """The calls of one queue during one minute. seconds: the time limit of a call, from its start."""
 
     path: str
     seconds: float = 10
     threads: int = 50
     queue: str = ""
-    # At high rates a batch: so many slots share a call that none starts later than its tolerance.
-    together_seconds: float = 0.03
+    # At high rates a call takes a batch, of as many slots as fit without a start beyond its tolerance.
+    batch_seconds: float = 0.03
 
     @classmethod
     def of(cls, queue: Any) -> "Python":
-        """queue: an object with the columns of one."""
+        """queue: an object with a queue's columns."""
         return cls(queue.python_callable, queue.read_timeout_seconds, queue.max_connections, queue.name)
 
     def __post_init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None
 
     def prepare(self) -> None:
-        self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="python-handler")
-        # Imports may take seconds. What is wrong with it is said of each ID.
+        self._pool()
+        # An import can take seconds. If it fails, each ID reports why.
         with suppress(Exception, SystemExit):
             callable_at(self.path)
 
@@ -83,71 +86,78 @@ class Python:
         try:
             call = callable_at(self.path)
         except (Exception, SystemExit) as error:
-            return [_outcome(error, _since(began)) for _ in batch]
-        if not _places.take(self.queue, self.threads):
-            words = f"all of {self.threads} threads are taken"
-            return [Outcome(Verdict.RETRY, error=words, started=False) for _ in batch]
-        answers, began = await self._answers(call, list(batch))
-        duration = _since(began)
-        if len(answers) != len(batch):
-            words = f"{self.path} answered for {len(answers)} of {len(batch)} IDs"
-            answers = [Fail(words)] * len(batch)
-        return [_outcome(answer, duration) for answer in answers]
+            return [_outcome(error, _milliseconds_since(began)) for _ in batch]
+        if not _threads.occupy(self.queue, self.threads):
+            busy = f"all {self.threads} threads of the queue are busy"
+            return [Outcome(Verdict.RETRY, error=busy, started=False) for _ in batch]
+        results, began = await self._results(call, list(batch))
+        duration = _milliseconds_since(began)
+        if len(results) != len(batch):
+            mismatch = Fail(f"{self.path} returned {len(results)} results for {len(batch)} IDs")
+            results = [mismatch] * len(batch)
+        return [_outcome(result, duration) for result in results]
 
-    async def _answers(
-        self, call: Callable[[Sequence[Request]], Iterable[Any]], batch: list[Request]
-    ) -> tuple[list[Any], float]:
-        """Return what came of a call in a place that was taken, and when it began (monotonic seconds)."""
-        self.prepare()
-        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+    async def _results(self, call: PythonCallable, batch: list[Request]) -> tuple[list[Any], float]:
+        """Run a call in the thread that was occupied for it; return its results and when it began (monotonic)."""
+        loop, began_event = asyncio.get_running_loop(), asyncio.Event()
 
-        def in_thread() -> list[Any]:
-            loop.call_soon_threadsafe(begun.set)
+        def run() -> list[Any]:
+            loop.call_soon_threadsafe(began_event.set)
             try:
                 return list(call(batch))
             except BaseException as error:
-                # As an answer: an event loop has its own use for StopIteration, SystemExit and CancelledError.
+                # Returned, since an event loop treats StopIteration, SystemExit and CancelledError specially.
                 return [error] * len(batch)
 
         began = time.monotonic()
         try:
-            made = self._pool.submit(in_thread)
+            future = self._pool().submit(run)
         except RuntimeError:
-            _places.give_back(self.queue)
+            _threads.release(self.queue)
             raise
-        made.add_done_callback(lambda _: _places.give_back(self.queue))
+        future.add_done_callback(lambda _: _threads.release(self.queue))
         try:
-            await begun.wait()
+            await began_event.wait()
             began = time.monotonic()
             async with asyncio.timeout(self.seconds) as limit:
-                return await asyncio.wrap_future(made), began
+                return await asyncio.wrap_future(future), began
         except Exception as error:
-            answer = f"no answer within {self.seconds:g} s" if limit.expired() else error
-            return [answer] * len(batch), began
+            result = f"the callable did not return within {self.seconds:g} s" if limit.expired() else error
+            return [result] * len(batch), began
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="python-handler")
+        return self._executor
 
     async def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def callable_at(path: str) -> Callable[[Sequence[Request]], Iterable[Any]]:
-    """Return the callable; raises Fail for one that the settings don't name, or that isn't there."""
+def callable_at(path: str) -> PythonCallable:
+    """Return the callable at a dotted path. Raises Fail if the settings don't allow it or it can't be imported."""
     if path not in settings.PYTHON_HANDLERS:
-        raise Fail(f"{path!r} is not among PYTHON_HANDLERS")
+        raise Fail(f"{path!r} is not in the setting PYTHON_HANDLERS")
     try:
-        return import_string(path)
+        return cast(PythonCallable, import_string(path))
     except ImportError as error:
         raise Fail(str(error)) from error
 
 
-def _since(began: float) -> int:
+def _milliseconds_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _outcome(answer: Any, duration: int) -> Outcome:
-    if answer is None or answer is True:
-        return Outcome(Verdict.SUCCEEDED, duration_ms=duration)
-    if answer is False or isinstance(answer, Fail):
-        return Outcome(Verdict.FAILED, error=cut(answer or "answered False", 200), duration_ms=duration)
-    words = f"{type(answer).__name__}: {answer}" if isinstance(answer, BaseException) else str(answer)
-    return Outcome(Verdict.RETRY, error=cut(words, 200), duration_ms=duration)
+def _outcome(result: Any, duration_ms: int) -> Outcome:
+    if result is None or result is True:
+        return Outcome(Verdict.SUCCEEDED, duration_ms=duration_ms)
+    failed = result is False or isinstance(result, Fail)
+    if result is False:
+        error = "the callable returned False"
+    elif isinstance(result, BaseException) and not failed:
+        error = f"{type(result).__name__}: {result}"
+    else:
+        error = str(result)
+    verdict = Verdict.FAILED if failed else Verdict.RETRY
+    return Outcome(verdict, error=truncate(error, ERROR_CHARACTERS), duration_ms=duration_ms)

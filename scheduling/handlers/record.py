@@ -1,7 +1,7 @@
-"""`record`: the request is the row itself, marked as processed.
+"""The handler `record`: processing an ID means marking its row as processed.
 
-Dispatch doesn't call it minute by minute: it lets such rows succeed as it claims them, in one transaction, so
-that nothing can be lost or doubled between the two.
+Dispatch doesn't call it for each minute. It marks such rows as succeeded in the transaction that claims them, so
+that nothing can be lost or done twice in between.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from .base import Outcome, Request
 
 
 class Record:
-    """Says of every ID that it is processed."""
+    """Reports every ID as processed."""
 
-    together_seconds = 0.2
+    batch_seconds = 0.2
 
     def prepare(self) -> None:
         return None

@@ -24,17 +24,16 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 
 from scheduling.core import retry
+from scheduling.core.limits import ANSWER_CHARACTERS, ERROR_CHARACTERS, WEBHOOK_SECONDS
 
-from . import guard
-from .base import ANSWER_CHARACTERS, ERROR_CHARACTERS, Outcome, Request, cut
+from . import ssrf
+from .base import Outcome, Request, truncate
 from .connections import Connector
 
 USER_AGENT = "Quarterdeck/1"
 # As much of an answer is read, so that its connection can be used again; of a longer one the rest is left.
 ANSWER_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
-# A call is given up after this, whatever its queue allows: its seat waits a second longer after the minute.
-LONGEST_SECONDS = 25.0
 # Resets on kept connections, in one minute, after which every request gets a connection of its own.
 RESETS = 2
 RESET_ERRORS = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError, aiohttp.ClientOSError)
@@ -43,7 +42,7 @@ RESET_ERRORS = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPip
 class GuardedResolver(AbstractResolver):
     """Resolves a name once, judges all of its addresses, and gives just one."""
 
-    def __init__(self, allowed: Sequence[guard.Network]) -> None:
+    def __init__(self, allowed: Sequence[ssrf.Network]) -> None:
         self.allowed = allowed
 
     async def resolve(
@@ -51,7 +50,7 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        address, family = guard.judged(found, self.allowed)
+        address, family = ssrf.first_allowed(found, self.allowed)
         return [
             ResolveResult(
                 hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
@@ -106,7 +105,7 @@ def signed_headers(key: str, body: bytes, signer: hmac.HMAC | None, timestamp: i
 class Webhook:
     """The calls of one queue during one minute.
 
-    Both numbers of seconds together are the deadline, up to LONGEST_SECONDS.
+    Both numbers of seconds together are the deadline, up to WEBHOOK_SECONDS.
     """
 
     url: str
@@ -116,8 +115,8 @@ class Webhook:
     connect_seconds: float = 5
     read_seconds: float = 10
     connections: int = 50
-    allowed: Sequence[guard.Network] = ()
-    together_seconds: float = 0.0
+    allowed: Sequence[ssrf.Network] = ()
+    batch_seconds: float = 0.0
 
     @classmethod
     def of(cls, queue: Any) -> "Webhook":
@@ -138,7 +137,7 @@ class Webhook:
         self._fresh: aiohttp.ClientSession | None = None
         self._resets = 0
         self._signer = signer_of(self.secret)
-        self._deadline = min(self.connect_seconds + self.read_seconds, LONGEST_SECONDS)
+        self._deadline = min(self.connect_seconds + self.read_seconds, WEBHOOK_SECONDS)
         self._given = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
         # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
         self._refusal = _refusal_of_literal(self.url, self.allowed)
@@ -159,7 +158,7 @@ class Webhook:
 
     async def call(self, request: Request) -> Outcome:
         """Make one request; whatever goes wrong is an outcome."""
-        return await self.post(request.key, body_of(request))
+        return await self.post(request.idempotency_key, body_of(request))
 
     async def post(self, key: str, body: bytes) -> Outcome:
         """Send a body, signed under a key."""
@@ -176,7 +175,7 @@ class Webhook:
             return Outcome(retry.Verdict.FAILED, error=self._refusal, duration_ms=_since(began))
         try:
             return await self._send(body, headers, began)
-        except guard.AddressNotAllowed as error:
+        except ssrf.AddressNotAllowed as error:
             return _error(str(error), began)
         except TimeoutError:
             return _error(f"no answer within {self._deadline:g} s", began)
@@ -198,7 +197,7 @@ class Webhook:
                 if await connector.was_read():
                     words = "the connection was closed in place of an answer"
                     return Outcome(
-                        retry.Verdict.RETRY, error=words, duration_ms=_since(began), in_this_minute=True
+                        retry.Verdict.RETRY, error=words, duration_ms=_since(began), retry_in_this_minute=True
                     )
             finally:
                 connector.forget()
@@ -258,12 +257,12 @@ class Webhook:
         )
 
 
-def _refusal_of_literal(url: str, allowed: Sequence[guard.Network]) -> str:
+def _refusal_of_literal(url: str, allowed: Sequence[ssrf.Network]) -> str:
     """Why the address that a URL's host is may not be called; nothing for a name, or one that may."""
     try:
-        address = guard.literal(guard.called_host(url))
+        address = ssrf.literal_address(ssrf.host_of(url))
         if address is not None:
-            guard.judge(address, allowed)
+            ssrf.check_address(address, allowed)
     except ValueError as error:
         return str(error)
     return ""
@@ -282,7 +281,7 @@ async def _read(answer: aiohttp.ClientResponse) -> tuple[str, str]:
         # The status is there, and decides; a drip ends with the deadline.
         note = f"the answer was cut ({type(error).__name__})"
         answer.close()
-    return cut(data[: 4 * ANSWER_CHARACTERS].decode("utf-8", errors="replace")), note
+    return truncate(data[: 4 * ANSWER_CHARACTERS].decode("utf-8", errors="replace")), note
 
 
 def _outcome(answer: aiohttp.ClientResponse, text: str, note: str, began: float) -> Outcome:
@@ -308,7 +307,7 @@ def _redirected(answer: aiohttp.ClientResponse, status: int) -> str:
         return f"answers {status} to nowhere"
     advice = ": put this address into the queue"
     said = f"answers {status} to "
-    return said + cut(urljoin(str(answer.url), location), ERROR_CHARACTERS - len(said + advice)) + advice
+    return said + truncate(urljoin(str(answer.url), location), ERROR_CHARACTERS - len(said + advice)) + advice
 
 
 def _error(words: str, began: float) -> Outcome:
@@ -319,10 +318,10 @@ def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _refusal_in(error: BaseException | None) -> guard.AddressNotAllowed | None:
+def _refusal_in(error: BaseException | None) -> ssrf.AddressNotAllowed | None:
     """The guard's refusal that a library's error was made of, if it was."""
     while error is not None:
-        if isinstance(error, guard.AddressNotAllowed):
+        if isinstance(error, ssrf.AddressNotAllowed):
             return error
         error = error.__cause__ or error.__context__
     return None

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from scheduling import models
 from scheduling.core.errors import BadFields
-from scheduling.handlers import guard
+from scheduling.handlers import ssrf
 
 # What may be set; `paused` and the brake are acts of their own.
 FIELDS = (
@@ -113,8 +113,8 @@ def _address(value: Any) -> str | None:
     if not isinstance(value, str) or len(value) > 2000:
         return "an address of at most 2000 characters"
     try:
-        guard.check_url(value, settings.WEBHOOK_ALLOWED_NETWORKS)
-    except guard.AddressNotAllowed as error:
+        ssrf.check_url(value, settings.WEBHOOK_ALLOWED_NETWORKS)
+    except ssrf.AddressNotAllowed as error:
         return str(error)
     return None
 

@@ -22,7 +22,7 @@ class Counting:
     def __init__(
         self, *, seconds: float = 0.0, together: float = 0.0, breaks: BaseException | None = None
     ) -> None:
-        self.together_seconds, self.seconds, self.breaks = together, seconds, breaks
+        self.batch_seconds, self.seconds, self.breaks = together, seconds, breaks
         self.batches: list[list[int]] = []
         self.closed = False
 

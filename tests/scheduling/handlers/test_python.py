@@ -1,4 +1,4 @@
-"""What a queue's threads do for a callable that is slow, or never answers."""
+"""The handler `python` with callables that are slow, hang, or raise anything."""
 
 import asyncio
 import threading
@@ -11,15 +11,15 @@ from scheduling.handlers.base import Request
 from scheduling.handlers.python import Python
 
 calls: list[int] = []
-go_on = threading.Event()
+released = threading.Event()
 
 
 def hang(requests):
     calls.extend(request.user_id for request in requests)
-    go_on.wait(10)
+    released.wait(10)
 
 
-def answer_after_a_moment(requests):
+def return_after_a_moment(requests):
     calls.extend(request.user_id for request in requests)
     threading.Event().wait(0.3)
     return [None] * len(requests)
@@ -35,18 +35,18 @@ def cancel(requests):
     raise asyncio.CancelledError
 
 
-def find_nothing(requests):
+def raise_stop_iteration(requests):
     return next(iter(()))
 
 
 @pytest.fixture(autouse=True)
 def fresh(settings):
-    names = ("hang", "answer_after_a_moment", "exit_for_odd_ids", "cancel", "find_nothing")
+    names = ("hang", "return_after_a_moment", "exit_for_odd_ids", "cancel", "raise_stop_iteration")
     settings.PYTHON_HANDLERS = [f"{__name__}.{name}" for name in names]
     calls.clear()
-    go_on.clear()
+    released.clear()
     yield
-    go_on.set()
+    released.set()
 
 
 def minute(path: str, *users: int, queue: str, threads: int, seconds: float, apart: float = 0.01):
@@ -67,37 +67,41 @@ def minute(path: str, *users: int, queue: str, threads: int, seconds: float, apa
     return asyncio.run(run())
 
 
-def test_each_attempt_at_a_slow_callable_is_a_call_that_was_made():
-    # As 600 a minute with 10 s each and a time-out of 5 s, thirty times as fast.
+def test_attempts_are_only_calls_that_were_made():
+    # Like 600 a minute that take 10 s each with a time limit of 5 s, but thirty times as fast.
     outcomes = minute("hang", *range(1, 101), queue="slow", threads=20, seconds=0.2, apart=0.003)
     attempts = [outcome for outcome in outcomes if outcome.started]
     assert len(attempts) == len(calls) == 20
-    assert {outcome.error for outcome in attempts} == {"no answer within 0.2 s"}
-    assert {outcome.error for outcome in outcomes if not outcome.started} == {"all of 20 threads are taken"}
+    assert {outcome.error for outcome in attempts} == {"the callable did not return within 0.2 s"}
+    assert {outcome.error for outcome in outcomes if not outcome.started} == {
+        "all 20 threads of the queue are busy"
+    }
 
 
-def test_a_queue_has_as_many_threads_as_connections_whatever_the_machine_has():
-    outcomes = minute("answer_after_a_moment", *range(50), queue="wide", threads=50, seconds=5, apart=0)
+def test_queue_has_max_connections_threads_whatever_the_machine():
+    outcomes = minute("return_after_a_moment", *range(50), queue="wide", threads=50, seconds=5, apart=0)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED] * 50
     assert max(outcome.duration_ms for outcome in outcomes) < 2_000
     assert sorted(calls) == list(range(50))
 
 
-def test_whatever_a_callable_raises_is_an_answer():
-    left = minute("exit_for_odd_ids", 1, 2, queue="leaves", threads=3, seconds=5)
-    assert [(one.verdict, one.error) for one in left] == [
+def test_exceptions_of_any_kind_are_outcomes():
+    exited = minute("exit_for_odd_ids", 1, 2, queue="exits", threads=3, seconds=5)
+    assert [(outcome.verdict, outcome.error) for outcome in exited] == [
         (Verdict.RETRY, "SystemExit: 3"),
         (Verdict.SUCCEEDED, ""),
     ]
-    for path, error in (("cancel", "CancelledError"), ("find_nothing", "StopIteration")):
+    for path, error in (("cancel", "CancelledError"), ("raise_stop_iteration", "StopIteration")):
         [outcome] = minute(path, 1, queue=path, threads=3, seconds=5)
         assert (outcome.verdict, outcome.started) == (Verdict.RETRY, True)
         assert outcome.error.startswith(error)
         assert outcome.duration_ms < 2_000
 
 
-def test_a_call_that_hangs_keeps_its_place_in_the_next_minute():
-    assert [one.started for one in minute("hang", 1, 2, queue="stuck", threads=3, seconds=0.05)] == [True] * 2
+def test_hanging_call_occupies_its_thread_in_later_minutes():
+    assert [outcome.started for outcome in minute("hang", 1, 2, queue="stuck", threads=3, seconds=0.05)] == [
+        True
+    ] * 2
     later = minute("hang", 3, 4, queue="stuck", threads=3, seconds=0.05)
     assert [outcome.started for outcome in later] == [True, False]
     assert calls == [1, 2, 3]

@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 
 from scheduling.core.retry import Verdict
-from scheduling.handlers import guard, webhook
+from scheduling.handlers import ssrf, webhook
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook
 from tests.scheduling.target import Target, status
@@ -136,7 +136,7 @@ def test_a_header_that_drips_is_left_after_the_deadline_which_no_queue_can_put_o
 
     with Target(lambda seen: drip) as target:
         [outcome] = call(target.url, read_seconds=0.4, connect_seconds=0.4)
-        monkeypatch.setattr(webhook, "LONGEST_SECONDS", 0.7)
+        monkeypatch.setattr(webhook, "WEBHOOK_SECONDS", 0.7)
         [longest] = call(target.url, read_seconds=20, connect_seconds=20)
     assert outcome.verdict == longest.verdict == Verdict.RETRY
     assert longest.error == "no answer within 0.7 s"
@@ -201,7 +201,7 @@ def test_a_request_that_was_read_and_not_answered_is_an_attempt_that_takes_anoth
         while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < until:
             time.sleep(0.01)
         assert len(os.listdir("/proc/self/fd")) <= before
-    assert (outcome.verdict, outcome.started, outcome.in_this_minute) == (Verdict.RETRY, True, True)
+    assert (outcome.verdict, outcome.started, outcome.retry_in_this_minute) == (Verdict.RETRY, True, True)
     # It doesn't go again by itself: that would be a start beside the plan.
     assert [seen.user_id for seen in target.seen] == [1, 3, 2]
 
@@ -209,7 +209,7 @@ def test_a_request_that_was_read_and_not_answered_is_an_attempt_that_takes_anoth
 def test_after_two_resets_every_request_gets_a_connection_of_its_own():
     with Target(lambda seen: None if seen.user_id % 2 == 0 else status(200, b"ok")) as target:
         outcomes = call(target.url, *(request(user) for user in range(1, 9)))
-    assert [outcome.in_this_minute for outcome in outcomes if outcome.verdict == Verdict.RETRY] == [
+    assert [outcome.retry_in_this_minute for outcome in outcomes if outcome.verdict == Verdict.RETRY] == [
         True,
         True,
         False,
@@ -223,7 +223,7 @@ def test_after_two_resets_every_request_gets_a_connection_of_its_own():
 def test_a_close_in_place_of_an_answer_on_a_fresh_connection_is_an_attempt(method):
     with Target(lambda seen: None) as target:
         [outcome] = call(target.url, method=method)
-    assert (outcome.verdict, outcome.in_this_minute) == (Verdict.RETRY, False)
+    assert (outcome.verdict, outcome.retry_in_this_minute) == (Verdict.RETRY, False)
     assert len(target.seen) == 1
 
 
@@ -265,8 +265,8 @@ def test_other_full_stops_and_digits_hide_no_inner_address(host):
 def test_an_address_that_the_client_can_not_read_fails_and_is_refused_when_saved(url):
     [outcome] = call(url)
     assert outcome.verdict == Verdict.FAILED
-    with pytest.raises(guard.AddressNotAllowed):
-        guard.check_url(url, ())
+    with pytest.raises(ssrf.AddressNotAllowed):
+        ssrf.check_url(url, ())
 
 
 def test_a_redirect_says_the_whole_address_even_where_its_header_is_no_utf_8():
