@@ -9,7 +9,7 @@ from scheduling.queues import validation
 
 from .plans import moment
 
-STATES = ("waiting", "in_flight", "succeeded", "failed", "cancelled", "expired")
+STATES = [status.word for status in models.Status]
 
 
 def task_answer(task: models.Task, *, at: datetime, payload: bool = True) -> dict[str, Any]:

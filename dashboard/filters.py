@@ -139,7 +139,7 @@ class PlaceFilter(Filter):
     status = forms.ChoiceField(
         choices=[
             ("", "any status"),
-            *((status.word, status.word.replace("_", " ")) for status in models.Status),
+            *((status.word, status.label) for status in models.Status),
         ],
         required=False,
     )

@@ -25,13 +25,6 @@ BARS = 60
 # What a bar may span: the first by which there are no more.
 SPANS = tuple(minutes * clock.MINUTE for minutes in (1, 15, 60, 360, 1440, 7 * 1440, 30 * 1440, 365 * 1440))
 PLACE_HEADS = ("user_id", "window", "bucket", "minute", "status", "attempts", "late_seconds")
-STATE_SIGNS = {
-    models.TaskState.PLACING: "…",
-    models.TaskState.PLACED: "○",
-    models.TaskState.RUNNING: "▶",
-    models.TaskState.DONE: "✓",
-    models.TaskState.CANCELLED: "✕",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Line:
 
     @property
     def sign(self) -> str:
-        return STATE_SIGNS[self.state]
+        return self.state.sign
 
     @property
     def done_at(self) -> datetime:
@@ -72,18 +65,16 @@ class Line:
     def parts(self) -> list[tuple[str, str, str]]:
         """Its bar."""
         counts = [
-            (kind, getattr(self.task, f"{kind}_count"))
-            for kind in ("succeeded", "failed", "expired", "in_flight")
+            (status.css, getattr(self.task, status.counter))
+            for status in models.Status.drawn()
+            if status != models.Status.WAITING
         ]
         return drawings.shares(counts, self.task.ids_count)
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
         """(status as a word, as it is said, how many), in the order of the bar."""
-        return [
-            (status.word, status.word.replace("_", " "), getattr(self.task, f"{status.word}_count"))
-            for status in models.Status
-        ]
+        return [(status.word, status.label, getattr(self.task, status.counter)) for status in models.Status]
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,7 @@ def version(task_id: int, at: datetime) -> str:
 
     What its minutes hold changes with its own counters, or moves from one to another.
     """
-    counters = [f"{status.word}_count" for status in models.Status]
+    counters = [status.counter for status in models.Status]
     columns = ("name", "version", "placed_at", "cancelled_at", "finished_at", "last_minute_at", *counters)
     found = (
         models.Task.objects.filter(pk=task_id)
@@ -151,7 +142,7 @@ def version(task_id: int, at: datetime) -> str:
 
 def row(task: models.Task, at: datetime) -> list[Any]:
     """A task in an export."""
-    counts = [getattr(task, f"{status.word}_count") for status in models.Status]
+    counts = [getattr(task, status.counter) for status in models.Status]
     times = [moment.isoformat() for moment in (task.first_minute_at, task.last_minute_at, task.created_at)]
     return [
         task.pk, task.name, task.state_at(at).value, task.queue.name, task.ids_count, task.repeats_count,
@@ -208,7 +199,7 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
     if statuses is not None:
         some = Q()
         for status in {*statuses, *([chosen.wanted] if chosen.wanted else [])}:
-            some |= Q(**{f"{status.word}_count__gt": 0})
+            some |= Q(**{f"{status.counter}__gt": 0})
         placed = placed.filter(some)
     for bucket_id in placed.filter(bucket_id__gte=after >> 24).values_list("bucket_id", flat=True):
         first, last = keys.range_of_bucket(bucket_id)

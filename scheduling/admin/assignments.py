@@ -104,7 +104,7 @@ class AssignmentAdmin(ReadOnly, ByKey):
     def state(self, row: models.Assignment) -> str:
         # A cancel is a mark on the task first; rows follow.
         cancelled = row.status == Status.WAITING and row.task.cancelled_at is not None
-        return (Status.CANCELLED if cancelled else Status(row.status)).word.replace("_", " ")
+        return (Status.CANCELLED if cancelled else Status(row.status)).label
 
     @admin.display(description="last request")
     def request(self, row: models.Assignment) -> str:

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 SLICE_IDS = 2_000
 # A job ends after this long, far below the cluster's time-out.
 JOB_SECONDS = 15.0
-_LATE = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
+_LATE = MoveReason.what_made_late()
 # A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
 SETTLED = timedelta(seconds=2)
 

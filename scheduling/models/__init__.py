@@ -3,19 +3,17 @@
 from .activity import Activity
 from .assignment import (
     BUCKET_OF_ROW,
-    TRANSITIONS,
     Assignment,
     Attempt,
     Batch,
     FailureCount,
     Move,
-    MoveReason,
-    Status,
 )
 from .bulk_act import BulkAct, BulkActKind
 from .cluster import Heartbeat, Minute, QuarterRun
 from .edit import EarlierAttempts, LeftInFlight
 from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
+from .states import TRANSITIONS, Group, MoveReason, Status, TaskState
 from .task import (
     Chunk,
     IdempotentAnswer,
@@ -25,7 +23,6 @@ from .task import (
     Task,
     TaskBucket,
     TaskQuerySet,
-    TaskState,
 )
 from .user import MAX_ID, User
 from .window import Bucket, Reservation, ReservationKind, Window
@@ -46,6 +43,7 @@ __all__ = [
     "Chunk",
     "EarlierAttempts",
     "FailureCount",
+    "Group",
     "HandlerKind",
     "Heartbeat",
     "IdList",

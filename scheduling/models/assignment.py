@@ -8,52 +8,8 @@ from django.db.models import Q
 from scheduling.core import keys
 
 from .fields import RowIdField
+from .states import MoveReason, Status
 from .task import Task
-
-
-class Status(models.IntegerChoices):
-    """What became of an ID. Small numbers, since there are millions; `word` is what faces say."""
-
-    WAITING = 1, "waiting"
-    IN_FLIGHT = 2, "in_flight"
-    SUCCEEDED = 3, "succeeded"
-    FAILED = 4, "failed"
-    CANCELLED = 5, "cancelled"
-    EXPIRED = 6, "expired"
-
-    @property
-    def word(self) -> str:
-        return str(self.label)
-
-    @classmethod
-    def of_word(cls, word: str) -> "Status":
-        """Raises ValueError for a word that is none."""
-        for status in cls:
-            if status.word == word:
-                return status
-        raise ValueError(word)
-
-
-# What each may become, and by what. docs/states.md draws it; changes are compare-and-set.
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.WAITING: frozenset(
-        {
-            Status.IN_FLIGHT,
-            Status.SUCCEEDED,  # `record`: claimed and done in one transaction
-            Status.CANCELLED,
-            Status.EXPIRED,
-            Status.FAILED,
-        }
-    ),
-    Status.IN_FLIGHT: frozenset(
-        {Status.SUCCEEDED, Status.FAILED, Status.WAITING, Status.EXPIRED, Status.CANCELLED}
-    ),
-    Status.SUCCEEDED: frozenset({Status.WAITING}),  # an operator sends again
-    Status.FAILED: frozenset({Status.WAITING}),  # an operator retries
-    Status.CANCELLED: frozenset({Status.WAITING}),  # an edit brings it back
-    Status.EXPIRED: frozenset({Status.WAITING}),
-}
-
 
 # The bucket of a row, for a statement that groups by it: the key without its ordinal.
 BUCKET_OF_ROW = models.Func(
@@ -70,7 +26,7 @@ class Assignment(models.Model):
     id = RowIdField()
     user_id = models.BigIntegerField()
     task = models.ForeignKey(Task, on_delete=models.PROTECT, db_constraint=False, db_index=False)
-    status = models.SmallIntegerField(choices=Status, default=Status.WAITING)
+    status = models.SmallIntegerField(choices=Status.words(), default=Status.WAITING)
     attempts = models.SmallIntegerField(default=0)
     # Milliseconds from the start of its minute to the start of its last request.
     started_after_ms = models.IntegerField(null=True, blank=True)
@@ -78,8 +34,10 @@ class Assignment(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user_id", "task"], name="id_once_in_a_task")]
         indexes = [
-            models.Index(fields=["id"], name="assignment_failed", condition=Q(status=4)),
-            models.Index(fields=["id"], name="assignment_in_flight", condition=Q(status=2)),
+            models.Index(fields=["id"], name="assignment_failed", condition=Q(status=Status.FAILED.value)),
+            models.Index(
+                fields=["id"], name="assignment_in_flight", condition=Q(status=Status.IN_FLIGHT.value)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -93,18 +51,6 @@ class Assignment(models.Model):
     def minute_at(self) -> datetime:
         """Start of the minute in which it runs or ran."""
         return keys.minute_of_bucket(self.bucket_id)
-
-
-class MoveReason(models.TextChoices):
-    """Why an ID left its minute."""
-
-    LATE = "late", "its minute passed without its request"
-    WRITTEN_LATE = "written_late", "its row was written after its minute was sealed"
-    RETRY = "retry", "it failed and is tried again"
-    RPM = "rpm", "rpm was lowered"
-    BRAKE = "brake", "the brake was on"
-    OPERATOR = "operator", "an operator sent it again"
-    EDIT = "edit", "an edit brought it back"
 
 
 class Move(models.Model):

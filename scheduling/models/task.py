@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from .queue import Queue
+from .states import Status, TaskState, summed
 
 
 class IdList(models.Model):
@@ -38,16 +39,6 @@ class Chunk(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["list", "number"], name="chunk_once_in_a_list")]
-
-
-class TaskState(models.TextChoices):
-    """How far a task is, as one word. Follows from its columns and the clock."""
-
-    PLACING = "placing", "placing"
-    PLACED = "placed", "placed"
-    RUNNING = "running", "running"
-    DONE = "done", "done"
-    CANCELLED = "cancelled", "cancelled"
 
 
 class TaskQuerySet(models.QuerySet):
@@ -131,14 +122,7 @@ class Task(models.Model):
         ]
         constraints = [
             models.CheckConstraint(
-                condition=Q(
-                    ids_count=F("waiting_count")
-                    + F("in_flight_count")
-                    + F("succeeded_count")
-                    + F("failed_count")
-                    + F("cancelled_count")
-                    + F("expired_count")
-                ),
+                condition=Q(ids_count=summed(Status)),
                 name="task_counts_add_up",
             ),
         ]

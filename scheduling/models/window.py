@@ -3,12 +3,13 @@
 from datetime import datetime
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from scheduling.core import clock, keys
 
 from .fields import RowIdField
 from .queue import Queue
+from .states import Group, Status, summed
 
 
 class Window(models.Model):
@@ -75,13 +76,7 @@ class Bucket(models.Model):
         ordering = ["id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(
-                    filled_count=F("waiting_count")
-                    + F("in_flight_count")
-                    + F("succeeded_count")
-                    + F("failed_count")
-                    + F("expired_count")
-                ),
+                condition=Q(filled_count=summed(Status.of(Group.PLACED))),
                 name="bucket_counts_add_up",
             ),
         ]

@@ -22,8 +22,8 @@ class Counters:
     def change(self, task_id: int, bucket_id: int, was: Status, becomes: Status, count: int = 1) -> None:
         """`count` IDs of a task in a bucket were `was` and become `becomes`."""
         for counters in (self.buckets[bucket_id], self.tasks[task_id], self.placed[task_id, bucket_id]):
-            counters[f"{was.word}_count"] -= count
-            counters[f"{becomes.word}_count"] += count
+            counters[was.counter] -= count
+            counters[becomes.counter] += count
 
     def started(self, bucket_id: int, count: int = 1) -> None:
         self.buckets[bucket_id]["started_count"] += count

@@ -15,7 +15,7 @@ from django.db.models.functions import Greatest
 from scheduling import models, store
 from scheduling.core import keys
 from scheduling.jobqueue import minute_jobs
-from scheduling.models import Status
+from scheduling.models import Group, Status
 from scheduling.placement import cancellation, ledger, removals, reservations
 
 FAR = datetime.max.replace(tzinfo=UTC)
@@ -66,7 +66,7 @@ def move(
     for row in rows:
         removals[row.bucket_id] += 1
         if was != Status.WAITING:
-            counters.buckets[row.bucket_id][f"{was.word}_count"] -= 1
+            counters.buckets[row.bucket_id][was.counter] -= 1
             counters.buckets[row.bucket_id]["waiting_count"] += 1
     store.add_to_buckets(counters.buckets)
     reservations.change(
@@ -97,7 +97,7 @@ def _that_go_on(
     What an operator asks for again, and would come too late, stays what it is.
     """
     task_ids = {row.task_id for row in rows}
-    at_work = was in (Status.WAITING, Status.IN_FLIGHT)
+    at_work = Group.UNFINISHED in was.groups
     left = removals.have_left(task_ids) if at_work else set()
     expiring = models.Task.objects.filter(pk__in=task_ids, expires_at__isnull=False, cancelled_at=None)
     expires = dict(expiring.values_list("pk", "expires_at"))
@@ -154,9 +154,9 @@ def _count(pairs: Sequence[tuple[Row, int]], was: Status) -> None:
     for row, key in pairs:
         to_bucket = keys.bucket_of_assignment(key)
         if was != Status.WAITING:
-            tasks[row.task_id][f"{was.word}_count"] -= 1
+            tasks[row.task_id][was.counter] -= 1
             tasks[row.task_id]["waiting_count"] += 1
-        placed[row.task_id][row.bucket_id][f"{was.word}_count"] -= 1
+        placed[row.task_id][row.bucket_id][was.counter] -= 1
         placed[row.task_id][row.bucket_id]["moved_count"] += 1
         placed[row.task_id][to_bucket]["waiting_count"] += 1
         last[row.task_id] = max(last.get(row.task_id, 0), to_bucket)

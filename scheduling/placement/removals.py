@@ -14,14 +14,15 @@ from types import TracebackType
 from scheduling import models, store
 from scheduling.core import keys
 from scheduling.lists.differences import Difference
-from scheduling.models import Status
+from scheduling.models import Group, Status
 from scheduling.parsing.spool import IdFile
 
 # IDs asked for in one statement: every SQLite takes 32,766 parameters.
 ASKED_AT_ONCE = 5_000
 # IDs that are sorted together, by ID to look them up, then by place: some 20 MB.
 SORTED_IDS = 250_000
-_SENT = (Status.SUCCEEDED, Status.FAILED)
+_SENT = Status.of(Group.SENT)
+_UNFINISHED = Status.of(Group.UNFINISHED)
 
 
 class ChangedMeanwhile(Exception):
@@ -70,7 +71,7 @@ class Leaving:
             users = sorted(gone.read(start, min(SORTED_IDS, end - start)))
             found, found_users = array("q"), array("q")
             for key, user, status in _rows(self._task, users):
-                if status in (Status.WAITING, Status.IN_FLIGHT):
+                if status in _UNFINISHED:
                     found.append(key)
                     found_users.append(user)
                 else:

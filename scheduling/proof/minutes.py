@@ -14,8 +14,8 @@ from scheduling.models import MoveReason, ReservationKind, Status
 
 from .base import Cursor, Difference, Piece, retained_since
 
-STATUSES = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled")
-COLUMNS = [f"{status}_count" for status in STATUSES]
+STATUSES = [status.word for status in Status]
+COLUMNS = [status.counter for status in Status]
 WINDOWS_AT_A_TIME = 50
 # A piece ends with the window that reaches so many rows.
 IDS_AT_A_TIME = 250_000

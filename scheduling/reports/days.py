@@ -13,7 +13,7 @@ from scheduling.models import MoveReason
 
 # So far back is looked for the minutes that late IDs came from.
 LATE_FOR = timedelta(days=2)
-LATE_NOTES = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
+LATE_NOTES = MoveReason.what_made_late()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from scheduling.models import MoveReason, Status
 from scheduling.placement import rules
 
 # Reasons of moves that made an ID late; a retry or a change of rpm gives it a new minute to be on time in.
-MADE_LATE = frozenset({MoveReason.LATE, MoveReason.WRITTEN_LATE, MoveReason.BRAKE})
+MADE_LATE = frozenset(MoveReason.what_made_late())
 # Lists that are being written are searched for an ID, newest first; each million costs some milliseconds.
 LISTS_SEARCHED = 20
 

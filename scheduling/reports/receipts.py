@@ -73,7 +73,7 @@ def _minute(bucket: models.Bucket, late: int) -> dict[str, Any]:
 
 def _late(window: models.Window) -> dict[int, int]:
     """How many IDs left which minute of the window late."""
-    reasons = (MoveReason.LATE, MoveReason.BRAKE, MoveReason.WRITTEN_LATE)
+    reasons = MoveReason.what_made_late()
     moves = models.Move.objects.filter(
         from_bucket_id__gte=window.pk << 4, from_bucket_id__lte=window.pk << 4 | 15, reason__in=reasons
     )

@@ -170,7 +170,7 @@ def begins_with(column: str, text: str) -> Q:
 
 def may_become(was: int, statuses: Iterable[int]) -> None:
     """Hold a change of state against the one table. A status that stays is none."""
-    from scheduling.models.assignment import TRANSITIONS, Status
+    from scheduling.models.states import TRANSITIONS, Status
 
     for status in statuses:
         if status != was and Status(status) not in TRANSITIONS[Status(was)]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models.assignment import Status
+from scheduling.models.states import Status
 
 
 def now() -> datetime:

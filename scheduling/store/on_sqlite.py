@@ -8,7 +8,7 @@ import orjson
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models.assignment import Status
+from scheduling.models.states import Status
 
 
 def now() -> datetime:

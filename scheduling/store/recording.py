@@ -11,7 +11,7 @@ from django.db import connection
 
 from scheduling import store
 from scheduling.core import pacing
-from scheduling.models.assignment import Status
+from scheduling.models.states import Status
 
 _THESE = "id BETWEEN %s AND %s AND status = %s"
 

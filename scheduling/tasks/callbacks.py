@@ -23,7 +23,7 @@ from scheduling.jobqueue import cluster
 
 log = structlog.get_logger(__name__)
 
-COUNTS = ("ids", "repeats", "waiting", "in_flight", "succeeded", "failed", "cancelled", "expired")
+COUNTS = ("ids", "repeats", *(status.word for status in models.Status))
 JOB = "scheduling.jobs.call_back"
 # Longer than a job can live: who took a call and hasn't said by then what came of it is dead.
 LEASE = timedelta(seconds=90)

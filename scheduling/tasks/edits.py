@@ -292,7 +292,7 @@ def _minutes(task: models.Task) -> dict[str, datetime]:
     """The first and the last minute of what the task has, as columns; none where all of it is cancelled."""
     held = Q()
     for status in set(Status) - {Status.CANCELLED}:
-        held |= Q(**{f"{status.word}_count__gt": 0})
+        held |= Q(**{f"{status.counter}__gt": 0})
     buckets = models.TaskBucket.objects.filter(held, task=task)
     ends = buckets.aggregate(first=Min("bucket_id"), last=Max("bucket_id"))
     if ends["first"] is None:

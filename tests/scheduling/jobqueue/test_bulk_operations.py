@@ -40,7 +40,7 @@ def ended_as(status: Status, count: int = 50) -> models.Task:
     """A task whose IDs were all sent, and became so."""
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, count + 1)}, at=BEFORE)
-    word = f"{status.word}_count"
+    word = status.counter
     models.Assignment.objects.update(status=status, attempts=1)
     for rows in (models.Bucket, models.Task, models.TaskBucket):
         rows.objects.filter(waiting_count__gt=0).update(**{"waiting_count": 0, word: count})
