@@ -93,30 +93,30 @@ def window(name: str, starts_at: datetime) -> str:
 
 
 @lru_cache(maxsize=1024)
-def held(queue_name: str, starts_at: datetime | None = None) -> str:
+def drill_down(queue_name: str, starts_at: datetime | None = None) -> str:
     """The list of a window's IDs, for an attribute; a kind may follow, see scheduling/reports/drill_down.py.
 
     queue_name: or `*`. starts_at: None for late ones of any window.
     """
-    return _held(queue_name, window=None if starts_at is None else stamp(starts_at))
+    return _drill_down(queue_name, window=None if starts_at is None else stamp(starts_at))
 
 
 @lru_cache(maxsize=1024)
-def held_in_minute(queue_name: str, at: datetime) -> str:
+def drill_down_minute(queue_name: str, at: datetime) -> str:
     """The same of the IDs of one minute."""
-    return _held(queue_name, minute=stamp(at))
+    return _drill_down(queue_name, minute=stamp(at))
 
 
 @lru_cache(maxsize=1024)
-def held_between(queue_name: str, begin: datetime, end: datetime) -> str:
+def drill_down_between(queue_name: str, begin: datetime, end: datetime) -> str:
     """The same of the minutes from `begin` until `end`, such as a day's."""
-    return _held(queue_name, **{"from": stamp(begin), "to": stamp(end)})
+    return _drill_down(queue_name, **{"from": stamp(begin), "to": stamp(end)})
 
 
-def held_everywhere(starts_at: datetime) -> str:
+def drill_down_all_queues(starts_at: datetime) -> str:
     """The list of a window's IDs in all queues, to be gone to."""
-    return with_query(reverse("held"), queue="*", window=stamp(starts_at))
+    return with_query(reverse("drill_down"), queue="*", window=stamp(starts_at))
 
 
-def _held(queue_name: str, **of: str | None) -> str:
-    return escape(with_query(reverse("held"), queue=queue_name, **of) + "&kind=")
+def _drill_down(queue_name: str, **of: str | None) -> str:
+    return escape(with_query(reverse("drill_down"), queue=queue_name, **of) + "&kind=")

@@ -9,8 +9,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.forms import ZoneForm
-from dashboard.queries import refuse_unknown
+from dashboard.inputs.forms import ZoneForm
+from dashboard.inputs.parameters import refuse_unknown
 from operators import accounts
 from scheduling import store
 

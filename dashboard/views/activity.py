@@ -4,9 +4,10 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from dashboard import exports, paging
+from dashboard import exports
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.filters import SIZES, ActivityFilter, page_size
+from dashboard.inputs import paging
+from dashboard.inputs.filters import SIZES, ActivityFilter, page_size
 from scheduling import models
 
 HEADS = (

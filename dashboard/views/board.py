@@ -10,11 +10,13 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, heatmap, moving
+from dashboard import addresses
 from dashboard.access import REASONS, OperatorRequest, viewer_required
-from dashboard.filters import day_bounds
-from dashboard.markup import Hand
-from dashboard.queries import refuse_unknown
+from dashboard.board import live_board
+from dashboard.board.markup import Hand
+from dashboard.drawing import heatmap
+from dashboard.inputs.filters import day_bounds
+from dashboard.inputs.parameters import refuse_unknown
 from operators.roles import Permission
 from scheduling import models, store
 from scheduling.core import clock
@@ -41,9 +43,9 @@ def board(request: OperatorRequest) -> HttpResponse:
     found = _board(snapshot, name)
     context = {
         "board": found,
-        "moving": moving.draw(found, queue_name=name, hand=Hand.at(found.at, why_not)),
+        "moving": live_board.draw(found, queue_name=name, hand=Hand.at(found.at, why_not)),
         "queue_name": name,
-        "jump_to": found.queues if len(found.queues) > moving.TABS else (),
+        "jump_to": found.queues if len(found.queues) > live_board.TABS else (),
         "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
     }
     return _varied(render(request, "dashboard/board.html", context | _ahead(name)))
@@ -68,7 +70,7 @@ def _fragment(snapshot: boards.Snapshot, name: str, why_not: str) -> bytes:
         if len(_fragments) >= FRAGMENTS_KEPT:
             _fragments.clear()
         hand = Hand.at(snapshot.at, why_not)
-        drawn = moving.draw(_board(snapshot, name), queue_name=name, hand=hand)
+        drawn = live_board.draw(_board(snapshot, name), queue_name=name, hand=hand)
         _fragments[key] = drawn.encode()
     return _fragments[key]
 
@@ -98,7 +100,7 @@ def _ahead(name: str) -> dict:
         "day": day,
         "previous": day - timedelta(days=1),
         "following": day + timedelta(days=1),
-        "held": addresses.held_between(name, begin, end),
+        "drill_down": addresses.drill_down_between(name, begin, end),
         "map": heatmap.draw(columns, at=at),
         "heat_legend": heatmap.LEGEND,
         "only_queue": queues[0].name if len(queues) == 1 else "",
@@ -124,7 +126,9 @@ def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponse:
     x, y = map(int, found.groups())
     if (x, y) == (0, 0):
         starts_at = runs_at - clock.QUARTER
-        return redirect(addresses.window(name, starts_at) if name else addresses.held_everywhere(starts_at))
+        return redirect(
+            addresses.window(name, starts_at) if name else addresses.drill_down_all_queues(starts_at)
+        )
     k = min(clock.BUCKETS - 1, y // heatmap.CELL_PIXELS)
     return redirect(addresses.minute(runs_at + k * clock.MINUTE, name or ALL))
 

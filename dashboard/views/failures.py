@@ -13,12 +13,14 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from dashboard import exports, sums, tables, taskpages
+from dashboard import exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
-from dashboard.filters import FailureFilter
-from dashboard.forms import CancelForm
-from dashboard.queries import refuse_unknown
-from dashboard.views import going
+from dashboard.inputs import parameters
+from dashboard.inputs.filters import FailureFilter
+from dashboard.inputs.forms import CancelForm
+from dashboard.inputs.parameters import refuse_unknown
+from dashboard.tables import listings, totals
+from dashboard.views import progress
 from scheduling import models, store
 from scheduling.tasks import failures as failing
 from scheduling.tasks import resend
@@ -47,7 +49,7 @@ def failures(request: OperatorRequest) -> HttpResponse:
 
 def _turned(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
     """Another page of the same question: what was ticked goes along."""
-    at, up_to = taskpages.read_moment(request.POST.get("at", "")), _number(request.POST, "up_to")
+    at, up_to = parameters.read_moment(request.POST.get("at", "")), _number(request.POST, "up_to")
     left_out = _left_out(request, chosen.asked_for(at=at, up_to=up_to))
     after = _key(request.POST["go_to"])
     return _shown(request, chosen, at=at, up_to=up_to, after=after, left_out=left_out)
@@ -75,9 +77,9 @@ def _shown(
         "filter": chosen,
         "groups": groups,
         "more_groups": len(found.groups) > len(groups),
-        "groups_table": sums.FailureGroupTable(groups),
+        "groups_table": totals.FailureGroupTable(groups),
         "rows": rows,
-        "table": tables.FailureTable(rows, left_out=left_out),
+        "table": listings.FailureTable(rows, left_out=left_out),
         "count": found.count,
         "number": number,
         "after": after,
@@ -86,7 +88,7 @@ def _shown(
         "at": at,
         "up_to": up_to,
         "form": CancelForm(count=number, always=not chosen.is_set),
-        "going": going.under_way(models.BulkActKind.RETRY_FAILED),
+        "under_way": progress.under_way(models.BulkActKind.RETRY_FAILED),
     }
     return render(request, "dashboard/failures.html", context)
 
@@ -124,7 +126,7 @@ def _row(row: failing.Row) -> list[Any]:
 
 @operator_required
 def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
-    at = taskpages.read_moment(request.POST.get("at", ""))
+    at = parameters.read_moment(request.POST.get("at", ""))
     up_to = _number(request.POST, "up_to")
     asked = chosen.asked_for(at=at, up_to=up_to)
     left_out = _left_out(request, asked)
@@ -194,12 +196,12 @@ def retrying(request: OperatorRequest) -> HttpResponse:
     chosen = FailureFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, "run"})
     chosen.refuse_faults()
-    run = going.named(request.GET.get("run", ""))
+    run = progress.named(request.GET.get("run", ""))
     newer = 0
     if run.ended_at:
         up_to = run.asked.get("matching", {}).get("up_to")
         newer = chosen.asked_for().count() - chosen.asked_for(up_to=up_to).count()
-    return going.page(request, run, back=chosen.address(reverse("failures")), newer=newer)
+    return progress.page(request, run, back=chosen.address(reverse("failures")), newer=newer)
 
 
 def _number(given: QueryDict, name: str, default: int | None = None) -> int | None:

@@ -11,10 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, exports, heatmap, sums
+from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.filters import EARLIEST, LATEST, day_bounds
-from dashboard.queries import refuse_unknown
+from dashboard.drawing import heatmap
+from dashboard.inputs.filters import day_bounds
+from dashboard.inputs.parameters import EARLIEST, LATEST, refuse_unknown
+from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.reports import days
 
@@ -74,14 +76,14 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         "map": heatmap.draw(columns, at=store.now()),
         "hours": len(columns) / 4,
         "busy": busy,
-        "windows_table": sums.DayOfWindowsTable(busy, queue=only_queue),
-        "queues_table": sums.DayOfQueuesTable(
+        "windows_table": totals.DayOfWindowsTable(busy, queue=only_queue),
+        "queues_table": totals.DayOfQueuesTable(
             # Those that did something first.
             sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values())),
             begin=begin,
             end=end,
         ),
-        "held": addresses.held_between(name, begin, end),
+        "drill_down": addresses.drill_down_between(name, begin, end),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
         # What is older is let go of: then nobody knows what was planned.

@@ -9,13 +9,12 @@ from django.core.exceptions import BadRequest
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from dashboard import exports
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.paging import whole_number
-from dashboard.queries import refuse_unknown
+from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.presenters import id_story
 from scheduling import models, store
 from scheduling.core import id_tokens
 from scheduling.reports import id_history
@@ -65,7 +64,9 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
             "is_cut": len(tasks) > TASKS_SHOWN,
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks[:TASKS_SHOWN],
-            "story": id_history.story_in(chosen, user_id, at=store.now(), said=_said) if chosen else None,
+            "story": id_history.story_in(chosen, user_id, at=store.now(), said=id_story.time_text)
+            if chosen
+            else None,
         }
     return render(request, "dashboard/id.html", context)
 
@@ -91,35 +92,3 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def sentence(event: id_history.Event) -> str:
-    """What happened, as somebody would tell it; the time stands before it."""
-    said = event.details
-    if event.kind == "placed":
-        why = f": {said['rule']}" if said["rule"] else ""
-        return f"got a place in the minute {_minute(said['minute'])}{why}."
-    if event.kind == "moved":
-        came_from, goes_to = _minute(said["from_minute"]), _minute(said["to_minute"])
-        return f"moved from {came_from} to {goes_to}, since {said['reason']}."
-    took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
-    if said.get("succeeded"):
-        return f"request {said['number']} was made, and succeeded."
-    if said["unknown"]:
-        return f"request {said['number']} was started; its process died before the answer was kept."
-    if said["http_status"]:
-        answered = f"answered {said['http_status']}"
-        # A redirect says where to; that of another status says nothing more.
-        more = said["error"] if said["error"] not in ("", None, answered) else said["answer"]
-        return f"request {said['number']} was {answered}{took}. {more}".strip()
-    return f"request {said['number']} failed{took}: {said['error'] or said['answer'] or 'no answer'}."
-
-
-def _minute(at: datetime) -> str:
-    return _said(at, "%H:%M")
-
-
-def _said(at: datetime, form: str) -> str:
-    """In the operator's zone, which the page names."""
-    local = timezone.localtime(at)
-    return f"{local:{form}}" if local.date() == timezone.localdate() else f"{local:%-d %b} {local:{form}}"

@@ -9,10 +9,11 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, drawings, exports, sums, tables
+from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.paging import whole_number
-from dashboard.queries import refuse_unknown
+from dashboard.drawing import charts
+from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
 from scheduling.reports import cards, minute_rows
@@ -80,12 +81,12 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
         "minute": at,
         "queues": counts,
         "idle": len(counts) - len(told),
-        "counts_table": sums.MinuteOfQueuesTable(
+        "counts_table": totals.MinuteOfQueuesTable(
             told, window=clock.quarter_start(at) - clock.QUARTER, is_over=at < clock.minute_start(now)
         ),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
-        "table": tables.MinuteTable(rows[:ROWS]),
+        "table": listings.MinuteTable(rows[:ROWS]),
         "next_after": rows[ROWS - 1].key if len(rows) > ROWS else None,
         "previous": at - clock.MINUTE,
         "following": at + clock.MINUTE,
@@ -139,9 +140,9 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
         "card": card,
         "state": clock.state(starts_at, at),
         "label": clock.label(starts_at),
-        "chart": drawings.chart(minutes, now=clock.minute_start(at)),
+        "chart": charts.chart(minutes, now=clock.minute_start(at)),
         "receipt": receipt,
-        "receipt_table": sums.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
+        "receipt_table": totals.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
         "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),
         "totalled_at": found.totalled_at if found else None,
         "changes": reservations,

@@ -12,11 +12,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, drawings, exports, sums, uploads, words
+from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required
-from dashboard.forms import PreviewForm
-from dashboard.queries import refuse_unknown
-from dashboard.templatetags.quarterdeck import minute_said
+from dashboard.drawing import charts
+from dashboard.inputs import uploads
+from dashboard.inputs.forms import PreviewForm
+from dashboard.inputs.parameters import refuse_unknown
+from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.core.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, PlanWorse, Refused
@@ -98,14 +100,14 @@ class Preview:
     def waits_for_a_later_window(self) -> bool:
         return self.first_window.starts_at > clock.open_window_start(self.at)
 
-    def charts(self) -> tuple[drawings.Chart, drawings.Chart]:
+    def charts(self) -> tuple[charts.Chart, charts.Chart]:
         """The first window before and after, drawn to one scale."""
         window = self.first_window
         minutes = clock.minutes(window.starts_at)
         after = [b + a for b, a in zip(window.before, window.added, strict=True)]
         scale = max([self.rpm, *after])
         return tuple(
-            drawings.chart(
+            charts.chart(
                 [cards.Minute(at, self.rpm, waiting=count) for at, count in zip(minutes, fill, strict=True)],
                 scale=scale,
             )
@@ -162,7 +164,7 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "slider_max": max(found.queue.rpm * 4, found.rpm, 60),
         "slider_moves": is_part and form.has_other_queue,
         "faults": faults,
-        "faults_table": sums.FaultTable(faults),
+        "faults_table": totals.FaultTable(faults),
         "queues": models.Queue.objects.all(),
     }
     return render(request, "dashboard/_preview.html" if is_part else "dashboard/preview.html", context)
@@ -240,7 +242,7 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
 
 def _end(plan: reservations.Plan) -> str:
     """When the plan's last minute ends: the time, and the day where it isn't today."""
-    return minute_said(plan.last_at + clock.MINUTE)
+    return formatting.minute_text(plan.last_at + clock.MINUTE)
 
 
 def _worse_words(plan: reservations.Plan, asked: dict) -> str:
@@ -262,8 +264,8 @@ def _what_changed(plan: reservations.Plan, asked: dict) -> str:
 
 def _placed_words(accepted: acceptance.Accepted, asked: dict) -> str:
     plan = accepted.plan
-    said = f"Placed {words.ids(plan.ids_count)}: from {minute_said(plan.first_at)} to {_end(plan)}"
-    said += f", at most {plan.peak_per_minute:,} a minute."
+    ids, first = formatting.plural(plan.ids_count, "ID"), formatting.minute_text(plan.first_at)
+    said = f"Placed {ids}: from {first} to {_end(plan)}, at most {plan.peak_per_minute:,} a minute."
     if other := _previewed_otherwise(plan, asked):
         rpm_changed = asked["at_rpm"] not in (None, plan.rpm)
         why = f"the queue's rpm is {plan.rpm:,} by now" if rpm_changed else "others came in or went meanwhile"
@@ -279,9 +281,9 @@ def _previewed_otherwise(plan: reservations.Plan, asked: dict) -> str:
     if asked["peak"] not in (None, plan.peak_per_minute):
         said.append(f"{asked['peak']:,} a minute")
     if asked["first"] not in (None, plan.first_at):
-        said.append(f"from {minute_said(asked['first'])}")
+        said.append(f"from {formatting.minute_text(asked['first'])}")
     if asked["last"] not in (None, plan.last_at):
-        said.append(f"to {minute_said(asked['last'] + clock.MINUTE)}")
+        said.append(f"to {formatting.minute_text(asked['last'] + clock.MINUTE)}")
     return ", ".join(said)
 
 
@@ -353,7 +355,9 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
         messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
         return redirect(same)
     acceptance.discard(draft)
-    messages.success(request, f"Left out, since they wait in other tasks: {words.ids(left_out)}.")
+    messages.success(
+        request, f"Left out, since they wait in other tasks: {formatting.plural(left_out, 'ID')}."
+    )
     return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
 

@@ -8,9 +8,11 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from dashboard import exports, paging, proofs
+from dashboard import exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
-from dashboard.queries import refuse_unknown
+from dashboard.inputs import parameters
+from dashboard.inputs.parameters import refuse_unknown
+from dashboard.tables.plan_checks import ChecksTable, DifferenceTable, result, seconds_of
 from scheduling import models, store
 from scheduling.proof import checks as plan_checks
 
@@ -27,7 +29,7 @@ def proof(request: OperatorRequest) -> HttpResponse:
     if request.method == "POST":
         return _begin(request)
     refuse_unknown(request, {"check", "format"})
-    chosen = paging.whole_number(request, "check", low=1)
+    chosen = parameters.whole_number(request, "check", low=1)
     checks = list(plan_checks.stored().defer("found")[:CHECKS])
     shown = _shown(chosen or (checks[0].pk if checks else None))
     found = (shown.found or []) if shown else []
@@ -39,12 +41,12 @@ def proof(request: OperatorRequest) -> HttpResponse:
     context = {
         "shown": shown,
         "is_newest": shown is not None and shown.pk == checks[0].pk,
-        "seconds": proofs.seconds_of(shown) if shown else None,
-        "result": proofs.result(shown) if shown else "",
+        "seconds": seconds_of(shown) if shown else None,
+        "result": result(shown) if shown else "",
         "limit": SHOWN,
-        "found_table": proofs.DifferenceTable(found[:SHOWN], queues=queues),
+        "found_table": DifferenceTable(found[:SHOWN], queues=queues),
         "checks": checks,
-        "checks_table": proofs.ChecksTable(checks),
+        "checks_table": ChecksTable(checks),
     }
     page = "dashboard/_check.html" if request.htmx else "dashboard/proof.html"
     return render(request, page, context)

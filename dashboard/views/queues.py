@@ -9,11 +9,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, drawings, exports, paging, tables
+from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
-from dashboard.forms import NewQueueForm, PaceForm, QueueForm
-from dashboard.paging import whole_number
-from dashboard.queries import refuse_unknown
+from dashboard.drawing import charts
+from dashboard.inputs import paging
+from dashboard.inputs.forms import NewQueueForm, PaceForm, QueueForm
+from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.tables import listings
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.core.errors import BadFields, Refused
@@ -47,7 +49,7 @@ def _list(request: OperatorRequest, form: NewQueueForm) -> dict:
     count, paused = every.count(), every.exclude(paused_at=None).count()
     return {
         "page": page,
-        "table": tables.QueueTable(_cards(page.rows)),
+        "table": listings.QueueTable(_cards(page.rows)),
         "form": form,
         "count": count,
         "paused": paused,
@@ -106,7 +108,7 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
     return {
         "queue": found,
         "card": card,
-        "chart": drawings.chart(card.minutes),
+        "chart": charts.chart(card.minutes),
         "form": form,
         "effect": rates.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
         "rpm": rpm or found.rpm,

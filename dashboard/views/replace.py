@@ -7,10 +7,11 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from dashboard import addresses, uploads
+from dashboard import addresses
 from dashboard.access import OperatorRequest, operator_required
-from dashboard.forms import CancelForm
-from dashboard.queries import refuse_unknown
+from dashboard.inputs import uploads
+from dashboard.inputs.forms import CancelForm
+from dashboard.inputs.parameters import refuse_unknown
 from dashboard.views import upload
 from dashboard.views.preview import refused_words
 from scheduling import models, store

@@ -12,12 +12,15 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_safe
 
-from dashboard import addresses, exports, paging, tables, taskpages
+from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
-from dashboard.filters import SIZES, PlaceFilter, TaskFilter, page_size
-from dashboard.forms import CancelForm, RenameForm
-from dashboard.queries import refuse_unknown
-from dashboard.views import going
+from dashboard.inputs import paging, parameters
+from dashboard.inputs.filters import SIZES, PlaceFilter, TaskFilter, page_size
+from dashboard.inputs.forms import CancelForm, RenameForm
+from dashboard.inputs.parameters import refuse_unknown
+from dashboard.presenters import task_detail
+from dashboard.tables import listings
+from dashboard.views import progress
 from scheduling import models, store
 from scheduling.core.errors import Refused
 from scheduling.tasks import bulk_cancel, edits, resend
@@ -38,17 +41,17 @@ def tasks(request: OperatorRequest) -> HttpResponse:
     chosen = TaskFilter.of(request)
     found = chosen.tasks(at=at)
     if wanted := request.GET.get("format"):
-        return exports.named(wanted, "tasks", HEADS, (taskpages.row(task, at) for task in found.iterator()))
+        return exports.named(wanted, "tasks", HEADS, (task_detail.row(task, at) for task in found.iterator()))
     size, newest = page_size(request), _newest()
     page = (
         paging.by_value(request, found, size, chosen.order)
         if chosen.order
         else paging.by_id(request, found, size)
     )
-    lines = [taskpages.Line(task, at) for task in page.rows]
+    lines = [task_detail.Line(task, at) for task in page.rows]
     context = {
         "tasks": lines,
-        "table": tables.TaskTable(lines),
+        "table": listings.TaskTable(lines),
         "page": page,
         "filter": chosen,
         "size": size,
@@ -56,7 +59,7 @@ def tasks(request: OperatorRequest) -> HttpResponse:
         "sizes": SIZES,
         "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.asked, than=newest),
         "cancel_all": _cancel_all_address(chosen, at, newest),
-        "going": going.under_way(models.BulkActKind.CANCEL_MATCHING),
+        "under_way": progress.under_way(models.BulkActKind.CANCEL_MATCHING),
         "can_cancel_all": not set(chosen.asked) - {*SEVERAL, "sort"},
     }
     return render(request, "dashboard/tasks.html", context)
@@ -69,7 +72,7 @@ def newer(request: OperatorRequest) -> HttpResponse:
     chosen = TaskFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, *chosen.beside, "than"})
     chosen.refuse_faults()
-    than = paging.whole_number(request, "than") or 0
+    than = parameters.whole_number(request, "than") or 0
     count = chosen.tasks(at=store.now()).filter(pk__gt=than).count()
     if not count:
         return HttpResponse(status=204)
@@ -97,32 +100,32 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
         return _moving(request, task_id, at)
     found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
     if wanted := request.GET.get("format"):
-        rows = map(taskpages.place_row, taskpages.all_places(found, chosen, at=at))
-        return exports.named(wanted, f"task-{found.pk}", taskpages.PLACE_HEADS, rows)
-    page = taskpages.places(found, chosen, after=paging.whole_number(request, "after") or 0, at=at)
+        rows = map(task_detail.place_row, task_detail.all_places(found, chosen, at=at))
+        return exports.named(wanted, f"task-{found.pk}", task_detail.PLACE_HEADS, rows)
+    page = task_detail.places(found, chosen, after=parameters.whole_number(request, "after") or 0, at=at)
     context = _drawn(found, at) | {
-        "version": taskpages.version(found.pk, at),
+        "version": task_detail.version(found.pk, at),
         "places": page,
-        "table": tables.PlaceTable(page.rows, queue=found.queue.name),
+        "table": listings.PlaceTable(page.rows, queue=found.queue.name),
         "filter": chosen,
         "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[: ACTS_SHOWN + 1],
         "acts_shown": ACTS_SHOWN,
-        "going": going.under_way(models.BulkActKind.SEND_AGAIN, task=found.pk),
+        "under_way": progress.under_way(models.BulkActKind.SEND_AGAIN, task=found.pk),
         "rename": RenameForm(initial={"name": found.name, "version": found.version}),
     }
     return _varied(render(request, "dashboard/task.html", context))
 
 
 def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
-    line = taskpages.Line(found, at)
-    acts = taskpages.acts(line)
+    line = task_detail.Line(found, at)
+    acts = task_detail.acts(line)
     return {
         "line": line,
         "task": found,
         "acts": acts,
         # On a button that can't be pressed it is a hint for the mouse alone.
         "why_not_said": " ".join(dict.fromkeys(act.why_not for act in acts if act.why_not)),
-        "chart": taskpages.chart(found, at=at),
+        "chart": task_detail.chart(found, at=at),
     }
 
 
@@ -130,12 +133,12 @@ def _moving(request: OperatorRequest, task_id: int, at: datetime) -> HttpRespons
     """The part of a task's page that moves: nothing (204) where the poll has what there is, and a last one
     (286, by which htmx ends the poll) once nothing of it will move any more.
     """
-    version = taskpages.version(task_id, at)
+    version = task_detail.version(task_id, at)
     if request.GET.get("version") == version:
         return _varied(HttpResponse(status=204))
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     context = _drawn(found, at) | {"version": version}
-    status = going.END_OF_POLL if context["line"].has_ended else 200
+    status = progress.END_OF_POLL if context["line"].has_ended else 200
     return _varied(render(request, "dashboard/_task.html", context, status=status))
 
 
@@ -185,7 +188,7 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
             f" been sent, {answer['in_flight']:,} were in flight.",
         )
         return redirect(addresses.task(found.pk))
-    context = {"line": taskpages.Line(found, store.now()), "task": found, "form": form}
+    context = {"line": task_detail.Line(found, store.now()), "task": found, "form": form}
     return render(request, "dashboard/task_cancel.html", context)
 
 
@@ -196,7 +199,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
-    at = taskpages.read_moment(request.POST.get("at", "")) if posted else store.now()
+    at = parameters.read_moment(request.POST.get("at", "")) if posted else store.now()
     number = resend.succeeded_by(found, at=at).count()
     form = CancelForm(request.POST if posted else None, count=number)
     if posted and form.is_valid():
@@ -209,7 +212,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
             messages.error(request, str(error))
         else:
             if sent.goes_on:
-                return redirect("going", run=run)
+                return redirect("progress", run=run)
             messages.success(request, f"{sent.count:,} IDs wait for a free place again.")
         return redirect(addresses.task(found.pk))
     context = {"task": found, "form": form, "number": number, "at": at}
@@ -231,7 +234,7 @@ def cancel_matching(request: OperatorRequest) -> HttpResponse:
         run = secrets.token_hex(6)
         done, left = bulk_cancel.cancel(wanted, run=run, by=request.actor, now=store.now)
         if left:
-            return redirect("going", run=run)
+            return redirect("progress", run=run)
         messages.success(request, f"{done:,} {'task is' if done == 1 else 'tasks are'} cancelled.")
         return redirect("tasks")
     context = {"count": count, "form": form, "asked": wanted.words()}
@@ -244,11 +247,11 @@ def _matching(request: OperatorRequest) -> bulk_cancel.Matching:
     known = {*SEVERAL, "at", "up_to"}
     refuse_unknown(request, known)
     chosen.refuse_faults()
-    up_to = paging.whole_number(request, "up_to")
+    up_to = parameters.whole_number(request, "up_to")
     if up_to is None:
         raise BadRequest("up_to: which task was the newest when you looked?")
     asked = chosen.cleaned_data
-    at = taskpages.read_moment(request.GET.get("at", ""))
+    at = parameters.read_moment(request.GET.get("at", ""))
     queue = asked["queue"]
     return bulk_cancel.Matching(
         at=at, up_to_id=up_to, queue_id=queue.pk if queue else None, state=asked["state"], name=asked["q"]

@@ -10,8 +10,9 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from dashboard import sums, uploads
 from dashboard.access import OperatorRequest, operator_required
+from dashboard.inputs import uploads
+from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.parsing import errors
 
@@ -68,7 +69,7 @@ def form_context(request: OperatorRequest) -> dict:
         "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
         "max_ids": settings.INTAKE_MAX_IDS,
         "previews": previews,
-        "drafts_table": sums.DraftTable(previews, csrf_token=get_token(request)),
+        "drafts_table": totals.DraftTable(previews, csrf_token=get_token(request)),
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from dashboard import acts
+from dashboard.inputs import choices
 from operators.actor import Actor
 from scheduling import activity, models
 from scheduling.queues import operations
@@ -91,7 +91,7 @@ def test_every_verb_that_the_code_records_can_be_chosen():
     written = set(_verbs())
 
     assert {"submitted", "set_time_zone", "paused"} <= written
-    assert written <= set(acts.VERBS)
+    assert written <= set(choices.VERBS)
 
 
 def _verbs():
@@ -118,4 +118,4 @@ def _verb_of(call: ast.Call):
 def test_every_kind_of_thing_in_the_log_can_be_chosen(sign_in):
     known = {model._meta.model_name for model in (models.Task, models.Queue, models.User, models.Target)}
 
-    assert known <= set(acts.KINDS)
+    assert known <= set(choices.KINDS)

@@ -6,8 +6,9 @@ import pytest
 from django.test import Client
 from django_q.models import OrmQ
 
-from dashboard import drawings, strip
-from dashboard.markup import Hand
+from dashboard.board import strip
+from dashboard.board.markup import Hand
+from dashboard.drawing import charts
 from operators.actor import Actor
 from scheduling import demo, models, store
 from scheduling.core import clock
@@ -517,7 +518,7 @@ def test_sixty_queues_in_trouble_leave_the_bars_where_they_are(place, sign_in):
     ],
 )
 def test_a_number_over_a_bar_is_no_wider_than_the_bar(count, said):
-    assert drawings.shortest(count) == said
+    assert charts.shortest(count) == said
 
 
 def test_the_page_without_javascript_holds_the_very_same_drawing_as_a_poll(place, sign_in):

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
-from dashboard.forms import CancelForm
+from dashboard.inputs.forms import CancelForm
 from dashboard.views import failures as view
 from scheduling import models, store
 from scheduling.core import clock

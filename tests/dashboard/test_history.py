@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard import heatmap
+from dashboard.drawing import heatmap
 from scheduling import demo, models, store
 from scheduling.core import clock, keys
 from scheduling.reports import days

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dashboard import words
+from dashboard import formatting
 from scheduling import demo, models, store
 from scheduling.core import clock
 from scheduling.reports import id_history
@@ -119,7 +119,7 @@ def test_its_bars_are_all_of_its_time_and_each_leads_to_what_it_counts(queue, pl
 
     assert len(chart.bars) <= 75
     assert sum(bar.counts.filled for bar in chart.bars) == ids
-    assert words.length(chart.span // clock.MINUTE) == span
+    assert formatting.whole_minutes(chart.span) == span
     found = re.findall(
         r'<a href="([^"]+)" id="task-\d+"><title>[^:]+:\d\d: ([\d,]+) ID', page.content.decode()
     )

@@ -1,4 +1,4 @@
-"""25 Nov 2026, 08:34, as in dashboard/templatetags/quarterdeck.py."""
+"""25 Nov 2026, 08:34, as in dashboard/formatting.py."""
 
 DATE_FORMAT = SHORT_DATE_FORMAT = "j M Y"
 TIME_FORMAT = "H:i"

@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
 from dashboard.access import OperatorRequest
-from dashboard.queries import refuse_unknown
+from dashboard.inputs.parameters import refuse_unknown
 from scheduling import models
 from scheduling.intake import acceptance
 from scheduling.parsing import FIELDS, Limits, Reading, read_body

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from dashboard.drawings import heat
+from dashboard.drawing.charts import heat
 
 # A cell's height, as the style sheet has it: by it a point is told which minute it lies in.
 CELL_PIXELS = 8

@@ -4,7 +4,7 @@ An unknown parameter or value is refused by name: it must never mean "no filter"
 """
 
 from collections.abc import Collection
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -15,8 +15,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from dashboard import acts
-from dashboard.queries import refuse_unknown
+from dashboard import addresses
+from dashboard.inputs import choices
+from dashboard.inputs.parameters import EARLIEST, LATEST, refuse_unknown
 from operators.actor import Interface
 from scheduling import models, store
 from scheduling.core import clock, keys
@@ -25,8 +26,6 @@ from scheduling.tasks import failures
 # With more a page would pass the bytes and the time that a page may take.
 SIZES = (25, 50, 100)
 DEFAULT_SIZE = 50
-# Days that may be asked for: in every zone the database holds them, and windows know their quarters.
-EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 
 
 class Filter(forms.Form):
@@ -151,8 +150,6 @@ class PlaceFilter(Filter):
 
     def clean_minute(self) -> datetime | None:
         """A minute as addresses have it."""
-        from dashboard import addresses
-
         text = self.cleaned_data["minute"]
         try:
             at = addresses.read_stamp(text) if text else None
@@ -179,11 +176,11 @@ class ActivityFilter(Filter):
 
     q = forms.CharField(label="Who, what or verb", max_length=200, required=False)
     verb = forms.ChoiceField(
-        choices=[("", "any verb"), *((verb, verb.replace("_", " ")) for verb in sorted(acts.VERBS))],
+        choices=[("", "any verb"), *((verb, verb.replace("_", " ")) for verb in sorted(choices.VERBS))],
         required=False,
     )
     actor = forms.CharField(label="By exactly", max_length=200, required=False)
-    kind = forms.ChoiceField(label="On", choices=[("", "anything"), *acts.KINDS.items()], required=False)
+    kind = forms.ChoiceField(label="On", choices=[("", "anything"), *choices.KINDS.items()], required=False)
     id = _key(widget=forms.HiddenInput)
     face = forms.ChoiceField(
         choices=[("", "any face"), *((face.value, face.value.replace("_", " ")) for face in Interface)],

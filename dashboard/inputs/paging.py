@@ -7,7 +7,7 @@ from django.core.exceptions import BadRequest
 from django.db.models import CharField, Field, Q, QuerySet
 from django.http import HttpRequest
 
-MAX_KEY = 2**63 - 1
+from dashboard.inputs.parameters import is_number, whole_number
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,6 @@ def by_value(request: HttpRequest, found: QuerySet, size: int, order: str) -> Pa
 def _key_and_value(text: str, field: Field) -> tuple[int, int | str]:
     key, colon, value = text.partition(":")
     is_text = isinstance(field, CharField)
-    if not (colon and _is_number(key) and ("\0" not in value if is_text else _is_number(value))):
+    if not (colon and is_number(key) and ("\0" not in value if is_text else is_number(value))):
         raise BadRequest(f"before: {text[:40]!r} is no place in this order.")
     return int(key), value if is_text else int(value)
-
-
-def whole_number(request: HttpRequest, name: str, *, low: int = 0) -> int | None:
-    """A parameter that is a whole number; None where it isn't given. Raises BadRequest."""
-    text = request.GET.get(name, "")
-    if not text:
-        return None
-    if not (_is_number(text) and int(text) >= low):
-        raise BadRequest(f"{name}: {text[:40]!r} is no number from {low} to {MAX_KEY}.")
-    return int(text)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_KEY

@@ -10,13 +10,13 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, exports, tables
+from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.paging import whole_number
-from dashboard.queries import refuse_unknown
+from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.tables import listings
 from scheduling import models, store
 from scheduling.core import clock, keys
-from scheduling.reports import drill_down as holding
+from scheduling.reports import drill_down as drill_downs
 
 ROWS = 60
 ALL = "*"
@@ -27,7 +27,7 @@ HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attemp
 
 @require_safe
 @viewer_required
-def held(request: OperatorRequest) -> HttpResponse:
+def drill_down(request: OperatorRequest) -> HttpResponse:
     """A page of them; all of them as a file with `format`."""
     refuse_unknown(request, {"queue", "kind", "after", "format", *OF})
     name = request.GET.get("queue", ALL)
@@ -36,9 +36,9 @@ def held(request: OperatorRequest) -> HttpResponse:
         raise BadRequest(f"There is no queue named {name!r}.")
     span = _span(request)
     kind, at = _kind(request, span), store.now()
-    if span is None and kind != holding.Kind.LATE:
+    if span is None and kind != drill_downs.Kind.LATE:
         raise BadRequest("window: of which one, such as 2026-11-25T12:15Z? Only late ones may be of any.")
-    wanted = holding.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
+    wanted = drill_downs.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
     if form := request.GET.get("format"):
         return exports.named(form, "ids", HEADS, (_export(row, queues, wanted.kind) for row in wanted.rows()))
     after = whole_number(request, "after") or 0
@@ -52,11 +52,11 @@ def held(request: OperatorRequest) -> HttpResponse:
         "queue_name": name,
         "count": count,
         "rows": rows[:ROWS],
-        "table": tables.HeldTable(rows[:ROWS], queues=queues, happened=wanted.kind.label),
+        "table": listings.DrillDownTable(rows[:ROWS], queues=queues, happened=wanted.kind.label),
         "next_after": rows[ROWS - 1].key if has_more else None,
         "is_all": not after and not has_more,
     }
-    return render(request, "dashboard/held.html", context)
+    return render(request, "dashboard/drill_down.html", context)
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class Span:
 OF = ("window", "minute", "from", "to")
 
 
-def _kind(request: OperatorRequest, span: Span | None) -> holding.Kind:
-    word = request.GET.get("kind", "" if span else holding.Kind.LATE)
+def _kind(request: OperatorRequest, span: Span | None) -> drill_downs.Kind:
+    word = request.GET.get("kind", "" if span else drill_downs.Kind.LATE)
     try:
-        return holding.Kind(word)
+        return drill_downs.Kind(word)
     except ValueError:
-        known = ", ".join(kind.value for kind in holding.Kind if kind.value)
+        known = ", ".join(kind.value for kind in drill_downs.Kind if kind.value)
         raise BadRequest(f"kind: {word!r} is none of {known}.") from None
 
 
@@ -112,7 +112,7 @@ class Then:
     at: datetime
 
 
-def _then(span: Span | None, wanted: holding.DrillDown, count: int) -> Then | None:
+def _then(span: Span | None, wanted: drill_downs.DrillDown, count: int) -> Then | None:
     """Where there is another number in the receipt, from which one came here."""
     if span is None or len(wanted.queue_ids) > 1 or span.end - span.begin > clock.QUARTER:
         return None
@@ -123,7 +123,7 @@ def _then(span: Span | None, wanted: holding.DrillDown, count: int) -> Then | No
     receipt = window.receipt if span.window else window.receipt["minutes"][keys.index_of_bucket(bucket)]
     then = receipt[wanted.kind.value]
     # Of starts and of late ones a receipt counts something else.
-    if wanted.kind in (holding.Kind.SENT, holding.Kind.LATE) or then == count:
+    if wanted.kind in (drill_downs.Kind.SENT, drill_downs.Kind.LATE) or then == count:
         return None
     return Then(then, window.totalled_at)
 
@@ -136,7 +136,7 @@ def _time(request: OperatorRequest, name: str, read: Callable[[str], datetime], 
         raise BadRequest(f"{name}: {text[:60]!r} is {is_wrong}, such as 2026-11-25T12:15Z.") from None
 
 
-def _export(row: holding.Row, queues: dict[int, str], kind: holding.Kind) -> list:
+def _export(row: drill_downs.Row, queues: dict[int, str], kind: drill_downs.Kind) -> list:
     return [
         str(row.user_id),
         row.task_id,

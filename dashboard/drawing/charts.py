@@ -1,4 +1,4 @@
-"""Where the parts of a drawing lie, in percent of it, so that it fits any width without a script. Pure.
+"""Where the parts of a drawing lie, in percent of it, so that it fits any width without a script.
 
 A strict CSP drops `style="..."` in silence: geometry goes into SVG attributes, colour into classes.
 """
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple, Protocol
+
+from dashboard.formatting import compact, plural, shortest, spoken
 
 # From the ground up; what is done lies below what is to come.
 DONE = ("succeeded", "failed", "expired", "in_flight")
@@ -76,25 +78,6 @@ class Chart:
     # What a bar spans.
     span: timedelta = timedelta(minutes=1)
     ground_y: str = f"{GROUND}"
-
-
-def compact(count: int) -> str:
-    """A number that fits over a narrow bar: 120, 1,250, 12.5k, 1.2M."""
-    return f"{count:,}" if count < 10_000 else _in_units(count, below=1_000, whole_from=100)
-
-
-def shortest(count: int) -> str:
-    """A number of three digits at most, for over a bar with a sign before it: 999, 4.0k, 13k, 1.2M."""
-    return f"{count}" if count < 1_000 else _in_units(count, below=999.5, whole_from=9.95)
-
-
-def _in_units(count: int, *, below: float, whole_from: float) -> str:
-    """In the first unit of which there are fewer than `below`; from `whole_from` of it on without a decimal."""
-    for divisor, unit in ((1_000, "k"), (1_000_000, "M")):
-        if count < divisor * below:
-            value = count / divisor
-            return f"{value:.0f}{unit}" if value >= whole_from else f"{value:.1f}{unit}"
-    return f"{count / 1e9:.1f}G"
 
 
 def chart(
@@ -211,3 +194,17 @@ def heat(count: int, capacity: int) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def summary(counts: Counts) -> str:
+    """What is in a minute, in words: "157 IDs, 37 over 120, 3 failed, 154 waiting"."""
+    filled, capacity = counts.filled, counts.capacity
+    if not filled:
+        return f"nothing, of {capacity:,}"
+    found = plural(filled, "ID")
+    if filled > capacity:
+        found += f", {filled - capacity:,} over {capacity:,}"
+    for kind in STACK:
+        if count := getattr(counts, kind):
+            found += f", {count:,} {spoken(kind)}"
+    return found

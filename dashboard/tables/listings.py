@@ -1,48 +1,20 @@
-"""The lists of rows: a class a list. Views give a page's rows, already cut; a table neither counts nor orders.
+"""The lists of rows: a class a list. Views give a page's rows, already cut."""
 
-Not for what is polled: a row takes about 0.6 ms of CPU.
-"""
-
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-import django_tables2 as tables
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from dashboard import addresses
-from dashboard.taskpages import Line
-from dashboard.templatetags import quarterdeck as write
+from dashboard import addresses, formatting
+from dashboard.drawing import svg
+from dashboard.presenters.task_detail import Line
+from dashboard.tables.columns import CARDS, Listed, link, number, text
 from scheduling import models
 from scheduling.reports import cards, drill_down, id_history, minute_rows
 from scheduling.tasks import failures
-
-CARDS = {"class": "list cards"}
-
-
-def text(
-    name: str | SafeString, accessor: str | None = None, *, shown: str | None = None, short: str | None = None
-):
-    """A column of words. shown: its cells' class. short: its name on a phone, where the head is hidden."""
-    # Every cell is written by its render method, those that hold nothing too.
-    attrs = {"th": {}, "td": {"class": shown, "data-name": short}}
-    return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
-
-
-def number(
-    name: str, accessor: str | None = None, *, shown: str | Callable = "number", short: str | None = None
-):
-    """A column of numbers or times, to the right. shown: its cells' class, or what gives it by record."""
-    attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short}}
-    return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
-
-
-def link(address: str, said: Any, css: str = "") -> SafeString:
-    if css:
-        return format_html('<a class="{}" href="{}">{}</a>', css, address, said)
-    return format_html('<a href="{}">{}</a>', address, said)
 
 
 def _id(user_id: int) -> SafeString:
@@ -51,38 +23,11 @@ def _id(user_id: int) -> SafeString:
 
 def _status(status: models.Status) -> SafeString:
     key = '<svg class="key" aria-hidden="true"><rect class="{}" width="12" height="12" rx="2"/></svg> {}'
-    return format_html(key, status.word, write.spoken(status.word))
-
-
-class Count(tables.Column):
-    """A column of counts, each with its separators."""
-
-    def render(self, value: int | None) -> str:
-        return write.number(value)
-
-
-def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Count:
-    """A column of counts. short: its name on a phone. mark: the class of what isn't 0, such as `bad`."""
-
-    def shown(value: str) -> str:
-        # On a phone, where it needs its name, what isn't there isn't said.
-        return "number zero" if value in ("", "0") else f"number {mark}".strip()
-
-    attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short or name.lower()}}
-    return Count(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
-
-
-class Listed(tables.Table):
-    """What all lists share: one template, and an order that is the view's."""
-
-    class Meta:
-        template_name = "dashboard/table.html"
-        orderable = False
-        default = ""
+    return format_html(key, status.word, formatting.spoken(status.word))
 
 
 class TaskTable(Listed):
-    """Tasks; a row is a taskpages.Line."""
+    """Tasks; a row is a task_detail.Line."""
 
     name = text("Task", "task__name", shown="name")
     state = text("State")
@@ -116,19 +61,19 @@ class TaskTable(Listed):
         return format_html("{} {}", state, link(address, f"{late:,} late", "notice"))
 
     def render_ids(self, record: Line) -> SafeString:
-        return link(f"{addresses.task(record.task.pk)}#ids", write.number(record.task.ids_count))
+        return link(f"{addresses.task(record.task.pk)}#ids", formatting.number(record.task.ids_count))
 
     def render_progress(self, value: models.Task) -> str:
-        return write.progress(value)
+        return svg.task_progress(value)
 
     def render_failed(self, record: Line) -> SafeString | str:
         if not (many := record.task.failed_count):
-            return write.number(many)
+            return formatting.number(many)
         address = f"{addresses.task(record.task.pk)}?status=failed#ids"
-        return link(address, write.number(many), "bad")
+        return link(address, formatting.number(many), "bad")
 
     def render_created(self, record: Line) -> str:
-        return write.moment(record.task.created_at)
+        return formatting.moment(record.task.created_at)
 
 
 class PlaceTable(Listed):
@@ -159,13 +104,13 @@ class PlaceTable(Listed):
     def render_minute(self, record: id_history.Place) -> SafeString:
         at = record.minute_at
         said = '<a href="{}" title="{} UTC">{}</a>'
-        return format_html(said, addresses.minute(at, self.queue), f"{at:%H:%M}", write.minute_said(at))
+        return format_html(said, addresses.minute(at, self.queue), f"{at:%H:%M}", formatting.minute_text(at))
 
     def render_status(self, value: models.Status) -> SafeString:
         return _status(value)
 
     def render_late(self, value: float) -> str:
-        return write.seconds(value) if value else ""
+        return formatting.duration(value) if value else ""
 
 
 class MinuteTable(Listed):
@@ -192,13 +137,13 @@ class MinuteTable(Listed):
         return _status(value)
 
     def render_planned(self, value: datetime | None) -> str:
-        return write.clock_milliseconds(value)
+        return formatting.clock_milliseconds(value)
 
     render_started = render_planned
 
     def render_late(self, record: minute_rows.Row) -> SafeString | str:
         if record.late_seconds:
-            return format_html('<span class="notice">{}</span>', write.seconds(record.late_seconds))
+            return format_html('<span class="notice">{}</span>', formatting.duration(record.late_seconds))
         # Within its minute, how far from its slot it started.
         if record.planned_at is None or record.started_at is None:
             return ""
@@ -207,7 +152,7 @@ class MinuteTable(Listed):
         return f"{0 if -1 < late_ms < 0 else late_ms:,.0f} ms"
 
 
-class HeldTable(Listed):
+class DrillDownTable(Listed):
     """The IDs behind a number; a row is a held.Row."""
 
     user_id = text("ID")
@@ -232,17 +177,17 @@ class HeldTable(Listed):
 
     def render_minute(self, record: drill_down.Row) -> SafeString:
         queue = self.queues[record.queue_id]
-        minute = link(addresses.minute(record.minute_at, queue), write.moment(record.minute_at))
+        minute = link(addresses.minute(record.minute_at, queue), formatting.moment(record.minute_at))
         if record.to_minute is None:
             return minute
-        went = link(addresses.minute(record.to_minute, queue), write.moment(record.to_minute))
+        went = link(addresses.minute(record.to_minute, queue), formatting.moment(record.to_minute))
         return format_html("{} → {}", minute, went)
 
     def render_status(self, value: models.Status | None) -> SafeString | str:
         return self.happened if value is None else _status(value)
 
     def render_attempts(self, value: int) -> str:
-        return write.number(value)
+        return formatting.number(value)
 
 
 class FailureTable(Listed):
@@ -274,7 +219,7 @@ class FailureTable(Listed):
         return format_html('{} <span class="token">{}</span>', status, record.message)
 
     def render_started(self, record: failures.Row) -> str:
-        return write.moment(record.started_at)
+        return formatting.moment(record.started_at)
 
     def render_leave_out(self, record: failures.Row) -> SafeString:
         # The label is as large as a thumb.
@@ -306,29 +251,35 @@ class QueueTable(Listed):
         attrs = CARDS
 
     def render_name(self, value: str) -> SafeString:
-        return link(write.queue_url(value), value)
+        return link(addresses.queue(value), value)
 
     def render_state(self, value: models.Queue) -> SafeString:
         said, sign, css = "runs", "▶", "good"
         if value.paused_at:
-            said, sign, css = format_html("paused since {}", write.moment(value.paused_at)), "‖", "notice"
+            said, sign, css = (
+                format_html("paused since {}", formatting.moment(value.paused_at)),
+                "‖",
+                "notice",
+            )
         elif value.brake_per_minute is not None:
             said, sign, css = f"brake: {value.brake_per_minute:,} a minute", "!", "notice"
         sign = format_html('<span class="sign" aria-hidden="true">{}</span>', sign)
         return format_html('<span class="{}">{}{}</span>', css, sign, said)
 
     def render_rpm(self, value: int) -> str:
-        return write.number(value)
+        return formatting.number(value)
 
     def render_filling(self, record: tuple[models.Queue, cards.Card]) -> SafeString | str:
         queue, card = record
         if not card.filled:
-            return write.number(0)
-        return link(mark_safe(addresses.held(queue.name, card.starts_at)), write.number(card.filled))
+            return formatting.number(0)
+        return link(
+            mark_safe(addresses.drill_down(queue.name, card.starts_at)), formatting.number(card.filled)
+        )
 
     def render_peak(self, record: tuple[models.Queue, cards.Card]) -> SafeString | str:
         queue, card = record
         if not card.filled:
-            return write.number(0)
-        said = write.number(card.peak.filled)
+            return formatting.number(0)
+        said = formatting.number(card.peak.filled)
         return link(addresses.minute(card.peak.minute, queue.name), said, "notice" if card.over else "")

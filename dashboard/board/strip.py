@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from django.urls import reverse
 
-from dashboard import addresses, words
-from dashboard.markup import Hand, link, plural, written
-from dashboard.templatetags import quarterdeck as write
+from dashboard import addresses, formatting
+from dashboard.board.markup import Hand, link, written
+from dashboard.formatting import plural
 from scheduling.reports.cards import BlockedTarget, Board, Health, LateIds, QueueTab
 
 ALL = "*"
@@ -59,14 +59,14 @@ def _clusters(health: Health, hand: Hand) -> Iterable[str]:
         )  # fmt: skip
     if health.minute_lag is not None:
         is_slow = health.minute_lag > SLOW_SECONDS
-        said = f"{hand.clock(health.minute_at)} started {write.lag(health.minute_lag)}"
+        said = f"{hand.clock(health.minute_at)} started {formatting.lag(health.minute_lag)}"
         yield _chip("notice", "!", said) if is_slow else _chip("good", "&check;", said)
 
 
 def _ago(at, health: Health) -> str:
     """An age that ticks in the browser."""
     age = max(0.0, (health.at - at).total_seconds())
-    return f'<span data-ago="{int(at.timestamp() * 1000)}">{words.span(age)}</span>'
+    return f'<span data-ago="{int(at.timestamp() * 1000)}">{formatting.duration(age)}</span>'
 
 
 def _trouble(board: Board, hand: Hand) -> Iterable[str]:
@@ -95,14 +95,14 @@ def _to_queues(label: str, key: str, hand: Hand) -> str:
 
 def _all_late(board: Board, hand: Hand) -> str:
     since = min(late.since for late in board.late)
-    many = link(plural(board.late_count, "ID") + " late", addresses.held(ALL) + "late", "late-all")
+    many = link(plural(board.late_count, "ID") + " late", addresses.drill_down(ALL) + "late", "late-all")
     return _chip("notice", "&#9684;", f"{many} in {len(board.late):,} queues, since {hand.moment(since)}")
 
 
 def _late(late: LateIds, hand: Hand) -> str:
     name = written(late.queue)
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
-    many = link(plural(late.count, "ID") + " late", addresses.held(late.queue) + "late", f"late-{name}")
+    many = link(plural(late.count, "ID") + " late", addresses.drill_down(late.queue) + "late", f"late-{name}")
     return _chip("notice", "&#9684;", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
 
 

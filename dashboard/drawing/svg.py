@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
-from dashboard import addresses, words
-from dashboard.drawings import GROUND, KINDS, Bar, Chart, Column, compact
+from dashboard import addresses
+from dashboard.drawing.charts import DONE, GROUND, KINDS, Bar, Chart, Column, shares, summary
+from dashboard.formatting import compact
 
 
 def plot(
@@ -96,7 +97,7 @@ def _bar(bar: Bar, place: Place) -> str:
     over = ' class="over"' if bar.over else ""
     label = f'<text{over} {place.label}{bar.label_y}%">{bar.label}</text>' if bar.label else ""
     now = " now-name" if bar.is_now else ""
-    said = f"{place.time}: {words.minute(bar.counts)}"
+    said = f"{place.time}: {summary(bar.counts)}"
     return (
         f'<g class="bar{rest}">{place.link}><title>{said}</title>{place.hit}'
         f'{pieces}{label}<text class="minute{now}" {place.mark}'
@@ -123,3 +124,10 @@ def progress(parts: Sequence[tuple[str, str, str]], *, said: str, key: str) -> S
         ]
     )
     return mark_safe(f'<svg class="progress" role="img" aria-label="{said}">{pieces}</svg>')
+
+
+def task_progress(task: Any) -> SafeString:
+    """The bar of a task: what became of its IDs, next to each other."""
+    counts = [(kind, getattr(task, f"{kind}_count")) for kind in DONE]
+    said = f"{task.sent_count:,} of {task.ids_count:,} sent"
+    return progress(shares(counts, task.ids_count), said=said, key=f"p-{task.pk}")

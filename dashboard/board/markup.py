@@ -7,18 +7,13 @@ from typing import NamedTuple
 from django.utils import timezone
 from django.utils.html import escape
 
-from dashboard.templatetags import quarterdeck as write
+from dashboard import formatting
 
 
 @lru_cache(maxsize=4096)
 def written(text: str) -> str:
     """What somebody wrote, safe in an element and in a quoted attribute."""
     return str(escape(text))
-
-
-def plural(count: int, word: str) -> str:
-    """1 ID, 2,346 IDs."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 class Hand(NamedTuple):
@@ -36,11 +31,11 @@ class Hand(NamedTuple):
 
     def clock(self, at: datetime) -> str:
         """14:22, exact on hover."""
-        return write.marked_up(at, "%H:%M", self.zone)
+        return formatting.time_element(at, "%H:%M", self.zone)
 
     def clock_seconds(self, at: datetime) -> str:
         """14:22:38."""
-        return write.marked_up(at, "%H:%M:%S", self.zone)
+        return formatting.time_element(at, "%H:%M:%S", self.zone)
 
     def moment(self, at: datetime) -> str:
         """The time, and the day where it isn't today."""
@@ -70,7 +65,7 @@ class Hand(NamedTuple):
 @lru_cache(maxsize=4096)
 def _moment(at: datetime, today: date, zone: tzinfo) -> str:
     is_today = at.astimezone(zone).date() == today
-    return write.marked_up(at, "%H:%M" if is_today else "%-d %b %Y, %H:%M", zone)
+    return formatting.time_element(at, "%H:%M" if is_today else "%-d %b %Y, %H:%M", zone)
 
 
 def link(said: str, href: str, key: str, css: str = "") -> str:

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from dashboard import addresses
 from dashboard.access import OperatorRequest, operator_required, viewer_required
-from dashboard.queries import refuse_unknown
+from dashboard.inputs.parameters import refuse_unknown
 from scheduling import store
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind
@@ -39,7 +39,7 @@ SAID = {
 
 @require_safe
 @viewer_required
-def going(request: OperatorRequest, run: str) -> HttpResponse:
+def progress(request: OperatorRequest, run: str) -> HttpResponse:
     """How far it is."""
     refuse_unknown(request, ())
     return page(request, named(run))
@@ -58,10 +58,10 @@ def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int =
         "newer": newer,
     }
     if not request.htmx:
-        return render(request, "dashboard/going.html", context)
+        return render(request, "dashboard/progress.html", context)
     # The last poll: nothing of it moves any more.
     status = END_OF_POLL if act.ended_at else 200
-    return render(request, "dashboard/_going.html", context, status=status)
+    return render(request, "dashboard/_progress.html", context, status=status)
 
 
 def under_way(*kinds: BulkActKind, **asked: Any) -> list[BulkAct]:

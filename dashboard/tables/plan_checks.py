@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.urls import reverse
-from django.utils.html import conditional_escape
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from dashboard import addresses
-from dashboard.tables import CARDS, Listed, count, link, number, text
-from dashboard.templatetags import quarterdeck as write
+from dashboard import addresses, formatting
+from dashboard.tables.columns import CARDS, Listed, count, link, number, text
 from scheduling import models
 from scheduling.core import keys
 
@@ -25,7 +24,7 @@ def seconds_of(check: models.BulkAct) -> float | None:
 def result(check: models.BulkAct) -> str:
     """What a check says, in words."""
     if check.found_count:
-        return f"{write.plural(check.found_count, 'thing')} {'does' if check.found_count == 1 else 'do'} not hold"
+        return f"{formatting.plural(check.found_count, 'thing')} {'does' if check.found_count == 1 else 'do'} not hold"
     return "the plan holds" if check.ended_at else "under way"
 
 
@@ -42,14 +41,14 @@ class ChecksTable(Listed):
         attrs = CARDS
 
     def render_began(self, record: models.BulkAct) -> SafeString:
-        return link(f"?check={record.pk}", write.moment(record.began_at))
+        return link(f"?check={record.pk}", formatting.moment(record.began_at))
 
     def render_result(self, record: models.BulkAct) -> SafeString | str:
         said = result(record)
-        return write.format_html('<span class="bad">{}</span>', said) if record.found_count else said
+        return format_html('<span class="bad">{}</span>', said) if record.found_count else said
 
     def render_took(self, record: models.BulkAct) -> str:
-        return write.seconds(seconds_of(record))
+        return formatting.duration(seconds_of(record))
 
 
 class DifferenceTable(Listed):
@@ -68,7 +67,7 @@ class DifferenceTable(Listed):
         self.queues = queues
 
     def render_said(self, value: int) -> str:
-        return write.number(value)
+        return formatting.number(value)
 
     render_found = render_said
 
@@ -93,7 +92,7 @@ class DifferenceTable(Listed):
         queue = self.queues.get(keys.queue_of_window(window_id), "")
         if kind == "window":
             starts_at = keys.starts_at_of_window(key)
-            said = f"window of {queue} that took lists from {write.minute_said(starts_at)}"
+            said = f"window of {queue} that took lists from {formatting.minute_text(starts_at)}"
             return link(addresses.window(queue, starts_at), said) if queue else conditional_escape(said)
         at = keys.minute_of_bucket(key)
-        return link(addresses.minute(at, queue), f"minute {write.minute_said(at)} of {queue}")
+        return link(addresses.minute(at, queue), f"minute {formatting.minute_text(at)} of {queue}")

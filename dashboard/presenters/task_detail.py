@@ -7,13 +7,12 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from django.core.exceptions import BadRequest
 from django.db.models import Max, Q, Sum
 from django.http import Http404
 from django.urls import reverse
 
-from dashboard import drawings
-from dashboard.filters import EARLIEST, LATEST, PlaceFilter
+from dashboard.drawing import charts
+from dashboard.inputs.filters import PlaceFilter
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.reports import cards, id_history
@@ -69,7 +68,7 @@ class Line:
             for status in models.Status.drawn()
             if status != models.Status.WAITING
         ]
-        return drawings.shares(counts, self.task.ids_count)
+        return charts.shares(counts, self.task.ids_count)
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
@@ -235,7 +234,7 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
         yield from id_history.places_of(task, position, BLOCK, at=at)
 
 
-def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
+def chart(task: models.Task, *, at: datetime) -> charts.Chart:
     """The task's own IDs over all of its time: by minute, or by so long a span that there are few bars."""
     held = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
     span = _span([keys.minute_of_bucket(minute.bucket_id) for minute in held])
@@ -249,7 +248,7 @@ def chart(task: models.Task, *, at: datetime) -> drawings.Chart:
     if drawn and span == clock.MINUTE and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
         drawn = _with_gaps(drawn, capacity)
     largest = max([1, *(minute.filled for minute in drawn)])
-    return drawings.chart(drawn, now=_start(at, span), scale=largest, span=span)
+    return charts.chart(drawn, now=_start(at, span), scale=largest, span=span)
 
 
 def _span(minutes: Sequence[datetime]) -> timedelta:
@@ -271,15 +270,3 @@ def _with_gaps(drawn: list[cards.Minute], capacity: int) -> list[cards.Minute]:
     end = clock.quarter_start(drawn[-1].minute) + clock.QUARTER
     every = [start + k * clock.MINUTE for k in range((end - start) // clock.MINUTE)]
     return [known.get(at, cards.Minute(at, capacity)) for at in every]
-
-
-def read_moment(text: str) -> datetime:
-    """A time as an address has it. Raises BadRequest."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    # Past these years neither every zone nor every database has it.
-    if at is None or at.tzinfo is None or not EARLIEST.year <= at.year <= LATEST.year:
-        raise BadRequest(f"at: {text[:40]!r} is no time with a zone.")
-    return at

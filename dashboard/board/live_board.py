@@ -15,9 +15,11 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from dashboard import addresses, drawings, svg
-from dashboard.markup import Hand, link, plural, written
-from dashboard.strip import strip
+from dashboard import addresses
+from dashboard.board.markup import Hand, link, written
+from dashboard.board.strip import strip
+from dashboard.drawing import charts, svg
+from dashboard.formatting import plural
 from scheduling.core import clock
 from scheduling.reports.board import TASKS_COUNTED
 from scheduling.reports.cards import Board, Card, QueueTab, TaskLine
@@ -111,7 +113,7 @@ class Numbers(NamedTuple):
     @classmethod
     def of(cls, prefix: str, queue_name: str, card: Card) -> "Numbers":
         """Those of a card."""
-        return cls(prefix, queue_name, card, addresses.held(queue_name, card.starts_at))
+        return cls(prefix, queue_name, card, addresses.drill_down(queue_name, card.starts_at))
 
     def link(self, kind: str, said: str, *, where: str = "", css: str = "") -> str:
         """kind: see reports.drill_down; empty for all of them. where: tells two links of a kind apart."""
@@ -160,7 +162,7 @@ _window_address = lru_cache(maxsize=256)(addresses.window)
 def _running(board: Board, queue_name: str, hand: Hand, scale: int) -> str:
     card, sums = board.running, board.running.sums
     numbers = Numbers.of("running", queue_name, card)
-    chart = drawings.chart(card.minutes, now=clock.minute_start(board.at), scale=scale)
+    chart = charts.chart(card.minutes, now=clock.minute_start(board.at), scale=scale)
     late = card.late(board.at)
     said = ["Nothing to send in this quarter."]
     if card.filled:
@@ -212,7 +214,7 @@ def _filling(board: Board, queue_name: str, hand: Hand, scale: int) -> str:
         ids = plural(card.filled, "ID").replace(f"{card.filled:,}", f"<b>{card.filled:,}</b>")
         said = [numbers.link("", ids), f"peak {numbers.peak()}"]
     said.append(f"closes for lists at {hand.clock_seconds(card.closes_at)}")
-    chart = drawings.chart(card.minutes, scale=scale)
+    chart = charts.chart(card.minutes, scale=scale)
     return _window(
         numbers,
         hand,
@@ -262,7 +264,7 @@ def _ways(hand: Hand) -> str:
 
 def _task(task: TaskLine, hand: Hand) -> str:
     page, key = _task_address(task.id), task.id
-    parts = drawings.shares([(kind, getattr(task, kind)) for kind in PROGRESS], task.ids)
+    parts = charts.shares([(kind, getattr(task, kind)) for kind in PROGRESS], task.ids)
     bar = svg.progress(parts, said=f"{task.sent:,} of {task.ids:,} sent", key=f"p-{key}")
     ids = f'{task.ids:,}<span class="on-cards"> ID{"" if task.ids == 1 else "s"}</span>'
     return (

@@ -3,46 +3,18 @@
 from datetime import datetime
 from typing import Any
 
-import django_tables2 as tables
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
-from dashboard import addresses
-from dashboard.tables import CARDS, Listed, count, link, number, text
-from dashboard.templatetags import quarterdeck as write
+from dashboard import addresses, formatting
+from dashboard.tables.columns import CARDS, Counted, Listed, count, counted, link, number, text
 from scheduling import models
 from scheduling.reports import cards, days
 from scheduling.tasks import failures
 
 ALL = "*"
-
-
-class Counted(tables.Column):
-    """A column of counts, each of which leads to the IDs that it counts.
-
-    kind: see reports.drill_down. Its table's `held(record)` is the address of the list, for a kind to follow.
-    """
-
-    def __init__(self, kind: str, css: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.kind, self.css = kind, css
-
-    def render(self, value: int | None, record: Any, table: Any) -> SafeString | str:
-        said = write.number(value)
-        if not value:
-            return said
-        css = mark_safe(f' class="{self.css}"' if self.css else "")
-        return format_html('<a{} href="{}">{}</a>', css, mark_safe(table.held(record) + self.kind), said)
-
-
-def counted(
-    name: str, accessor: str | None = None, kind: str = "", *, short: str | None = None, mark: str = ""
-) -> Counted:
-    """Like tables.count, with links."""
-    attrs = count(name, accessor, short=short, mark=mark).attrs
-    return Counted(kind, mark, verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
 class FailureGroupTable(Listed):
@@ -65,10 +37,10 @@ class FailureGroupTable(Listed):
 
     def render_ids(self, record: tuple[failures.Group, str]) -> SafeString:
         group, address = record
-        return link(address, write.number(group.count))
+        return link(address, formatting.number(group.count))
 
     def render_latest(self, record: tuple[failures.Group, str]) -> str:
-        return write.moment(record[0].last_at)
+        return formatting.moment(record[0].last_at)
 
 
 class MinuteOfQueuesTable(Listed):
@@ -96,8 +68,8 @@ class MinuteOfQueuesTable(Listed):
         # Of all queues the same quarter.
         self.starts_at = window
 
-    def held(self, record: tuple[models.Queue, cards.Minute]) -> str:
-        return addresses.held_in_minute(record[0].name, record[1].minute)
+    def drill_down(self, record: tuple[models.Queue, cards.Minute]) -> str:
+        return addresses.drill_down_minute(record[0].name, record[1].minute)
 
     def render_ids(
         self, value: int, record: tuple[models.Queue, cards.Minute], column: Counted
@@ -105,13 +77,13 @@ class MinuteOfQueuesTable(Listed):
         ids = column.render(value, record, self)
         if not record[1].over:
             return ids
-        return format_html('{} <span class="notice">+{}</span>', ids, write.number(record[1].over))
+        return format_html('{} <span class="notice">+{}</span>', ids, formatting.number(record[1].over))
 
     def render_queue(self, value: str) -> SafeString:
-        return link(write.queue_url(value), value)
+        return link(addresses.queue(value), value)
 
     def render_window(self, value: models.Queue) -> SafeString:
-        return link(addresses.window(value.name, self.starts_at), write.label(self.starts_at))
+        return link(addresses.window(value.name, self.starts_at), formatting.window_label(self.starts_at))
 
 
 class ReceiptTable(Listed):
@@ -134,11 +106,11 @@ class ReceiptTable(Listed):
         super().__init__(*args, **kwargs)
         self.queue = queue
 
-    def held(self, record: dict) -> str:
-        return addresses.held_in_minute(self.queue, datetime.fromisoformat(record["minute"]))
+    def drill_down(self, record: dict) -> str:
+        return addresses.drill_down_minute(self.queue, datetime.fromisoformat(record["minute"]))
 
     def render_planned(self, value: int) -> str:
-        return write.number(value)
+        return formatting.number(value)
 
     def render_minute(self, value: str) -> SafeString:
         at = datetime.fromisoformat(value)
@@ -163,8 +135,8 @@ class DayOfQueuesTable(Listed):
         super().__init__(*args, **kwargs)
         self.begin, self.end = begin, end
 
-    def held(self, record: tuple[str, dict[str, int]]) -> str:
-        return addresses.held_between(record[0], self.begin, self.end)
+    def drill_down(self, record: tuple[str, dict[str, int]]) -> str:
+        return addresses.drill_down_between(record[0], self.begin, self.end)
 
     def render_queue(self, value: str) -> SafeString:
         return link(f"?queue={value}", value)
@@ -188,15 +160,15 @@ class DayOfWindowsTable(Listed):
         # Empty where several are added up: then there is no page of a window.
         self.queue = queue
 
-    def held(self, record: days.Column) -> str:
-        return addresses.held(self.queue or ALL, record.starts_at)
+    def drill_down(self, record: days.Column) -> str:
+        return addresses.drill_down(self.queue or ALL, record.starts_at)
 
     def render_peak(self, record: days.Column) -> SafeString | str:
         fullest = max(record.cells, key=lambda cell: cell.filled)
-        return link(addresses.minute(fullest.minute, self.queue or ALL), write.number(record.peak))
+        return link(addresses.minute(fullest.minute, self.queue or ALL), formatting.number(record.peak))
 
     def render_runs_at(self, record: days.Column) -> str:
-        said = write.hour_mark(record.runs_at)
+        said = formatting.hour_mark(record.runs_at)
         return link(addresses.window(self.queue, record.starts_at), said) if self.queue else said
 
 
@@ -239,7 +211,7 @@ class DraftTable(Listed):
         return link(reverse("preview", args=[record.pk]), record.about.get("task_name") or "unnamed")
 
     def render_made(self, value: datetime) -> str:
-        return write.moment(value)
+        return formatting.moment(value)
 
     def render_acts(self, value: int) -> SafeString:
         form = (

@@ -1,0 +1,199 @@
+"""How pages write numbers, times and plurals. The template tags register what is defined here."""
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Any
+
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from scheduling.core import clock as clocks
+
+# --- Numbers ---
+
+
+def number(value: int | None) -> str:
+    """12480 as 12,480. For counts; IDs are text and never have separators."""
+    return "" if value is None else f"{value:,}"
+
+
+def plural(count: int | None, word: str) -> str:
+    """`1 ID`, `2 IDs`; irregular ones as `reply/replies`."""
+    one, _, many = word.partition("/")
+    return f"{count or 0:,} {one if count == 1 else many or one + 's'}"
+
+
+def percent(part: int, whole: int) -> str:
+    """For a drawing: part of whole, 0 to 100, with two decimals."""
+    return f"{100 * part / whole:.2f}" if whole else "0"
+
+
+def compact(count: int) -> str:
+    """A number that fits over a narrow bar: 120, 1,250, 12.5k, 1.2M."""
+    return f"{count:,}" if count < 10_000 else _in_units(count, below=1_000, whole_from=100)
+
+
+def shortest(count: int) -> str:
+    """A number of three digits at most, for over a bar with a sign before it: 999, 4.0k, 13k, 1.2M."""
+    return f"{count}" if count < 1_000 else _in_units(count, below=999.5, whole_from=9.95)
+
+
+def _in_units(count: int, *, below: float, whole_from: float) -> str:
+    """In the first unit of which there are fewer than `below`; from `whole_from` of it on without a decimal."""
+    for divisor, unit in ((1_000, "k"), (1_000_000, "M")):
+        if count < divisor * below:
+            value = count / divisor
+            return f"{value:.0f}{unit}" if value >= whole_from else f"{value:.1f}{unit}"
+    return f"{count / 1e9:.1f}G"
+
+
+def size(count: int | None) -> str:
+    """Bytes: 312 B, 312 kB, 58.2 MB."""
+    value = float(count or 0)
+    if value < 1000:
+        return f"{value:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.1f} {unit}" if value < 100 and unit != "kB" else f"{value:.0f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def text(user_id: int) -> str:
+    """An ID as text: no separators, and nothing that a script would round."""
+    return str(user_id)
+
+
+# --- Spans of time ---
+
+
+def duration(seconds: float | None) -> str:
+    """A span as somebody would say it: 0.4 s, 38 s, 7 min, 3.2 h, 3.9 days."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def whole_minutes(span: timedelta) -> str:
+    """A span of whole minutes: 1 minute, 15 minutes, 6 hours, 7 days."""
+    minutes = span // timedelta(minutes=1)
+    if minutes % 60:
+        return plural(minutes, "minute")
+    return plural(minutes // 60, "hour") if minutes % 1440 else plural(minutes // 1440, "day")
+
+
+def countdown(until: datetime, at: datetime) -> str:
+    """7:22."""
+    remaining = max(0, int((until - at).total_seconds()))
+    return f"{remaining // 60}:{remaining % 60:02d}"
+
+
+def lag(value: float | None) -> str:
+    """How long after its beginning a minute began: "on time", or by how much it didn't."""
+    if value is None:
+        return ""
+    if value <= 0:
+        return "on time"
+    if value < 1:
+        return f"{value * 1000:.{1 if value < 0.01 else 0}f} ms after its time"
+    return f"{duration(value)} after its time"
+
+
+# --- Times in the operator's zone ---
+
+
+@lru_cache(maxsize=8192)
+def time_element(at: datetime, form: str, zone: tzinfo) -> SafeString:
+    """A time in a zone, exact on hover. Cached, since a board writes the same times again each second."""
+    local, utc = at.astimezone(zone), at.astimezone(UTC)
+    # A page has a hundred of them: what says nothing is left out.
+    fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
+    beside = "" if str(zone) == "UTC" else f" ({utc:%H:%M:%S} UTC)"
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        f"{utc:%Y-%m-%dT%H:%M:%S}{fraction}Z",
+        f"{local:%Y-%m-%d %H:%M:%S}{fraction} {zone}{beside}",
+        local.strftime(form),
+    )
+
+
+def _time(at: datetime | None, form: str) -> str:
+    return "" if at is None else time_element(at, form, timezone.get_current_timezone())
+
+
+def clock(at: datetime | None) -> str:
+    """14:22 in the operator's zone, exact on hover."""
+    return _time(at, "%H:%M")
+
+
+def clock_seconds(at: datetime | None) -> str:
+    """14:22:38 in the operator's zone."""
+    return _time(at, "%H:%M:%S")
+
+
+def clock_milliseconds(at: datetime | None) -> str:
+    """14:22:38.104 in the operator's zone, as plain text."""
+    return "" if at is None else f"{timezone.localtime(at):%H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def moment(at: datetime | None) -> str:
+    """The time, and the day where it isn't today."""
+    return "" if at is None else _time(at, _moment_format(at))
+
+
+def _moment_format(at: datetime) -> str:
+    return "%H:%M" if timezone.localtime(at).date() == timezone.localdate() else "%-d %b %Y, %H:%M"
+
+
+def minute_text(at: datetime) -> str:
+    """The same as plain text, for a whole minute in a long list: there is nothing more exact to say."""
+    return f"{timezone.localtime(at):{_moment_format(at)}}"
+
+
+def hour_mark(at: datetime) -> str:
+    """14:17, as plain text for a drawing."""
+    return f"{timezone.localtime(at):%H:%M}"
+
+
+def day(at: Any) -> str:
+    """Wednesday 25 November 2026."""
+    local = timezone.localtime(at) if isinstance(at, datetime) else at
+    return f"{local:%A} {local.day} {local:%B %Y}"
+
+
+def window_label(starts_at: datetime) -> str:
+    """A window by the time in which it runs: 14:15 to 14:30."""
+    runs_at = timezone.localtime(clocks.runs_at(starts_at))
+    return f"{runs_at:%H:%M} to {runs_at + clocks.QUARTER:%H:%M}"
+
+
+def local_input(at: datetime | None) -> str:
+    """What a field for date and time contains, in the operator's zone."""
+    return "" if at is None else f"{timezone.localtime(at):%Y-%m-%dT%H:%M}"
+
+
+def epoch_ms(at: datetime | None) -> str:
+    """For the scripts that let clocks and ages tick."""
+    return "" if at is None else str(int(at.timestamp() * 1000))
+
+
+# --- Words ---
+
+
+def spoken(word: str) -> str:
+    """`cancelled_matching` as it is read."""
+    return word.replace("_", " ")
+
+
+def lower_first(sentence: str) -> str:
+    """A sentence that continues another one."""
+    return sentence[:1].lower() + sentence[1:]

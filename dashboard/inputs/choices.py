@@ -1,0 +1,20 @@
+"""What may be chosen in a filter of the activity log."""
+
+# Every verb that the log may hold; a test compares them with what the code records.
+VERBS = (
+    "submitted", "renamed", "replaced", "cancelled", "cancelled_matching", "retried", "stopped_retrying",
+    "stopped_sending_again", "stopped_cancelling",
+    "sent_again", "discarded", "paused", "resumed", "braked", "released", "released_target", "tested",
+    "created", "changed", "deleted", "gave_up_calling_back", "issued", "revoked", "set_time_zone",
+    "changed_password", "signed_out_everywhere", "let_in_again", "checked_plan",
+)  # fmt: skip
+# What something was done to, and how it is called.
+KINDS = {
+    "task": "task",
+    "queue": "queue",
+    "user": "user",
+    "target": "target",
+    "idlist": "preview",
+    "operator": "operator",
+    "token": "token",
+}

@@ -1,0 +1,39 @@
+"""The story of an ID, in sentences."""
+
+from datetime import datetime
+
+from django.utils import timezone
+
+from scheduling.reports import id_history
+
+
+def sentence(event: id_history.Event) -> str:
+    """What happened, as somebody would tell it; the time stands before it."""
+    said = event.details
+    if event.kind == "placed":
+        why = f": {said['rule']}" if said["rule"] else ""
+        return f"got a place in the minute {_minute(said['minute'])}{why}."
+    if event.kind == "moved":
+        came_from, goes_to = _minute(said["from_minute"]), _minute(said["to_minute"])
+        return f"moved from {came_from} to {goes_to}, since {said['reason']}."
+    took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
+    if said.get("succeeded"):
+        return f"request {said['number']} was made, and succeeded."
+    if said["unknown"]:
+        return f"request {said['number']} was started; its process died before the answer was kept."
+    if said["http_status"]:
+        answered = f"answered {said['http_status']}"
+        # A redirect says where to; that of another status says nothing more.
+        more = said["error"] if said["error"] not in ("", None, answered) else said["answer"]
+        return f"request {said['number']} was {answered}{took}. {more}".strip()
+    return f"request {said['number']} failed{took}: {said['error'] or said['answer'] or 'no answer'}."
+
+
+def _minute(at: datetime) -> str:
+    return time_text(at, "%H:%M")
+
+
+def time_text(at: datetime, form: str) -> str:
+    """In the operator's zone, which the page names."""
+    local = timezone.localtime(at)
+    return f"{local:{form}}" if local.date() == timezone.localdate() else f"{local:%-d %b} {local:{form}}"

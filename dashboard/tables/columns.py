@@ -1,0 +1,93 @@
+"""What the tables are made of: their columns, links, and what all lists share. A table neither counts nor orders.
+
+Not for what is polled: a row takes about 0.6 ms of CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import django_tables2 as tables
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from dashboard import formatting
+
+CARDS = {"class": "list cards"}
+
+
+def text(
+    name: str | SafeString, accessor: str | None = None, *, shown: str | None = None, short: str | None = None
+):
+    """A column of words. shown: its cells' class. short: its name on a phone, where the head is hidden."""
+    # Every cell is written by its render method, those that hold nothing too.
+    attrs = {"th": {}, "td": {"class": shown, "data-name": short}}
+    return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
+
+
+def number(
+    name: str, accessor: str | None = None, *, shown: str | Callable = "number", short: str | None = None
+):
+    """A column of numbers or times, to the right. shown: its cells' class, or what gives it by record."""
+    attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short}}
+    return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
+
+
+def link(address: str, said: Any, css: str = "") -> SafeString:
+    if css:
+        return format_html('<a class="{}" href="{}">{}</a>', css, address, said)
+    return format_html('<a href="{}">{}</a>', address, said)
+
+
+class Count(tables.Column):
+    """A column of counts, each with its separators."""
+
+    def render(self, value: int | None) -> str:
+        return formatting.number(value)
+
+
+def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Count:
+    """A column of counts. short: its name on a phone. mark: the class of what isn't 0, such as `bad`."""
+
+    def shown(value: str) -> str:
+        # On a phone, where it needs its name, what isn't there isn't said.
+        return "number zero" if value in ("", "0") else f"number {mark}".strip()
+
+    attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short or name.lower()}}
+    return Count(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
+
+
+class Listed(tables.Table):
+    """What all lists share: one template, and an order that is the view's."""
+
+    class Meta:
+        template_name = "dashboard/table.html"
+        orderable = False
+        default = ""
+
+
+class Counted(tables.Column):
+    """A column of counts, each of which leads to the IDs that it counts.
+
+    kind: see reports.drill_down. Its table's `drill_down(record)` is the address of the list, for a kind to follow.
+    """
+
+    def __init__(self, kind: str, css: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind, self.css = kind, css
+
+    def render(self, value: int | None, record: Any, table: Any) -> SafeString | str:
+        said = formatting.number(value)
+        if not value:
+            return said
+        css = mark_safe(f' class="{self.css}"' if self.css else "")
+        return format_html(
+            '<a{} href="{}">{}</a>', css, mark_safe(table.drill_down(record) + self.kind), said
+        )
+
+
+def counted(
+    name: str, accessor: str | None = None, kind: str = "", *, short: str | None = None, mark: str = ""
+) -> Counted:
+    """Like tables.count, with links."""
+    attrs = count(name, accessor, short=short, mark=mark).attrs
+    return Counted(kind, mark, verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
