@@ -1,18 +1,20 @@
-"""Web and workers by one command: what `make run` starts.
+"""The web server and both clusters in one command: what `make run` starts.
 
-`python -m runner` prepares the data, then keeps the web server and both clusters alive until it is told
-to stop. `python -m runner web`, `... quarterdeck`, `... minutes` keep one of them alive (a container
-each), and `python -m runner prepare` only prepares. `python -m runner demo` adds invented data and a
-generator of more.
+`python -m runner` prepares the data directory and the database, then keeps the web server and both clusters
+running until it is told to stop. `python -m runner web`, `... quarterdeck` and `... minutes` keep one of
+them running (one for each container), and `python -m runner prepare` only prepares. `python -m runner demo`
+adds sample data and keeps generating more.
 
-    __main__    what is asked for, and whether it can be
+    __main__    the command line
     prepare     migrations, schedules, static files, the first operator
-    supervisor  starts the children, starts them again, ends them
-    watch       signs of life: who is stuck
-    keeper      ends the children when the supervisor itself was killed
-    lock        one runner on one DATA_DIR
-    broker      inside the clusters: where their signs of life come from
+    supervisor  starts, restarts and stops the child processes
+    watch       heartbeats: which child is stuck
+    keeper      stops the children if the supervisor itself is killed
+    leftovers   finds and kills processes of an earlier run
+    lock        one runner for each DATA_DIR
+    stop        signals
+    broker      inside the clusters: writes their heartbeats
 
-All but `prepare` and `broker` are standard library only: a supervisor has to stand when what it
-supervises falls.
+All but `prepare` and `broker` use only the standard library, so that the supervisor keeps running when what
+it supervises fails.
 """

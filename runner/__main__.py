@@ -1,4 +1,4 @@
-"""`python -m runner`: is what is asked for possible, and then do it."""
+"""The command line: `python -m runner [COMMAND]`."""
 
 import os
 import socket
@@ -18,13 +18,13 @@ from settings.place import BASE_DIR, Place, make_directory
 
 CLUSTERS = ("quarterdeck", "minutes")
 PARTS = ("web", *CLUSTERS)
-ACTS = ("prepare", "demo", *PARTS)
-USAGE = f"usage: python -m runner [{' | '.join(ACTS)}]"
+COMMANDS = ("prepare", "demo", *PARTS)
+USAGE = f"usage: python -m runner [{' | '.join(COMMANDS)}]"
 WEB_WORKERS = 2
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) > 1 or not set(arguments) <= set(ACTS):
+    if len(arguments) > 1 or not set(arguments) <= set(COMMANDS):
         print(USAGE, file=sys.stderr)
         return 64
     stop = Stop()
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
             return run_all(place, stop, demo=bool(arguments))
         if arguments == ["prepare"]:
             return prepare(stop)
-        supervise(arguments, place=place, held=None, stop=stop)
+        supervise(arguments, place=place, lock_descriptor=None, stop=stop)
     except BadSetting as error:
         print(error, file=sys.stderr)
         return 2
@@ -46,22 +46,22 @@ def main(arguments: list[str]) -> int:
 
 
 def run_all(place: Place, stop: Stop, *, demo: bool) -> int:
-    """Web and both clusters on one DATA_DIR, which nobody else may use meanwhile."""
-    held = lock.take(place.data_dir)
-    # A mark in the environment of all that we start: whoever still bears it has been left behind.
+    """Run the web server and both clusters on a DATA_DIR that no other runner may use meanwhile."""
+    descriptor = lock.take(place.data_dir)
+    # Every process we start inherits this variable, so that a later run finds those that were left behind.
     os.environ[leftovers.MARK] = str(place.data_dir.resolve())
     leftovers.kill(place.data_dir.resolve())
-    if taken(place):
-        print(f"PORT {place.port} on {place.listen} is taken by another program.", file=sys.stderr)
+    if port_in_use(place):
+        print(f"PORT {place.port} on {place.listen} is in use by another program.", file=sys.stderr)
         return 4
     if code := prepare(stop, *(["demo"] if demo else [])):
         return code
-    supervise([*PARTS, "demo"] if demo else PARTS, place=place, held=held, stop=stop)
+    supervise([*PARTS, "demo"] if demo else PARTS, place=place, lock_descriptor=descriptor, stop=stop)
     return 0
 
 
 def prepare(stop: Stop, *extra: str) -> int:
-    """Run runner.prepare; its exit code. Being told to stop meanwhile ends it, and us."""
+    """Run runner.prepare and return its exit code. A signal to stop ends it early."""
     process = subprocess.Popen(
         [sys.executable, "-m", "runner.prepare", *extra],
         cwd=BASE_DIR,
@@ -72,25 +72,25 @@ def prepare(stop: Stop, *extra: str) -> int:
         with suppress(subprocess.TimeoutExpired):
             code = process.wait(0.1)
             break
-        if stop.told:
+        if stop.signal:
             process.terminate()
-    return 128 + stop.told if stop.told else code
+    return 128 + stop.signal if stop.signal else code
 
 
-def supervise(parts: Sequence[str], *, place: Place, held: int | None, stop: Stop) -> None:
-    began = time.monotonic()
+def supervise(parts: Sequence[str], *, place: Place, lock_descriptor: int | None, stop: Stop) -> None:
+    started = time.monotonic()
 
     def answering() -> None:
-        say(f"Quarterdeck is at {place.url} (after {time.monotonic() - began:.1f} s; Ctrl-C stops it).")
+        say(f"Quarterdeck is at {place.url} (after {time.monotonic() - started:.1f} s; Ctrl-C stops it).")
 
     def is_locked() -> bool:
         return place.sqlite_file is not None and sqlite_is_locked(place.sqlite_file)
 
     programs = [program(part, place) for part in parts]
     directory = place.data_dir / "run" / "-".join((socket.gethostname(), *parts))
-    Supervisor(programs, directory=directory, lock=held, stop=stop, is_locked=is_locked, say=say).run(
-        when_answering=answering
-    )
+    Supervisor(
+        programs, directory=directory, lock=lock_descriptor, stop=stop, is_locked=is_locked, say=say
+    ).run(when_answering=answering)
 
 
 def program(part: str, place: Place) -> Program:
@@ -109,7 +109,7 @@ def web(place: Place) -> Program:
         "--port": str(place.port),
         "--workers": str(WEB_WORKERS),
         "--blocking-threads": str(place.web_threads),
-        # A thread's end is a connection's end.
+        # When a thread ends, its database connection is closed.
         "--blocking-threads-idle-timeout": "600",
         "--respawn-interval": "0.2",
         "--workers-kill-timeout": "10",
@@ -126,13 +126,13 @@ def cluster(name: str) -> Program:
     return Program(
         name,
         [sys.executable, str(BASE_DIR / "manage.py"), "qcluster"],
-        # The option --name has no effect on Linux.
+        # qcluster's option --name has no effect on Linux.
         environment={"Q_CLUSTER_NAME": name},
         signs=True,
     )
 
 
-def taken(place: Place) -> bool:
+def port_in_use(place: Place) -> bool:
     family = socket.AF_INET6 if ":" in place.listen else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,7 +144,7 @@ def taken(place: Place) -> bool:
 
 
 def say(text: str) -> None:
-    # The terminal may have gone before us.
+    # The terminal may already be closed.
     with suppress(OSError):
         print(text, flush=True)
 

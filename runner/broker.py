@@ -1,13 +1,14 @@
-"""Inside the clusters: signs of life that have really gone the way of a job.
+"""The clusters' broker, which writes heartbeats.
 
-A wedged cluster goes on claiming to be well (the sentinel's heartbeat says nothing about the pipes between
-the processes), so the signs are jobs: every few seconds the pusher gives one of them out as if it had been in
-the database, a worker runs it, the monitor acknowledges it, and only then the sign is there: as a row for the
-faces (models.Heartbeat), and as a file for the supervisor on this machine, which must not need the database.
+A stuck cluster still reports that it is healthy: the sentinel's own heartbeat says nothing about the pipes
+between its processes. So a heartbeat here is a job. Every few seconds the pusher hands one out as if it had been
+in the database, a worker runs it, and the monitor acknowledges it. Only then is the heartbeat written: as a row
+for the interfaces (models.Heartbeat), and as a file for the supervisor on this machine, which must not need the
+database.
 
-The files are in the directory that QUARTERDECK_SIGNS names; without it (a cluster started by hand) there are
-none. `jobs`: the last job that came through. `guard`: the sentinel's last round. `workers`: their number.
-`busy-<pid>`: a worker is at work on a job since then.
+The files are in the directory named by QUARTERDECK_SIGNS; without it (a cluster started by hand) none are
+written. `jobs`: the last job that completed. `guard`: the sentinel's last round. `workers`: their number.
+`busy-<pid>`: since when a worker has been running a job.
 """
 
 import os
@@ -18,6 +19,7 @@ import uuid
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.db import Error as DatabaseError
@@ -34,59 +36,59 @@ log = structlog.get_logger(__name__)
 
 SIGN_SECONDS = 3
 ROW_SECONDS = 9
-# Rows of clusters that have long gone say nothing about the ones that are there.
+# Rows of clusters that ended long ago.
 FORGET_AFTER = timedelta(hours=1)
-# Who is silent for so long, and was when another of its kind began on this machine, was replaced by it.
+# A cluster that has been silent this long, and was when another of its name started on this host, was replaced.
 REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
-# On a machine that is busy the minutes' workers go before those that write lists, about three to one.
+# On a busy machine minute workers get about three times the CPU time of workers that write lists.
 NICE = 5
 SIGNS = Path(os.environ["QUARTERDECK_SIGNS"]) if os.environ.get("QUARTERDECK_SIGNS") else None
 
 
 class WatchedBroker(ResilientORM):
-    """The database's broker, with a job of its own every few seconds."""
+    """The database broker, with a heartbeat job every few seconds."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The sentinel makes the broker and its processes are forked from it, so this is the cluster's number.
+        # The sentinel creates the broker and its processes are forked from it, so this identifies the cluster.
         self.owner = random.SystemRandom().getrandbits(62)
         self.started_at = timezone.now()
         self._next_sign = 0.0
         self._next_row = 0.0
 
-    def dequeue(self):
+    def dequeue(self) -> Any:
         if time.monotonic() < self._next_sign:
             return super().dequeue()
         self._next_sign = time.monotonic() + SIGN_SECONDS
         return [(SIGN, SignedPackage.dumps(_sign_job()))]
 
-    def acknowledge(self, task_id):
+    def acknowledge(self, task_id: str) -> Any:
         if task_id != SIGN:
             return super().acknowledge(task_id)
-        leave("jobs")
+        write_sign("jobs")
         if time.monotonic() >= self._next_row:
             self._next_row = time.monotonic() + ROW_SECONDS
             self._write_row()
         return True
 
-    def set_stat(self, key: str, value: str, timeout: int):
-        # Called by the sentinel alone, in each of its rounds.
+    def set_stat(self, key: str, value: str, timeout: int) -> Any:
+        # Only the sentinel calls this, in each of its rounds.
         if not (SIGNS is None or (SIGNS / "workers").exists()):
-            leave("workers", str(Conf.WORKERS))
-        leave("guard")
-        # The last one comes once its monitor, who writes the row, has ended.
+            write_sign("workers", str(Conf.WORKERS))
+        write_sign("guard")
+        # The last call comes after the monitor, which writes the row, has ended.
         if SignedPackage.loads(value).status == Conf.STOPPED:
             self._delete_row()
         return super().set_stat(key, value, timeout)
 
     def _reconnect(self) -> None:
-        # Who waits for a database that is locked or gone is not stuck, and to be killed would not help.
-        leave("jobs")
+        # A cluster that waits for a locked or unavailable database is not stuck, and killing it would not help.
+        write_sign("jobs")
         super()._reconnect()
 
     def _write_row(self) -> None:
-        # A database that is gone must not end the monitor: it has results to keep.
+        # An unavailable database must not end the monitor, which has results to store.
         try:
             at = store.now()
             models.Heartbeat.objects.update_or_create(
@@ -112,44 +114,44 @@ class WatchedBroker(ResilientORM):
             self._reconnect()
 
     def _delete_row(self) -> None:
-        # Without it the row says for an hour that somebody died.
+        # Otherwise the row would report a dead cluster for an hour.
         try:
             models.Heartbeat.objects.filter(owner=self.owner).delete()
         except DatabaseError as error:
             log.warning("heartbeat_not_deleted", reason=str(error))
 
 
-def leave(sign: str, text: str = "") -> None:
-    """Write a sign, if anybody watches. A full disk must not end a worker."""
+def write_sign(sign: str, text: str = "") -> None:
+    """Write a heartbeat file, if a supervisor watches. A full disk must not end a worker."""
     if SIGNS is not None:
         with suppress(OSError):
             (SIGNS / sign).write_text(text)
 
 
 @receiver(post_spawn)
-def _let_the_minutes_go_first(**_) -> None:
+def _lower_priority(**_: object) -> None:
     if Conf.CLUSTER_NAME != MINUTES:
         os.nice(NICE)
 
 
 @receiver(pre_execute)
-def began(sender, task: dict, **kwargs) -> None:
-    leave(f"busy-{os.getpid()}")
+def _job_started(sender: object, task: dict[str, Any], **_: object) -> None:
+    write_sign(f"busy-{os.getpid()}")
 
 
 @receiver(post_execute_in_worker)
-def ended(sender, task: dict, **kwargs) -> None:
+def _job_ended(sender: object, task: dict[str, Any], **_: object) -> None:
     if SIGNS is not None:
         with suppress(OSError):
             (SIGNS / f"busy-{os.getpid()}").unlink()
 
 
-def _sign_job() -> dict:
+def _sign_job() -> dict[str, Any]:
     """A job as django-q2's async_task would have queued it."""
     return {
         "id": uuid.uuid4().hex,
         "name": SIGN,
-        # Of some use beside: whoever lives looks for work that a dead one left.
+        # Useful as well: it looks for work that a dead worker left.
         "func": "scheduling.jobs.look_around",
         "args": (),
         "kwargs": {},

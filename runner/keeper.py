@@ -1,15 +1,16 @@
-"""Ends the children of a supervisor that was killed itself.
+"""Stops the children of a supervisor that was killed.
 
-The supervisor starts it in a session of its own, with a pipe as its standard input, and tells it which
-sessions there are: "+1234" and "-1234", a line each. When the pipe ends, whoever is still on the list is
-told to stop, and is killed a little later. It holds the lock on the data meanwhile, so that the next
-start finds a clean place. Standard library only, and nothing of this project: `python -S -E keeper.py`.
+The supervisor starts it in a session of its own, with a pipe as its standard input, and writes to it which
+sessions exist: "+1234" and "-1234", one a line. When the pipe closes, every session still on the list is told
+to stop, and is killed a little later. Meanwhile the keeper keeps the lock on DATA_DIR, so that the next
+runner waits for it. Standard library only, and nothing of this project: `python -S -E keeper.py`.
 """
 
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 GRACE_SECONDS = 8
 
@@ -24,7 +25,7 @@ def main() -> None:
 
 
 def end(sessions: set[int]) -> None:
-    """Ask the main process of each session to stop; kill a session that is still there after a while."""
+    """Ask the main process of each session to stop, and kill the sessions that still exist after a while."""
     for session in sessions:
         signal_quietly(os.kill, session, signal.SIGTERM)
     give_up_at = time.monotonic() + GRACE_SECONDS
@@ -34,8 +35,8 @@ def end(sessions: set[int]) -> None:
         signal_quietly(os.killpg, session, signal.SIGKILL)
 
 
-def signal_quietly(send, target: int, number: int) -> bool:
-    """Whether there was anybody to get it."""
+def signal_quietly(send: Callable[[int, int], None], target: int, number: int) -> bool:
+    """Send a signal. Returns whether the target exists."""
     try:
         send(target, number)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Processes of an earlier run whose runner and keeper were both killed. Standard library only."""
+"""Find and kill processes of an earlier run whose runner and keeper were both killed. Standard library only."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ PATIENCE_SECONDS = 10
 
 
 def kill(data_dir: Path) -> None:
-    """Kill every process that was started by a runner on `data_dir`. Call it with the lock held.
+    """Kill every process that a runner on `data_dir` started. Call it after taking the lock.
 
-    Looks into /proc; where there is none (macOS) the keeper has to be enough.
+    Reads /proc; where there is none (macOS), only the keeper stops leftover processes.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while (found := marked(data_dir)) and time.monotonic() < give_up_at:
@@ -24,7 +24,7 @@ def kill(data_dir: Path) -> None:
 
 
 def marked(data_dir: Path) -> list[int]:
-    """The processes, but for this one, that began with the mark of `data_dir` in their environment."""
+    """Return the processes, except this one, that were started with the mark of `data_dir` in their environment."""
     mark = f"{MARK}={data_dir}".encode()
     found = []
     for directory in Path("/proc").glob("[0-9]*"):

@@ -1,8 +1,8 @@
-"""One runner on one DATA_DIR. Standard library only.
+"""One runner for each DATA_DIR. Standard library only.
 
-Two locks: one that the runner holds alone, and one that it shares with its keeper. So whoever comes next can
-tell a runner that is at work from one that was killed and whose keeper is still clearing up. The kernel gives
-a lock back when the last process that holds it has ended, however it ended.
+There are two locks: one that only the runner has, and one that it shares with its keeper. So the next runner
+can tell one that is running from one that was killed and whose keeper is still stopping its children. The
+kernel releases a lock when the last process that has it ends, however it ends.
 """
 
 import fcntl
@@ -11,35 +11,35 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-# As long as a keeper may take to end what a killed runner left behind, and a margin.
+# How long a keeper may take to stop what a killed runner left behind, and a margin.
 PATIENCE_SECONDS = 30
 
 
 class AlreadyRunning(Exception):
-    """Another runner is at work on this data."""
+    """Another runner is using this data directory."""
 
-    def __init__(self, data_dir: Path, holder: str) -> None:
-        super().__init__(f"Quarterdeck is already running on this data (process {holder}): {data_dir}")
+    def __init__(self, data_dir: Path, owner: str) -> None:
+        super().__init__(f"Quarterdeck is already running on this data ({owner}): {data_dir}")
 
 
 def take(data_dir: Path) -> int:
-    """Lock `data_dir` for this process, and give the descriptor of the lock that its keeper shall hold too.
+    """Lock `data_dir` for this process. Returns the descriptor of the lock to share with its keeper.
 
-    Raises AlreadyRunning. Where a runner was killed, waits until its keeper is done.
+    Raises AlreadyRunning. If an earlier runner was killed, waits until its keeper has finished.
     """
     own = _open(data_dir / "runner.lock")
-    if not _locked(own):
-        holder = os.pread(own, 20, 0).decode("ascii", "replace")
+    if not _try_lock(own):
+        owner = os.pread(own, 20, 0).decode("ascii", "replace")
         os.close(own)
-        raise AlreadyRunning(data_dir, holder)
+        raise AlreadyRunning(data_dir, f"process {owner}")
     os.ftruncate(own, 0)
     os.pwrite(own, str(os.getpid()).encode(), 0)
 
     shared = _open(data_dir / "keeper.lock")
     give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not _locked(shared):
+    while not _try_lock(shared):
         if time.monotonic() > give_up_at:
-            raise AlreadyRunning(data_dir, "that was killed, and whose keeper does not end")
+            raise AlreadyRunning(data_dir, "an earlier runner was killed, and its keeper does not end")
         time.sleep(0.1)
     return shared
 
@@ -48,7 +48,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

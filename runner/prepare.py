@@ -1,7 +1,6 @@
-"""What has to be there before anything runs: tables, schedules, the first queue and operator, static files.
+"""Create what must exist before anything runs: tables, schedules, the first queue and operator, static files.
 
-One process for all of it, since loading Django takes most of the time. Each step does nothing the second
-time.
+It is one process, since loading Django takes most of the time. Each step does nothing the second time.
 """
 
 import io
@@ -26,7 +25,7 @@ def main(extra: list[str]) -> int:
         call_command("migrate", interactive=False, verbosity=0)
         call_command("createcachetable", verbosity=0)
         call_command("prepare")
-        # An image has collected them already, and can't be written.
+        # A container image has already collected them, and is read-only.
         if not settings.DEBUG and settings.STATIC_ROOT.is_relative_to(settings.DATA_DIR):
             call_command("collectstatic", interactive=False, verbosity=0)
         call_command("first_operator")

@@ -1,15 +1,15 @@
-"""The one thing that a signal says to us: stop. Standard library only."""
+"""Signals that tell the runner to stop. Standard library only."""
 
 import signal
 
 
 class Stop:
-    """told: the number of the first signal that said so, else 0. A second one changes nothing."""
+    """signal: the number of the first signal received, or 0. Further signals change nothing."""
 
     def __init__(self) -> None:
-        self.told = 0
+        self.signal = 0
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._receive)
 
-    def _hear(self, number: int, _frame: object) -> None:
-        self.told = self.told or number
+    def _receive(self, number: int, _frame: object) -> None:
+        self.signal = self.signal or number

@@ -1,8 +1,8 @@
-"""Keeps children alive, each in a session of its own, and ends them whole. Standard library only.
+"""Keeps child processes running, each in a session of its own. Standard library only.
 
 - Only the *main* process of a child is told to stop: a signal to its whole group hangs a django-q2 cluster.
-- When a main has gone, however, the rest of its session is killed: the workers of a killed sentinel would
-  go on taking jobs with nobody to guard them.
+- Once a main process has ended, the rest of its session is killed: the workers of a killed sentinel would
+  keep taking jobs unsupervised.
 - A second signal changes nothing: make and a group signal both deliver two.
 """
 
@@ -24,18 +24,18 @@ from runner.watch import SignWatch, WebWatch
 from settings.place import BASE_DIR
 
 ROUND_SECONDS = 0.25
-# From the first signal on; then what is still there is killed. With the rest it stays below 30 s.
+# After the first signal; what still runs then is killed. Stopping takes less than 30 s in total.
 STOP_SECONDS = 20
-# A child that keeps failing is started again ever more slowly, up to this.
+# A child that keeps failing is restarted with growing pauses, up to this.
 SLOWEST_RESTART_SECONDS = 10
-# A child that has lived this long has not failed at the start.
-GOOD_LIFE_SECONDS = 30
+# A child that ran this long did not fail at startup.
+STARTED_WELL_SECONDS = 30
 PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a child runs. url: where it answers, if at all. signs: whether it leaves signs of life."""
+    """What a child runs. url: what to poll, if anything. signs: whether it writes heartbeat files."""
 
     name: str
     command: Sequence[str]
@@ -46,7 +46,7 @@ class Program:
 
 @dataclass
 class Child:
-    """A program and its present process. pid: of its main, and so of its session; 0 while it waits."""
+    """A program and its current process. pid: of the main process and its session; 0 if not running."""
 
     program: Program
     pid: int = 0
@@ -54,14 +54,14 @@ class Child:
     start_at: float = 0.0
     failures: int = 0
     watch: SignWatch | WebWatch | None = None
-    condemned: bool = False
+    is_being_killed: bool = False
 
 
 class Supervisor:
     """Runs programs until it is told to stop.
 
-    directory: for the signs of life, emptied at the start. lock: a descriptor that the keeper holds too.
-    stop: whether to stop. is_locked: whether the database can't be written just now. say: how to tell people.
+    directory: for the heartbeat files, emptied at the start. lock: a descriptor that the keeper shares.
+    stop: whether to stop. is_locked: whether the database is locked now. say: prints a message.
     """
 
     def __init__(
@@ -84,21 +84,21 @@ class Supervisor:
         self.answered = False
 
     def run(self, *, when_answering: Callable[[], None]) -> None:
-        """Start everything, and come back when everything has ended, because we were told to stop."""
+        """Start all programs, and return when all have ended because the runner was told to stop."""
         self._begin()
         last_round = time.monotonic()
-        while not self.stop.told:
+        while not self.stop.signal:
             now = time.monotonic()
             if now - last_round > 10 * ROUND_SECONDS + 5:
-                # The machine slept, or this process was frozen: nobody could leave a sign meanwhile.
+                # The machine slept, or this process was frozen: no child could write a heartbeat.
                 for child in self.children:
                     if child.watch:
                         child.watch.forgive(now)
             last_round = now
             self._reap()
             for child in self.children:
-                self._look_after(child, now)
-            self._keep_keeper()
+                self._check(child, now)
+            self._ensure_keeper()
             if not self.answered and any(
                 isinstance(child.watch, WebWatch) and child.watch.answered for child in self.children
             ):
@@ -114,7 +114,7 @@ class Supervisor:
         for each in (self.directory.parent, self.directory):
             each.mkdir(exist_ok=True, mode=0o700)
         become_subreaper()
-        # Wakes the sleep when a child ends. The handler itself has nothing to do.
+        # Interrupts the sleep when a child ends. The handler itself does nothing.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
@@ -123,9 +123,9 @@ class Supervisor:
 
     def _end(self) -> None:
         self.say("Stopping.")
-        began = time.monotonic()
+        started = time.monotonic()
         for child in self.children:
-            # Long jobs may look for this file, and end early.
+            # Long jobs check for this file, and end early.
             with suppress(OSError):
                 (self.directory / child.program.name / "stopping").touch()
             if isinstance(child.watch, WebWatch):
@@ -134,24 +134,24 @@ class Supervisor:
                 signal_quietly(os.kill, child.pid, signal.SIGTERM)
         while any(child.pid for child in self.children):
             self._reap()
-            if time.monotonic() - began > STOP_SECONDS:
+            if time.monotonic() - started > STOP_SECONDS:
                 for child in self.children:
-                    self._condemn(child, "did not stop in time, and is killed.")
+                    self._kill(child, "did not stop in time and is killed.")
             self._sleep()
         self._end_keeper()
         shutil.rmtree(self.directory, ignore_errors=True)
-        self.say(f"Stopped after {time.monotonic() - began:.1f} s.")
+        self.say(f"Stopped after {time.monotonic() - started:.1f} s.")
 
     # --- Children ---
 
-    def _look_after(self, child: Child, now: float) -> None:
+    def _check(self, child: Child, now: float) -> None:
         if not child.pid:
             if now >= child.start_at:
                 self._start(child)
             return
         complaint = child.watch.complaint(now) if child.watch else ""
         if complaint:
-            self._condemn(child, f"is stuck ({complaint}), and is replaced.")
+            self._kill(child, f"is stuck ({complaint}) and is replaced.")
 
     def _start(self, child: Child) -> None:
         program = child.program
@@ -169,7 +169,7 @@ class Supervisor:
             start_new_session=True,
         )
         child.pid, child.started = process.pid, time.monotonic()
-        # We wait for every process of ours in one place, so that orphans that come to us are found as well.
+        # Processes are reaped in one place, so that adopted orphans are found as well.
         process.returncode = 0
         self._tell_keeper(f"+{child.pid}")
         if program.url:
@@ -178,7 +178,7 @@ class Supervisor:
             child.watch = SignWatch(signs, started=child.started, is_locked=self.is_locked)
 
     def _reap(self) -> None:
-        """Take note of whoever has ended."""
+        """Handle every child that has ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -190,24 +190,24 @@ class Supervisor:
                 self.keeper = None
             for child in self.children:
                 if child.pid == pid:
-                    self._gone(child, os.waitstatus_to_exitcode(status))
+                    self._ended(child, os.waitstatus_to_exitcode(status))
 
-    def _gone(self, child: Child, code: int) -> None:
+    def _ended(self, child: Child, code: int) -> None:
         now = time.monotonic()
         self._kill_session(child.pid)
         self._tell_keeper(f"-{child.pid}")
         if isinstance(child.watch, WebWatch):
             child.watch.end()
-        child.failures = 1 if now - child.started > GOOD_LIFE_SECONDS else child.failures + 1
+        child.failures = 1 if now - child.started > STARTED_WELL_SECONDS else child.failures + 1
         pause = min(0.2 * 2 ** (child.failures - 1), SLOWEST_RESTART_SECONDS)
-        child.pid, child.watch, child.start_at, child.condemned = 0, None, now + pause, False
-        if not self.stop.told:
+        child.pid, child.watch, child.start_at, child.is_being_killed = 0, None, now + pause, False
+        if not self.stop.signal:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self.say(f"{child.program.name} has ended ({how}), and is started again in {pause:.1f} s.")
+            self.say(f"{child.program.name} ended ({how}) and is restarted in {pause:.1f} s.")
 
-    def _condemn(self, child: Child, why: str) -> None:
-        if child.pid and not child.condemned:
-            child.condemned = True
+    def _kill(self, child: Child, why: str) -> None:
+        if child.pid and not child.is_being_killed:
+            child.is_being_killed = True
             self.say(f"{child.program.name} {why}")
             self._kill_session(child.pid)
 
@@ -217,13 +217,13 @@ class Supervisor:
     # --- The keeper, and waiting ---
 
     def _tell_keeper(self, line: str) -> None:
-        if self.keeper:
-            # If it has just been killed, the next one is told everything.
+        if self.keeper and self.keeper.stdin:
+            # If it has just been killed, the next keeper gets the whole list.
             with suppress(OSError):
                 self.keeper.stdin.write(f"{line}\n".encode())
                 self.keeper.stdin.flush()
 
-    def _keep_keeper(self) -> None:
+    def _ensure_keeper(self) -> None:
         if self.keeper:
             return
         self.keeper = subprocess.Popen(
@@ -238,7 +238,7 @@ class Supervisor:
                 self._tell_keeper(f"+{child.pid}")
 
     def _end_keeper(self) -> None:
-        if self.keeper:
+        if self.keeper and self.keeper.stdin:
             with suppress(OSError):
                 self.keeper.stdin.close()
             while self.keeper:
@@ -246,14 +246,14 @@ class Supervisor:
                 time.sleep(0.02)
 
     def _sleep(self) -> None:
-        """Until the next round, or a signal."""
+        """Sleep until the next round or a signal."""
         select.select([self.wake_read], [], [], ROUND_SECONDS)
         with suppress(BlockingIOError):
             os.read(self.wake_read, 4096)
 
 
 def become_subreaper() -> None:
-    """Orphans of our children come to us, so that none stays a zombie (elsewhere than on Linux: to init)."""
+    """Adopt orphans of the children, so that none stays a zombie (on other systems than Linux, init does)."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -1,7 +1,8 @@
-"""Who is stuck: a process can live and do nothing. Standard library only.
+"""Detects children that run but are stuck. Standard library only.
 
-A cluster whose pipes are blocked (a worker was killed while it was reading one, say) goes on for ever without
-running a job, and says that it is well. So it is judged by what it does: see runner.broker for its signs.
+A cluster whose pipes are blocked (a worker was killed while it was reading one, say) runs for ever without
+executing a job, and reports that it is healthy. So it is judged by what it does: see runner.broker for its
+heartbeat files, called signs here.
 """
 
 import os
@@ -15,28 +16,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-# Ten jobs of the kind that leaves a sign should have come through meanwhile.
+# Ten heartbeat jobs should have completed in this time.
 STALE_SECONDS = 35
-# A machine that is busy with something else takes its time to load Django.
+# A busy machine takes long to load Django.
 FIRST_SIGN_SECONDS = 90
-# Longer than any job may take: then the cluster's own guard should have killed it.
+# Longer than any job may take: the cluster's guard should have killed it by then.
 LONGEST_JOB_SECONDS = 120
-# Somebody holds the database's one write lock: to wait is right, unless it is one of the stuck themselves.
+# A process has the database's only write lock: waiting is right, unless that process is itself stuck.
 LOCKED_SECONDS = 100
-# After that wait everybody wants to write at once.
+# When the lock is released, everybody writes at once.
 RECOVERY_SECONDS = 15
 
 
 class Watch(Protocol):
     def complaint(self, now: float) -> str:
-        """What is wrong at `now` (monotonic seconds), or nothing."""
+        """Return what is wrong at `now` (monotonic seconds), or an empty string."""
         ...
 
 
 class SignWatch:
-    """Watches the signs that a cluster leaves in a directory.
+    """Watches the heartbeat files that a cluster writes.
 
-    started: monotonic seconds. is_locked: whether the database can't be written just now.
+    started: monotonic seconds. is_locked: whether the database is locked now.
     """
 
     def __init__(self, directory: Path, *, started: float, is_locked: Callable[[], bool]) -> None:
@@ -44,18 +45,18 @@ class SignWatch:
         self.started = started
         self.is_locked = is_locked
         self.was_locked = started - RECOVERY_SECONDS
-        # What was last seen of each sign, and when that was new. Wall-clock times of files are only compared
-        # with each other: the clock of the machine may be set.
+        # The last change of each file, and when it was noticed. File times are only compared with each other,
+        # because the machine's clock may be changed.
         self.seen: dict[str, tuple[int, float]] = {}
 
     def complaint(self, now: float) -> str:
-        # Looked at in each round, so that it is known since when.
-        all_at_work = self._all_at_work(now)
-        for sign, meaning in (("guard", "its guard has stopped"), ("jobs", "no job comes through")):
+        # Checked in each round, so that it is known since when.
+        all_busy = self._all_busy(now)
+        for sign, meaning in (("guard", "its guard has stopped"), ("jobs", "no job completes")):
             age, first = self._age(sign, now)
             if age <= (FIRST_SIGN_SECONDS if first else STALE_SECONDS):
                 continue
-            if sign == "jobs" and all_at_work:
+            if sign == "jobs" and all_busy:
                 continue
             if self.is_locked():
                 self.was_locked = now
@@ -64,12 +65,12 @@ class SignWatch:
         return ""
 
     def forgive(self, now: float) -> None:
-        """Count from `now` on: the machine, or this process, was asleep."""
+        """Start counting again at `now`, because the machine or this process was asleep."""
         self.started = now
         self.seen = {sign: (changed, now) for sign, (changed, _) in self.seen.items()}
 
     def _age(self, sign: str, now: float) -> tuple[float, bool]:
-        """Seconds since the sign last changed, and whether it has never been there."""
+        """Return the seconds since the file last changed, and whether it has never existed."""
         try:
             changed = (self.directory / sign).stat().st_mtime_ns
         except OSError:
@@ -80,8 +81,8 @@ class SignWatch:
             return 0.0, False
         return now - since, last == 0
 
-    def _all_at_work(self, now: float) -> bool:
-        """Whether each worker has a job, and not for too long: then none is free for a sign."""
+    def _all_busy(self, now: float) -> bool:
+        """Whether every worker is busy, and not for too long: then none is free for a heartbeat job."""
         try:
             workers = int((self.directory / "workers").read_text())
         except (OSError, ValueError):
@@ -90,7 +91,7 @@ class SignWatch:
         for sign in self.directory.glob("busy-*"):
             pid = int(sign.name.removeprefix("busy-"))
             age, _ = self._age(sign.name, now)
-            if not alive(pid):
+            if not is_running(pid):
                 sign.unlink(missing_ok=True)
             elif age <= LONGEST_JOB_SECONDS:
                 busy += 1
@@ -98,19 +99,19 @@ class SignWatch:
 
 
 class WebWatch:
-    """Asks the web server for something cheap, again and again, in a thread of its own."""
+    """Requests something cheap from the web server, again and again, in a thread of its own."""
 
     def __init__(self, url: str, *, started: float) -> None:
         self.url = url
         self.started = started
         self.answered = 0.0
         self.ended = threading.Event()
-        threading.Thread(target=self._ask, daemon=True).start()
+        threading.Thread(target=self._poll, daemon=True).start()
 
     def complaint(self, now: float) -> str:
         age = now - (self.answered or self.started)
         if age > (STALE_SECONDS if self.answered else FIRST_SIGN_SECONDS):
-            return f"no answer for {age:.0f} s"
+            return f"no response for {age:.0f} s"
         return ""
 
     def forgive(self, now: float) -> None:
@@ -120,21 +121,21 @@ class WebWatch:
     def end(self) -> None:
         self.ended.set()
 
-    def _ask(self) -> None:
-        # Not through a proxy of the environment: it is this machine.
+    def _poll(self) -> None:
+        # Ignores the environment's proxies: this is a local connection.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while not self.ended.wait(0.3 if not self.answered else 3):
             try:
                 opener.open(urllib.request.Request(self.url, method="HEAD"), timeout=5).close()
             except urllib.error.HTTPError:
-                pass  # An answer all the same.
+                pass  # It responded.
             except OSError:
                 continue
             self.answered = time.monotonic()
 
 
 def sqlite_is_locked(path: Path) -> bool:
-    """Whether the file can't be written for as long as one tries: bulk writers let others in between."""
+    """Whether the file stays locked for half a second: bulk writers release it more often."""
     try:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0.5)
@@ -146,7 +147,7 @@ def sqlite_is_locked(path: Path) -> bool:
     return False
 
 
-def alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,5 @@
-"""How Quarterdeck is set up: `base` for all, one module for each way of running it.
+"""Settings: `base` is shared, and there is one module for each way of running Quarterdeck.
 
-`production` is the default (`make run`, containers), `development` reloads and talks, `test` is for pytest.
+`production` is the default (`make run`, containers), `development` reloads and prints readable logs, `test` is
+for pytest.
 """

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from settings.env import BadSetting
 
 WANTED = (
-    "postgres://USER:PASSWORD@HOST:PORT/NAME (?host=/socket/directory and sslmode are taken) "
+    "postgres://USER:PASSWORD@HOST:PORT/NAME (?host=/socket/directory and sslmode are accepted) "
     "or sqlite:///path/to/file"
 )
-# What libpq takes and a deployment needs; anything else is more likely a slip than a wish.
+# The options of libpq that a deployment needs; anything else is more likely a mistake.
 POSTGRESQL_OPTIONS = frozenset({
     "host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name",
     "target_session_attrs", "options", "passfile", "service",
@@ -18,15 +19,15 @@ POSTGRESQL_OPTIONS = frozenset({
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown: what stands between the first colon and the last @ is hidden."""
+    """Return the URL with everything between the first colon and the last @ hidden."""
     return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
-def read_database_url(url: str) -> dict[str, object]:
-    """ENGINE family and connection of `url`, as Django's DATABASES wants them, without tuning.
+def read_database_url(url: str) -> dict[str, Any]:
+    """Parse `url` into the keys of Django's DATABASES, without tuning.
 
     The keys: "vendor" ("postgresql" or "sqlite"), "NAME", and for PostgreSQL "USER", "PASSWORD", "HOST",
-    "PORT", "OPTIONS". Raises BadSetting for every other scheme, form or option; its text hides the password.
+    "PORT" and "OPTIONS". Raises BadSetting for any other scheme, form or option; its text hides the password.
     """
     refusal = BadSetting("DATABASE_URL", WANTED, without_password(url))
     try:
@@ -44,23 +45,27 @@ def read_database_url(url: str) -> dict[str, object]:
     raise refusal
 
 
-def _sqlite(netloc: str, path: str, query: Mapping[str, str], refusal: BadSetting) -> dict[str, object]:
-    # sqlite:///relative and sqlite:////absolute, as everybody writes it.
+def _sqlite(netloc: str, path: str, query: Mapping[str, str], refusal: BadSetting) -> dict[str, Any]:
+    # sqlite:///relative and sqlite:////absolute, as is usual.
     if netloc or query or len(path) < 2 or path.endswith(("/", ":memory:")):
         raise refusal
     return {"vendor": "sqlite", "NAME": path[1:]}
 
 
-def _postgresql(parts, port: int | None, query: dict[str, str], refusal: BadSetting) -> dict[str, object]:
+def _postgresql(
+    parts: SplitResult, port: int | None, query: dict[str, str], refusal: BadSetting
+) -> dict[str, Any]:
     name = unquote(parts.path[1:])
-    if not name or "/" in name or not query.keys() <= POSTGRESQL_OPTIONS or "" in query.values():
+    is_valid = name and "/" not in name
+    if not is_valid or not query.keys() <= POSTGRESQL_OPTIONS or "" in query.values():
         raise refusal
+    host = query.pop("host", "") or unquote(parts.hostname or "")
     return {
         "vendor": "postgresql",
         "NAME": name,
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": query.pop("host", "") or unquote(parts.hostname or ""),
+        "HOST": host,
         "PORT": query.pop("port", "") or str(port or ""),
         "OPTIONS": query,
     }

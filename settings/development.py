@@ -1,4 +1,4 @@
-"""For those who change Quarterdeck: `DJANGO_SETTINGS_MODULE=settings.development ./manage.py runserver`."""
+"""For development: `DJANGO_SETTINGS_MODULE=settings.development ./manage.py runserver`."""
 
 import os
 

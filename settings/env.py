@@ -1,7 +1,7 @@
-"""Readers of environment variables that refuse nonsense. Standard library only.
+"""Strict readers of environment variables. Standard library only.
 
-Each reader takes the variable's name and gives a value that is sound, or raises BadSetting, whose text names
-the variable, says what it may be, and shows what it was. An empty variable counts as one that isn't set.
+Each reader takes the variable's name and returns a valid value, or raises BadSetting, whose text names the
+variable, what it may be, and what it is. An empty variable counts as not set.
 """
 
 import ipaddress
@@ -19,10 +19,10 @@ DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
 class BadSetting(Exception):
-    """A variable of the environment holds something that makes no sense; the text names it."""
+    """An environment variable has an invalid value. The text names it."""
 
     def __init__(self, name: str, wanted: str, value: str) -> None:
-        super().__init__(f"{name} must be {wanted}, and is {value!r}.")
+        super().__init__(f"{name} must be {wanted}, not {value!r}.")
         self.name = name
 
 
@@ -49,17 +49,17 @@ class Environment:
         raise BadSetting(name, "1 or 0 (true or false, yes or no, on or off)", value)
 
     def integer(self, name: str, *, default: int, low: int, high: int) -> int:
-        """A whole number, low <= number <= high; `10_000` may be written so."""
+        """A whole number from low to high; `10_000` is accepted."""
         value = self.text(name)
         if not value:
             return default
-        # int() alone would also take full-width digits, and is slow past some thousand of them.
+        # int() alone would also accept full-width digits, and is slow for thousands of digits.
         if re.fullmatch(r"[0-9][0-9_]{0,24}", value) and low <= int(value.replace("_", "")) <= high:
             return int(value.replace("_", ""))
         raise BadSetting(name, f"a whole number from {low} to {high}", value)
 
     def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """What stands between commas or blanks."""
+        """The words between commas or blanks."""
         value = self.text(name)
         return tuple(re.split(r"[,\s]+", value.strip(", "))) if value.strip(", ") else default
 
@@ -102,12 +102,12 @@ class Environment:
         return value
 
     def directory(self, name: str, *, default: Path) -> Path:
-        """An absolute path that is a directory, or where one can be made. It is not made here."""
+        """An absolute path to a directory that exists or can be created. It isn't created here."""
         value = self.text(name)
         path = Path(value).expanduser().absolute() if value else default
-        standing = path
-        while not standing.exists() and standing != standing.parent:
-            standing = standing.parent
-        if not standing.is_dir():
-            raise BadSetting(name, f"a directory ({standing} is none)", value)
+        existing = path
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            raise BadSetting(name, f"a directory ({existing} is not one)", value)
         return path

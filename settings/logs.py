@@ -1,10 +1,11 @@
-"""Logs: one line an event, with one stable word for it; JSON for machines, text for people."""
+"""Logs: one line for each event, with a stable name; JSON for machines, text for people."""
 
 import logging.config
 
 import structlog
+from structlog.typing import Processor
 
-SHARED = [
+SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
@@ -13,11 +14,12 @@ SHARED = [
 
 
 def configure_logs(*, level: str, form: str) -> None:
-    """Send structlog's and the standard library's records to stderr, alike. form: "json" or "text"."""
+    """Send records of structlog and of the standard library to stderr in one format. form: "json" or "text"."""
+    last: list[Processor]
     if form == "json":
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        # The default, with every local variable, takes half a minute for one traceback of a page.
+        # The default, which prints all local variables, takes half a minute for the traceback of a page.
         plain = structlog.dev.plain_traceback
         last = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
     logging.config.dictConfig({
@@ -32,7 +34,7 @@ def configure_logs(*, level: str, form: str) -> None:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": level},
-        # Its "processed" and "recycled" for each job are noise beside our own events.
+        # Its "processed" and "recycled" lines for each job would drown our own events.
         "loggers": {"django-q": {"level": max(level, "WARNING", key=logging.getLevelName)}},
     })  # fmt: skip
     structlog.configure(

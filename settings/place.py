@@ -1,10 +1,11 @@
-"""Where a process keeps its data and listens: needed before Django is there. Standard library only."""
+"""Where a process stores its data and listens: needed before Django is loaded. Standard library only."""
 
 import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from settings.database import read_database_url
 from settings.env import BadSetting, Environment
@@ -18,7 +19,7 @@ class Place:
     listen: str
     port: int
     web_threads: int
-    database: Mapping[str, object]
+    database: Mapping[str, Any]
 
     @classmethod
     def of(cls, environment: Environment) -> "Place":
@@ -47,7 +48,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds it."""
+        """The address for a browser on this machine."""
         address = ipaddress.ip_address(self.listen)
         if address.is_unspecified:
             address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
@@ -57,7 +58,7 @@ class Place:
 
 
 def make_directory(name: str, path: Path) -> None:
-    """Make the directory that the variable `name` speaks of, for its owner alone. Raises BadSetting."""
+    """Create the directory that the variable `name` names, for its owner only. Raises BadSetting."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Served to people: hashed static files (collected by the runner), JSON logs."""
+"""For production: hashed static files, which the runner collects, and JSON logs."""
 
 from settings.base import *  # noqa: F403
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from settings.env import BadSetting
 
-# Shorter ones can be guessed.
+# Shorter keys can be guessed.
 SHORTEST = 16
 
 
 def read_or_make_secret_key(path: Path) -> str:
-    """The key kept in `path`, made at mode 600 when there is none yet.
+    """Return the key stored in `path`, generating it with mode 600 if the file doesn't exist.
 
-    Several processes may start at once on an empty directory: the key is written whole under another name and
-    linked into place, so whoever comes second reads the first one's key, and nobody reads half of one.
-    Raises BadSetting if the file holds no key.
+    Several processes may start at once in an empty directory: the key is written under another name and linked
+    into place, so that all use the first one's key, and none reads half of one. Raises BadSetting if the file
+    contains no valid key.
     """
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")

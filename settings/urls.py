@@ -1,4 +1,4 @@
-"""All addresses: the dashboard and the admin under their own, the API at the root."""
+"""All addresses: the dashboard and the admin under their own prefixes, the API at the root."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -9,10 +9,10 @@ urlpatterns = [
     path("", include("operators.urls")),
     path("", include("dashboard.urls")),
     path("admin/", admin.site.urls),
-    # Last: it answers whatever is asked for below its own names.
+    # Last: it answers every path below its own names.
     path("", include("api.urls")),
 ]
 
-# Pages for people; under an address of the API, api.middleware makes problems of them.
+# Pages for people; for addresses of the API, api.middleware turns them into problems.
 handler400 = "dashboard.views.errors.bad_request"
 handler404 = "dashboard.views.errors.not_found"

@@ -47,8 +47,7 @@ class ResilientORM(ORM):
                     raise
                 self._reconnect()
 
-    @staticmethod
-    def _reconnect() -> None:
+    def _reconnect(self) -> None:
         connections["default"].close()
         time.sleep(0.5)
 

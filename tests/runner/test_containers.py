@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from runner.__main__ import ACTS
+from runner.__main__ import COMMANDS
 from settings.place import BASE_DIR
 
 COMPOSE = yaml.safe_load((BASE_DIR / "compose.yaml").read_text())
@@ -30,7 +30,7 @@ def test_each_container_does_what_the_runner_knows(name):
     command = OURS[name]["command"]
     # A list: a shell in between would not pass SIGTERM on.
     assert command[:3] == ["python", "-m", "runner"]
-    assert command[3] in ACTS
+    assert command[3] in COMMANDS
 
 
 def test_web_and_both_clusters_are_there_with_a_database():

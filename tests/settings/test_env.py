@@ -67,6 +67,6 @@ REFUSED = {
     ("reader", "value"), [(name, value) for name in REFUSED for value in REFUSED[name][1]]
 )
 def test_nonsense_is_refused_with_the_name_of_the_variable(reader, value):
-    with pytest.raises(BadSetting, match=r"^IT must be .+, and is .+\.$") as refusal:
+    with pytest.raises(BadSetting, match=r"^IT must be .+, not .+\.$") as refusal:
         REFUSED[reader][0](of(value))
     assert refusal.value.name == "IT"
