@@ -100,13 +100,15 @@ def prepare_claims() -> None:
 def claim_ours(n: str) -> None:
     from scheduling import models, store
     from scheduling.core import keys
-    from scheduling.dispatch import claims
+    from scheduling.dispatch import claims, messages
 
     queue = models.Queue.objects.get(name=f"bench-{n}")
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
-    want = {bucket_id: claims.Want(queue, 60.0, True, TURN)}
+    want = {bucket_id: messages.ClaimRequest(queue, 60.0, True, TURN)}
     began = time.time()
-    while claims.turn(owner=os.getpid(), offset=lambda: 0.0, wants=want, now=store.now).recorded:
+    while claims.commit_tick(
+        owner=os.getpid(), elapsed=lambda: 0.0, requests=want, now=store.now
+    ).recorded_count:
         pass
     print(json.dumps([began, time.time()]))
 
@@ -223,8 +225,8 @@ def webhooks_ours(port: str, at: str) -> None:
     import ipaddress
 
     from scheduling import models
-    from scheduling.dispatch.claims import Claimed
-    from scheduling.dispatch.sender import Due, MinuteClock, Sender
+    from scheduling.dispatch.messages import Claim, ScheduledRequest
+    from scheduling.dispatch.sender import MinuteClock, Sender
     from scheduling.handlers.webhook import Webhook
 
     handler = {
@@ -237,7 +239,10 @@ def webhooks_ours(port: str, at: str) -> None:
     sender = Sender(MinuteClock.of(time.time()), lambda queue: Webhook(**handler))
     sender.may_start_until = 1e9
     sender.most_connections = {1: AT_ONCE // PROCESSES}
-    due = [Due(Claimed(1, n, n, 7, 0, 0, n, n / 1e6, 1e9), one, queue) for n, one in enumerate(_requests())]
+    due = [
+        ScheduledRequest(Claim(1, n, n, 7, 0, 0, n, n / 1e6, 1e9), one, queue)
+        for n, one in enumerate(_requests())
+    ]
     due = due[: WEBHOOKS // PROCESSES]
     sender.start()
     time.sleep(max(0.0, float(at) - time.time()))
@@ -299,7 +304,7 @@ def real_minute(rpm: str) -> None:
         minute = clock.minute_start(store.now() + timedelta(seconds=6)) + clock.MINUTE
         place(queue, {minute: range(1, int(rpm) + 1)}, at=store.now())
         assert settings.WEBHOOK_ALLOWED_NETWORKS
-        minute_worker.take_seat(minute_jobs.minute_number(minute), 0, store.now)
+        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
     first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, minute))
     rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, started_after_ms__isnull=False)
     print(json.dumps(list(rows.values_list("started_after_ms", flat=True))))

@@ -18,7 +18,7 @@ from operators.actor import Actor, Interface, Kind
 from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.core.errors import QueueTaken
-from scheduling.dispatch import claims
+from scheduling.dispatch import claims, messages
 from scheduling.intake import acceptance, allocation
 from scheduling.queues import operations
 
@@ -173,17 +173,24 @@ def _run_bucket(bucket, queue: models.Queue, minute: datetime, failing: float, d
     owner = secrets.randbits(63)
     failures = sum(dice.random() < failing for _ in range(bucket.waiting_count))
     if failures:
-        want = claims.Want(queue, until=60.0, immediate=False, at_most=failures)
-        taken = claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: minute)
-        kept = [_failed(claimed, minute, dice) for claimed in taken.claimed]
-        batches = {claimed.batch_id for claimed in taken.claimed}
-        claims.turn(
-            owner=owner, offset=lambda: 0.0, wants={}, kept=kept, batch_ids=batches, now=lambda: minute
+        want = messages.ClaimRequest(queue, until=60.0, immediate=False, at_most=failures)
+        taken = claims.commit_tick(
+            owner=owner, elapsed=lambda: 0.0, requests={bucket.pk: want}, now=lambda: minute
+        )
+        kept = [_failed(claimed, minute, dice) for claimed in taken.claims]
+        batches = {claimed.batch_id for claimed in taken.claims}
+        claims.commit_tick(
+            owner=owner,
+            elapsed=lambda: 0.0,
+            requests={},
+            results=kept,
+            open_batches=batches,
+            now=lambda: minute,
         )
         models.Batch.objects.filter(pk__in=batches).delete()
-    want = claims.Want(queue, until=60.0, immediate=True)
+    want = messages.ClaimRequest(queue, until=60.0, immediate=True)
     done = minute + clock.MINUTE
-    claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: done)
+    claims.commit_tick(owner=owner, elapsed=lambda: 0.0, requests={bucket.pk: want}, now=lambda: done)
 
 
 def run_part_of_minute(*, at: datetime) -> None:
@@ -198,11 +205,11 @@ def run_part_of_minute(*, at: datetime) -> None:
         elapsed = (at - minute).total_seconds()
         owner = secrets.randbits(63)
         for until, immediate in ((elapsed - 2, True), (elapsed, False)):
-            want = claims.Want(queue, until=until, immediate=immediate)
-            claims.turn(owner=owner, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: at)
+            want = messages.ClaimRequest(queue, until=until, immediate=immediate)
+            claims.commit_tick(owner=owner, elapsed=lambda: 0.0, requests={bucket.pk: want}, now=lambda: at)
 
 
-def _failed(claimed: claims.Claimed, minute: datetime, dice: random.Random) -> claims.Kept:
+def _failed(claimed: messages.Claim, minute: datetime, dice: random.Random) -> messages.Result:
     status, answer = dice.choice(ANSWERS)
     attempt = models.Attempt(
         task_id=claimed.task_id,
@@ -214,7 +221,7 @@ def _failed(claimed: claims.Claimed, minute: datetime, dice: random.Random) -> c
         http_status=status,
         answer=answer,
     )
-    return claims.Kept(claimed, models.Status.FAILED, round(claimed.offset * 1000), attempt)
+    return messages.Result(claimed, models.Status.FAILED, round(claimed.offset * 1000), attempt)
 
 
 def generate(*, seconds: float = math.inf, rest: Callable[[float], None] = time.sleep) -> None:

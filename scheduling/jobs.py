@@ -63,7 +63,7 @@ def sweep() -> None:
 
 def seat(number: int, seat: int) -> None:
     """Serve a minute, in minutes since 1970."""
-    minute_worker.take_seat(number, seat, store.now)
+    minute_worker.serve_minute(number, seat, store.now)
 
 
 def place_late() -> None:

@@ -11,7 +11,7 @@ from scheduling.dispatch import targets
 def of_queue(queue: models.Queue, *, at: datetime) -> models.Target | None:
     """The target of a queue, if requests to it are held at `at`."""
     target = targets.target_of(queue)
-    return target if target is not None and targets.is_held(target, at) else None
+    return target if target is not None and targets.is_blocked(target, at) else None
 
 
 def release(target: models.Target, *, by: Actor, at: datetime) -> None:
@@ -21,7 +21,7 @@ def release(target: models.Target, *, by: Actor, at: datetime) -> None:
     """
     with store.write():
         target = models.Target.objects.select_for_update().get(pk=target.pk)
-        if not targets.is_held(target, at):
+        if not targets.is_blocked(target, at):
             raise NotHeld(origin=target.origin)
         before = {
             "opened_at": target.opened_at and target.opened_at.isoformat(),

@@ -5,83 +5,25 @@ task_buckets, each by key. Whoever claims or keeps an outcome holds the bucket's
 """
 
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
 
 from django.db.models import Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import clock, keys, pacing
+from scheduling.core import clock, keys, limits, pacing
 from scheduling.dispatch import bucket_slots
+from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
 from scheduling.placement.removals import have_left
 from scheduling.store import recording
 
-LEASE = timedelta(seconds=15)
-# A seat starts nothing that lies further than this after its last committed turn: so no more than these
-# starts can have gone out unrecorded when it dies.
-UNCOMMITTED_MS = 500
 
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """One ID that is ours until its batch's lease is over. offset: of its slot in the minute, in seconds."""
-
-    batch_id: int
-    key: int
-    user_id: int
-    task_id: int
-    attempts: int
-    bucket_id: int
-    slot: int
-    offset: float
-    tolerance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is to be kept of a claimed ID. status: WAITING for what was not started.
-
-    started_after_ms: from the minute's start to the request's; None where none was made.
-    """
-
-    claimed: Claimed
-    status: Status
-    started_after_ms: int | None = None
-    attempt: models.Attempt | None = None
-
-
-@dataclass(frozen=True)
-class Want:
-    """What a seat would claim of a bucket: slots up to `until` seconds after the minute's start.
-
-    at_most: so many IDs. immediate: the outcome is the row itself, so they succeed as they are claimed.
-    """
-
-    queue: models.Queue
-    until: float
-    immediate: bool
-    at_most: int | None = None
-
-
-@dataclass
-class Turn:
-    """What a turn brought: IDs to send, batches that were lost meanwhile, and how many succeeded at once."""
-
-    claimed: list[Claimed] = field(default_factory=list)
-    lost: set[int] = field(default_factory=set)
-    recorded: int = 0
-    # Seconds after the minute's start up to which the seat may start requests, now that this is committed.
-    may_start_until: float = 0.0
-    # By bucket: how many starts were how many milliseconds after their slot.
-    lateness: dict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-
-
-def in_minute(number: int, window_ids: Iterable[int]) -> QuerySet:
+def active_buckets(number: int, window_ids: Iterable[int]) -> QuerySet:
     """The buckets of a minute (in minutes since 1970) in which something waits or is under way."""
     index = number % clock.BUCKETS
     return models.Bucket.objects.filter(pk__in=[window << 4 | index for window in window_ids]).filter(
@@ -89,28 +31,28 @@ def in_minute(number: int, window_ids: Iterable[int]) -> QuerySet:
     )
 
 
-def turn(
+def commit_tick(
     *,
     owner: int,
-    offset: Callable[[], float],
-    wants: Mapping[int, Want],
-    kept: Sequence[Kept] = (),
-    batch_ids: Iterable[int] = (),
-    settled: Iterable[int] = (),
+    elapsed: Callable[[], float],
+    requests: Mapping[int, ClaimRequest],
+    results: Sequence[Result] = (),
+    open_batches: Iterable[int] = (),
+    finished_batches: Iterable[int] = (),
     now: Callable[[], datetime],
-) -> Turn:
+) -> TickResult:
     """Keep outcomes, renew leases and claim what is due next: one short transaction for all queues.
 
-    offset: seconds since the minute's start, read once the locks are held. wants: by bucket. batch_ids: of
-    the batches that this seat holds; settled: those of them whose IDs all have their outcome, which go. now:
-    the database's clock.
+    elapsed: seconds since the minute's start, read once the locks are taken. requests: by bucket. open_batches:
+    those that this worker owns; finished_batches: those of them whose IDs all have their result, which are
+    deleted. now: the database's clock.
     """
-    returned = [item for item in kept if item.status == Status.WAITING]
-    given = (owner, offset, wants, kept, sorted(batch_ids), list(settled), now)
+    returned = [item for item in results if item.status == Status.WAITING]
+    given = (owner, elapsed, requests, results, sorted(open_batches), list(finished_batches), now)
     try:
         return _turn(*given, queue_ids=_that_give_back(returned))
     except _EndedMeanwhile:
-        return _turn(*given, queue_ids={keys.queue_of_bucket(item.claimed.bucket_id) for item in returned})
+        return _turn(*given, queue_ids={keys.queue_of_bucket(item.claim.bucket_id) for item in returned})
 
 
 class _EndedMeanwhile(Exception):
@@ -120,32 +62,32 @@ class _EndedMeanwhile(Exception):
 def _turn(
     owner: int,
     offset: Callable[[], float],
-    wants: Mapping[int, Want],
-    kept: Sequence[Kept],
+    wants: Mapping[int, ClaimRequest],
+    kept: Sequence[Result],
     batch_ids: Sequence[int],
     settled: Sequence[int],
     now: Callable[[], datetime],
     *,
     queue_ids: Collection[int],
-) -> Turn:
+) -> TickResult:
     """queue_ids: of those whose fill may change. Raises _EndedMeanwhile where another one's does."""
-    result = Turn()
+    result = TickResult()
     with store.write():
         # No others: whoever holds one queue's row and waits for the next keeps all of them waiting.
         for queue_id in sorted(queue_ids):
             reservations.lock_queue(queue_id)
-        buckets = _lock_buckets({*wants, *(item.claimed.bucket_id for item in kept)})
+        buckets = _lock_buckets({*wants, *(item.claim.bucket_id for item in kept)})
         at, elapsed = now(), offset()
-        may_start_until = round(elapsed * 1000) + UNCOMMITTED_MS
+        may_start_until = round(elapsed * 1000) + limits.UNCOMMITTED_MS
         counters = ledger.Counters()
         result.may_start_until = may_start_until / 1000
         if settled:
             models.Batch.objects.filter(pk__in=sorted(settled), owner=owner).delete()
         # Also of what was lost some turns ago: its answers may come only now, and it is another's.
-        held_ids = sorted({*batch_ids, *(item.claimed.batch_id for item in kept)})
+        held_ids = sorted({*batch_ids, *(item.claim.batch_id for item in kept)})
         if held_ids:
-            result.lost = set(held_ids) - _renew(held_ids, owner, at, may_start_until)
-        mine = [item for item in kept if item.claimed.batch_id not in result.lost]
+            result.lost_batches = set(held_ids) - _renew(held_ids, owner, at, may_start_until)
+        mine = [item for item in kept if item.claim.batch_id not in result.lost_batches]
         slots = _slots_for(wants, buckets, at, elapsed)
         to_record = {bucket_id: taken for bucket_id, taken in slots.items() if wants[bucket_id].immediate}
         found = _waiting_rows(buckets, {b: taken for b, taken in slots.items() if b not in to_record})
@@ -153,9 +95,9 @@ def _turn(
         for item in mine:
             # Only now: what comes back isn't written yet, and would have been passed by.
             if item.status == Status.WAITING:
-                bucket_slots.come_back(buckets[item.claimed.bucket_id], item.claimed.key)
+                bucket_slots.come_back(buckets[item.claim.bucket_id], item.claim.key)
         # All of them at once, in order: another seat may be at the same tasks in another minute.
-        task_ids = {item.claimed.task_id for item in mine}
+        task_ids = {item.claim.task_id for item in mine}
         task_ids.update(*(map(itemgetter(2), rows) for rows in found.values()))
         task_ids.update(some.task_id for there in held.values() for some in there)
         tasks = ledger.lock_tasks(task_ids)
@@ -174,7 +116,7 @@ def _turn(
         ]
         _take([share for share in shares if share.rows], result, counters, owner, at, may_start_until)
         counters.write()
-        moved = {item.claimed.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
+        moved = {item.claim.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
         store.set_on_buckets({bucket_id: bucket_slots.cursors_of(buckets[bucket_id]) for bucket_id in moved})
         for bucket_id, count in cancelled.items():
             ledger.give_back(bucket_id, count, at=at)
@@ -192,20 +134,20 @@ def _may_be_done(task: models.Task, counters: ledger.Counters) -> bool:
 # --- Outcomes ---
 
 
-def _that_give_back(returned: Sequence[Kept]) -> set[int]:
+def _that_give_back(returned: Sequence[Result]) -> set[int]:
     """The queues of IDs that come back unsent and will not wait again: their places become free.
 
     Looked up without a lock, since hardly ever there are any.
     """
-    task_ids = {item.claimed.task_id for item in returned}
+    task_ids = {item.claim.task_id for item in returned}
     if not task_ids:
         return set()
     cancelled = models.Task.objects.filter(pk__in=task_ids, cancelled_at__isnull=False)
     ended, left = set(cancelled.values_list("pk", flat=True)), have_left(task_ids)
     gone = (
-        item.claimed
+        item.claim
         for item in returned
-        if item.claimed.task_id in ended or (item.claimed.task_id, item.claimed.user_id) in left
+        if item.claim.task_id in ended or (item.claim.task_id, item.claim.user_id) in left
     )
     return {keys.queue_of_bucket(claimed.bucket_id) for claimed in gone}
 
@@ -218,12 +160,12 @@ def _lock_buckets(bucket_ids: Iterable[int]) -> dict[int, models.Bucket]:
 def _renew(batch_ids: Sequence[int], owner: int, at: datetime, may_start_until: int) -> set[int]:
     mine = models.Batch.objects.filter(pk__in=batch_ids, owner=owner)
     living = set(mine.select_for_update().order_by("pk").values_list("pk", flat=True))
-    mine.update(lease_until=at + LEASE, may_start_until_ms=may_start_until)
+    mine.update(lease_until=at + limits.LEASE, may_start_until_ms=may_start_until)
     return living
 
 
 def _keep(
-    kept: Sequence[Kept], tasks: Mapping[int, models.Task], counters: ledger.Counters
+    kept: Sequence[Result], tasks: Mapping[int, models.Task], counters: ledger.Counters
 ) -> dict[int, int]:
     """Write outcomes; return how many places of which bucket cancelled tasks give back."""
     if not kept:
@@ -231,9 +173,9 @@ def _keep(
     given_back: dict[int, int] = defaultdict(int)
     rows, attempts = [], []
     # What an edit has left out meanwhile isn't sent again: see scheduling.placement.removals.
-    left = have_left(item.claimed.task_id for item in kept if item.status == Status.WAITING)
+    left = have_left(item.claim.task_id for item in kept if item.status == Status.WAITING)
     for item in kept:
-        claimed, status, sent = item.claimed, item.status, item.started_after_ms is not None
+        claimed, status, sent = item.claim, item.status, item.started_after_ms is not None
         gone = tasks[claimed.task_id].cancelled_at is not None or (claimed.task_id, claimed.user_id) in left
         if status == Status.WAITING and gone:
             # What was sent counts as sent, whatever it would have been tried again for.
@@ -247,7 +189,7 @@ def _keep(
             attempts.append(item.attempt)
     ledger.must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
     models.Attempt.objects.bulk_create(attempts)
-    _out_of_batches(item.claimed for item in kept if item.status == Status.WAITING)
+    _out_of_batches(item.claim for item in kept if item.status == Status.WAITING)
     given_back = {bucket_id: count for bucket_id, count in given_back.items() if count}
     for bucket_id, count in given_back.items():
         # give_back takes the places from what waits, and keeps the log.
@@ -255,13 +197,13 @@ def _keep(
     return given_back
 
 
-def _out_of_batches(returned: Iterable[Claimed]) -> None:
+def _out_of_batches(returned: Iterable[Claim]) -> None:
     """Take IDs out of their batches: somebody else may claim them, and the batch's end is not theirs."""
     by_batch: dict[int, set[int]] = defaultdict(set)
     for claimed in returned:
         by_batch[claimed.batch_id].add(claimed.key)
     for batch in models.Batch.objects.filter(pk__in=by_batch):
-        held = contents(batch)
+        held = keys_and_slots(batch)
         pairs = [(key, slot) for key, slot in held if key not in by_batch[batch.pk]]
         # Whoever comes back a second time may be somebody else's by now.
         ledger.must_be(len(by_batch[batch.pk]), len(held) - len(pairs))
@@ -271,7 +213,7 @@ def _out_of_batches(returned: Iterable[Claimed]) -> None:
         batch.save(update_fields=["ids", "slots", "ids_count"])
 
 
-def contents(batch: models.Batch) -> list[tuple[int, int]]:
+def keys_and_slots(batch: models.Batch) -> list[tuple[int, int]]:
     """The batch's (key, slot)."""
     return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
 
@@ -289,7 +231,7 @@ class _Share:
 
 
 def _slots_for(
-    wants: Mapping[int, Want], buckets: Mapping[int, models.Bucket], at: datetime, elapsed: float
+    wants: Mapping[int, ClaimRequest], buckets: Mapping[int, models.Bucket], at: datetime, elapsed: float
 ) -> dict[int, pacing.Slots]:
     """The slots that are taken of each bucket whose minute may go on; their cursors move."""
     slots = {}
@@ -376,7 +318,7 @@ def _alive(
 
 def _take(
     shares: Sequence[_Share],
-    result: Turn,
+    result: TickResult,
     counters: ledger.Counters,
     owner: int,
     at: datetime,
@@ -393,7 +335,7 @@ def _take(
             slots=array("I", taken[: len(share.rows)]).tobytes(),
             ids_count=len(share.rows),
             owner=owner,
-            lease_until=at + LEASE,
+            lease_until=at + limits.LEASE,
             may_start_until_ms=may_start_until,
         )
         for share, taken in zip(shares, slots, strict=True)
@@ -404,8 +346,8 @@ def _take(
         for (key, user_id, task_id, attempts), slot in zip(share.rows, taken, strict=False):
             counters.change(task_id, share.bucket.pk, Status.WAITING, Status.IN_FLIGHT)
             offset = plan.offset_of(slot)
-            result.claimed.append(
-                Claimed(batch.pk, key, user_id, task_id, attempts, share.bucket.pk, slot, offset, tolerance)
+            result.claims.append(
+                Claim(batch.pk, key, user_id, task_id, attempts, share.bucket.pk, slot, offset, tolerance)
             )
 
 
@@ -414,7 +356,7 @@ def _record(
     there: Sequence[recording.Waiting],
     slots: pacing.Slots,
     tasks: Mapping[int, models.Task],
-    result: Turn,
+    result: TickResult,
     counters: ledger.Counters,
     at: datetime,
     elapsed: float,
@@ -433,4 +375,4 @@ def _record(
     for task_id, some in alive.items():
         counters.change(task_id, bucket.pk, Status.WAITING, Status.SUCCEEDED, some)
     counters.started(bucket.pk, count)
-    result.recorded += count
+    result.recorded_count += count

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from scheduling import models, store
 
 
-def keep(bucket_id: int, milliseconds: Mapping[int, int]) -> None:
+def add(bucket_id: int, milliseconds: Mapping[int, int]) -> None:
     """Add to how late requests of a bucket started: a histogram, exact to the millisecond up to 100."""
     if not milliseconds:
         return

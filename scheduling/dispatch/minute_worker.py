@@ -20,10 +20,9 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q
 
 from scheduling import models, store
-from scheduling.core import clock, keys
-from scheduling.core.limits import WEBHOOK_SECONDS
-from scheduling.dispatch import bucket_slots, claims, lateness, overdue, recovery, results, targets
-from scheduling.dispatch.sender import Due, MinuteClock, Sender
+from scheduling.core import clock, keys, limits
+from scheduling.dispatch import bucket_slots, claims, lateness, messages, overdue, recovery, results, targets
+from scheduling.dispatch.sender import MinuteClock, Sender
 from scheduling.handlers import factory
 from scheduling.handlers.base import Request
 from scheduling.jobqueue import minute_jobs
@@ -31,7 +30,7 @@ from scheduling.models import HandlerKind
 
 log = structlog.get_logger(__name__)
 
-# A turn comes this often; each allows the starts of the next claims.UNCOMMITTED_MS.
+# A turn comes this often; each allows the starts of the next limits.UNCOMMITTED_MS.
 TURN_SECONDS = 0.15
 FIRST_TURN_SECONDS = 0.02
 # Queues, their targets and what waits in the minute are read no more often than this.
@@ -47,12 +46,8 @@ RESCUE_SECONDS = 0.02
 LATENESS_SECONDS = 0.03
 RETRIES_SECONDS = 0.05
 # After its minute a seat waits this long for answers: as long as a call may take, and some.
-GRACE_SECONDS = WEBHOOK_SECONDS + 1
+GRACE_SECONDS = limits.WEBHOOK_SECONDS + 1
 STOPPING_SECONDS = 10.0
-# Said below, nothing sent above: then the plan's minutes aren't this machine's.
-CLOCKS_APART_SAID = timedelta(milliseconds=250)
-CLOCKS_APART_MOST = timedelta(seconds=2)
-
 _process: tuple[int, int] = (0, 0)
 
 
@@ -64,7 +59,7 @@ def owner() -> int:
     return _process[1]
 
 
-def take_seat(number: int, seat: int, now: Callable[[], datetime]) -> None:
+def serve_minute(number: int, seat: int, now: Callable[[], datetime]) -> None:
     """Serve a minute (in minutes since 1970) until it is over and its answers are there.
 
     now: the database's clock. A minute that is over is left to `late`.
@@ -73,7 +68,7 @@ def take_seat(number: int, seat: int, now: Callable[[], datetime]) -> None:
     if now() >= minute + clock.MINUTE:
         overdue.wake(at=now())
         return
-    Seat(number, seat, now).serve()
+    MinuteWorker(number, seat, now).serve()
     overdue.wake(at=now())
 
 
@@ -82,10 +77,10 @@ def wake(*, at: datetime) -> bool:
 
     What counts is what waits, not what was armed: jobs are hints.
     """
-    number = minute_jobs.minute_number(clock.minute_start(at + minute_jobs.SEAT_AHEAD))
+    number = minute_jobs.minute_number(clock.minute_start(at + minute_jobs.WORKER_AHEAD))
     if at < minute_jobs.minute_of(number) - timedelta(seconds=clock.SEAL_SECONDS - 1):
         return False
-    if not claims.in_minute(number, windows_of(number)).filter(window__queue__paused_at=None).exists():
+    if not claims.active_buckets(number, windows_of(number)).filter(window__queue__paused_at=None).exists():
         return False
     # Who was called a moment ago is on the way.
     quiet = at - timedelta(seconds=4)
@@ -95,7 +90,7 @@ def wake(*, at: datetime) -> bool:
             return True
         if not models.Minute.objects.filter(*silent, pk=number, armed_at__lt=quiet).update(called_at=at):
             return False
-        minute_jobs.call_seats(number, 1)
+        minute_jobs.enqueue_workers(number, 1)
     log.warning("seat_called_again", minute=minute_jobs.minute_of(number).isoformat())
     return True
 
@@ -106,7 +101,7 @@ def windows_of(number: int) -> list[int]:
     return list(models.Window.objects.filter(starts_at=starts_at).values_list("pk", flat=True))
 
 
-class Seat:
+class MinuteWorker:
     """One seat's minute."""
 
     def __init__(self, number: int, seat: int, now: Callable[[], datetime]) -> None:
@@ -123,7 +118,7 @@ class Seat:
         self.lateness: dict[int, Counter[int]] = defaultdict(Counter)
         self.sender: Sender | None = None
         # What came back and isn't in the database, since that was locked or gone.
-        self.unkept: list[claims.Kept] = []
+        self.unkept: list[messages.Result] = []
         self.retries: list[results.Retry] = []
         # Buckets that fail: left alone for the rest of this minute.
         self.poisoned: set[int] = set()
@@ -189,7 +184,7 @@ class Seat:
 
     def _nothing_left(self) -> bool:
         try:
-            return not claims.in_minute(self.number, self.windows).exists()
+            return not claims.active_buckets(self.number, self.windows).exists()
         except (OperationalError, InterfaceError):
             # The next turn waits for the database.
             return False
@@ -220,13 +215,13 @@ class Seat:
             self.sender.held = frozenset(self.queues)
         if not (wants or came or self.batches or self.unkept or self.retries):
             return
-        kept = results.sort_out(came, self.queues, minute=self.minute, at=at)
+        kept = results.classify(came, self.queues, minute=self.minute, at=at)
         self.retries.extend(kept.retries)
         try:
-            self._claim_and_keep(wants, kept.kept)
+            self._claim_and_keep(wants, kept.results)
         except BaseException:
             # Nothing of it is in the database: the next turn tries again.
-            self.unkept.extend(kept.kept)
+            self.unkept.extend(kept.results)
             raise
         self._place_retries()
         with self._alone("target_not_kept"):
@@ -238,13 +233,13 @@ class Seat:
         """Those of some queues, first come first: they have a minute, and what is due now has not."""
         by_queue: dict[int, list[results.Retry]] = defaultdict(list)
         for item in self.retries:
-            by_queue[keys.queue_of_bucket(item.claimed.bucket_id)].append(item)
+            by_queue[keys.queue_of_bucket(item.claim.bucket_id)].append(item)
         until = time.monotonic() + RETRIES_SECONDS
         while by_queue:
             queue_id = next(iter(by_queue))
             with self._alone("retries_not_placed"):
                 results.place_retries(queue_id, by_queue[queue_id], self.owner, self.now)
-                self._settled(item.claimed.batch_id for item in by_queue[queue_id])
+                self._settled(item.claim.batch_id for item in by_queue[queue_id])
             # What could not be placed is in flight, until its batch is taken up.
             del by_queue[queue_id]
             self.retries = [item for items in by_queue.values() for item in items]
@@ -261,7 +256,9 @@ class Seat:
         except Exception:
             log.exception(event, minute=self.minute.isoformat())
 
-    def _claim_and_keep(self, wants: Mapping[int, claims.Want], kept: Sequence[claims.Kept]) -> None:
+    def _claim_and_keep(
+        self, wants: Mapping[int, messages.ClaimRequest], kept: Sequence[messages.Result]
+    ) -> None:
         """One turn for all queues; where that fails, one for each: a poisoned row stops nobody else."""
         kept = [*self.unkept, *kept]
         try:
@@ -270,11 +267,11 @@ class Seat:
             raise
         except Exception:
             log.exception("turn_failed_for_all", minute=self.minute.isoformat())
-            for bucket_id in sorted({*wants, *(item.claimed.bucket_id for item in kept)}):
+            for bucket_id in sorted({*wants, *(item.claim.bucket_id for item in kept)}):
                 try:
                     self._one_turn(
                         {bucket_id: wants[bucket_id]} if bucket_id in wants else {},
-                        [item for item in kept if item.claimed.bucket_id == bucket_id],
+                        [item for item in kept if item.claim.bucket_id == bucket_id],
                     )
                 except (OperationalError, InterfaceError):
                     raise
@@ -283,15 +280,15 @@ class Seat:
                     self.poisoned.add(bucket_id)
         self.unkept = []
 
-    def _one_turn(self, wants: Mapping[int, claims.Want], kept: Sequence[claims.Kept]) -> None:
+    def _one_turn(self, wants: Mapping[int, messages.ClaimRequest], kept: Sequence[messages.Result]) -> None:
         settled = [batch_id for batch_id, left in self.batches.items() if left <= 0]
-        turn = claims.turn(
+        turn = claims.commit_tick(
             owner=self.owner,
-            offset=self.clock.elapsed,
-            wants=wants,
-            kept=kept,
-            batch_ids=[batch_id for batch_id, left in self.batches.items() if left > 0],
-            settled=settled,
+            elapsed=self.clock.elapsed,
+            requests=wants,
+            results=kept,
+            open_batches=[batch_id for batch_id, left in self.batches.items() if left > 0],
+            finished_batches=settled,
             now=self.now,
         )
         for batch_id in settled:
@@ -300,8 +297,8 @@ class Seat:
             self._took(turn, kept)
         except Exception:
             # Committed: no reason to do the turn again. What it claimed is taken up once its lease is over.
-            log.exception("not_sent", minute=self.minute.isoformat(), ids=len(turn.claimed))
-            for claimed in turn.claimed:
+            log.exception("not_sent", minute=self.minute.isoformat(), ids=len(turn.claims))
+            for claimed in turn.claims:
                 self.batches.pop(claimed.batch_id, None)
 
     def _slow_turn(self, elapsed: float) -> None:
@@ -310,8 +307,8 @@ class Seat:
         self.windows = windows_of(self.number)
         at = self.now()
         apart = abs(datetime.now(UTC) - at)
-        self.clocks_apart = apart > CLOCKS_APART_MOST
-        if apart > CLOCKS_APART_SAID:
+        self.clocks_apart = apart > limits.CLOCK_OFFSET_ALLOWED
+        if apart > limits.CLOCK_OFFSET_REPORTED:
             apart_ms = round(apart.total_seconds() * 1000)
             log.error("clocks_apart", milliseconds=apart_ms, sending=not self.clocks_apart)
         with store.write():
@@ -320,10 +317,10 @@ class Seat:
             seen.filter(started_at=None).update(started_at=at)
         # In its own minute something of that is in time. What takes longer is a job's (late.run).
         with self._alone("not_taken_up"):
-            recovery.take_up(self.now, seconds=RESCUE_SECONDS)
+            recovery.recover(self.now, seconds=RESCUE_SECONDS)
         self._keep_lateness(seconds=LATENESS_SECONDS)
 
-    def _wants(self, elapsed: float) -> dict[int, claims.Want]:
+    def _wants(self, elapsed: float) -> dict[int, messages.ClaimRequest]:
         """What to claim of which bucket now."""
         if elapsed - self.looked_at >= LOOK_SECONDS or elapsed < LOOK_SECONDS:
             self._look(elapsed)
@@ -345,13 +342,15 @@ class Seat:
                     continue
                 at_most = 1
             if bucket.sealed_at is None or at_most or _something_due(bucket, elapsed, until):
-                wants[bucket.pk] = claims.Want(queue=queue, until=until, immediate=immediate, at_most=at_most)
+                wants[bucket.pk] = messages.ClaimRequest(
+                    queue=queue, until=until, immediate=immediate, at_most=at_most
+                )
         return wants
 
     def _look(self, elapsed: float) -> None:
         """Read what waits in this minute, of which queues, and which of them are paused or held."""
         self.looked_at = elapsed
-        self.buckets = list(claims.in_minute(self.number, self.windows))
+        self.buckets = list(claims.active_buckets(self.number, self.windows))
         ids = [keys.queue_of_bucket(bucket.pk) for bucket in self.buckets]
         self.queues.update(models.Queue.objects.in_bulk(ids))
         self.targets.look([self.queues[queue_id] for queue_id in ids], at=self.now())
@@ -360,40 +359,40 @@ class Seat:
             self.sender.held = frozenset(paused | self.targets.held)
             self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
 
-    def _took(self, turn: claims.Turn, kept: Sequence[claims.Kept]) -> None:
+    def _took(self, turn: messages.TickResult, kept: Sequence[messages.Result]) -> None:
         for bucket_id, milliseconds in turn.lateness.items():
             self.lateness[bucket_id].update(milliseconds)
-        kept = [item for item in kept if item.claimed.batch_id not in turn.lost]
+        kept = [item for item in kept if item.claim.batch_id not in turn.lost_batches]
         for item in kept:
             if item.started_after_ms is not None:
-                late_ms = item.started_after_ms - round(item.claimed.offset * 1000)
-                self.lateness[item.claimed.bucket_id][max(0, late_ms)] += 1
-        self.served += turn.recorded + sum(item.started_after_ms is not None for item in kept)
-        for batch_id in turn.lost:
+                late_ms = item.started_after_ms - round(item.claim.offset * 1000)
+                self.lateness[item.claim.bucket_id][max(0, late_ms)] += 1
+        self.served += turn.recorded_count + sum(item.started_after_ms is not None for item in kept)
+        for batch_id in turn.lost_batches:
             self.batches.pop(batch_id, None)
-        if turn.lost:
-            log.warning("lease_lost", minute=self.minute.isoformat(), batches=len(turn.lost))
-        self._settled(item.claimed.batch_id for item in kept)
-        for claimed in turn.claimed:
+        if turn.lost_batches:
+            log.warning("lease_lost", minute=self.minute.isoformat(), batches=len(turn.lost_batches))
+        self._settled(item.claim.batch_id for item in kept)
+        for claimed in turn.claims:
             self.batches[claimed.batch_id] = self.batches.get(claimed.batch_id, 0) + 1
         if self.sender:
-            self.sender.lost |= turn.lost
+            self.sender.lost |= turn.lost_batches
             self.sender.may_start_until = turn.may_start_until
-        if turn.claimed:
+        if turn.claims:
             self._send(turn)
 
-    def _send(self, turn: claims.Turn) -> None:
+    def _send(self, turn: messages.TickResult) -> None:
         if self.sender is None:
             self.sender = Sender(self.clock, factory.make_handler)
             self.sender.held = self.targets.held
             self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
             self.sender.may_start_until = turn.may_start_until
             self.sender.start()
-        unknown = {claimed.task_id for claimed in turn.claimed} - self.tasks.keys()
+        unknown = {claimed.task_id for claimed in turn.claims} - self.tasks.keys()
         if unknown:
             self.tasks.update(models.Task.objects.only("pk", "name").in_bulk(unknown))
         due = []
-        for claimed in turn.claimed:
+        for claimed in turn.claims:
             queue = self.queues[keys.queue_of_bucket(claimed.bucket_id)]
             request = Request(
                 user_id=claimed.user_id,
@@ -405,7 +404,7 @@ class Seat:
             )
             if queue.pk in self.sender.held:
                 self.sender.probes.add(claimed.key)
-            due.append(Due(claimed, request, queue))
+            due.append(messages.ScheduledRequest(claimed, request, queue))
         self.sender.send(due)
 
     def _settled(self, batch_ids: Iterable[int]) -> None:
@@ -419,7 +418,7 @@ class Seat:
         for bucket_id in list(self.lateness):
             if time.monotonic() >= until:
                 break
-            lateness.keep(bucket_id, self.lateness.pop(bucket_id))
+            lateness.add(bucket_id, self.lateness.pop(bucket_id))
 
 
 def _something_due(bucket: models.Bucket, elapsed: float, until: float) -> bool:

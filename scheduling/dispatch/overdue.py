@@ -35,9 +35,9 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
     """
     total, until = 0, time.monotonic() + seconds
-    while recovery.take_up(now, seconds=1.0) and time.monotonic() < until:
+    while recovery.recover(now, seconds=1.0) and time.monotonic() < until:
         continue
-    for bucket_id in left_behind(now()):
+    for bucket_id in overdue_buckets(now()):
         while moved := move_slice(bucket_id, now):
             total += moved
             if time.monotonic() > until:
@@ -49,7 +49,7 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 def wake(*, at: datetime) -> bool:
     """Queue a job where something is late or a batch has no living owner; return whether."""
     dead = models.Batch.objects.filter(lease_until__lt=at).exists()
-    if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in left_behind(at)[:20]]):
+    if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in overdue_buckets(at)[:20]]):
         return False
     if cluster.is_queued("scheduling.jobs.place_late", at=at):
         return False
@@ -57,7 +57,7 @@ def wake(*, at: datetime) -> bool:
     return True
 
 
-def left_behind(at: datetime) -> list[int]:
+def overdue_buckets(at: datetime) -> list[int]:
     """Buckets whose minute is over and in which something waits, of queues that go on, oldest first.
 
     A place whose row isn't written yet waits too; that one is placed again by who writes it.

@@ -24,7 +24,7 @@ SLICE_IDS = 2_000
 UNCLAIMED_AFTER = timedelta(minutes=4)
 
 
-def take_up(now: Callable[[], datetime], *, at_most: int = 100, seconds: float = math.inf) -> int:
+def recover(now: Callable[[], datetime], *, at_most: int = 100, seconds: float = math.inf) -> int:
     """Give back what dead seats had claimed; return how many IDs.
 
     What may have been started is named as a possible repeat; all of it waits again: in its minute, while
@@ -76,13 +76,13 @@ def _take_up(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetim
         started: dict[int, float | None] = {}
         plan = bucket_slots.plan_of(bucket)
         for batch in dead:
-            for key, slot in claims.contents(batch):
+            for key, slot in claims.keys_and_slots(batch):
                 offset = plan.offset_of(slot)
                 started[key] = offset if offset * 1000 <= batch.may_start_until_ms else None
         return _come_back(bucket, started, at)
 
 
-def take_up_unclaimed(now: Callable[[], datetime]) -> int:
+def recover_unclaimed(now: Callable[[], datetime]) -> int:
     """Give back what is in flight in a minute that is long over, and in no batch; return how many IDs.
 
     There should be none. But if there is one, nobody will ever say what came of it.
@@ -103,7 +103,7 @@ def _take_up_unclaimed(bucket_id: int, now: Callable[[], datetime]) -> int:
         held = {
             key
             for batch in models.Batch.objects.filter(bucket_id=bucket_id)
-            for key, _ in claims.contents(batch)
+            for key, _ in claims.keys_and_slots(batch)
         }
         rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, status=Status.IN_FLIGHT)
         loose = [key for key in rows.order_by("pk").values_list("pk", flat=True) if key not in held]

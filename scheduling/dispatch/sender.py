@@ -10,40 +10,19 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import structlog
 import uvloop
 
 from scheduling import models
 from scheduling.core.retry import Verdict
-from scheduling.dispatch.claims import Claimed
+from scheduling.dispatch.messages import RequestResult, ScheduledRequest
 from scheduling.handlers.base import Handler, Outcome, Request
 
 log = structlog.get_logger(__name__)
 
 # How often a request whose turn isn't committed yet looks again, while its slot lasts.
 LOOK_AGAIN_SECONDS = 0.005
-
-
-class Due(NamedTuple):
-    """A claimed ID, its request, and its queue as it was then: where the request goes, whatever is edited."""
-
-    claimed: Claimed
-    request: Request
-    queue: models.Queue
-
-    @property
-    def queue_id(self) -> int:
-        return self.queue.pk
-
-
-class Came(NamedTuple):
-    """What came of a due request. started: seconds after the minute's start; None when it wasn't made."""
-
-    due: Due
-    outcome: Outcome | None
-    started: float | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +54,7 @@ class Sender(threading.Thread):
         super().__init__(daemon=True, name="sender")
         self.clock = clock
         self.make_handler = make_handler
-        self.came: deque[Came] = deque()
+        self.came: deque[RequestResult] = deque()
         # Seconds after the minute's start up to which starts are allowed: moved on by each committed turn.
         self.may_start_until = 0.0
         # Queues whose requests may not start now: paused, held, or behind an open breaker.
@@ -102,11 +81,11 @@ class Sender(threading.Thread):
         """Claimed IDs whose outcome hasn't been taken out."""
         return self._given - self._taken
 
-    def send(self, due: Sequence[Due]) -> None:
+    def send(self, due: Sequence[ScheduledRequest]) -> None:
         self._given += len(due)
         self._loop.call_soon_threadsafe(self._plan, list(due))
 
-    def take(self) -> list[Came]:
+    def take(self) -> list[RequestResult]:
         """What came since the last call."""
         taken = []
         while self.came:
@@ -156,11 +135,11 @@ class Sender(threading.Thread):
             self._handlers[key].prepare()
         return self._handlers[key]
 
-    def _plan(self, due: list[Due]) -> None:
+    def _plan(self, due: list[ScheduledRequest]) -> None:
         # What goes together is of one batch: it may start, or is lost, as a whole.
-        by_batch: dict[tuple[int, int], list[Due]] = defaultdict(list)
+        by_batch: dict[tuple[int, int], list[ScheduledRequest]] = defaultdict(list)
         for item in due:
-            by_batch[item.queue_id, item.claimed.batch_id].append(item)
+            by_batch[item.queue_id, item.claim.batch_id].append(item)
         for (queue_id, _), items in by_batch.items():
             try:
                 together = self._handler(items[0].queue).batch_seconds
@@ -168,29 +147,29 @@ class Sender(threading.Thread):
                 # A queue whose handler can't be made fails alone.
                 log.exception("handler_not_made", queue=queue_id)
                 failed = Outcome(Verdict.FAILED, error=f"{type(error).__name__}: {error}")
-                self.came.extend([Came(item, failed, self.clock.elapsed()) for item in items])
+                self.came.extend([RequestResult(item, failed, self.clock.elapsed()) for item in items])
                 continue
-            group: list[Due] = []
-            for item in sorted(items, key=lambda item: item.claimed.offset):
-                if group and item.claimed.offset - group[0].claimed.offset > together:
+            group: list[ScheduledRequest] = []
+            for item in sorted(items, key=lambda item: item.claim.offset):
+                if group and item.claim.offset - group[0].claim.offset > together:
                     self._at_slot(group)
                     group = []
                 group.append(item)
             self._at_slot(group)
 
-    def _at_slot(self, group: list[Due]) -> None:
+    def _at_slot(self, group: list[ScheduledRequest]) -> None:
         # At the last slot of the group, so that none starts before its own.
-        self._loop.call_at(self.clock.anchor + group[-1].claimed.offset, self._start, group)
+        self._loop.call_at(self.clock.anchor + group[-1].claim.offset, self._start, group)
 
-    def _start(self, group: list[Due]) -> None:
+    def _start(self, group: list[ScheduledRequest]) -> None:
         task = self._loop.create_task(self._make(group))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _make(self, group: list[Due]) -> None:
+    async def _make(self, group: list[ScheduledRequest]) -> None:
         queue, queue_id = group[0].queue, group[0].queue_id
         if not await self._may_start(group):
-            self.came.extend([Came(item, None, None) for item in group])
+            self.came.extend([RequestResult(item, None, None) for item in group])
             return
         self._open[queue_id] += len(group)
         started = self.clock.elapsed()
@@ -198,7 +177,7 @@ class Sender(threading.Thread):
             outcomes = await self._handle(queue, [item.request for item in group])
             self.came.extend(
                 [
-                    Came(item, outcome, started if outcome.started else None)
+                    RequestResult(item, outcome, started if outcome.started else None)
                     for item, outcome in zip(group, outcomes, strict=True)
                 ]
             )
@@ -216,8 +195,8 @@ class Sender(threading.Thread):
             words = f"{type(error).__name__}: {error}"
             return [Outcome(Verdict.RETRY, error=words) for _ in batch]
 
-    async def _may_start(self, group: list[Due]) -> bool:
-        queue_id, first = group[0].queue_id, group[0].claimed
+    async def _may_start(self, group: list[ScheduledRequest]) -> bool:
+        queue_id, first = group[0].queue_id, group[0].claim
         until = first.offset + first.tolerance
         why = "slot_passed"
         while (elapsed := self.clock.elapsed()) <= until:
@@ -234,6 +213,6 @@ class Sender(threading.Thread):
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return self._not_started(why, group)
 
-    def _not_started(self, why: str, group: list[Due]) -> bool:
+    def _not_started(self, why: str, group: list[ScheduledRequest]) -> bool:
         self.not_started[why] += len(group)
         return False

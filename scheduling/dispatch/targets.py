@@ -13,7 +13,7 @@ import structlog
 
 from scheduling import models, store
 from scheduling.core import retry
-from scheduling.dispatch.sender import Came
+from scheduling.dispatch.messages import RequestResult
 from scheduling.handlers import ssrf
 from scheduling.handlers.base import truncate
 from scheduling.models import HandlerKind
@@ -72,7 +72,7 @@ class Targets:
         known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
         found = self.by_origin = {target.origin: target for target in known}
         self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
-        self.held = frozenset(pk for pk, target in self.by_queue.items() if is_held(target, at))
+        self.held = frozenset(pk for pk, target in self.by_queue.items() if is_blocked(target, at))
 
     def probe(self, queue: models.Queue, *, now: Callable[[], datetime]) -> bool:
         """Whether one request may go out to see how a held target is: one each half minute, of all seats."""
@@ -89,7 +89,7 @@ class Targets:
 
     def keep(
         self,
-        came: Sequence[Came],
+        came: Sequence[RequestResult],
         queues: Mapping[int, models.Queue],
         *,
         minute: datetime,
@@ -99,10 +99,10 @@ class Targets:
 
         Their target is the one that they went to, which may be the queue's no longer.
         """
-        by_origin: dict[str, list[Came]] = defaultdict(list)
+        by_origin: dict[str, list[RequestResult]] = defaultdict(list)
         troubled: set[str] = set()
         for item in came:
-            origin = origin_of_queue(item.due.queue)
+            origin = origin_of_queue(item.scheduled.queue)
             if item.outcome is None or not item.outcome.started or origin is None:
                 continue
             by_origin[origin].append(item)
@@ -119,7 +119,7 @@ class Targets:
         return bool(troubled)
 
 
-def is_held(target: models.Target, at: datetime) -> bool:
+def is_blocked(target: models.Target, at: datetime) -> bool:
     """Whether requests to the target wait at `at`."""
     return target.opened_at is not None or _asked_for_peace(target, at)
 
@@ -130,14 +130,14 @@ def _asked_for_peace(target: models.Target, at: datetime) -> bool:
 
 def _apply(
     target: models.Target,
-    items: Sequence[Came],
+    items: Sequence[RequestResult],
     queues: Mapping[int, models.Queue],
     minute: datetime,
     at: datetime,
 ) -> None:
     before = breaker = breaker_of(target)
     for item in items:
-        outcome, queue = item.outcome, queues[item.due.queue_id]
+        outcome, queue = item.outcome, queues[item.scheduled.queue_id]
         if outcome is None or item.started is None:
             continue
         started_at = minute + timedelta(seconds=item.started)

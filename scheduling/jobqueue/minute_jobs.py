@@ -1,7 +1,7 @@
 """Arm minutes: queue the jobs that will run them, in the transaction that makes them needed.
 
 A minute is armed once, whoever comes first; its jobs are hints, and whoever finds an armed minute that runs
-without a seat queues one again (scheduling.upkeep.reconciliation).
+without a worker queues one again (scheduling.upkeep.reconciliation).
 """
 
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from scheduling import models
 from scheduling.core import clock
 from scheduling.jobqueue import cluster
 
-# A seat must be in its worker before the bucket is sealed; the cluster's poll and a busy machine take some
+# A minute worker must have started before the bucket is sealed; the cluster's poll and a busy machine take some
 # tenths of a second.
-SEAT_AHEAD = timedelta(seconds=clock.SEAL_SECONDS + 2)
+WORKER_AHEAD = timedelta(seconds=clock.SEAL_SECONDS + 2)
 
 
 def minute_number(minute: datetime) -> int:
@@ -56,7 +56,7 @@ def arm(minutes: Iterable[datetime], *, at: datetime) -> int:
     armed = set(models.Minute.objects.filter(pk__in=wanted).values_list("pk", flat=True))
     new = _insert([number for number in wanted if number not in armed], at)
     for number in new:
-        call_seats(number, settings.SEATS)
+        enqueue_workers(number, settings.SEATS)
     return len(new)
 
 
@@ -64,19 +64,19 @@ def arm_at_once(number: int, *, at: datetime) -> bool:
     """Arm a minute (in minutes since 1970) that may run already; return whether it wasn't yet."""
     if models.Minute.objects.filter(pk=number).exists() or not _insert([number], at):
         return False
-    call_seats(number, settings.SEATS)
+    enqueue_workers(number, settings.SEATS)
     return True
 
 
-def call_seats(number: int, seats: int) -> None:
-    """Queue a minute's seats; each comes a little before the minute, or at once when that has passed."""
-    for seat in range(seats):
+def enqueue_workers(number: int, count: int) -> None:
+    """Queue workers of a minute; each starts a little before the minute, or at once when that has passed."""
+    for index in range(count):
         cluster.enqueue(
             "scheduling.jobs.seat",
             number,
-            seat,
+            index,
             cluster=cluster.MINUTES,
-            not_before=minute_of(number) - SEAT_AHEAD,
+            not_before=minute_of(number) - WORKER_AHEAD,
         )
 
 

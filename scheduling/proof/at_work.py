@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from scheduling import models, store
-from scheduling.core import keys
+from scheduling.core import keys, limits
 from scheduling.dispatch import claims, overdue
 from scheduling.models import Status
 
@@ -18,7 +18,7 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
 
 def _left_behind(at: datetime) -> Iterator[Difference]:
     """No ID waits in a minute that ended two leases ago, but in a paused queue."""
-    for bucket_id in overdue.left_behind(at - 2 * claims.LEASE):
+    for bucket_id in overdue.overdue_buckets(at - 2 * limits.LEASE):
         waiting = len(store.waiting_rows([(*keys.range_of_bucket(bucket_id), 1_000)]))
         if waiting:
             yield Difference("nothing is left behind", f"bucket {bucket_id}", 0, waiting)
@@ -26,13 +26,13 @@ def _left_behind(at: datetime) -> Iterator[Difference]:
 
 def _old_claims(at: datetime) -> Iterator[Difference]:
     """Every claim has a living owner, or had until a lease ago; none is leased for longer than a lease."""
-    old = models.Batch.objects.filter(lease_until__lt=at - claims.LEASE)
+    old = models.Batch.objects.filter(lease_until__lt=at - limits.LEASE)
     for batch in old.order_by("pk"):
-        age = round((at - batch.lease_until).total_seconds() + claims.LEASE.total_seconds())
+        age = round((at - batch.lease_until).total_seconds() + limits.LEASE.total_seconds())
         of = f"batch {batch.pk}, seconds"
         yield Difference("no claim is older than two leases", of, 30, age, by_clock=True)
     # Leases are of the database's clock, as `at` is; a lease more, since `at` is that of the check's beginning.
-    ahead = models.Batch.objects.filter(lease_until__gt=at + 2 * claims.LEASE)
+    ahead = models.Batch.objects.filter(lease_until__gt=at + 2 * limits.LEASE)
     for batch in ahead.order_by("pk"):
         left = round((batch.lease_until - at).total_seconds())
         of = f"batch {batch.pk}, seconds"
@@ -42,7 +42,7 @@ def _old_claims(at: datetime) -> Iterator[Difference]:
 def _in_flight_is_claimed() -> Iterator[Difference]:
     claimed: set[int] = set()
     for batch in models.Batch.objects.iterator(500):
-        claimed.update(key for key, _ in claims.contents(batch))
+        claimed.update(key for key, _ in claims.keys_and_slots(batch))
     in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT).values_list("pk", flat=True)
     for key in in_flight.iterator(2_000):
         if key not in claimed:

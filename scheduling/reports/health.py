@@ -10,9 +10,8 @@ from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 
 from scheduling import models, store
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
 from scheduling.dispatch import claims, overdue
-from scheduling.dispatch.minute_worker import CLOCKS_APART_MOST, CLOCKS_APART_SAID
 from scheduling.jobqueue import cluster, minute_jobs
 
 # Older than this a cluster has stopped: its signs come every few seconds.
@@ -91,7 +90,7 @@ def minute_missing(at: datetime) -> datetime | None:
     minute = clock.minute_start(at - MINUTE_LATE)
     number = minute_jobs.minute_number(minute)
     windows = models.Window.objects.filter(starts_at=clock.running_window_start(minute))
-    waiting = claims.in_minute(number, windows.values_list("pk", flat=True)).filter(
+    waiting = claims.active_buckets(number, windows.values_list("pk", flat=True)).filter(
         waiting_count__gt=0, window__queue__paused_at=None
     )
     served = models.Minute.objects.filter(pk=number, seen_at__gte=at - timedelta(seconds=15))
@@ -142,9 +141,9 @@ def _of_times(at: datetime, quarter: datetime | None, missing: datetime | None, 
         found.append(f"The quarter-hour of {due:%H:%M} has not been processed.")
     if missing is not None:
         found.append(f"The minute {missing:%H:%M} runs and nobody serves it.")
-    if apart > CLOCKS_APART_MOST.total_seconds():
+    if apart > limits.CLOCK_OFFSET_ALLOWED.total_seconds():
         found.append(f"This machine's clock and the database's are {apart:.1f} s apart: nothing is sent.")
-    elif apart > CLOCKS_APART_SAID.total_seconds():
+    elif apart > limits.CLOCK_OFFSET_REPORTED.total_seconds():
         found.append(f"This machine's clock and the database's are {apart * 1000:.0f} ms apart.")
     return found
 
@@ -167,7 +166,7 @@ def late_queues(at: datetime) -> list[LateQueue]:
     """Queues with something late, worst first: how much, since when, and when the last of it will run."""
 
     behind: dict[int, list[int]] = {}
-    for bucket_id in overdue.left_behind(at):
+    for bucket_id in overdue.overdue_buckets(at):
         behind.setdefault(keys.queue_of_bucket(bucket_id), []).append(bucket_id)
     moved = (
         models.Move.objects.filter(

@@ -45,4 +45,4 @@ def clean_up(*, at: datetime) -> None:
     acceptance.sweep_drafts(at=at)
     failures.keep_counts(at=at)
     rates.wake(at=at)
-    recovery.take_up_unclaimed(store.now)
+    recovery.recover_unclaimed(store.now)

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from operators.actor import Actor
 from scheduling import demo, models, store
 from scheduling.core import clock, keys
-from scheduling.dispatch import claims
+from scheduling.dispatch import claims, messages
 from scheduling.intake import acceptance, allocation
 from scheduling.jobqueue import bulk_operations
 from scheduling.queues import operations
@@ -54,11 +54,11 @@ def things() -> dict[str, str]:
 
 
 def _fail_some(bucket: models.Bucket, queue: models.Queue) -> None:
-    want = claims.Want(queue, until=60.0, immediate=False, at_most=5)
+    want = messages.ClaimRequest(queue, until=60.0, immediate=False, at_most=5)
     minute = bucket.minute_at
-    taken = claims.turn(owner=1, offset=lambda: 0.0, wants={bucket.pk: want}, now=lambda: minute)
+    taken = claims.commit_tick(owner=1, elapsed=lambda: 0.0, requests={bucket.pk: want}, now=lambda: minute)
     kept = [
-        claims.Kept(
+        messages.Result(
             claimed,
             models.Status.FAILED,
             100,
@@ -73,10 +73,12 @@ def _fail_some(bucket: models.Bucket, queue: models.Queue) -> None:
                 answer="no such customer",
             ),
         )
-        for claimed in taken.claimed
+        for claimed in taken.claims
     ]
-    batches = {claimed.batch_id for claimed in taken.claimed}
-    claims.turn(owner=1, offset=lambda: 0.0, wants={}, kept=kept, batch_ids=batches, now=lambda: minute)
+    batches = {claimed.batch_id for claimed in taken.claims}
+    claims.commit_tick(
+        owner=1, elapsed=lambda: 0.0, requests={}, results=kept, open_batches=batches, now=lambda: minute
+    )
 
 
 PAGES = [

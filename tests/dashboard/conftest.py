@@ -9,7 +9,7 @@ from django.test import Client
 from operators.actor import Actor
 from scheduling import demo, models, store
 from scheduling.core import keys
-from scheduling.dispatch import claims
+from scheduling.dispatch import claims, messages
 from scheduling.intake import allocation
 from scheduling.reports import id_history
 
@@ -63,24 +63,29 @@ def fail() -> Callable[..., None]:
         for place in id_history.distribution(task):
             minute = keys.minute_of_bucket(place.bucket_id)
             at = started or minute
-            want = claims.Want(task.queue, until=60.0, immediate=False)
-            taken = claims.turn(
-                owner=1, offset=lambda: 0.0, wants={place.bucket_id: want}, now=lambda at=at: at
+            want = messages.ClaimRequest(task.queue, until=60.0, immediate=False)
+            taken = claims.commit_tick(
+                owner=1, elapsed=lambda: 0.0, requests={place.bucket_id: want}, now=lambda at=at: at
             )
             kept = [
-                claims.Kept(claimed, models.Status.FAILED, 0, _attempt(claimed, at, status, answer))
-                for claimed in taken.claimed
+                messages.Result(claimed, models.Status.FAILED, 0, _attempt(claimed, at, status, answer))
+                for claimed in taken.claims
             ]
-            batches = {claimed.batch_id for claimed in taken.claimed}
-            claims.turn(
-                owner=1, offset=lambda: 0.0, wants={}, kept=kept, batch_ids=batches, now=lambda at=at: at
+            batches = {claimed.batch_id for claimed in taken.claims}
+            claims.commit_tick(
+                owner=1,
+                elapsed=lambda: 0.0,
+                requests={},
+                results=kept,
+                open_batches=batches,
+                now=lambda at=at: at,
             )
         task.refresh_from_db()
 
     return fail_all
 
 
-def _attempt(claimed: claims.Claimed, at: datetime, status: int | None, answer: str) -> models.Attempt:
+def _attempt(claimed: messages.Claim, at: datetime, status: int | None, answer: str) -> models.Attempt:
     return models.Attempt(
         task_id=claimed.task_id,
         user_id=claimed.user_id,

@@ -13,7 +13,7 @@ from operators.actor import Actor
 from scheduling import models, proof
 from scheduling.core import keys
 from scheduling.core.errors import StillPlacing
-from scheduling.dispatch import claims
+from scheduling.dispatch import claims, messages
 from scheduling.intake import allocation
 from scheduling.tasks import edits
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
@@ -63,28 +63,32 @@ class Seat:
         self.bucket = keys.bucket_at(queue.pk, MINUTE)
         self.want = queue
         self.batches: set[int] = set()
-        self.kept: list[claims.Kept] = []
+        self.kept: list[messages.Result] = []
         self.done = 0
 
     def turn(self, *, claim: bool = True) -> None:
         until = self.elapsed + 1.0
-        wants = {self.bucket: claims.Want(queue=self.want, until=until, immediate=False)} if claim else {}
-        turn = claims.turn(
+        wants = (
+            {self.bucket: messages.ClaimRequest(queue=self.want, until=until, immediate=False)}
+            if claim
+            else {}
+        )
+        turn = claims.commit_tick(
             owner=self.owner,
-            offset=lambda: self.elapsed,
-            wants=wants,
-            kept=self.kept,
-            batch_ids=self.batches,
+            elapsed=lambda: self.elapsed,
+            requests=wants,
+            results=self.kept,
+            open_batches=self.batches,
             now=lambda: NOW,
         )
         self.done += len(self.kept)
-        self.batches |= {one.batch_id for one in turn.claimed}
+        self.batches |= {one.batch_id for one in turn.claims}
         # Each fourth comes back unsent, as from a paused queue.
         self.kept = [
-            claims.Kept(one, models.Status.WAITING)
+            messages.Result(one, models.Status.WAITING)
             if number % 4 == 3
-            else claims.Kept(one, models.Status.SUCCEEDED, started_after_ms=round(one.offset * 1000))
-            for number, one in enumerate(turn.claimed)
+            else messages.Result(one, models.Status.SUCCEEDED, started_after_ms=round(one.offset * 1000))
+            for number, one in enumerate(turn.claims)
         ]
         self.elapsed = until if until < 55 else 0.0
         time.sleep(0.01)

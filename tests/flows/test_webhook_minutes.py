@@ -7,8 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from scheduling import models, proof, store
-from scheduling.core import clock, pacing
-from scheduling.dispatch import claims
+from scheduling.core import clock, limits, pacing
 from scheduling.models import Status
 from scheduling.reports import receipts
 from tests.scheduling.lists_of_ids import check_counters
@@ -196,7 +195,7 @@ def test_a_seat_that_dies_costs_no_id_and_names_what_went_out_twice(clusters, ho
     assert set(sent) == set(range(1, 301))
     assert {user for user, times in sent.items() if times > 1} <= named
     assert max(sent.values()) <= 2
-    assert len(named) <= 2 * (600 / 60 * claims.UNCOMMITTED_MS / 1000 + 2)
+    assert len(named) <= 2 * (600 / 60 * limits.UNCOMMITTED_MS / 1000 + 2)
     assert most_in_60_seconds(target.seen) <= pacing.most_starts_in_60_seconds(600)
     wait_until(lambda: not models.Batch.objects.exists(), seconds=30, what="no claim is left")
     assert [d for d in proof.check(store.now) if d.check != "places follow the rules"] == []

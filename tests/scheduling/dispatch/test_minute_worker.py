@@ -14,7 +14,7 @@ from scheduling.core import clock
 from scheduling.dispatch import bucket_slots, claims, minute_worker, results
 from scheduling.jobqueue import minute_jobs
 from tests.scheduling.placed import counted, make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 from tests.scheduling.target import Target, status
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +33,7 @@ def test_a_seat_that_comes_late_serves_what_can_still_be_met_and_ends_with_it():
     # 6,000 slots: those that passed are left, and the free ones of the next second are enough for three.
     queue = make_queue(rpm=6_000)
     place(queue, {minute: [1, 2, 3]}, at=minute)
-    minute_worker.take_seat(minute_jobs.minute_number(minute), 0, store.now)
+    minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
     assert counted() == {"succeeded": 3}
     served = models.Minute.objects.filter(pk=minute_jobs.minute_number(minute))
     assert not served.exists(), "nobody had armed it"
@@ -49,7 +49,7 @@ def test_what_a_target_read_and_did_not_answer_takes_another_slot_of_its_minute_
         models.Bucket.objects.filter(waiting_count=5).update(
             sealed_at=minute, sealed_count=5, slot_count=6_000, planned_cursor=5, leftover_count=5
         )
-        minute_worker.take_seat(minute_jobs.minute_number(minute), 0, store.now)
+        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
     assert counted() == {"succeeded": 5}
     tries = Counter(seen.user_id for seen in target.seen)
     [again] = [user_id for user_id, times in tries.items() if times == 2]
@@ -76,7 +76,7 @@ def test_a_target_that_answers_no_utf_8_and_one_that_can_not_be_called_stop_nobo
         models.Bucket.objects.filter(waiting_count=5).update(
             sealed_at=minute, sealed_count=5, slot_count=6_000, planned_cursor=5, leftover_count=5
         )
-        minute_worker.take_seat(minute_jobs.minute_number(minute), 0, store.now)
+        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
     found = dict(models.Queue.objects.values_list("name", "pk"))
     rows = models.Assignment.objects.values_list("task__queue_id", "status").distinct()
     assert dict(rows) == {
@@ -90,7 +90,7 @@ def test_a_target_that_answers_no_utf_8_and_one_that_can_not_be_called_stop_nobo
 def test_a_minute_that_is_over_is_left_to_what_is_late():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: [1]}, at=BEFORE)
-    minute_worker.take_seat(minute_jobs.minute_number(MINUTE), 0, lambda: MINUTE + timedelta(seconds=70))
+    minute_worker.serve_minute(minute_jobs.minute_number(MINUTE), 0, lambda: MINUTE + timedelta(seconds=70))
     assert counted() == {"waiting": 1}
     assert [job.task["func"] for job in OrmQ.objects.all()] == ["scheduling.jobs.place_late"]
 
@@ -100,7 +100,7 @@ def test_a_paused_queue_is_not_sealed_and_starts_nothing():
     queue = make_queue(rpm=6_000)
     place(queue, {minute: [1, 2, 3]}, at=minute)
     models.Queue.objects.update(paused_at=minute)
-    seat = minute_worker.Seat(minute_jobs.minute_number(minute), 0, store.now)
+    seat = minute_worker.MinuteWorker(minute_jobs.minute_number(minute), 0, store.now)
     for _ in range(3):
         seat._turn()
     assert counted() == {"waiting": 3}
@@ -110,7 +110,7 @@ def test_a_paused_queue_is_not_sealed_and_starts_nothing():
 def test_clocks_that_are_two_seconds_apart_send_nothing():
     minute = running_minute()
     place(make_queue(rpm=6_000), {minute: [1, 2, 3]}, at=minute)
-    seat = minute_worker.Seat(
+    seat = minute_worker.MinuteWorker(
         minute_jobs.minute_number(minute), 0, lambda: store.now() + timedelta(seconds=2.5)
     )
     for _ in range(3):
@@ -133,8 +133,8 @@ def test_a_poisoned_bucket_stops_nobody_else(monkeypatch):
         return real(bucket)
 
     monkeypatch.setattr(bucket_slots, "plan_of", plan_of)
-    minute_worker.Seat(minute_jobs.minute_number(minute), 0, store.now)._turn()
-    seat = minute_worker.Seat(minute_jobs.minute_number(minute), 0, store.now)
+    minute_worker.MinuteWorker(minute_jobs.minute_number(minute), 0, store.now)._turn()
+    seat = minute_worker.MinuteWorker(minute_jobs.minute_number(minute), 0, store.now)
     for _ in range(2):
         seat._turn()
     assert seat.poisoned
@@ -153,8 +153,8 @@ def test_what_goes_wrong_once_a_turn_is_committed_does_not_do_it_again(monkeypat
     def broken(*_):
         raise RuntimeError("the loop is closed")
 
-    monkeypatch.setattr(minute_worker.Seat, "_send", broken)
-    seat = minute_worker.Seat(minute_jobs.minute_number(minute), 0, store.now)
+    monkeypatch.setattr(minute_worker.MinuteWorker, "_send", broken)
+    seat = minute_worker.MinuteWorker(minute_jobs.minute_number(minute), 0, store.now)
     for _ in range(3):
         seat._turn()
         time.sleep(0.02)
@@ -167,19 +167,19 @@ def test_what_goes_wrong_once_a_turn_is_committed_does_not_do_it_again(monkeypat
 def test_what_is_tried_again_keeps_no_seat_from_what_is_due_and_one_queue_no_other(monkeypatch):
     monkeypatch.setattr(minute_worker, "RETRIES_SECONDS", 0)
     seat, due = (
-        minute_worker.Seat(minute_jobs.minute_number(MINUTE), 0, lambda: MINUTE),
+        minute_worker.MinuteWorker(minute_jobs.minute_number(MINUTE), 0, lambda: MINUTE),
         MINUTE + clock.MINUTE,
     )
     for n in range(3):
         queue = make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/", rpm=60)
         place(queue, {MINUTE: [1]}, at=BEFORE)
-        [claimed] = SimulatedSeat(queue, seat.owner).turn(0).claimed
+        [claimed] = SimulatedWorker(queue, seat.owner).tick(0).claims
         attempt = models.Attempt(
             task_id=claimed.task_id, user_id=1, number=1, bucket_id=claimed.bucket_id, started_at=MINUTE
         )
         seat.retries.append(results.Retry(claimed, 0, attempt, due))
         seat.batches[claimed.batch_id] = 1
-    poisoned = seat.retries[0].claimed
+    poisoned = seat.retries[0].claim
     models.Assignment.objects.filter(pk=poisoned.key).update(status=models.Status.WAITING)
     for left in (2, 1, 0):
         seat._place_retries()
@@ -192,7 +192,7 @@ def test_what_is_tried_again_keeps_no_seat_from_what_is_due_and_one_queue_no_oth
 def test_a_database_that_is_locked_is_waited_for(monkeypatch):
     minute = running_minute()
     place(make_queue(rpm=6_000), {minute: [1, 2, 3]}, at=minute)
-    real, calls = claims.turn, []
+    real, calls = claims.commit_tick, []
 
     def turn(**arguments):
         calls.append(1)
@@ -200,10 +200,10 @@ def test_a_database_that_is_locked_is_waited_for(monkeypatch):
             raise OperationalError("database is locked")
         return real(**arguments)
 
-    monkeypatch.setattr(claims, "turn", turn)
+    monkeypatch.setattr(claims, "commit_tick", turn)
     # The test's own transaction lives on the connection that a seat would open anew.
     monkeypatch.setattr(minute_worker.connection, "close", lambda: None)
-    minute_worker.take_seat(minute_jobs.minute_number(minute), 0, store.now)
+    minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
     assert counted() == {"succeeded": 3}
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from scheduling import models
 from scheduling.core.retry import Verdict
-from scheduling.dispatch.claims import Claimed
-from scheduling.dispatch.sender import Due, MinuteClock, Sender
+from scheduling.dispatch.messages import Claim, ScheduledRequest
+from scheduling.dispatch.sender import MinuteClock, Sender
 from scheduling.handlers.base import Outcome, Request
 
 TOLERANCE = 0.1
@@ -58,10 +58,10 @@ def start():
         assert not sender.is_alive()
 
 
-def due(user: int, offset: float, *, batch: int = 1, version: int = 1) -> Due:
+def due(user: int, offset: float, *, batch: int = 1, version: int = 1) -> ScheduledRequest:
     queue = models.Queue(pk=1, name="q", version=version)
     request = Request(user, 7, "a list", "q", datetime(2031, 3, 5, tzinfo=UTC), 1)
-    return Due(Claimed(batch, user, user, 7, 0, 0, user, offset, TOLERANCE), request, queue)
+    return ScheduledRequest(Claim(batch, user, user, 7, 0, 0, user, offset, TOLERANCE), request, queue)
 
 
 def came(sender: Sender, count: int) -> dict[int, float | None]:
@@ -72,7 +72,7 @@ def came(sender: Sender, count: int) -> dict[int, float | None]:
         found += sender.take()
         time.sleep(0.005)
     assert sender.pending == 0
-    return {item.due.request.user_id: item.started for item in found}
+    return {item.scheduled.request.user_id: item.started for item in found}
 
 
 def test_each_starts_at_its_slot_and_not_before(start):

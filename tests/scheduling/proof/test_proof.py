@@ -15,7 +15,7 @@ from scheduling.dispatch import overdue
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
 from tests.scheduling.placed import make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -27,8 +27,8 @@ def ran():
     """A minute that ran half, and whose rest was late."""
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 20)
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 20)
     overdue.run(lambda: AFTER)
     return task
 
@@ -196,7 +196,7 @@ def test_it_goes_on_where_it_stopped(ran, monkeypatch):
 def test_an_old_claim_is_named():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
-    SimulatedSeat(queue).turn(0)
+    SimulatedWorker(queue).tick(0)
     models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
     [words] = [words for words in found() if "lease" in words]
     assert words.endswith("30 by the tables, 55 found")
@@ -205,7 +205,7 @@ def test_an_old_claim_is_named():
 def test_an_old_claim_is_named_though_it_grows_older_between_two_looks():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
-    SimulatedSeat(queue).turn(0)
+    SimulatedWorker(queue).tick(0)
     models.Batch.objects.update(lease_until=AFTER - timedelta(seconds=40))
     clock = (AFTER + timedelta(seconds=seconds) for seconds in itertools.count())
     [words] = [str(one) for one in proof.check(lambda: next(clock)) if "two leases" in one.check]
@@ -215,7 +215,7 @@ def test_an_old_claim_is_named_though_it_grows_older_between_two_looks():
 def test_a_claim_that_is_leased_for_a_day_is_named():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
-    SimulatedSeat(queue).turn(0)
+    SimulatedWorker(queue).tick(0)
     models.Batch.objects.update(lease_until=AFTER + timedelta(days=1))
     [words] = [words for words in found() if "lease" in words]
     assert words.endswith("15 by the tables, 86400 found")

@@ -9,7 +9,7 @@ from scheduling.core import clock
 from scheduling.dispatch import lateness
 from scheduling.reports import metrics
 from tests.scheduling.placed import make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -56,7 +56,7 @@ def test_ids_past_rpm_are_counted_of_each_window_and_those_beyond_it_of_the_queu
 def test_how_late_requests_started_is_said_as_quantiles():
     queue = make_queue("q1", rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
-    lateness.keep(SimulatedSeat(queue).bucket_id, {2: 98, 40: 1, 500: 1})
+    lateness.add(SimulatedWorker(queue).bucket_id, {2: 98, 40: 1, 500: 1})
     said = {
         quantile: numbers(queue="q1", quantile=quantile)["quarterdeck_start_lateness_seconds"]
         for quantile in ("0.5", "0.99", "1")

@@ -12,7 +12,7 @@ from scheduling.models import Status
 from scheduling.reports import minute_rows
 from scheduling.tasks import edits
 from tests.scheduling.placed import make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ def test_before_the_minute_each_has_the_slot_that_the_plan_gives_it():
 def test_afterwards_the_second_in_which_it_started_stands_beside():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
-    SimulatedSeat(queue).serve(0, 60)
+    SimulatedWorker(queue).serve(0, 60)
     found = rows(queue)
     assert planned(found) == [3.0 * j for j in range(20)]
     assert {row.status for row in found} == {Status.SUCCEEDED}
@@ -58,7 +58,7 @@ def test_what_was_cancelled_before_the_minute_was_sealed_has_no_slot_of_it():
     first = place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     place(queue, {MINUTE: range(11, 21)}, at=BEFORE)
     edits.cancel(first, by=Actor.command_line(), now=lambda: BEFORE)
-    SimulatedSeat(queue).serve(0, 60)
+    SimulatedWorker(queue).serve(0, 60)
     found = rows(queue)
     assert planned(found) == [None] * 10 + [6.0 * j for j in range(10)]
     assert [row.status for row in found[:10]] == [Status.CANCELLED] * 10
@@ -85,9 +85,9 @@ def test_what_comes_from_a_minute_that_passed_is_late_since_then():
 def test_once_some_have_left_a_minute_the_others_keep_the_slots_in_which_they_started():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 40)
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 40)
     overdue.run(lambda: AFTER)
     found = rows(queue)
-    assert len(found) == len(seat.sent) == 14
+    assert len(found) == len(worker.sent) == 14
     assert planned(found) == [3.0 * j for j in range(14)]

@@ -8,9 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from scheduling import models
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
 from scheduling.dispatch import claims, overdue, recovery
-from scheduling.dispatch.claims import Kept, Want
+from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
 from scheduling.reports import receipts
 from tests.scheduling.lists_of_ids import check_counters
@@ -23,77 +23,77 @@ MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
 BEFORE = MINUTE - timedelta(minutes=10)
 
 
-class SimulatedSeat:
-    """A seat whose clock is the test's. Its requests all succeed, a moment after their slot."""
+class SimulatedWorker:
+    """A worker whose clock is the test's. Its requests all succeed, a moment after their slot."""
 
     def __init__(self, queue: models.Queue, owner: int = 1, *, immediate: bool = False) -> None:
         self.queue, self.owner, self.immediate = queue, owner, immediate
         self.bucket_id = keys.bucket_at(queue.pk, MINUTE)
-        self.held: dict[int, int] = {}
-        self.claimed: list[claims.Claimed] = []
-        self.sent: list[tuple[float, claims.Claimed]] = []
+        self.batches: dict[int, int] = {}
+        self.claims: list[Claim] = []
+        self.sent: list[tuple[float, Claim]] = []
         self.may_start_until = 0.0
 
-    def turn(self, elapsed: float, *, kept=(), want: bool = True, at_most=None) -> claims.Turn:
-        wants = {}
-        if want:
+    def tick(self, elapsed: float, *, results=(), claim: bool = True, at_most=None) -> TickResult:
+        requests = {}
+        if claim:
             until = min(60.0, elapsed + (0.5 if self.immediate else 1.0))
-            wants[self.bucket_id] = Want(self.queue, until, self.immediate, at_most)
-        turn = claims.turn(
+            requests[self.bucket_id] = ClaimRequest(self.queue, until, self.immediate, at_most)
+        tick = claims.commit_tick(
             owner=self.owner,
-            offset=lambda: elapsed,
-            wants=wants,
-            kept=kept,
-            batch_ids=[batch_id for batch_id, left in self.held.items() if left],
-            settled=[batch_id for batch_id, left in self.held.items() if not left],
+            elapsed=lambda: elapsed,
+            requests=requests,
+            results=results,
+            open_batches=[batch_id for batch_id, count in self.batches.items() if count],
+            finished_batches=[batch_id for batch_id, count in self.batches.items() if not count],
             now=lambda: MINUTE + timedelta(seconds=elapsed),
         )
-        self.held = {batch_id: left for batch_id, left in self.held.items() if left}
-        for item in kept:
-            if item.claimed.batch_id in self.held:
-                self.held[item.claimed.batch_id] -= 1
-        for lost in turn.lost:
-            self.held.pop(lost, None)
-            self.claimed = [claimed for claimed in self.claimed if claimed.batch_id != lost]
-        for claimed in turn.claimed:
-            self.held[claimed.batch_id] = self.held.get(claimed.batch_id, 0) + 1
-        self.claimed += turn.claimed
-        self.may_start_until = turn.may_start_until
-        return turn
+        self.batches = {batch_id: count for batch_id, count in self.batches.items() if count}
+        for item in results:
+            if item.claim.batch_id in self.batches:
+                self.batches[item.claim.batch_id] -= 1
+        for lost in tick.lost_batches:
+            self.batches.pop(lost, None)
+            self.claims = [claim for claim in self.claims if claim.batch_id != lost]
+        for claim in tick.claims:
+            self.batches[claim.batch_id] = self.batches.get(claim.batch_id, 0) + 1
+        self.claims += tick.claims
+        self.may_start_until = tick.may_start_until
+        return tick
 
     def serve(self, first: float, end: float, step: float = 0.15) -> None:
         """Turns from `first` until `end`, sending what is due between them."""
         elapsed, done = first, []
         while elapsed < end:
-            self.turn(elapsed, kept=done)
+            self.tick(elapsed, results=done)
             following = elapsed + step
             done = []
-            for claimed in list(self.claimed):
+            for claimed in list(self.claims):
                 start = max(claimed.offset, elapsed)
                 if start < min(following, end) and start <= self.may_start_until:
-                    self.claimed.remove(claimed)
+                    self.claims.remove(claimed)
                     if start <= claimed.offset + claimed.tolerance:
                         self.sent.append((start, claimed))
-                        done.append(Kept(claimed, Status.SUCCEEDED, round(start * 1000)))
+                        done.append(Result(claimed, Status.SUCCEEDED, round(start * 1000)))
                     else:
-                        done.append(Kept(claimed, Status.WAITING))
+                        done.append(Result(claimed, Status.WAITING))
             elapsed = following
-        self.turn(end, kept=done, want=False)
+        self.tick(end, results=done, claim=False)
 
 
-def starts(*seats: SimulatedSeat) -> Counter:
-    return Counter(round(at * 1000) for seat in seats for at, _ in seat.sent)
+def starts(*workers: SimulatedWorker) -> Counter:
+    return Counter(round(at * 1000) for worker in workers for at, _ in worker.sent)
 
 
-def users(*seats: SimulatedSeat) -> Counter:
-    return Counter(claimed.user_id for seat in seats for _, claimed in seat.sent)
+def users(*workers: SimulatedWorker) -> Counter:
+    return Counter(claimed.user_id for worker in workers for _, claimed in worker.sent)
 
 
 def test_recorded_ids_succeed_at_their_slots_and_each_once():
     queue = make_queue(rpm=120)
     task = place(queue, {MINUTE: range(1, 121)}, at=BEFORE)
-    seat = SimulatedSeat(queue, immediate=True)
-    recorded = sum(seat.turn(tick * 0.15).recorded for tick in range(400))
+    worker = SimulatedWorker(queue, immediate=True)
+    recorded = sum(worker.tick(tick * 0.15).recorded_count for tick in range(400))
     assert recorded == 120
     assert counted() == {"succeeded": 120}
     after = models.Assignment.objects.order_by("pk").values_list("started_after_ms", flat=True)
@@ -106,10 +106,10 @@ def test_recorded_ids_succeed_at_their_slots_and_each_once():
 def test_two_seats_share_a_minute_and_no_id_is_sent_twice():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 401)}, at=BEFORE)
-    one, two = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
+    one, two = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
     for step in range(61 * 4):
-        for seat, lag in ((one, 0.0), (two, 0.13)):
-            seat.serve(step * 0.25 + lag, step * 0.25 + lag + 0.12)
+        for worker, lag in ((one, 0.0), (two, 0.13)):
+            worker.serve(step * 0.25 + lag, step * 0.25 + lag + 0.12)
     assert users(one, two) == Counter(range(1, 401))
     assert one.sent
     assert two.sent
@@ -120,14 +120,14 @@ def test_two_seats_share_a_minute_and_no_id_is_sent_twice():
 def test_what_a_stall_leaves_over_takes_free_slots_and_none_is_taken_twice():
     queue = make_queue(rpm=120)
     place(queue, {MINUTE: range(1, 91)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 10)
-    seat.serve(22, 60)
-    slots = [claimed.slot for _, claimed in seat.sent]
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 10)
+    worker.serve(22, 60)
+    slots = [claimed.slot for _, claimed in worker.sent]
     assert len(set(slots)) == len(slots)
     # Some 18 slots were missed; 30 are free, and those after the stall were enough.
-    assert users(seat) == Counter(range(1, 91))
-    assert receipts.most_in_60_seconds(starts(seat)) <= 121
+    assert users(worker) == Counter(range(1, 91))
+    assert receipts.most_in_60_seconds(starts(worker)) <= 121
     check_counters()
 
 
@@ -135,9 +135,9 @@ def test_what_finds_no_free_slot_is_late_and_takes_the_next_free_places():
     queue = make_queue(rpm=60)
     full = MINUTE + clock.MINUTE
     place(queue, {MINUTE: range(1, 61), full: range(61, 116)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(20, 60)
-    left = 60 - len(seat.sent)
+    worker = SimulatedWorker(queue)
+    worker.serve(20, 60)
+    left = 60 - len(worker.sent)
     assert left >= 18
     at = MINUTE + timedelta(seconds=63)
     assert overdue.run(lambda: at) == left
@@ -147,7 +147,7 @@ def test_what_finds_no_free_slot_is_late_and_takes_the_next_free_places():
     assert set(moved) == {third} or set(moved) == {third, fourth}
     assert max(moved.values()) <= 60
     assert set(models.Move.objects.values_list("reason", flat=True)) == {"late"}
-    assert counted() == {"succeeded": len(seat.sent), "waiting": 60 - len(seat.sent) + 55}
+    assert counted() == {"succeeded": len(worker.sent), "waiting": 60 - len(worker.sent) + 55}
     check_counters()
 
 
@@ -185,17 +185,17 @@ def test_late_ids_end_where_the_queue_says_so():
 def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
-    dead, alive = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
+    dead, alive = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
     dead.serve(0, 5)
-    turn = dead.turn(5.1)
+    tick = dead.tick(5.1)
     in_flight = counted()["in_flight"]
     assert in_flight
-    may = [c.user_id for c in dead.claimed if c.offset <= turn.may_start_until]
-    assert recovery.take_up(lambda: MINUTE + timedelta(seconds=20)) == 0
-    assert recovery.take_up(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
+    may = [c.user_id for c in dead.claims if c.offset <= tick.may_start_until]
+    assert recovery.recover(lambda: MINUTE + timedelta(seconds=20)) == 0
+    assert recovery.recover(lambda: MINUTE + timedelta(seconds=20.2)) == in_flight
     unknown = models.Attempt.objects.filter(unknown=True)
     assert sorted(unknown.values_list("user_id", flat=True)) == sorted(may)
-    assert len(may) <= 600 / 60 * claims.UNCOMMITTED_MS / 1000 + 1
+    assert len(may) <= 600 / 60 * limits.UNCOMMITTED_MS / 1000 + 1
     assert not models.Batch.objects.filter(owner=1).exists()
     alive.serve(20.3, 60)
     assert users(dead, alive) == Counter(range(1, 301))
@@ -209,11 +209,11 @@ def test_a_seat_sees_to_a_little_of_what_dead_ones_had_and_a_job_to_the_rest():
     for queue in queues:
         place(queue, {MINUTE: range(1, 4)}, at=BEFORE)
         for elapsed in (0.0, 19.5):
-            SimulatedSeat(queue).turn(elapsed, at_most=1)
+            SimulatedWorker(queue).tick(elapsed, at_most=1)
     at = MINUTE + timedelta(seconds=80)
     assert models.Batch.objects.count() == 6
     # A bucket's batches together, and no second bucket once the time is up.
-    assert recovery.take_up(lambda: at, seconds=0) == 2
+    assert recovery.recover(lambda: at, seconds=0) == 2
     assert models.Batch.objects.values("bucket_id").distinct().count() == 2
     overdue.run(lambda: at)
     assert not models.Batch.objects.exists()
@@ -225,10 +225,10 @@ def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
     queues = [make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/") for n in range(2)]
     for queue in queues:
         place(queue, {MINUTE: [1]}, at=BEFORE)
-        SimulatedSeat(queue).turn(0, at_most=1)
+        SimulatedWorker(queue).tick(0, at_most=1)
     # Sealed, and nobody knows its slots.
     models.Bucket.objects.filter(pk=keys.bucket_at(queues[0].pk, MINUTE)).update(slot_count=None)
-    assert recovery.take_up(lambda: MINUTE + timedelta(seconds=20)) == 1
+    assert recovery.recover(lambda: MINUTE + timedelta(seconds=20)) == 1
     assert [keys.queue_of_bucket(b) for b in models.Batch.objects.values_list("bucket_id", flat=True)] == [
         queues[0].pk
     ]
@@ -237,30 +237,30 @@ def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
 def test_what_is_in_flight_and_in_no_batch_is_not_left_behind():
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.turn(0, at_most=1)
-    seat.turn(12, at_most=1)
+    worker = SimulatedWorker(queue)
+    worker.tick(0, at_most=1)
+    worker.tick(12, at_most=1)
     [_, kept] = models.Batch.objects.order_by("pk")
     models.Batch.objects.exclude(pk=kept.pk).delete()
-    assert recovery.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4)) == 0
-    assert recovery.take_up_unclaimed(lambda: MINUTE + timedelta(minutes=4, seconds=1)) == 1
+    assert recovery.recover_unclaimed(lambda: MINUTE + timedelta(minutes=4)) == 0
+    assert recovery.recover_unclaimed(lambda: MINUTE + timedelta(minutes=4, seconds=1)) == 1
     assert counted() == {"waiting": 4, "in_flight": 1}
     [unknown] = models.Attempt.objects.filter(unknown=True)
-    assert (unknown.task_id, models.Bucket.objects.get(pk=seat.bucket_id).repeats_count) == (task.pk, 1)
+    assert (unknown.task_id, models.Bucket.objects.get(pk=worker.bucket_id).repeats_count) == (task.pk, 1)
     check_counters()
 
 
 def test_a_seat_that_wakes_up_has_lost_what_it_held():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
-    frozen = SimulatedSeat(queue, 1)
+    frozen = SimulatedWorker(queue, 1)
     frozen.serve(0, 5)
-    frozen.turn(5.1)
-    held = list(frozen.claimed)
-    recovery.take_up(lambda: MINUTE + timedelta(seconds=21))
-    answers = [Kept(claimed, Status.SUCCEEDED, 5_200) for claimed in held]
-    turn = frozen.turn(22, kept=answers, want=False)
-    assert turn.lost == {claimed.batch_id for claimed in held}
+    frozen.tick(5.1)
+    claimed = list(frozen.claims)
+    recovery.recover(lambda: MINUTE + timedelta(seconds=21))
+    answers = [Result(claim, Status.SUCCEEDED, 5_200) for claim in claimed]
+    tick = frozen.tick(22, results=answers, claim=False)
+    assert tick.lost_batches == {claim.batch_id for claim in claimed}
     assert counted()["waiting"] == 300 - len(frozen.sent)
     check_counters()
 
@@ -270,9 +270,9 @@ def test_cancelled_ids_are_passed_by_and_their_slots_stay_unused():
     cancelled = place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
     kept = place(queue, {MINUTE: range(31, 61)}, at=BEFORE)
     models.Task.objects.filter(pk=cancelled.pk).update(cancelled_at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 60)
-    assert users(seat) == Counter(range(31, 61))
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 60)
+    assert users(worker) == Counter(range(31, 61))
     kept.refresh_from_db()
     assert kept.finished_at is not None
 
@@ -280,10 +280,10 @@ def test_cancelled_ids_are_passed_by_and_their_slots_stay_unused():
 def test_what_comes_back_unsent_and_waits_again_locks_no_queue():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    turn = seat.turn(0, at_most=2)
+    worker = SimulatedWorker(queue)
+    tick = worker.tick(0, at_most=2)
     with CaptureQueriesContext(connection) as made:
-        seat.turn(1, kept=[Kept(claimed, Status.WAITING) for claimed in turn.claimed], want=False)
+        worker.tick(1, results=[Result(claimed, Status.WAITING) for claimed in tick.claims], claim=False)
     assert not [query["sql"] for query in made if 'FROM "scheduling_queue"' in query["sql"]]
     assert counted() == {"waiting": 5}
 
@@ -292,17 +292,17 @@ def test_what_comes_back_unsent_and_waits_again_locks_no_queue():
 def test_what_a_seat_hears_of_an_id_that_is_anothers_by_now_changes_nothing(status):
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
-    frozen, other = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
-    [claimed] = frozen.turn(0, at_most=1).claimed
-    recovery.take_up(lambda: MINUTE + timedelta(seconds=16))
-    assert frozen.turn(16, want=False).lost == {claimed.batch_id}
-    again = [one for one in other.turn(16.1).claimed if one.key == claimed.key]
+    frozen, other = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
+    [claimed] = frozen.tick(0, at_most=1).claims
+    recovery.recover(lambda: MINUTE + timedelta(seconds=16))
+    assert frozen.tick(16, claim=False).lost_batches == {claimed.batch_id}
+    again = [one for one in other.tick(16.1).claims if one.key == claimed.key]
     assert len(again) == 1
     # Its answer comes turns after the batch was lost.
     in_flight = counted()["in_flight"]
-    frozen.turn(18, kept=[Kept(claimed, status, None if status == Status.WAITING else 10)], want=False)
+    frozen.tick(18, results=[Result(claimed, status, None if status == Status.WAITING else 10)], claim=False)
     assert counted()["in_flight"] == in_flight
-    other.turn(18.1, kept=[Kept(again[0], Status.SUCCEEDED, 16_500)], want=False)
+    other.tick(18.1, results=[Result(again[0], Status.SUCCEEDED, 16_500)], claim=False)
     assert counted()["succeeded"] == 1
     check_counters()
 
@@ -310,12 +310,12 @@ def test_what_a_seat_hears_of_an_id_that_is_anothers_by_now_changes_nothing(stat
 def test_what_came_back_once_can_not_come_back_twice():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
-    seat, other = SimulatedSeat(queue, 1), SimulatedSeat(queue, 2)
-    returned = [Kept(seat.turn(0).claimed[0], Status.WAITING)]
-    seat.turn(0.1, kept=returned, want=False)
-    in_flight = counted()["in_flight"] + len(other.turn(0.2).claimed)
+    worker, other = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
+    returned = [Result(worker.tick(0).claims[0], Status.WAITING)]
+    worker.tick(0.1, results=returned, claim=False)
+    in_flight = counted()["in_flight"] + len(other.tick(0.2).claims)
     with pytest.raises(RuntimeError):
-        seat.turn(0.3, kept=returned, want=False)
+        worker.tick(0.3, results=returned, claim=False)
     assert counted()["in_flight"] == in_flight
 
 
@@ -325,35 +325,35 @@ def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled(monkeypatch, s
         monkeypatch.setattr(claims, "_that_give_back", lambda returned: set())
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    turn = seat.turn(0)
+    worker = SimulatedWorker(queue)
+    tick = worker.tick(0)
     models.Task.objects.filter(pk=task.pk).update(
-        cancelled_at=BEFORE, waiting_count=0, cancelled_count=5 - len(turn.claimed)
+        cancelled_at=BEFORE, waiting_count=0, cancelled_count=5 - len(tick.claims)
     )
-    seat.turn(1, kept=[Kept(claimed, Status.WAITING) for claimed in turn.claimed], want=False)
+    worker.tick(1, results=[Result(claimed, Status.WAITING) for claimed in tick.claims], claim=False)
     task.refresh_from_db()
     assert (task.in_flight_count, task.waiting_count, task.cancelled_count) == (0, 0, 5)
-    bucket = models.Bucket.objects.get(pk=seat.bucket_id)
-    assert (bucket.in_flight_count, bucket.cancelled_count) == (0, len(turn.claimed))
-    assert bucket.filled_count == 5 - len(turn.claimed)
+    bucket = models.Bucket.objects.get(pk=worker.bucket_id)
+    assert (bucket.in_flight_count, bucket.cancelled_count) == (0, len(tick.claims))
+    assert bucket.filled_count == 5 - len(tick.claims)
 
 
 def test_a_list_past_its_expiry_is_not_sent():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 31)}, at=BEFORE, expires_at=MINUTE + timedelta(seconds=30))
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 60)
-    assert len(seat.sent) <= 16
-    assert counted() == {"succeeded": len(seat.sent), "expired": 30 - len(seat.sent)}
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 60)
+    assert len(worker.sent) <= 16
+    assert counted() == {"succeeded": len(worker.sent), "expired": 30 - len(worker.sent)}
     check_counters()
 
 
 def test_a_brake_holds_in_the_minute_and_the_rest_is_late():
     queue = make_queue(rpm=60, brake_per_minute=20)
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 60)
-    assert len(seat.sent) == 20
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 60)
+    assert len(worker.sent) == 20
     assert overdue.run(lambda: MINUTE + timedelta(seconds=63)) == 40
     assert set(models.Move.objects.values_list("reason", flat=True)) == {"brake"}
     waiting = models.Bucket.objects.filter(waiting_count__gt=0).values_list("waiting_count", flat=True)

@@ -8,7 +8,7 @@ import pytest
 from operators.actor import Actor
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.dispatch import claims
+from scheduling.dispatch import claims, messages
 from scheduling.models import Status
 from scheduling.tasks import failures, resend
 from scheduling.tasks.failures import Asked
@@ -35,11 +35,13 @@ def _run(
     queue: models.Queue, minute, *, from_second: int, to_second: int, at_most: int | None = None
 ) -> None:
     bucket_id = keys.bucket_at(queue.pk, minute)
-    want = claims.Want(queue, until=float(to_second), immediate=False, at_most=at_most)
+    want = messages.ClaimRequest(queue, until=float(to_second), immediate=False, at_most=at_most)
     at = minute + timedelta(seconds=from_second)
-    taken = claims.turn(owner=1, offset=lambda: float(from_second), wants={bucket_id: want}, now=lambda: at)
+    taken = claims.commit_tick(
+        owner=1, elapsed=lambda: float(from_second), requests={bucket_id: want}, now=lambda: at
+    )
     kept = []
-    for claimed in taken.claimed:
+    for claimed in taken.claims:
         status, said = ANSWERS[claimed.user_id % 3]
         attempt = models.Attempt(
             task_id=claimed.task_id,
@@ -51,10 +53,15 @@ def _run(
             answer=said if status else "",
             error="" if status else said,
         )
-        kept.append(claims.Kept(claimed, Status.FAILED, round(claimed.offset * 1000), attempt))
-    batches = {claimed.batch_id for claimed in taken.claimed}
-    claims.turn(
-        owner=1, offset=lambda: float(to_second), wants={}, kept=kept, batch_ids=batches, now=lambda: at
+        kept.append(messages.Result(claimed, Status.FAILED, round(claimed.offset * 1000), attempt))
+    batches = {claimed.batch_id for claimed in taken.claims}
+    claims.commit_tick(
+        owner=1,
+        elapsed=lambda: float(to_second),
+        requests={},
+        results=kept,
+        open_batches=batches,
+        now=lambda: at,
     )
 
 

@@ -9,13 +9,13 @@ from scheduling import models
 from scheduling.core import clock
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import recovery, results, targets
-from scheduling.dispatch.sender import Came, Due
+from scheduling.dispatch.messages import RequestResult, ScheduledRequest
 from scheduling.handlers.base import Outcome, Request
 from scheduling.models import Status
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.placed import counted, make_queue, place
 
-from .test_claims import BEFORE, MINUTE, SimulatedSeat
+from .test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -30,42 +30,42 @@ def queue():
     return make_queue(rpm=60, handler="webhook", webhook_url="https://hook.test/in", max_attempts=3)
 
 
-def answered(queue, claimed, outcome: Outcome | None, started: float | None = None) -> Came:
+def answered(queue, claimed, outcome: Outcome | None, started: float | None = None) -> RequestResult:
     request = Request(claimed.user_id, claimed.task_id, "a list", queue.name, MINUTE, claimed.attempts + 1)
     started = claimed.offset if started is None and outcome is not None else started
-    return Came(Due(claimed, request, queue), outcome, started)
+    return RequestResult(ScheduledRequest(claimed, request, queue), outcome, started)
 
 
-def keep(seat: SimulatedSeat, queue, came: list[Came], elapsed: float) -> None:
-    """What a seat does with answers: as dispatch does, by the test's clock."""
+def keep(worker: SimulatedWorker, queue, came: list[RequestResult], elapsed: float) -> None:
+    """What a worker does with answers: as dispatch does, by the test's clock."""
     at = MINUTE + timedelta(seconds=elapsed)
-    sorted_out = results.sort_out(came, {queue.pk: queue}, minute=MINUTE, at=at)
-    seat.turn(elapsed, kept=sorted_out.kept, want=False)
-    results.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
+    sorted_out = results.classify(came, {queue.pk: queue}, minute=MINUTE, at=at)
+    worker.tick(elapsed, results=sorted_out.results, claim=False)
+    results.place_retries(queue.pk, sorted_out.retries, worker.owner, lambda: at)
 
 
 def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue):
     place(queue, {MINUTE: [1, 2]}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    claimed = seat.turn(0).claimed
-    keep(seat, queue, [answered(queue, claimed[0], BUSY)], 0.5)
+    worker = SimulatedWorker(queue)
+    claimed = worker.tick(0).claims
+    keep(worker, queue, [answered(queue, claimed[0], BUSY)], 0.5)
     [move] = models.Move.objects.all()
     assert move.reason == "retry"
     row = models.Assignment.objects.get(user_id=claimed[0].user_id)
     assert (row.status, row.attempts, row.started_after_ms) == (Status.WAITING, 1, None)
-    # Due 60 to 70 s after it failed: the first minute that begins after that.
+    # ScheduledRequest 60 to 70 s after it failed: the first minute that begins after that.
     assert row.minute_at == MINUTE + 2 * clock.MINUTE
     [attempt] = models.Attempt.objects.all()
     assert (attempt.number, attempt.http_status, attempt.answer, attempt.duration_ms) == (1, 503, "busy", 12)
-    assert models.Bucket.objects.get(pk=seat.bucket_id).started_count == 1
+    assert models.Bucket.objects.get(pk=worker.bucket_id).started_count == 1
     check_counters()
 
 
 def test_after_max_attempts_it_has_failed_with_its_last_answer(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     models.Assignment.objects.update(attempts=2)
-    seat = SimulatedSeat(queue)
-    keep(seat, queue, [answered(queue, seat.turn(0).claimed[0], BUSY)], 0.5)
+    worker = SimulatedWorker(queue)
+    keep(worker, queue, [answered(queue, worker.tick(0).claims[0], BUSY)], 0.5)
     assert counted() == {"failed": 1}
     assert models.Assignment.objects.get().attempts == 3
     assert models.Attempt.objects.get().answer == "busy"
@@ -75,8 +75,8 @@ def test_after_max_attempts_it_has_failed_with_its_last_answer(queue):
 
 def test_what_was_not_started_burns_no_attempt(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    keep(seat, queue, [answered(queue, seat.turn(0).claimed[0], None)], 0.5)
+    worker = SimulatedWorker(queue)
+    keep(worker, queue, [answered(queue, worker.tick(0).claims[0], None)], 0.5)
     assert counted() == {"waiting": 1}
     assert models.Assignment.objects.get().attempts == 0
     assert not models.Attempt.objects.exists()
@@ -85,21 +85,21 @@ def test_what_was_not_started_burns_no_attempt(queue):
 
 def test_a_failure_of_a_cancelled_list_is_not_tried_again(queue):
     task = place(queue, {MINUTE: [1]}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    [claimed] = seat.turn(0).claimed
+    worker = SimulatedWorker(queue)
+    [claimed] = worker.tick(0).claims
     models.Task.objects.filter(pk=task.pk).update(cancelled_at=BEFORE)
-    keep(seat, queue, [answered(queue, claimed, BUSY)], 0.5)
+    keep(worker, queue, [answered(queue, claimed, BUSY)], 0.5)
     assert counted() == {"failed": 1}
 
 
 def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    [claimed] = seat.turn(0).claimed
-    recovery.take_up(lambda: MINUTE + timedelta(seconds=16))
+    worker = SimulatedWorker(queue)
+    [claimed] = worker.tick(0).claims
+    recovery.recover(lambda: MINUTE + timedelta(seconds=16))
     at = MINUTE + timedelta(seconds=17)
-    sorted_out = results.sort_out([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
-    results.place_retries(queue.pk, sorted_out.retries, seat.owner, lambda: at)
+    sorted_out = results.classify([answered(queue, claimed, BUSY)], {queue.pk: queue}, minute=MINUTE, at=at)
+    results.place_retries(queue.pk, sorted_out.retries, worker.owner, lambda: at)
     assert counted() == {"waiting": 1}
     assert not models.Move.objects.exists()
     check_counters()
@@ -109,12 +109,12 @@ def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
 
 
 class Held:
-    """Targets as a seat sees them, and claims to answer for."""
+    """Targets as a worker sees them, and claims to answer for."""
 
     def __init__(self, queue, ids: int = 40) -> None:
         self.queue, self.targets = queue, targets.Targets()
         place(queue, {MINUTE: range(1, ids + 1)}, at=BEFORE)
-        self.claimed = SimulatedSeat(queue).turn(0, at_most=ids).claimed
+        self.claimed = SimulatedWorker(queue).tick(0, at_most=ids).claims
 
     def answer(self, *answers: Outcome, started: float = 1.0, at: float = 2.0) -> None:
         came = [answered(self.queue, self.claimed[0], one, started) for one in answers]

@@ -16,7 +16,7 @@ from scheduling.dispatch import bucket_slots, test_request
 from scheduling.tasks import callbacks, resend
 from scheduling.upkeep import reconciliation
 from tests.scheduling.placed import make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 from tests.scheduling.target import Target, status
 
 pytestmark = pytest.mark.django_db
@@ -33,9 +33,9 @@ def loopback(settings):
 def done_task(target: Target) -> models.Task:
     queue = make_queue(rpm=60, callback_url=target.url, webhook_secret=SECRET)
     task = place(queue, {MINUTE: [1, 2, 3]}, at=BEFORE)
-    seat = SimulatedSeat(queue, immediate=True)
+    worker = SimulatedWorker(queue, immediate=True)
     for second in (0, 20, 40):
-        seat.turn(second)
+        worker.tick(second)
     task.refresh_from_db()
     return task
 
@@ -185,7 +185,7 @@ def test_a_test_request_takes_a_free_slot_and_shows_what_came():
     assert again.started_at == MINUTE + timedelta(seconds=17)
     assert (shown.outcome.verdict, shown.outcome.status) == (Verdict.FAILED, 418)
     assert json.loads(target.seen[0].body)["task_name"] == "a test request"
-    bucket = models.Bucket.objects.get(pk=SimulatedSeat(queue).bucket_id)
+    bucket = models.Bucket.objects.get(pk=SimulatedWorker(queue).bucket_id)
     slot = bucket_slots.plan_of(bucket).free_slot(bucket.cursor - 1)
     assert slot == 17
     assert {line.verb for line in models.Activity.objects.all()} == {"tested"}

@@ -16,7 +16,7 @@ from scheduling.core.errors import (
     TaskCancelled,
     UnexpectedCount,
 )
-from scheduling.dispatch import claims
+from scheduling.dispatch import claims, messages
 from scheduling.intake import acceptance, allocation
 from scheduling.lists import stored_lists
 from scheduling.placement import ledger, moves
@@ -222,14 +222,21 @@ def test_what_a_claim_gives_back_after_the_cancel_is_cancelled_too(queue, by, tm
     write_all()
     minute = clock.minutes(clock.open_window_start(NOON))[0]
     bucket = keys.bucket_at(queue.pk, minute)
-    want = claims.Want(queue=queue, until=20.0, immediate=False)
-    taken = claims.turn(owner=7, offset=lambda: 0.0, wants={bucket: want}, now=lambda: minute).claimed
+    want = messages.ClaimRequest(queue=queue, until=20.0, immediate=False)
+    taken = claims.commit_tick(
+        owner=7, elapsed=lambda: 0.0, requests={bucket: want}, now=lambda: minute
+    ).claims
     assert len(taken) > 10
     answer = cancel(task, by, minute)
     assert answer == {"cancelled": 100 - len(taken), "already_sent": 0, "in_flight": len(taken)}
-    kept = [claims.Kept(claimed, models.Status.WAITING) for claimed in taken]
-    claims.turn(
-        owner=7, offset=lambda: 1.0, wants={}, kept=kept, batch_ids={taken[0].batch_id}, now=lambda: minute
+    kept = [messages.Result(claimed, models.Status.WAITING) for claimed in taken]
+    claims.commit_tick(
+        owner=7,
+        elapsed=lambda: 1.0,
+        requests={},
+        results=kept,
+        open_batches={taken[0].batch_id},
+        now=lambda: minute,
     )
     edits.follow_cancel(task.pk, lambda: minute)
     assert set(statuses(task).values()) == {models.Status.CANCELLED}

@@ -8,11 +8,11 @@ from operators.actor import Actor
 from scheduling import models, proof
 from scheduling.core import keys
 from scheduling.dispatch import overdue, results
-from scheduling.dispatch.claims import Claimed, Kept
+from scheduling.dispatch.messages import Claim, Result
 from scheduling.models import Status
 from scheduling.tasks import edits
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
-from tests.scheduling.store.test_claims import MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,14 +26,14 @@ def queue(transactional_db):
 
 
 @pytest.fixture
-def seat(queue, tmp_path) -> SimulatedSeat:
-    """A seat whose minute has begun, with a list of 60: two or three are in flight."""
+def worker(queue, tmp_path) -> SimulatedWorker:
+    """A worker whose minute has begun, with a list of 60: two or three are in flight."""
     submit(IDS, tmp_path, by=BY)
     write_all()
-    seat = SimulatedSeat(queue)
-    seat.turn(0.0)
-    assert seat.claimed
-    return seat
+    worker = SimulatedWorker(queue)
+    worker.tick(0.0)
+    assert worker.claims
+    return worker
 
 
 def replace(ids, folder, at) -> edits.Replaced:
@@ -41,7 +41,7 @@ def replace(ids, folder, at) -> edits.Replaced:
         return edits.replace(models.Task.objects.get(), spool, by=BY, now=lambda: at)
 
 
-def fail(claimed: Claimed, at) -> None:
+def fail(claimed: Claim, at) -> None:
     """Its request is answered by something that is to be tried again."""
     attempt = models.Attempt(
         task_id=claimed.task_id,
@@ -67,11 +67,11 @@ def check_all(at) -> None:
     assert not [found for found in proof.check(lambda: at) if "claim" not in found.check]
 
 
-def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(seat, tmp_path):
-    claimed = seat.claimed[0]
+def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(worker, tmp_path):
+    claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     replaced = replace(range(30, 61), tmp_path, at)
-    assert (replaced.in_flight, replaced.cancelled) == (len(seat.claimed), 29 - len(seat.claimed))
+    assert (replaced.in_flight, replaced.cancelled) == (len(worker.claims), 29 - len(worker.claims))
     fail(claimed, at)
     assert (row(claimed.user_id).status, row(claimed.user_id).attempts) == (Status.FAILED, 1)
     assert models.Attempt.objects.get().http_status == 503
@@ -79,23 +79,23 @@ def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(seat,
     check_all(at)
 
 
-def test_a_task_whose_last_request_left_and_failed_is_done(seat, tmp_path):
+def test_a_task_whose_last_request_left_and_failed_is_done(worker, tmp_path):
     at = MINUTE + timedelta(seconds=0.5)
     replace([1_001], tmp_path, at)
     write_all(at)
     models.Assignment.objects.filter(user_id=1_001).update(status=Status.SUCCEEDED)
     for rows in (models.Task, models.TaskBucket, models.Bucket):
         rows.objects.filter(waiting_count=1).update(waiting_count=0, succeeded_count=1)
-    for claimed in list(seat.claimed):
+    for claimed in list(worker.claims):
         fail(claimed, at)
     assert models.Task.objects.get().finished_at == at
 
 
-def test_what_left_in_flight_and_comes_back_unsent_is_cancelled_and_its_place_is_free(seat, tmp_path):
+def test_what_left_in_flight_and_comes_back_unsent_is_cancelled_and_its_place_is_free(worker, tmp_path):
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
-    claimed = seat.claimed.copy()
-    seat.turn(0.9, kept=[Kept(one, Status.WAITING) for one in claimed], want=False)
+    claimed = worker.claims.copy()
+    worker.tick(0.9, results=[Result(one, Status.WAITING) for one in claimed], claim=False)
     after = MINUTE + timedelta(minutes=2)
     overdue.run(lambda: after)
     assert {row(one.user_id).status for one in claimed} == {Status.CANCELLED}
@@ -103,12 +103,12 @@ def test_what_left_in_flight_and_comes_back_unsent_is_cancelled_and_its_place_is
     check_all(after)
 
 
-def test_what_left_and_is_back_before_its_answer_is_tried_again(seat, tmp_path):
-    claimed = seat.claimed[0]
+def test_what_left_and_is_back_before_its_answer_is_tried_again(worker, tmp_path):
+    claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
     replaced = replace(IDS, tmp_path, at)
-    assert replaced.kept == 31 + len(seat.claimed)
+    assert replaced.kept == 31 + len(worker.claims)
     write_all(at)
     fail(claimed, at)
     assert (row(claimed.user_id).status, row(claimed.user_id).attempts) == (Status.WAITING, 1)
@@ -116,8 +116,8 @@ def test_what_left_and_is_back_before_its_answer_is_tried_again(seat, tmp_path):
     check_all(at)
 
 
-def test_an_id_that_comes_back_goes_on_counting_its_attempts(seat, tmp_path):
-    claimed = seat.claimed[0]
+def test_an_id_that_comes_back_goes_on_counting_its_attempts(worker, tmp_path):
+    claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     fail(claimed, at)
     replace(range(30, 61), tmp_path, at)
@@ -131,8 +131,8 @@ def test_an_id_that_comes_back_goes_on_counting_its_attempts(seat, tmp_path):
     check_all(at)
 
 
-def test_what_would_be_tried_again_after_its_list_expires_has_expired(seat):
-    claimed = seat.claimed[0]
+def test_what_would_be_tried_again_after_its_list_expires_has_expired(worker):
+    claimed = worker.claims[0]
     models.Task.objects.update(expires_at=MINUTE + timedelta(minutes=2))
     fail(claimed, MINUTE + timedelta(seconds=0.5))
     assert row(claimed.user_id).status == Status.EXPIRED

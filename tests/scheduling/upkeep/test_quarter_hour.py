@@ -14,7 +14,7 @@ from scheduling.jobqueue import minute_jobs, schedules
 from scheduling.reports import receipts
 from scheduling.upkeep import quarter_hour, reconciliation
 from tests.scheduling.placed import make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -34,7 +34,7 @@ def test_it_arms_the_windows_that_run_and_open():
     assert models.Minute.objects.count() == 29
     jobs = OrmQ.objects.filter(key="minutes")
     assert jobs.count() == 29 * models.Minute.objects.first().seats
-    assert min(jobs.values_list("lock", flat=True)) == MINUTE + clock.MINUTE - minute_jobs.SEAT_AHEAD
+    assert min(jobs.values_list("lock", flat=True)) == MINUTE + clock.MINUTE - minute_jobs.WORKER_AHEAD
     run(MINUTE + timedelta(seconds=11))
     assert OrmQ.objects.filter(key="minutes").count() == jobs.count()
 
@@ -42,7 +42,7 @@ def test_it_arms_the_windows_that_run_and_open():
 def test_an_ended_window_gets_its_receipt_once():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
-    SimulatedSeat(queue).serve(0, 60)
+    SimulatedWorker(queue).serve(0, 60)
     assert run(ENDED - timedelta(minutes=1)) == 0
     assert run(ENDED) == 1
     assert run(ENDED) == 0
@@ -76,11 +76,11 @@ def test_a_receipt_sees_the_60_seconds_that_began_in_the_window_before():
 def test_under_a_brake_what_was_planned_is_what_was_there():
     queue = make_queue(rpm=60, brake_per_minute=10)
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
-    seat = SimulatedSeat(queue)
-    seat.serve(0, 60)
-    assert len(seat.sent) == 10
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 60)
+    assert len(worker.sent) == 10
     assert run(ENDED) == 1
-    receipt = models.Window.objects.get(pk=seat.bucket_id >> 4).receipt
+    receipt = models.Window.objects.get(pk=worker.bucket_id >> 4).receipt
     minute = receipt["minutes"][0]
     assert (minute["planned"], minute["sent"], minute["moved"]) == (60, 10, 50)
     assert (receipt["planned"], receipt["late"]) == (60, 50)
@@ -179,4 +179,4 @@ def test_late_work_is_hinted_at_once():
     after = MINUTE + timedelta(seconds=70)
     assert overdue.wake(at=after)
     assert not overdue.wake(at=after)
-    assert keys.bucket_at(queue.pk, MINUTE) in overdue.left_behind(after)
+    assert keys.bucket_at(queue.pk, MINUTE) in overdue.overdue_buckets(after)

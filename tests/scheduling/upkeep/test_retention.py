@@ -8,7 +8,7 @@ from scheduling import models, proof
 from scheduling.core import clock
 from scheduling.upkeep import quarter_hour, retention
 from tests.scheduling.placed import make_queue, place
-from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedSeat
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,7 @@ def old_and_young():
     """A task of 100 days ago that ran and is totalled, and one of yesterday."""
     queue = make_queue(rpm=60)
     old = place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
-    SimulatedSeat(queue).serve(0, 60)
+    SimulatedWorker(queue).serve(0, 60)
     quarter_hour.run(lambda: MINUTE + timedelta(minutes=16))
     yesterday = clock.quarter_start(NIGHT - timedelta(days=1))
     young = place(queue, {yesterday: range(1, 21)}, at=yesterday - timedelta(minutes=5))
