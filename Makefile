@@ -8,9 +8,14 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
 DEVELOPMENT := $(VENV)/.installed-dev-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/pytest
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock"
+# The second leg of the tests: the newest Python and Django, where that Python is installed.
+NEXT_PYTHON ?= $(firstword $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null) \
+	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))
+NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d' ' -f1)
 QUICK := not faults and not minutes and not bench and not screens
 
-.PHONY: help run demo test lint faults minutes bench screens chromium image
+.PHONY: help run demo test test-next lint format lock map faults minutes bench screens chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -27,14 +32,38 @@ run: $(RUNTIME)
 demo: $(RUNTIME)
 	@DATA_DIR="$${DATA_DIR:-var/demo}" exec $(BIN)/python -m runner demo
 
-test: $(DEVELOPMENT) chromium
+test: lint chromium test-next
 	$(BIN)/python tests/run.py -m "$(QUICK)"
+
+# Without that Python the leg is skipped, and says so.
+ifeq ($(NEXT_PYTHON),)
+test-next:
+	@echo "=== Skipped: Python 3.13 with Django 6.1, since there is no python3.13 here ==="
+else
+test-next: $(NEXT)
+	@echo "=== On Python 3.13 and Django 6.1 ==="
+	.venv-next/bin/python -W error::DeprecationWarning:django.utils.deprecation -m pytest -q -n 2 --dist loadfile -m "$(QUICK)" \
+		tests/operators tests/scheduling/admin tests/scheduling/core tests/scheduling/jobqueue tests/scheduling/queues tests/scheduling/reports
+endif
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Every dependency, exactly and with its hashes, from the .in files.
+lock: $(DEVELOPMENT)
+	$(LOCK) --python-version 3.11 requirements.in -o requirements.txt
+	$(LOCK) --python-version 3.11 requirements-dev.in -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --python-version 3.13 requirements.in requirements-dev.in --overrides requirements-next.in -o requirements-next.txt
+
+map: $(DEVELOPMENT)
+	$(BIN)/python docs/make_map.py
 
 faults: $(DEVELOPMENT)
 	$(PYTEST) -m faults tests
@@ -62,6 +91,12 @@ $(RUNTIME): | $(BIN)/python
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@rm -f $(VENV)/.installed-dev-*
+	@touch $@
+
+$(NEXT):
+	@$(NEXT_PYTHON) -m venv .venv-next || { rm -rf .venv-next; exit 1; }
+	@.venv-next/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-next.txt
+	@rm -f .venv-next/.installed-*
 	@touch $@

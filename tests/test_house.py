@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -128,3 +129,44 @@ def test_the_unit_stops_its_main_process_alone_and_starts_again_whatever_the_cod
     assert unit["KillMode"] == "mixed"
     assert unit["Restart"] == "always"
     assert int(unit["TimeoutStopSec"]) > 30
+
+
+# --- Dependencies ---
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-next.txt"])
+def test_every_dependency_is_pinned_with_hashes(name):
+    # `make lock` writes these files from requirements.in and requirements-dev.in.
+    entries = re.split(r"\n(?=[A-Za-z])", (BASE_DIR / name).read_text())[1:]
+    assert len(entries) >= 40
+    for entry in entries:
+        assert re.match(r"[\w.-]+(\[\w+\])?==[\w.]+ ", entry), entry.splitlines()[0]
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_what_the_code_imports_is_asked_for_by_name():
+    wanted = {
+        re.split(r"[\[~=<>]", line)[0].lower().replace("-", "_")
+        for line in (BASE_DIR / "requirements.in").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    spelled = {
+        "django_q": "django_q2",
+        "ninja": "django_ninja",
+        "csp": "django_csp",
+        "axes": "django_axes",
+        "python_multipart": "python_multipart",
+        "pydantic": "django_ninja",
+        "yarl": "aiohttp",
+        "multidict": "aiohttp",
+    }
+    standard = set(sys.stdlib_module_names)
+    for source in sources():
+        if source.is_relative_to(BASE_DIR / "benchmarks"):
+            continue
+        for node in ast.walk(ast.parse(source.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for name in {full.split(".")[0] for full in names} - standard - set(OURS):
+                assert spelled.get(name, name) in wanted, (source.name, name)
