@@ -1,69 +1,70 @@
-"""Who may come in: a program with its token, or a signed-in operator from a page of ours."""
+"""Authentication and authorization: a program with a token, or an operator with a session."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
+from api.problems import Problem, not_signed_in, problem_response
 from operators import tokens
 from operators.actor import Actor, Interface
 from operators.models import Operator, Token
 from operators.roles import Permission
 
-from .problems import Problem, not_signed_in, problem
+View = Callable[..., HttpResponse]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent the request. `key_scope`: idempotency keys of others are not theirs."""
+    """The sender of a request. key_scope: separates the idempotency keys of different callers."""
 
-    who: Token | Operator
+    principal: Token | Operator
     actor: Actor
     key_scope: str
 
 
 class ApiRequest(HttpRequest):
-    """A request after a door let it in."""
+    """A request whose caller is known and authorized."""
 
     caller: Caller
 
 
-class Door:
-    """Lets in whoever may do this kind of act; ninja calls it before anything else.
+class Access:
+    """Authorizes callers for one kind of act. Ninja calls it before anything else.
 
-    None is answered 401. Raises Problem (403) for those who are known and may not.
+    Returns None (401) for an unknown caller, raises Problem (403) for one that lacks the right.
     """
 
     def __init__(self, act: Permission) -> None:
         self.act = act
 
     def __call__(self, request: HttpRequest) -> Caller | None:
-        caller = _by_token(request) if "Authorization" in request.headers else _by_session(request)
+        caller = _from_token(request) if "Authorization" in request.headers else _from_session(request)
         if caller is None:
             return None
-        if not caller.who.may(self.act):
-            raise Problem("not-allowed", f"{_name(caller)} may not {self.act.label}.")
-        request.caller = caller
+        if not caller.principal.may(self.act):
+            raise Problem("not-allowed", f"{_describe(caller)} may not {self.act.label}.")
+        cast(ApiRequest, request).caller = caller
         return caller
 
 
-READERS = Door(Permission.VIEW)
-WRITERS = Door(Permission.ACT)
+CAN_READ = Access(Permission.VIEW)
+CAN_WRITE = Access(Permission.ACT)
 
 
-def _name(caller: Caller) -> str:
-    if isinstance(caller.who, Token):
-        return f"The token {caller.actor.name}, of scope {caller.who.scope},"
-    return f"The operator {caller.actor.name}, as {caller.who.role},"
+def _describe(caller: Caller) -> str:
+    if isinstance(caller.principal, Token):
+        return f"The token {caller.actor.name} with the scope {caller.principal.scope}"
+    return f"The operator {caller.actor.name} with the role {caller.principal.role}"
 
 
-def _by_token(request: HttpRequest) -> Caller | None:
-    # A wrong token is never passed over for a session that the browser happens to have.
+def _from_token(request: HttpRequest) -> Caller | None:
+    # A wrong token is never ignored in favour of a session that the browser happens to have.
     scheme, _, secret = request.headers["Authorization"].strip().partition(" ")
     if scheme.lower() != "bearer":
         return None
@@ -73,7 +74,7 @@ def _by_token(request: HttpRequest) -> Caller | None:
     return Caller(token, Actor.of_token(token), f"token:{token.pk}")
 
 
-def _by_session(request: HttpRequest) -> Caller | None:
+def _from_session(request: HttpRequest) -> Caller | None:
     operator = request.user
     if not operator.is_authenticated:
         return None
@@ -83,34 +84,36 @@ def _by_session(request: HttpRequest) -> Caller | None:
 
 
 def check_csrf(request: HttpRequest) -> None:
-    """Look for the session's CSRF token in the header X-CSRFToken alone. Raises Problem.
+    """Check the session's CSRF token in the header X-CSRFToken. Raises Problem (403).
 
-    Django's own check reads the body of a POST for a form field first: all of an upload, before anybody looks
-    at it. For other methods it looks at the header only, so it gets a copy (which has no body) that says PUT.
+    For a POST, Django's check first searches the body for a form field, which would read a whole upload before
+    the caller is authorized. For other methods it only looks at the header, so it gets a copy that says PUT.
     """
-    asked = copy.copy(request)
-    asked.method = "PUT"
-    refused = CsrfViewMiddleware(lambda request: None).process_view(asked, None, (), {})
-    if refused is not None:
+    bodiless = copy.copy(request)
+    bodiless.method = "PUT"
+    middleware = CsrfViewMiddleware(lambda request: HttpResponse())
+    if middleware.process_view(bodiless, lambda request: HttpResponse(), (), {}) is not None:
         raise Problem(
-            "csrf", "Send the CSRF token of the session in the header X-CSRFToken, from a page of this site."
+            "csrf", "Send the session's CSRF token in the header X-CSRFToken, from a page of this site."
         )
 
 
-def behind(door: Door) -> Callable:
-    """Put a door before a view that isn't ninja's."""
+def requires(access: Access) -> Callable[[View], View]:
+    """Require `access` for a read-only view that isn't one of Ninja's."""
 
-    def decorate(view: Callable) -> Callable:
+    def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, **values: Any) -> HttpResponse:
             try:
-                caller = door(request)
+                caller = access(request)
             except Problem as error:
-                return error.answer()
+                return error.response()
             if caller is None:
-                return not_signed_in("Send a token or sign in.")
+                return not_signed_in()
             if request.method not in ("GET", "HEAD"):
-                return problem("wrong-method", "This can only be read.", headers={"Allow": "GET, HEAD"})
+                return problem_response(
+                    "wrong-method", "This can only be read.", headers={"Allow": "GET, HEAD"}
+                )
             return view(request, **values)
 
         return guarded

@@ -1,4 +1,4 @@
-"""The description for programs, and a page to read it."""
+"""The OpenAPI document, and a page for reading it."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,19 +11,22 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 
-from .auth import READERS, behind
-from .openapi import Api
-from .problems import KINDS, TYPE
+from api.auth import CAN_READ, requires
+from api.openapi import Api
+from api.problems import KINDS, TYPE
 
 
 @lru_cache(maxsize=1)
 def schema_of(api: Api) -> dict[str, Any]:
-    """The description, as plain JSON values; made once, since it doesn't change while we run."""
-    return orjson.loads(orjson.dumps(api.get_openapi_schema(), option=orjson.OPT_NON_STR_KEYS))
+    """Return the OpenAPI document as plain JSON values. It is made once, since it doesn't change at runtime."""
+    document: dict[str, Any] = orjson.loads(
+        orjson.dumps(api.get_openapi_schema(), option=orjson.OPT_NON_STR_KEYS)
+    )
+    return document
 
 
 @csrf_exempt
-@behind(READERS)
+@requires(CAN_READ)
 def openapi_json(request: HttpRequest, api: Api) -> HttpResponse:
     return HttpResponse(
         orjson.dumps(schema_of(api), option=orjson.OPT_INDENT_2), content_type="application/json"
@@ -32,15 +35,15 @@ def openapi_json(request: HttpRequest, api: Api) -> HttpResponse:
 
 @csrf_exempt
 def docs(request: HttpRequest, api: Api) -> HttpResponse:
-    """The description as a page. A browser without a session gets the sign-in page, a program a 401."""
+    """Show the document as a page. A browser without a session gets the sign-in page, a program a 401."""
     is_browser = request.get_preferred_type(["text/html", "application/json"]) == "text/html"
-    asks_as_browser = is_browser and "text/html" in request.headers.get("Accept", "")
-    if asks_as_browser and "Authorization" not in request.headers and not request.user.is_authenticated:
+    is_browser = is_browser and "text/html" in request.headers.get("Accept", "")
+    if is_browser and "Authorization" not in request.headers and not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     return _page(request, api=api)
 
 
-@behind(READERS)
+@requires(CAN_READ)
 def _page(request: HttpRequest, api: Api) -> HttpResponse:
     schema = schema_of(api)
     problems = [(TYPE + kind, *facts) for kind, facts in KINDS.items()]
@@ -57,7 +60,7 @@ def _page(request: HttpRequest, api: Api) -> HttpResponse:
 
 
 def _groups(schema: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Endpoints by tag, in the order of the description."""
+    """Group the endpoints by tag, in the order of the document."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
@@ -73,9 +76,9 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, An
         "method": method.upper(),
         "path": path,
         "summary": operation["summary"],
-        "paragraphs": [_marked(text) for text in operation.get("description", "").split("\n\n")],
+        "paragraphs": [_code_marked(text) for text in operation.get("description", "").split("\n\n")],
         "parameters": [_parameter(parameter) for parameter in operation["parameters"]],
-        "body": _marked(body.get("description", "")),
+        "body": _code_marked(body.get("description", "")),
         "types": [
             (kind, _example(content.get("example"))) for kind, content in body.get("content", {}).items()
         ],
@@ -83,20 +86,20 @@ def _endpoint(path: str, method: str, operation: dict[str, Any]) -> dict[str, An
             (
                 status,
                 response.get("description") or HTTPStatus(int(status)).phrase,
-                ", ".join(_named(response)),
+                ", ".join(_response_types(response)),
             )
             for status, response in sorted(operation["responses"].items())
         ],
     }
 
 
-def _marked(text: str) -> list[tuple[str, bool]]:
-    """Text in pieces, each with whether it stood between backticks."""
-    return [(piece, n % 2 == 1) for n, piece in enumerate(text.split("`")) if piece]
+def _code_marked(text: str) -> list[tuple[str, bool]]:
+    """Split text into parts, each with whether it was between backticks."""
+    return [(part, n % 2 == 1) for n, part in enumerate(text.split("`")) if part]
 
 
 def _example(value: Any) -> str | None:
-    """A value as it is sent: text as it stands, all else as JSON."""
+    """Format a value as it is sent: text unchanged, anything else as JSON."""
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
@@ -114,8 +117,8 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _named(response: dict[str, Any]) -> Iterator[str]:
-    """The schemas that an answer has, by name."""
+def _response_types(response: dict[str, Any]) -> Iterator[str]:
+    """Yield each media type of a response with the names of its schemas."""
     for kind, content in response.get("content", {}).items():
         schema = content["schema"]
         one_of = schema.get("anyOf", [schema])
@@ -125,7 +128,7 @@ def _named(response: dict[str, Any]) -> Iterator[str]:
 
 
 def _schemas(schema: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Each named schema with its fields and their types."""
+    """List each named schema with its fields and their types."""
     return [
         (name, [(field, _type(facts)) for field, facts in definition.get("properties", {}).items()])
         for name, definition in sorted(schema["components"]["schemas"].items())
@@ -135,11 +138,11 @@ def _schemas(schema: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _type(facts: dict[str, Any]) -> str:
     if "$ref" in facts:
-        return facts["$ref"].rpartition("/")[2]
+        return str(facts["$ref"]).rpartition("/")[2]
     if "anyOf" in facts:
         return " or ".join(_type(one) for one in facts["anyOf"])
     if facts.get("type") == "array":
         return f"list of {_type(facts.get('items', {}))}"
     if "enum" in facts:
         return " | ".join(map(str, facts["enum"]))
-    return facts.get("format") or facts.get("type", "anything")
+    return str(facts.get("format") or facts.get("type", "anything"))

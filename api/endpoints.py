@@ -1,4 +1,4 @@
-"""What all endpoints have in common: both spellings of a path, HEAD, 405, no unknown parameters."""
+"""What all endpoints share: both forms of a path, HEAD, 405, and no unknown query parameters."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,22 +7,23 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
-from .problems import Problem, bad_parameter, problem
-from .schemas import Problem as ProblemSchema
+from api.problems import Problem, bad_parameter, problem_response
+from api.schemas import Problem as ProblemSchema
 
-# What any endpoint behind a door may answer.
-EVERYWHERE = (400, 401, 403, 500, 503)
-# What any endpoint that reads a body may answer.
+View = Callable[..., HttpResponse]
+
+# Problems that any endpoint may respond with, and those of one that reads a body.
+ANY_ENDPOINT = (400, 401, 403, 500, 503)
 WITH_BODY = (411, 413, 415, 422, 507)
 
 
-def answers(schema: Any, *problems: int, status: int = 200) -> dict[int, Any]:
-    """Return what an endpoint may answer, for its description."""
-    return {status: schema} | dict.fromkeys(sorted({*EVERYWHERE, *problems}), ProblemSchema)
+def responses(schema: Any, *problems: int, status: int = 200) -> dict[int, Any]:
+    """Return the responses of an endpoint, for its description."""
+    return {status: schema} | dict.fromkeys(sorted({*ANY_ENDPOINT, *problems}), ProblemSchema)
 
 
-def known_parameters_only(view: Callable) -> Callable:
-    """Refuse query parameters that the view doesn't take, that come twice, or that hold a zero byte."""
+def known_parameters_only(view: Any) -> View:
+    """Refuse query parameters that the view doesn't have, that are given twice, or that contain a zero byte."""
     names = {
         name
         for model in view._ninja_operation.models
@@ -37,37 +38,37 @@ def known_parameters_only(view: Callable) -> Callable:
                 accepted = ", ".join(sorted(names)) or "none"
                 raise Problem(
                     "unknown-parameter",
-                    f"There is no query parameter {name} here; there are: {accepted}.",
-                    places=[{"parameter": name, "reason": "there is no such query parameter here"}],
+                    f"There is no query parameter {name} here. The query parameters are: {accepted}.",
+                    places=[{"parameter": name, "reason": "There is no such query parameter here."}],
                 )
             if len(given) > 1:
-                raise bad_parameter(name, "it is given more than once")
+                raise bad_parameter(name, "It is given more than once.")
             if "\0" in given[0]:
-                raise bad_parameter(name, "it holds a zero byte")
+                raise bad_parameter(name, "It contains a zero byte.")
         return view(request, **values)
 
     return checked
 
 
-def served(view: Callable) -> Callable:
-    """Add to a view of ninja's what it leaves out: HEAD, a 405 that is a problem, and no caching."""
+def completed(view: View) -> View:
+    """Add to one of Ninja's views what Ninja leaves out: HEAD, a problem for a 405, and no caching."""
 
     @wraps(view)
-    def whole(request: HttpRequest, **values: Any) -> HttpResponse:
-        asked = request.method
-        if asked == "HEAD":
+    def complete(request: HttpRequest, **values: Any) -> HttpResponse:
+        method = request.method
+        if method == "HEAD":
             request.method = "GET"
         try:
-            answer = view(request, **values)
+            response = view(request, **values)
         finally:
-            request.method = asked
-        if answer.status_code == 405:
-            answer = wrong_method(asked, answer["Allow"])
-        # What an answer shows changes each second without its tag changing.
-        answer.headers.setdefault("Cache-Control", "no-store")
-        return answer
+            request.method = method
+        if response.status_code == 405:
+            response = wrong_method(method, response["Allow"])
+        # What a response shows changes each second while its tag stays the same.
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
-    return whole
+    return complete
 
 
 def wrong_method(method: str | None, allowed: str) -> HttpResponse:
@@ -75,17 +76,17 @@ def wrong_method(method: str | None, allowed: str) -> HttpResponse:
     if "GET" in names:
         names.add("HEAD")
     listed = ", ".join(sorted(names))
-    return problem(
-        "wrong-method", f"{method} does not exist here; there are: {listed}.", headers={"Allow": listed}
+    return problem_response(
+        "wrong-method", f"{method} is not allowed here. Allowed are: {listed}.", headers={"Allow": listed}
     )
 
 
-def both_spellings(patterns: list[URLPattern]) -> list[URLPattern]:
+def with_and_without_slash(patterns: list[URLPattern]) -> list[URLPattern]:
     """Route each path with and without its final slash: a redirect would lose the body of a POST."""
     routed: list[URLPattern] = []
-    # Ninja gives a pattern for each method, all with the same view.
+    # Ninja makes a pattern for each method, all with the same view.
     for route, pattern in {str(pattern.pattern).rstrip("/"): pattern for pattern in patterns}.items():
-        view = served(pattern.callback)
-        for spelling in (route + "/", route):
-            routed.append(path(spelling, view, pattern.default_args, name=pattern.name))
+        view = completed(pattern.callback)
+        for form in (route + "/", route):
+            routed.append(path(form, view, pattern.default_args, name=pattern.name))
     return routed

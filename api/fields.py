@@ -1,4 +1,4 @@
-"""Kinds of values: how each is read, and how the description says it. What can't be meant is refused."""
+"""Types of values: how each is read, and how the description shows it. Anything ambiguous is refused."""
 
 import re
 from datetime import UTC, datetime
@@ -6,44 +6,43 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from api.paging import MAX_LIMIT
 from scheduling.core import id_tokens
 from scheduling.models import MAX_ID
 
-from .paging import LARGEST_PAGE
-
 _DIGITS = re.compile(r"[0-9]{1,30}")
-# Keys of places end in 2089, and a list that begins at its time may take years.
+# Keys of places end in 2089, and a list that starts at its time may take years.
 LATEST = datetime(2060, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 def _whole_number(value: Any) -> Any:
-    """Whole numbers as JSON has them, or strings of digits: not `true`, `5.0`, `+5`, `1_000`."""
+    """Accept whole numbers and strings of digits, but not `true`, `5.0`, `+5` or `1_000`."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ValueError("a whole number is expected")
+    raise ValueError("It must be a whole number.")
 
 
-def _moment(value: Any) -> datetime:
-    """ISO 8601 with a zone. Nobody can know what a time without one means."""
+def _time(value: Any) -> datetime:
+    """Accept ISO 8601 with a time zone. A time without one could mean anything."""
     if not isinstance(value, str):
-        raise ValueError("a time such as 2026-11-25T12:00:00Z is expected")
-    # A + in a query that nobody escaped arrives as a blank.
+        raise ValueError("It must be a time such as 2026-11-25T12:00:00Z.")
+    # A + that a client did not escape in a query arrives as a space.
     text = re.sub(r" (\d\d:?\d\d)$", r"+\1", value.strip())
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("a time such as 2026-11-25T12:00:00Z is expected") from None
+        raise ValueError("It must be a time such as 2026-11-25T12:00:00Z.") from None
     if at.utcoffset() is None:
-        raise ValueError("it has no time zone; end it with Z")
+        raise ValueError("It has no time zone. End it with Z.")
     try:
         at = at.astimezone(UTC)
     except OverflowError:
-        raise ValueError("it is out of range") from None
+        raise ValueError("It is out of range.") from None
     if not EARLIEST <= at < LATEST:
-        raise ValueError("it is out of range")
+        raise ValueError("It is out of range.")
     return at
 
 
@@ -53,30 +52,30 @@ def _flag(value: Any) -> bool:
         return value
     if isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
-    raise ValueError("true or false is expected")
+    raise ValueError("It must be true or false.")
 
 
 def _text(value: Any) -> str:
-    """Text that every database holds and every page shows."""
+    """Accept text that every database can store and every page can show."""
     if not isinstance(value, str):
-        raise ValueError("text is expected")
-    hidden = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160), None)
-    if hidden is not None:
-        raise ValueError(f"it holds the control character {id_tokens.visible(hidden)}")
+        raise ValueError("It must be text.")
+    control = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160), None)
+    if control is not None:
+        raise ValueError(f"It contains the control character {id_tokens.visible(control)}.")
     return value
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is expected")
+        raise ValueError("It must be a number.")
     return value
 
 
 WHOLE = BeforeValidator(_whole_number)
-# Limits stand before what reads the spelling: only then the description has them.
+# Limits come before the reader of the value. Otherwise they would be missing in the description.
 Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}), WHOLE]
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
-Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE), WHOLE]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _TEXT = BeforeValidator(_text)
@@ -86,9 +85,9 @@ UserName = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _P
 QueueName = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$"), _TEXT]
 Address = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": r"^(https?://\S+)?$"}), _TEXT]
 Expected = Annotated[int, Field(ge=0, le=MAX_ID), WHOLE]
-MomentIn = Annotated[
+TimeIn = Annotated[
     datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(_time),
     WithJsonSchema(
         {
             "type": "string",
@@ -98,6 +97,6 @@ MomentIn = Annotated[
         }
     ),
 ]
-Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-OnlyRead = Field(None, json_schema_extra={"readOnly": True})
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+ReadOnly = Field(None, json_schema_extra={"readOnly": True})
 Seconds = Annotated[float, Field(gt=0, le=20), BeforeValidator(_number)]

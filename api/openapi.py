@@ -1,17 +1,17 @@
-"""The description: what ninja finds out by itself, and what only we know."""
+"""The OpenAPI document: what Ninja finds out by itself, and what only we know."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Schema
+from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 
+from api.auth import Access
+from api.problems import MEDIA_TYPE
 from operators.roles import Permission
 from scheduling.parsing.body import FIELDS
-
-from .auth import Door
-from .problems import MEDIA_TYPE
 
 _LIST = {
     "oneOf": [
@@ -50,9 +50,9 @@ _FORM = {
 _RAW = {
     "text/plain": {"schema": {"type": "string"}, "example": "1001,1002\n1003"},
     "text/csv": {"schema": {"type": "string"}, "example": "user_id,name\n1001,Ann\n1002,Bo\n"},
-    # In words: tools that try examples can't make this one.
+    # No example: tools that try examples can't encode this one.
     "application/x-ndjson": {
-        "schema": {"type": "string", "description": 'A line each: 1001, "1002", or {"user_id": 1003}.'}
+        "schema": {"type": "string", "description": 'One per line: 1001, "1002", or {"user_id": 1003}.'}
     },
 }
 
@@ -61,9 +61,9 @@ def _object(properties: Mapping[str, Any], required: Sequence[str] = ()) -> dict
     return {"schema": {"type": "object", "properties": dict(properties), "required": list(required)}}
 
 
-LIST_BODY = {
+LIST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "The list. Any of these with `Content-Encoding: gzip`; of any length.",
+    "description": "The list, of any length. Each type may be sent with `Content-Encoding: gzip`.",
     "content": {
         "application/json": _object(_FIELDS, ["payload"])
         | {"example": {"task_name": "November", "payload": [1001, "1002"]}},
@@ -77,8 +77,7 @@ LIST_BODY = {
 _EDIT = _FIELDS | {"payload": {"oneOf": [*_LIST["oneOf"], {"type": "null"}]}}
 EDIT_BODY = {
     "required": True,
-    "description": "What changes. Fields that can only be read are passed over; a payload that is null or "
-    "absent changes nothing.",
+    "description": "What changes. Read-only fields are ignored. A payload that is null or absent changes nothing.",
     "content": {
         "application/json": _object(_EDIT) | {"example": {"task_name": "November"}},
         "application/merge-patch+json": _object(_EDIT),
@@ -102,27 +101,27 @@ assert set(_FIELDS) | {"id"} == FIELDS | {"payload"}
 
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Idempotency-Key": (
-        "For 7 days the same key with the same content gives the same answer.",
+        "For 7 days, the same key with the same content returns the same response.",
         {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     ),
     "If-Match": (
-        "The ETag that was read, in its quotes; an edit that came in between is answered 412.",
+        "The ETag that was read, in its quotes. If the resource has changed since, the response is 412.",
         {"type": "string"},
     ),
 }
 _SENT = {
-    "ETag": {"description": "An edit version: progress doesn't change it.", "schema": {"type": "string"}},
+    "ETag": {"description": "The edit version. Progress doesn't change it.", "schema": {"type": "string"}},
     "Link": {"description": 'The next page: `<?...>; rel="next"`.', "schema": {"type": "string"}},
-    "Location": {"description": "Where it is, relative to this address.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds.", "schema": {"type": "string"}},
+    "Location": {"description": "The new resource, relative to this address.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "A number of seconds.", "schema": {"type": "string"}},
 }
 
 
-def fields_body(schema: type, *, patch: bool = False) -> dict[str, Any]:
-    """The body of an endpoint that takes a few fields."""
+def fields_body(schema: type[Schema], *, patch: bool = False) -> dict[str, Any]:
+    """Describe the body of an endpoint that takes a few fields."""
     described = {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}
     if patch:
-        # What is absent stays as it is.
+        # Absent fields stay as they are, so there are no defaults.
         for facts in described["schema"]["properties"].values():
             facts.pop("default", None)
     kinds = ["application/json", *(["application/merge-patch+json"] if patch else [])]
@@ -136,15 +135,15 @@ def describe(
     sent: Mapping[int, Sequence[str]] | None = None,
     media: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what ninja can't see: the body as a stream, request headers, headers and types of the answer."""
+    """Describe what Ninja can't see: bodies read as streams, request headers, response headers and types."""
     extra: dict[str, Any] = {}
     if body is not None:
         extra["requestBody"] = body
     if headers:
         extra["parameters"] = [
-            {"in": "header", "name": name, "required": False, "description": said, "schema": schema}
+            {"in": "header", "name": name, "required": False, "description": text, "schema": schema}
             for name in headers
-            for said, schema in [_HEADERS[name]]
+            for text, schema in [_HEADERS[name]]
         ]
     responses: dict[int, Any] = {
         status: {"headers": {name: _SENT[name] for name in names}} for status, names in (sent or {}).items()
@@ -157,14 +156,19 @@ def describe(
 
 
 class Api(NinjaAPI):
-    """NinjaAPI, whose description also knows problems, both ways to come in, and who may."""
+    """Ninja's API with a document that also covers problems, both ways to authenticate, and who is authorized."""
 
-    def get_openapi_schema(self, **options: Any) -> dict[str, Any]:
+    def get_openapi_schema(
+        self, *, path_prefix: str | None = None, path_params: dict[str, Any] | None = None
+    ) -> OpenAPISchema:
         schema = super().get_openapi_schema(path_prefix="")
-        doors = {operation.operation_id: operation.auth_callbacks[0] for operation in self.operations()}
+        required = {
+            operation.operation_id: cast(Access, operation.auth_callbacks[0])
+            for operation in self.operations()
+        }
         for path in schema["paths"].values():
             for operation in path.values():
-                _complete(operation, doors[operation["operationId"]], schema["components"]["schemas"])
+                _complete(operation, required[operation["operationId"]], schema["components"]["schemas"])
         schema["components"]["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
             "session": {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME},
@@ -178,13 +182,13 @@ class Api(NinjaAPI):
                 yield from view.operations
 
 
-def _complete(operation: dict[str, Any], door: Door, named: Mapping[str, Any]) -> None:
+def _complete(operation: dict[str, Any], access: Access, named: Mapping[str, Any]) -> None:
     operation["security"] = [{"token": []}, {"session": []}]
     who = (
         "a token of either scope, and every operator"
-        if door.act == Permission.VIEW
+        if access.act == Permission.VIEW
         else (
-            "a token of scope write, and operators who may act; a session sends its CSRF token in X-CSRFToken"
+            "a token with the scope write, and operators who may act. A session sends its CSRF token in X-CSRFToken"
         )
     )
     operation["description"] = f"{operation.get('description', '')}\n\nFor {who}.".strip()
@@ -196,12 +200,12 @@ def _complete(operation: dict[str, Any], door: Door, named: Mapping[str, Any]) -
 
 
 def _plain(schema: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    """What a parameter is when it is given: an address has no null, only parameters that are left out."""
-    either = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
-    if len(either) == 1:
-        schema = {name: value for name, value in schema.items() if name not in ("anyOf", "default")} | either[
-            0
-        ]
+    """Return the schema of a parameter that is given: a URL has no null, only absent parameters."""
+    variants = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    if len(variants) == 1:
+        schema = {
+            name: value for name, value in schema.items() if name not in ("anyOf", "default")
+        } | variants[0]
     if "$ref" in schema:
         schema = named[schema["$ref"].rpartition("/")[2]]
     return schema

@@ -1,4 +1,4 @@
-"""How a plan and a moment are written."""
+"""Plans and times as JSON."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,21 +8,21 @@ from scheduling.placement.reservations import Plan
 WINDOWS_SHOWN = 96
 
 
-def moment(at: datetime | None) -> str | None:
+def iso(at: datetime | None) -> str | None:
     """ISO 8601 in UTC with Z."""
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def plan_answer(plan: Plan) -> dict[str, Any]:
-    """A plan, with the first 96 of its windows: a day."""
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan, with the first 96 of its windows, which is one day."""
     return {
-        "first_at": moment(plan.first_at),
-        "last_at": moment(plan.last_at),
+        "first_at": iso(plan.first_at),
+        "last_at": iso(plan.last_at),
         "peak_per_minute": plan.peak_per_minute,
         "rpm": plan.rpm,
         "windows": [
             {
-                "starts_at": moment(window.starts_at),
+                "starts_at": iso(window.starts_at),
                 "before": list(window.before),
                 "added": list(window.added),
             }

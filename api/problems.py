@@ -1,7 +1,7 @@
-"""Every error as `application/problem+json` (RFC 9457), and which error of the domain is which problem."""
+"""Errors as `application/problem+json` (RFC 9457), and which problem each error of the domain is shown as."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,10 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, ValidationError
 
+from api.plans import plan_json
 from scheduling.core import errors
 from scheduling.parsing import errors as reading
-
-from .plans import plan_answer
+from scheduling.parsing.results import Fault
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:quarterdeck:problem:"
@@ -28,43 +28,43 @@ class Kind(NamedTuple):
     title: str
 
 
-# The last part of `type`, which programs go by: docs/integrators.md explains each.
+# The last part of `type`, for programs. docs/integrators.md explains each.
 KINDS: dict[str, Kind] = {
-    "bad-request": Kind(400, "The request can't be understood"),
-    "unknown-parameter": Kind(400, "There is no such query parameter"),
-    "bad-parameter": Kind(400, "A query parameter or header has no meaning"),
+    "bad-request": Kind(400, "The request can't be read"),
+    "unknown-parameter": Kind(400, "Unknown query parameter"),
+    "bad-parameter": Kind(400, "Invalid query parameter or header"),
     "cut-off": Kind(400, "The body was cut off"),
-    "not-signed-in": Kind(401, "A token or a session is needed"),
-    "not-allowed": Kind(403, "This token or operator may not do that"),
-    "csrf": Kind(403, "The session's CSRF token is missing or wrong"),
-    "not-found": Kind(404, "There is nothing here"),
-    "wrong-method": Kind(405, "This method does not exist here"),
-    "not-acceptable": Kind(406, "There is no such form of the answer"),
-    "conflict": Kind(409, "It can't be done as things are now"),
-    "past-peak": Kind(409, "A minute would hold more than the queue's max_peak"),
-    "past-horizon": Kind(409, "The list would end past the horizon"),
+    "not-signed-in": Kind(401, "A token or a session is required"),
+    "not-allowed": Kind(403, "Not allowed for this token or operator"),
+    "csrf": Kind(403, "The CSRF token of the session is missing or wrong"),
+    "not-found": Kind(404, "Not found"),
+    "wrong-method": Kind(405, "Method not allowed"),
+    "not-acceptable": Kind(406, "This media type is not available"),
+    "conflict": Kind(409, "Not possible in the current state"),
+    "past-peak": Kind(409, "A minute would exceed the max_peak of the queue"),
+    "past-horizon": Kind(409, "The list would end beyond the horizon"),
     "past-expiry": Kind(409, "The list would end after its expires_at"),
     "still-placing": Kind(409, "The list is still being written"),
     "task-cancelled": Kind(409, "The task is cancelled"),
     "other-queue": Kind(409, "A task stays in its queue"),
     "id-taken": Kind(409, "The ID is taken"),
     "name-taken": Kind(409, "The name is taken"),
-    "no-free-slot": Kind(409, "There is no free slot within a minute"),
-    "length-unknown": Kind(411, "The body's length is not known"),
-    "changed-meanwhile": Kind(412, "It was changed meanwhile"),
+    "no-free-slot": Kind(409, "No slot is free within a minute"),
+    "length-unknown": Kind(411, "The length of the body is unknown"),
+    "changed-meanwhile": Kind(412, "It has changed since it was read"),
     "too-large": Kind(413, "The list is too large"),
-    "wrong-type": Kind(415, "This type of body is not accepted"),
-    "bad-field": Kind(422, "A field of the body is wrong"),
+    "wrong-type": Kind(415, "Unsupported type of body"),
+    "bad-field": Kind(422, "Invalid field in the body"),
     "bad-list": Kind(422, "The list was refused"),
-    "broken-body": Kind(422, "The body is broken"),
-    "unexpected-count": Kind(422, "Another number of IDs than expected"),
-    "key-reused": Kind(422, "The idempotency key was used for something else"),
-    "internal-error": Kind(500, "Something went wrong here"),
+    "broken-body": Kind(422, "The body is malformed"),
+    "unexpected-count": Kind(422, "The number of IDs is not the expected one"),
+    "key-reused": Kind(422, "The idempotency key was used for another request"),
+    "internal-error": Kind(500, "Something went wrong on our side"),
     "not-ready": Kind(503, "The service is not ready"),
     "disk-full": Kind(507, "The disk is full"),
 }
 
-# Looked up by the error's class and then its bases.
+# Looked up by the class of the error, then by its base classes.
 KIND_OF: dict[type[Exception], str] = {
     errors.Refused: "conflict",
     errors.PastPeak: "past-peak",
@@ -95,35 +95,39 @@ _PLACE = ("line", "column", "index", "sheet", "cell", "token", "name", "paramete
 
 
 class Problem(Exception):
-    """An answer that is a problem, raised where it is found."""
+    """A problem response, raised where the problem is found."""
 
     def __init__(
-        self, kind: str, detail: str, *, places: Sequence[Mapping[str, Any]] = (), headers=None, **more: Any
+        self,
+        kind: str,
+        detail: str,
+        *,
+        places: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> None:
-        self.kind, self.detail, self.places, self.headers, self.more = (
-            kind,
-            detail,
-            places,
-            headers or {},
-            more,
-        )
         super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.places = places
+        self.headers = headers
+        self.more = more
 
-    def answer(self) -> HttpResponse:
-        return problem(self.kind, self.detail, places=self.places, headers=self.headers, **self.more)
+    def response(self) -> HttpResponse:
+        return problem_response(self.kind, self.detail, places=self.places, headers=self.headers, **self.more)
 
 
 def bad_parameter(name: str, reason: str) -> Problem:
-    """A query parameter with a value that has no meaning."""
+    """Return the problem of a query parameter with an invalid value."""
     return Problem("bad-parameter", f"{name}: {reason}", places=[{"parameter": name, "reason": reason}])
 
 
 def bad_field(name: str, reason: str) -> Problem:
-    """A field of the body with a value that it can't have."""
+    """Return the problem of a field of the body with an invalid value."""
     return Problem("bad-field", f"{name}: {reason}", places=[{"field": name, "reason": reason}])
 
 
-def problem(
+def problem_response(
     kind: str,
     detail: str,
     *,
@@ -131,7 +135,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> HttpResponse:
-    """Return the problem as an answer. places: `errors`, each with what names the place, and a `reason`."""
+    """Return a problem. places: its `errors`, each with what identifies the place, and a `reason`."""
     status, title = KINDS[kind]
     body = {
         "type": TYPE + kind,
@@ -141,58 +145,88 @@ def problem(
         "errors": list(places),
         **more,
     }
-    answer = HttpResponse(orjson.dumps(body), status=status, content_type=MEDIA_TYPE)
+    response = HttpResponse(orjson.dumps(body), status=status, content_type=MEDIA_TYPE)
     if kind in RETRY_AFTER:
-        answer["Retry-After"] = RETRY_AFTER[kind]
+        response["Retry-After"] = RETRY_AFTER[kind]
     for name, value in (headers or {}).items():
-        answer[name] = value
-    return answer
+        response[name] = value
+    return response
 
 
-def not_signed_in(detail: str) -> HttpResponse:
-    return problem("not-signed-in", detail, headers={"WWW-Authenticate": 'Bearer realm="Quarterdeck"'})
+def not_signed_in() -> HttpResponse:
+    return problem_response(
+        "not-signed-in",
+        "Send a token, or sign in.",
+        headers={"WWW-Authenticate": 'Bearer realm="Quarterdeck"'},
+    )
 
 
 def kind_of(error: Exception) -> str:
-    """Return the kind that an expected error is shown as."""
+    """Return the kind of problem that an expected error is shown as."""
     return next(KIND_OF[base] for base in type(error).__mro__ if base in KIND_OF)
 
 
 def install(api: NinjaAPI) -> None:
-    """Let every exception of a view become a problem."""
-    api.add_exception_handler(Problem, lambda request, error: error.answer())
-    api.add_exception_handler(ValidationError, _of_parameters)
-    api.add_exception_handler(
-        AuthenticationError, lambda request, error: not_signed_in("Send a token or sign in.")
-    )
-    api.add_exception_handler(
-        Http404, lambda request, error: problem("not-found", str(error) or "Nothing is here.")
-    )
-    api.add_exception_handler(SuspiciousOperation, _of_suspicion)
-    api.add_exception_handler(reading.ReadingError, _of_reading)
-    api.add_exception_handler(errors.Refused, _of_refusal)
-    for unreachable in (OperationalError, InterfaceError):
-        api.add_exception_handler(unreachable, _of_database)
-    api.add_exception_handler(Exception, _of_anything)
+    """Turn every exception of a view into a problem."""
+    handlers: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
+        Problem: lambda request, error: error.response(),
+        AuthenticationError: lambda request, error: not_signed_in(),
+        Http404: lambda request, error: problem_response("not-found", str(error) or NOTHING_HERE),
+        ValidationError: _invalid_parameters,
+        SuspiciousOperation: _suspicious_request,
+        reading.ReadingError: _unreadable_body,
+        errors.Refused: _refusal,
+        OperationalError: _database_error,
+        InterfaceError: _database_error,
+        Exception: _unexpected_error,
+    }
+    for error, handler in handlers.items():
+        api.add_exception_handler(error, handler)
 
 
-def _of_parameters(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    """What the framework found in path and query."""
+NOTHING_HERE = "There is nothing at this address."
+
+
+def _invalid_parameters(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    """Show what Ninja found in the path and the query."""
     if any(place["loc"][0] == "path" for place in error.errors):
-        return problem("not-found", "Nothing is here.")
-    places = [{"parameter": str(place["loc"][-1]), "reason": reason(place)} for place in error.errors]
-    return problem(
-        "bad-parameter", "; ".join(f"{p['parameter']}: {p['reason']}" for p in places), places=places
+        return problem_response("not-found", NOTHING_HERE)
+    places = [{"parameter": str(place["loc"][-1]), "reason": sentence(place)} for place in error.errors]
+    detail = " ".join(f"{place['parameter']}: {place['reason']}" for place in places)
+    return problem_response("bad-parameter", detail, places=places)
+
+
+# Pydantic's error types as sentences, with the values of its context.
+_SENTENCES = {
+    "missing": "This field is required.",
+    "extra_forbidden": "There is no such field.",
+    "string_type": "It must be text.",
+    "dict_type": "It must be an object.",
+    "float_type": "It must be a number.",
+    "float_parsing": "It must be a number.",
+    "finite_number": "It must be a number.",
+    "string_too_short": "It must have at least {min_length} characters.",
+    "string_too_long": "It must have at most {max_length} characters.",
+    "greater_than": "It must be greater than {gt}.",
+    "greater_than_equal": "It must be at least {ge}.",
+    "less_than_equal": "It must be at most {le}.",
+    "literal_error": "It must be {expected}.",
+    "enum": "It must be {expected}.",
+    "model_attributes_type": "The body must be an object.",
+    "string_pattern_mismatch": "It may contain letters, digits, - and _ only.",
+}
+
+
+def sentence(place: Mapping[str, Any]) -> str:
+    """Return what pydantic found, as a sentence in our words."""
+    message = _SENTENCES.get(str(place["type"]))
+    return (
+        message.format(**place.get("ctx", {})) if message else str(place["msg"]).removeprefix("Value error, ")
     )
 
 
-def reason(place: Mapping[str, Any]) -> str:
-    """What pydantic says, without its own ways of speaking."""
-    return str(place["msg"]).removeprefix("Value error, ")
-
-
-def _of_reading(request: HttpRequest, error: reading.ReadingError) -> HttpResponse:
-    """A body that could not be read: where, as far as that is known."""
+def _unreadable_body(request: HttpRequest, error: reading.ReadingError) -> HttpResponse:
+    """Show why a body could not be read, and where if that is known."""
     place = {name: error.facts[name] for name in _PLACE if name in error.facts}
     if "choices" in place:
         place["choices"] = [
@@ -201,14 +235,15 @@ def _of_reading(request: HttpRequest, error: reading.ReadingError) -> HttpRespon
         ]
     places = [{**place, "reason": str(error)}]
     if isinstance(error, reading.ListEmpty) and error.facts.get("faults"):
-        places = [fault_answer(fault) for fault in error.facts["faults"]]
-    return problem(kind_of(error), str(error), places=places, fault_count=error.facts.get("fault_count", 0))
+        places = [fault_json(fault) for fault in error.facts["faults"]]
+    fault_count = error.facts.get("fault_count", 0)
+    return problem_response(kind_of(error), str(error), places=places, fault_count=fault_count)
 
 
-def _of_refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
+def _refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
     more: dict[str, Any] = {}
     if isinstance(error, errors.PlanRefused):
-        more["plan"] = plan_answer(error.plan)
+        more["plan"] = plan_json(error.plan)
     elif isinstance(error, errors.NoFreeSlot):
         more["next"] = error.facts["next"]
     places = []
@@ -216,36 +251,43 @@ def _of_refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
         places = [{"field": "queue", "reason": str(error)}]
     elif isinstance(error, errors.BadFields):
         places = [{"field": name, "reason": reason} for name, reason in error.reasons.items()]
-    return problem(kind_of(error), str(error), places=places, **more)
+    return problem_response(kind_of(error), str(error), places=places, **more)
 
 
-def _of_suspicion(request: HttpRequest, error: SuspiciousOperation) -> HttpResponse:
-    """What Django finds too much or too odd to read: a thousand query parameters, say."""
-    return problem("bad-request", "The request is not one that this service can read.")
+def _suspicious_request(request: HttpRequest, error: SuspiciousOperation) -> HttpResponse:
+    """Show what Django refuses to read, such as a thousand query parameters."""
+    return problem_response("bad-request", "The request is not one that this service can read.")
 
 
-def _of_database(request: HttpRequest, error: Exception) -> HttpResponse:
-    said = str(error).lower()
-    if "disk is full" in said or "no space left" in said:
+def _database_error(request: HttpRequest, error: Exception) -> HttpResponse:
+    message = str(error).lower()
+    if "disk is full" in message or "no space left" in message:
         log.error("disk_full", exc_info=error)
-        return problem("disk-full", str(reading.NoSpace()))
+        return problem_response("disk-full", str(reading.NoSpace()))
     log.warning("database_unreachable", exc_info=error)
-    return problem("not-ready", "The database is locked or gone; nothing was done. Try again in a moment.")
+    return problem_response(
+        "not-ready", "The database is locked or unreachable, and nothing was done. Try again in a moment."
+    )
 
 
-def _of_anything(request: HttpRequest, error: Exception) -> HttpResponse:
+def _unexpected_error(request: HttpRequest, error: Exception) -> HttpResponse:
     log.error("request_failed", exc_info=error, path=request.path)
     return internal_error()
 
 
 def internal_error() -> HttpResponse:
-    """A 500 with the id under which the log has it."""
-    number = structlog.contextvars.get_contextvars().get("request_id") or str(uuid.uuid4())
-    return problem("internal-error", f"Please report it with the id {number}.", id=number)
+    """Return a 500 with the ID under which the log has the details."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id") or str(uuid.uuid4())
+    return problem_response(
+        "internal-error",
+        "The request was either applied completely or not at all, so check before you try again. "
+        f"If you report this, include the ID {request_id}.",
+        id=request_id,
+    )
 
 
-def fault_answer(fault: Any) -> dict[str, Any]:
-    """A place in a list that holds no ID."""
+def fault_json(fault: Fault) -> dict[str, Any]:
+    """A place in a list that contains no valid ID."""
     place = {name: getattr(fault, name) for name in ("line", "column", "index", "sheet", "cell")}
     return {name: value for name, value in place.items() if value is not None} | {
         "token": fault.token,

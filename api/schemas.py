@@ -1,5 +1,5 @@
-"""What goes in and out, as the description says it. The answers themselves are made beside their views; the
-tests hold them against this."""
+"""Requests and responses, for the description. The responses themselves are made in `api.serializers` and the
+views; the tests compare them with these schemas."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
-from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
-
-from .fields import (
+from api.fields import (
     WHOLE,
     Address,
     Count,
@@ -17,19 +15,20 @@ from .fields import (
     Flag,
     Id,
     Limit,
-    Moment,
-    MomentIn,
-    OnlyRead,
     QueueName,
+    ReadOnly,
     Seconds,
     TaskName,
     Text,
+    Time,
+    TimeIn,
     UserName,
 )
-from .paging import LARGEST_PAGE
+from api.paging import MAX_LIMIT
+from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
 
-TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})
-StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})
+TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})  # type: ignore[misc]  # members of a table
+StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})  # type: ignore[misc]  # the same
 WindowStateWord = Literal["future", "open", "running", "ended"]
 
 
@@ -42,7 +41,7 @@ class Problem(Schema):
     title: str
     status: int
     detail: str
-    # The places of what is wrong: each has a reason, and line and column, index, field or parameter.
+    # Each place has a reason, and line and column, index, field or parameter.
     errors: list[dict[str, Any]]
 
 
@@ -52,7 +51,7 @@ class Problem(Schema):
 class User(Schema):
     id: Id
     name: str
-    date_created: Moment
+    date_created: Time
 
 
 class NewUser(Schema):
@@ -60,7 +59,7 @@ class NewUser(Schema):
 
     id: Id | None = None
     name: UserName = ""
-    date_created: Any = OnlyRead
+    date_created: Any = ReadOnly
 
 
 class WholeUser(Schema):
@@ -69,20 +68,20 @@ class WholeUser(Schema):
     model_config = ConfigDict(extra="forbid")
 
     name: UserName
-    id: Any = OnlyRead
-    date_created: Any = OnlyRead
+    id: Any = ReadOnly
+    date_created: Any = ReadOnly
 
 
 class PartOfUser(WholeUser):
     """For PATCH."""
 
-    name: UserName | None = None
+    name: UserName | None = None  # type: ignore[assignment]  # optional in a PATCH
 
 
 class UserFilter(Schema):
     id: Id | None = None
     name: UserName | None = None
-    limit: Limit = LARGEST_PAGE
+    limit: Limit = MAX_LIMIT
     cursor: str | None = None
 
 
@@ -107,10 +106,10 @@ class TaskInList(Schema):
     state: TaskStateWord
     queue: str
     counts: Counts
-    first_at: Moment
-    last_at: Moment
-    date_created: Moment
-    finished_at: Moment | None
+    first_at: Time
+    last_at: Time
+    date_created: Time
+    finished_at: Time | None
 
 
 class Task(TaskInList):
@@ -121,21 +120,21 @@ class TaskFilter(Schema):
     state: TaskStateWord | None = None
     queue: QueueName | None = None
     task_name: TaskName | None = None
-    created_after: MomentIn | None = None
-    created_before: MomentIn | None = None
-    limit: Limit = LARGEST_PAGE
+    created_after: TimeIn | None = None
+    created_before: TimeIn | None = None
+    limit: Limit = MAX_LIMIT
     cursor: str | None = None
 
 
 class WindowOfPlan(Schema):
-    starts_at: Moment
+    starts_at: Time
     before: list[Count]
     added: list[Count]
 
 
 class Plan(Schema):
-    first_at: Moment | None
-    last_at: Moment | None
+    first_at: Time | None
+    last_at: Time | None
     peak_per_minute: Count
     rpm: Count
     windows: list[WindowOfPlan]
@@ -174,13 +173,13 @@ class Accepted(Schema):
 
 
 class ListOptions(Schema):
-    """What a list can be sent with; where a body has fields of its own, these complete them."""
+    """The query parameters of a list. They complete the fields of the body."""
 
     task_name: TaskName | None = Field(None, examples=["November"])
     queue: QueueName | None = None
     column: Text | None = None
-    not_before: MomentIn | None = None
-    expires_at: MomentIn | None = None
+    not_before: TimeIn | None = None
+    expires_at: TimeIn | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     dry_run: Flag = False
     allow_peak: Flag = False
@@ -188,7 +187,7 @@ class ListOptions(Schema):
 
 
 class EditOptions(Schema):
-    """The same for a new payload."""
+    """The query parameters of an edit."""
 
     task_name: TaskName | None = None
     queue: QueueName | None = None
@@ -199,13 +198,13 @@ class EditOptions(Schema):
 
 
 class ListFields(Schema):
-    """The fields of a body beside its list."""
+    """The fields of a body besides its list."""
 
     task_name: TaskName | None = None
     queue: QueueName | None = None
     column: Text | None = None
-    not_before: MomentIn | None = None
-    expires_at: MomentIn | None = None
+    not_before: TimeIn | None = None
+    expires_at: TimeIn | None = None
     id: Id | None = None
 
 
@@ -224,7 +223,7 @@ class Replaced(Cancelled):
 
 class BucketOfTask(Schema):
     bucket: Annotated[int, Field(ge=0, le=14)]
-    minute: Moment
+    minute: Time
     ids: Count
     waiting: Count
     in_flight: Count
@@ -237,7 +236,7 @@ class BucketOfTask(Schema):
 
 class WindowOfTask(Schema):
     id: Id
-    starts_at: Moment
+    starts_at: Time
     label: Literal[15, 30, 45, 60]
     state: WindowStateWord
     buckets: list[BucketOfTask]
@@ -249,9 +248,9 @@ class WindowOfTask(Schema):
 class Place(Schema):
     user_id: Id
     user_id_str: str
-    window: Moment
+    window: Time
     bucket: Annotated[int, Field(ge=0, le=14)]
-    minute: Moment
+    minute: Time
     status: StatusWord
     attempts: Count
     late_seconds: float
@@ -268,12 +267,12 @@ class Event(Schema):
 
     model_config = ConfigDict(extra="allow")
 
-    at: Moment | None
+    at: Time | None
     event: str
 
 
 class StoryPage(Schema):
-    limit: Limit = LARGEST_PAGE
+    limit: Limit = MAX_LIMIT
     cursor: str | None = None
 
 
@@ -289,17 +288,17 @@ class Story(Place):
 
 
 class QueueFields(Schema):
-    """What may be changed of a queue; null where that means "none"."""
+    """The fields of a queue that can be written. Null means "none"."""
 
     model_config = ConfigDict(extra="forbid")
 
     rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] = 120
-    overflow: Literal[tuple(Overflow.values)] = Overflow.DISPERSE
+    overflow: Literal[tuple(Overflow.values)] = Overflow.DISPERSE  # type: ignore[valid-type]  # of a table
     max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
-    handler: Literal[tuple(HandlerKind.values)] = HandlerKind.RECORD
+    handler: Literal[tuple(HandlerKind.values)] = HandlerKind.RECORD  # type: ignore[valid-type]  # the same
     paused: Flag = False
     max_attempts: Annotated[int, Field(ge=1, le=30), WHOLE] = 6
-    late_policy: Literal[tuple(LatePolicy.values)] = LatePolicy.PLACE_AGAIN
+    late_policy: Literal[tuple(LatePolicy.values)] = LatePolicy.PLACE_AGAIN  # type: ignore[valid-type]  # the same
     late_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE] | None = None
     headroom: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] = 0
     breaker_threshold: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = 20
@@ -314,8 +313,8 @@ class QueueFields(Schema):
     max_connections: Annotated[int, Field(ge=1, le=10_000), WHOLE] = 50
     python_callable: Annotated[Text, Field(max_length=200)] = ""
     callback_url: Address = ""
-    brake_per_minute: Any = OnlyRead
-    date_created: Any = OnlyRead
+    brake_per_minute: Any = ReadOnly
+    date_created: Any = ReadOnly
 
 
 class NewQueue(QueueFields):
@@ -323,9 +322,9 @@ class NewQueue(QueueFields):
 
 
 class PartOfQueue(QueueFields):
-    """For PATCH: what is absent stays. A queue keeps its name."""
+    """For PATCH: absent fields stay as they are. A queue keeps its name."""
 
-    name: Any = OnlyRead
+    name: Any = ReadOnly
 
 
 class Queue(Schema):
@@ -349,11 +348,11 @@ class Queue(Schema):
     python_callable: str
     callback_url: str
     brake_per_minute: int | None
-    date_created: Moment
+    date_created: Time
 
 
 class QueuePage(Schema):
-    limit: Limit = LARGEST_PAGE
+    limit: Limit = MAX_LIMIT
     cursor: str | None = None
 
 
@@ -369,12 +368,12 @@ class TestRequest(Schema):
     task_id: int
     task_name: str
     queue: str
-    planned_at: Moment
+    planned_at: Time
     attempt: int
 
 
 class SentRequest(Schema):
-    """As it went out; the values of the queue's own headers aren't shown."""
+    """The request as it was sent. The values of the queue's own headers are not shown."""
 
     method: str
     url: str
@@ -383,9 +382,9 @@ class SentRequest(Schema):
 
 
 class Tested(Schema):
-    """What a test request was, and what it got. `sent` is null where the handler isn't `webhook`."""
+    """A test request and its response. `sent` is null if the handler isn't `webhook`."""
 
-    started_at: Moment
+    started_at: Time
     request: TestRequest
     sent: SentRequest | None
     verdict: str
@@ -399,7 +398,7 @@ class Tested(Schema):
 
 
 class Bucket(Schema):
-    minute: Moment
+    minute: Time
     capacity: Count
     filled: Count
     waiting: Count
@@ -414,7 +413,7 @@ class Bucket(Schema):
 class Window(Schema):
     id: Id
     queue: str
-    starts_at: Moment
+    starts_at: Time
     label: Literal[15, 30, 45, 60]
     state: WindowStateWord
     buckets: list[Bucket]
@@ -423,5 +422,5 @@ class Window(Schema):
 
 class WindowFilter(Schema):
     queue: QueueName | None = None
-    limit: Limit = LARGEST_PAGE
+    limit: Limit = MAX_LIMIT
     cursor: str | None = None

@@ -1,4 +1,4 @@
-"""Signs of life for whoever watches the service, and numbers for Prometheus."""
+"""Health checks for monitoring, and metrics for Prometheus."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -7,18 +7,17 @@ from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from api.auth import CAN_READ, requires
+from api.endpoints import wrong_method
+from api.plans import iso
+from api.problems import problem_response
+from api.responses import json_response
 from scheduling.reports import health
 from scheduling.reports import metrics as numbers
 
-from .answers import answer
-from .auth import READERS, behind
-from .endpoints import wrong_method
-from .plans import moment
-from .problems import problem
-
 
 def read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer anything but GET and HEAD as a wrong method."""
+    """Respond to anything but GET and HEAD with 405."""
 
     @csrf_exempt
     def guarded(request: HttpRequest) -> HttpResponse:
@@ -29,25 +28,28 @@ def read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequ
 
 @read_only
 def live(request: HttpRequest) -> HttpResponse:
-    """This process answers. Open to all: what starts and stops containers has no token."""
-    return answer({"status": "live"})
+    """Respond if this process runs. Open to everyone, because container supervisors have no token."""
+    return json_response({"status": "live"})
 
 
 @read_only
 def ready(request: HttpRequest) -> HttpResponse:
-    """Database, tables, clusters, quarter-hours, minutes and clocks. Open to all, so no names but ours."""
+    """Check database, tables, clusters, quarter-hours, minutes and clocks.
+
+    Open to everyone, so it contains no names but our own.
+    """
     try:
-        seen = health.assess()
+        report = health.assess()
     except (DatabaseError, InterfaceError):
-        return problem("not-ready", "The database is locked or gone.")
-    if not seen.is_healthy:
-        return problem("not-ready", " ".join(seen.problems), checks=_checks(seen))
-    return answer({"status": "ready", "checks": _checks(seen)})
+        return problem_response("not-ready", "The database is locked or unreachable.")
+    if not report.is_healthy:
+        return problem_response("not-ready", " ".join(report.problems), checks=_checks(report))
+    return json_response({"status": "ready", "checks": _checks(report)})
 
 
-def _checks(seen: health.Health) -> dict[str, object]:
+def _checks(report: health.Health) -> dict[str, object]:
     return {
-        "migrated": seen.migrated,
+        "migrated": report.migrated,
         "clusters": [
             {
                 "name": one.name,
@@ -55,13 +57,13 @@ def _checks(seen: health.Health) -> dict[str, object]:
                 "silent_seconds": one.age_seconds,
                 "jobs_waiting": one.jobs_waiting,
             }
-            for one in seen.clusters
+            for one in report.clusters
         ],
-        "last_quarter_at": moment(seen.last_quarter_at),
-        "last_quarter_age_seconds": _age(seen.last_quarter_at, seen.at),
-        "last_minute_at": moment(seen.last_minute_at),
-        "last_minute_age_seconds": _age(seen.last_minute_at, seen.at),
-        "clocks_apart_seconds": seen.clocks_apart_seconds,
+        "last_quarter_at": iso(report.last_quarter_at),
+        "last_quarter_age_seconds": _age(report.last_quarter_at, report.at),
+        "last_minute_at": iso(report.last_minute_at),
+        "last_minute_age_seconds": _age(report.last_minute_at, report.at),
+        "clocks_apart_seconds": report.clocks_apart_seconds,
     }
 
 
@@ -70,16 +72,16 @@ def _age(then: datetime | None, at: datetime) -> float | None:
 
 
 @csrf_exempt
-@behind(READERS)
+@requires(CAN_READ)
 def metrics(request: HttpRequest) -> HttpResponse:
-    """In the text format of Prometheus, which sends a token by `authorization: credentials`."""
+    """Return metrics in the text format of Prometheus, which sends a token with `authorization: credentials`."""
     text = "\n".join(_lines(numbers.gauges())) + "\n"
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _lines(gauges: list[numbers.Gauge]) -> Iterator[str]:
     described: set[str] = set()
-    # All samples of a name have to stand together.
+    # All samples of a metric have to be consecutive.
     for gauge in sorted(gauges, key=lambda gauge: gauge.name):
         if gauge.name not in described:
             described.add(gauge.name)

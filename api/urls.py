@@ -1,18 +1,20 @@
-"""The API's addresses, at the root: everything under them that isn't there is answered as a problem."""
+"""The URLs of the API, at the root. Any that don't exist get a problem as the response."""
+
+from typing import cast
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import include, path, re_path, register_converter
+from django.urls import URLPattern, include, path, re_path, register_converter
 from django.views.decorators.csrf import csrf_exempt
 
-from . import edits, ids, problems, queues, status, submissions, tasks, users, windows  # noqa: F401
-from .docs import docs, openapi_json
-from .endpoints import both_spellings, known_parameters_only, served
-from .middleware import PAGE_ROOTS
-from .openapi import Api
+from api import edits, ids, problems, queues, status, submissions, tasks, users, windows  # noqa: F401
+from api.docs import docs, openapi_json
+from api.endpoints import completed, known_parameters_only, with_and_without_slash
+from api.middleware import PAGE_ROOTS
+from api.openapi import Api
 
 
 class IdConverter:
-    """An ID in a path: digits alone."""
+    """An ID in a path: digits only."""
 
     regex = "[0-9]{1,30}"
 
@@ -24,7 +26,7 @@ class IdConverter:
 
 
 class QueueNameConverter:
-    """A queue's name in a path."""
+    """The name of a queue in a path."""
 
     regex = "[-a-zA-Z0-9_]{1,50}"
 
@@ -41,7 +43,7 @@ register_converter(QueueNameConverter, "queue_name")
 api = Api(
     title="Quarterdeck",
     version="1",
-    description="A list of IDs goes in, every ID gets its minute, and what became of it can be read.",
+    description="Submit a list of IDs. Each ID gets its minute, and you can read what became of it.",
     openapi_url=None,
     docs_url=None,
     servers=[{"url": "/"}],
@@ -54,14 +56,16 @@ for router in (tasks.router, users.router, ids.router, queues.router, windows.ro
 
 @csrf_exempt
 def nothing_here(request: HttpRequest, path: str) -> HttpResponse:
-    return problems.problem("not-found", "Nothing is here; /openapi.json says what there is.")
+    return problems.problem_response(
+        "not-found", f"{problems.NOTHING_HERE} /openapi.json lists all endpoints."
+    )
 
 
-# The last pattern of ninja's is a page of its own at the root.
-_endpoints = both_spellings(api.urls[0][:-1])
+# The last of Ninja's patterns is a page of its own at the root.
+_endpoints = with_and_without_slash(cast(list[URLPattern], api.urls[0][:-1]))
 _ours = [
     *_endpoints,
-    *both_spellings(
+    *with_and_without_slash(
         [
             path("openapi.json/", openapi_json, {"api": api}, name="openapi"),
             path("docs/", docs, {"api": api}, name="docs"),
@@ -70,8 +74,8 @@ _ours = [
             path("metrics/", status.metrics, name="metrics"),
         ]
     ),
-    # Not what belongs to the pages: those answer in their own way.
-    re_path(rf"^(?!(?:{PAGE_ROOTS})(?:/|$))(?P<path>.+)$", served(nothing_here)),
+    # Pages are excluded: they respond in their own way.
+    re_path(rf"^(?!(?:{PAGE_ROOTS})(?:/|$))(?P<path>.+)$", completed(nothing_here)),
 ]
-# The name by which the sign-in middleware knows that these have doors of their own.
+# The sign-in middleware recognizes by this name that these views authenticate by themselves.
 urlpatterns = [path("", include((_ours, "ninja"), namespace="api"))]

@@ -7,76 +7,76 @@ from django.db.models import Q
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
+from api import paging, schemas
+from api.auth import CAN_READ, ApiRequest
+from api.endpoints import responses
+from api.fields import Id
+from api.openapi import describe
+from api.problems import bad_parameter
+from api.responses import json_response
+from api.serializers import window_json
 from scheduling import models, store
 from scheduling.core import clock, keys
-
-from . import paging, schemas
-from .answers import answer
-from .auth import READERS, ApiRequest
-from .endpoints import answers
-from .openapi import describe
-from .problems import bad_parameter
-from .renders import window_answer
 
 router = Router(tags=["Windows"])
 
 
 @router.get(
     "/windows/",
-    auth=READERS,
-    response=answers(list[schemas.Window]),
+    auth=CAN_READ,
+    response=responses(list[schemas.Window]),
     operation_id="list_windows",
     summary="Windows, newest first",
     openapi_extra=describe(sent={200: ["Link"]}),
 )
 def list_windows(request: ApiRequest, filters: Query[schemas.WindowFilter]) -> HttpResponse:
-    """Those that hold or held something; and the one that fills and the one that runs, empty or not."""
+    """Windows that have or had IDs, and the open and the running window even if they are empty."""
     at = store.now()
     queues = {queue.pk: queue for queue in models.Queue.objects.all()}
     if filters.queue is not None:
         queues = {pk: queue for pk, queue in queues.items() if queue.name == filters.queue}
         if not queues:
-            raise bad_parameter("queue", f"there is no queue named {filters.queue}")
-    begun = paging.begin(request, filters.cursor)
-    behind = (datetime.fromisoformat(begun[0]), begun[1]) if begun else None
-    rows = _rows(queues, behind, filters.limit + 1)
-    windows = sorted([*rows, *_empty(queues, rows, behind, at)], key=_place, reverse=True)[
+            raise bad_parameter("queue", f"There is no queue named {filters.queue}.")
+    cursor = paging.read_cursor(request, filters.cursor)
+    after = (datetime.fromisoformat(cursor[0]), cursor[1]) if cursor else None
+    rows = _with_rows(queues, after, filters.limit + 1)
+    windows = sorted([*rows, *_without_rows(queues, rows, after, at)], key=_sort_key, reverse=True)[
         : filters.limit + 1
     ]
     page = windows[: filters.limit]
     more = {}
     if len(windows) > len(page):
-        starts_at, window_id = _place(page[-1])
-        more = {"Link": paging.link(request, [starts_at.isoformat(), window_id])}
+        starts_at, window_id = _sort_key(page[-1])
+        more = paging.next_link(request, [starts_at.isoformat(), window_id])
     buckets = _buckets(page)
-    return answer([window_answer(w, queues[w.queue_id], buckets, at=at) for w in page], **more)
+    return json_response([window_json(w, queues[w.queue_id], buckets, at=at) for w in page], headers=more)
 
 
-def _place(window: models.Window) -> tuple[datetime, int]:
-    """Where a window is in the list: by time, then by key."""
+def _sort_key(window: models.Window) -> tuple[datetime, int]:
+    """Return the position of a window in the list: by time, then by key."""
     return window.starts_at, window.pk
 
 
-def _rows(queues: Iterable[int], behind: tuple[datetime, int] | None, count: int) -> list[models.Window]:
+def _with_rows(queues: Iterable[int], after: tuple[datetime, int] | None, count: int) -> list[models.Window]:
     windows = models.Window.objects.filter(queue_id__in=list(queues))
-    if behind is not None:
-        starts_at, window_id = behind
+    if after is not None:
+        starts_at, window_id = after
         windows = windows.filter(Q(starts_at__lt=starts_at) | Q(starts_at=starts_at, pk__lt=window_id))
     return list(windows.order_by("-starts_at", "-pk")[:count])
 
 
-def _empty(
-    queues: Iterable[int], rows: Iterable[models.Window], behind: tuple[datetime, int] | None, at: datetime
+def _without_rows(
+    queues: Iterable[int], rows: Iterable[models.Window], after: tuple[datetime, int] | None, at: datetime
 ) -> Iterator[models.Window]:
-    """Windows of now that have no rows, as far as the page before hasn't passed them."""
+    """Yield the open and running windows that have no rows, unless a previous page has shown them."""
     wanted = {
         keys.window_id(queue, starts_at): (queue, starts_at)
         for queue in queues
         for starts_at in (clock.open_window_start(at), clock.running_window_start(at))
     }
-    there = set(models.Window.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    existing = set(models.Window.objects.filter(pk__in=wanted).values_list("pk", flat=True))
     for window_id, (queue, starts_at) in wanted.items():
-        if window_id not in there and (behind is None or (starts_at, window_id) < behind):
+        if window_id not in existing and (after is None or (starts_at, window_id) < after):
             yield models.Window(pk=window_id, queue_id=queue, starts_at=starts_at)
 
 
@@ -89,13 +89,13 @@ def _buckets(windows: Iterable[models.Window]) -> dict[int, models.Bucket]:
 
 @router.get(
     "/windows/{id:id}/",
-    auth=READERS,
-    response=answers(schemas.Window, 404),
+    auth=CAN_READ,
+    response=responses(schemas.Window, 404),
     operation_id="get_window",
     summary="One window",
 )
-def get_window(request: ApiRequest, id: schemas.Id) -> HttpResponse:
-    """Empty where nothing was ever placed in it."""
+def get_window(request: ApiRequest, id: Id) -> HttpResponse:
+    """Empty if no ID was ever placed in it."""
     try:
         queue_id, starts_at = keys.queue_of_window(id), keys.starts_at_of_window(id)
     except ValueError:
@@ -105,4 +105,4 @@ def get_window(request: ApiRequest, id: schemas.Id) -> HttpResponse:
         raise Http404(f"There is no window {id}.")
     window = models.Window.objects.filter(pk=id).first()
     window = window or models.Window(pk=id, queue_id=queue_id, starts_at=starts_at)
-    return answer(window_answer(window, queue, _buckets([window]), at=store.now()))
+    return json_response(window_json(window, queue, _buckets([window]), at=store.now()))

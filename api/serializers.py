@@ -1,20 +1,19 @@
-"""How rows are written: plain JSON values, the same in lists, answers and webhooks' documentation."""
+"""Rows as JSON values."""
 
 from datetime import datetime
 from typing import Any
 
+from api.plans import iso
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.queues import validation
 
-from .plans import moment
-
-STATES = [status.word for status in models.Status]
+STATES = tuple(status.word for status in models.Status)
 
 
-def task_answer(task: models.Task, *, at: datetime, payload: bool = True) -> dict[str, Any]:
-    """A task as it is at `at`; its queue's row is read beside it."""
-    rendered = {
+def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[str, Any]:
+    """A task as it is at `at`. Reads the row of its queue."""
+    fields = {
         "id": task.pk,
         "task_name": task.name,
         "task_status": task.placed_at is not None,
@@ -25,21 +24,21 @@ def task_answer(task: models.Task, *, at: datetime, payload: bool = True) -> dic
             "repeats": task.repeats_count,
             **{state: getattr(task, f"{state}_count") for state in STATES},
         },
-        "first_at": moment(task.first_minute_at),
-        "last_at": moment(task.last_minute_at),
-        "date_created": moment(task.created_at),
-        "finished_at": moment(task.finished_at),
+        "first_at": iso(task.first_minute_at),
+        "last_at": iso(task.last_minute_at),
+        "date_created": iso(task.created_at),
+        "finished_at": iso(task.finished_at),
     }
     if payload:
-        rendered["payload"] = task.payload
-    return rendered
+        fields["payload"] = task.payload
+    return fields
 
 
-def user_answer(user: models.User) -> dict[str, Any]:
-    return {"id": user.pk, "name": user.name, "date_created": moment(user.created_at)}
+def user_json(user: models.User) -> dict[str, Any]:
+    return {"id": user.pk, "name": user.name, "date_created": iso(user.created_at)}
 
 
-# A secret is written and never read; pause and brake are acts, and shown all the same.
+# The secret can be written but not read. Pause and brake are set by actions of their own, and shown.
 QUEUE_FIELDS = (
     "name",
     *(name for name in validation.FIELDS if name != "webhook_secret"),
@@ -48,20 +47,20 @@ QUEUE_FIELDS = (
 )
 
 
-def queue_answer(queue: models.Queue) -> dict[str, Any]:
-    """A queue without its secret, which is never read."""
-    return {name: getattr(queue, name) for name in QUEUE_FIELDS} | {"date_created": moment(queue.created_at)}
+def queue_json(queue: models.Queue) -> dict[str, Any]:
+    """A queue without its secret."""
+    return {name: getattr(queue, name) for name in QUEUE_FIELDS} | {"date_created": iso(queue.created_at)}
 
 
-def window_answer(
+def window_json(
     window: models.Window, queue: models.Queue, buckets: dict[int, models.Bucket], *, at: datetime
 ) -> dict[str, Any]:
-    """A window with its 15 buckets; one without rows is empty, and has the queue's rpm."""
+    """A window with its 15 buckets. A bucket without a row is empty and has the queue's rpm."""
     starts_at = keys.starts_at_of_window(window.pk)
     return {
         "id": window.pk,
         "queue": queue.name,
-        "starts_at": moment(starts_at),
+        "starts_at": iso(starts_at),
         "label": clock.label(starts_at),
         "state": clock.state(starts_at, at).value,
         "buckets": [
@@ -75,7 +74,7 @@ def window_answer(
 def _bucket(bucket: models.Bucket, minute: datetime) -> dict[str, Any]:
     counts = ("filled", *STATES, "moved")
     return {
-        "minute": moment(minute),
+        "minute": iso(minute),
         "capacity": bucket.capacity,
         **{name: getattr(bucket, f"{name}_count") for name in counts},
     }
