@@ -204,7 +204,7 @@ def _change_all(number: int) -> None:
         "n": number,
         "at": connection.ops.adapt_datetimefield_value(at),
         "minute": minute,
-        "filling": keys.window_id(1, clock.open_window_start(at)) << 4,
+        "filling": keys.range_of_window(keys.window_id(1, clock.open_window_start(at)))[0],
     }
     with connection.cursor() as cursor:
         for change in CHANGES:
@@ -259,11 +259,12 @@ def _assignments(count: int) -> None:
     from scheduling.core import clock, keys
 
     window = keys.window_id(1, clock.quarter_start(store.now() - timedelta(days=30)))
+    key = keys.sql_first_assignment(keys.sql_bucket("(%s + i / 15000)", "(i / 1000) %% 15"))
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < %s)"
             " INSERT INTO scheduling_assignment (id, user_id, task_id, status, attempts)"
-            " SELECT (((%s + i / 15000) << 4 | (i / 1000) %% 15) << 24) | (i %% 1000), i + %s, 1, 3, 1"
+            f" SELECT {key} | (i %% 1000), i + %s, 1, 3, 1"
             " FROM n",
             [count, window, FIRST_ID],
         )

@@ -116,33 +116,34 @@ def _pass(models) -> None:
     """Let all minutes be over: most of their IDs succeeded, the others failed for half a dozen reasons."""
     from django.db import connection
 
+    from scheduling.core import keys
+
     timed = (
         "strftime('%Y-%m-%d %H:%M:%f', ({minute}) * 60 + s.started_after_ms / 1000.0, 'unixepoch')"
         if connection.vendor == "sqlite"
         else "to_timestamp(({minute}) * 60 + s.started_after_ms / 1000.0)"
-    ).format(minute="((s.id >> 28) & 4194303) * 15 + 15 + ((s.id >> 24) & 15)")
+    ).format(minute=keys.sql_minute_number_of_assignment("s.id"))
     counts = (
         "waiting_count = 0,"
         " succeeded_count = (SELECT COUNT(*) FROM scheduling_assignment s WHERE {mine} AND s.status = 3),"
         " failed_count = (SELECT COUNT(*) FROM scheduling_assignment s WHERE {mine} AND s.status = 4)"
     )
-    in_bucket = "s.id >= {key} * 16777216 AND s.id < ({key} + 1) * 16777216"
     statements = [
         "UPDATE scheduling_assignment SET attempts = 1, started_after_ms = (user_id * 7919) % 60000,"
         f" status = CASE WHEN (user_id * 7919) % 100 < {FAILED_OF_A_HUNDRED} THEN 4 ELSE 3 END",
         "INSERT INTO scheduling_attempt (task_id, user_id, number, bucket_id, started_at, duration_ms,"
         " http_status, answer, error, unknown)"
-        f" SELECT s.task_id, s.user_id, 1, s.id >> 24, {timed}, 120,"
+        f" SELECT s.task_id, s.user_id, 1, {keys.sql_bucket_of_assignment('s.id')}, {timed}, 120,"
         " CASE s.user_id % 3 WHEN 0 THEN 404 WHEN 1 THEN 500 END,"
         f" CASE s.user_id % 3 WHEN 0 THEN {_message()} ELSE '' END,"
         " CASE s.user_id % 3 WHEN 2 THEN 'the connection was reset' ELSE '' END, FALSE"
         " FROM scheduling_assignment s WHERE s.status = 4",
-        f"UPDATE scheduling_bucket SET {counts.format(mine=in_bucket.format(key='scheduling_bucket.id'))}",
+        f"UPDATE scheduling_bucket SET {counts.format(mine=keys.sql_in_bucket('s.id', 'scheduling_bucket.id'))}",
         "UPDATE scheduling_bucket SET started_count = succeeded_count + failed_count",
         "UPDATE scheduling_taskbucket SET "
         + counts.format(
             mine="s.task_id = scheduling_taskbucket.task_id AND "
-            + in_bucket.format(key="scheduling_taskbucket.bucket_id")
+            + keys.sql_in_bucket("s.id", "scheduling_taskbucket.bucket_id")
         ),
         "UPDATE scheduling_task SET waiting_count = 0, finished_at = last_minute_at,"
         " succeeded_count = (SELECT SUM(succeeded_count) FROM scheduling_taskbucket b"

@@ -200,7 +200,9 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
         for status in {*statuses, *([chosen.wanted] if chosen.wanted else [])}:
             some |= Q(**{f"{status.counter}__gt": 0})
         placed = placed.filter(some)
-    for bucket_id in placed.filter(bucket_id__gte=after >> 24).values_list("bucket_id", flat=True):
+    for bucket_id in placed.filter(bucket_id__gte=keys.bucket_of_cursor(after)).values_list(
+        "bucket_id", flat=True
+    ):
         first, last = keys.range_of_bucket(bucket_id)
         rows = models.Assignment.objects.filter(pk__gte=max(first, after + 1), pk__lte=last, task=task)
         if statuses is not None:

@@ -9,9 +9,12 @@ k's minute is 15 + k minutes after it. So the claims of a minute, and a pruned d
 the largest key is a 63-bit number that every database holds.
 
 Pure. ValueError for whatever is out of range. Functions that end in `_number` speak of whole minutes since
-1970 in place of datetimes, for paths that run once an ID. Source: DATA_MODEL.md, "Key = place".
+1970 in place of datetimes, for paths that run once an ID. Ranges include both ends, as BETWEEN does. What
+begins with `sql_` is the same for a statement, given the name of a column. Nobody else knows the layout.
+Source: DATA_MODEL.md, "Key = place".
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from scheduling.core import clock
@@ -23,7 +26,12 @@ ORDINALS = 1 << 24
 
 _QUARTER_BITS = 22
 _BUCKET_BITS = 4
+# From the first bucket of a window to the first of the next one.
+BUCKETS_STEP = 1 << _BUCKET_BITS
 _ORDINAL_BITS = 24
+# No window, and so no bucket, has a key from here on.
+WINDOWS_END = QUEUES << _QUARTER_BITS
+_FIRST_BUCKET, _BUCKETS_END = 1 << _QUARTER_BITS + _BUCKET_BITS, WINDOWS_END << _BUCKET_BITS
 
 
 def _within(name: str, number: int, first: int, end: int) -> int:
@@ -34,7 +42,7 @@ def _within(name: str, number: int, first: int, end: int) -> int:
 
 def _window(window_id: int) -> int:
     # Queue 0 doesn't exist, so a bare quarter, or a key that lost its upper bits, is refused.
-    return _within("window id", window_id, 1 << _QUARTER_BITS, QUEUES << _QUARTER_BITS)
+    return _within("window id", window_id, 1 << _QUARTER_BITS, WINDOWS_END)
 
 
 def _bucket(bucket_id: int) -> int:
@@ -77,6 +85,32 @@ def window_of_bucket(bucket_id: int) -> int:
     return _bucket(bucket_id) >> _BUCKET_BITS
 
 
+def range_of_window(window_id: int) -> tuple[int, int]:
+    """Return the keys of the window's first and last bucket."""
+    first = _window(window_id) << _BUCKET_BITS
+    return first, first + BUCKETS - 1
+
+
+def buckets_of_window(window_id: int) -> range:
+    """Return the keys of the window's 15 buckets, in the order of time."""
+    first, last = range_of_window(window_id)
+    return range(first, last + 1)
+
+
+def range_of_queue(queue_id: int) -> tuple[int, int]:
+    """Return the smallest and the largest key that a bucket of the queue can have."""
+    first = _within("queue id", queue_id, 1, QUEUES) << _QUARTER_BITS + _BUCKET_BITS
+    return first, first + (QUARTERS << _BUCKET_BITS) - 1
+
+
+def by_window(counts: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """Return the sums of (bucket, count) as 15 numbers for each window that is met."""
+    sums: dict[int, list[int]] = {}
+    for bucket_id, count in counts:
+        sums.setdefault(window_of_bucket(bucket_id), [0] * BUCKETS)[index_of_bucket(bucket_id)] += count
+    return sums
+
+
 def index_of_bucket(bucket_id: int) -> int:
     """Return the bucket's index in its window, 0 to 14."""
     return _bucket(bucket_id) & 15
@@ -89,7 +123,16 @@ def queue_of_bucket(bucket_id: int) -> int:
 
 def bucket_of_assignment(assignment_id: int) -> int:
     """Return the key of the bucket that the assignment lies in."""
-    return _bucket(assignment_id >> _ORDINAL_BITS)
+    # Once a row where minutes are claimed and lists edited: no call for what is right.
+    bucket_id = assignment_id >> _ORDINAL_BITS
+    if _FIRST_BUCKET <= bucket_id < _BUCKETS_END and bucket_id & 15 < BUCKETS:
+        return bucket_id
+    return _bucket(bucket_id)
+
+
+def window_of_assignment(assignment_id: int) -> int:
+    """Return the key of the window that the assignment lies in."""
+    return bucket_of_assignment(assignment_id) >> _BUCKET_BITS
 
 
 def ordinal_of_assignment(assignment_id: int) -> int:
@@ -98,10 +141,30 @@ def ordinal_of_assignment(assignment_id: int) -> int:
     return assignment_id & ORDINALS - 1
 
 
+def bucket_of_cursor(after: int) -> int:
+    """Return the bucket in which the rows behind a key begin; 0, behind which all rows lie, is welcome."""
+    return after >> _ORDINAL_BITS
+
+
+def first_bucket_from(window_id: int) -> int:
+    """Return the smallest bucket key from a window on, as a border: 0 and WINDOWS_END will do."""
+    return window_id << _BUCKET_BITS
+
+
+def first_assignment_from(bucket_id: int) -> int:
+    """Return the smallest assignment key from a bucket on, as a border: no bucket need have that key."""
+    return bucket_id << _ORDINAL_BITS
+
+
 def range_of_bucket(bucket_id: int) -> tuple[int, int]:
     """Return the first and the last assignment key of the bucket, both inclusive."""
     first = _bucket(bucket_id) << _ORDINAL_BITS
     return first, first + ORDINALS - 1
+
+
+def range_of_buckets(first_bucket: int, last_bucket: int) -> tuple[int, int]:
+    """Return the first and the last assignment key of the buckets from one to another."""
+    return range_of_bucket(first_bucket)[0], range_of_bucket(last_bucket)[1]
 
 
 def minute_number_of_bucket(bucket_id: int) -> int:
@@ -129,3 +192,39 @@ def bucket_at(queue_id: int, minute: datetime) -> int:
     if clock.minute_start(minute) != minute:
         raise ValueError(f"{minute.isoformat()} is not the start of a minute")
     return bucket_at_number(queue_id, (minute - clock.EPOCH) // clock.MINUTE)
+
+
+def sql_bucket_of_assignment(column: str) -> str:
+    """The bucket of the assignment whose key is in `column`."""
+    return f"({column} >> {_ORDINAL_BITS})"
+
+
+def sql_queue_of_bucket(column: str) -> str:
+    """The queue of the bucket whose key is in `column`."""
+    return f"({column} >> {_BUCKET_BITS + _QUARTER_BITS})"
+
+
+def sql_first_assignment(bucket: str) -> str:
+    """The smallest assignment key of a bucket."""
+    return f"({bucket} << {_ORDINAL_BITS})"
+
+
+def sql_in_bucket(assignment: str, bucket: str) -> str:
+    """Whether the assignment lies in the bucket, each given by the column of its key; by an index of either."""
+    return f"{assignment} >= {bucket} << {_ORDINAL_BITS} AND {assignment} < {bucket} + 1 << {_ORDINAL_BITS}"
+
+
+def sql_bucket(window: str, k: str) -> str:
+    """The bucket `k` of a window."""
+    return f"({window} << {_BUCKET_BITS} | {k})"
+
+
+def sql_first_bucket(queue: str, quarters: str) -> str:
+    """The first bucket of a queue's window, given its quarter's number since 1970. Of 0: the queue's first."""
+    return f"(({queue} * {QUARTERS} + {quarters}) * {BUCKETS_STEP})"
+
+
+def sql_minute_number_of_assignment(column: str) -> str:
+    """The minute in which it runs, in whole minutes since 1970."""
+    quarters = f"({column} >> {_ORDINAL_BITS + _BUCKET_BITS} & {QUARTERS - 1})"
+    return f"(({quarters} + 1) * {BUCKETS} + ({column} >> {_ORDINAL_BITS} & 15))"

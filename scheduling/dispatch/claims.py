@@ -26,9 +26,9 @@ from scheduling.store import recording
 def active_buckets(number: int, window_ids: Iterable[int]) -> QuerySet:
     """The buckets of a minute (in minutes since 1970) in which something waits or is under way."""
     index = number % clock.BUCKETS
-    return models.Bucket.objects.filter(pk__in=[window << 4 | index for window in window_ids]).filter(
-        Q(waiting_count__gt=0) | Q(in_flight_count__gt=0)
-    )
+    return models.Bucket.objects.filter(
+        pk__in=[keys.bucket_id(window, index) for window in window_ids]
+    ).filter(Q(waiting_count__gt=0) | Q(in_flight_count__gt=0))
 
 
 def commit_tick(
@@ -251,10 +251,10 @@ def _waiting_rows(
     ranges = [(*left, len(slots[bucket_id])) for bucket_id, left in _left_of(buckets, slots).items()]
     found: dict[int, list[tuple[int, int, int, int]]] = {keys.bucket_of_assignment(r[1]): [] for r in ranges}
     if len(ranges) == 1:
-        found[ranges[0][1] >> 24] = store.waiting_rows(ranges)
+        found[keys.bucket_of_assignment(ranges[0][1])] = store.waiting_rows(ranges)
     else:
         for row in store.waiting_rows(ranges):
-            found[row[0] >> 24].append(row)
+            found[keys.bucket_of_assignment(row[0])].append(row)
     for bucket_id, rows in found.items():
         _move_past(buckets[bucket_id], rows[-1][0] if rows else 0, short=len(rows) < len(slots[bucket_id]))
     return {bucket_id: rows for bucket_id, rows in found.items() if rows}

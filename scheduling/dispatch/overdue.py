@@ -65,7 +65,7 @@ def overdue_buckets(at: datetime) -> list[int]:
     over = clock.minute_start(at - SETTLED) - clock.MINUTE
     queues = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
     queues = queues.values_list("pk", flat=True)
-    ranges = [(queue_id << 26, keys.bucket_at(queue_id, over)) for queue_id in queues]
+    ranges = [(keys.range_of_queue(queue_id)[0], keys.bucket_at(queue_id, over)) for queue_id in queues]
     return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
 
 

@@ -128,7 +128,7 @@ def _take_slot(
     bucket_id = keys.bucket_at(queue.pk, minute)
     with store.write():
         queue = reservations.lock_queue(queue.pk)
-        store.create_windows([bucket_id >> 4], capacity=queue.rpm)
+        store.create_windows([keys.window_of_bucket(bucket_id)], capacity=queue.rpm)
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
         if not bucket_slots.seal(bucket, queue, at):

@@ -214,7 +214,7 @@ def _reservations(list_id: int, first_position: int, count: int):
 
 
 def _buckets(reservation: models.Reservation) -> list[int]:
-    return [reservation.window_id << 4 | k for k in range(clock.BUCKETS)]
+    return list(keys.buckets_of_window(reservation.window_id))
 
 
 def _write_slice(

@@ -118,7 +118,9 @@ def _elsewhere(
     )
     last = keys.minute_of_bucket(places[-1].bucket_id)
     models.Task.objects.filter(pk=task.pk, last_minute_at__lt=last).update(last_minute_at=last)
-    minute_jobs.arm_windows((keys.starts_at_of_window(place.bucket_id >> 4) for place in places), at=at)
+    minute_jobs.arm_windows(
+        (keys.starts_at_of_window(keys.window_of_bucket(place.bucket_id)) for place in places), at=at
+    )
     return [group for _, group in moved]
 
 

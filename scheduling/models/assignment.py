@@ -13,7 +13,9 @@ from .task import Task
 
 # The bucket of a row, for a statement that groups by it: the key without its ordinal.
 BUCKET_OF_ROW = models.Func(
-    models.F("id"), template="(%(expressions)s >> 24)", output_field=models.BigIntegerField()
+    models.F("id"),
+    template=keys.sql_bucket_of_assignment("%(expressions)s"),
+    output_field=models.BigIntegerField(),
 )
 
 

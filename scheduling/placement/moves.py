@@ -79,7 +79,9 @@ def move(
     if store.move_rows([(row.key, key) for row, key in pairs], status=Status.WAITING, was=was) != len(pairs):
         raise RuntimeError(f"{len(pairs)} rows were to move, and not all did")
     _remember(pairs, reason, at)
-    minute_jobs.arm_windows((keys.starts_at_of_window(place.bucket_id >> 4) for place in places), at=at)
+    minute_jobs.arm_windows(
+        (keys.starts_at_of_window(keys.window_of_bucket(place.bucket_id)) for place in places), at=at
+    )
     return places
 
 

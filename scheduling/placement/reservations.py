@@ -91,13 +91,9 @@ def fills(window_ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """Return the fills of those of the windows that have rows."""
     if not window_ids:
         return {}
-    first, last = window_ids[0] << 4, window_ids[-1] << 4 | 15
-    found: dict[int, list[int]] = {}
-    for bucket, filled in models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list(
-        "pk", "filled_count"
-    ):
-        found.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] = filled
-    return {window: tuple(fill) for window, fill in found.items()}
+    first, last = keys.range_of_window(window_ids[0])[0], keys.range_of_window(window_ids[-1])[1]
+    rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list("pk", "filled_count")
+    return {window: tuple(fill) for window, fill in keys.by_window(rows).items()}
 
 
 def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datetime | None = None) -> Plan:
@@ -167,7 +163,7 @@ def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: 
     window_ids = [w.window_id for w in plan.windows]
     store.create_windows(window_ids, capacity=queue.rpm)
     taken = {
-        window.window_id << 4 | k: count
+        keys.bucket_id(window.window_id, k): count
         for window in plan.windows
         for k, count in enumerate(window.added)
         if count
@@ -216,9 +212,7 @@ def change(
 
     Moves only `filled_count` and `waiting_count`; `cancelled_count` or `moved_count` are the caller's.
     """
-    by_window: dict[int, list[int]] = {}
-    for bucket, delta in deltas.items():
-        by_window.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] += delta
+    by_window = keys.by_window(deltas.items())
     known = fills(sorted(by_window)) if by_window else {}
     record(
         [
@@ -267,7 +261,7 @@ def take_free_places(
     and waiting; what the IDs leave behind, their rows and task counters are the caller's.
     """
     found = list(free(queue, ids_count, from_minute))
-    store.create_windows(sorted({b >> 4 for b, _ in found}), capacity=queue.rpm)
+    store.create_windows(sorted({keys.window_of_bucket(b) for b, _ in found}), capacity=queue.rpm)
     change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
     ordinals = take_ordinals(dict(found))
     return [Places(b, ordinals[b], n) for b, n in found]
@@ -284,19 +278,20 @@ def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
 def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:
     """Yield (bucket, count), earliest first, until `ids_count` have a place; none is taken."""
     bucket = keys.bucket_at(queue.pk, from_minute)
-    window, first_k = bucket >> 4, bucket & 15
+    window, first_k = keys.window_of_bucket(bucket), keys.index_of_bucket(bucket)
     # A brake of 0 is a stop: places are those of the time after it.
     capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
     left = ids_count
     while left:
-        rows = models.Bucket.objects.filter(pk__gte=window << 4, pk__lt=(window + STRIDE) << 4)
+        first, last = keys.range_of_window(window)[0], keys.range_of_window(window + STRIDE - 1)[1]
+        rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last)
         held: dict[int, tuple[int, int]] = {
             # Sealed by whoever's clock: nothing comes in.
             pk: (filled, 0 if sealed else min(most, capacity))
             for pk, filled, most, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at")
         }
         for window_id in range(window, window + STRIDE):
-            buckets = [window_id << 4 | k for k in range(clock.BUCKETS)]
+            buckets = keys.buckets_of_window(window_id)
             fill, most = zip(*(held.get(bucket, (0, capacity)) for bucket in buckets), strict=True)
             taken = allocator.free_places(fill, most, left, first_k)
             yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from scheduling import models
-from scheduling.core import allocator
+from scheduling.core import allocator, keys
 from scheduling.lists import stored_lists
 
 
@@ -35,9 +35,9 @@ class Given:
 
 def of_place(task_id: int, user_id: int, bucket_id: int) -> Given | None:
     """Return how the task's ID got its place in a bucket, if a list put it there."""
-    k = bucket_id & 15
+    window_id, k = keys.window_of_bucket(bucket_id), keys.index_of_bucket(bucket_id)
     reserved = models.Reservation.objects.filter(
-        task_id=task_id, window=bucket_id >> 4, kind=models.ReservationKind.RESERVE
+        task_id=task_id, window=window_id, kind=models.ReservationKind.RESERVE
     )
     # Of an edited task, several lists may have put IDs into this minute.
     candidates = [line for line in reserved.order_by("version") if line.deltas[k]]

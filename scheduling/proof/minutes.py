@@ -25,8 +25,9 @@ _COMES_IN = frozenset({ReservationKind.RESERVE, ReservationKind.MOVE_IN})
 def piece(cursor: Cursor, at: datetime) -> Piece:
     """Check the next windows, in the order of their keys, and all that lies in between."""
     windows, buckets, is_last = _next(cursor[0], at)
-    first = cursor[0] + 1 if cursor[0] else 0
-    end = 1 << 34 if is_last else windows[-1].pk + 1
+    # The keys of buckets between which the piece lies.
+    first = keys.first_bucket_from(cursor[0] + 1 if cursor[0] else 0)
+    end = keys.first_bucket_from(keys.WINDOWS_END if is_last else windows[-1].pk + 1)
     return Piece(
         [
             *_log_leads_to_fills(windows, buckets),
@@ -107,11 +108,11 @@ def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Itera
         if window.version != version:
             of = f"window {window.pk}"
             yield Difference("a window's version is its last line's", of, window.version, version)
-        for k, found in enumerate(fill):
-            bucket = buckets.get(window.pk << 4 | k)
+        for bucket_id, found in zip(keys.buckets_of_window(window.pk), fill, strict=True):
+            bucket = buckets.get(bucket_id)
             said = bucket.filled_count if bucket else 0
             if said != found:
-                yield Difference("the log ends in the fill", f"bucket {window.pk << 4 | k}", said, found)
+                yield Difference("the log ends in the fill", f"bucket {bucket_id}", said, found)
 
 
 def _by_the_rules(line: Line) -> Iterator[Difference]:
@@ -147,7 +148,7 @@ def _of_a_list(line: Line) -> Iterator[Difference]:
 def _minutes_add_up(buckets: Buckets, first: int, end: int) -> Iterator[Difference]:
     """A minute counts what the tasks have in it."""
     columns = [*COLUMNS, "moved_count"]
-    within = models.TaskBucket.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
+    within = models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
     sums = within.order_by().values("bucket_id").annotate(**{f"sum_{name}": Sum(name) for name in columns})
     by_bucket = {row["bucket_id"]: row for row in sums}
     for bucket_id, bucket in buckets.items():
@@ -168,8 +169,10 @@ def _counters_are_rows(buckets: Buckets, first: int, end: int, since: datetime) 
     """
     unwritten = set(models.Segment.objects.unwritten().values_list("task_id", flat=True))
     rows = _rows(buckets, first, end, since)
-    within = models.TaskBucket.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
-    placed = [one for one in within if keys.starts_at_of_window(one.bucket_id >> 4) >= since]
+    within = models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
+    placed = [
+        one for one in within if keys.starts_at_of_window(keys.window_of_bucket(one.bucket_id)) >= since
+    ]
     tasks = {task_id for task_id, _, _ in rows} | {one.task_id for one in placed}
     marked = _cancelled(tasks)
     for task_id, bucket_id, status in [*rows]:
@@ -192,12 +195,12 @@ def _counters_are_rows(buckets: Buckets, first: int, end: int, since: datetime) 
 def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> dict[tuple[int, int, str], int]:
     """How many rows there are, by task, bucket and status."""
     found: dict[tuple[int, int, str], int] = defaultdict(int)
-    borders = [first << 4, *_cuts(buckets), end << 4]
+    borders = map(keys.first_assignment_from, (first, *_cuts(buckets), end))
     for begin, until in pairwise(borders):
-        within = models.Assignment.objects.filter(pk__gte=begin << 24, pk__lt=until << 24).order_by()
+        within = models.Assignment.objects.filter(pk__gte=begin, pk__lt=until).order_by()
         groups = within.annotate(bucket=models.BUCKET_OF_ROW).values_list("bucket", "task_id", "status")
         for bucket_id, task_id, status, count in groups.annotate(Count("pk")):
-            if keys.starts_at_of_window(bucket_id >> 4) >= since:
+            if keys.starts_at_of_window(keys.window_of_bucket(bucket_id)) >= since:
                 found[task_id, bucket_id, Status(status).word] += count
     return found
 
@@ -226,14 +229,14 @@ def _cancelled(task_ids: set[int]) -> set[int]:
 
 def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Difference]:
     """Each start left a success or an attempt, each possible repeat an attempt without an answer, each move one."""
-    attempts = models.Attempt.objects.filter(bucket_id__gte=first << 4, bucket_id__lt=end << 4)
+    attempts = models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
     answers = attempts.filter(unknown=False)
     succeeded = Q(http_status__range=(200, 299))
     failed = _by_bucket(answers.exclude(succeeded), "bucket_id")
     # An answer that came with a success is kept where it was odd: it isn't one more start.
     noted = _by_bucket(answers.filter(succeeded), "bucket_id")
     unknown = _by_bucket(attempts.filter(unknown=True), "bucket_id")
-    moves = models.Move.objects.filter(from_bucket_id__gte=first << 4, from_bucket_id__lt=end << 4)
+    moves = models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lt=end)
     moved = _by_bucket(moves, "from_bucket_id")
     # Successes that are sent again leave no attempt where they were.
     by_hand = moves.filter(reason__in=(MoveReason.OPERATOR, MoveReason.EDIT))

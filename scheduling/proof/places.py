@@ -54,8 +54,8 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
     if len(users) != count:
         yield Difference("a place has its ID", of, count, len(users))
     fill = allocator.fill_after(line.fill_before, line.rpm, start)
-    first = line.window_id << 4
-    wanted = {user: first | k for user, k in zip(users, allocator.places(fill, line.rpm), strict=False)}
+    buckets = keys.buckets_of_window(line.window_id)
+    wanted = {user: buckets[k] for user, k in zip(users, allocator.places(fill, line.rpm), strict=False)}
     rows = _rows(line.task_id, sorted(wanted))
     without = len(wanted) - len(rows)
     if without and without > _unwritten(line.task_id):

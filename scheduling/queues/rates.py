@@ -91,7 +91,7 @@ def _planned(queue: models.Queue, at: datetime):
     """The buckets of the open window and of future ones, as far as they aren't sealed."""
     first = max(clock.runs_at(clock.open_window_start(at)), clock.next_unsealed_minute(at))
     return models.Bucket.objects.filter(
-        pk__gte=keys.bucket_at(queue.pk, first), pk__lt=(queue.pk + 1) << 26, sealed_at=None
+        pk__gte=keys.bucket_at(queue.pk, first), pk__lte=keys.range_of_queue(queue.pk)[1], sealed_at=None
     )
 
 
@@ -165,7 +165,7 @@ def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tup
 
 def _full_run(queue: models.Queue, first: int) -> list[models.Bucket]:
     """The bucket and those behind it, minute by minute, as long as none has a free place; rows locked."""
-    rows = models.Bucket.objects.filter(pk__gte=first, pk__lt=(queue.pk + 1) << 26)
+    rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=keys.range_of_queue(queue.pk)[1])
     run: list[models.Bucket] = []
     for bucket in rows.select_for_update().order_by("pk")[:SLICE_BUCKETS]:
         follows = not run or (

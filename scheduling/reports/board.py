@@ -31,12 +31,14 @@ from scheduling.reports.health import QUARTER_LATE, SILENT
 
 TASKS_SHOWN = 10
 
-_FIRST_BUCKET = "(q.id * 4194304 + %(running)s) * 16"
+_FIRST_BUCKET = keys.sql_first_bucket("q.id", "%(running)s")
+_END = f"{_FIRST_BUCKET} + {2 * keys.BUCKETS_STEP}"
+_FIRST_OF_QUEUE = keys.sql_first_bucket("q.id", "0")
 _OF_A_QUEUE = f"""
 SELECT 'minute', b.id - {_FIRST_BUCKET}, b.capacity, q.rpm, b.waiting_count, b.in_flight_count,
        b.succeeded_count, b.failed_count, b.expired_count, b.cancelled_count, b.moved_count, '', '', NULL,
        NULL, NULL
-  FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_FIRST_BUCKET} + 32
+  FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_END}
  WHERE q.name = %(queue)s
 """
 # Adding up takes twice as long, so that one queue, which most look at, goes without.
@@ -44,7 +46,7 @@ _OF_ALL = f"""
 SELECT 'minute', b.id - {_FIRST_BUCKET}, SUM(b.capacity), SUM(q.rpm), SUM(b.waiting_count),
        SUM(b.in_flight_count), SUM(b.succeeded_count), SUM(b.failed_count), SUM(b.expired_count),
        SUM(b.cancelled_count), SUM(b.moved_count), '', '', NULL, NULL, NULL
-  FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_FIRST_BUCKET} + 32
+  FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_END}
  GROUP BY b.id - {_FIRST_BUCKET}
 """
 
@@ -64,8 +66,8 @@ UNION ALL
 SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.name,
        '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b
-    ON b.waiting_count > 0 AND b.id >= q.id * 67108864
-   AND b.id < ((q.id * 4194304 + %(running)s) * 16 + %(current_k)s)
+    ON b.waiting_count > 0 AND b.id >= {first_of_queue}
+   AND b.id < {first_bucket} + %(current_k)s
  GROUP BY q.id, q.name
 UNION ALL
 SELECT 'task', t.id, t.queue_id, t.ids_count, t.waiting_count, t.in_flight_count, t.succeeded_count,
@@ -108,7 +110,10 @@ SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NUL
        g.opened_at, g.held_until, g.probe_at
   FROM scheduling_target g WHERE g.opened_at IS NOT NULL OR g.held_until > %(at)s
 """
-_SQL_OF_A_QUEUE, _SQL_OF_ALL = _SQL.format(minutes=_OF_A_QUEUE), _SQL.format(minutes=_OF_ALL)
+_SQL_OF_A_QUEUE, _SQL_OF_ALL = (
+    _SQL.format(minutes=minutes, first_of_queue=_FIRST_OF_QUEUE, first_bucket=_FIRST_BUCKET)
+    for minutes in (_OF_A_QUEUE, _OF_ALL)
+)
 TASKS_COUNTED = 1000
 JOBS_COUNTED = 20
 
@@ -154,7 +159,9 @@ class Snapshot:
             queue=self.queue,
             queues=tuple(sorted(tabs, key=lambda tab: (tab.name != "default", tab.name))),
             running=Card(running, self._minutes(running, 0, shown)),
-            filling=Card(running + clock.QUARTER, self._minutes(running + clock.QUARTER, 16, shown)),
+            filling=Card(
+                running + clock.QUARTER, self._minutes(running + clock.QUARTER, keys.BUCKETS_STEP, shown)
+            ),
             tasks=self._tasks(names),
             tasks_count=self.of("tasks")[0][1],
             late=tuple(

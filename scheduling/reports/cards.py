@@ -286,12 +286,12 @@ def filling_cards(queues: Sequence[models.Queue], *, at: datetime) -> dict[int, 
     }
     cards = {}
     for queue in queues:
-        first = keys.window_id(queue.pk, starts_at) << 4
+        buckets = keys.buckets_of_window(keys.window_id(queue.pk, starts_at))
         cards[queue.pk] = Card(
             starts_at,
             tuple(
-                Minute(minute, *known.get(first | k, (queue.rpm,)))
-                for k, minute in enumerate(clock.minutes(starts_at))
+                Minute(minute, *known.get(bucket, (queue.rpm,)))
+                for bucket, minute in zip(buckets, clock.minutes(starts_at), strict=True)
             ),
         )
     return cards

@@ -99,15 +99,15 @@ class DrillDown:
         for queue_id in self.queue_ids:
             now = keys.bucket_at(queue_id, current)
             if self.begin is None or self.end is None:
-                first, end = queue_id << 26, (queue_id + 1) << 26
+                first, last = keys.range_of_queue(queue_id)
             else:
                 first = keys.bucket_at(queue_id, self.begin)
-                end = keys.bucket_at(queue_id, self.end - clock.MINUTE) + 1
+                last = keys.bucket_at(queue_id, self.end - clock.MINUTE)
             if self.kind == Kind.LATE:
-                end = min(end, now)
+                last = min(last, now - 1)
             if self.kind == Kind.WAITING:
                 first = max(first, now)
-            ranges |= Q(pk__gte=first, pk__lt=end)
+            ranges |= Q(pk__gte=first, pk__lte=last)
         return ranges
 
     def count(self) -> int:
@@ -119,7 +119,7 @@ class DrillDown:
         if self.kind in (Kind.MOVED, Kind.REPEATS):
             yield from self._moved(after) if self.kind == Kind.MOVED else self._repeated(after)
             return
-        buckets = iter(bucket for bucket, _ in self._counts if bucket >= after >> 24)
+        buckets = iter(bucket for bucket, _ in self._counts if bucket >= keys.bucket_of_cursor(after))
         while some := list(islice(buckets, BUCKETS_A_QUERY)):
             for row in self._assignments(some, after).iterator(chunk_size=2000):
                 yield _row(row)

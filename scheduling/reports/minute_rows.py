@@ -110,7 +110,7 @@ def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
     if plan is not None:
         first, _ = keys.range_of_bucket(keys.bucket_of_assignment(first_key))
         before = models.Assignment.objects.filter(pk__gte=first, pk__lt=first_key)
-        if not plan.with_cancelled and buckets[first >> 24].cancelled_count:
+        if not plan.with_cancelled and buckets[keys.bucket_of_assignment(first)].cancelled_count:
             before = before.exclude(drill_down.IS_CANCELLED)
         plan.rank = before.count()
     return plans

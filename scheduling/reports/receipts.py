@@ -48,7 +48,7 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
 
 def _last_before(window_id: int) -> int:
     """The bucket of the minute before the window's first: windows of a queue follow each other by key."""
-    return (window_id - 1) << 4 | clock.BUCKETS - 1
+    return keys.range_of_window(window_id - 1)[1]
 
 
 def _planned(bucket: models.Bucket) -> int:
@@ -75,7 +75,7 @@ def _late(window: models.Window) -> dict[int, int]:
     """How many IDs left which minute of the window late."""
     reasons = MoveReason.what_made_late()
     moves = models.Move.objects.filter(
-        from_bucket_id__gte=window.pk << 4, from_bucket_id__lte=window.pk << 4 | 15, reason__in=reasons
+        from_bucket_id__range=keys.range_of_window(window.pk), reason__in=reasons
     )
     return dict(moves.values_list("from_bucket_id").annotate(Count("pk")))
 
@@ -86,16 +86,17 @@ def start_times(window_id: int) -> Counter[int]:
     Those of the minute before it, the queue's last of the window before, are there too, below 0. A success
     stands in its row; every other request left an attempt.
     """
-    first_bucket, last_bucket = _last_before(window_id), window_id << 4 | 15
-    first, last = first_bucket << 24, (last_bucket + 1 << 24) - 1
+    first_bucket, last_bucket = _last_before(window_id), keys.range_of_window(window_id)[1]
+    first, last = keys.range_of_buckets(first_bucket, last_bucket)
     counts: Counter[int] = Counter()
+    begins_ms = {bucket: k * 60_000 for k, bucket in enumerate(keys.buckets_of_window(window_id))}
+    begins_ms[first_bucket] = -60_000
     # Row by row as numbers, in the order of the key: a group by of two columns would sort a million rows.
     rows = models.Assignment.objects.filter(
         pk__gte=first, pk__lte=last, status=Status.SUCCEEDED, started_after_ms__isnull=False
     )
     for key, after_ms in rows.order_by("pk").values_list("pk", "started_after_ms").iterator(chunk_size=5_000):
-        bucket = key >> 24
-        counts[(bucket & 15) * 60_000 + after_ms if bucket >> 4 == window_id else after_ms - 60_000] += 1
+        counts[begins_ms[keys.bucket_of_assignment(key)] + after_ms] += 1
     begins = clock.runs_at(keys.starts_at_of_window(window_id))
     attempts = models.Attempt.objects.filter(
         bucket_id__gte=first_bucket, bucket_id__lte=last_bucket, unknown=False

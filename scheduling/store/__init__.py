@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 from django.db.models import Q
 
+from scheduling.core import keys
+
 
 def backend():
     """The module that speaks this database's SQL."""
@@ -99,7 +101,7 @@ def cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
     """The cancelled tasks that have rows there: few or none, so that no row is joined with its task."""
     from scheduling.models import TaskBucket
 
-    buckets = {last >> 24 for _, last, _ in ranges}
+    buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
     placed = TaskBucket.objects.filter(bucket_id__in=buckets, task__cancelled_at__isnull=False)
     return list(placed.order_by("task_id").values_list("task_id", flat=True).distinct())
 

@@ -2,9 +2,10 @@
 
 from django.db import connection
 
+from scheduling.core import keys
 from scheduling.models import Status
 
-_FAILED = f"s.status = {int(Status.FAILED)} AND s.id >= b.id << 24 AND s.id < b.id + 1 << 24"
+_FAILED = f"s.status = {int(Status.FAILED)} AND {keys.sql_in_bucket('s.id', 'b.id')}"
 _LAST = "a.task_id = s.task_id AND a.user_id = s.user_id AND a.number = s.attempts AND NOT a.unknown"
 
 

@@ -62,7 +62,7 @@ def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
             "INSERT INTO scheduling_bucket (id, window_id, capacity, filled_count, waiting_count,"
             " in_flight_count, succeeded_count, failed_count, expired_count, cancelled_count, moved_count,"
             " started_count, next_ordinal, cursor)"
-            " SELECT (w << 4) | k, w, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+            f" SELECT {keys.sql_bucket('w', 'k')}, w, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
             " FROM unnest(%s::bigint[]) w, generate_series(0, 14) k ON CONFLICT DO NOTHING",
             [capacity, list(window_ids)],
         )

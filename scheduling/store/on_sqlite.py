@@ -59,7 +59,7 @@ def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
             "INSERT OR IGNORE INTO scheduling_bucket (id, window_id, capacity, filled_count, waiting_count,"
             " in_flight_count, succeeded_count, failed_count, expired_count, cancelled_count, moved_count,"
             " started_count, next_ordinal, cursor)"
-            " SELECT (w.value << 4) | k.value, w.value, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+            f" SELECT {keys.sql_bucket('w.value', 'k.value')}, w.value, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
             " FROM json_each(%s) w, json_each('[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14]') k",
             [capacity, str(list(window_ids))],
         )

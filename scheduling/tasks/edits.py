@@ -269,8 +269,9 @@ def _take_back(
         earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
         models.EarlierAttempts.objects.bulk_create(earlier, batch_size=ASKED_AT_ONCE)
         for user, pk, _ in found:
-            left[pk >> 24] += 1
-            moved[pk >> 24, back[user]].append(user)
+            bucket = keys.bucket_of_assignment(pk)
+            left[bucket] += 1
+            moved[bucket, back[user]].append(user)
         if len(found) != len(back) or rows.delete()[0] != len(back):
             raise RuntimeError(f"{len(back)} rows were to come back, and not all did")
         groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moved.items())]
@@ -285,7 +286,7 @@ def _buckets(queue: models.Queue, plan: reservations.Plan) -> Iterator[int]:
     """The bucket of each ID of a plan, in the order of its list."""
     for window in plan.windows:
         for k in islice(allocator.places(window.before, queue.list_rpm), window.ids_count):
-            yield window.window_id << 4 | k
+            yield keys.bucket_id(window.window_id, k)
 
 
 def _minutes(task: models.Task) -> dict[str, datetime]:

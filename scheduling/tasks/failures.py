@@ -92,8 +92,8 @@ class Asked:
         """How many IDs match, by queue, status and message, the largest groups first: one statement."""
         parts, values = self._parts()
         sql = (
-            f"{parts} SELECT p.bucket_id >> 26, p.http_status, p.message, SUM(p.ids_count) AS ids,"
-            " MAX(p.last_at), SUM(SUM(p.ids_count)) OVER () FROM parts p GROUP BY 1, 2, 3"
+            f"{parts} SELECT {keys.sql_queue_of_bucket('p.bucket_id')}, p.http_status, p.message,"
+            " SUM(p.ids_count) AS ids, MAX(p.last_at), SUM(SUM(p.ids_count)) OVER () FROM parts p GROUP BY 1, 2, 3"
             f" ORDER BY ids DESC, 1, 2, 3 LIMIT {at_most}"
         )
         with connection.cursor() as cursor:
@@ -128,7 +128,7 @@ class Asked:
         """Those of some rows, by key, that match."""
         if not rows:
             return set()
-        buckets = sorted({key >> 24 for key in rows})
+        buckets = sorted({keys.bucket_of_assignment(key) for key in rows})
         return {row.key for row in self._rows_of(buckets, 0, None, only=rows)}
 
     def _parts(self) -> tuple[str, list]:
@@ -143,7 +143,7 @@ class Asked:
 
     def _of_one_id(self) -> tuple[str, list]:
         sql = (
-            f"found AS (SELECT s.task_id, s.id >> 24 AS bucket_id, a.http_status,"
+            f"found AS (SELECT s.task_id, {keys.sql_bucket_of_assignment('s.id')} AS bucket_id, a.http_status,"
             f" {_MESSAGE} AS message, 1 AS ids_count, a.started_at AS first_at, a.started_at AS last_at,"
             " a.id AS first_attempt_id, a.id AS last_attempt_id"
             f" FROM scheduling_assignment s {failed.last_requests()}"
@@ -198,7 +198,7 @@ class Asked:
             )
             return f" AND b.id IN ({its})", [self.task_id]
         if self.queue_id is not None:
-            return " AND b.id >= %s AND b.id < %s", [self.queue_id << 26, self.queue_id + 1 << 26]
+            return " AND b.id BETWEEN %s AND %s", [*keys.range_of_queue(self.queue_id)]
         return "", []
 
     def _where(self, table: str) -> tuple[str, list]:
@@ -233,7 +233,7 @@ class Asked:
             " GROUP BY p.bucket_id ORDER BY p.bucket_id"
         )
         with connection.cursor() as cursor:
-            cursor.execute(sql, [*values, after >> 24])
+            cursor.execute(sql, [*values, keys.bucket_of_cursor(after)])
             found = cursor.fetchall()
         return _slices(found, step)
 

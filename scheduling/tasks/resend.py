@@ -69,10 +69,10 @@ def go_on(act_id: int, now: Callable[[], datetime]) -> None:
 
 def succeeded_by(task: models.Task, *, at: datetime):
     """The rows of a task that succeeded in minutes up to `at`; what is sent again goes into later ones."""
-    end = keys.bucket_at(task.queue_id, clock.minute_start(at)) + 1
+    last = keys.bucket_at(task.queue_id, clock.minute_start(at))
     first = keys.bucket_at(task.queue_id, clock.minute_start(task.first_minute_at))
     return models.Assignment.objects.filter(
-        pk__gte=first << 24, pk__lt=end << 24, task=task, status=Status.SUCCEEDED
+        pk__range=keys.range_of_buckets(first, last), task=task, status=Status.SUCCEEDED
     ).order_by("pk")
 
 

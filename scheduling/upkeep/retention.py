@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from operators.actor import Actor
 from scheduling import models, store
-from scheduling.core import clock
+from scheduling.core import clock, keys
 from scheduling.jobqueue import bulk_operations, minute_jobs
 from scheduling.jobqueue.tables import FinishedJob
 from scheduling.models import BulkActKind
@@ -117,8 +117,8 @@ def _in_parts(rows: QuerySet, *columns: str) -> Iterator[tuple[int, ...]]:
 
 def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
     """What a window holds goes as ranges of keys, and the window last."""
-    first, last = window_id << 4, window_id << 4 | 15
-    yield partial(_delete, models.Assignment.objects.filter(pk__gte=first << 24, pk__lt=(last + 1) << 24))
+    first, last = keys.range_of_window(window_id)
+    yield partial(_delete, models.Assignment.objects.filter(pk__range=keys.range_of_buckets(first, last)))
     yield partial(_delete, models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
     yield partial(_delete, models.FailureCount.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
     yield partial(_delete, models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lte=last))

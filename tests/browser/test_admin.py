@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from operators.actor import Actor
 from scheduling import models
+from scheduling.core import keys
 from scheduling.queues import operations
 from tests.scheduling.lists_of_ids import submit, write_all
 
@@ -19,7 +20,11 @@ def deck(transactional_db, tmp_path):
     queue = operations.create(name="letters", by=by, at=at)
     task = submit(range(1, 41), tmp_path, by=by, at=at, task_name="spring letters", queue_name="letters").task
     write_all(at)
-    return {"queue": queue.pk, "task": task.pk, "window": task.task_buckets.first().bucket_id >> 4}
+    return {
+        "queue": queue.pk,
+        "task": task.pk,
+        "window": keys.window_of_bucket(task.task_buckets.first().bucket_id),
+    }
 
 
 PAGES = {

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from scheduling import models
+from scheduling.core import keys
 from scheduling.intake import acceptance, allocation
 from scheduling.parsing.spool import Spool
 
@@ -53,7 +54,10 @@ def write_all(at: datetime = NOON) -> None:
 def places(task: models.Task) -> dict[int, tuple[int, int]]:
     """User ID to (window, bucket index) for each row of the task."""
     rows = models.Assignment.objects.filter(task=task)
-    return {row.user_id: (row.bucket_id >> 4, row.bucket_id & 15) for row in rows}
+    return {
+        row.user_id: (keys.window_of_bucket(row.bucket_id), keys.index_of_bucket(row.bucket_id))
+        for row in rows
+    }
 
 
 def check_counters() -> None:

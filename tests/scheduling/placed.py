@@ -25,10 +25,7 @@ def place(
 ) -> models.Task:
     """Make a task with these user IDs in these minutes (their starts)."""
     ids = [user for minute in sorted(minutes) for user in minutes[minute]]
-    by_window: dict[int, list[int]] = {}
-    for minute, users in minutes.items():
-        bucket = keys.bucket_at(queue.pk, minute)
-        by_window.setdefault(bucket >> 4, [0] * clock.BUCKETS)[bucket & 15] += len(users)
+    by_window = keys.by_window((keys.bucket_at(queue.pk, at), len(users)) for at, users in minutes.items())
     windows, position = [], 0
     for window_id, added in sorted(by_window.items()):
         before = reservations.fills([window_id]).get(window_id, reservations.EMPTY)

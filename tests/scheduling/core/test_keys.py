@@ -1,3 +1,4 @@
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -147,3 +148,58 @@ def test_an_ordinal_that_would_run_into_the_next_bucket_is_refused(ordinal):
 def test_a_number_that_is_no_such_key_is_refused(function, key):
     with pytest.raises(ValueError, match=r"must be .* to"):
         function(key)
+
+
+# --- Ranges, and what stands for them in a statement ---
+
+
+def test_ranges_include_both_ends_and_follow_each_other():
+    window = keys.window_id(7, NOON)
+    first, last = keys.range_of_window(window)
+    assert list(keys.buckets_of_window(window)) == [keys.bucket_id(window, k) for k in range(15)]
+    assert (first, last) == (keys.bucket_id(window, 0), keys.bucket_id(window, 14))
+    assert keys.range_of_buckets(first, last) == (keys.assignment_id(first, 0), keys.range_of_bucket(last)[1])
+    begin, end = keys.range_of_queue(7)
+    assert begin <= first < last <= end < keys.range_of_queue(8)[0]
+    assert keys.window_of_assignment(keys.assignment_id(last, 5)) == window
+
+
+def test_counts_by_window():
+    window = keys.window_id(7, NOON)
+    counts = [
+        (keys.bucket_id(window, 3), 2),
+        (keys.bucket_id(window, 3), 1),
+        (keys.bucket_id(window + 1, 0), 4),
+    ]
+    assert keys.by_window(counts) == {window: [0, 0, 0, 3] + [0] * 11, window + 1: [4] + [0] * 14}
+
+
+def test_borders_need_no_key():
+    window = keys.window_id(7, NOON)
+    assert keys.first_bucket_from(0) == keys.first_assignment_from(0) == keys.bucket_of_cursor(0) == 0
+    assert keys.first_bucket_from(window) == keys.range_of_window(window)[0]
+    assert keys.first_bucket_from(keys.WINDOWS_END) > keys.range_of_queue(keys.QUEUES - 1)[1]
+    assert keys.bucket_of_cursor(keys.first_assignment_from(keys.bucket_id(window, 2))) == keys.bucket_id(
+        window, 2
+    )
+
+
+@pytest.mark.parametrize("ordinal", [0, keys.ORDINALS - 1])
+def test_sql_expressions_say_the_same_as_the_functions(ordinal):
+    window = keys.window_id(8191, NOON)
+    bucket = keys.bucket_id(window, 14)
+    key = keys.assignment_id(bucket, ordinal)
+    quarters = (NOON - clock.EPOCH) // clock.QUARTER
+    wanted = {
+        keys.sql_bucket_of_assignment(f"{key}"): bucket,
+        keys.sql_queue_of_bucket(f"{bucket}"): 8191,
+        keys.sql_bucket(f"{window}", "14"): bucket,
+        keys.sql_first_bucket("8191", f"{quarters}"): keys.bucket_id(window, 0),
+        keys.sql_first_bucket("8191", "0"): keys.range_of_queue(8191)[0],
+        keys.sql_first_assignment(f"{bucket}"): keys.assignment_id(bucket, 0),
+        keys.sql_in_bucket(f"{key}", f"{bucket}"): 1,
+        keys.sql_in_bucket(f"{key}", f"{bucket - 1}"): 0,
+        keys.sql_minute_number_of_assignment(f"{key}"): keys.minute_number_of_bucket(bucket),
+    }
+    said = sqlite3.connect(":memory:").execute(f"SELECT {', '.join(wanted)}").fetchone()
+    assert said == tuple(wanted.values())

@@ -88,9 +88,11 @@ def fill_one_bucket(queue, k, ids, by, folder, lower):
         reservations.reserve(locked, one, task_id=task.pk, list_id=task.list_id, at=NOON)
         from scheduling.core import keys
 
-        first = reservations.take_ordinals({window << 4 | k: len(ids)})[window << 4 | k]
+        first = reservations.take_ordinals({keys.bucket_id(window, k): len(ids)})[keys.bucket_id(window, k)]
         store.insert_assignments(
-            task.pk, [(keys.assignment_id(window << 4 | k, first), list(ids))], status=models.Status.WAITING
+            task.pk,
+            [(keys.assignment_id(keys.bucket_id(window, k), first), list(ids))],
+            status=models.Status.WAITING,
         )
 
 

@@ -30,7 +30,7 @@ def fill_at_random(queue: models.Queue, windows: range, *, seed: int) -> dict[in
         store.create_windows([first + offset for offset in chosen], capacity=queue.rpm)
         for offset, fill in chosen.items():
             for k, count in enumerate(fill):
-                bucket = models.Bucket.objects.filter(pk=(first + offset) << 4 | k)
+                bucket = models.Bucket.objects.filter(pk=keys.bucket_id(first + offset, k))
                 bucket.update(filled_count=count, waiting_count=count)
     return chosen
 

@@ -86,7 +86,7 @@ def test_a_fill_without_any_line_is_named():
 
 
 def test_a_windows_version_that_no_line_has_is_named(ran):
-    window = models.Window.objects.get(pk=keys.bucket_at(ran.queue_id, MINUTE) >> 4)
+    window = models.Window.objects.get(pk=keys.window_of_bucket(keys.bucket_at(ran.queue_id, MINUTE)))
     models.Window.objects.filter(pk=window.pk).update(version=F("version") + 3)
     [words] = found()
     assert words.endswith(f"{window.version + 3} by the tables, {window.version} found")

@@ -68,9 +68,10 @@ def test_a_receipt_sees_the_60_seconds_that_began_in_the_window_before():
         for n, key in enumerate(rows.order_by("pk").values_list("pk", flat=True)):
             row = models.Assignment.objects.filter(pk=key)
             row.update(status=models.Status.SUCCEEDED, started_after_ms=start + n * 80)
-    assert receipts.most_in_60_seconds(receipts.start_times(after >> 4)) == 120
-    assert receipts.most_in_60_seconds(receipts.start_times(before >> 4)) == 60
-    assert receipts.most_in_60_seconds(receipts.start_times(keys.bucket_at(other.pk, MINUTE) >> 4)) == 0
+    assert receipts.most_in_60_seconds(receipts.start_times(keys.window_of_bucket(after))) == 120
+    assert receipts.most_in_60_seconds(receipts.start_times(keys.window_of_bucket(before))) == 60
+    of_other = keys.window_of_bucket(keys.bucket_at(other.pk, MINUTE))
+    assert receipts.most_in_60_seconds(receipts.start_times(of_other)) == 0
 
 
 def test_under_a_brake_what_was_planned_is_what_was_there():
@@ -80,7 +81,7 @@ def test_under_a_brake_what_was_planned_is_what_was_there():
     worker.serve(0, 60)
     assert len(worker.sent) == 10
     assert run(ENDED) == 1
-    receipt = models.Window.objects.get(pk=worker.bucket_id >> 4).receipt
+    receipt = models.Window.objects.get(pk=keys.window_of_bucket(worker.bucket_id)).receipt
     minute = receipt["minutes"][0]
     assert (minute["planned"], minute["sent"], minute["moved"]) == (60, 10, 50)
     assert (receipt["planned"], receipt["late"]) == (60, 50)
