@@ -128,11 +128,11 @@ def refuse_faults(reading: Reading, on_error: str) -> None:
     """Raise Problem (422) for a list with an invalid token, unless those are to be skipped."""
     if not reading.fault_count or on_error == "skip":
         return
-    first = reading.faults[0]
-    more = f" And {reading.fault_count - 1:,} more." if reading.fault_count > 1 else ""
+    others = reading.fault_count - 1
+    more = f" There {'is 1 more fault' if others == 1 else f'are {others:,} more faults'}." if others else ""
     raise Problem(
         "bad-list",
-        f"Nothing was stored. {first.token or 'An empty entry'}: {first.reason}{more}",
+        f"Nothing was stored. {reading.faults[0].sentence}{more}",
         places=[fault_json(fault) for fault in reading.faults],
         fault_count=reading.fault_count,
         column=column_name(reading),
@@ -190,7 +190,7 @@ def column_name(reading: Reading) -> str | None:
 
 def warnings_json(reading: Reading) -> list[dict[str, Any]]:
     return [
-        {"kind": kind, "count": count, "message": f"{count:,} times: {WARNINGS[kind]}"}
+        {"kind": kind, "count": count, "message": f"{WARNINGS[kind]}: {count:,}."}
         for kind, count in sorted(reading.warnings.items())
     ]
 

@@ -35,7 +35,7 @@ def find(request: OperatorRequest) -> HttpResponse:
     found = id_tokens.read(text)
     if found.id is None:
         if text:
-            messages.warning(request, f"“{id_tokens.visible(text)[:60]}” is no ID: {found.reason}.")
+            messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", found.reason or ""))
         return render(request, "dashboard/id.html", {"text": text})
     return redirect("id", user_id=found.id)
 

@@ -90,10 +90,7 @@ def refused(
     said = {
         "sentence": _sentence(error),
         "choices": [choice._asdict() for choice in getattr(error, "choices", ())],
-        "faults": [
-            {"line": fault.line, "token": fault.token, "reason": fault.reason}
-            for fault in getattr(error, "faults", ())
-        ],
+        "faults": [fault.sentence for fault in getattr(error, "faults", ())],
     }
     return _said(request, said, status, page, {"given": error.fields_read, **(context or {})})
 

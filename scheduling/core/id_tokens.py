@@ -1,10 +1,10 @@
-"""A token becomes an ID, or a fault with a reason that helps.
+"""Reads a token of a list as an ID, or says in a sentence why it is not one.
 
-A token is an ID when it is made of the digits 0-9 alone, once blanks and characters that nobody sees are
-trimmed from its ends, and its number is 1 to 9223372036854775807. Nothing else is guessed at: `int()` takes
-full-width digits, `1_000`, `+5` and U+00A0, and is never asked before digits and length are known.
+A token is an ID if it consists of the digits 0-9 alone, once spaces and invisible characters are trimmed from
+its ends, and its number is 1 to 9223372036854775807. Nothing is guessed: `int()` accepts full-width digits,
+`1_000`, `+5` and U+00A0, so it is called only after digits and length have been checked.
 
-Pure, standard library only. Source: API.md, "POST /celery_ids_tasks/"; field cases 3, 7 and 46.
+A reason is one or two sentences that can stand alone beside the token, and that `refusal` can put behind it.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 LARGEST = 9223372036854775807
 SHOWN_CHARACTERS = 40
-# From here on a JavaScript number no longer tells neighbours apart.
+# From this number on, JavaScript cannot tell two neighbouring whole numbers apart.
 PAST_JAVASCRIPT = 2**53
 
 # U+FEFF byte-order mark, U+00A0 and U+202F no-break spaces, U+200B to U+200F and U+2060 without any width.
@@ -25,7 +25,7 @@ _SIGN = re.compile("[+\\-\u2212\u2013][0-9]")
 _SCIENTIFIC = re.compile(r"[+\-]?[0-9]+(?:[.,][0-9]*)?[eE][+\-]?[0-9]+")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+")
 _THOUSANDS = re.compile("[0-9]{1,3}(?:([.,'\u2019 \u00a0\u202f\u2009])[0-9]{3})(?:\\1[0-9]{3})*")
-# A comma before more than two digits rather stands between two IDs.
+# A comma before more than two digits more likely separates two IDs.
 _DECIMAL = re.compile(r"[0-9]*\.[0-9]*|[0-9]*,[0-9]{0,2}")
 _SEVERAL = re.compile(r"[0-9]+(?:\s*[,;\s]\s*[0-9]+)+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
@@ -33,20 +33,21 @@ _NUMBER_LIKE = re.compile(
     "[+\\-\u2212]?[0-9][0-9.,'_\u2019 \u00a0\u202f]*(?:[eE][+\\-]?[0-9]+)?|0[xX][0-9a-fA-F]+"
 )
 _LOOKALIKE = re.compile(r"[0-9OolI]*[0-9][0-9OolI]*")
+_NOT_A_NUMBER = "It is not a number."
 _WORDS = {
-    "true": "a truth value, not an ID",
-    "false": "a truth value, not an ID",
-    "null": "null is not an ID",
-    "none": "nothing is not an ID",
-    "nan": "not a number",
+    "true": "It is a truth value, not an ID.",
+    "false": "It is a truth value, not an ID.",
+    "null": "It is an empty value (null), not an ID.",
+    "none": "It is an empty value (None), not an ID.",
+    "nan": _NOT_A_NUMBER,
 }
-TOO_LARGE = f"larger than {LARGEST}, the largest ID"
-TOO_SMALL = "IDs begin at 1"
-NOTHING = "nothing"
+TOO_LARGE = f"The largest ID is {LARGEST}."
+TOO_SMALL = "IDs begin at 1."
+EMPTY = "It is empty."
 
 
-class Read(NamedTuple):
-    """What a token was read as: `id` or `reason`, the other is None."""
+class ParsedToken(NamedTuple):
+    """What a token was read as. Either `id` or `reason` is None."""
 
     id: int | None
     reason: str | None
@@ -54,25 +55,25 @@ class Read(NamedTuple):
     leading_zeros: bool
 
 
-def read(token: str) -> Read:
-    """Read one token. A token with nothing in it has the reason NOTHING."""
+def read(token: str) -> ParsedToken:
+    """Read one token. The reason of a token with nothing in it is EMPTY."""
     core = token.strip(TRIMMED)
     trimmed = len(core) != len(token)
     if not (core.isascii() and core.isdigit()):
-        return Read(None, _reason(core), trimmed, False)
+        return ParsedToken(None, _reason(core), trimmed, False)
     digits = core.lstrip("0")
     if len(digits) > 19:
-        return Read(None, TOO_LARGE, trimmed, False)
+        return ParsedToken(None, TOO_LARGE, trimmed, False)
     number = int(digits or "0")
     if number > LARGEST:
-        return Read(None, TOO_LARGE, trimmed, False)
+        return ParsedToken(None, TOO_LARGE, trimmed, False)
     if number == 0:
-        return Read(None, TOO_SMALL, trimmed, False)
-    return Read(number, None, trimmed, len(digits) != len(core))
+        return ParsedToken(None, TOO_SMALL, trimmed, False)
+    return ParsedToken(number, None, trimmed, len(digits) != len(core))
 
 
 def looks_like_a_number(cell: str) -> bool:
-    """Whether a cell in a first line is more likely a damaged ID than the name of a column."""
+    """Return whether a cell in the first row is more likely a damaged ID than the name of a column."""
     core = cell.strip(TRIMMED)
     if not core or len(core) > 400:
         return False
@@ -80,9 +81,9 @@ def looks_like_a_number(cell: str) -> bool:
 
 
 def visible(text: str, length: int = SHOWN_CHARACTERS) -> str:
-    """Show `text` so that nothing in it is invisible: `9100<U+200B>3`, bytes that are no UTF-8 as `<0x96>`.
+    """Return `text` with invisible characters spelled out, cut to `length` characters.
 
-    Of what is longer than `length` characters, the first `length`.
+    A zero-width space becomes `<U+200B>`, a byte that is not UTF-8 `<0x96>`.
     """
     if text.isascii() and text.isprintable():
         return text[:length]
@@ -101,94 +102,114 @@ def _visible(character: str) -> str:
     if " " <= character <= "~":
         return character
     code = ord(character)
-    # `surrogateescape` leaves the bytes that are no UTF-8 here.
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"<0x{code - 0xDC00:02X}>"
+    byte = _undecoded_byte(character)
+    if byte is not None:
+        return f"<0x{byte:02X}>"
     if unicodedata.category(character)[0] in "CZ" or unicodedata.combining(character):
         return f"<U+{code:04X}>"
     return character
 
 
+def _undecoded_byte(character: str) -> int | None:
+    """Return the byte that `surrogateescape` kept as this character because it is not UTF-8, or None."""
+    code = ord(character)
+    return code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else None
+
+
+def refusal(token: str, reason: str) -> str:
+    """Return the sentence that refuses a token: "0 is not allowed: IDs begin at 1."
+
+    token: already visible, as in a Fault.
+    """
+    # "It is a date" continues a sentence in lower case, "IDs begin at 1" as it is.
+    rest = reason[:1].lower() + reason[1:] if reason[1:2] in (" ", *"abcdefghijklmnopqrstuvwxyz") else reason
+    return f"{token or 'An empty entry'} is not allowed: {rest}"
+
+
 def _reason(core: str) -> str:
-    """Say why `core`, trimmed and not made of digits alone, is no ID."""
+    """Say why `core`, which is trimmed and does not consist of digits alone, is not an ID."""
     if not core:
-        return NOTHING
-    for find in (_of_characters, _of_form):
-        reason = find(core)
-        if reason:
-            return reason
-    return _of_first_character(core)
+        return EMPTY
+    return _reason_by_character(core) or _reason_by_form(core) or _reason_by_odd_character(core)
 
 
-def _of_characters(core: str) -> str | None:
-    """Reasons that lie in single characters that nobody sees, or that look like others."""
+def _reason_by_character(core: str) -> str | None:
+    """Return the reason if a character is invisible, undecodable or a digit of another script."""
     if core.isascii() and core.isprintable():
         return None
     for character in core[:1000]:
-        code = ord(character)
-        if 0xDC80 <= code <= 0xDCFF:
-            byte = code - 0xDC00
-            meant = bytes([byte]).decode("cp1252", "replace")
-            return (
-                f"the byte 0x{byte:02X} is not UTF-8; the file is likely in the code page "
-                f"Windows-1252, where it is {meant}: save it as CSV UTF-8"
-            )
+        byte = _undecoded_byte(character)
+        if byte is not None:
+            return not_utf8(byte)
         if character == "\0":
-            return "a zero byte; a file in UTF-16 needs a byte-order mark"
-        if character in _INVISIBLE or (code > 126 and unicodedata.category(character) in ("Cf", "Cc")):
+            return "It contains a zero byte. A file in UTF-16 needs a byte-order mark."
+        is_hidden = ord(character) > 126 and unicodedata.category(character) in ("Cf", "Cc")
+        if is_hidden or character in _INVISIBLE:
             if _THOUSANDS.fullmatch(core):
-                return "a thousands separator inside; write the digits alone"
-            return f"an invisible character inside, U+{code:04X}"
+                return _HAS_THOUSANDS
+            return f"It contains the invisible character U+{ord(character):04X}. Remove that character."
     if not core.isascii() and all(c.isdecimal() for c in core):
-        return f"digits other than 0-9 ({unicodedata.name(core[0], 'of another script').lower()})"
+        name = unicodedata.name(core[0], "a digit of another script").lower()
+        return f"Its digits are not 0-9 but others that look similar (the first is {name})."
     return None
 
 
-def _of_form(core: str) -> str | None:
-    """Reasons that lie in the form of the whole token."""
-    # Bounded, so that no pattern walks a megabyte.
+def not_utf8(byte: int) -> str:
+    """Return the reason for a byte that is not UTF-8, with what it would be in the usual code page."""
+    meant = bytes([byte]).decode("cp1252", "replace")
+    if meant == "\ufffd" or not meant.isprintable():
+        return f"The byte 0x{byte:02X} is not UTF-8. Save the file as CSV UTF-8."
+    return (
+        f"The byte 0x{byte:02X} is not UTF-8. The file is probably in the code page Windows-1252, "
+        f"where this byte is {meant}. Save the file as CSV UTF-8."
+    )
+
+
+_HAS_THOUSANDS = "It contains a thousands separator. Write the digits alone."
+_BY_FORM = (
+    (_SCIENTIFIC, "It is in scientific notation, so digits may be lost. Export the column as whole numbers."),
+    (_HEX, "It is not a decimal number. Write an ID with the digits 0-9 alone."),
+    (_DATE, "It is a date, not an ID."),
+    (_THOUSANDS, _HAS_THOUSANDS),
+    (_DECIMAL, "It is a decimal number. Write a whole number without a decimal point."),
+    (_SEVERAL, "It contains several numbers. Write one ID in each entry."),
+)
+
+
+def _reason_by_form(core: str) -> str | None:
+    """Return the reason if the whole token has a known form."""
+    # Cut, so that no pattern runs over a megabyte.
     head = core[:400]
     word = _WORDS.get(head.lower())
     if word:
         return word
-    if _SIGN.match(head) and not _DATE.fullmatch(head[1:]):
-        rest = head[1:]
-        if rest.isascii() and rest.isdigit():
-            return "a sign before it; an ID is made of digits alone"
-    if _SCIENTIFIC.fullmatch(head):
-        return "scientific notation, digits may be lost already: export the column as whole numbers"
-    if _HEX.fullmatch(head):
-        return "not decimal; an ID is made of the digits 0-9"
-    if _DATE.fullmatch(head):
-        return "a date, not an ID"
-    if _THOUSANDS.fullmatch(head):
-        return "a thousands separator inside; write the digits alone"
-    if _DECIMAL.fullmatch(head) and any(c.isdigit() for c in head):
-        return "a decimal number; an ID is a whole number without a point"
-    if _SEVERAL.fullmatch(head):
-        return "several numbers in one place"
+    if not any(c.isdigit() for c in head):
+        return None
+    if _SIGN.match(head) and head[1:].isascii() and head[1:].isdigit():
+        return "It has a sign. Write the digits alone."
+    for pattern, reason in _BY_FORM:
+        if pattern.fullmatch(head):
+            return reason
     if "_" in head and head.replace("_", "").isdigit():
-        return "an underscore inside; write the digits alone"
+        return "It contains an underscore. Write the digits alone."
     return None
 
 
-def _of_first_character(core: str) -> str:
-    """The rest: name what is there that no ID has."""
+def _reason_by_odd_character(core: str) -> str:
+    """Name the first character that is not part of an ID."""
     head = core[:400]
     if len(head) > 1 and head[0] in "\"'" and head[-1] == head[0]:
-        return "quotes around it; leave them out, or send the list as CSV (text/csv)"
+        return "It is in quotes. Leave them out, or send the list as CSV (text/csv)."
     if head[0] in "'\u2018\u2019`" and head[1:].isdigit():
-        return "an apostrophe before it, as sheets mark text; write the digits alone"
+        return "It begins with an apostrophe, which marks text in a spreadsheet. Write the digits alone."
     if head[0] == "=":
-        return "a formula; write the digits alone"
+        return "It is a formula. Write the digits alone."
     if head[0] in "[{" or head[-1] in "]}":
-        return "a bracket; send a JSON list as application/json"
+        return "It has a bracket. Send a JSON list as application/json."
     if _LOOKALIKE.fullmatch(head):
         letter = next(c for c in head if c in "OolI")
-        return f"the letter {letter} among the digits"
-    if not any(c.isdigit() for c in head):
-        return "not a number"
+        return f"It has the letter {letter} among its digits."
     odd = next((c for c in head if c not in "0123456789"), None)
-    if odd is None:
-        return "not a number"
-    return f"{_visible(odd) if odd != ' ' else 'a blank'} inside; an ID is made of the digits 0-9 alone"
+    if odd is None or not any(c.isdigit() for c in head):
+        return _NOT_A_NUMBER
+    return f"It contains {'a space' if odd == ' ' else _visible(odd)}. Write an ID with the digits 0-9 alone."

@@ -1,1 +1,1 @@
-"""A stored list: its chunks, differences and overlaps."""
+"""A list in the database: its chunks, its difference from another list, and its overlap with other tasks."""

@@ -1,33 +1,37 @@
-"""What a new list and the one before have in common: exactly, in flat memory, whatever their lengths.
+"""Compares a new list with the stored one, exactly and in flat memory whatever their lengths.
 
-One list is held a part at a time, as a set; the other runs past each part. What comes out lies in files, but
-for one byte an ID of the new list.
+One list is loaded part by part as a set, and the other is compared with each part. The results are in files, except
+for one byte per ID of the new list.
 """
+
+from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, compress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from scheduling.lists import stored_lists
 from scheduling.parsing.spool import IdFile
 
-# IDs that are held as a set at a time: some 20 MB.
+# IDs that are in memory as a set at a time: some 20 MB.
 PART_IDS = 250_000
 
 
 class Difference:
-    """A list that was sent anew, beside the list of a task.
+    """The difference between a task's list and the list that replaces it.
 
-    added: IDs that get a place, in the order of the new list: those that the task never had, and those that
-    `returning` marks with 1. gone: IDs that are not in the new list, in the order of the old one; the first
-    `gone_now_count` of them are in the old list as it was sent, the rest had gone before. kept_count: IDs of
-    the new list that keep their place, or what became of them.
+    added: the IDs that get a place, in the order of the new list: those that the task never had, and those that
+    `returning` marks with 1. gone: the IDs that are not in the new list, in the order of the old one; the first
+    `gone_now_count` of them are in the old list as it was sent, the others were gone before. kept_count: how many
+    IDs of the new list keep their place or their outcome.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.added, self.gone = IdFile(folder), IdFile(folder)
+        self.added = IdFile(folder)
+        self.gone = IdFile(folder)
         self.returning = bytearray()
         self.gone_now_count = 0
         self.kept_count = 0
@@ -40,11 +44,12 @@ class Difference:
         source: stored_lists.Source,
         *,
         folder: Path,
-        cancelled: Callable[[array], Collection[int]],
-    ) -> "Difference":
-        """Compare. listed_count: how many IDs, from the first on, the old list has as it was sent.
+        cancelled: Callable[[array[int]], Collection[int]],
+    ) -> Self:
+        """Compare the stored list `list_id` with `source`. Close the difference afterwards.
 
-        cancelled: which of some IDs the task has and has cancelled. Close the difference afterwards.
+        listed_count: how many IDs, from the first on, were in the old list as it was sent. cancelled: returns
+        those of the given IDs that the task contains and has cancelled.
         """
         difference = cls(folder)
         try:
@@ -56,47 +61,51 @@ class Difference:
         return difference
 
     def _find_gone(self, list_id: int, listed_count: int, source: stored_lists.Source) -> bytearray:
-        """Return for each ID of the new list a byte: 1 if the old one has it."""
+        """Fill `gone`. Returns one byte per ID of the new list: 1 if the old list contains it."""
         in_both = bytearray(source.ids_count)
         position = 0
         for part in stored_lists.blocks(list_id, PART_IDS):
-            held, left = set(part), set(part)
+            in_part = set(part)
+            missing = set(part)
             start = 0
             for ids in source.unique_blocks(stored_lists.CHUNK_IDS):
-                found = held.intersection(ids)
+                found = in_part.intersection(ids)
                 if found:
-                    left -= found
+                    missing -= found
                     for offset in compress(range(len(ids)), map(found.__contains__, ids)):
                         in_both[start + offset] = 1
                 start += len(ids)
             listed = max(0, listed_count - position)
             for ids, is_now in ((part[:listed], True), (part[listed:], False)):
-                gone = array("q", filter(left.__contains__, ids))
+                gone = array("q", filter(missing.__contains__, ids))
                 self.gone.append(gone)
                 self.gone_now_count += is_now * len(gone)
             position += len(part)
         return in_both
 
     def _find_added(
-        self, source: stored_lists.Source, in_both: bytearray, cancelled: Callable[[array], Collection[int]]
+        self,
+        source: stored_lists.Source,
+        in_both: bytearray,
+        cancelled: Callable[[array[int]], Collection[int]],
     ) -> None:
         start = 0
         for ids in source.unique_blocks(stored_lists.CHUNK_IDS):
             flags = in_both[start : start + len(ids)]
-            back = cancelled(array("q", compress(ids, flags)))
+            returning = cancelled(array("q", compress(ids, flags)))
             pairs = zip(ids, flags, strict=True)
-            added = array("q", (user for user, both in pairs if not both or user in back))
+            added = array("q", (user_id for user_id, both in pairs if not both or user_id in returning))
             self.added.append(added)
-            self.returning.extend(map(back.__contains__, added))
+            self.returning.extend(map(returning.__contains__, added))
             self.kept_count += len(ids) - len(added)
             start += len(ids)
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Release the disk space."""
         self.added.close()
         self.gone.close()
 
-    def __enter__(self) -> "Difference":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -105,13 +114,13 @@ class Difference:
         self.close()
 
 
-def blocks_of(file: IdFile, size: int) -> Iterator[array]:
-    """Yield a file's IDs, `size` at a time."""
+def blocks_of(file: IdFile, size: int) -> Iterator[array[int]]:
+    """Yield the IDs of a file, `size` at a time."""
     return (file.read(start, size) for start in range(0, file.count, size))
 
 
-def in_blocks_of_size(blocks: Iterable[array], size: int) -> Iterator[array]:
-    """Yield the IDs of blocks of any length in blocks of `size`; only the last may be shorter."""
+def in_blocks_of_size(blocks: Iterable[array[int]], size: int) -> Iterator[array[int]]:
+    """Yield the IDs of blocks of any length in blocks of `size`. Only the last may be shorter."""
     pending = array("q")
     for block in blocks:
         pending.extend(block)
@@ -128,7 +137,7 @@ class CombinedSource:
     def __init__(
         self,
         ids_count: int,
-        *blocks: Callable[[int], Iterator[array]],
+        *blocks: Callable[[int], Iterator[array[int]]],
         repeats_count: int = 0,
         digest: str = "",
     ) -> None:
@@ -137,5 +146,6 @@ class CombinedSource:
         self.same_as_digest = digest
         self._blocks = blocks
 
-    def unique_blocks(self, size: int) -> Iterator[array]:
+    def unique_blocks(self, size: int) -> Iterator[array[int]]:
+        """Yield the IDs of all sources, `size` at a time."""
         return in_blocks_of_size(chain.from_iterable(part(size) for part in self._blocks), size)

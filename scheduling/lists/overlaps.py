@@ -1,4 +1,6 @@
-"""What a list has in common with what is there: users that are known, IDs that wait in other tasks."""
+"""Compares a list with what is stored: which IDs are known users, and which are waiting in other tasks."""
+
+from __future__ import annotations
 
 from array import array
 from collections import Counter
@@ -9,15 +11,15 @@ from scheduling import models, store
 from scheduling.lists import stored_lists
 from scheduling.parsing.spool import Spool
 
-# IDs that are left out of a list as it is spooled, and IDs that are sorted and asked for in one statement.
-ASKED_AT_ONCE = 10_000
-SORTED_IDS = 250_000
+# IDs that are looked up in one statement: in list order, and sorted.
+IDS_PER_LOOKUP = 10_000
+SORTED_IDS_PER_LOOKUP = 250_000
 TASKS_NAMED = 20
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Of a list's IDs: how many no user has, how many wait elsewhere, and how many in which tasks."""
+    """How many IDs of a list belong to no user, and how many are waiting in which other tasks."""
 
     unknown_count: int
     waiting_count: int
@@ -26,7 +28,7 @@ class Overlap:
 
 
 def of_list(list_id: int) -> Overlap:
-    """Look up each ID of a list by key: some seconds for a million."""
+    """Look up each ID of a list, which takes some seconds for a million."""
     known = waiting = total = 0
     by_task: Counter[int] = Counter()
     for ids in _sorted_parts(list_id):
@@ -46,14 +48,15 @@ def of_list(list_id: int) -> Overlap:
 
 
 def _sorted_parts(list_id: int) -> Iterator[list[int]]:
-    """The list's IDs, sorted within large parts, so that neighbours in the index are met together."""
-    return map(sorted, stored_lists.blocks(list_id, SORTED_IDS))
+    """Yield the IDs sorted within large parts, so that neighbours in the index are read together."""
+    return map(sorted, stored_lists.blocks(list_id, SORTED_IDS_PER_LOOKUP))
 
 
 def _waiting(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Return pairs of an ID and a task in which it is waiting."""
     found = store.unfinished(ids)
     tasks = {task_id for _, task_id in found}
-    # A waiting row of a cancelled task is cancelled: its row only hasn't followed yet.
+    # A waiting row of a cancelled task counts as cancelled, even if the row has not been updated yet.
     cancelled = set(
         models.Task.objects.filter(pk__in=tasks, cancelled_at__isnull=False).values_list("pk", flat=True)
     )
@@ -61,13 +64,13 @@ def _waiting(ids: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def spool_without_waiting(id_list: models.IdList, spool: Spool) -> int:
-    """Spool a stored list less the IDs that wait elsewhere, in its order; return how many are left out.
+    """Spool a stored list without the IDs that are waiting in other tasks. Returns how many are left out.
 
-    Looked up once: what is written of a long list is read several times, and IDs begin and cease to wait
-    meanwhile. Raises NoSpace.
+    They are looked up only once, because the spool is read several times while IDs start and stop waiting.
+    Raises NoSpace.
     """
     left_out = 0
-    for ids in stored_lists.blocks(id_list.pk, ASKED_AT_ONCE):
+    for ids in stored_lists.blocks(id_list.pk, IDS_PER_LOOKUP):
         waiting = {user_id for user_id, _ in _waiting(ids)}
         remaining = array("q", [user_id for user_id in ids if user_id not in waiting])
         left_out += len(ids) - len(remaining)
@@ -77,7 +80,7 @@ def spool_without_waiting(id_list: models.IdList, spool: Spool) -> int:
 
 
 class StoredSource:
-    """A stored list as a source, to be read as often as is needed."""
+    """A stored list as a source, which can be read as often as needed."""
 
     def __init__(self, id_list: models.IdList) -> None:
         self._list = id_list
@@ -85,14 +88,14 @@ class StoredSource:
         self.repeats_count = id_list.repeats_count
         self.same_as_digest = id_list.about["same_as_digest"]
 
-    def unique_blocks(self, size: int) -> Iterator[array]:
-        """Yield the IDs in the order of the list, in arrays of `size`."""
+    def unique_blocks(self, size: int) -> Iterator[array[int]]:
+        """Yield the IDs in list order, in arrays of `size`."""
         return stored_lists.blocks(self._list.pk, size)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A list beside the one that a task has: IDs in both, only in the new one, to be cancelled."""
+    """A list compared with that of a task: how many IDs are in both, only in the new one, and to be cancelled."""
 
     kept: int
     added: int
@@ -100,10 +103,11 @@ class Comparison:
 
 
 def compare_with_task(task: models.Task, list_id: int) -> Comparison:
-    """What a list would change of a task that is written, as things stand."""
+    """Return what replacing the task's list would change now. The task is completely written."""
     kept = waiting = total = 0
     for ids in _sorted_parts(list_id):
         total += len(ids)
-        found = store.kept_and_waiting(task.pk, ids)
-        kept, waiting = kept + found[0], waiting + found[1]
+        kept_here, waiting_here = store.kept_and_waiting(task.pk, ids)
+        kept += kept_here
+        waiting += waiting_here
     return Comparison(kept, total - kept, task.waiting_count - waiting)

@@ -1,47 +1,50 @@
-"""The IDs of a list in its order: chunks of 8-byte numbers, read only as far as they are needed."""
+"""Stores the IDs of a list, in order, as chunks of 8-byte numbers, and reads only the chunks that are needed."""
+
+from __future__ import annotations
 
 import random
 import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 from scheduling import models, store
 
-# 256 KiB a chunk: one row that a page of a list reads in a millisecond.
+# 256 KiB per chunk: a row that a page of the list reads in a millisecond.
 CHUNK_IDS = 32_768
-# Chunks that one transaction stores: some 5 ms on SQLite, where nobody else writes meanwhile.
+# Chunks stored in one transaction: some 5 ms on SQLite, during which nobody else can write.
 CHUNKS_A_TRANSACTION = 4
-# IDs of all ranges that wait in memory for their parts to fill up, however many ranges there are.
-_WAITING_IDS = 131_072
+# IDs of all ranges together that wait in memory until their parts are full.
+_PENDING_IDS = 131_072
 _PARTS_A_TRANSACTION = 8
 
 
 class Source(Protocol):
-    """A checked list, repeats left out: what `scheduling.parsing` gives."""
+    """A checked list without repeats, such as a Spool."""
 
     ids_count: int
     repeats_count: int
     same_as_digest: str
 
-    def unique_blocks(self, size: int) -> Iterator[array]:
-        """Yield the IDs in the order of the list, at most `size` in an array; each time from the start."""
+    def unique_blocks(self, size: int) -> Iterator[array[int]]:
+        """Yield the IDs in list order, at most `size` per array. Each call begins at the start."""
 
 
-def write(id_list: models.IdList, blocks: Iterable[array]) -> int:
-    """Store blocks of at most CHUNK_IDS as the list's chunks, in short transactions; return how many IDs.
+def write(id_list: models.IdList, blocks: Iterable[array[int]]) -> int:
+    """Store blocks of at most CHUNK_IDS as the list's chunks, in short transactions. Returns how many IDs.
 
-    In an open transaction they all belong to that one.
+    Within an open transaction, everything belongs to that transaction.
     """
-    position, number, pending = 0, 0, []
-    for block in blocks:
+    position = 0
+    pending: list[models.Chunk] = []
+    for number, block in enumerate(blocks):
         pending.append(
             models.Chunk(
                 list=id_list, number=number, first_position=position, ids_count=len(block), ids=_pack(block)
             )
         )
-        position, number = position + len(block), number + 1
+        position += len(block)
         if len(pending) == CHUNKS_A_TRANSACTION:
             _store(pending)
             pending = []
@@ -54,8 +57,8 @@ def _store(chunks: list[models.Chunk]) -> None:
         models.Chunk.objects.bulk_create(chunks)
 
 
-def ids_of(list_id: int, first_position: int, count: int) -> array:
-    """Return up to `count` IDs from a position on."""
+def ids_of(list_id: int, first_position: int, count: int) -> array[int]:
+    """Return up to `count` IDs from `first_position` on."""
     chunks = models.Chunk.objects.filter(
         list=list_id,
         number__gte=first_position // CHUNK_IDS,
@@ -63,12 +66,14 @@ def ids_of(list_id: int, first_position: int, count: int) -> array:
     ).order_by("number")
     ids = array("q")
     for start, data in chunks.values_list("first_position", "ids"):
-        ids.extend(_unpack(data)[max(0, first_position - start) : max(0, first_position + count - start)])
+        begin = max(0, first_position - start)
+        end = max(0, first_position + count - start)
+        ids.extend(_unpack(data)[begin:end])
     return ids
 
 
-def blocks(list_id: int, size: int = CHUNK_IDS) -> Iterator[array]:
-    """Yield the list's IDs in its order, `size` at a time."""
+def blocks(list_id: int, size: int = CHUNK_IDS) -> Iterator[array[int]]:
+    """Yield the IDs in list order, `size` at a time."""
     position = 0
     while ids := ids_of(list_id, position, size):
         yield ids
@@ -82,7 +87,7 @@ def position_of(list_id: int, user_id: int) -> int | None:
     for start, data in chunks.iterator(chunk_size=16):
         data = bytes(data)
         at = data.find(wanted)
-        # The bytes can also lie across two numbers.
+        # The same bytes may also span two numbers.
         while at != -1 and at % 8:
             at = data.find(wanted, at + 1)
         if at != -1:
@@ -90,14 +95,14 @@ def position_of(list_id: int, user_id: int) -> int | None:
     return None
 
 
-def _pack(numbers: array) -> bytes:
+def _pack(numbers: array[int]) -> bytes:
     if sys.byteorder == "big":
         numbers = array(numbers.typecode, numbers)
         numbers.byteswap()
     return numbers.tobytes()
 
 
-def _unpack(data: bytes, typecode: str = "q") -> array:
+def _unpack(data: bytes | memoryview[int], typecode: Literal["q", "I"] = "q") -> array[int]:
     numbers = array(typecode, bytes(data))
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -105,21 +110,24 @@ def _unpack(data: bytes, typecode: str = "q") -> array:
 
 
 def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int]:
-    """Store a list once more, cut into ranges of IDs, each ID with its position; return the ranges' counts.
+    """Store a list again, split into ranges of IDs, each ID with its position. Returns the count of each range.
 
-    The borders are drawn by chance from all of the list, so the ranges are of much the same size whatever
-    its order. source: read twice.
+    The borders come from a random sample of the list, so the ranges have about the same size whatever its order
+    is. source: read twice.
     """
     borders = _borders(source, ranges)
-    ids, positions = [array("q") for _ in range(ranges)], [array("I") for _ in range(ranges)]
-    part_ids = max(1_024, _WAITING_IDS // ranges)
-    counts, ready, first = [0] * ranges, [], 0
+    ids = [array("q") for _ in range(ranges)]
+    positions = [array("I") for _ in range(ranges)]
+    part_ids = max(1_024, _PENDING_IDS // ranges)
+    counts = [0] * ranges
+    ready: list[models.SegmentPart] = []
+    first_position = 0
     for block in source.unique_blocks(CHUNK_IDS):
-        for position, user in enumerate(block, first):
-            number = bisect_right(borders, user)
-            ids[number].append(user)
+        for position, user_id in enumerate(block, first_position):
+            number = bisect_right(borders, user_id)
+            ids[number].append(user_id)
             positions[number].append(position)
-        first += len(block)
+        first_position += len(block)
         for number in range(ranges):
             if len(ids[number]) >= part_ids:
                 counts[number] += len(ids[number])
@@ -135,15 +143,15 @@ def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int
     return counts
 
 
-def parts_of(list_id: int, segment_number: int) -> Iterator[tuple[array, array]]:
-    """Yield the IDs of a range and their positions, in the order of the list."""
+def parts_of(list_id: int, segment_number: int) -> Iterator[tuple[array[int], array[int]]]:
+    """Yield the IDs of a range and their positions, in list order."""
     parts = models.SegmentPart.objects.filter(list=list_id, segment_number=segment_number).order_by("pk")
     for ids, positions in parts.values_list("ids", "positions").iterator(chunk_size=4):
         yield _unpack(ids), _unpack(positions, "I")
 
 
 def _borders(source: Source, ranges: int) -> list[int]:
-    """Between each two ranges the first ID of the higher one."""
+    """Return the first ID of each range but the first."""
     share = min(1.0, 65_536 / source.ids_count)
     sample: list[int] = []
     for block in source.unique_blocks(CHUNK_IDS):
@@ -152,5 +160,5 @@ def _borders(source: Source, ranges: int) -> list[int]:
     return [sample[len(sample) * number // ranges] for number in range(1, ranges)]
 
 
-def _part(id_list: models.IdList, number: int, ids: array, positions: array) -> models.SegmentPart:
+def _part(id_list: models.IdList, number: int, ids: array[int], positions: array[int]) -> models.SegmentPart:
     return models.SegmentPart(list=id_list, segment_number=number, ids=_pack(ids), positions=_pack(positions))

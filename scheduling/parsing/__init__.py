@@ -1,6 +1,6 @@
-"""Lists as people send them: bytes in, checked IDs out, streaming and constant in memory. No Django in here.
+"""Reads lists as people send them: bytes in, checked IDs out, streaming in constant memory. No Django in here.
 
-`read_body` is the way in. What it returns, a Reading, holds the IDs in a Spool, the faults, and the warnings.
+Begin with `read_body`. It returns a Reading: the IDs in a Spool, the faults and the warnings.
 """
 
 from scheduling.parsing.body import FIELDS, read_body

@@ -1,4 +1,4 @@
-"""Which column of a table holds the IDs: asked for, named so, or the only one that can. No guess."""
+"""Decides which column of a table holds the IDs: the one asked for, the one named so, or the only possible one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,46 +16,54 @@ _VALUES_SHOWN = 3
 
 
 def plain_name(name: str) -> str:
-    """A column's name without what spelling differs by: `userid` for "User ID"."""
-    return "".join(c for c in name.strip(id_tokens.TRIMMED).casefold() if c not in "_-" and not c.isspace())
+    """Return a column's name in its plainest spelling: `userid` for "User ID"."""
+    folded = name.strip(id_tokens.TRIMMED).casefold()
+    return "".join(c for c in folded if c not in "_-" and not c.isspace())
 
 
 def is_blank(row: Sequence[str]) -> bool:
-    """Whether a row holds nothing, or nothing that can be seen."""
+    """Return whether a row contains nothing visible."""
     return not any(cell.strip(id_tokens.TRIMMED) for cell in row)
 
 
 def is_header(row: Sequence[str]) -> bool:
-    """A first row is a header if none of its cells is a whole number, nor a damaged one (1e+05, 12.0)."""
+    """Return whether a first row is a header: none of its cells is a number, not even a damaged one (1e+05, 12.0)."""
     return not any(id_tokens.read(cell).id is not None or id_tokens.looks_like_a_number(cell) for cell in row)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The top of a table. header: its first row if that names columns; rows: some of those that follow."""
+    """The first rows of a table.
+
+    header: the first row, if it names columns. rows: some of the rows after it.
+    """
 
     header: Sequence[str] | None
     rows: Sequence[Sequence[str]]
 
     @property
     def width(self) -> int:
-        """How many columns there are: as many as the first row has."""
+        """The number of columns, which is that of the first row."""
         first = self.header if self.header is not None else self.rows[0] if self.rows else ()
         return max(1, len(first))
 
     def name(self, column: int) -> str:
-        """The trimmed name of a column, "" if it has none."""
-        return (
-            self.header[column].strip(id_tokens.TRIMMED) if self.header and column < len(self.header) else ""
-        )
+        """Return the trimmed name of a column, or "" if it has none."""
+        if not self.header or column >= len(self.header):
+            return ""
+        return self.header[column].strip(id_tokens.TRIMMED)
 
     def values(self, column: int) -> list[str]:
-        """What the rows at the top have in it, trimmed, without empty cells."""
+        """Return the column's cells in these rows, trimmed, without empty ones."""
         cells = (row[column].strip(id_tokens.TRIMMED) for row in self.rows if column < len(row))
         return [cell for cell in cells if cell]
 
+    def empty_reason(self, column: int) -> str:
+        """Return the reason of a fault in a row that has nothing in this column."""
+        return f"The column {id_tokens.visible(self.name(column)) or column + 1} is empty in this row."
+
     def choices(self) -> tuple[Choice, ...]:
-        """The columns that are not empty, the first 50 of them, each with its first values."""
+        """Return the first 50 columns that are not empty, each with its first values."""
         return tuple(
             Choice(
                 column + 1,
@@ -66,11 +74,11 @@ class Table:
         )
 
     def used(self) -> list[int]:
-        """The columns that have a name or a value."""
+        """Return the columns that have a name or a value."""
         return [column for column in range(self.width) if self.name(column) or self.values(column)]
 
     def find(self, asked: str | None) -> int:
-        """Return the index of the IDs' column. Raises ColumnUnclear, ColumnUnknown, TooManyColumns."""
+        """Return the index of the ID column. Raises ColumnUnclear, ColumnUnknown, TooManyColumns."""
         if self.width > MOST_COLUMNS:
             raise errors.TooManyColumns(limit=MOST_COLUMNS)
         if asked is not None:
@@ -79,7 +87,7 @@ class Table:
         if len(named) == 1:
             return named[0]
         if named:
-            raise self._unclear("more than one is named id or user_id")
+            raise self._unclear("more than one column is named id or user_id")
         used = self.used()
         if len(used) <= 1:
             return used[0] if used else 0
@@ -87,12 +95,16 @@ class Table:
 
     def _asked(self, asked: str) -> int:
         wanted = asked.strip(id_tokens.TRIMMED)
-        for same in (lambda name: name == wanted, lambda name: plain_name(name) == plain_name(wanted)):
-            found = [column for column in range(self.width) if self.name(column) and same(self.name(column))]
+        names = {column: self.name(column) for column in range(self.width) if self.name(column)}
+        exact = [column for column, name in names.items() if name == wanted]
+        similar = [column for column, name in names.items() if plain_name(name) == plain_name(wanted)]
+        for found in (exact, similar):
             if len(found) == 1:
                 return found[0]
             if found:
-                raise self._unclear(f"more than one is named {id_tokens.visible(wanted)}; give its number")
+                raise self._unclear(
+                    f"more than one column is named {id_tokens.visible(wanted)}, so give its number"
+                )
         read = id_tokens.read(wanted)
         if read.id is not None and read.id <= self.width:
             return read.id - 1
@@ -102,15 +114,15 @@ class Table:
         )
 
     def _by_values(self, used: list[int]) -> int:
-        """The only column that has an ID in it; or, where none has, the only one that has a digit."""
+        """Return the only column with an ID in it or, if there is no such column, the only one with a digit."""
         with_ids = [c for c in used if any(id_tokens.read(cell).id is not None for cell in self.values(c))]
         with_digits = [c for c in used if any(ch.isdigit() for cell in self.values(c) for ch in cell)]
         candidates = with_ids or with_digits
         if len(candidates) != 1:
-            raise self._unclear("none is named id or user_id, and several could hold them")
+            raise self._unclear("no column is named id or user_id, and several could hold IDs")
         column = candidates[0]
         if self.header is not None and not self.name(column) and self._counts(column):
-            raise self._unclear("the only one with numbers has no name and counts the rows")
+            raise self._unclear("the only column with numbers has no name and counts the rows")
         return column
 
     def _counts(self, column: int) -> bool:
@@ -125,7 +137,7 @@ class Table:
 
 
 def listed(choices: Sequence[Choice]) -> str:
-    """The choices for people: `1 user_id (90017, 90018), 2 without a name (1, 2)`."""
+    """List the choices for a sentence: `1 user_id (90017, 90018), 2 without a name (1, 2)`."""
     shown = [
         f"{choice.number or ''} {choice.name or 'without a name'} ({', '.join(choice.values)})".strip()
         for choice in choices[:CHOICES_LISTED]

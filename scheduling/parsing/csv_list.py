@@ -1,8 +1,10 @@
-"""CSV as people export it: comma, semicolon or tab, `sep=` line, header or none, quoted cells with line ends.
+"""Reads CSV as people export it: comma, semicolon or tab, `sep=` line, with or without header, quoted line ends.
 
-Lines are physical lines of the file. `csv.reader` says nothing about a quote that is never closed: everything
-behind it is one cell. Only then does it ask past the end; it gets a line of ours, which we find in the cell.
+Lines are physical lines of the file. `csv.reader` does not report a quote that is never closed: everything after
+it becomes one cell. Only then does it read past the end, where it gets a line that we recognize in the cell.
 """
+
+from __future__ import annotations
 
 import contextlib
 import csv
@@ -23,16 +25,16 @@ from scheduling.parsing.text_list import plain_ids
 
 DELIMITERS = (",", ";", "\t")
 _SEP_LINE = re.compile(rb'"?sep=([^\r\n"0-9A-Za-z])"?[,;]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
-# Delimiter, header and column are decided by this much of the file, and no more than so many rows.
+# Delimiter, header and column are decided by this much of the file, and by at most so many rows.
 _TOP_BYTES = 16 * 1024
 _TOP_ROWS = 100
 _CELLS_TRIED = 200
-_LAST = secrets.token_hex(16)
+_END_MARK = secrets.token_hex(16)
 _ONE_COLUMN = bytes.maketrans(b"\n", b",")
 
 
 def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, column: str | None) -> None:
-    """Read UTF-8 CSV into `sink`; faults have the line and the number of the column, from 1.
+    """Read UTF-8 CSV into `sink`. Faults name the line and the number of the column, both from 1.
 
     Raises QuoteNeverClosed, LineTooLong, ColumnUnclear, ColumnUnknown.
     """
@@ -64,7 +66,7 @@ def _top(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _cut(top: bytes) -> int:
-    """Where the part of the top ends that is looked at: always at the same place, however the bytes came."""
+    """Return where the examined part of the top ends, which does not depend on how the bytes arrived."""
     if len(top) <= _TOP_BYTES:
         return len(top)
     end = max(top.rfind(b"\n", 0, _TOP_BYTES), top.rfind(b"\r", 0, _TOP_BYTES)) + 1
@@ -84,37 +86,34 @@ def _table(text: str, delimiter: str) -> Table:
 
 
 def _top_rows(text: str, delimiter: str) -> list[list[str]]:
-    """The first rows that are not blank, without one that is longer than any cell may be."""
+    """Return the first rows that are not blank, up to a cell that is too long."""
     rows: list[list[str]] = []
     with contextlib.suppress(csv.Error):
-        rows += islice(_reader(io.StringIO(text, newline="\n"), delimiter), _TOP_ROWS)
+        rows += islice(csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter), _TOP_ROWS)
     return [row for row in rows if not is_blank(row)]
 
 
-def _reader(lines: Iterable[str], delimiter: str):
-    return csv.reader(lines, delimiter=delimiter)
-
-
 def _delimiter(text: str) -> str:
-    """The delimiter that leaves IDs in the cells and cuts all rows alike.
+    """Return the delimiter that yields IDs and gives all rows the same width.
 
-    More than one does where a cell has another's character in it, as in `90001;12,50`. Then it is the one by
-    which a column is named id or user_id; or whose cells have none of the others but in a number; or by which
-    the first ID comes first; or which makes the most columns.
+    There may be several if a cell contains another delimiter, as in `90001;12,50`. Then the delimiter wins by
+    which a column is named id or user_id; or whose cells contain the others only in numbers; or by which the
+    first ID comes earliest; or which makes the most columns.
     """
-    best, rank = ",", (False,)
+    best: str = ","
+    best_rank: tuple[bool | float, ...] = (False,)
     for delimiter in DELIMITERS:
         rows = _top_rows(text, delimiter)
         if not rows or len(rows[0]) == 1:
             continue
-        found = _rank(rows, "".join(set(DELIMITERS) - {delimiter}))
-        if found > rank:
-            best, rank = delimiter, found
+        rank = _rank(rows, "".join(set(DELIMITERS) - {delimiter}))
+        if rank > best_rank:
+            best, best_rank = delimiter, rank
     return best
 
 
-def _rank(rows: list[list[str]], others: str) -> tuple:
-    # The last row may be cut in the middle of a quoted cell.
+def _rank(rows: list[list[str]], others: str) -> tuple[bool | float, ...]:
+    # The last row may end in the middle of a quoted cell.
     widths = set(map(len, rows[:-1] if len(rows) > 2 else rows))
     has_header = is_header(rows[0])
     named = has_header and any(plain_name(cell) in NAMES for cell in rows[0])
@@ -132,17 +131,17 @@ def _rank(rows: list[list[str]], others: str) -> tuple:
 
 
 def _first_id(row: list[str]) -> int | None:
-    """Before how many characters of the row its first ID stands."""
-    at = 0
+    """Return how many characters of the row precede its first ID, or None if it has no ID."""
+    characters = 0
     for cell in row:
         if id_tokens.read(cell).id is not None:
-            return at
-        at += len(cell) + 1
+            return characters
+        characters += len(cell) + 1
     return None
 
 
 class _Rows:
-    """The rows of a file in batches, with the physical line in which each batch begins."""
+    """Yields the rows of a file in batches, and knows the physical line in which each batch begins."""
 
     def __init__(
         self, source: Iterator[bytes], blocks: Blocks, delimiter: str, limits: Limits, *, first_line: int
@@ -158,22 +157,22 @@ class _Rows:
         self.line = first_line
         self.lines_in_batch = 0
         self.damaged = False
-        self._reader = _reader(self._feed(), delimiter)
+        self._reader = csv.reader(self._feed(), delimiter=delimiter)
 
     def next_block(self) -> bytes | None:
-        """The next block; no row is open. It is then either read by the caller, or given to `rows`."""
+        """Return the next block, or None. The caller reads it or passes it to `rows`. No row is open."""
         block = next(self._source, None)
         if block is None:
             self._ended = True
         return block
 
     def pass_lines(self, count: int) -> None:
-        """The caller has read a block of so many lines."""
+        """Count the lines of a block that the caller has read."""
         self.line += count
         self._blocks.line = self.line
 
     def rows(self, block: bytes) -> Iterator[list[list[str]]]:
-        """Yield the rows of `block`, as far into the next ones as its last row goes."""
+        """Yield the rows of `block` in batches. The last row may extend into the next blocks."""
         self._give(block)
         quoted = b'"' in block
         while self._reader.line_num < self._fed_lines:
@@ -195,19 +194,19 @@ class _Rows:
                 if self._reader.line_num >= self._fed_lines:
                     break
         except csv.Error as error:
-            # "field larger than field limit": mostly it is a quote that makes a cell that long.
+            # "field larger than field limit": usually a quote that is not closed makes a cell that long.
             if quoted:
                 raise errors.QuoteNeverClosed(line=self._line_of_row()) from error
             limit = csv.field_size_limit()
             raise errors.LineTooLong(line=self._line_of_row(), what="cell", limit=limit) from error
         last = self._batch[-1] if self._batch else []
-        if self._ended and last and last[-1].endswith(_LAST + "\n"):
+        if self._ended and last and last[-1].endswith(_END_MARK + "\n"):
             self._batch.pop()
             inside = sum(cell.count("\n") for cell in last[:-1])
             raise errors.QuoteNeverClosed(line=self._line_of_row() + inside)
 
     def _line_of_row(self) -> int:
-        """The line in which the row begins that comes after those of the batch."""
+        """Return the line in which the row after those of the batch begins."""
         return self.line + sum(1 + sum(cell.count("\n") for cell in row) for row in self._batch)
 
     def _give(self, block: bytes) -> None:
@@ -220,12 +219,12 @@ class _Rows:
         self._fed_lines += line_ends(block) + (not block.endswith((b"\n", b"\r")))
 
     def _feed(self) -> Iterator[str]:
-        """Lines for csv.reader. It asks for more than it was given only while a quoted cell is open."""
+        """Yield lines to csv.reader. It asks for more than one block only while a quoted cell is open."""
         while True:
             if not self._fed:
                 block = self.next_block()
                 if block is None:
-                    yield _LAST + "\n"
+                    yield _END_MARK + "\n"
                     return
                 self._fed_in_row += len(block)
                 if self._fed_in_row > self._limits.max_line_bytes:
@@ -235,7 +234,7 @@ class _Rows:
 
 
 class _Reader:
-    """Takes the one column out of the rows."""
+    """Takes the ID column out of the rows."""
 
     def __init__(self, rows: _Rows, sink: Sink, table: Table, index: int) -> None:
         self._rows = rows
@@ -243,7 +242,7 @@ class _Reader:
         self._index = index
         self._width = table.width
         self._named = table.header is not None
-        self._empty = f"nothing in the column {id_tokens.visible(table.name(index)) or index + 1}"
+        self._empty = table.empty_reason(index)
         self._header_is_due = table.header is not None
 
     def read(self) -> None:
@@ -256,7 +255,7 @@ class _Reader:
                     self._read_carefully(batch)
 
     def _read_block(self, block: bytes) -> bool:
-        """A file of one column is nearly plain text already."""
+        """Read a block of a file with only one column, which is almost plain text. Returns whether it could."""
         lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
         count = lines.count(b"\n") + (not lines.endswith(b"\n"))
         plain = plain_ids(lines.removesuffix(b"\n").translate(_ONE_COLUMN))
@@ -267,7 +266,7 @@ class _Reader:
         return True
 
     def _read_batch(self, batch: list[list[str]]) -> bool:
-        """Rows that are all as wide as they should be, each with a plain ID."""
+        """Read rows that are not too wide and have a plain ID each. Returns whether it could."""
         has_long_cells = self._rows.lines_in_batch != len(batch)
         if has_long_cells or max(map(len, batch), default=0) > self._width:
             return False
@@ -282,7 +281,7 @@ class _Reader:
         self._take(plain)
         return True
 
-    def _take(self, plain: tuple[array, int]) -> None:
+    def _take(self, plain: tuple[array[int], int]) -> None:
         self._sink.take(plain[0])
         self._sink.warn("leading_zeros", plain[1])
 
@@ -301,22 +300,22 @@ class _Reader:
             line += 1 + line_ends_in_row
         self._sink.take(found)
 
-    def _read_row(self, row: list[str], line: int, found: array) -> None:
+    def _read_row(self, row: list[str], line: int, found: array[int]) -> None:
         index = self._index
         extra = row[self._width :]
         if not is_blank(extra):
             first = "the header" if self._named else "the first row"
-            reason = f"{len(row)} cells, {first} has {self._width}; quote a cell that holds a delimiter"
-            self._sink.fault(self._shown(row), reason, line=line, column=self._width + 1)
+            reason = (
+                f"The row has {len(row)} cells, but {first} has {self._width}. "
+                "Put quotes around a cell that contains the delimiter."
+            )
+            self._sink.fault(" | ".join(row[index:]), reason, line=line, column=self._width + 1)
             return
         cell = row[index] if index < len(row) else ""
         line += sum(before.count("\n") for before in row[:index])
         self._sink.token(cell, found, empty=self._empty, line=line, column=index + 1)
         if self._rows.damaged and not _is_utf8(row[:index] + row[index + 1 :]):
             self._sink.warn("not_utf8")
-
-    def _shown(self, row: list[str]) -> str:
-        return " | ".join(row[self._index :])
 
 
 def _is_utf8(cells: list[str]) -> bool:

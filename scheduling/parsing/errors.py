@@ -1,7 +1,7 @@
-"""Why a body was refused as a whole. A class's docstring is the sentence that is shown.
+"""Why a body is refused as a whole. A class's docstring is the sentence that is shown.
 
-A bad token is no error here: it is a `Fault` in the `Reading`. What is here makes a body unreadable as such,
-whatever `on_error` says. The five families tell a face which kind of answer fits; nothing here knows HTTP.
+A bad token is not an error here but a `Fault` in the `Reading`. An error here means that the body as such cannot
+be read, whatever `on_error` says. The four families tell an interface which status fits; HTTP is not known here.
 """
 
 import errno
@@ -10,11 +10,14 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import IO, Any
 
+from scheduling.parsing.results import Choice, Sheet
+
 
 class ReadingError(Exception):
     """The list could not be read.
 
-    fields_read: what stood in a form's short fields before, and a short payload, so that a page can give it back.
+    fields_read: the short fields, and a short payload, that a form gave before the error, so that a page can
+    fill them in again.
     """
 
     fields_read: Mapping[str, str] = MappingProxyType({})
@@ -25,7 +28,7 @@ class ReadingError(Exception):
         super().__init__(self.sentence())
 
     def sentence(self) -> str:
-        """The docstring's first paragraph on one line, with the facts filled in."""
+        """Return the docstring's first paragraph on one line, with the facts filled in."""
         paragraph = (type(self).__doc__ or "").strip().split("\n\n")[0]
         return " ".join(paragraph.split()).format(**self.facts)
 
@@ -42,34 +45,34 @@ class NotAccepted(ReadingError):
 
 
 class Broken(ReadingError):
-    """The body is broken as such: it does not follow its own format."""
+    """The body is broken: it does not follow its own format."""
 
 
 class NotAList(ReadingError):
-    """The body is sound, but no list can be read from it."""
+    """The body can be read, but it contains no list."""
 
 
 # --- how the body travels -----------------------------------------------------------------------------------
 
 
 class LengthUnknown(ReadingError):
-    """The body's length is not known; send it with a Content-Length, not chunked."""
+    """The length of the body is not known. Send it with a Content-Length header, not chunked."""
 
 
 class NoSpace(ReadingError):
-    """The disk is full: the list was not stored; try again later or tell an administrator."""
+    """The disk is full, so the list was not stored. Try again later, or tell an administrator."""
 
 
 class BodyTooLarge(TooLarge):
-    """The body is larger than {limit} bytes, compressed or not."""
+    """The body is larger than {limit:,} bytes. The limit applies before and after unpacking."""
 
 
 class TooManyIds(TooLarge):
-    """The list has more than {limit} entries."""
+    """The list has more than {limit:,} entries."""
 
 
 class CutOff(Broken):
-    """The body was cut off: {received} of {expected} bytes arrived."""
+    """The body was cut off: {received:,} of {expected:,} bytes arrived."""
 
 
 class BrokenGzip(Broken):
@@ -77,30 +80,30 @@ class BrokenGzip(Broken):
 
 
 class CutGzip(Broken):
-    """The gzip data end in the middle; part of the list is missing."""
+    """The gzip data end too early, so part of the list is missing."""
 
 
 # --- what it is ---------------------------------------------------------------------------------------------
 
 
 class TypeNotAccepted(NotAccepted):
-    """The type {given} is not accepted; send one of {accepted}."""
+    """The type {given} is not accepted. Send one of these: {accepted}."""
 
 
 class CharsetNotAccepted(NotAccepted):
-    """The charset {given} is not accepted; send UTF-8, or UTF-16 with a byte-order mark."""
+    """The charset {given} is not accepted. Send UTF-8, or UTF-16 with a byte-order mark."""
 
 
 class EncodingNotAccepted(NotAccepted):
-    """The Content-Encoding {given} is not accepted; send gzip or none."""
+    """The Content-Encoding {given} is not accepted. Send gzip, or no encoding."""
 
 
 class FileNotAccepted(NotAccepted):
-    """The file {name} is {what}; save it as CSV or XLSX (Excel workbook) and send that."""
+    """The file {name} {problem}. Save it as CSV or as an Excel workbook (.xlsx), and send that."""
 
 
 class FilePasswordProtected(NotAccepted):
-    """The file {name} is protected by a password; save it without one and send that."""
+    """The file {name} is protected by a password. Save it without one, and send that."""
 
 
 # --- how it is written --------------------------------------------------------------------------------------
@@ -111,15 +114,15 @@ class BrokenText(Broken):
 
 
 class LineTooLong(Broken):
-    """Line {line} has a {what} of more than {limit} bytes; an ID has at most 19 digits."""
+    """Line {line:,} has a {what} of more than {limit:,} bytes."""
 
 
 class BrokenJson(Broken):
-    """The JSON is broken at line {line}, column {column}: {problem}."""
+    """The JSON is broken at line {line:,}, column {column:,}: {problem}."""
 
 
 class JsonTooDeep(Broken):
-    """The JSON is nested deeper than {limit} levels at line {line}, column {column}: {token}"""
+    """The JSON is nested deeper than {limit} levels at line {line:,}, column {column:,}: {token}"""
 
 
 class DoubledField(Broken):
@@ -127,11 +130,11 @@ class DoubledField(Broken):
 
 
 class FieldTooLong(Broken):
-    """The field {name} has more than {limit} bytes."""
+    """The field {name} has more than {limit:,} bytes."""
 
 
 class TooManyFields(Broken):
-    """The body has more than {limit} fields."""
+    """The body has more than {limit:,} fields."""
 
 
 class BrokenForm(Broken):
@@ -139,15 +142,15 @@ class BrokenForm(Broken):
 
 
 class TooManyColumns(Broken):
-    """The first row has more than {limit} cells; a list without columns is sent as text/plain."""
+    """The first row has more than {limit:,} cells. Send a list that has no columns as text/plain."""
 
 
 class QuoteNeverClosed(Broken):
-    """The quote that opens in line {line} is never closed."""
+    """The quote that opens in line {line:,} is never closed."""
 
 
 class BrokenWorkbook(Broken):
-    """The XLSX file cannot be read: {problem}."""
+    """The Excel workbook cannot be read: {problem}."""
 
 
 # --- what is in it ------------------------------------------------------------------------------------------
@@ -158,63 +161,69 @@ class BodyEmpty(NotAList):
 
 
 class NotAnObject(NotAList):
-    """The JSON is {what}, but an object with task_name and payload is expected."""
+    """The JSON is {what}. Send an object with task_name and payload."""
 
 
 class PayloadMissing(NotAList):
-    """No list was given: there is no payload."""
+    """No list was given. Send it as payload or as a file."""
 
 
 class PayloadNotAList(NotAList):
-    """The payload is {what}; it must be a string, a number, or an array of numbers and numeric strings."""
+    """The payload is {what}. Send a string, a number, or an array of numbers and numeric strings."""
 
 
 class ListEmpty(NotAList):
-    """The list has no ID.
+    """The list contains no IDs.
 
-    facts: `fault_count`, `faults` (a tuple of Fault), `warnings`: of a list of which every token was skipped;
-    `sheet`: of a workbook, the Sheet that was read.
+    facts: `fault_count`, `faults` (a tuple of Fault) and `warnings` of a list whose every token was skipped;
+    `sheet`: the Sheet that was read, for a workbook.
     """
 
-    sheet: Any = None
+    sheet: Sheet | None = None
     warnings: Mapping[str, int] = MappingProxyType({})
 
     def sentence(self) -> str:
-        """Of a workbook with several sheets, which one is empty; of hidden rows, that they were left out."""
+        """Name the sheet if the workbook has several, and say if hidden rows were left out."""
         if self.warnings.get("hidden_rows_left_out"):
-            return "All IDs of the list are in rows that are hidden in the sheet, and these were left out."
+            return "Every ID in the list is in a hidden row, and hidden rows were left out."
         if self.sheet is None or not self.sheet.others:
             return super().sentence()
         others = ", ".join(self.sheet.others)
         return (
-            f"The sheet {self.sheet.name} has no ID; only the first visible sheet is read, and there are "
-            f"others: {others}."
+            f"The sheet {self.sheet.name} contains no IDs. Only the first visible sheet is read. "
+            f"The other sheets are: {others}."
         )
 
 
 class ColumnUnclear(NotAList):
-    """It is not clear which column holds the IDs ({problem}); say so by the parameter column: {listed}.
+    """It is not clear which column holds the IDs: {problem}. Name it in the parameter column: {listed}.
 
-    facts: `choices`, a tuple of Choice (number, name, values), `parameter`.
+    facts: `choices`, a tuple of Choice (number, name, values), and `parameter`.
     """
+
+    choices: tuple[Choice, ...] = ()
+    problem: str
 
 
 class ColumnUnknown(NotAList):
-    """There is no column {given}; there are: {listed}.
+    """There is no column {given}. The columns are: {listed}.
 
-    facts: `choices`, as in ColumnUnclear, `parameter`.
+    facts: `choices` and `parameter`, as in ColumnUnclear.
     """
+
+    choices: tuple[Choice, ...] = ()
+    given: str
 
 
 def close_quietly(file: IO[bytes]) -> None:
-    """Close a file whose content nobody needs: what a full disk kept from it is no second error."""
+    """Close a file whose content is no longer needed, even if the disk is too full to flush it."""
     with suppress(OSError):
         file.close()
 
 
 @contextmanager
 def disk() -> Iterator[None]:
-    """Turn a full disk into NoSpace; any other error of the disk stays what it is."""
+    """Turn the error of a full disk into NoSpace. Other errors of the disk pass unchanged."""
     try:
         yield
     except OSError as error:

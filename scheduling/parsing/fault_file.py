@@ -14,7 +14,7 @@ _FAULTS_IN_MEMORY = 500
 
 
 class FaultFile:
-    """The faults of a list in their order: the first ones in memory, more on disk, up to a limit."""
+    """The faults of a list in order. The latest are in memory, the others on disk. Only `limit` are kept."""
 
     def __init__(self, folder: Path, *, limit: int) -> None:
         self._folder = folder
@@ -28,11 +28,11 @@ class FaultFile:
 
     @property
     def is_full(self) -> bool:
-        """Whether a further fault is only counted, so that nobody needs to describe it."""
+        """Whether a further fault would only be counted, so that it needs no description."""
         return self._kept >= self._limit
 
     def add(self, fault: Fault) -> None:
-        """Keep one more fault; `count` is the sink's to count on."""
+        """Keep one more fault. The sink counts it in `count`."""
         self._kept += 1
         if len(self.first) < FAULTS_SHOWN:
             self.first += (fault,)
@@ -51,7 +51,7 @@ class FaultFile:
         self._recent.clear()
 
     def faults(self) -> Iterator[Fault]:
-        """Yield the kept faults, in order."""
+        """Yield the faults that are kept, in order."""
         if self._file is not None:
             self._file.seek(0)
             for line in self._file:
@@ -59,13 +59,13 @@ class FaultFile:
         yield from self._recent
 
     def digest(self, of_ids: str) -> str:
-        """Join the fingerprint of the IDs with that of the faults among them."""
+        """Combine the fingerprint of the IDs with that of the faults."""
         if not self.count:
             return of_ids
         return hashlib.sha256(f"{of_ids} {self.count} {self._sha.hexdigest()}".encode()).hexdigest()
 
     def close(self) -> None:
-        """Delete what is on disk."""
+        """Delete the temporary file."""
         if self._file is not None:
             errors.close_quietly(self._file)
             self._file = None

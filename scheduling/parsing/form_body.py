@@ -1,4 +1,4 @@
-"""A form's body: short fields, and one list, as a file or as a payload, wherever in the form it stands."""
+"""Reads a form: short fields and one list, which may be a file or a payload and may come anywhere in the form."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ LISTS = frozenset({"file", "payload"})
 
 
 @dataclass
-class Found:
-    """What a reader found beside the list."""
+class BodyContent:
+    """What a body contains besides the list."""
 
     format: str
     values: dict[str, Any]
@@ -23,25 +23,27 @@ class Found:
     payload_null: bool = False
     payload_as_sent: Any = None
     file_name: str | None = None
-    # Of the file or the payload alone, without the form around it.
+    # The size of the file or the payload alone, without the form around it.
     list_bytes: int | None = None
     payload_text: str | None = None
 
     def given_back(self) -> dict[str, Any]:
-        """What a page fills in again where the list is refused; a payload only while it is short."""
+        """Return what a page can fill in again if the list is refused: the fields and a short payload."""
         short = {} if self.payload_text is None else {"payload": self.payload_text}
         return self.values | short
 
 
-def read_multipart(chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None) -> Found:
-    """Read multipart/form-data. A field `column` before the file lets it be read as it arrives."""
+def read_multipart(
+    chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
+) -> BodyContent:
+    """Read multipart/form-data. If a field `column` precedes the file, the file can be read as it arrives."""
     return _Form(lists, column).read(multipart_parts(chunks, media, lists.limits))
 
 
 def read_urlencoded(
     chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
-) -> Found:
-    """Read application/x-www-form-urlencoded; its payload is plain text, or a table with a header."""
+) -> BodyContent:
+    """Read application/x-www-form-urlencoded. Its payload is plain text or a table with a header."""
     return _Form(lists, column).read(urlencoded_parts(chunks, lists.limits))
 
 
@@ -49,32 +51,32 @@ class _Form:
     def __init__(self, lists: ListReader, column: str | None) -> None:
         self._lists = lists
         self._column = column
-        self._found = Found("", {}, payload_given=False)
-        self._aside: UploadedFile | None = None
+        self._content = BodyContent("", {}, payload_given=False)
+        self._postponed_file: UploadedFile | None = None
         self._has_list = False
 
-    def read(self, parts: Iterator[Part]) -> Found:
-        """Read all parts, then the file that had to wait for them."""
+    def read(self, parts: Iterator[Part]) -> BodyContent:
+        """Read all parts, then the file if it had to wait for them."""
         try:
             for part in parts:
                 if part.name in LISTS:
                     self._read_list(part)
                 else:
                     self._read_field(part)
-            if self._aside is not None:
-                self._lists.read_file(self._aside, column=self._column)
+            if self._postponed_file is not None:
+                self._lists.read_file(self._postponed_file, column=self._column)
         except errors.ReadingError as error:
-            error.fields_read = self._found.given_back()
+            error.fields_read = self._content.given_back()
             raise
         finally:
-            if self._aside is not None:
-                self._aside.close()
-        self._found.format = self._lists.format
-        return self._found
+            if self._postponed_file is not None:
+                self._postponed_file.close()
+        self._content.format = self._lists.format
+        return self._content
 
     def _read_field(self, part: Part) -> None:
         value = part.text(self._lists.limits)
-        self._found.values[part.name] = value
+        self._content.values[part.name] = value
         if part.name == "column" and value.strip():
             if self._column is not None and self._column != value:
                 raise errors.DoubledField(name="column")
@@ -83,38 +85,38 @@ class _Form:
     def _read_list(self, part: Part) -> None:
         head, chunks = peeked(part.chunks)
         if len(head) < HEAD_BYTES and not head.strip():
-            # A browser sends the file that nobody chose, and the text that nobody wrote.
-            self._found.payload_given |= part.name == "payload" or bool(part.file_name)
+            # A browser also sends a file input without a file, and an empty text field.
+            self._content.payload_given |= part.name == "payload" or bool(part.file_name)
             return
         if self._has_list:
-            raise errors.BrokenForm(problem="file and payload both hold a list; send one of them")
-        self._has_list = self._found.payload_given = True
+            raise errors.BrokenForm(problem="file and payload both contain a list; send only one of them")
+        self._has_list = self._content.payload_given = True
         part.media.check_charset()
         chunks = self._counted(chunks, keep=part.name == "payload")
         is_text = part.name == "payload" and part.file_name is None and part.media.type in ("", "text/plain")
         if is_text and not is_table(head, column=self._column):
             self._read_payload(chunks, part.media)
             return
-        self._found.file_name = part.file_name
-        self._aside = self._lists.receive_file(
+        self._content.file_name = part.file_name
+        self._postponed_file = self._lists.receive_file(
             chunks, name=part.file_name, media=part.media, column=self._column
         )
 
     def _counted(self, chunks: Iterator[bytes], *, keep: bool) -> Iterator[bytes]:
-        """Pass the list on; count its bytes, and keep the text of one that is short."""
-        self._found.list_bytes = 0
+        """Pass the list on, count its bytes and keep the text of a short one."""
+        self._content.list_bytes = 0
         kept = bytearray()
         for chunk in chunks:
-            self._found.list_bytes += len(chunk)
-            keep = keep and self._found.list_bytes <= BYTES_SENT_BACK
+            self._content.list_bytes += len(chunk)
+            keep = keep and self._content.list_bytes <= BYTES_SENT_BACK
             if keep:
                 kept += chunk
-                self._found.payload_text = kept.decode("utf-8", "replace")
+                self._content.payload_text = kept.decode("utf-8", "replace")
             else:
-                self._found.payload_text = None
+                self._content.payload_text = None
             yield chunk
 
     def _read_payload(self, chunks: Iterator[bytes], media: MediaType) -> None:
         self._lists.read("text", chunks, column=None, media=media)
         if self._lists.sink.entries_count <= TOKENS_SENT_BACK:
-            self._found.payload_as_sent = self._found.payload_text
+            self._content.payload_as_sent = self._content.payload_text

@@ -1,6 +1,6 @@
-"""Forms as they arrive: multipart/form-data and application/x-www-form-urlencoded, part by part."""
+"""Splits forms into their parts as they arrive: multipart/form-data and application/x-www-form-urlencoded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +15,7 @@ from scheduling.parsing.results import Limits
 
 @dataclass
 class Part:
-    """One field of a form. `chunks` has to be read to its end before the next part comes."""
+    """One field of a form. Read `chunks` to its end before asking for the next part."""
 
     name: str
     file_name: str | None
@@ -23,7 +23,7 @@ class Part:
     chunks: Iterator[bytes]
 
     def text(self, limits: Limits) -> str:
-        """The value of a short field."""
+        """Return the value of a short field."""
         value = b""
         for chunk in self.chunks:
             value += chunk
@@ -37,30 +37,33 @@ class Part:
 
 
 class _Multipart:
-    """Turns the parser's calls into a stream of parts."""
+    """Turns the callbacks of the multipart parser into a stream of parts."""
 
     def __init__(self, chunks: Iterable[bytes], boundary: str, limits: Limits) -> None:
         self._chunks = iter(chunks)
         self._limits = limits
-        # What the parser told and nobody has taken yet; one chunk's worth.
+        # The events of at most one chunk that have not been processed yet.
         self._events: list[tuple[str, bytes]] = []
         self._ended = False
 
-        def note(kind: str):
-            return lambda data=b"", start=0, end=0: self._events.append((kind, bytes(data[start:end])))
+        def record(kind: str) -> Callable[..., None]:
+            def callback(data: bytes = b"", start: int = 0, end: int = 0) -> None:
+                self._events.append((kind, bytes(data[start:end])))
+
+            return callback
 
         try:
             self._parser = MultipartParser(
                 boundary,
                 {
-                    "on_part_begin": note("begin"),
-                    "on_header_field": note("field"),
-                    "on_header_value": note("value"),
-                    "on_header_end": note("header"),
-                    "on_headers_finished": note("headers"),
-                    "on_part_data": note("data"),
-                    "on_part_end": note("part"),
-                    "on_end": note("end"),
+                    "on_part_begin": record("begin"),
+                    "on_header_field": record("field"),
+                    "on_header_value": record("value"),
+                    "on_header_end": record("header"),
+                    "on_headers_finished": record("headers"),
+                    "on_part_data": record("data"),
+                    "on_part_end": record("part"),
+                    "on_end": record("end"),
                 },
             )
         except FormParserError as error:
@@ -83,7 +86,7 @@ class _Multipart:
             event = self._next()
             if event is None:
                 if not self._ended:
-                    raise errors.BrokenForm(problem="it ends before its last boundary")
+                    raise errors.BrokenForm(problem="it ends before its closing boundary")
                 return
             if event[0] == "end":
                 self._ended = True
@@ -116,7 +119,7 @@ class _Multipart:
         transfer = headers.get("content-transfer-encoding", "binary").strip().lower()
         if transfer not in ("binary", "8bit", "7bit"):
             raise errors.BrokenForm(
-                problem=f"the part {id_tokens.visible(name)} is encoded; send it as binary"
+                problem=f"the part {id_tokens.visible(name)} has a Content-Transfer-Encoding; send it as binary"
             )
         media = media_type(headers.get("content-type"))
         return Part(name, disposition.parameters.get("filename"), media, self._data())
@@ -132,20 +135,20 @@ class _Multipart:
 
 
 def multipart_parts(chunks: Iterable[bytes], media: MediaType, limits: Limits) -> Iterator[Part]:
-    """Yield the parts of a multipart body as they come. Raises BrokenForm."""
+    """Yield the parts of a multipart body as they arrive. Raises BrokenForm."""
     boundary = media.parameters.get("boundary")
     if not boundary:
-        raise errors.BrokenForm(problem="its Content-Type names no boundary")
+        raise errors.BrokenForm(problem="its Content-Type does not name a boundary")
     return _checked(_Multipart(chunks, boundary, limits).parts(), limits)
 
 
 def urlencoded_parts(chunks: Iterable[bytes], limits: Limits) -> Iterator[Part]:
-    """Yield the fields of an application/x-www-form-urlencoded body as they come."""
+    """Yield the fields of an application/x-www-form-urlencoded body as they arrive."""
     return _checked(_Urlencoded(chunks, limits).parts(), limits)
 
 
 def _checked(parts: Iterator[Part], limits: Limits) -> Iterator[Part]:
-    """Each name once, and not too many of them."""
+    """Refuse a name that appears twice, and too many parts."""
     seen: set[str] = set()
     for part in parts:
         if part.name in seen:
@@ -159,7 +162,7 @@ def _checked(parts: Iterator[Part], limits: Limits) -> Iterator[Part]:
 
 
 class _Urlencoded:
-    """Turns `a=1&b=2` into a stream of parts; a value may have any length."""
+    """Turns `a=1&b=2` into a stream of parts. A value may have any length."""
 
     def __init__(self, chunks: Iterable[bytes], limits: Limits) -> None:
         self._chunks = iter(chunks)
@@ -184,14 +187,14 @@ class _Urlencoded:
                 yield Part(name, None, media_type(None), self._value())
 
     def _name(self) -> str | None:
-        """The next name; "" for an empty pair; None at the end."""
+        """Return the next name, "" for an empty pair, or None at the end."""
         while True:
             ends = [at for at in (self._buffer.find(b"="), self._buffer.find(b"&")) if at >= 0]
             if ends:
                 at = min(ends)
                 break
             if len(self._buffer) > self._limits.max_field_bytes:
-                raise errors.BrokenForm(problem="a name in it has no end")
+                raise errors.BrokenForm(problem="a field has a name that is too long")
             if not self._more():
                 if not self._buffer:
                     return None
@@ -205,7 +208,7 @@ class _Urlencoded:
         try:
             return unquote_to_bytes(raw.replace(b"+", b" ")).decode()
         except UnicodeDecodeError as error:
-            raise errors.BrokenForm(problem="a name in it is not UTF-8") from error
+            raise errors.BrokenForm(problem="the name of a field is not UTF-8") from error
 
     def _value(self) -> Iterator[bytes]:
         while True:
@@ -214,7 +217,7 @@ class _Urlencoded:
                 yield _unquoted(self._buffer[:end])
                 self._buffer = self._buffer[end + 1 :]
                 return
-            # An escape may be cut in two.
+            # An escape may be split between two chunks.
             escape = self._buffer.rfind(b"%", -2)
             cut = len(self._buffer) if escape < 0 or self._ended else escape
             if cut:
@@ -226,6 +229,6 @@ class _Urlencoded:
 
 
 def _unquoted(raw: bytes) -> bytes:
-    # What stands between IDs, first: one pass each, in C.
+    # The separators of a list first, since each takes only one pass in C.
     plain = raw.replace(b"+", b" ").replace(b"%2C", b",").replace(b"%0D%0A", b"\r\n").replace(b"%0A", b"\n")
     return unquote_to_bytes(plain) if b"%" in plain else plain

@@ -1,11 +1,13 @@
-"""A JSON body: an object whose payload may have any length, read in constant memory.
+"""Reads a JSON body, an object whose payload may have any length, in constant memory.
 
-A scanner of our own. The parsers at hand hold a string in memory whole (a list of ten million IDs may be one
-string), give numbers without their spelling (so that 1e3 cannot be named), and some end the process on long
-integers or take gigabytes for brackets (field case 46). Here a number is never turned into an int before its
-digits are counted, depth and length of all but the list are bounded, a field given twice is refused, and the
-list is read block by block by a fast parser, or token by token where it is not plain.
+It uses a scanner of our own, because the available parsers keep a whole string in memory (a list of ten million IDs
+may be one string), don't give the spelling of a number (so that 1e3 can't be named), and some end the process on
+a long integer or take gigabytes for brackets. Here the digits of a number are counted before it becomes an int,
+everything but the list has a limited depth and length, and a field that is given twice is refused. The list is read
+block by block by a fast parser, or token by token where that parser can't be used.
 """
+
+from __future__ import annotations
 
 import codecs
 import json
@@ -18,7 +20,7 @@ import orjson
 
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
-from scheduling.parsing.json_scanner import LITERALS, Doubled, Scanner, decoder, shown
+from scheduling.parsing.json_scanner import LITERALS, DoubledName, Scanner, decoder, shown
 from scheduling.parsing.results import Limits
 from scheduling.parsing.sink import Sink
 from scheduling.parsing.text_list import plain_ids, read_text
@@ -33,7 +35,7 @@ _ESCAPE_BYTES = 6
 
 
 class JsonBody:
-    """Reads one body: the fields into `fields`, the list into the sink."""
+    """Reads one body: its fields into `fields`, its list into the sink."""
 
     def __init__(self, chunks: Iterator[bytes], sink: Sink, limits: Limits) -> None:
         self._in = Scanner(chunks, limits)
@@ -59,7 +61,7 @@ class JsonBody:
         else:
             self._read_members(seen)
         if scan.peek():
-            scan.broken(f"{scan.shown_here()} stands after the end")
+            scan.broken(f"{scan.shown_here()} follows the end of the object")
 
     def _refuse_top_level(self, first: bytes) -> NoReturn:
         if first == b"[":
@@ -75,7 +77,7 @@ class JsonBody:
         scan = self._in
         while True:
             if scan.peek() != b'"':
-                scan.broken(f"the name of a field expected, {shown(scan.peek())} found")
+                scan.broken(f"the name of a field is expected, but {shown(scan.peek())} is there")
             name = self.decode(scan.string())
             if name in seen:
                 raise errors.DoubledField(name=id_tokens.visible(name))
@@ -104,18 +106,18 @@ class JsonBody:
         return LITERALS[scan.literal()]
 
     def decode(self, raw: bytes) -> Any:
-        """The value of a short piece of JSON, its grammar checked now."""
+        """Return the value of a short piece of JSON. Refuses the body if the piece is not valid."""
         try:
             value = decoder.decode(raw.decode())
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeDecodeError as error:
-            self._in.broken(f"it is not UTF-8 near {shown(raw)}, byte {raw[error.start]:#04x}")
+            self._in.broken(f"the byte 0x{raw[error.start]:02X} in {shown(raw)} is not UTF-8")
         except UnicodeEncodeError:
-            self._in.broken(f"half a character (a lone surrogate) in {shown(raw)}")
-        except Doubled as error:
+            self._in.broken(f"{shown(raw)} contains half a character (a lone surrogate)")
+        except DoubledName as error:
             raise errors.DoubledField(name=id_tokens.visible(str(error))) from error
         except (ValueError, RecursionError) as error:
-            self._in.broken(f"{getattr(error, 'msg', error)}, in {shown(raw)}")
+            self._in.broken(f"{getattr(error, 'msg', error)} in {shown(raw)}")
         return value
 
     def _read_payload(self) -> None:
@@ -131,9 +133,9 @@ class JsonBody:
         elif first == b"{":
             raise errors.PayloadNotAList(what="an object")
         elif first and first in b"-0123456789":
-            spelled = scan.number().decode()
+            digits = scan.number().decode()
             found = array("q")
-            self._sink.token(spelled, found, index=0)
+            self._sink.token(digits, found, index=0)
             _warn_of_javascript(self._sink, found)
             self._sink.take(found)
             self.payload_as_sent = found[0] if found else None
@@ -144,7 +146,7 @@ class JsonBody:
             self.payload_null = True
 
     def _read_payload_string(self) -> None:
-        """A string is read like plain text, as it passes."""
+        """Read a string like plain text, as it arrives."""
         kept: list[bytes] | None = []
         length = 0
 
@@ -164,7 +166,7 @@ class JsonBody:
 
 
 def _string_pieces(scan: Scanner) -> Iterator[bytes]:
-    """Yield what a string holds, as UTF-8, up to its closing quote; the opening one was read."""
+    """Yield the content of a string as UTF-8, up to its closing quote. The opening quote was already read."""
     utf8 = codecs.getincrementaldecoder("utf-8")()
     while True:
         match = _STRING_PART.match(scan.buffer, scan.at)
@@ -177,7 +179,7 @@ def _string_pieces(scan: Scanner) -> Iterator[bytes]:
                 scan.broken_string()
             continue
         raw = match[0]
-        # The second half of a character may come with the next chunk, or the rest of it.
+        # The second half of a surrogate pair may come with the next chunk.
         if _HALF_ESCAPE.search(raw) and len(scan.buffer) - match.end() < _ESCAPE_BYTES and scan.more():
             continue
         scan.at = match.end()
@@ -185,7 +187,7 @@ def _string_pieces(scan: Scanner) -> Iterator[bytes]:
             utf8.decode(raw)
             yield _ESCAPES.sub(_unescaped, raw) if b"\\" in raw else raw
         except UnicodeError:
-            scan.broken("a string is not UTF-8, or has half a character (a lone surrogate)")
+            scan.broken("a string is not UTF-8 or contains half a character (a lone surrogate)")
     try:
         utf8.decode(b"", final=True)
     except UnicodeError:
@@ -194,11 +196,12 @@ def _string_pieces(scan: Scanner) -> Iterator[bytes]:
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:
-    return json.loads(b'"' + escape[0] + b'"').encode()
+    character: str = json.loads(b'"' + escape[0] + b'"')
+    return character.encode()
 
 
 class _Array:
-    """Reads the items of a payload that is an array; faults have the item's index."""
+    """Reads the items of a payload that is an array. Faults name the index of the item."""
 
     def __init__(self, body: JsonBody, scan: Scanner, sink: Sink) -> None:
         self._body = body
@@ -209,7 +212,7 @@ class _Array:
         self._found = array("q")
 
     def read(self) -> list[int | str] | None:
-        """Read to the closing bracket; return the items as they were sent if they are few."""
+        """Read to the closing bracket. Returns the items as they were sent if they are few, else None."""
         scan = self._in
         if scan.peek() == b"]":
             scan.at += 1
@@ -239,7 +242,7 @@ class _Array:
                 self._as_sent = None
 
     def _read_block(self) -> bool:
-        """Read the items up to the last comma in sight, if they are plain. False: read them one by one."""
+        """Read the items up to the last comma in the buffer if they are plain. Returns whether it could."""
         scan = self._in
         cut = scan.buffer.rfind(b",", scan.at)
         if cut <= scan.at:
@@ -274,21 +277,21 @@ class _Array:
         self._index += 1
         if first == b'"':
             text = self._body.decode(scan.string())
-            self._sink.token(text, self._found, empty="nothing in it", index=at)
+            self._sink.token(text, self._found, empty=id_tokens.EMPTY, index=at)
             self._keep([text])
         elif first and first in b"-0123456789":
-            spelled = scan.number().decode()
+            digits = scan.number().decode()
             count = len(self._found)
-            self._sink.token(spelled, self._found, index=at)
+            self._sink.token(digits, self._found, index=at)
             _warn_of_javascript(self._sink, self._found[count:])
             self._keep(self._found[count:].tolist())
         elif first and first in b"[{":
             raw = scan.nested()
             self._body.decode(raw)
-            what = "a list inside the list" if first == b"[" else "an object, not an ID"
-            self._sink.fault(_text(raw), what, index=at)
+            reason = "It is a list inside the list." if first == b"[" else "It is an object, not an ID."
+            self._sink.fault(_text(raw), reason, index=at)
         elif first == b"]":
-            scan.broken("a value expected after the comma, ] found")
+            scan.broken("a value is expected after the comma, but ] is there")
         else:
             self._sink.token(scan.literal().decode(), self._found, index=at)
 
@@ -297,7 +300,7 @@ def _text(raw: bytes) -> str:
     return raw[: 4 * id_tokens.SHOWN_CHARACTERS].decode("utf-8", "surrogateescape")
 
 
-def _plain_numbers(values: list[Any]) -> tuple[array, int] | None:
+def _plain_numbers(values: list[Any]) -> tuple[array[int], int] | None:
     try:
         found = array("q", values)
     except (OverflowError, TypeError):
@@ -305,9 +308,9 @@ def _plain_numbers(values: list[Any]) -> tuple[array, int] | None:
     return None if 0 in values else (found, 0)
 
 
-def _plain_strings(values: list[Any]) -> tuple[array, int] | None:
+def _plain_strings(values: list[Any]) -> tuple[array[int], int] | None:
     read = plain_ids(",".join(map(str, values)).encode())
-    # A string with a comma in it would count twice.
+    # A string that contains a comma would count as two.
     return read if read is not None and len(read[0]) == len(values) else None
 
 

@@ -1,4 +1,4 @@
-"""A scanner over the bytes of a JSON body: strings, numbers as they are spelled, brackets within bounds."""
+"""Scans the bytes of a JSON body: strings, numbers as they are spelled, and bounded arrays and objects."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from scheduling.parsing.results import Limits
 _SKIP = re.compile(rb"[ \t\n\r]*")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+\-]?[0-9]+)?")
 _NUMBER_BYTES = re.compile(rb"[0-9+\-.eE]+")
-# Possessive (`++`): nothing is tried twice, however long the string.
+# Possessive quantifiers (`++`) never backtrack, however long the string is.
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
 _LITERAL = re.compile(rb"[a-zA-Z]+")
 LITERALS = {b"true": True, b"false": False, b"null": None}
@@ -20,7 +20,7 @@ _NESTED = re.compile(rb'[^"\[\]{}]*')
 
 
 class Scanner:
-    """The bytes of the body from where we are: peek, match, move on, and say where that is."""
+    """The bytes of the body from the current position on, and the line and column of that position."""
 
     def __init__(self, chunks: Iterator[bytes], limits: Limits) -> None:
         self._chunks = chunks
@@ -33,7 +33,7 @@ class Scanner:
         self.ended = False
 
     def more(self) -> bool:
-        """Get one more chunk behind what is not read yet; False at the end."""
+        """Append one more chunk to the buffer. Returns False at the end."""
         chunk = next(self._chunks, None)
         if chunk is None:
             self.ended = True
@@ -53,20 +53,20 @@ class Scanner:
         self.at = 0
 
     def passed(self) -> int:
-        """How many bytes were read so far."""
+        """Return how many bytes have been read so far."""
         return self._passed + self.at
 
     def place(self) -> dict[str, int]:
-        """Line and column (in bytes) of where we are, both from 1."""
+        """Return the current line and column (in bytes), both from 1."""
         self._forget()
         return {"line": self._line, "column": self._passed - self._line_began + 1}
 
     def broken(self, problem: str) -> NoReturn:
-        """The body is no JSON at this place."""
+        """Refuse the body, because it is not JSON at this position."""
         raise errors.BrokenJson(problem=problem, **self.place())
 
     def skip_space(self) -> None:
-        """Go on to the next byte that is not blank."""
+        """Advance to the next byte that is not white space."""
         while True:
             match = _SKIP.match(self.buffer, self.at)
             assert match is not None
@@ -75,19 +75,19 @@ class Scanner:
                 return
 
     def peek(self) -> bytes:
-        """The next byte that is not blank; b"" at the end."""
+        """Return the next byte that is not white space, or b"" at the end."""
         self.skip_space()
         return self.buffer[self.at : self.at + 1]
 
     def expect(self, byte: bytes, where: str) -> None:
-        """Go past `byte`, or refuse."""
+        """Read `byte`, or refuse the body."""
         found = self.peek()
         if found != byte:
-            self.broken(f"{byte.decode()} expected {where}, {shown(found)} found")
+            self.broken(f"{byte.decode()} is expected {where}, but {shown(found)} is there")
         self.at += 1
 
     def token(self, pattern: re.Pattern[bytes]) -> bytes:
-        """Match `pattern` here, with as many more chunks as it takes; b"" if it does not match."""
+        """Return what `pattern` matches here, reading more chunks if needed, or b"" if nothing."""
         while True:
             match = pattern.match(self.buffer, self.at)
             if match is not None and match.end() < len(self.buffer):
@@ -96,7 +96,7 @@ class Scanner:
                 if match is None:
                     return b""
                 limit = self._limits.max_field_bytes
-                self.broken(f"a token is longer than {limit} bytes: {self.shown_here()}")
+                self.broken(f"a token has more than {limit:,} bytes: {self.shown_here()}")
             if not self.more():
                 match = pattern.match(self.buffer, self.at)
                 if match is None:
@@ -107,44 +107,44 @@ class Scanner:
         return found
 
     def shown_here(self) -> str:
-        """What stands here, for people: up to 40 characters."""
+        """Return up to 40 characters from here, for display."""
         return shown(self.buffer[self.at : self.at + id_tokens.SHOWN_CHARACTERS])
 
     def string(self) -> bytes:
-        """The raw string that begins here, its quotes included."""
+        """Return the raw string that begins here, with its quotes."""
         found = self.token(_STRING)
         if not found:
             self.broken_string()
         return found
 
     def broken_string(self) -> NoReturn:
-        """The string here cannot be read on."""
-        self.broken(f"a string has a control character, a wrong escape, or no end: {self.shown_here()}")
+        """Refuse the body, because the string here is broken."""
+        self.broken(f"a string has a control character, an invalid escape or no end: {self.shown_here()}")
 
     def number(self) -> bytes:
-        """The number that begins here, as it is spelled."""
+        """Return the number that begins here, as it is spelled."""
         start = self.token(_NUMBER_BYTES)
         if not _NUMBER.fullmatch(start):
             self.at -= len(start)
-            self.broken(f"{shown(start) or self.shown_here()} is not a number in JSON")
+            self.broken(f"{shown(start) or self.shown_here()} is not a JSON number")
         return start
 
     def literal(self) -> bytes:
-        """true, false or null."""
+        """Return true, false or null."""
         found = self.token(_LITERAL)
         if found not in LITERALS:
             self.at -= len(found)
-            self.broken(f"{self.shown_here() or 'the end'} is not a value in JSON")
+            self.broken(f"{self.shown_here() or 'the end'} is not a JSON value")
         return found
 
     def nested(self) -> bytes:
-        """The raw array or object that begins here; depth and length bounded, its grammar not checked."""
+        """Return the raw array or object that begins here. Checks its depth and length, but not its grammar."""
         parts: list[bytes] = []
         length = depth = 0
         while True:
             byte = self.peek()
             if byte == b"":
-                self.broken("the end comes inside an array or object")
+                self.broken("it ends inside an array or object")
             if byte == b'"':
                 piece = self.string()
             elif byte in b"[{":
@@ -163,34 +163,35 @@ class Scanner:
             parts.append(piece)
             length += len(piece)
             if length > self._limits.max_field_bytes:
-                self.broken(f"an array or object is longer than {self._limits.max_field_bytes} bytes")
+                self.broken(f"an array or object has more than {self._limits.max_field_bytes:,} bytes")
             if depth == 0:
                 return b"".join(parts)
 
 
 def shown(raw: bytes) -> str:
+    """Return bytes of the body for display."""
     return id_tokens.visible(raw.decode("utf-8", "surrogateescape")) or "the end"
 
 
-class Doubled(Exception):
-    pass
+class DoubledName(Exception):
+    """A name appears twice in an object."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise Doubled(next(name for name in names if names.count(name) > 1))
+        raise DoubledName(next(name for name in names if names.count(name) > 1))
     return found
 
 
 def _whole(digits: str) -> int | str:
-    # A number of thousands of digits stays text: `int` would take its time, and nothing here is that large.
+    # `int` is slow for thousands of digits, and no value here is that large, so such a number stays text.
     return int(digits) if len(digits) <= 20 else digits
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a value in JSON")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole, parse_constant=_no_constant)

@@ -1,4 +1,4 @@
-"""One list of any format into a sink: the one place that knows which reader reads what."""
+"""Reads a list of any format into a sink. Only this module knows which reader reads which format."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from scheduling.parsing.text_list import read_text
 from scheduling.parsing.xlsx_list import read_xlsx
 
 HEAD_BYTES = 4096
-# Formats in which a column may have to be named.
+# Formats whose reader may need to be told the column.
 _WITH_COLUMNS = frozenset({"csv", "ndjson"})
 
 
 class ListReader:
-    """Reads the one list of a body."""
+    """Reads the list of a body."""
 
     def __init__(self, *, sink: Sink, limits: Limits, folder: Path, leave_out_hidden: bool) -> None:
         self.sink = sink
@@ -31,7 +31,7 @@ class ListReader:
         self.format = ""
 
     def read(self, format: str, chunks: Iterator[bytes], *, column: str | None, media: MediaType) -> None:
-        """Read text, csv or ndjson as it comes."""
+        """Read text, csv or ndjson as it arrives."""
         self.format = format
         utf8 = as_utf8(chunks, self.limits, must_be_utf16=media.is_utf16)
         if format == "text":
@@ -42,7 +42,7 @@ class ListReader:
             read_ndjson(utf8, self.sink, self.limits, column=column)
 
     def read_file(self, file: "UploadedFile", *, column: str | None) -> None:
-        """Read a file that was set aside."""
+        """Read a file that was kept until the column was known."""
         if file.format == "xlsx":
             self.format = "xlsx"
             read_xlsx(
@@ -61,9 +61,10 @@ class ListReader:
     def receive_file(
         self, chunks: Iterator[bytes], *, name: str | None, media: MediaType, column: str | None
     ) -> "UploadedFile | None":
-        """Read an upload's file as it comes, or set it aside: a workbook, or if a column may yet be named.
+        """Read an uploaded file as it arrives, or keep it on disk and return it.
 
-        Returns what was set aside; the caller closes it.
+        A workbook is kept because it is read from its end, another table because a later field may name its
+        column. The caller closes the file.
         """
         head, chunks = peeked(chunks)
         format = file_format(head, name, media)
@@ -72,7 +73,9 @@ class ListReader:
             head, chunks = peeked(gunzip(chunks, self.limits))
             format = file_format(head, name, MediaType("", media.parameters, media.shown))
             if format == "gzip":
-                raise errors.FileNotAccepted(name=name or "without a name", what="gzip in gzip")
+                raise errors.FileNotAccepted(
+                    name=name or "without a name", problem="is a gzip file inside a gzip file"
+                )
         if format == "text" and is_table(head, column=column):
             format = "csv"
         if format == "xlsx" or (format in _WITH_COLUMNS and column is None):
@@ -82,7 +85,7 @@ class ListReader:
 
 
 class UploadedFile:
-    """A file on disk without a name, deleted when it is closed."""
+    """A temporary file that is deleted when it is closed."""
 
     def __init__(
         self, format: str, chunks: Iterator[bytes], *, name: str | None, media: MediaType, folder: Path
@@ -103,12 +106,12 @@ class UploadedFile:
             raise
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Release the disk space."""
         errors.close_quietly(self.data)
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, and all of them once more."""
+    """Return the first bytes, and an iterator that yields all bytes including them."""
     kept: list[bytes] = []
     length = 0
     for chunk in chunks:
@@ -118,9 +121,9 @@ def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
             break
     head = b"".join(kept)
 
-    def again() -> Iterator[bytes]:
+    def all_chunks() -> Iterator[bytes]:
         if head:
             yield head
         yield from chunks
 
-    return head, again()
+    return head, all_chunks()

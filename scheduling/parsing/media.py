@@ -1,4 +1,4 @@
-"""Content types as clients write them, and files by what they are rather than by what they are called."""
+"""Reads content types as clients write them, and recognizes files by their content before their name."""
 
 import re
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ _BY_ENDING = {
 _WRONG_ENDINGS = {
     "json": "a JSON document",
     "pdf": "a PDF",
-    "ods": "an OpenDocument sheet",
-    "numbers": "a Numbers sheet",
-    "xlsb": "a binary workbook",
+    "ods": "an OpenDocument spreadsheet",
+    "numbers": "a Numbers spreadsheet",
+    "xlsb": "a binary Excel workbook (.xlsb)",
     "zip": "a ZIP archive",
 }
 
 
 @dataclass(frozen=True)
 class MediaType:
-    """A Content-Type, read: `type` in lower case, parameters with their names in lower case."""
+    """A Content-Type header: `type` and the names of `parameters` in lower case."""
 
     type: str
     parameters: dict[str, str]
@@ -44,22 +44,22 @@ class MediaType:
 
     @property
     def charset(self) -> str:
-        """The charset without what spelling differs by: `utf8` for "UTF-8"."""
+        """The charset in its plainest spelling: `utf8` for "UTF-8"."""
         return re.sub(r"[^a-z0-9]", "", self.parameters.get("charset", "").lower())
 
     def check_charset(self) -> None:
-        """Raise CharsetNotAccepted for any but UTF-8 in its spellings, ASCII in it, and UTF-16."""
+        """Raise CharsetNotAccepted unless it is UTF-8 in any spelling, ASCII or UTF-16."""
         if self.charset and self.charset not in _UTF8 | _UTF16:
             raise errors.CharsetNotAccepted(given=id_tokens.visible(self.parameters["charset"]))
 
     @property
     def is_utf16(self) -> bool:
-        """Whether UTF-16 was announced: then its byte-order mark has to be there."""
+        """Whether UTF-16 was announced, which then needs a byte-order mark."""
         return self.charset in _UTF16
 
 
 def media_type(header: str | None) -> MediaType:
-    """Read a Content-Type header; None and nonsense have the type ""."""
+    """Read a Content-Type header. The type of None, or of nonsense, is ""."""
     kind, _, _ = (header or "").partition(";")
     found: dict[str, str] = {}
     for name, value in _PARAMETER.findall(header or ""):
@@ -69,14 +69,14 @@ def media_type(header: str | None) -> MediaType:
 
 
 def ending(name: str | None) -> str:
-    """What follows the last dot of a file's name, in lower case."""
+    """Return the ending of a file's name in lower case, without its dot."""
     return (name or "").rpartition(".")[2].strip().lower() if "." in (name or "") else ""
 
 
 def file_format(head: bytes, name: str | None, media: MediaType) -> str:
-    """Tell `gzip`, `xlsx`, `csv`, `ndjson` or `text` by content first, then name, type and looks.
+    """Return `gzip`, `xlsx`, `csv`, `ndjson` or `text`, judged by content first, then name, type and first line.
 
-    head: the first some hundred bytes, or all. Raises FileNotAccepted for what is none of them.
+    head: the first few kilobytes, or all. Raises FileNotAccepted for any other format.
     """
     shown = id_tokens.visible(name or "", 80) or "without a name"
     by_ending = _BY_ENDING.get(ending(name))
@@ -85,19 +85,19 @@ def file_format(head: bytes, name: str | None, media: MediaType) -> str:
     if head.startswith((_ZIP, _OLE)):
         return "xlsx"
     if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
-        raise errors.FileNotAccepted(name=shown, what="a web page (HTML or XML), whatever it is called")
+        raise errors.FileNotAccepted(name=shown, problem="is a web page (HTML or XML)")
     if by_ending == "xlsx" or ending(name) == "xls":
-        raise errors.FileNotAccepted(name=shown, what="no Excel workbook inside, whatever its name says")
+        raise errors.FileNotAccepted(name=shown, problem="has the name of an Excel workbook but is none")
     if ending(name) in _WRONG_ENDINGS or head.startswith(b"%PDF"):
-        raise errors.FileNotAccepted(name=shown, what=_WRONG_ENDINGS.get(ending(name), "a PDF"))
+        raise errors.FileNotAccepted(name=shown, problem=f"is {_WRONG_ENDINGS.get(ending(name), 'a PDF')}")
     return by_ending or _BY_TYPE.get(media.type) or _by_looks(head)
 
 
 def is_table(head: bytes, *, column: str | None = None) -> bool:
-    """Whether what comes as text is a table: pasted out of a sheet, or Excel's "Unicode text" (a .txt).
+    """Return whether text is a table: pasted from a sheet, for example, or Excel's "Unicode text" (a .txt).
 
-    Read as text, each number of its other columns would be an ID. Its first line tells: no number in it, and
-    one of its cells named id or user_id, or several cells between tabs; or a column was asked for.
+    Read as plain text, the numbers in its other columns would become IDs. It is a table if its first line has no
+    number and either a cell named id or user_id or several cells between tabs, or if a column was asked for.
     """
     line, more, _ = _text(head).lstrip("\ufeff\r\n\t ").replace("\r", "\n").partition("\n")
     if not more:
@@ -125,7 +125,7 @@ _BY_TYPE = {
 
 
 def _by_looks(head: bytes) -> str:
-    """A file without a name or type that tells: letters in its first line are a header."""
+    """Judge a file by its first line if neither its name nor its type says what it is."""
     line = _text(head).lstrip("\ufeff\r\n ").partition("\n")[0]
     if line.startswith("{"):
         return "ndjson"

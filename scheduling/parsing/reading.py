@@ -12,12 +12,12 @@ from scheduling.parsing.spool import Spool
 
 @dataclass(frozen=True)
 class Reading:
-    """A body, read. Close it when its IDs are stored: it holds files that have no name.
+    """What a body contains. Close it once its IDs are stored, since it keeps temporary files open.
 
-    faults: the first 20; `all_faults()` gives as many as are kept. warnings: kind (of WARNINGS) to count.
-    payload_as_sent: the payload itself where a JSON or form payload has at most 1,000 tokens and no faults.
-    spool: None if there was no payload and none was needed. bytes_read: of the file or the payload as it came,
-    without the form around it.
+    faults: the first 20; `all_faults()` yields all that are kept. warnings: how often each kind of WARNINGS
+    occurred. payload_as_sent: the payload itself, if a JSON or form payload has at most 1,000 tokens and no
+    faults. spool: None if there was no payload and none was needed. bytes_read: the size of the file or the
+    payload as it arrived, without the form around it.
     """
 
     format: str
@@ -35,25 +35,25 @@ class Reading:
 
     @property
     def ids_count(self) -> int:
-        """How many different IDs there are."""
+        """The number of different IDs."""
         return self.spool.ids_count if self.spool else 0
 
     @property
     def repeats_count(self) -> int:
-        """How many tokens repeat an ID that came before."""
+        """The number of tokens that repeat an earlier ID."""
         return self.spool.repeats_count if self.spool else 0
 
     @property
     def digest(self) -> str:
-        """Fingerprint of the list as it was sent, faults too: the same however the bytes were wrapped."""
+        """A fingerprint of the list including its faults, which does not depend on how the bytes were packed."""
         return self.fault_file.digest(self.spool.digest if self.spool else "")
 
     def all_faults(self) -> Iterator[Fault]:
-        """Yield the faults that are kept, up to the limit, in order."""
+        """Yield the faults that are kept, in order."""
         return self.fault_file.faults()
 
     def close(self) -> None:
-        """Delete what is on disk. May be called again."""
+        """Delete the temporary files. May be called again."""
         if self.spool:
             self.spool.close()
         self.fault_file.close()

@@ -4,25 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from scheduling.core import id_tokens
+
 FAULTS_SHOWN = 20
 
-# The kinds of warnings, each with its sentence.
+# Each kind of warning, and what its number counts.
 WARNINGS = {
-    "trimmed": "blanks or invisible characters were trimmed",
-    "leading_zeros": "leading zeros were read past",
-    "past_2_53": "numbers from 2^53 on may be rounded already by JavaScript: send them as strings",
-    "blank_rows": "blank rows were passed over",
-    "hidden_rows": "rows hidden in the sheet are among the IDs",
-    "hidden_rows_left_out": "rows hidden in the sheet were left out",
-    "multi_line_cells": "quoted cells go over several lines",
-    "not_utf8": "rows have bytes that are not UTF-8 outside the column of the IDs",
-    "unknown_fields": "fields are not known and were passed over",
+    "trimmed": "Entries whose outer spaces or invisible characters were trimmed",
+    "leading_zeros": "IDs whose leading zeros were ignored",
+    "past_2_53": "Numbers of 2^53 or more, which JavaScript may have rounded (send them as strings)",
+    "blank_rows": "Blank rows, which were skipped",
+    "hidden_rows": "Rows hidden in the sheet, whose IDs are included",
+    "hidden_rows_left_out": "Rows hidden in the sheet, which were left out",
+    "multi_line_cells": "Rows with line breaks inside quoted cells",
+    "not_utf8": "Rows with bytes that are not UTF-8 outside the ID column",
+    "unknown_fields": "Unknown fields, which were ignored",
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is read. Bytes are counted on the wire and again as they come out of gzip."""
+    """How much is read. Bytes are counted as they arrive, and again after unpacking."""
 
     max_ids: int = 10_000_000
     max_body_bytes: int = 512 * 1024 * 1024
@@ -32,18 +34,19 @@ class Limits:
     max_fields: int = 200
     max_json_depth: int = 32
     max_faults_kept: int = 100_000
-    # Longer lists go to disk.
+    # Lists longer than this are kept on disk.
     ids_in_memory: int = 200_000
-    # What is parsed at once. Only tests have a reason to change it.
+    # How much is parsed at once. Only tests have a reason to change it.
     block_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A place that holds no ID.
+    """An entry that is not an ID.
 
-    line, column: counted from 1; in text the column is the character, in CSV and XLSX that of the table.
-    index: counted from 0, in a JSON array. token: visible, at most 40 characters. cell: as `A6`, in a sheet.
+    line, column: counted from 1. In text the column is that of the character, in CSV and XLSX that of the table.
+    index: the position in a JSON array, counted from 0. token: visible, at most 40 characters. cell: in a
+    sheet, `A6` for example. reason: a sentence that can stand alone.
     """
 
     line: int | None
@@ -54,9 +57,23 @@ class Fault:
     sheet: str | None = None
     cell: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it is, as a sentence begins: "Line 3, column 1"."""
+        if self.cell:
+            return f"Cell {self.cell}"
+        if self.line is None:
+            return f"Item {self.index}"
+        return f"Line {self.line:,}" + (f", column {self.column:,}" if self.column else "")
+
+    @property
+    def sentence(self) -> str:
+        """The refusal with its place: "Line 3, column 1: 0 is not allowed: IDs begin at 1."."""
+        return f"{self.place}: {id_tokens.refusal(self.token, self.reason)}"
+
 
 class Choice(NamedTuple):
-    """A column that could be meant: its number from 1, its name, its first values."""
+    """A column that may hold the IDs: its number from 1, its name, its first values."""
 
     number: int
     name: str
@@ -65,7 +82,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """The column that was read: its number from 1 (None for NDJSON), and its header as it stands, or None."""
+    """The column that was read: its number from 1 (None for NDJSON) and its header, if it has one."""
 
     number: int | None
     name: str | None
@@ -82,7 +99,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Fields:
-    """The other fields of the body, as they were given: strings from a form, JSON values from JSON."""
+    """The fields of the body other than the list: strings from a form, JSON values from JSON."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     payload_given: bool = False

@@ -1,4 +1,6 @@
-"""Where every reader puts what it finds: IDs into the spool, faults into their file, warnings into counts."""
+"""Collects what a reader finds: IDs go to the spool, faults to their file, warnings are counted."""
+
+from __future__ import annotations
 
 from array import array
 from collections import Counter
@@ -15,9 +17,10 @@ _NOWHERE: dict[str, Any] = {"line": None, "column": None, "index": None}
 
 
 class Sink:
-    """What a list turned out to hold, while it is read. Raises TooManyIds at once.
+    """Collects the contents of a list while it is read. Raises TooManyIds as soon as there are too many.
 
-    keeps_going: whether IDs are kept after a fault (`on_error=skip`); else only counted from there on.
+    keeps_going: whether IDs are kept after a fault (`on_error=skip`). Otherwise they are only counted from
+    then on.
     """
 
     def __init__(self, *, limits: Limits, folder: Path, keeps_going: bool) -> None:
@@ -32,11 +35,11 @@ class Sink:
 
     @property
     def entries_count(self) -> int:
-        """How many tokens were seen, good and bad."""
+        """The number of tokens so far, IDs and faults."""
         return self._ids_count + self.fault_file.count
 
-    def take(self, block: array) -> None:
-        """Take a block of checked IDs (`array('q')`), in list order."""
+    def take(self, block: array[int]) -> None:
+        """Add a block of checked IDs (`array('q')`), in list order."""
         self._ids_count += len(block)
         self._check_count()
         if self.keeps_going or not self.fault_file.count:
@@ -47,7 +50,7 @@ class Sink:
             raise errors.TooManyIds(limit=self.limits.max_ids)
 
     def fault(self, token: str, reason: str, **place: Any) -> None:
-        """Note a fault. place: line, column, index, sheet, cell, as in Fault."""
+        """Record a fault. place: line, column, index, sheet, cell, as in Fault."""
         if not self.fault_file.is_full:
             where = _NOWHERE | place
             self.fault_file.add(Fault(token=id_tokens.visible(token), reason=reason, **where))
@@ -58,19 +61,19 @@ class Sink:
         self._check_count()
 
     def warn(self, kind: str, count: int = 1) -> None:
-        """Count something that was read, but that people should know of. kind: one of results.WARNINGS."""
+        """Count something that was accepted but that the sender should know. kind: a key of WARNINGS."""
         if count:
             self.warnings[kind] += count
 
-    def token(self, token: str, block: array, empty: str | None = None, **place: Any) -> None:
-        """Read one token the careful way: its ID goes into `block`, or its fault is noted.
+    def token(self, token: str, block: array[int], empty: str | None = None, **place: Any) -> None:
+        """Read one token. Its ID is appended to `block`, or its fault is recorded.
 
-        empty: the reason if there is nothing in it; None if that is to be passed over.
+        empty: the reason for a token with nothing in it, or None to skip such a token.
         """
         if self.fault_file.is_full:
             core = token.strip(id_tokens.TRIMMED)
             if core and not core.isdigit():
-                # Nobody will read the reason any more, and ten million of them take a minute to find.
+                # Nobody will see this fault's reason, and finding ten million reasons takes a minute.
                 self._count_fault()
                 return
         read = id_tokens.read(token)
@@ -78,7 +81,7 @@ class Sink:
             block.append(read.id)
             self.warn("leading_zeros", read.leading_zeros)
             self.warn("trimmed", read.trimmed)
-        elif read.reason != id_tokens.NOTHING:
+        elif read.reason != id_tokens.EMPTY:
             self.fault(token, read.reason or "", **place)
         elif empty is not None:
             self.fault(token, empty, **place)
@@ -86,6 +89,6 @@ class Sink:
             self.warn("trimmed", read.trimmed)
 
     def close(self) -> None:
-        """Delete what is on disk: the body was refused as a whole."""
+        """Delete the temporary files, because the body was refused as a whole."""
         self.spool.close()
         self.fault_file.close()

@@ -1,10 +1,12 @@
-"""A list of IDs while it is being read: in memory while short, on disk when long, repeats found exactly.
+"""Stores the IDs of a list while it is read: in memory if short, on disk if long. Finds repeats exactly.
 
-Memory stays flat. Past some 200,000 IDs the list goes to a file in its order, and each ID once more into one
-of 256 partitions by a salted hash. At the end each partition is a set of its own in turn; only a partition
-that has repeats is walked, and the list is written again without them. Files have no name from the start, so
-that a process that is killed leaves none behind. Source: DATA_MODEL.md, "repeats".
+Memory use stays flat. Beyond 200,000 IDs the list is written to a file in its order, and each ID also to one of
+256 partitions by a salted hash. At the end one partition at a time is loaded as a set. Only a partition with
+repeats is read again, and then the list is rewritten without them. The files never have a name, so a process
+that is killed leaves none behind.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -12,34 +14,35 @@ import random
 import sys
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, repeat
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from scheduling.parsing import errors
 
 PARTITIONS = 256
-BYTES_AN_ID = 8
+BYTES_PER_ID = 8
 _PARTITION_BLOCK = 1024
 _READ_BLOCK = 16_384
-# Primes between 2^12 and 2^14: small enough that an ID's remainder breaks every usual structure of IDs
-# (consecutive, multiples of 64), many enough that nobody can send a list that falls into one partition.
+# Primes between 2^12 and 2^14: small enough for the remainder to break up the usual patterns of IDs (consecutive,
+# multiples of 64), and so many that nobody can build a list that falls into a single partition.
 _PRIMES = [n for n in range(4097, 16384, 2) if all(n % d for d in range(3, 128, 2))]
 
 
 class IdFile:
-    """A file of 8-byte numbers without a name. Raises NoSpace when the disk is full."""
+    """An unnamed temporary file of 8-byte numbers. Raises NoSpace if the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         with errors.disk():
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self.count = 0
 
-    def append(self, ids: array) -> None:
+    def append(self, ids: array[int]) -> None:
         """Add `ids` at the end."""
         view = memoryview(ids).cast("B")
-        at = self.count * BYTES_AN_ID
+        at = self.count * BYTES_PER_ID
         with errors.disk():
             while view:
                 written = os.pwrite(self._file.fileno(), view, at)
@@ -47,25 +50,25 @@ class IdFile:
                 view = view[written:]
         self.count += len(ids)
 
-    def read(self, start: int, count: int) -> array:
+    def read(self, start: int, count: int) -> array[int]:
         """Return up to `count` numbers from the `start`-th on."""
         count = max(0, min(count, self.count - start))
         ids = array("q")
         while len(ids) < count:
-            room = (count - len(ids)) * BYTES_AN_ID
-            data = os.pread(self._file.fileno(), room, (start + len(ids)) * BYTES_AN_ID)
-            if not data or len(data) % BYTES_AN_ID:
-                raise OSError("the spool file is shorter than what was written into it")
+            room = (count - len(ids)) * BYTES_PER_ID
+            data = os.pread(self._file.fileno(), room, (start + len(ids)) * BYTES_PER_ID)
+            if not data or len(data) % BYTES_PER_ID:
+                raise OSError("the spool file is shorter than what was written to it")
             ids.frombytes(data)
         return ids
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Release the disk space."""
         errors.close_quietly(self._file)
 
 
 class _Partitions:
-    """The IDs once more, by a salted hash: equal IDs are in the same partition, in their order."""
+    """The IDs again, distributed by a salted hash. Equal IDs are in the same partition, in list order."""
 
     def __init__(self, folder: Path) -> None:
         self._file = IdFile(folder)
@@ -87,19 +90,19 @@ class _Partitions:
             if len(buffer) >= _PARTITION_BLOCK:
                 self._flush(number, buffer)
 
-    def _flush(self, number: int, buffer: array) -> None:
+    def _flush(self, number: int, buffer: array[int]) -> None:
         for at in range(0, len(buffer) - _PARTITION_BLOCK + 1, _PARTITION_BLOCK):
             self._segments[number].append(self._file.count)
             self._file.append(buffer[at : at + _PARTITION_BLOCK])
         del buffer[: len(buffer) // _PARTITION_BLOCK * _PARTITION_BLOCK]
 
-    def _blocks(self, number: int) -> Iterator[array]:
+    def _blocks(self, number: int) -> Iterator[array[int]]:
         for start in self._segments[number]:
             yield self._file.read(start, _PARTITION_BLOCK)
         yield self._buffers[number]
 
     def firsts(self) -> list[bytes | None]:
-        """For each partition None if it has no repeat, else a byte for each of its IDs: 1 where it is new."""
+        """Return for each partition None if it has no repeats, else one byte per ID: 1 if it is new."""
         return [self._first_in(number) for number in range(PARTITIONS)]
 
     def _first_in(self, number: int) -> bytes | None:
@@ -118,8 +121,8 @@ class _Partitions:
                 seen.add(user_id)
         return bytes(flags)
 
-    def flags(self, ids: Sequence[int], next_flag: list) -> list[bool]:
-        """For the next `ids` of the whole list, in its order: whether each is new."""
+    def flags(self, ids: Sequence[int], next_flag: list[Callable[[], int]]) -> list[int]:
+        """Return whether each of the next `ids` of the list is new."""
         table, prime = self._table, self._prime
         return [next_flag[table[user_id % prime]]() for user_id in ids]
 
@@ -128,16 +131,16 @@ class _Partitions:
 
 
 class Spool:
-    """A list of IDs in its order: `extend` as it comes, `finish` once, then read it as often as needed.
+    """A list of IDs in order. Call `extend` for each block, `finish` once, then read it as often as needed.
 
-    ids_count, repeats_count, digest (of the list with its repeats) and same_as_digest (of the set of its IDs,
-    whatever their order) are there after `finish`. Raises NoSpace at any write.
+    After `finish`: ids_count, repeats_count, digest (of the list including repeats) and same_as_digest (of the set
+    of its IDs, in any order). Every write may raise NoSpace.
     """
 
     def __init__(self, folder: Path, *, ids_in_memory: int = 200_000) -> None:
         self._folder = folder
         self._ids_in_memory = ids_in_memory
-        self._ids: array | None = array("q")
+        self._ids: array[int] | None = array("q")
         self._file: IdFile | None = None
         self._partitions: _Partitions | None = None
         self._sha = hashlib.sha256()
@@ -147,8 +150,8 @@ class Spool:
         self.digest = ""
         self.same_as_digest = ""
 
-    def extend(self, ids: array) -> None:
-        """Add a block of IDs (`array('q')`), repeats included."""
+    def extend(self, ids: array[int]) -> None:
+        """Add a block of IDs (`array('q')`), including repeats."""
         self.sent_count += len(ids)
         self._sha.update(ids)
         if self._ids is not None:
@@ -171,7 +174,7 @@ class Spool:
             self._partitions.extend(ids[at : at + _READ_BLOCK])
 
     def finish(self) -> None:
-        """Find the repeats; from here on the list holds the first occurrence of each ID only."""
+        """Drop the repeats. From then on the list contains only the first occurrence of each ID."""
         if self._ids is not None:
             self._ids = array("q", dict.fromkeys(self._ids))
             self.ids_count = len(self._ids)
@@ -201,10 +204,10 @@ class Spool:
         self._partitions = None
 
     def _digest_of_set(self) -> str:
-        """A sum, so that the order does not count, of hashes of 1-tuples: Python mixes well, in C.
+        """Return a digest that does not depend on the order: a sum of hashes of 1-tuples, which are well mixed.
 
-        It tells "very likely the same IDs", for a hint. Another Python may hash otherwise, so that its name
-        goes in: then the hint is missing, never wrong.
+        It serves a hint, "very likely the same IDs". Another Python may hash differently, so the digest includes
+        its name: then the hint is missing, but never wrong.
         """
         mixed = plain = 0
         for block in self.unique_blocks(_READ_BLOCK):
@@ -213,27 +216,27 @@ class Spool:
         facts = f"{sys.implementation.cache_tag} {sys.hash_info.width} {self.ids_count} {plain} {mixed}"
         return hashlib.sha256(facts.encode()).hexdigest()
 
-    def unique_blocks(self, size: int) -> Iterator[array]:
+    def unique_blocks(self, size: int) -> Iterator[array[int]]:
         """Yield the IDs in list order, each once, in blocks of `size`; the last may be shorter."""
         for start in range(0, self.ids_count, size):
             yield self._read(start, size)
 
     def first(self, count: int = 3) -> tuple[int, ...]:
-        """The first `count` IDs."""
+        """Return the first `count` IDs."""
         return tuple(self._read(0, count))
 
     def last(self, count: int = 3) -> tuple[int, ...]:
-        """The last `count` IDs, in list order."""
+        """Return the last `count` IDs, in list order."""
         return tuple(self._read(max(0, self.ids_count - count), count))
 
-    def _read(self, start: int, count: int) -> array:
+    def _read(self, start: int, count: int) -> array[int]:
         if self._ids is not None:
             return self._ids[start : start + count]
         assert self._file is not None
         return self._file.read(start, count)
 
     def close(self) -> None:
-        """Give memory and disk back. May be called again, at any moment."""
+        """Release memory and disk space. May be called again, at any time."""
         for part in (self._file, self._partitions):
             if part is not None:
                 part.close()
@@ -241,7 +244,7 @@ class Spool:
         self._ids = array("q")
         self.ids_count = 0
 
-    def __enter__(self) -> "Spool":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

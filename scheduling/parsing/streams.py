@@ -1,4 +1,4 @@
-"""Bytes on their way in: counted, unpacked, made UTF-8, cut into blocks. Generators, constant in memory."""
+"""Generators over the bytes of a body, constant in memory: they count, unpack, convert to UTF-8 and cut into blocks."""
 
 import codecs
 import zlib
@@ -12,8 +12,8 @@ _UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _UTF32 = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")
 
 
-class Wire:
-    """The body as it arrives. `bytes_read` counts on; too many are an error at once, too few at the end."""
+class ArrivingBody:
+    """The body as it arrives. Raises BodyTooLarge at the first byte too many, and CutOff if it ends early."""
 
     def __init__(self, chunks: Iterable[bytes], *, content_length: int | None, limits: Limits) -> None:
         if content_length is None:
@@ -31,7 +31,7 @@ class Wire:
             try:
                 chunk = next(chunks, None)
             except (OSError, EOFError) as error:
-                # The sender has gone; a server says so by an error of its input.
+                # A server reports a sender that has disconnected as an error of its input.
                 raise errors.CutOff(received=self.bytes_read, expected=self._expected) from error
             if chunk is None:
                 break
@@ -44,7 +44,7 @@ class Wire:
 
 
 def gunzip(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
-    """Unpack gzip, all its members; what comes out is bounded, in one step and in all."""
+    """Unpack all members of gzip data. Bounds the output of a step, and of the whole."""
     inflate = zlib.decompressobj(_GZIP)
     inside = False
     members = total = 0
@@ -52,7 +52,7 @@ def gunzip(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
         data = chunk
         while data:
             if not inside:
-                # Zeros after the last member are padding (tapes, some tools); after none they are no gzip.
+                # Zeros after a member are padding, as tapes and some tools write it.
                 data = data.lstrip(b"\0") if members else data
                 if not data:
                     break
@@ -78,31 +78,31 @@ def gunzip(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
 
 
 def sized(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of some `size`, so that neither drops nor floods reach a parser."""
-    drops: list[bytes] = []
+    """Yield the same bytes in pieces of about `size`, however small or large the chunks are."""
+    small: list[bytes] = []
     length = 0
     for chunk in chunks:
         if len(chunk) > 2 * size:
-            if drops:
-                yield b"".join(drops)
-                drops, length = [], 0
+            if small:
+                yield b"".join(small)
+                small, length = [], 0
             for at in range(0, len(chunk), size):
                 yield bytes(chunk[at : at + size])
             continue
-        drops.append(chunk)
+        small.append(chunk)
         length += len(chunk)
         if length >= size:
-            yield b"".join(drops)
-            drops, length = [], 0
+            yield b"".join(small)
+            small, length = [], 0
     if length:
-        yield b"".join(drops)
+        yield b"".join(small)
 
 
 def as_utf8(chunks: Iterable[bytes], limits: Limits, *, must_be_utf16: bool = False) -> Iterator[bytes]:
-    """Yield UTF-8 without its byte-order mark, in pieces of a block. UTF-16 is told by its mark.
+    """Yield UTF-8 without a byte-order mark, in pieces of a block. UTF-16 is recognized by its mark.
 
-    Bytes that are not UTF-8 pass: what becomes of them depends on where they stand.
-    Raises BodyEmpty, BrokenText, and CharsetNotAccepted if UTF-16 was announced and its mark is missing.
+    Bytes that are not UTF-8 pass, because it depends on their place whether they matter.
+    Raises BodyEmpty, BrokenText, and CharsetNotAccepted if UTF-16 was announced but its mark is missing.
     """
     pieces = sized(chunks, limits.block_bytes)
     head = b""
@@ -136,10 +136,10 @@ def _from_utf16(head: bytes, pieces: Iterator[bytes], encoding: str) -> Iterator
 
 
 class Blocks:
-    """Cut a stream behind line ends (or other separators), so that no token lies in two blocks.
+    """Cuts a stream after line ends (or other separators), so that no token is split between two blocks.
 
-    `line` is the number of the line, from 1, in which the next block begins; the reader counts it on. A block
-    never ends between CR and LF. Raises LineTooLong as soon as no separator came for `limits.max_line_bytes`.
+    `line` is the number of the line in which the next block begins, counted from 1 and updated by the reader. A
+    block never ends between CR and LF. Raises LineTooLong after `limits.max_line_bytes` without a separator.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, separators: bytes, what: str, limits: Limits) -> None:
@@ -165,7 +165,7 @@ class Blocks:
 
 
 def line_ends(block: bytes) -> int:
-    """How many lines end in `block`: LF, CRLF or CR, each counts once."""
+    """Return how many lines end in `block`. LF, CRLF and CR each end one line."""
     if b"\r" not in block:
         return block.count(b"\n")
     return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")

@@ -1,4 +1,6 @@
-"""Plain text: IDs between commas, semicolons, blanks, tabs and line ends. What is empty is skipped."""
+"""Reads plain text: IDs separated by commas, semicolons, spaces, tabs and line ends. Empty entries are skipped."""
+
+from __future__ import annotations
 
 import re
 from array import array
@@ -16,15 +18,15 @@ _COMMAS = re.compile(rb",{2,}")
 _LINES = re.compile(r"\r\n|\r|\n")
 _TOKENS = re.compile(r"[^,; \t\r\n]+")
 _ID_BYTES = b"0123456789,"
-# As many digits fit into 8 bytes whatever they are.
+# Any number with this many digits fits into 8 bytes.
 _SAFE_DIGITS = 18
 
 
-def plain_ids(joined: bytes) -> tuple[array, int] | None:
-    """Read numbers joined by single commas, without any at the ends: the IDs, and how many had leading zeros.
+def plain_ids(joined: bytes) -> tuple[array[int], int] | None:
+    """Read numbers joined by single commas. Returns the IDs and how many of them have leading zeros.
 
-    None if there is anything else in it, or a number out of range: then it has to be read token by token. The
-    two ways give the same, this one 30 times as fast: JSON's grammar and `array('q')` do the checks.
+    Returns None for anything else and for a number out of range, which must then be read token by token. Both
+    ways give the same result; this one is 30 times as fast, since JSON's grammar and `array('q')` check the IDs.
     """
     if joined.translate(None, _ID_BYTES):
         return None
@@ -34,14 +36,14 @@ def plain_ids(joined: bytes) -> tuple[array, int] | None:
         return _padded_ids(joined)
     except (OverflowError, TypeError):
         return None
-    # JSON has no leading zeros, so that a zero at a token's start is the whole token.
+    # JSON allows no leading zeros, so a token that begins with a zero is zero.
     if joined.startswith(b"0") or b",0" in joined:
         return None
     return ids, 0
 
 
-def _padded_ids(joined: bytes) -> tuple[array, int] | None:
-    """The same for lists with leading zeros, which are no JSON."""
+def _padded_ids(joined: bytes) -> tuple[array[int], int] | None:
+    """Do the same for numbers with leading zeros, which are not JSON."""
     tokens = joined.split(b",")
     lengths = set(map(len, tokens))
     if min(lengths) == 0 or max(lengths) > _SAFE_DIGITS:
@@ -51,32 +53,32 @@ def _padded_ids(joined: bytes) -> tuple[array, int] | None:
 
 
 def read_text(chunks: Iterable[bytes], sink: Sink, limits: Limits) -> None:
-    """Read UTF-8 text into `sink`. Faults have line and column (the character's), both from 1."""
+    """Read UTF-8 text into `sink`. Faults name the line and the character in it, both from 1."""
     blocks = Blocks(chunks, separators=SEPARATORS, what="token", limits=limits)
-    # Characters of the current line that were in earlier blocks: a list may be one line of any length.
-    before = 0
+    # How many characters of the current line were in earlier blocks: a list may be one line of any length.
+    characters_before = 0
     for block in blocks:
         joined = block.translate(_TO_COMMAS).strip(b",")
         if b",," in joined:
             joined = _COMMAS.sub(b",", joined)
         plain = plain_ids(joined) if joined else (array("q"), 0)
         if plain is None:
-            before = _read_carefully(block, sink, blocks.line, before)
+            characters_before = _read_carefully(block, sink, blocks.line, characters_before)
         else:
             sink.take(plain[0])
             sink.warn("leading_zeros", plain[1])
             last = max(block.rfind(b"\n"), block.rfind(b"\r"))
-            before = len(block) - last - 1 if last >= 0 else before + len(block)
+            characters_before = len(block) - last - 1 if last >= 0 else characters_before + len(block)
         blocks.line += line_ends(block)
 
 
-def _read_carefully(block: bytes, sink: Sink, first_line: int, before: int) -> int:
-    """Read `block` token by token; return how many characters its last line has so far."""
+def _read_carefully(block: bytes, sink: Sink, first_line: int, characters_before: int) -> int:
+    """Read `block` token by token. Returns how many characters its last line has so far."""
     found = array("q")
-    column = before
+    column = characters_before
     lines = _LINES.split(block.decode("utf-8", "surrogateescape"))
     for number, line in enumerate(lines):
-        column = before if number == 0 else 0
+        column = characters_before if number == 0 else 0
         for match in _TOKENS.finditer(line):
             sink.token(match[0], found, line=first_line + number, column=column + match.start() + 1)
     sink.take(found)

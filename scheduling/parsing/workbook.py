@@ -1,8 +1,8 @@
-"""An XLSX file as a ZIP of XML parts, read as a stream: its sheets, its texts, which formats are dates.
+"""Reads an XLSX file, a ZIP archive of XML parts, as a stream: its sheets, its texts and its date formats.
 
-A reader of our own on expat. The fast parsers at hand allocate a sheet as a rectangle (one cell in XFD1048576
-and one in A1 are 17 billion cells), and none of them knows hidden rows, formulas without a result, or how a
-number is spelled. Elements are told by name without the namespace: strict and usual files differ in it.
+It uses expat directly, because the available parsers allocate a sheet as a rectangle (A1 and XFD1048576 make 17
+billion cells), and none of them reports hidden rows, formulas without a result or the spelling of a number.
+Elements are recognized by name without their namespace, in which strict and transitional files differ.
 """
 
 import re
@@ -28,7 +28,7 @@ _DATE_FORMATS = frozenset([*range(14, 23), *range(27, 37), *range(45, 48), *rang
 _NOT_DATE_LETTERS = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\]]*\]|general', re.IGNORECASE)
 _DATE_LETTERS = re.compile(r"[dmyhs]", re.IGNORECASE)
 _READ_BYTES = 64 * 1024
-# What zipfile raises for archives that are damaged, encrypted or packed in some other way.
+# What zipfile raises for an archive that is damaged, encrypted or compressed by an unknown method.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -49,7 +49,7 @@ Text = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SheetPart:
-    """A worksheet of the workbook: its name, where in the ZIP it is, whether people see it."""
+    """A worksheet of the workbook. path: its part of the archive."""
 
     name: str
     path: str
@@ -66,7 +66,7 @@ class Workbook:
         try:
             self._zip = zipfile.ZipFile(data)
         except _ZIP_ERRORS as error:
-            raise errors.BrokenWorkbook(problem="it is no complete ZIP archive") from error
+            raise errors.BrokenWorkbook(problem="it is not a complete ZIP archive") from error
         self._names = set(self._zip.namelist())
         self._book = self._book_path(name)
         self._targets = self._relations(self._book)
@@ -76,12 +76,10 @@ class Workbook:
         for kind, path in self._relations("").values():
             if kind == "officeDocument" and path.endswith(".xml") and path.startswith("xl/"):
                 return path
-        raise errors.FileNotAccepted(
-            name=name, what="no Excel workbook (.xlsx) inside, whatever its name says"
-        )
+        raise errors.FileNotAccepted(name=name, problem="is a ZIP archive without an Excel workbook in it")
 
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
-        """The parts that `part` refers to: id to (kind, path)."""
+        """Return the parts that `part` refers to: id to (kind, path)."""
         folder, _, file = part.rpartition("/")
         rels = f"{folder}/_rels/{file}.rels".lstrip("/")
         found: dict[str, tuple[str, str]] = {}
@@ -116,7 +114,7 @@ class Workbook:
         return next((path for path in paths if path in self._names), None)
 
     def texts(self) -> "Texts":
-        """The texts that cells refer to by number."""
+        """Return the texts that cells refer to by number."""
         texts = Texts()
         path = self._part_of_kind("sharedStrings")
         if path:
@@ -124,7 +122,7 @@ class Workbook:
         return texts
 
     def date_styles(self) -> frozenset[int]:
-        """The numbers of the cell styles that show a number as a date or time."""
+        """Return the numbers of the cell styles that display a number as a date or time."""
         formats: dict[int, bool] = {}
         styles: list[int] = []
         inside = False
@@ -149,14 +147,14 @@ class Workbook:
         return frozenset(n for n, fmt in enumerate(styles) if formats.get(fmt, fmt in _DATE_FORMATS))
 
     def parse(self, path: str, *, start: Start, end: End | None = None, text: Text | None = None) -> None:
-        """Walk one XML part whole."""
+        """Parse a whole XML part."""
         part = Xml(path, start=start, end=end, text=text)
         for piece in self.pieces(path):
             part.feed(piece)
         part.finish()
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield one part of the archive as it unpacks; all that comes out of the archive is bounded."""
+        """Yield a part of the archive as it unpacks. The total of all parts is bounded."""
         try:
             with self._zip.open(path) as member:
                 while piece := member.read(_READ_BYTES):
@@ -169,7 +167,7 @@ class Workbook:
 
 
 class Xml:
-    """Expat over one part: calls `start`, `end` and `text` with names without their namespace."""
+    """Parses one part with expat. Calls `start`, `end` and `text` with names without namespace."""
 
     def __init__(self, path: str, *, start: Start, end: End | None = None, text: Text | None = None) -> None:
         self._path = path
@@ -183,52 +181,52 @@ class Xml:
         self._parser.StartDoctypeDeclHandler = _no_doctype
 
     def feed(self, piece: bytes) -> None:
-        """Read on. Raises BrokenWorkbook."""
+        """Parse one more piece. Raises BrokenWorkbook."""
         self._parse(piece, False)
 
     def finish(self) -> None:
-        """It ends here."""
+        """Parse the end of the part."""
         self._parse(b"", True)
 
     def _parse(self, piece: bytes, final: bool) -> None:
         try:
             self._parser.Parse(piece, final)
         except (expat.ExpatError, UnicodeError) as error:
-            raise errors.BrokenWorkbook(problem=f"its part {self._path} is no valid XML") from error
+            raise errors.BrokenWorkbook(problem=f"its part {self._path} is not valid XML") from error
 
 
 class Texts:
-    """Shared texts, compact: their first characters one behind the other, and where each ends."""
+    """Shared texts in compact form: their first characters in one buffer, and where each text ends."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._ends = array("I")
-        self._now: list[str] | None = None
-        self._aside: list[str] | None = None
-        self._takes = False
+        self._pieces: list[str] | None = None
+        self._pieces_outside_hint: list[str] | None = None
+        self._in_text = False
 
     def start(self, tag: str, facts: dict[str, str]) -> None:
         if tag == "si":
-            self._now = []
+            self._pieces = []
         elif tag == "rPh":
-            # How the text is read aloud, in Japanese files; no part of it.
-            self._now, self._aside = None, self._now
-        self._takes = tag == "t" and self._now is not None
+            # A pronunciation hint in Japanese files, which is not part of the text.
+            self._pieces, self._pieces_outside_hint = None, self._pieces
+        self._in_text = tag == "t" and self._pieces is not None
 
     def text(self, text: str) -> None:
-        if self._takes and self._now is not None:
-            self._now.append(text[:_TEXT_CHARACTERS])
+        if self._in_text and self._pieces is not None:
+            self._pieces.append(text[:_TEXT_CHARACTERS])
 
     def end(self, tag: str) -> None:
-        self._takes = False
+        self._in_text = False
         if tag == "rPh":
-            self._now = self._aside
-        elif tag == "si" and self._now is not None:
-            self._bytes += "".join(self._now)[:_TEXT_CHARACTERS].encode()
+            self._pieces = self._pieces_outside_hint
+        elif tag == "si" and self._pieces is not None:
+            self._bytes += "".join(self._pieces)[:_TEXT_CHARACTERS].encode()
             self._ends.append(len(self._bytes))
-            self._now = None
+            self._pieces = None
             if len(self._bytes) > _TEXTS_BYTES or len(self._ends) > _TEXTS_COUNT:
-                raise errors.BrokenWorkbook(problem="it has too many texts; save the sheet as CSV UTF-8")
+                raise errors.BrokenWorkbook(problem="it has too many texts, so save the sheet as CSV UTF-8")
 
     def __getitem__(self, number: int) -> str:
         begin = self._ends[number - 1] if number else 0
@@ -239,19 +237,19 @@ class Texts:
 
 
 def _check_container(data: Any, name: str) -> None:
-    """Say what it is if it is no ZIP, and refuse a directory of millions of entries before it is loaded."""
+    """Refuse files that are not ZIP archives, and directories that are too large, before they are loaded."""
     data.seek(0)
     head = data.read(len(_OLE))
     if head == _OLE:
         if _has(data, _ENCRYPTED):
             raise errors.FilePasswordProtected(name=name)
-        raise errors.FileNotAccepted(name=name, what="a workbook of the old kind (.xls)")
+        raise errors.FileNotAccepted(name=name, problem="is an Excel workbook in the old format (.xls)")
     size = data.seek(0, 2)
     data.seek(max(0, size - 66_000))
     tail = data.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise errors.BrokenWorkbook(problem="it is no complete ZIP archive")
+        raise errors.BrokenWorkbook(problem="it is not a complete ZIP archive")
     directory_bytes = struct.unpack_from("<I", tail, at + 12)[0]
     if directory_bytes > _DIRECTORY_BYTES:
         raise errors.BrokenWorkbook(problem="its ZIP archive has too many entries")
@@ -292,4 +290,4 @@ def _local_end(handler: End) -> End:
 
 
 def _no_doctype(*facts: Any) -> None:
-    raise errors.BrokenWorkbook(problem="its XML declares a document type, which no workbook does")
+    raise errors.BrokenWorkbook(problem="its XML declares a document type, which workbooks never do")

@@ -1,7 +1,7 @@
-"""XLSX: the first visible sheet, row by row. What a cell *is* decides, not how the sheet draws it.
+"""Reads the first visible sheet of an XLSX file, row by row. The type of a cell counts, not how it is displayed.
 
-Excel keeps 15 digits of a number: a longer ID is damaged already in the file. A truth value, a date, an error
-cell, a formula without a result, a fraction: each is a fault of its own, never an ID and never an empty row.
+Excel keeps 15 digits of a number, so a longer ID is already damaged in the file. A truth value, a date, an error
+value, a formula without a result and a fraction are faults, never IDs and never empty rows.
 """
 
 import re
@@ -34,7 +34,7 @@ _HAS_TEXT = frozenset({"s", "str", "inlineStr"})
 
 @dataclass(slots=True)
 class Cell:
-    """A cell as it stands in the file: kind (`t`), spelled value, style, whether there is a formula."""
+    """A cell as stored in the file. kind: its attribute `t`. value: as it is spelled."""
 
     kind: str
     style: str
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(slots=True)
 class Row:
-    """A row: its number from 1, whether it is hidden, its cells by column from 0."""
+    """A row. number: from 1. cells: by column, from 0."""
 
     number: int
     hidden: bool
@@ -55,7 +55,7 @@ class Row:
 def read_xlsx(
     data: Any, sink: Sink, limits: Limits, *, column: str | None, name: str, leave_out_hidden: bool
 ) -> None:
-    """Read the first visible sheet of `data`, a seekable file. Faults have sheet, cell, line and column.
+    """Read the first visible sheet of `data`, a seekable file. Faults name sheet, cell, line and column.
 
     Raises BrokenWorkbook, FileNotAccepted, FilePasswordProtected, BodyTooLarge, ColumnUnclear, ColumnUnknown.
     """
@@ -70,9 +70,10 @@ def read_xlsx(
 
 
 class _Rows:
-    """The rows of a sheet that have cells. What `plain` reads by itself is passed over, block by block.
+    """Yields the rows of a sheet that have cells, except those that `plain` reads.
 
-    plain: gets some whole rows as they stand in the XML, and says whether it has read them all.
+    plain: is given a block of whole rows as XML, and returns the number of the last row if it has read them all,
+    else None.
     """
 
     def __init__(self, workbook: Workbook, path: str) -> None:
@@ -82,7 +83,7 @@ class _Rows:
         self.plain: Callable[[bytes], int | None] = lambda block: None
 
     def __iter__(self) -> Iterator[Row]:
-        # A comment could hold what looks like rows, or hide some.
+        # A comment may contain text that looks like rows.
         has_comments = between_rows = False
         for block in self._blocks():
             has_comments = has_comments or b"<!" in block
@@ -97,7 +98,7 @@ class _Rows:
         yield from self._parser.take()
 
     def _blocks(self) -> Iterator[bytes]:
-        """Pieces that end behind a row, where they have one."""
+        """Yield pieces that end after a row, if they contain the end of a row."""
         rest = b""
         for piece in self._pieces:
             data = rest + piece
@@ -110,7 +111,7 @@ class _Rows:
 
 
 class _SheetParser:
-    """Puts rows together from the events of the XML."""
+    """Builds rows from the events of the XML parser."""
 
     def __init__(self) -> None:
         self._done: list[Row] = []
@@ -125,7 +126,7 @@ class _SheetParser:
         if tag == "c":
             self._column = self._column_of(facts.get("r"))
             if len(self._row.cells) >= MOST_COLUMNS or self._column >= MOST_COLUMNS:
-                raise errors.BrokenWorkbook(problem="a row has more cells than a sheet can have")
+                raise errors.BrokenWorkbook(problem="a row has more cells than Excel allows")
             self._cell = Cell(facts.get("t", "n"), facts.get("s", ""))
         elif tag == "row":
             number = facts.get("r", "")
@@ -148,7 +149,7 @@ class _SheetParser:
     def end(self, tag: str) -> None:
         self._takes = False
         if tag == "c" and self._cell is not None:
-            # A cell with a colour and nothing else is no cell.
+            # A cell that only has a colour is ignored.
             if self._cell.has_value or self._cell.has_formula:
                 self._row.cells[self._column] = self._cell
             self._cell = None
@@ -159,12 +160,12 @@ class _SheetParser:
             self._reading_aid = False
 
     def take(self) -> list[Row]:
-        """The rows that are complete."""
+        """Return the rows that are complete, each once."""
         done, self._done = self._done, []
         return done
 
     def passed(self, number: int) -> None:
-        """Somebody else has read the rows up to this one."""
+        """Continue after this row, which was read elsewhere."""
         self._row = Row(number, False)
 
     def _column_of(self, reference: str | None) -> int:
@@ -181,7 +182,7 @@ class _SheetParser:
 
 
 class _Reader:
-    """Takes the one column out of the rows."""
+    """Takes the ID column out of the rows."""
 
     def __init__(
         self, workbook: Workbook, sink: Sink, sheet: str, column: str | None, leave_out_hidden: bool
@@ -199,7 +200,7 @@ class _Reader:
         self.hidden_count = 0
 
     def read(self, rows: _Rows) -> None:
-        """Read all rows that hold something."""
+        """Read all rows that are not blank."""
         used = (row for row in rows if self._holds_something(row))
         top: list[Row] = []
         for row in used:
@@ -209,7 +210,7 @@ class _Reader:
         has_header = self._choose(top)
         rows.plain = self._read_block
         for row in chain(top, used):
-            # Rows between; those below the last are nothing but the size of the sheet.
+            # Only blank rows between others count. Those after the last are just the size of the sheet.
             self._sink.warn("blank_rows", max(0, row.number - self._last_number - 1))
             self._last_number = row.number
             if has_header:
@@ -221,17 +222,17 @@ class _Reader:
         self._take()
 
     def _read_block(self, block: bytes) -> int | None:
-        """Rows one below the other, each with a plain number in our column: the last one's number.
+        """Read consecutive rows that each have a plain number in the ID column, ten times as fast as by cell.
 
-        None if there is anything else; ten times as fast as cell by cell.
+        Returns the number of the last row, or None if there is anything else in the block.
         """
         found = self._plain_cell.findall(block)
         if not found or len(found) != block.count(_ROW_END) or b"hidden" in block:
             return None
         numbers, styles, values = zip(*found, strict=True)
         first, last = int(numbers[0]), int(numbers[-1])
-        one_below_the_other = last - first + 1 == len(found) == len(set(numbers))
-        if not one_below_the_other or first != self._last_number + 1:
+        consecutive = last - first + 1 == len(found) == len(set(numbers))
+        if not consecutive or first != self._last_number + 1:
             return None
         plain = plain_ids(b",".join(values))
         if plain is None or not self._dates.isdisjoint(style.decode() for style in set(styles)):
@@ -251,7 +252,7 @@ class _Reader:
         )
 
     def _choose(self, top: list[Row]) -> bool:
-        """Find the column by the rows at the top; return whether the first of them is a header."""
+        """Find the ID column by the first rows. Returns whether the first of them is a header."""
         width = max((max(row.cells) + 1 for row in top), default=1)
         rows = [[self._text(row.cells[n]) if n in row.cells else "" for n in range(width)] for row in top]
         has_header = bool(rows) and is_header(rows[0])
@@ -259,24 +260,24 @@ class _Reader:
         self._index = table.find(self._asked)
         self._plain_cell = re.compile(_PLAIN_CELL.format(_letters(self._index)).encode())
         name = table.name(self._index)
-        self._empty = f"nothing in the column {id_tokens.visible(name) or self._index + 1}"
+        self._empty = table.empty_reason(self._index)
         self._sink.column = Column(self._index + 1, name or None)
         return has_header
 
     def _text(self, cell: Cell) -> str:
-        """What a cell says, for people and for the search of the column."""
+        """Return the text of a cell, for display and for finding the column."""
         if cell.kind == "s":
             number = int(cell.value) if cell.value.isascii() and cell.value.isdigit() else -1
             if not 0 <= number < len(self._texts):
-                raise errors.BrokenWorkbook(problem="a cell refers to a text that is not there")
+                raise errors.BrokenWorkbook(problem="a cell refers to a text that does not exist")
             return self._texts[number]
         if cell.kind == "b":
             return "TRUE" if cell.value == "1" else "FALSE"
         if cell.kind == "n" and cell.style in self._dates:
             return _date(cell.value)
         if cell.kind == "n":
-            number = _exact(cell.value)
-            return cell.value if number is None else str(number)
+            exact = _exact(cell.value)
+            return cell.value if exact is None else str(exact)
         return cell.value
 
     def _read_row(self, row: Row) -> None:
@@ -303,26 +304,29 @@ class _Reader:
             self._sink.warn("hidden_rows")
 
     def _reason(self, cell: Cell) -> str | None:
-        """Why a cell is no ID by what it is; None if its text is to be read."""
+        """Return why a cell of this type is not an ID, or None if its text decides."""
         if cell.has_formula and not cell.value and not (cell.has_value and cell.kind in _HAS_TEXT):
-            return "a formula without a result; open the file in Excel and save it, or paste the values"
+            return (
+                "It is a formula without a stored result. "
+                "Open the file in Excel and save it, or paste the values."
+            )
         if cell.kind == "b":
-            return "a truth value, not an ID"
+            return "It is a truth value, not an ID."
         if cell.kind == "e":
-            return "an error cell, not an ID"
+            return "It is an error value, not an ID."
         if cell.kind == "d" or (cell.kind == "n" and cell.style in self._dates):
-            return "a date, not an ID"
+            return "It is a date, not an ID."
         if cell.kind == "n" and _NUMBER.fullmatch(cell.value):
             number = float(cell.value)
             if abs(number) >= EXACT_BELOW:
-                return "a number of more than 15 digits, rounded already by Excel; keep such IDs as text"
+                return "It has more than 15 digits, so Excel has rounded it. Store such IDs as text."
             if not number.is_integer():
-                return "a fraction; an ID is a whole number"
+                return "It is a fraction. IDs are whole numbers."
         return None
 
 
 def _exact(value: str) -> int | None:
-    """A number cell's value if it is whole and Excel has kept all of its digits."""
+    """Return the value of a number cell if it is whole and Excel has kept all of its digits."""
     if not _NUMBER.fullmatch(value):
         return None
     number = float(value)

@@ -98,7 +98,7 @@
         const more = [];
         if (answer.choices?.length) more.push(chooseColumn(answer.choices));
         (answer.faults || []).slice(0, 5).forEach((fault) => {
-            more.push(element("p", `line ${fault.line}: ${fault.token} ${fault.reason}`, "small"));
+            more.push(element("p", fault, "small"));
         });
         return say(answer.sentence || `The server answered ${request.status}; the list was not stored.`, more);
     };

@@ -34,7 +34,7 @@ def things() -> dict[str, str]:
     starts_at = keys.starts_at_of_window(bucket.window_id)
     bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=5, name="abc", by=by, at=now)
     # Half of it waits already; it is somebody else's, so that throwing it away is asked about.
-    faults = [{"line": 3, "token": "1e+05", "reason": "is no ID"}]
+    faults = [{"line": 3, "token": "1e+05", "reason": "It is in scientific notation."}]
     about = {"faults": faults, "first": ["6000"], "last": ["8099"], "warnings": {}, "fault_count": 1}
     about |= {"task_name": "x", "queue": "default", "bytes": 9, "operator": "somebody", "operator_id": 0}
     draft = acceptance.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=about)

@@ -139,4 +139,4 @@ def test_a_button_s_address_that_is_typed_says_in_words_that_nothing_was_done(si
 def test_zero_is_no_id_and_the_search_says_why(sign_in):
     said = sign_in("viewer").get("/dashboard/ids/0/", follow=True).content.decode()
 
-    assert "“0” is no ID" in said
+    assert "“0” is not allowed" in said

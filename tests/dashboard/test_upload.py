@@ -217,8 +217,8 @@ def test_a_discarded_draft_leaves_nothing(queue, sign_in):
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
-        ({"payload": ""}, 422, "The list has no"),
-        ({"payload": "1", "file": csv("2")}, 422, "send one of them"),
+        ({"payload": ""}, 422, "The list contains no"),
+        ({"payload": "1", "file": csv("2")}, 422, "send only one of them"),
         ({"file": csv("order,customer\n1,90017\n2,90018\n")}, 422, "Which column"),
         (
             {"file": SimpleUploadedFile("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)},

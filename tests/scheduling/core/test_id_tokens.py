@@ -1,4 +1,4 @@
-"""A token is an ID or a fault with a reason that helps; nothing is guessed."""
+"""A token is either an ID or a fault with a helpful reason. Nothing is guessed."""
 
 import re
 
@@ -10,7 +10,7 @@ from scheduling.core import id_tokens
 
 
 @given(st.integers(1, id_tokens.LARGEST))
-def test_digits_alone_are_an_id(number):
+def test_token_of_digits_is_an_id(number):
     assert id_tokens.read(str(number)) == (number, None, False, False)
 
 
@@ -19,17 +19,17 @@ def test_digits_alone_are_an_id(number):
     st.text(id_tokens.TRIMMED, max_size=5),
     st.text(id_tokens.TRIMMED, max_size=5),
 )
-def test_what_nobody_sees_is_trimmed_from_the_ends_and_told(number, before, after):
+def test_invisible_characters_at_the_ends_are_trimmed_and_reported(number, before, after):
     assert id_tokens.read(f"{before}{number}{after}") == (number, None, bool(before or after), False)
 
 
 @given(st.integers(1, id_tokens.LARGEST), st.integers(1, 5000))
-def test_leading_zeros_are_read_past_and_told(number, zeros):
+def test_leading_zeros_are_ignored_and_reported(number, zeros):
     assert id_tokens.read("0" * zeros + str(number)) == (number, None, False, True)
 
 
 @given(st.text(max_size=30))
-def test_nothing_but_ascii_digits_is_ever_an_id(token):
+def test_only_ascii_digits_are_an_id(token):
     read = id_tokens.read(token)
     core = token.strip(id_tokens.TRIMMED)
     is_id = core.isascii() and core.isdigit() and 1 <= int(core) <= id_tokens.LARGEST
@@ -56,8 +56,8 @@ def test_nothing_but_ascii_digits_is_ever_an_id(token):
         ("+7", "sign"),
         ("-7", "sign"),
         ("\u22127", "sign"),
-        ("0x1F", "not decimal"),
-        ("0b101", "not decimal"),
+        ("0x1F", "not a decimal"),
+        ("0b101", "not a decimal"),
         ("\uff11\uff12", "fullwidth"),
         ("\u0661\u0662", "arabic"),
         ("1_000", "underscore"),
@@ -74,8 +74,8 @@ def test_nothing_but_ascii_digits_is_ever_an_id(token):
         ("9" * 4301, "largest"),
         ("1e1000000", "scientific"),
         ("1E999999999999999999999", "scientific"),
-        ("", id_tokens.NOTHING),
-        ("\ufeff\u200b", id_tokens.NOTHING),
+        ("", id_tokens.EMPTY),
+        ("\ufeff\u200b", id_tokens.EMPTY),
         ("9100\u200b3", "U\\+200B"),
         ("91\u00ad003", "U\\+00AD"),
         ("91\u202a003", "U\\+202A"),
@@ -85,16 +85,32 @@ def test_nothing_but_ascii_digits_is_ever_an_id(token):
         ("[1", "bracket"),
         ("12O4", "letter O"),
         ("l234", "letter l"),
-        ("7000x", "x inside"),
+        ("7000x", "contains x"),
         ("user_id", "not a number"),
-        ("\u0661x", "inside|not"),
-        ("10\u00b2", "inside"),
+        ("\u0661x", "contains"),
+        ("10\u00b2", "contains"),
     ],
 )
-def test_each_kind_of_fault_has_a_reason_that_helps(token, words):
+def test_each_kind_of_fault_has_its_own_reason(token, words):
     read = id_tokens.read(token)
     assert read.id is None
     assert re.search(words, read.reason), read.reason
+    assert re.fullmatch(r"[A-Z].*\.", read.reason)
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        ("0", "0 is not allowed: IDs begin at 1."),
+        (
+            "12.0",
+            "12.0 is not allowed: it is a decimal number. Write a whole number without a decimal point.",
+        ),
+        ("", "An empty entry is not allowed: it is empty."),
+    ],
+)
+def test_refusal_is_a_sentence(token, sentence):
+    assert id_tokens.refusal(token, id_tokens.read(token).reason) == sentence
 
 
 @pytest.mark.parametrize(
@@ -110,12 +126,12 @@ def test_each_kind_of_fault_has_a_reason_that_helps(token, words):
         ("\U000e0041", "<U+E0041>"),
     ],
 )
-def test_what_is_shown_is_visible_and_short(text, shown):
+def test_visible_shows_invisible_characters_and_is_short(text, shown):
     assert id_tokens.visible(text) == shown
 
 
 @given(st.text(st.characters(), max_size=100))
-def test_what_is_shown_can_always_be_written(text):
+def test_visible_returns_text_that_can_be_encoded(text):
     shown = id_tokens.visible(text)
     assert len(shown) <= 40
     shown.encode()
@@ -125,10 +141,10 @@ def test_what_is_shown_can_always_be_written(text):
 @pytest.mark.parametrize(
     "cell", ["1", "1e+05", "12.0", "+7", "1,234", "0x1F", "\uff11", "1_000", "99999999999999999999"]
 )
-def test_a_damaged_number_is_no_name_of_a_column(cell):
+def test_damaged_number_looks_like_a_number(cell):
     assert id_tokens.looks_like_a_number(cell)
 
 
 @pytest.mark.parametrize("cell", ["user_id", "", "7000x", "2026-11-24", "Benutzer-Nr.", "id 2"])
-def test_a_name_is_no_damaged_number(cell):
+def test_column_name_does_not_look_like_a_number(cell):
     assert not id_tokens.looks_like_a_number(cell)

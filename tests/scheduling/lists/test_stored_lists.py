@@ -36,12 +36,12 @@ def stored(db):
         (7, 0),
     ],
 )
-def test_any_part_comes_out_in_its_order(stored, first, count):
+def test_ids_of_returns_any_part_in_list_order(stored, first, count):
     list_id, ids = stored
     assert list(stored_lists.ids_of(list_id, first, count)) == ids[first : first + count]
 
 
-def test_a_part_within_a_chunk_reads_one_row(stored, django_assert_num_queries):
+def test_part_within_one_chunk_reads_one_row(stored, django_assert_num_queries):
     with django_assert_num_queries(1) as captured:
         stored_lists.ids_of(stored[0], stored_lists.CHUNK_IDS + 3, 1_000)
     assert "BETWEEN" not in captured[0]["sql"]
@@ -50,21 +50,21 @@ def test_a_part_within_a_chunk_reads_one_row(stored, django_assert_num_queries):
 
 
 @pytest.mark.parametrize("size", [1_000, stored_lists.CHUNK_IDS, 3 * stored_lists.CHUNK_IDS])
-def test_a_list_streams_in_blocks_of_any_size(stored, size):
+def test_blocks_may_have_any_size(stored, size):
     list_id, ids = stored
     blocks = list(stored_lists.blocks(list_id, size))
     assert [user for block in blocks for user in block] == ids
     assert all(len(block) == size for block in blocks[:-1])
 
 
-def test_each_id_is_found_at_its_position(stored):
+def test_position_of_finds_every_id(stored):
     list_id, ids = stored
     for position in (0, 17, stored_lists.CHUNK_IDS - 1, stored_lists.CHUNK_IDS, LENGTH - 1):
         assert stored_lists.position_of(list_id, ids[position]) == position
     assert stored_lists.position_of(list_id, LENGTH + 1) is None
 
 
-def test_bytes_that_lie_across_two_ids_are_no_id(db):
+def test_position_of_ignores_bytes_that_span_two_ids(db):
     id_list = models.IdList.objects.create(created_at=NOON)
     stored_lists.write(id_list, [array("q", [1 << 40, 3 << 40, 1])])
     # From the sixth byte on, the first two read as 1; from the fifth on, as 256.
@@ -72,7 +72,7 @@ def test_bytes_that_lie_across_two_ids_are_no_id(db):
     assert stored_lists.position_of(id_list.pk, 256) is None
 
 
-def test_the_largest_id_keeps_its_bits(db):
+def test_largest_id_is_stored_unchanged(db):
     id_list = models.IdList.objects.create(created_at=NOON)
     stored_lists.write(id_list, [array("q", [models.MAX_ID, 1])])
     assert list(stored_lists.ids_of(id_list.pk, 0, 2)) == [models.MAX_ID, 1]

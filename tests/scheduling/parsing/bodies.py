@@ -1,4 +1,4 @@
-"""Content types, forms, and what a reading holds."""
+"""Content types, forms, and the IDs of a reading."""
 
 JSON = "application/json"
 CSV = "text/csv"

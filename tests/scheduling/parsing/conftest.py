@@ -1,4 +1,4 @@
-"""One body in, what was read out; and nothing may be left behind on disk."""
+"""A fixture that reads one body and checks that nothing is left on disk."""
 
 import gzip
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.scheduling.parsing.bodies import ids_of
 
 
 class Reader:
-    """Reads bodies as a request would bring them."""
+    """Reads bodies in chunks, as requests deliver them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""XLSX files as Excel writes them, in their smallest form."""
+"""Builds the smallest XLSX files that Excel could have written."""
 
 import io
 import zipfile

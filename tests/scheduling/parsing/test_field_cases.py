@@ -30,7 +30,7 @@ GERMAN = 'Benutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n'
         ("SEP=;\n" + GERMAN.replace("\r\n", "\n"), 3),
     ],
 )
-def test_neither_the_line_for_excel_nor_the_header_is_data_and_lines_are_physical(read, body, line):
+def test_csv_sep_line_and_header_are_not_data_and_faults_name_physical_lines(read, body, line):
     with read(body, CSV) as reading:
         assert ids_of(reading) == [70001, 70002]
         assert (reading.column.number, reading.column.name) == (1, "Benutzer-Nr.")
@@ -38,7 +38,7 @@ def test_neither_the_line_for_excel_nor_the_header_is_data_and_lines_are_physica
     assert (fault.line, fault.column, fault.token) == (line, 1, "7000x")
 
 
-def test_lines_in_quoted_cells_count(read):
+def test_csv_faults_count_line_breaks_in_quoted_cells(read):
     body = 'note,user_id\n"two\nlines",1\n"three\r\n\r\nlines",x2\nplain,"x3\n"\n"a\nb",x4\n'
     faults = read.faults(body, CSV)
     assert [(fault.line, fault.column, fault.token) for fault in faults] == [
@@ -65,7 +65,7 @@ def test_lines_in_quoted_cells_count(read):
         ("90017;;\n90018;;\n", [90017, 90018], None),
     ],
 )
-def test_the_column_is_found_without_regard_to_spelling(read, body, ids, name):
+def test_column_is_found_in_any_spelling(read, body, ids, name):
     with read(body, CSV) as reading:
         assert (ids_of(reading), reading.column.name) == (ids, name)
 
@@ -84,7 +84,7 @@ def test_the_column_is_found_without_regard_to_spelling(read, body, ids, name):
         ("name,city\nAnn,Rome\n", [(1, "name", ("Ann",)), (2, "city", ("Rome",))]),
     ],
 )
-def test_which_column_is_asked_and_never_guessed(read, body, choices):
+def test_unclear_column_is_asked_about_and_never_guessed(read, body, choices):
     with pytest.raises(errors.ColumnUnclear) as refused:
         read(body, CSV)
     assert [tuple(choice) for choice in refused.value.choices] == choices
@@ -95,16 +95,16 @@ def test_which_column_is_asked_and_never_guessed(read, body, choices):
 
 
 @pytest.mark.parametrize("asked", ["order", "Order", "ORDER ", "or-der", "2"])
-def test_the_column_asked_for_is_taken(read, asked):
+def test_requested_column_is_read(read, asked):
     assert read.ids("user_id,order\n1,90017\n", CSV, column=asked) == [90017]
 
 
-def test_a_column_that_is_not_there_is_named_with_those_that_are(read):
-    with pytest.raises(errors.ColumnUnknown, match="no column ordr; there are: 1 user_id"):
+def test_unknown_column_is_refused_with_the_columns_there_are(read):
+    with pytest.raises(errors.ColumnUnknown, match=r"no column ordr\. The columns are: 1 user_id"):
         read("user_id,order\n1,90017\n", CSV, column="ordr")
 
 
-def test_a_form_can_name_the_column_behind_the_file(read):
+def test_form_may_name_the_column_after_the_file(read):
     for parts in ([0, 1], [1, 0]):
         both = [("file", "a,b\n1,2\n", "x.csv"), ("column", "b")]
         assert read.ids(form(*[both[n] for n in parts]), MULTIPART) == [2]
@@ -113,7 +113,7 @@ def test_a_form_can_name_the_column_behind_the_file(read):
 # 7: characters nobody sees
 
 
-def test_an_invisible_character_inside_is_shown_and_at_the_ends_trimmed(read):
+def test_invisible_characters_are_trimmed_at_the_ends_and_shown_inside(read):
     rows = '\ufeff"user_id"\u00a0;name\r\n\u200b91001\u00a0;Ann\r\n91002\u200e;10 \u2013 20\r\n'
     (fault,) = read.faults(rows + "9100\u200b3;x\r\n", CSV)
     assert (fault.line, fault.token) == (4, "9100<U+200B>3")
@@ -123,7 +123,7 @@ def test_an_invisible_character_inside_is_shown_and_at_the_ends_trimmed(read):
         assert reading.warnings == {"trimmed": 3}
 
 
-def test_a_windows_code_page_matters_only_in_the_column_of_the_ids(read):
+def test_bytes_of_a_code_page_are_faults_only_in_the_id_column(read):
     with read(b"user_id;name\r\n91001;Ann\r\n91002;10 \x96 20\r\n", CSV) as reading:
         assert ids_of(reading) == [91001, 91002]
         assert reading.warnings == {"not_utf8": 1}
@@ -137,7 +137,7 @@ def test_a_windows_code_page_matters_only_in_the_column_of_the_ids(read):
 # 9: rows of delimiters
 
 
-def test_blank_rows_are_counted_and_are_no_faults(read):
+def test_blank_rows_are_counted_but_are_not_faults(read):
     with read("user_id;a;b\r\n93001;x;\r\n\r\n93003;;\r\n;;\r\n ; ;\r\n\r\n", CSV) as reading:
         assert ids_of(reading) == [93001, 93003]
         assert reading.warnings == {"blank_rows": 4}
@@ -146,16 +146,16 @@ def test_blank_rows_are_counted_and_are_no_faults(read):
         assert reading.warnings == {"blank_rows": 3}
 
 
-def test_an_empty_cell_in_a_row_that_is_not_blank_is_a_fault(read):
+def test_empty_id_cell_in_a_row_with_other_cells_is_a_fault(read):
     faults = read.faults("user_id;name\n;Ann\n \u00a0;Bob\n5;C\nx;\n", CSV)
     assert [(fault.line, fault.reason) for fault in faults[:2]] == [
-        (2, "nothing in the column user_id"),
-        (3, "nothing in the column user_id"),
+        (2, "The column user_id is empty in this row."),
+        (3, "The column user_id is empty in this row."),
     ]
     assert faults[2].line == 5
 
 
-def test_a_row_with_more_cells_than_the_header_is_never_read_by_position(read):
+def test_row_with_more_cells_than_the_header_is_a_fault(read):
     """A comma in a name that is not quoted would put another cell into the place of the ID."""
     (fault,) = read.faults("order,name,user_id\n5,Ann,9001\n5,Smith, Jo,9002\n7,Bob,9003,\n", CSV)
     assert (fault.line, "4 cells" in fault.reason) == (3, True)
@@ -179,14 +179,14 @@ def test_a_row_with_more_cells_than_the_header_is_never_read_by_position(read):
         ("application/x-www-form-urlencoded; charset=UTF-8", "payload=5"),
     ],
 )
-def test_utf8_in_any_spelling_is_accepted(read, content_type, body):
+def test_utf8_charset_is_accepted_in_any_spelling(read, content_type, body):
     assert read.ids(body, content_type) == [5]
 
 
 @pytest.mark.parametrize(
     "content_type", ["text/csv; charset=windows-1252", 'text/plain; charset="ISO-8859-1"']
 )
-def test_another_charset_is_refused_with_what_is_accepted(read, content_type):
+def test_other_charsets_are_refused_with_those_accepted(read, content_type):
     with pytest.raises(errors.CharsetNotAccepted, match="UTF-8, or UTF-16"):
         read("5", content_type)
 
@@ -194,12 +194,12 @@ def test_another_charset_is_refused_with_what_is_accepted(read, content_type):
 @pytest.mark.parametrize(
     "content_type", [None, "", "nonsense", "application/xml", "application/octet-stream"]
 )
-def test_another_type_or_none_is_refused_with_what_is_accepted(read, content_type):
+def test_other_types_are_refused_with_those_accepted(read, content_type):
     with pytest.raises(errors.TypeNotAccepted, match="application/json, text/plain, text/csv"):
         read("5", content_type)
 
 
-def test_utf16_may_be_announced_if_its_mark_is_there(read):
+def test_utf16_is_accepted_only_with_a_byte_order_mark(read):
     assert read.ids("5\n6".encode("utf-16"), "text/plain; charset=utf-16") == [5, 6]
     with pytest.raises(errors.CharsetNotAccepted, match="byte-order mark"):
         read("5\n6".encode("utf-16-le"), "text/plain; charset=utf-16le")
@@ -208,7 +208,7 @@ def test_utf16_may_be_announced_if_its_mark_is_there(read):
 # 44: past 2^53
 
 
-def test_numeric_strings_are_taken_over_the_whole_range(read):
+def test_numeric_strings_cover_the_whole_range_of_ids(read):
     large = ["9007199254740993", "154284075601887489", "9223372036854775807"]
     with read(json.dumps({"payload": large}), JSON) as reading:
         assert ids_of(reading) == list(map(int, large))
@@ -217,7 +217,7 @@ def test_numeric_strings_are_taken_over_the_whole_range(read):
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_numbers_from_2_53_on_are_taken_and_counted(read, one_by_one):
+def test_numbers_from_2_53_on_are_accepted_with_a_warning(read, one_by_one):
     numbers = [2**53 - 1, 2**53, 2**53 + 1, 5]
     payload = json.dumps(numbers + (["007"] if one_by_one else []))
     with read('{"payload": ' + payload + "}", JSON) as reading:
@@ -286,7 +286,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("skip", [False, True])
-def test_a_body_that_is_broken_as_such_is_refused_at_once_in_little_memory(read, kind, skip):
+def test_broken_bodies_are_refused_quickly_in_little_memory(read, kind, skip):
     body, error = HOSTILE[kind]
     tracemalloc.start()
     began = time.monotonic()
@@ -319,7 +319,7 @@ def test_a_body_that_is_broken_as_such_is_refused_at_once_in_little_memory(read,
     ],
 )
 @pytest.mark.parametrize("before", [0, 30_000])
-def test_a_bad_item_is_named_by_its_index(read, item, token, before):
+def test_json_fault_names_the_index_of_its_item(read, item, token, before):
     body = '{"payload": [' + "7," * before + item + ", 8]}"
     (fault,) = read.faults(body, JSON, cut=65536)
     assert (fault.index, fault.token, fault.line) == (before, token, None)
@@ -327,21 +327,21 @@ def test_a_bad_item_is_named_by_its_index(read, item, token, before):
         assert ids_of(reading) == ([7, 8] if before else [8])
 
 
-def test_only_the_payload_at_the_top_counts(read):
+def test_only_the_top_level_payload_is_read(read):
     with read('{"x":{"payload":[9]},"task_name":"x","payload":[1]}', JSON) as reading:
         assert ids_of(reading) == [1]
         assert reading.fields.unknown == ("x",)
         assert reading.warnings == {"unknown_fields": 1}
 
 
-def test_a_byte_order_mark_before_json_is_accepted(read):
+def test_json_may_begin_with_a_byte_order_mark(read):
     assert read.ids(MARK + '{"payload": [1]}', JSON) == [1]
 
 
 # NDJSON
 
 
-def test_each_line_may_have_its_own_form(read):
+def test_ndjson_lines_may_have_different_forms(read):
     body = '1001\n"1002"\n{"id":1003}\r\n\n{"user_id":"1004"}\n 00042 \n{"User-ID": 7}'
     with read(body, NDJSON) as reading:
         assert ids_of(reading) == [1001, 1002, 1003, 1004, 42, 7]
@@ -360,7 +360,7 @@ def test_each_line_may_have_its_own_form(read):
         ('{"name":1}', "no field id or user_id"),
         ('{"id":null}', "null"),
         ('{"id":true}', "truth"),
-        ('{"id":""}', "nothing in the field id"),
+        ('{"id":""}', "field id is empty"),
         ('{"id":[1]}', "a list"),
         ('{"id":{"id":1}}', "an object"),
         ('{"id":1e400}', "scientific"),
@@ -371,13 +371,13 @@ def test_each_line_may_have_its_own_form(read):
         ("null", "null"),
     ],
 )
-def test_a_bad_line_is_a_fault_of_its_own(read, line, words):
+def test_bad_ndjson_line_is_one_fault(read, line, words):
     (fault,) = read.faults(f'{{"id":5}}\n{line}\n{{"id":6}}\n', NDJSON)
     assert fault.line == 2
     assert words in fault.reason
 
 
-def test_an_object_with_both_names_asks_which_is_meant(read):
+def test_object_with_both_id_and_user_id_is_asked_about(read):
     body = '{"id":1,"user_id":90017}\n{"id":2,"user_id":90018}\n'
     with pytest.raises(errors.ColumnUnclear, match="the object in line 1 has more"):
         read(body, NDJSON)
@@ -389,14 +389,14 @@ def test_an_object_with_both_names_asks_which_is_meant(read):
 # forms
 
 
-def test_the_old_services_form_is_read(read):
+def test_form_of_the_old_service_is_read(read):
     with read("task_name=Spring%20mail+2&payload=1001%2C1002%0D%0A1003+1004", FORM) as reading:
         assert ids_of(reading) == [1001, 1002, 1003, 1004]
         assert reading.fields.values == {"task_name": "Spring mail 2"}
         assert reading.payload_as_sent == "1001,1002\r\n1003 1004"
 
 
-def test_a_form_with_a_file_nobody_chose_is_read_by_its_text_and_the_other_way_round(read):
+def test_empty_file_or_text_field_beside_a_list_is_ignored(read):
     empty_file = ("file", "", "", "application/octet-stream")
     assert read.ids(form(empty_file, ("payload", "5, 6")), MULTIPART) == [5, 6]
     with read(form(("payload", ""), ("file", "7\n", "a.csv")), MULTIPART) as reading:
@@ -406,7 +406,7 @@ def test_a_form_with_a_file_nobody_chose_is_read_by_its_text_and_the_other_way_r
         read(form(("task_name", "x"), empty_file), MULTIPART)
 
 
-def test_two_lists_in_a_form_are_refused(read):
+def test_two_lists_in_one_form_are_refused(read):
     for name in ("a.txt", "a.csv"):
         with pytest.raises(errors.BrokenForm, match="both"):
             read(form(("payload", "5"), ("file", "7\n", name)), MULTIPART)
@@ -414,7 +414,7 @@ def test_two_lists_in_a_form_are_refused(read):
             read(form(("file", "7\n", name), ("payload", "5")), MULTIPART)
 
 
-def test_a_file_is_what_it_holds_rather_than_what_it_is_called(read):
+def test_file_format_is_judged_by_content_before_name(read):
     packed = gzip.compress(b"name,user_id\nAnn,5\n")
     assert read.ids(form(("file", packed, "list.csv.gz")), MULTIPART) == [5]
     assert read.ids(form(("file", packed, "list.csv")), MULTIPART) == [5]
@@ -440,7 +440,7 @@ def test_a_file_is_what_it_holds_rather_than_what_it_is_called(read):
         "name, first;user_id\nDoe, 3;{}",
     ],
 )
-def test_a_decimal_comma_or_a_comma_in_a_text_is_no_delimiter(read, line):
+def test_commas_in_numbers_and_texts_are_not_delimiters(read, line):
     """`90001;12,50` gave the ID 50."""
     head, _, row = line.rpartition("\n")
     body = "\n".join([*head.splitlines(), row.format(90017), row.format(90018)])
@@ -462,44 +462,45 @@ TABLE = "user_id\tamount\r\n90012\t5\r\n90013\t7\r\n"
         ("payload", "user_id\n90012\n90013"),
     ],
 )
-def test_a_table_that_comes_as_text_is_read_by_its_column(read, list_part):
+def test_table_sent_as_text_is_read_by_its_id_column(read, list_part):
     """Out of a sheet by copy and paste, or by Excel's "Unicode text": never the amounts as IDs."""
     with read(form(list_part, ("column", "")), MULTIPART) as reading:
         assert (ids_of(reading), reading.fault_count) == ([90012, 90013], 0)
         assert (reading.format, reading.column.name) == ("csv", "user_id")
 
 
-def test_a_table_that_comes_as_text_without_a_known_name_asks_for_the_column(read):
+def test_table_sent_as_text_without_a_known_column_is_asked_about(read):
     pasted = TABLE.replace("user_id", "Kunde")
     with pytest.raises(errors.ColumnUnclear):
         read(form(("payload", pasted)), MULTIPART)
     assert read.ids(form(("payload", pasted), ("column", "kunde")), MULTIPART) == [90012, 90013]
 
 
-def test_a_column_that_is_asked_of_text_is_never_passed_over(read):
+def test_column_requested_for_text_is_never_ignored(read):
     body = form(("column", "2"), ("file", "1\t90012\n2\t90013\n", "list.txt"))
     assert read.ids(body, MULTIPART) == [90012, 90013]
 
 
-def test_a_word_before_ids_makes_no_table_of_them(read):
+def test_word_before_ids_does_not_make_a_table(read):
     (fault,) = read.faults(form(("payload", "x\n5, 6")), MULTIPART)
     assert (fault.token, fault.line) == ("x", 1)
 
 
-def test_the_size_is_that_of_the_list_without_the_form_around_it(read):
+def test_bytes_read_excludes_the_form_around_the_list(read):
     with read(form(("task_name", "x" * 100), ("file", "5\n6\n", "a.csv")), MULTIPART) as reading:
         assert reading.bytes_read == 4
 
 
 @pytest.mark.parametrize(
-    ("token", "words"), [("'90018", "an apostrophe"), ('="90018"', "a formula"), ("=A1", "a formula")]
+    ("token", "words"),
+    [("'90018", "It begins with an apostrophe"), ('="90018"', "It is a formula"), ("=A1", "It is a formula")],
 )
-def test_what_sheets_write_to_keep_a_number_as_text_is_named(read, token, words):
+def test_text_marks_of_spreadsheets_are_explained(read, token, words):
     (fault,) = read.faults(f"5\n{token}\n")
     assert fault.reason.startswith(words)
 
 
-def test_what_a_form_said_beside_an_empty_list_can_be_given_back(read):
+def test_fields_beside_an_empty_list_are_kept_for_the_page(read):
     with pytest.raises(errors.ListEmpty) as refused:
         read(form(("queue", "slow"), ("payload", "x")), MULTIPART, skip_faults=True)
     assert refused.value.fields_read == {"queue": "slow", "payload": "x"}
@@ -514,7 +515,7 @@ def test_what_a_form_said_beside_an_empty_list_can_be_given_back(read):
 # what GET gave may come back
 
 
-def test_fields_that_can_only_be_read_are_ignored_and_a_null_payload_changes_nothing(read):
+def test_read_only_fields_are_ignored_and_null_payload_is_no_list(read):
     body = '{"id": 7, "task_name": "x", "payload": null, "counts": {"ids": 3}, "state": "done", "typo": 1}'
     with read(body, JSON, payload_optional=True, ignorable=frozenset({"counts", "state"})) as reading:
         assert reading.spool is None
@@ -530,7 +531,7 @@ def test_fields_that_can_only_be_read_are_ignored_and_a_null_payload_changes_not
 # what is told of a list
 
 
-def test_the_payload_is_given_back_as_it_was_sent_up_to_a_thousand_tokens(read):
+def test_payload_as_sent_is_kept_up_to_1000_tokens(read):
     for payload in ([1, "2", 2, "007"], "1, 2;2", 5, list(range(1, 1001)), "1," * 1000):
         with read(json.dumps({"payload": payload}), JSON) as reading:
             assert reading.payload_as_sent == payload
@@ -541,7 +542,7 @@ def test_the_payload_is_given_back_as_it_was_sent_up_to_a_thousand_tokens(read):
         assert reading.payload_as_sent is None
 
 
-def test_the_fingerprint_is_that_of_the_content_whatever_the_bytes_around_it(read):
+def test_digest_depends_on_content_and_not_on_packing(read):
     def digest(*arguments, **options):
         with read(*arguments, **options) as reading:
             return reading.digest
@@ -559,7 +560,7 @@ def test_the_fingerprint_is_that_of_the_content_whatever_the_bytes_around_it(rea
     assert digest("1,2,2,3,x", skip_faults=True) not in same
 
 
-def test_faults_are_counted_to_the_end_and_kept_for_download(read):
+def test_all_faults_are_counted_and_kept(read):
     body = "\n".join(f"{n}x" for n in range(3000))
     with read(body) as reading:
         assert reading.fault_count == 3000

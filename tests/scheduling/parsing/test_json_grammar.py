@@ -1,4 +1,4 @@
-"""The scanner takes what JSON is and nothing else: it and the standard library's parser agree."""
+"""The scanner and the parser of the standard library accept the same JSON."""
 
 import json
 
@@ -68,7 +68,9 @@ def is_json(body):
 @example({"payload": "\ud83d"}, [], True, None, 1)
 @example({"payload": "1,\U0001f600"}, [], True, None, 4)
 @example({"payload": [1, 2]}, [(14, 0x20), (15, 0x2C)], True, None, 3)
-def test_broken_is_what_the_standard_library_calls_broken(read, document, places, ascii, indent, cut):
+def test_scanner_accepts_exactly_what_the_standard_library_accepts(
+    read, document, places, ascii, indent, cut
+):
     body = changed(
         json.dumps(document, ensure_ascii=ascii, indent=indent).encode("utf-8", "surrogatepass"), places
     )
@@ -88,7 +90,7 @@ def test_broken_is_what_the_standard_library_calls_broken(read, document, places
 
 @pytest.mark.parametrize("blanks", range(6))
 @pytest.mark.parametrize("size", range(1, 8))
-def test_a_missing_item_is_noticed_wherever_the_bytes_are_cut(read, blanks, size):
+def test_missing_item_is_refused_wherever_the_chunks_end(read, blanks, size):
     for items in ("1, ,2", "1, ", "1,\n,2", ",1", "1,2, ,3,4"):
         with pytest.raises(errors.BrokenJson):
             read('{"payload":' + " " * blanks + f"[{items}]}}", JSON, limits=Limits(block_bytes=size))

@@ -1,4 +1,4 @@
-"""Each kind of bad body has its own clear answer, and leaves nothing behind (the fixture looks)."""
+"""Each kind of bad body is refused for what it is, and leaves nothing on disk (the fixture checks)."""
 
 import gzip
 import subprocess
@@ -23,7 +23,7 @@ every_type = pytest.mark.parametrize("content_type", ALL)
 
 @every_type
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_bad_token_anywhere_refuses_nothing_yet_but_is_named(read, content_type, packed):
+def test_bad_token_is_a_fault_in_every_format(read, content_type, packed):
     body = ALL[content_type]
     bad = (
         body.replace(b"1002", b"10O2")
@@ -33,13 +33,13 @@ def test_a_bad_token_anywhere_refuses_nothing_yet_but_is_named(read, content_typ
     if content_type == NDJSON:
         bad = body.replace("1002", '"10O2"')
     (fault,) = read.faults(bad, content_type, packed=packed)
-    assert (fault.token, fault.reason) == ("10O2", "the letter O among the digits")
+    assert (fault.token, fault.reason) == ("10O2", "It has the letter O among its digits.")
     with read(bad, content_type, packed=packed, skip_faults=True) as reading:
         assert ids_of(reading) == [1001, 1003]
 
 
 @every_type
-def test_a_body_cut_off_anywhere_is_refused(read, content_type):
+def test_cut_off_body_is_refused_wherever_it_ends(read, content_type):
     body = ALL[content_type].encode() if isinstance(ALL[content_type], str) else ALL[content_type]
     for end in range(len(body)):
         with pytest.raises((errors.CutOff, errors.Broken, errors.NotAList)):
@@ -48,7 +48,7 @@ def test_a_body_cut_off_anywhere_is_refused(read, content_type):
 
 @every_type
 @pytest.mark.parametrize("token", ["0", "000", "9223372036854775808", "99999999999999999999"])
-def test_a_number_out_of_range_is_no_id(read, content_type, token):
+def test_number_out_of_range_is_a_fault(read, content_type, token):
     body = ALL[content_type]
     wanted = f'"{token}"' if content_type in (JSON, NDJSON) else token
     bad = body.replace(b"1002", wanted.encode()) if isinstance(body, bytes) else body.replace("1002", wanted)
@@ -56,12 +56,12 @@ def test_a_number_out_of_range_is_no_id(read, content_type, token):
     assert fault.token == token
 
 
-def test_a_cut_off_text_says_how_much_arrived(read):
+def test_cut_off_error_says_how_much_arrived(read):
     with pytest.raises(errors.CutOff, match="4 of 9 bytes"):
         read("1001", content_length=9)
 
 
-def test_a_sender_that_goes_away_is_a_cut_off_body(read):
+def test_disconnected_sender_is_reported_as_cut_off(read):
     def chunks():
         yield b"1001,"
         raise ConnectionResetError
@@ -70,13 +70,13 @@ def test_a_sender_that_goes_away_is_a_cut_off_body(read):
         read("", chunks=chunks(), content_length=900)
 
 
-def test_a_body_of_unknown_length_is_refused(read):
+def test_body_of_unknown_length_is_refused(read):
     with pytest.raises(errors.LengthUnknown, match="Content-Length"):
         read("1001", content_length=None)
 
 
 @every_type
-def test_an_empty_body_is_said_to_be_empty(read, content_type):
+def test_empty_body_is_refused_as_empty(read, content_type):
     with pytest.raises(errors.BodyEmpty):
         read("", content_type)
 
@@ -96,12 +96,12 @@ def test_an_empty_body_is_said_to_be_empty(read, content_type):
         (MULTIPART, form(("file", "", "a.csv"))),
     ],
 )
-def test_an_empty_list_is_said_to_be_empty(read, content_type, body):
+def test_list_without_ids_is_refused_as_empty(read, content_type, body):
     with pytest.raises(errors.ListEmpty):
         read(body, content_type)
 
 
-def test_a_list_of_which_every_token_was_skipped_is_empty_and_says_why(read):
+def test_list_whose_every_token_is_skipped_is_empty_and_lists_the_faults(read):
     with pytest.raises(errors.ListEmpty) as refused:
         read("x,y", skip_faults=True)
     assert refused.value.fault_count == 2
@@ -113,13 +113,13 @@ def test_a_list_of_which_every_token_was_skipped_is_empty_and_says_why(read):
 # gzip
 
 
-def test_several_members_and_padding_are_one_body(read):
+def test_gzip_members_and_padding_form_one_body(read):
     packed = gzip.compress(b"1001\n10") + gzip.compress(b"02\n") + gzip.compress(b"") + b"\0" * 100
     for cut in (None, 1, 7):
         assert read.ids(packed, content_encoding="gzip", cut=cut) == [1001, 1002]
 
 
-def test_gzip_that_ends_in_the_middle_is_refused_wherever_it_ends(read):
+def test_cut_off_gzip_is_refused_wherever_it_ends(read):
     packed = gzip.compress(b"1001\n" * 50) + gzip.compress(b"1002\n" * 50)
     for end in range(1, len(packed)):
         if end == len(gzip.compress(b"1001\n" * 50)):
@@ -128,7 +128,7 @@ def test_gzip_that_ends_in_the_middle_is_refused_wherever_it_ends(read):
             read(packed[:end], content_encoding="gzip", skip_faults=True)
 
 
-def test_gzip_that_is_broken_or_followed_by_something_else_is_refused(read):
+def test_broken_gzip_and_trailing_data_are_refused(read):
     packed = gzip.compress(b"1001\n" * 50)
     broken = bytearray(packed)
     broken[-6] ^= 1
@@ -137,7 +137,7 @@ def test_gzip_that_is_broken_or_followed_by_something_else_is_refused(read):
             read(body, content_encoding="gzip", skip_faults=True)
 
 
-def test_a_bomb_is_refused_by_what_comes_out_of_it(read):
+def test_gzip_bomb_is_refused_by_its_unpacked_size(read):
     bomb = gzip.compress(b"1" * 50_000_000)
     with pytest.raises(errors.LineTooLong):
         read(bomb, content_encoding="gzip")
@@ -147,18 +147,18 @@ def test_a_bomb_is_refused_by_what_comes_out_of_it(read):
         (many, "text/plain", {"content_encoding": "gzip"}),
         (form(("file", many, "a.csv.gz")), MULTIPART, {}),
     ):
-        with pytest.raises(errors.BodyTooLarge, match="1000000 bytes"):
+        with pytest.raises(errors.BodyTooLarge, match="1,000,000 bytes"):
             read(body, content_type, limits=limits, **options)
 
 
 @pytest.mark.parametrize("encoding", ["deflate", "br", "gzip, gzip", "zstd"])
-def test_another_encoding_is_refused(read, encoding):
+def test_other_content_encodings_are_refused(read, encoding):
     with pytest.raises(errors.EncodingNotAccepted):
         read("1001", content_encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", [None, "", "identity", "GZIP", "x-gzip"])
-def test_usual_encodings_are_known_in_any_spelling(read, encoding):
+def test_gzip_and_identity_are_accepted_in_any_spelling(read, encoding):
     body = gzip.compress(b"1001") if encoding and "gzip" in encoding.lower() else b"1001"
     assert read.ids(body, content_encoding=encoding) == [1001]
 
@@ -178,10 +178,10 @@ class Counted:
             yield self.piece
 
 
-def test_too_many_ids_are_noticed_while_they_come(read):
+def test_too_many_ids_are_refused_while_they_arrive(read):
     for token in (b"1001\n", b"x\n", b"1001 x\n"):
         sender = Counted(token * 1000, 1000)
-        with pytest.raises(errors.TooManyIds, match="more than 5000 entries"):
+        with pytest.raises(errors.TooManyIds, match="more than 5,000 entries"):
             read("", chunks=sender, content_length=len(token) * 10**6, limits=Limits(max_ids=5000))
         assert sender.taken < 200_000
     assert len(read.ids(" ".join(map(str, range(1, 5001))), limits=Limits(max_ids=5000))) == 5000
@@ -196,19 +196,19 @@ def test_too_many_ids_are_noticed_while_they_come(read):
         ("a,user_id\n", "1,x\n", "", CSV),
     ],
 )
-def test_too_many_entries_are_too_many_in_each_format(read, head, item, tail, content_type):
+def test_too_many_entries_are_refused_in_every_format(read, head, item, tail, content_type):
     with pytest.raises(errors.TooManyIds):
         read(head + item * 6000 + tail, content_type, limits=Limits(max_ids=5000, max_faults_kept=10))
 
 
-def test_too_large_a_body_is_refused_before_it_is_read(read):
+def test_body_announced_as_too_large_is_refused_unread(read):
     sender = Counted(b"1001\n" * 1000, 1000)
     with pytest.raises(errors.BodyTooLarge):
         read("", chunks=sender, content_length=5_000_000, limits=Limits(max_body_bytes=4_999_999))
     assert sender.taken == 0
 
 
-def test_a_body_larger_than_it_was_announced_is_refused_too(read):
+def test_body_larger_than_announced_is_refused(read):
     sender = Counted(b"1001\n" * 1000, 1000)
     with pytest.raises(errors.BodyTooLarge):
         read("", chunks=sender, content_length=10, limits=Limits(max_body_bytes=10_000))
@@ -219,7 +219,7 @@ def test_a_body_larger_than_it_was_announced_is_refused_too(read):
     ("content_type", "head", "word"),
     [("text/plain", "5\n6 ", "token"), (CSV, "user_id\n5\n", "row"), (NDJSON, "5\n6\n", "line")],
 )
-def test_an_endless_line_is_refused_before_it_ends(read, content_type, head, word):
+def test_endless_line_is_refused_before_it_ends(read, content_type, head, word):
     sender = Counted(b"1" * 10_000, 1000)
 
     def chunks():
@@ -237,7 +237,7 @@ def test_an_endless_line_is_refused_before_it_ends(read, content_type, head, wor
     assert sender.taken < 500_000
 
 
-def test_a_line_of_any_length_is_no_endless_token(read):
+def test_text_may_be_one_line_of_any_length(read):
     assert len(read.ids(",".join(map(str, range(1, 300_001))))) == 300_000
 
 
@@ -256,26 +256,26 @@ def test_a_line_of_any_length_is_no_endless_token(read):
         ("user_id,name\n" + "1,x\n" * 50_000 + '2,"x\n' + "3,y\n" * 400_000, 50_002),
     ],
 )
-def test_a_quote_that_is_never_closed_refuses_the_body(read, body, line, skip):
+def test_quote_that_is_never_closed_is_refused_with_its_line(read, body, line, skip):
     with pytest.raises(errors.QuoteNeverClosed) as refused:
         read(body, CSV, skip_faults=skip, cut=65536)
     assert abs(refused.value.line - line) <= ("c" in body)
 
 
-def test_a_file_of_quoted_cells_over_several_lines_is_read_in_bounded_memory(read):
+def test_csv_with_many_multi_line_cells_is_read(read):
     body = "user_id,note\n" + "".join(f'{n},"a\nb\nc"\n' for n in range(1, 100_001))
     with read(body, CSV, cut=65536) as reading:
         assert reading.ids_count == 100_000
         assert reading.warnings["multi_line_cells"] == 100_000
 
 
-def test_a_line_with_more_cells_than_a_table_has_is_refused_at_once(read):
+def test_csv_with_too_many_columns_is_refused(read):
     for cells in (["1"], ["a"]):
         with pytest.raises(errors.TooManyColumns, match="text/plain"):
             read(",".join(cells * 400_000) + "\n", CSV)
 
 
-def test_a_cell_of_endless_length_is_refused(read):
+def test_csv_cell_that_is_too_long_is_refused(read):
     with pytest.raises((errors.LineTooLong, errors.QuoteNeverClosed)):
         read("user_id,x\n1," + "a" * 500_000 + "\n", CSV)
 
@@ -283,7 +283,7 @@ def test_a_cell_of_endless_length_is_refused(read):
 # forms
 
 
-def test_a_form_that_is_broken_is_refused(read):
+def test_broken_forms_are_refused(read):
     sound = form(("task_name", "x"), ("payload", "1001"))
     for end in range(len(sound) - 3):
         with pytest.raises((errors.BrokenForm, errors.BodyEmpty)):
@@ -305,7 +305,7 @@ def test_a_form_that_is_broken_is_refused(read):
         read("a" * 2_000_000, FORM)
 
 
-def test_utf16_that_is_broken_is_refused(read):
+def test_broken_utf16_is_refused(read):
     body = "1001\n1002".encode("utf-16")
     for broken in (body[:-1], body + b"\x00\xd8"):
         with pytest.raises(errors.BrokenText):
@@ -314,7 +314,7 @@ def test_utf16_that_is_broken_is_refused(read):
         read("1001".encode("utf-32"))
 
 
-def test_every_error_has_its_sentence_and_a_family():
+def test_every_error_has_a_sentence_and_a_family():
     families = (errors.TooLarge, errors.NotAccepted, errors.Broken, errors.NotAList)
     alone = {errors.LengthUnknown, errors.NoSpace, *families}
     for kind in vars(errors).values():
@@ -328,7 +328,7 @@ def test_every_error_has_its_sentence_and_a_family():
             assert kind.__doc__.strip()[0].isupper()
 
 
-def test_nothing_in_here_knows_django():
+def test_parsing_does_not_import_django():
     program = (
         "import scheduling.parsing, sys; sys.exit(any(m.split('.')[0] == 'django' for m in sys.modules))"
     )

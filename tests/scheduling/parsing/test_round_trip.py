@@ -1,4 +1,4 @@
-"""Whatever the format and wherever the bytes are cut, the same IDs come out, in the same order."""
+"""Every format returns the IDs that were written, in the same order, however the bytes are split."""
 
 import json
 import random
@@ -95,7 +95,7 @@ WAYS = {
     packed=st.booleans(),
     small=st.booleans(),
 )
-def test_the_ids_come_out_as_they_went_in(read, way, ids, seed, cut, packed, small):
+def test_every_format_returns_the_ids_that_were_written(read, way, ids, seed, cut, packed, small):
     body = way(ids, random.Random(seed))
     limits = SMALL if small else Limits()
     assert read.ids(body, WAYS[way], cut=cut, packed=packed, limits=limits) == list(dict.fromkeys(ids))
@@ -108,7 +108,7 @@ def test_the_ids_come_out_as_they_went_in(read, way, ids, seed, cut, packed, sma
     mark=st.sampled_from(["utf-16", "utf-8-sig"]),
     cut=st.integers(1, 9),
 )
-def test_a_byte_order_mark_changes_nothing(read, ids, seed, mark, cut):
+def test_byte_order_mark_does_not_change_the_ids(read, ids, seed, mark, cut):
     for way in (text, column, table, lines, array):
         body = way(ids, random.Random(seed)).encode(mark)
         assert read.ids(body, WAYS[way], cut=cut) == list(dict.fromkeys(ids))
@@ -124,7 +124,7 @@ any_token = st.one_of(
 @given(
     tokens=st.lists(any_token, max_size=30), cut=st.integers(1, 20), end=st.sampled_from(["\n", "\r\n", "\r"])
 )
-def test_faults_and_ids_do_not_depend_on_where_the_bytes_are_cut(read, tokens, cut, end):
+def test_result_does_not_depend_on_where_the_chunks_end(read, tokens, cut, end):
     bodies = {
         "text/plain": end.join(tokens),
         CSV: f"name,user_id{end}" + end.join(f"x,{token}" for token in tokens) + end,

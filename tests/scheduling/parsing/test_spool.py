@@ -36,7 +36,7 @@ def filled(folder, ids, *, step=1000, in_memory=200_000):
     in_memory=st.sampled_from([0, 20, 1000]),
     size=st.integers(1, 400),
 )
-def test_the_first_occurrence_of_each_id_stays_in_list_order(tmp_path, ids, step, in_memory, size):
+def test_spool_keeps_the_first_occurrence_of_each_id_in_list_order(tmp_path, ids, step, in_memory, size):
     wanted = list(dict.fromkeys(ids))
     with filled(tmp_path, ids, step=step, in_memory=in_memory) as it:
         blocks = list(it.unique_blocks(size))
@@ -57,12 +57,12 @@ def test_the_first_occurrence_of_each_id_stays_in_list_order(tmp_path, ids, step
     ],
     ids=["consecutive", "multiples of 64", "three times", "one ID", "there and back"],
 )
-def test_long_lists_of_any_structure_give_what_a_dict_gives(tmp_path, ids):
+def test_spool_drops_repeats_of_any_pattern_like_a_dict(tmp_path, ids):
     with filled(tmp_path, ids, in_memory=100) as it:
         assert [n for block in it.unique_blocks(999) for n in block] == list(dict.fromkeys(ids))
 
 
-def test_both_ways_give_the_same_digests_and_only_the_order_tells_them_apart(tmp_path):
+def test_digests_are_the_same_in_memory_and_on_disk(tmp_path):
     draw = random.Random(3)
     ids = [draw.randrange(1, 5000) for _ in range(9000)]
     turned = list(reversed(ids))
@@ -75,7 +75,7 @@ def test_both_ways_give_the_same_digests_and_only_the_order_tells_them_apart(tmp
             assert len({it.same_as_digest for it in (short, more, beside)}) == 3
 
 
-def test_no_file_ever_has_a_name(tmp_path):
+def test_spool_files_never_have_a_name(tmp_path):
     it = Spool(tmp_path, ids_in_memory=10)
     for _ in range(30):
         it.extend(array("q", range(1, 5000)))
@@ -87,7 +87,7 @@ def test_no_file_ever_has_a_name(tmp_path):
     it.close()
 
 
-def test_a_closed_spool_has_given_its_files_back(tmp_path):
+def test_close_releases_all_files(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     it = filled(tmp_path, list(range(1, 5000)) * 2, in_memory=10)
     assert len(os.listdir("/proc/self/fd")) > before
@@ -104,7 +104,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_no_body_leaves_a_file_or_a_descriptor_behind(read, kind):
+def test_refused_bodies_leave_no_file_and_no_descriptor(read, kind):
     content_type, body = BODIES[kind]
     before = len(os.listdir("/proc/self/fd"))
     with contextlib.suppress(errors.ReadingError):
@@ -124,7 +124,7 @@ KILLED = """
 """
 
 
-def test_a_process_that_is_killed_leaves_nothing(tmp_path):
+def test_killed_process_leaves_no_files(tmp_path):
     ended = run(KILLED, tmp_path)
     assert ended.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
@@ -155,13 +155,13 @@ FULL = """
     ],
     ids=["ids", "faults", "file"],
 )
-def test_a_full_disk_has_its_own_error(tmp_path, token, content_type, head, tail):
+def test_full_disk_raises_no_space(tmp_path, token, content_type, head, tail):
     ended = run(FULL, tmp_path, token, content_type, head, tail)
     assert ended.stdout.startswith("NoSpace The disk is full"), ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_device_has_its_own_error(tmp_path, monkeypatch):
+def test_full_device_raises_no_space(tmp_path, monkeypatch):
     """/dev/full refuses each write as a full disk does."""
 
     def full(**options):
@@ -191,14 +191,14 @@ MEASURED = """
 """
 
 
-def test_three_million_ids_take_hardly_more_memory_than_one(tmp_path):
+def test_memory_for_three_million_ids_is_that_for_one_million(tmp_path):
     peaks = [int(run(MEASURED, tmp_path, str(count)).stdout) / 1024 for count in (1_000_000, 3_000_000)]
     assert peaks[1] < 60
     assert peaks[1] < peaks[0] * 1.2
 
 
 @pytest.mark.bench
-def test_ten_million_ids_take_hardly_more_memory_than_one(tmp_path):
+def test_memory_for_ten_million_ids_is_that_for_one_million(tmp_path):
     peaks = [int(run(MEASURED, tmp_path, str(count)).stdout) / 1024 for count in (1_000_000, 10_000_000)]
     assert peaks[1] < peaks[0] * 1.2 < 60
 

@@ -1,4 +1,4 @@
-"""A sheet's cells are what they are, not what they look like."""
+"""XLSX cells are read by their type, not by how they are displayed."""
 
 import contextlib
 import io
@@ -43,34 +43,34 @@ MIXED = one_column(
 )
 
 
-def test_each_kind_of_cell_that_is_no_id_has_a_reason_of_its_own(read_sheet):
+def test_each_type_of_cell_that_is_not_an_id_has_its_own_reason(read_sheet):
     with read_sheet(workbook({"List": MIXED}, texts=["user_id"]), skip_faults=True) as reading:
         assert ids_of(reading) == [1001, 1002, 1003, 1004]
         assert [(fault.cell, fault.sheet, fault.line, fault.column) for fault in reading.faults] == [
             (f"A{row}", "List", row, 1) for row in range(6, 12)
         ]
-        words = ["15 digits", "truth value", "date", "formula without a result", "error", "fraction"]
+        words = ["15 digits", "truth value", "date", "formula without a stored result", "error", "fraction"]
         for word, fault in zip(words, reading.faults, strict=True):
             assert word in fault.reason
         assert [fault.token for fault in reading.faults[1:3]] == ["TRUE", "2026-11-24"]
         assert reading.column.name == "user_id"
 
 
-def test_numbers_are_refused_from_the_sixteenth_digit_on(read_sheet):
+def test_number_cells_with_16_digits_are_faults(read_sheet):
     cells = [shared(0), number(999_999_999_999_999), number(1_000_000_000_000_000), number("1E+14")]
     with read_sheet(workbook({"List": one_column(cells)}, texts=["id"]), skip_faults=True) as reading:
         assert ids_of(reading) == [999_999_999_999_999, 100_000_000_000_000]
         assert [fault.cell for fault in reading.faults] == ["A3"]
 
 
-def test_a_format_of_the_users_own_can_be_a_date_or_only_hold_its_letters(read_sheet):
+def test_custom_format_is_a_date_only_with_date_letters_outside_quotes(read_sheet):
     cells = [text("id"), number(46350, style=4), number(46351, style=5)]
     with read_sheet(workbook({"List": one_column(cells)}), skip_faults=True) as reading:
         assert ids_of(reading) == [46351]
         assert "date" in reading.faults[0].reason
 
 
-def test_a_formula_that_gave_text_or_a_number_is_read_by_its_result(read_sheet):
+def test_formula_with_a_stored_result_is_read_by_its_result(read_sheet):
     cells = [text("id"), raw("", "<f>1+1</f><v>7</v>"), raw('t="str"', '<f>"8"</f><v>8</v>')]
     with read_sheet(workbook({"List": one_column(cells)})) as reading:
         assert ids_of(reading) == [7, 8]
@@ -84,7 +84,7 @@ FILTERED = {
 }
 
 
-def test_rows_hidden_by_a_filter_are_counted_and_can_be_left_out(read_sheet):
+def test_hidden_rows_are_counted_and_can_be_left_out(read_sheet):
     content = workbook({"Mine": sheet_xml(FILTERED, hidden=[3]), "Other": one_column([number(5)])})
     with read_sheet(content) as reading:
         assert ids_of(reading) == [93001, 93002, 93003]
@@ -93,11 +93,11 @@ def test_rows_hidden_by_a_filter_are_counted_and_can_be_left_out(read_sheet):
     with read_sheet(content, leave_out_hidden=True) as reading:
         assert ids_of(reading) == [93001, 93003]
         assert reading.warnings["hidden_rows_left_out"] == 1
-    with pytest.raises(errors.ListEmpty, match="hidden in the sheet, and these were left out"):
+    with pytest.raises(errors.ListEmpty, match="hidden row, and hidden rows were left out"):
         read_sheet(workbook({"Mine": sheet_xml(FILTERED, hidden=[2, 3, 4])}), leave_out_hidden=True)
 
 
-def test_a_hidden_sheet_is_not_the_one_that_is_read(read_sheet):
+def test_hidden_sheet_is_not_read(read_sheet):
     content = workbook(
         {"Old": one_column([number(5)]), "New": one_column([number(6)])}, states={"Old": "hidden"}
     )
@@ -105,14 +105,14 @@ def test_a_hidden_sheet_is_not_the_one_that_is_read(read_sheet):
         assert (ids_of(reading), reading.sheet.name) == ([6], "New")
 
 
-def test_a_colour_in_the_last_cell_makes_no_million_rows(read_sheet):
+def test_colour_in_the_last_cell_adds_no_rows(read_sheet):
     content = workbook({"List": sheet_xml(FILTERED, more='<row r="1048576"><c r="A1048576" s="1"/></row>')})
     with read_sheet(content) as reading:
         assert ids_of(reading) == [93001, 93002, 93003]
         assert "blank_rows" not in reading.warnings
 
 
-def test_a_value_in_the_farthest_cell_costs_neither_time_nor_memory(read_sheet):
+def test_value_in_the_farthest_cell_costs_neither_time_nor_memory(read_sheet):
     far = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
     content = workbook({"List": sheet_xml({1: {"A": text("user_id")}, 2: {"A": number(1)}}, more=far)})
     tracemalloc.start()
@@ -125,17 +125,17 @@ def test_a_value_in_the_farthest_cell_costs_neither_time_nor_memory(read_sheet):
     tracemalloc.stop()
 
 
-def test_empty_rows_between_are_counted_and_an_empty_cell_beside_others_is_a_fault(read_sheet):
+def test_blank_rows_in_a_sheet_are_counted_and_empty_id_cells_are_faults(read_sheet):
     rows = {1: {"A": text("user_id"), "B": text("name")}, 4: {"A": number(7)}, 5: {"B": text("Ann")}}
     with read_sheet(workbook({"List": sheet_xml(rows)}), skip_faults=True) as reading:
         assert ids_of(reading) == [7]
         assert reading.warnings["blank_rows"] == 2
         assert [(fault.cell, fault.reason) for fault in reading.faults] == [
-            ("A5", "nothing in the column user_id")
+            ("A5", "The column user_id is empty in this row.")
         ]
 
 
-def test_the_column_is_found_by_the_rules_of_csv(read_sheet):
+def test_sheet_column_is_found_by_the_rules_of_csv(read_sheet):
     rows = {1: {"A": text("no"), "C": text("Customer")}, 2: {"A": number(1), "C": number(90017)}}
     content = workbook({"List": sheet_xml(rows)})
     with pytest.raises(errors.ColumnUnclear) as refused:
@@ -148,7 +148,7 @@ def test_the_column_is_found_by_the_rules_of_csv(read_sheet):
         assert ids_of(reading) == [90017]
 
 
-def test_text_in_pieces_is_joined_and_its_reading_aid_left_out(read_sheet):
+def test_rich_text_is_joined_without_pronunciation_hints(read_sheet):
     pieces = "<is><r><t>10</t></r><r><rPr/><t>01</t></r><rPh sb='0' eb='1'><t>99</t></rPh></is>"
     content = workbook({"List": one_column([text("id"), raw('t="inlineStr"', pieces)])})
     with read_sheet(content) as reading:
@@ -165,7 +165,7 @@ def changed_part(content, path, old, new):
     return archive(parts | {path: parts[path].replace(old, new)})
 
 
-def test_cells_without_references_stand_side_by_side(read_sheet):
+def test_cells_without_references_are_adjacent(read_sheet):
     xml = sheet_xml({}, more="<row><c t='n'><v>5</v></c></row><row><c><v>6</v></c></row>")
     with read_sheet(workbook({"List": xml})) as reading:
         assert ids_of(reading) == [5, 6]
@@ -178,20 +178,30 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
     ("content", "name", "error", "words"),
     [
         (OLE + "EncryptedPackage".encode("utf-16-le"), "a.xlsx", errors.FilePasswordProtected, "password"),
-        (OLE, "a.xls", errors.FileNotAccepted, "old kind"),
+        (OLE, "a.xls", errors.FileNotAccepted, "old format"),
         (b"<html><table><tr><td>1001</td></tr></table></html>", "a.xls", errors.FileNotAccepted, "web page"),
-        (b"user_id,name\n1001,Ann\n", "a.xlsx", errors.FileNotAccepted, "no Excel workbook inside"),
-        (archive({"word/document.xml": "<x/>"}), "a.xlsx", errors.FileNotAccepted, "no Excel workbook"),
-        (archive({"a.csv": "1001"}), "a.zip", errors.FileNotAccepted, "no Excel workbook"),
+        (
+            b"user_id,name\n1001,Ann\n",
+            "a.xlsx",
+            errors.FileNotAccepted,
+            "name of an Excel workbook but is none",
+        ),
+        (
+            archive({"word/document.xml": "<x/>"}),
+            "a.xlsx",
+            errors.FileNotAccepted,
+            "without an Excel workbook",
+        ),
+        (archive({"a.csv": "1001"}), "a.zip", errors.FileNotAccepted, "without an Excel workbook"),
         (b"%PDF-1.4 1001", "a.pdf", errors.FileNotAccepted, "PDF"),
     ],
 )
-def test_what_is_no_workbook_is_said_in_one_plain_sentence(read_sheet, content, name, error, words):
+def test_files_that_are_not_workbooks_are_refused_for_what_they_are(read_sheet, content, name, error, words):
     with pytest.raises(error, match=words):
         read_sheet(content, name)
 
 
-def test_a_damaged_workbook_is_refused_wherever_it_is_damaged(read_sheet):
+def test_damaged_workbook_is_refused_wherever_it_is_damaged(read_sheet):
     content = workbook({"List": MIXED}, texts=["user_id"])
     for cut in range(30, len(content) - 1, 97):
         with pytest.raises(errors.ReadingError):
@@ -202,7 +212,7 @@ def test_a_damaged_workbook_is_refused_wherever_it_is_damaged(read_sheet):
             read_sheet(changed).close()
 
 
-def test_a_workbook_that_unpacks_to_gigabytes_is_refused(read_sheet):
+def test_workbook_that_unpacks_to_too_many_bytes_is_refused(read_sheet):
     limits = Limits(max_body_bytes=2_000_000)
     content = workbook({"List": sheet_xml({1: {"A": number(1)}}, more=" " * 5_000_000)})
     with pytest.raises(errors.BodyTooLarge):
@@ -218,7 +228,7 @@ def test_xml_with_a_document_type_is_refused(read_sheet):
         read_sheet(workbook({"List": bomb}))
 
 
-def test_plain_blocks_are_read_as_cell_by_cell(read_sheet):
+def test_fast_blocks_give_the_same_result_as_single_cells(read_sheet):
     """Past the top of a sheet plain rows are read by the block; what is odd among them is not lost."""
     count = 12_000
     odd = {
@@ -243,7 +253,7 @@ def plain_rows(first, last):
     return "".join(f'<row r="{at}"><c r="A{at}"><v>{at}</v></c></row>' for at in range(first, last + 1))
 
 
-def test_rows_inside_a_comment_are_no_rows(read_sheet):
+def test_rows_inside_an_xml_comment_are_ignored(read_sheet):
     # The comment begins in one block and ends some blocks later.
     more = plain_rows(1, 4000) + f"<!-- {plain_rows(4001, 12_000)} -->" + plain_rows(4001, 4001)
     with read_sheet(workbook({"List": sheet_xml({}, more=more)})) as reading:
@@ -251,7 +261,7 @@ def test_rows_inside_a_comment_are_no_rows(read_sheet):
         assert reading.warnings == {}
 
 
-def test_gaps_are_counted_also_where_two_blocks_meet(read_sheet):
+def test_blank_rows_between_two_blocks_are_counted(read_sheet):
     head = len(sheet_xml({}).partition("</sheetData>")[0])
     more, number, gaps = "", 10_000, 0
     while number < 20_000:
@@ -266,17 +276,19 @@ def test_gaps_are_counted_also_where_two_blocks_meet(read_sheet):
         assert reading.warnings == {"blank_rows": 9999 + 5 * gaps}
 
 
-def test_a_date_among_plain_numbers_is_found(read_sheet):
+def test_date_among_plain_numbers_is_a_fault(read_sheet):
     rows = {at: {"A": number(at, style=3 if at == 9000 else 1)} for at in range(1, 10_001)}
     with read_sheet(workbook({"List": sheet_xml(rows)})) as reading:
         assert [fault.cell for fault in reading.faults] == ["A9000"]
 
 
-def test_an_empty_sheet_is_an_empty_list(read_sheet):
+def test_empty_sheet_is_an_empty_list(read_sheet):
     with pytest.raises(errors.ListEmpty):
         read_sheet(workbook({"List": sheet_xml({})}))
 
 
-def test_an_empty_sheet_before_others_is_named_with_them(read_sheet):
-    with pytest.raises(errors.ListEmpty, match=r"The sheet Front has no ID.*others: List, More"):
+def test_empty_sheet_is_named_with_the_other_sheets(read_sheet):
+    with pytest.raises(
+        errors.ListEmpty, match=r"The sheet Front contains no IDs.*other sheets are: List, More"
+    ):
         read_sheet(workbook({"Front": sheet_xml({}), "List": one_column([number(5)]), "More": sheet_xml({})}))
