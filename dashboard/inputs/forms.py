@@ -10,8 +10,7 @@ from django.utils import timezone
 
 from dashboard import addresses
 from scheduling import models
-from scheduling.core import clock
-from scheduling.placement import reservations
+from scheduling.core import clock, limits
 from scheduling.queues import validation
 
 
@@ -43,7 +42,7 @@ class StartField(forms.CharField):
     """
 
     # In between, every zone's time has a window with a key.
-    YEARS = range(clock.EPOCH.year + 1, reservations.LATEST_START.year)
+    YEARS = range(clock.EPOCH.year + 1, limits.LATEST_START.year)
 
     def clean(self, value: str) -> datetime | None:
         text = super().clean(value)

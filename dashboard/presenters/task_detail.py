@@ -187,10 +187,10 @@ def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) 
 def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iterator[tuple[int, int]]:
     """(key, ID) of the task's rows that match, by key. Its counters say in which minutes any of them are."""
     minute = chosen.cleaned_data["minute"]
-    statuses = _statuses(task, chosen.wanted)
+    statuses = None if chosen.wanted is None else task.rows_that_mean(chosen.wanted)
     if minute is not None and chosen.wanted is None:
         # What has a place there: that of a cancelled one is free.
-        statuses = [one for one in models.Status if one not in _statuses(task, models.Status.CANCELLED)]
+        statuses = [s for s in models.Status if task.meaning_of(s) != models.Status.CANCELLED]
     placed = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
     if minute is not None:
         first, end = (keys.bucket_at(task.queue_id, at) for at in (minute, minute + chosen.span))
@@ -208,17 +208,6 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
         if statuses is not None:
             rows = rows.filter(status__in=statuses)
         yield from rows.order_by("pk").values_list("pk", "user_id").iterator(chunk_size=BLOCK)
-
-
-def _statuses(task: models.Task, wanted: models.Status | None) -> list[models.Status] | None:
-    """What rows of that status say; a cancel is a mark on the task first, which its rows follow."""
-    if wanted is None:
-        return None
-    if task.cancelled_at is None:
-        return [wanted]
-    if wanted == models.Status.CANCELLED:
-        return [models.Status.CANCELLED, models.Status.WAITING]
-    return [] if wanted == models.Status.WAITING else [wanted]
 
 
 def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[id_history.Place]:

@@ -8,7 +8,7 @@ from django.utils.html import format_html_join
 from scheduling import models
 from scheduling.core import keys
 from scheduling.lists import stored_lists
-from scheduling.models import MoveReason, Status
+from scheduling.models import MoveReason
 
 from .base import ByKey, Given, KeyList, ReadOnly, link, list_of, no_such, on_dashboard, page_of, whole_number
 
@@ -102,9 +102,7 @@ class AssignmentAdmin(ReadOnly, ByKey):
 
     @admin.display(description="state")
     def state(self, row: models.Assignment) -> str:
-        # A cancel is a mark on the task first; rows follow.
-        cancelled = row.status == Status.WAITING and row.task.cancelled_at is not None
-        return (Status.CANCELLED if cancelled else Status(row.status)).label
+        return row.effective_status.label
 
     @admin.display(description="last request")
     def request(self, row: models.Assignment) -> str:

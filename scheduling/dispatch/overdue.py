@@ -4,7 +4,6 @@ Slices, oldest first, whatever the outage: a transaction moves as many as are wr
 a queue is paused, or braked to 0: what fell due meanwhile moves when it goes on.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from django.db.models import Min
 
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import recovery
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
@@ -34,13 +34,13 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 
     seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
     """
-    total, until = 0, time.monotonic() + seconds
-    while recovery.recover(now, seconds=1.0) and time.monotonic() < until:
+    total, limit = 0, TimeLimit(seconds)
+    while recovery.recover(now, seconds=1.0) and not limit.is_over:
         continue
     for bucket_id in overdue_buckets(now()):
         while moved := move_slice(bucket_id, now):
             total += moved
-            if time.monotonic() > until:
+            if limit.is_over:
                 cluster.enqueue("scheduling.jobs.place_late")
                 return total
     return total

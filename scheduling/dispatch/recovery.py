@@ -2,7 +2,6 @@
 
 import math
 import random
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 
 from scheduling import models, store
 from scheduling.core import keys
+from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import bucket_slots, claims
 from scheduling.models import Status
 from scheduling.placement import ledger, removals, reservations
@@ -30,7 +30,7 @@ def recover(now: Callable[[], datetime], *, at_most: int = 100, seconds: float =
     What may have been started is named as a possible repeat; all of it waits again: in its minute, while
     that runs, it gets free slots. at_most: so many batches. seconds: what isn't begun by then is left.
     """
-    taken, until = 0, time.monotonic() + seconds
+    taken, limit = 0, TimeLimit(seconds)
     dead = models.Batch.objects.filter(lease_until__lt=now()).order_by("pk")[:at_most]
     slices = _slices(dead.values_list("bucket_id", "pk", "ids_count"))
     # All seats look at the same time: each begins elsewhere, so that none waits for another.
@@ -43,7 +43,7 @@ def recover(now: Callable[[], datetime], *, at_most: int = 100, seconds: float =
         except Exception:
             # What is wrong with one keeps no other back.
             log.exception("not_taken_up", bucket=bucket_id)
-        if time.monotonic() >= until:
+        if limit.is_over:
             break
     return taken
 

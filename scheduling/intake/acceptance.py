@@ -14,6 +14,7 @@ from django.conf import settings
 
 from operators.actor import Actor
 from scheduling import activity, models, store
+from scheduling.core import limits
 from scheduling.core.errors import DraftGone, KeyReused, NoSuchQueue, UnexpectedCount
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.lists import stored_lists
@@ -25,8 +26,6 @@ SHORT = stored_lists.CHUNK_IDS
 SEGMENT_IDS = 250_000
 # Under carry_over a segment touches no more windows than this, so that a slice has few append points.
 SEGMENT_WINDOWS = 8
-# How long a segment counts as looked after: by who was told of it, then by who writes it.
-LEASE = timedelta(seconds=15)
 KEYS_KEPT = timedelta(days=7)
 SAME_AS_WITHIN = timedelta(hours=24)
 # A draft that is still being written has a living web process behind it; a preview has a person.
@@ -247,7 +246,7 @@ def place(
     """Reserve the plan for the list's IDs, cut them into segments, arm their minutes, queue the job."""
     reservations.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
     for segment in (cut := _segments(id_list, plan)):
-        segment.task, segment.lease_until = task, at + LEASE
+        segment.task, segment.lease_until = task, at + limits.SEGMENT_LEASE
     models.Segment.objects.bulk_create(cut, batch_size=100)
     minute_jobs.arm_windows([plan.windows[0].starts_at], at=at)
     for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):

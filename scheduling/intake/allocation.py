@@ -18,15 +18,14 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 
 from scheduling import models, store
-from scheduling.core import allocator, clock, keys
+from scheduling.core import allocator, clock, keys, limits
+from scheduling.core.time_limit import TimeLimit
 from scheduling.intake import late_slices
-from scheduling.intake.acceptance import LEASE
 from scheduling.intake.late_slices import Placed
 from scheduling.jobqueue import cluster
 from scheduling.lists import stored_lists
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
-from scheduling.placement.removals import ASKED_AT_ONCE
 
 # IDs that one transaction writes: some 30 ms, so that nobody waits long behind it.
 SLICE_IDS = 10_000
@@ -64,27 +63,27 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
     Waits while the database is locked or gone. now: the database's clock.
     """
     owner = secrets.randbits(63)
-    until, patience = time.monotonic() + seconds, time.monotonic() + PATIENCE_SECONDS
+    limit, patience = TimeLimit(seconds), TimeLimit(PATIENCE_SECONDS)
     while True:
         try:
-            while time.monotonic() < until and (segment := _claim(owner, now())):
-                _write_segment(segment, owner, now, until)
+            while not limit.is_over and (segment := _claim(owner, now())):
+                _write_segment(segment, owner, now, limit)
             if models.Segment.objects.unwritten().filter(_free(now())).exists():
                 cluster.enqueue("scheduling.jobs.allocate")
             return
         except (OperationalError, InterfaceError):
-            if connection.in_atomic_block or time.monotonic() > patience:
+            if connection.in_atomic_block or patience.is_over:
                 raise
             connection.close()
             time.sleep(0.5)
-            until = max(until, time.monotonic() + 1)
+            limit.extend_to(1)
 
 
 def wake(*, at: datetime) -> bool:
     """Queue a job where segments have no living owner and nobody was told of them; return whether."""
     orphans = models.Segment.objects.unwritten().filter(_orphaned(at))
     # Compare-and-set: of many who look at the same time, one queues the job.
-    if not orphans.exists() or not orphans.update(lease_until=at + LEASE, owner=None):
+    if not orphans.exists() or not orphans.update(lease_until=at + limits.SEGMENT_LEASE, owner=None):
         return False
     cluster.enqueue("scheduling.jobs.allocate")
     return True
@@ -109,18 +108,19 @@ def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Se
         if (
             models.Segment.objects.unwritten()
             .filter(_free(at), pk=segment.pk)
-            .update(owner=owner, lease_until=at + LEASE)
+            .update(owner=owner, lease_until=at + limits.SEGMENT_LEASE)
         ):
             segment.refresh_from_db(fields=["written_count"])
             return segment
     return None
 
 
-def _write_segment(segment: models.Segment, owner: int, now: Callable[[], datetime], until: float) -> None:
+def _write_segment(
+    segment: models.Segment, owner: int, now: Callable[[], datetime], limit: TimeLimit
+) -> None:
     groups = prepare(segment)
     take_ordinals(segment, groups)
     in_order = sorted(user for group in groups for user in group.ids)
-    at_most_until = until + 2  # whoever has prepared a segment writes it, within reason
     try:
         for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
             users = in_order[start : start + SLICE_IDS]
@@ -128,9 +128,10 @@ def _write_segment(segment: models.Segment, owner: int, now: Callable[[], dateti
             _write_slice(segment, owner, start, users, part, now)
             if start + SLICE_IDS < segment.ids_count:
                 _write_small_ones(owner, now)
-                if time.monotonic() > at_most_until:
+                # Whoever has prepared a segment writes it, within reason.
+                if limit.is_over_by(2):
                     models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner).update(
-                        owner=None, lease_until=now() + LEASE
+                        owner=None, lease_until=now() + limits.SEGMENT_LEASE
                     )
                     return
     except LeaseLost:
@@ -246,7 +247,7 @@ def _write_slice(
         tasks = models.Task.objects
         # Locked where its counters may move, or where this may be its last slice.
         task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
-        by_status = {Status.CANCELLED if task.cancelled_at else Status.WAITING: placed}
+        by_status = {task.meaning_of(Status.WAITING): placed}
         if queue is not None and not task.cancelled_at and not queue.paused:
             by_status = late_slices.settle(queue, task, placed, at)
         for status, groups in by_status.items():
@@ -281,7 +282,7 @@ def _queue_id(segment: models.Segment) -> int:
 
 def _move_on(segment: models.Segment, owner: int, start: int, end: int, at: datetime) -> None:
     mine = models.Segment.objects.filter(pk=segment.pk, owner=owner, written_count=start)
-    if not mine.update(written_count=end, lease_until=at + LEASE):
+    if not mine.update(written_count=end, lease_until=at + limits.SEGMENT_LEASE):
         raise LeaseLost
 
 
@@ -300,7 +301,7 @@ def _give_attempts(task: models.Task, users: Sequence[int]) -> None:
     for user in found and set(found).intersection(users):
         by_attempts.setdefault(found[user], []).append(user)
     for attempts, some in by_attempts.items():
-        for start in range(0, len(some), ASKED_AT_ONCE):
-            these = some[start : start + ASKED_AT_ONCE]
+        for start in range(0, len(some), limits.IDS_PER_QUERY):
+            these = some[start : start + limits.IDS_PER_QUERY]
             models.Assignment.objects.filter(task=task, user_id__in=these).update(attempts=attempts)
             earlier.filter(user_id__in=these).delete()

@@ -7,9 +7,8 @@ from itertools import islice
 
 import structlog
 
-from scheduling import models, store
+from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.jobqueue import minute_jobs
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
 from scheduling.placement.moves import last_minute
@@ -93,33 +92,21 @@ def _elsewhere(
 ) -> list[Placed]:
     """Give IDs whose minute is sealed or past the first free places from a minute on; keep the move."""
     leaving = {group.bucket_id: len(group.ids) for group in late}
-    reason = models.MoveReason.WRITTEN_LATE
-    reservations.change(
+    places = ledger.take_other_places(
         queue,
-        {b: -n for b, n in leaving.items()},
-        kind=models.ReservationKind.MOVE_OUT,
+        leaving,
+        was=Status.WAITING,
+        from_minute=from_minute,
+        reason=models.MoveReason.WRITTEN_LATE,
         at=at,
         task_id=task.pk,
-        note=reason,
-    )
-    store.add_to_buckets({b: {"moved_count": n} for b, n in leaving.items()})
-    places = reservations.take_free_places(
-        queue, sum(leaving.values()), from_minute=from_minute, at=at, task_id=task.pk, note=reason
     )
     moved = _share_out(late, places)
-    taken: dict[int, dict[str, int]] = {
-        b: {"waiting_count": -n, "moved_count": n} for b, n in leaving.items()
-    }
-    for place in places:
-        taken[place.bucket_id] = {"waiting_count": place.count}
-    store.add_to_task_buckets(task.pk, taken)
-    store.insert_moves(
-        task.pk, [(group.ids, came_from, group.bucket_id) for came_from, group in moved], reason=reason, at=at
-    )
-    last = keys.minute_of_bucket(places[-1].bucket_id)
-    models.Task.objects.filter(pk=task.pk, last_minute_at__lt=last).update(last_minute_at=last)
-    minute_jobs.arm_windows(
-        (keys.starts_at_of_window(keys.window_of_bucket(place.bucket_id)) for place in places), at=at
+    ledger.record_moves(
+        {ledger.Route(task.pk, came_from, group.bucket_id): group.ids for came_from, group in moved},
+        was=Status.WAITING,
+        reason=models.MoveReason.WRITTEN_LATE,
+        at=at,
     )
     return [group for _, group in moved]
 

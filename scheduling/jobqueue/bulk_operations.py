@@ -6,18 +6,16 @@ so is done once, whoever dies; a worker that was overtaken finds that out there,
 
 import secrets
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import F, Q
 
 from operators.actor import Actor, Interface, Kind
 from scheduling import activity, store
+from scheduling.core import limits
 from scheduling.jobqueue import cluster
 from scheduling.models import BulkAct, BulkActKind
-
-# Far longer than a slice takes. A job that was queued to go on has so long to come, too.
-LEASE = timedelta(seconds=20)
 
 JOBS = {
     BulkActKind.CANCEL_MATCHING: "scheduling.jobs.cancel_matching",
@@ -54,7 +52,7 @@ def begin(
         number=number,
         began_at=at,
         owner=secrets.randbits(63),
-        lease_until=at + LEASE,
+        lease_until=at + limits.BULK_LEASE,
     )
 
 
@@ -62,7 +60,7 @@ def take(act_id: int, *, at: datetime) -> BulkAct | None:
     """Be at the act from now on; None where it is over, or where somebody lives who is at it."""
     owner = secrets.randbits(63)
     free = under_way().filter(Q(owner=None) | Q(lease_until__lt=at), pk=act_id)
-    if not free.update(owner=owner, lease_until=at + LEASE):
+    if not free.update(owner=owner, lease_until=at + limits.BULK_LEASE):
         return None
     return BulkAct.objects.filter(pk=act_id, owner=owner).first()
 
@@ -78,7 +76,7 @@ def move_on(act: BulkAct, *, after_id: int, at: datetime) -> None:
     The act's row is locked before any other.
     """
     mine = under_way().filter(pk=act.pk, owner=act.owner, after_id=act.after_id)
-    if not mine.update(after_id=after_id, lease_until=at + LEASE):
+    if not mine.update(after_id=after_id, lease_until=at + limits.BULK_LEASE):
         raise Overtaken
     act.after_id = after_id
 
@@ -91,7 +89,11 @@ def count(act: BulkAct, done: int) -> None:
 def hand_over(act: BulkAct, *, at: datetime) -> None:
     """Leave the rest to a job."""
     with store.write():
-        if under_way().filter(pk=act.pk, owner=act.owner).update(owner=None, lease_until=at + LEASE):
+        if (
+            under_way()
+            .filter(pk=act.pk, owner=act.owner)
+            .update(owner=None, lease_until=at + limits.BULK_LEASE)
+        ):
             cluster.enqueue(JOBS[BulkActKind(act.kind)], act.pk)
 
 
@@ -125,5 +127,5 @@ def wake(*, at: datetime) -> None:
         with store.write():
             # Compare-and-set: of many who look at the same time, one queues the job.
             orphan = under_way().filter(pk=act_id, lease_until__lt=at)
-            if orphan.update(owner=None, lease_until=at + LEASE):
+            if orphan.update(owner=None, lease_until=at + limits.BULK_LEASE):
                 cluster.enqueue(JOBS[BulkActKind(kind)], act_id)

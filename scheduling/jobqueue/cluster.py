@@ -13,6 +13,8 @@ from django_q.brokers.orm import ORM
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
+from scheduling.core.time_limit import TimeLimit
+
 DEFAULT = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
 
@@ -38,12 +40,12 @@ class ResilientORM(ORM):
         return self._patiently(super().fail, task_id)
 
     def _patiently(self, act, task_id, *, seconds: float = 60):
-        give_up_at = time.monotonic() + seconds
+        limit = TimeLimit(seconds)
         while True:
             try:
                 return act(task_id)
             except (OperationalError, InterfaceError):
-                if time.monotonic() > give_up_at:
+                if limit.is_over:
                     raise
                 self._reconnect()
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import models
 from django.db.models import Q
 
-from scheduling.core import keys
+from scheduling.core import keys, limits
 
 from .fields import RowIdField
 from .states import MoveReason, Status
@@ -17,6 +17,17 @@ BUCKET_OF_ROW = models.Func(
     template=keys.sql_bucket_of_assignment("%(expressions)s"),
     output_field=models.BigIntegerField(),
 )
+
+
+class AssignmentQuerySet(models.QuerySet["Assignment"]):
+    def with_status(self, *statuses: Status) -> "AssignmentQuerySet":
+        """The rows whose `effective_status` is one of these, decided by the database."""
+        wanted = Q(status__in=[status for status in statuses if status != Status.WAITING])
+        if Status.WAITING in statuses:
+            wanted |= Q(status=Status.WAITING, task__cancelled_at=None)
+        if Status.CANCELLED in statuses:
+            wanted |= Q(status=Status.WAITING, task__cancelled_at__isnull=False)
+        return self.filter(wanted)
 
 
 class Assignment(models.Model):
@@ -33,6 +44,8 @@ class Assignment(models.Model):
     # Milliseconds from the start of its minute to the start of its last request.
     started_after_ms = models.IntegerField(null=True, blank=True)
 
+    objects = AssignmentQuerySet.as_manager()
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user_id", "task"], name="id_once_in_a_task")]
         indexes = [
@@ -44,6 +57,11 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return str(self.user_id)
+
+    @property
+    def effective_status(self) -> Status:
+        """Its status, as its task's cancel has changed it; the task is read beside it."""
+        return self.task.meaning_of(Status(self.status))
 
     @property
     def bucket_id(self) -> int:
@@ -94,10 +112,6 @@ class Attempt(models.Model):
         ]
 
 
-# So much of an answer tells one kind of failure from another; the rest is often a number or a time.
-MESSAGE_CHARACTERS = 120
-
-
 class FailureCount(models.Model):
     """How many of a task's IDs failed alike in a bucket, kept so that nobody has to read them one by one.
 
@@ -108,7 +122,7 @@ class FailureCount(models.Model):
     bucket_id = models.BigIntegerField(db_index=True)
     task_id = models.BigIntegerField()
     http_status = models.PositiveSmallIntegerField(null=True, blank=True)
-    message = models.CharField(max_length=MESSAGE_CHARACTERS, blank=True)
+    message = models.CharField(max_length=limits.MESSAGE_CHARACTERS, blank=True)
     ids_count = models.PositiveIntegerField()
     # Of their last requests: when the first and the last one started, and the keys of the first and the last
     # one that was kept; null where none is known.

@@ -144,6 +144,14 @@ class Task(models.Model):
         """Whether nothing of it may go out any more at `at`: it is cancelled, or past its `expires_at`."""
         return self.cancelled_at is not None or (self.expires_at is not None and self.expires_at <= at)
 
+    def meaning_of(self, written: Status) -> Status:
+        """What a row of the task means by its status: a cancel is a mark on the task first, rows follow."""
+        return Status.CANCELLED if written == Status.WAITING and self.cancelled_at else written
+
+    def rows_that_mean(self, status: Status) -> tuple[Status, ...]:
+        """What the task's rows say that have this status: the other way round."""
+        return tuple(written for written in Status if self.meaning_of(written) == status)
+
     @property
     def sent_count(self) -> int:
         """IDs whose request was made and answered."""

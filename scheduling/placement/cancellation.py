@@ -1,6 +1,5 @@
 """A task is cancelled: its places are free at once, and the rows of its IDs follow."""
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypedDict
@@ -9,15 +8,15 @@ from django.db.models import F
 
 from operators.actor import Actor
 from scheduling import activity, models, store
+from scheduling.core import limits
 from scheduling.core.errors import StaleVersion
+from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import cluster
 from scheduling.lists import stored_lists
 from scheduling.placement import reservations
 
 # Rows that follow a cancel in one transaction: some 30 ms.
 SLICE_IDS = 10_000
-# IDs that are sorted together before their rows are looked up: neighbours in the index are met together.
-SORTED_IDS = 250_000
 # A job ends after this long, so that other jobs of the cluster get their turn.
 JOB_SECONDS = 5.0
 
@@ -104,18 +103,18 @@ def follow_cancel(task_id: int, now: Callable[[], datetime], *, seconds: float =
     `Task.cancel_position` says how far, and moves by compare-and-set with the rows: so anyone may go on, and
     whoever is overtaken stops.
     """
-    until = time.monotonic() + seconds
+    limit = TimeLimit(seconds)
     task = models.Task.objects.get(pk=task_id)
     if task.cancelled_at is None or task.placed_at is None:
         return
     first, ids = -1, None
     while task.cancel_position < task.ids_count:
-        if time.monotonic() > until:
+        if limit.is_over:
             cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
             return
-        start = task.cancel_position // SORTED_IDS * SORTED_IDS
+        start = task.cancel_position // limits.SORTED_IDS * limits.SORTED_IDS
         if start != first:
-            first, ids = start, sorted(stored_lists.ids_of(task.list_id, start, SORTED_IDS))
+            first, ids = start, sorted(stored_lists.ids_of(task.list_id, start, limits.SORTED_IDS))
         offset = task.cancel_position - first
         if not _follow_slice(task, ids[offset : offset + SLICE_IDS]):
             return

@@ -1,14 +1,26 @@
 """The counters of buckets and tasks, and the locks under which they change together with their rows."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
+
+from django.db.models.functions import Greatest
 
 from scheduling import models, store
 from scheduling.core import keys
-from scheduling.jobqueue import cluster
+from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import Status
 from scheduling.placement import reservations
+
+# The columns of a task that has something to do, also where it was done before: then its end is told again.
+NOT_DONE = {
+    "finished_at": None,
+    "called_back_at": None,
+    "callback_attempts": 0,
+    "callback_due_at": None,
+    "no_callback": False,
+}
 
 
 class Counters:
@@ -38,6 +50,72 @@ def give_back(bucket_id: int, count: int, *, at: datetime) -> None:
     """Log that places came free since their task is cancelled; the caller holds the queue's row."""
     queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
     reservations.change(queue, {bucket_id: -count}, kind=models.ReservationKind.CANCEL, at=at)
+
+
+class Route(NamedTuple):
+    """From which bucket to which IDs of a task move."""
+
+    task_id: int
+    from_bucket: int
+    to_bucket: int
+
+
+def take_other_places(
+    queue: models.Queue,
+    leaving: Mapping[int, int],
+    *,
+    was: Status,
+    from_minute: datetime,
+    reason: str,
+    at: datetime,
+    task_id: int | None = None,
+) -> list[reservations.Places]:
+    """Give IDs that leave buckets (bucket to how many) the first free places from a minute on, where they wait.
+
+    The caller holds the rows of the queue and of the buckets. The log, the fills and
+    the counters of buckets are kept here; the rest is `record_moves`', once it is known who goes where.
+    """
+    if was != Status.WAITING:
+        store.add_to_buckets({b: {was.counter: -n, Status.WAITING.counter: n} for b, n in leaving.items()})
+    reservations.change(
+        queue,
+        {b: -n for b, n in leaving.items()},
+        kind=models.ReservationKind.MOVE_OUT,
+        at=at,
+        task_id=task_id,
+        note=reason,
+    )
+    store.add_to_buckets({b: {"moved_count": n} for b, n in leaving.items()})
+    return reservations.take_free_places(
+        queue, sum(leaving.values()), from_minute=from_minute, at=at, task_id=task_id, note=reason
+    )
+
+
+def record_moves(moved: Mapping[Route, Sequence[int]], *, was: Status, reason: str, at: datetime) -> None:
+    """Count what tasks have where after IDs moved, how far the tasks are; keep each move, arm their minutes."""
+    tasks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    placed: dict[int, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
+    last: dict[int, int] = {}
+    moves: dict[int, list[tuple[Sequence[int], int, int]]] = defaultdict(list)
+    for (task_id, from_bucket, to_bucket), users in moved.items():
+        count = len(users)
+        if was != Status.WAITING:
+            tasks[task_id][was.counter] -= count
+            tasks[task_id][Status.WAITING.counter] += count
+        placed[task_id][from_bucket][was.counter] -= count
+        placed[task_id][from_bucket]["moved_count"] += count
+        placed[task_id][to_bucket][Status.WAITING.counter] += count
+        last[task_id] = max(last.get(task_id, 0), to_bucket)
+        moves[task_id].append((users, from_bucket, to_bucket))
+    store.add_to_tasks(tasks)
+    for task_id, bucket_id in sorted(last.items()):
+        last_at = Greatest("last_minute_at", keys.minute_of_bucket(bucket_id))
+        models.Task.objects.filter(pk=task_id).update(last_minute_at=last_at, **NOT_DONE)
+    for task_id in sorted(placed):
+        store.add_to_task_buckets(task_id, placed[task_id])
+        store.insert_moves(task_id, moves[task_id], reason=reason, at=at)
+    windows = {keys.window_of_bucket(route.to_bucket) for route in moved}
+    minute_jobs.arm_windows((keys.starts_at_of_window(window) for window in sorted(windows)), at=at)
 
 
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:

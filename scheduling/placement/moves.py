@@ -10,23 +10,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import NamedTuple
 
-from django.db.models.functions import Greatest
-
 from scheduling import models, store
 from scheduling.core import keys
-from scheduling.jobqueue import minute_jobs
 from scheduling.models import Group, Status
 from scheduling.placement import cancellation, ledger, removals, reservations
 
 FAR = datetime.max.replace(tzinfo=UTC)
-# The columns of a task that has something to do, also where it was done before: then its end is told again.
-NOT_DONE = {
-    "finished_at": None,
-    "called_back_at": None,
-    "callback_attempts": 0,
-    "callback_due_at": None,
-    "no_callback": False,
-}
 
 
 class Row(NamedTuple):
@@ -61,27 +50,17 @@ def move(
     rows = _that_go_on(queue, rows, latest or {}, from_minute=from_minute, was=was, at=at)
     if not rows:
         return []
-    counters = ledger.Counters()
-    removals: dict[int, int] = defaultdict(int)
+    leaving: dict[int, int] = defaultdict(int)
     for row in rows:
-        removals[row.bucket_id] += 1
-        if was != Status.WAITING:
-            counters.buckets[row.bucket_id][was.counter] -= 1
-            counters.buckets[row.bucket_id]["waiting_count"] += 1
-    store.add_to_buckets(counters.buckets)
-    reservations.change(
-        queue, {b: -n for b, n in removals.items()}, kind=models.ReservationKind.MOVE_OUT, at=at, note=reason
-    )
-    store.add_to_buckets({b: {"moved_count": n} for b, n in removals.items()})
-    places = reservations.take_free_places(queue, len(rows), from_minute=from_minute, at=at, note=reason)
+        leaving[row.bucket_id] += 1
+    places = ledger.take_other_places(queue, leaving, was=was, from_minute=from_minute, reason=reason, at=at)
     pairs = list(zip(rows, _keys(places), strict=True))
-    _count(pairs, was)
-    if store.move_rows([(row.key, key) for row, key in pairs], status=Status.WAITING, was=was) != len(pairs):
-        raise RuntimeError(f"{len(pairs)} rows were to move, and not all did")
-    _remember(pairs, reason, at)
-    minute_jobs.arm_windows(
-        (keys.starts_at_of_window(keys.window_of_bucket(place.bucket_id)) for place in places), at=at
-    )
+    moved: dict[ledger.Route, list[int]] = defaultdict(list)
+    for row, key in pairs:
+        moved[ledger.Route(row.task_id, row.bucket_id, keys.bucket_of_assignment(key))].append(row.user_id)
+    ledger.record_moves(moved, was=was, reason=reason, at=at)
+    count = store.move_rows([(row.key, key) for row, key in pairs], status=Status.WAITING, was=was)
+    ledger.must_be(len(pairs), count)
     return places
 
 
@@ -146,37 +125,6 @@ def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Statu
 def _keys(places: Sequence[reservations.Places]) -> Iterator[int]:
     for place in places:
         yield from range(place.first_key, place.first_key + place.count)
-
-
-def _count(pairs: Sequence[tuple[Row, int]], was: Status) -> None:
-    """What the tasks have where, and how far they are."""
-    tasks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    placed: dict[int, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
-    last: dict[int, int] = {}
-    for row, key in pairs:
-        to_bucket = keys.bucket_of_assignment(key)
-        if was != Status.WAITING:
-            tasks[row.task_id][was.counter] -= 1
-            tasks[row.task_id]["waiting_count"] += 1
-        placed[row.task_id][row.bucket_id][was.counter] -= 1
-        placed[row.task_id][row.bucket_id]["moved_count"] += 1
-        placed[row.task_id][to_bucket]["waiting_count"] += 1
-        last[row.task_id] = max(last.get(row.task_id, 0), to_bucket)
-    store.add_to_tasks(tasks)
-    for task_id, bucket_id in sorted(last.items()):
-        last_at = Greatest("last_minute_at", keys.minute_of_bucket(bucket_id))
-        models.Task.objects.filter(pk=task_id).update(last_minute_at=last_at, **NOT_DONE)
-    for task_id in sorted(placed):
-        store.add_to_task_buckets(task_id, placed[task_id])
-
-
-def _remember(pairs: Sequence[tuple[Row, int]], reason: str, at: datetime) -> None:
-    by_task: dict[int, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row, key in pairs:
-        by_task[row.task_id][row.bucket_id, keys.bucket_of_assignment(key)].append(row.user_id)
-    for task_id, moves in sorted(by_task.items()):
-        groups = [(users, came_from, to) for (came_from, to), users in moves.items()]
-        store.insert_moves(task_id, groups, reason=reason, at=at)
 
 
 def last_minute(queue: models.Queue, due: datetime) -> datetime:

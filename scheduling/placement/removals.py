@@ -12,15 +12,11 @@ from pathlib import Path
 from types import TracebackType
 
 from scheduling import models, store
-from scheduling.core import keys
+from scheduling.core import keys, limits
 from scheduling.lists.differences import Difference
 from scheduling.models import Group, Status
 from scheduling.parsing.spool import IdFile
 
-# IDs asked for in one statement: every SQLite takes 32,766 parameters.
-ASKED_AT_ONCE = 5_000
-# IDs that are sorted together, by ID to look them up, then by place: some 20 MB.
-SORTED_IDS = 250_000
 _SENT = Status.of(Group.SENT)
 _UNFINISHED = Status.of(Group.UNFINISHED)
 
@@ -67,8 +63,8 @@ class Leaving:
         return models.Move.objects.filter(task_id=self._task.pk, reason=models.MoveReason.OPERATOR)
 
     def _look(self, gone: IdFile, first: int, end: int, *, is_now: bool) -> None:
-        for start in range(first, end, SORTED_IDS):
-            users = sorted(gone.read(start, min(SORTED_IDS, end - start)))
+        for start in range(first, end, limits.SORTED_IDS):
+            users = sorted(gone.read(start, min(limits.SORTED_IDS, end - start)))
             found, found_users = array("q"), array("q")
             for key, user, status in _rows(self._task, users):
                 if status in _UNFINISHED:
@@ -87,8 +83,8 @@ class Leaving:
             raise ChangedMeanwhile
         result = LetGo(already_sent=self._found.already_sent, in_flight=self._found.in_flight)
         for first, end in ((0, self._now_count), (self._now_count, self._keys.count)):
-            for start in range(first, end, ASKED_AT_ONCE):
-                count = min(ASKED_AT_ONCE, end - start)
+            for start in range(first, end, limits.IDS_PER_QUERY):
+                count = min(limits.IDS_PER_QUERY, end - start)
                 self._cancel(start, count, result, is_now=first < self._now_count)
         return result
 
@@ -127,7 +123,7 @@ def remember(task: models.Task, under_way: Iterable[int]) -> None:
     """Keep which IDs have left whose request is being made, in the transaction of the edit."""
     models.LeftInFlight.objects.filter(task=task).delete()
     left = [models.LeftInFlight(task=task, user_id=user) for user in under_way]
-    models.LeftInFlight.objects.bulk_create(left, batch_size=ASKED_AT_ONCE)
+    models.LeftInFlight.objects.bulk_create(left, batch_size=limits.IDS_PER_QUERY)
 
 
 def have_left(task_ids: Iterable[int]) -> set[tuple[int, int]]:
@@ -142,6 +138,8 @@ def _tally(places: Iterable[int], result: LetGo) -> None:
 
 
 def _rows(task: models.Task, users: list[int]) -> Iterator[tuple[int, int, int]]:
-    for start in range(0, len(users), ASKED_AT_ONCE):
-        rows = models.Assignment.objects.filter(task=task, user_id__in=users[start : start + ASKED_AT_ONCE])
+    for start in range(0, len(users), limits.IDS_PER_QUERY):
+        rows = models.Assignment.objects.filter(
+            task=task, user_id__in=users[start : start + limits.IDS_PER_QUERY]
+        )
         yield from rows.values_list("pk", "user_id", "status")

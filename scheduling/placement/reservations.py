@@ -5,18 +5,16 @@ Every function that changes a fill expects the caller to hold the queue's row (`
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 
 from scheduling import models, store
-from scheduling.core import allocator, clock, keys
+from scheduling.core import allocator, clock, keys, limits
 from scheduling.core.errors import BadFields, PastExpiry, PastHorizon, PastPeak
 
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
-# A list that is to wait longer is refused: some months later the keys of windows end.
-LATEST_START = datetime(2089, 1, 1, tzinfo=UTC)
 # Windows read at a time where a search walks on until it finds a free place: a day of them.
 STRIDE = WINDOWS_A_DAY
 
@@ -100,10 +98,10 @@ def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datet
     """Return where `ids_count` more IDs of one list would go if they were accepted at `at`.
 
     Nothing is stored; exact as long as nobody else changes the queue's fills. Raises BadFields for a
-    `not_before` past LATEST_START.
+    `not_before` past limits.LATEST_START.
     """
-    if not_before is not None and not_before > LATEST_START:
-        raise BadFields(not_before=f"a time up to {LATEST_START:%Y-%m-%d}")
+    if not_before is not None and not_before > limits.LATEST_START:
+        raise BadFields(not_before=f"a time up to {limits.LATEST_START:%Y-%m-%d}")
     starts_at = clock.first_window(
         at, ids=ids_count, unwritten=unwritten(queue), rate=settings.WRITE_RATE, not_before=not_before
     )

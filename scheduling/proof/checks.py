@@ -1,6 +1,5 @@
 """Checks of the plan that somebody asked for, or the night: made by jobs, in pieces, and kept with what they found."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -10,6 +9,8 @@ from django.db.models import F, Sum
 
 from operators.actor import Actor, Kind
 from scheduling import activity, models, proof, store
+from scheduling.core import limits
+from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind
 
@@ -40,14 +41,14 @@ def resume(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SEC
     act = bulk_operations.take(act_id, at=now())
     if act is None:
         return
-    until = time.monotonic() + seconds
+    limit = TimeLimit(seconds)
     stage, cursor = act.asked.get("stage", 0), tuple(act.asked.get("behind", proof.START))
     try:
         for step in proof.steps(now, stage=stage, cursor=cursor):
             _keep(act, step, at=now())
             if step.is_last:
                 bulk_operations.end(act, at=now())
-            elif time.monotonic() > until:
+            elif limit.is_over:
                 bulk_operations.hand_over(act, at=now())
                 return
     except bulk_operations.Overtaken:
@@ -66,7 +67,7 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
         found=act.found,
         found_count=F("found_count") + len(step.differences),
         done_count=F("done_count") + step.ids_count,
-        lease_until=at + bulk_operations.LEASE,
+        lease_until=at + limits.BULK_LEASE,
     ):
         raise bulk_operations.Overtaken
 

@@ -8,10 +8,9 @@ from itertools import pairwise
 from django.db.models import F, Sum
 
 from scheduling import models
-from scheduling.core import allocator, keys
+from scheduling.core import allocator, keys, limits
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, ReservationKind
-from scheduling.placement.removals import ASKED_AT_ONCE
 
 from .base import Cursor, Difference, Piece, retained_since
 
@@ -69,9 +68,9 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
 def _rows(task_id: int, users: Sequence[int]) -> dict[int, list[int]]:
     """The buckets of a task's IDs, of those that have a row."""
     found: dict[int, list[int]] = defaultdict(list)
-    for start in range(0, len(users), ASKED_AT_ONCE):
+    for start in range(0, len(users), limits.IDS_PER_QUERY):
         some = models.Assignment.objects.filter(
-            task_id=task_id, user_id__in=users[start : start + ASKED_AT_ONCE]
+            task_id=task_id, user_id__in=users[start : start + limits.IDS_PER_QUERY]
         )
         for user, key in some.values_list("user_id", "pk"):
             found[user].append(keys.bucket_of_assignment(key))
@@ -111,8 +110,8 @@ def _moves(task_id: int, users: Sequence[int]) -> dict[int, list[Moved]]:
     if not all_of_task.exists():
         return {}
     found: dict[int, list[Moved]] = defaultdict(list)
-    for start in range(0, len(users), ASKED_AT_ONCE):
-        some = all_of_task.filter(user_id__in=users[start : start + ASKED_AT_ONCE]).order_by("pk")
+    for start in range(0, len(users), limits.IDS_PER_QUERY):
+        some = all_of_task.filter(user_id__in=users[start : start + limits.IDS_PER_QUERY]).order_by("pk")
         for user, *moved in some.values_list("user_id", "from_bucket_id", "to_bucket_id", "reason"):
             found[user].append(tuple(moved))
     return found

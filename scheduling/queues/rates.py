@@ -1,6 +1,5 @@
 """Another rpm: what it would do, what it does at once, and what moves on since it no longer fits."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +8,7 @@ from django.db.models import F
 
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
 from scheduling.placement import moves, reservations
@@ -127,12 +127,12 @@ def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 
     IDs whose rows aren't written yet stay until they are: the sweep comes back.
     """
-    until = time.monotonic() + seconds
+    limit = TimeLimit(seconds)
     moved = 0
     for queue in list(_hard_capped().order_by("pk")):
         behind: int | None = 0
         while behind is not None:
-            if time.monotonic() > until:
+            if limit.is_over:
                 cluster.enqueue("scheduling.jobs.refit")
                 return moved
             count, behind = _refit_slice(queue.pk, behind, now)
@@ -183,8 +183,6 @@ def _too_many(bucket: models.Bucket, at_most: int) -> list[moves.Row]:
     if count <= 0:
         return []
     first, last = keys.range_of_bucket(bucket.pk)
-    waiting = models.Assignment.objects.filter(
-        pk__gte=first, pk__lte=last, status=Status.WAITING, task__cancelled_at=None
-    )
+    waiting = models.Assignment.objects.filter(pk__gte=first, pk__lte=last).with_status(Status.WAITING)
     rows = waiting.order_by("-pk").values_list("pk", "user_id", "task_id", "attempts")[:count]
     return [moves.Row(*row) for row in reversed(rows)]

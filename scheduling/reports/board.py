@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from django.db import connection
 
 from scheduling import store
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
 from scheduling.dispatch import targets
 from scheduling.reports.cards import (
     BlockedTarget,
@@ -27,7 +27,6 @@ from scheduling.reports.cards import (
     QueueTab,
     TaskLine,
 )
-from scheduling.reports.health import QUARTER_LATE, SILENT
 
 TASKS_SHOWN = 10
 
@@ -131,7 +130,7 @@ class Snapshot:
         """Differs when the board would look different. Ages tick in the browser, so they don't count."""
         said = [row if row[0] not in ("heartbeat", "jobs") else self._coarse(row) for row in self.rows]
         # A quarter is late from one second on, without any row that changes.
-        past_due = self.at - clock.quarter_start(self.at) > QUARTER_LATE
+        past_due = self.at - clock.quarter_start(self.at) > limits.QUARTER_LATE
         basis = repr((self.queue, clock.minute_start(self.at), past_due, said))
         return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
 
@@ -140,7 +139,14 @@ class Snapshot:
             # Of many some come and go all the time: ten more are worth to be said.
             return ("jobs", row[1] <= JOBS_COUNTED, row[1] if row[1] <= JOBS_COUNTED else row[1] // 10)
         seen_at = store.as_time(row[13])
-        return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, self.at - seen_at > SILENT)
+        return (
+            row[0],
+            row[1],
+            row[2],
+            row[11],
+            seen_at.timestamp() // 10,
+            self.at - seen_at > limits.SILENT_AFTER,
+        )
 
     def of(self, kind: str) -> list[tuple]:
         return [row for row in self.rows if row[0] == kind]
@@ -263,7 +269,7 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
                 "tasks_counted": TASKS_COUNTED,
                 "at": to_database(at),
                 "a_day_ago": to_database(at - timedelta(days=1)),
-                "silent_since": to_database(at - SILENT),
+                "silent_since": to_database(at - limits.SILENT_AFTER),
             },
         )
         rows = cursor.fetchall()

@@ -9,10 +9,9 @@ from typing import NamedTuple
 from django.conf import settings
 
 from scheduling import models
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
 
 # The board says of clusters and quarters what /healthz/ready says, at the same moment.
-from scheduling.reports.health import QUARTER_LATE, SILENT
 
 
 class QueueTab(NamedTuple):
@@ -211,11 +210,11 @@ class Health:
     @property
     def silent(self) -> tuple[ClusterSign, ...]:
         """Clusters that were there within the day and give no sign now."""
-        return tuple(sign for sign in self.clusters if self.at - sign.seen_at > SILENT)
+        return tuple(sign for sign in self.clusters if self.at - sign.seen_at > limits.SILENT_AFTER)
 
     @property
     def alive(self) -> tuple[ClusterSign, ...]:
-        return tuple(sign for sign in self.clusters if self.at - sign.seen_at <= SILENT)
+        return tuple(sign for sign in self.clusters if self.at - sign.seen_at <= limits.SILENT_AFTER)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -237,7 +236,7 @@ class Health:
     @property
     def quarter_is_late(self) -> bool:
         due = clock.quarter_start(self.at)
-        return self.at - due > QUARTER_LATE and (self.quarter_at is None or self.quarter_at < due)
+        return self.at - due > limits.QUARTER_LATE and (self.quarter_at is None or self.quarter_at < due)
 
     @property
     def minute_lag(self) -> float | None:

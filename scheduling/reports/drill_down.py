@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.models import Status
+from scheduling.models import Group, Status
 
 # Buckets that one query looks into; a window of a queue has 15.
 BUCKETS_A_QUERY = 30
@@ -42,15 +42,11 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE)},
 }
 STATUSES: dict[Kind, tuple[Status, ...]] = {
-    Kind.SENT: (Status.SUCCEEDED, Status.FAILED),
-    Kind.SUCCEEDED: (Status.SUCCEEDED,),
-    Kind.FAILED: (Status.FAILED,),
-    Kind.EXPIRED: (Status.EXPIRED,),
-    Kind.IN_FLIGHT: (Status.IN_FLIGHT,),
+    Kind.ALL: Status.of(Group.PLACED),
+    Kind.SENT: Status.of(Group.SENT),
+    Kind.LATE: (Status.WAITING,),
+    **{Kind(status.word): (status,) for status in Status},
 }
-# A cancel is a mark on the task first, which its rows follow.
-_WAITS = Q(status=Status.WAITING, task__cancelled_at=None)
-IS_CANCELLED = Q(status=Status.CANCELLED) | Q(status=Status.WAITING, task__cancelled_at__isnull=False)
 
 
 class Row(NamedTuple):
@@ -130,15 +126,7 @@ class DrillDown:
             # Beside the ranges SQLite would take "behind a key" alone, and read the whole table from there.
             places |= Q(pk__gte=max(first, after + 1), pk__lte=last)
         found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
-        if self.kind in (Kind.WAITING, Kind.LATE):
-            found = found.filter(_WAITS)
-        elif self.kind == Kind.CANCELLED:
-            found = found.filter(IS_CANCELLED)
-        elif self.kind == Kind.ALL:
-            found = found.exclude(IS_CANCELLED)
-        else:
-            found = found.filter(status__in=STATUSES[self.kind])
-        return found.order_by("pk")
+        return found.with_status(*STATUSES[self.kind]).order_by("pk")
 
     def _moved(self, after: int) -> Iterator[Row]:
         buckets = [bucket for bucket, _ in self._counts]
@@ -177,14 +165,7 @@ def _named(rows: QuerySet) -> Iterator[tuple[Any, str]]:
             yield row, names.get(row.task_id, "")
 
 
-def status_of(row: models.Assignment) -> Status:
-    """What a row's status means. A cancel is a mark on the task first, which its rows follow."""
-    cancelled = row.status == Status.WAITING and row.task.cancelled_at is not None
-    return Status.CANCELLED if cancelled else Status(row.status)
-
-
 def _row(row: models.Assignment) -> Row:
-    status = status_of(row)
     bucket = keys.bucket_of_assignment(row.pk)
     return Row(
         row.pk,
@@ -193,6 +174,6 @@ def _row(row: models.Assignment) -> Row:
         row.task.name,
         keys.queue_of_bucket(bucket),
         keys.minute_of_bucket(bucket),
-        status,
+        row.effective_status,
         row.attempts,
     )

@@ -14,10 +14,6 @@ from scheduling.core import clock, keys, limits
 from scheduling.dispatch import claims, overdue
 from scheduling.jobqueue import cluster, minute_jobs
 
-# Older than this a cluster has stopped: its signs come every few seconds.
-SILENT = timedelta(seconds=60)
-# A quarter-hour's run comes up to 30 s late, and then has some work.
-QUARTER_LATE = timedelta(seconds=90)
 MINUTE_LATE = timedelta(seconds=5)
 
 
@@ -100,7 +96,7 @@ def minute_missing(at: datetime) -> datetime | None:
 def cluster_health(name: str, at: datetime) -> ClusterHealth:
     """How the clusters of a name do."""
     seen = list(models.Heartbeat.objects.filter(cluster=name).values_list("seen_at", flat=True))
-    silent = sum(at - one > SILENT for one in seen)
+    silent = sum(at - one > limits.SILENT_AFTER for one in seen)
     return ClusterHealth(
         name=name,
         count=len(seen) - silent,
@@ -137,7 +133,7 @@ def _of_clusters(clusters: Sequence[ClusterHealth]) -> list[str]:
 def _of_times(at: datetime, quarter: datetime | None, missing: datetime | None, apart: float) -> list[str]:
     found = []
     due = clock.quarter_start(at)
-    if at - due > QUARTER_LATE and (quarter is None or quarter < due):
+    if at - due > limits.QUARTER_LATE and (quarter is None or quarter < due):
         found.append(f"The quarter-hour of {due:%H:%M} has not been processed.")
     if missing is not None:
         found.append(f"The minute {missing:%H:%M} runs and nobody serves it.")

@@ -95,8 +95,7 @@ def places(
         if row is not None:
             place = _of_row(task, row, bases.get(user), at, minutes)
         elif user in reserved:
-            waiting = Status.CANCELLED if task.cancelled_at else Status.WAITING
-            place = Place(user, reserved[user], waiting, has_row=False)
+            place = Place(user, reserved[user], task.meaning_of(Status.WAITING), has_row=False)
         else:
             continue
         if status is None or place.status == status:
@@ -114,17 +113,13 @@ def _rows(task: models.Task, users: Sequence[int], status: Status | None = None)
 
 
 _STATUSES = {status.value: status for status in Status}
-_ORDINAL_BITS = 24
 
 
 def _of_row(
     task: models.Task, row: _Row, late_since: int | None, at: datetime, minutes: dict[int, float]
 ) -> Place:
-    status = _STATUSES[row.status]
-    # A cancel is a mark on the task first; rows follow.
-    if status is Status.WAITING and task.cancelled_at is not None:
-        status = Status.CANCELLED
-    bucket_id = row.id >> _ORDINAL_BITS
+    status = task.meaning_of(_STATUSES[row.status])
+    bucket_id = keys.bucket_of_assignment(row.id)
     late = lateness(row, bucket_id, status, late_since, at, minutes)
     return Place(row.user_id, bucket_id, status, row.attempts, late)
 
@@ -350,7 +345,7 @@ def _success(task: models.Task, place: Place) -> list[Event]:
     row = _rows(task, [place.user_id]).get(place.user_id)
     if row is None or row.started_after_ms is None:
         return []
-    minute = keys.minute_of_bucket(row.id >> _ORDINAL_BITS)
+    minute = keys.minute_of_bucket(keys.bucket_of_assignment(row.id))
     details = {"number": row.attempts, "minute": minute, "succeeded": True}
     details |= {"duration_ms": None, "http_status": None, "answer": "", "error": "", "unknown": False}
     return [Event(minute + timedelta(milliseconds=row.started_after_ms), "attempt", details)]

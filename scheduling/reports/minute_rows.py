@@ -11,8 +11,8 @@ from django.db.models import Count, Q, QuerySet
 from scheduling import models
 from scheduling.core import keys, pacing
 from scheduling.dispatch import bucket_slots
-from scheduling.models import Status
-from scheduling.reports import drill_down, id_history
+from scheduling.models import Group, Status
+from scheduling.reports import id_history
 
 BLOCK_ROWS = 500
 
@@ -78,7 +78,7 @@ def rows(
 
 
 def _row(row: models.Assignment, plan: _Plan | None, late_since: int | None, at: datetime) -> Row:
-    status = drill_down.status_of(row)
+    status = row.effective_status
     offset = plan.next(status, row.started_after_ms) if plan else None
     minute = row.minute_at
     started = None
@@ -111,7 +111,7 @@ def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
         first, _ = keys.range_of_bucket(keys.bucket_of_assignment(first_key))
         before = models.Assignment.objects.filter(pk__gte=first, pk__lt=first_key)
         if not plan.with_cancelled and buckets[keys.bucket_of_assignment(first)].cancelled_count:
-            before = before.exclude(drill_down.IS_CANCELLED)
+            before = before.with_status(*Status.of(Group.PLACED))
         plan.rank = before.count()
     return plans
 

@@ -4,7 +4,6 @@ Question, act and result mean the same tasks: what came in after the page was dr
 is done meanwhile isn't cancelled any more.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from django.db.models import Q, Sum
 
 from operators.actor import Actor
 from scheduling import activity, models, store
+from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind, TaskState
 from scheduling.tasks import edits
@@ -115,11 +115,11 @@ def go_on(act_id: int, now: Callable[[], datetime]) -> None:
 def _cancel(
     act: BulkAct, matching: Matching, *, by: Actor, now: Callable[[], datetime], seconds: float
 ) -> tuple[int, int]:
-    until, done = time.monotonic() + seconds, 0
+    limit, done = TimeLimit(seconds), 0
     try:
         # One query a task: each is a row by its key, and no list of millions is held.
         while task := matching.tasks(act.after_id).first():
-            if time.monotonic() > until:
+            if limit.is_over:
                 bulk_operations.hand_over(act, at=now())
                 return done, matching.tasks(act.after_id).count()
             with store.write():

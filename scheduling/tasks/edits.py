@@ -12,15 +12,15 @@ from django.db.models import F, Max, Min, Q
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core import allocator, keys
+from scheduling.core import allocator, keys, limits
 from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
 from scheduling.lists.differences import CombinedSource, Difference, blocks_of
 from scheduling.models import Status
-from scheduling.placement import ledger, moves, reservations
+from scheduling.placement import ledger, reservations
 from scheduling.placement.cancellation import Cancelled, cancel, follow_cancel, give_back, lock_waiting
-from scheduling.placement.removals import ASKED_AT_ONCE, ChangedMeanwhile, Leaving, remember
+from scheduling.placement.removals import ChangedMeanwhile, Leaving, remember
 
 __all__ = ["Cancelled", "Replaced", "cancel", "follow_cancel", "rename", "replace"]
 
@@ -136,7 +136,9 @@ def _difference(task: models.Task, source: stored_lists.Source) -> Difference:
         if not task.cancelled_count:
             return frozenset()
         rows = models.Assignment.objects.filter(task=task, status=Status.CANCELLED)
-        pieces = (ids[start : start + ASKED_AT_ONCE] for start in range(0, len(ids), ASKED_AT_ONCE))
+        pieces = (
+            ids[start : start + limits.IDS_PER_QUERY] for start in range(0, len(ids), limits.IDS_PER_QUERY)
+        )
         found = (rows.filter(user_id__in=piece).values_list("user_id", flat=True) for piece in pieces)
         return frozenset(chain.from_iterable(found))
 
@@ -216,7 +218,7 @@ def _exchange_locked(
         cancelled_count=F("cancelled_count") + cancelled_count - back_count,
         version=F("version") + 1,
         **_minutes(task),
-        **({"placed_at": None, **moves.NOT_DONE} if added else {}),
+        **({"placed_at": None, **ledger.NOT_DONE} if added else {}),
     )
     if not changed:
         raise ChangedMeanwhile
@@ -259,15 +261,15 @@ def _take_back(
     """
     buckets = _buckets(queue, plan)
     left: dict[int, int] = defaultdict(int)
-    for start in range(0, difference.added.count, ASKED_AT_ONCE):
-        users = difference.added.read(start, ASKED_AT_ONCE)
+    for start in range(0, difference.added.count, limits.IDS_PER_QUERY):
+        users = difference.added.read(start, limits.IDS_PER_QUERY)
         flags = difference.returning[start : start + len(users)]
         back = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
         rows = models.Assignment.objects.filter(task=task, user_id__in=back, status=Status.CANCELLED)
         moved: dict[tuple[int, int], list[int]] = defaultdict(list)
         found = list(rows.values_list("user_id", "pk", "attempts"))
         earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
-        models.EarlierAttempts.objects.bulk_create(earlier, batch_size=ASKED_AT_ONCE)
+        models.EarlierAttempts.objects.bulk_create(earlier, batch_size=limits.IDS_PER_QUERY)
         for user, pk, _ in found:
             bucket = keys.bucket_of_assignment(pk)
             left[bucket] += 1

@@ -8,7 +8,6 @@ bucket's counters have moved since, or its failures lie on both sides of a time 
 read in the same statement.
 """
 
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,9 +15,9 @@ from datetime import datetime, timedelta
 from django.db import connection
 
 from scheduling import models, store
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
+from scheduling.core.time_limit import TimeLimit
 from scheduling.models import Status
-from scheduling.models.assignment import MESSAGE_CHARACTERS
 from scheduling.store import failed
 
 GROUPS_SHOWN = 100
@@ -31,7 +30,7 @@ TRAILING = timedelta(seconds=30)
 _MESSAGE = (
     "SUBSTR(CASE WHEN a.error IS NULL OR a.error = ''"
     " OR (a.answer <> '' AND a.error = 'answered ' || a.http_status)"
-    f" THEN COALESCE(a.answer, '') ELSE a.error END, 1, {MESSAGE_CHARACTERS})"
+    f" THEN COALESCE(a.answer, '') ELSE a.error END, 1, {limits.MESSAGE_CHARACTERS})"
 )
 _IS_OF_NOW = "f.bucket_id = b.id AND f.at_failed_count = b.failed_count AND f.at_moved_count = b.moved_count"
 
@@ -274,7 +273,7 @@ def keep_counts(*, at: datetime, seconds: float = 5.0, unless_fewer: int = 1) ->
     seconds: after which it leaves the rest to the next call. Who asks meanwhile is told the same.
     unless_fewer: nothing is done for fewer failures than that.
     """
-    until = time.monotonic() + seconds
+    limit = TimeLimit(seconds)
     done = 0
     found = _not_kept(before=at - TRAILING)
     if sum(count for _, count in found) < unless_fewer:
@@ -287,7 +286,7 @@ def keep_counts(*, at: datetime, seconds: float = 5.0, unless_fewer: int = 1) ->
             models.FailureCount.objects.filter(bucket_id__in=buckets)._raw_delete("default")
             _count(buckets)
         done += len(buckets)
-        if time.monotonic() > until:
+        if limit.is_over:
             break
     return done
 

@@ -3,7 +3,6 @@
 They take free places, as retries do. What failed or was sent after the operator had looked is not meant.
 """
 
-import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import datetime
@@ -13,6 +12,7 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import clock, keys
 from scheduling.core.errors import TaskCancelled
+from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind, MoveReason, Status
 from scheduling.placement import ledger, moves, reservations
@@ -161,10 +161,10 @@ def _in_slices(
 
     following: the queue, the rows and the last key of the next slice; None where nothing is left.
     """
-    until, done = time.monotonic() + seconds, 0
+    limit, done = TimeLimit(seconds), 0
     try:
         while found := following():
-            if time.monotonic() > until:
+            if limit.is_over:
                 bulk_operations.hand_over(act, at=now())
                 return Retried(done, True)
             queue_id, wanted, last = found

@@ -4,7 +4,6 @@ It asks what is left to do and never what quarter it was called for: so it may c
 clusters, or not at all for hours.
 """
 
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -13,6 +12,7 @@ from django.db.models import F, QuerySet
 
 from scheduling import models, store
 from scheduling.core import clock
+from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import overdue as late
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.reports import receipts
@@ -82,10 +82,10 @@ def total(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 
     seconds: what isn't done then is the next run's, which is asked for as long as something is left.
     """
-    totalled, until = 0, time.monotonic() + seconds
+    totalled, limit = 0, TimeLimit(seconds)
     # No cursor stays open meanwhile: SQLite begins no transaction on a reading that others have overtaken.
     for window in list(untotalled(now()).order_by("pk")):
-        if time.monotonic() > until:
+        if limit.is_over:
             break
         buckets = list(models.Bucket.objects.filter(window=window).order_by("pk"))
         # Late IDs move first, and a seat that died has its lease: the next run, or the sweep, comes back.

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations, minute_jobs
 from scheduling.jobqueue.tables import FinishedJob
 from scheduling.models import BulkActKind
@@ -42,12 +43,12 @@ def resume(act_id: int, now: Callable[[], datetime]) -> None:
 
 
 def _go(act: models.BulkAct, now: Callable[[], datetime]) -> None:
-    renewed = time.monotonic()
+    renewal = TimeLimit(RENEW_SECONDS)
 
     def stay() -> None:
-        nonlocal renewed
-        if time.monotonic() > renewed + RENEW_SECONDS:
-            renewed = time.monotonic()
+        nonlocal renewal
+        if renewal.is_over:
+            renewal = TimeLimit(RENEW_SECONDS)
             bulk_operations.move_on(act, after_id=0, at=now())
 
     try:
@@ -66,11 +67,11 @@ def prune(
 
     between: called after each step.
     """
-    until = time.monotonic() + seconds
+    limit = TimeLimit(seconds)
     before = now() - timedelta(days=settings.RETENTION_DAYS)
     for step in _steps(before, now()):
         while step():
-            if time.monotonic() > until:
+            if limit.is_over:
                 return False
             between()
             # Others get their turn.

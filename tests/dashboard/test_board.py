@@ -11,7 +11,7 @@ from dashboard.board.markup import Hand
 from dashboard.drawing import charts
 from operators.actor import Actor
 from scheduling import demo, models, store
-from scheduling.core import clock
+from scheduling.core import clock, limits
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster
 from scheduling.reports import board, health, receipts
@@ -162,7 +162,7 @@ def test_the_number_of_jobs_that_wait_is_said_and_so_is_the_age_of_a_quarter_tha
 
 def test_a_quarter_that_becomes_late_changes_the_fingerprint_at_that_second(queue):
     due = clock.quarter_start(NOON)
-    at = due + health.QUARTER_LATE
+    at = due + limits.QUARTER_LATE
 
     assert (
         board.snapshot("default", at=at).version

@@ -9,8 +9,7 @@ from django_q.models import OrmQ
 
 from operators.actor import Actor
 from scheduling import models, store
-from scheduling.core import clock
-from scheduling.jobqueue import bulk_operations
+from scheduling.core import clock, limits
 from scheduling.models import BulkAct, Status
 from scheduling.tasks import resend
 from scheduling.tasks.failures import Asked
@@ -48,7 +47,7 @@ def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_job
     OrmQ.objects.all().delete()
     assert 0 < act.get().done_count < IDS, "it was killed in the middle"
     # The lease of the one that died runs out.
-    act.update(lease_until=F("lease_until") - bulk_operations.LEASE)
+    act.update(lease_until=F("lease_until") - limits.BULK_LEASE)
 
     start_cluster()
     wait_until(act.filter(ended_at__isnull=False).exists, seconds=60, what="it goes on by itself")

@@ -8,7 +8,7 @@ from django_q.models import OrmQ
 
 from operators.actor import Actor
 from scheduling import models, store
-from scheduling.core import clock
+from scheduling.core import clock, limits
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
 from scheduling.tasks import bulk_cancel, resend
@@ -75,7 +75,7 @@ def test_a_retry_whose_job_was_lost_goes_on_by_the_sweep(at_their_time):
     OrmQ.objects.all().delete()
     reconciliation.requeue_lost_work(at=AFTER + timedelta(seconds=1))
     assert run_jobs(AFTER) == 0, "its job may still come"
-    later = AFTER + bulk_operations.LEASE + timedelta(seconds=1)
+    later = AFTER + limits.BULK_LEASE + timedelta(seconds=1)
     at_their_time(later)
     reconciliation.requeue_lost_work(at=later)
     reconciliation.requeue_lost_work(at=later)
@@ -108,7 +108,7 @@ def test_a_process_that_dies_in_a_slice_leaves_whole_slices_and_the_rest_is_done
     assert counted() == {"waiting": 20, "failed": 30}
     OrmQ.objects.all().delete()
     assert BulkAct.objects.get().done_count == 20
-    later = AFTER + 2 * bulk_operations.LEASE
+    later = AFTER + 2 * limits.BULK_LEASE
     at_their_time(later)
     reconciliation.requeue_lost_work(at=later)
     run_jobs(later)
@@ -122,7 +122,7 @@ def test_a_frozen_worker_that_wakes_does_nothing_more():
     ended_as(Status.FAILED)
     act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=50, by=BY, at=AFTER)
     assert bulk_operations.take(act.pk, at=AFTER) is None, "somebody is at it"
-    assert bulk_operations.take(act.pk, at=AFTER + 2 * bulk_operations.LEASE) is not None
+    assert bulk_operations.take(act.pk, at=AFTER + 2 * limits.BULK_LEASE) is not None
     done = resend._go(act, Asked(), (), now=lambda: AFTER, seconds=5)
     assert done == (0, True)
     assert counted() == {"failed": 50}
@@ -133,7 +133,7 @@ def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
     ended_as(Status.FAILED)
     retry()
     assert bulk_operations.stop(models.BulkAct.objects.get(name="r"), by=BY, at=AFTER)
-    later = AFTER + 2 * bulk_operations.LEASE
+    later = AFTER + 2 * limits.BULK_LEASE
     at_their_time(later)
     reconciliation.requeue_lost_work(at=later)
     run_jobs(later)
@@ -146,7 +146,7 @@ def test_a_list_that_is_sent_again_goes_on_by_the_sweep(at_their_time):
     task = ended_as(Status.SUCCEEDED)
     resend.send_again(task, looked_at=AFTER, number=50, run="r", by=BY, now=lambda: AFTER)
     OrmQ.objects.all().delete()
-    later = AFTER + 2 * bulk_operations.LEASE
+    later = AFTER + 2 * limits.BULK_LEASE
     at_their_time(later)
     reconciliation.requeue_lost_work(at=later)
     assert run_jobs(later) == 1
@@ -161,7 +161,7 @@ def test_a_cancel_of_all_that_match_goes_on_by_the_sweep(at_their_time):
     meant = bulk_cancel.Matching(at=BEFORE, up_to_id=tasks[1].pk, ids=tuple(task.pk for task in tasks))
     assert bulk_cancel.cancel(meant, by=BY, now=lambda: BEFORE) == (0, 2)
     OrmQ.objects.all().delete()
-    later = BEFORE + 2 * bulk_operations.LEASE
+    later = BEFORE + 2 * limits.BULK_LEASE
     at_their_time(later)
     reconciliation.requeue_lost_work(at=later)
     assert run_jobs(later) == 1
@@ -192,7 +192,7 @@ def test_pruning_that_nobody_is_at_goes_on_by_the_sweep(at_their_time, monkeypat
     assert (models.Activity.objects.count(), models.QuarterRun.objects.count()) == (0, 1)
     for _ in range(3):
         OrmQ.objects.all().delete()
-        at += 2 * bulk_operations.LEASE
+        at += 2 * limits.BULK_LEASE
         at_their_time(at)
         reconciliation.requeue_lost_work(at=at)
         run_jobs(at)

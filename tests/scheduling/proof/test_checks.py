@@ -8,6 +8,7 @@ from django_q.models import OrmQ
 
 from operators.actor import Actor
 from scheduling import models, proof
+from scheduling.core import limits
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
 from scheduling.proof import checks
@@ -71,7 +72,7 @@ def test_one_that_lost_its_worker_is_gone_on_with_and_counts_nothing_twice(place
     checks.resume(check.pk, lambda: AFTER)
     check.refresh_from_db()
     assert check.ended_at is None, "somebody lives who is at it"
-    later = AFTER + bulk_operations.LEASE + timedelta(seconds=1)
+    later = AFTER + limits.BULK_LEASE + timedelta(seconds=1)
     bulk_operations.wake(at=later)
     checks.resume(check.pk, lambda: later)
     check.refresh_from_db()
