@@ -53,16 +53,16 @@ def _checks(report: health.Health) -> dict[str, object]:
         "clusters": [
             {
                 "name": one.name,
-                "count": one.count,
+                "count": one.alive_count,
                 "silent_seconds": one.age_seconds,
                 "jobs_waiting": one.jobs_waiting,
             }
             for one in report.clusters
         ],
-        "last_quarter_at": iso(report.last_quarter_at),
-        "last_quarter_age_seconds": _age(report.last_quarter_at, report.at),
-        "last_minute_at": iso(report.last_minute_at),
-        "last_minute_age_seconds": _age(report.last_minute_at, report.at),
+        "last_quarter_at": iso(report.quarter_ran_at),
+        "last_quarter_age_seconds": _age(report.quarter_ran_at, report.at),
+        "last_minute_at": iso(report.minute_at),
+        "last_minute_age_seconds": _age(report.minute_at, report.at),
         "clocks_apart_seconds": report.clocks_apart_seconds,
     }
 

@@ -16,6 +16,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.rows import Row
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 ONE = "--one"
@@ -52,22 +54,24 @@ def names() -> list[str]:
     return [name for name, source in sources.items() if re.search(r"^def run\(\)", source, re.MULTILINE)]
 
 
-def _run_here(name: str) -> list[dict]:
+def _run_here(name: str) -> list[Row]:
     module = __import__(f"benchmarks.{name}", fromlist=["run"])
     output = sys.stdout
     # Whatever is printed on the way must not get among the rows.
     sys.stdout = sys.stderr
     try:
-        return module.run()
+        rows: list[Row] = module.run()
+        return rows
     finally:
         sys.stdout = output
 
 
-def _run_apart(name: str) -> list[dict]:
+def _run_apart(name: str) -> list[Row]:
     print(f"--- {name}", flush=True)
     command = [sys.executable, "-m", "benchmarks", ONE, name]
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+    rows: list[Row] = json.loads(done.stdout)
+    return rows
 
 
 def read_sections(text: str, there: list[str]) -> dict[str, str]:
@@ -77,7 +81,7 @@ def read_sections(text: str, there: list[str]) -> dict[str, str]:
     return {name: found[name] for name in there if name in found}
 
 
-def section(name: str, rows: list[dict]) -> str:
+def section(name: str, rows: list[Row]) -> str:
     """A module's rows as a table, with what they were measured on."""
     versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     on = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {versions}"
@@ -89,7 +93,7 @@ def section(name: str, rows: list[dict]) -> str:
     return f"\n## {name}\n\n{on}\n\n" + "\n".join(table) + "\n"
 
 
-def line(row: dict) -> str:
+def line(row: Row) -> str:
     """A row for who looks on."""
     said = f"{row['name']}: {row['value']:g} {row['unit']}"
     if row["limit"] is None:

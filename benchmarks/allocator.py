@@ -7,9 +7,10 @@ Ratios of one run on one machine, never absolute times. `run()` gives rows as di
 import time
 import tracemalloc
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 
+from benchmarks.rows import Row
 from scheduling.core import allocator
 
 RPM = 120
@@ -24,7 +25,7 @@ FILLS = {
 }
 
 
-def run() -> list[dict]:
+def run() -> list[Row]:
     """Measure, and return the rows."""
     return [
         *(_speed(name, fill) for name, fill in FILLS.items()),
@@ -34,11 +35,11 @@ def run() -> list[dict]:
     ]
 
 
-def _row(name: str, value: float, limit: float, unit: str, ok: bool) -> dict:
+def _row(name: str, value: float, limit: float, unit: str, ok: bool) -> Row:
     return {"name": name, "value": round(value, 3), "limit": limit, "unit": unit, "ok": ok}
 
 
-def _speed(name: str, fill: Iterable[int]) -> dict:
+def _speed(name: str, fill: Sequence[int]) -> Row:
     def bare() -> Iterable[int]:
         # The same buckets, as a chain that needs no thought.
         return chain.from_iterable(repeat(k % 15, RPM) for k in range(IDS // RPM + 1))
@@ -54,7 +55,7 @@ def _speed(name: str, fill: Iterable[int]) -> dict:
     )
 
 
-def _memory(name: str, fill: Iterable[int]) -> dict:
+def _memory(name: str, fill: Sequence[int]) -> Row:
     one, ten = (_peak_bytes(fill, ids) for ids in (IDS, 10 * IDS))
     return _row(
         f"allocator: peak memory of 10 million places in {name}",
@@ -65,7 +66,7 @@ def _memory(name: str, fill: Iterable[int]) -> dict:
     )
 
 
-def _closed_form() -> dict:
+def _closed_form() -> Row:
     small, large = _best(
         lambda: [allocator.fill_after(allocator.EMPTY, RPM, 10**4) for _ in range(2_000)],
         lambda: [allocator.fill_after(allocator.EMPTY, RPM, 10**12) for _ in range(2_000)],
@@ -79,7 +80,7 @@ def _closed_form() -> dict:
     )
 
 
-def _carry_over() -> dict:
+def _carry_over() -> Row:
     # As many windows both times, 100 times as many IDs.
     few, many = _best(lambda: _carried(rpm=RPM), lambda: _carried(rpm=100 * RPM))
     return _row(
@@ -112,7 +113,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _peak_bytes(fill: Iterable[int], ids: int) -> int:
+def _peak_bytes(fill: Sequence[int], ids: int) -> int:
     tracemalloc.start()
     try:
         _zip(allocator.places(fill, RPM), ids)

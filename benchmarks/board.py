@@ -9,9 +9,13 @@ import os
 import statistics
 import time
 from array import array
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from benchmarks.rows import Row
 from benchmarks.service import directory
 
 REQUESTS = 300
@@ -38,7 +42,7 @@ CHANGES = (
 )
 
 
-def run() -> list[dict]:
+def run() -> list[Row]:
     """Measure, and return the rows."""
     with directory() as data_dir:
         os.environ |= {
@@ -58,7 +62,7 @@ def run() -> list[dict]:
         return _measure(data_dir)
 
 
-def _measure(data_dir: Path) -> list[dict]:
+def _measure(data_dir: Path) -> list[Row]:
     _fill(data_dir)
     asking = Asking()
     empty, unchanged, changed = asking.costs()
@@ -80,7 +84,7 @@ def _measure(data_dir: Path) -> list[dict]:
     ]
 
 
-def _row(name: str, value: float, unit: str, limit: float) -> dict:
+def _row(name: str, value: float, unit: str, limit: float) -> Row:
     return {
         "name": f"board: {name}",
         "value": round(value, 3),
@@ -125,10 +129,13 @@ class Asking:
         }
         answer = self._application(environ, self._start)
         self.content = b"".join(answer)
-        answer.close()
+        getattr(answer, "close", lambda: None)()
 
-    def _start(self, status: str, headers: list, exc_info=None) -> None:
+    def _start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
         self.status = status
+        return lambda data: None
 
     def costs(self) -> tuple[float, float, float]:
         """Median seconds of an empty view, of a poll when nothing changed, and of one when all did."""
@@ -145,7 +152,8 @@ class Asking:
             if number >= 20:
                 for name, seconds in samples.items():
                     took[name].append(seconds)
-        return tuple(statistics.median(seconds) for seconds in took.values())
+        empty, unchanged, changed = (statistics.median(seconds) for seconds in took.values())
+        return empty, unchanged, changed
 
     def finding(self, first: int, count: int) -> float:
         """Milliseconds, on a clock, that the page of an ID takes at most 95 of a hundred times: each another one."""
@@ -235,7 +243,7 @@ def _fill(data_dir: Path) -> None:
                 acceptance.Submission(f"list {number}"),
                 spool,
                 by=by,
-                now=lambda at=at: at,
+                now=partial(_same, at),
                 render=lambda accepted: None,
             )
     quarter = clock.quarter_start(now)
@@ -249,6 +257,11 @@ def _fill(data_dir: Path) -> None:
         )
     while models.Segment.objects.unwritten().exists():
         allocation.run(lambda: now - clock.QUARTER)
+
+
+def _same(moment: datetime) -> datetime:
+    """A clock that stands still."""
+    return moment
 
 
 def _assignments(count: int) -> None:

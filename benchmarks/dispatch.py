@@ -2,9 +2,9 @@
 
 - Two processes claim and record a bucket of 100,000 IDs each in turns of 4,000; beside it two processes run
   the bare statements on the same rows: claim 4,000 by key and write their outcome, a transaction each.
-- The senders of a minute's two seats make webhooks as fast as they can, 50 at a time together; beside them the
+- The senders of two minute workers make webhooks as fast as they can, 50 at a time together; beside them the
   same HTTP client posts in a bare loop, 50 at a time, to the same server.
-- Real minutes at rpm 60, 600 and 6,000 by one seat: how evenly the starts lie in the seconds, and how late
+- Real minutes at rpm 60, 600 and 6,000 by one minute worker: how evenly the starts lie in the seconds, and how late
   they are. They take a minute each.
 """
 
@@ -16,12 +16,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from benchmarks.rows import Row
 from benchmarks.service import ROOT, directory, environment_of, migrate
 from tests import postgresql
+
+if TYPE_CHECKING:
+    from scheduling.handlers.base import Request
 
 IDS = int(os.environ.get("BENCH_IDS", "200000"))
 TURN = 4_000
@@ -33,7 +39,7 @@ ROUNDS = 3
 MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
 
 
-def run() -> list[dict]:
+def run() -> list[Row]:
     """Measure, and return the rows."""
     rows = []
     with directory() as data_dir:
@@ -47,16 +53,16 @@ def run() -> list[dict]:
     return rows
 
 
-def _row(name: str, value: float, limit: float | None, unit: str, ok: bool = True) -> dict:
+def _row(name: str, value: float, limit: float | None, unit: str, ok: bool = True) -> Row:
     return {"name": name, "value": round(value, 3), "limit": limit, "unit": unit, "ok": ok}
 
 
 # --- Claims ---
 
 
-def _claims(database: str, data_dir: Path, url: str) -> list[dict]:
+def _claims(database: str, data_dir: Path, url: str) -> list[Row]:
     migrate(data_dir, url)
-    rates = {"bare": [], "ours": []}
+    rates: dict[str, list[float]] = {"bare": [], "ours": []}
     for _ in range(ROUNDS):
         for way in ("bare", "ours"):
             _child("prepare_claims", data_dir, url)
@@ -143,20 +149,20 @@ def claim_bare(n: str) -> None:
 # --- Webhooks ---
 
 
-def _webhooks(data_dir: Path) -> list[dict]:
+def _webhooks(data_dir: Path) -> list[Row]:
     with _server() as port:
-        rates = {"bare": [], "ours": []}
+        rates: dict[str, list[float]] = {"bare": [], "ours": []}
         for _ in range(ROUNDS):
             rates["bare"].append(json.loads(_child("webhooks_bare", data_dir, "", str(port))))
             # Both begin when both have loaded.
             at = str(time.time() + LOADING_SECONDS)
-            seats = [_start("webhooks_ours", data_dir, "", str(port), at) for _ in range(PROCESSES)]
-            times = [json.loads(seat.communicate()[0]) for seat in seats]
+            workers = [_start("webhooks_ours", data_dir, "", str(port), at) for _ in range(PROCESSES)]
+            times = [json.loads(worker.communicate()[0]) for worker in workers]
             rates["ours"].append(WEBHOOKS / (max(t[1] for t in times) - min(t[0] for t in times)))
     bare, ours = (statistics.median(rates[way]) for way in ("bare", "ours"))
     return [
         _row(
-            f"dispatch: signed webhooks by {PROCESSES} seats, {AT_ONCE} at a time",
+            f"dispatch: signed webhooks by {PROCESSES} minute workers, {AT_ONCE} at a time",
             ours / bare,
             0.7,
             "of the bare client's rate, at least",
@@ -167,11 +173,12 @@ def _webhooks(data_dir: Path) -> list[dict]:
 
 
 @contextmanager
-def _server():
+def _server() -> Iterator[int]:
     """A server in a process of its own that answers everything with 200."""
     command = [sys.executable, "-m", "benchmarks.dispatch", "serve"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
+        assert process.stdout is not None
         yield int(process.stdout.readline())
     finally:
         process.kill()
@@ -179,8 +186,8 @@ def _server():
 
 
 class _Answering(asyncio.Protocol):
-    def connection_made(self, transport) -> None:
-        self.transport, self.left = transport, b""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         # Requests of one client: small, and each in one piece.
@@ -229,14 +236,16 @@ def webhooks_ours(port: str, at: str) -> None:
     from scheduling.dispatch.sender import MinuteClock, Sender
     from scheduling.handlers.webhook import Webhook
 
-    handler = {
-        "url": f"http://127.0.0.1:{port}/",
-        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        "connections": AT_ONCE // PROCESSES,
-        "allowed": [ipaddress.ip_network("127.0.0.0/8")],
-    }
+    def handler() -> Webhook:
+        return Webhook(
+            url=f"http://127.0.0.1:{port}/",
+            secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            connections=AT_ONCE // PROCESSES,
+            allowed=[ipaddress.ip_network("127.0.0.0/8")],
+        )
+
     queue = models.Queue(pk=1, name="default")
-    sender = Sender(MinuteClock.of(time.time()), lambda queue: Webhook(**handler))
+    sender = Sender(MinuteClock.of(time.time()), lambda queue: handler())
     sender.may_start_until = 1e9
     sender.most_connections = {1: AT_ONCE // PROCESSES}
     due = [
@@ -259,7 +268,7 @@ def webhooks_ours(port: str, at: str) -> None:
     sender.end()
 
 
-def _requests():
+def _requests() -> "list[Request]":
     from scheduling.handlers.base import Request
 
     return [Request(user, 7, "a list", "default", MINUTE, 1) for user in range(1, WEBHOOKS + 1)]
@@ -268,7 +277,7 @@ def _requests():
 # --- Real minutes ---
 
 
-def _minutes(data_dir: Path) -> list[dict]:
+def _minutes(data_dir: Path) -> list[Row]:
     migrate(data_dir)
     rows = []
     for rpm in (60, 600, 6_000):
@@ -288,7 +297,7 @@ def _minutes(data_dir: Path) -> list[dict]:
 
 
 def real_minute(rpm: str) -> None:
-    """One seat sends webhooks during a real minute; print when each started, in ms."""
+    """One minute worker sends webhooks during a real minute; print when each started, in ms."""
     from django.conf import settings
 
     from scheduling import models, store
@@ -313,7 +322,7 @@ def real_minute(rpm: str) -> None:
 # --- Processes ---
 
 
-def _start(act: str, data_dir: Path, url: str, *arguments: str) -> subprocess.Popen:
+def _start(act: str, data_dir: Path, url: str, *arguments: str) -> "subprocess.Popen[str]":
     environment = environment_of(data_dir, url) | {
         "DJANGO_SETTINGS_MODULE": "settings.production",
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -327,7 +336,7 @@ def _child(act: str, data_dir: Path, url: str, *arguments: str) -> str:
     output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{act} ended with {process.returncode}")
-    return output
+    return str(output)
 
 
 if __name__ == "__main__":

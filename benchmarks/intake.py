@@ -8,16 +8,18 @@ keys in it, in the order of the list, with a page cache of 256 MiB on SQLite.
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 
+from benchmarks.rows import Row
 from benchmarks.service import Service, directory, migrate, wait_until
 from scheduling.core import allocator, clock, keys
 from tests import postgresql
@@ -50,7 +52,10 @@ class Cost:
     written_bytes: int
 
 
-def run() -> list[dict]:
+Measure = Callable[[list[int]], Cost]
+
+
+def run() -> list[Row]:
     """Measure, and return the rows."""
     rows = _compare("SQLite", _ours_on_sqlite, _bare_on_sqlite)
     with postgresql.server() as url:
@@ -59,7 +64,7 @@ def run() -> list[dict]:
     return rows
 
 
-def _compare(database: str, ours, bare) -> list[dict]:
+def _compare(database: str, ours: Measure, bare: Measure) -> list[Row]:
     one, three = (_both(count, ours, bare) for count in (MILLION, 3 * MILLION))
     ratio = one[1].seconds / one[0].seconds
     growth = (three[0].seconds / one[0].seconds) / (three[1].seconds / one[1].seconds)
@@ -89,10 +94,11 @@ def _compare(database: str, ours, bare) -> list[dict]:
     ]
 
 
-def _both(count: int, ours, bare) -> tuple[Cost, Cost]:
+def _both(count: int, ours: Measure, bare: Measure) -> tuple[Cost, Cost]:
     """The best of each: the others were disturbed. In turns, so that a busy moment meets both."""
     costs = [(ours(ids), bare(ids)) for ids in (_shuffled(count, seed) for seed in range(ROUNDS))]
-    return tuple(min(each, key=lambda cost: cost.seconds) for each in zip(*costs, strict=True))
+    best_ours, best_bare = (min(each, key=lambda cost: cost.seconds) for each in zip(*costs, strict=True))
+    return best_ours, best_bare
 
 
 def _shuffled(count: int, seed: int) -> list[int]:
@@ -200,7 +206,8 @@ class _Server:
         counted = "SELECT sum(coalesce(write_bytes, 0) + coalesce(extend_bytes, 0)) FROM pg_stat_io"
         return int(self._execute(counted))
 
-    def _execute(self, statement: str):
+    def _execute(self, statement: str) -> Any:
         with psycopg.connect(self._url, autocommit=True) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchone()[0] if cursor.description else None
+            cursor = connection.execute(statement.encode())
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None

@@ -17,9 +17,14 @@ from array import array
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks.rows import Row
 from benchmarks.service import ROOT, directory, environment_of, migrate
 from tests import postgresql
+
+if TYPE_CHECKING:
+    from django.test import Client
 
 ROUNDS = 7
 MILLISECONDS, QUERIES = 150, 12
@@ -27,7 +32,7 @@ MILLION, PREVIEW_SECONDS = 1_000_000, 5
 FAILED_OF_A_HUNDRED = 9
 
 
-def run() -> list[dict]:
+def run() -> list[Row]:
     """Measure, and return the rows."""
     rows = []
     with directory() as data_dir:
@@ -37,7 +42,7 @@ def run() -> list[dict]:
     return rows
 
 
-def _rows(database: str, data_dir: Path, url: str) -> list[dict]:
+def _rows(database: str, data_dir: Path, url: str) -> list[Row]:
     migrate(data_dir, url)
     environment = environment_of(data_dir, url) | {"DJANGO_SETTINGS_MODULE": "settings.test"}
     command = [sys.executable, "-m", "benchmarks.pages", "fill", "measure"]
@@ -61,7 +66,7 @@ def _rows(database: str, data_dir: Path, url: str) -> list[dict]:
     ]
 
 
-def _row(name: str, value: float, unit: str, limit: float | None) -> dict:
+def _row(name: str, value: float, unit: str, limit: float | None) -> Row:
     ok = limit is None or value <= limit
     return {"name": name, "value": value, "unit": unit, "limit": limit, "ok": ok}
 
@@ -75,7 +80,7 @@ def fill() -> None:
 
     from operators.actor import Actor
     from operators.models import Operator
-    from scheduling import models, store
+    from scheduling import store
     from scheduling.queues import operations
 
     call_command("createcachetable", verbosity=0)
@@ -89,7 +94,7 @@ def fill() -> None:
     for number in range(100):
         first = 1_000_001 + number * 2_000
         _list("default", range(first, first + 3_000), at=now - timedelta(minutes=30 + number * 15))
-    _pass(models)
+    _finish_all_minutes()
     _list("large", range(2_000_001, 2_100_001), at=now)
 
 
@@ -112,7 +117,7 @@ def _list(queue: str, ids: range, *, at: datetime) -> None:
         allocation.run(lambda: at)
 
 
-def _pass(models) -> None:
+def _finish_all_minutes() -> None:
     """Let all minutes be over: most of their IDs succeeded, the others failed for half a dozen reasons."""
     from django.db import connection
 
@@ -164,7 +169,7 @@ def _message() -> str:
     return "'no such customer in region ' || (s.user_id % 5)"
 
 
-def _sent(client, ids: Sequence[int], address: str = "/dashboard/upload/", **fields: str) -> str:
+def _sent(client: "Client", ids: Sequence[int], address: str = "/dashboard/upload/", **fields: str) -> str:
     """Upload a list as a CSV; return its preview's address."""
     from django.core.files.uploadedfile import SimpleUploadedFile
 
@@ -173,10 +178,10 @@ def _sent(client, ids: Sequence[int], address: str = "/dashboard/upload/", **fie
     answer = client.post(address, given, headers={"host": "localhost"})
     if answer.status_code != 302:
         raise RuntimeError(f"{address}: {answer.status_code}")
-    return answer.url
+    return str(answer["Location"])
 
 
-def _until_previewed(client) -> float:
+def _until_previewed(client: "Client") -> float:
     """Seconds from the first byte of a file of a million shuffled IDs until all of its preview is drawn.
 
     That is with what the page asks for at last: each ID looked up among the known ones and those that wait.
@@ -192,7 +197,7 @@ def _until_previewed(client) -> float:
     return time.perf_counter() - began
 
 
-def pages(client) -> dict[str, str]:
+def pages(client: "Client") -> dict[str, str]:
     """Each page's address, by what it is called."""
     from operators.actor import Actor
     from scheduling import models, store
@@ -204,13 +209,14 @@ def pages(client) -> dict[str, str]:
     long = models.Task.objects.get(queue__name="long")
     waiting = models.Task.objects.get(queue__name="large")
     bucket = models.Bucket.objects.filter(window__queue=default, failed_count__gt=0).order_by("pk").last()
+    assert bucket is not None
     minute, window = bucket.minute_at, keys.starts_at_of_window(bucket.window_id)
     at = f"{minute:%Y-%m-%dT%H:%M:%SZ}"
     # A tenth of it waits already, in another task. What is looked up costs by the length of a list: see above.
     draft = _sent(client, range(2_095_001, 2_145_001), queue="default")
     replacing = _sent(client, range(2_050_001, 2_150_001), f"/dashboard/tasks/{waiting.pk}/replace/")
     client.post("/dashboard/proof/", headers={"host": "localhost"})
-    checks.resume(checks.stored().first().pk, store.now)
+    checks.resume(checks.stored()[0].pk, store.now)
     by = Actor.command_line()
     for name, kind in (
         ("abc", models.BulkActKind.RETRY_FAILED), ("abd", models.BulkActKind.CANCEL_MATCHING)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 
@@ -71,7 +72,7 @@ class Service:
             command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, check=True, text=True
         ).stdout
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> dict:
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> dict[str, Any]:
         """One request with the token; the answer's JSON. headers: with _ for -."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -81,7 +82,8 @@ class Service:
         connection.close()
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {data[:500]!r}")
-        return json.loads(data)
+        content: dict[str, Any] = json.loads(data)
+        return content
 
     def written_bytes(self) -> int:
         """What its processes have written to disk so far."""
@@ -134,4 +136,4 @@ def wait_until(true: Callable[[], bool], *, seconds: float, every: float = 0.02)
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
-"""Invented data for a demonstration: a day of history, a quarter that runs, and lists that go on coming.
+"""Invented data for a demonstration: a day of history, a running quarter-hour, and lists that keep arriving.
 
-Everything goes through the real verbs with their clock set back, so that counters, places and the log hold.
-Names of lists and numbers are invented; the same seed gives the same day.
+Everything goes through the real operations with their clock set back, so that the check of the plan passes.
+The same seed gives the same day.
 """
 
 import math
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from operators.actor import Actor, Interface, Kind
 from scheduling import models, store
@@ -34,7 +35,7 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class DemoQueue:
-    """A queue, how full its minutes are at the height of the day, and the names of its lists."""
+    """A queue of the demonstration: how full its minutes are at the height of the day, and names of lists."""
 
     name: str
     rpm: int
@@ -54,11 +55,13 @@ QUEUES = (
     DemoQueue("crm", 60, 0.6, 0.02, ("crm-sync", "crm-merge")),
     DemoQueue("sign-ups", 240, 0.25, 0.0, ("sign-ups",)),
 )
+# When, to which queue, the name of the list, its IDs.
+Planned = tuple[datetime, str, str, list[int]]
 ANSWERS = ((410, "gone"), (404, "no such customer"), (422, "customer is blocked"))
 
 
 class InMemory:
-    """A short list, as `intake` takes one."""
+    """A short list in the form that `intake` accepts."""
 
     repeats_count = 0
 
@@ -67,47 +70,50 @@ class InMemory:
         self.ids_count = len(self._ids)
         self.same_as_digest = secrets.token_hex(32)
 
-    def unique_blocks(self, size: int) -> Iterator[array]:
+    def unique_blocks(self, size: int) -> Iterator["array[int]"]:
         """Yield the IDs in arrays of at most `size`."""
         for start in range(0, self.ids_count, size):
             yield self._ids[start : start + size]
 
 
 def submit(queue: str, name: str, ids: list[int], *, by: Actor, now: Callable[[], datetime]) -> models.Task:
-    """Take a short list in."""
+    """Submit a short list."""
     submission = acceptance.Submission(task_name=name, queue_name=queue)
-    return acceptance.submit(submission, InMemory(ids), by=by, now=now, render=lambda accepted: None).task
+    accepted = acceptance.submit(submission, InMemory(ids), by=by, now=now, render=lambda accepted: None)
+    # Only a replayed request has none.
+    assert accepted.task is not None
+    return accepted.task
 
 
 def make_queues(*, at: datetime) -> None:
-    """The queues of the demonstration, where they aren't there yet."""
+    """Create the queues of the demonstration, unless they exist."""
     for queue in QUEUES:
         with suppress(QueueTaken):
             operations.create(name=queue.name, fields={"rpm": queue.rpm}, by=Actor.command_line(), at=at)
 
 
 def populate(*, at: datetime) -> int:
-    """A day until `at`, its minutes run, and the window that fills; return how many lists there are."""
+    """Invent the day until `at` with its finished minutes, and the open window; return the number of lists."""
     dice = random.Random(SEED)
     make_queues(at=at - HISTORY)
     first = clock.quarter_start(at - HISTORY)
-    # Minutes of the past are not to be armed: nobody could run them.
+    # Past minutes must not be armed, since no cluster can run them.
     _past_minutes(first, at)
     lists = 0
     quarter = first
     while quarter <= at:
         planned = sorted((one for queue in QUEUES for one in _lists(queue, quarter, at, dice)), key=_moment)
         for moment, queue_name, name, ids in planned:
-            submit(queue_name, name, ids, by=dice.choice(BY), now=lambda moment=moment: moment)
+            submit(queue_name, name, ids, by=dice.choice(BY), now=partial(_same, moment))
         lists += len(planned)
-        allocation.run(lambda quarter=quarter: quarter, seconds=60)
+        allocation.run(partial(_same, quarter), seconds=60)
         quarter += clock.QUARTER
         _run(quarter - clock.QUARTER, min(quarter, clock.minute_start(at)), dice)
     return lists
 
 
 def catch_up(since: datetime, *, at: datetime) -> None:
-    """Run the minutes that passed while the day was invented."""
+    """Run the minutes that passed while the day was being invented."""
     _run(clock.minute_start(since), clock.minute_start(at), random.Random(SEED))
 
 
@@ -129,20 +135,25 @@ def _past_minutes(first: datetime, at: datetime) -> None:
     )
 
 
-def _moment(planned: tuple) -> datetime:
+def _moment(planned: Planned) -> datetime:
     return planned[0]
 
 
-def _lists(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random) -> Iterator[tuple]:
-    """Some lists of a quarter: (when, queue, name, IDs)."""
-    # A working day that ends about now, whatever the hour, and a night before it.
+def _same(moment: datetime) -> datetime:
+    """A clock that stands still."""
+    return moment
+
+
+def _lists(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Random) -> Iterator[Planned]:
+    """Yield some lists of a quarter-hour."""
+    # A working day that ends about now, whatever the hour, after a night.
     ago = (at - quarter) / timedelta(hours=1)
     busy = max(0.0, math.sin((ago + 2.5) / 13 * math.pi)) if ago <= 10.5 else 0.1 * (ago > 21)
     total = int(queue.rpm * clock.BUCKETS * queue.fullness * busy * dice.uniform(0.5, 1.25))
     if dice.random() < 0.06:
         total *= 2
     if clock.running_window_start(at) == quarter:
-        # It runs to its end, so that somebody who looks sees it running.
+        # Fill it nearly to its end, so that it can be watched.
         total = int(queue.rpm * clock.BUCKETS * 0.97)
     elif clock.open_window_start(at) == quarter:
         total = int(queue.rpm * clock.BUCKETS * queue.fullness * 0.6)
@@ -158,7 +169,7 @@ def _lists(queue: DemoQueue, quarter: datetime, at: datetime, dice: random.Rando
 
 
 def _run(start: datetime, end: datetime, dice: random.Random) -> None:
-    """Run the minutes from `start` until `end` as they would have run."""
+    """Run the minutes from `start` until `end`."""
     by_key = {queue.pk: queue for queue in models.Queue.objects.all()}
     failing = {queue.name: queue.failing for queue in QUEUES}
     for pk, queue in by_key.items():
@@ -169,7 +180,9 @@ def _run(start: datetime, end: datetime, dice: random.Random) -> None:
             _run_bucket(bucket, queue, bucket.minute_at, failing.get(queue.name, 0), dice)
 
 
-def _run_bucket(bucket, queue: models.Queue, minute: datetime, failing: float, dice: random.Random) -> None:
+def _run_bucket(
+    bucket: models.Bucket, queue: models.Queue, minute: datetime, failing: float, dice: random.Random
+) -> None:
     owner = secrets.randbits(63)
     failures = sum(dice.random() < failing for _ in range(bucket.waiting_count))
     if failures:
@@ -194,7 +207,7 @@ def _run_bucket(bucket, queue: models.Queue, minute: datetime, failing: float, d
 
 
 def run_part_of_minute(*, at: datetime) -> None:
-    """Run the minute that holds `at` as far as it would have come; the last of its requests are in flight."""
+    """Run the minute of `at` up to `at`; the last of its requests are in flight."""
     minute = clock.minute_start(at)
     for queue in models.Queue.objects.all():
         bucket = models.Bucket.objects.filter(
@@ -230,7 +243,7 @@ def generate(*, seconds: float = math.inf, rest: Callable[[float], None] = time.
     began = time.monotonic()
     turns = 0
     while time.monotonic() - began < seconds:
-        # A new second, whatever the last one took.
+        # Wait for the next second, however long the last one took.
         rest(1 - time.time() % 1)
         turns += 1
         _send("sign-ups", f"sign-ups {store.now():%H:%M:%S}", dice.randint(1, 4), dice)

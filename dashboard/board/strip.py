@@ -7,7 +7,8 @@ from django.urls import reverse
 from dashboard import addresses, formatting
 from dashboard.board.markup import Hand, link, written
 from dashboard.formatting import plural
-from scheduling.reports.cards import BlockedTarget, Board, Health, LateIds, QueueTab
+from scheduling.reports.cards import BlockedTarget, Board, LateIds, QueueTab
+from scheduling.reports.health import Health
 
 ALL = "*"
 # So many jobs come and go all the time.
@@ -33,18 +34,18 @@ def _chip(kind: str, sign: str, said: str) -> str:
 def _clusters(health: Health, hand: Hand) -> Iterable[str]:
     if health.missing:
         silent = ", ".join(
-            f"cluster {written(sign.name)}: no sign since {hand.moment(sign.seen_at)}"
-            for sign in health.silent
+            f"cluster {written(one.name)}: no sign since {hand.moment(one.silent_since)}"
+            for one in health.silent
         )
         said = silent or f"no sign of {' and '.join(map(written, health.missing))}"
         yield _chip("bad", "&#10005;", f"{said}: lists are taken in, nothing is sent")
     else:
         alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
-        beat = f"beat {_ago(health.beat_at, health)} ago"
+        beat = f"beat {_ago(health.seen_at, health)} ago"
         yield _chip("good", "&check;", f"{alive}, {workers}, {beat}")
-        for sign in health.silent:
-            said = f"{plural(sign.processes, 'cluster')} {written(sign.name)}: no sign since"
-            yield _chip("bad", "&#10005;", f"{said} {hand.moment(sign.seen_at)}; another does its work")
+        for one in health.silent:
+            said = f"{plural(one.silent_count, 'cluster')} {written(one.name)}: no sign since"
+            yield _chip("bad", "&#10005;", f"{said} {hand.moment(one.silent_since)}; another does its work")
     jobs = f"{plural(health.jobs_waiting, 'job')} waiting"
     yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "&check;", jobs)
     if health.quarter_is_late:
@@ -102,7 +103,7 @@ def _all_late(board: Board, hand: Hand) -> str:
 def _late(late: LateIds, hand: Hand) -> str:
     name = written(late.queue)
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
-    many = link(plural(late.count, "ID") + " late", addresses.drill_down(late.queue) + "late", f"late-{name}")
+    many = link(plural(late.ids, "ID") + " late", addresses.drill_down(late.queue) + "late", f"late-{name}")
     return _chip("notice", "&#9684;", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
 
 

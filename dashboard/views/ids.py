@@ -64,7 +64,7 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
             "is_cut": len(tasks) > TASKS_SHOWN,
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks[:TASKS_SHOWN],
-            "story": id_history.story_in(chosen, user_id, at=store.now(), said=id_story.time_text)
+            "story": id_history.story_in(chosen, user_id, at=store.now(), format_time=id_story.time_text)
             if chosen
             else None,
         }

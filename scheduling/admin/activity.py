@@ -1,63 +1,75 @@
-"""The activity log: who did what, when, to how many, by which face."""
+"""The activity log: who did what, when, to how many, through which interface."""
 
 from django.apps import apps
 from django.contrib import admin
+from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
 from operators.actor import Interface
 from scheduling import models
 
-from .base import ByKey, Chosen, Given, ReadOnly, link, no_such, on_dashboard, whole_number
+from .base import (
+    ByKey,
+    ChoiceFilter,
+    LinkFilter,
+    ModelAdmin,
+    ReadOnly,
+    Rows,
+    link,
+    on_dashboard,
+    unknown_value,
+    whole_number,
+)
 
 KINDS = [
-    model._meta.model_name
+    str(model._meta.model_name)
     for app in ("operators", "scheduling")
     for model in apps.get_app_config(app).get_models()
 ]
 
 
-class FaceFilter(Chosen):
+class FaceFilter(ChoiceFilter):
     title = parameter_name = "face"
 
-    def lookups(self, request, model_admin):
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
         return [(face.value, face.value.replace("_", " ")) for face in Interface]
 
-    def queryset(self, request, queryset):
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
         return queryset.filter(face=self.value()) if self.value() else None
 
 
-class KindFilter(Given):
-    """Lines about things of one kind, as links from their pages ask for them."""
+class KindFilter(LinkFilter):
+    """Entries about one kind of object; its pages link here."""
 
     title = "about"
     parameter_name = "object_kind"
 
-    def queryset(self, request, queryset):
-        # Any kind of row has a history, if an empty one.
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
+        # Every kind of row has a history, even if it is empty.
         if self.value() and self.value() not in {model._meta.model_name for model in apps.get_models()}:
-            raise no_such(self.parameter_name, self.value(), KINDS)
+            raise unknown_value(self.parameter_name, self.value(), KINDS)
         return queryset.filter(object_kind=self.value()) if self.value() else None
 
 
-class ThingFilter(Given):
+class ObjectFilter(LinkFilter):
     title = "number"
     parameter_name = "object_id"
 
-    def queryset(self, request, queryset):
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
         return queryset.filter(object_id=self.number()) if self.value() else None
 
 
 @admin.register(models.Activity)
 class ActivityAdmin(ReadOnly, ByKey):
     list_display = ("at", "actor_name", "actor_kind", "face", "verb", "about", "count", "what_changed")
-    list_filter = (FaceFilter, KindFilter, ThingFilter)
+    list_filter = (FaceFilter, KindFilter, ObjectFilter)
     search_help_text = (
         "The number of what it was done to, an exact word such as cancelled, or somebody's exact name."
     )
     fields = ("at", "actor_name", "actor_kind", "face", "verb", "about", "count", "before", "after")
     readonly_fields = ("about",)
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         if (number := whole_number(text)) is not None:
             # The index begins with the kind.
             return queryset.filter(object_kind__in=KINDS, object_id=number)
@@ -82,7 +94,7 @@ class ActivityAdmin(ReadOnly, ByKey):
 
 
 def _page_of(line: models.Activity) -> str:
-    """Where the thing is now. It may be gone: then the admin says so."""
+    """Return the admin page of what the entry is about. Where it was deleted, the admin says so."""
     if line.object_id is None:
         return ""
     app = "operators" if line.object_kind in ("operator", "token") else "scheduling"

@@ -1,5 +1,7 @@
 """Assignments: one ID of one task, looked up by the ID, by its task or by its minute."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
@@ -10,18 +12,30 @@ from scheduling.core import keys
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason
 
-from .base import ByKey, Given, KeyList, ReadOnly, link, list_of, no_such, on_dashboard, page_of, whole_number
+from .base import (
+    ByKey,
+    KeyList,
+    LinkFilter,
+    ReadOnly,
+    Rows,
+    link,
+    list_of,
+    on_dashboard,
+    page_of,
+    unknown_value,
+    whole_number,
+)
 
 
-class TaskFilter(Given):
+class TaskFilter(LinkFilter):
     title = "task"
     parameter_name = "task"
 
-    def queryset(self, request, queryset):
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
         return queryset.filter(task=self.number()) if self.value() else None
 
 
-class BucketFilter(Given):
+class BucketFilter(LinkFilter):
     title = "minute"
     parameter_name = "bucket"
 
@@ -30,13 +44,13 @@ class BucketFilter(Given):
         try:
             keys.window_of_bucket(number)
         except ValueError as error:
-            raise no_such(self.parameter_name, self.value()) from error
+            raise unknown_value(str(self.parameter_name), self.value()) from error
         return number
 
     def describe(self, value: str) -> str:
         return minute_words(self.number())
 
-    def queryset(self, request, queryset):
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
         if not self.value():
             return None
         first, last = keys.range_of_bucket(self.number())
@@ -44,16 +58,17 @@ class BucketFilter(Given):
 
 
 class AssignmentList(KeyList):
-    """A task's IDs come in the order of its list, since no index has them by their places."""
+    """Lists a task's IDs in the order of its list, since no index has them by their places."""
 
     def find(self, after: int | None, count: int) -> tuple[list[models.Assignment], int | None]:
-        task = models.Task.objects.filter(pk=whole_number(self.params.get("task", ""))).first()
+        task_id = whole_number(self.params.get("task", ""))
+        task = models.Task.objects.filter(pk=task_id).first() if task_id else None
         if task is None or self.query or "bucket" in self.params:
             return super().find(after, count)
         first = max(0, after or 0)
         users = stored_lists.ids_of(task.list_id, first, count)
-        rows = {row.user_id: row for row in self.queryset.filter(user_id__in=list(users))}
-        rows = [rows[user] for user in users if user in rows]
+        by_user = {row.user_id: row for row in self.queryset.filter(user_id__in=list(users))}
+        rows = [by_user[user] for user in users if user in by_user]
         return rows, first + count if first + count < task.ids_count else None
 
 
@@ -70,10 +85,10 @@ class AssignmentAdmin(ReadOnly, ByKey):
     )  # fmt: skip
     readonly_fields = fields
 
-    def get_changelist(self, request: HttpRequest, **kwargs) -> type[KeyList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyList]:
         return AssignmentList
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         number = whole_number(text)
         return queryset.none() if number is None else queryset.filter(user_id=number)
 
@@ -102,7 +117,7 @@ class AssignmentAdmin(ReadOnly, ByKey):
 
     @admin.display(description="state")
     def state(self, row: models.Assignment) -> str:
-        return row.effective_status.label
+        return str(row.effective_status.label)
 
     @admin.display(description="last request")
     def request(self, row: models.Assignment) -> str:
@@ -135,12 +150,11 @@ class AssignmentAdmin(ReadOnly, ByKey):
             ),
         ) or self.get_empty_value_display()  # fmt: skip
 
-    def render_change_form(self, request, context, *args, obj=None, **kwargs):
-        context["elsewhere"] = [
-            ("Its user", page_of(models.User(pk=obj.user_id))),
-            ("Its story on the dashboard", on_dashboard("id", obj.user_id)),
+    def related_links(self, request: HttpRequest, row: models.Assignment) -> list[tuple[str, str]]:
+        return [
+            ("Its user", page_of(models.User(pk=row.user_id))),
+            ("Its story on the dashboard", on_dashboard("id", row.user_id)),
         ]
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
 
 def minute_words(bucket_id: int) -> str:

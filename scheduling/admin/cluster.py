@@ -1,28 +1,29 @@
-"""django-q2's own tables: to look at, and for admins alone.
+"""django-q2's own tables: read-only, and for admins alone.
 
-A row there names a callable, or holds pickles that run code when they are read. So its own pages, which add,
-edit and resubmit, are closed, and ours never read what is pickled.
+Their rows name callables, or contain pickles that run code when they are read. So django-q2's own admin pages,
+which add, edit and resubmit, are closed, and ours never read what is pickled.
 """
 
 from datetime import timedelta
 
 from django.contrib import admin
 from django.contrib.auth.models import Group
+from django.http import HttpRequest
 
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.jobqueue import tables
 from scheduling.jobqueue.tables import Failure, QueuedJob, Schedule, Success
 
-from .base import ByKey, ReadOnly
+from .base import ByKey, ReadOnly, Rows
 
 tables.close_stock_admin(admin.site)
-# What somebody may do follows from the role alone: groups would be a second opinion that nobody asks.
+# What an operator may do follows from their role alone, so groups would have no effect.
 admin.site.unregister(Group)
 
 
 class Results(ReadOnly, ByKey):
-    """What ran. Arguments and results are pickles, and stay where they are."""
+    """Finished jobs. Arguments and results are pickles, and are not read."""
 
     list_display = ("name", "group", "func", "cluster", "started", "stopped", "attempt_count")
     fields = ("id", "name", "group", "func", "cluster", "started", "stopped", "success", "attempt_count")
@@ -31,16 +32,16 @@ class Results(ReadOnly, ByKey):
     key_order = ("-stopped", "-id")
     list_per_page = 50
 
-    def get_queryset(self, request):
+    def get_queryset(self, request: HttpRequest) -> Rows:
         return super().get_queryset(request).defer("args", "kwargs", "result")
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         return queryset.filter(name=text)
 
-    def key_of(self, row):
+    def key_of(self, row: Success | Failure) -> int:
         return clock.epoch_microseconds(row.stopped)
 
-    def rows_after(self, queryset, key):
+    def rows_after(self, queryset: Rows, key: int) -> Rows:
         return queryset.filter(stopped__lt=clock.EPOCH + timedelta(microseconds=key))
 
 
@@ -66,7 +67,7 @@ class QueuedAdmin(ReadOnly, ByKey):
     fields = ("key", "lock", "state")
     readonly_fields = ("state",)
 
-    def get_queryset(self, request):
+    def get_queryset(self, request: HttpRequest) -> Rows:
         return super().get_queryset(request).defer("payload")
 
     @admin.display(description="state")

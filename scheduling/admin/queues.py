@@ -1,5 +1,6 @@
-"""Queues: made and changed through their verbs, so that rules and activity log hold."""
+"""Queues: created and changed by the same operations as everywhere, with the same rules and activity log."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -11,24 +12,24 @@ from scheduling import models, store
 from scheduling.core.errors import AlreadyPaused, BadFields, NotPaused
 from scheduling.queues import operations, validation
 
-from .base import ByKey, actor_of, by_number_or_name, link, list_of, on_dashboard
+from .base import ByKey, ModelForm, Rows, actor_of, by_number_or_name, link, list_of, on_dashboard
 
 
-class QueueForm(forms.ModelForm):
-    """The fields of a queue, checked by the rules that every face shares."""
+class QueueForm(ModelForm):
+    """The fields of a queue, checked by the rules that all interfaces share."""
 
     seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
     webhook_secret = forms.CharField(
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        help_text="whsec_ and 24 to 64 bytes in base64. It is never shown; empty: as it is.",
+        help_text="whsec_ and 24 to 64 bytes in base64. It is never shown. Leave it empty to keep the present one.",
     )
     forget_secret = forms.BooleanField(label="Send unsigned: forget the secret", required=False)
     webhook_method = forms.ChoiceField(
         choices=[(method, method) for method in validation.METHODS], initial="POST"
     )
     python_callable = forms.ChoiceField(
-        required=False, help_text="Of those that the setting PYTHON_HANDLERS allows."
+        required=False, help_text="One of those that the setting PYTHON_HANDLERS allows."
     )
 
     class Meta:
@@ -36,23 +37,24 @@ class QueueForm(forms.ModelForm):
         fields = ("name", *validation.FIELDS)
         help_texts = {
             "rpm": "Requests a minute. Changed on the queue's page on the dashboard, which shows the effect first.",
-            "overflow": "Disperse: rpm is a soft cap. Carry over: it is a hard one.",
-            "max_peak": "A list that would fill a minute past this has to be confirmed. Empty: none.",
+            "overflow": "Disperse: rpm is a soft cap. Carry over: rpm is a hard cap.",
+            "max_peak": "A list that would fill a minute past this needs confirmation. Empty: no limit.",
             "headroom": "Requests a minute that lists leave free, for late IDs and retries.",
-            "late_after_seconds": "With the policy expire: how late an ID may be and still be sent.",
-            "breaker_threshold": "Failures in a row after which requests are held. Empty: never.",
+            "late_after_seconds": "With the policy expire: how late an ID can be and still be sent.",
+            "breaker_threshold": "Failures in a row that open the circuit breaker. Empty: never.",
             "callback_url": "Called once when a task is done.",
         }
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["seen_version"] = self.instance.version
-        if "python_callable" in self.fields:
+        field = self.fields.get("python_callable")
+        if isinstance(field, forms.ChoiceField):
             named = {*settings.PYTHON_HANDLERS, self.instance.python_callable} - {""}
-            self.fields["python_callable"].choices = [("", "none"), *((path, path) for path in sorted(named))]
+            field.choices = [("", "none"), *((path, path) for path in sorted(named))]
 
     def changes(self) -> dict[str, Any]:
-        """What is to change, by the names of queue_fields."""
+        """Return the new values of the fields that change."""
         changed = {name: self.cleaned_data[name] for name in self.changed_data if name in validation.FIELDS}
         if self.cleaned_data.get("forget_secret"):
             changed["webhook_secret"] = ""
@@ -62,8 +64,8 @@ class QueueForm(forms.ModelForm):
             changed["webhook_headers"] = {}
         return changed
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
+    def clean(self) -> dict[str, Any] | None:
+        cleaned: dict[str, Any] | None = super().clean()
         if not self.errors:
             stored = models.Queue.objects.filter(pk=self.instance.pk).first() or models.Queue()
             try:
@@ -86,28 +88,25 @@ class QueueAdmin(ByKey):
     shown = ("paused_at", "brake_per_minute", "created_at", "version")
     readonly_fields = shown
 
-    def get_fields(self, request: HttpRequest, obj: models.Queue | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: models.Queue | None = None) -> tuple[str, ...]:
         names = list(validation.FIELDS)
         if not self.has_change_permission(request, obj):
-            # Both may hold what opens somebody else's door.
-            return [
-                "name",
-                *(n for n in names if n not in ("webhook_secret", "webhook_headers")),
-                *self.shown,
-            ]
+            # Both may contain credentials.
+            public = [name for name in names if name not in ("webhook_secret", "webhook_headers")]
+            return ("name", *public, *self.shown)
         names.insert(names.index("webhook_secret") + 1, "forget_secret")
-        return ["name", *names, *(self.shown if obj else ()), "seen_version"]
+        return ("name", *names, *(self.shown if obj else ()), "seen_version")
 
     def get_readonly_fields(self, request: HttpRequest, obj: models.Queue | None = None) -> tuple[str, ...]:
-        # Its name stands in addresses and in other people's programs; a change of rpm shows its effect first,
-        # which only the dashboard can.
+        # The name is part of addresses and of other people's programs. A change of rpm shows its effect first,
+        # which only the dashboard can do.
         return (*self.shown, "name", "rpm") if obj else self.shown
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Queue | None = None) -> bool:
-        # Its tasks keep their records, and its number is part of their places.
+        # Its tasks keep their records, and the keys of their places contain its number.
         return False
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         return by_number_or_name(queryset, text)
 
     def save_model(self, request: HttpRequest, obj: models.Queue, form: QueueForm, change: bool) -> None:
@@ -120,17 +119,24 @@ class QueueAdmin(ByKey):
         obj.__dict__.update(kept.__dict__)
 
     @admin.action(description="Pause", permissions=["change"])
-    def pause(self, request: HttpRequest, queryset) -> None:
+    def pause(self, request: HttpRequest, queryset: Rows) -> None:
         self._each(request, queryset, operations.pause, AlreadyPaused, "paused")
 
     @admin.action(description="Resume", permissions=["change"])
-    def resume(self, request: HttpRequest, queryset) -> None:
+    def resume(self, request: HttpRequest, queryset: Rows) -> None:
         self._each(request, queryset, operations.resume, NotPaused, "resumed")
 
-    def _each(self, request, queryset, verb, already, word: str) -> None:
+    def _each(
+        self,
+        request: HttpRequest,
+        queryset: Rows,
+        operation: Callable[..., object],
+        already: type[Exception],
+        word: str,
+    ) -> None:
         for queue in queryset:
             try:
-                verb(queue, by=actor_of(request), at=store.now())
+                operation(queue, by=actor_of(request), at=store.now())
             except already as error:
                 messages.info(request, str(error))
             else:
@@ -148,15 +154,10 @@ class QueueAdmin(ByKey):
     def windows(self, queue: models.Queue) -> str:
         return link(list_of(models.Window, queue=queue.pk), "Its windows")
 
-    def render_change_form(self, request, context, *args, obj=None, **kwargs):
-        if obj is not None:
-            context["elsewhere"] = [
-                (
-                    "Its page on the dashboard: rpm is changed there, with its effect",
-                    on_dashboard("queue", obj.name),
-                ),
-                ("Its board", on_dashboard("board", queue=obj.name)),
-                ("Its tasks", list_of(models.Task, queue=obj.pk)),
-                ("Its windows", list_of(models.Window, queue=obj.pk)),
-            ]
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+    def related_links(self, request: HttpRequest, queue: models.Queue) -> list[tuple[str, str]]:
+        return [
+            ("Its page on the dashboard, where rpm is changed", on_dashboard("queue", queue.name)),
+            ("Its board", on_dashboard("board", queue=queue.name)),
+            ("Its tasks", list_of(models.Task, queue=queue.pk)),
+            ("Its windows", list_of(models.Window, queue=queue.pk)),
+        ]

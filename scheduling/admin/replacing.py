@@ -1,4 +1,4 @@
-"""Another list for one task, pasted: read by the function that reads every list."""
+"""Replacing a task's list by a pasted one, which is read by the function that reads every list."""
 
 from typing import Any
 
@@ -10,24 +10,24 @@ from scheduling import models, store
 from scheduling.parsing import Limits, read_body
 from scheduling.tasks import edits
 
-# As short as what the API keeps and gives back.
+# The API keeps and returns lists up to the same length.
 PAYLOAD_KEPT = 1000
 
 
 class ListForm(forms.Form):
     payload = forms.CharField(
         label="IDs",
-        # What is around the first and the last ID is the reader's to trim, and to count.
+        # The reader trims what surrounds the first and the last ID, and counts lines by it.
         strip=False,
         widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false"}),
-        help_text="Separated by commas, blanks or line ends; up to 2 MB. Longer lists go in by the API.",
+        help_text="Separated by commas, blanks or line ends; up to 2 MB. Use the API for longer lists.",
     )
-    allow_peak = forms.BooleanField(label="Also past the queue's max_peak", required=False)
+    allow_peak = forms.BooleanField(label="Allow minutes above the queue's max_peak", required=False)
     version = forms.IntegerField(widget=forms.HiddenInput)
 
 
 def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Replaced:
-    """Raises ReadingError, ValidationError for what is no ID, Refused; then nothing has changed."""
+    """Replace a task's list. Raises ReadingError, ValidationError for a token that is no ID, or Refused."""
     body = given["payload"].encode()
     with read_body(
         [body],
@@ -40,6 +40,8 @@ def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Rep
             first, more = reading.faults[0], reading.fault_count - 1
             rest = f", and {more:,} more" if more else ""
             raise forms.ValidationError(f"Line {first.line}: {first.token!r} is {first.reason}{rest}.")
+        # A body without faults has been spooled.
+        assert reading.spool is not None
         return edits.replace(
             task,
             reading.spool,
@@ -52,7 +54,7 @@ def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Rep
 
 
 def words(replaced: edits.Replaced) -> str:
-    """What became of the old list and the new one."""
+    """Return a sentence about what became of the old list and the new one."""
     said = (
         f"The list is replaced: {replaced.kept:,} IDs keep their place, {replaced.added:,} are new, "
         f"{replaced.cancelled:,} are cancelled"

@@ -1,4 +1,4 @@
-"""Who signed in and who failed to, for admins: they let somebody in again before the 15 minutes are over."""
+"""Sign-ins and failed attempts, for admins, who can lift a lock-out before its 15 minutes are over."""
 
 import axes.admin  # noqa: F401 (it registers its pages: first, so that they can be taken away)
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
@@ -9,21 +9,21 @@ from django.http import HttpRequest
 
 from scheduling import activity, store
 
-from .base import ByKey, ReadOnly, actor_of
+from .base import ByKey, ReadOnly, Rows, actor_of
 
 for model in (AccessAttempt, AccessFailureLog, AccessLog):
     admin.site.unregister(model)
 
 
-class Attempts(ReadOnly, ByKey):
+class SignInLog(ReadOnly, ByKey):
     search_help_text = "The exact name that was typed."
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         return queryset.filter(username=text)
 
 
 @admin.register(AccessAttempt)
-class FailedSignInAdmin(Attempts):
+class FailedSignInAdmin(SignInLog):
     list_display = ("attempt_time", "username", "ip_address", "failures_since_start", "locked_out")
     fields = ("attempt_time", "username", "ip_address", "user_agent", "failures_since_start", "locked_out")
     readonly_fields = ("locked_out",)
@@ -31,11 +31,11 @@ class FailedSignInAdmin(Attempts):
 
     @admin.display(description="locked out", boolean=True)
     def locked_out(self, attempt: AccessAttempt) -> bool:
-        return attempt.failures_since_start >= settings.AXES_FAILURE_LIMIT
+        return bool(attempt.failures_since_start >= settings.AXES_FAILURE_LIMIT)
 
     @admin.action(description="Let in again", permissions=["view"])
-    def let_in_again(self, request: HttpRequest, queryset) -> None:
-        """Forget the failures of a name from an address, whatever the browser."""
+    def let_in_again(self, request: HttpRequest, queryset: Rows) -> None:
+        """Forget the failed attempts of a name from an address, in any browser."""
         for username, address in {(row.username, row.ip_address) for row in queryset}:
             with store.write():
                 forgotten = reset(username=username, ip=address)
@@ -47,6 +47,6 @@ class FailedSignInAdmin(Attempts):
 
 
 @admin.register(AccessLog)
-class SignInAdmin(Attempts):
+class SignInAdmin(SignInLog):
     list_display = ("attempt_time", "username", "ip_address", "logout_time")
     fields = ("attempt_time", "username", "ip_address", "user_agent", "logout_time")

@@ -1,6 +1,7 @@
-"""Tasks: renamed, given another list, cancelled. One that is there stays there: its record is kept."""
+"""Tasks: they can be renamed, replaced and cancelled, but not deleted, since their record is kept."""
 
 from datetime import datetime
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -8,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
 from scheduling import models, store
@@ -20,7 +21,10 @@ from scheduling.tasks import bulk_cancel, edits
 from . import replacing
 from .base import (
     ByKey,
-    Chosen,
+    ChoiceFilter,
+    ModelAdmin,
+    ModelForm,
+    Rows,
     actor_of,
     by_number_or_name,
     counter,
@@ -37,37 +41,39 @@ VIEWERS_DO_NOT = "Your role is viewer: acting takes the role operator."
 MOST_TICKED = 100
 
 
-class StateFilter(Chosen):
+class StateFilter(ChoiceFilter):
     title = parameter_name = "state"
 
-    def lookups(self, request, model_admin):
-        return TaskState.choices
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
+        return [(state.value, str(state.label)) for state in TaskState]
 
-    def queryset(self, request, queryset):
-        return queryset.in_state(self.value(), store.now()) if self.value() else None
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
+        state = self.value()
+        return cast(models.TaskQuerySet, queryset).in_state(state, store.now()) if state else None
 
 
-class NameForm(forms.ModelForm):
+class NameForm(ModelForm):
     class Meta:
         model = models.Task
         fields = ("name",)
 
 
 class ConfirmForm(forms.Form):
-    """What is asked before a cancel: for one task nothing, for several their number, typed."""
+    """The confirmation of a cancel: for one task none, for several their number, typed."""
 
     number = forms.CharField(label="How many tasks?")
 
-    def __init__(self, *args, expected: int, **kwargs) -> None:
+    def __init__(self, *args: Any, expected: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.expected = expected
         if expected == 1:
             del self.fields["number"]
 
     def clean_number(self) -> str:
-        if whole_number(self.cleaned_data["number"].replace(",", "").strip()) != self.expected:
-            raise forms.ValidationError(f"Type {self.expected:,} to go on.")
-        return self.cleaned_data["number"]
+        typed: str = self.cleaned_data["number"]
+        if whole_number(typed.replace(",", "").strip()) != self.expected:
+            raise forms.ValidationError(f"To confirm, type {self.expected:,}.")
+        return typed
 
 
 @admin.register(models.Task)
@@ -86,10 +92,12 @@ class TaskAdmin(ByKey):
     fields = ("name", *shown)
     readonly_fields = shown
 
-    def get_form(self, request: HttpRequest, obj: models.Task | None = None, change: bool = False, **kwargs):
-        return (
-            NameForm if self.has_change_permission(request, obj) else super().get_form(request, obj, **kwargs)
-        )
+    def get_form(
+        self, request: HttpRequest, obj: models.Task | None = None, change: bool = False, **kwargs: Any
+    ) -> type[ModelForm]:
+        if self.has_change_permission(request, obj):
+            return NameForm
+        return super().get_form(request, obj, **kwargs)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         # A list is read as it arrives and shown before it is placed: that is the upload page.
@@ -99,7 +107,7 @@ class TaskAdmin(ByKey):
         # What was sent was sent, and its record stays: a task is cancelled.
         return False
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         return by_number_or_name(queryset, text)
 
     # --- What it shows ---
@@ -125,32 +133,36 @@ class TaskAdmin(ByKey):
     def page(self, task: models.Task) -> str:
         return link(on_dashboard("task", task.pk), "Its page")
 
-    def render_change_form(self, request, context, *args, obj=None, **kwargs):
-        context["elsewhere"] = [
-            ("Its page on the dashboard", on_dashboard("task", obj.pk)),
-            ("Its IDs", list_of(models.Assignment, task=obj.pk)),
-            ("Its queue", page_of(obj.queue)),
+    def related_links(self, request: HttpRequest, task: models.Task) -> list[tuple[str, str]]:
+        links = [
+            ("Its page on the dashboard", on_dashboard("task", task.pk)),
+            ("Its IDs", list_of(models.Assignment, task=task.pk)),
+            ("Its queue", page_of(task.queue)),
         ]
-        acts = [
-            ("Replace its list", reverse("admin:scheduling_task_replace", args=[obj.pk])),
-            ("Cancel it", cancel_url(ids=str(obj.pk))),
+        return links if self._why_not(request, task) else [*links, *self._operations(task)]
+
+    def unavailable_links(self, request: HttpRequest, task: models.Task) -> list[tuple[str, str]]:
+        why = self._why_not(request, task)
+        return [(name, why) for name, _ in self._operations(task)] if why else []
+
+    def _operations(self, task: models.Task) -> list[tuple[str, str]]:
+        return [
+            ("Replace its list", reverse("admin:scheduling_task_replace", args=[task.pk])),
+            ("Cancel it", cancel_url(ids=str(task.pk))),
         ]
-        if why := self._why_not(request, obj):
-            context["cannot"] = [(name, why) for name, _ in acts]
-        else:
-            context["elsewhere"] += acts
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def _why_not(self, request: HttpRequest, task: models.Task) -> str:
-        """Why its list can be neither replaced nor cancelled; empty if it can."""
+        """Return why the task can be neither replaced nor cancelled; empty if it can."""
         if not self.has_change_permission(request, task):
             return VIEWERS_DO_NOT
         if task.cancelled_at is not None:
             return "It is cancelled."
         return "" if task.finished_at is None else "It is done."
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
-        query = {name: value for name, value in request.GET.items() if name in ("state", "queue", "q")}
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        query = {name: request.GET[name] for name in ("state", "queue", "q") if name in request.GET}
         more = {
             "cancel_url": cancel_url(**query) if self.has_change_permission(request) else "",
             "why_not": VIEWERS_DO_NOT,
@@ -159,7 +171,7 @@ class TaskAdmin(ByKey):
 
     # --- What it does ---
 
-    def get_urls(self):
+    def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
             path("cancel/", view(self.cancel_view), name="scheduling_task_cancel"),
@@ -167,17 +179,17 @@ class TaskAdmin(ByKey):
             *super().get_urls(),
         ]
 
-    def save_model(self, request: HttpRequest, obj: models.Task, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: models.Task, form: ModelForm, change: bool) -> None:
         if form.has_changed():
             edits.rename(obj, obj.name, by=actor_of(request), at=store.now())
 
     @admin.action(description="Cancel", permissions=["change"])
-    def cancel_ticked(self, request: HttpRequest, queryset) -> HttpResponse:
+    def cancel_ticked(self, request: HttpRequest, queryset: Rows) -> HttpResponse:
         ticked = request.POST.getlist("_selected_action")[:MOST_TICKED]
         return HttpResponseRedirect(cancel_url(ids=",".join(ticked)))
 
     def cancel_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask, with the number, and cancel all that match what the address says."""
+        """Ask for confirmation with the number, and cancel all tasks that match the address."""
         if not self.has_change_permission(request):
             raise PermissionDenied
         meant = self._matching(request)
@@ -196,14 +208,14 @@ class TaskAdmin(ByKey):
             "form": form,
             "first_tasks": meant.tasks()[:10],
             "meant": meant,
-            "queue": models.Queue.objects.filter(pk=meant.queue_id).first(),
+            "queue": models.Queue.objects.filter(pk=meant.queue_id).first() if meant.queue_id else None,
             "seen": f"{meant.at.isoformat()} {meant.up_to_id}",
             "back": reverse("admin:scheduling_task_changelist"),
         }
         return TemplateResponse(request, "admin/scheduling/task/cancel.html", context)
 
     def _matching(self, request: HttpRequest) -> bulk_cancel.Matching:
-        """What the address asks for; once it was asked about, as it was then. 404 for nonsense."""
+        """Return the tasks that the address means: on POST, those of the moment of the question. Raises Http404."""
         query = request.GET
         if not set(query) <= {"state", "queue", "q", "ids"}:
             raise Http404
@@ -226,7 +238,7 @@ class TaskAdmin(ByKey):
         )
 
     def replace_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Give a task another list: what is in both keeps its place."""
+        """Replace a task's list. IDs that are in both lists keep their places."""
         if not self.has_change_permission(request):
             raise PermissionDenied
         task = get_object_or_404(models.Task, pk=_number(object_id))
@@ -264,12 +276,12 @@ def _number(text: str) -> int:
 
 
 def _seen(request: HttpRequest) -> tuple[datetime, int]:
-    """When the question was asked, and the newest task of that moment: later ones aren't meant."""
+    """Return when the question was asked, and the newest task at that moment. Later tasks are not included."""
     if request.method == "POST":
         at, _, newest = request.POST.get("seen", "").partition(" ")
         try:
             return datetime.fromisoformat(at), _number(newest)
         except ValueError:
             raise Http404 from None
-    newest = models.Task.objects.order_by("-pk").values_list("pk", flat=True).first()
-    return store.now(), newest or 0
+    newest_task = models.Task.objects.order_by("-pk").values_list("pk", flat=True).first()
+    return store.now(), newest_task or 0

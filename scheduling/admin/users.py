@@ -1,5 +1,7 @@
 """Users: the people whose IDs are in lists."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.views.main import PAGE_VAR
@@ -9,14 +11,27 @@ from django.http import HttpRequest
 from scheduling import models, store, users
 from scheduling.models import MAX_ID
 
-from .base import ByKey, KeyList, actor_of, link, list_of, no_such, on_dashboard, whole_number
+from .base import (
+    ByKey,
+    KeyList,
+    ModelForm,
+    Rows,
+    actor_of,
+    link,
+    list_of,
+    on_dashboard,
+    unknown_value,
+    whole_number,
+)
 
 
-class UserForm(forms.ModelForm):
-    """An ID is text in the browser: a field for numbers would round long ones, or take 1e5."""
+class UserForm(ModelForm):
+    """An ID is text in the browser: a number field would round long IDs, or accept 1e5."""
 
     id = forms.CharField(
-        label="ID", required=False, help_text=f"A whole number from 1 to {MAX_ID}; empty: one that is free."
+        label="ID",
+        required=False,
+        help_text=f"A whole number from 1 to {MAX_ID}; leave it empty to get a free one.",
     )
 
     class Meta:
@@ -31,25 +46,25 @@ class UserForm(forms.ModelForm):
         if not number:
             raise forms.ValidationError(f"An ID is a whole number from 1 to {MAX_ID}.")
         if models.User.objects.filter(pk=number).exists():
-            raise forms.ValidationError(f"There is a user with the ID {number} already.")
+            raise forms.ValidationError(f"A user with the ID {number} already exists.")
         return number
 
 
-class NameForm(forms.ModelForm):
+class NameForm(ModelForm):
     class Meta:
         model = models.User
         fields = ("name",)
 
 
 class UserList(KeyList):
-    """By key; what a search for a name finds comes in the order of the names."""
+    """Lists users by key; the results of a search for a name are in the order of the names."""
 
     def find(self, after: int | None, count: int) -> tuple[list[models.User], int | None]:
         if after is not None and self.queryset.query.order_by == ("name", "pk"):
             last = models.User.objects.filter(pk=after).first()
             if last is None:
-                # Deleted meanwhile: where its name stood nobody knows, and by key rows would be skipped.
-                raise no_such(PAGE_VAR, after)
+                # It was deleted meanwhile: its name is not known, and going on by key would skip rows.
+                raise unknown_value(PAGE_VAR, after)
             self.queryset = self.queryset.filter(Q(name__gt=last.name) | Q(name=last.name, pk__gt=last.pk))
             after = None
         return super().find(after, count)
@@ -60,19 +75,21 @@ class UserAdmin(ByKey):
     list_display = ("id", "name", "created_at", "assignments", "story")
     search_help_text = "The exact ID, or how a name begins."
 
-    def get_changelist(self, request: HttpRequest, **kwargs) -> type[KeyList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyList]:
         return UserList
 
-    def get_form(self, request: HttpRequest, obj: models.User | None = None, change: bool = False, **kwargs):
+    def get_form(
+        self, request: HttpRequest, obj: models.User | None = None, change: bool = False, **kwargs: Any
+    ) -> type[ModelForm]:
         return UserForm if obj is None else NameForm
 
-    def get_fields(self, request: HttpRequest, obj: models.User | None = None):
+    def get_fields(self, request: HttpRequest, obj: models.User | None = None) -> tuple[str, ...]:
         return ("id", "name") if obj is None else ("id", "name", "created_at", "assignments", "story")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: models.User | None = None):
+    def get_readonly_fields(self, request: HttpRequest, obj: models.User | None = None) -> tuple[str, ...]:
         return () if obj is None else ("id", "created_at", "assignments", "story")
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         number = whole_number(text)
         if number is not None:
             return queryset.filter(pk=number)
@@ -87,7 +104,7 @@ class UserAdmin(ByKey):
     def story(self, user: models.User) -> str:
         return link(on_dashboard("id", user.pk), "Its story")
 
-    def save_model(self, request: HttpRequest, obj: models.User, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: models.User, form: ModelForm, change: bool) -> None:
         by, at = actor_of(request), store.now()
         if change:
             kept = users.rename(obj, obj.name, by=by, at=at)
@@ -98,10 +115,8 @@ class UserAdmin(ByKey):
     def delete_model(self, request: HttpRequest, obj: models.User) -> None:
         users.delete(obj, by=actor_of(request), at=store.now())
 
-    def render_change_form(self, request, context, *args, obj=None, **kwargs):
-        if obj is not None:
-            context["elsewhere"] = [
-                ("Its assignments", list_of(models.Assignment, q=obj.pk)),
-                ("Its story on the dashboard", on_dashboard("id", obj.pk)),
-            ]
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+    def related_links(self, request: HttpRequest, user: models.User) -> list[tuple[str, str]]:
+        return [
+            ("Its assignments", list_of(models.Assignment, q=user.pk)),
+            ("Its story on the dashboard", on_dashboard("id", user.pk)),
+        ]

@@ -1,33 +1,34 @@
-"""Windows, and the minutes in them: read-only, since everything in them follows from what tasks did."""
+"""Windows and their minutes: read-only, since everything in them follows from tasks."""
 
 from datetime import UTC
 
 from django.contrib import admin
 from django.db.models import Q
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from scheduling import models, store
 from scheduling.core import clock
 
-from .base import ByKey, Given, ReadOnly, link, on_dashboard, page_of
+from .base import ByKey, LinkFilter, ReadOnly, Rows, TabularInline, link, on_dashboard, page_of
 
-# A page's key has the time before the queue, where a window's own key has the queue first.
+# The key of a page puts the time before the queue; a window's own key puts the queue first.
 QUEUE_BITS = 13
 
 
-class QueueFilter(Given):
+class QueueFilter(LinkFilter):
     title = "queue"
     parameter_name = "queue"
 
     def describe(self, value: str) -> str:
         return models.Queue.objects.filter(pk=self.number()).values_list("name", flat=True).first() or value
 
-    def queryset(self, request, queryset):
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows | None:
         return queryset.filter(queue=self.number()) if self.value() else None
 
 
-class BucketInline(ReadOnly, admin.TabularInline):
+class BucketInline(ReadOnly, TabularInline):
     model = models.Bucket
     template = "admin/scheduling/minutes.html"
     # The template reads the rows themselves.
@@ -50,12 +51,12 @@ class WindowAdmin(ReadOnly, ByKey):
         quarters = (window.starts_at - clock.EPOCH) // clock.QUARTER
         return quarters << QUEUE_BITS | window.queue_id
 
-    def rows_after(self, queryset, key):
+    def rows_after(self, queryset: Rows, key: int) -> Rows:
         starts_at = clock.EPOCH + (key >> QUEUE_BITS) * clock.QUARTER
         queue_id = key & (1 << QUEUE_BITS) - 1
         return queryset.filter(Q(starts_at__lt=starts_at) | Q(starts_at=starts_at, queue__lt=queue_id))
 
-    def search(self, queryset, text):
+    def search(self, queryset: Rows, text: str) -> Rows:
         try:
             starts_at = parse_datetime(text)
         except ValueError:
@@ -81,10 +82,9 @@ class WindowAdmin(ReadOnly, ByKey):
     def state(self, window: models.Window) -> str:
         return str(window.state_at(store.now()))
 
-    def render_change_form(self, request, context, *args, obj=None, **kwargs):
-        stamp = f"{obj.starts_at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
-        context["elsewhere"] = [
-            ("Its page on the dashboard", on_dashboard("window", obj.queue.name, stamp)),
-            ("Its queue", page_of(obj.queue)),
+    def related_links(self, request: HttpRequest, window: models.Window) -> list[tuple[str, str]]:
+        stamp = f"{window.starts_at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+        return [
+            ("Its page on the dashboard", on_dashboard("window", window.queue.name, stamp)),
+            ("Its queue", page_of(window.queue)),
         ]
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)

@@ -1,7 +1,7 @@
-"""Do the tables keep their promises? Each check says what it found, as two numbers that should be one.
+"""The check of the plan: whether logs, counters and rows agree. A difference is two numbers that should be one.
 
-Read-only, in pieces, on live data: what moves meanwhile is looked at again before it is called wrong. What it
-costs grows with the rows, and what it holds in memory doesn't.
+It is read-only and runs in pieces on live data, so a difference counts only if a second look finds it again.
+Its time grows with the number of rows, its memory doesn't.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ STAGES: tuple[Stage, ...] = (minutes.piece, tasks.piece, places.piece, at_work.p
 
 @dataclass(frozen=True)
 class Step:
-    """A piece that is done: what doesn't hold in it, and the stage and the place where the next begins."""
+    """A piece that has been checked: its differences, and the stage and cursor at which the next begins."""
 
     stage: int
     cursor: Cursor
@@ -32,17 +32,17 @@ class Step:
 
 
 def check(now: Callable[[], datetime]) -> list[Difference]:
-    """Run every check; return what doesn't hold twice in a row."""
+    """Run every check; return the differences that were found twice in a row."""
     return [difference for step in steps(now) for difference in step.differences]
 
 
 def steps(now: Callable[[], datetime], *, stage: int = 0, cursor: Cursor = START) -> Iterator[Step]:
-    """Go on from a stage and a place in it, and yield after each piece."""
+    """Check from a stage and a cursor in it on, and yield after each piece."""
     while stage < len(STAGES):
         piece = STAGES[stage](cursor, now())
         found = piece.differences
         if found:
-            # On live data a counter and its rows may be read on two sides of a transaction.
+            # On live data, a counter and its rows can be read before and after a transaction.
             first = {difference.same_as for difference in found}
             again = set(STAGES[stage](cursor, now()).differences)
             found = sorted((one for one in again if one.same_as in first), key=str)

@@ -1,4 +1,4 @@
-"""What is at work now: nothing waits in a minute that is over, and every claim has an owner."""
+"""Work in progress: nothing waits in a minute that is over, and every claim has an owner."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +12,7 @@ from .base import Cursor, Difference, Piece
 
 
 def piece(cursor: Cursor, at: datetime) -> Piece:
-    """All of it: as much as there is under way."""
+    """Check all work in progress in one piece."""
     return Piece([*_left_behind(at), *_old_claims(at), *_in_flight_is_claimed()])
 
 
@@ -31,7 +31,7 @@ def _old_claims(at: datetime) -> Iterator[Difference]:
         age = round((at - batch.lease_until).total_seconds() + limits.LEASE.total_seconds())
         of = f"batch {batch.pk}, seconds"
         yield Difference("no claim is older than two leases", of, 30, age, by_clock=True)
-    # Leases are of the database's clock, as `at` is; a lease more, since `at` is that of the check's beginning.
+    # Leases and `at` are both of the database's clock. One more lease is allowed, since `at` is when the check began.
     ahead = models.Batch.objects.filter(lease_until__gt=at + 2 * limits.LEASE)
     for batch in ahead.order_by("pk"):
         left = round((batch.lease_until - at).total_seconds())

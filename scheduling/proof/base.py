@@ -8,18 +8,18 @@ from django.conf import settings
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that doesn't hold: of what, what is said of it, and what is found."""
+    """Something that doesn't hold: of what, the number that the tables state, and the number that was found."""
 
     check: str
     of: str
     said: int
     found: int
-    # Its numbers go on with the clock, whatever the tables do: another look finds others.
+    # Its numbers are ages, so that a second look finds larger ones.
     by_clock: bool = False
 
     @property
-    def same_as(self) -> tuple:
-        """Equal for what two looks found alike: counters of what runs are wrong at each look, each time else."""
+    def same_as(self) -> tuple[str | int, ...]:
+        """Equal for the same difference in two looks; numbers that differ between them are in motion."""
         return (self.check, self.of) if self.by_clock else (self.check, self.of, self.said, self.found)
 
     def __str__(self) -> str:
@@ -44,5 +44,5 @@ class Piece:
 
 
 def retained_since(at: datetime) -> datetime:
-    """From when on windows are whole: older ones are let go of bit by bit."""
+    """Return when the retention begins: older windows are deleted bit by bit."""
     return at - timedelta(days=settings.RETENTION_DAYS)

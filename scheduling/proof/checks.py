@@ -1,11 +1,11 @@
-"""Checks of the plan that somebody asked for, or the night: made by jobs, in pieces, and kept with what they found."""
+"""Checks of the plan, requested by an operator or made each night: run by jobs, in pieces, and stored."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 
 import structlog
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 
 from operators.actor import Actor, Kind
 from scheduling import activity, models, proof, store
@@ -16,16 +16,16 @@ from scheduling.models import BulkAct, BulkActKind
 
 log = structlog.get_logger(__name__)
 
-# A job goes on for so long; what is left is the next job's, and lists that came in meanwhile go first.
+# A job runs this long. The next job does the rest, so that lists that arrive meanwhile go first.
 JOB_SECONDS = 5.0
-# What doesn't hold is kept as far as somebody will read it; how much it is, in any case.
+# So many differences are stored; all of them are counted.
 KEPT = 1_000
 
 
 def begin(*, by: Actor, at: datetime) -> BulkAct:
-    """Have the plan checked by a job; return the check. One that is under way is enough."""
+    """Start a check of the plan by jobs, unless one is in progress; return it."""
     with store.write():
-        under_way = bulk_operations.under_way().filter(kind=BulkActKind.CHECK_PLAN).first()
+        under_way: BulkAct | None = bulk_operations.under_way().filter(kind=BulkActKind.CHECK_PLAN).first()
         if under_way is not None:
             return under_way
         ids = models.Task.objects.aggregate(n=Sum("ids_count"))["n"] or 0
@@ -37,7 +37,7 @@ def begin(*, by: Actor, at: datetime) -> BulkAct:
 
 
 def resume(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
-    """The job: take up where the one before stopped, if nobody else has."""
+    """The job: continue where the last job stopped, unless another job has the check."""
     act = bulk_operations.take(act_id, at=now())
     if act is None:
         return
@@ -56,7 +56,7 @@ def resume(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SEC
 
 
 def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
-    """Write down how far it is and what it found. Raises Overtaken."""
+    """Store the progress and the differences. Raises Overtaken."""
     for difference in step.differences:
         log.error("plan_does_not_hold", **asdict(difference))
     kept = act.found or []
@@ -72,6 +72,6 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
         raise bulk_operations.Overtaken
 
 
-def stored():
-    """The checks that are kept, newest first."""
+def stored() -> QuerySet[BulkAct]:
+    """Return the checks of the retention time, newest first."""
     return BulkAct.objects.filter(kind=BulkActKind.CHECK_PLAN).order_by("-pk")

@@ -1,10 +1,11 @@
-"""Windows and their minutes: the log leads to the fills, counters are sums and rows, each start left a trace."""
+"""Windows and their minutes: the log leads to the fills, counters equal sums and rows, each start left a trace."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 
@@ -14,7 +15,7 @@ from scheduling.models import MoveReason, ReservationKind, Status
 
 from .base import Cursor, Difference, Piece, retained_since
 
-STATUSES = [status.word for status in Status]
+_STATUSES = {status.value: status for status in Status}
 COLUMNS = [status.counter for status in Status]
 WINDOWS_AT_A_TIME = 50
 # A piece ends with the window that reaches so many rows.
@@ -23,7 +24,7 @@ _COMES_IN = frozenset({ReservationKind.RESERVE, ReservationKind.MOVE_IN})
 
 
 def piece(cursor: Cursor, at: datetime) -> Piece:
-    """Check the next windows, in the order of their keys, and all that lies in between."""
+    """Check the next windows in the order of their keys, and everything between them."""
     windows, buckets, is_last = _next(cursor[0], at)
     # The keys of buckets between which the piece lies.
     first = keys.first_bucket_from(cursor[0] + 1 if cursor[0] else 0)
@@ -40,6 +41,8 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
 
 
 Buckets = dict[int, models.Bucket]
+# How many rows, by task, bucket and status.
+RowCounts = dict[tuple[int, int, Status], int]
 
 
 def _next(cursor: int, at: datetime) -> tuple[list[models.Window], Buckets, bool]:
@@ -68,7 +71,7 @@ def _next(cursor: int, at: datetime) -> tuple[list[models.Window], Buckets, bool
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the reservation log, as much of it as is replayed."""
+    """A line of the reservation log, with the columns that are replayed."""
 
     window_id: int
     version: int
@@ -150,7 +153,7 @@ def _minutes_add_up(buckets: Buckets, first: int, end: int) -> Iterator[Differen
     columns = [*COLUMNS, "moved_count"]
     within = models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
     sums = within.order_by().values("bucket_id").annotate(**{f"sum_{name}": Sum(name) for name in columns})
-    by_bucket = {row["bucket_id"]: row for row in sums}
+    by_bucket: dict[int, Any] = {row["bucket_id"]: row for row in sums}
     for bucket_id, bucket in buckets.items():
         row = by_bucket.get(bucket_id, {})
         for column in columns:
@@ -176,32 +179,38 @@ def _counters_are_rows(buckets: Buckets, first: int, end: int, since: datetime) 
     tasks = {task_id for task_id, _, _ in rows} | {one.task_id for one in placed}
     marked = _cancelled(tasks)
     for task_id, bucket_id, status in [*rows]:
-        if task_id in marked and status == "waiting":
-            rows[task_id, bucket_id, "cancelled"] += rows.pop((task_id, bucket_id, status))
+        if task_id in marked and status == Status.WAITING:
+            rows[task_id, bucket_id, Status.CANCELLED] += rows.pop((task_id, bucket_id, status))
     for one in placed:
-        for status, column in zip(STATUSES, COLUMNS, strict=True):
-            said, found = getattr(one, column), rows.pop((one.task_id, one.bucket_id, status), 0)
-            may_lack = one.task_id in unwritten and status == (
-                "cancelled" if one.task_id in marked else "waiting"
-            )
-            if found != said and not (may_lack and found < said):
-                of = f"task {one.task_id}, bucket {one.bucket_id}, {status}"
-                yield Difference("a counter is its rows", of, said, found)
+        pending = Status.CANCELLED if one.task_id in marked else Status.WAITING
+        yield from _counters_of(one, rows, pending if one.task_id in unwritten else None)
     for (task_id, bucket_id, status), found in rows.items():
-        of = f"task {task_id}, bucket {bucket_id}, {status}"
+        of = f"task {task_id}, bucket {bucket_id}, {status.word}"
         yield Difference("a counter is its rows", of, 0, found)
 
 
-def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> dict[tuple[int, int, str], int]:
-    """How many rows there are, by task, bucket and status."""
-    found: dict[tuple[int, int, str], int] = defaultdict(int)
+def _counters_of(one: models.TaskBucket, rows: RowCounts, pending: Status | None) -> Iterator[Difference]:
+    """Compare the counters of a task in a minute with its rows, and remove these from `rows`.
+
+    pending: the status that places whose rows aren't written yet are counted under.
+    """
+    for status in Status:
+        said, found = getattr(one, status.counter), rows.pop((one.task_id, one.bucket_id, status), 0)
+        if found != said and not (status == pending and found < said):
+            of = f"task {one.task_id}, bucket {one.bucket_id}, {status.word}"
+            yield Difference("a counter is its rows", of, said, found)
+
+
+def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> RowCounts:
+    """Count the rows by task, bucket and status."""
+    found: RowCounts = defaultdict(int)
     borders = map(keys.first_assignment_from, (first, *_cuts(buckets), end))
     for begin, until in pairwise(borders):
         within = models.Assignment.objects.filter(pk__gte=begin, pk__lt=until).order_by()
         groups = within.annotate(bucket=models.BUCKET_OF_ROW).values_list("bucket", "task_id", "status")
         for bucket_id, task_id, status, count in groups.annotate(Count("pk")):
             if keys.starts_at_of_window(keys.window_of_bucket(bucket_id)) >= since:
-                found[task_id, bucket_id, Status(status).word] += count
+                found[task_id, bucket_id, _STATUSES[status]] += count
     return found
 
 
@@ -233,7 +242,7 @@ def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Differe
     answers = attempts.filter(unknown=False)
     succeeded = Q(http_status__range=(200, 299))
     failed = _by_bucket(answers.exclude(succeeded), "bucket_id")
-    # An answer that came with a success is kept where it was odd: it isn't one more start.
+    # The answer to a success is stored if it was unusual; it isn't another start.
     noted = _by_bucket(answers.filter(succeeded), "bucket_id")
     unknown = _by_bucket(attempts.filter(unknown=True), "bucket_id")
     moves = models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lt=end)
@@ -256,5 +265,5 @@ def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Differe
             yield Difference("what moved has its move", f"bucket {pk}", said, found)
 
 
-def _by_bucket(rows: QuerySet, column: str) -> dict[int, int]:
+def _by_bucket(rows: QuerySet[Any], column: str) -> dict[int, int]:
     return dict(rows.order_by().values_list(column).annotate(Count("pk")))

@@ -17,12 +17,12 @@ from .base import Cursor, Difference, Piece, retained_since
 IDS_AT_A_TIME = stored_lists.CHUNK_IDS
 LINES_AT_A_TIME = 200
 
-# From which bucket to which, and why.
+# From which bucket, to which, and why.
 Moved = tuple[int, int, str]
 
 
 def piece(cursor: Cursor, at: datetime) -> Piece:
-    """Check the next IDs of lists, line by line of the log. cursor: a line, and how many of its IDs are done."""
+    """Check the next IDs, line by line of the log. cursor: a line, and how many of its IDs have been checked."""
     differences: list[Difference] = []
     (key, position), looked_at = cursor, 0
     lines = _lines(key - 1 if position else key)
@@ -45,9 +45,13 @@ def _lines(cursor: int) -> list[models.Reservation]:
 
 
 def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Difference]:
-    """`count` IDs of what a line reserved, from its `start`-th on."""
-    users = stored_lists.ids_of(line.list_id, line.first_position + start, count)
-    of = f"task {line.task_id}, window {line.window_id}, line {line.version}"
+    """Check `count` IDs of a line's reservation, from its `start`-th on."""
+    task_id, list_id = line.task_id, line.list_id
+    of = f"task {task_id}, window {line.window_id}, line {line.version}"
+    if task_id is None or list_id is None:
+        yield Difference("a reservation has its list", of, 1, 0)
+        return
+    users = stored_lists.ids_of(list_id, line.first_position + start, count)
     if count < line.ids_count:
         of += f", IDs {start + 1} to {start + count}"
     if len(users) != count:
@@ -55,14 +59,14 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
     fill = allocator.fill_after(line.fill_before, line.rpm, start)
     buckets = keys.buckets_of_window(line.window_id)
     wanted = {user: buckets[k] for user, k in zip(users, allocator.places(fill, line.rpm), strict=False)}
-    rows = _rows(line.task_id, sorted(wanted))
+    rows = _rows(task_id, sorted(wanted))
     without = len(wanted) - len(rows)
-    if without and without > _unwritten(line.task_id):
+    if without and without > _unwritten(task_id):
         yield Difference("every ID has its row", of, len(wanted), len(rows))
     there = sum(map(len, rows.values()))
     if there != len(rows):
         yield Difference("no ID is twice", of, there, len(rows))
-    yield from _explained(of, line.task_id, wanted, rows)
+    yield from _explained(of, task_id, wanted, rows)
 
 
 def _rows(task_id: int, users: Sequence[int]) -> dict[int, list[int]]:
@@ -112,6 +116,8 @@ def _moves(task_id: int, users: Sequence[int]) -> dict[int, list[Moved]]:
     found: dict[int, list[Moved]] = defaultdict(list)
     for start in range(0, len(users), limits.IDS_PER_QUERY):
         some = all_of_task.filter(user_id__in=users[start : start + limits.IDS_PER_QUERY]).order_by("pk")
-        for user, *moved in some.values_list("user_id", "from_bucket_id", "to_bucket_id", "reason"):
-            found[user].append(tuple(moved))
+        for user, from_bucket, to_bucket, reason in some.values_list(
+            "user_id", "from_bucket_id", "to_bucket_id", "reason"
+        ):
+            found[user].append((from_bucket, to_bucket, reason))
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from django.db.models import F, Sum
 
@@ -18,7 +19,7 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
     """Check the next tasks, in the order of their keys."""
     found = models.Task.objects.filter(pk__gt=cursor[0]).defer("payload", "cancel_answer").order_by("pk")
     tasks = list(found[:TASKS_AT_A_TIME])
-    # Of what reaches back beyond the retention, some minutes have gone.
+    # Some minutes of older tasks have been deleted.
     whole = [task for task in tasks if task.first_minute_at >= retained_since(at) + clock.QUARTER]
     differences = [*_add_up(whole), *_finished(tasks), *_unwritten(whole)]
     return Piece(differences, (tasks[-1].pk, 0) if len(tasks) == TASKS_AT_A_TIME else None)
@@ -28,7 +29,7 @@ def _add_up(tasks: list[models.Task]) -> Iterator[Difference]:
     """What a task counts is what it has in its minutes."""
     parts = models.TaskBucket.objects.filter(task__in=[task.pk for task in tasks]).order_by()
     sums = parts.values("task_id").annotate(**{f"sum_{name}": Sum(name) for name in COLUMNS})
-    by_task = {row["task_id"]: row for row in sums}
+    by_task: dict[int, Any] = {row["task_id"]: row for row in sums}
     for task in tasks:
         for column in COLUMNS:
             said, found = getattr(task, column), by_task.get(task.pk, {}).get(f"sum_{column}", 0)
@@ -47,9 +48,9 @@ def _unwritten(tasks: list[models.Task]) -> Iterator[Difference]:
     """A list that is being written has as many IDs without a row as its segments say."""
     open_ones = models.Segment.objects.unwritten().filter(task__in=[task.pk for task in tasks])
     left = open_ones.values_list("task_id").annotate(n=Sum(F("ids_count") - F("written_count")))
+    by_id = {task.pk: task for task in tasks}
     for task_id, said in dict(left.order_by()).items():
-        [task] = [task for task in tasks if task.pk == task_id]
-        found = task.ids_count - _written(task_id)
+        found = by_id[task_id].ids_count - _written(task_id)
         if said != found:
             yield Difference("what isn't written has no row", f"task {task_id}", said, found)
 

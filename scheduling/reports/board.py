@@ -5,11 +5,13 @@ ones by a fingerprint, and made into objects only where they differ.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property, lru_cache
+from typing import Any
 
 from django.db import connection
 
@@ -20,15 +22,16 @@ from scheduling.reports.cards import (
     BlockedTarget,
     Board,
     Card,
-    ClusterSign,
-    Health,
     LateIds,
     Minute,
     QueueTab,
     TaskLine,
 )
+from scheduling.reports.health import ClusterHealth, Health, Sign, is_silent
 
 TASKS_SHOWN = 10
+# A row of the one statement: its kind, and columns whose meaning follows from the kind.
+Row = tuple[Any, ...]
 
 _FIRST_BUCKET = keys.sql_first_bucket("q.id", "%(running)s")
 _END = f"{_FIRST_BUCKET} + {2 * keys.BUCKETS_STEP}"
@@ -86,7 +89,7 @@ SELECT 'tasks', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 
          LIMIT %(tasks_counted)s) counted
 UNION ALL
 SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, '',
-       MAX(h.seen_at), NULL, NULL
+       MAX(h.seen_at), MIN(h.seen_at), NULL
   FROM scheduling_heartbeat h WHERE h.seen_at > %(a_day_ago)s
  GROUP BY h.cluster, CASE WHEN h.seen_at < %(silent_since)s THEN 1 ELSE 0 END
 UNION ALL
@@ -123,7 +126,7 @@ class Snapshot:
 
     at: datetime
     queue: str
-    rows: tuple[tuple, ...]
+    rows: tuple[Row, ...]
 
     @cached_property
     def version(self) -> str:
@@ -134,21 +137,14 @@ class Snapshot:
         basis = repr((self.queue, clock.minute_start(self.at), past_due, said))
         return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
 
-    def _coarse(self, row: tuple) -> tuple:
+    def _coarse(self, row: Row) -> Row:
         if row[0] == "jobs":
             # Of many some come and go all the time: ten more are worth to be said.
             return ("jobs", row[1] <= JOBS_COUNTED, row[1] if row[1] <= JOBS_COUNTED else row[1] // 10)
-        seen_at = store.as_time(row[13])
-        return (
-            row[0],
-            row[1],
-            row[2],
-            row[11],
-            seen_at.timestamp() // 10,
-            self.at - seen_at > limits.SILENT_AFTER,
-        )
+        seen_at = _known_time(row[13])
+        return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, is_silent(seen_at, self.at))
 
-    def of(self, kind: str) -> list[tuple]:
+    def of(self, kind: str) -> list[Row]:
         return [row for row in self.rows if row[0] == kind]
 
     def board(self) -> Board:
@@ -202,31 +198,46 @@ class Snapshot:
     def _tasks(self, names: dict[int, str]) -> tuple[TaskLine, ...]:
         return tuple(
             TaskLine(
-                row[1], row[11], names.get(row[2], ""), row[12], *row[3:9],
-                store.as_time(row[13]), store.as_time(row[14]), store.as_time(row[15]), self.at,
+                id=row[1],
+                name=row[11],
+                queue=names.get(row[2], ""),
+                by=row[12],
+                ids=row[3],
+                waiting=row[4],
+                in_flight=row[5],
+                succeeded=row[6],
+                failed=row[7],
+                expired=row[8],
+                first_at=_known_time(row[13]),
+                last_at=_known_time(row[14]),
+                placed_at=store.as_time(row[15]),
+                at=self.at,
             )
             for row in sorted(self.of("task"), key=lambda row: -row[1])
-        )  # fmt: skip
+        )
 
     def _health(self) -> Health:
         quarter = self.of("quarter")[0]
         started = (self.of("started") or [(None,) * 16])[0]
-        jobs = self.of("jobs")[0]
+        signs: dict[str, list[Sign]] = defaultdict(list)
+        for row in self.of("heartbeat"):
+            signs[row[11]].append(Sign(row[1], row[2], _known_time(row[13]), _known_time(row[14])))
         return Health(
             at=self.at,
-            clusters=tuple(
-                sorted(
-                    ClusterSign(row[11], row[1], row[2], store.as_time(row[13]))
-                    for row in self.of("heartbeat")
-                )
-            ),
+            clusters=tuple(ClusterHealth.of(name, signs[name], self.at) for name in sorted(signs)),
             quarter_at=store.as_time(quarter[13]),
             quarter_ran_at=store.as_time(quarter[14]),
             minute_at=clock.EPOCH + started[1] * clock.MINUTE if started[1] is not None else None,
             minute_started_at=store.as_time(started[13]),
-            jobs_waiting=jobs[1],
-            oldest_job_at=store.as_time(jobs[13]),
+            jobs_waiting=self.of("jobs")[0][1],
         )
+
+
+def _known_time(value: datetime | str) -> datetime:
+    """A time of a column that is never empty, as the database gave it."""
+    at = store.as_time(value)
+    assert at is not None
+    return at
 
 
 def _senders(tabs: Sequence[QueueTab], origin: str) -> tuple[str, ...]:
@@ -247,7 +258,7 @@ _times = lru_cache(maxsize=64)(clock.minutes)
 
 
 @lru_cache(maxsize=1024)
-def _plain(row: tuple) -> tuple:
+def _plain(row: Row) -> Row:
     """PostgreSQL adds whole numbers up to decimals."""
     return tuple(int(value) if isinstance(value, Decimal) else value for value in row)
 

@@ -1,4 +1,4 @@
-"""Windows and what runs beside them, as the pages read them: frozen, with what one sentence says of them."""
+"""The windows of the board and the pages, and the tasks, late IDs and targets beside them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from django.conf import settings
-
 from scheduling import models
-from scheduling.core import clock, keys, limits
-
-# The board says of clusters and quarters what /healthz/ready says, at the same moment.
+from scheduling.core import clock, keys
+from scheduling.reports.health import Health
 
 
 class QueueTab(NamedTuple):
@@ -26,9 +23,9 @@ class QueueTab(NamedTuple):
 
 
 class Minute(NamedTuple):
-    """One minute of a window, over the queues that are shown: counts of IDs. Moved ones have left.
+    """Counts of IDs in one minute of a window, over the queues that are shown. Moved IDs are no longer in it.
 
-    A tuple, since a board makes thirty of them each second for everybody who looks.
+    A tuple, since the board makes thirty of them each second for everybody who looks.
     """
 
     minute: datetime
@@ -52,14 +49,14 @@ class Minute(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """One window: 15 minutes, and what one sentence says of them."""
+    """One window: its 15 minutes and their sums."""
 
     starts_at: datetime
     minutes: tuple[Minute, ...]
 
     @cached_property
     def sums(self) -> Minute:
-        """All its minutes together."""
+        """Return the sums over its minutes."""
         _, *counts = zip(*self.minutes, strict=True)
         return Minute(self.minutes[0].minute, *map(sum, counts))
 
@@ -73,7 +70,7 @@ class Card:
 
     @property
     def closes_at(self) -> datetime:
-        """When it closes for a short list."""
+        """Return when it closes for a short list."""
         return clock.ends_at(self.starts_at) - clock.CLOSING
 
     @property
@@ -101,23 +98,23 @@ class Card:
         return self.sums.moved
 
     def late(self, at: datetime) -> int:
-        """IDs that wait although their minute is over."""
+        """Return how many IDs wait although their minute is over."""
         current = clock.minute_start(at)
         return sum(minute.waiting for minute in self.minutes if minute.minute < current)
 
     @cached_property
     def peak(self) -> Minute:
-        """The fullest minute: by what is past its capacity, then by what it holds."""
+        """Return the fullest minute: by the IDs above its capacity, then by all its IDs."""
         return max(self.minutes, key=lambda minute: (minute.over, minute.filled))
 
     @cached_property
     def over(self) -> int:
-        """IDs past capacity, all minutes together."""
+        """Return how many IDs are above the capacity of their minute."""
         return sum(minute.over for minute in self.minutes)
 
     @cached_property
     def last_at(self) -> datetime | None:
-        """End of the last minute that still has something to do; None when all is done."""
+        """Return the end of the last minute with unfinished IDs; None if there is none."""
         busy = [minute.minute for minute in self.minutes if minute.waiting or minute.in_flight]
         return busy[-1] + clock.MINUTE if busy else None
 
@@ -150,7 +147,7 @@ class TaskLine(NamedTuple):
 
     @property
     def done_at(self) -> datetime:
-        """End of its last minute."""
+        """Return the end of its last minute."""
         return self.last_at + clock.MINUTE
 
     @property
@@ -159,10 +156,10 @@ class TaskLine(NamedTuple):
 
 
 class LateIds(NamedTuple):
-    """What stayed behind in a queue: how many IDs, and since which minute."""
+    """The late IDs of a queue: how many, and since which minute."""
 
     queue: str
-    count: int
+    ids: int
     since: datetime
     is_paused: bool
 
@@ -182,73 +179,9 @@ class BlockedTarget(NamedTuple):
     queues: tuple[str, ...] = ()
 
 
-class ClusterSign(NamedTuple):
-    """A cluster's signs of life: how many processes, their workers, the latest sign.
-
-    Those that live and those that are silent are two of these.
-    """
-
-    name: str
-    processes: int
-    workers: int
-    seen_at: datetime
-
-
-@dataclass(frozen=True)
-class Health:
-    """What the clusters do, at `at`."""
-
-    at: datetime
-    clusters: tuple[ClusterSign, ...] = ()
-    quarter_at: datetime | None = None
-    quarter_ran_at: datetime | None = None
-    minute_at: datetime | None = None
-    minute_started_at: datetime | None = None
-    jobs_waiting: int = 0
-    oldest_job_at: datetime | None = None
-
-    @property
-    def silent(self) -> tuple[ClusterSign, ...]:
-        """Clusters that were there within the day and give no sign now."""
-        return tuple(sign for sign in self.clusters if self.at - sign.seen_at > limits.SILENT_AFTER)
-
-    @property
-    def alive(self) -> tuple[ClusterSign, ...]:
-        return tuple(sign for sign in self.clusters if self.at - sign.seen_at <= limits.SILENT_AFTER)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Clusters that work needs and of which there is no sign."""
-        seen = {sign.name for sign in self.alive}
-        return tuple(
-            name for name in (settings.Q_CLUSTER["name"], settings.MINUTES_CLUSTER) if name not in seen
-        )
-
-    @property
-    def workers(self) -> int:
-        return sum(sign.workers for sign in self.alive)
-
-    @property
-    def beat_at(self) -> datetime | None:
-        """The latest sign of the cluster that was silent longest."""
-        return min((sign.seen_at for sign in self.alive), default=None)
-
-    @property
-    def quarter_is_late(self) -> bool:
-        due = clock.quarter_start(self.at)
-        return self.at - due > limits.QUARTER_LATE and (self.quarter_at is None or self.quarter_at < due)
-
-    @property
-    def minute_lag(self) -> float | None:
-        """Seconds from the last minute's beginning to its first act."""
-        if self.minute_at is None or self.minute_started_at is None:
-            return None
-        return (self.minute_started_at - self.minute_at).total_seconds()
-
-
 @dataclass(frozen=True)
 class Board:
-    """Everything that moves on the board."""
+    """Everything on the board that changes."""
 
     at: datetime
     queue: str
@@ -272,17 +205,15 @@ class Board:
 
     @property
     def late_count(self) -> int:
-        return sum(late.count for late in self.late)
+        return sum(late.ids for late in self.late)
 
 
 def filling_cards(queues: Sequence[models.Queue], *, at: datetime) -> dict[int, Card]:
-    """The window that fills of each queue, by the queue's number. One query."""
+    """Return the open window of each queue, by the queue's id. One query."""
     starts_at = clock.open_window_start(at)
-    kinds = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled", "moved")
+    counters = [f"{name}_count" for name in Minute._fields[2:]]
     rows = models.Bucket.objects.filter(window__starts_at=starts_at, window__queue__in=[q.pk for q in queues])
-    known = {
-        row[0]: row[1:] for row in rows.values_list("pk", "capacity", *(f"{kind}_count" for kind in kinds))
-    }
+    known = {row[0]: row[1:] for row in rows.values_list("pk", "capacity", *counters)}
     cards = {}
     for queue in queues:
         buckets = keys.buckets_of_window(keys.window_id(queue.pk, starts_at))

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import add
+from typing import Any
 
 from django.db.models import Max, QuerySet, Sum
 
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.models import MoveReason
+from scheduling.models import Group, MoveReason, Status
 
-# So far back is looked for the minutes that late IDs came from.
+# How far back the original minutes of late IDs are searched for.
 LATE_FOR = timedelta(days=2)
 LATE_NOTES = MoveReason.what_made_late()
 
@@ -55,8 +56,8 @@ class Column:
         return max(cell.filled for cell in self.cells)
 
 
-def _buckets(queues: Sequence[models.Queue], begin: datetime, end: datetime):
-    """The buckets that run from `begin` until `end`, both on a quarter: one query, whatever the queues."""
+def _buckets(queues: Sequence[models.Queue], begin: datetime, end: datetime) -> QuerySet[models.Bucket]:
+    """Return the buckets that run from `begin` until `end`, both on a quarter."""
     return models.Bucket.objects.filter(
         window__queue__in=[queue.pk for queue in queues],
         window__starts_at__gte=begin - clock.QUARTER,
@@ -65,7 +66,7 @@ def _buckets(queues: Sequence[models.Queue], begin: datetime, end: datetime):
 
 
 def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -> list[Column]:
-    """The windows that run from `begin` until `end`, both on a quarter; empty ones too."""
+    """Return the windows that run from `begin` until `end`, both on a quarter; also empty ones."""
     rpms = {queue.pk: queue.rpm for queue in queues}
     counts: dict[int, tuple[int, ...]] = {}
     rows = _buckets(queues, begin, end).values_list(
@@ -95,7 +96,7 @@ def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cel
 
 @dataclass(frozen=True)
 class UpcomingWindow:
-    """A window to come that already holds something."""
+    """A future window that already has IDs."""
 
     queue: str
     starts_at: datetime
@@ -107,16 +108,16 @@ class UpcomingWindow:
 def upcoming_windows(
     queues: Sequence[models.Queue], *, at: datetime, count: int = 12
 ) -> list[UpcomingWindow]:
-    """The next windows behind the one that fills which hold something, the earliest first."""
+    """Return the next windows after the open one that have IDs, the earliest first."""
     later = models.Window.objects.filter(
         queue__in=[queue.pk for queue in queues], starts_at__gt=clock.open_window_start(at)
     )
-    held = later.annotate(
+    filled = later.annotate(
         filled=Sum("buckets__filled_count"),
         peak=Max("buckets__filled_count"),
         capacity=Max("buckets__capacity"),
     ).filter(filled__gt=0)
-    rows = held.order_by("starts_at", "pk").values_list(
+    rows = filled.order_by("starts_at", "pk").values_list(
         "queue__name", "starts_at", "filled", "peak", "capacity"
     )
     return [UpcomingWindow(*row) for row in rows[:count]]
@@ -125,22 +126,24 @@ def upcoming_windows(
 def sums_by_queue(
     queues: Sequence[models.Queue], *, begin: datetime, end: datetime
 ) -> list[tuple[str, dict[str, int]]]:
-    """A day as numbers: what each queue planned and what became of it."""
-    names = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved")
+    """Return each queue's planned IDs and their outcomes from `begin` until `end`."""
+    finished = (status.word for status in Status if Group.UNFINISHED not in status.groups)
+    names = ("filled", "started", *finished, "moved")
     rows = (
         _buckets(queues, begin, end)
         .values("window__queue")
         .annotate(**{name: Sum(f"{name}_count", default=0) for name in names})
     )
-    known = {row.pop("window__queue"): row for row in rows}
-    return [(queue.name, known.get(queue.pk, dict.fromkeys(names, 0))) for queue in queues]
+    known: dict[int, Any] = {row["window__queue"]: row for row in rows}
+    none = dict.fromkeys(names, 0)
+    return [(queue.name, {name: known.get(queue.pk, none)[name] for name in names}) for queue in queues]
 
 
 @dataclass(frozen=True)
 class ReplannedIds:
-    """Late IDs that were placed again and are still to come: how many, from which minute until which.
+    """Late IDs that have another minute, which is still to come: how many, and the first and last such minute.
 
-    since: the first of the minutes that they had been planned in.
+    since: the first of the minutes in which they had been planned.
     """
 
     queue: str
@@ -151,7 +154,7 @@ class ReplannedIds:
 
 
 def replanned_late_ids(queues: Sequence[models.Queue], *, at: datetime) -> list[ReplannedIds]:
-    """What was late and has another minute by now: from the log of fills, a line a window and slice."""
+    """Return the late IDs that have another minute by now, from the log of reservations."""
     names = {queue.pk: queue.name for queue in queues}
     lines = models.Reservation.objects.filter(window__queue__in=list(names), note__in=LATE_NOTES).order_by()
     came_in = lines.filter(
@@ -161,21 +164,23 @@ def replanned_late_ids(queues: Sequence[models.Queue], *, at: datetime) -> list[
     minutes: dict[int, dict[datetime, int]] = {}
     moved_at: set[datetime] = set()
     for window_id, deltas, made_at in came_in.values_list("window_id", "deltas", "made_at"):
-        held = minutes.setdefault(keys.queue_of_window(window_id), {})
+        counts = minutes.setdefault(keys.queue_of_window(window_id), {})
         for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
             if delta > 0 and minute >= current:
-                held[minute] = held.get(minute, 0) + delta
+                counts[minute] = counts.get(minute, 0) + delta
                 moved_at.add(made_at)
-    since = _left(lines.filter(window__starts_at__gte=at - LATE_FOR, made_at__in=moved_at))
+    since = _first_minutes_left(lines.filter(window__starts_at__gte=at - LATE_FOR, made_at__in=moved_at))
     return [
-        ReplannedIds(names[queue], sum(held.values()), since.get(queue, min(held)), min(held), max(held))
-        for queue, held in sorted(minutes.items())
-        if held
+        ReplannedIds(
+            names[queue], sum(counts.values()), since.get(queue, min(counts)), min(counts), max(counts)
+        )
+        for queue, counts in sorted(minutes.items())
+        if counts
     ]
 
 
-def _left(lines: QuerySet) -> dict[int, datetime]:
-    """By queue, the first minute that was left by these lines: in the same transactions the others came in."""
+def _first_minutes_left(lines: QuerySet[models.Reservation]) -> dict[int, datetime]:
+    """Return, by queue, the first minute that IDs left by these lines."""
     first: dict[int, datetime] = {}
     left = lines.filter(kind=models.ReservationKind.MOVE_OUT)
     for window_id, deltas in left.values_list("window_id", "deltas"):

@@ -1,4 +1,4 @@
-"""The IDs behind a number: those of some minutes by what became of them, exactly as their counters count them."""
+"""The IDs behind a number on a page: those of some minutes with one outcome, exactly as the counters count them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ BUCKETS_A_QUERY = 30
 
 
 class Kind(fields.TextChoices):
-    """What may be counted. `waiting` and `late` share what waits: a minute is to come, or it is over."""
+    """What a number counts. IDs that wait are `late` if their minute is over, else `waiting`."""
 
     ALL = "", "all that have a place"
     SENT = "sent", "sent"
-    SUCCEEDED = "succeeded", "succeeded"
-    FAILED = "failed", "failed"
-    EXPIRED = "expired", "expired"
-    IN_FLIGHT = "in_flight", "in flight"
-    WAITING = "waiting", "waiting"
+    SUCCEEDED = Status.SUCCEEDED.word, Status.SUCCEEDED.label
+    FAILED = Status.FAILED.word, Status.FAILED.label
+    EXPIRED = Status.EXPIRED.word, Status.EXPIRED.label
+    IN_FLIGHT = Status.IN_FLIGHT.word, Status.IN_FLIGHT.label
+    WAITING = Status.WAITING.word, Status.WAITING.label
     LATE = "late", "late"
-    CANCELLED = "cancelled", "cancelled"
+    CANCELLED = Status.CANCELLED.word, Status.CANCELLED.label
     MOVED = "moved", "moved away"
     REPEATS = "repeats", "may have gone out twice"
 
 
-# Counters of a bucket that make up a kind.
+# The counters of a bucket whose sum is the number.
 COUNTERS: dict[Kind, tuple[str, ...]] = {
     Kind.ALL: ("filled",),
-    Kind.SENT: ("succeeded", "failed"),
-    Kind.LATE: ("waiting",),
+    Kind.SENT: tuple(status.word for status in Status.of(Group.SENT)),
+    Kind.LATE: (Status.WAITING.word,),
     **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE)},
 }
 STATUSES: dict[Kind, tuple[Status, ...]] = {
@@ -50,9 +50,9 @@ STATUSES: dict[Kind, tuple[Status, ...]] = {
 
 
 class Row(NamedTuple):
-    """One ID. key: pages go on behind it. to_minute: where it went, of one that moved away.
+    """One ID. key: the next page begins after it. to_minute: the new minute of one that moved away.
 
-    status: None of what is no state but something that happened to it there.
+    status: None for moves and possible repeats, which are events and not states.
     """
 
     key: int
@@ -68,9 +68,9 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class DrillDown:
-    """A kind of IDs of some queues, in the minutes from `begin` until `end`, or in any (late ones), at `at`.
+    """The IDs of one kind of some queues, in the minutes from `begin` until `end`, or in all minutes.
 
-    begin, end: aware, each the start of a minute in which IDs run; both or none.
+    at: when the number was counted. begin, end: aware, each the start of a minute; both or none.
     """
 
     queue_ids: Sequence[int]
@@ -81,12 +81,12 @@ class DrillDown:
 
     @cached_property
     def _counts(self) -> list[tuple[int, int]]:
-        """(bucket, how many), where there are any, by key."""
+        """Return (bucket, count) of the buckets that have any, by key."""
         names = [f"{name}_count" for name in COUNTERS[self.kind]]
-        some = Q()
+        has_any = Q()
         for name in names:
-            some |= Q(**{f"{name}__gt": 0})
-        found = models.Bucket.objects.filter(some, self._ranges()).order_by("pk")
+            has_any |= Q(**{f"{name}__gt": 0})
+        found = models.Bucket.objects.filter(has_any, self._ranges()).order_by("pk")
         return [(pk, sum(counts)) for pk, *counts in found.values_list("pk", *names)]
 
     def _ranges(self) -> Q:
@@ -107,23 +107,23 @@ class DrillDown:
         return ranges
 
     def count(self) -> int:
-        """How many there are, by the counters."""
+        """Return how many IDs there are, by the counters."""
         return sum(count for _, count in self._counts)
 
     def rows(self, *, after: int = 0) -> Iterator[Row]:
-        """Each of them whose row is written, by key, from behind a key on."""
+        """Yield the IDs whose rows are written, by key, after a key."""
         if self.kind in (Kind.MOVED, Kind.REPEATS):
             yield from self._moved(after) if self.kind == Kind.MOVED else self._repeated(after)
             return
         buckets = iter(bucket for bucket, _ in self._counts if bucket >= keys.bucket_of_cursor(after))
-        while some := list(islice(buckets, BUCKETS_A_QUERY)):
-            for row in self._assignments(some, after).iterator(chunk_size=2000):
+        while next_buckets := list(islice(buckets, BUCKETS_A_QUERY)):
+            for row in self._assignments(next_buckets, after).iterator(chunk_size=2000):
                 yield _row(row)
 
-    def _assignments(self, buckets: Sequence[int], after: int) -> QuerySet:
+    def _assignments(self, buckets: Sequence[int], after: int) -> QuerySet[models.Assignment]:
         places = Q()
         for first, last in _runs(buckets):
-            # Beside the ranges SQLite would take "behind a key" alone, and read the whole table from there.
+            # A condition "after a key" beside the ranges would make SQLite read the whole table from that key on.
             places |= Q(pk__gte=max(first, after + 1), pk__lte=last)
         found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
         return found.with_status(*STATUSES[self.kind]).order_by("pk")
@@ -132,12 +132,15 @@ class DrillDown:
         buckets = [bucket for bucket, _ in self._counts]
         moves = models.Move.objects.filter(from_bucket_id__in=buckets, pk__gt=after).order_by("pk")
         for move, task_name in _named(moves):
-            came_from, to = (keys.minute_of_bucket(b) for b in (move.from_bucket_id, move.to_bucket_id))
+            from_minute = keys.minute_of_bucket(move.from_bucket_id)
+            to_minute = keys.minute_of_bucket(move.to_bucket_id)
             queue_id = keys.queue_of_bucket(move.from_bucket_id)
-            yield Row(move.pk, move.user_id, move.task_id, task_name, queue_id, came_from, None, 0, to)
+            yield Row(
+                move.pk, move.user_id, move.task_id, task_name, queue_id, from_minute, None, 0, to_minute
+            )
 
     def _repeated(self, after: int) -> Iterator[Row]:
-        """Requests that had been started when their process died, before their outcome was kept."""
+        """Yield requests that were started by a process that died before it recorded their outcome."""
         buckets = [bucket for bucket, _ in self._counts]
         unknown = models.Attempt.objects.filter(bucket_id__in=buckets, unknown=True, pk__gt=after)
         for attempt, task_name in _named(unknown.order_by("pk")):
@@ -149,19 +152,19 @@ class DrillDown:
 
 
 def _runs(buckets: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last key of what lies together: the buckets of a window, with those between them."""
-    for _, together in groupby(buckets, key=keys.window_of_bucket):
-        some = list(together)
-        yield keys.range_of_bucket(some[0])[0], keys.range_of_bucket(some[-1])[1]
+    """Yield the first and the last key of each window's buckets, with the buckets between them."""
+    for _, of_window in groupby(buckets, key=keys.window_of_bucket):
+        together = list(of_window)
+        yield keys.range_of_bucket(together[0])[0], keys.range_of_bucket(together[-1])[1]
 
 
-def _named(rows: QuerySet) -> Iterator[tuple[Any, str]]:
-    """Each row with the name of its task."""
+def _named(rows: QuerySet[Any]) -> Iterator[tuple[Any, str]]:
+    """Yield each row with the name of its task."""
     found = rows.iterator(chunk_size=2000)
-    while some := list(islice(found, 2000)):
-        tasks = models.Task.objects.filter(pk__in={row.task_id for row in some})
+    while block := list(islice(found, 2000)):
+        tasks = models.Task.objects.filter(pk__in={row.task_id for row in block})
         names = dict(tasks.values_list("pk", "name"))
-        for row in some:
+        for row in block:
             yield row, names.get(row.task_id, "")
 
 

@@ -1,88 +1,188 @@
-"""How well it runs: what /healthz/ready, the board and /metrics read. Cheap: keys and partial indexes."""
+"""How the service runs, for /healthz/ready, the board and /metrics. Cheap: keys and partial indexes only."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Sum
-from django.db.models.functions import Coalesce
 
 from scheduling import models, store
 from scheduling.core import clock, keys, limits
 from scheduling.dispatch import claims, overdue
 from scheduling.jobqueue import cluster, minute_jobs
+from scheduling.models import MoveReason
 
 MINUTE_LATE = timedelta(seconds=5)
 
 
+CLUSTERS = (cluster.DEFAULT, cluster.MINUTES)
+
+
+class Sign(NamedTuple):
+    """Signs of life of some processes: how many and their workers; the latest sign, and the oldest."""
+
+    processes: int
+    workers: int
+    seen_at: datetime
+    oldest_at: datetime
+
+
 @dataclass(frozen=True)
 class ClusterHealth:
-    """One kind of cluster. count: those that live. silent: those that were there and neither live nor were
-    stopped. age_seconds: since the last sign of the one that gave none for longest; None: there is none.
+    """The processes of one kind of cluster: those that give signs of life, and those that went silent.
+
+    A process that was stopped has no sign any more, so that it counts as neither.
     """
 
     name: str
-    count: int
-    silent: int
+    alive_count: int
+    silent_count: int
+    workers: int
+    # The latest sign of those that are alive, and of those that aren't.
+    seen_at: datetime | None
+    silent_since: datetime | None
+    # Age of the sign of the process that gave none for longest; None where there is no process.
     age_seconds: float | None
-    jobs_waiting: int
+    jobs_waiting: int = 0
 
-    @property
-    def is_healthy(self) -> bool:
-        return self.count > 0 and self.silent == 0
+    @classmethod
+    def of(cls, name: str, signs: Iterable[Sign], at: datetime, *, jobs_waiting: int = 0) -> "ClusterHealth":
+        """Sum up the signs of a kind of cluster."""
+        ages = [(is_silent(sign.seen_at, at), sign) for sign in signs]
+        alive = [sign for silent, sign in ages if not silent]
+        silent = [sign for silent, sign in ages if silent]
+        oldest = min((sign.oldest_at for _, sign in ages), default=None)
+        return cls(
+            name=name,
+            alive_count=sum(sign.processes for sign in alive),
+            silent_count=sum(sign.processes for sign in silent),
+            workers=sum(sign.workers for sign in alive),
+            seen_at=max((sign.seen_at for sign in alive), default=None),
+            silent_since=max((sign.seen_at for sign in silent), default=None),
+            age_seconds=None if oldest is None else max(0.0, (at - oldest).total_seconds()),
+            jobs_waiting=jobs_waiting,
+        )
 
 
 @dataclass(frozen=True)
 class Health:
-    """Everything at one moment. `problems` are sentences; none means ready."""
+    """How the service runs at `at`. The board reads it each second, /healthz/ready on request."""
 
     at: datetime
-    clusters: tuple[ClusterHealth, ...]
-    migrated: bool
-    last_quarter_at: datetime | None
-    last_minute_at: datetime | None
-    minute_missing: datetime | None
-    clocks_apart_seconds: float
-    problems: tuple[str, ...]
+    clusters: tuple[ClusterHealth, ...] = ()
+    # The quarter-hour that was processed last, and when.
+    quarter_at: datetime | None = None
+    quarter_ran_at: datetime | None = None
+    # The minute that was started last, and when.
+    minute_at: datetime | None = None
+    minute_started_at: datetime | None = None
+    jobs_waiting: int = 0
+    # What only /healthz/ready looks for.
+    migrated: bool = True
+    minute_missing: datetime | None = None
+    clocks_apart_seconds: float = 0.0
+
+    @property
+    def alive(self) -> tuple[ClusterHealth, ...]:
+        return tuple(one for one in self.clusters if one.alive_count)
+
+    @property
+    def silent(self) -> tuple[ClusterHealth, ...]:
+        """Clusters with a process that gave signs and gives none now."""
+        return tuple(one for one in self.clusters if one.silent_count)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Clusters that work needs and that give no sign of life."""
+        alive = {one.name for one in self.alive}
+        return tuple(name for name in CLUSTERS if name not in alive)
+
+    @property
+    def workers(self) -> int:
+        return sum(one.workers for one in self.clusters)
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """The latest sign of the living cluster that was silent longest."""
+        return min((one.seen_at for one in self.alive if one.seen_at), default=None)
+
+    @property
+    def quarter_is_late(self) -> bool:
+        due = clock.quarter_start(self.at)
+        return self.at - due > limits.QUARTER_LATE and (self.quarter_at is None or self.quarter_at < due)
+
+    @property
+    def minute_lag(self) -> float | None:
+        """Seconds from the beginning of the last minute to its first request."""
+        if self.minute_at is None or self.minute_started_at is None:
+            return None
+        return (self.minute_started_at - self.minute_at).total_seconds()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, as sentences; none means ready."""
+        return tuple(self._problems())
 
     @property
     def is_healthy(self) -> bool:
         return not self.problems
 
+    def _problems(self) -> Iterator[str]:
+        for one in self.clusters:
+            all_count = one.alive_count + one.silent_count
+            if one.age_seconds is None:
+                yield f"No cluster {one.name} gives a sign."
+            elif one.silent_count == all_count == 1:
+                yield f"The cluster {one.name} has been silent for {one.age_seconds:.0f} s."
+            elif one.silent_count:
+                of = f"{one.silent_count} of {all_count} clusters {one.name}"
+                yield f"Silent for up to {one.age_seconds:.0f} s: {of}."
+        if self.quarter_is_late:
+            yield f"The quarter-hour of {clock.quarter_start(self.at):%H:%M} has not been processed."
+        if self.minute_missing is not None:
+            yield f"The minute {self.minute_missing:%H:%M} runs and nobody serves it."
+        apart = self.clocks_apart_seconds
+        if apart > limits.CLOCK_OFFSET_ALLOWED.total_seconds():
+            yield f"This machine's clock and the database's are {apart:.1f} s apart: nothing is sent."
+        elif apart > limits.CLOCK_OFFSET_REPORTED.total_seconds():
+            yield f"This machine's clock and the database's are {apart * 1000:.0f} ms apart."
+        if not self.migrated:
+            yield "The database's tables are not those of this version: run migrate."
+
+
+def is_silent(seen_at: datetime, at: datetime) -> bool:
+    return at - seen_at > limits.SILENT_AFTER
+
 
 def assess(now: datetime | None = None) -> Health:
-    """Return how well it runs at `now`, by default as the database's clock says. Raises DatabaseError."""
+    """Return how the service runs at `now`, by default the database's time. Raises DatabaseError."""
     at = now or store.now()
-    apart = clocks_apart(at) if now is None else 0.0
-    clusters = tuple(cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES))
-    quarter = models.QuarterRun.objects.order_by("-quarter_at").values_list("ran_at", flat=True).first()
+    quarter = models.QuarterRun.objects.order_by("-quarter_at").first()
     minute = models.Minute.objects.filter(started_at__isnull=False).order_by("-pk").first()
-    missing = minute_missing(at)
-    migrated = _migrated()
-    problems = [*_of_clusters(clusters), *_of_times(at, quarter, missing, apart)]
-    if not migrated:
-        problems.append("The database's tables are not those of this version: run migrate.")
     return Health(
         at=at,
-        clusters=clusters,
-        migrated=migrated,
-        last_quarter_at=quarter,
-        last_minute_at=minute_jobs.minute_of(minute.pk) if minute else None,
-        minute_missing=missing,
-        clocks_apart_seconds=apart,
-        problems=tuple(problems),
+        clusters=tuple(cluster_health(name, at) for name in CLUSTERS),
+        quarter_at=quarter.quarter_at if quarter else None,
+        quarter_ran_at=quarter.ran_at if quarter else None,
+        minute_at=minute_jobs.minute_of(minute.pk) if minute else None,
+        minute_started_at=minute.started_at if minute else None,
+        migrated=_migrated(),
+        minute_missing=minute_missing(at),
+        clocks_apart_seconds=clocks_apart(at) if now is None else 0.0,
     )
 
 
 def clocks_apart(at: datetime) -> float:
-    """Seconds between this machine's clock and `at`, which the database's has just said."""
+    """Seconds between this machine's clock and `at`, the time that the database has just told."""
     return abs((datetime.now(UTC) - at).total_seconds())
 
 
 def minute_missing(at: datetime) -> datetime | None:
-    """The start of the minute that runs, if something waits in it and no seat serves it."""
+    """The start of the current minute, if IDs wait in it and no minute worker serves it."""
     minute = clock.minute_start(at - MINUTE_LATE)
     number = minute_jobs.minute_number(minute)
     windows = models.Window.objects.filter(starts_at=clock.running_window_start(minute))
@@ -94,16 +194,10 @@ def minute_missing(at: datetime) -> datetime | None:
 
 
 def cluster_health(name: str, at: datetime) -> ClusterHealth:
-    """How the clusters of a name do."""
-    seen = list(models.Heartbeat.objects.filter(cluster=name).values_list("seen_at", flat=True))
-    silent = sum(at - one > limits.SILENT_AFTER for one in seen)
-    return ClusterHealth(
-        name=name,
-        count=len(seen) - silent,
-        silent=silent,
-        age_seconds=max(0.0, (at - min(seen)).total_seconds()) if seen else None,
-        jobs_waiting=cluster.waiting_count(name, at),
-    )
+    """Return how the clusters of a name run."""
+    seen = models.Heartbeat.objects.filter(cluster=name).values_list("workers", "seen_at")
+    signs = [Sign(1, workers, seen_at, seen_at) for workers, seen_at in seen]
+    return ClusterHealth.of(name, signs, at, jobs_waiting=cluster.waiting_count(name, at))
 
 
 _known_migrated = False
@@ -115,33 +209,6 @@ def _migrated() -> bool:
         executor = MigrationExecutor(connection)
         _known_migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
     return _known_migrated
-
-
-def _of_clusters(clusters: Sequence[ClusterHealth]) -> list[str]:
-    found = []
-    for one in clusters:
-        if one.age_seconds is None:
-            found.append(f"No cluster {one.name} gives a sign.")
-        elif one.silent == one.count + one.silent == 1:
-            found.append(f"The cluster {one.name} has been silent for {one.age_seconds:.0f} s.")
-        elif one.silent:
-            of = f"{one.silent} of {one.count + one.silent} clusters {one.name}"
-            found.append(f"Silent for up to {one.age_seconds:.0f} s: {of}.")
-    return found
-
-
-def _of_times(at: datetime, quarter: datetime | None, missing: datetime | None, apart: float) -> list[str]:
-    found = []
-    due = clock.quarter_start(at)
-    if at - due > limits.QUARTER_LATE and (quarter is None or quarter < due):
-        found.append(f"The quarter-hour of {due:%H:%M} has not been processed.")
-    if missing is not None:
-        found.append(f"The minute {missing:%H:%M} runs and nobody serves it.")
-    if apart > limits.CLOCK_OFFSET_ALLOWED.total_seconds():
-        found.append(f"This machine's clock and the database's are {apart:.1f} s apart: nothing is sent.")
-    elif apart > limits.CLOCK_OFFSET_REPORTED.total_seconds():
-        found.append(f"This machine's clock and the database's are {apart * 1000:.0f} ms apart.")
-    return found
 
 
 # --- What is late ---
@@ -159,38 +226,32 @@ class LateQueue:
 
 
 def late_queues(at: datetime) -> list[LateQueue]:
-    """Queues with something late, worst first: how much, since when, and when the last of it will run."""
-
-    behind: dict[int, list[int]] = {}
+    """Return the queues that have late IDs, worst first: how many, since when, and when the last will run."""
+    overdue_buckets: dict[int, list[int]] = {}
     for bucket_id in overdue.overdue_buckets(at):
-        behind.setdefault(keys.queue_of_bucket(bucket_id), []).append(bucket_id)
-    moved = (
-        models.Move.objects.filter(
-            moved_at__gte=at - timedelta(days=1), reason__in=("late", "brake", "written_late")
-        )
-        .values_list("from_bucket_id", "to_bucket_id")
-        .annotate(Count("pk"))
+        overdue_buckets.setdefault(keys.queue_of_bucket(bucket_id), []).append(bucket_id)
+    moves = models.Move.objects.filter(
+        moved_at__gte=at - timedelta(days=1), reason__in=MoveReason.what_made_late()
     )
-    again: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for came_from, to, count in moved.iterator(5_000):
-        queue_id = keys.queue_of_bucket(came_from)
-        again[queue_id] = again.get(queue_id, 0) + count
-        last[queue_id] = max(last.get(queue_id, 0), to)
-    names = dict(models.Queue.objects.filter(pk__in={*behind, *again}).values_list("pk", "name"))
+    moved_counts: Counter[int] = Counter()
+    last_buckets: dict[int, int] = {}
+    by_minutes = moves.values_list("from_bucket_id", "to_bucket_id").annotate(Count("pk"))
+    for from_bucket, to_bucket, count in by_minutes.iterator(5_000):
+        queue_id = keys.queue_of_bucket(from_bucket)
+        moved_counts[queue_id] += count
+        last_buckets[queue_id] = max(last_buckets.get(queue_id, 0), to_bucket)
+    affected = models.Queue.objects.filter(pk__in={*overdue_buckets, *moved_counts})
     found = []
-    for queue_id, name in names.items():
-        buckets = behind.get(queue_id, [])
-        waiting = models.Bucket.objects.filter(pk__in=buckets).aggregate(n=Coalesce(Sum("waiting_count"), 0))[
-            "n"
-        ]
-        until = keys.minute_of_bucket(last[queue_id]) if queue_id in last else None
+    for queue_id, name in affected.values_list("pk", "name"):
+        buckets = overdue_buckets.get(queue_id, [])
+        waiting = models.Bucket.objects.filter(pk__in=buckets).aggregate(n=Sum("waiting_count", default=0))
+        until = keys.minute_of_bucket(last_buckets[queue_id]) if queue_id in last_buckets else None
         found.append(
             LateQueue(
                 queue=name,
-                waiting_behind=waiting,
+                waiting_behind=waiting["n"],
                 oldest_at=keys.minute_of_bucket(buckets[0]) if buckets else None,
-                placed_again_today=again.get(queue_id, 0),
+                placed_again_today=moved_counts[queue_id],
                 runs_until=until if until and until >= at else None,
             )
         )

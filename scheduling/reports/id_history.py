@@ -1,7 +1,7 @@
-"""Where IDs are and what became of them: a task's list, its distribution, and one ID's whole story.
+"""Where IDs are and what became of them: a task's list, its distribution, and the history of one ID.
 
 A row is written some time after its place was reserved. Until then the place follows from the reservation, so
-what is shown here is the same before and after.
+that the result is the same before and after.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -19,15 +19,15 @@ from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
 from scheduling.placement import rules
 
-# Reasons of moves that made an ID late; a retry or a change of rpm gives it a new minute to be on time in.
+# Moves that make an ID late. A retry or a change of rpm gives it a new minute in which it is on time.
 MADE_LATE = frozenset(MoveReason.what_made_late())
-# Lists that are being written are searched for an ID, newest first; each million costs some milliseconds.
+# So many lists that are being written are searched for an ID, newest first; a million IDs take milliseconds.
 LISTS_SEARCHED = 20
 
 
 @dataclass(frozen=True)
 class Place:
-    """One ID of one task: its bucket, and what became of it. late_seconds: 0 for one that is on time."""
+    """One ID of one task: its bucket and its status. late_seconds: 0 if it is on time."""
 
     user_id: int
     bucket_id: int
@@ -46,7 +46,7 @@ class Place:
 
     @property
     def minute_at(self) -> datetime:
-        """Start of the minute in which it runs or ran."""
+        """Return the start of the minute in which it runs or ran."""
         return keys.minute_of_bucket(self.bucket_id)
 
 
@@ -57,7 +57,7 @@ def places_of(task: models.Task, first_position: int, count: int, *, at: datetim
 
 
 class _Row(NamedTuple):
-    """What is read of an assignment: millions of them pass here."""
+    """The columns of an assignment that are read, as a tuple, since there are millions."""
 
     user_id: int
     id: int
@@ -74,12 +74,12 @@ def places(
     first_position: int | None = None,
     status: Status | None = None,
 ) -> list[Place]:
-    """Return the places of those of the task's IDs, in the order given.
+    """Return the places of some of the task's IDs, in the order given.
 
-    first_position: where they stand in the task's list, if that is known and they follow each other. status:
-    only of those that have it.
+    first_position: the position of the first in the task's list, if they are consecutive there. status: leave
+    out IDs with another one.
     """
-    # What isn't waiting or cancelled is so by its row alone.
+    # The other states are stored in the row itself.
     by_row_alone = status not in (None, Status.WAITING, Status.CANCELLED)
     rows = _rows(task, users, status if by_row_alone else None)
     missing = [] if by_row_alone else [user for user in users if user not in rows]
@@ -132,9 +132,9 @@ def lateness(
     at: datetime,
     minutes: dict[int, float],
 ) -> float:
-    """Seconds from the end of its planned minute to its request, or to now where there is none yet.
+    """Return the seconds from the end of its planned minute to its request, or to `at` before that.
 
-    minutes: bucket to the start of its minute, filled as they come, since there are few of them.
+    minutes: a cache from bucket to the start of its minute.
     """
     if status is Status.CANCELLED:
         return 0.0
@@ -153,39 +153,41 @@ def lateness(
 
 
 def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
-    """For IDs that were moved since they were late: the bucket in which they were planned."""
-    # Of many IDs most were never moved, and one look says so.
+    """Return the original buckets of late IDs that have moved."""
+    # Most tasks have no moves, and one query shows it.
     if len(users) > 1 and not models.Move.objects.filter(task_id=task.pk).exists():
         return {}
     return {user: bucket for (_, user), bucket in late_since([task.pk], users).items()}
 
 
 def late_since(task_ids: Collection[int], users: Collection[int]) -> dict[tuple[int, int], int]:
-    """For IDs of tasks that were moved since they were late: (task, ID) to the bucket they were planned in."""
+    """Return the original buckets of late IDs that have moved, by (task, ID)."""
     moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=users).order_by("pk")
     since: dict[tuple[int, int], int] = {}
-    for task_id, user, came_from, reason in moves.values_list(
+    for task_id, user, from_bucket, reason in moves.values_list(
         "task_id", "user_id", "from_bucket_id", "reason"
     ):
         if reason not in MADE_LATE:
             since.pop((task_id, user), None)
         else:
-            since.setdefault((task_id, user), came_from)
+            since.setdefault((task_id, user), from_bucket)
     return since
 
 
 def _reserved(
     task: models.Task, users: Sequence[int], first_position: int | None, count: int
 ) -> dict[int, int]:
-    """The buckets of IDs that have no row yet, from the reservations of what is still being written."""
+    """Return the buckets of IDs that have no row yet, from the reservations of unwritten segments."""
     if not users:
         return {}
     wanted = frozenset(users)
     unwritten = models.Segment.objects.unwritten().filter(task=task)
     found: dict[int, int] = {}
     for list_id in unwritten.order_by().values_list("list_id", flat=True).distinct():
-        known = list_id == task.list_id and first_position is not None
-        runs = [(first_position, count)] if known else _runs(list_id, wanted)
+        if list_id == task.list_id and first_position is not None:
+            runs = [(first_position, count)]
+        else:
+            runs = _runs(list_id, wanted)
         for first, length in runs:
             reserved = allocation.buckets_of(list_id, first, length)
             found.update((user, bucket) for user, bucket in reserved if user in wanted)
@@ -193,7 +195,7 @@ def _reserved(
 
 
 def _runs(list_id: int, wanted: frozenset[int]) -> list[tuple[int, int]]:
-    """Where those IDs stand in a list: (position, how many that follow each other), in one pass over it."""
+    """Return runs of these IDs in a list as (position, length), in one pass over it."""
     runs: list[tuple[int, int]] = []
     position = 0
     for block in stored_lists.blocks(list_id):
@@ -209,7 +211,7 @@ def _runs(list_id: int, wanted: frozenset[int]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class MinuteOfTask:
-    """How many of a task's IDs a minute has, by state; `moved` and `cancelled` have left it."""
+    """How many of a task's IDs a minute has, by state. Moved and cancelled IDs no longer have a place in it."""
 
     bucket_id: int
     waiting: int
@@ -226,22 +228,21 @@ class MinuteOfTask:
 
 
 def distribution(task: models.Task) -> list[MinuteOfTask]:
-    """The minutes in which the task has or had an ID, in the order of time."""
-    names = ("waiting", "in_flight", "succeeded", "failed", "cancelled", "expired", "moved")
-    columns = [f"{name}_count" for name in names]
+    """Return the minutes in which the task has or had an ID, in the order of time."""
+    columns = [*(status.counter for status in Status), "moved_count"]
     rows = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
     return [MinuteOfTask(*row) for row in rows.values_list("bucket_id", *columns)]
 
 
-# A time as somebody reads it, and the form of its clock.
-Said = Callable[[datetime, str], str]
+# Formats a time for a reader; the string is the format of its clock part.
+FormatTime = Callable[[datetime, str], str]
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened to an ID. kind: placed, moved or attempt; details: plain values to show.
 
-    Of an attempt that succeeded at once no answer is kept: its details say `succeeded`.
+    The answer to an attempt that succeeded at once isn't stored: its details have `succeeded` instead.
     """
 
     at: datetime | None
@@ -251,7 +252,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Story:
-    """All that is known of one ID in one task."""
+    """Everything that is known about one ID in one task."""
 
     task: models.Task
     place: Place
@@ -260,9 +261,10 @@ class Story:
 
 
 def story(user_id: int, *, at: datetime, before_task: int | None = None, count: int = 100) -> list[Story]:
-    """Return what is known of an ID, newest task first; up to `count` tasks, older than `before_task`."""
+    """Return the stories of an ID, newest task first: up to `count` tasks older than `before_task`."""
     tasks = tasks_with(user_id, before_task=before_task, count=count)
-    return [told for task in tasks if (told := story_in(task, user_id, at=at)) is not None]
+    found = (story_in(task, user_id, at=at) for task in tasks)
+    return [one for one in found if one is not None]
 
 
 def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100) -> list[models.Task]:
@@ -285,14 +287,18 @@ def _in_utc(at: datetime, form: str) -> str:
     return f"{at:%Y-%m-%d} {at:{form}} UTC"
 
 
-def story_in(task: models.Task, user_id: int, *, at: datetime, said: Said = _in_utc) -> Story | None:
-    """Return what is known of an ID in one task; None where it isn't in it. said: how its sentence says times."""
+def story_in(
+    task: models.Task, user_id: int, *, at: datetime, format_time: FormatTime = _in_utc
+) -> Story | None:
+    """Return the story of an ID in one task; None if the task doesn't have it."""
     position = None if task.placed_at else stored_lists.position_of(task.list_id, user_id)
     found = places(task, [user_id], at=at, first_position=position)
     if not found:
         return None
     place = found[0]
-    return Story(task, place, tuple(_history(task, place)), waits_for(task, place, at=at, said=said))
+    return Story(
+        task, place, tuple(_history(task, place)), waits_for(task, place, at=at, format_time=format_time)
+    )
 
 
 def _history(task: models.Task, place: Place) -> list[Event]:
@@ -341,7 +347,7 @@ def _history(task: models.Task, place: Place) -> list[Event]:
 
 
 def _success(task: models.Task, place: Place) -> list[Event]:
-    """The request that succeeded at once: no row of its own, so that ten million cost none."""
+    """Return the request that succeeded at once. It has no attempt, so that ten million take no space."""
     row = _rows(task, [place.user_id]).get(place.user_id)
     if row is None or row.started_after_ms is None:
         return []
@@ -360,19 +366,19 @@ _ENDED = {
 }
 
 
-def waits_for(task: models.Task, place: Place, *, at: datetime, said: Said = _in_utc) -> str:
-    """What an ID waits for, as a sentence."""
+def waits_for(task: models.Task, place: Place, *, at: datetime, format_time: FormatTime = _in_utc) -> str:
+    """Return what an ID waits for, as a sentence."""
     if place.status in _ENDED:
         return _ENDED[place.status]
     queue = task.queue
-    minute = said(place.minute_at, "%H:%M")
+    minute = format_time(place.minute_at, "%H:%M")
     if queue.paused_at is not None:
-        return f"The queue {queue.name} to be resumed: it is paused since {said(queue.paused_at, '%H:%M')}."
+        return f"The queue {queue.name} to be resumed: it is paused since {format_time(queue.paused_at, '%H:%M')}."
     if queue.brake_per_minute == 0 and not _in_a_sealed_minute(place, at):
         return f"The brake of the queue {queue.name} to be let go: it lets nothing out."
-    held = _held(queue, place, at, said)
-    if held is not None:
-        return held
+    blocked = _blocked(queue, place, at, format_time)
+    if blocked is not None:
+        return blocked
     if place.minute_at + clock.MINUTE <= at:
         return f"A free place: its minute, {minute}, passed without its request."
     if place.minute_at <= at:
@@ -381,24 +387,24 @@ def waits_for(task: models.Task, place: Place, *, at: datetime, said: Said = _in
 
 
 def _in_a_sealed_minute(place: Place, at: datetime) -> bool:
-    """Whether its minute runs by a plan that was made before the brake."""
+    """Return whether its minute runs by a plan that was made before the brake."""
     runs = place.minute_at - clock.MINUTE < at < place.minute_at + clock.MINUTE
     return runs and models.Bucket.objects.filter(pk=place.bucket_id, sealed_at__isnull=False).exists()
 
 
-def _held(queue: models.Queue, place: Place, at: datetime, said: Said) -> str | None:
-    """By what the queue's target is held, and until when, where that holds the ID."""
+def _blocked(queue: models.Queue, place: Place, at: datetime, format_time: FormatTime) -> str | None:
+    """Return what blocks requests to the queue's target, and until when, if that blocks the ID."""
     target = targets.target_of(queue)
     if target is None:
         return None
     if target.opened_at is not None:
         return (
-            f"The target {target.origin} to answer again: held since {said(target.opened_at, '%H:%M')}, "
+            f"The target {target.origin} to answer again: held since {format_time(target.opened_at, '%H:%M')}, "
             f"after {target.failures_count} failures in a row; one request each half minute tries."
         )
     if target.held_until is not None and target.held_until > max(at, place.minute_at):
         return (
             f"The target {target.origin}, which asked to be left in peace until "
-            f"{said(target.held_until, '%H:%M:%S')}."
+            f"{format_time(target.held_until, '%H:%M:%S')}."
         )
     return None

@@ -1,13 +1,13 @@
-"""Numbers for graphs, as /metrics gives them to Prometheus.
+"""The numbers that /metrics gives to Prometheus.
 
-All are gauges: what they count is in tables, so that it falls when an ID is tried again, and at night when
-what is past its retention goes.
+All are gauges, since they count rows: they fall when an ID is retried, and at night when old rows are deleted.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import F, Sum
 from django.db.models.functions import Coalesce
@@ -16,6 +16,7 @@ from scheduling import models, store
 from scheduling.core import clock
 from scheduling.dispatch import targets
 from scheduling.jobqueue import cluster
+from scheduling.models import MoveReason, Status
 from scheduling.proof import checks
 from scheduling.reports import health, receipts
 
@@ -50,7 +51,7 @@ def gauges(now: datetime | None = None) -> list[Gauge]:
 
 
 def _of_the_plan(at: datetime) -> Iterator[Gauge]:
-    """What the last check of it that came to its end found."""
+    """Yield what the last finished check of the plan found."""
     last = checks.stored().filter(ended_at__isnull=False).defer("found").first()
     if last is not None:
         words = "Things that did not hold when the plan was last checked."
@@ -63,9 +64,12 @@ def _of_clusters(at: datetime) -> Iterator[Gauge]:
     for one in (health.cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES)):
         label = (("cluster", one.name),)
         yield Gauge("quarterdeck_jobs_waiting", "Jobs that are due and not taken.", one.jobs_waiting, label)
-        yield Gauge("quarterdeck_clusters_alive", "Clusters that give signs of life.", one.count, label)
+        yield Gauge("quarterdeck_clusters_alive", "Clusters that give signs of life.", one.alive_count, label)
         yield Gauge(
-            "quarterdeck_clusters_silent", "Clusters that give none and weren't stopped.", one.silent, label
+            "quarterdeck_clusters_silent",
+            "Clusters that give none and weren't stopped.",
+            one.silent_count,
+            label,
         )
         if one.age_seconds is not None:
             words = "Since the last sign of the cluster that gave none for longest."
@@ -82,14 +86,17 @@ def _of_targets(at: datetime) -> Iterator[Gauge]:
     yield Gauge("quarterdeck_targets_held", "Targets that asked to be left in peace.", held)
 
 
+IDS_IN_STATE = {
+    Status.WAITING: "IDs that are waiting.",
+    Status.IN_FLIGHT: "IDs that are in flight.",
+    Status.SUCCEEDED: "IDs that succeeded, of tasks that are kept.",
+    Status.FAILED: "IDs that failed for good, of tasks that are kept.",
+    Status.EXPIRED: "IDs that ended without a request in time, of tasks that are kept.",
+    Status.CANCELLED: "IDs that were cancelled, of tasks that are kept.",
+}
 _OF_TASKS = {
     "intake": ("ids_count", "IDs that were accepted, of tasks that are kept."),
-    "waiting": ("waiting_count", "IDs that are waiting."),
-    "in_flight": ("in_flight_count", "IDs that are in flight."),
-    "succeeded": ("succeeded_count", "IDs that succeeded, of tasks that are kept."),
-    "failed": ("failed_count", "IDs that failed for good, of tasks that are kept."),
-    "expired": ("expired_count", "IDs that ended without a request in time, of tasks that are kept."),
-    "cancelled": ("cancelled_count", "IDs that were cancelled, of tasks that are kept."),
+    **{status.word: (status.counter, words) for status, words in IDS_IN_STATE.items()},
 }
 _OF_REQUESTS = {
     "started": ("started_count", "Requests that were started, of minutes that are kept."),
@@ -100,7 +107,9 @@ _OF_REQUESTS = {
 
 def _of_tasks(queues: dict[int, str]) -> Iterator[Gauge]:
     sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _OF_TASKS.items()}
-    rows = {row["queue_id"]: row for row in models.Task.objects.values("queue_id").annotate(**sums)}
+    rows: dict[int, Any] = {
+        row["queue_id"]: row for row in models.Task.objects.values("queue_id").annotate(**sums)
+    }
     for queue_id, queue in queues.items():
         for name, (_, words) in _OF_TASKS.items():
             value = rows.get(queue_id, {}).get(name, 0)
@@ -110,18 +119,18 @@ def _of_tasks(queues: dict[int, str]) -> Iterator[Gauge]:
 def _of_requests(queues: dict[int, str]) -> Iterator[Gauge]:
     sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _OF_REQUESTS.items()}
     found = models.Bucket.objects.values("window__queue_id").annotate(**sums)
-    rows = {row["window__queue_id"]: row for row in found}
+    rows: dict[int, Any] = {row["window__queue_id"]: row for row in found}
     for queue_id, queue in queues.items():
         for name, (_, words) in _OF_REQUESTS.items():
             value = rows.get(queue_id, {}).get(name, 0)
             yield Gauge(f"quarterdeck_requests_{name}", words, value, (("queue", queue),))
-    retries = models.Move.objects.filter(reason="retry").count()
+    retries = models.Move.objects.filter(reason=MoveReason.RETRY).count()
     words = "Times that an ID was placed again after a failure, of moves that are kept."
     yield Gauge("quarterdeck_retries", words, retries)
 
 
 def _of_windows(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
-    """How full the window that runs and the one that fills are, how far past rpm, and what lies beyond."""
+    """Yield how full the running and the open window are, how far above rpm, and what later windows have."""
     opened = clock.open_window_start(at)
     starts = (clock.running_window_start(at), opened)
     past = F("filled_count") - F("capacity")
@@ -143,14 +152,14 @@ def _of_windows(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
 
 
 def _of_starts(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
-    """How late after their slots requests started, in the window that runs and the one before it."""
+    """Yield how late after their slots requests started, in the running window and the one before it."""
     running = clock.running_window_start(at)
     kept = models.Bucket.objects.filter(
         window__starts_at__in=(running - clock.QUARTER, running), lateness__isnull=False
     )
     histograms: dict[int, Counter[int]] = defaultdict(Counter)
     for queue_id, lateness in kept.values_list("window__queue_id", "lateness"):
-        histograms[queue_id].update({int(ms): count for ms, count in lateness.items()})
+        histograms[queue_id].update({int(ms): count for ms, count in (lateness or {}).items()})
     words = "How late after its slot a request started, in the window that runs and the one before."
     for queue_id, histogram in histograms.items():
         said = receipts.lateness(histogram) or {}

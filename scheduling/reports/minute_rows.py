@@ -1,4 +1,4 @@
-"""The IDs of a minute one by one: when each was to start, when it did, and how late that is."""
+"""The IDs of a minute one by one: when each was planned to start, when it started, and how late it was."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ BLOCK_ROWS = 500
 
 
 class Row(NamedTuple):
-    """One ID in a minute. planned_at: its slot, where that can be told; started_at: None before its request.
+    """One ID in a minute. planned_at: its slot, if it is known. started_at: None before its request.
 
-    late_seconds: from the end of the minute that it was planned in, as everywhere.
+    late_seconds: counted from the end of the minute in which it was planned, as everywhere.
     """
 
     key: int
@@ -35,9 +35,9 @@ class Row(NamedTuple):
 
 @dataclass
 class _Plan:
-    """A bucket's slots, dealt out in the order of the keys. rank: how many come before the next row.
+    """A bucket's slots, given to its rows in the order of the keys. rank: how many rows precede the next one.
 
-    is_whole: none of the rows that had a slot has left; else only their starts tell which they had.
+    is_whole: no row that had a slot has left the bucket. If one has, only a row's start tells its slot.
     """
 
     slots: pacing.MinutePlan
@@ -46,7 +46,7 @@ class _Plan:
     rank: int = 0
 
     def next(self, status: Status, started_ms: int | None) -> float | None:
-        """The offset of the next row's slot, in seconds."""
+        """Return the offset of the next row's slot, in seconds."""
         if not self.is_whole:
             return None if started_ms is None else self._last_before(started_ms)
         if status == Status.CANCELLED and not self.with_cancelled:
@@ -55,7 +55,7 @@ class _Plan:
         return self.slots.offset_of(self.slots.slot_of(j)) if j < self.slots.n else None
 
     def _last_before(self, started_ms: int) -> float | None:
-        """A start comes at most a slot after its own; of slots shorter than 50 ms it may be some more."""
+        """Return the last slot before a start: it is at most one slot, or 50 ms, after its own."""
         begun = self.slots.slots_between(0, (started_ms + 1) / 1000).stop
         return self.slots.offset_of(self.slots.slot_of(begun - 1)) if begun else None
 
@@ -63,7 +63,7 @@ class _Plan:
 def rows(
     bucket_ids: Sequence[int], *, at: datetime, after: int | None = None, at_most: int | None = None
 ) -> Iterator[Row]:
-    """Yield the rows of buckets by key, from behind a key on."""
+    """Yield the rows of buckets by key, after a key."""
     found = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
     if after is not None:
         found = found.filter(pk__gt=after)
@@ -89,7 +89,7 @@ def _row(row: models.Assignment, plan: _Plan | None, late_since: int | None, at:
     return Row(row.pk, row.user_id, row.task, status, row.attempts, planned, started, late)
 
 
-def _within(bucket_ids: Sequence[int]) -> QuerySet:
+def _within(bucket_ids: Sequence[int]) -> QuerySet[models.Assignment]:
     places = Q(pk__in=[])
     for bucket in bucket_ids:
         first, last = keys.range_of_bucket(bucket)
@@ -98,7 +98,7 @@ def _within(bucket_ids: Sequence[int]) -> QuerySet:
 
 
 def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
-    """The plans of buckets, each from its first row on; that of the one that holds `first_key`, from there."""
+    """Return the plans of buckets from their first rows on, or from `first_key` on for its bucket."""
     if not bucket_ids:
         return {}
     buckets = models.Bucket.objects.in_bulk(bucket_ids)
@@ -117,7 +117,7 @@ def _plans(bucket_ids: set[int], *, first_key: int) -> dict[int, _Plan | None]:
 
 
 def _plan(bucket: models.Bucket | None, written: int) -> _Plan | None:
-    """None where nobody can tell, since rows are missing yet."""
+    """Return a bucket's plan; None if it isn't known, since some rows aren't written yet."""
     if bucket is None or written != bucket.filled_count + bucket.cancelled_count:
         return None
     if bucket.sealed_at is None:

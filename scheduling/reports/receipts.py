@@ -1,4 +1,4 @@
-"""The receipt of a window: what was planned, what was done, how evenly and how late. Written once, and kept."""
+"""The receipt of a window: what was planned, what was done, how evenly and how late. It is written once."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
     possible_repeats}. `most_in_60_seconds`: the largest number of starts in any 60 s that end in the
     window, beside `allowed_in_60_seconds`. `lateness_ms`: of starts, from their slot: median, p99, largest.
     """
-    late = _late(window)
+    late = _late_counts(window)
     starts = start_times(window.pk)
     rpm = max((bucket.capacity for bucket in buckets), default=1)
     before = models.Bucket.objects.filter(pk=_last_before(window.pk))
@@ -31,28 +31,34 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
         histogram.update({int(ms): count for ms, count in (bucket.lateness or {}).items()})
     return {
         "minutes": [_minute(bucket, late.get(bucket.pk, 0)) for bucket in buckets],
-        "planned": sum(_planned(bucket) for bucket in buckets),
-        "sent": sum(bucket.started_count for bucket in buckets),
-        "succeeded": sum(bucket.succeeded_count for bucket in buckets),
-        "failed": sum(bucket.failed_count for bucket in buckets),
+        **_totals(buckets),
         "late": sum(late.values()),
-        "moved": sum(bucket.moved_count for bucket in buckets),
-        "cancelled": sum(bucket.cancelled_count for bucket in buckets),
-        "expired": sum(bucket.expired_count for bucket in buckets),
-        "possible_repeats": sum(bucket.repeats_count for bucket in buckets),
         "most_in_60_seconds": most_in_60_seconds(starts),
         "allowed_in_60_seconds": pacing.most_starts_in_60_seconds(max(rpm, fullest)),
         "lateness_ms": lateness(histogram),
     }
 
 
+def _totals(buckets: Sequence[models.Bucket]) -> dict[str, int]:
+    return {
+        "planned": sum(_planned(bucket) for bucket in buckets),
+        "sent": sum(bucket.started_count for bucket in buckets),
+        "succeeded": sum(bucket.succeeded_count for bucket in buckets),
+        "failed": sum(bucket.failed_count for bucket in buckets),
+        "moved": sum(bucket.moved_count for bucket in buckets),
+        "cancelled": sum(bucket.cancelled_count for bucket in buckets),
+        "expired": sum(bucket.expired_count for bucket in buckets),
+        "possible_repeats": sum(bucket.repeats_count for bucket in buckets),
+    }
+
+
 def _last_before(window_id: int) -> int:
-    """The bucket of the minute before the window's first: windows of a queue follow each other by key."""
+    """Return the bucket of the minute before the window's first: a queue's windows follow each other by key."""
     return keys.range_of_window(window_id - 1)[1]
 
 
 def _planned(bucket: models.Bucket) -> int:
-    """How many IDs had a place when the minute began; before it was sealed, and without, what it held."""
+    """Return how many IDs had a place when the bucket was sealed; without a seal, how many have or had one."""
     return bucket.filled_count + bucket.moved_count if bucket.sealed_count is None else bucket.sealed_count
 
 
@@ -71,8 +77,8 @@ def _minute(bucket: models.Bucket, late: int) -> dict[str, Any]:
     }
 
 
-def _late(window: models.Window) -> dict[int, int]:
-    """How many IDs left which minute of the window late."""
+def _late_counts(window: models.Window) -> dict[int, int]:
+    """Return how many IDs were late in which bucket of the window."""
     reasons = MoveReason.what_made_late()
     moves = models.Move.objects.filter(
         from_bucket_id__range=keys.range_of_window(window.pk), reason__in=reasons
@@ -81,21 +87,22 @@ def _late(window: models.Window) -> dict[int, int]:
 
 
 def start_times(window_id: int) -> Counter[int]:
-    """How many requests started at which millisecond after the start of the window's first minute.
+    """Return how many requests started at which millisecond after the start of the window's first minute.
 
-    Those of the minute before it, the queue's last of the window before, are there too, below 0. A success
-    stands in its row; every other request left an attempt.
+    The last minute of the window before is included, below 0. A success is in its row; every other request
+    left an attempt.
     """
     first_bucket, last_bucket = _last_before(window_id), keys.range_of_window(window_id)[1]
     first, last = keys.range_of_buckets(first_bucket, last_bucket)
     counts: Counter[int] = Counter()
     begins_ms = {bucket: k * 60_000 for k, bucket in enumerate(keys.buckets_of_window(window_id))}
     begins_ms[first_bucket] = -60_000
-    # Row by row as numbers, in the order of the key: a group by of two columns would sort a million rows.
+    # Row by row in the order of the key: grouping by two columns would sort a million rows.
     rows = models.Assignment.objects.filter(
         pk__gte=first, pk__lte=last, status=Status.SUCCEEDED, started_after_ms__isnull=False
     )
     for key, after_ms in rows.order_by("pk").values_list("pk", "started_after_ms").iterator(chunk_size=5_000):
+        assert after_ms is not None
         counts[begins_ms[keys.bucket_of_assignment(key)] + after_ms] += 1
     begins = clock.runs_at(keys.starts_at_of_window(window_id))
     attempts = models.Attempt.objects.filter(
@@ -111,9 +118,9 @@ def _milliseconds(at: datetime, since: datetime) -> int:
 
 
 def most_in_60_seconds(starts: Mapping[int, int]) -> int:
-    """Return the largest number of starts in any [t, t + 60 s) that end past 0.
+    """Return the largest number of starts in any [t, t + 60 s) whose last start is at 0 or later.
 
-    starts: milliseconds to how many; below 0 what came before.
+    starts: milliseconds to a count; negative ones are before the window.
     """
     times = sorted(starts)
     most = inside = first = 0

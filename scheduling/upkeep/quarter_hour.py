@@ -1,7 +1,7 @@
-"""What is done at minutes 0, 15, 30 and 45: the coming quarter is armed, every ended window totalled, once.
+"""The processing at minutes 0, 15, 30 and 45: it arms the coming quarter and totals each ended window once.
 
-It asks what is left to do and never what quarter it was called for: so it may come late, twice, from several
-clusters, or not at all for hours.
+It looks for what is left to do, not for the quarter that it was called for. So it can run late, twice, on
+several clusters, or not at all for hours.
 """
 
 from collections.abc import Callable
@@ -13,26 +13,26 @@ from django.db.models import F, QuerySet
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.core.time_limit import TimeLimit
-from scheduling.dispatch import overdue as late
+from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.reports import receipts
 
 log = structlog.get_logger(__name__)
 
-# The seats of its last minute keep what they know of it for so long.
+# The minute workers of its last minute may take this long to record the last results.
 SETTLED = timedelta(seconds=3)
 JOB_SECONDS = 20.0
-# How long after a quarter's start its run may be missing before somebody asks for it.
+# A run that is still missing this long after the quarter began is queued again.
 OVERDUE = timedelta(seconds=40)
-# An ended window that can't be totalled yet is looked at no more often than this.
+# A window that can't be totalled yet is tried again no sooner than this.
 AGAIN = timedelta(seconds=20)
 
 
 def run(now: Callable[[], datetime]) -> int:
-    """Arm the coming quarter, place what was left behind, total what has ended; return how many windows."""
+    """Arm the coming quarter, move late IDs, total what has ended; return how many windows were totalled."""
     at = now()
     arm(at=at)
-    placed_again = late.run(now)
+    placed_again = overdue.run(now)
     totalled = total(now)
     with store.write():
         kept, _ = models.QuarterRun.objects.get_or_create(
@@ -48,11 +48,11 @@ def run(now: Callable[[], datetime]) -> int:
 
 
 def wake(*, at: datetime) -> bool:
-    """Queue a run where this quarter's is missing, or an ended window isn't totalled; return whether."""
+    """Queue a run if this quarter's is missing or an ended window isn't totalled; return whether it was queued."""
     ran = models.QuarterRun.objects.filter(quarter_at=clock.quarter_start(at)).first()
-    overdue = ran is None and at >= clock.quarter_start(at) + OVERDUE
-    left = ran is not None and at >= ran.ran_at + AGAIN and untotalled(at).exists()
-    if not overdue and not left:
+    is_missing = ran is None and at >= clock.quarter_start(at) + OVERDUE
+    is_left = ran is not None and at >= ran.ran_at + AGAIN and untotalled(at).exists()
+    if not is_missing and not is_left:
         return False
     if cluster.is_queued("scheduling.jobs.process_quarter", at=at):
         return False
@@ -61,7 +61,7 @@ def wake(*, at: datetime) -> bool:
 
 
 def arm(*, at: datetime) -> int:
-    """Arm the minutes of windows that run or are open and hold something; return how many were not."""
+    """Arm the minutes of the running and the open windows; return how many weren't armed yet."""
     wanted = (clock.running_window_start(at), clock.open_window_start(at))
     armed = 0
     for starts_at in wanted:
@@ -71,8 +71,8 @@ def arm(*, at: datetime) -> int:
     return armed
 
 
-def untotalled(at: datetime) -> QuerySet:
-    """Ended windows without a total, of queues that aren't paused: those are totalled once they resume."""
+def untotalled(at: datetime) -> QuerySet[models.Window]:
+    """Return ended windows without a total. Those of paused queues are totalled when the queue resumes."""
     ended = at - 2 * clock.QUARTER - SETTLED
     return models.Window.objects.filter(totalled_at=None, starts_at__lte=ended, queue__paused_at=None)
 
@@ -80,20 +80,20 @@ def untotalled(at: datetime) -> QuerySet:
 def total(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     """Write the receipt of every ended window in which nothing is left to do; return how many.
 
-    seconds: what isn't done then is the next run's, which is asked for as long as something is left.
+    seconds: the time limit. The next run does the rest; it is queued as long as there is any.
     """
     totalled, limit = 0, TimeLimit(seconds)
-    # No cursor stays open meanwhile: SQLite begins no transaction on a reading that others have overtaken.
+    # A list, not a cursor: SQLite begins no transaction on a read snapshot that a writer has overtaken.
     for window in list(untotalled(now()).order_by("pk")):
         if limit.is_over:
             break
         buckets = list(models.Bucket.objects.filter(window=window).order_by("pk"))
-        # Late IDs move first, and a seat that died has its lease: the next run, or the sweep, comes back.
+        # Late IDs move first, and leases of dead minute workers must run out. A later run totals the window.
         if any(bucket.waiting_count or bucket.in_flight_count for bucket in buckets):
             continue
         receipt = receipts.of_window(window, buckets)
         with store.write():
-            # Compare-and-set: several clusters may be at it.
+            # Compare-and-set: several clusters may total the same window.
             untouched = models.Window.objects.filter(pk=window.pk, totalled_at=None, version=window.version)
             totalled += untouched.update(totalled_at=now(), receipt=receipt)
     return totalled

@@ -1,8 +1,8 @@
-"""Look for work that nobody is at, and tell a cluster of it. Jobs are hints: this finds what they lost."""
+"""Find work that no live process owns, and queue a job for it. Jobs are hints, and lost ones are found here."""
 
 from datetime import datetime
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from scheduling import models, store
 from scheduling.dispatch import minute_worker, overdue, recovery
@@ -14,11 +14,10 @@ from scheduling.upkeep import quarter_hour
 
 
 def requeue_lost_work(*, at: datetime) -> None:
-    """Queue jobs for whatever nobody is at: segments and batches without a living owner, minutes without a
-    seat, late IDs, quarters that weren't processed, cancels whose rows don't follow, ends that weren't
-    told, acts on many rows that nobody is at.
+    """Queue jobs for work without a live owner: segments, batches, minutes, late IDs, quarter-hours, rows of
+    cancelled tasks, completion callbacks, bulk operations.
 
-    Cheap where there is nothing to do (partial indexes), so every worker calls it each few seconds.
+    Cheap where there is nothing to do (partial indexes), so every worker calls it every few seconds.
     """
     minute_worker.wake(at=at)
     overdue.wake(at=at)
@@ -31,16 +30,16 @@ def requeue_lost_work(*, at: datetime) -> None:
         cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
 
 
-def unfinished_cancels():
-    """Cancelled tasks whose rows are all written and don't all say so."""
+def unfinished_cancels() -> QuerySet[models.Task]:
+    """Return cancelled tasks whose rows are all written but not all marked as cancelled."""
     return models.Task.objects.filter(
         cancelled_at__isnull=False, cancel_position__lt=F("ids_count"), placed_at__isnull=False
     )
 
 
 def clean_up(*, at: datetime) -> None:
-    """What can wait for a minute: drafts that nobody accepted, keys past their week, minutes past a hard cap,
-    counts of what failed, IDs in flight that nobody holds.
+    """Do what can wait for a minute: delete old drafts and idempotency keys, refit minutes above a hard cap,
+    keep the counts of failures, release IDs in flight that no batch has claimed.
     """
     acceptance.sweep_drafts(at=at)
     failures.keep_counts(at=at)

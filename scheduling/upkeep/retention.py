@@ -1,9 +1,10 @@
-"""What is done at night: the plan is checked, and what is past its retention goes, in small steps."""
+"""The nightly job: it has the plan checked, and deletes what is past its retention in small steps."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -20,39 +21,39 @@ from scheduling.proof import checks
 # Rows that one transaction deletes: some milliseconds.
 STEP_ROWS = 2_000
 PART_ROWS = 500
-# A job goes on for so long; what is left is the next job's.
+# A job runs this long; the next job does the rest.
 JOB_SECONDS = 40.0
 RENEW_SECONDS = 5.0
 FINISHED_JOBS_KEPT = timedelta(days=7)
 
 
 def run(now: Callable[[], datetime]) -> None:
-    """Have the plan checked, and prune; where that takes long jobs go on."""
+    """Start a check of the plan, and prune. Further jobs continue what takes longer."""
     checks.begin(by=Actor.system(), at=now())
-    # What the nights before didn't come to the end of goes on by itself, and does the same.
+    # An unfinished pruning of an earlier night goes on by itself and deletes the same.
     if not bulk_operations.under_way().filter(kind=BulkActKind.PRUNE).exists():
         at = now()
-        _go(bulk_operations.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
+        _run_job(bulk_operations.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
 
 
 def resume(act_id: int, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped, if nobody else has."""
+    """The job: continue where the last job stopped, unless another job has the pruning."""
     act = bulk_operations.take(act_id, at=now())
     if act is not None:
-        _go(act, now)
+        _run_job(act, now)
 
 
-def _go(act: models.BulkAct, now: Callable[[], datetime]) -> None:
+def _run_job(act: models.BulkAct, now: Callable[[], datetime]) -> None:
     renewal = TimeLimit(RENEW_SECONDS)
 
-    def stay() -> None:
+    def renew_lease() -> None:
         nonlocal renewal
         if renewal.is_over:
             renewal = TimeLimit(RENEW_SECONDS)
             bulk_operations.move_on(act, after_id=0, at=now())
 
     try:
-        if prune(now, seconds=JOB_SECONDS, between=stay):
+        if prune(now, seconds=JOB_SECONDS, between=renew_lease):
             bulk_operations.end(act, at=now())
         else:
             bulk_operations.hand_over(act, at=now())
@@ -74,13 +75,13 @@ def prune(
             if limit.is_over:
                 return False
             between()
-            # Others get their turn.
+            # Let other writers take their turn.
             time.sleep(0.005)
     return True
 
 
 def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
-    """What to do again and again until it says 0, one after the other."""
+    """Yield the steps in their order. Each is repeated until it deletes nothing."""
     old_minute = minute_jobs.minute_number(clock.minute_start(before))
     for rows in (
         models.Activity.objects.filter(at__lt=before),
@@ -90,7 +91,7 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         FinishedJob.objects.filter(stopped__lt=at - FINISHED_JOBS_KEPT),
     ):
         yield partial(_delete, rows)
-    # In a window that is totalled nothing waits any more.
+    # Nothing waits in a window that is totalled.
     ended = before - 2 * clock.QUARTER
     windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
     for (window_id,) in _in_parts(windows, "pk"):
@@ -99,16 +100,16 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
     )
     for task_id, list_id in _in_parts(tasks, "pk", "list_id"):
-        # An edit leaves the lists before it, since places were given by their order.
+        # The lists before an edit are kept as long as the task, since places follow from their order.
         list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
         yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)
         yield partial(_delete_task, task_id, list_ids)
 
 
-def _in_parts(rows: QuerySet, *columns: str) -> Iterator[tuple[int, ...]]:
-    """Columns of rows by key, the first of them; read in parts, with no cursor open while they are dealt with.
+def _in_parts(rows: QuerySet[Any], *columns: str) -> Iterator[tuple[int, ...]]:
+    """Yield columns of rows by key, the key first. No cursor is open while the caller works on a row.
 
-    SQLite begins no transaction on a reading that somebody else's writing has overtaken.
+    SQLite begins no transaction on a read snapshot that a writer has overtaken.
     """
     after = 0
     while part := list(rows.filter(pk__gt=after).order_by("pk").values_list(*columns)[:PART_ROWS]):
@@ -117,7 +118,7 @@ def _in_parts(rows: QuerySet, *columns: str) -> Iterator[tuple[int, ...]]:
 
 
 def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
-    """What a window holds goes as ranges of keys, and the window last."""
+    """Yield the steps that delete the contents of a window, as ranges of keys, and the window last."""
     first, last = keys.range_of_window(window_id)
     yield partial(_delete, models.Assignment.objects.filter(pk__range=keys.range_of_buckets(first, last)))
     yield partial(_delete, models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
@@ -129,15 +130,16 @@ def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
     yield partial(_delete, models.Window.objects.filter(pk=window_id))
 
 
-def _delete(rows: QuerySet, at_most: int = STEP_ROWS) -> int:
+def _delete(rows: QuerySet[Any], at_most: int = STEP_ROWS) -> int:
     with store.write():
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[:at_most])
-        # Nothing points at these rows that isn't deleted by us: no need to look for it.
-        return rows.model._base_manager.filter(pk__in=ids)._raw_delete("default") if ids else 0
+        # Every row that refers to these is deleted by a step of its own, so the ORM need not look for them.
+        deleted: int = rows.model._base_manager.filter(pk__in=ids)._raw_delete("default") if ids else 0
+        return deleted
 
 
 def _delete_task(task_id: int, list_ids: Collection[int]) -> int:
-    """A task whose minutes are all gone; one that still has some stays."""
+    """Delete a task, unless some of its minutes are left."""
     with store.write():
         if models.TaskBucket.objects.filter(task_id=task_id).exists():
             return 0

@@ -66,7 +66,7 @@ def test_one_of_two_beside_each_other_that_dies_stays_to_be_seen():
     models.Heartbeat.objects.filter(owner=1).update(seen_at=store.now() - timedelta(seconds=61))
     beside._write_row()
     assert owners() == {1, 2}
-    assert health.cluster_health(beside.list_key, store.now()).silent == 1
+    assert health.cluster_health(beside.list_key, store.now()).silent_count == 1
 
 
 @pytest.mark.faults

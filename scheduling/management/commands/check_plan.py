@@ -1,4 +1,4 @@
-"""`manage.py check_plan`: run the invariants over live data, and print what doesn't hold as two numbers."""
+"""`manage.py check_plan`: check the plan on live data, and print each difference as two numbers."""
 
 import sys
 
@@ -10,7 +10,7 @@ from scheduling import proof, store
 class Command(BaseCommand):
     help = "Replay the log of reservations and compare counters with rows; exit code 1 if anything is wrong."
 
-    def handle(self, *args, **options) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         differences = proof.check(store.now)
         for difference in differences:
             self.stdout.write(str(difference))

@@ -1,31 +1,31 @@
-"""`manage.py demo`: invented data for a demonstration; `--generate` goes on sending."""
+"""`manage.py demo`: invent data for a demonstration; with `--generate`, keep sending."""
 
 import signal
 import time
 from datetime import timedelta
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
 from scheduling import demo, models, store
 from scheduling.core import clock
 from scheduling.jobqueue import cluster, tables
 
-# What the clusters need until their first seat.
+# How long the clusters take to start their first minute worker.
 STARTING = timedelta(seconds=8)
 
 
 class Command(BaseCommand):
     help = "Fill a fresh instance with a day of invented history; with --generate send some IDs every second."
 
-    def add_arguments(self, parser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--generate", action="store_true", help="go on sending until told to stop")
 
-    def handle(self, *, generate: bool, **options) -> None:
+    def handle(self, *args: object, generate: bool, **options: object) -> None:
         if generate:
             self._generate()
         elif models.Task.objects.exists():
-            self.stdout.write("There are tasks already; nothing was invented.")
+            self.stdout.write("There are tasks already, so nothing was invented.")
         else:
             self._populate()
 
@@ -33,14 +33,14 @@ class Command(BaseCommand):
         began = time.monotonic()
         at = store.now()
         lists = demo.populate(at=at)
-        # The minute that runs is over for the clusters, which start only now: a demonstration doesn't begin late.
+        # Run the current minute too: the clusters start only now, and its IDs would be late.
         demo.catch_up(at, at=store.now() + STARTING + clock.MINUTE)
-        # The day is written and run; of the jobs that its lists queued only those of coming minutes stay.
+        # Everything is written and run, so of the jobs that the lists queued only those of coming minutes stay.
         tables.QueuedJob.objects.filter(key=cluster.DEFAULT).delete()
         self.stdout.write(f"Invented {lists:,} lists of a day in {time.monotonic() - began:.0f} s.")
 
     def _generate(self) -> None:
-        # Ended by the runner, by either signal; there is nothing to finish.
+        # The runner ends this process by either signal, and there is nothing to finish.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._leave())
         if not models.Queue.objects.filter(name="default").exists():

@@ -1,4 +1,4 @@
-"""What must be there before anything runs, after the tables: the schedules and the first queue."""
+"""Prepares a migrated database: creates the schedules and the first queue."""
 
 from contextlib import suppress
 
@@ -15,12 +15,12 @@ DEFAULT_RPM = 120
 
 
 class Command(BaseCommand):
-    help = "Make the schedules and the default queue, where they aren't there or aren't right."
+    help = "Create or repair the schedules and the default queue."
 
-    def handle(self, *args, **options) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         at = store.now()
         if not models.Queue.objects.filter(name=DEFAULT_QUEUE).exists():
-            # Of two that prepare at once one is first.
+            # Another process may prepare at the same time.
             with suppress(QueueTaken):
                 operations.create(
                     name=DEFAULT_QUEUE, fields={"rpm": DEFAULT_RPM}, by=Actor.command_line(), at=at

@@ -63,7 +63,7 @@ def test_a_quarter_that_nobody_processed_is_named(healthy):
     assert problems() == ("The quarter-hour of 12:15 has not been processed.",)
 
 
-def test_a_minute_that_runs_without_a_seat_is_named(healthy):
+def test_a_minute_that_runs_without_a_minute_worker_is_named(healthy):
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     models.Heartbeat.objects.update(seen_at=MINUTE + timedelta(seconds=10))
@@ -73,7 +73,7 @@ def test_a_minute_that_runs_without_a_seat_is_named(healthy):
         pk=minute_jobs.minute_number(MINUTE), armed_at=BEFORE, seats=2, started_at=MINUTE, seen_at=at
     )
     assert problems(at) == ()
-    assert health.assess(at).last_minute_at == MINUTE
+    assert health.assess(at).minute_at == MINUTE
 
 
 def test_what_is_late_is_told_by_queue_with_when_it_will_run(healthy):
