@@ -97,7 +97,7 @@ async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | 
     finally:
         await handler.close()
     # A header that both give is ours: Content-Type, and those of the signature.
-    own = {name for name in handler.headers if headers[name] == handler.headers[name]}
+    own = {name for name in handler.headers if headers.get(name) == handler.headers[name]}
     shown = {name: MASK if name in own else value for name, value in headers.items()}
     return outcome, Sent(handler.method, handler.url, shown, body.decode())
 

@@ -11,21 +11,17 @@ import ipaddress
 import socket
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FuturesTimeoutError
-from typing import Any
 from urllib.parse import urlsplit
 
 import yarl
 
 from scheduling.core.retry import ADDRESS_NOT_ALLOWED
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# As socket.getaddrinfo returns it: family, type, protocol, canonical name, socket address.
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+from . import lookup
+from .lookup import Address
 
-RESOLVE_SECONDS = 3.0
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 # The limits of DNS names.
 LONGEST_HOST, LONGEST_LABEL = 253, 63
 
@@ -67,10 +63,14 @@ def check_address(address: Address, allowed: Iterable[Network]) -> None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         # Another notation of the same IPv4 address.
         address = address.ipv4_mapped
-    if any(address.version == network.version and address in network for network in allowed):
+    if _is_in(address, allowed):
         return
     if not _is_public(address):
         raise AddressNotAllowed(f"{ADDRESS_NOT_ALLOWED}: {address} is not on the public internet")
+
+
+def _is_in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
 
 
 def _is_public(address: Address) -> bool:
@@ -89,26 +89,39 @@ def _isatap(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
-def first_allowed(found: Sequence[AddressInfo], allowed: Sequence[Network]) -> tuple[str, int]:
-    """Check all addresses (as socket.getaddrinfo returns them); return the first one and its family.
+def check_addresses(found: Sequence[Address], allowed: Sequence[Network]) -> None:
+    """Raise AddressNotAllowed unless there are addresses and all of them are allowed.
 
-    One private address refuses the name, since the next look-up could put that one first.
+    One private address refuses the name, since the next look-up could return that one alone.
     """
     if not found:
         raise AddressNotAllowed(f"{ADDRESS_NOT_ALLOWED}: the name has no address")
-    for _, _, _, _, address in found:
-        check_address(ipaddress.ip_address(address[0].partition("%")[0]), allowed)
-    family, _, _, _, address = found[0]
-    return address[0], family
+    for address in found:
+        check_address(address, allowed)
+
+
+def allowed_literals(host: str, allowed: Sequence[Network]) -> list[Address]:
+    """Return the addresses that a host is written as: one, for localhost up to two, for a name none.
+
+    Raises AddressNotAllowed if none of them is allowed.
+    """
+    address = literal_address(host)
+    if address is None:
+        return []
+    if not is_localhost(host):
+        check_address(address, allowed)
+        return [address]
+    found = [loopback for loopback in (address, ipaddress.IPv6Address("::1")) if _is_in(loopback, allowed)]
+    if not found:
+        check_address(address, allowed)
+    return found
 
 
 def literal_address(host: str) -> Address | None:
     """Return the address that a host is written as, in any notation that resolvers accept; None for a name."""
-    # Host names may contain other full stops, which are equivalent to this one.
-    host = unicodedata.normalize("NFKC", host).replace("\u3002", ".").strip("[]").rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        # Always loopback, whatever a resolver returns (RFC 6761).
+    if is_localhost(host):
         return ipaddress.IPv4Address("127.0.0.1")
+    host = _plain(host)
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -118,6 +131,17 @@ def literal_address(host: str) -> Address | None:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except (OSError, UnicodeError):
         return None
+
+
+def is_localhost(host: str) -> bool:
+    """Whether a host is always loopback, whatever a resolver returns (RFC 6761)."""
+    host = _plain(host)
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _plain(host: str) -> str:
+    # Host names may contain other full stops, which are equivalent to this one.
+    return unicodedata.normalize("NFKC", host).replace("\u3002", ".").strip("[]").rstrip(".").lower()
 
 
 def host_of(url: str) -> str:
@@ -140,22 +164,19 @@ def check_url(url: str, allowed: Iterable[Network]) -> None:
     allowed: settings.WEBHOOK_ALLOWED_NETWORKS. A name that doesn't resolve now passes: it may resolve later.
     """
     allowed = list(allowed)
-    port = _check_form(url)
+    _check_form(url)
     host = host_of(url)
     labels = host.removesuffix(".").split(".")
     if len(host) > LONGEST_HOST or any(len(label) > LONGEST_LABEL for label in labels):
         raise AddressNotAllowed("the host name is longer than DNS allows")
     if not all(labels):
         raise AddressNotAllowed("the host name has two dots in a row")
-    if (address := literal_address(host)) is not None:
-        check_address(address, allowed)
-        return
-    if (found := _resolve(host, port)) is not None:
-        first_allowed(found, allowed)
+    if not allowed_literals(host, allowed) and (found := lookup.addresses_now(host)) is not None:
+        check_addresses(found, allowed)
 
 
-def _check_form(url: str) -> int:
-    """Raise AddressNotAllowed unless the URL is a plain http or https address; return its port."""
+def _check_form(url: str) -> None:
+    """Raise AddressNotAllowed unless the URL is a plain http or https address."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -169,15 +190,3 @@ def _check_form(url: str) -> int:
         raise AddressNotAllowed("the address contains a user name or a password: put them into a header")
     if any(character <= " " or character.isspace() for character in url):
         raise AddressNotAllowed("the address contains a blank or a control character")
-    return port or 80
-
-
-def _resolve(host: str, port: int) -> Sequence[AddressInfo] | None:
-    # In a thread, since the system's resolver can take long and an operator is waiting for the page.
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(RESOLVE_SECONDS)
-    except (OSError, UnicodeError, FuturesTimeoutError):
-        return None
-    finally:
-        pool.shutdown(wait=False)

@@ -1,68 +1,46 @@
-"""`webhook`: an HTTP call for each ID, signed by the Standard Webhooks specification.
+"""The handler `webhook`: one HTTP call for each ID, signed by the Standard Webhooks specification.
 
-The address is resolved once for each connection, judged, and just that one is connected to; proxies of the
-environment and redirects are off; connecting, reading and all of it together have their deadlines, and what
-is read of an answer is bounded. A status decides alone: nothing of a body is parsed.
+The status of a response decides alone: nothing of its body is parsed.
 """
 
 import asyncio
 import base64
+import codecs
 import hmac
-import socket
+import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from email.message import Message
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin
 
-import aiohttp
 import orjson
-import yarl
-from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 
 from scheduling.core import retry
 from scheduling.core.limits import ANSWER_CHARACTERS, ERROR_CHARACTERS, WEBHOOK_SECONDS
 
-from . import ssrf
+from . import http_client, lookup, ssrf
 from .base import Outcome, Request, truncate
-from .connections import Connector
+from .http_response import BODY_BYTES, ResponseReader
 
 USER_AGENT = "Quarterdeck/1"
-# As much of an answer is read, so that its connection can be used again; of a longer one the rest is left.
-ANSWER_BYTES = 64 * 1024
-HEADER_BYTES = 64 * 1024
-# Resets on kept connections, in one minute, after which every request gets a connection of its own.
+# After so many resets of kept connections in one minute, every request gets a connection of its own.
 RESETS = 2
-RESET_ERRORS = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError, aiohttp.ClientOSError)
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves a name once, judges all of its addresses, and gives just one."""
-
-    def __init__(self, allowed: Sequence[ssrf.Network]) -> None:
-        self.allowed = allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        address, family = ssrf.first_allowed(found, self.allowed)
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
-            )
-        ]
-
-    async def close(self) -> None:
-        return None
+# Headers that describe the message or the connection are the client's.
+_CLIENT_HEADERS = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "te", "transfer-encoding", "upgrade"}
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_METHOD = re.compile(r"[A-Z]+")
 
 
 def body_of(request: Request) -> bytes:
-    """What a target receives; the ID as text too, for receivers that round large numbers."""
+    """Return what a target receives. The ID is there as text too, for receivers that round large numbers."""
     return orjson.dumps(
         {
             "user_id": request.user_id,
@@ -82,16 +60,19 @@ def _written(at: datetime) -> str:
 
 
 def signer_of(secret: str) -> hmac.HMAC | None:
-    """What signs with a `whsec_...`; None for an empty one. Made once: that is most of a signature's cost."""
+    """Return what signs with a `whsec_...` secret; None for an empty one.
+
+    It is made once for many requests, since that is most of a signature's cost.
+    """
     if not secret:
         return None
     return hmac.new(base64.b64decode(secret.removeprefix("whsec_") + "=="), digestmod="sha256")
 
 
 def signed_headers(key: str, body: bytes, signer: hmac.HMAC | None, timestamp: int) -> dict[str, str]:
-    """The headers of the Standard Webhooks specification, and the key once more for what knows only that.
+    """Return the headers of the Standard Webhooks specification, and `Idempotency-Key` with the same key.
 
-    As the library `standardwebhooks` makes them (a test verifies with it), in a tenth of its time.
+    They equal those of the library `standardwebhooks` (a test verifies with it), in a tenth of its time.
     """
     headers = {"webhook-id": key, "webhook-timestamp": str(timestamp), "Idempotency-Key": key}
     if signer is not None:
@@ -105,7 +86,8 @@ def signed_headers(key: str, body: bytes, signer: hmac.HMAC | None, timestamp: i
 class Webhook:
     """The calls of one queue during one minute.
 
-    Both numbers of seconds together are the deadline, up to WEBHOOK_SECONDS.
+    connect_seconds: for the look-up, the connection and the TLS handshake together. read_seconds: until the
+    first byte of a response, and between two. Both together, up to WEBHOOK_SECONDS, are the limit of a call.
     """
 
     url: str
@@ -117,10 +99,12 @@ class Webhook:
     connections: int = 50
     allowed: Sequence[ssrf.Network] = ()
     batch_seconds: float = 0.0
+    sources: lookup.Sources = lookup.SYSTEM
+    ca_file: str = ""
 
     @classmethod
     def of(cls, queue: Any) -> "Webhook":
-        """queue: an object with the columns of one."""
+        """queue: an object with a queue's columns."""
         return cls(
             url=queue.webhook_url,
             method=queue.webhook_method,
@@ -133,18 +117,33 @@ class Webhook:
         )
 
     def __post_init__(self) -> None:
-        self._kept: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
         self._resets = 0
         self._signer = signer_of(self.secret)
-        self._deadline = min(self.connect_seconds + self.read_seconds, WEBHOOK_SECONDS)
-        self._given = {"User-Agent": USER_AGENT, **self.headers, "Content-Type": "application/json"}
-        # aiohttp asks no resolver about a host that is an address. That one doesn't change: judged once.
-        self._refusal = _refusal_of_literal(self.url, self.allowed)
-        self._address = yarl.URL() if self._refusal else yarl.URL(self.url)
+        self._seconds = min(self.connect_seconds + self.read_seconds, WEBHOOK_SECONDS)
+        self._headers = _merge(
+            {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+            self.headers,
+            {"Content-Type": "application/json"},
+        )
+        self._has_host = any(name.lower() == "host" for name in self._headers)
+        self._client: http_client.Client | None = None
+        # Why no request can ever be made.
+        self._refusal = ""
+        try:
+            self._client = http_client.Client(
+                self.url,
+                limits=http_client.Limits(self.connect_seconds, self.read_seconds, self._seconds),
+                connections=self.connections,
+                allowed=self.allowed,
+                sources=self.sources,
+                ca_file=self.ca_file,
+            )
+            _check_message(self.method, self._headers)
+        except ValueError as error:
+            self._refusal = str(error)
 
     def prepare(self) -> None:
-        self._session(fresh=False)
+        return None
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         if len(batch) == 1:
@@ -152,180 +151,156 @@ class Webhook:
         return list(await asyncio.gather(*(self.call(request) for request in batch)))
 
     async def close(self) -> None:
-        for session in (self._kept, self._fresh):
-            if session is not None:
-                await session.close()
+        if self._client is not None:
+            self._client.close()
 
     async def call(self, request: Request) -> Outcome:
-        """Make one request; whatever goes wrong is an outcome."""
+        """Make one request. Whatever goes wrong is an outcome."""
         return await self.post(request.idempotency_key, body_of(request))
 
     async def post(self, key: str, body: bytes) -> Outcome:
-        """Send a body, signed under a key."""
+        """Send a body, signed with a key. Whatever goes wrong is an outcome."""
         return await self.send(body, self.headers_for(key, body))
 
     def headers_for(self, key: str, body: bytes) -> dict[str, str]:
-        """The headers of a body that is sent now, signed under a key."""
-        return self._given | signed_headers(key, body, self._signer, int(time.time()))
+        """Return the headers of a body that is sent now, signed with a key."""
+        return self._headers | signed_headers(key, body, self._signer, int(time.time()))
 
     async def send(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
-        """Send a body with its headers; whatever goes wrong is an outcome."""
+        """Send a body with its headers. Whatever goes wrong is an outcome."""
         began = time.monotonic()
-        if self._refusal:
-            return Outcome(retry.Verdict.FAILED, error=self._refusal, duration_ms=_since(began))
+        if self._client is None or self._refusal:
+            return Outcome(retry.Verdict.FAILED, error=self._refusal, duration_ms=_milliseconds_since(began))
         try:
-            return await self._send(body, headers, began)
-        except ssrf.AddressNotAllowed as error:
-            return _error(str(error), began)
-        except TimeoutError:
-            return _error(f"no answer within {self._deadline:g} s", began)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            refused = _refusal_in(error)
-            return _error(str(refused) if refused else _words(error), began)
-
-    async def _send(self, body: bytes, headers: Mapping[str, str], began: float) -> Outcome:
-        if self._resets < RESETS:
-            session = self._session(fresh=False)
-            connector = session.connector
-            try:
-                return await self._exchange(session, body, headers, began)
-            except RESET_ERRORS:
-                # On a connection of its own it is a real failure.
-                if not connector.was_kept():
-                    raise
-                self._resets += 1
-                if await connector.was_read():
-                    words = "the connection was closed in place of an answer"
-                    return Outcome(
-                        retry.Verdict.RETRY, error=words, duration_ms=_since(began), retry_in_this_minute=True
-                    )
-            finally:
-                connector.forget()
-        session = self._session(fresh=True)
-        # The second of two has what the first left.
-        left = self._timeout(max(0.001, self._deadline - (time.monotonic() - began)))
-        try:
-            return await self._exchange(session, body, headers, began, timeout=left)
-        finally:
-            session.connector.forget()
+            response = await self._exchange(self._client, body, headers)
+        except (http_client.CallFailed, lookup.LookupFailed, ssrf.AddressNotAllowed) as error:
+            words = truncate(error, ERROR_CHARACTERS)
+            return Outcome(
+                retry.verdict(None, words),
+                error=words,
+                duration_ms=_milliseconds_since(began),
+                # The target closed a kept connection: no fault of its own, and none of the ID's.
+                retry_in_this_minute=isinstance(error, http_client.ClosedInsteadOfResponse) and error.kept,
+            )
+        return _outcome(response, self.url, began)
 
     async def _exchange(
-        self,
-        session: aiohttp.ClientSession,
-        body: bytes,
-        headers: Mapping[str, str],
-        began: float,
-        **options: Any,
-    ) -> Outcome:
-        async with session.request(
-            self.method, self._address, data=body, headers=headers, allow_redirects=False, **options
-        ) as answer:
-            text, note = await _read(answer)
-            return _outcome(answer, text, note, began)
+        self, client: http_client.Client, body: bytes, headers: Mapping[str, str]
+    ) -> ResponseReader:
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        if self._resets < RESETS:
+            try:
+                return await client.send(self._message(body, headers), deadline=deadline)
+            except http_client.ClosedUnread:
+                # The target closes idle connections. This request was not made, so it is made now.
+                self._resets += 1
+            except http_client.ClosedInsteadOfResponse as error:
+                self._resets += error.kept
+                raise
+        message = self._message(body, {**headers, "Connection": "close"})
+        return await client.send(message, deadline=deadline, fresh=True)
 
-    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        if fresh:
-            self._fresh = self._fresh or self._make_session(force_close=True)
-            return self._fresh
-        self._kept = self._kept or self._make_session(force_close=False)
-        return self._kept
-
-    def _make_session(self, *, force_close: bool) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=Connector(
-                resolver=GuardedResolver(self.allowed),
-                use_dns_cache=False,
-                limit=self.connections,
-                force_close=force_close,
-            ),
-            # Of a success whose headers are long nothing is lost but what is past these bounds.
-            max_line_size=HEADER_BYTES,
-            max_field_size=HEADER_BYTES,
-            trust_env=False,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout(self._deadline),
-        )
-
-    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(
-            total=seconds,
-            sock_connect=self.connect_seconds,
-            sock_read=self.read_seconds,
-            # Not rounded up to whole seconds.
-            ceil_threshold=60,
-        )
+    def _message(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        assert self._client is not None
+        lines = [f"{self.method} {self._client.url.target} HTTP/1.1"]
+        if not self._has_host:
+            lines.append(f"Host: {self._client.url.host_header}")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines.append(f"Content-Length: {len(body)}\r\n\r\n")
+        return "\r\n".join(lines).encode() + body
 
 
-def _refusal_of_literal(url: str, allowed: Sequence[ssrf.Network]) -> str:
-    """Why the address that a URL's host is may not be called; nothing for a name, or one that may."""
-    try:
-        address = ssrf.literal_address(ssrf.host_of(url))
-        if address is not None:
-            ssrf.check_address(address, allowed)
-    except ValueError as error:
-        return str(error)
-    return ""
+def _merge(*parts: Mapping[str, str]) -> dict[str, str]:
+    """Merge headers; of names that differ only in case the last one counts."""
+    merged = {name.lower(): (name, value) for part in parts for name, value in part.items()}
+    return {name: value for lower, (name, value) in merged.items() if lower not in _CLIENT_HEADERS}
 
 
-async def _read(answer: aiohttp.ClientResponse) -> tuple[str, str]:
-    """The beginning of the body, and a note where it wasn't read to its end."""
-    data, note = b"", ""
-    try:
-        while len(data) < ANSWER_BYTES and (part := await answer.content.read(ANSWER_BYTES - len(data))):
-            data += part
-        if not answer.content.at_eof():
-            note = "the answer is longer than what is read of it"
-            answer.close()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        # The status is there, and decides; a drip ends with the deadline.
-        note = f"the answer was cut ({type(error).__name__})"
-        answer.close()
-    return truncate(data[: 4 * ANSWER_CHARACTERS].decode("utf-8", errors="replace")), note
+def _check_message(method: str, headers: Mapping[str, str]) -> None:
+    """Raise ValueError for what would break out of its place in a message."""
+    if not _METHOD.fullmatch(method):
+        raise ValueError(f"{method!r} is not an HTTP method")
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        if any(character in "\r\n\0" for character in value):
+            raise ValueError(f"the value of the header {name} contains a line break")
 
 
-def _outcome(answer: aiohttp.ClientResponse, text: str, note: str, began: float) -> Outcome:
-    status = answer.status
+def _outcome(response: ResponseReader, url: str, began: float) -> Outcome:
+    status = response.status
+    assert status is not None
     verdict = retry.verdict(status, None)
-    error = note if verdict == retry.Verdict.SUCCEEDED else f"answered {status}"
+    error = response.note if verdict is retry.Verdict.SUCCEEDED else f"answered {status}"
     if status in retry.REDIRECTS:
-        error = _redirected(answer, status)
+        error = _redirect_words(response, url, status)
     return Outcome(
         verdict,
         status=status,
         error=error,
-        answer=text,
-        duration_ms=_since(began),
-        retry_after=answer.headers.get("Retry-After"),
+        answer=text_of(response),
+        duration_ms=_milliseconds_since(began),
+        retry_after=_longest(response.values("retry-after"), status),
     )
 
 
-def _redirected(answer: aiohttp.ClientResponse, status: int) -> str:
-    """Where a redirect leads, whole, since it may be relative."""
-    location = answer.headers.get("Location")
+def _redirect_words(response: ResponseReader, url: str, status: int) -> str:
+    """Return where a redirect leads, as a whole address, since it may be relative."""
+    location = next(iter(response.values("location")), "")
     if not location:
         return f"answers {status} to nowhere"
     advice = ": put this address into the queue"
-    said = f"answers {status} to "
-    return said + truncate(urljoin(str(answer.url), location), ERROR_CHARACTERS - len(said + advice)) + advice
+    words = f"answers {status} to "
+    return words + truncate(urljoin(url, location), ERROR_CHARACTERS - len(words + advice)) + advice
 
 
-def _error(words: str, began: float) -> Outcome:
-    return Outcome(retry.verdict(None, words), error=words, duration_ms=_since(began))
+def _longest(values: Sequence[str], status: int) -> str | None:
+    """Return the Retry-After that asks for the longest wait. Proxies may have joined several with commas."""
+    if len(values) == 1 and "," not in values[0]:
+        return values[0]
+    at = datetime.now(UTC)
+    # A date contains a comma too.
+    candidates = [*values, *(part for value in values for part in value.split(","))]
+    return max(
+        candidates, key=lambda value: retry.retry_after_seconds(status, value, at=at) or -1.0, default=None
+    )
 
 
-def _since(began: float) -> int:
+def text_of(response: ResponseReader) -> str:
+    """Return the beginning of a body as text: decompressed, and decoded with its charset."""
+    data = bytes(response.body)
+    if not data:
+        return ""
+    for coding in reversed(",".join(response.values("content-encoding")).lower().split(",")):
+        data = _decompress(data, coding.strip())
+    # Enough for each of the characters that are kept, in any encoding.
+    return truncate(data[: 4 * ANSWER_CHARACTERS].decode(_charset(response), errors="replace"))
+
+
+def _decompress(data: bytes, coding: str) -> bytes:
+    """Decompress up to BODY_BYTES. Bytes that aren't what the header says are returned as they are."""
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return data
+    # 32: gzip or zlib, whichever the data begin with. Negative: deflate without a header, which some send.
+    for window_bits in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):
+        try:
+            return zlib.decompressobj(window_bits).decompress(data, BODY_BYTES)
+        except zlib.error:
+            continue
+    return data
+
+
+def _charset(response: ResponseReader) -> str:
+    header = Message()
+    header["Content-Type"] = next(iter(response.values("content-type")), "text/plain")
+    name = header.get_param("charset", "utf-8")
+    try:
+        info = codecs.lookup(str(name))
+    except (LookupError, ValueError):
+        return "utf-8"
+    # Some codecs turn bytes into bytes.
+    return info.name if info._is_text_encoding else "utf-8"
+
+
+def _milliseconds_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
-
-
-def _refusal_in(error: BaseException | None) -> ssrf.AddressNotAllowed | None:
-    """The guard's refusal that a library's error was made of, if it was."""
-    while error is not None:
-        if isinstance(error, ssrf.AddressNotAllowed):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""The OpenAPI document, checked against the service with generated requests; and the page for reading it."""
+"""The description, held against the service by invented requests; and the page to read it."""
 
 import re
 
@@ -48,7 +48,7 @@ OPERATIONS = [result.ok() for result in SCHEMA.get_all_operations()]
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_responses_to_generated_requests_match_the_description(operation, queue, make_token):
+def test_invented_requests_get_answers_that_are_described(operation, queue, make_token):
     headers = {"Authorization": f"Bearer {make_token('write')}"}
     there = {**_something_of_each(ApiClient(make_token("write"))), "name": "default"}
     cases = 0
@@ -62,7 +62,7 @@ def test_responses_to_generated_requests_match_the_description(operation, queue,
         suppress_health_check=list(HealthCheck),
     )
     def hold(case):
-        # Generated numbers hardly ever name an existing resource.
+        # Invented numbers are hardly ever those of something that is there.
         nonlocal cases
         cases += 1
         if cases % 2:
@@ -73,7 +73,7 @@ def test_responses_to_generated_requests_match_the_description(operation, queue,
 
 
 def _something_of_each(client: ApiClient) -> dict[str, object]:
-    """Create one of each resource, and return their keys."""
+    """A key of each kind of thing that an address names."""
     client.send("POST", "/users/", {"id": 5, "name": "Ann"})
     client.list("5,6,7,8,9007199254740993", type="text/plain")
     tasks, windows = client.get("/celery_ids_tasks/").json(), client.get("/windows/").json()
@@ -84,7 +84,7 @@ def _kind(path: str, parameter: str) -> str:
     return "name" if parameter == "name" else path.strip("/").partition("/")[0]
 
 
-def test_domain_errors_all_have_a_problem_kind():
+def test_every_kind_of_error_of_the_domain_is_a_kind_of_problem():
     def all_below(base):
         for each in base.__subclasses__():
             yield each
@@ -102,7 +102,7 @@ def kind_of_class(error: type[Exception]) -> str:
 
 
 @pytest.mark.django_db
-def test_description_is_complete(reader):
+def test_the_description_is_complete(reader):
     schema = reader.get("/openapi.json").json()
     assert schema["openapi"].startswith("3.1")
     for path, operations in schema["paths"].items():
@@ -117,7 +117,7 @@ def test_description_is_complete(reader):
 
 
 @pytest.mark.django_db
-def test_description_has_the_documented_endpoints(reader):
+def test_the_documented_endpoints_are_described(reader):
     paths = reader.get("/openapi.json").json()["paths"]
     documented = {
         "/users/": {"get", "post"},
@@ -148,7 +148,7 @@ def test_description_has_the_documented_endpoints(reader):
 
 
 @pytest.mark.django_db
-def test_docs_page_shows_every_endpoint_under_the_strict_policy(reader):
+def test_the_page_shows_every_endpoint_and_runs_under_the_strict_policy(reader):
     answer = reader.get("/docs")
     page = answer.content.decode()
     for operation in the_api.operations():

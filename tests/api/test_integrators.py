@@ -1,4 +1,4 @@
-"""The commands of docs/integrators.md, run unchanged against a real server."""
+"""The commands in docs/integrators.md, run as they stand there against a real server."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from api.problems import KINDS
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
 COMMANDS = re.findall(r"```sh\n# answers (\d{3}) ?([a-z-]*)\n(.*?)```", PAGE, re.DOTALL)
-# Each command of the page is a curl. This saves its response and prints the status only.
+# Each command is a curl of the page; this adds where its answer goes, and prints the status alone.
 CURL = 'curl() { command curl -sS -o answer -w "%{http_code}" "$@"; }\nset -e\n'
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_commands_of_the_guide_respond_as_documented(server, make_token, tmp_path, write_lists):
+def test_every_command_of_the_page_is_answered_as_it_says(server, make_token, tmp_path, write_lists):
     assert len(COMMANDS) == PAGE.count("```sh")
     environment = {
         "URL": server.url,
@@ -46,12 +46,12 @@ def test_commands_of_the_guide_respond_as_documented(server, make_token, tmp_pat
         write_lists()
 
 
-def test_guide_explains_every_kind_of_problem():
+def test_the_page_explains_every_kind_of_problem_and_no_other():
     explained = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE, re.MULTILINE))
     assert explained == {kind: str(facts.status) for kind, facts in KINDS.items()}
 
 
-def test_paging_example_of_the_guide_runs(server):
+def test_the_loop_over_pages_runs_as_it_stands(server):
     for n in range(3):
         assert server.request("POST", f"/celery_ids_tasks/?task_name={n}", json={"payload": [n + 1]}).ok
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -1,7 +1,8 @@
-"""A web server that records when each request starts, and answers, or doesn't, as a test wants."""
+"""A web server that records when each request starts, and responds, or doesn't, as a test wants."""
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Seen:
-    """One request as the target saw it. at: wall time when its first line came. n: from 0, in that order."""
+    """One request as the target saw it. at: wall time of its first line. n: from 0, in that order."""
 
     n: int
     at: float
@@ -34,7 +35,7 @@ Answer = bytes | None | Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> bytes:
-    """A whole answer. Headers: `Retry_After="20"`."""
+    """Return a whole response. Headers: `Retry_After="20"`."""
     lines = [f"HTTP/1.1 {code} Words", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -42,13 +43,16 @@ def status(code: int, body: bytes = b"", **headers: str) -> bytes:
 
 @dataclass
 class Target:
-    """answer: what a request gets: bytes; None to close the connection; or a coroutine that writes.
+    """answer: what a request gets: bytes; None to close the connection; or a coroutine function that writes.
 
-    close_after: whether each answer is the connection's last, without a word about it.
+    close_after: whether each response is the connection's last, without saying so. stay: whether a connection
+    remains open after a coroutine function. tls: with the certificate of the target.
     """
 
     answer: Callable[[Seen], Answer] = lambda seen: status(200, b"ok")
     close_after: bool = False
+    stay: bool = False
+    tls: ssl.SSLContext | None = None
     seen: list[Seen] = field(default_factory=list)
 
     def __enter__(self) -> "Target":
@@ -73,7 +77,7 @@ class Target:
 
     async def _serve(self, ready: threading.Event) -> None:
         self.loop, self.stopped = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await self.stopped.wait()
@@ -81,27 +85,33 @@ class Target:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        number = self.connections
-        with suppress(OSError, asyncio.IncompleteReadError):
-            while line := await reader.readline():
-                at = time.time()
-                method, path, _ = line.decode().split(" ", 2)
-                headers = {}
-                while (header := await reader.readline()).strip():
-                    name, _, value = header.decode().partition(":")
-                    headers[name.strip().lower()] = value.strip()
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                seen = Seen(len(self.seen), at, number, method, path, headers, body)
-                self.seen.append(seen)
-                answer = self.answer(seen)
-                if answer is None:
-                    break
-                if isinstance(answer, bytes):
-                    writer.write(answer)
-                    await writer.drain()
-                else:
-                    await answer(writer)
-                    break
-                if self.close_after:
-                    break
+        # The test may be over before the exchange is.
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._exchanges(reader, writer, self.connections)
         writer.close()
+
+    async def _exchanges(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> None:
+        while line := await reader.readline():
+            at = time.time()
+            method, path, _ = line.decode().split(" ", 2)
+            headers = {}
+            while (header := await reader.readline()).strip():
+                name, _, value = header.decode().partition(":")
+                headers[name.strip().lower()] = value.strip()
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            seen = Seen(len(self.seen), at, connection, method, path, headers, body)
+            self.seen.append(seen)
+            answer = self.answer(seen)
+            if answer is None:
+                return
+            if isinstance(answer, bytes):
+                writer.write(answer)
+                await writer.drain()
+                if self.close_after:
+                    return
+            else:
+                await answer(writer)
+                if not self.stay:
+                    return

@@ -1,7 +1,6 @@
 """The SSRF guard refuses internal addresses in every notation."""
 
 import ipaddress
-import socket
 
 import pytest
 
@@ -87,9 +86,20 @@ def test_allowed_network_opens_exactly_itself():
 
 
 def test_name_with_one_private_address_is_refused():
-    def found(*addresses):
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in addresses]
+    public, private = (ipaddress.ip_address(text) for text in ("1.1.1.1", "10.0.0.1"))
+    ssrf.check_addresses([public], ())
+    for found in ([public, private], [private, public], []):
+        with pytest.raises(ssrf.AddressNotAllowed):
+            ssrf.check_addresses(found, ())
 
-    assert ssrf.first_allowed(found("1.1.1.1", "1.0.0.1"), ()) == ("1.1.1.1", socket.AF_INET)
+
+def test_localhost_is_the_loopback_addresses_that_are_allowed():
+    def allowed(*networks):
+        found = ssrf.allowed_literals("localhost", [ipaddress.ip_network(network) for network in networks])
+        return [str(address) for address in found]
+
+    assert allowed("127.0.0.0/8") == ["127.0.0.1"]
+    assert allowed("127.0.0.0/8", "::1/128") == ["127.0.0.1", "::1"]
     with pytest.raises(ssrf.AddressNotAllowed):
-        ssrf.first_allowed(found("1.1.1.1", "10.0.0.1"), ())
+        allowed("10.0.0.0/8")
+    assert ssrf.allowed_literals("hook.test", ()) == []
