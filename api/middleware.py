@@ -10,6 +10,13 @@ from api.problems import internal_error, problem_response
 # Pages respond in their own way, for people.
 PAGE_ROOTS = "dashboard|admin|static|sign-in|sign-out"
 _PAGES = re.compile(rf"/(?:(?:{PAGE_ROOTS})(?:/.*)?)?")
+
+
+def is_page(path: str) -> bool:
+    """Whether an address belongs to the pages, whose errors are pages too."""
+    return _PAGES.fullmatch(path) is not None
+
+
 _KINDS = {400: "bad-request", 403: "not-allowed", 404: "not-found", 413: "too-large"}
 _DETAILS = {
     400: "This service can't read the request: its host or its form is wrong.",
@@ -29,7 +36,7 @@ class ProblemResponses:
         response = self.get_response(request)
         if response.status_code < 400 or not response.get("Content-Type", "").startswith("text/html"):
             return response
-        if _PAGES.fullmatch(request.path_info):
+        if is_page(request.path_info):
             return response
         if response.status_code >= 500:
             return internal_error()

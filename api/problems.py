@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "id-taken": Kind(409, "The ID is taken"),
     "name-taken": Kind(409, "The name is taken"),
     "no-free-slot": Kind(409, "No slot is free within a minute"),
+    "body-too-slow": Kind(408, "The body did not arrive in time"),
     "length-unknown": Kind(411, "The length of the body is unknown"),
     "changed-meanwhile": Kind(412, "It has changed since it was read"),
     "too-large": Kind(413, "The list is too large"),
@@ -59,7 +60,9 @@ KINDS: dict[str, Kind] = {
     "broken-body": Kind(422, "The body is malformed"),
     "unexpected-count": Kind(422, "The number of IDs is not the expected one"),
     "key-reused": Kind(422, "The idempotency key was used for another request"),
+    "too-many-requests": Kind(429, "Too many requests"),
     "internal-error": Kind(500, "Something went wrong on our side"),
+    "busy": Kind(503, "The service is busy"),
     "not-ready": Kind(503, "The service is not ready"),
     "disk-full": Kind(507, "The disk is full"),
 }

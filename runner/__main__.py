@@ -1,6 +1,7 @@
 """The command line: `python -m runner [COMMAND]`."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -103,23 +104,30 @@ def program(part: str, place: Place) -> Program:
 
 def web(place: Place) -> Program:
     options = {
-        "--interface": "wsgi",
+        "--interface": "asginl",
         "--http": "1",
         "--host": place.listen,
         "--port": str(place.port),
         "--workers": str(WEB_WORKERS),
-        "--blocking-threads": str(place.web_threads),
-        # When a thread ends, its database connection is closed.
-        "--blocking-threads-idle-timeout": "600",
+        # Of each process: connections that are open at once. Each needs a file descriptor.
+        "--backpressure": str(max_connections()),
+        "--backlog": "4096",
+        "--http1-header-read-timeout": "20000",
         "--respawn-interval": "0.2",
         "--workers-kill-timeout": "10",
         "--log-level": "error",
     }
-    command = [sys.executable, "-m", "granian", "settings.wsgi:application", "--no-ws"]
+    command = [sys.executable, "-m", "granian", "runner.web.application:application", "--no-ws"]
     command += ["--respawn-failed-workers", "--working-dir", str(BASE_DIR)]
     for option, value in options.items():
         command += [option, value]
     return Program("web", command, url=f"{place.url}static/admin/css/base.css")
+
+
+def max_connections() -> int:
+    """How many connections a web process accepts: as many as it may have files, less what else it opens."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 16_384 if most == resource.RLIM_INFINITY else max(256, min(16_384, most - 512))
 
 
 def cluster(name: str) -> Program:

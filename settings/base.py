@@ -38,6 +38,11 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROX
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
 SECURE_HSTS_SECONDS = environment.integer("HSTS_SECONDS", default=0, low=0, high=63_072_000)
 
+# Threads of each web process that answer requests. Connections cost none, so there are few.
+WEB_THREADS = PLACE.web_threads
+# Of one token, session or address, in each web process. 0: no limit.
+REQUESTS_PER_SECOND = environment.integer("REQUESTS_PER_SECOND", default=100, low=0, high=1_000_000)
+
 # --- Django ---
 
 INSTALLED_APPS = [
@@ -84,7 +89,6 @@ MIDDLEWARE = [
 APPEND_SLASH = False
 
 ROOT_URLCONF = "settings.urls"
-WSGI_APPLICATION = "settings.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -121,7 +125,7 @@ FILE_UPLOAD_TEMP_DIR = SPOOL_DIR
 # --- Database ---
 
 # Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes,
-# the many threads of the web process (settings.wsgi) a small one.
+# the threads of the web processes (runner.web) a small one.
 SQLITE_CACHE_MIB = environment.integer("SQLITE_CACHE_MIB", default=64, low=1, high=4096)
 _database = dict(PLACE.database)
 DATABASE_VENDOR = _database.pop("vendor")
@@ -283,6 +287,7 @@ INTAKE_MAX_IDS = environment.integer("INTAKE_MAX_IDS", default=10_000_000, low=1
 INTAKE_MAX_BODY_BYTES = environment.integer(
     "INTAKE_MAX_BODY_BYTES", default=512 * 1024**2, low=1024, high=64 * 1024**3
 )
+# What a signed-in operator may send in a form; lists are longer, and read as streams.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
 # IDs a second at which a list that is being written is taken to be written, when a window closes.
 WRITE_RATE = environment.integer("WRITE_RATE", default=50_000, low=100, high=10_000_000)

@@ -37,9 +37,9 @@ class Place:
             database=read_database_url(url) if url else embedded,
             listen=listen,
             port=environment.integer("PORT", default=8000, low=1, high=65535),
-            # In each of the two web processes. A body that is still coming holds one, so there are many; each
-            # may hold a connection to the database, of which PostgreSQL allows 100 by default.
-            web_threads=environment.integer("WEB_THREADS", default=36, low=4, high=512),
+            # In each of the two web processes. Each may have a connection to the database, of which PostgreSQL
+            # allows 100 by default.
+            web_threads=environment.integer("WEB_THREADS", default=10, low=4, high=512),
         )
 
     @property

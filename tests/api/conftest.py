@@ -126,9 +126,9 @@ def granian(django_db_setup):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "granian", "settings.wsgi:application", "--interface", "wsgi"]
+    command = [sys.executable, "-m", "granian", "runner.web.application:application", "--interface", "asginl"]
     command += ["--http", "1", "--no-ws", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--blocking-threads", "32", "--log-level", "error"]
+    command += ["--log-level", "error"]
     command += ["--working-dir", str(settings.BASE_DIR)]
     process = subprocess.Popen(
         command, env=environment_of_processes(), cwd=settings.BASE_DIR, start_new_session=True

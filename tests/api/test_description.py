@@ -4,6 +4,7 @@ import re
 
 import pytest
 import schemathesis
+from django.core.wsgi import get_wsgi_application
 from hypothesis import HealthCheck, given, settings
 from schemathesis import checks
 from schemathesis.specs.openapi.checks import (
@@ -18,7 +19,6 @@ from api.problems import KIND_OF, KINDS
 from api.urls import api as the_api
 from scheduling.core import errors
 from scheduling.parsing import errors as reading
-from settings.wsgi import application
 
 from .conftest import ApiClient
 
@@ -42,7 +42,7 @@ def csv(context, value):
 
 
 SCHEMA = schemathesis.openapi.from_dict(schema_of(the_api))
-SCHEMA.app = application
+SCHEMA.app = get_wsgi_application()
 OPERATIONS = [result.ok() for result in SCHEMA.get_all_operations()]
 
 

@@ -1,0 +1,265 @@
+"""The ASGI application: one request from its first byte to its last."""
+
+import asyncio
+import hashlib
+import math
+import re
+import resource
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from typing import IO, Any
+
+import structlog
+from django.conf import settings
+from django.db import connections
+
+from runner.web import pages, sockets
+from runner.web.bodies import FORM_SECONDS, Disconnected, Incoming, NoSpace, Receive, TooSlow
+from runner.web.limits import Rates
+from runner.web.pages import FORM_BYTES, Missing, Response, Wanted
+from runner.web.threads import Busy, Lane, Threads
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+log = structlog.get_logger("web")
+
+# A body that came with its headers is here by then; for a slower one Django is asked whether it wants it.
+AT_ONCE_SECONDS = 0.1
+# Where nothing can be sent for so long, nobody reads.
+STALLED_SECONDS = 60
+HOUSEKEEPING_SECONDS = 5
+IDLE_THREAD_SECONDS = 30
+# What a refused client may still send before it has to have read the refusal.
+DRAINED_BYTES, DRAINED_SECONDS = 8 * 1024**2, 5
+# Passwords that are checked at once, and sign-ins that may wait for that: a hash takes a tenth of a second.
+HASHES_AT_ONCE, SIGN_INS_WAITING = 1, 10
+# Requests that may wait for a thread.
+WAITING = 1000
+SWITCH_SECONDS = 0.0005
+# An address may be shared by an office, or by all clients behind a proxy that isn't declared.
+ADDRESS_FACTOR = 5
+BURST_SECONDS = 3
+LIVE, READY, SIGN_IN = "/healthz/live", "/healthz/ready", "/sign-in"
+READING = ("GET", "HEAD", "OPTIONS")
+SESSION = re.compile(rf"(?:^|;\s*){re.escape(settings.SESSION_COOKIE_NAME)}=([^;]+)")
+
+
+class Server:
+    """What the requests of one process share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        # A thread that computes otherwise keeps others waiting for 5 ms, at each of their queries.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self.loop = loop
+        self.threads = Threads(loop, on_end=connections.close_all)
+        # Each lane has threads of its own: writers wait for each other in the database, and readers don't.
+        self.writes = self.threads.lane(settings.WEB_THREADS * 2 // 5, WAITING)
+        self.reads = self.threads.lane(settings.WEB_THREADS - self.writes.threads, WAITING)
+        self.live = self.threads.lane(1, WAITING)
+        self.ready = self.threads.lane(1, WAITING)
+        self.sign_ins = self.threads.lane(HASHES_AT_ONCE, SIGN_INS_WAITING)
+        # Pieces of long responses: one at a time, since they compute more than they wait.
+        self.exports = self.threads.lane(1, WAITING)
+        # Whether a body would be accepted: a thousand slow senders must not delay anybody else.
+        self.questions = self.threads.lane(1, WAITING)
+        per_second = settings.REQUESTS_PER_SECOND
+        self.clients = Rates(per_second, per_second * BURST_SECONDS)
+        self.addresses = Rates(per_second * ADDRESS_FACTOR, per_second * ADDRESS_FACTOR * BURST_SECONDS)
+        self.stalled = sockets.Stalled(port, STALLED_SECONDS)
+        self.housekeeping = loop.create_task(self._keep_house())
+
+    def lane(self, method: str, path: str) -> Lane:
+        """The lane for a request, by its method and its path without the final slash."""
+        if path == LIVE:
+            return self.live
+        if path == READY:
+            return self.ready
+        if method in READING:
+            return self.reads
+        return self.sign_ins if path == SIGN_IN else self.writes
+
+    def is_busy(self) -> bool:
+        """Whether a page is being produced now."""
+        return bool(self.reads.running or self.writes.running)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            self.threads.end_idle(IDLE_THREAD_SECONDS)
+            if closed := self.stalled.close(self.loop.time()):
+                log.info("stalled_readers_closed", count=closed)
+
+
+_servers: dict[asyncio.AbstractEventLoop, Server] = {}
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        return
+    loop = asyncio.get_running_loop()
+    if loop not in _servers:
+        _allow_many_sockets()
+        _servers[loop] = Server(loop, _port(scope))
+    await Exchange(_servers[loop], scope, receive, send).run()
+
+
+class Exchange:
+    """One request and its response."""
+
+    def __init__(self, server: Server, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        self.server = server
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.environ = pages.environ(scope)
+        self.method: str = self.environ["REQUEST_METHOD"]
+        self.path: str = self.environ["PATH_INFO"].rstrip("/")
+        self.address: str = self.environ["REMOTE_ADDR"]
+        self.client = _client(self.environ)
+        self.body: Incoming | None = None
+
+    async def run(self) -> None:
+        try:
+            response = await self._response()
+        except Disconnected:
+            return
+        except Busy:
+            response = self._refuse("busy", "Too many requests are waiting. Try again in a moment.", after=1)
+        except TooSlow:
+            response = self._refuse("body-too-slow", "The body did not arrive in time.")
+        except NoSpace:
+            response = self._refuse("disk-full", "The disk is full: the list was not received.")
+        await self._write(response)
+        if self.body and not self.body.is_complete:
+            await self.body.drain(DRAINED_BYTES, DRAINED_SECONDS)
+
+    def _refuse(self, kind: str, sentence: str, *, after: float = 0, **headers: str) -> Response:
+        if after:
+            headers["Retry-After"] = str(math.ceil(after))
+        return pages.refusal(self.environ["PATH_INFO"], kind, sentence, headers)
+
+    # --- The request ---
+
+    async def _response(self) -> Response:
+        if self.path not in (LIVE, READY) and (refused := self._too_many()):
+            return refused
+        length = _length(self.environ)
+        if self.method in READING or not length:
+            return await self._answer(BytesIO())
+        self.body = Incoming(self.receive, length)
+        if length <= FORM_BYTES and (short := await self.body.short(AT_ONCE_SECONDS)):
+            return await self._answer(short)
+        # It is slow or long. Would Django read it?
+        asked = await self._run(self.server.questions, partial(pages.respond, self.environ, Missing()))
+        return asked if isinstance(asked, Response) else await self._received(self.body, asked)
+
+    async def _received(self, body: Incoming, wanted: Wanted) -> Response:
+        if body.length > wanted.limit:
+            return self._refuse("too-large", f"The body is larger than {wanted.limit:,} bytes.")
+        if body.length > FORM_BYTES:
+            with await body.long(settings.SPOOL_DIR) as file:
+                return await self._answer(file)
+        short = await body.short(FORM_SECONDS)
+        if short is None:
+            raise TooSlow
+        return await self._answer(short)
+
+    def _too_many(self) -> Response | None:
+        """Count the request for its client and its address."""
+        wait = self.server.addresses.wait(self.address)
+        if self.client != self.address:
+            wait = wait or self.server.clients.wait(self.client)
+        if not wait:
+            return None
+        return self._refuse(
+            "too-many-requests",
+            f"More than {settings.REQUESTS_PER_SECOND} requests a second were sent.",
+            after=wait,
+            RateLimit=f'"client";r=0;t={math.ceil(wait)}',
+            **{"RateLimit-Policy": f'"client";q={settings.REQUESTS_PER_SECOND};w=1'},
+        )
+
+    async def _answer(self, body: IO[bytes]) -> Response:
+        lane = self.server.lane(self.method, self.path)
+        try:
+            answer = await self._run(lane, partial(pages.respond, self.environ, body))
+        except Busy:
+            if lane is not self.server.sign_ins:
+                raise
+            return self._refuse("too-many-requests", "Too many people are signing in. Try again.", after=2)
+        assert isinstance(answer, Response)
+        return answer
+
+    async def _run(self, lane: Lane, work: Callable[[], Any]) -> Any:
+        return await self.server.threads.run(lane, work, client=self.client)
+
+    # --- The response ---
+
+    async def _write(self, response: Response) -> None:
+        headers = response.headers
+        if response.rest is None and not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"content-length", str(len(response.body)).encode()))
+        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
+        more = response.rest is not None
+        await self.send({"type": "http.response.body", "body": response.body, "more_body": more})
+        if more:
+            await self._write_rest(response)
+
+    async def _write_rest(self, response: Response) -> None:
+        """Send further pieces as they are taken. Between two pieces no thread and no cursor is in use."""
+        port, peer = _port(self.scope), self.scope["client"][:2]
+        sockets.bound_buffer(port, peer)
+        gone = asyncio.ensure_future(self._gone())
+        try:
+            while not gone.done():
+                started = self.server.loop.time()
+                piece = await self._run(self.server.exports, response.next_piece)
+                if self.server.is_busy():
+                    # Half of the time belongs to the pages.
+                    await asyncio.sleep(self.server.loop.time() - started)
+                await self.send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
+                if not piece:
+                    break
+        except Exception:
+            # The generator has logged or written why. The end of a response would say that it is complete.
+            log.warning("response_cut", path=self.path, exc_info=True)
+            sockets.close(port, peer)
+        finally:
+            gone.cancel()
+            with suppress(Busy):
+                await self._run(self.server.exports, response.close)
+
+    async def _gone(self) -> None:
+        """Wait until the client has closed its connection."""
+        while (await self.receive())["type"] == "http.request":
+            pass
+
+
+def _port(scope: dict[str, Any]) -> int:
+    """The port that this process listens on."""
+    return int(scope["server"][1])
+
+
+def _length(environ: dict[str, Any]) -> int:
+    """The announced length; 0 where none is: a chunked body is never read."""
+    text = environ.get("CONTENT_LENGTH", "")
+    return int(text) if text.isascii() and text.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ else 0
+
+
+def _client(environ: dict[str, Any]) -> str:
+    """Who sends: the token, else the session, else the address."""
+    credentials = environ.get("HTTP_AUTHORIZATION")
+    if credentials is None:
+        cookie = SESSION.search(environ.get("HTTP_COOKIE", ""))
+        credentials = cookie and cookie[1]
+    return hashlib.sha256(credentials.encode()).hexdigest() if credentials else environ["REMOTE_ADDR"]
+
+
+def _allow_many_sockets() -> None:
+    """Raise the soft limit of open files to the hard one: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,124 @@
+"""Threads for work that blocks, shared out in lanes, so that one kind of work can't keep all of them.
+
+Used by one event loop: everything but the work itself happens in the loop's thread, so there are no locks.
+"""
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Work = Callable[[], Any]
+
+
+class Busy(Exception):
+    """Too many jobs are waiting for this lane."""
+
+
+@dataclass
+class Lane:
+    """Jobs of one kind. threads: how many run at once. longest: how many may wait; a client may have half."""
+
+    threads: int
+    longest: int
+    running: int = 0
+    waiting: deque["Job"] = field(default_factory=deque)
+    running_of: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    work: Work
+    client: str
+    result: asyncio.Future[Any]
+
+
+class Worker:
+    """A thread that runs one job after another, until it is told to end."""
+
+    def __init__(self, threads: "Threads") -> None:
+        self.jobs: queue.SimpleQueue[tuple[Lane, Job] | None] = queue.SimpleQueue()
+        self.idle_since = 0.0
+        threading.Thread(target=self._run, args=(threads,), daemon=True).start()
+
+    def _run(self, threads: "Threads") -> None:
+        while given := self.jobs.get():
+            lane, job = given
+            outcome: Any
+            try:
+                outcome, failed = job.work(), False
+            # Everything, so that whoever waits for the result is told.
+            except BaseException as error:
+                outcome, failed = error, True
+            threads.loop.call_soon_threadsafe(threads.finished, self, lane, job, outcome, failed)
+            # A thread that waits must not keep a response of 100 MB alive.
+            del given, lane, job, outcome
+        threads.on_end()
+
+
+class Threads:
+    """Runs the jobs of its lanes. on_end: called in each thread before it ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
+        self.loop = loop
+        self.on_end = on_end
+        self.lanes: list[Lane] = []
+        self.idle: list[Worker] = []
+
+    def lane(self, threads: int, longest: int) -> Lane:
+        self.lanes.append(Lane(threads, longest))
+        return self.lanes[-1]
+
+    def run(self, lane: Lane, work: Work, *, client: str = "") -> asyncio.Future[Any]:
+        """Run `work` in a thread, and return its future result. Raises Busy.
+
+        client: on whose behalf; nobody's jobs take more than half of a lane while others wait.
+        """
+        if len(lane.waiting) >= lane.longest:
+            raise Busy
+        job = Job(work, client, self.loop.create_future())
+        lane.waiting.append(job)
+        self._start_waiting()
+        return job.result
+
+    def finished(self, worker: Worker, lane: Lane, job: Job, outcome: Any, failed: bool) -> None:
+        lane.running -= 1
+        left = lane.running_of.pop(job.client) - 1
+        if left:
+            lane.running_of[job.client] = left
+        worker.idle_since = self.loop.time()
+        self.idle.append(worker)
+        self._start_waiting()
+        if job.result.cancelled():
+            return
+        if failed:
+            job.result.set_exception(outcome)
+        else:
+            job.result.set_result(outcome)
+
+    def end_idle(self, seconds: float) -> None:
+        """End the threads that had nothing to do for so long: each has a connection to the database."""
+        before = self.loop.time() - seconds
+        # The last one in is the first one out, so the longest idle stand first.
+        while self.idle and self.idle[0].idle_since < before:
+            self.idle.pop(0).jobs.put(None)
+
+    def _start_waiting(self) -> None:
+        for lane in self.lanes:
+            while lane.running < lane.threads and (job := self._next(lane)):
+                lane.running += 1
+                lane.running_of[job.client] = lane.running_of.get(job.client, 0) + 1
+                worker = self.idle.pop() if self.idle else Worker(self)
+                worker.jobs.put((lane, job))
+
+    def _next(self, lane: Lane) -> Job | None:
+        """The job that waited longest, of a client that doesn't have half of the lane already."""
+        most = (lane.threads + 1) // 2
+        for at, job in enumerate(lane.waiting):
+            if not job.client or lane.running_of.get(job.client, 0) < most:
+                del lane.waiting[at]
+                return job
+        return None

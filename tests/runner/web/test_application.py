@@ -1,0 +1,261 @@
+"""The application as the server calls it: what is received, when, and what is answered."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from django.conf import settings as used
+from django.utils import timezone
+
+from runner.web import bodies, pages
+from runner.web.application import application
+from scheduling import models
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@dataclass
+class Client:
+    """A client that sends `parts` of its body, and then nothing more, or hangs up."""
+
+    method: str = "GET"
+    path: str = "/sign-in/"
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
+    length: int | None = None
+    hangs_up: bool = False
+    received: int = 0
+    status: int = 0
+    answer: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    is_whole: bool = False
+
+    async def receive(self) -> dict:
+        self.received += 1
+        if self.received <= len(self.parts):
+            sent = sum(map(len, self.parts[: self.received]))
+            more = sent < (self.length or sent)
+            return {"type": "http.request", "body": self.parts[self.received - 1], "more_body": more}
+        if self.hangs_up:
+            return {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: dict) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.answer = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.body += message["body"]
+            self.is_whole = not message["more_body"]
+
+    def scope(self) -> dict:
+        length = {} if self.length is None else {"Content-Length": str(self.length)}
+        path, _, query = self.path.partition("?")
+        return {
+            "type": "http",
+            "method": self.method,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("127.0.0.1", 8000),
+            "client": ("192.0.2.1", 4711),
+            "headers": [
+                (name.lower().encode(), value.encode())
+                for name, value in ({"Host": "testserver"} | length | self.headers).items()
+            ],
+        }
+
+
+def ask(*clients: Client, after: Callable[[], None] = lambda: None) -> Client:
+    """Let the application answer these clients one after the other; return the last."""
+
+    async def all_of_them() -> None:
+        for client in clients:
+            await asyncio.wait_for(application(client.scope(), client.receive, client.send), 30)
+        after()
+
+    asyncio.run(all_of_them())
+    return clients[-1]
+
+
+def list_of(token: str, parts: list[bytes], length: int | None = None, **more: str) -> Client:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/plain"} | more
+    whole = length if length is not None else sum(map(len, parts))
+    return Client("POST", "/celery_ids_tasks/?task_name=it", headers, parts, whole)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr("runner.web.application.FORM_SECONDS", 0.3)
+    monkeypatch.setattr("runner.web.application.DRAINED_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "CHECKED_EVERY_SECONDS", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def default_queue(db):
+    models.Queue.objects.get_or_create(name="default", defaults={"created_at": timezone.now()})
+
+
+def spooled() -> list[str]:
+    return [path.name for path in used.SPOOL_DIR.iterdir()]
+
+
+def test_page_is_answered_with_its_length():
+    client = ask(Client())
+    assert client.status == 200
+    assert int(client.answer["content-length"]) == len(client.body)
+    assert client.is_whole
+
+
+def test_list_is_accepted_in_parts(make_token):
+    client = ask(list_of(make_token(), [b"1,2,", b"3"]))
+    assert client.status == 201
+    assert json.loads(client.body)["task"]["counts"]["ids"] == 3
+
+
+def test_long_list_is_accepted_and_leaves_nothing_in_the_spool(make_token):
+    ids = ",".join(map(str, range(1, 300_001))).encode()
+    parts = [ids[at : at + 50_000] for at in range(0, len(ids), 50_000)]
+    client = ask(list_of(make_token(), parts))
+    assert client.status == 201
+    assert json.loads(client.body)["task"]["counts"]["ids"] == 300_000
+    assert spooled() == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"1,2,3"])
+@pytest.mark.parametrize("length", [1000, 100_000_000])
+def test_list_without_a_token_is_refused_before_its_body_is_received(sent, length):
+    client = ask(Client("POST", "/celery_ids_tasks/", {}, [sent] if sent else [], length))
+    assert client.status == 401
+    assert json.loads(client.body)["type"].endswith("not-signed-in")
+    assert spooled() == []
+
+
+def test_list_of_a_reader_is_refused_before_its_body_is_received(make_token):
+    assert ask(list_of(make_token("read"), [b"1,"], 100_000_000)).status == 403
+
+
+@pytest.mark.parametrize(
+    ("more", "length", "status"),
+    [
+        ({"Content-Type": "image/png"}, 100_000, 415),
+        ({}, used.INTAKE_MAX_BODY_BYTES + 1, 413),
+        ({"Transfer-Encoding": "chunked"}, None, 411),
+    ],
+)
+def test_body_that_cannot_be_accepted_is_refused_before_it_is_received(make_token, more, length, status):
+    client = list_of(make_token(), [], length, **more)
+    client.length = length
+    ask(client)
+    assert client.status == status
+    assert spooled() == []
+
+
+@pytest.mark.parametrize("path", ["/sign-in/", "/dashboard/", "/dashboard/upload/", "/admin/", "/nothing/"])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+def test_stranger_writes_nothing_to_the_disk(path, kind):
+    start = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"a" * 60_000
+    client = ask(Client("POST", path, {"Content-Type": kind}, [start], 300_000_000))
+    assert client.status in (401, 403, 404, 405, 413)
+    assert spooled() == []
+
+
+def test_form_of_a_stranger_may_have_a_few_kilobytes_only(client):
+    page = client.get("/sign-in/")
+    cookie = f"{used.CSRF_COOKIE_NAME}={page.cookies[used.CSRF_COOKIE_NAME].value}"
+    kind = "application/x-www-form-urlencoded"
+    sender = Client("POST", "/sign-in/", {"Cookie": cookie, "Content-Type": kind}, [], pages.FORM_BYTES + 1)
+    assert ask(sender).status == 413
+    assert "larger than" in sender.body.decode()
+    assert sender.answer["content-type"].startswith("text/html")
+
+
+def test_slow_form_is_given_up(client):
+    page = client.get("/sign-in/")
+    cookie = f"{used.CSRF_COOKIE_NAME}={page.cookies[used.CSRF_COOKIE_NAME].value}"
+    kind = "application/x-www-form-urlencoded"
+    assert (
+        ask(Client("POST", "/sign-in/", {"Cookie": cookie, "Content-Type": kind}, [b"a"], 100)).status == 408
+    )
+
+
+@pytest.mark.parametrize("length", [100, 1_000_000])
+def test_slow_list_is_given_up(make_token, length):
+    client = ask(list_of(make_token(), [b"1,2"], length))
+    assert client.status == 408
+    assert json.loads(client.body)["type"].endswith("body-too-slow")
+    assert spooled() == []
+
+
+def test_sender_who_hangs_up_is_not_answered(make_token):
+    client = list_of(make_token(), [b"1,2"], 1_000_000)
+    client.hangs_up = True
+    assert ask(client).status == 0
+    assert not models.Task.objects.exists()
+
+
+def test_list_that_does_not_fit_on_the_disk_is_refused_when_it_arrives(make_token, monkeypatch):
+    monkeypatch.setattr(bodies, "RESERVED_BYTES", 2**60)
+    client = ask(list_of(make_token(), [b"1,2"], 1_000_000))
+    assert client.status == 507
+    assert json.loads(client.body)["type"].endswith("disk-full")
+
+
+def test_client_past_its_rate_is_told_when_to_come_back(make_token, settings):
+    settings.REQUESTS_PER_SECOND = 2
+    headers = {"Authorization": f"Bearer {make_token('read')}"}
+    clients = [Client(path="/queues/", headers=headers) for _ in range(8)]
+    other = Client(path="/queues/", headers={"Authorization": f"Bearer {make_token('read', name='other')}"})
+    ask(*clients, other)
+    assert [client.status for client in clients[:6]] == [200] * 6
+    assert clients[-1].status == 429
+    assert int(clients[-1].answer["Retry-After".lower()]) >= 1
+    assert clients[-1].answer["ratelimit"].startswith('"client";r=0;t=')
+    assert "q=2;w=1" in clients[-1].answer["ratelimit-policy"]
+    assert other.status == 200
+
+
+def test_probes_are_never_refused(settings):
+    settings.REQUESTS_PER_SECOND = 1
+    clients = [Client(path="/healthz/live") for _ in range(20)]
+    ask(*clients)
+    assert {client.status for client in clients} == {200}
+
+
+def test_header_with_an_underscore_is_not_the_one_with_a_dash():
+    scope = Client(headers={"X_Forwarded_For": "6.6.6.6", "X-Forwarded-Proto": "http"}).scope()
+    scope["headers"].append((b"x-forwarded-for", b"9.9.9.9"))
+    scope["headers"].append((b"x-forwarded-for", b"8.8.8.8"))
+    found = pages.environ(scope)
+    assert found["HTTP_X_FORWARDED_FOR"] == "9.9.9.9,8.8.8.8"
+    assert not any("6.6.6.6" in str(value) for value in found.values())
+
+
+def test_long_response_is_sent_in_pieces_and_whole(make_token):
+    token = make_token()
+    ids = ",".join(map(str, range(1, 5001))).encode()
+    sent = list_of(token, [ids])
+    ask(sent)
+    task = json.loads(sent.body)["task_id"]
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/x-ndjson"}
+    reader = ask(Client(path=f"/celery_ids_tasks/{task}/ids/", headers=headers))
+    assert reader.is_whole
+    lines = reader.body.splitlines()
+    assert [json.loads(line)["user_id"] for line in lines] == list(range(1, 5001))
+    assert len(reader.body) > 3 * pages.PIECE_BYTES
+
+
+def test_reader_who_hangs_up_ends_the_response(make_token):
+    token = make_token()
+    sent = list_of(token, [",".join(map(str, range(1, 20_001))).encode()])
+    ask(sent)
+    task = json.loads(sent.body)["task_id"]
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/x-ndjson"}
+    reader = Client(path=f"/celery_ids_tasks/{task}/ids/", headers=headers, hangs_up=True)
+    ask(reader)
+    assert reader.status == 200
+    assert not reader.is_whole

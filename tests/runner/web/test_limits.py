@@ -1,0 +1,43 @@
+"""Token buckets: the clock is an argument."""
+
+from runner.web.limits import REMEMBERED, Rates
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_burst_is_accepted_and_the_next_request_has_to_wait():
+    rates = Rates(10, 20, Clock())
+    assert [rates.wait("a") for _ in range(20)] == [0] * 20
+    assert 0 < rates.wait("a") <= 0.1
+
+
+def test_one_client_does_not_use_up_another_s_tokens():
+    rates = Rates(10, 1, Clock())
+    assert rates.wait("a") == 0
+    assert rates.wait("a") > 0
+    assert rates.wait("b") == 0
+
+
+def test_steady_rate_is_accepted_forever():
+    clock = Clock()
+    rates = Rates(100, 100, clock)
+    for _ in range(10_000):
+        clock.now += 0.0101
+        assert rates.wait("a") == 0
+
+
+def test_zero_means_no_limit():
+    rates = Rates(0, 0, Clock())
+    assert not any(rates.wait("a") for _ in range(1000))
+
+
+def test_a_flood_of_clients_takes_no_more_memory():
+    rates = Rates(10, 20, Clock())
+    for number in range(REMEMBERED * 2):
+        rates.wait(str(number))
+    assert len(rates.buckets) == REMEMBERED

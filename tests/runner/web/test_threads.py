@@ -1,0 +1,101 @@
+"""Lanes of threads, with real threads."""
+
+import asyncio
+import threading
+
+import pytest
+
+from runner.web.threads import Busy, Threads
+
+
+def run(scenario) -> list[str]:
+    """Run a scenario on a loop with threads of its own; return the threads that ended."""
+    ended: list[str] = []
+
+    async def main() -> None:
+        threads = Threads(
+            asyncio.get_running_loop(), on_end=lambda: ended.append(threading.current_thread().name)
+        )
+        await scenario(threads)
+
+    asyncio.run(main())
+    return ended
+
+
+def test_results_and_errors_come_back():
+    async def scenario(threads):
+        lane = threads.lane(2, 10)
+        assert await threads.run(lane, lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lane, lambda: 1 / 0)
+        with pytest.raises(KeyboardInterrupt):
+            await threads.run(lane, lambda: exec("raise KeyboardInterrupt"))
+
+    run(scenario)
+
+
+def test_a_full_lane_does_not_delay_another():
+    async def scenario(threads):
+        free = threading.Event()
+        slow, quick = threads.lane(1, 10), threads.lane(1, 10)
+        blocked = [threads.run(slow, free.wait) for _ in range(5)]
+        assert await asyncio.wait_for(threads.run(quick, lambda: "here"), 5) == "here"
+        free.set()
+        assert all(await asyncio.gather(*blocked))
+
+    run(scenario)
+
+
+def test_one_client_gets_half_of_a_lane_while_others_wait():
+    async def scenario(threads):
+        free = threading.Event()
+        lane = threads.lane(4, 100)
+        greedy = [threads.run(lane, free.wait, client="greedy") for _ in range(20)]
+        assert await asyncio.wait_for(threads.run(lane, lambda: "served", client="modest"), 5) == "served"
+        free.set()
+        await asyncio.gather(*greedy)
+
+    run(scenario)
+
+
+def test_more_jobs_than_may_wait_are_refused():
+    async def scenario(threads):
+        free = threading.Event()
+        lane = threads.lane(1, 2)
+        accepted = [threads.run(lane, free.wait) for _ in range(3)]
+        with pytest.raises(Busy):
+            threads.run(lane, free.wait)
+        free.set()
+        await asyncio.gather(*accepted)
+
+    run(scenario)
+
+
+def test_idle_threads_end_and_give_their_connections_back():
+    async def scenario(threads):
+        lane = threads.lane(3, 10)
+        together = threading.Barrier(3)
+        await asyncio.gather(*(threads.run(lane, together.wait) for _ in range(3)))
+        assert len(threads.idle) == 3
+        threads.end_idle(60)
+        assert len(threads.idle) == 3
+        threads.end_idle(-1)
+        assert threads.idle == []
+        # The lane still works.
+        assert await threads.run(lane, lambda: 1) == 1
+        threads.end_idle(-1)
+        await asyncio.sleep(0.2)
+
+    assert len(run(scenario)) == 4
+
+
+def test_the_thread_that_was_used_last_is_used_next():
+    async def scenario(threads):
+        lane = threads.lane(3, 10)
+        together = threading.Barrier(3)
+        await asyncio.gather(*(threads.run(lane, together.wait) for _ in range(3)))
+        names = {await threads.run(lane, lambda: threading.current_thread().name) for _ in range(10)}
+        assert len(names) == 1
+        threads.end_idle(-1)
+
+    run(scenario)
