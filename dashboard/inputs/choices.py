@@ -5,7 +5,7 @@ VERBS = (
     "submitted", "renamed", "replaced", "cancelled", "cancelled_matching", "retried", "stopped_retrying",
     "stopped_sending_again", "stopped_cancelling",
     "sent_again", "discarded", "paused", "resumed", "braked", "released", "released_target", "tested",
-    "created", "changed", "deleted", "gave_up_calling_back", "issued", "revoked", "set_time_zone",
+    "created", "changed", "deleted", "drew_keys_again", "gave_up_calling_back", "issued", "revoked", "set_time_zone",
     "changed_password", "signed_out_everywhere", "let_in_again", "checked_plan",
 )  # fmt: skip
 # What something was done to, and how it is called.
@@ -17,4 +17,5 @@ KINDS = {
     "idlist": "preview",
     "operator": "operator",
     "token": "token",
+    "installation": "installation",
 }

@@ -383,6 +383,7 @@ class MinuteWorker:
 
     def _send(self, turn: messages.TickResult) -> None:
         if self.sender is None:
+            self.installation = models.Installation.current()
             self.sender = Sender(self.clock, factory.make_handler)
             self.sender.held = self.targets.held
             self.sender.most_connections = {q.pk: q.max_connections for q in self.queues.values()}
@@ -401,6 +402,7 @@ class MinuteWorker:
                 queue=queue.name,
                 planned_at=self.minute,
                 attempt=claimed.attempts + 1,
+                key_part=self.installation.key_part_of(claimed.task_id),
             )
             if queue.pk in self.sender.held:
                 self.sender.probes.add(claimed.key)

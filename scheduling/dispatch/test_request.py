@@ -28,7 +28,7 @@ MASK = "(not shown)"
 class TrialRequest(Request):
     """Has a key of its own each time: who drops what came before would answer the second from memory."""
 
-    own_key: str
+    own_key: str = ""
 
     @property
     def idempotency_key(self) -> str:
@@ -76,7 +76,7 @@ def send_one(
             break
     key = f"msg_test_{secrets.token_hex(12)}"
     planned_at = clock.minute_start(slot_at)
-    request = TrialRequest(user_id, TASK_ID, "a test request", queue.name, planned_at, 1, key)
+    request = TrialRequest(user_id, TASK_ID, "a test request", queue.name, planned_at, 1, own_key=key)
     started_at = now()
     outcome, sent = asyncio.run(_send(queue, request))
     with store.write():

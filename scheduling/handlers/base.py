@@ -13,7 +13,8 @@ from scheduling.core.retry import Verdict
 class Request:
     """One attempt at one ID.
 
-    planned_at: start of the minute in which it runs. attempt: 1 for the first.
+    planned_at: start of the minute in which it runs. attempt: 1 for the first. key_part: the random part that
+    the installation gives to its keys.
     """
 
     user_id: int
@@ -22,11 +23,17 @@ class Request:
     queue: str
     planned_at: datetime
     attempt: int
+    key_part: str = ""
 
     @property
     def idempotency_key(self) -> str:
         """Stays the same for every attempt at one ID of one task, whatever minute it runs in."""
-        return f"msg_{self.task_id}_{self.user_id}"
+        return message_key(self.key_part, self.task_id, self.user_id)
+
+
+def message_key(key_part: str, *facts: int | str) -> str:
+    """Return a `webhook-id`. key_part: the installation's, empty for tasks that are older than it."""
+    return "_".join(["msg", *([key_part] if key_part else []), *map(str, facts)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from .assignment import (
 from .bulk_act import BulkAct, BulkActKind
 from .cluster import Heartbeat, Minute, QuarterRun
 from .edit import EarlierAttempts, LeftInFlight
+from .installation import Installation
 from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
 from .states import TRANSITIONS, Group, MoveReason, Status, TaskState
 from .task import (
@@ -48,6 +49,7 @@ __all__ = [
     "Heartbeat",
     "IdList",
     "IdempotentAnswer",
+    "Installation",
     "LatePolicy",
     "LeftInFlight",
     "Minute",

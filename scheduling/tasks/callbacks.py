@@ -17,7 +17,7 @@ from django.db.models import F, Q
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import retry
-from scheduling.handlers.base import Outcome
+from scheduling.handlers.base import Outcome, message_key
 from scheduling.handlers.webhook import Webhook
 from scheduling.jobqueue import cluster
 
@@ -41,7 +41,7 @@ def call_back(task_id: int, now: Callable[[], datetime]) -> bool:
     task = _take(task_id, now())
     if task is None:
         return False
-    outcome = asyncio.run(_call(task))
+    outcome = asyncio.run(_call(task, models.Installation.current()))
     at = now()
     if outcome.verdict == retry.Verdict.SUCCEEDED:
         return bool(_open(task).update(called_back_at=at, callback_due_at=None))
@@ -126,12 +126,13 @@ def body_of(task: models.Task) -> bytes:
     )
 
 
-async def _call(task: models.Task) -> Outcome:
+async def _call(task: models.Task, installation: models.Installation) -> Outcome:
     # As the queue's own webhooks, but for where it goes.
     handler = replace(Webhook.of(task.queue), url=task.queue.callback_url, method="POST", headers={})
     try:
         # A list that is sent again is done again: another call, with a key of its own.
-        key = f"msg_{task.pk}_done_{int(task.finished_at.timestamp())}"
+        done = f"done_{int(task.finished_at.timestamp())}"
+        key = message_key(installation.key_part_of(task.pk), task.pk, done)
         return await handler.post(key, body_of(task))
     finally:
         await handler.close()

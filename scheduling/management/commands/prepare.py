@@ -1,4 +1,4 @@
-"""Prepares a migrated database: creates the schedules and the first queue."""
+"""Prepares a migrated database: creates the schedules, the first queue and the random part of keys."""
 
 from contextlib import suppress
 
@@ -25,4 +25,5 @@ class Command(BaseCommand):
                 operations.create(
                     name=DEFAULT_QUEUE, fields={"rpm": DEFAULT_RPM}, by=Actor.command_line(), at=at
                 )
+        models.Installation.current()
         schedules.ensure(at=at)

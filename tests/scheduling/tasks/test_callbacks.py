@@ -120,7 +120,7 @@ def test_a_worker_that_dies_while_it_calls_has_used_up_an_attempt(monkeypatch):
         task = done_task(target)
         models.Queue.objects.update(max_attempts=2)
 
-        def die(task):
+        def die(*_):
             raise SystemExit
 
         with monkeypatch.context() as dying:

@@ -1,0 +1,64 @@
+"""Keys (`webhook-id`) differ between installations and between histories of one database."""
+
+import importlib
+from io import StringIO
+from ipaddress import ip_network
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+
+from scheduling import models, store
+from scheduling.dispatch import minute_worker
+from scheduling.handlers.base import Request
+from scheduling.jobqueue import minute_jobs
+from scheduling.tasks import callbacks
+from tests.scheduling.dispatch.test_minute_worker import running_minute
+from tests.scheduling.placed import make_queue, place
+from tests.scheduling.target import Target, status
+
+pytestmark = pytest.mark.django_db
+
+
+def key(installation: models.Installation, task_id: int = 7, user_id: int = 1029) -> str:
+    part = installation.key_part_of(task_id)
+    return Request(user_id, task_id, "a list", "q", store.now(), 1, part).idempotency_key
+
+
+def test_key_stays_the_same_until_a_restore():
+    installation = models.Installation.current()
+    assert key(installation) == key(models.Installation.current()) == f"msg_{installation.key_part}_7_1029"
+
+
+def test_restore_and_other_installations_have_other_keys():
+    keys = {key(models.Installation.current())}
+    for _ in range(50):
+        call_command("after_restore", stdout=StringIO())
+        keys.add(key(models.Installation.current()))
+    assert len(keys) == 51
+    assert models.Activity.objects.filter(verb="drew_keys_again").count() == 50
+
+
+def test_tasks_from_before_the_upgrade_keep_their_keys_until_a_restore():
+    task = place(make_queue(rpm=60), {running_minute(): [1]}, at=store.now())
+    models.Installation.objects.all().delete()
+    importlib.import_module("scheduling.migrations.0008_random_part_of_keys").draw(apps, None)
+    installation = models.Installation.current()
+    assert key(installation, task.pk) == f"msg_{task.pk}_1029"
+    assert key(installation, task.pk + 1) == f"msg_{installation.key_part}_{task.pk + 1}_1029"
+    call_command("after_restore", stdout=StringIO())
+    installation = models.Installation.current()
+    assert key(installation, task.pk) == f"msg_{installation.key_part}_{task.pk}_1029"
+
+
+def test_webhooks_and_callbacks_carry_the_part(settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    minute = running_minute()
+    with Target(lambda seen: status(200)) as target:
+        queue = make_queue(rpm=6_000, handler="webhook", webhook_url=target.url, callback_url=target.url)
+        task = place(queue, {minute: [1]}, at=minute)
+        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
+        assert callbacks.call_back(task.pk, store.now)
+    part = models.Installation.current().key_part
+    assert target.seen[0].key == f"msg_{part}_{task.pk}_1"
+    assert target.seen[1].key.startswith(f"msg_{part}_{task.pk}_done_")
