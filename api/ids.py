@@ -24,7 +24,7 @@ from api.responses import json_response
 from api.tasks import find
 from scheduling import models, store
 from scheduling.lists import stored_lists
-from scheduling.reports import id_history
+from scheduling.reports import id_history, stories
 
 router = Router(tags=["IDs"])
 log = structlog.get_logger("api")
@@ -179,15 +179,15 @@ def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:
 def get_id(request: ApiRequest, user_id: Id, page: Query[schemas.StoryPage]) -> HttpResponse:
     """Its places and attempts in each of its tasks, and what it waits for. [] for an ID that was never received."""
     key = paging.read_cursor(request, page.cursor)
-    stories = id_history.story(
+    found = stories.stories(
         user_id, at=store.now(), before_task=key[0] if key else None, count=page.limit + 1
     )
-    shown = stories[: page.limit]
-    more = paging.next_link(request, [shown[-1].task.pk]) if len(stories) > len(shown) else {}
+    shown = found[: page.limit]
+    more = paging.next_link(request, [shown[-1].task.pk]) if len(found) > len(shown) else {}
     return json_response([_story(story) for story in shown], headers=more)
 
 
-def _story(story: id_history.Story) -> dict[str, Any]:
+def _story(story: stories.Story) -> dict[str, Any]:
     return place_json(story.place) | {
         "task_id": story.task.pk,
         "task_name": story.task.name,

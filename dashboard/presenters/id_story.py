@@ -4,10 +4,10 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from scheduling.reports import id_history
+from scheduling.reports import stories
 
 
-def sentence(event: id_history.Event) -> str:
+def sentence(event: stories.Event) -> str:
     """What happened, as somebody would tell it; the time stands before it."""
     said = event.details
     if event.kind == "placed":

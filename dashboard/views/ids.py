@@ -17,7 +17,7 @@ from dashboard.inputs.parameters import refuse_unknown, whole_number
 from dashboard.presenters import id_story
 from scheduling import models, store
 from scheduling.core import id_tokens
-from scheduling.reports import id_history
+from scheduling.reports import stories
 
 TASKS_SHOWN = 100
 HEADS = (
@@ -52,21 +52,22 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
         return exports.named(wanted, f"id-{user_id}", HEADS, _rows(user_id, at=store.now()))
     context: dict = {"text": str(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
-        tasks = id_history.tasks_with(user_id, count=TASKS_SHOWN + 1)
+        tasks = stories.tasks_with(user_id, count=TASKS_SHOWN + 1)
         wanted = whole_number(request, "task")
         # One of an older task than are shown is asked for by its number.
         before = None if wanted is None else min(wanted, models.MAX_ID - 1) + 1
-        among = tasks if before is None else id_history.tasks_with(user_id, before_task=before, count=1)
+        among = tasks if before is None else stories.tasks_with(user_id, before_task=before, count=1)
         chosen = next((task for task in among if wanted in (None, task.pk)), None)
         if wanted is not None and chosen is None:
             raise BadRequest(f"task: {wanted} is none that holds the ID {user_id}.")
+        told = stories.stories_in(
+            [chosen] if chosen else [], user_id, at=store.now(), format_time=id_story.time_text
+        )
         context |= {
             "is_cut": len(tasks) > TASKS_SHOWN,
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks[:TASKS_SHOWN],
-            "story": id_history.story_in(chosen, user_id, at=store.now(), format_time=id_story.time_text)
-            if chosen
-            else None,
+            "story": next(iter(told), None),
         }
     return render(request, "dashboard/id.html", context)
 
@@ -75,8 +76,8 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
     """What happened to the ID, an event a row: the newest task first, in each the earliest event."""
     before = None
     while user_id <= models.MAX_ID:
-        stories = id_history.story(user_id, at=at, before_task=before, count=TASKS_SHOWN)
-        for told in stories:
+        found = stories.stories(user_id, at=at, before_task=before, count=TASKS_SHOWN)
+        for told in found:
             place = told.place
             beginning = [
                 str(user_id), told.task.pk, told.task.name, told.task.queue.name, place.status.word,
@@ -85,9 +86,9 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
             for event in told.history:
                 details = {name: _plain(value) for name, value in event.details.items()}
                 yield [*beginning, _plain(event.at), event.kind, details]
-        if len(stories) < TASKS_SHOWN:
+        if len(found) < TASKS_SHOWN:
             return
-        before = stories[-1].task.pk
+        before = found[-1].task.pk
 
 
 def _plain(value: Any) -> Any:

@@ -169,6 +169,33 @@ def buckets_of(list_id: int, first_position: int, count: int) -> Iterator[tuple[
         yield from ((user, buckets[number]) for user, number in zip(users, which, strict=False))
 
 
+def reserved_places(user_id: int, tasks: Iterable[models.Task]) -> dict[int, int]:
+    """Return the buckets reserved for an ID, by task, in tasks whose lists are still being written."""
+    tasks = list(tasks)
+    unwritten = (
+        models.Segment.objects.unwritten().filter(task__in=tasks) if tasks else models.Segment.objects.none()
+    )
+    # An edit has a list of its own, with the IDs that it adds.
+    task_of_list = dict(unwritten.order_by().values_list("list_id", "task_id").distinct())
+    positions = stored_lists.positions_of(user_id, task_of_list)
+    if not positions:
+        return {}
+    covering = Q()
+    for list_id, position in positions.items():
+        covering |= Q(
+            list_id=list_id, first_position__lte=position, first_position__gt=position - F("ids_count")
+        )
+    reservations = models.Reservation.objects.filter(covering, kind=models.ReservationKind.RESERVE)
+    found: dict[int, int] = {}
+    for reservation in reservations.order_by("pk"):
+        list_id = reservation.list_id or 0
+        offset = positions[list_id] - reservation.first_position
+        fill = allocator.fill_after(reservation.fill_before, reservation.rpm, offset)
+        index = next(allocator.places(fill, reservation.rpm))
+        found[task_of_list[list_id]] = _buckets(reservation)[index]
+    return found
+
+
 # Some IDs, and for each of them which of `buckets` it goes to.
 Block = tuple[Sequence[int], Iterable[int], Iterable[int]]
 

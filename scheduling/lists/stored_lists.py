@@ -6,7 +6,7 @@ import random
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
 from scheduling import models, store
@@ -82,17 +82,31 @@ def blocks(list_id: int, size: int = CHUNK_IDS) -> Iterator[array[int]]:
 
 def position_of(list_id: int, user_id: int) -> int | None:
     """Return the ID's position in the list, or None."""
+    return positions_of(user_id, [list_id]).get(list_id)
+
+
+def positions_of(user_id: int, list_ids: Collection[int]) -> dict[int, int]:
+    """Return the ID's position in each of the lists that have it, with one query."""
+    positions: dict[int, int] = {}
+    if not list_ids:
+        return positions
     wanted = _pack(array("q", [user_id]))
-    chunks = models.Chunk.objects.filter(list=list_id).order_by("number").values_list("first_position", "ids")
-    for start, data in chunks.iterator(chunk_size=16):
+    chunks = models.Chunk.objects.filter(list__in=list_ids).order_by("list", "number")
+    for list_id, start, data in chunks.values_list("list_id", "first_position", "ids").iterator(
+        chunk_size=16
+    ):
+        if list_id in positions:
+            if len(list_ids) == 1:
+                break
+            continue
         data = bytes(data)
         at = data.find(wanted)
         # The same bytes may also span two numbers.
         while at != -1 and at % 8:
             at = data.find(wanted, at + 1)
         if at != -1:
-            return start + at // 8
-    return None
+            positions[list_id] = start + at // 8
+    return positions
 
 
 def _pack(numbers: array[int]) -> bytes:

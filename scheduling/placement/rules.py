@@ -1,6 +1,7 @@
 """By which of the two rules an ID got its place: worked out when somebody asks, stored nowhere."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -33,23 +34,39 @@ class Given:
         return f"every minute held {self.rpm:,} or more, and this one the fewest (rule {self.rule})"
 
 
-def of_place(task_id: int, user_id: int, bucket_id: int) -> Given | None:
-    """Return how the task's ID got its place in a bucket, if a list put it there."""
-    window_id, k = keys.window_of_bucket(bucket_id), keys.index_of_bucket(bucket_id)
+def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:
+    """Return how an ID got its places, by task, where a list put it there.
+
+    buckets: task to the bucket of the ID in it.
+    """
+    windows = {task_id: keys.window_of_bucket(bucket_id) for task_id, bucket_id in buckets.items()}
     reserved = models.Reservation.objects.filter(
-        task_id=task_id, window=window_id, kind=models.ReservationKind.RESERVE
+        task_id__in=buckets, window__in=set(windows.values()), kind=models.ReservationKind.RESERVE
     )
-    # Of an edited task, several lists may have put IDs into this minute.
-    candidates = [line for line in reserved.order_by("version") if line.deltas[k]]
-    for line in reversed(candidates):
-        rule = _of_bucket(line, k) if len(candidates) == 1 else None
+    lines: dict[int, list[models.Reservation]] = defaultdict(list)
+    for line in reserved.order_by("version") if buckets else ():
+        task_id = line.task_id or 0
+        if line.window_id == windows[task_id] and line.deltas[keys.index_of_bucket(buckets[task_id])]:
+            lines[task_id].append(line)
+    found: dict[int, Given] = {}
+    unclear: list[models.Reservation] = []
+    for task_id, candidates in lines.items():
+        # Of an edited task, several lists may have put IDs into this minute.
+        rule = None
+        if len(candidates) == 1:
+            rule = _of_bucket(candidates[0], keys.index_of_bucket(buckets[task_id]))
         if rule is None:
-            position = stored_lists.position_of(line.list_id, user_id)
-            if position is None:
-                continue
+            unclear += candidates
+        else:
+            found[task_id] = Given(candidates[0].made_at, rule, candidates[0].rpm)
+    positions = stored_lists.positions_of(user_id, {line.list_id or 0 for line in unclear})
+    # The newest list that has the ID put it there.
+    for line in unclear:
+        position = positions.get(line.list_id or 0)
+        if position is not None:
             rule = _at(line, position - line.first_position)
-        return Given(line.made_at, rule, line.rpm)
-    return None
+            found[line.task_id or 0] = Given(line.made_at, rule, line.rpm)
+    return found
 
 
 def _of_bucket(line: models.Reservation, k: int) -> Rule | None:

@@ -1,28 +1,23 @@
-"""Where IDs are and what became of them: a task's list, its distribution, and the history of one ID.
+"""Where IDs are and what became of them: a task's list and its distribution.
 
 A row is written some time after its place was reserved. Until then the place follows from the reservation, so
 that the result is the same before and after.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-
-from django.db.models import Q
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.dispatch import targets
 from scheduling.intake import allocation
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
-from scheduling.placement import rules
 
 # Moves that make an ID late. A retry or a change of rpm gives it a new minute in which it is on time.
 MADE_LATE = frozenset(MoveReason.what_made_late())
-# So many lists that are being written are searched for an ID, newest first; a million IDs take milliseconds.
-LISTS_SEARCHED = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ def places_of(task: models.Task, first_position: int, count: int, *, at: datetim
     return places(task, users, at=at, first_position=first_position)
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """The columns of an assignment that are read, as a tuple, since there are millions."""
 
     user_id: int
@@ -93,7 +88,7 @@ def places(
     for user in users:
         row = rows.get(user)
         if row is not None:
-            place = _of_row(task, row, bases.get(user), at, minutes)
+            place = place_of_row(task, row, bases.get(user), at, minutes)
         elif user in reserved:
             place = Place(user, reserved[user], task.meaning_of(Status.WAITING), has_row=False)
         else:
@@ -103,20 +98,26 @@ def places(
     return found
 
 
-def _rows(task: models.Task, users: Sequence[int], status: Status | None = None) -> dict[int, _Row]:
+def rows_in(tasks: Iterable[models.Task], user_id: int) -> dict[int, Row]:
+    """Return an ID's rows in these tasks, by task."""
+    rows = models.Assignment.objects.filter(user_id=user_id, task_id__in=[task.pk for task in tasks])
+    return {task_id: Row(*row) for task_id, *row in rows.values_list("task_id", *Row._fields)}
+
+
+def _rows(task: models.Task, users: Sequence[int], status: Status | None = None) -> dict[int, Row]:
     if not users:
         return {}
     rows = models.Assignment.objects.filter(task=task, user_id__in=list(users))
     if status is not None:
         rows = rows.filter(status=status)
-    return {row[0]: _Row(*row) for row in rows.values_list(*_Row._fields)}
+    return {row[0]: Row(*row) for row in rows.values_list(*Row._fields)}
 
 
 _STATUSES = {status.value: status for status in Status}
 
 
-def _of_row(
-    task: models.Task, row: _Row, late_since: int | None, at: datetime, minutes: dict[int, float]
+def place_of_row(
+    task: models.Task, row: Row, late_since: int | None, at: datetime, minutes: dict[int, float]
 ) -> Place:
     status = task.meaning_of(_STATUSES[row.status])
     bucket_id = keys.bucket_of_assignment(row.id)
@@ -125,7 +126,7 @@ def _of_row(
 
 
 def lateness(
-    row: _Row | models.Assignment,
+    row: Row | models.Assignment,
     bucket_id: int,
     status: Status,
     late_since: int | None,
@@ -163,14 +164,23 @@ def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
 def late_since(task_ids: Collection[int], users: Collection[int]) -> dict[tuple[int, int], int]:
     """Return the original buckets of late IDs that have moved, by (task, ID)."""
     moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=users).order_by("pk")
-    since: dict[tuple[int, int], int] = {}
+    by_id: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
     for task_id, user, from_bucket, reason in moves.values_list(
         "task_id", "user_id", "from_bucket_id", "reason"
     ):
+        by_id[task_id, user].append((from_bucket, reason))
+    since = {key: late_since_moves(moves_of_id) for key, moves_of_id in by_id.items()}
+    return {key: bucket for key, bucket in since.items() if bucket is not None}
+
+
+def late_since_moves(moves: Iterable[tuple[int, str]]) -> int | None:
+    """Return the original bucket of a late ID from its moves (from bucket, reason), or None if it isn't late."""
+    since: int | None = None
+    for from_bucket, reason in moves:
         if reason not in MADE_LATE:
-            since.pop((task_id, user), None)
-        else:
-            since.setdefault((task_id, user), from_bucket)
+            since = None
+        elif since is None:
+            since = from_bucket
     return since
 
 
@@ -232,179 +242,3 @@ def distribution(task: models.Task) -> list[MinuteOfTask]:
     columns = [*(status.counter for status in Status), "moved_count"]
     rows = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
     return [MinuteOfTask(*row) for row in rows.values_list("bucket_id", *columns)]
-
-
-# Formats a time for a reader; the string is the format of its clock part.
-FormatTime = Callable[[datetime, str], str]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to an ID. kind: placed, moved or attempt; details: plain values to show.
-
-    The answer to an attempt that succeeded at once isn't stored: its details have `succeeded` instead.
-    """
-
-    at: datetime | None
-    kind: str
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Story:
-    """Everything that is known about one ID in one task."""
-
-    task: models.Task
-    place: Place
-    history: tuple[Event, ...]
-    waits_for: str
-
-
-def story(user_id: int, *, at: datetime, before_task: int | None = None, count: int = 100) -> list[Story]:
-    """Return the stories of an ID, newest task first: up to `count` tasks older than `before_task`."""
-    tasks = tasks_with(user_id, before_task=before_task, count=count)
-    found = (story_in(task, user_id, at=at) for task in tasks)
-    return [one for one in found if one is not None]
-
-
-def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100) -> list[models.Task]:
-    """Return the tasks that have the ID, newest first; also where its row isn't written yet."""
-    rows = models.Assignment.objects.filter(user_id=user_id)
-    placing = models.Task.objects.filter(placed_at=None)
-    if before_task is not None:
-        rows, placing = rows.filter(task_id__lt=before_task), placing.filter(pk__lt=before_task)
-    written = set(rows.order_by("-task_id").values_list("task_id", flat=True)[:count])
-    searched = placing.order_by("-pk").values("pk")[:LISTS_SEARCHED]
-    candidates = models.Task.objects.filter(Q(pk__in=written) | Q(pk__in=searched)).order_by("-pk")
-    return [
-        task
-        for task in candidates.select_related("queue").defer("payload")
-        if task.pk in written or stored_lists.position_of(task.list_id, user_id) is not None
-    ][:count]
-
-
-def _in_utc(at: datetime, form: str) -> str:
-    return f"{at:%Y-%m-%d} {at:{form}} UTC"
-
-
-def story_in(
-    task: models.Task, user_id: int, *, at: datetime, format_time: FormatTime = _in_utc
-) -> Story | None:
-    """Return the story of an ID in one task; None if the task doesn't have it."""
-    position = None if task.placed_at else stored_lists.position_of(task.list_id, user_id)
-    found = places(task, [user_id], at=at, first_position=position)
-    if not found:
-        return None
-    place = found[0]
-    return Story(
-        task, place, tuple(_history(task, place)), waits_for(task, place, at=at, format_time=format_time)
-    )
-
-
-def _history(task: models.Task, place: Place) -> list[Event]:
-    moves = list(models.Move.objects.filter(task_id=task.pk, user_id=place.user_id).order_by("pk"))
-    attempts = models.Attempt.objects.filter(task_id=task.pk, user_id=place.user_id).order_by("pk")
-    first = moves[0].from_bucket_id if moves else place.bucket_id
-    given = rules.of_place(task.pk, place.user_id, first)
-    events = [
-        Event(
-            given.at if given else task.created_at,
-            "placed",
-            {"minute": keys.minute_of_bucket(first), "rule": given.sentence if given else ""},
-        )
-    ]
-    events += [
-        Event(
-            move.moved_at,
-            "moved",
-            {
-                "from_minute": keys.minute_of_bucket(move.from_bucket_id),
-                "to_minute": keys.minute_of_bucket(move.to_bucket_id),
-                "reason": MoveReason(move.reason).label,
-            },
-        )
-        for move in moves
-    ]
-    events += [
-        Event(
-            attempt.started_at,
-            "attempt",
-            {
-                "number": attempt.number,
-                "minute": keys.minute_of_bucket(attempt.bucket_id),
-                "duration_ms": attempt.duration_ms,
-                "http_status": attempt.http_status,
-                "answer": attempt.answer,
-                "error": attempt.error,
-                "unknown": attempt.unknown,
-            },
-        )
-        for attempt in attempts
-    ]
-    if place.status is Status.SUCCEEDED and place.attempts not in {attempt.number for attempt in attempts}:
-        events += _success(task, place)
-    return sorted(events, key=lambda event: event.at or task.created_at)
-
-
-def _success(task: models.Task, place: Place) -> list[Event]:
-    """Return the request that succeeded at once. It has no attempt, so that ten million take no space."""
-    row = _rows(task, [place.user_id]).get(place.user_id)
-    if row is None or row.started_after_ms is None:
-        return []
-    minute = keys.minute_of_bucket(keys.bucket_of_assignment(row.id))
-    details = {"number": row.attempts, "minute": minute, "succeeded": True}
-    details |= {"duration_ms": None, "http_status": None, "answer": "", "error": "", "unknown": False}
-    return [Event(minute + timedelta(milliseconds=row.started_after_ms), "attempt", details)]
-
-
-_ENDED = {
-    Status.SUCCEEDED: "Nothing: its request succeeded.",
-    Status.FAILED: "Nothing: its request failed for good.",
-    Status.CANCELLED: "Nothing: it was cancelled before it was sent.",
-    Status.EXPIRED: "Nothing: it was too late to be sent.",
-    Status.IN_FLIGHT: "The answer to its request.",
-}
-
-
-def waits_for(task: models.Task, place: Place, *, at: datetime, format_time: FormatTime = _in_utc) -> str:
-    """Return what an ID waits for, as a sentence."""
-    if place.status in _ENDED:
-        return _ENDED[place.status]
-    queue = task.queue
-    minute = format_time(place.minute_at, "%H:%M")
-    if queue.paused_at is not None:
-        return f"The queue {queue.name} to be resumed: it is paused since {format_time(queue.paused_at, '%H:%M')}."
-    if queue.brake_per_minute == 0 and not _in_a_sealed_minute(place, at):
-        return f"The brake of the queue {queue.name} to be let go: it lets nothing out."
-    blocked = _blocked(queue, place, at, format_time)
-    if blocked is not None:
-        return blocked
-    if place.minute_at + clock.MINUTE <= at:
-        return f"A free place: its minute, {minute}, passed without its request."
-    if place.minute_at <= at:
-        return f"Its slot in the minute that runs, {minute}."
-    return f"Its minute, {minute}."
-
-
-def _in_a_sealed_minute(place: Place, at: datetime) -> bool:
-    """Return whether its minute runs by a plan that was made before the brake."""
-    runs = place.minute_at - clock.MINUTE < at < place.minute_at + clock.MINUTE
-    return runs and models.Bucket.objects.filter(pk=place.bucket_id, sealed_at__isnull=False).exists()
-
-
-def _blocked(queue: models.Queue, place: Place, at: datetime, format_time: FormatTime) -> str | None:
-    """Return what blocks requests to the queue's target, and until when, if that blocks the ID."""
-    target = targets.target_of(queue)
-    if target is None:
-        return None
-    if target.opened_at is not None:
-        return (
-            f"The target {target.origin} to answer again: held since {format_time(target.opened_at, '%H:%M')}, "
-            f"after {target.failures_count} failures in a row; one request each half minute tries."
-        )
-    if target.held_until is not None and target.held_until > max(at, place.minute_at):
-        return (
-            f"The target {target.origin}, which asked to be left in peace until "
-            f"{format_time(target.held_until, '%H:%M:%S')}."
-        )
-    return None

@@ -9,7 +9,7 @@ import pytest
 from dashboard import formatting
 from scheduling import demo, models, store
 from scheduling.core import clock
-from scheduling.reports import id_history
+from scheduling.reports import stories
 from scheduling.tasks import bulk_cancel, resend
 
 pytestmark = pytest.mark.django_db
@@ -397,7 +397,7 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
     models.Assignment.objects.update(status=models.Status.SUCCEEDED, attempts=1, started_after_ms=1500)
     started = task.first_minute_at + timedelta(milliseconds=1500)
 
-    (told,) = id_history.story(50, at=store.now())
+    (told,) = stories.stories(50, at=store.now())
     event = told.history[-1]
     assert (event.kind, event.at, event.details["number"]) == ("attempt", started, 1)
     assert (
@@ -412,7 +412,7 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
         started_at=started,
         answer="cut",
     )
-    assert len(id_history.story(50, at=store.now())[0].history) == len(told.history)
+    assert len(stories.stories(50, at=store.now())[0].history) == len(told.history)
 
 
 def test_an_id_in_more_tasks_than_are_shown_says_so_and_each_can_be_told(place, sign_in, monkeypatch):

@@ -8,7 +8,7 @@ from operators.actor import Actor
 from scheduling import models
 from scheduling.core import allocator, keys
 from scheduling.placement import rules
-from scheduling.reports import id_history
+from scheduling.reports import stories
 from scheduling.tasks import edits
 from tests.scheduling.lists_of_ids import NOON, places, shuffled, spool_of, submit, write_all
 
@@ -40,7 +40,7 @@ def test_the_rule_of_each_id_is_the_one_that_the_allocator_used(queue, by, tmp_p
         for user in ids:
             wanted = rules.Rule.CONSECUTIVE if min(fill) < 3 else rules.Rule.DISPERSED
             window, k = where[user]
-            assert rules.of_place(task.pk, user, keys.bucket_id(window, k)).rule == wanted
+            assert rules.of_places(user, {task.pk: keys.bucket_id(window, k)}).get(task.pk).rule == wanted
             assert next(allocator.places(fill, 3)) == k
             fill[k] += 1
 
@@ -48,7 +48,9 @@ def test_the_rule_of_each_id_is_the_one_that_the_allocator_used(queue, by, tmp_p
 def test_it_is_said_in_words(queue, by, tmp_path):
     task = submit(range(1, 51), tmp_path, by=by).task
     write_all()
-    said = [rules.of_place(task.pk, user, keys.bucket_id(*places(task)[user])) for user in (1, 50)]
+    said = [
+        rules.of_places(user, {task.pk: keys.bucket_id(*places(task)[user])}).get(task.pk) for user in (1, 50)
+    ]
     assert said[0].sentence == "the first minute that held fewer than 3 (rule 1)"
     assert said[1].sentence == "every minute held 3 or more, and this one the fewest (rule 2)"
     assert said[0].at == NOON
@@ -60,7 +62,9 @@ def test_an_id_that_an_edit_added_has_the_edits_time(queue, by, tmp_path):
     with spool_of([1, 2, 77], tmp_path) as spool:
         edits.replace(task, spool, by=by, now=lambda: LATER)
     write_all(LATER)
-    given = [rules.of_place(task.pk, user, keys.bucket_id(*places(task)[user])) for user in (1, 77)]
+    given = [
+        rules.of_places(user, {task.pk: keys.bucket_id(*places(task)[user])}).get(task.pk) for user in (1, 77)
+    ]
     assert [one.at for one in given] == [NOON, LATER]
 
 
@@ -68,12 +72,12 @@ def test_what_no_list_put_there_has_no_rule(queue, by, tmp_path):
     task = submit([1], tmp_path, by=by).task
     write_all()
     window, k = places(task)[1]
-    assert rules.of_place(task.pk, 1, keys.bucket_id(window, k + 1)) is None
+    assert rules.of_places(1, {task.pk: keys.bucket_id(window, k + 1)}).get(task.pk) is None
 
 
 def test_the_story_tells_it(queue, by, tmp_path):
     submit(range(1, 51), tmp_path, by=by)
-    (story,) = id_history.story(50, at=LATER)
+    (story,) = stories.stories(50, at=LATER)
     placed = story.history[0]
     assert placed.kind == "placed"
     assert placed.details["rule"] == "every minute held 3 or more, and this one the fewest (rule 2)"
