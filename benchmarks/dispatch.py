@@ -233,7 +233,8 @@ def webhooks_ours(port: str, at: str) -> None:
 
     from scheduling import models
     from scheduling.dispatch.messages import Claim, ScheduledRequest
-    from scheduling.dispatch.sender import MinuteClock, Sender
+    from scheduling.dispatch.minute_clock import Clocks, MinuteClock, host_time
+    from scheduling.dispatch.sender import SenderThread
     from scheduling.handlers.webhook import Webhook
 
     def handler() -> Webhook:
@@ -245,7 +246,7 @@ def webhooks_ours(port: str, at: str) -> None:
         )
 
     queue = models.Queue(pk=1, name="default")
-    sender = Sender(MinuteClock.of(time.time()), lambda queue: handler())
+    sender = SenderThread(MinuteClock.of(host_time(), Clocks(host_time)), lambda queue: handler())
     sender.may_start_until = 1e9
     sender.most_connections = {1: AT_ONCE // PROCESSES}
     due = [
@@ -265,7 +266,7 @@ def webhooks_ours(port: str, at: str) -> None:
             time.sleep(0.001)
         came += len(sender.take())
     print(json.dumps([began, time.time()]))
-    sender.end()
+    sender.stop()
 
 
 def _requests() -> "list[Request]":
@@ -303,6 +304,7 @@ def real_minute(rpm: str) -> None:
     from scheduling import models, store
     from scheduling.core import clock, keys
     from scheduling.dispatch import minute_worker
+    from scheduling.dispatch.minute_clock import Clocks
     from scheduling.jobqueue import minute_jobs
     from tests.scheduling.placed import make_queue, place
 
@@ -313,7 +315,7 @@ def real_minute(rpm: str) -> None:
         minute = clock.minute_start(store.now() + timedelta(seconds=6)) + clock.MINUTE
         place(queue, {minute: range(1, int(rpm) + 1)}, at=store.now())
         assert settings.WEBHOOK_ALLOWED_NETWORKS
-        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
+        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, Clocks(store.now))
     first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, minute))
     rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, started_after_ms__isnull=False)
     print(json.dumps(list(rows.values_list("started_after_ms", flat=True))))

@@ -5,6 +5,7 @@ from django.db import Error as DatabaseError
 
 from scheduling import store
 from scheduling.dispatch import minute_worker, overdue
+from scheduling.dispatch.minute_clock import Clocks
 from scheduling.intake import allocation
 from scheduling.proof import checks
 from scheduling.queues import rates
@@ -61,9 +62,9 @@ def sweep() -> None:
     sweeping.clean_up(at=store.now())
 
 
-def seat(number: int, seat: int) -> None:
+def seat(number: int, index: int) -> None:
     """Serve a minute, in minutes since 1970."""
-    minute_worker.serve_minute(number, seat, store.now)
+    minute_worker.serve_minute(number, index, Clocks(store.now))
 
 
 def place_late() -> None:

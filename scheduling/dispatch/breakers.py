@@ -1,4 +1,4 @@
-"""An operator lets requests to a target go on: closes its breaker, ends its hold."""
+"""An operator unblocks a target: its breaker is closed, its Retry-After ends."""
 
 from datetime import datetime
 
@@ -9,13 +9,13 @@ from scheduling.dispatch import targets
 
 
 def of_queue(queue: models.Queue, *, at: datetime) -> models.Target | None:
-    """The target of a queue, if requests to it are held at `at`."""
+    """Return the target of a queue, if it is blocked at `at`."""
     target = targets.target_of(queue)
     return target if target is not None and targets.is_blocked(target, at) else None
 
 
 def release(target: models.Target, *, by: Actor, at: datetime) -> None:
-    """Let requests to a target go on, at the pace of their plan. Raises NotHeld if nothing holds them.
+    """Let requests to a target be made as planned. Raises NotHeld if it isn't blocked.
 
     If it still fails, the breaker opens again after as many failures as before.
     """

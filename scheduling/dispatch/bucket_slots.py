@@ -1,4 +1,4 @@
-"""A bucket's slots while its minute runs: sealed once, taken in order by whoever holds the bucket's row."""
+"""A bucket's slots while its minute runs: sealed once, then taken in order by whoever has locked its row."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ _LEAD_SECONDS = 0.02
 
 
 def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
-    """Fix the minute's plan, if nobody has; the caller holds the row. False where nothing may go out."""
+    """Fix the minute's plan, if nobody has; the caller has locked the row. False where nothing may be sent."""
     if bucket.sealed_at is not None:
         return True
     most = queue.brake_per_minute
@@ -27,7 +27,9 @@ def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
 
 
 def plan_of(bucket: models.Bucket) -> pacing.MinutePlan:
-    """The slots of a bucket that is sealed: under a brake they are fewer than its IDs."""
+    """Return the slots of a sealed bucket: under a brake they are fewer than its IDs. ValueError if it isn't."""
+    if bucket.slot_count is None or bucket.sealed_count is None:
+        raise ValueError(f"bucket {bucket.pk} is sealed without slots")
     return pacing.MinutePlan(capacity=bucket.slot_count, n=min(bucket.sealed_count, bucket.slot_count))
 
 
@@ -54,7 +56,7 @@ def next_slots(bucket: models.Bucket, *, elapsed: float, until: float, at_most: 
     return plan.slots(planned, free)
 
 
-def come_back(bucket: models.Bucket, key: int) -> None:
+def return_to_waiting(bucket: models.Bucket, key: int) -> None:
     bucket.leftover_count += 1
     if bucket.claimed_to_id is not None and bucket.claimed_to_id >= key:
         bucket.claimed_to_id = key - 1

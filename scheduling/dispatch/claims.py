@@ -1,7 +1,7 @@
-"""What changes in the database while a minute runs: its buckets are sealed, its IDs claimed, outcomes kept.
+"""A minute worker's tick in the database: buckets are sealed, results recorded, IDs claimed.
 
-Each function is one short transaction. Locks: queues (only where a fill changes), buckets, batches, tasks,
-task_buckets, each by key. Whoever claims or keeps an outcome holds the bucket's row.
+A tick is one short transaction. Locks: queues (only where a fill changes), buckets, batches, tasks, task_buckets,
+each by key. Whoever claims an ID or records its result has locked the bucket's row.
 """
 
 from array import array
@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from operator import itemgetter
+from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
@@ -23,12 +23,17 @@ from scheduling.placement.removals import have_left
 from scheduling.store import recording
 
 
-def active_buckets(number: int, window_ids: Iterable[int]) -> QuerySet:
-    """The buckets of a minute (in minutes since 1970) in which something waits or is under way."""
+def active_buckets(number: int, window_ids: Iterable[int]) -> QuerySet[models.Bucket]:
+    """Return the buckets of a minute (in minutes since 1970) in which something waits or is in flight."""
     index = number % clock.BUCKETS
     return models.Bucket.objects.filter(
-        pk__in=[keys.bucket_id(window, index) for window in window_ids]
+        pk__in=[keys.bucket_id(window_id, index) for window_id in window_ids]
     ).filter(Q(waiting_count__gt=0) | Q(in_flight_count__gt=0))
+
+
+def keys_and_slots(batch: models.Batch) -> list[tuple[int, int]]:
+    """Return the key and the slot of each of the batch's IDs."""
+    return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
 
 
 def commit_tick(
@@ -41,251 +46,322 @@ def commit_tick(
     finished_batches: Iterable[int] = (),
     now: Callable[[], datetime],
 ) -> TickResult:
-    """Keep outcomes, renew leases and claim what is due next: one short transaction for all queues.
+    """Record results, renew leases and claim what is due next: one short transaction for all queues.
 
     elapsed: seconds since the minute's start, read once the locks are taken. requests: by bucket. open_batches:
     those that this worker owns; finished_batches: those of them whose IDs all have their result, which are
     deleted. now: the database's clock.
     """
-    returned = [item for item in results if item.status == Status.WAITING]
-    given = (owner, elapsed, requests, results, sorted(open_batches), list(finished_batches), now)
+    unsent = [item.claim for item in results if item.status == Status.WAITING]
+    work = _Work(owner, requests, results, sorted(open_batches), sorted(finished_batches))
     try:
-        return _turn(*given, queue_ids=_that_give_back(returned))
+        return _Tick(work, elapsed, now).commit(queues_of_ended(unsent))
     except _EndedMeanwhile:
-        return _turn(*given, queue_ids={keys.queue_of_bucket(item.claim.bucket_id) for item in returned})
+        return _Tick(work, elapsed, now).commit({keys.queue_of_bucket(claim.bucket_id) for claim in unsent})
 
 
-class _EndedMeanwhile(Exception):
-    """What comes back belongs to a task that ended since that was looked up: its queue's fill changes."""
+def queues_of_ended(unsent: Sequence[Claim]) -> set[int]:
+    """Return the queues of unsent IDs that won't wait again, so that their places become free.
 
-
-def _turn(
-    owner: int,
-    offset: Callable[[], float],
-    wants: Mapping[int, ClaimRequest],
-    kept: Sequence[Result],
-    batch_ids: Sequence[int],
-    settled: Sequence[int],
-    now: Callable[[], datetime],
-    *,
-    queue_ids: Collection[int],
-) -> TickResult:
-    """queue_ids: of those whose fill may change. Raises _EndedMeanwhile where another one's does."""
-    result = TickResult()
-    with store.write():
-        # No others: whoever holds one queue's row and waits for the next keeps all of them waiting.
-        for queue_id in sorted(queue_ids):
-            reservations.lock_queue(queue_id)
-        buckets = _lock_buckets({*wants, *(item.claim.bucket_id for item in kept)})
-        at, elapsed = now(), offset()
-        may_start_until = round(elapsed * 1000) + limits.UNCOMMITTED_MS
-        counters = ledger.Counters()
-        result.may_start_until = may_start_until / 1000
-        if settled:
-            models.Batch.objects.filter(pk__in=sorted(settled), owner=owner).delete()
-        # Also of what was lost some turns ago: its answers may come only now, and it is another's.
-        held_ids = sorted({*batch_ids, *(item.claim.batch_id for item in kept)})
-        if held_ids:
-            result.lost_batches = set(held_ids) - _renew(held_ids, owner, at, may_start_until)
-        mine = [item for item in kept if item.claim.batch_id not in result.lost_batches]
-        slots = _slots_for(wants, buckets, at, elapsed)
-        to_record = {bucket_id: taken for bucket_id, taken in slots.items() if wants[bucket_id].immediate}
-        found = _waiting_rows(buckets, {b: taken for b, taken in slots.items() if b not in to_record})
-        held = _waiting_tasks(buckets, to_record)
-        for item in mine:
-            # Only now: what comes back isn't written yet, and would have been passed by.
-            if item.status == Status.WAITING:
-                bucket_slots.come_back(buckets[item.claim.bucket_id], item.claim.key)
-        # All of them at once, in order: another seat may be at the same tasks in another minute.
-        task_ids = {item.claim.task_id for item in mine}
-        task_ids.update(*(map(itemgetter(2), rows) for rows in found.values()))
-        task_ids.update(some.task_id for there in held.values() for some in there)
-        tasks = ledger.lock_tasks(task_ids)
-        cancelled = _keep(mine, tasks, counters)
-        if {keys.queue_of_bucket(bucket_id) for bucket_id in cancelled} - set(queue_ids):
-            raise _EndedMeanwhile
-        # What is claimed starts until then: by its list's end nothing may.
-        last = {
-            b: at + timedelta(seconds=max(0.0, min(want.until - elapsed, 2))) for b, want in wants.items()
-        }
-        for b, there in held.items():
-            _record(buckets[b], there, to_record[b], tasks, result, counters, last[b], elapsed)
-        shares = [
-            _Share(buckets[b], _alive(b, rows, tasks, counters, last[b]), slots[b])
-            for b, rows in found.items()
-        ]
-        _take([share for share in shares if share.rows], result, counters, owner, at, may_start_until)
-        counters.write()
-        moved = {item.claim.bucket_id for item in mine if item.status == Status.WAITING} | set(slots)
-        store.set_on_buckets({bucket_id: bucket_slots.cursors_of(buckets[bucket_id]) for bucket_id in moved})
-        for bucket_id, count in cancelled.items():
-            ledger.give_back(bucket_id, count, at=at)
-        ledger.finish((task_id for task_id, task in tasks.items() if _may_be_done(task, counters)), at=at)
-    return result
-
-
-def _may_be_done(task: models.Task, counters: ledger.Counters) -> bool:
-    """Whether nothing of it is left, by what its locked row said and what has changed since."""
-    deltas = counters.tasks.get(task.pk, {})
-    left = task.waiting_count + task.in_flight_count
-    return left + deltas.get("waiting_count", 0) + deltas.get("in_flight_count", 0) == 0
-
-
-# --- Outcomes ---
-
-
-def _that_give_back(returned: Sequence[Result]) -> set[int]:
-    """The queues of IDs that come back unsent and will not wait again: their places become free.
-
-    Looked up without a lock, since hardly ever there are any.
+    Looked up without a lock, since there hardly ever are any.
     """
-    task_ids = {item.claim.task_id for item in returned}
+    task_ids = {claim.task_id for claim in unsent}
     if not task_ids:
         return set()
     cancelled = models.Task.objects.filter(pk__in=task_ids, cancelled_at__isnull=False)
-    ended, left = set(cancelled.values_list("pk", flat=True)), have_left(task_ids)
-    gone = (
-        item.claim
-        for item in returned
-        if item.claim.task_id in ended or (item.claim.task_id, item.claim.user_id) in left
-    )
-    return {keys.queue_of_bucket(claimed.bucket_id) for claimed in gone}
+    ended, removed = set(cancelled.values_list("pk", flat=True)), have_left(task_ids)
+    return {
+        keys.queue_of_bucket(claim.bucket_id)
+        for claim in unsent
+        if claim.task_id in ended or (claim.task_id, claim.user_id) in removed
+    }
 
 
-def _lock_buckets(bucket_ids: Iterable[int]) -> dict[int, models.Bucket]:
-    rows = models.Bucket.objects.select_for_update().filter(pk__in=sorted(bucket_ids)).order_by("pk")
-    return {row.pk: row for row in rows}
+class _EndedMeanwhile(Exception):
+    """An unsent ID belongs to a task that ended since that was looked up: its queue's fill changes."""
 
 
-def _renew(batch_ids: Sequence[int], owner: int, at: datetime, may_start_until: int) -> set[int]:
-    mine = models.Batch.objects.filter(pk__in=batch_ids, owner=owner)
-    living = set(mine.select_for_update().order_by("pk").values_list("pk", flat=True))
-    mine.update(lease_until=at + limits.LEASE, may_start_until_ms=may_start_until)
-    return living
+class _Work(NamedTuple):
+    """What a tick is to do: see commit_tick."""
+
+    owner: int
+    requests: Mapping[int, ClaimRequest]
+    results: Sequence[Result]
+    open_batches: Sequence[int]
+    finished_batches: Sequence[int]
 
 
-def _keep(
-    kept: Sequence[Result], tasks: Mapping[int, models.Task], counters: ledger.Counters
-) -> dict[int, int]:
-    """Write outcomes; return how many places of which bucket cancelled tasks give back."""
-    if not kept:
-        return {}
-    given_back: dict[int, int] = defaultdict(int)
-    rows, attempts = [], []
-    # What an edit has left out meanwhile isn't sent again: see scheduling.placement.removals.
-    left = have_left(item.claim.task_id for item in kept if item.status == Status.WAITING)
-    for item in kept:
-        claimed, status, sent = item.claim, item.status, item.started_after_ms is not None
-        gone = tasks[claimed.task_id].cancelled_at is not None or (claimed.task_id, claimed.user_id) in left
-        if status == Status.WAITING and gone:
-            # What was sent counts as sent, whatever it would have been tried again for.
-            status = Status.FAILED if sent else Status.CANCELLED
-            given_back[claimed.bucket_id] += not sent
-        rows.append((claimed.key, status, claimed.attempts + sent, item.started_after_ms))
-        counters.change(claimed.task_id, claimed.bucket_id, Status.IN_FLIGHT, status)
-        if sent:
-            counters.started(claimed.bucket_id)
-        if item.attempt is not None:
-            attempts.append(item.attempt)
-    ledger.must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
-    models.Attempt.objects.bulk_create(attempts)
-    _out_of_batches(item.claim for item in kept if item.status == Status.WAITING)
-    given_back = {bucket_id: count for bucket_id, count in given_back.items() if count}
-    for bucket_id, count in given_back.items():
-        # give_back takes the places from what waits, and keeps the log.
-        counters.buckets[bucket_id]["waiting_count"] += count
-    return given_back
+class _Row(NamedTuple):
+    """A waiting assignment."""
 
-
-def _out_of_batches(returned: Iterable[Claim]) -> None:
-    """Take IDs out of their batches: somebody else may claim them, and the batch's end is not theirs."""
-    by_batch: dict[int, set[int]] = defaultdict(set)
-    for claimed in returned:
-        by_batch[claimed.batch_id].add(claimed.key)
-    for batch in models.Batch.objects.filter(pk__in=by_batch):
-        held = keys_and_slots(batch)
-        pairs = [(key, slot) for key, slot in held if key not in by_batch[batch.pk]]
-        # Whoever comes back a second time may be somebody else's by now.
-        ledger.must_be(len(by_batch[batch.pk]), len(held) - len(pairs))
-        batch.ids = array("q", [key for key, _ in pairs]).tobytes()
-        batch.slots = array("I", [slot for _, slot in pairs]).tobytes()
-        batch.ids_count = len(pairs)
-        batch.save(update_fields=["ids", "slots", "ids_count"])
-
-
-def keys_and_slots(batch: models.Batch) -> list[tuple[int, int]]:
-    """The batch's (key, slot)."""
-    return list(zip(array("q", bytes(batch.ids)), array("I", bytes(batch.slots)), strict=True))
-
-
-# --- Claims ---
+    key: int
+    user_id: int
+    task_id: int
+    attempts: int
 
 
 @dataclass(frozen=True)
 class _Share:
-    """The rows and slots of one bucket that a turn takes."""
+    """The rows of one bucket that a tick claims, and their slots."""
 
-    bucket: models.Bucket
-    rows: list[tuple[int, int, int, int]]
-    slots: pacing.Slots
+    bucket_id: int
+    rows: Sequence[_Row]
+    plan: pacing.MinutePlan
+    slots: Sequence[int]
 
 
-def _slots_for(
-    wants: Mapping[int, ClaimRequest], buckets: Mapping[int, models.Bucket], at: datetime, elapsed: float
-) -> dict[int, pacing.Slots]:
-    """The slots that are taken of each bucket whose minute may go on; their cursors move."""
-    slots = {}
-    for bucket_id, want in sorted(wants.items()):
-        bucket = buckets.get(bucket_id)
-        if bucket is not None and bucket_slots.seal(bucket, want.queue, at):
-            slots[bucket_id] = bucket_slots.next_slots(
-                bucket, elapsed=elapsed, until=want.until, at_most=want.at_most
-            )
-    return slots
+class _Tick:
+    """The transaction of one tick. Its methods run in the order in which they are defined."""
+
+    def __init__(self, work: _Work, elapsed: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self.work, self._elapsed, self._now = work, elapsed, now
+        self.result = TickResult()
+        self.counters = ledger.Counters()
+        # Places that cancelled tasks give back, by bucket.
+        self.freed: dict[int, int] = defaultdict(int)
+
+    def commit(self, queue_ids: Collection[int]) -> TickResult:
+        """queue_ids: of those whose fill may change. Raises _EndedMeanwhile where another one's does."""
+        with store.write():
+            # No others: whoever locks one queue's row and waits for the next keeps all of them waiting.
+            for queue_id in sorted(queue_ids):
+                reservations.lock_queue(queue_id)
+            self._lock_buckets()
+            self._renew_leases()
+            self._take_slots()
+            self._lock_tasks()
+            self._record_results()
+            if {keys.queue_of_bucket(bucket_id) for bucket_id in self.freed} - set(queue_ids):
+                raise _EndedMeanwhile
+            self._record_at_once()
+            self._claim()
+            self._write_counters()
+        return self.result
+
+    def _lock_buckets(self) -> None:
+        wanted = {*self.work.requests, *(item.claim.bucket_id for item in self.work.results)}
+        rows = models.Bucket.objects.select_for_update().filter(pk__in=sorted(wanted)).order_by("pk")
+        self.buckets = {row.pk: row for row in rows}
+        # Only now: a time read before waiting for a lock would allow starts that lie in the past.
+        self.at, self.elapsed = self._now(), self._elapsed()
+        self.may_start_until_ms = round(self.elapsed * 1000) + limits.UNCOMMITTED_MS
+        self.result.may_start_until = self.may_start_until_ms / 1000
+
+    def _renew_leases(self) -> None:
+        work = self.work
+        if work.finished_batches:
+            models.Batch.objects.filter(pk__in=work.finished_batches, owner=work.owner).delete()
+        # Also of batches that were lost some ticks ago: their results may come only now.
+        wanted = sorted({*work.open_batches, *(item.claim.batch_id for item in work.results)})
+        if wanted:
+            owned = models.Batch.objects.filter(pk__in=wanted, owner=work.owner)
+            living = set(owned.select_for_update().order_by("pk").values_list("pk", flat=True))
+            owned.update(lease_until=self.at + limits.LEASE, may_start_until_ms=self.may_start_until_ms)
+            self.result.lost_batches = set(wanted) - living
+        lost = self.result.lost_batches
+        self.results = [item for item in work.results if item.claim.batch_id not in lost]
+
+    def _take_slots(self) -> None:
+        """Take the slots of each bucket whose minute may go on, and find the rows that wait for them."""
+        self.slots: dict[int, pacing.Slots] = {}
+        for bucket_id, request in sorted(self.work.requests.items()):
+            bucket = self.buckets.get(bucket_id)
+            if bucket is not None and bucket_slots.seal(bucket, request.queue, self.at):
+                self.slots[bucket_id] = bucket_slots.next_slots(
+                    bucket, elapsed=self.elapsed, until=request.until, at_most=request.at_most
+                )
+        sent = {b: taken for b, taken in self.slots.items() if not self.work.requests[b].immediate}
+        at_once = {b: taken for b, taken in self.slots.items() if self.work.requests[b].immediate}
+        self.rows = _waiting_rows(self.buckets, sent)
+        self.counted = _waiting_tasks(self.buckets, at_once)
+        for item in self.results:
+            # Only now: the unsent rows aren't written yet, and would have been passed over.
+            if item.status == Status.WAITING:
+                bucket_slots.return_to_waiting(self.buckets[item.claim.bucket_id], item.claim.key)
+
+    def _lock_tasks(self) -> None:
+        """Lock all of them at once, in order: another worker may lock the same tasks in another minute."""
+        task_ids = {item.claim.task_id for item in self.results}
+        task_ids.update(row.task_id for rows in self.rows.values() for row in rows)
+        task_ids.update(waiting.task_id for counted in self.counted.values() for waiting in counted)
+        self.tasks = ledger.lock_tasks(task_ids)
+
+    def _record_results(self) -> None:
+        if not self.results:
+            return
+        unsent = [item.claim for item in self.results if item.status == Status.WAITING]
+        # What an edit has removed meanwhile isn't sent again: see scheduling.placement.removals.
+        removed = have_left(claim.task_id for claim in unsent)
+        rows = []
+        for item in self.results:
+            claim, status, sent = item.claim, item.status, item.started_after_ms is not None
+            if status == Status.WAITING and self._has_ended(claim, removed):
+                # What was sent counts as sent, whatever it would have been sent again for.
+                status = Status.FAILED if sent else Status.CANCELLED
+                if not sent:
+                    self.freed[claim.bucket_id] += 1
+            rows.append((claim.key, status, claim.attempts + sent, item.started_after_ms))
+            self.counters.change(claim.task_id, claim.bucket_id, Status.IN_FLIGHT, status)
+            if sent:
+                self.counters.started(claim.bucket_id)
+        ledger.must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
+        models.Attempt.objects.bulk_create(item.attempt for item in self.results if item.attempt is not None)
+        _remove_from_batches(unsent)
+        for bucket_id, count in self.freed.items():
+            # give_back takes the places from what waits, and keeps the log.
+            self.counters.buckets[bucket_id]["waiting_count"] += count
+
+    def _has_ended(self, claim: Claim, removed: Collection[tuple[int, int]]) -> bool:
+        cancelled = self.tasks[claim.task_id].cancelled_at is not None
+        return cancelled or (claim.task_id, claim.user_id) in removed
+
+    def _last_start(self, bucket_id: int) -> datetime:
+        """Return when the last of a bucket's claimed IDs may start: a list that expires before isn't sent."""
+        ahead = self.work.requests[bucket_id].until - self.elapsed
+        return self.at + timedelta(seconds=max(0.0, min(ahead, 2)))
+
+    def _record_at_once(self) -> None:
+        """Let rows succeed as they are claimed, by one statement a bucket: their request is nothing else."""
+        for bucket_id, counted in self.counted.items():
+            first, last = min(one.first for one in counted), max(one.last for one in counted)
+            ends = self._last_start(bucket_id)
+            alive = {one.task_id: one.count for one in counted if not self.tasks[one.task_id].ended_by(ends)}
+            for one in counted:
+                # What was cancelled since it was counted is handled by its cancel.
+                if one.task_id not in alive and self.tasks[one.task_id].cancelled_at is None:
+                    ledger.must_be(one.count, recording.expire(first, last, task_id=one.task_id))
+                    self.counters.change(one.task_id, bucket_id, Status.WAITING, Status.EXPIRED, one.count)
+            slots, now_ms = self.slots[bucket_id], max(0, round(self.elapsed * 1000))
+            count = recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms)
+            ledger.must_be(sum(alive.values()), count)
+            self.result.lateness[bucket_id].update(slots.lateness_ms(count, now_ms))
+            for task_id, of_task in alive.items():
+                self.counters.change(task_id, bucket_id, Status.WAITING, Status.SUCCEEDED, of_task)
+            self.counters.started(bucket_id, count)
+            self.result.recorded_count += count
+
+    def _claim(self) -> None:
+        """Take the rows into flight, as batches that this worker owns."""
+        shares = [share for bucket_id in self.rows if (share := self._share(bucket_id)).rows]
+        claimed = [row.key for share in shares for row in share.rows]
+        ledger.must_be(len(claimed), store.set_status(claimed, Status.IN_FLIGHT, was=Status.WAITING))
+        batches = models.Batch.objects.bulk_create(self._batch(share) for share in shares)
+        for share, batch in zip(shares, batches, strict=True):
+            tolerance = share.plan.tolerance_seconds
+            for row, slot in zip(share.rows, share.slots, strict=True):
+                self.counters.change(row.task_id, share.bucket_id, Status.WAITING, Status.IN_FLIGHT)
+                offset = share.plan.offset_of(slot)
+                self.result.claims.append(Claim(batch.pk, *row, share.bucket_id, slot, offset, tolerance))
+
+    def _share(self, bucket_id: int) -> _Share:
+        rows, slots = self._sendable(bucket_id, self.rows[bucket_id]), self.slots[bucket_id]
+        return _Share(bucket_id, rows, slots.plan, slots.ascending()[: len(rows)])
+
+    def _sendable(self, bucket_id: int, rows: Sequence[_Row]) -> Sequence[_Row]:
+        """Return the rows that may be sent: those of cancelled tasks are passed over, expired ones end here."""
+        ends = self._last_start(bucket_id)
+        ended = {row.task_id for row in rows if self.tasks[row.task_id].ended_by(ends)}
+        if not ended:
+            return rows
+        expired = [
+            row for row in rows if row.task_id in ended and self.tasks[row.task_id].cancelled_at is None
+        ]
+        expired_keys = [row.key for row in expired]
+        ledger.must_be(len(expired), store.set_status(expired_keys, Status.EXPIRED, was=Status.WAITING))
+        for row in expired:
+            self.counters.change(row.task_id, bucket_id, Status.WAITING, Status.EXPIRED)
+        return [row for row in rows if row.task_id not in ended]
+
+    def _batch(self, share: _Share) -> models.Batch:
+        return models.Batch(
+            bucket_id=share.bucket_id,
+            ids=array("q", [row.key for row in share.rows]).tobytes(),
+            slots=array("I", share.slots).tobytes(),
+            ids_count=len(share.rows),
+            owner=self.work.owner,
+            lease_until=self.at + limits.LEASE,
+            may_start_until_ms=self.may_start_until_ms,
+        )
+
+    def _write_counters(self) -> None:
+        self.counters.write()
+        moved = {item.claim.bucket_id for item in self.results if item.status == Status.WAITING}
+        cursors = {b: bucket_slots.cursors_of(self.buckets[b]) for b in moved | set(self.slots)}
+        store.set_on_buckets(cursors)
+        for bucket_id, count in self.freed.items():
+            ledger.give_back(bucket_id, count, at=self.at)
+        ledger.finish((task.pk for task in self.tasks.values() if self._may_be_done(task)), at=self.at)
+
+    def _may_be_done(self, task: models.Task) -> bool:
+        """Whether nothing of it remains, by what its locked row said and what has changed since."""
+        deltas = self.counters.tasks.get(task.pk, {})
+        remaining = task.waiting_count + task.in_flight_count
+        return remaining + deltas.get("waiting_count", 0) + deltas.get("in_flight_count", 0) == 0
+
+
+def _remove_from_batches(unsent: Sequence[Claim]) -> None:
+    """Take unsent IDs out of their batches: somebody else may claim them, whatever becomes of the batch."""
+    by_batch: dict[int, set[int]] = defaultdict(set)
+    for claim in unsent:
+        by_batch[claim.batch_id].add(claim.key)
+    for batch in models.Batch.objects.filter(pk__in=by_batch):
+        before = keys_and_slots(batch)
+        after = [(key, slot) for key, slot in before if key not in by_batch[batch.pk]]
+        # An ID that is returned a second time may be somebody else's by now.
+        ledger.must_be(len(by_batch[batch.pk]), len(before) - len(after))
+        batch.ids = array("q", [key for key, _ in after]).tobytes()
+        batch.slots = array("I", [slot for _, slot in after]).tobytes()
+        batch.ids_count = len(after)
+        batch.save(update_fields=["ids", "slots", "ids_count"])
+
+
+# --- What waits for the slots ---
 
 
 def _waiting_rows(
     buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
-) -> dict[int, list[tuple[int, int, int, int]]]:
-    """The rows that wait for these slots, and the buckets' `claimed_to_id` moved past them."""
-    ranges = [(*left, len(slots[bucket_id])) for bucket_id, left in _left_of(buckets, slots).items()]
-    found: dict[int, list[tuple[int, int, int, int]]] = {keys.bucket_of_assignment(r[1]): [] for r in ranges}
-    if len(ranges) == 1:
-        found[keys.bucket_of_assignment(ranges[0][1])] = store.waiting_rows(ranges)
+) -> dict[int, list[_Row]]:
+    """Return the rows that wait for these slots; the buckets' `claimed_to_id` moves past them."""
+    ranges = [(*unclaimed, len(slots[b])) for b, unclaimed in _unclaimed_keys(buckets, slots).items()]
+    found: dict[int, list[_Row]] = {keys.bucket_of_assignment(one[1]): [] for one in ranges}
+    rows = map(_Row._make, store.waiting_rows(ranges))
+    if len(found) == 1:
+        found = {bucket_id: list(rows) for bucket_id in found}
     else:
-        for row in store.waiting_rows(ranges):
-            found[keys.bucket_of_assignment(row[0])].append(row)
-    for bucket_id, rows in found.items():
-        _move_past(buckets[bucket_id], rows[-1][0] if rows else 0, short=len(rows) < len(slots[bucket_id]))
-    return {bucket_id: rows for bucket_id, rows in found.items() if rows}
+        for row in rows:
+            found[keys.bucket_of_assignment(row.key)].append(row)
+    for bucket_id, of_bucket in found.items():
+        last = of_bucket[-1].key if of_bucket else 0
+        _move_past(buckets[bucket_id], last, short=len(of_bucket) < len(slots[bucket_id]))
+    return {bucket_id: of_bucket for bucket_id, of_bucket in found.items() if of_bucket}
 
 
 def _waiting_tasks(
     buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
 ) -> dict[int, list[recording.Waiting]]:
-    """The same rows counted by task, for those that need not be looked at one by one."""
+    """Return the same rows counted by task, for those that need not be looked at one by one."""
     found = {}
-    for bucket_id, left in _left_of(buckets, slots).items():
-        there = recording.waiting_tasks(*left, at_most=len(slots[bucket_id]))
-        short = sum(some.count for some in there) < len(slots[bucket_id])
-        _move_past(buckets[bucket_id], max((some.last for some in there), default=0), short=short)
-        if there:
-            found[bucket_id] = there
+    for bucket_id, unclaimed in _unclaimed_keys(buckets, slots).items():
+        counted = recording.waiting_tasks(*unclaimed, at_most=len(slots[bucket_id]))
+        short = sum(one.count for one in counted) < len(slots[bucket_id])
+        _move_past(buckets[bucket_id], max((one.last for one in counted), default=0), short=short)
+        if counted:
+            found[bucket_id] = counted
     return found
 
 
-def _left_of(
+def _unclaimed_keys(
     buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
 ) -> dict[int, tuple[int, int]]:
-    """The keys of each bucket that haven't been claimed, where there are slots for them."""
-    left = {}
+    """Return the range of each bucket's keys that haven't been claimed, where there are slots for them."""
+    unclaimed = {}
     for bucket_id, wanted in slots.items():
         first, last = keys.range_of_bucket(bucket_id)
         claimed_to = buckets[bucket_id].claimed_to_id
         first = first if claimed_to is None else claimed_to + 1
         if wanted and first <= last:
-            left[bucket_id] = first, last
-    return left
+            unclaimed[bucket_id] = first, last
+    return unclaimed
 
 
 def _move_past(bucket: models.Bucket, last: int, *, short: bool) -> None:
@@ -293,86 +369,3 @@ def _move_past(bucket: models.Bucket, last: int, *, short: bool) -> None:
     bucket.claimed_to_id = keys.range_of_bucket(bucket.pk)[1] if short else last
     if short:
         bucket.leftover_count = 0
-
-
-def _alive(
-    bucket_id: int,
-    rows: Iterable[tuple[int, int, int, int]],
-    tasks: Mapping[int, models.Task],
-    counters: ledger.Counters,
-    at: datetime,
-) -> list[tuple[int, int, int, int]]:
-    """Those of the rows that may go out: cancelled ones are passed by, expired ones end here."""
-    rows = list(rows)
-    if not any(tasks[task_id].ended_by(at) for task_id in set(map(itemgetter(2), rows))):
-        return rows
-    alive = [row for row in rows if not tasks[row[2]].ended_by(at)]
-    expired = [row for row in rows if tasks[row[2]].ended_by(at) and tasks[row[2]].cancelled_at is None]
-    if expired:
-        ended = [row[0] for row in expired]
-        ledger.must_be(len(ended), store.set_status(ended, Status.EXPIRED, was=Status.WAITING))
-        for row in expired:
-            counters.change(row[2], bucket_id, Status.WAITING, Status.EXPIRED)
-    return alive
-
-
-def _take(
-    shares: Sequence[_Share],
-    result: TickResult,
-    counters: ledger.Counters,
-    owner: int,
-    at: datetime,
-    may_start_until: int,
-) -> None:
-    """Rows of these shares are in flight, as batches of ours."""
-    keys_taken = [row[0] for share in shares for row in share.rows]
-    ledger.must_be(len(keys_taken), store.set_status(keys_taken, Status.IN_FLIGHT, was=Status.WAITING))
-    slots = [share.slots.ascending() for share in shares]
-    batches = models.Batch.objects.bulk_create(
-        models.Batch(
-            bucket_id=share.bucket.pk,
-            ids=array("q", [row[0] for row in share.rows]).tobytes(),
-            slots=array("I", taken[: len(share.rows)]).tobytes(),
-            ids_count=len(share.rows),
-            owner=owner,
-            lease_until=at + limits.LEASE,
-            may_start_until_ms=may_start_until,
-        )
-        for share, taken in zip(shares, slots, strict=True)
-    )
-    for share, taken, batch in zip(shares, slots, batches, strict=True):
-        plan = share.slots.plan
-        tolerance = plan.tolerance_seconds
-        for (key, user_id, task_id, attempts), slot in zip(share.rows, taken, strict=False):
-            counters.change(task_id, share.bucket.pk, Status.WAITING, Status.IN_FLIGHT)
-            offset = plan.offset_of(slot)
-            result.claims.append(
-                Claim(batch.pk, key, user_id, task_id, attempts, share.bucket.pk, slot, offset, tolerance)
-            )
-
-
-def _record(
-    bucket: models.Bucket,
-    there: Sequence[recording.Waiting],
-    slots: pacing.Slots,
-    tasks: Mapping[int, models.Task],
-    result: TickResult,
-    counters: ledger.Counters,
-    at: datetime,
-    elapsed: float,
-) -> None:
-    """Let rows succeed as they are claimed, by one statement: their request is nothing but that."""
-    first, last = min(some.first for some in there), max(some.last for some in there)
-    alive = {some.task_id: some.count for some in there if not tasks[some.task_id].ended_by(at)}
-    for some in there:
-        # What was cancelled since it was counted is left to its cancel.
-        if some.task_id not in alive and tasks[some.task_id].cancelled_at is None:
-            ledger.must_be(some.count, recording.expire(first, last, task_id=some.task_id))
-            counters.change(some.task_id, bucket.pk, Status.WAITING, Status.EXPIRED, some.count)
-    count, now_ms = sum(alive.values()), max(0, round(elapsed * 1000))
-    ledger.must_be(count, recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms))
-    result.lateness[bucket.pk].update(slots.lateness_ms(count, now_ms))
-    for task_id, some in alive.items():
-        counters.change(task_id, bucket.pk, Status.WAITING, Status.SUCCEEDED, some)
-    counters.started(bucket.pk, count)
-    result.recorded_count += count

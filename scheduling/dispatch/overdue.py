@@ -25,14 +25,14 @@ SLICE_IDS = 2_000
 # A job ends after this long, far below the cluster's time-out.
 JOB_SECONDS = 15.0
 _LATE = MoveReason.what_made_late()
-# A seat may still hold slots of its minute for as long as the largest tolerance, at 1 rpm.
+# A minute worker may still use slots of its minute for as long as the largest tolerance, at 1 rpm.
 SETTLED = timedelta(seconds=2)
 
 
 def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     """Move or end what is late in every queue that isn't paused; return how many IDs.
 
-    seconds: if more is left then, a job goes on. What dead seats had claimed comes back first.
+    seconds: if there is more by then, a job goes on. What dead workers had claimed waits again first.
     """
     total, limit = 0, TimeLimit(seconds)
     while recovery.recover(now, seconds=1.0) and not limit.is_over:
@@ -63,9 +63,9 @@ def overdue_buckets(at: datetime) -> list[int]:
     A place whose row isn't written yet waits too; that one is placed again by who writes it.
     """
     over = clock.minute_start(at - SETTLED) - clock.MINUTE
-    queues = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
-    queues = queues.values_list("pk", flat=True)
-    ranges = [(keys.range_of_queue(queue_id)[0], keys.bucket_at(queue_id, over)) for queue_id in queues]
+    running = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
+    queue_ids = running.values_list("pk", flat=True)
+    ranges = [(keys.range_of_queue(queue_id)[0], keys.bucket_at(queue_id, over)) for queue_id in queue_ids]
     return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
 
 

@@ -1,65 +1,72 @@
-"""What became of requests: kept as they are, failed for good, or given another minute."""
+"""What becomes of IDs whose requests were made: succeeded, failed for good, or sent again in another minute."""
 
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-import structlog
-
 from scheduling import models, store
 from scheduling.core import clock, retry
 from scheduling.core.limits import ERROR_CHARACTERS
-from scheduling.dispatch.messages import ClassifiedResults, RequestResult, Result, Retry
+from scheduling.dispatch.messages import Claim, ClassifiedResults, RequestResult, Result, Retry
 from scheduling.handlers.base import Outcome, truncate
 from scheduling.models import MoveReason, Status
 from scheduling.placement import ledger, moves, reservations
 
-log = structlog.get_logger(__name__)
-
 
 def classify(
-    came: Sequence[RequestResult], queues: Mapping[int, models.Queue], *, minute: datetime, at: datetime
+    answered: Sequence[RequestResult], queues: Mapping[int, models.Queue], *, minute: datetime, at: datetime
 ) -> ClassifiedResults:
-    """Tell what is kept from what is tried again. minute: its start. at: when this is looked at."""
-    result = ClassifiedResults()
-    for item in came:
-        claimed, outcome = item.scheduled.claim, item.outcome
+    """Tell what is recorded as it is from what is sent again in another minute.
+
+    minute: its start. at: when this is looked at.
+    """
+    classified = ClassifiedResults()
+    for item in answered:
+        claim, outcome = item.scheduled.claim, item.outcome
         if outcome is None or item.started is None:
-            # Not made in time, or not for its own fault: no attempt.
-            result.results.append(Result(claimed, Status.WAITING))
+            # Not made in time, or for no fault of its own: no attempt.
+            classified.results.append(Result(claim, Status.WAITING))
             continue
         started_ms = max(0, round(item.started * 1000))
         attempt = _attempt(item, outcome, minute)
-        if outcome.verdict == retry.Verdict.SUCCEEDED:
-            noted = attempt if outcome.error else None
-            result.results.append(Result(claimed, Status.SUCCEEDED, started_ms, noted))
-        elif (
-            outcome.verdict == retry.Verdict.FAILED
-            or claimed.attempts + 1 >= queues[item.scheduled.queue_id].max_attempts
-        ):
-            result.results.append(Result(claimed, Status.FAILED, started_ms, attempt))
-        elif outcome.retry_in_this_minute:
-            result.results.append(Result(claimed, Status.WAITING, started_ms, attempt))
-        else:
-            hold = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
-            due = retry.due_at(
-                at,
-                attempts=claimed.attempts + 1,
-                random=random.random(),
-                not_before=None if hold is None else at + timedelta(seconds=hold),
-            )
-            result.retries.append(Retry(claimed, started_ms, attempt, due))
-    return result
+        status = _status(outcome, claim, queues[item.scheduled.queue_id])
+        if status is None:
+            due = _due_at(outcome, claim, at)
+            classified.retries.append(Retry(claim, started_ms, attempt, due))
+            continue
+        # Of a success only what is remarkable about it.
+        remarkable = status != Status.SUCCEEDED or outcome.error
+        classified.results.append(Result(claim, status, started_ms, attempt if remarkable else None))
+    return classified
+
+
+def _status(outcome: Outcome, claim: Claim, queue: models.Queue) -> Status | None:
+    """Return what becomes of an ID whose request was made; None: it is sent again in another minute."""
+    if outcome.verdict == retry.Verdict.SUCCEEDED:
+        return Status.SUCCEEDED
+    if outcome.verdict == retry.Verdict.FAILED or claim.attempts + 1 >= queue.max_attempts:
+        return Status.FAILED
+    return Status.WAITING if outcome.retry_in_this_minute else None
+
+
+def _due_at(outcome: Outcome, claim: Claim, at: datetime) -> datetime:
+    wait = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
+    return retry.due_at(
+        at,
+        attempts=claim.attempts + 1,
+        random=random.random(),
+        not_before=None if wait is None else at + timedelta(seconds=wait),
+    )
 
 
 def _attempt(item: RequestResult, outcome: Outcome, minute: datetime) -> models.Attempt:
-    claimed = item.scheduled.claim
+    claim = item.scheduled.claim
     return models.Attempt(
-        task_id=claimed.task_id,
-        user_id=claimed.user_id,
-        number=claimed.attempts + 1,
-        bucket_id=claimed.bucket_id,
+        task_id=claim.task_id,
+        user_id=claim.user_id,
+        number=claim.attempts + 1,
+        bucket_id=claim.bucket_id,
         started_at=minute + timedelta(seconds=item.started or 0),
         duration_ms=outcome.duration_ms,
         http_status=outcome.status,
@@ -69,33 +76,31 @@ def _attempt(item: RequestResult, outcome: Outcome, minute: datetime) -> models.
 
 
 def place_retries(queue_id: int, items: Sequence[Retry], owner: int, now: Callable[[], datetime]) -> None:
-    """Give what is tried again of a queue the first free places from when it is due: one transaction."""
+    """Give the retries of a queue the first free places from when they are due: one transaction."""
     with store.write():
         queue = reservations.lock_queue(queue_id)
-        buckets = sorted({item.claim.bucket_id for item in items})
-        list(
-            models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk")
-        )
+        bucket_ids = sorted({item.claim.bucket_id for item in items})
+        buckets = models.Bucket.objects.select_for_update().filter(pk__in=bucket_ids).order_by("pk")
+        list(buckets.values_list("pk"))
         at = now()
         batches = models.Batch.objects.filter(pk__in={item.claim.batch_id for item in items}, owner=owner)
-        mine = set(batches.select_for_update().order_by("pk").values_list("pk", flat=True))
-        # What was lost meanwhile is another's: it is counted as a possible repeat there.
-        items = [item for item in items if item.claim.batch_id in mine]
+        owned = set(batches.select_for_update().order_by("pk").values_list("pk", flat=True))
+        # What was lost meanwhile is another worker's: there it is counted as a possible repeat.
+        items = [item for item in items if item.claim.batch_id in owned]
         tasks = ledger.lock_tasks({item.claim.task_id for item in items})
-        again = [item for item in items if tasks[item.claim.task_id].cancelled_at is None]
-        ended = [item for item in items if tasks[item.claim.task_id].cancelled_at is not None]
-        _keep_attempts(again, Status.IN_FLIGHT)
-        _keep_attempts(ended, Status.FAILED)
-        for from_minute, rows in sorted(_by_minute(again, at).items()):
+        cancelled = {task_id for task_id, task in tasks.items() if task.cancelled_at is not None}
+        _record_attempts([item for item in items if item.claim.task_id in cancelled], Status.FAILED)
+        again = [item for item in items if item.claim.task_id not in cancelled]
+        _record_attempts(again, Status.IN_FLIGHT)
+        for from_minute, rows in sorted(_rows_by_minute(again, at).items()):
             moves.move(
                 queue, rows, from_minute=from_minute, reason=MoveReason.RETRY, was=Status.IN_FLIGHT, at=at
             )
 
 
-def _keep_attempts(items: Sequence[Retry], status: Status) -> None:
+def _record_attempts(items: Sequence[Retry], status: Status) -> None:
     rows = [(item.claim.key, int(status), item.claim.attempts + 1, item.started_after_ms) for item in items]
-    if store.set_outcomes(rows, was=Status.IN_FLIGHT) != len(rows):
-        raise RuntimeError(f"{len(rows)} rows were in flight, and not all are")
+    ledger.must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
     counters = ledger.Counters()
     for item in items:
         counters.started(item.claim.bucket_id)
@@ -105,11 +110,11 @@ def _keep_attempts(items: Sequence[Retry], status: Status) -> None:
     models.Attempt.objects.bulk_create(item.attempt for item in items)
 
 
-def _by_minute(items: Sequence[Retry], at: datetime) -> dict[datetime, list[moves.Row]]:
-    """By the first minute that begins once the ID is due."""
+def _rows_by_minute(items: Sequence[Retry], at: datetime) -> dict[datetime, list[moves.Row]]:
+    """Return the rows by the first minute that begins once they are due."""
     rows: dict[datetime, list[moves.Row]] = defaultdict(list)
     for item in items:
-        claimed = item.claim
+        claim = item.claim
         first = max(clock.minute_start(item.due_at) + clock.MINUTE, clock.next_unsealed_minute(at))
-        rows[first].append(moves.Row(claimed.key, claimed.user_id, claimed.task_id, claimed.attempts + 1))
+        rows[first].append(moves.Row(claim.key, claim.user_id, claim.task_id, claim.attempts + 1))
     return rows

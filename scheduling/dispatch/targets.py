@@ -1,6 +1,6 @@
-"""Where webhooks go: a target (scheme, host, port) is shared by its queues, and left in peace when it asks.
+"""Where webhooks go: a target (scheme, host, port) is shared by its queues, and blocked for all of them.
 
-A hold (Retry-After) or an open breaker keeps the requests of all its queues back; they burn no attempt.
+A Retry-After or an open circuit breaker keeps the requests of all its queues back. They use up no attempt.
 """
 
 from collections import defaultdict
@@ -15,11 +15,12 @@ from scheduling import models, store
 from scheduling.core import retry
 from scheduling.dispatch.messages import RequestResult
 from scheduling.handlers import ssrf
-from scheduling.handlers.base import truncate
+from scheduling.handlers.base import Outcome, truncate
 from scheduling.models import HandlerKind
 
 log = structlog.get_logger(__name__)
 
+SUCCEEDED = retry.Verdict.SUCCEEDED
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -58,73 +59,77 @@ def breaker_of(target: models.Target) -> retry.Breaker:
 
 
 class Targets:
-    """The targets of some queues, as a seat sees them from turn to turn."""
+    """The targets of some queues, as a minute worker last read them."""
 
     def __init__(self) -> None:
         self.by_queue: dict[int, models.Target] = {}
         self.by_origin: dict[str, models.Target] = {}
-        # Queues whose requests are held now.
-        self.held: frozenset[int] = frozenset()
+        # Queues whose requests are kept back now.
+        self.blocked: frozenset[int] = frozenset()
 
     def look(self, queues: Sequence[models.Queue], *, at: datetime) -> None:
-        """Read the targets of the queues, and which of them are held."""
+        """Read the targets of the queues, and which of them are blocked."""
         origins = {q.pk: origin for q in queues if (origin := origin_of_queue(q))}
         known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
-        found = self.by_origin = {target.origin: target for target in known}
-        self.by_queue = {pk: found[origin] for pk, origin in origins.items() if origin in found}
-        self.held = frozenset(pk for pk, target in self.by_queue.items() if is_blocked(target, at))
+        self.by_origin = {target.origin: target for target in known}
+        self.by_queue = {
+            pk: self.by_origin[origin] for pk, origin in origins.items() if origin in self.by_origin
+        }
+        self.blocked = frozenset(pk for pk, target in self.by_queue.items() if is_blocked(target, at))
 
     def probe(self, queue: models.Queue, *, now: Callable[[], datetime]) -> bool:
-        """Whether one request may go out to see how a held target is: one each half minute, of all seats."""
-        target, at = self.by_queue[queue.pk], now()
-        if target.opened_at is None or _asked_for_peace(target, at) or not breaker_of(target).may_probe(at):
-            return False
-        # Compare-and-set: of all workers that look, one sends it.
-        with store.write():
-            return bool(
-                models.Target.objects.filter(
-                    pk=target.pk, opened_at=target.opened_at, probe_at=target.probe_at
-                ).update(probe_at=at)
-            )
+        """Whether one request may be sent to see how a target is whose breaker is open.
 
-    def keep(
+        One each half minute, by all workers together: whoever is told so first sends it.
+        """
+        target, at = self.by_queue[queue.pk], now()
+        if target.opened_at is None or _asked_to_wait(target, at) or not breaker_of(target).may_probe(at):
+            return False
+        unchanged = models.Target.objects.filter(
+            pk=target.pk, opened_at=target.opened_at, probe_at=target.probe_at
+        )
+        with store.write():
+            return bool(unchanged.update(probe_at=at))
+
+    def record(
         self,
-        came: Sequence[RequestResult],
+        answered: Sequence[RequestResult],
         queues: Mapping[int, models.Queue],
         *,
         minute: datetime,
         now: Callable[[], datetime],
     ) -> bool:
-        """Let outcomes hold their target, count for its breaker, or close that; return whether any did.
+        """Let outcomes block their target, count for its breaker, or close that; return whether any did.
 
         Their target is the one that they went to, which may be the queue's no longer.
         """
         by_origin: dict[str, list[RequestResult]] = defaultdict(list)
-        troubled: set[str] = set()
-        for item in came:
+        for item in answered:
             origin = origin_of_queue(item.scheduled.queue)
-            if item.outcome is None or not item.outcome.started or origin is None:
-                continue
-            by_origin[origin].append(item)
-            known = self.by_origin.get(origin)
-            clean = known is None or (known.opened_at is None and not known.failures_count)
-            if not clean or item.outcome.verdict != retry.Verdict.SUCCEEDED:
-                troubled.add(origin)
-        # Successes of a target that is well change nothing.
-        for origin in sorted(troubled):
+            if item.outcome is not None and item.outcome.started and origin is not None:
+                by_origin[origin].append(item)
+        troubled = sorted(origin for origin, items in by_origin.items() if self._in_trouble(origin, items))
+        for origin in troubled:
             with store.write():
                 models.Target.objects.get_or_create(origin=origin)
                 target = models.Target.objects.select_for_update().get(origin=origin)
                 _apply(target, by_origin[origin], queues, minute, now())
         return bool(troubled)
 
+    def _in_trouble(self, origin: str, items: Sequence[RequestResult]) -> bool:
+        # Successes of a target that works change nothing.
+        known = self.by_origin.get(origin)
+        if known is not None and (known.opened_at is not None or known.failures_count):
+            return True
+        return any(item.outcome is not None and item.outcome.verdict != SUCCEEDED for item in items)
+
 
 def is_blocked(target: models.Target, at: datetime) -> bool:
-    """Whether requests to the target wait at `at`."""
-    return target.opened_at is not None or _asked_for_peace(target, at)
+    """Whether requests to the target are kept back at `at`."""
+    return target.opened_at is not None or _asked_to_wait(target, at)
 
 
-def _asked_for_peace(target: models.Target, at: datetime) -> bool:
+def _asked_to_wait(target: models.Target, at: datetime) -> bool:
     return target.held_until is not None and target.held_until > at
 
 
@@ -137,27 +142,30 @@ def _apply(
 ) -> None:
     before = breaker = breaker_of(target)
     for item in items:
-        outcome, queue = item.outcome, queues[item.scheduled.queue_id]
-        if outcome is None or item.started is None:
+        if item.outcome is None or item.started is None:
             continue
-        started_at = minute + timedelta(seconds=item.started)
+        outcome, threshold = item.outcome, queues[item.scheduled.queue_id].breaker_threshold
         breaker = breaker.after(
             outcome.status,
             outcome.error or None,
-            started_at=started_at,
+            started_at=minute + timedelta(seconds=item.started),
             at=at,
-            threshold=queue.breaker_threshold,
+            threshold=threshold,
         )
-        seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
-        if seconds:
-            until = at + timedelta(seconds=seconds)
-            target.held_until = max(until, target.held_until or until)
-            target.held_because = f"it answered {outcome.status} and asked for {seconds:.0f} s"
-            log.warning("target_held", target=target.origin, seconds=round(seconds), status=outcome.status)
-        if outcome.verdict != retry.Verdict.SUCCEEDED:
+        _wait_as_asked(target, outcome, at)
+        if outcome.verdict != SUCCEEDED:
             target.last_error = truncate(outcome.error or f"answered {outcome.status}")
     if breaker.is_open != before.is_open:
         log.warning("breaker_opened" if breaker.is_open else "breaker_closed", target=target.origin)
     target.failures_count = breaker.failures_in_row
     target.opened_at, target.probe_at = breaker.opened_at, breaker.probe_at
     target.save()
+
+
+def _wait_as_asked(target: models.Target, outcome: Outcome, at: datetime) -> None:
+    seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
+    if seconds:
+        until = at + timedelta(seconds=seconds)
+        target.held_until = max(until, target.held_until or until)
+        target.held_because = f"it answered {outcome.status} and asked for {seconds:.0f} s"
+        log.warning("target_blocked", target=target.origin, seconds=round(seconds), status=outcome.status)

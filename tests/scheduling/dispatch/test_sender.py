@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-import time
+import threading
+import time as real_time
 from datetime import UTC, datetime
 
 import pytest
@@ -10,172 +11,152 @@ import pytest
 from scheduling import models
 from scheduling.core.retry import Verdict
 from scheduling.dispatch.messages import Claim, ScheduledRequest
-from scheduling.dispatch.sender import MinuteClock, Sender
-from scheduling.handlers.base import Outcome, Request
+from scheduling.dispatch.minute_clock import Clocks, MinuteClock, host_time
+from scheduling.dispatch.sender import Sender, SenderThread
+from scheduling.handlers.base import Request
+from tests.scheduling.simulated import SimulatedHandler, SimulatedTime
 
+MINUTE = datetime(2031, 3, 5, tzinfo=UTC)
 TOLERANCE = 0.1
 
 
-class Counting:
-    """A handler that remembers its batches and takes its time."""
-
-    def __init__(
-        self, *, seconds: float = 0.0, together: float = 0.0, breaks: BaseException | None = None
-    ) -> None:
-        self.batch_seconds, self.seconds, self.breaks = together, seconds, breaks
-        self.batches: list[list[int]] = []
-        self.closed = False
-
-    def prepare(self):
-        self.prepared = True
-
-    async def handle(self, batch):
-        self.batches.append([request.user_id for request in batch])
-        if self.breaks:
-            raise self.breaks
-        await asyncio.sleep(self.seconds)
-        return [Outcome(Verdict.SUCCEEDED) for _ in batch]
-
-    async def close(self):
-        self.closed = True
-
-
 @pytest.fixture
-def start():
-    """Start a sender with a handler: start(Counting())."""
-    senders = []
+def time():
+    return SimulatedTime(MINUTE)
 
-    def start(handler, *, may_start_until: float = 60.0) -> Sender:
-        sender = Sender(MinuteClock.of(time.time()), lambda queue: handler)
-        sender.may_start_until = may_start_until
-        sender.start()
-        senders.append(sender)
-        return sender
 
-    yield start
-    for sender in senders:
-        sender.end()
-        assert not sender.is_alive()
+def sender_of(time: SimulatedTime, handler, *, may_start_until: float = 60.0) -> Sender:
+    sender = time.sender(lambda queue: handler)(MinuteClock.of(MINUTE, time.clocks()))
+    sender.may_start_until = may_start_until
+    return sender
 
 
 def due(user: int, offset: float, *, batch: int = 1, version: int = 1) -> ScheduledRequest:
     queue = models.Queue(pk=1, name="q", version=version)
-    request = Request(user, 7, "a list", "q", datetime(2031, 3, 5, tzinfo=UTC), 1)
+    request = Request(user, 7, "a list", "q", MINUTE, 1)
     return ScheduledRequest(Claim(batch, user, user, 7, 0, 0, user, offset, TOLERANCE), request, queue)
 
 
-def came(sender: Sender, count: int) -> dict[int, float | None]:
-    """User to when its request started, once so many have come."""
-    found = []
-    until = time.monotonic() + 5
-    while len(found) < count and time.monotonic() < until:
-        found += sender.take()
-        time.sleep(0.005)
-    assert sender.pending == 0
-    return {item.scheduled.request.user_id: item.started for item in found}
+def started(sender: Sender) -> dict[int, float | None]:
+    """Return when the request of each user started."""
+    found = {item.scheduled.request.user_id: item.started for item in sender.take()}
+    assert sender.pending_count == 0
+    return found
 
 
-def test_each_starts_at_its_slot_and_not_before(start):
-    sender = start(Counting())
+def test_each_request_starts_at_its_slot(time):
+    sender = sender_of(time, SimulatedHandler())
     sender.send([due(user, 0.1 + user * 0.05) for user in range(8)])
-    for user, started in came(sender, 8).items():
-        assert -0.002 <= started - (0.1 + user * 0.05) <= TOLERANCE
+    time.sleep(1)
+    assert started(sender) == pytest.approx({user: 0.1 + user * 0.05 for user in range(8)})
 
 
-def test_a_slot_that_has_passed_is_not_met_later(start):
-    sender = start(Counting())
+def test_a_slot_that_has_passed_is_not_used(time):
+    sender = sender_of(time, SimulatedHandler())
     time.sleep(0.3)
     sender.send([due(1, 0.1), due(2, 0.5)])
-    started = came(sender, 2)
-    assert started[1] is None
-    assert started[2] is not None
+    time.sleep(0.5)
+    assert started(sender) == {1: None, 2: pytest.approx(0.5)}
     assert sender.not_started == {"slot_passed": 1}
 
 
-def test_nothing_starts_after_the_last_committed_turn_allows_it(start):
-    sender = start(Counting(), may_start_until=0.2)
+def test_nothing_starts_later_than_the_last_committed_tick_allows(time):
+    sender = sender_of(time, SimulatedHandler(), may_start_until=0.2)
     sender.send([due(1, 0.1), due(2, 0.4)])
-    started = came(sender, 2)
-    assert started[1] is not None
-    assert started[2] is None
-    assert sender.not_started == {"turn_not_committed": 1}
+    time.sleep(1)
+    assert started(sender) == {1: pytest.approx(0.1), 2: None}
+    assert sender.not_started == {"tick_not_committed": 1}
 
 
-def test_a_turn_that_comes_within_the_slot_still_lets_it_start(start):
-    sender = start(Counting(), may_start_until=0.2)
+def test_a_tick_that_is_committed_within_the_slot_still_lets_it_start(time):
+    sender = sender_of(time, SimulatedHandler(), may_start_until=0.2)
     sender.send([due(1, 0.3)])
     time.sleep(0.34)
     sender.may_start_until = 1.0
-    assert came(sender, 1)[1] == pytest.approx(0.36, abs=0.05)
+    time.sleep(0.2)
+    assert started(sender)[1] == pytest.approx(0.345, abs=0.006)
 
 
-def test_what_is_held_or_lost_does_not_start(start):
-    sender = start(Counting())
-    sender.held, sender.lost, sender.probes = frozenset({1}), {2}, {3, 4}
+def test_what_is_blocked_or_lost_does_not_start(time):
+    sender = sender_of(time, SimulatedHandler())
+    sender.blocked_queues, sender.lost_batches, sender.probes = frozenset({1}), {2}, {3, 4}
     sender.send([due(1, 0.1), due(3, 0.1, batch=3), due(4, 0.1, batch=2)])
-    started = came(sender, 3)
-    assert started[1] is None
-    assert started[3] is not None, "a probe goes out all the same"
-    assert started[4] is None
+    time.sleep(0.5)
+    assert started(sender) == {1: None, 3: pytest.approx(0.1), 4: None}, "a probe is sent all the same"
 
 
-def test_no_more_than_the_connections_of_the_queue_are_under_way(start):
-    handler = Counting(seconds=0.5)
-    sender = start(handler)
+def test_no_more_than_the_connections_of_the_queue_are_open(time):
+    sender = sender_of(time, SimulatedHandler(seconds=0.5))
     sender.most_connections = {1: 2}
     sender.send([due(user, 0.1 + user * 0.01) for user in range(5)])
-    started = came(sender, 5)
-    assert sorted(user for user, at in started.items() if at is not None) == [0, 1]
+    time.sleep(1)
+    assert sorted(user for user, at in started(sender).items() if at is not None) == [0, 1]
     assert sender.not_started == {"no_connection_free": 3}
 
 
-def test_what_goes_together_starts_at_its_last_slot(start):
-    handler = Counting(together=0.03)
-    sender = start(handler)
+def test_a_group_starts_at_its_last_slot(time):
+    handler = SimulatedHandler(batch_seconds=0.03)
+    sender = sender_of(time, handler)
     sender.send([due(user, 0.2 + user * 0.01) for user in range(6)])
-    started = came(sender, 6)
+    time.sleep(1)
     assert handler.batches == [[0, 1, 2, 3], [4, 5]]
-    assert all(started[user] >= 0.2 + user * 0.01 - 0.002 for user in started)
+    assert list(started(sender).values()) == pytest.approx([0.23] * 4 + [0.25] * 2)
 
 
-def test_a_handler_that_breaks_gives_attempts_that_come_to_an_end(start):
-    for error in (LookupError("no such thing"), SystemExit("no such thing")):
-        sender = start(Counting(breaks=error))
-        sender.send([due(1, 0.1), due(2, 0.2)])
-        time.sleep(0.3)
-        for item in sender.take():
-            assert item.outcome.verdict == Verdict.RETRY
-            assert item.outcome.error == f"{type(error).__name__}: no such thing"
-        assert sender.pending == 0
+@pytest.mark.parametrize("error", [LookupError("no such thing"), SystemExit("no such thing")])
+def test_a_handler_that_raises_gives_attempts_that_come_to_an_end(time, error):
+    def broken(request):
+        raise error
+
+    sender = sender_of(time, SimulatedHandler(broken))
+    sender.send([due(1, 0.1), due(2, 0.2)])
+    time.sleep(0.5)
+    for item in sender.take():
+        assert item.outcome.verdict == Verdict.RETRY
+        assert item.outcome.error == f"{type(error).__name__}: no such thing"
+    assert sender.pending_count == 0
 
 
-def test_an_exit_that_anything_in_the_loop_asks_for_ends_nobody(start):
-    sender = start(Counting())
-    sender._loop.call_soon_threadsafe(sys.exit, 3)
-    sender.send([due(1, 0.1)])
-    assert came(sender, 1)[1] is not None
-
-
-def test_what_was_claimed_after_an_edit_of_its_queue_goes_where_that_says():
-    made = {version: Counting() for version in (1, 2)}
-    sender = Sender(MinuteClock.of(time.time()), lambda queue: made[queue.version])
+def test_what_is_claimed_after_an_edit_of_its_queue_goes_where_that_says(time):
+    made = {version: SimulatedHandler() for version in (1, 2)}
+    sender = time.sender(lambda queue: made[queue.version])(MinuteClock.of(MINUTE, time.clocks()))
     sender.may_start_until = 60.0
-    sender.start()
     sender.send([due(1, 0.05)])
     sender.send([due(2, 0.06, batch=2, version=2)])
     sender.send([due(3, 0.07, batch=3, version=2)])
-    came(sender, 3)
-    sender.end()
+    time.sleep(1)
+    sender.stop()
     assert (made[1].batches, made[2].batches) == ([[1]], [[2], [3]])
-    assert made[1].closed
-    assert made[2].closed
+    assert made[1].is_closed
+    assert made[2].is_closed
 
 
-def test_the_end_closes_what_is_open(start):
-    handler = Counting()
-    sender = start(handler)
+def test_stopping_cancels_what_is_open_and_closes_its_handler(time):
+    handler = SimulatedHandler(seconds=30)
+    sender = sender_of(time, handler)
     sender.send([due(1, 0.05)])
-    came(sender, 1)
-    sender.end()
-    assert handler.prepared
-    assert handler.closed
+    time.sleep(0.1)
+    sender.stop()
+    assert handler.is_closed
+    assert sender.take() == []
+
+
+def test_a_thread_sends_until_it_is_stopped_whatever_asks_its_loop_to_exit():
+    handler, answered = SimulatedHandler(seconds=0), threading.Event()
+
+    async def handle(batch):
+        asyncio.get_running_loop().call_soon(answered.set)
+        return await SimulatedHandler.handle(handler, batch)
+
+    handler.handle = handle
+    sender = SenderThread(MinuteClock.of(host_time(), Clocks(host_time)), lambda queue: handler)
+    sender.may_start_until = 60.0
+    sender.start()
+    sender.loop.call_soon_threadsafe(sys.exit, 3)
+    sender.send([due(1, sender.clock.elapsed())])
+    assert answered.wait(5)
+    began = real_time.monotonic()
+    sender.stop()
+    assert real_time.monotonic() - began < 5
+    assert not sender.thread.is_alive()
+    assert handler.is_closed

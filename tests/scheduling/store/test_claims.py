@@ -322,7 +322,7 @@ def test_what_came_back_once_can_not_come_back_twice():
 @pytest.mark.parametrize("seen", [True, False], ids=["seen in time", "between the look and the lock"])
 def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled(monkeypatch, seen):
     if not seen:
-        monkeypatch.setattr(claims, "_that_give_back", lambda returned: set())
+        monkeypatch.setattr(claims, "queues_of_ended", lambda returned: set())
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     worker = SimulatedWorker(queue)

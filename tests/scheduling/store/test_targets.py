@@ -108,7 +108,7 @@ def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
 # --- Holds and breakers ---
 
 
-class Held:
+class BlockedTarget:
     """Targets as a worker sees them, and claims to answer for."""
 
     def __init__(self, queue, ids: int = 40) -> None:
@@ -119,12 +119,12 @@ class Held:
     def answer(self, *answers: Outcome, started: float = 1.0, at: float = 2.0) -> None:
         came = [answered(self.queue, self.claimed[0], one, started) for one in answers]
         now = MINUTE + timedelta(seconds=at)
-        self.targets.keep(came, {self.queue.pk: self.queue}, minute=MINUTE, now=lambda: now)
+        self.targets.record(came, {self.queue.pk: self.queue}, minute=MINUTE, now=lambda: now)
         self.look(at)
 
     def look(self, at: float) -> bool:
         self.targets.look([self.queue], at=MINUTE + timedelta(seconds=at))
-        return self.queue.pk in self.targets.held
+        return self.queue.pk in self.targets.blocked
 
     def probe(self, at: float) -> bool:
         self.look(at)
@@ -132,64 +132,64 @@ class Held:
 
 
 def test_retry_after_holds_the_whole_target_until_then(queue):
-    held = Held(queue)
+    blocked = BlockedTarget(queue)
     twin = make_queue("twin", handler="webhook", webhook_url="https://hook.test:443/other")
-    held.answer(Outcome(Verdict.RETRY, status=429, retry_after="20", error="answered 429"))
+    blocked.answer(Outcome(Verdict.RETRY, status=429, retry_after="20", error="answered 429"))
     for seconds, wanted in ((2.0, True), (21.9, True), (22.1, False)):
-        held.targets.look([queue, twin], at=MINUTE + timedelta(seconds=seconds))
-        assert held.targets.held == (frozenset({queue.pk, twin.pk}) if wanted else frozenset())
+        blocked.targets.look([queue, twin], at=MINUTE + timedelta(seconds=seconds))
+        assert blocked.targets.blocked == (frozenset({queue.pk, twin.pk}) if wanted else frozenset())
     assert "20 s" in models.Target.objects.get().held_because
 
 
 def test_failures_in_a_row_open_the_breaker_and_a_success_between_them_does_not(queue):
     queue.breaker_threshold = 3
-    held = Held(queue)
-    held.answer(BUSY, BUSY, DONE, BUSY, BUSY)
-    assert not held.look(3)
-    held.answer(BUSY)
-    assert held.look(3)
+    blocked = BlockedTarget(queue)
+    blocked.answer(BUSY, BUSY, DONE, BUSY, BUSY)
+    assert not blocked.look(3)
+    blocked.answer(BUSY)
+    assert blocked.look(3)
     assert models.Target.objects.get().last_error == "answered 503"
 
 
 def test_redirects_count_and_an_ids_own_failures_do_not(queue):
     queue.breaker_threshold = 3
-    held = Held(queue)
-    held.answer(GONE, GONE, GONE, GONE)
-    assert not held.look(3)
-    held.answer(MOVED, MOVED, MOVED)
-    assert held.look(3)
+    blocked = BlockedTarget(queue)
+    blocked.answer(GONE, GONE, GONE, GONE)
+    assert not blocked.look(3)
+    blocked.answer(MOVED, MOVED, MOVED)
+    assert blocked.look(3)
 
 
 def test_an_answer_counts_for_the_target_that_gave_it_wherever_its_queue_goes_by_now(queue):
     queue.breaker_threshold = 2
-    held = Held(queue)
-    came = [answered(queue, held.claimed[0], MOVED, 1.0) for _ in range(3)]
+    blocked = BlockedTarget(queue)
+    came = [answered(queue, blocked.claimed[0], MOVED, 1.0) for _ in range(3)]
     edited = models.Queue.objects.get(pk=queue.pk)
     edited.webhook_url, edited.breaker_threshold = "https://new.test/", 2
-    held.targets.look([edited], at=MINUTE)
-    held.targets.keep(came, {queue.pk: edited}, minute=MINUTE, now=lambda: MINUTE + timedelta(seconds=2))
+    blocked.targets.look([edited], at=MINUTE)
+    blocked.targets.record(came, {queue.pk: edited}, minute=MINUTE, now=lambda: MINUTE + timedelta(seconds=2))
     assert [target.origin for target in models.Target.objects.filter(opened_at__isnull=False)] == [
         "https://hook.test:443"
     ]
-    held.targets.look([edited], at=MINUTE + timedelta(seconds=3))
-    assert not held.targets.held
+    blocked.targets.look([edited], at=MINUTE + timedelta(seconds=3))
+    assert not blocked.targets.blocked
 
 
 def test_one_probe_each_half_minute_whoever_asks_and_its_success_closes(queue):
     queue.breaker_threshold = 1
-    held = Held(queue)
-    held.answer(BUSY, at=2)
-    assert not held.probe(31.9)
+    blocked = BlockedTarget(queue)
+    blocked.answer(BUSY, at=2)
+    assert not blocked.probe(31.9)
     others = targets.Targets()
     others.look([queue], at=MINUTE + timedelta(seconds=32.1))
-    assert held.probe(32.1)
+    assert blocked.probe(32.1)
     assert not others.probe(queue, now=lambda: MINUTE + timedelta(seconds=32.2))
-    assert not held.probe(61)
+    assert not blocked.probe(61)
     # An answer to a request from before the opening says how the target was.
-    held.answer(DONE, started=1.5, at=40)
-    assert held.look(40)
-    held.answer(DONE, started=33, at=41)
-    assert not held.look(41)
+    blocked.answer(DONE, started=1.5, at=40)
+    assert blocked.look(40)
+    blocked.answer(DONE, started=33, at=41)
+    assert not blocked.look(41)
 
 
 def test_targets_are_told_apart_by_scheme_host_and_port():

@@ -1,0 +1,145 @@
+"""What one minute holds, as a minute worker last read it, and what the worker wants to claim of it."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import structlog
+
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.dispatch import bucket_slots, claims, targets
+from scheduling.dispatch.messages import Claim, ClaimRequest, ScheduledRequest
+from scheduling.handlers.base import Request
+from scheduling.jobqueue import minute_jobs
+from scheduling.models import HandlerKind
+
+log = structlog.get_logger(__name__)
+
+# Buckets, queues and targets are read no more often than this.
+REFRESH_SECONDS = 0.3
+# Slots this far ahead are claimed for queues that send something.
+AHEAD_SECONDS = 1.0
+# Rows of `record` succeed up to this long before their slot, but never before their minute.
+RECORD_AHEAD_SECONDS = 0.5
+MINUTE_SECONDS = clock.MINUTE.total_seconds()
+
+
+def windows_of(number: int) -> list[int]:
+    """Return the windows of all queues that have a bucket in a minute (in minutes since 1970)."""
+    starts_at = clock.running_window_start(minute_jobs.minute_of(number))
+    return list(models.Window.objects.filter(starts_at=starts_at).values_list("pk", flat=True))
+
+
+class MinuteView:
+    """The buckets of one minute with their queues, targets and tasks."""
+
+    def __init__(self, number: int, now: Callable[[], datetime]) -> None:
+        self.number = number
+        self.minute = minute_jobs.minute_of(number)
+        self.now = now
+        self.windows: list[int] = []
+        # Those in which something waits or is in flight.
+        self.buckets: list[models.Bucket] = []
+        # Whether the last refresh found none; not known before the first.
+        self.is_empty = False
+        self.queues: dict[int, models.Queue] = {}
+        self.tasks: dict[int, models.Task] = {}
+        self.installation: models.Installation | None = None
+        self.targets = targets.Targets()
+        # Buckets whose rows made a tick fail: nothing of them is claimed for the rest of the minute.
+        self.excluded_buckets: set[int] = set()
+        self._read_at = float("-inf")
+
+    def refresh(self, elapsed: float) -> bool:
+        """Read buckets, queues and targets where that is due; return whether it was."""
+        # At first it is read at each tick, so that what is sealed is known when the minute begins.
+        if REFRESH_SECONDS <= elapsed < self._read_at + REFRESH_SECONDS:
+            return False
+        self._read_at = elapsed
+        self.buckets = list(claims.active_buckets(self.number, self.windows))
+        self.is_empty = not self.buckets
+        queue_ids = [keys.queue_of_bucket(bucket.pk) for bucket in self.buckets]
+        self.queues.update(models.Queue.objects.in_bulk(queue_ids))
+        self.targets.look([self.queues[queue_id] for queue_id in queue_ids], at=self.now())
+        return True
+
+    def expire(self) -> None:
+        """Let the next refresh read, however short the time since the last one."""
+        self._read_at = float("-inf")
+
+    def blocked_queues(self) -> frozenset[int]:
+        """Return the queues whose requests may not start now: paused, or behind a target that is blocked."""
+        paused = {pk for pk, queue in self.queues.items() if queue.paused}
+        return self.targets.blocked | paused
+
+    def claim_requests(self, elapsed: float) -> dict[int, ClaimRequest]:
+        """Return what to claim of which bucket, `elapsed` seconds after the minute's start."""
+        requests = {}
+        for bucket in self.buckets:
+            if bucket.pk not in self.excluded_buckets and bucket.waiting_count:
+                try:
+                    request = self._claim_request(bucket, elapsed)
+                except ValueError:
+                    # Its own columns contradict each other. All other buckets go on.
+                    log.exception("bucket_excluded", bucket=bucket.pk)
+                    self.excluded_buckets.add(bucket.pk)
+                else:
+                    if request is not None:
+                        requests[bucket.pk] = request
+        return requests
+
+    def _claim_request(self, bucket: models.Bucket, elapsed: float) -> ClaimRequest | None:
+        queue = self.queues[keys.queue_of_bucket(bucket.pk)]
+        if queue.paused:
+            return None
+        immediate = queue.handler == HandlerKind.RECORD
+        blocked = queue.pk in self.targets.blocked
+        if bucket.sealed_at is None:
+            # What isn't to start yet is sealed all the same: nothing is claimed before the minute's start.
+            seals_only = blocked or (immediate and elapsed < 0)
+            until = elapsed - 1 if seals_only else _claim_until(elapsed, immediate)
+            return ClaimRequest(queue, until, immediate)
+        until = _claim_until(elapsed, immediate)
+        if (immediate and elapsed < 0) or not _slots_are_due(bucket, elapsed, until):
+            return None
+        if not blocked:
+            return ClaimRequest(queue, until, immediate)
+        # A probe goes out at once, so that the next can't come sooner than half a minute after it.
+        probing = self.targets.probe(queue, now=self.now)
+        return ClaimRequest(queue, until, immediate, at_most=1) if probing else None
+
+    def scheduled_requests(self, claimed: Iterable[Claim]) -> list[ScheduledRequest]:
+        """Return the requests of claimed IDs."""
+        claimed = list(claimed)
+        installation = self.installation = self.installation or models.Installation.current()
+        unknown = {claim.task_id for claim in claimed} - self.tasks.keys()
+        if unknown:
+            self.tasks.update(models.Task.objects.only("pk", "name").in_bulk(unknown))
+        return [self._scheduled_request(claim, installation.key_part_of(claim.task_id)) for claim in claimed]
+
+    def _scheduled_request(self, claim: Claim, key_part: str) -> ScheduledRequest:
+        queue = self.queues[keys.queue_of_bucket(claim.bucket_id)]
+        request = Request(
+            user_id=claim.user_id,
+            task_id=claim.task_id,
+            task_name=self.tasks[claim.task_id].name,
+            queue=queue.name,
+            planned_at=self.minute,
+            attempt=claim.attempts + 1,
+            key_part=key_part,
+        )
+        return ScheduledRequest(claim, request, queue)
+
+
+def _claim_until(elapsed: float, immediate: bool) -> float:
+    return min(MINUTE_SECONDS, elapsed + (RECORD_AHEAD_SECONDS if immediate else AHEAD_SECONDS))
+
+
+def _slots_are_due(bucket: models.Bucket, elapsed: float, until: float) -> bool:
+    """Whether a claim up to `until` would find slots: most ticks of a slow queue don't."""
+    if bucket.claimed_to_id == keys.range_of_bucket(bucket.pk)[1]:
+        return False
+    plan = bucket_slots.plan_of(bucket)
+    if plan.slots_between(0, until).stop > bucket.planned_cursor:
+        return True
+    return bucket.leftover_count > 0 and bool(plan.free_between(max(0.0, elapsed), until, bucket.cursor))
