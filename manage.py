@@ -11,6 +11,9 @@ def main() -> None:
 
     from settings.env import BadSetting
 
+    # The database, the spool and backups are for their owner only.
+    os.umask(0o077)
+
     try:
         execute_from_command_line(sys.argv)
     except BadSetting as error:

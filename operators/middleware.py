@@ -1,6 +1,7 @@
 """Every page needs a signed-in operator, unless its view is marked as open or belongs to the API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -15,6 +16,9 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 API = "ninja"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+# Set in a request's META where the view is behind the sign-in.
+PRIVATE = "quarterdeck.private"
+PROBED = ("/healthz/live", "/healthz/ready", "/metrics")
 # A parameter of the sign-in page: the session has ended.
 ENDED = "ended"
 
@@ -32,7 +36,15 @@ class SignInRequired(LoginRequiredMiddleware):
         # The API takes tokens and answers 401: a program can't follow a redirect to a page.
         if request.resolver_match and API in request.resolver_match.app_names:
             return None
+        if getattr(view_func, "login_required", True):
+            request.META[PRIVATE] = True
         return super().process_view(request, view_func, view_args, view_kwargs)
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Let no browser keep a page behind the sign-in: after signing out, its back button would show it."""
+        if PRIVATE in request.META and not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "no-store"
+        return response
 
     def handle_no_permission(  # type: ignore[override]  # not always a redirect
         self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
@@ -75,12 +87,34 @@ def _page_of(request: HttpRequest) -> str:
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address that a request came from; failed sign-ins are counted by it.
+    """The address that a request came from; failed sign-ins are counted by it."""
+    return address_in(request.META)
+
+
+def address_in(meta: Mapping[str, Any]) -> str:
+    """The client's address in a WSGI environment.
 
     Of X-Forwarded-For only what the deployment's own proxies wrote counts: the last TRUSTED_PROXIES entries.
+    What is no address is ignored.
     """
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    if not settings.TRUSTED_PROXIES:
+    peer = str(meta.get("REMOTE_ADDR", ""))
+    hops = str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")
+    if not 0 < settings.TRUSTED_PROXIES <= len(hops):
         return peer
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
-    return hops[-settings.TRUSTED_PROXIES] if len(hops) >= settings.TRUSTED_PROXIES and hops[0] else peer
+    try:
+        return str(ip_address(hops[-settings.TRUSTED_PROXIES].strip()))
+    except ValueError:
+        return peer
+
+
+class Probes:
+    """Lets whatever watches the service ask by address or without a Host, which ALLOWED_HOSTS would refuse."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path.rstrip("/") in PROBED:
+            # Nothing in these answers depends on the host.
+            request.get_host = lambda: "localhost"  # type: ignore[method-assign]  # on this request only
+        return self.get_response(request)

@@ -1,14 +1,12 @@
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
+from operators.sign_in import SignIn
+
 urlpatterns = [
-    path(
-        "sign-in/",
-        LoginView.as_view(template_name="operators/sign_in.html", redirect_authenticated_user=True),
-        name="sign_in",
-    ),
+    path("sign-in/", SignIn.as_view(), name="sign_in"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     # One door for all: the admin's own form would be a second one to guard.
     path("admin/login/", login_not_required(RedirectView.as_view(pattern_name="sign_in", query_string=True))),

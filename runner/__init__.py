@@ -10,7 +10,7 @@ adds sample data and keeps generating more.
     supervisor  starts, restarts and stops the child processes
     watch       heartbeats: which child is stuck
     keeper      stops the children if the supervisor itself is killed
-    leftovers   finds and kills processes of an earlier run
+    leftovers   removes processes and files that an earlier run left behind
     lock        one runner for each DATA_DIR
     stop        signals
     broker      inside the clusters: writes their heartbeats

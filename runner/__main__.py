@@ -22,6 +22,8 @@ PARTS = ("web", *CLUSTERS)
 COMMANDS = ("prepare", "demo", *PARTS)
 USAGE = f"usage: python -m runner [{' | '.join(COMMANDS)}]"
 WEB_WORKERS = 2
+# A file with a name is that old in the spool only if the process that wrote it was killed.
+SPOOL_SECONDS = 3600
 
 
 def main(arguments: list[str]) -> int:
@@ -29,9 +31,14 @@ def main(arguments: list[str]) -> int:
         print(USAGE, file=sys.stderr)
         return 64
     stop = Stop()
+    # The database, the spool and the key are for their owner only.
+    os.umask(0o077)
     try:
         place = Place.of(Environment(os.environ))
         make_directory("DATA_DIR", place.data_dir)
+        leftovers.clear_spool(place.spool_dir, older_than=SPOOL_SECONDS)
+        if place.sqlite_file:
+            leftovers.make_private(place.sqlite_file)
         if arguments in ([], ["demo"]):
             return run_all(place, stop, demo=bool(arguments))
         if arguments == ["prepare"]:
@@ -52,6 +59,7 @@ def run_all(place: Place, stop: Stop, *, demo: bool) -> int:
     # Every process we start inherits this variable, so that a later run finds those that were left behind.
     os.environ[leftovers.MARK] = str(place.data_dir.resolve())
     leftovers.kill(place.data_dir.resolve())
+    leftovers.clear_spool(place.spool_dir, older_than=0)
     if port_in_use(place):
         print(f"PORT {place.port} on {place.listen} is in use by another program.", file=sys.stderr)
         return 4

@@ -1,4 +1,4 @@
-"""Find and kill processes of an earlier run whose runner and keeper were both killed. Standard library only."""
+"""What an earlier run left behind: processes, and files in the spool. Standard library only."""
 
 import os
 import signal
@@ -21,6 +21,22 @@ def kill(data_dir: Path) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def clear_spool(spool_dir: Path, *, older_than: float) -> None:
+    """Remove files of `spool_dir` that were last written so many seconds ago: their process was killed."""
+    before = time.time() - older_than
+    for path in spool_dir.glob("*"):
+        with suppress(OSError):
+            if path.is_file() and path.stat().st_mtime <= before:
+                path.unlink()
+
+
+def make_private(database: Path) -> None:
+    """Take other users' access to a SQLite file that an earlier release or a backup made readable."""
+    for path in (database, *(database.with_name(database.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(OSError):
+            path.chmod(0o600)
 
 
 def marked(data_dir: Path) -> list[int]:

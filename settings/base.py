@@ -16,7 +16,7 @@ environment = Environment(os.environ)
 
 PLACE = Place.of(environment)
 DATA_DIR = PLACE.data_dir
-SPOOL_DIR = environment.directory("SPOOL_DIR", default=DATA_DIR / "spool")
+SPOOL_DIR = PLACE.spool_dir
 make_directory("DATA_DIR", DATA_DIR)
 make_directory("SPOOL_DIR", SPOOL_DIR)
 
@@ -36,7 +36,9 @@ USE_X_FORWARDED_HOST = environment.flag("USE_X_FORWARDED_HOST", default=False)
 TRUSTED_PROXIES = environment.integer("TRUSTED_PROXIES", default=0, low=0, high=10)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
-SECURE_HSTS_SECONDS = environment.integer("HSTS_SECONDS", default=0, low=0, high=63_072_000)
+SECURE_HSTS_SECONDS = environment.integer(
+    "HSTS_SECONDS", default=31_536_000 if BEHIND_TLS_PROXY else 0, low=0, high=63_072_000
+)
 
 # Threads of each web process that answer requests. Connections cost none, so there are few.
 WEB_THREADS = PLACE.web_threads
@@ -68,6 +70,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "operators.middleware.Probes",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "api.middleware.ProblemResponses",
@@ -119,8 +122,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-# Django's own upload handlers write here; the spool of long lists is beside it.
-FILE_UPLOAD_TEMP_DIR = SPOOL_DIR
+FILE_UPLOAD_HANDLERS = ["operators.uploads.NoFiles"]
 
 # --- Database ---
 

@@ -16,6 +16,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 @dataclass(frozen=True)
 class Place:
     data_dir: Path
+    spool_dir: Path
     listen: str
     port: int
     web_threads: int
@@ -23,7 +24,7 @@ class Place:
 
     @classmethod
     def of(cls, environment: Environment) -> "Place":
-        """Read DATA_DIR, DATABASE_URL, LISTEN, PORT and WEB_THREADS. Raises BadSetting."""
+        """Read DATA_DIR, SPOOL_DIR, DATABASE_URL, LISTEN, PORT and WEB_THREADS. Raises BadSetting."""
         listen = environment.text("LISTEN", "127.0.0.1")
         try:
             ipaddress.ip_address(listen)
@@ -34,6 +35,7 @@ class Place:
         embedded = {"vendor": "sqlite", "NAME": str(data_dir / "quarterdeck.sqlite3")}
         return cls(
             data_dir=data_dir,
+            spool_dir=environment.directory("SPOOL_DIR", default=data_dir / "spool"),
             database=read_database_url(url) if url else embedded,
             listen=listen,
             port=environment.integer("PORT", default=8000, low=1, high=65535),

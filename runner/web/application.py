@@ -16,6 +16,7 @@ import structlog
 from django.conf import settings
 from django.db import connections
 
+from operators.middleware import address_in
 from runner.web import pages, sockets
 from runner.web.bodies import FORM_SECONDS, Disconnected, Incoming, NoSpace, Receive, TooSlow
 from runner.web.limits import Rates
@@ -117,8 +118,8 @@ class Exchange:
         self.environ = pages.environ(scope)
         self.method: str = self.environ["REQUEST_METHOD"]
         self.path: str = self.environ["PATH_INFO"].rstrip("/")
-        self.address: str = self.environ["REMOTE_ADDR"]
-        self.client = _client(self.environ)
+        self.address = address_in(self.environ)
+        self.client = _client(self.environ) or self.address
         self.body: Incoming | None = None
 
     async def run(self) -> None:
@@ -250,12 +251,12 @@ def _length(environ: dict[str, Any]) -> int:
 
 
 def _client(environ: dict[str, Any]) -> str:
-    """Who sends: the token, else the session, else the address."""
+    """Who sends, by the token or the session; empty where there is neither."""
     credentials = environ.get("HTTP_AUTHORIZATION")
     if credentials is None:
         cookie = SESSION.search(environ.get("HTTP_COOKIE", ""))
         credentials = cookie and cookie[1]
-    return hashlib.sha256(credentials.encode()).hexdigest() if credentials else environ["REMOTE_ADDR"]
+    return hashlib.sha256(credentials.encode()).hexdigest() if credentials else ""
 
 
 def _allow_many_sockets() -> None:

@@ -30,6 +30,8 @@ Headers = list[tuple[bytes, bytes]]
 PIECE_BYTES = 64 * 1024
 # What a form may have that nobody has looked at yet: a name, a password, a few fields.
 FORM_BYTES = 16 * 1024
+# Where a client sent such a header itself, the line that the proxy added comes after it.
+LAST_LINE_COUNTS = frozenset({"HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST"})
 # Views that read a body of any length by themselves; all others get forms of this size at most.
 LIST_PAGES = frozenset({"upload", "task_replace"})
 
@@ -108,7 +110,7 @@ def environ(scope: dict[str, Any]) -> dict[str, Any]:
         if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             name = f"HTTP_{name}"
         value = raw_value.decode("latin-1")
-        if name in found:
+        if name in found and name not in LAST_LINE_COUNTS:
             value = f"{found[name]}{'; ' if name == 'HTTP_COOKIE' else ','}{value}"
         found[name] = value
     return found

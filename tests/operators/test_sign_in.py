@@ -166,3 +166,31 @@ def test_only_who_had_a_session_is_told_that_it_has_ended(client, make_operator)
     assert said not in first_visit.content
     assert said in came_back.content
     assert b'value="/dashboard/tasks/"' in came_back.content
+
+
+@pytest.mark.parametrize("forwarded", ["foo", "a" * 3000, "9.9.9.9:1234", "1.2.3.4.5", "", "'--"])
+def test_forwarded_value_that_is_no_address_is_ignored(settings, forwarded):
+    settings.TRUSTED_PROXIES = 1
+    request = RequestFactory().get("/", headers={"X-Forwarded-For": f"6.6.6.6, {forwarded}"})
+    assert client_address(request) == "127.0.0.1"
+
+
+def test_address_that_tries_many_names_is_locked_out(client, make_operator, settings):
+    settings.AXES_FAILURE_LIMIT = 2
+    make_operator("operator", password="a long passphrase")
+    for number in range(20):
+        answer = client.post("/sign-in/", {"username": f"nobody{number}", "password": "wrong"})
+        assert answer.status_code == 200
+    answer = client.post("/sign-in/", {"username": "operator", "password": "a long passphrase"})
+    assert answer.status_code == 429
+    assert answer["Retry-After"] == "900"
+    elsewhere = {"username": "operator", "password": "a long passphrase"}
+    assert client.post("/sign-in/", elsewhere, REMOTE_ADDR="192.0.2.9").status_code == 302
+
+
+@pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready", "/healthz/live/", "/metrics"])
+@pytest.mark.parametrize("host", ["10.1.2.3:8000", "[2001:db8::1]", "not a host", ""])
+def test_probe_by_address_is_answered(client, make_token, path, host):
+    headers = {"Authorization": f"Bearer {make_token('read')}"}
+    assert client.get(path, headers=headers, HTTP_HOST=host).status_code in (200, 503)
+    assert client.get("/sign-in/", HTTP_HOST="10.1.2.3:8000").status_code == 400

@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 
+from runner import leftovers
 from settings.place import BASE_DIR
 from tests.runner.conftest import Running, name_of, wait_for
 
@@ -32,6 +33,30 @@ def test_the_clusters_run_as_qcluster(running: Running):
 def test_what_it_keeps_is_for_its_owner_alone(running: Running):
     for name, mode in {"": 0o700, "secret_key": 0o600, "spool": 0o700, "cache": 0o700, "run": 0o700}.items():
         assert stat.S_IMODE((running.data_dir / name).stat().st_mode) == mode, name
+
+
+def test_every_file_is_for_its_owner_alone(running: Running):
+    # Static files are no secret, and Django gives them a mode of its own.
+    kept = [path for path in running.data_dir.rglob("*") if "static" not in path.parts]
+    assert any(path.name.endswith("-wal") for path in kept)
+    assert [path for path in kept if path.exists() and path.stat().st_mode & 0o077] == []
+
+
+def test_files_of_a_killed_process_are_cleared_from_the_spool(tmp_path):
+    for name, age in (("new.upload", 0), ("old.upload", 7200)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    leftovers.clear_spool(tmp_path, older_than=3600)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.upload"]
+    leftovers.clear_spool(tmp_path, older_than=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_database_that_others_could_read_is_made_private(tmp_path):
+    for name in ("deck.sqlite3", "deck.sqlite3-wal"):
+        (tmp_path / name).touch(0o644)
+    leftovers.make_private(tmp_path / "deck.sqlite3")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_a_second_one_on_the_same_data_says_so_and_stops(running: Running):

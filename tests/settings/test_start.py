@@ -25,6 +25,7 @@ NONSENSE = {
     "USE_X_FORWARDED_HOST": "2",
     "TRUSTED_PROXIES": "-1",
     "HSTS_SECONDS": "a year",
+    "REQUESTS_PER_SECOND": "many",
     "SQLITE_CACHE_MIB": "0",
     "SEATS": "0",
     "SESSION_HOURS": "0",
@@ -44,6 +45,7 @@ SHOWN = [
     "DEBUG",
     "INTAKE_MAX_IDS",
     "SECRET_KEY",
+    "SECURE_HSTS_SECONDS",
     "SECURE_PROXY_SSL_HEADER",
     "WEBHOOK_ALLOWED_NETWORKS",
 ]
@@ -114,3 +116,21 @@ def test_what_is_set_arrives(tmp_path):
     assert found["SECRET_KEY"] == "k" * 50
     assert found["WEBHOOK_ALLOWED_NETWORKS"] == ["127.0.0.0/8"]
     assert not (tmp_path / "secret_key").exists()
+
+
+def test_browsers_insist_on_https_once_a_proxy_provides_it(tmp_path):
+    assert read_settings(tmp_path)["SECURE_HSTS_SECONDS"] == 0
+    assert read_settings(tmp_path, BEHIND_TLS_PROXY="1")["SECURE_HSTS_SECONDS"] == 31_536_000
+    assert read_settings(tmp_path, BEHIND_TLS_PROXY="1", HSTS_SECONDS="0")["SECURE_HSTS_SECONDS"] == 0
+
+
+def test_what_a_command_writes_is_for_its_owner(tmp_path):
+    before = os.umask(0o022)
+    try:
+        done = start(["manage.py", "migrate", "operators", "-v0"], tmp_path)
+    finally:
+        os.umask(before)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.rglob("*")} == {
+        path.name: 0 for path in tmp_path.rglob("*")
+    }
