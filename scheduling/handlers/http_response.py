@@ -45,6 +45,7 @@ class Part(Enum):
     NOTHING = auto()
 
 
+_BLANK = frozenset({" ", "\t"})
 _CHUNKED = frozenset({Part.CHUNK_SIZE, Part.CHUNK, Part.CHUNK_END, Part.TRAILER})
 
 
@@ -59,8 +60,8 @@ class ResponseReader:
         self.part = Part.HEAD
         # Known as soon as the status line is complete.
         self.status: int | None = None
-        # In the order in which they came; names in lower case.
-        self.headers: list[tuple[str, str]] = []
+        # Names in lower case, with their values in the order in which they came.
+        self.headers: dict[str, list[str]] = {}
         self.body = bytearray()
         # The first thing that was wrong after the status line.
         self.note = ""
@@ -82,10 +83,6 @@ class ResponseReader:
     def begun(self) -> bool:
         """Whether any byte has arrived."""
         return self.status is not None or self._head_bytes > 0 or bool(self._buffer)
-
-    def values(self, name: str) -> list[str]:
-        """All values of a header. name: in lower case."""
-        return [value for key, value in self.headers if key == name]
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises NotHttp."""
@@ -151,7 +148,7 @@ class ResponseReader:
         self._take_head(length)
         self._searched = 0
         if self.status in range(100, 200) and self.status != 101:
-            self.status, self.headers = None, []
+            self.status, self.headers = None, {}
             return True
         self._choose_body()
         return False
@@ -159,7 +156,7 @@ class ResponseReader:
     def _read_status(self) -> bool:
         """Find the status line, which stays in the buffer; skip what is before it. False if it isn't complete."""
         buffer = self._buffer
-        blank = len(buffer) - len(buffer.lstrip(b"\r\n"))
+        blank = len(buffer) - len(buffer.lstrip(b"\r\n")) if buffer.startswith((b"\r", b"\n")) else 0
         line = (_STATUS_LINE.search if self._after_another else _STATUS_LINE.match)(buffer, blank)
         longest = _STRAY_BYTES if self._after_another else HEAD_BYTES
         if line is None or line.start() > longest:
@@ -171,8 +168,9 @@ class ResponseReader:
         self.reusable = (line[1], line[2]) == (b"1", b"1") and not self.note
         if line.start() > blank:
             self._remark("there are bytes before the response")
-        self._head_bytes += line.start()
-        del buffer[: line.start()]
+        if line.start():
+            self._head_bytes += line.start()
+            del buffer[: line.start()]
         return True
 
     def _take_head(self, length: int) -> None:
@@ -181,15 +179,17 @@ class ResponseReader:
         lines = self._buffer[:length].decode("utf-8", "surrogateescape").split("\n")
         del self._buffer[:length]
         self._head_bytes += length
+        headers = self.headers
+        values: list[str] = []
         for line in lines[1:]:
-            name, colon, value = line.rstrip("\r").partition(":")
-            if line[:1] in (" ", "\t") and self.headers:
+            name, colon, value = line.partition(":")
+            if colon and line[:1] not in _BLANK and (name := name.strip().lower()):
+                values = headers.setdefault(name, [])
+                values.append(value.strip())
+            elif line[:1] in _BLANK and values:
                 # A value may go on in the next line (an old form, which RFC 9112 has readers accept).
-                last, before = self.headers[-1]
-                self.headers[-1] = last, f"{before} {line.strip()}"
-            elif colon and name.strip():
-                self.headers.append((name.strip().lower(), value.strip(" \t")))
-            elif line.rstrip("\r"):
+                values[-1] += f" {line.strip()}"
+            elif line.strip("\r"):
                 self._remark("a header line of the response has no name or no colon")
 
     def _choose_body(self) -> None:
@@ -222,7 +222,8 @@ class ResponseReader:
         self.part = Part.SIZED_BODY
 
     def _tokens(self, name: str) -> list[str]:
-        return [token.strip().lower() for value in self.values(name) for token in value.split(",")]
+        values = self.headers.get(name, ())
+        return [token.strip().lower() for value in values for token in value.split(",")]
 
     # --- The body ---
 

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.message import Message
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin
@@ -36,6 +35,7 @@ _CLIENT_HEADERS = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "transfer-encoding", "upgrade"}
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]+)", re.IGNORECASE)
 _METHOD = re.compile(r"[A-Z]+")
 
 
@@ -240,13 +240,13 @@ def _outcome(response: ResponseReader, url: str, began: float) -> Outcome:
         error=error,
         answer=text_of(response),
         duration_ms=_milliseconds_since(began),
-        retry_after=_longest(response.values("retry-after"), status),
+        retry_after=_longest(response.headers.get("retry-after", []), status),
     )
 
 
 def _redirect_words(response: ResponseReader, url: str, status: int) -> str:
     """Return where a redirect leads, as a whole address, since it may be relative."""
-    location = next(iter(response.values("location")), "")
+    location = next(iter(response.headers.get("location", ())), "")
     if not location:
         return f"answers {status} to nowhere"
     advice = ": put this address into the queue"
@@ -256,14 +256,12 @@ def _redirect_words(response: ResponseReader, url: str, status: int) -> str:
 
 def _longest(values: Sequence[str], status: int) -> str | None:
     """Return the Retry-After that asks for the longest wait. Proxies may have joined several with commas."""
-    if len(values) == 1 and "," not in values[0]:
-        return values[0]
+    if not values or (len(values) == 1 and "," not in values[0]):
+        return values[0] if values else None
     at = datetime.now(UTC)
     # A date contains a comma too.
-    candidates = [*values, *(part for value in values for part in value.split(","))]
-    return max(
-        candidates, key=lambda value: retry.retry_after_seconds(status, value, at=at) or -1.0, default=None
-    )
+    candidates = [*values, *(part.strip() for value in values for part in value.split(","))]
+    return max(candidates, key=lambda value: retry.retry_after_seconds(status, value, at=at) or -1.0)
 
 
 def text_of(response: ResponseReader) -> str:
@@ -271,7 +269,7 @@ def text_of(response: ResponseReader) -> str:
     data = bytes(response.body)
     if not data:
         return ""
-    for coding in reversed(",".join(response.values("content-encoding")).lower().split(",")):
+    for coding in reversed(",".join(response.headers.get("content-encoding", ())).lower().split(",")):
         data = _decompress(data, coding.strip())
     # Enough for each of the characters that are kept, in any encoding.
     return truncate(data[: 4 * ANSWER_CHARACTERS].decode(_charset(response), errors="replace"))
@@ -291,11 +289,12 @@ def _decompress(data: bytes, coding: str) -> bytes:
 
 
 def _charset(response: ResponseReader) -> str:
-    header = Message()
-    header["Content-Type"] = next(iter(response.values("content-type")), "text/plain")
-    name = header.get_param("charset", "utf-8")
+    content_type = next(iter(response.headers.get("content-type", ())), "")
+    found = _CHARSET.search(content_type)
+    if found is None:
+        return "utf-8"
     try:
-        info = codecs.lookup(str(name))
+        info = codecs.lookup(found[1])
     except (LookupError, ValueError):
         return "utf-8"
     # Some codecs turn bytes into bytes.

@@ -119,7 +119,7 @@ def test_reader_takes_the_status_whatever_is_wrong_after_it(name):
 
 
 def facts(reader: ResponseReader) -> tuple:
-    return reader.status, reader.headers, bytes(reader.body), reader.values("retry-after")
+    return reader.status, reader.headers, bytes(reader.body)
 
 
 @pytest.mark.parametrize("name", RESPONSES)

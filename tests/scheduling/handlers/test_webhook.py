@@ -228,7 +228,7 @@ def test_flawed_success_is_one_request_and_leaves_the_next_one_alone(name, split
         (["2", "9"], "9"),
         (["9", "2"], "9"),
         (["nonsense", "3"], "3"),
-        (["2, 9"], " 9"),
+        (["2, 9"], "9"),
         (["5", "Sun, 29 Nov 2099 10:00:00 GMT"], "Sun, 29 Nov 2099 10:00:00 GMT"),
         (["Sun, 29 Nov 2026 00:00:00 GMT", "5"], "5"),
     ],
