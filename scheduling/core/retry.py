@@ -1,4 +1,4 @@
-"""What an answer means: done, to be tried again and when, or failed; and when a target is left in peace.
+"""What a response means: done, to be retried and when, or failed; and when a target is blocked.
 
 Pure: times, randomness and thresholds come in as arguments. Times are aware, UTC.
 Source: API.md ("Queue fields"), DESIGN.md ("Pacing"), RFC 9110 10.2.3 for Retry-After.
@@ -13,15 +13,16 @@ from enum import StrEnum
 # What the guard against internal addresses says. It is no network error: the same address stays forbidden.
 ADDRESS_NOT_ALLOWED = "address not allowed"
 
-# Beyond 5xx: the target asks for another time (408, 425) or for less (429).
-TRIED_AGAIN = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-HOLDING = frozenset({429, 503})
+# Beyond 5xx: the target asks for another time (408, 425) or for less (429); or it refuses whoever asks (401, 403,
+# 407) or has moved, which says nothing about the ID: one wrong key would use up a whole list.
+RETRIED = frozenset({401, 403, 407, 408, 425, 429}) | REDIRECTS
+ASKING_TO_WAIT = frozenset({429, 503})
 
 JITTER_SECONDS = 10
 # The doubling ends here: `max_attempts` has no upper bound, but the calendar has.
 LONGEST_DELAY = timedelta(days=7)
-LONGEST_HOLD_SECONDS = 3_600.0
+LONGEST_WAIT_SECONDS = 3_600.0
 PROBE_INTERVAL = timedelta(seconds=30)
 
 _SECONDS = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
@@ -40,8 +41,8 @@ class Verdict(StrEnum):
 def verdict(status: int | None, error: str | None) -> Verdict:
     """Return what the outcome of one attempt means.
 
-    status: of the HTTP answer; None when none came. error: what went wrong, or None. A status decides alone:
-    a 2xx whose body was cut, or undecodable, was a success. Without one every error is tried again but
+    status: of the HTTP response; None when there was none. error: what went wrong, or None. A status decides alone:
+    a 2xx whose body was cut, or undecodable, was a success. Without one every error is retried but
     ADDRESS_NOT_ALLOWED. Raises ValueError when there is neither.
     """
     if status is None:
@@ -50,31 +51,28 @@ def verdict(status: int | None, error: str | None) -> Verdict:
         return Verdict.FAILED if error.startswith(ADDRESS_NOT_ALLOWED) else Verdict.RETRY
     if 200 <= status <= 299:
         return Verdict.SUCCEEDED
-    # 1xx as the last answer, 3xx and all other 4xx would be answered just so again.
-    return Verdict.RETRY if status in TRIED_AGAIN or 500 <= status <= 599 else Verdict.FAILED
+    # 1xx as the last response, and all other 3xx and 4xx, would be the same again.
+    return Verdict.RETRY if status in RETRIED or 500 <= status <= 599 else Verdict.FAILED
 
 
 def counts_for_breaker(status: int | None, error: str | None = None) -> bool:
     """Whether the outcome says that the target, not the ID, is in trouble.
 
-    Arguments as for verdict; without a status the outcome is an error, named or not. Redirects count although
-    they fail at once: a target that moved would burn a whole list.
+    Arguments as for verdict; without a status the outcome is an error, named or not.
     """
-    if status in REDIRECTS:
-        return True
     return verdict(status, "no answer" if status is None and error is None else error) is Verdict.RETRY
 
 
 def due_at(
     failed_at: datetime, *, attempts: int, random: float, not_before: datetime | None = None
 ) -> datetime:
-    """Return when an ID is due again after a failure that is to be tried again.
+    """Return when an ID is due again after a failure that is retried.
 
     That is 1, 2, 4, 8, ... minutes after `failed_at`, and up to JITTER_SECONDS more, so that what failed
     together doesn't come back together. It is placed in a minute that begins after that.
 
     attempts: requests made for it so far, >= 1. random: 0 <= random < 1. not_before: until when the target is
-    held, if it is: an ID isn't due before. ValueError for other numbers.
+    blocked, if it is: an ID isn't due before. ValueError for other numbers.
     """
     if attempts < 1 or not 0 <= random < 1:
         raise ValueError(f"attempts must be >= 1 and random 0 to 1, not {attempts} and {random}")
@@ -85,21 +83,21 @@ def due_at(
 
 
 def retry_after_seconds(status: int | None, value: str | None, *, at: datetime) -> float | None:
-    """Return for how many seconds the answer asks to be left in peace: 0 to 3,600, or None where it doesn't.
+    """Return for how many seconds the response asks callers to wait: 0 to 3,600, or None where it doesn't.
 
     status: only 429 and 503 can ask. value: the Retry-After header, seconds or an HTTP date in any of its
-    three forms; nonsense counts as absent, what is past as 0. at: when the answer came.
+    three forms; nonsense counts as absent, what is past as 0. at: when the response came.
     """
-    if status not in HOLDING or value is None:
+    if status not in ASKING_TO_WAIT or value is None:
         return None
     text = value.strip()
     if _SECONDS.fullmatch(text):
         # float, since int() refuses more than 4,300 digits; so many are infinity here, and then an hour.
-        return min(max(0.0, float(text)), LONGEST_HOLD_SECONDS)
+        return min(max(0.0, float(text)), LONGEST_WAIT_SECONDS)
     until = _http_date(text)
     if until is None:
         return None
-    return min(max(0.0, (until - at).total_seconds()), LONGEST_HOLD_SECONDS)
+    return min(max(0.0, (until - at).total_seconds()), LONGEST_WAIT_SECONDS)
 
 
 def _http_date(text: str) -> datetime | None:
@@ -115,7 +113,7 @@ def _http_date(text: str) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Whether a target's requests are held because it failed too often in a row.
+    """A target's circuit breaker: open while requests are blocked because too many failed in a row.
 
     failures_in_row: of those that count (`counts_for_breaker`), since the last success. opened_at: since when
     it is open; None: closed, requests go by the plan. probe_at: when the last probe was let out, while open,
@@ -133,7 +131,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests are held."""
+        """Whether requests are blocked."""
         return self.opened_at is not None
 
     @property

@@ -8,7 +8,7 @@ from django.db import OperationalError
 from django_q.models import OrmQ
 
 from scheduling import models
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, retry
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import bucket_slots, claims, minute_worker
 from scheduling.dispatch.messages import Retry
@@ -121,6 +121,21 @@ def test_a_handler_that_can_not_be_made_stops_no_other_queue(time):
     time.worker(MINUTE, make_handler=make_handler).serve()
     rows = models.Assignment.objects.values_list("task__queue__name", "status").distinct()
     assert dict(rows) == {"bad": models.Status.FAILED, "good": models.Status.SUCCEEDED}
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 407])
+def test_a_wrong_key_opens_the_breaker_and_no_id_fails_for_good(time, status):
+    refused = Outcome(retry.verdict(status, None), status=status, error=f"answered {status}")
+    handler = SimulatedHandler(lambda request: refused)
+    queue = make_queue(rpm=60, handler="webhook", webhook_url=HOOK, breaker_threshold=3)
+    place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
+    time.sleep(10)
+    time.worker(MINUTE, make_handler=lambda queue: handler).serve()
+    assert models.Target.objects.get().opened_at is not None
+    # Three open it; after half a minute there is a probe.
+    assert 3 <= len(handler.seen) <= 5
+    assert counted() == {"waiting": 30}
+    check_counters()
 
 
 def test_a_minute_that_is_over_is_left_to_the_overdue_job(time):

@@ -117,7 +117,7 @@ def test_status_decides_between_retry_and_failure(code, verdict):
 def test_redirect_is_not_followed_and_names_its_address(code):
     with Target(lambda seen: status(code, Location=f"{target.url}/")) as target:
         [outcome] = call(target.url)
-    assert (outcome.verdict, len(target.seen)) == (Verdict.FAILED, 1)
+    assert (outcome.verdict, len(target.seen)) == (Verdict.RETRY, 1)
     assert outcome.error == f"answers {code} to {target.url}/: put this address into the queue"
 
 
@@ -423,7 +423,7 @@ def test_redirect_names_the_whole_address_even_if_its_header_is_not_utf_8():
 
     with Target(lambda seen: relative) as target:
         [outcome] = call(target.url)
-    assert outcome.verdict == Verdict.FAILED
+    assert outcome.verdict == Verdict.RETRY
     outcome.error.encode()
     assert outcome.error.startswith(f"answers 308 to http://127.0.0.1:{target.port}/caf")
     assert outcome.error.endswith(": put this address into the queue")

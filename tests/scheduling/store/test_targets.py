@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 BUSY = Outcome(Verdict.RETRY, status=503, error="answered 503", answer="busy", duration_ms=12)
 GONE = Outcome(Verdict.FAILED, status=410, error="answered 410")
-MOVED = Outcome(Verdict.FAILED, status=308, error="answers 308 to x: put this address into the queue")
+MOVED = Outcome(Verdict.RETRY, status=308, error="answers 308 to x: put this address into the queue")
 DONE = Outcome(Verdict.SUCCEEDED, status=200)
 
 
@@ -53,7 +53,7 @@ def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue
     assert move.reason == "retry"
     row = models.Assignment.objects.get(user_id=claimed[0].user_id)
     assert (row.status, row.attempts, row.started_after_ms) == (Status.WAITING, 1, None)
-    # ScheduledRequest 60 to 70 s after it failed: the first minute that begins after that.
+    # Due 60 to 70 s after it failed: the first minute that begins after that.
     assert row.minute_at == MINUTE + 2 * clock.MINUTE
     [attempt] = models.Attempt.objects.all()
     assert (attempt.number, attempt.http_status, attempt.answer, attempt.duration_ms) == (1, 503, "busy", 12)
