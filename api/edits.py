@@ -18,7 +18,7 @@ from api.submissions import column_name, fields_of, read_list, refuse_faults, st
 from api.tasks import find, router
 from scheduling import models, store
 from scheduling.core import errors
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation, edits
 
 _EDITED = responses(schemas.Task | schemas.Replaced, 404, 409, 412, *WITH_BODY)
 
@@ -148,7 +148,7 @@ def cancel_task(request: ApiRequest, id: Id) -> HttpResponse:
     """The record is kept. Repeating it gives the same response."""
     task = find(id)
     matched = check_if_match(request, str(task.version))
-    counts = edits.cancel(
+    counts = cancellation.cancel(
         task, by=request.caller.actor, now=store.now, if_version=task.version if matched else None
     )
     return json_response(dict(counts))

@@ -225,5 +225,5 @@ def _preview(reading: Reading, submission: acceptance.Submission) -> HttpRespons
     queue = models.Queue.objects.filter(name=submission.queue_name).first()
     if queue is None:
         raise errors.NoSuchQueue(name=submission.queue_name)
-    duplicate_of = acceptance.same_as(queue, _spool(reading).same_as_digest, at=at)
+    duplicate_of = acceptance.find_same_list(queue, _spool(reading).same_as_digest, at=at)
     return json_response(accepted_json(reading, acceptance.Accepted(None, plan, duplicate_of)))

@@ -256,7 +256,7 @@ def _fill(data_dir: Path) -> None:
             owner=owner, cluster=name, host="here", pid=1, workers=2, started_at=now, seen_at=now
         )
     while models.Segment.objects.unwritten().exists():
-        allocation.run(lambda: now - clock.QUARTER)
+        allocation.write_segments(lambda: now - clock.QUARTER)
 
 
 def _same(moment: datetime) -> datetime:

@@ -114,7 +114,7 @@ def _list(queue: str, ids: range, *, at: datetime) -> None:
             submission, spool, by=Actor.command_line(), now=lambda: at, render=lambda accepted: None
         )
     while models.Segment.objects.unwritten().exists():
-        allocation.run(lambda: at)
+        allocation.write_segments(lambda: at)
 
 
 def _finish_all_minutes() -> None:

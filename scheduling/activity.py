@@ -5,8 +5,7 @@ from typing import Any
 
 from operators.actor import Actor
 from operators.signals import action_taken
-
-from . import models
+from scheduling import models
 
 
 def record(
@@ -16,8 +15,8 @@ def record(
     *,
     at: datetime,
     count: int | None = None,
-    before: dict | None = None,
-    after: dict | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
 ) -> None:
     """Append a line, in the transaction of the act itself.
 
@@ -45,13 +44,13 @@ def connect() -> None:
 
 
 def _record_of_operators(
-    sender,
+    sender: object,
     by: Actor,
     act: str,
     target: Any,
     at: datetime,
-    details: dict,
-    before: dict | None = None,
-    **kwargs,
+    details: dict[str, Any],
+    before: dict[str, Any] | None = None,
+    **kwargs: object,
 ) -> None:
     record(by, act, target, at=at, before=before, after=details or None)

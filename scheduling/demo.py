@@ -106,7 +106,7 @@ def populate(*, at: datetime) -> int:
         for moment, queue_name, name, ids in planned:
             submit(queue_name, name, ids, by=dice.choice(BY), now=partial(_same, moment))
         lists += len(planned)
-        allocation.run(partial(_same, quarter), seconds=60)
+        allocation.write_segments(partial(_same, quarter), seconds=60)
         quarter += clock.QUARTER
         _run(quarter - clock.QUARTER, min(quarter, clock.minute_start(at)), dice)
     return lists

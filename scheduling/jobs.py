@@ -9,7 +9,7 @@ from scheduling.dispatch.minute_clock import Clocks
 from scheduling.intake import allocation
 from scheduling.proof import checks
 from scheduling.queues import rates
-from scheduling.tasks import bulk_cancel, callbacks, edits, resend
+from scheduling.tasks import bulk_cancel, callbacks, cancellation, resend
 from scheduling.upkeep import quarter_hour
 from scheduling.upkeep import reconciliation as sweeping
 from scheduling.upkeep import retention as keeping
@@ -19,27 +19,27 @@ log = structlog.get_logger(__name__)
 
 def allocate() -> None:
     """Write lists whose IDs have no rows yet."""
-    allocation.run(store.now)
+    allocation.write_segments(store.now)
 
 
 def follow_cancel(task_id: int) -> None:
     """Let the rows of a cancelled task say so."""
-    edits.follow_cancel(task_id, store.now)
+    cancellation.update_rows(task_id, store.now)
 
 
 def cancel_matching(act_id: int) -> None:
     """Go on cancelling all that matched a filter."""
-    bulk_cancel.go_on(act_id, store.now)
+    bulk_cancel.resume(act_id, store.now)
 
 
 def retry_failed(act_id: int) -> None:
     """Go on trying failed IDs again that an operator asked for."""
-    resend.go_on(act_id, store.now)
+    resend.resume_retry(act_id, store.now)
 
 
 def send_again(act_id: int) -> None:
     """Go on sending a task's IDs once more."""
-    resend.go_on_sending(act_id, store.now)
+    resend.resume_resend(act_id, store.now)
 
 
 def refit() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from typing import Any
 
 from csp.constants import NONE, SELF
 
@@ -133,7 +134,7 @@ _database = dict(PLACE.database)
 DATABASE_VENDOR = _database.pop("vendor")
 if DATABASE_VENDOR == "sqlite":
     _database |= {
-        "ENGINE": "scheduling.store.sqlite",
+        "ENGINE": "scheduling.sqlite",
         "OPTIONS": {
             # Without it a transaction that reads first can't be upgraded: "database is locked" at once.
             "transaction_mode": "IMMEDIATE",
@@ -195,7 +196,7 @@ else:
 # Jobs that share a minute's sending.
 SEATS = environment.integer("SEATS", default=2, low=1, high=64)
 MINUTES_CLUSTER = "minutes"
-Q_CLUSTER = {
+Q_CLUSTER: dict[str, Any] = {
     # The name is the broker's key and the salt of the signatures: a change loses what is queued.
     "name": "quarterdeck",
     "orm": "default",

@@ -151,7 +151,7 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
     run = secrets.token_hex(6)
     retried = resend.retry(asked, left_out=left_out, number=number, run=run, by=request.actor, now=store.now)
     if not retried.goes_on:
-        messages.success(request, _result(retried.count, number, chosen, up_to))
+        messages.success(request, _result(retried.ids_count, number, chosen, up_to))
         return redirect(back)
     return redirect(chosen.address(reverse("retrying"), run=run))
 

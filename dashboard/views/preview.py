@@ -296,7 +296,7 @@ def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
         return _committed(request, draft)
     if draft.about.get("operator_id") != request.user.pk and "sure" not in request.POST:
         return render(request, "dashboard/preview_discard.html", {"draft": draft, "about": draft.about})
-    if not acceptance.throw_away(draft, by=request.actor, at=store.now()):
+    if not acceptance.discard_preview(draft, by=request.actor, at=store.now()):
         # Somebody was quicker: committed, or discarded.
         return _committed(request, _any_draft(draft.pk))
     messages.info(request, "The preview is discarded. Nothing was placed.")
@@ -354,7 +354,7 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
     if smaller is None:
         messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
         return redirect(same)
-    acceptance.discard(draft)
+    acceptance.delete_draft(draft)
     messages.success(
         request, f"Left out, since they wait in other tasks: {formatting.plural(left_out, 'ID')}."
     )

@@ -67,7 +67,7 @@ def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int =
 def under_way(*kinds: BulkActKind, **asked: Any) -> list[BulkAct]:
     """The acts of these kinds that jobs go on with, as pages offer them."""
     wanted = {f"asked__{name}": value for name, value in asked.items()}
-    return list(bulk_operations.under_way().filter(kind__in=kinds, **wanted).order_by("pk"))
+    return list(bulk_operations.unfinished().filter(kind__in=kinds, **wanted).order_by("pk"))
 
 
 def named(run: str) -> BulkAct:

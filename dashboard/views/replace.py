@@ -71,7 +71,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
         except Refused as error:
             refusal = error
         else:
-            acceptance.discard(draft)
+            acceptance.delete_draft(draft)
             messages.success(request, _words(done))
             return redirect(addresses.task(task.pk))
     context = {

@@ -23,7 +23,7 @@ from dashboard.tables import listings
 from dashboard.views import progress
 from scheduling import models, store
 from scheduling.core.errors import Refused
-from scheduling.tasks import bulk_cancel, edits, resend
+from scheduling.tasks import bulk_cancel, cancellation, edits, resend
 
 HEADS = (
     "id", "task_name", "state", "queue", "ids", "repeats", "waiting", "in_flight", "succeeded", "failed",
@@ -181,7 +181,7 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
         messages.info(request, "It is cancelled already; nothing was changed.")
         return redirect(addresses.task(found.pk))
     if request.method == "POST" and form.is_valid():
-        answer = edits.cancel(found, by=request.actor, now=store.now)
+        answer = cancellation.cancel(found, by=request.actor, now=store.now)
         messages.success(
             request,
             f"{answer['cancelled']:,} IDs are cancelled, their places free; {answer['already_sent']:,} had"
@@ -200,20 +200,18 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
     at = parameters.read_moment(request.POST.get("at", "")) if posted else store.now()
-    number = resend.succeeded_by(found, at=at).count()
+    number = resend.succeeded_until(found, at=at).count()
     form = CancelForm(request.POST if posted else None, count=number)
     if posted and form.is_valid():
         run = secrets.token_hex(6)
         try:
-            sent = resend.send_again(
-                found, looked_at=at, number=number, run=run, by=request.actor, now=store.now
-            )
+            sent = resend.resend(found, looked_at=at, number=number, run=run, by=request.actor, now=store.now)
         except Refused as error:
             messages.error(request, str(error))
         else:
             if sent.goes_on:
                 return redirect("progress", run=run)
-            messages.success(request, f"{sent.count:,} IDs wait for a free place again.")
+            messages.success(request, f"{sent.ids_count:,} IDs wait for a free place again.")
         return redirect(addresses.task(found.pk))
     context = {"task": found, "form": form, "number": number, "at": at}
     return render(request, "dashboard/task_send_again.html", context)

@@ -155,7 +155,9 @@ def _steps(held: Fill, rpm: int) -> list[tuple[tuple[int, ...], int]]:
 
     At most 15 steps of rule 1 and 14 of rule 2, whatever the numbers: both forms walk these.
     """
-    steps = [((k,), rpm - number) for k, number in enumerate(held) if number < rpm]
+    steps: list[tuple[tuple[int, ...], int]] = [
+        ((k,), rpm - number) for k, number in enumerate(held) if number < rpm
+    ]
     # Rule 2 begins when all hold rpm or more. The lowest ones rise together, one round after the other in
     # order of index, until they reach the next level; those that stood there join them.
     raised = [max(number, rpm) for number in held]

@@ -19,7 +19,7 @@ from scheduling.dispatch import bucket_slots
 from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
-from scheduling.placement.removals import have_left
+from scheduling.placement.removals import removed_in_flight
 from scheduling.store import recording
 
 
@@ -69,7 +69,7 @@ def queues_of_ended(unsent: Sequence[Claim]) -> set[int]:
     if not task_ids:
         return set()
     cancelled = models.Task.objects.filter(pk__in=task_ids, cancelled_at__isnull=False)
-    ended, removed = set(cancelled.values_list("pk", flat=True)), have_left(task_ids)
+    ended, removed = set(cancelled.values_list("pk", flat=True)), removed_in_flight(task_ids)
     return {
         keys.queue_of_bucket(claim.bucket_id)
         for claim in unsent
@@ -191,7 +191,7 @@ class _Tick:
             return
         unsent = [item.claim for item in self.results if item.status == Status.WAITING]
         # What an edit has removed meanwhile isn't sent again: see scheduling.placement.removals.
-        removed = have_left(claim.task_id for claim in unsent)
+        removed = removed_in_flight(claim.task_id for claim in unsent)
         rows = []
         for item in self.results:
             claim, status, sent = item.claim, item.status, item.started_after_ms is not None
@@ -208,7 +208,7 @@ class _Tick:
         models.Attempt.objects.bulk_create(item.attempt for item in self.results if item.attempt is not None)
         _remove_from_batches(unsent)
         for bucket_id, count in self.freed.items():
-            # give_back takes the places from what waits, and keeps the log.
+            # log_release takes the places from what waits, and keeps the log.
             self.counters.buckets[bucket_id]["waiting_count"] += count
 
     def _has_ended(self, claim: Claim, removed: Collection[tuple[int, int]]) -> bool:
@@ -289,7 +289,7 @@ class _Tick:
         cursors = {b: bucket_slots.cursors_of(self.buckets[b]) for b in moved | set(self.slots)}
         store.set_on_buckets(cursors)
         for bucket_id, count in self.freed.items():
-            ledger.give_back(bucket_id, count, at=self.at)
+            ledger.log_release(bucket_id, count, at=self.at)
         ledger.finish((task.pk for task in self.tasks.values() if self._may_be_done(task)), at=self.at)
 
     def _may_be_done(self, task: models.Task) -> bool:

@@ -127,7 +127,7 @@ def _let_wait(bucket: models.Bucket, started: Mapping[int, float | None], at: da
     rows = models.Assignment.objects.filter(pk__in=list(started), status=Status.IN_FLIGHT).order_by("pk")
     found = list(rows.values_list("pk", "user_id", "task_id", "attempts"))
     tasks = ledger.lock_tasks({row[2] for row in found})
-    removed = removals.have_left(tasks)
+    removed = removals.removed_in_flight(tasks)
     counters, cancelled, repeats, outcomes = ledger.Counters(), 0, [], []
     for key, user_id, task_id, attempts in found:
         offset = started[key]
@@ -146,7 +146,7 @@ def _let_wait(bucket: models.Bucket, started: Mapping[int, float | None], at: da
     counters.write()
     store.set_on_buckets({bucket.pk: bucket_slots.cursors_of(bucket)})
     if cancelled:
-        ledger.give_back(bucket.pk, cancelled, at=at)
+        ledger.log_release(bucket.pk, cancelled, at=at)
     models.Attempt.objects.bulk_create(repeats)
     return len(outcomes)
 

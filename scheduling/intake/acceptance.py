@@ -1,13 +1,13 @@
-"""A list comes in: drafts that nobody sees, and one short transaction that accepts.
+"""Accept a list: a draft that nobody sees, then one short transaction that turns it into a task.
 
-Reading a body holds no lock and touches no table (`scheduling.parsing`). What it read goes
-into a draft in short transactions, and acceptance takes the draft over: so either all of a
-list is there or nothing is.
+Reading a body holds no lock and touches no table (`scheduling.parsing`). The IDs go into a draft in short
+transactions, and acceptance takes the draft over, so either all of a list exists or none of it does.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +20,7 @@ from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.lists import stored_lists
 from scheduling.placement import reservations
 
-# A list this short travels in the accepting transaction itself.
+# A list this short is stored in the accepting transaction itself.
 SHORT = stored_lists.CHUNK_IDS
 # IDs that are sorted together before they are written: as many as keep inserts in the order of the index.
 SEGMENT_IDS = 250_000
@@ -35,7 +35,7 @@ PREVIEW_KEPT = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class Submission:
-    """What is asked for a list. Times are aware, UTC."""
+    """A list as somebody submits it, without its IDs. Times are aware, UTC."""
 
     task_name: str
     queue_name: str = "default"
@@ -58,7 +58,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The task and its plan; `answer` is what `render` made of them, the same for a repeated request."""
+    """The task and its plan. `answer` is what `render` made of them, the same for a repeated request."""
 
     task: models.Task | None
     plan: reservations.Plan | None
@@ -71,7 +71,7 @@ Render = Callable[[Accepted], Any]
 
 
 def queue_named(name: str) -> models.Queue:
-    """Raises NoSuchQueue."""
+    """Return the queue with this name. Raises NoSuchQueue."""
     try:
         return models.Queue.objects.get(name=name)
     except models.Queue.DoesNotExist:
@@ -90,12 +90,12 @@ def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservat
     return plan
 
 
-def same_as(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
-    """The latest task of the last 24 h with the same IDs in this queue, whatever their order."""
-    twins = models.Task.objects.filter(
+def find_same_list(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
+    """Return the latest task of the last 24 hours with the same IDs in this queue, in any order."""
+    tasks = models.Task.objects.filter(
         queue=queue, same_as_digest=digest, created_at__gte=at - SAME_AS_WITHIN
     )
-    return twins.order_by("-id").values_list("id", flat=True).first()
+    return tasks.order_by("-id").values_list("id", flat=True).first()
 
 
 def write_draft(
@@ -107,8 +107,8 @@ def write_draft(
 ) -> models.IdList:
     """Store a list as a draft, in short transactions. A draft that nobody accepts is swept.
 
-    to_place: its IDs will get places; else it only says what a task has, in which order. Nothing is left
-    behind where it fails on the way.
+    to_place: whether its IDs will get places; otherwise the list only keeps what a task contains, and in which order.
+    If this fails, nothing of the draft remains.
     """
     draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
     try:
@@ -119,29 +119,26 @@ def write_draft(
         draft.about = {**(about or {}), "same_as_digest": source.same_as_digest, "ranges": counts}
         draft.save(update_fields=["ids_count", "repeats_count", "about"])
     except BaseException:
-        discard(draft)
+        delete_draft(draft)
         raise
     return draft
 
 
-def throw_away(draft: models.IdList, *, by: Actor, at: datetime) -> bool:
-    """Discard a preview because somebody says so; the log keeps whose it was.
-
-    False where there is nothing to discard any more: it was placed, or is gone.
-    """
+def discard_preview(draft: models.IdList, *, by: Actor, at: datetime) -> bool:
+    """Discard a preview; the activity log keeps whose it was. Returns False if it was committed or is gone."""
     with store.write():
-        # Held, so that of two who press the button one leaves a line, and none for a list that was placed.
-        held = models.IdList.objects.select_for_update().filter(pk=draft.pk, accepted_at=None).first()
-        if held is None:
+        # Locked, so that of two clicks one leaves a line, and none for a list that was committed.
+        locked = models.IdList.objects.select_for_update().filter(pk=draft.pk, accepted_at=None).first()
+        if locked is None:
             return False
         about = {"preview_of": draft.about.get("task_name"), "made_by": draft.about.get("operator")}
         activity.record(by, "discarded", at=at, count=draft.ids_count, after=about)
         models.IdList.objects.filter(pk=draft.pk).update(about={**draft.about, "writing": True})
-    discard(draft)
+    delete_draft(draft)
     return True
 
 
-def discard(draft: models.IdList) -> None:
+def delete_draft(draft: models.IdList) -> None:
     """Delete a draft, in short transactions; an accepted list is never touched."""
     if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).exists():
         return
@@ -152,12 +149,12 @@ def discard(draft: models.IdList) -> None:
 
 
 def sweep_drafts(*, at: datetime) -> int:
-    """Delete drafts whose process died, previews that nobody committed, and keys past their week."""
+    """Delete drafts whose process died, previews that nobody committed, and idempotency keys after a week."""
     old = models.IdList.objects.filter(accepted_at=None, created_at__lt=at - WRITING_KEPT)
     swept = 0
     for draft in old.order_by("created_at")[:100]:
         if draft.about.get("writing") or draft.created_at < at - PREVIEW_KEPT:
-            discard(draft)
+            delete_draft(draft)
             swept += 1
     models.IdempotentAnswer.objects.filter(created_at__lt=at - KEYS_KEPT).delete()
     return swept
@@ -172,25 +169,24 @@ def submit(
     render: Render,
     key: IdempotencyKey | None = None,
 ) -> Accepted:
-    """Take a list in: all of it, or nothing. What `accept` raises, this raises.
+    """Accept a list, completely or not at all. Raises what `accept` raises.
 
-    source is read once. render(accepted) makes the answer, inside the transaction, since
-    it is kept for repeated requests.
+    source: read once. render: makes the response, inside the transaction, because it is kept for repeated requests.
     """
     _expect(submission, source.ids_count)
     queue_named(submission.queue_name)
-    if key is not None and (known := _answered(key, at=now())):
+    if key is not None and (known := _kept_answer(key, at=now())):
         return known
     if source.ids_count <= SHORT:
-        return _accept(submission, source, None, by=by, now=now, render=render, key=key)
+        return _accept(submission, partial(_store_short, source), by=by, now=now, render=render, key=key)
     draft = write_draft(source, at=now())
     try:
-        accepted = _accept(submission, source, draft, by=by, now=now, render=render, key=key)
+        accepted = _accept(submission, partial(_claim_draft, draft), by=by, now=now, render=render, key=key)
     except BaseException:
-        discard(draft)
+        delete_draft(draft)
         raise
     if accepted.repeated:
-        discard(draft)
+        delete_draft(draft)
     return accepted
 
 
@@ -205,21 +201,31 @@ def accept(
 ) -> Accepted:
     """Turn a draft (a preview, say) into a task.
 
-    confirm: sees the plan under the lock and raises where it isn't what was promised; then nothing is done.
+    confirm: is given the plan under the lock and raises if it isn't what was promised; then nothing is done.
     Raises DraftGone, NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry.
     """
     _expect(submission, draft.ids_count)
-    return _accept(submission, None, draft, by=by, now=now, render=render, key=None, confirm=confirm)
+    take_list = partial(_claim_draft, draft)
+    return _accept(submission, take_list, by=by, now=now, render=render, key=None, confirm=confirm)
 
 
-def _accept(submission, source, draft, *, by, now, render, key, confirm=None) -> Accepted:
+def _accept(
+    submission: Submission,
+    take_list: Callable[[datetime], models.IdList],
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+    render: Render,
+    key: IdempotencyKey | None,
+    confirm: Callable[[reservations.Plan], None] | None = None,
+) -> Accepted:
     with store.write():
         if key is not None and (known := _take_key(key, at=now())):
             return known
         queue = reservations.lock_queue(queue_named(submission.queue_name).pk)
         # Read after the lock: a time from before the wait can name a window that has closed.
         at = now()
-        id_list = _take_list(source, draft, at=at)
+        id_list = take_list(at)
         plan = reservations.plan(queue, id_list.ids_count, at=at, not_before=submission.not_before)
         reservations.check(
             queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak
@@ -227,12 +233,12 @@ def _accept(submission, source, draft, *, by, now, render, key, confirm=None) ->
         if confirm is not None:
             confirm(plan)
         digest = id_list.about["same_as_digest"]
-        twin = same_as(queue, digest, at=at)
+        duplicate_of = find_same_list(queue, digest, at=at)
         task = _make_task(submission, queue, id_list, plan, digest=digest, by=by, at=at)
         place(task, queue, id_list, plan, at=at)
         activity.record(by, "submitted", task, at=at, count=id_list.ids_count, after={"queue": queue.name})
-        accepted = Accepted(task, plan, twin)
-        accepted = Accepted(task, plan, twin, answer=render(accepted))
+        accepted = Accepted(task, plan, duplicate_of)
+        accepted = Accepted(task, plan, duplicate_of, answer=render(accepted))
         if key is not None:
             models.IdempotentAnswer.objects.filter(scope=key.scope, key=key.key).update(
                 answer=accepted.answer, task_id=task.pk
@@ -243,18 +249,19 @@ def _accept(submission, source, draft, *, by, now, render, key, confirm=None) ->
 def place(
     task: models.Task, queue: models.Queue, id_list: models.IdList, plan: reservations.Plan, *, at: datetime
 ) -> None:
-    """Reserve the plan for the list's IDs, cut them into segments, arm their minutes, queue the job."""
+    """Reserve the plan for the list's IDs, divide them into segments, arm their minutes, and queue the jobs."""
     reservations.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
-    for segment in (cut := _segments(id_list, plan)):
+    segments = _segments(id_list, plan)
+    for segment in segments:
         segment.task, segment.lease_until = task, at + limits.SEGMENT_LEASE
-    models.Segment.objects.bulk_create(cut, batch_size=100)
+    models.Segment.objects.bulk_create(segments, batch_size=100)
     minute_jobs.arm_windows([plan.windows[0].starts_at], at=at)
     for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
         cluster.enqueue("scheduling.jobs.allocate")
 
 
 def _segments(id_list: models.IdList, plan: reservations.Plan) -> list[models.Segment]:
-    """Cut a list by ranges of IDs where it has their parts and goes into few windows, else by positions."""
+    """Divide a list by ranges of IDs if it has parts and goes into few windows, otherwise by positions."""
     ranges = id_list.about.get("ranges")
     if ranges and len(plan.windows) <= SEGMENT_WINDOWS:
         return [
@@ -279,7 +286,19 @@ def _stretches(plan: reservations.Plan) -> Iterator[tuple[int, int]]:
             position, left = position + count, left - count
 
 
-def _make_task(submission, queue, id_list, plan, *, digest, by, at) -> models.Task:
+def _make_task(
+    submission: Submission,
+    queue: models.Queue,
+    id_list: models.IdList,
+    plan: reservations.Plan,
+    *,
+    digest: str,
+    by: Actor,
+    at: datetime,
+) -> models.Task:
+    first_at, last_at = plan.first_at, plan.last_at
+    if first_at is None or last_at is None:
+        raise ValueError("a list without IDs has no minute")
     return models.Task.objects.create(
         name=submission.task_name,
         queue=queue,
@@ -288,8 +307,8 @@ def _make_task(submission, queue, id_list, plan, *, digest, by, at) -> models.Ta
         ids_count=id_list.ids_count,
         repeats_count=id_list.repeats_count,
         waiting_count=id_list.ids_count,
-        first_minute_at=plan.first_at,
-        last_minute_at=plan.last_at,
+        first_minute_at=first_at,
+        last_minute_at=last_at,
         not_before_at=submission.not_before,
         expires_at=submission.expires_at,
         created_at=at,
@@ -299,14 +318,15 @@ def _make_task(submission, queue, id_list, plan, *, digest, by, at) -> models.Ta
     )
 
 
-def _take_list(
-    source: stored_lists.Source | None, draft: models.IdList | None, *, at: datetime
-) -> models.IdList:
-    """The draft, if nobody else took it; or a short list, stored in the transaction that is open."""
-    if draft is not None:
-        if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).update(accepted_at=at):
-            raise DraftGone
-        return draft
+def _claim_draft(draft: models.IdList, at: datetime) -> models.IdList:
+    """Mark the draft as accepted. Raises DraftGone if somebody else has taken it."""
+    if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).update(accepted_at=at):
+        raise DraftGone
+    return draft
+
+
+def _store_short(source: stored_lists.Source, at: datetime) -> models.IdList:
+    """Store a short list in the transaction that is open."""
     id_list = models.IdList.objects.create(
         created_at=at,
         accepted_at=at,
@@ -323,23 +343,22 @@ def _expect(submission: Submission, ids_count: int) -> None:
         raise UnexpectedCount(found=ids_count, expected=submission.expect)
 
 
-def _answered(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
-    """The answer that this key was given within a week; raises KeyReused for other content."""
+def _kept_answer(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
+    """Return the response that was given under this key within a week. Raises KeyReused for other content."""
     row = models.IdempotentAnswer.objects.filter(scope=key.scope, key=key.key).first()
     if row is None or row.answer is None or row.created_at < at - KEYS_KEPT:
         return None
     if row.fingerprint != key.fingerprint:
         raise KeyReused
-    return Accepted(
-        models.Task.objects.filter(pk=row.task_id).first(), None, None, answer=row.answer, repeated=True
-    )
+    task = models.Task.objects.filter(pk=row.task_id).first() if row.task_id is not None else None
+    return Accepted(task, None, None, answer=row.answer, repeated=True)
 
 
 def _take_key(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
-    """Take the key for this transaction, after whoever holds it now; or return the answer it was given."""
+    """Take the key for this transaction, once no other has it; or return the response that it was given."""
     rows = models.IdempotentAnswer.objects
     rows.filter(scope=key.scope, key=key.key, created_at__lt=at - KEYS_KEPT).delete()
-    mine = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
-    # Waits for an equal key in an open transaction. A row without an answer is ours: others' are never committed.
-    rows.bulk_create([mine], ignore_conflicts=True)
-    return _answered(key, at=at)
+    new = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
+    # Waits for an equal key in an open transaction. A row without an answer is this one's: others are never committed.
+    rows.bulk_create([new], ignore_conflicts=True)
+    return _kept_answer(key, at=at)

@@ -1,21 +1,21 @@
-"""Write lists into assignments: slices sorted by ID, each a transaction of its own.
+"""Write the rows of accepted lists: slices sorted by ID, each in a transaction of its own.
 
-The place of an ID is a function of its position and the reservation, so a slice may be
-written by anyone, at any time, and again: what counts is the segment's `written_count`, which
-moves by compare-and-set in the transaction that writes the rows.
+The place of an ID is a function of its position and the reservation, so any worker may write a slice at any time. The
+segment's `written_count` moves by compare-and-set in the transaction that writes the rows, so each slice is written
+once.
 """
 
 import secrets
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 
 from django.db import InterfaceError, OperationalError, connection
-from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys, limits
@@ -41,26 +41,27 @@ NEAR = timedelta(seconds=60)
 
 
 class LeaseLost(Exception):
-    """Somebody else has written on: what this transaction did is rolled back."""
+    """Another worker has taken the segment over: this transaction is rolled back."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """IDs of a segment in one bucket, ascending. `offset` is how many of the segment's come before them there."""
+    """IDs of a segment in one bucket, ascending. offset: how many of the segment's IDs come before them there."""
 
     bucket_id: int
     ids: Sequence[int]
     offset: int = 0
 
     def between(self, first: int, last: int) -> "Group":
+        """The IDs from `first` to `last`."""
         start = bisect_left(self.ids, first)
         return Group(self.bucket_id, self.ids[start : bisect_right(self.ids, last)], start)
 
 
-def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
-    """Write segments until none is left or the time is up; then queue a job that goes on.
+def write_segments(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
+    """Write segments until none remains or the time is up; then queue a job that continues.
 
-    Waits while the database is locked or gone. now: the database's clock.
+    Waits while the database is locked or unreachable. now: the database's clock.
     """
     owner = secrets.randbits(63)
     limit, patience = TimeLimit(seconds), TimeLimit(PATIENCE_SECONDS)
@@ -80,9 +81,9 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
 
 
 def wake(*, at: datetime) -> bool:
-    """Queue a job where segments have no living owner and nobody was told of them; return whether."""
+    """Queue a job if there are segments without a live owner and without a job. Returns whether it did."""
     orphans = models.Segment.objects.unwritten().filter(_orphaned(at))
-    # Compare-and-set: of many who look at the same time, one queues the job.
+    # Compare-and-set: of many processes that look at the same time, one queues the job.
     if not orphans.exists() or not orphans.update(lease_until=at + limits.SEGMENT_LEASE, owner=None):
         return False
     cluster.enqueue("scheduling.jobs.allocate")
@@ -98,7 +99,7 @@ def _orphaned(at: datetime) -> Q:
 
 
 def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Segment | None:
-    """Take the next segment without a living owner: short ones first, then in the order they came."""
+    """Claim the next segment without a live owner: short ones first, then in the order of arrival."""
     free = models.Segment.objects.unwritten().filter(_free(at))
     if at_most is not None:
         free = free.filter(ids_count__lte=at_most)
@@ -119,13 +120,13 @@ def _write_segment(
     segment: models.Segment, owner: int, now: Callable[[], datetime], limit: TimeLimit
 ) -> None:
     groups = prepare(segment)
-    take_ordinals(segment, groups)
+    first_ordinals = take_ordinals(segment, groups)
     in_order = sorted(user for group in groups for user in group.ids)
     try:
         for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
             users = in_order[start : start + SLICE_IDS]
             part = [piece for group in groups if (piece := group.between(users[0], users[-1])).ids]
-            _write_slice(segment, owner, start, users, part, now)
+            _write_slice(segment, owner, start, users, part, first_ordinals, now)
             if start + SLICE_IDS < segment.ids_count:
                 _write_small_ones(owner, now)
                 # Whoever has prepared a segment writes it, within reason.
@@ -141,16 +142,17 @@ def _write_segment(
 def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
     while small := _claim(owner, now(), at_most=SMALL_IDS):
         groups = prepare(small)
-        take_ordinals(small, groups)
+        first_ordinals = take_ordinals(small, groups)
         users = sorted(user for group in groups for user in group.ids)
         try:
-            _write_slice(small, owner, small.written_count, users[small.written_count :], groups, now)
+            start = small.written_count
+            _write_slice(small, owner, start, users[start:], groups, first_ordinals, now)
         except LeaseLost:
             continue
 
 
 def prepare(segment: models.Segment) -> list[Group]:
-    """Return the segment's IDs by bucket: the same whoever works them out, and whenever."""
+    """Return the segment's IDs by bucket: the same result in any process at any time."""
     if segment.first_position is not None:
         blocks = _by_position(segment.list_id, segment.first_position, segment.ids_count)
     else:
@@ -231,7 +233,7 @@ def _table(list_id: int) -> tuple[Sequence[int], bytes]:
     return buckets, bytes(which)
 
 
-def _reservations(list_id: int, first_position: int, count: int):
+def _reservations(list_id: int, first_position: int, count: int) -> QuerySet[models.Reservation]:
     """What was reserved for these positions; it never changes."""
     return models.Reservation.objects.filter(
         list_id=list_id,
@@ -251,25 +253,20 @@ def _write_slice(
     start: int,
     users: Sequence[int],
     groups: Sequence[Group],
+    first_ordinals: Mapping[str, int],
     now: Callable[[], datetime],
 ) -> None:
+    """Write the rows of `users`, whose groups are these, and the users. Raises LeaseLost."""
     soonest = min(keys.minute_of_bucket(group.bucket_id) for group in groups)
     near = clock.sealed_at(soonest) <= now() + NEAR
     end = start + len(users)
     with store.bulk_write():
         queue = reservations.lock_queue(_queue_id(segment)) if near else None
         at = now()
-        _move_on(segment, owner, start, end, at)
+        _advance(segment, owner, start, end, at)
         if near:
             _lock_near_buckets(groups, at)
-        placed = [
-            Placed(
-                g.bucket_id,
-                keys.assignment_id(g.bucket_id, segment.first_ordinals[str(g.bucket_id)] + g.offset),
-                g.ids,
-            )
-            for g in groups
-        ]
+        placed = [_with_keys(group, first_ordinals) for group in groups]
         whole = end == segment.ids_count
         tasks = models.Task.objects
         # Locked where its counters may move, or where this may be its last slice.
@@ -277,50 +274,61 @@ def _write_slice(
         by_status = {task.meaning_of(Status.WAITING): placed}
         if queue is not None and not task.cancelled_at and not queue.paused:
             by_status = late_slices.settle(queue, task, placed, at)
-        for status, groups in by_status.items():
-            store.insert_assignments(
-                task.pk, [(group.first_key, group.ids) for group in groups], status=status
-            )
+        for status, rows in by_status.items():
+            store.insert_assignments(task.pk, [(part.first_key, part.ids) for part in rows], status=status)
         store.insert_users(users, at=at)
         _give_attempts(task, users)
-        if whole and not models.Segment.objects.unwritten().filter(task=task).exists():
-            models.Task.objects.filter(pk=task.pk).update(placed_at=at)
-            ledger.finish([task.pk], at=at)
-            if task.cancelled_at:
-                cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
+        if whole:
+            _end_placing(task, at)
     if whole and segment.first_position is None:
         models.SegmentPart.objects.filter(list=segment.list_id, segment_number=segment.number).delete()
 
 
-def take_ordinals(segment: models.Segment, groups: Sequence[Group]) -> None:
-    """Take the ordinals of all its IDs for the segment, once: then its keys are the same whoever writes it."""
+def _end_placing(task: models.Task, at: datetime) -> None:
+    """Mark the task as placed if this was the last slice of its list."""
+    if models.Segment.objects.unwritten().filter(task=task).exists():
+        return
+    models.Task.objects.filter(pk=task.pk).update(placed_at=at)
+    ledger.finish([task.pk], at=at)
+    if task.cancelled_at:
+        cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
+
+
+def _with_keys(group: Group, first_ordinals: Mapping[str, int]) -> Placed:
+    first = first_ordinals[str(group.bucket_id)] + group.offset
+    return Placed(group.bucket_id, keys.assignment_id(group.bucket_id, first), group.ids)
+
+
+def take_ordinals(segment: models.Segment, groups: Sequence[Group]) -> dict[str, int]:
+    """Return the first ordinal of the segment in each bucket, taken once: its keys don't depend on who writes it."""
     with store.write():
         locked = models.Segment.objects.select_for_update().get(pk=segment.pk)
         if locked.first_ordinals is None:
             first = reservations.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
             locked.first_ordinals = {str(bucket): ordinal for bucket, ordinal in first.items()}
             locked.save(update_fields=["first_ordinals"])
-    segment.first_ordinals = locked.first_ordinals
+    first_ordinals: dict[str, int] = locked.first_ordinals
+    return first_ordinals
 
 
 def _queue_id(segment: models.Segment) -> int:
     return models.Task.objects.values_list("queue_id", flat=True).get(pk=segment.task_id)
 
 
-def _move_on(segment: models.Segment, owner: int, start: int, end: int, at: datetime) -> None:
-    mine = models.Segment.objects.filter(pk=segment.pk, owner=owner, written_count=start)
-    if not mine.update(written_count=end, lease_until=at + limits.SEGMENT_LEASE):
+def _advance(segment: models.Segment, owner: int, start: int, end: int, at: datetime) -> None:
+    owned = models.Segment.objects.filter(pk=segment.pk, owner=owner, written_count=start)
+    if not owned.update(written_count=end, lease_until=at + limits.SEGMENT_LEASE):
         raise LeaseLost
 
 
 def _lock_near_buckets(groups: Sequence[Group], at: datetime) -> None:
-    """Whoever writes into a bucket that is about to be sealed looks at its seal under its lock."""
+    """Lock the buckets that are about to be sealed: their seal is checked under their lock."""
     near = [g.bucket_id for g in groups if clock.sealed_at(keys.minute_of_bucket(g.bucket_id)) <= at + NEAR]
     list(models.Bucket.objects.select_for_update().filter(pk__in=near).order_by("pk").values_list("pk"))
 
 
 def _give_attempts(task: models.Task, users: Sequence[int]) -> None:
-    """Let IDs that an edit has brought back go on counting their attempts. users: just written, ascending."""
+    """Restore the attempts of IDs that an edit has brought back. users: just written, ascending."""
     earlier = models.EarlierAttempts.objects.filter(task=task, user_id__gte=users[0], user_id__lte=users[-1])
     found = dict(earlier.values_list("user_id", "attempts"))
     # Segments by position have their IDs between each other's.

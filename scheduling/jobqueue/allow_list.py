@@ -5,7 +5,7 @@ one transaction, so one bad row that somebody wrote into the database would stop
 There a bad row is made harmless, and `schedules.ensure` deletes it.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import structlog
 from django.db.models.signals import pre_save
@@ -19,13 +19,13 @@ log = structlog.get_logger(__name__)
 JOBS = "scheduling.jobs."
 
 
-def is_ours(func: str | Callable | None) -> bool:
+def is_ours(func: object) -> bool:
     """Whether it names a job of scheduling.jobs, in the one spelling that the clusters are given."""
     return isinstance(func, str) and func.startswith(JOBS) and func[len(JOBS) :].isidentifier()
 
 
 def refused() -> None:
-    """What runs in place of a job that isn't ours."""
+    """Run in place of a job that is not one of scheduling.jobs."""
     log.error("foreign_job_not_run")
 
 
@@ -33,12 +33,12 @@ REFUSED = f"{__name__}.{refused.__name__}"
 
 
 def connect() -> None:
-    """Watch what is scheduled and what is queued, in this process."""
+    """Check every schedule and every job that this process saves or queues."""
     pre_save.connect(check_schedule, sender=Schedule, dispatch_uid="scheduling.jobqueue.allow_list")
     pre_enqueue.connect(check_job, dispatch_uid="scheduling.jobqueue.allow_list")
 
 
-def check_schedule(sender, instance: Schedule, **kwargs) -> None:
+def check_schedule(sender: object, instance: Schedule, **kwargs: object) -> None:
     """Raise JobRefused for a schedule of anything else, or with a hook, arguments or a time of its own."""
     if _is_sound(instance):
         return
@@ -50,7 +50,7 @@ def check_schedule(sender, instance: Schedule, **kwargs) -> None:
     instance.repeats = 0
 
 
-def check_job(sender, task: dict, **kwargs) -> None:
+def check_job(sender: object, task: dict[str, Any], **kwargs: object) -> None:
     """Raise JobRefused for a call of anything else, or one whose result would be called with something."""
     if is_ours(task["func"]) and not task.get("hook") and not task.get("chain"):
         return

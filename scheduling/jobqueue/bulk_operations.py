@@ -1,7 +1,8 @@
-"""Acts on more rows than one click can do: begun in a click, gone on with by jobs, found again by the sweep.
+"""Operations on more rows than one click can change: a click begins them, jobs continue them.
 
-One worker at a time is at an act, under a lease. Each slice moves the act's row on in its own transaction, and
-so is done once, whoever dies; a worker that was overtaken finds that out there, and what it did is undone.
+One worker at a time owns an operation, under a lease. Each slice advances the operation's row in its own
+transaction, so it is done once, whichever process dies; a worker that was overtaken finds out there, and its slice is
+rolled back. The sweep finds operations without a live owner.
 """
 
 import secrets
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from operators.actor import Actor, Interface, Kind
 from scheduling import activity, store
@@ -25,7 +26,7 @@ JOBS = {
     BulkActKind.CHECK_PLAN: "scheduling.jobs.check_plan",
 }
 
-# What the log calls a stop of it.
+# The verb with which the activity log records a stop.
 STOPPED = {
     BulkActKind.CANCEL_MATCHING: "stopped_cancelling",
     BulkActKind.RETRY_FAILED: "stopped_retrying",
@@ -34,13 +35,13 @@ STOPPED = {
 
 
 class Overtaken(Exception):
-    """The act has ended, was stopped, or is another worker's by now: this transaction is rolled back."""
+    """The operation has ended, was stopped, or belongs to another worker: this transaction is rolled back."""
 
 
 def begin(
     kind: BulkActKind, *, asked: Mapping[str, Any], number: int, name: str = "", by: Actor, at: datetime
 ) -> BulkAct:
-    """Make the act's row, in the transaction that logs it; the caller is at it from then on.
+    """Create the operation in the transaction that logs it. The caller owns it from then on.
 
     asked: JSON. number: of how many rows. name: by which it can be stopped.
     """
@@ -56,33 +57,33 @@ def begin(
     )
 
 
-def take(act_id: int, *, at: datetime) -> BulkAct | None:
-    """Be at the act from now on; None where it is over, or where somebody lives who is at it."""
+def claim(act_id: int, *, at: datetime) -> BulkAct | None:
+    """Claim the operation. Returns None if it has finished or another live worker owns it."""
     owner = secrets.randbits(63)
-    free = under_way().filter(Q(owner=None) | Q(lease_until__lt=at), pk=act_id)
+    free = unfinished().filter(Q(owner=None) | Q(lease_until__lt=at), pk=act_id)
     if not free.update(owner=owner, lease_until=at + limits.BULK_LEASE):
         return None
     return BulkAct.objects.filter(pk=act_id, owner=owner).first()
 
 
-def under_way():
-    """The acts that aren't over."""
+def unfinished() -> QuerySet[BulkAct]:
+    """The operations that haven't ended."""
     return BulkAct.objects.filter(ended_at=None)
 
 
-def move_on(act: BulkAct, *, after_id: int, at: datetime) -> None:
-    """Begin a slice, in its transaction: what it does is done up to `after_id`. Raises Overtaken.
+def advance(act: BulkAct, *, after_id: int, at: datetime) -> None:
+    """Begin a slice that ends with the key `after_id`, in its transaction. Raises Overtaken.
 
-    The act's row is locked before any other.
+    The operation's row is locked before any other.
     """
-    mine = under_way().filter(pk=act.pk, owner=act.owner, after_id=act.after_id)
-    if not mine.update(after_id=after_id, lease_until=at + limits.BULK_LEASE):
+    owned = unfinished().filter(pk=act.pk, owner=act.owner, after_id=act.after_id)
+    if not owned.update(after_id=after_id, lease_until=at + limits.BULK_LEASE):
         raise Overtaken
     act.after_id = after_id
 
 
 def count(act: BulkAct, done: int) -> None:
-    """Say how many rows the slice has done, in its transaction."""
+    """Add the rows that a slice has done, in its transaction."""
     BulkAct.objects.filter(pk=act.pk).update(done_count=F("done_count") + done)
 
 
@@ -90,7 +91,7 @@ def hand_over(act: BulkAct, *, at: datetime) -> None:
     """Leave the rest to a job."""
     with store.write():
         if (
-            under_way()
+            unfinished()
             .filter(pk=act.pk, owner=act.owner)
             .update(owner=None, lease_until=at + limits.BULK_LEASE)
         ):
@@ -98,21 +99,21 @@ def hand_over(act: BulkAct, *, at: datetime) -> None:
 
 
 def end(act: BulkAct, *, at: datetime) -> None:
-    """Nothing is left of it."""
-    under_way().filter(pk=act.pk, owner=act.owner).update(owner=None, ended_at=at)
+    """Mark the operation as ended."""
+    unfinished().filter(pk=act.pk, owner=act.owner).update(owner=None, ended_at=at)
 
 
 def stop(act: BulkAct, *, by: Actor, at: datetime) -> bool:
-    """Let an act end after the slice that it is at; what is done stays so. False where it has ended already."""
+    """End an operation after its current slice; what is done stays done. Returns False if it has ended already."""
     with store.write():
-        if not under_way().filter(pk=act.pk).update(stopped_at=at, ended_at=at):
+        if not unfinished().filter(pk=act.pk).update(stopped_at=at, ended_at=at):
             return False
         activity.record(by, STOPPED[BulkActKind(act.kind)], at=at, after={"run": act.name})
     return True
 
 
 def is_stopped(name: str) -> bool:
-    """Whether somebody said stop before it was done."""
+    """Whether somebody stopped it before it was done."""
     return BulkAct.objects.filter(name=name, stopped_at__isnull=False).exists()
 
 
@@ -122,10 +123,10 @@ def actor_of(act: BulkAct) -> Actor:
 
 
 def wake(*, at: datetime) -> None:
-    """Queue jobs for acts that nobody is at and whose job, if there was one, didn't come."""
-    for act_id, kind in under_way().filter(lease_until__lt=at).values_list("pk", "kind")[:10]:
+    """Queue jobs for operations without a live owner whose job, if there was one, didn't start."""
+    for act_id, kind in unfinished().filter(lease_until__lt=at).values_list("pk", "kind")[:10]:
         with store.write():
             # Compare-and-set: of many who look at the same time, one queues the job.
-            orphan = under_way().filter(pk=act_id, lease_until__lt=at)
+            orphan = unfinished().filter(pk=act_id, lease_until__lt=at)
             if orphan.update(owner=None, lease_until=at + limits.BULK_LEASE):
                 cluster.enqueue(JOBS[BulkActKind(kind)], act_id)

@@ -19,16 +19,16 @@ RETRY_MARGIN_SECONDS = 10
 
 
 def clusters() -> dict[str, dict[str, Any]]:
-    """Every cluster's settings as it will have them, by its name."""
+    """Every cluster's settings, by its name."""
     base = {key: value for key, value in settings.Q_CLUSTER.items() if key != "ALT_CLUSTERS"}
     others = settings.Q_CLUSTER.get("ALT_CLUSTERS", {})
     return {base["name"]: base} | {name: {**base, **own} for name, own in others.items()}
 
 
 @register(Tags.compatibility)
-def check_names(app_configs=None, **kwargs) -> list[CheckMessage]:
-    """Jobs are found under their cluster's name: a cluster by any other name waits for ever."""
-    found = []
+def check_names(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
+    """Check that each cluster has a name of its own: a cluster by another name waits for ever."""
+    found: list[CheckMessage] = []
     if not settings.Q_CLUSTER.get("name"):
         return [
             Error("Q_CLUSTER has no name.", hint="It is the key of the queued jobs.", id="quarterdeck.E001")
@@ -50,8 +50,8 @@ def check_names(app_configs=None, **kwargs) -> list[CheckMessage]:
 
 
 @register(Tags.compatibility)
-def check_clusters(app_configs=None, **kwargs) -> list[CheckMessage]:
-    """What each cluster needs to run every job once and to stop when told."""
+def check_clusters(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
+    """Check what each cluster needs to run every job once and to stop when told."""
     if not settings.Q_CLUSTER.get("name"):
         return []
     return [message for name, conf in clusters().items() for message in _check_cluster(name, conf)]
@@ -87,9 +87,9 @@ def _check_cluster(name: str, conf: Mapping[str, Any]) -> Iterator[CheckMessage]
 
 
 @register(Tags.compatibility)
-def check_broker(app_configs=None, **kwargs) -> list[CheckMessage]:
-    """Jobs are queued in the transaction that makes their work: on the same database."""
-    found = []
+def check_broker(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
+    """Check that jobs are queued on the same database, in the transaction that creates their work."""
+    found: list[CheckMessage] = []
     if settings.Q_CLUSTER.get("orm") != "default":
         hint = "With another alias jobs and work are not one transaction, and schedules fire again and again."
         found.append(Error("Q_CLUSTER's orm must be 'default'.", hint=hint, id="quarterdeck.E009"))
@@ -105,11 +105,11 @@ def check_broker(app_configs=None, **kwargs) -> list[CheckMessage]:
 
 
 @register(Tags.compatibility)
-def check_database(app_configs=None, **kwargs) -> list[CheckMessage]:
-    """What the clusters can't stand in a database's settings."""
+def check_database(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
+    """Check the settings of the database that clusters depend on."""
     database = settings.DATABASES["default"]
     options = database.get("OPTIONS", {})
-    found = []
+    found: list[CheckMessage] = []
     if options.get("pool"):
         hint = "The processes that a cluster forks would share its sockets. Take `pool` out of OPTIONS."
         found.append(Error("The database has a connection pool.", hint=hint, id="quarterdeck.E011"))

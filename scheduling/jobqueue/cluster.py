@@ -1,9 +1,10 @@
-"""The one door to django-q2: jobs by dotted path, not before a time, on a named cluster.
+"""Queue jobs with django-q2: by dotted path, on a named cluster, optionally not before a time.
 
-Jobs are hints, our rows are the truth: every job here can be lost or run twice.
+Jobs are hints, our rows are the truth: every job here can be lost or run twice. Nothing else imports django-q2.
 """
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -15,35 +16,37 @@ from django_q.tasks import async_task
 
 from scheduling.core.time_limit import TimeLimit
 
-DEFAULT = settings.Q_CLUSTER["name"]
+DEFAULT: str = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
 
 
-class ResilientORM(ORM):
-    """django-q2's database broker, which waits out a database that is locked or gone.
+class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
+    """django-q2's database broker, which waits while the database is locked or unreachable.
 
     The stock pusher sleeps 10 s after any database error, and the stock monitor loses the
     acknowledgement, so that the job runs twice.
     """
 
-    def dequeue(self):
+    def dequeue(self) -> list[tuple[int, str]] | None:
         try:
-            return super().dequeue()
+            jobs: list[tuple[int, str]] | None = super().dequeue()
+            return jobs
         except (OperationalError, InterfaceError):
             self._reconnect()
             return None
 
-    def acknowledge(self, task_id):
-        return self._patiently(super().acknowledge, task_id)
+    def acknowledge(self, task_id: int) -> None:
+        self._retry(super().acknowledge, task_id)
 
-    def fail(self, task_id):
-        return self._patiently(super().fail, task_id)
+    def fail(self, task_id: int) -> None:
+        self._retry(super().fail, task_id)
 
-    def _patiently(self, act, task_id, *, seconds: float = 60):
+    def _retry(self, act: Callable[[int], None], task_id: int, *, seconds: float = 60) -> None:
         limit = TimeLimit(seconds)
         while True:
             try:
-                return act(task_id)
+                act(task_id)
+                return
             except (OperationalError, InterfaceError):
                 if limit.is_over:
                     raise
@@ -54,19 +57,20 @@ class ResilientORM(ORM):
         time.sleep(0.5)
 
 
-class _NotBefore(ORM):
+class _NotBefore(ORM):  # type: ignore[misc]  # django-q2 ships no types
     """A broker for one enqueue: its row is locked, and so invisible to clusters, until a time."""
 
     def __init__(self, list_key: str, not_before: datetime) -> None:
         super().__init__(list_key=list_key)
         self.not_before = not_before
 
-    def enqueue(self, task):
-        return self.get_connection().create(key=self.list_key, payload=task, lock=self.not_before).pk
+    def enqueue(self, task: str) -> int:
+        key: int = self.get_connection().create(key=self.list_key, payload=task, lock=self.not_before).pk
+        return key
 
 
 def enqueue(
-    path: str, *args, cluster: str = DEFAULT, not_before: datetime | None = None, save: bool = False
+    path: str, *args: object, cluster: str = DEFAULT, not_before: datetime | None = None, save: bool = False
 ) -> None:
     """Queue a call of `path` (dotted, in scheduling.jobs) in the transaction that is open.
 
@@ -81,7 +85,7 @@ def enqueue(
 
 def waiting_count(cluster: str, at: datetime) -> int:
     """How many jobs of a cluster are due and not taken."""
-    return OrmQ.objects.filter(key=cluster, lock__lt=at).count()
+    return int(OrmQ.objects.filter(key=cluster, lock__lt=at).count())
 
 
 def is_queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> bool:
@@ -89,7 +93,7 @@ def is_queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> bool:
     return bool(queued(path, at=at, cluster=cluster))
 
 
-def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> list[tuple]:
+def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> list[tuple[object, ...]]:
     """The arguments of the calls of `path` that wait, or were taken by a worker a moment ago.
 
     One that was taken longer ago may have died with its worker: its row comes back after `retry` seconds.

@@ -28,7 +28,8 @@ class Group(Flag):
 class Status(models.IntegerChoices):
     """What became of an ID. Small numbers, since there are millions; in the order in which interfaces list them.
 
-    order: from the ground up in a chart; what is done lies below what is to come.
+    order: from the ground up in a chart; what is done lies below what is to come. (`Status(3)` has no other
+    arguments: the defaults are for type checkers, which take a look-up for a construction.)
     """
 
     sign: str
@@ -42,7 +43,7 @@ class Status(models.IntegerChoices):
     CANCELLED = 5, "✕", 6, Group.NONE, "cancelled"
     EXPIRED = 6, "⊘", 3, Group.PLACED, "expired"
 
-    def __new__(cls, value: int, sign: str, order: int, groups: Group) -> "Status":
+    def __new__(cls, value: int, sign: str = "", order: int = 0, groups: Group = Group.NONE) -> "Status":
         member = int.__new__(cls, value)
         member._value_ = value
         member.sign, member.order, member.groups = sign, order, groups
@@ -124,7 +125,7 @@ class TaskState(models.TextChoices):
     DONE = "done", "✓", "done"
     CANCELLED = "cancelled", "✕", "cancelled"
 
-    def __new__(cls, value: str, sign: str) -> "TaskState":
+    def __new__(cls, value: str, sign: str = "") -> "TaskState":
         member = str.__new__(cls, value)
         member._value_ = value
         member.sign = sign
@@ -144,7 +145,7 @@ class MoveReason(models.TextChoices):
     OPERATOR = "operator", False, "an operator sent it again"
     EDIT = "edit", False, "an edit brought it back"
 
-    def __new__(cls, value: str, made_late: bool) -> "MoveReason":
+    def __new__(cls, value: str, made_late: bool = False) -> "MoveReason":
         member = str.__new__(cls, value)
         member._value_ = value
         member.made_late = made_late

@@ -41,7 +41,7 @@ class Chunk(models.Model):
         constraints = [models.UniqueConstraint(fields=["list", "number"], name="chunk_once_in_a_list")]
 
 
-class TaskQuerySet(models.QuerySet):
+class TaskQuerySet(models.QuerySet["Task"]):
     def in_state(self, state: str, at: datetime) -> "TaskQuerySet":
         """The tasks whose `state_at(at)` is `state`, decided by the database."""
         live = Q(cancelled_at=None, finished_at=None)
@@ -158,7 +158,7 @@ class Task(models.Model):
         return self.succeeded_count + self.failed_count
 
 
-class SegmentQuerySet(models.QuerySet):
+class SegmentQuerySet(models.QuerySet["Segment"]):
     def unwritten(self) -> "SegmentQuerySet":
         """The segments that have IDs without a row."""
         return self.filter(written_count__lt=F("ids_count"))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from django.db.models import QuerySet
 from django.db.models.functions import Greatest
 
 from scheduling import models, store
@@ -38,16 +39,51 @@ class Counters:
             counters[becomes.counter] += count
 
     def started(self, bucket_id: int, count: int = 1) -> None:
+        """Count requests that were started in a bucket."""
         self.buckets[bucket_id]["started_count"] += count
 
     def write(self) -> None:
+        """Add the deltas to the rows of tasks, of what they have where, and of buckets."""
         store.add_to_tasks(self.tasks)
         store.add_to_placed(self.placed)
         store.add_to_buckets(self.buckets)
 
 
-def give_back(bucket_id: int, count: int, *, at: datetime) -> None:
-    """Log that places came free since their task is cancelled; the caller holds the queue's row."""
+def waiting_buckets_of(task: models.Task) -> QuerySet[models.TaskBucket]:
+    """What the task has in the buckets in which any of its IDs wait."""
+    return models.TaskBucket.objects.filter(task=task, waiting_count__gt=0)
+
+
+def lock_waiting_buckets(task: models.Task) -> None:
+    """Lock the windows and buckets in which the task waits: from here on nobody claims any of its IDs."""
+    buckets = models.Bucket.objects.filter(pk__in=waiting_buckets_of(task).values("bucket_id"))
+    windows = models.Window.objects.filter(pk__in=buckets.values("window_id"))
+    list(windows.select_for_update().order_by("pk").values_list("pk"))
+    list(buckets.select_for_update().order_by("pk").values_list("pk"))
+
+
+def release_places(
+    queue: models.Queue, task: models.Task, places: Mapping[int, int], *, at: datetime
+) -> None:
+    """Free places of IDs that wait: bucket ID to how many. The task's row and its IDs' are the caller's."""
+    if not places:
+        return
+    reservations.change(
+        queue,
+        {bucket: -count for bucket, count in places.items()},
+        kind=models.ReservationKind.CANCEL,
+        at=at,
+        task_id=task.pk,
+    )
+    store.add_to_buckets({bucket: {"cancelled_count": count} for bucket, count in places.items()})
+    store.add_to_task_buckets(
+        task.pk,
+        {bucket: {"waiting_count": -count, "cancelled_count": count} for bucket, count in places.items()},
+    )
+
+
+def log_release(bucket_id: int, count: int, *, at: datetime) -> None:
+    """Log that places came free because their task is cancelled; the caller holds the queue's row."""
     queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
     reservations.change(queue, {bucket_id: -count}, kind=models.ReservationKind.CANCEL, at=at)
 
@@ -119,13 +155,17 @@ def record_moves(moved: Mapping[Route, Sequence[int]], *, was: Status, reason: s
 
 
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
+    """Return the tasks by key, their rows locked in this order; only the columns that outcomes need are read."""
     wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
     columns = ("pk", "cancelled_at", "expires_at", "queue_id", "waiting_count", "in_flight_count")
     return {task.pk: task for task in wanted.only(*columns)}
 
 
 def must_be(wanted: int, count: int) -> None:
-    # Under the bucket's lock nobody else changes these rows; if somebody did, nothing of this turn may stay.
+    """Raise RuntimeError unless as many rows changed as were to.
+
+    Under the bucket's lock nobody else changes them; if somebody did, nothing of this transaction may stay.
+    """
     if count != wanted:
         raise RuntimeError(f"{wanted} rows were to change, {count} did")
 

@@ -1,7 +1,7 @@
 """Give IDs another minute: late ones, retries, and what an operator sends again; or end them there.
 
-What waits or was just sent gets no other minute where its request could not be made in it: an edit has left it
-out meanwhile, or its list has expired by then.
+An ID that waits or was just sent gets no other minute if its request could not be made there: an edit has removed
+it meanwhile, or its list will have expired.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from scheduling import models, store
 from scheduling.core import keys
 from scheduling.models import Group, Status
-from scheduling.placement import cancellation, ledger, removals, reservations
+from scheduling.placement import ledger, removals, reservations
 
 FAR = datetime.max.replace(tzinfo=UTC)
 
@@ -44,10 +44,16 @@ def move(
     """Give rows with the status `was` the first free places from a minute on; there they wait.
 
     The caller holds the rows of the queue and of the buckets that are left, and the rows are as it read them
-    under those locks. from_minute: not sealed at `at`. latest: by key, the start of the last minute that is of
-    use to a row. Returns the places, in order.
+    under those locks. from_minute: not sealed at `at`. latest: by key, the start of the last minute in which a row may
+    run. Returns the places, in order.
     """
-    rows = _that_go_on(queue, rows, latest or {}, from_minute=from_minute, was=was, at=at)
+    task_ids = {row.task_id for row in rows}
+    rows, ending = _partition_movable(queue, rows, latest or {}, from_minute=from_minute, was=was)
+    # What an operator asks for again, and would come too late, stays what it is.
+    if ending and Group.UNFINISHED in was.groups:
+        # In order, and with those that move: another transaction may be changing the same tasks.
+        ledger.lock_tasks(task_ids)
+        _end_all(queue, ending, was=was, at=at)
     if not rows:
         return []
     leaving: dict[int, int] = defaultdict(int)
@@ -64,45 +70,46 @@ def move(
     return places
 
 
-def _that_go_on(
+def _partition_movable(
     queue: models.Queue,
     rows: Sequence[Row],
     latest: Mapping[int, datetime],
     *,
     from_minute: datetime,
     was: Status,
-    at: datetime,
-) -> Sequence[Row]:
-    """Return the rows that get another minute. Of the others, what waits or was just sent ends.
-
-    What an operator asks for again, and would come too late, stays what it is.
-    """
+) -> tuple[list[Row], dict[Status, list[Row]]]:
+    """Return the rows that get another minute, and the others by the status with which they end."""
     task_ids = {row.task_id for row in rows}
-    at_work = Group.UNFINISHED in was.groups
-    left = removals.have_left(task_ids) if at_work else set()
+    is_unfinished = Group.UNFINISHED in was.groups
+    removed = removals.removed_in_flight(task_ids) if is_unfinished else set()
     expiring = models.Task.objects.filter(pk__in=task_ids, expires_at__isnull=False, cancelled_at=None)
     expires = dict(expiring.values_list("pk", "expires_at"))
-    if not left and not expires and not latest:
-        return rows
+    if not removed and not expires and not latest:
+        return list(rows), {}
+    # It was sent and failed; or it came back unsent.
+    status_of_removed = Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED
     free = reservations.free(queue, len(rows), from_minute)
     minutes = chain.from_iterable(repeat(keys.minute_of_bucket(bucket), count) for bucket, count in free)
-    going, ended, minute = [], defaultdict(list), next(minutes, from_minute)
+    movable: list[Row] = []
+    ending: dict[Status, list[Row]] = defaultdict(list)
+    minute = next(minutes, from_minute)
     for row in rows:
-        if (row.task_id, row.user_id) in left:
-            # It was sent and failed; or it came back unsent.
-            ended[Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED].append(row)
-        elif minute > latest.get(row.key, minute) or minute >= expires.get(row.task_id, FAR):
-            ended[Status.EXPIRED].append(row)
+        if (row.task_id, row.user_id) in removed:
+            ending[status_of_removed].append(row)
+        elif minute > latest.get(row.key, minute) or minute >= (expires.get(row.task_id) or FAR):
+            ending[Status.EXPIRED].append(row)
         else:
-            going.append(row)
+            movable.append(row)
             minute = next(minutes, minute)
-    if ended and at_work:
-        # In order, and with those that move: another transaction may be at the same tasks.
-        ledger.lock_tasks(task_ids)
-        for status, some in ended.items():
-            _end(queue, some, status, was=was, at=at)
-        ledger.finish(sorted({row.task_id for some in ended.values() for row in some}), at=at)
-    return going
+    return movable, ending
+
+
+def _end_all(
+    queue: models.Queue, ending: Mapping[Status, Sequence[Row]], *, was: Status, at: datetime
+) -> None:
+    for status, rows in ending.items():
+        _end(queue, rows, status, was=was, at=at)
+    ledger.finish(sorted({row.task_id for rows in ending.values() for row in rows}), at=at)
 
 
 def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Status, at: datetime) -> None:
@@ -119,7 +126,7 @@ def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Statu
     for task in models.Task.objects.filter(pk__in=places).order_by("pk"):
         count = sum(places[task.pk].values())
         store.add_to_tasks({task.pk: {"waiting_count": -count, "cancelled_count": count}})
-        cancellation.give_back(queue, task, places[task.pk], at=at)
+        ledger.release_places(queue, task, places[task.pk], at=at)
 
 
 def _keys(places: Sequence[reservations.Places]) -> Iterator[int]:
@@ -128,7 +135,7 @@ def _keys(places: Sequence[reservations.Places]) -> Iterator[int]:
 
 
 def last_minute(queue: models.Queue, due: datetime) -> datetime:
-    """The last minute in which by the queue's late policy an ID may run that was due in another. Their starts."""
+    """Return the start of the last minute in which, by the queue's late policy, an ID may run that was due at `due`."""
     if queue.late_policy != models.LatePolicy.EXPIRE:
         return FAR
     return due + timedelta(seconds=queue.late_after_seconds or 0)

@@ -1,7 +1,7 @@
-"""IDs that leave a task by an edit: looked up without a lock, cancelled under it in the order of places.
+"""IDs that an edit removes from a task: looked up without a lock, then cancelled under it in the order of places.
 
-Under the lock a million rows are met one after the other, as they lie, instead of here and there; only those
-that were claimed, sent or moved since they were looked up are looked up again.
+So a million rows are read in the order in which they lie; only those that were claimed, sent or moved since they were
+looked up are looked up again.
 """
 
 from array import array
@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Self
+
+from django.db.models import QuerySet
 
 from scheduling import models, store
 from scheduling.core import keys, limits
@@ -22,47 +25,53 @@ _UNFINISHED = Status.of(Group.UNFINISHED)
 
 
 class ChangedMeanwhile(Exception):
-    """What was looked up is no longer so in a way that only a new look can tell."""
+    """What was looked up has changed in a way that only another look-up can tell."""
 
 
 @dataclass
-class LetGo:
-    """What became of IDs that left. places: bucket ID to how many it gives back.
+class Removed:
+    """What became of the IDs that an edit removes. released: bucket ID to how many places become free.
 
-    under_way: the IDs whose request is just being made, by this edit's or an earlier one's leave.
+    in_flight: the IDs whose request is being made, also those that an earlier edit removed. in_flight_count: how
+    many of them this edit removes.
     """
 
-    places: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    already_sent: int = 0
-    in_flight: int = 0
-    under_way: list[int] = field(default_factory=list)
+    released: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    already_sent_count: int = 0
+    in_flight_count: int = 0
+    in_flight: list[int] = field(default_factory=list)
 
-    def count(self, user: int, status: int, *, is_now: bool) -> None:
+    def count(self, user: int, status: int, *, is_current: bool) -> None:
         """Count an ID that is not cancelled, if it was still in the list as it was sent."""
-        self.already_sent += is_now and status in _SENT
-        self.in_flight += is_now and status == Status.IN_FLIGHT
+        self.already_sent_count += is_current and status in _SENT
+        self.in_flight_count += is_current and status == Status.IN_FLIGHT
         if status == Status.IN_FLIGHT:
-            self.under_way.append(user)
+            self.in_flight.append(user)
+
+    def release(self, places: Iterable[int]) -> None:
+        """Count the places of these assignment keys as released."""
+        for key in places:
+            self.released[keys.bucket_of_assignment(key)] += 1
 
 
-class Leaving:
-    """What is in a difference's `gone`, by place. Look first, then let go in the transaction of the edit."""
+class Removal:
+    """The IDs in a difference's `gone`, by place: looked up first, then cancelled in the edit's transaction."""
 
     def __init__(self, task: models.Task, difference: Difference, folder: Path) -> None:
         self._task = task
         self._keys, self._users = IdFile(folder), IdFile(folder)
-        self._now_count = 0
-        self._found = LetGo()
-        self._last_move = self._moves().order_by("-pk").values_list("pk", flat=True).first() or 0
-        gone, now = difference.gone, difference.gone_now_count
-        self._look(gone, 0, now, is_now=True)
-        self._now_count = self._keys.count
-        self._look(gone, now, gone.count, is_now=False)
+        self._current_count = 0
+        self._finished = Removed()
+        self._last_move = self._resent().order_by("-pk").values_list("pk", flat=True).first() or 0
+        gone, current = difference.gone, difference.gone_now_count
+        self._look_up(gone, 0, current, is_current=True)
+        self._current_count = self._keys.count
+        self._look_up(gone, current, gone.count, is_current=False)
 
-    def _moves(self):
+    def _resent(self) -> QuerySet[models.Move]:
         return models.Move.objects.filter(task_id=self._task.pk, reason=models.MoveReason.OPERATOR)
 
-    def _look(self, gone: IdFile, first: int, end: int, *, is_now: bool) -> None:
+    def _look_up(self, gone: IdFile, first: int, end: int, *, is_current: bool) -> None:
         for start in range(first, end, limits.SORTED_IDS):
             users = sorted(gone.read(start, min(limits.SORTED_IDS, end - start)))
             found, found_users = array("q"), array("q")
@@ -71,46 +80,49 @@ class Leaving:
                     found.append(key)
                     found_users.append(user)
                 else:
-                    self._found.count(user, status, is_now=is_now)
+                    self._finished.count(user, status, is_current=is_current)
             order = sorted(range(len(found)), key=found.__getitem__)
             self._keys.append(array("q", map(found.__getitem__, order)))
             self._users.append(array("q", map(found_users.__getitem__, order)))
 
-    def let_go(self) -> LetGo:
+    def cancel_waiting(self) -> Removed:
         """Cancel what waits; the caller holds the buckets where the task waits. Raises ChangedMeanwhile."""
-        # What was sent or expired comes to wait again by an operator's hand alone.
-        if self._moves().filter(pk__gt=self._last_move).exists():
+        # What was sent or expired comes to wait again only when an operator asks for it.
+        if self._resent().filter(pk__gt=self._last_move).exists():
             raise ChangedMeanwhile
-        result = LetGo(already_sent=self._found.already_sent, in_flight=self._found.in_flight)
-        for first, end in ((0, self._now_count), (self._now_count, self._keys.count)):
+        result = Removed(
+            already_sent_count=self._finished.already_sent_count,
+            in_flight_count=self._finished.in_flight_count,
+        )
+        for first, end in ((0, self._current_count), (self._current_count, self._keys.count)):
             for start in range(first, end, limits.IDS_PER_QUERY):
                 count = min(limits.IDS_PER_QUERY, end - start)
-                self._cancel(start, count, result, is_now=first < self._now_count)
+                self._cancel(start, count, result, is_current=first < self._current_count)
         return result
 
-    def _cancel(self, start: int, count: int, result: LetGo, *, is_now: bool) -> None:
+    def _cancel(self, start: int, count: int, result: Removed, *, is_current: bool) -> None:
         places, users = self._keys.read(start, count), self._users.read(start, count)
         # Read first: a row may also have been cancelled since it was looked up, as it came back unsent.
-        there = models.Assignment.objects.filter(pk__in=places, status=Status.WAITING)
-        waiting = set(there.values_list("pk", flat=True))
+        rows = models.Assignment.objects.filter(pk__in=places, status=Status.WAITING)
+        waiting = set(rows.values_list("pk", flat=True))
         if store.set_status(sorted(waiting), Status.CANCELLED, was=Status.WAITING) != len(waiting):
             raise ChangedMeanwhile
-        _tally(waiting, result)
+        result.release(waiting)
         if len(waiting) == count:
             return
         again = [user for key, user in zip(places, users, strict=True) if key not in waiting]
         for key, user, status in list(_rows(self._task, sorted(again))):
             if status != Status.WAITING:
-                result.count(user, status, is_now=is_now)
+                result.count(user, status, is_current=is_current)
             elif store.set_status([key], Status.CANCELLED, was=Status.WAITING):
-                _tally([key], result)
+                result.release([key])
 
     def close(self) -> None:
         """Give the disk space back."""
         self._keys.close()
         self._users.close()
 
-    def __enter__(self) -> "Leaving":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -119,22 +131,17 @@ class Leaving:
         self.close()
 
 
-def remember(task: models.Task, under_way: Iterable[int]) -> None:
-    """Keep which IDs have left whose request is being made, in the transaction of the edit."""
+def record_in_flight(task: models.Task, users: Iterable[int]) -> None:
+    """Keep which IDs were removed while their request is being made, in the transaction of the edit."""
     models.LeftInFlight.objects.filter(task=task).delete()
-    left = [models.LeftInFlight(task=task, user_id=user) for user in under_way]
-    models.LeftInFlight.objects.bulk_create(left, batch_size=limits.IDS_PER_QUERY)
+    removed = [models.LeftInFlight(task=task, user_id=user) for user in users]
+    models.LeftInFlight.objects.bulk_create(removed, batch_size=limits.IDS_PER_QUERY)
 
 
-def have_left(task_ids: Iterable[int]) -> set[tuple[int, int]]:
-    """(task, ID) of IDs that left these tasks while their request was being made: they aren't sent again."""
-    left = models.LeftInFlight.objects.filter(task__in=set(task_ids))
-    return set(left.values_list("task_id", "user_id"))
-
-
-def _tally(places: Iterable[int], result: LetGo) -> None:
-    for key in places:
-        result.places[keys.bucket_of_assignment(key)] += 1
+def removed_in_flight(task_ids: Iterable[int]) -> set[tuple[int, int]]:
+    """(task, ID) of IDs that edits removed while their request was being made: they aren't sent again."""
+    removed = models.LeftInFlight.objects.filter(task__in=set(task_ids))
+    return set(removed.values_list("task_id", "user_id"))
 
 
 def _rows(task: models.Task, users: list[int]) -> Iterator[tuple[int, int, int]]:

@@ -64,7 +64,7 @@ class Plan:
         return self._minute(self.windows[-1:], max)
 
     @staticmethod
-    def _minute(windows: Sequence[WindowPlan], pick: Callable) -> datetime | None:
+    def _minute(windows: Sequence[WindowPlan], pick: Callable[[Iterator[int]], int]) -> datetime | None:
         for window in windows:
             k = pick(k for k, count in enumerate(window.added) if count)
             return keys.minute_of_bucket(keys.bucket_id(window.window_id, k))

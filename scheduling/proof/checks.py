@@ -25,7 +25,7 @@ KEPT = 1_000
 def begin(*, by: Actor, at: datetime) -> BulkAct:
     """Start a check of the plan by jobs, unless one is in progress; return it."""
     with store.write():
-        under_way: BulkAct | None = bulk_operations.under_way().filter(kind=BulkActKind.CHECK_PLAN).first()
+        under_way: BulkAct | None = bulk_operations.unfinished().filter(kind=BulkActKind.CHECK_PLAN).first()
         if under_way is not None:
             return under_way
         ids = models.Task.objects.aggregate(n=Sum("ids_count"))["n"] or 0
@@ -38,7 +38,7 @@ def begin(*, by: Actor, at: datetime) -> BulkAct:
 
 def resume(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
     """The job: continue where the last job stopped, unless another job has the check."""
-    act = bulk_operations.take(act_id, at=now())
+    act = bulk_operations.claim(act_id, at=now())
     if act is None:
         return
     limit = TimeLimit(seconds)
@@ -61,7 +61,7 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
         log.error("plan_does_not_hold", **asdict(difference))
     kept = act.found or []
     act.found = kept + [asdict(one) for one in step.differences[: KEPT - len(kept)]]
-    mine = bulk_operations.under_way().filter(pk=act.pk, owner=act.owner)
+    mine = bulk_operations.unfinished().filter(pk=act.pk, owner=act.owner)
     if not mine.update(
         asked={"stage": step.stage, "behind": list(step.cursor)},
         found=act.found,

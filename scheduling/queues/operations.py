@@ -1,10 +1,11 @@
-"""Queues: made, changed, paused, resumed, braked."""
+"""Create, change, pause, resume and brake queues."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError
+from django.db.models import QuerySet
 
 from operators.actor import Actor
 from scheduling import activity, models, store
@@ -13,6 +14,7 @@ from scheduling.core.errors import (
     BadFields,
     NotPaused,
     QueueTaken,
+    Refused,
     StaleVersion,
     TooManyQueues,
 )
@@ -27,7 +29,7 @@ _SECRET = ("webhook_secret", "webhook_headers")
 def create(
     *, name: str, fields: Mapping[str, Any] | None = None, paused: bool = False, by: Actor, at: datetime
 ) -> models.Queue:
-    """Make a queue. fields: by the names of API.md. Raises BadFields, QueueTaken, TooManyQueues."""
+    """Create a queue. fields: by the names of API.md. Raises BadFields, QueueTaken, TooManyQueues."""
     fields = _given(fields or {})
     validation.check_name(name)
     validation.check(fields)
@@ -59,7 +61,7 @@ def update(
     """Change fields of a queue, `paused` among them; return the queue as stored.
 
     Another rpm acts on open and future windows; the running window keeps its own. Under `carry_over` what no
-    longer fits moves on (`pace.refit`). Raises BadFields, StaleVersion.
+    longer fits moves on (`rates.refit`). Raises BadFields, StaleVersion.
     """
     changes = _given(changes)
     pausing = changes.pop("paused", None)
@@ -88,9 +90,9 @@ def update(
 
 
 def pause(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:
-    """Start nothing more of the queue from the next claim on; its IDs keep their places.
+    """Stop dispatching the queue from the next claim on; its IDs keep their places.
 
-    It takes lists in and plans them all the same. Raises AlreadyPaused.
+    It still accepts lists and plans them. Raises AlreadyPaused.
     """
     with store.write():
         queue = reservations.lock_queue(queue.pk)
@@ -101,7 +103,7 @@ def pause(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:
 
 
 def resume(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:
-    """Go on at the plan's pace. What fell due meanwhile is late, and takes free places. Raises NotPaused."""
+    """Continue at the plan's pace. IDs that fell due meanwhile are late and take free places. Raises NotPaused."""
     with store.write():
         queue = reservations.lock_queue(queue.pk)
         if not queue.paused:
@@ -111,20 +113,27 @@ def resume(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:
 
 
 def pause_all(*, by: Actor, at: datetime) -> int:
-    """Pause every queue that isn't; return how many."""
+    """Pause every queue that isn't paused. Returns how many."""
     return _each(models.Queue.objects.filter(paused_at=None), pause, AlreadyPaused, by=by, at=at)
 
 
 def resume_all(*, by: Actor, at: datetime) -> int:
-    """Resume every queue that is paused; return how many."""
+    """Resume every queue that is paused. Returns how many."""
     return _each(models.Queue.objects.filter(paused_at__isnull=False), resume, NotPaused, by=by, at=at)
 
 
-def _each(chosen, verb, already, *, by: Actor, at: datetime) -> int:
+def _each(
+    chosen: QuerySet[models.Queue],
+    operation: Callable[..., models.Queue],
+    already: type[Refused],
+    *,
+    by: Actor,
+    at: datetime,
+) -> int:
     done = 0
     for queue in chosen.order_by("pk"):
         try:
-            verb(queue, by=by, at=at)
+            operation(queue, by=by, at=at)
             done += 1
         except already:
             continue
@@ -132,9 +141,9 @@ def _each(chosen, verb, already, *, by: Actor, at: datetime) -> int:
 
 
 def brake(queue: models.Queue, per_minute: int | None, *, by: Actor, at: datetime) -> models.Queue:
-    """Let at most `per_minute` requests out in each minute that isn't sealed yet, in the running window too.
+    """Send at most `per_minute` requests in each minute that isn't sealed yet, in the running window too.
 
-    What that makes late takes free places below the brake. None ends it. Raises BadFields.
+    IDs that this makes late take free places below the brake. None releases it. Raises BadFields.
     """
     if per_minute is not None and (type(per_minute) is not int or not 0 <= per_minute <= models.MAX_RPM):
         raise BadFields(per_minute=f"a whole number from 0 to {models.MAX_RPM}, or null")
@@ -153,15 +162,16 @@ def brake(queue: models.Queue, per_minute: int | None, *, by: Actor, at: datetim
 def _pause(queue: models.Queue, *, by: Actor, at: datetime) -> None:
     queue.paused_at = at
     _save(queue, "paused_at")
-    changed = {"before": {"paused_at": None}, "after": {"paused_at": at.isoformat()}}
-    activity.record(by, "paused", queue, at=at, **changed)
+    activity.record(
+        by, "paused", queue, at=at, before={"paused_at": None}, after={"paused_at": at.isoformat()}
+    )
 
 
 def _resume(queue: models.Queue, *, by: Actor, at: datetime) -> None:
-    since, queue.paused_at = queue.paused_at, None
+    before = {"paused_at": queue.paused_at.isoformat() if queue.paused_at else None}
+    queue.paused_at = None
     _save(queue, "paused_at")
-    changed = {"before": {"paused_at": since.isoformat()}, "after": {"paused_at": None}}
-    activity.record(by, "resumed", queue, at=at, **changed)
+    activity.record(by, "resumed", queue, at=at, before=before, after={"paused_at": None})
     # The sweep would find it as well, some seconds later.
     overdue.wake(at=at)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from scheduling import models, store
 from scheduling.core import clock, keys
@@ -87,7 +87,7 @@ def _minutes(buckets: list[int]) -> Iterator[int]:
         number += 1
 
 
-def _planned(queue: models.Queue, at: datetime):
+def _planned(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
     """The buckets of the open window and of future ones, as far as they aren't sealed."""
     first = max(clock.runs_at(clock.open_window_start(at)), clock.next_unsealed_minute(at))
     return models.Bucket.objects.filter(
@@ -103,7 +103,7 @@ def follow(queue: models.Queue, changed: Iterable[str], *, at: datetime) -> None
         cluster.enqueue("scheduling.jobs.refit")
 
 
-def _crowded(queue: models.Queue, at: datetime):
+def _crowded(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
     """Minutes that hold more than they may: under `carry_over` alone, where rpm is a hard cap."""
     if queue.overflow != models.Overflow.CARRY_OVER:
         return models.Bucket.objects.none()
@@ -118,7 +118,7 @@ def wake(*, at: datetime) -> bool:
     return True
 
 
-def _hard_capped():
+def _hard_capped() -> QuerySet[models.Queue]:
     return models.Queue.objects.filter(overflow=models.Overflow.CARRY_OVER, paused_at=None)
 
 
@@ -150,7 +150,8 @@ def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tup
         first = _crowded(queue, at).filter(pk__gt=behind).order_by("pk").values_list("pk", flat=True).first()
         if first is None:
             return 0, None
-        rows, last = [], first
+        rows: list[moves.Row] = []
+        last = first
         for bucket in _full_run(queue, first):
             rows += _too_many(bucket, SLICE_IDS - len(rows))
             last = bucket.pk

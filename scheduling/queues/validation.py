@@ -1,10 +1,10 @@
-"""Which values a queue's fields may have. Each face checks what it reads; this is what counts."""
+"""The values that a queue's fields may have. Interfaces check what they read; these checks decide."""
 
 import base64
 import binascii
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -51,8 +51,12 @@ _OWN_HEADERS = frozenset(
 )
 
 
+# Returns what is wrong with a value, or None.
+Check = Callable[[Any], str | None]
+
+
 def check_name(name: Any) -> None:
-    """Raises BadFields."""
+    """Check the name of a queue. Raises BadFields."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadFields(name="1 to 50 letters, digits, - and _")
 
@@ -68,12 +72,12 @@ def check(changes: Mapping[str, Any]) -> None:
 
 
 def check_together(queue: models.Queue, changes: Mapping[str, Any]) -> None:
-    """Check what is to change of a queue beside what stays. Raises BadFields."""
+    """Check changes together with the fields that stay. Raises BadFields."""
     if reasons := _together(lambda name: changes.get(name, getattr(queue, name))):
         raise BadFields(**reasons)
 
 
-def _together(value) -> dict[str, str]:
+def _together(value: Callable[[str], Any]) -> dict[str, str]:
     reasons = {}
     if value("headroom") >= value("rpm"):
         reasons["headroom"] = f"must be below rpm ({value('rpm')})"
@@ -84,7 +88,7 @@ def _together(value) -> dict[str, str]:
     return reasons
 
 
-def _whole(least: int, most: int, *, none: bool = False):
+def _whole(least: int, most: int, *, none: bool = False) -> Check:
     def check(value: Any) -> str | None:
         if none and value is None:
             return None
@@ -95,7 +99,7 @@ def _whole(least: int, most: int, *, none: bool = False):
     return check
 
 
-def _among(words) -> Any:
+def _among(words: Sequence[str]) -> Check:
     return lambda value: None if value in words else f"one of {', '.join(words)}"
 
 
@@ -151,7 +155,7 @@ def _secret(value: Any) -> str | None:
     return f"{SECRET_PREFIX} and {least} to {most} bytes in base64"
 
 
-_CHECKS = {
+_CHECKS: dict[str, Check] = {
     "rpm": _whole(1, models.MAX_RPM),
     "overflow": _among(models.Overflow.values),
     "max_peak": _whole(1, _LARGEST, none=True),

@@ -2,32 +2,32 @@
 
 Locks are taken in one order, each by key: idempotency key, queue, window, bucket, task,
 task_bucket, users. Every change of fills begins with the queue's row. On SQLite the gate of
-`store.sqlite.base` is all the locking there is.
+`scheduling.sqlite` is all the locking there is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import ModuleType
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.models import Q
 
 from scheduling.core import keys
+from scheduling.models import TRANSITIONS, Status, TaskBucket
+from scheduling.sqlite.base import DatabaseWrapper
+from scheduling.store import on_postgresql, on_sqlite
 
 
-def backend():
+def backend() -> ModuleType:
     """The module that speaks this database's SQL."""
-    # Late: Django loads the backend in store.sqlite, and so this package, before there are models.
-    if connection.vendor == "postgresql":
-        from . import on_postgresql as module
-    else:
-        from . import on_sqlite as module
-    return module
+    return on_postgresql if connection.vendor == "postgresql" else on_sqlite
 
 
 def now() -> datetime:
     """The database's clock, aware, UTC: leases and due times of all hosts go by it."""
-    return backend().now().astimezone(UTC)
+    at: datetime = backend().now()
+    return at.astimezone(UTC)
 
 
 @contextmanager
@@ -41,8 +41,9 @@ def write() -> Iterator[None]:
 def bulk_write() -> Iterator[None]:
     """A write transaction of some 30 ms, after which others get their turn."""
     with transaction.atomic():
-        if connection.vendor == "sqlite":
-            connection.bulk = True
+        wrapper = connections[DEFAULT_DB_ALIAS]
+        if isinstance(wrapper, DatabaseWrapper):
+            wrapper.bulk = True
         yield
 
 
@@ -83,7 +84,8 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
 
 def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
-    return backend().cancel_rows(task_id, user_ids)
+    count: int = backend().cancel_rows(task_id, user_ids)
+    return count
 
 
 # --- Minutes: what waits is claimed, and what was claimed gets its outcome ---
@@ -94,13 +96,14 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
 
     ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say.
     """
-    return backend().waiting_rows(ranges, cancelled_in(ranges)) if ranges else []
+    if not ranges:
+        return []
+    rows: list[tuple[int, int, int, int]] = backend().waiting_rows(ranges, cancelled_in(ranges))
+    return rows
 
 
 def cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
     """The cancelled tasks that have rows there: few or none, so that no row is joined with its task."""
-    from scheduling.models import TaskBucket
-
     buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
     placed = TaskBucket.objects.filter(bucket_id__in=buckets, task__cancelled_at__isnull=False)
     return list(placed.order_by("task_id").values_list("task_id", flat=True).distinct())
@@ -109,19 +112,22 @@ def cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     """Compare-and-set of a status; return how many rows had it."""
     may_become(was, [status])
-    return backend().set_status(ids, status, was=was) if ids else 0
+    count: int = backend().set_status(ids, status, was=was) if ids else 0
+    return count
 
 
 def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
     """Set (key, status, attempts, started after ms) of rows with the status `was`; return how many had it."""
     may_become(was, {row[1] for row in rows})
-    return backend().set_outcomes(rows, was=was) if rows else 0
+    count: int = backend().set_outcomes(rows, was=was) if rows else 0
+    return count
 
 
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
     """Give rows with the status `was` another place and status: (key, new key); return how many had it."""
     may_become(was, [status])
-    return backend().move_rows(pairs, status=status, was=was) if pairs else 0
+    count: int = backend().move_rows(pairs, status=status, was=was) if pairs else 0
+    return count
 
 
 def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
@@ -141,7 +147,8 @@ def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
 
 def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
     """Return the buckets in these ranges of keys (both ends inclusive) in which something waits."""
-    return backend().waiting_buckets(ranges) if ranges else []
+    buckets: list[int] = backend().waiting_buckets(ranges) if ranges else []
+    return buckets
 
 
 # --- Faces: what is looked for ---
@@ -149,17 +156,20 @@ def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
 
 def count_users(ids: Sequence[int]) -> int:
     """How many of the IDs have a user. ids: different ones; ascending is fastest."""
-    return backend().count_users(ids)
+    count: int = backend().count_users(ids)
+    return count
 
 
 def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
     """(ID, task) of the rows of these IDs that wait or are in flight, those of cancelled tasks too."""
-    return backend().unfinished(ids)
+    found: list[tuple[int, int]] = backend().unfinished(ids)
+    return found
 
 
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
     """How many of the IDs the task has that aren't cancelled, and how many of them wait."""
-    return backend().kept_and_waiting(task_id, ids)
+    counts: tuple[int, int] = backend().kept_and_waiting(task_id, ids)
+    return counts
 
 
 def begins_with(column: str, text: str) -> Q:
@@ -172,8 +182,6 @@ def begins_with(column: str, text: str) -> Q:
 
 def may_become(was: int, statuses: Iterable[int]) -> None:
     """Hold a change of state against the one table. A status that stays is none."""
-    from scheduling.models.states import TRANSITIONS, Status
-
     for status in statuses:
         if status != was and Status(status) not in TRANSITIONS[Status(was)]:
             raise ValueError(f"{Status(was).word} never becomes {Status(status).word}")

@@ -14,7 +14,7 @@ def connect() -> None:
     connection_created.connect(_bound, dispatch_uid="scheduling.store.frozen")
 
 
-def _bound(sender, connection: BaseDatabaseWrapper, **kwargs) -> None:
+def _bound(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     seconds = settings.FROZEN_TRANSACTION_SECONDS
     if connection.vendor == "postgresql" and seconds:
         with connection.cursor() as cursor:

@@ -6,14 +6,15 @@ from datetime import datetime
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models.states import Status
+from scheduling.models import Status
 
 
 def now() -> datetime:
     with connection.cursor() as cursor:
         # Not now(): that is the transaction's start, which may lie before a wait for a lock.
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+        at: datetime = cursor.fetchone()[0]
+        return at
 
 
 def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]], *, status: int) -> None:
@@ -113,7 +114,7 @@ def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
             " WHERE task_id = %s AND status = %s AND user_id = ANY(%s::bigint[])",
             [Status.CANCELLED, task_id, Status.WAITING, list(user_ids)],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _update(table: str, columns: Sequence[str], key: str) -> str:
@@ -140,7 +141,7 @@ def waiting_rows(
             " ORDER BY id LIMIT w.most) r ORDER BY 1",
             [_text(firsts), _text(lasts), _text(limits), Status.WAITING, _text(but_of_tasks)],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
@@ -149,7 +150,7 @@ def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
             "UPDATE scheduling_assignment SET status = %s WHERE id = ANY(%s::bigint[]) AND status = %s",
             [status, _text(ids), was],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
@@ -160,7 +161,7 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
             " WHERE a.id = d.id AND a.status = %s",
             [*(_text(column) for column in zip(*rows, strict=True)), was],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
@@ -170,7 +171,7 @@ def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int
             " FROM unnest(%s::bigint[], %s::bigint[]) AS d(id, new_id) WHERE a.id = d.id AND a.status = %s",
             [status, *(_text(column) for column in zip(*pairs, strict=True)), was],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
@@ -229,7 +230,7 @@ def count_users(ids: Sequence[int]) -> int:
             " (SELECT 1 FROM scheduling_user WHERE id = asked.id OFFSET 0) u",
             [_text(ids)],
         )
-        return cursor.fetchone()[0]
+        return int(cursor.fetchone()[0])
 
 
 def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -241,7 +242,7 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
             " WHERE user_id = asked.id AND status IN (1, 2) OFFSET 0) s",
             [_text(ids)],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
@@ -254,7 +255,8 @@ def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
             " WHERE user_id = asked.id AND task_id = %s OFFSET 0) s",
             [_text(ids), task_id],
         )
-        return cursor.fetchone()
+        kept, waiting = cursor.fetchone()
+        return kept, waiting
 
 
 def _text(numbers: Iterable[int | None]) -> str:

@@ -8,7 +8,7 @@ import orjson
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models.states import Status
+from scheduling.models import Status
 
 
 def now() -> datetime:
@@ -108,12 +108,12 @@ def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
             " WHERE task_id = %s AND status = %s AND user_id IN (SELECT value FROM json_each(%s))",
             [Status.CANCELLED, task_id, Status.WAITING, str(list(user_ids))],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _text(at: datetime) -> str:
     """A time as Django's SQLite backend keeps it, so that both find what the other wrote."""
-    return connection.ops.adapt_datetimefield_value(at)
+    return str(connection.ops.adapt_datetimefield_value(at))
 
 
 def waiting_rows(
@@ -139,7 +139,7 @@ def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
             " WHERE id IN (SELECT value FROM json_each(%s)) AND status = %s",
             [status, str(list(ids)), was],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
@@ -150,7 +150,7 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
             " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
             [_json(rows), was],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
@@ -161,7 +161,7 @@ def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int
             " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
             [status, _json(pairs), was],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
@@ -209,7 +209,7 @@ def count_users(ids: Sequence[int]) -> int:
             "SELECT COUNT(*) FROM json_each(%s) j CROSS JOIN scheduling_user u WHERE u.id = j.value",
             [_json(list(ids))],
         )
-        return cursor.fetchone()[0]
+        return int(cursor.fetchone()[0])
 
 
 def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -219,7 +219,7 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
             " WHERE s.user_id = j.value AND s.status IN (1, 2)",
             [_json(list(ids))],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
@@ -230,9 +230,10 @@ def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
             " WHERE s.user_id = j.value AND s.task_id = %s",
             [_json(list(ids)), task_id],
         )
-        return cursor.fetchone()
+        kept, waiting = cursor.fetchone()
+        return kept, waiting
 
 
-def _json(rows: Sequence) -> str:
+def _json(rows: Sequence[object]) -> str:
     """Rows of numbers as json_each reads them: thousands in a turn, so not by the standard library."""
     return orjson.dumps(rows).decode()

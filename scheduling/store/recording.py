@@ -11,7 +11,7 @@ from django.db import connection
 
 from scheduling import store
 from scheduling.core import pacing
-from scheduling.models.states import Status
+from scheduling.models import Status
 
 _THESE = "id BETWEEN %s AND %s AND status = %s"
 
@@ -47,7 +47,7 @@ def expire(first: int, last: int, *, task_id: int) -> int:
             f"UPDATE scheduling_assignment SET status = %s WHERE {_THESE} AND task_id = %s",
             [Status.EXPIRED, first, last, Status.WAITING, task_id],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def succeed(first: int, last: int, *, of_tasks: Mapping[int, int], slots: pacing.Slots, now_ms: int) -> int:
@@ -73,7 +73,7 @@ def succeed(first: int, last: int, *, of_tasks: Mapping[int, int], slots: pacing
             f" {larger}(%s, {_slot_of(rank, slots)} * 60000 / {slots.plan.slot_count}){rows} WHERE {where}",
             [Status.SUCCEEDED, now_ms, first, last, Status.WAITING],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _slot_of(rank: str, slots: pacing.Slots) -> str:

@@ -1,7 +1,7 @@
-"""All tasks that match a filter, as they were when somebody looked: counted for the question, then cancelled.
+"""Cancel all tasks that match a filter, as they were when somebody looked.
 
-Question, act and result mean the same tasks: what came in after the page was drawn is none of them, and what
-is done meanwhile isn't cancelled any more.
+The question, the operation and its result concern the same tasks. Tasks that arrived after the page was drawn are
+not included, and tasks that finish meanwhile are no longer cancelled.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from scheduling import activity, models, store
 from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind, TaskState
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation
 
-# As long as a click may take; what is left then is a job's.
+# How long a click may take; a job does the rest.
 CLICK_SECONDS = 1.0
 JOB_SECONDS = 5.0
 
@@ -37,7 +37,7 @@ class Matching:
     ids: tuple[int, ...] | None = None
 
     def tasks(self, after_id: int = 0) -> models.TaskQuerySet:
-        """What of it can still be cancelled, oldest first."""
+        """Those that can still be cancelled, oldest first."""
         found = models.Task.objects.filter(
             pk__gt=after_id, pk__lte=self.up_to_id, cancelled_at=None, finished_at=None
         )
@@ -74,16 +74,16 @@ class Count:
 
 
 def count(matching: Matching) -> Count:
-    """How much a cancel would take."""
+    """Count what a cancel would affect."""
     tasks = matching.tasks().order_by()
     return Count(tasks.count(), tasks.aggregate(ids=Sum("waiting_count"))["ids"] or 0)
 
 
 def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], datetime]) -> tuple[int, int]:
-    """Cancel all that match, some at once and the rest in a job; return how many are done, how many are left.
+    """Cancel all that match, some at once and the rest in a job. Returns how many are done and how many remain.
 
-    run: a name of this run, by which it can be followed and stopped. Each is cancelled by the verb of one
-    task, with a line of its own in the activity log.
+    run: a name by which it can be followed and stopped. Each task is cancelled as one alone is, with a line of its
+    own in the activity log.
     """
     found = count(matching)
     at = now()
@@ -98,9 +98,9 @@ def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], da
     return _cancel(act, matching, by=by, now=now, seconds=CLICK_SECONDS)
 
 
-def go_on(act_id: int, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped, if nobody else has."""
-    act = bulk_operations.take(act_id, at=now())
+def resume(act_id: int, now: Callable[[], datetime]) -> None:
+    """Continue where the last worker stopped, unless another one has claimed the operation."""
+    act = bulk_operations.claim(act_id, at=now())
     if act is None:
         return
     ids = act.asked["ids"]
@@ -123,8 +123,8 @@ def _cancel(
                 bulk_operations.hand_over(act, at=now())
                 return done, matching.tasks(act.after_id).count()
             with store.write():
-                bulk_operations.move_on(act, after_id=task.pk, at=now())
-                edits.cancel(task, by=by, now=now)
+                bulk_operations.advance(act, after_id=task.pk, at=now())
+                cancellation.cancel(task, by=by, now=now)
                 bulk_operations.count(act, 1)
             done += 1
     except bulk_operations.Overtaken:

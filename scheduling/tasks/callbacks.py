@@ -34,19 +34,19 @@ CALLS_A_LOOK = 10
 
 
 def call_back(task_id: int, now: Callable[[], datetime]) -> bool:
-    """Call a finished task's `callback_url`, unless that was done or is being done; return whether it is done now.
+    """Call a finished task's `callback_url`, unless that was done or is being done. Returns whether it succeeded.
 
-    After a failure that may pass another call is due later, up to the queue's max_attempts.
+    After a failure that may pass, another call is due later, up to the queue's max_attempts.
     """
-    task = _take(task_id, now())
-    if task is None:
+    task = _claim(task_id, now())
+    if task is None or task.finished_at is None:
         return False
-    outcome = asyncio.run(_call(task, models.Installation.current()))
+    outcome = asyncio.run(_call(task, task.finished_at, models.Installation.current()))
     at = now()
     if outcome.verdict == retry.Verdict.SUCCEEDED:
         return bool(_open(task).update(called_back_at=at, callback_due_at=None))
-    said = {"attempt": task.callback_attempts, "status": outcome.status, "error": outcome.error}
-    log.warning("callback_failed", task=task_id, **said)
+    details = {"attempt": task.callback_attempts, "status": outcome.status, "error": outcome.error}
+    log.warning("callback_failed", task=task_id, **details)
     if outcome.verdict == retry.Verdict.RETRY and task.callback_attempts < task.queue.max_attempts:
         due = retry.due_at(at, attempts=task.callback_attempts, random=0.5)
         with store.write():
@@ -58,9 +58,9 @@ def call_back(task_id: int, now: Callable[[], datetime]) -> bool:
 
 
 def wake(*, at: datetime) -> None:
-    """Queue the calls that are due and have no job; and settle what nobody wants to be told of."""
-    found = _due(at - GRACE).order_by("callback_due_at", "pk")
-    found = list(found.values_list("pk", "queue__callback_url")[:LOOK_AT])
+    """Queue the calls that are due and have no job; mark tasks without a callback_url as settled."""
+    due = _due(at - GRACE).order_by("callback_due_at", "pk")
+    found = list(due.values_list("pk", "queue__callback_url")[:LOOK_AT])
     if not found:
         return
     models.Task.objects.filter(pk__in=[pk for pk, url in found if not url]).update(no_callback=True)
@@ -80,8 +80,8 @@ def _open(task: models.Task) -> models.TaskQuerySet:
     return models.Task.objects.filter(pk=task.pk, finished_at=task.finished_at, called_back_at=None)
 
 
-def _take(task_id: int, at: datetime) -> models.Task | None:
-    """The task, if its call is ours to make now; then it is nobody else's for a while."""
+def _claim(task_id: int, at: datetime) -> models.Task | None:
+    """Claim a task's call for a while. Returns None if none is due or another worker has claimed it."""
     task = _due(at).select_related("queue").filter(pk=task_id).first()
     if task is None or not task.queue.callback_url:
         return None
@@ -89,8 +89,10 @@ def _take(task_id: int, at: datetime) -> models.Task | None:
         # Who made the last call died before it could say what came of it.
         _give_up(task, at, None)
         return None
-    mine = _due(at).filter(pk=task_id, finished_at=task.finished_at, callback_attempts=task.callback_attempts)
-    if not mine.update(callback_attempts=F("callback_attempts") + 1, callback_due_at=at + LEASE):
+    unclaimed = _due(at).filter(
+        pk=task_id, finished_at=task.finished_at, callback_attempts=task.callback_attempts
+    )
+    if not unclaimed.update(callback_attempts=F("callback_attempts") + 1, callback_due_at=at + LEASE):
         return None
     task.callback_attempts += 1
     return task
@@ -98,21 +100,21 @@ def _take(task_id: int, at: datetime) -> models.Task | None:
 
 def _give_up(task: models.Task, at: datetime, outcome: Outcome | None) -> None:
     with store.write():
-        mine = _open(task).filter(no_callback=False, callback_attempts=task.callback_attempts)
-        if not mine.update(no_callback=True, callback_due_at=None):
+        unsettled = _open(task).filter(no_callback=False, callback_attempts=task.callback_attempts)
+        if not unsettled.update(no_callback=True, callback_due_at=None):
             return
-        said = {
+        details = {
             "status": outcome.status if outcome else None,
             "error": outcome.error if outcome else "the worker that called died",
         }
         activity.record(
-            Actor.system(), "gave_up_calling_back", task, at=at, count=task.callback_attempts, after=said
+            Actor.system(), "gave_up_calling_back", task, at=at, count=task.callback_attempts, after=details
         )
-    log.error("callback_given_up", task=task.pk, attempts=task.callback_attempts, **said)
+    log.error("callback_given_up", task=task.pk, attempts=task.callback_attempts, **details)
 
 
-def body_of(task: models.Task) -> bytes:
-    """What the receiver gets: the task, as far as it can't change any more."""
+def body_of(task: models.Task, finished_at: datetime) -> bytes:
+    """Return what the receiver gets: the facts about the task that can no longer change."""
     return orjson.dumps(
         {
             "type": "task.done",
@@ -121,18 +123,18 @@ def body_of(task: models.Task) -> bytes:
             "queue": task.queue.name,
             "state": "done",
             "counts": {name: getattr(task, f"{name}_count") for name in COUNTS},
-            "finished_at": task.finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "finished_at": finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
 
 
-async def _call(task: models.Task, installation: models.Installation) -> Outcome:
+async def _call(task: models.Task, finished_at: datetime, installation: models.Installation) -> Outcome:
     # As the queue's own webhooks, but for where it goes.
     handler = replace(Webhook.of(task.queue), url=task.queue.callback_url, method="POST", headers={})
     try:
         # A list that is sent again is done again: another call, with a key of its own.
-        done = f"done_{int(task.finished_at.timestamp())}"
+        done = f"done_{int(finished_at.timestamp())}"
         key = message_key(installation.key_part_of(task.pk), task.pk, done)
-        return await handler.post(key, body_of(task))
+        return await handler.post(key, body_of(task, finished_at))
     finally:
         await handler.close()

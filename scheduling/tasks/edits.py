@@ -1,5 +1,8 @@
-"""What may be changed of a task that is there: its name, its list, and whether it goes on at all."""
+"""Change a task that exists: rename it, or replace its list."""
 
+from __future__ import annotations
+
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +20,10 @@ from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCa
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
 from scheduling.lists.differences import CombinedSource, Difference, blocks_of
-from scheduling.models import Status
+from scheduling.models import Group, Status
 from scheduling.placement import ledger, reservations
-from scheduling.placement.cancellation import Cancelled, cancel, follow_cancel, give_back, lock_waiting
-from scheduling.placement.removals import ChangedMeanwhile, Leaving, remember
-
-__all__ = ["Cancelled", "Replaced", "cancel", "follow_cancel", "rename", "replace"]
+from scheduling.placement.removals import ChangedMeanwhile, Removal, record_in_flight
+from scheduling.tasks.cancellation import Cancelled
 
 NAME_LENGTH = 200
 
@@ -31,14 +32,14 @@ def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version:
     """Give the task another name. Raises BadFields, StaleVersion."""
     _check_name(name)
     with store.write():
-        mine = models.Task.objects.filter(pk=task.pk)
+        unchanged = models.Task.objects.filter(pk=task.pk)
         if if_version is not None:
-            mine = mine.filter(version=if_version)
+            unchanged = unchanged.filter(version=if_version)
         # Locked before it is read: of two renames at once, each says truly what was there before it.
-        before = mine.select_for_update().values_list("name", flat=True).first()
+        before = unchanged.select_for_update().values_list("name", flat=True).first()
         if before is None:
             raise StaleVersion
-        mine.update(name=name, version=F("version") + 1)
+        unchanged.update(name=name, version=F("version") + 1)
         task.name = name
         activity.record(by, "renamed", task, at=at, before={"task_name": before}, after={"task_name": name})
 
@@ -55,9 +56,9 @@ def _check_name(name: str) -> None:
 class Replaced:
     """What another list made of a task.
 
-    Of the new list `kept` IDs keep their place, or what became of them, and `added` got one by `plan`:
-    together they are all of it. Of the old list's other IDs `cancelled` were not sent yet, `already_sent`
-    were, and `in_flight` are just being sent; what had expired is none of these.
+    Of the new list, `kept` IDs keep their place or their outcome, and `added` got a place by `plan`. Of the old
+    list's other IDs, `cancelled` had not been sent, `already_sent` had, and `in_flight` are being sent; those that
+    had expired are in none of these counts.
     """
 
     task: models.Task
@@ -82,11 +83,11 @@ def replace(
     by: Actor,
     now: Callable[[], datetime],
 ) -> Replaced:
-    """Give a task another list: whole or not at all.
+    """Replace a task's list, completely or not at all.
 
-    An ID in both keeps its place. What is only in the old one and was not sent is cancelled, and its places
-    are free for what is only in the new one. Afterwards the task's list is the new one, and behind it what
-    has gone. Comparing holds no lock; the change is one transaction, as long as it takes to write the rows
+    An ID in both lists keeps its place. An ID that is only in the old one and was not sent is cancelled, and its
+    place is free for the IDs that are only in the new one. The task's list is then the new one, followed by the
+    removed IDs. Comparing holds no lock; the change is one transaction, as long as it takes to update the rows
     that are cancelled.
 
     Raises UnexpectedCount, BadFields, StillPlacing, TaskCancelled, StaleVersion, PastPeak, PastHorizon,
@@ -105,9 +106,9 @@ def replace(
         try:
             with (
                 _difference(task, source) as difference,
-                Leaving(task, difference, settings.SPOOL_DIR) as leaving,
+                Removal(task, difference, settings.SPOOL_DIR) as removal,
             ):
-                return _exchange(edit, difference, leaving, by=by, now=now)
+                return _exchange(edit, difference, removal, by=by, now=now)
         except ChangedMeanwhile:
             continue
 
@@ -132,7 +133,7 @@ class _Edit:
 
 
 def _difference(task: models.Task, source: stored_lists.Source) -> Difference:
-    def cancelled(ids) -> frozenset[int]:
+    def cancelled(ids: array[int]) -> frozenset[int]:
         if not task.cancelled_count:
             return frozenset()
         rows = models.Assignment.objects.filter(task=task, status=Status.CANCELLED)
@@ -147,7 +148,7 @@ def _difference(task: models.Task, source: stored_lists.Source) -> Difference:
 
 
 def _exchange(
-    edit: _Edit, difference: Difference, leaving: Leaving, *, by: Actor, now: Callable[[], datetime]
+    edit: _Edit, difference: Difference, removal: Removal, *, by: Actor, now: Callable[[], datetime]
 ) -> Replaced:
     source, added, gone = edit.source, difference.added, difference.gone
     at = now()
@@ -169,17 +170,17 @@ def _exchange(
                 )
             )
         with store.write():
-            return _exchange_locked(edit, difference, leaving, *drafts, by=by, now=now)
+            return _exchange_locked(edit, difference, removal, *drafts, by=by, now=now)
     except BaseException:
         for draft in drafts:
-            acceptance.discard(draft)
+            acceptance.delete_draft(draft)
         raise
 
 
 def _exchange_locked(
     edit: _Edit,
     difference: Difference,
-    leaving: Leaving,
+    removal: Removal,
     whole: models.IdList,
     added: models.IdList | None = None,
     *,
@@ -192,20 +193,20 @@ def _exchange_locked(
     _check_replaceable(task)
     if task.version != edit.task.version:
         raise ChangedMeanwhile
-    lock_waiting(task)
-    # First what goes: its places are free for what comes.
-    let_go = leaving.let_go()
-    remember(task, let_go.under_way)
-    give_back(queue, task, let_go.places, at=at)
+    ledger.lock_waiting_buckets(task)
+    # Removed IDs first: their places are free for the added ones.
+    removed = removal.cancel_waiting()
+    record_in_flight(task, removed.in_flight)
+    ledger.release_places(queue, task, removed.released, at=at)
     added_count = added.ids_count if added else 0
     plan = reservations.plan(queue, added_count, at=at, not_before=task.not_before_at)
     reservations.check(queue, plan, at=at, expires_at=task.expires_at, allow_peak=edit.allow_peak)
-    back_count = _take_back(task, queue, plan, difference, at=at) if any(difference.returning) else 0
+    returning_count = _bring_back(task, queue, plan, difference, at=at) if any(difference.returning) else 0
     if added:
         acceptance.place(task, queue, added, plan, at=at)
     taken = [id_list.pk for id_list in (whole, added) if id_list]
     models.IdList.objects.filter(pk__in=taken).update(accepted_at=at)
-    cancelled_count = sum(let_go.places.values())
+    cancelled_count = sum(removed.released.values())
     changed = models.Task.objects.filter(pk=task.pk, version=task.version).update(
         name=edit.name,
         list=whole,
@@ -215,14 +216,14 @@ def _exchange_locked(
         repeats_count=edit.source.repeats_count,
         same_as_digest=edit.source.same_as_digest,
         waiting_count=F("waiting_count") + added_count - cancelled_count,
-        cancelled_count=F("cancelled_count") + cancelled_count - back_count,
+        cancelled_count=F("cancelled_count") + cancelled_count - returning_count,
         version=F("version") + 1,
         **_minutes(task),
         **({"placed_at": None, **ledger.NOT_DONE} if added else {}),
     )
     if not changed:
         raise ChangedMeanwhile
-    _drop_order(task.list_id, at=at)
+    _release_unplaced_list(task.list_id, at=at)
     ledger.finish([task.pk], at=at)
     task.refresh_from_db()
     replaced = Replaced(
@@ -231,8 +232,8 @@ def _exchange_locked(
         kept=difference.kept_count,
         added=added_count,
         cancelled=cancelled_count,
-        already_sent=let_go.already_sent,
-        in_flight=let_go.in_flight,
+        already_sent=removed.already_sent_count,
+        in_flight=removed.in_flight_count,
     )
     numbers = {name: getattr(replaced, name) for name in ("kept", "added", *Cancelled.__annotations__)}
     before = {"task_name": edit.task.name, "ids": edit.task.ids_count}
@@ -243,45 +244,45 @@ def _exchange_locked(
     return replaced
 
 
-def _drop_order(list_id: int, *, at: datetime) -> None:
-    """Leave a list by whose order no place was given to the sweep, as a draft that nobody will finish."""
+def _release_unplaced_list(list_id: int, *, at: datetime) -> None:
+    """Leave a list that no place depends on to the sweep, as a draft that nobody will finish."""
     given = models.Segment.objects.filter(list=list_id)
     if not given.exists():
         abandoned = {"writing": True}
         models.IdList.objects.filter(pk=list_id).update(accepted_at=None, created_at=at, about=abandoned)
 
 
-def _take_back(
+def _bring_back(
     task: models.Task, queue: models.Queue, plan: reservations.Plan, difference: Difference, *, at: datetime
 ) -> int:
-    """Clear the way for IDs that an earlier edit had cancelled; return how many.
+    """Delete the rows of IDs that an earlier edit had cancelled, so that they can be written anew. Returns how many.
 
-    Their rows are written again where they have a place now, with the rest of the list; what they leave is a
-    move, so that every ID of the task is in one place.
+    They are written at their new places with the rest of the list. Each leaves a move behind, so that every ID of
+    the task is in one place.
     """
     buckets = _buckets(queue, plan)
-    left: dict[int, int] = defaultdict(int)
+    leaving: dict[int, int] = defaultdict(int)
     for start in range(0, difference.added.count, limits.IDS_PER_QUERY):
         users = difference.added.read(start, limits.IDS_PER_QUERY)
         flags = difference.returning[start : start + len(users)]
-        back = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
-        rows = models.Assignment.objects.filter(task=task, user_id__in=back, status=Status.CANCELLED)
+        new_buckets = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
+        rows = models.Assignment.objects.filter(task=task, user_id__in=new_buckets, status=Status.CANCELLED)
         moved: dict[tuple[int, int], list[int]] = defaultdict(list)
         found = list(rows.values_list("user_id", "pk", "attempts"))
         earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
         models.EarlierAttempts.objects.bulk_create(earlier, batch_size=limits.IDS_PER_QUERY)
         for user, pk, _ in found:
             bucket = keys.bucket_of_assignment(pk)
-            left[bucket] += 1
-            moved[bucket, back[user]].append(user)
-        if len(found) != len(back) or rows.delete()[0] != len(back):
-            raise RuntimeError(f"{len(back)} rows were to come back, and not all did")
+            leaving[bucket] += 1
+            moved[bucket, new_buckets[user]].append(user)
+        ledger.must_be(len(new_buckets), len(found))
+        ledger.must_be(len(new_buckets), rows.delete()[0])
         groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moved.items())]
         store.insert_moves(task.pk, groups, reason=models.MoveReason.EDIT, at=at)
-    deltas = {bucket: {"cancelled_count": -count, "moved_count": count} for bucket, count in left.items()}
+    deltas = {bucket: {"cancelled_count": -count, "moved_count": count} for bucket, count in leaving.items()}
     store.add_to_buckets(deltas)
     store.add_to_task_buckets(task.pk, deltas)
-    return sum(left.values())
+    return sum(leaving.values())
 
 
 def _buckets(queue: models.Queue, plan: reservations.Plan) -> Iterator[int]:
@@ -292,11 +293,11 @@ def _buckets(queue: models.Queue, plan: reservations.Plan) -> Iterator[int]:
 
 
 def _minutes(task: models.Task) -> dict[str, datetime]:
-    """The first and the last minute of what the task has, as columns; none where all of it is cancelled."""
-    held = Q()
-    for status in set(Status) - {Status.CANCELLED}:
-        held |= Q(**{f"{status.counter}__gt": 0})
-    buckets = models.TaskBucket.objects.filter(held, task=task)
+    """The first and the last minute of the task's places, as columns; none where all of it is cancelled."""
+    has_places = Q()
+    for status in Status.of(Group.PLACED):
+        has_places |= Q(**{f"{status.counter}__gt": 0})
+    buckets = models.TaskBucket.objects.filter(has_places, task=task)
     ends = buckets.aggregate(first=Min("bucket_id"), last=Max("bucket_id"))
     if ends["first"] is None:
         return {}

@@ -1,16 +1,17 @@
 """What failed, grouped by queue and by what came back: for the page, and for "all that match".
 
-Failures of cancelled tasks are none: nothing of them is to be sent any more.
+Failures of cancelled tasks are not included: nothing of those tasks is sent any more.
 
-Looking at each costs as much as there are of them, so those of minutes that are over are counted once and kept
-(`keep_counts`, models.FailureCount). What is said is exact all the same, at one moment of the database: where a
-bucket's counters have moved since, or its failures lie on both sides of a time that is asked for, its rows are
-read in the same statement.
+Reading every failure costs as much as there are failures, so those of past minutes are counted once and kept
+(`keep_counts`, models.FailureCount). The numbers are still exact, at one moment of the database: where a bucket's
+counters have changed since, or its failures lie on both sides of a requested time, its rows are read in the same
+statement.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -130,7 +131,7 @@ class Asked:
         buckets = sorted({keys.bucket_of_assignment(key) for key in rows})
         return {row.key for row in self._rows_of(buckets, 0, None, only=rows)}
 
-    def _parts(self) -> tuple[str, list]:
+    def _parts(self) -> tuple[str, list[Any]]:
         """A table of counts that match, as the beginning of a statement: `WITH ... parts AS (...)`."""
         source, values = self._of_one_id() if self.user_id is not None else self._kept_and_read()
         where, more = self._where("p")
@@ -140,7 +141,7 @@ class Asked:
         )
         return sql, values + more
 
-    def _of_one_id(self) -> tuple[str, list]:
+    def _of_one_id(self) -> tuple[str, list[Any]]:
         sql = (
             f"found AS (SELECT s.task_id, {keys.sql_bucket_of_assignment('s.id')} AS bucket_id, a.http_status,"
             f" {_MESSAGE} AS message, 1 AS ids_count, a.started_at AS first_at, a.started_at AS last_at,"
@@ -150,7 +151,7 @@ class Asked:
         )
         return sql, [self.user_id]
 
-    def _kept_and_read(self) -> tuple[str, list]:
+    def _kept_and_read(self) -> tuple[str, list[Any]]:
         """Counts that are kept, where they are of now and within the times; else rows, each a count of 1."""
         failing, values = self._failing()
         of_task, task = ("", []) if self.task_id is None else (" AND {}.task_id = %s", [self.task_id])
@@ -166,9 +167,10 @@ class Asked:
         )
         return sql, [*values, *task, *task]
 
-    def _failing(self) -> tuple[str, list]:
+    def _failing(self) -> tuple[str, list[Any]]:
         """The buckets in which something failed that may match, and whether their kept counts can be used."""
-        part_of, values = [], []
+        part_of: list[str] = []
+        values: list[Any] = []
         for condition, bound in (
             ("(f.first_at < %s AND f.last_at >= %s)", _time(self.since)),
             ("(f.first_at <= %s AND f.last_at > %s)", _time(self.at)),
@@ -190,7 +192,7 @@ class Asked:
         )
         return sql, values + more
 
-    def _where_buckets(self) -> tuple[str, list]:
+    def _where_buckets(self) -> tuple[str, list[Any]]:
         if self.task_id is not None:
             its = (
                 "SELECT c.bucket_id FROM scheduling_taskbucket c WHERE c.task_id = %s AND c.failed_count > 0"
@@ -200,14 +202,15 @@ class Asked:
             return " AND b.id BETWEEN %s AND %s", [*keys.range_of_queue(self.queue_id)]
         return "", []
 
-    def _where(self, table: str) -> tuple[str, list]:
+    def _where(self, table: str) -> tuple[str, list[Any]]:
         """What matches among counts (`p`), or among rows (`a` their last requests)."""
         first, last, key, message = (
             ("p.first_at", "p.last_at", "p.last_attempt_id", "p.message")
             if table == "p"
             else ("a.started_at", "a.started_at", "a.id", _MESSAGE)
         )
-        parts, values = [], []
+        parts: list[str] = []
+        values: list[Any] = []
         for column, value in (
             ("t.queue_id = %s", self.queue_id),
             ("t.id = %s", self.task_id),
@@ -259,7 +262,7 @@ class Asked:
             cursor.execute(sql, [*buckets, after, *values])
             found = cursor.fetchall()
         for *values, started in found:
-            yield Row(*values, store.as_time(started))
+            yield Row(*(*values, store.as_time(started)))
 
 
 def newest() -> int:

@@ -1,12 +1,15 @@
-"""An operator has failed IDs tried again (one, a task's, all that match), or a task's sent once more.
+"""An operator retries failed IDs (one, those of a task, or all that match), or resends those that succeeded.
 
-They take free places, as retries do. What failed or was sent after the operator had looked is not meant.
+They take free places, as automatic retries do. IDs that failed or were sent after the operator had looked are not
+included.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
 
 from operators.actor import Actor
 from scheduling import activity, models, store
@@ -19,15 +22,15 @@ from scheduling.placement import ledger, moves, reservations
 from scheduling.tasks.failures import Asked
 
 SLICE_IDS = 2_000
-# As long as a click may take; what is left then is a job's.
+# How long a click may take; a job does the rest.
 CLICK_SECONDS = 1.0
 JOB_SECONDS = 5.0
 
 
 class Retried(NamedTuple):
-    """How many IDs wait again, and whether a job goes on with the rest."""
+    """How many IDs wait again, and whether a job continues with the rest."""
 
-    count: int
+    ids_count: int
     goes_on: bool
 
 
@@ -40,35 +43,35 @@ def retry(
     by: Actor,
     now: Callable[[], datetime],
 ) -> Retried:
-    """Try all that match again: some at once, the rest in a job.
+    """Retry all that match: some at once, the rest in a job.
 
-    asked: with the moment at which somebody looked. left_out: keys of rows that they left out. number: how
-    many that are, as the question said. run: a name of this run, by which it can be stopped.
+    asked: with the moment at which somebody looked. left_out: keys of rows to leave out. number: how many IDs that
+    are, as the question said. run: a name by which it can be stopped.
     """
     at = now()
     with store.write():
-        activity.record(by, "retried", at=at, count=number, after={"asked": _words(asked), "run": run})
-        kept = {"matching": _words(asked), "left_out": sorted(left_out)}
+        activity.record(by, "retried", at=at, count=number, after={"asked": _as_json(asked), "run": run})
+        kept = {"matching": _as_json(asked), "left_out": sorted(left_out)}
         act = bulk_operations.begin(
             BulkActKind.RETRY_FAILED, asked=kept, number=number, name=run, by=by, at=at
         )
-    return _go(act, asked, left_out, now=now, seconds=CLICK_SECONDS)
+    return _retry(act, asked, left_out, now=now, seconds=CLICK_SECONDS)
 
 
-def go_on(act_id: int, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped, if nobody else has."""
-    act = bulk_operations.take(act_id, at=now())
+def resume_retry(act_id: int, now: Callable[[], datetime]) -> None:
+    """Continue where the last worker stopped, unless another one has claimed the operation."""
+    act = bulk_operations.claim(act_id, at=now())
     if act is None:
         return
     given = dict(act.asked["matching"])
     for name in ("since", "at"):
         if given.get(name):
             given[name] = datetime.fromisoformat(given[name])
-    _go(act, Asked(**given), act.asked["left_out"], now=now, seconds=JOB_SECONDS)
+    _retry(act, Asked(**given), act.asked["left_out"], now=now, seconds=JOB_SECONDS)
 
 
-def succeeded_by(task: models.Task, *, at: datetime):
-    """The rows of a task that succeeded in minutes up to `at`; what is sent again goes into later ones."""
+def succeeded_until(task: models.Task, *, at: datetime) -> QuerySet[models.Assignment]:
+    """The rows of a task that succeeded in minutes up to `at`; resends go into later ones."""
     last = keys.bucket_at(task.queue_id, clock.minute_start(at))
     first = keys.bucket_at(task.queue_id, clock.minute_start(task.first_minute_at))
     return models.Assignment.objects.filter(
@@ -76,12 +79,12 @@ def succeeded_by(task: models.Task, *, at: datetime):
     ).order_by("pk")
 
 
-def send_again(
+def resend(
     task: models.Task, *, looked_at: datetime, number: int, run: str, by: Actor, now: Callable[[], datetime]
 ) -> Retried:
-    """Send the requests of IDs that succeeded once more: some at once, the rest in a job.
+    """Resend the requests of IDs that succeeded: some at once, the rest in a job.
 
-    looked_at: what succeeded later is not meant. number: how many that are, as the question said. Raises
+    looked_at: IDs that succeeded later are not included. number: how many IDs that are, as the question said. Raises
     TaskCancelled.
     """
     if task.cancelled_at is not None:
@@ -91,12 +94,12 @@ def send_again(
         activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
         kept = {"task": task.pk, "looked_at": looked_at.isoformat()}
         act = bulk_operations.begin(BulkActKind.SEND_AGAIN, asked=kept, number=number, name=run, by=by, at=at)
-    return _send(act, task, looked_at, now=now, seconds=CLICK_SECONDS)
+    return _resend(act, task, looked_at, now=now, seconds=CLICK_SECONDS)
 
 
-def go_on_sending(act_id: int, now: Callable[[], datetime]) -> None:
-    """The job: take up where the one before stopped, if nobody else has."""
-    act = bulk_operations.take(act_id, at=now())
+def resume_resend(act_id: int, now: Callable[[], datetime]) -> None:
+    """Continue where the last worker stopped, unless another one has claimed the operation."""
+    act = bulk_operations.claim(act_id, at=now())
     if act is None:
         return
     task = models.Task.objects.filter(pk=act.asked["task"]).first()
@@ -105,21 +108,21 @@ def go_on_sending(act_id: int, now: Callable[[], datetime]) -> None:
         bulk_operations.end(act, at=now())
         return
     looked_at = datetime.fromisoformat(act.asked["looked_at"])
-    _send(act, task, looked_at, now=now, seconds=JOB_SECONDS)
+    _resend(act, task, looked_at, now=now, seconds=JOB_SECONDS)
 
 
-def _send(
+def _resend(
     act: BulkAct, task: models.Task, looked_at: datetime, *, now: Callable[[], datetime], seconds: float
 ) -> Retried:
     def following() -> tuple[int, list[int], int] | None:
-        behind = succeeded_by(task, at=looked_at).filter(pk__gt=act.after_id)
+        behind = succeeded_until(task, at=looked_at).filter(pk__gt=act.after_id)
         found = list(behind.values_list("pk", flat=True)[:SLICE_IDS])
         return (task.queue_id, found, found[-1]) if found else None
 
     return _in_slices(act, following, was=Status.SUCCEEDED, now=now, seconds=seconds)
 
 
-def _words(asked: Asked) -> dict:
+def _as_json(asked: Asked) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in asdict(asked).items()
@@ -127,7 +130,7 @@ def _words(asked: Asked) -> dict:
     }
 
 
-def _go(
+def _retry(
     act: BulkAct,
     asked: Asked,
     left_out: Collection[int],
@@ -135,7 +138,7 @@ def _go(
     now: Callable[[], datetime],
     seconds: float,
 ) -> Retried:
-    out = set(left_out)
+    excluded = set(left_out)
 
     def following() -> tuple[int, list[int], int] | None:
         found = [row.key for row in asked.rows(after=act.after_id, limit=SLICE_IDS)]
@@ -143,8 +146,8 @@ def _go(
             return None
         # The queue is the upper part of a key: what is of one queue follows each other.
         queue_id = keys.queue_of_bucket(keys.bucket_of_assignment(found[0]))
-        mine = [key for key in found if keys.queue_of_bucket(keys.bucket_of_assignment(key)) == queue_id]
-        return queue_id, [key for key in mine if key not in out], mine[-1]
+        of_queue = [key for key in found if keys.queue_of_bucket(keys.bucket_of_assignment(key)) == queue_id]
+        return queue_id, [key for key in of_queue if key not in excluded], of_queue[-1]
 
     return _in_slices(act, following, was=Status.FAILED, now=now, seconds=seconds)
 
@@ -159,7 +162,7 @@ def _in_slices(
 ) -> Retried:
     """Do slice after slice until the time is up, and leave the rest to a job.
 
-    following: the queue, the rows and the last key of the next slice; None where nothing is left.
+    following: returns the queue, the rows and the last key of the next slice; None if nothing remains.
     """
     limit, done = TimeLimit(seconds), 0
     try:
@@ -169,7 +172,7 @@ def _in_slices(
                 return Retried(done, True)
             queue_id, wanted, last = found
             with store.bulk_write():
-                bulk_operations.move_on(act, after_id=last, at=now())
+                bulk_operations.advance(act, after_id=last, at=now())
                 moved = _slice(queue_id, wanted, now, was=was)
                 bulk_operations.count(act, moved)
             done += moved

@@ -31,14 +31,14 @@ def run(now: Callable[[], datetime]) -> None:
     """Start a check of the plan, and prune. Further jobs continue what takes longer."""
     checks.begin(by=Actor.system(), at=now())
     # An unfinished pruning of an earlier night goes on by itself and deletes the same.
-    if not bulk_operations.under_way().filter(kind=BulkActKind.PRUNE).exists():
+    if not bulk_operations.unfinished().filter(kind=BulkActKind.PRUNE).exists():
         at = now()
         _run_job(bulk_operations.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
 
 
 def resume(act_id: int, now: Callable[[], datetime]) -> None:
     """The job: continue where the last job stopped, unless another job has the pruning."""
-    act = bulk_operations.take(act_id, at=now())
+    act = bulk_operations.claim(act_id, at=now())
     if act is not None:
         _run_job(act, now)
 
@@ -50,7 +50,7 @@ def _run_job(act: models.BulkAct, now: Callable[[], datetime]) -> None:
         nonlocal renewal
         if renewal.is_over:
             renewal = TimeLimit(RENEW_SECONDS)
-            bulk_operations.move_on(act, after_id=0, at=now())
+            bulk_operations.advance(act, after_id=0, at=now())
 
     try:
         if prune(now, seconds=JOB_SECONDS, between=renew_lease):

@@ -81,7 +81,7 @@ def write_lists():
 
     def write() -> None:
         while models.Segment.objects.unwritten().exists():
-            allocation.run(store.now)
+            allocation.write_segments(store.now)
 
     return write
 

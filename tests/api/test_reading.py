@@ -10,7 +10,7 @@ from django.utils import timezone
 from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core import clock, keys
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation
 
 from .conftest import ids_of
 
@@ -57,7 +57,7 @@ def test_every_task_comes_once_while_others_are_made_and_cancelled(api, queue, f
     def others():
         make_tasks(queue, 10)
         for number in [next(to_cancel) for _ in range(5)]:
-            edits.cancel(models.Task.objects.get(pk=number), by=by, now=store.now)
+            cancellation.cancel(models.Task.objects.get(pk=number), by=by, now=store.now)
 
     found = [task["id"] for task in walk(api, f"/celery_ids_tasks/?{filters}&limit=40", between=others)]
     assert found == sorted(there, reverse=True)

@@ -75,7 +75,7 @@ def test_the_callback_is_the_documented_one():
         finished_at=datetime(2026, 11, 25, 12, 17, 2, tzinfo=UTC),
         **counts,
     )
-    assert json.loads(callbacks.body_of(task)) == documented
+    assert json.loads(callbacks.body_of(task, task.finished_at)) == documented
 
 
 def others(body: bytes, headers: dict[str, str]) -> list[tuple[bytes, dict[str, str], str]]:

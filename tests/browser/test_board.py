@@ -27,7 +27,7 @@ def place(count: int, name: str = "a list", first: int = 1) -> models.Task:
     wait_out_a_border()
     models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": store.now()})
     task = demo.submit("default", name, list(range(first, first + count)), by=Actor.system(), now=store.now)
-    allocation.run(store.now)
+    allocation.write_segments(store.now)
     return task
 
 

@@ -25,11 +25,11 @@ def things() -> dict[str, str]:
     queue, _ = models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": now})
     then = now - 2 * clock.QUARTER
     old = demo.submit("default", "Spring renewals", list(range(1, 400)), by=by, now=lambda: then)
-    allocation.run(lambda: then)
+    allocation.write_segments(lambda: then)
     bucket = models.Bucket.objects.filter(waiting_count__gt=0).first()
     _fail_some(bucket, queue)
     waiting = demo.submit("default", "Address check", list(range(5000, 7100)), by=by, now=store.now)
-    allocation.run(store.now)
+    allocation.write_segments(store.now)
     operations.brake(queue, 100, by=by, at=now)
     starts_at = keys.starts_at_of_window(bucket.window_id)
     bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=5, name="abc", by=by, at=now)

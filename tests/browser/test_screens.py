@@ -50,7 +50,7 @@ def _a_list_past_rpm() -> None:
     filled = days.columns([queue], begin=begin, end=begin + clock.QUARTER)[0].filled
     ids = list(range(500_000, 500_000 + 15 * 157 - 9 - filled))
     demo.submit("default", "Spring renewals, part 3", ids, by=demo.BY[0], now=lambda: MOMENT)
-    allocation.run(lambda: MOMENT, seconds=60)
+    allocation.write_segments(lambda: MOMENT, seconds=60)
 
 
 def _signs_of_life() -> None:

@@ -20,7 +20,7 @@ def task() -> models.Task:
     queue, _ = models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": now})
     then = now - 2 * clock.QUARTER
     made = demo.submit("default", "Spring renewals", list(range(1, 51)), by=Actor.system(), now=lambda: then)
-    allocation.run(lambda: then)
+    allocation.write_segments(lambda: then)
     _fail_some(models.Bucket.objects.filter(waiting_count__gt=0).first(), queue)
     return made
 

@@ -46,7 +46,7 @@ def place(queue) -> Callable[..., models.Task]:
     ) -> models.Task:
         now = store.now if at is None else lambda: at
         task = demo.submit(into, name, list(ids), by=Actor.system(), now=now)
-        allocation.run(now)
+        allocation.write_segments(now)
         task.refresh_from_db()
         return task
 

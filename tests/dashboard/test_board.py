@@ -15,7 +15,7 @@ from scheduling.core import clock, limits
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster
 from scheduling.reports import board, health, receipts
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation
 
 pytestmark = pytest.mark.django_db
 
@@ -361,7 +361,7 @@ def test_each_number_of_ids_leads_to_a_list_of_exactly_that_length(place, sign_i
     place(range(300, 310), into="other")
     place(range(1, 31), at=now - 2 * clock.QUARTER, name="left behind")
     cancelled = place(range(5000, 5011))
-    edits.cancel(cancelled, by=Actor.system(), now=store.now)
+    cancellation.cancel(cancelled, by=Actor.system(), now=store.now)
     client = sign_in("viewer")
 
     found = numbers(poll(client, query=query).content.decode())

@@ -221,7 +221,7 @@ def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
     offered = client.get("/dashboard/failures/").content.decode()
     assert f'href="/dashboard/acts/{progress.context["run"].name}/"' in offered
     client.post(f"/dashboard/acts/{progress.context['run'].name}/stop/")
-    resend.go_on(_job(), store.now)
+    resend.resume_retry(_job(), store.now)
 
     assert progress.context["run"].number == progress.context["left"] == 50
     assert failed_count() == 80
@@ -251,7 +251,7 @@ def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, 
     monkeypatch.setattr(resend, "CLICK_SECONDS", 5.0)
     again(client, client.get("/dashboard/failures/?queue=a"))
 
-    resend.go_on(job, store.now)
+    resend.resume_retry(job, store.now)
 
     said = client.get(answer.url).content.decode()
     assert (
@@ -268,7 +268,7 @@ def test_a_run_that_a_job_ended_says_how_many_newer_ones_match_by_then(
     answer = again(client, client.get("/dashboard/failures/?queue=a"))
     fail(place(range(9000, 9005), into="a", at=store.now() - clock.QUARTER), 404, started=store.now())
 
-    resend.go_on(_job(), store.now)
+    resend.resume_retry(_job(), store.now)
 
     said = client.get(answer.url).content.decode()
     assert "<b>50</b> of 50 wait for a free place again: all of them. 5 newer ones match now." in said
@@ -305,7 +305,7 @@ def test_a_job_goes_on_where_the_click_ended(failed, sign_in, monkeypatch):
     client = sign_in()
 
     again(client, client.get("/dashboard/failures/?queue=a"))
-    resend.go_on(_job(), store.now)
+    resend.resume_retry(_job(), store.now)
 
     assert failed_count() == 30
 

@@ -12,7 +12,7 @@ from scheduling import models, store
 from scheduling.core import clock
 from scheduling.intake import acceptance, allocation
 from scheduling.lists import stored_lists
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation
 
 pytestmark = pytest.mark.django_db
 
@@ -123,7 +123,7 @@ def test_what_became_better_than_previewed_is_said(queue, sign_in, place):
     client = sign_in()
     address = upload(client, payload="1 2").url
     fields = _promised(client, address)
-    edits.cancel(other, by=Actor.system(), now=store.now)
+    cancellation.cancel(other, by=Actor.system(), now=store.now)
 
     answer = client.post(address, fields, follow=True)
 
@@ -186,7 +186,7 @@ def test_a_long_list_less_those_that_wait_elsewhere_is_placed_id_by_id(queue, si
     assert smaller.about["left_out"] == 40
     assert (smaller.about["first"], smaller.about["last"]) == (["101", "100", "99"], ["43", "42", "41"])
     commit(client, smaller_address)
-    allocation.run(store.now)
+    allocation.write_segments(store.now)
     task = models.Task.objects.latest("pk")
     assert task.ids_count == 61
     placed = models.Assignment.objects.filter(task=task).values_list("user_id", flat=True)

@@ -15,7 +15,7 @@ from scheduling.core import keys
 from scheduling.core.errors import StillPlacing
 from scheduling.dispatch import claims, messages
 from scheduling.intake import allocation
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation, edits
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,7 +115,7 @@ def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp
     def submit_and_cancel() -> None:
         task = submit(draw.sample(range(1, 5_001), 500), tmp_path, by=by, at=NOW).task
         time.sleep(draw.random() / 20)
-        edits.cancel(task, by=by, now=lambda: NOW)
+        cancellation.cancel(task, by=by, now=lambda: NOW)
         counts["cancels"] += 1
 
     for seat in seats:
@@ -123,7 +123,7 @@ def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp
     for task in tasks[:2]:
         crowd.add(lambda task=task: edit(task))
     # Not until nothing is left: an edit writes its own IDs under its lease, however long that takes it here.
-    crowd.add(lambda: (allocation.run(lambda: NOW), time.sleep(0.01)))
+    crowd.add(lambda: (allocation.write_segments(lambda: NOW), time.sleep(0.01)))
     crowd.add(submit_and_cancel)
     crowd.run()
 
@@ -131,7 +131,7 @@ def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp
         seat.turn(claim=False)
     write_all(NOW + timedelta(minutes=1))
     for task in models.Task.objects.filter(cancelled_at__isnull=False):
-        edits.follow_cancel(task.pk, lambda: NOW)
+        cancellation.update_rows(task.pk, lambda: NOW)
     assert counts["edits"] > 1
     assert counts["cancels"] > 1
     assert sum(seat.done for seat in seats) > 20

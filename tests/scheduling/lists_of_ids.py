@@ -46,7 +46,7 @@ def write_all(at: datetime = NOON) -> None:
     for _ in range(1000):
         if not models.Segment.objects.unwritten().exists():
             return
-        allocation.run(partial(_same, at))
+        allocation.write_segments(partial(_same, at))
         at += timedelta(milliseconds=1)
     raise AssertionError("the list is never written")
 

@@ -251,7 +251,7 @@ def test_a_draft_becomes_one_task_at_most(queue, by, tmp_path):
     assert acceptance.accept(acceptance.Submission("x"), draft, **take).task.ids_count == 100
     with pytest.raises(DraftGone):
         acceptance.accept(acceptance.Submission("x"), draft, **take)
-    acceptance.discard(draft)
+    acceptance.delete_draft(draft)
     assert models.Chunk.objects.count() == 1
 
 

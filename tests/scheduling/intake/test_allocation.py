@@ -50,10 +50,10 @@ def test_a_worker_that_dies_leaves_whole_slices_and_the_next_goes_on(queue, by, 
 
     monkeypatch.setattr(allocation.store, "insert_users", die_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-        allocation.run(lambda: NOON)
+        allocation.write_segments(lambda: NOON)
     monkeypatch.undo()
     assert models.Assignment.objects.count() == 20_000
-    allocation.run(lambda: NOON + timedelta(seconds=1))
+    allocation.write_segments(lambda: NOON + timedelta(seconds=1))
     assert models.Assignment.objects.count() == 20_000, "the dead one's lease still counts"
     write_all(NOON + timedelta(seconds=16))
     assert set(places(task)) == set(ids)
@@ -64,12 +64,12 @@ def test_a_frozen_worker_that_wakes_writes_nothing_twice(queue, by, tmp_path):
     submit(shuffled(15_000), tmp_path, by=by)
     segment = allocation._claim(1, NOON)
     groups = allocation.prepare(segment)
-    allocation.take_ordinals(segment, groups)
+    first_ordinals = allocation.take_ordinals(segment, groups)
     users = sorted(user for group in groups for user in group.ids)[: allocation.SLICE_IDS]
     part = [piece for g in groups if (piece := g.between(users[0], users[-1])).ids]
     write_all(NOON + timedelta(seconds=16))
     with pytest.raises(allocation.LeaseLost):
-        allocation._write_slice(segment, 1, 0, users, part, lambda: NOON)
+        allocation._write_slice(segment, 1, 0, users, part, first_ordinals, lambda: NOON)
     assert models.Assignment.objects.count() == 15_000
 
 
@@ -84,7 +84,7 @@ def test_a_short_list_is_written_before_the_next_slice_of_a_long_one(queue, by, 
             short.append(submit([900_001], tmp_path, by=by).task)
 
     monkeypatch.setattr(allocation, "_write_slice", one_slice_then_a_short_list_comes)
-    allocation.run(lambda: NOON, seconds=0.001)
+    allocation.write_segments(lambda: NOON, seconds=0.001)
     rows = models.Assignment.objects.filter
     assert rows(task=short[0]).count() == 1
     write_all()
@@ -151,9 +151,9 @@ def test_nothing_is_written_into_a_minute_from_two_seconds_before_it(queue, by, 
     minute = NOON.replace(minute=15, second=0)
     second = models.Segment.objects.latest("pk")
     models.Segment.objects.filter(pk=second.pk).update(owner=5, lease_until=NOON + timedelta(days=1))
-    allocation.run(lambda: minute - timedelta(seconds=2.001))
+    allocation.write_segments(lambda: minute - timedelta(seconds=2.001))
     models.Segment.objects.filter(pk=second.pk).update(owner=None)
-    allocation.run(lambda: minute - timedelta(seconds=2))
+    allocation.write_segments(lambda: minute - timedelta(seconds=2))
     got = {row.user_id: row.minute_at for row in models.Assignment.objects.all()}
     assert got == {1: minute, 2: minute + timedelta(minutes=1)}
     check_counters()
@@ -165,7 +165,7 @@ def test_a_sealed_bucket_takes_no_row_whatever_the_clock_says(queue, by, tmp_pat
     models.Bucket.objects.filter(pk__in=models.TaskBucket.objects.values("bucket_id")).update(
         sealed_at=minute
     )
-    allocation.run(lambda: minute - timedelta(seconds=10))
+    allocation.write_segments(lambda: minute - timedelta(seconds=10))
     assert models.Assignment.objects.get().minute_at == minute + timedelta(minutes=1)
 
 

@@ -122,4 +122,4 @@ def test_under_a_brake_of_none_a_retry_still_finds_a_place():
     for rows in (models.Bucket, models.Task, models.TaskBucket):
         rows.objects.filter(waiting_count__gt=0).update(waiting_count=0, failed_count=30)
     operations.brake(queue, 0, by=BY, at=BEFORE)
-    assert resend.retry(Asked(), number=30, run="r", by=BY, now=lambda: NOON + clock.QUARTER).count == 30
+    assert resend.retry(Asked(), number=30, run="r", by=BY, now=lambda: NOON + clock.QUARTER).ids_count == 30

@@ -121,9 +121,9 @@ def test_a_process_that_dies_in_a_slice_leaves_whole_slices_and_the_rest_is_done
 def test_a_frozen_worker_that_wakes_does_nothing_more():
     ended_as(Status.FAILED)
     act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=50, by=BY, at=AFTER)
-    assert bulk_operations.take(act.pk, at=AFTER) is None, "somebody is at it"
-    assert bulk_operations.take(act.pk, at=AFTER + 2 * limits.BULK_LEASE) is not None
-    done = resend._go(act, Asked(), (), now=lambda: AFTER, seconds=5)
+    assert bulk_operations.claim(act.pk, at=AFTER) is None, "somebody is at it"
+    assert bulk_operations.claim(act.pk, at=AFTER + 2 * limits.BULK_LEASE) is not None
+    done = resend._retry(act, Asked(), (), now=lambda: AFTER, seconds=5)
     assert done == (0, True)
     assert counted() == {"failed": 50}
 
@@ -144,7 +144,7 @@ def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
 @pytest.mark.usefixtures("clicks_end_at_once")
 def test_a_list_that_is_sent_again_goes_on_by_the_sweep(at_their_time):
     task = ended_as(Status.SUCCEEDED)
-    resend.send_again(task, looked_at=AFTER, number=50, run="r", by=BY, now=lambda: AFTER)
+    resend.resend(task, looked_at=AFTER, number=50, run="r", by=BY, now=lambda: AFTER)
     OrmQ.objects.all().delete()
     later = AFTER + 2 * limits.BULK_LEASE
     at_their_time(later)

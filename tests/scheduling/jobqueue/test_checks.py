@@ -76,7 +76,7 @@ def test_a_cluster_that_nobody_feeds_does_not_start(monkeypatch):
         ("E011", {"OPTIONS": {"pool": True, "transaction_mode": "IMMEDIATE"}}),
         ("E012", {"CONN_MAX_AGE": 0}),
         ("E013", {"ATOMIC_REQUESTS": True}),
-        ("E014", {"ENGINE": "scheduling.store.sqlite", "OPTIONS": {"transaction_mode": "DEFERRED"}}),
+        ("E014", {"ENGINE": "scheduling.sqlite", "OPTIONS": {"transaction_mode": "DEFERRED"}}),
     ],
 )
 def test_what_the_clusters_can_not_stand_in_a_database_is_named(settings, number, change):

@@ -65,7 +65,7 @@ def test_it_goes_on_in_the_next_job_and_ends_with_the_same(placed, monkeypatch):
 def test_one_that_lost_its_worker_is_gone_on_with_and_counts_nothing_twice(placed, monkeypatch):
     monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
     check = checks.begin(by=BY, at=AFTER)
-    killed = bulk_operations.take(check.pk, at=AFTER)
+    killed = bulk_operations.claim(check.pk, at=AFTER)
     steps = proof.steps(lambda: AFTER)
     for _ in range(4):
         checks._keep(killed, next(steps), at=AFTER)

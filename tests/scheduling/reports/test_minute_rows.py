@@ -10,7 +10,7 @@ from scheduling.core import keys
 from scheduling.dispatch import overdue
 from scheduling.models import Status
 from scheduling.reports import minute_rows
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
@@ -57,7 +57,7 @@ def test_what_was_cancelled_before_the_minute_was_sealed_has_no_slot_of_it():
     queue = make_queue(rpm=60)
     first = place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     place(queue, {MINUTE: range(11, 21)}, at=BEFORE)
-    edits.cancel(first, by=Actor.command_line(), now=lambda: BEFORE)
+    cancellation.cancel(first, by=Actor.command_line(), now=lambda: BEFORE)
     SimulatedWorker(queue).serve(0, 60)
     found = rows(queue)
     assert planned(found) == [None] * 10 + [6.0 * j for j in range(10)]

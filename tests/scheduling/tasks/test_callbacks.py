@@ -153,9 +153,7 @@ def test_what_is_sent_again_is_called_back_again_under_a_key_of_its_own():
     with Target() as target:
         task = done_task(target)
         assert call(task)
-        resend.send_again(
-            task, looked_at=AFTER, number=3, run="r", by=Actor.command_line(), now=lambda: AFTER
-        )
+        resend.resend(task, looked_at=AFTER, number=3, run="r", by=Actor.command_line(), now=lambda: AFTER)
         task.refresh_from_db()
         assert (task.finished_at, task.called_back_at) == (None, None)
         models.Task.objects.filter(pk=task.pk).update(finished_at=AFTER + timedelta(minutes=5))

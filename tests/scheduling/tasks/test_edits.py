@@ -22,7 +22,7 @@ from scheduling.lists import stored_lists
 from scheduling.placement import ledger, moves
 from scheduling.queues import operations
 from scheduling.reports import id_history
-from scheduling.tasks import edits
+from scheduling.tasks import cancellation, edits
 from scheduling.upkeep import reconciliation
 from tests.scheduling.lists_of_ids import (
     NOON,
@@ -49,8 +49,8 @@ def queue(transactional_db):
     return models.Queue.objects.create(name="default", rpm=120, created_at=NOON)
 
 
-def cancel(task, by, at=LATER) -> edits.Cancelled:
-    return edits.cancel(task, by=by, now=lambda: at)
+def cancel(task, by, at=LATER) -> cancellation.Cancelled:
+    return cancellation.cancel(task, by=by, now=lambda: at)
 
 
 def send(task, count: int, *, status=models.Status.SUCCEEDED) -> list[int]:
@@ -83,7 +83,7 @@ def test_a_cancel_frees_the_places_at_once_and_the_rows_follow(queue, by, tmp_pa
     assert cancel(task, by) == {"cancelled": 25_000, "already_sent": 0, "in_flight": 0}
     assert fills() == [0] * 15
     assert set(statuses(task).values()) == {models.Status.WAITING}, "no row is touched by the cancel itself"
-    edits.follow_cancel(task.pk, lambda: LATER)
+    cancellation.update_rows(task.pk, lambda: LATER)
     assert set(statuses(task).values()) == {models.Status.CANCELLED}
     task.refresh_from_db()
     assert task.state_at(LATER) == models.TaskState.CANCELLED
@@ -98,7 +98,7 @@ def test_its_numbers_tell_cancelled_sent_and_in_flight_apart(queue, by, tmp_path
     send(task, 50, status=models.Status.FAILED)
     send(task, 30, status=models.Status.IN_FLIGHT)
     assert cancel(task, by) == {"cancelled": 720, "already_sent": 250, "in_flight": 30}
-    edits.follow_cancel(task.pk, lambda: LATER)
+    cancellation.update_rows(task.pk, lambda: LATER)
     check_counters()
     check_log()
 
@@ -122,7 +122,7 @@ def test_the_next_list_takes_the_places_that_a_cancel_gave_back(queue, by, tmp_p
     second = submit(range(5_001, 6_001), tmp_path, by=by, at=LATER).task
     assert places_by_plan(second) == where
     write_all(LATER)
-    edits.follow_cancel(first.pk, lambda: LATER)
+    cancellation.update_rows(first.pk, lambda: LATER)
     check_counters()
     check_log()
 
@@ -145,7 +145,7 @@ def test_a_list_that_is_still_being_written_is_cancelled_whole(queue, by, tmp_pa
     write_all()
     assert written == [{"cancelled": 30_000, "already_sent": 0, "in_flight": 0}]
     assert sorted(statuses(task)) == list(range(1, 30_001))
-    edits.follow_cancel(task.pk, lambda: LATER)
+    cancellation.update_rows(task.pk, lambda: LATER)
     assert set(statuses(task).values()) == {models.Status.CANCELLED}
     assert fills() == [0] * 15
     check_counters()
@@ -154,10 +154,10 @@ def test_a_list_that_is_still_being_written_is_cancelled_whole(queue, by, tmp_pa
 def test_rows_follow_only_once_all_of_them_are_there(queue, by, tmp_path):
     task = submit(range(1, 101), tmp_path, by=by).task
     cancel(task, by, NOON)
-    edits.follow_cancel(task.pk, lambda: NOON)
+    cancellation.update_rows(task.pk, lambda: NOON)
     assert models.Task.objects.get().cancel_position == 0
     write_all()
-    edits.follow_cancel(task.pk, lambda: NOON)
+    cancellation.update_rows(task.pk, lambda: NOON)
     assert models.Task.objects.get().cancel_position == 100
 
 
@@ -175,10 +175,10 @@ def test_whoever_comes_later_goes_on_where_a_dead_follower_stopped(queue, by, tm
 
     monkeypatch.setattr(edits.store, "cancel_rows", die_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        edits.follow_cancel(task.pk, lambda: LATER)
+        cancellation.update_rows(task.pk, lambda: LATER)
     monkeypatch.undo()
     assert list(reconciliation.unfinished_cancels()) == [task]
-    edits.follow_cancel(task.pk, lambda: LATER)
+    cancellation.update_rows(task.pk, lambda: LATER)
     assert not reconciliation.unfinished_cancels().exists()
     check_counters()
 
@@ -188,7 +188,7 @@ def test_a_job_that_has_no_time_left_calls_the_next(queue, by, tmp_path):
     write_all()
     cancel(task, by)
     before = jobs("follow_cancel")
-    edits.follow_cancel(task.pk, lambda: LATER, seconds=-1)
+    cancellation.update_rows(task.pk, lambda: LATER, seconds=-1)
     assert jobs("follow_cancel") == before + 1
     assert models.Task.objects.get().cancel_position == 0
 
@@ -213,7 +213,7 @@ def test_a_cancel_for_an_older_version_is_refused(queue, by, tmp_path):
     task = submit(range(1, 11), tmp_path, by=by).task
     edits.rename(task, "other", by=by, at=NOON)
     with pytest.raises(StaleVersion):
-        edits.cancel(task, by=by, now=lambda: NOON, if_version=1)
+        cancellation.cancel(task, by=by, now=lambda: NOON, if_version=1)
     assert models.Task.objects.get().cancelled_at is None
 
 
@@ -238,7 +238,7 @@ def test_what_a_claim_gives_back_after_the_cancel_is_cancelled_too(queue, by, tm
         open_batches={taken[0].batch_id},
         now=lambda: minute,
     )
-    edits.follow_cancel(task.pk, lambda: minute)
+    cancellation.update_rows(task.pk, lambda: minute)
     assert set(statuses(task).values()) == {models.Status.CANCELLED}
     check_counters()
     check_log()
@@ -629,7 +629,7 @@ def test_a_replaced_task_can_be_cancelled_whole(queue, by, tmp_path):
     replace(task, range(201, 501), tmp_path, by)
     assert cancel(task, by)["cancelled"] == 300
     write_all(LATER)
-    edits.follow_cancel(task.pk, lambda: LATER)
+    cancellation.update_rows(task.pk, lambda: LATER)
     assert set(statuses(task).values()) == {models.Status.CANCELLED}
     assert fills() == [0] * 15
     check_counters()

@@ -9,6 +9,7 @@ stays below a tenth of a second. (Single statements outside a transaction don't 
 import fcntl
 import os
 import time
+from typing import Any
 
 from django.db.backends.sqlite3 import base
 
@@ -20,34 +21,34 @@ BULK_PAUSE_SECONDS = 0.003
 class DatabaseWrapper(base.DatabaseWrapper):
     """SQLite behind a gate. The gate's file lies beside the database's."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate_fd: int | None = None
         self._gate_pid = 0
         self.bulk = False
 
-    def _start_transaction_under_autocommit(self):
+    def _start_transaction_under_autocommit(self) -> None:
         self._enter_gate()
         try:
-            super()._start_transaction_under_autocommit()
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs lack it
         except BaseException:
             self._leave_gate()
             raise
 
-    def _commit(self):
+    def _commit(self) -> None:
         # A COMMIT that fails (disk full) leaves the transaction, and so the gate, to the ROLLBACK.
-        super()._commit()
+        super()._commit()  # type: ignore[misc]  # the stubs lack it
         self._leave_gate()
 
-    def _rollback(self):
+    def _rollback(self) -> None:
         try:
-            super()._rollback()
+            super()._rollback()  # type: ignore[misc]  # the stubs lack it
         finally:
             self._leave_gate()
 
-    def _close(self):
+    def _close(self) -> None:
         try:
-            super()._close()
+            super()._close()  # type: ignore[misc]  # the stubs lack it
         finally:
             self._leave_gate()
 
