@@ -88,6 +88,19 @@ def place_at(fill: Sequence[int], rpm: int, position: int) -> int:
     return next(places(fill_after(fill, rpm, position), rpm))
 
 
+def in_order(counts: Sequence[int], position: int = 0) -> Iterator[int]:
+    """Yield the buckets of IDs that rule 1 alone has placed, from the ID at `position` (from 0) on.
+
+    counts: how many each bucket takes, as `free_places` says: one bucket after the other.
+    """
+    passed = 0
+    runs: list[Iterator[int]] = []
+    for k, count in enumerate(_fifteen(counts, "counts")):
+        runs.append(repeat(k, max(0, count - max(0, position - passed))))
+        passed += count
+    return chain.from_iterable(runs)
+
+
 def free_places(fill: Sequence[int], capacity: Sequence[int], n: int, first_bucket: int = 0) -> Fill:
     """Return how many of `n` IDs each bucket takes by rule 1 alone: 15 numbers that add up to `n` or less.
 

@@ -21,6 +21,8 @@ BUCKETS = 15
 SEAL_SECONDS = 2
 # A window takes no list in its last seconds, however short the list is.
 CLOSING = timedelta(seconds=5)
+# A job that is queued now has started by then.
+JOB_START = timedelta(seconds=1)
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -156,6 +158,14 @@ def first_window(
     floor = quarter_start(not_before)
     runs_no_earlier = floor if floor == not_before else floor + QUARTER
     return max(start, runs_no_earlier - QUARTER)
+
+
+def first_writable_minute(at: datetime, *, ids: int, unwritten: Iterable[int], rate: int) -> datetime:
+    """Return the first minute that isn't sealed before the rows of a list of `ids` are written.
+
+    Other arguments as for write_time. A job of its own writes the rows, and some moments later than now.
+    """
+    return next_unsealed_minute(at + JOB_START + write_time(ids=ids, unwritten=unwritten, rate=rate))
 
 
 def sealed_at(minute: datetime, *, seal_seconds: int = SEAL_SECONDS) -> datetime:

@@ -45,6 +45,7 @@ class Submission:
     expires_at: datetime | None = None
     allow_peak: bool = False
     expect: int | None = None
+    start: reservations.Start = reservations.Start.NEXT_WINDOW
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservat
     """
     _expect(submission, ids_count)
     queue = queue_named(submission.queue_name)
-    plan = reservations.plan(queue, ids_count, at=at, not_before=submission.not_before)
+    plan = reservations.plan(
+        queue, ids_count, at=at, not_before=submission.not_before, start=submission.start
+    )
     reservations.check(queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak)
     return plan
 
@@ -226,7 +229,9 @@ def _accept(
         # Read after the lock: a time from before the wait can name a window that has closed.
         at = now()
         id_list = take_list(at)
-        plan = reservations.plan(queue, id_list.ids_count, at=at, not_before=submission.not_before)
+        plan = reservations.plan(
+            queue, id_list.ids_count, at=at, not_before=submission.not_before, start=submission.start
+        )
         reservations.check(
             queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak
         )
@@ -255,7 +260,8 @@ def place(
     for segment in segments:
         segment.task, segment.lease_until = task, at + limits.SEGMENT_LEASE
     models.Segment.objects.bulk_create(segments, batch_size=100)
-    minute_jobs.arm_windows([plan.windows[0].starts_at], at=at)
+    # The first may run, the second be open; later windows are armed when they open.
+    minute_jobs.arm_windows([window.starts_at for window in plan.windows[:2]], at=at)
     for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
         cluster.enqueue("scheduling.jobs.allocate")
 

@@ -18,7 +18,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import allocator, clock, keys, limits
+from scheduling.core import clock, keys, limits
 from scheduling.core.time_limit import TimeLimit
 from scheduling.intake import late_slices
 from scheduling.intake.late_slices import Placed
@@ -192,9 +192,7 @@ def reserved_places(user_id: int, tasks: Iterable[models.Task]) -> dict[int, int
     for reservation in reservations.order_by("pk"):
         list_id = reservation.list_id or 0
         offset = positions[list_id] - reservation.first_position
-        fill = allocator.fill_after(reservation.fill_before, reservation.rpm, offset)
-        index = next(allocator.places(fill, reservation.rpm))
-        found[task_of_list[list_id]] = _buckets(reservation)[index]
+        found[task_of_list[list_id]] = _buckets(reservation)[next(reservation.places(offset))]
     return found
 
 
@@ -207,11 +205,8 @@ def _by_position(list_id: int, first_position: int, count: int) -> Iterator[Bloc
         first = max(first_position, reservation.first_position)
         last = min(first_position + count, reservation.first_position + reservation.ids_count)
         if first < last:
-            fill = allocator.fill_after(
-                reservation.fill_before, reservation.rpm, first - reservation.first_position
-            )
             ids = stored_lists.ids_of(list_id, first, last - first)
-            yield _buckets(reservation), ids, allocator.places(fill, reservation.rpm)
+            yield _buckets(reservation), ids, reservation.places(first - reservation.first_position)
 
 
 def _by_range(list_id: int, segment_number: int) -> Iterator[Block]:
@@ -227,8 +222,7 @@ def _table(list_id: int) -> tuple[Sequence[int], bytes]:
     which = bytearray()
     for reservation in _reservations(list_id, 0, 2**62):
         shift = bytes((k + len(buckets)) % 256 for k in range(256))
-        places = islice(allocator.places(reservation.fill_before, reservation.rpm), reservation.ids_count)
-        which += bytes(places).translate(shift)
+        which += bytes(islice(reservation.places(), reservation.ids_count)).translate(shift)
         buckets.extend(_buckets(reservation))
     return buckets, bytes(which)
 

@@ -1,11 +1,12 @@
 """Windows, their buckets, and the log of every change of their fills."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from django.db import models
 from django.db.models import Q
 
-from scheduling.core import clock, keys
+from scheduling.core import allocator, clock, keys
 
 from .fields import RowIdField
 from .queue import Queue
@@ -110,10 +111,12 @@ class ReservationKind(models.TextChoices):
 class Reservation(models.Model):
     """One change of a window's fill: the proof, and the source of every place.
 
-    For a list: the IDs at positions [first_position, first_position + ids_count) of `list` go
-    where `allocator.places(fill_before, rpm)` says; those of bucket k get ordinals from
-    first_ordinals[k] on.
+    For a list: the IDs at positions [first_position, first_position + ids_count) of `list` go where `places`
+    says.
     """
+
+    # The note of a list that was placed by rule 1 alone, from the first minute that could be written to.
+    FIRST_FREE = "first_free"
 
     window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="reservations", db_index=False)
     version = models.PositiveIntegerField()
@@ -127,6 +130,16 @@ class Reservation(models.Model):
     deltas = models.JSONField()
     made_at = models.DateTimeField()
     note = models.CharField(max_length=200, blank=True, default="")
+
+    @property
+    def is_first_free(self) -> bool:
+        return self.note == self.FIRST_FREE
+
+    def places(self, position: int = 0) -> Iterator[int]:
+        """Yield the bucket (0-14) of each of the list's IDs here, from the ID at `position` on. Recomputed."""
+        if self.is_first_free:
+            return allocator.in_order(self.deltas, position)
+        return allocator.places(allocator.fill_after(self.fill_before, self.rpm, position), self.rpm)
 
     class Meta:
         ordering = ["window", "version"]

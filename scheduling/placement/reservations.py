@@ -4,8 +4,9 @@ Every function that changes a fill expects the caller to hold the queue's row (`
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from django.conf import settings
 
@@ -37,12 +38,22 @@ class WindowPlan:
         return keys.starts_at_of_window(self.window_id)
 
 
+class Start(StrEnum):
+    """From which minute on a list is placed."""
+
+    # In the window that takes lists in, by the queue's overflow policy.
+    NEXT_WINDOW = "next_window"
+    # At the first free places from the next minute that can be written to, never past rpm.
+    FIRST_FREE = "first_free"
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Where a list goes: what a preview shows, an acceptance reserves and an answer says."""
+    """Where a list goes: what a preview shows, an acceptance reserves and a response says."""
 
     rpm: int
     windows: tuple[WindowPlan, ...] = field(default=())
+    start: Start = Start.NEXT_WINDOW
 
     @property
     def ids_count(self) -> int:
@@ -94,7 +105,14 @@ def fills(window_ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
     return {window: tuple(fill) for window, fill in keys.by_window(rows).items()}
 
 
-def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datetime | None = None) -> Plan:
+def plan(
+    queue: models.Queue,
+    ids_count: int,
+    *,
+    at: datetime,
+    not_before: datetime | None = None,
+    start: Start = Start.NEXT_WINDOW,
+) -> Plan:
     """Return where `ids_count` more IDs of one list would go if they were accepted at `at`.
 
     Nothing is stored; exact as long as nobody else changes the queue's fills. Raises BadFields for a
@@ -102,18 +120,41 @@ def plan(queue: models.Queue, ids_count: int, *, at: datetime, not_before: datet
     """
     if not_before is not None and not_before > limits.LATEST_START:
         raise BadFields(not_before=f"a time up to {limits.LATEST_START:%Y-%m-%d}")
-    starts_at = clock.first_window(
-        at, ids=ids_count, unwritten=unwritten(queue), rate=settings.WRITE_RATE, not_before=not_before
-    )
-    first = keys.window_id(queue.pk, starts_at)
     if ids_count == 0:
-        return Plan(rpm=queue.rpm)
+        return Plan(rpm=queue.rpm, start=start)
+    writing = {"ids": ids_count, "unwritten": unwritten(queue), "rate": settings.WRITE_RATE}
+    if start == Start.FIRST_FREE:
+        minute = clock.first_writable_minute(at, **writing)
+        if not_before is not None:
+            minute = max(minute, clock.minute_start(not_before + clock.MINUTE - timedelta(microseconds=1)))
+        return Plan(queue.rpm, tuple(_first_free(queue, ids_count, minute)), start)
+    first = keys.window_id(queue.pk, clock.first_window(at, not_before=not_before, **writing))
     if queue.overflow == models.Overflow.DISPERSE:
         before = fills([first]).get(first, EMPTY)
         return Plan(
             queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),)
         )
     return Plan(queue.rpm, tuple(_carried_over(first, queue.list_rpm, ids_count)))
+
+
+def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[WindowPlan]:
+    """Rule 1 from a minute on: first in what remains of its window, then in the following ones."""
+    # As for late IDs, a brake holds, and one of 0 is a stop: places are those of the time after it.
+    per_minute = min(queue.list_rpm, queue.brake_per_minute or queue.list_rpm)
+    bucket = keys.bucket_at(queue.pk, from_minute)
+    window_id = keys.window_of_bucket(bucket)
+    fill, room = [0] * clock.BUCKETS, [per_minute] * clock.BUCKETS
+    rows = models.Bucket.objects.filter(pk__range=keys.range_of_window(window_id))
+    for pk, filled, capacity, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at"):
+        k = keys.index_of_bucket(pk)
+        # Sealed by whoever's clock: nothing comes in. A window that runs may have another rpm.
+        fill[k], room[k] = filled, 0 if sealed else min(per_minute, max(0, capacity - queue.headroom))
+    added = allocator.free_places(fill, room, ids_count, keys.index_of_bucket(bucket))
+    if any(added):
+        yield WindowPlan(window_id, tuple(fill), added, 0)
+    if remaining := ids_count - sum(added):
+        for window in _carried_over(window_id + 1, per_minute, remaining):
+            yield replace(window, first_position=window.first_position + sum(added))
 
 
 def _carried_over(first: int, rpm: int, ids_count: int) -> Iterator[WindowPlan]:
@@ -150,9 +191,12 @@ def check(
     if expires_at is not None and end > expires_at:
         raise PastExpiry(plan)
     horizon = timedelta(days=settings.HORIZON_DAYS)
-    if queue.overflow == models.Overflow.CARRY_OVER and end > max(at, plan.windows[0].starts_at) + horizon:
+    is_capped = queue.overflow == models.Overflow.CARRY_OVER or plan.start == Start.FIRST_FREE
+    if is_capped and end > max(at, plan.windows[0].starts_at) + horizon:
         raise PastHorizon(plan)
-    if queue.max_peak is not None and plan.peak_per_minute > queue.max_peak and not allow_peak:
+    # At free places a list adds to no peak.
+    may_peak = allow_peak or plan.start == Start.FIRST_FREE
+    if queue.max_peak is not None and plan.peak_per_minute > queue.max_peak and not may_peak:
         raise PastPeak(plan)
 
 
@@ -178,6 +222,7 @@ def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: 
             fill_before=list(window.before),
             deltas=list(window.added),
             made_at=at,
+            note=models.Reservation.FIRST_FREE if plan.start == Start.FIRST_FREE else "",
         )
         for window in plan.windows
     ]

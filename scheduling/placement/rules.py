@@ -25,10 +25,13 @@ class Given:
     at: datetime
     rule: Rule
     rpm: int
+    is_first_free: bool = False
 
     @property
     def sentence(self) -> str:
         """Why it was that minute."""
+        if self.is_first_free:
+            return f"the first free place when the list was accepted (rule {self.rule})"
         if self.rule == Rule.CONSECUTIVE:
             return f"the first minute that held fewer than {self.rpm:,} (rule {self.rule})"
         return f"every minute held {self.rpm:,} or more, and this one the fewest (rule {self.rule})"
@@ -58,25 +61,30 @@ def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:
         if rule is None:
             unclear += candidates
         else:
-            found[task_id] = Given(candidates[0].made_at, rule, candidates[0].rpm)
+            found[task_id] = _given(candidates[0], rule)
     positions = stored_lists.positions_of(user_id, {line.list_id or 0 for line in unclear})
     # The newest list that has the ID put it there.
     for line in unclear:
         position = positions.get(line.list_id or 0)
         if position is not None:
-            rule = _at(line, position - line.first_position)
-            found[line.task_id or 0] = Given(line.made_at, rule, line.rpm)
+            found[line.task_id or 0] = _given(line, _at(line, position - line.first_position))
     return found
+
+
+def _given(line: models.Reservation, rule: Rule) -> Given:
+    return Given(line.made_at, rule, line.rpm, line.is_first_free)
 
 
 def _of_bucket(line: models.Reservation, k: int) -> Rule | None:
     """The rule for all that a list put into a bucket; None where the first of them came by the other one."""
     before, after = line.fill_before[k], line.fill_before[k] + line.deltas[k]
-    if after <= line.rpm:
+    if after <= line.rpm or line.is_first_free:
         return Rule.CONSECUTIVE
     return Rule.DISPERSED if before >= line.rpm else None
 
 
 def _at(line: models.Reservation, offset: int) -> Rule:
+    if line.is_first_free:
+        return Rule.CONSECUTIVE
     fill: Sequence[int] = allocator.fill_after(line.fill_before, line.rpm, offset)
     return Rule.CONSECUTIVE if min(fill) < line.rpm else Rule.DISPERSED

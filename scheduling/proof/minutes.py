@@ -80,6 +80,7 @@ class Line:
     deltas: list[int]
     rpm: int
     ids_count: int
+    note: str
 
     @property
     def name(self) -> str:
@@ -92,7 +93,7 @@ class Line:
 
 def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Iterator[Difference]:
     """Each window's log, replayed: every line begins where the last one ended, and the end is the fill."""
-    columns = ("window_id", "version", "kind", "fill_before", "deltas", "rpm", "ids_count")
+    columns = ("window_id", "version", "kind", "fill_before", "deltas", "rpm", "ids_count", "note")
     lines: dict[int, list[Line]] = defaultdict(list)
     logged = models.Reservation.objects.filter(window_id__in=[window.pk for window in windows])
     for row in logged.order_by("window_id", "version").values_list(*columns):
@@ -136,7 +137,14 @@ def _by_the_rules(line: Line) -> Iterator[Difference]:
 
 
 def _of_a_list(line: Line) -> Iterator[Difference]:
-    """By the two rules; carry_over keeps to the first."""
+    """By the two rules; carry_over keeps to the first, and so do the first free places of minutes to come."""
+    if line.note == models.Reservation.FIRST_FREE:
+        for k, (delta, after) in enumerate(zip(line.deltas, line.after, strict=True)):
+            if delta and after > line.rpm:
+                yield Difference(
+                    "first free places stay within rpm", f"{line.name}, minute {k}", line.rpm, after
+                )
+        return
     nearest = allocator.counts(line.before, line.rpm, line.ids_count)
     capped = allocator.free_places(line.before, (line.rpm,) * clock.BUCKETS, line.ids_count)
     if tuple(line.deltas) not in {nearest, capped}:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from django.db.models import F, Sum
 
 from scheduling import models
-from scheduling.core import allocator, keys, limits
+from scheduling.core import keys, limits
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, ReservationKind
 
@@ -56,9 +56,8 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
         of += f", IDs {start + 1} to {start + count}"
     if len(users) != count:
         yield Difference("a place has its ID", of, count, len(users))
-    fill = allocator.fill_after(line.fill_before, line.rpm, start)
     buckets = keys.buckets_of_window(line.window_id)
-    wanted = {user: buckets[k] for user, k in zip(users, allocator.places(fill, line.rpm), strict=False)}
+    wanted = {user: buckets[k] for user, k in zip(users, line.places(start), strict=False)}
     rows = _rows(task_id, sorted(wanted))
     without = len(wanted) - len(rows)
     if without and without > _unwritten(task_id):
