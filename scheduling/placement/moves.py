@@ -56,6 +56,9 @@ def move(
         _end_all(queue, ending, was=was, at=at)
     if not rows:
         return []
+    if Group.UNFINISHED not in was.groups:
+        # An operator wants them sent, whatever edit has removed them.
+        removals.forget_in_flight((row.task_id, row.user_id) for row in rows)
     leaving: dict[int, int] = defaultdict(int)
     for row in rows:
         leaving[row.bucket_id] += 1

@@ -144,9 +144,24 @@ def removed_in_flight(task_ids: Iterable[int]) -> set[tuple[int, int]]:
     return set(removed.values_list("task_id", "user_id"))
 
 
-def _rows(task: models.Task, users: list[int]) -> Iterator[tuple[int, int, int]]:
+def forget_in_flight(ids: Iterable[tuple[int, int]]) -> None:
+    """Forget that edits have removed these IDs, as (task, ID), while their request was being made."""
+    by_task: dict[int, list[int]] = defaultdict(list)
+    for task_id, user_id in ids:
+        by_task[task_id].append(user_id)
+    removed = models.LeftInFlight.objects.filter(task__in=by_task)
+    for task_id in set(removed.values_list("task_id", flat=True)):
+        for users in _parts(by_task[task_id]):
+            removed.filter(task=task_id, user_id__in=users).delete()
+
+
+def _parts(users: list[int]) -> Iterator[list[int]]:
+    """As many IDs at a time as one statement may name."""
     for start in range(0, len(users), limits.IDS_PER_QUERY):
-        rows = models.Assignment.objects.filter(
-            task=task, user_id__in=users[start : start + limits.IDS_PER_QUERY]
-        )
+        yield users[start : start + limits.IDS_PER_QUERY]
+
+
+def _rows(task: models.Task, users: list[int]) -> Iterator[tuple[int, int, int]]:
+    for part in _parts(users):
+        rows = models.Assignment.objects.filter(task=task, user_id__in=part)
         yield from rows.values_list("pk", "user_id", "status")

@@ -10,7 +10,8 @@ from scheduling.core import keys
 from scheduling.dispatch import overdue, results
 from scheduling.dispatch.messages import Claim, Result
 from scheduling.models import Status
-from scheduling.tasks import edits
+from scheduling.tasks import edits, resend
+from scheduling.tasks.failures import Asked
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
 from tests.scheduling.store.test_claims import MINUTE, SimulatedWorker
 
@@ -77,6 +78,25 @@ def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(worke
     assert models.Attempt.objects.get().http_status == 503
     assert not models.Move.objects.exists()
     check_all(at)
+
+
+def test_removed_id_that_failed_and_is_retried_by_an_operator_gets_another_place_when_its_minute_passes(
+    worker, tmp_path
+):
+    claimed = worker.claims[0]
+    at = MINUTE + timedelta(seconds=0.5)
+    replace(range(30, 61), tmp_path, at)
+    fail(claimed, at)
+    assert resend.retry(Asked(user_id=claimed.user_id), number=1, run="", by=BY, now=lambda: at) == (1, False)
+    assert row(claimed.user_id).status == Status.WAITING
+    minute_passed = row(claimed.user_id).minute_at + timedelta(minutes=2)
+    overdue.run(lambda: minute_passed)
+    again = row(claimed.user_id)
+    assert again.status == Status.WAITING
+    assert again.minute_at > minute_passed
+    reasons = models.Move.objects.filter(user_id=claimed.user_id).order_by("pk")
+    assert list(reasons.values_list("reason", flat=True)) == ["operator", "late"]
+    check_all(minute_passed)
 
 
 def test_a_task_whose_last_request_left_and_failed_is_done(worker, tmp_path):
