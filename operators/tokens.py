@@ -2,9 +2,10 @@
 
 import hashlib
 import secrets
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Q
 
 from operators.actor import Actor
@@ -56,7 +57,9 @@ def authenticate(secret: str, *, at: datetime) -> Token | None:
         return None
     stale = Q(last_used_at=None) | Q(last_used_at__lt=at - USED_STEP)
     if token.last_used_at is None or token.last_used_at < at - USED_STEP:
-        Token.objects.filter(stale, pk=token.pk).update(last_used_at=at)
+        # A disk that is full, or a database that is read-only, must not refuse a reader.
+        with suppress(DatabaseError), transaction.atomic():
+            Token.objects.filter(stale, pk=token.pk).update(last_used_at=at)
         token.last_used_at = at
     return token
 

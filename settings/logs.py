@@ -1,9 +1,49 @@
 """Logs: one line for each event, with a stable name; JSON for machines, text for people."""
 
 import logging.config
+import time
 
 import structlog
 from structlog.typing import Processor
+
+# How the system and SQLite say that a disk is full.
+# What two lines that say the same differ in.
+OF_ONE_LINE = ("timestamp", "request_id")
+DISK_FULL = ("No space left on device", "database or disk is full")
+
+
+class Repeats(logging.Filter):
+    """Drops what says the same as a moment ago: errors for a second, a full disk for a minute.
+
+    A cluster that can't write tries again twice a second, for as long as that lasts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        message: object = record.msg
+        if isinstance(message, dict):
+            # An event of structlog's.
+            message = {name: value for name, value in message.items() if name not in OF_ONE_LINE}
+        else:
+            message = record.getMessage()
+        words = f"{message} {record.exc_info[1] if record.exc_info else ''}"
+        full = next((sentence for sentence in DISK_FULL if sentence in words), "")
+        if not full and record.levelno < logging.ERROR:
+            return True
+        key, seconds = (full, 60.0) if full else (f"{record.name} {words}", 1.0)
+        now = time.monotonic()
+        if now - self.passed.get(key, -seconds) < seconds:
+            return False
+        if len(self.passed) > 1000:
+            self.passed.clear()
+        self.passed[key] = now
+        return True
+
 
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -32,7 +72,10 @@ def configure_logs(*, level: str, form: str) -> None:
                 "foreign_pre_chain": SHARED,
             },
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"repeats": {"()": Repeats}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["repeats"]},
+        },
         "root": {"handlers": ["stderr"], "level": level},
         # Its "processed" and "recycled" lines for each job would drown our own events.
         "loggers": {"django-q": {"level": max(level, "WARNING", key=logging.getLevelName)}},

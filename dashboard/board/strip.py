@@ -32,6 +32,9 @@ def _chip(kind: str, sign: str, said: str) -> str:
 
 
 def _clusters(health: Health, hand: Hand) -> Iterable[str]:
+    for volume in health.low_disks:
+        said = f"disk with {volume.name} nearly full: {volume.free_bytes / 1e6:,.0f} MB free"
+        yield _chip("bad", "&#10005;", said)
     if health.missing:
         silent = ", ".join(
             f"cluster {written(one.name)}: no sign since {hand.moment(one.silent_since)}"

@@ -11,13 +11,15 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core import limits
+from scheduling.core import disk, limits
 from scheduling.core.errors import DraftGone, KeyReused, NoSuchQueue, UnexpectedCount
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.lists import stored_lists
+from scheduling.parsing.errors import NoSpace
 from scheduling.placement import reservations
 
 # A list this short is stored in the accepting transaction itself.
@@ -101,6 +103,13 @@ def find_same_list(queue: models.Queue, digest: str, *, at: datetime) -> int | N
     return tasks.order_by("-id").values_list("id", flat=True).first()
 
 
+def check_room(ids_count: int) -> None:
+    """Raise NoSpace for a list whose rows will not fit: now, and not when they are written."""
+    # How full PostgreSQL's disk is, only its own server knows.
+    if connection.vendor == "sqlite" and not disk.volume("DATA_DIR", settings.DATA_DIR).fits(ids_count):
+        raise NoSpace
+
+
 def write_draft(
     source: stored_lists.Source,
     *,
@@ -113,6 +122,7 @@ def write_draft(
     to_place: whether its IDs will get places; otherwise the list only keeps what a task contains, and in which order.
     If this fails, nothing of the draft remains.
     """
+    check_room(source.ids_count)
     draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
     try:
         stored_lists.write(draft, source.unique_blocks(stored_lists.CHUNK_IDS))

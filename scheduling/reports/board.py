@@ -27,7 +27,7 @@ from scheduling.reports.cards import (
     QueueTab,
     TaskLine,
 )
-from scheduling.reports.health import ClusterHealth, Health, Sign, is_silent
+from scheduling.reports.health import ClusterHealth, Health, Sign, disks, is_silent
 
 TASKS_SHOWN = 10
 # A row of the one statement: its kind, and columns whose meaning follows from the kind.
@@ -230,6 +230,7 @@ class Snapshot:
             minute_at=clock.EPOCH + started[1] * clock.MINUTE if started[1] is not None else None,
             minute_started_at=store.as_time(started[13]),
             jobs_waiting=self.of("jobs")[0][1],
+            disks=disks(),
         )
 
 

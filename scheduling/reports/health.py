@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Sum
 
 from scheduling import models, store
-from scheduling.core import clock, keys, limits
+from scheduling.core import clock, disk, keys, limits
 from scheduling.dispatch import claims, overdue
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import MoveReason
@@ -81,6 +82,7 @@ class Health:
     minute_at: datetime | None = None
     minute_started_at: datetime | None = None
     jobs_waiting: int = 0
+    disks: tuple[disk.Volume, ...] = ()
     # What only /healthz/ready looks for.
     migrated: bool = True
     minute_missing: datetime | None = None
@@ -131,7 +133,13 @@ class Health:
     def is_healthy(self) -> bool:
         return not self.problems
 
+    @property
+    def low_disks(self) -> tuple[disk.Volume, ...]:
+        return tuple(volume for volume in self.disks if volume.is_low)
+
     def _problems(self) -> Iterator[str]:
+        for volume in self.low_disks:
+            yield f"The disk with {volume.name} is nearly full: {volume.free_bytes / 1e6:,.0f} MB are free."
         for one in self.clusters:
             all_count = one.alive_count + one.silent_count
             if one.age_seconds is None:
@@ -172,8 +180,14 @@ def assess(now: datetime | None = None) -> Health:
         minute_started_at=minute.started_at if minute else None,
         migrated=_migrated(),
         minute_missing=minute_missing(at),
+        disks=disks(),
         clocks_apart_seconds=clocks_apart(at) if now is None else 0.0,
     )
+
+
+def disks() -> tuple[disk.Volume, ...]:
+    """The disks that this process writes to."""
+    return tuple(disk.volume(name, getattr(settings, name)) for name in ("DATA_DIR", "SPOOL_DIR"))
 
 
 def clocks_apart(at: datetime) -> float:

@@ -39,6 +39,7 @@ def gauges(now: datetime | None = None) -> list[Gauge]:
     queues = dict(models.Queue.objects.values_list("pk", "name"))
     return [
         Gauge("quarterdeck_clocks_apart_seconds", words, apart),
+        *_of_disks(),
         *_of_clusters(at),
         *_of_targets(at),
         *_of_tasks(queues),
@@ -58,6 +59,15 @@ def _of_the_plan(at: datetime) -> Iterator[Gauge]:
         yield Gauge("quarterdeck_plan_differences", words, last.found_count)
         age = (at - last.began_at).total_seconds()
         yield Gauge("quarterdeck_plan_checked_seconds", "Since the plan was last checked.", age)
+
+
+def _of_disks() -> Iterator[Gauge]:
+    for volume in health.disks():
+        label = (("directory", volume.name),)
+        words = "Free bytes on the disk that a directory of this machine is on."
+        yield Gauge("quarterdeck_disk_free_bytes", words, volume.free_bytes, label)
+        words = "Below this /healthz/ready answers 503."
+        yield Gauge("quarterdeck_disk_low_bytes", words, volume.low_bytes, label)
 
 
 def _of_clusters(at: datetime) -> Iterator[Gauge]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from scheduling import models
-from scheduling.core import clock
+from scheduling.core import clock, disk
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import minute_jobs
 from scheduling.reports import health
@@ -85,3 +85,13 @@ def test_what_is_late_is_told_by_queue_with_when_it_will_run(healthy):
     [one] = health.late_queues(AT)
     assert (one.waiting_behind, one.placed_again_today) == (0, 10)
     assert one.runs_until == clock.minute_start(AT) + 2 * clock.MINUTE
+
+
+def test_nearly_full_disk_is_a_problem():
+    full = disk.Volume("DATA_DIR", free_bytes=5_000_000, total_bytes=60_000_000)
+    roomy = disk.Volume("SPOOL_DIR", free_bytes=50_000_000, total_bytes=60_000_000)
+    report = health.Health(at=AT, disks=(roomy, full))
+    assert report.low_disks == (full,)
+    assert "The disk with DATA_DIR is nearly full: 5 MB are free." in report.problems
+    assert not any("SPOOL_DIR" in problem for problem in report.problems)
+    assert {volume.name for volume in health.assess().disks} == {"DATA_DIR", "SPOOL_DIR"}

@@ -1,0 +1,53 @@
+"""What is logged once, and what again and again."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from settings.place import BASE_DIR
+
+SCRIPT = """
+import logging, structlog, time
+from settings.logs import configure_logs
+configure_logs(level="INFO", form="json")
+log = structlog.get_logger("ours")
+def full():
+    try:
+        raise OSError(28, "No space left on device")
+    except OSError:
+        log.exception("not_written", number=next(numbers))
+        logging.getLogger("theirs").error("[Errno 28] No space left on device: '%s'", next(numbers))
+def broken():
+    log.error("broken", request_id=next(numbers))
+    logging.getLogger("theirs").error("the connection is closed")
+def fine():
+    log.info("fine")
+    log.warning("careful")
+numbers = iter(range(1000))
+{}
+"""
+
+
+def lines(body: str) -> list[dict]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(body)], cwd=BASE_DIR, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_full_disk_is_logged_once_a_minute():
+    assert len(lines("for _ in range(20): full(); time.sleep(0.1)")) == 1
+
+
+def test_same_error_is_logged_once_a_second():
+    found = lines("for _ in range(15): broken(); time.sleep(0.1)")
+    assert 2 <= sum(line["event"] == "broken" for line in found) <= 3
+    assert 2 <= sum(line["event"] == "the connection is closed" for line in found) <= 3
+
+
+@pytest.mark.parametrize("event", ["fine", "careful"])
+def test_anything_else_is_logged_each_time(event):
+    assert sum(line["event"] == event for line in lines("for _ in range(5): fine()")) == 5
