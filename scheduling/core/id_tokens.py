@@ -21,18 +21,19 @@ _INVISIBLE = "\ufeff\u00a0\u202f\u200b\u200c\u200d\u200e\u200f\u2060"
 _BLANKS = " \t\r\n\v\f\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u205f\u3000"
 TRIMMED = _BLANKS + _INVISIBLE
 
+# Each pattern takes time linear in the token: no two neighbouring repetitions match the same characters.
 _SIGN = re.compile("[+\\-\u2212\u2013][0-9]")
 _SCIENTIFIC = re.compile(r"[+\-]?[0-9]+(?:[.,][0-9]*)?[eE][+\-]?[0-9]+")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+")
 _THOUSANDS = re.compile("[0-9]{1,3}(?:([.,'\u2019 \u00a0\u202f\u2009])[0-9]{3})(?:\\1[0-9]{3})*")
 # A comma before more than two digits more likely separates two IDs.
 _DECIMAL = re.compile(r"[0-9]*\.[0-9]*|[0-9]*,[0-9]{0,2}")
-_SEVERAL = re.compile(r"[0-9]+(?:\s*[,;\s]\s*[0-9]+)+")
+_SEVERAL = re.compile(r"[0-9]+(?:[,;\s]+[0-9]+)+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 _NUMBER_LIKE = re.compile(
     "[+\\-\u2212]?[0-9][0-9.,'_\u2019 \u00a0\u202f]*(?:[eE][+\\-]?[0-9]+)?|0[xX][0-9a-fA-F]+"
 )
-_LOOKALIKE = re.compile(r"[0-9OolI]*[0-9][0-9OolI]*")
+_LOOKALIKE = re.compile(r"[0-9OolI]+")
 _NOT_A_NUMBER = "It is not a number."
 _WORDS = {
     "true": "It is a truth value, not an ID.",
@@ -70,6 +71,12 @@ def read(token: str) -> ParsedToken:
     if number == 0:
         return ParsedToken(None, TOO_SMALL, trimmed, False)
     return ParsedToken(number, None, trimmed, len(digits) != len(core))
+
+
+def is_id(token: str) -> bool:
+    """Return whether a token is an ID, without looking for the reason if it is not."""
+    core = token.strip(TRIMMED)
+    return core.isascii() and core.isdigit() and read(core).id is not None
 
 
 def looks_like_a_number(cell: str) -> bool:
@@ -166,6 +173,8 @@ def not_utf8(byte: int) -> str:
 
 
 _HAS_THOUSANDS = "It contains a thousands separator. Write the digits alone."
+_QUOTES = frozenset("\"'")
+_APOSTROPHES = frozenset("'\u2018\u2019`")
 _BY_FORM = (
     (_SCIENTIFIC, "It is in scientific notation, so digits may be lost. Export the column as whole numbers."),
     (_HEX, "It is not a decimal number. Write an ID with the digits 0-9 alone."),
@@ -198,18 +207,17 @@ def _reason_by_form(core: str) -> str | None:
 def _reason_by_odd_character(core: str) -> str:
     """Name the first character that is not part of an ID."""
     head = core[:400]
-    if len(head) > 1 and head[0] in "\"'" and head[-1] == head[0]:
+    if len(head) > 1 and head[0] in _QUOTES and head[-1] == head[0]:
         return "It is in quotes. Leave them out, or send the list as CSV (text/csv)."
-    if head[0] in "'\u2018\u2019`" and head[1:].isdigit():
+    if head[0] in _APOSTROPHES and head[1:].isdigit():
         return "It begins with an apostrophe, which marks text in a spreadsheet. Write the digits alone."
     if head[0] == "=":
         return "It is a formula. Write the digits alone."
-    if head[0] in "[{" or head[-1] in "]}":
+    if head.startswith(("[", "{")) or head.endswith(("]", "}")):
         return "It has a bracket. Send a JSON list as application/json."
-    if _LOOKALIKE.fullmatch(head):
-        letter = next(c for c in head if c in "OolI")
-        return f"It has the letter {letter} among its digits."
     odd = next((c for c in head if c not in "0123456789"), None)
     if odd is None or not any(c.isdigit() for c in head):
         return _NOT_A_NUMBER
+    if _LOOKALIKE.fullmatch(head):
+        return f"It has the letter {odd} among its digits."
     return f"It contains {'a space' if odd == ' ' else _visible(odd)}. Write an ID with the digits 0-9 alone."

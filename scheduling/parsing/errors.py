@@ -67,6 +67,10 @@ class BodyTooLarge(TooLarge):
     """The body is larger than {limit:,} bytes. The limit applies before and after unpacking."""
 
 
+class TooManyMembers(TooLarge):
+    """The gzip data have more than {limit:,} members. Compress the list as a whole."""
+
+
 class TooManyIds(TooLarge):
     """The list has more than {limit:,} entries."""
 
@@ -135,6 +139,10 @@ class FieldTooLong(Broken):
 
 class TooManyFields(Broken):
     """The body has more than {limit:,} fields."""
+
+
+class FieldsTooLong(Broken):
+    """The fields of the body other than the list have more than {limit:,} bytes together."""
 
 
 class BrokenForm(Broken):

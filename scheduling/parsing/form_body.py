@@ -54,6 +54,7 @@ class _Form:
         self._content = BodyContent("", {}, payload_given=False)
         self._postponed_file: UploadedFile | None = None
         self._has_list = False
+        self._fields_bytes = 0
 
     def read(self, parts: Iterator[Part]) -> BodyContent:
         """Read all parts, then the file if it had to wait for them."""
@@ -76,6 +77,9 @@ class _Form:
 
     def _read_field(self, part: Part) -> None:
         value = part.text(self._lists.limits)
+        self._fields_bytes += len(value)
+        if self._fields_bytes > self._lists.limits.max_fields_bytes:
+            raise errors.FieldsTooLong(limit=self._lists.limits.max_fields_bytes)
         self._content.values[part.name] = value
         if part.name == "column" and value.strip():
             if self._column is not None and self._column != value:

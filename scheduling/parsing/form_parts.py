@@ -1,16 +1,22 @@
-"""Splits forms into their parts as they arrive: multipart/form-data and application/x-www-form-urlencoded."""
+"""Splits forms into their parts as they arrive: multipart/form-data and application/x-www-form-urlencoded.
 
-from collections.abc import Callable, Iterable, Iterator
+Both are searched with `bytes.find` from a position that only advances, so the time is linear in the form. The buffer
+holds at most a chunk and an unfinished name, header or boundary.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
-
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser
 
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
 from scheduling.parsing.media import MediaType, media_type
 from scheduling.parsing.results import Limits
+from scheduling.parsing.streams import sized
+
+_MAX_BOUNDARY_BYTES = 200
+_MAX_HEADER_BYTES = 16 * 1024
+_MAX_HEADERS = 50
 
 
 @dataclass
@@ -24,7 +30,7 @@ class Part:
 
     def text(self, limits: Limits) -> str:
         """Return the value of a short field."""
-        value = b""
+        value = bytearray()
         for chunk in self.chunks:
             value += chunk
             if len(value) > limits.max_field_bytes:
@@ -32,200 +38,208 @@ class Part:
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            problem = f"in the field {id_tokens.visible(self.name)}"
+            problem = f"the byte 0x{value[error.start]:02X} in the field {id_tokens.visible(self.name)}"
             raise errors.BrokenText(encoding="UTF-8", problem=problem) from error
 
 
-class _Multipart:
-    """Turns the callbacks of the multipart parser into a stream of parts."""
+def multipart_parts(chunks: Iterable[bytes], media: MediaType, limits: Limits) -> Iterator[Part]:
+    """Yield the parts of a multipart body as they arrive. Raises BrokenForm."""
+    boundary = media.parameters.get("boundary", "").encode("utf-8", "replace")
+    if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
+        raise errors.BrokenForm(problem="its Content-Type does not name a boundary")
+    return _checked(_Multipart(sized(chunks, limits.block_bytes), boundary).parts(), limits)
 
-    def __init__(self, chunks: Iterable[bytes], boundary: str, limits: Limits) -> None:
+
+def urlencoded_parts(chunks: Iterable[bytes], limits: Limits) -> Iterator[Part]:
+    """Yield the fields of an application/x-www-form-urlencoded body as they arrive."""
+    return _checked(_Urlencoded(sized(chunks, limits.block_bytes), limits).parts(), limits)
+
+
+def _checked(parts: Iterator[Part], limits: Limits) -> Iterator[Part]:
+    """Refuse a name that appears twice, and too many parts. Empty ones count too, but are left out."""
+    names: set[str] = set()
+    for count, part in enumerate(parts, 1):
+        if count > limits.max_fields:
+            raise errors.TooManyFields(limit=limits.max_fields)
+        if not part.name:
+            continue
+        if part.name in names:
+            raise errors.DoubledField(name=id_tokens.visible(part.name))
+        names.add(part.name)
+        yield part
+        for _ in part.chunks:
+            pass
+
+
+class _Buffer:
+    """The bytes of a form from the current position on."""
+
+    def __init__(self, chunks: Iterable[bytes], start: bytes = b"") -> None:
         self._chunks = iter(chunks)
-        self._limits = limits
-        # The events of at most one chunk that have not been processed yet.
-        self._events: list[tuple[str, bytes]] = []
-        self._ended = False
+        self.data = start
+        self.at = 0
 
-        def record(kind: str) -> Callable[..., None]:
-            def callback(data: bytes = b"", start: int = 0, end: int = 0) -> None:
-                self._events.append((kind, bytes(data[start:end])))
+    def __len__(self) -> int:
+        return len(self.data) - self.at
 
-            return callback
+    def more(self) -> bool:
+        """Append one more chunk and drop what was taken. Returns False at the end."""
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            return False
+        self.data = self.data[self.at :] + chunk
+        self.at = 0
+        return True
 
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": record("begin"),
-                    "on_header_field": record("field"),
-                    "on_header_value": record("value"),
-                    "on_header_end": record("header"),
-                    "on_headers_finished": record("headers"),
-                    "on_part_data": record("data"),
-                    "on_part_end": record("part"),
-                    "on_end": record("end"),
-                },
-            )
-        except FormParserError as error:
-            raise errors.BrokenForm(problem=str(error).lower()) from error
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes and advance past them."""
+        taken = self.data[self.at : self.at + count]
+        self.at += len(taken)
+        return taken
 
-    def _next(self) -> tuple[str, bytes] | None:
-        while not self._events:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return None
-            try:
-                self._parser.write(chunk)
-            except FormParserError as error:
-                raise errors.BrokenForm(problem=str(error).lower()) from error
-            self._events.reverse()
-        return self._events.pop()
+    def find(self, wanted: bytes) -> int:
+        """Return how many bytes precede `wanted`, or -1 if it is not in the buffer."""
+        found = self.data.find(wanted, self.at)
+        return found - self.at if found >= 0 else -1
+
+
+class _Multipart:
+    """Splits a multipart body at its boundary."""
+
+    def __init__(self, chunks: Iterable[bytes], boundary: bytes) -> None:
+        # The first boundary has no line end before it.
+        self._buffer = _Buffer(chunks, b"\r\n")
+        self._delimiter = b"\r\n--" + boundary
 
     def parts(self) -> Iterator[Part]:
-        while True:
-            event = self._next()
-            if event is None:
-                if not self._ended:
-                    raise errors.BrokenForm(problem="it ends before its closing boundary")
-                return
-            if event[0] == "end":
-                self._ended = True
-            elif event[0] == "begin":
-                yield self._part()
+        """Yield the parts up to the closing boundary. What follows it is not read."""
+        self._need(len(self._delimiter), "before its first boundary")
+        if self._buffer.take(len(self._delimiter)) != self._delimiter:
+            raise errors.BrokenForm(problem="it does not begin with its boundary")
+        while not self._is_closing_boundary():
+            yield self._part()
+        while self._buffer.more():
+            self._buffer.at = len(self._buffer.data)
+
+    def _need(self, count: int, where: str) -> None:
+        while len(self._buffer) < count:
+            if not self._buffer.more():
+                raise errors.BrokenForm(problem=f"it ends {where}")
+
+    def _is_closing_boundary(self) -> bool:
+        self._need(2, "after a boundary")
+        if self._buffer.data.startswith(b"--", self._buffer.at):
+            return True
+        # Spaces may fill the line of a boundary.
+        line = self._until(b"\r\n", "after a boundary")
+        if line.strip(b" \t"):
+            raise errors.BrokenForm(problem="a line that begins with its boundary goes on")
+        return False
+
+    def _until(self, end: bytes, where: str) -> bytes:
+        """Return the bytes before `end`, and advance past it."""
+        while (length := self._buffer.find(end)) < 0:
+            if len(self._buffer) > _MAX_HEADER_BYTES:
+                raise errors.BrokenForm(problem=f"a header has more than {_MAX_HEADER_BYTES:,} bytes")
+            self._need(len(self._buffer) + 1, where)
+        found = self._buffer.take(length)
+        self._buffer.take(len(end))
+        return found
 
     def _part(self) -> Part:
-        headers: dict[str, str] = {}
-        field = value = b""
-        while True:
-            event = self._next()
-            if event is None:
-                raise errors.BrokenForm(problem="it ends in the middle of a header")
-            kind, data = event
-            if kind == "field":
-                field += data
-            elif kind == "value":
-                value += data
-            elif kind == "header":
-                headers[field.decode("latin-1").lower()] = value.decode("utf-8", "replace")
-                field = value = b""
-            elif kind == "headers":
-                return self._with_headers(headers)
-
-    def _with_headers(self, headers: dict[str, str]) -> Part:
+        headers = self._headers()
         disposition = media_type(headers.get("content-disposition"))
         name = disposition.parameters.get("name")
         if disposition.type != "form-data" or name is None:
             raise errors.BrokenForm(problem="a part has no name")
         transfer = headers.get("content-transfer-encoding", "binary").strip().lower()
         if transfer not in ("binary", "8bit", "7bit"):
-            raise errors.BrokenForm(
-                problem=f"the part {id_tokens.visible(name)} has a Content-Transfer-Encoding; send it as binary"
-            )
+            problem = f"the part {id_tokens.visible(name)} has a Content-Transfer-Encoding; send it as binary"
+            raise errors.BrokenForm(problem=problem)
         media = media_type(headers.get("content-type"))
         return Part(name, disposition.parameters.get("filename"), media, self._data())
 
+    def _headers(self) -> dict[str, str]:
+        lines: list[bytes] = []
+        size = 0
+        while line := self._until(b"\r\n", "in the middle of a header"):
+            size += len(line)
+            if size > _MAX_HEADER_BYTES or len(lines) == _MAX_HEADERS:
+                problem = (
+                    f"a part has more than {_MAX_HEADERS} headers or {_MAX_HEADER_BYTES:,} bytes of them"
+                )
+                raise errors.BrokenForm(problem=problem)
+            lines.append(line)
+        pairs = (line.partition(b":") for line in lines)
+        return {
+            name.decode("latin-1").strip().lower(): value.decode("utf-8", "replace").strip()
+            for name, _, value in pairs
+        }
+
     def _data(self) -> Iterator[bytes]:
-        while True:
-            event = self._next()
-            if event is None:
-                raise errors.BrokenForm(problem="it ends in the middle of a part")
-            if event[0] == "part":
-                return
-            yield event[1]
-
-
-def multipart_parts(chunks: Iterable[bytes], media: MediaType, limits: Limits) -> Iterator[Part]:
-    """Yield the parts of a multipart body as they arrive. Raises BrokenForm."""
-    boundary = media.parameters.get("boundary")
-    if not boundary:
-        raise errors.BrokenForm(problem="its Content-Type does not name a boundary")
-    return _checked(_Multipart(chunks, boundary, limits).parts(), limits)
-
-
-def urlencoded_parts(chunks: Iterable[bytes], limits: Limits) -> Iterator[Part]:
-    """Yield the fields of an application/x-www-form-urlencoded body as they arrive."""
-    return _checked(_Urlencoded(chunks, limits).parts(), limits)
-
-
-def _checked(parts: Iterator[Part], limits: Limits) -> Iterator[Part]:
-    """Refuse a name that appears twice, and too many parts."""
-    seen: set[str] = set()
-    for part in parts:
-        if part.name in seen:
-            raise errors.DoubledField(name=id_tokens.visible(part.name))
-        seen.add(part.name)
-        if len(seen) > limits.max_fields:
-            raise errors.TooManyFields(limit=limits.max_fields)
-        yield part
-        for _ in part.chunks:
-            pass
+        while (length := self._buffer.find(self._delimiter)) < 0:
+            # The end of the buffer may be the beginning of the boundary.
+            certain = len(self._buffer) - len(self._delimiter) + 1
+            if certain > 0:
+                yield self._buffer.take(certain)
+            self._need(len(self._buffer) + 1, "in the middle of a part")
+        if length:
+            yield self._buffer.take(length)
+        self._buffer.take(len(self._delimiter))
 
 
 class _Urlencoded:
     """Turns `a=1&b=2` into a stream of parts. A value may have any length."""
 
     def __init__(self, chunks: Iterable[bytes], limits: Limits) -> None:
-        self._chunks = iter(chunks)
+        self._buffer = _Buffer(chunks)
         self._limits = limits
-        self._buffer = b""
-        self._ended = False
-
-    def _more(self) -> bool:
-        chunk = next(self._chunks, None)
-        if chunk is None:
-            self._ended = True
-            return False
-        self._buffer += chunk
-        return True
 
     def parts(self) -> Iterator[Part]:
-        while True:
-            name = self._name()
-            if name is None:
-                return
-            if name:
-                yield Part(name, None, media_type(None), self._value())
+        """Yield the fields. That of an empty pair has the name ""."""
+        while len(self._buffer) or self._buffer.more():
+            raw = self._name()
+            try:
+                name = unquote_to_bytes(raw.replace(b"+", b" ")).decode()
+            except UnicodeDecodeError as error:
+                raise errors.BrokenForm(problem="the name of a field is not UTF-8") from error
+            yield Part(name, None, media_type(None), self._value())
+            if not name:
+                # It was not read by anybody else.
+                for _ in self._value():
+                    pass
 
-    def _name(self) -> str | None:
-        """Return the next name, "" for an empty pair, or None at the end."""
-        while True:
-            ends = [at for at in (self._buffer.find(b"="), self._buffer.find(b"&")) if at >= 0]
-            if ends:
-                at = min(ends)
-                break
-            if len(self._buffer) > self._limits.max_field_bytes:
-                raise errors.BrokenForm(problem="a field has a name that is too long")
-            if not self._more():
-                if not self._buffer:
-                    return None
-                at = len(self._buffer)
-                break
-        raw, self._buffer = self._buffer[:at], self._buffer[at:]
-        if self._buffer.startswith(b"&") and not raw:
-            self._buffer = self._buffer[1:]
-            return ""
-        self._buffer = self._buffer.removeprefix(b"=")
-        try:
-            return unquote_to_bytes(raw.replace(b"+", b" ")).decode()
-        except UnicodeDecodeError as error:
-            raise errors.BrokenForm(problem="the name of a field is not UTF-8") from error
-
-    def _value(self) -> Iterator[bytes]:
+    def _name(self) -> bytes:
+        """Return the bytes before the next `=`, and advance past it, or before the next `&` or the end."""
         while True:
             end = self._buffer.find(b"&")
+            equals = self._buffer.data.find(
+                b"=", self._buffer.at, self._buffer.at + end if end >= 0 else None
+            )
+            if equals >= 0:
+                name = self._buffer.take(equals - self._buffer.at)
+                self._buffer.take(1)
+                return name
             if end >= 0:
-                yield _unquoted(self._buffer[:end])
-                self._buffer = self._buffer[end + 1 :]
-                return
+                return self._buffer.take(end)
+            if len(self._buffer) > self._limits.max_field_bytes:
+                raise errors.BrokenForm(problem="a field has a name that is too long")
+            if not self._buffer.more():
+                return self._buffer.take(len(self._buffer))
+
+    def _value(self) -> Iterator[bytes]:
+        """Yield the bytes before the next `&`, and advance past it."""
+        while (length := self._buffer.find(b"&")) < 0:
             # An escape may be split between two chunks.
-            escape = self._buffer.rfind(b"%", -2)
-            cut = len(self._buffer) if escape < 0 or self._ended else escape
-            if cut:
-                yield _unquoted(self._buffer[:cut])
-                self._buffer = self._buffer[cut:]
-            if self._ended and not self._buffer:
+            escape = self._buffer.data.find(b"%", max(self._buffer.at, len(self._buffer.data) - 2))
+            certain = (escape if escape >= 0 else len(self._buffer.data)) - self._buffer.at
+            if certain:
+                yield _unquoted(self._buffer.take(certain))
+            if not self._buffer.more():
+                yield _unquoted(self._buffer.take(len(self._buffer)))
                 return
-            self._more()
+        yield _unquoted(self._buffer.take(length))
+        self._buffer.take(1)
 
 
 def _unquoted(raw: bytes) -> bytes:

@@ -16,7 +16,8 @@ _NUMBER_BYTES = re.compile(rb"[0-9+\-.eE]+")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
 _LITERAL = re.compile(rb"[a-zA-Z]+")
 LITERALS = {b"true": True, b"false": False, b"null": None}
-_NESTED = re.compile(rb'[^"\[\]{}]*')
+# What matters inside an array or object that is taken whole: strings, quotes that are not closed yet, brackets.
+_NESTED = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\.)*+"|["\[\]{}]', re.DOTALL)
 
 
 class Scanner:
@@ -139,33 +140,37 @@ class Scanner:
 
     def nested(self) -> bytes:
         """Return the raw array or object that begins here. Checks its depth and length, but not its grammar."""
-        parts: list[bytes] = []
-        length = depth = 0
         while True:
-            byte = self.peek()
-            if byte == b"":
-                self.broken("it ends inside an array or object")
-            if byte == b'"':
-                piece = self.string()
-            elif byte in b"[{":
+            end = self._end_of_nested()
+            if end is not None:
+                found = self.buffer[self.at : end]
+                self.at = end
+                return found
+            if len(self.buffer) - self.at > self._limits.max_field_bytes:
+                self.broken(f"an array or object has more than {self._limits.max_field_bytes:,} bytes")
+            if not self.more():
+                self.broken("an array or object has no end, or a string in it is broken")
+
+    def _end_of_nested(self) -> int | None:
+        """Return where the array or object that begins here ends, or None if its end is not in the buffer."""
+        depth = 0
+        for match in _NESTED.finditer(self.buffer, self.at):
+            if match.end() - self.at > self._limits.max_field_bytes:
+                return None
+            byte = match[0]
+            if byte in (b"[", b"{"):
                 depth += 1
                 if depth > self._limits.max_json_depth:
+                    self.at = match.start()
                     token = self.shown_here()
                     raise errors.JsonTooDeep(limit=self._limits.max_json_depth, token=token, **self.place())
-                piece = byte
-                self.at += 1
-            elif byte in b"]}":
+            elif byte in (b"]", b"}"):
                 depth -= 1
-                piece = byte
-                self.at += 1
-            else:
-                piece = self.token(_NESTED)
-            parts.append(piece)
-            length += len(piece)
-            if length > self._limits.max_field_bytes:
-                self.broken(f"an array or object has more than {self._limits.max_field_bytes:,} bytes")
-            if depth == 0:
-                return b"".join(parts)
+                if depth == 0:
+                    return match.end()
+            elif byte == b'"':
+                return None
+        return None
 
 
 def shown(raw: bytes) -> str:

@@ -31,7 +31,11 @@ class Limits:
     # One token of plain text, one row of CSV, one line of NDJSON.
     max_line_bytes: int = 1024 * 1024
     max_field_bytes: int = 256 * 1024
+    # All short fields of a body together.
+    max_fields_bytes: int = 1024 * 1024
     max_fields: int = 200
+    # An ordinary file has one. Programs that compress in blocks (bgzip) write one per 64 KiB.
+    max_gzip_members: int = 20_000
     max_json_depth: int = 32
     max_faults_kept: int = 100_000
     # Lists longer than this are kept on disk.

@@ -43,21 +43,26 @@ class ArrivingBody:
             raise errors.CutOff(received=self.bytes_read, expected=self._expected)
 
 
+# A member is unpacked from slices of this size: what follows it in the slice is copied once per member.
+_GZIP_SLICE_BYTES = 16 * 1024
+
+
 def gunzip(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
-    """Unpack all members of gzip data. Bounds the output of a step, and of the whole."""
-    inflate = zlib.decompressobj(_GZIP)
-    inside = False
+    """Unpack all members of gzip data. Bounds the output of a step, the whole output and the members."""
+    inflate = None
     members = total = 0
-    for chunk in chunks:
-        data = chunk
+    for piece in _slices(chunks, _GZIP_SLICE_BYTES):
+        data = piece
         while data:
-            if not inside:
+            if inflate is None:
                 # Zeros after a member are padding, as tapes and some tools write it.
                 data = data.lstrip(b"\0") if members else data
                 if not data:
                     break
+                if members == limits.max_gzip_members:
+                    raise errors.TooManyMembers(limit=limits.max_gzip_members)
                 inflate = zlib.decompressobj(_GZIP)
-                inside = True
+                members += 1
             try:
                 out = inflate.decompress(data, limits.block_bytes * 4)
             except zlib.error as error:
@@ -67,14 +72,17 @@ def gunzip(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
                 raise errors.BodyTooLarge(limit=limits.max_body_bytes)
             if out:
                 yield out
+            data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
             if inflate.eof:
-                data = inflate.unused_data
-                inside = False
-                members += 1
-            else:
-                data = inflate.unconsumed_tail
-    if inside:
+                inflate = None
+    if inflate is not None:
         raise errors.CutGzip
+
+
+def _slices(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), size):
+            yield bytes(chunk[start : start + size])
 
 
 def sized(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -86,8 +94,7 @@ def sized(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
             if small:
                 yield b"".join(small)
                 small, length = [], 0
-            for at in range(0, len(chunk), size):
-                yield bytes(chunk[at : at + size])
+            yield from _slices([chunk], size)
             continue
         small.append(chunk)
         length += len(chunk)
