@@ -105,6 +105,13 @@ def visible(text: str, length: int = SHOWN_CHARACTERS) -> str:
     return "".join(shown)
 
 
+def readable(text: str) -> str:
+    """Return `text` as it is, except for bytes that are not UTF-8, which are spelled out as `<0xE9>`."""
+    if text.isascii():
+        return text
+    return "".join(_visible(c) if _undecoded_byte(c) is not None else c for c in text)
+
+
 def _visible(character: str) -> str:
     if " " <= character <= "~":
         return character

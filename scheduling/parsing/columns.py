@@ -1,4 +1,4 @@
-"""Decides which column of a table holds the IDs: the one asked for, the one named so, or the only possible one."""
+"""Decides which column of a table holds the IDs: the requested one, the one named so, or the only one there is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ CHOICES_LISTED = 20
 _CHOICES = 50
 MOST_COLUMNS = 16_384
 _VALUES_SHOWN = 3
+_NAME_CHARACTERS = 200
 
 
 def plain_name(name: str) -> str:
@@ -28,7 +29,7 @@ def is_blank(row: Sequence[str]) -> bool:
 
 def is_header(row: Sequence[str]) -> bool:
     """Return whether a first row is a header: none of its cells is a number, not even a damaged one (1e+05, 12.0)."""
-    return not any(id_tokens.read(cell).id is not None or id_tokens.looks_like_a_number(cell) for cell in row)
+    return not any(id_tokens.is_id(cell) or id_tokens.looks_like_a_number(cell) for cell in row)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Table:
             return ""
         return self.header[column].strip(id_tokens.TRIMMED)
 
+    def shown_name(self, column: int) -> str | None:
+        """Return the name of a column as it can be stored and sent, or None if it has none."""
+        return id_tokens.readable(self.name(column))[:_NAME_CHARACTERS] or None
+
     def values(self, column: int) -> list[str]:
         """Return the column's cells in these rows, trimmed, without empty ones."""
         cells = (row[column].strip(id_tokens.TRIMMED) for row in self.rows if column < len(row))
@@ -75,7 +80,13 @@ class Table:
 
     def used(self) -> list[int]:
         """Return the columns that have a name or a value."""
-        return [column for column in range(self.width) if self.name(column) or self.values(column)]
+        with_values = {
+            column
+            for row in self.rows
+            for column, cell in enumerate(row[: self.width])
+            if cell.strip(id_tokens.TRIMMED)
+        }
+        return [column for column in range(self.width) if column in with_values or self.name(column)]
 
     def find(self, asked: str | None) -> int:
         """Return the index of the ID column. Raises ColumnUnclear, ColumnUnknown, TooManyColumns."""
@@ -91,14 +102,17 @@ class Table:
         used = self.used()
         if len(used) <= 1:
             return used[0] if used else 0
-        return self._by_values(used)
+        # Even if only one of them contains numbers: they may be amounts beside IDs that are damaged.
+        raise self._unclear("there are several, and none is named id or user_id")
 
     def _asked(self, asked: str) -> int:
         wanted = asked.strip(id_tokens.TRIMMED)
         names = {column: self.name(column) for column in range(self.width) if self.name(column)}
         exact = [column for column, name in names.items() if name == wanted]
         similar = [column for column, name in names.items() if plain_name(name) == plain_name(wanted)]
-        for found in (exact, similar):
+        # The choices spell out what is invisible, and so may the request.
+        spelled_out = [column for column, name in names.items() if id_tokens.visible(name) == wanted]
+        for found in (exact, similar, spelled_out):
             if len(found) == 1:
                 return found[0]
             if found:
@@ -112,22 +126,6 @@ class Table:
         raise errors.ColumnUnknown(
             given=id_tokens.visible(wanted), choices=choices, listed=listed(choices), parameter=PARAMETER
         )
-
-    def _by_values(self, used: list[int]) -> int:
-        """Return the only column with an ID in it or, if there is no such column, the only one with a digit."""
-        with_ids = [c for c in used if any(id_tokens.read(cell).id is not None for cell in self.values(c))]
-        with_digits = [c for c in used if any(ch.isdigit() for cell in self.values(c) for ch in cell)]
-        candidates = with_ids or with_digits
-        if len(candidates) != 1:
-            raise self._unclear("no column is named id or user_id, and several could hold IDs")
-        column = candidates[0]
-        if self.header is not None and not self.name(column) and self._counts(column):
-            raise self._unclear("the only column with numbers has no name and counts the rows")
-        return column
-
-    def _counts(self, column: int) -> bool:
-        numbers = [id_tokens.read(cell).id or 0 for cell in self.values(column)]
-        return numbers in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
 
     def _unclear(self, problem: str) -> errors.ColumnUnclear:
         choices = self.choices()

@@ -29,6 +29,9 @@ _SEP_LINE = re.compile(rb'"?sep=([^\r\n"0-9A-Za-z])"?[,;]*(?:\r\n|\r|\n|\Z)', re
 _TOP_BYTES = 16 * 1024
 _TOP_ROWS = 100
 _CELLS_TRIED = 200
+# The longest cell is as long as a row. `csv` keeps its own limit for the whole process.
+csv.field_size_limit(2 * Limits.max_line_bytes)
+_SPACE_BEFORE_QUOTE = re.compile(rb'(?:^|[,;\t\r\n]) +"')
 _END_MARK = secrets.token_hex(16)
 _ONE_COLUMN = bytes.maketrans(b"\n", b",")
 
@@ -48,10 +51,11 @@ def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, column: str
     delimiter = sep[1].decode() if sep else _delimiter(_lines(top[: _cut(top)]))
     table = _table(_lines(top[: _cut(top)]), delimiter)
     index = table.find(column)
-    name = table.name(index) or None
-    sink.column = Column(index + 1, name)
-    if table.header and index < len(table.header):
-        sink.warn("trimmed", len(table.header[index]) != len(table.name(index)))
+    sink.column = Column(index + 1, table.shown_name(index))
+    if table.header:
+        sink.warn("not_utf8", not _is_utf8(table.header))
+        if index < len(table.header):
+            sink.warn("trimmed", len(table.header[index]) != len(table.name(index)))
     rows = _Rows(chain([top] if top else [], rest), blocks, delimiter, limits, first_line=1 + lines_before)
     _Reader(rows, sink, table, index).read()
 
@@ -89,7 +93,8 @@ def _top_rows(text: str, delimiter: str) -> list[list[str]]:
     """Return the first rows that are not blank, up to a cell that is too long."""
     rows: list[list[str]] = []
     with contextlib.suppress(csv.Error):
-        rows += islice(csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter), _TOP_ROWS)
+        lines = io.StringIO(text, newline="\n")
+        rows += islice(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), _TOP_ROWS)
     return [row for row in rows if not is_blank(row)]
 
 
@@ -134,7 +139,7 @@ def _first_id(row: list[str]) -> int | None:
     """Return how many characters of the row precede its first ID, or None if it has no ID."""
     characters = 0
     for cell in row:
-        if id_tokens.read(cell).id is not None:
+        if id_tokens.is_id(cell):
             return characters
         characters += len(cell) + 1
     return None
@@ -157,7 +162,12 @@ class _Rows:
         self.line = first_line
         self.lines_in_batch = 0
         self.damaged = False
-        self._reader = csv.reader(self._feed(), delimiter=delimiter)
+        self._delimiter = delimiter
+        self._skips_spaces = False
+        self._reader = self._new_reader()
+
+    def _new_reader(self) -> csv._reader:
+        return csv.reader(self._feed(), delimiter=self._delimiter, skipinitialspace=self._skips_spaces)
 
     def next_block(self) -> bytes | None:
         """Return the next block, or None. The caller reads it or passes it to `rows`. No row is open."""
@@ -173,8 +183,13 @@ class _Rows:
 
     def rows(self, block: bytes) -> Iterator[list[list[str]]]:
         """Yield the rows of `block` in batches. The last row may extend into the next blocks."""
-        self._give(block)
         quoted = b'"' in block
+        if quoted and not self._skips_spaces and _SPACE_BEFORE_QUOTE.search(block):
+            # Otherwise the quote after the space would be a character of the cell, and so would its delimiters.
+            self._skips_spaces = True
+            self._reader = self._new_reader()
+            self._fed_lines = 0
+        self._give(block)
         while self._reader.line_num < self._fed_lines:
             self._fed_in_row = 0
             before = self._reader.line_num
@@ -194,9 +209,7 @@ class _Rows:
                 if self._reader.line_num >= self._fed_lines:
                     break
         except csv.Error as error:
-            # "field larger than field limit": usually a quote that is not closed makes a cell that long.
-            if quoted:
-                raise errors.QuoteNeverClosed(line=self._line_of_row()) from error
+            # "field larger than field limit": some other code of this process has lowered the limit.
             limit = csv.field_size_limit()
             raise errors.LineTooLong(line=self._line_of_row(), what="cell", limit=limit) from error
         last = self._batch[-1] if self._batch else []
@@ -227,8 +240,9 @@ class _Rows:
                     yield _END_MARK + "\n"
                     return
                 self._fed_in_row += len(block)
-                if self._fed_in_row > self._limits.max_line_bytes:
-                    raise errors.QuoteNeverClosed(line=self._line_of_row())
+                limit = self._limits.max_line_bytes
+                if self._fed_in_row > limit:
+                    raise errors.QuotedCellTooLong(line=self._line_of_row(), limit=limit)
                 self._give(block)
             yield from io.StringIO(self._fed.pop(), newline="\n")
 
@@ -318,7 +332,7 @@ class _Reader:
             self._sink.warn("not_utf8")
 
 
-def _is_utf8(cells: list[str]) -> bool:
+def _is_utf8(cells: Iterable[str]) -> bool:
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:

@@ -106,6 +106,10 @@ class FileNotAccepted(NotAccepted):
     """The file {name} {problem}. Save it as CSV or as an Excel workbook (.xlsx), and send that."""
 
 
+class BinaryNotAccepted(NotAccepted):
+    """The body is {what}, not a list of text. {advice}"""
+
+
 class FilePasswordProtected(NotAccepted):
     """The file {name} is protected by a password. Save it without one, and send that."""
 
@@ -155,6 +159,10 @@ class TooManyColumns(Broken):
 
 class QuoteNeverClosed(Broken):
     """The quote that opens in line {line:,} is never closed."""
+
+
+class QuotedCellTooLong(Broken):
+    """The quoted cell that begins in line {line:,} has more than {limit:,} bytes. Its quote may never be closed."""
 
 
 class BrokenWorkbook(Broken):

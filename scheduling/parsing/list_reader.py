@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scheduling.core import id_tokens
 from scheduling.parsing import errors
 from scheduling.parsing.csv_list import read_csv
-from scheduling.parsing.media import MediaType, ending, file_format, is_table
+from scheduling.parsing.media import MediaType, ending, file_format, is_table, refuse_binary
 from scheduling.parsing.ndjson_list import read_ndjson
 from scheduling.parsing.results import Limits
 from scheduling.parsing.sink import Sink
@@ -33,6 +34,8 @@ class ListReader:
     def read(self, format: str, chunks: Iterator[bytes], *, column: str | None, media: MediaType) -> None:
         """Read text, csv or ndjson as it arrives."""
         self.format = format
+        head, chunks = peeked(chunks)
+        refuse_binary(head)
         utf8 = as_utf8(chunks, self.limits, must_be_utf16=media.is_utf16)
         if format == "text":
             read_text(utf8, self.sink, self.limits)
@@ -74,7 +77,8 @@ class ListReader:
             format = file_format(head, name, MediaType("", media.parameters, media.shown))
             if format == "gzip":
                 raise errors.FileNotAccepted(
-                    name=name or "without a name", problem="is a gzip file inside a gzip file"
+                    name=id_tokens.visible(name or "", 80) or "without a name",
+                    problem="is a gzip file inside a gzip file",
                 )
         if format == "text" and is_table(head, column=column):
             format = "csv"

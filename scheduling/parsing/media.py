@@ -10,9 +10,13 @@ from scheduling.parsing.columns import NAMES, is_header, plain_name
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 _UTF8 = {"utf8", "utf8mb4", "cp65001", "unicode11utf8", "usascii", "ascii"}
 _UTF16 = {"utf16", "utf16le", "utf16be", "unicode"}
+_HEAD_BYTES = 4096
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _GZIP = b"\x1f\x8b"
+_XLSB = "a binary Excel workbook (.xlsb)"
+_ODS = "an OpenDocument spreadsheet (.ods)"
+_NUMBERS = "a Numbers spreadsheet"
 _HTML = re.compile(rb"\s*<(?:!doctype|html|head|body|table|meta|\?xml|!--)", re.IGNORECASE)
 _BY_ENDING = {
     "csv": "csv",
@@ -27,11 +31,33 @@ _BY_ENDING = {
 _WRONG_ENDINGS = {
     "json": "a JSON document",
     "pdf": "a PDF",
-    "ods": "an OpenDocument spreadsheet",
-    "numbers": "a Numbers spreadsheet",
-    "xlsb": "a binary Excel workbook (.xlsb)",
+    "xlsb": _XLSB,
+    "ods": _ODS,
+    "numbers": _NUMBERS,
     "zip": "a ZIP archive",
+    "xls": "not an Excel workbook, although its name says so",
+    "xlsx": "not an Excel workbook, although its name says so",
+    "xlsm": "not an Excel workbook, although its name says so",
 }
+# The first bytes of files that contain no text.
+_SIGNATURES = (
+    (_GZIP, "a gzip file"),
+    (_ZIP, "a ZIP archive or an Office document"),
+    (_OLE, "an Office document in the old format"),
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"RIFF", "an image, a sound or a video (RIFF)"),
+    (b"BM\x00\x00", "a bitmap image"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"SQLite format 3", "a SQLite database"),
+    (b"PAR1", "a Parquet file"),
+)
 
 
 @dataclass(frozen=True)
@@ -84,13 +110,31 @@ def file_format(head: bytes, name: str | None, media: MediaType) -> str:
         return "gzip"
     if head.startswith((_ZIP, _OLE)):
         return "xlsx"
+    what = binary_kind(head) or _WRONG_ENDINGS.get(ending(name))
     if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
-        raise errors.FileNotAccepted(name=shown, problem="is a web page (HTML or XML)")
-    if by_ending == "xlsx" or ending(name) == "xls":
-        raise errors.FileNotAccepted(name=shown, problem="has the name of an Excel workbook but is none")
-    if ending(name) in _WRONG_ENDINGS or head.startswith(b"%PDF"):
-        raise errors.FileNotAccepted(name=shown, problem=f"is {_WRONG_ENDINGS.get(ending(name), 'a PDF')}")
+        what = "a web page (HTML or XML)"
+    if what:
+        raise errors.FileNotAccepted(name=shown, problem=f"is {what}")
     return by_ending or _BY_TYPE.get(media.type) or _by_looks(head)
+
+
+def binary_kind(head: bytes) -> str | None:
+    """Return what a file is whose first bytes are those of a format that is not text, or None."""
+    return next((what for signature, what in _SIGNATURES if head.startswith(signature)), None)
+
+
+def refuse_binary(head: bytes) -> None:
+    """Raise BinaryNotAccepted if a body that was announced as text is not text."""
+    what = binary_kind(head)
+    if what is None:
+        return
+    if head.startswith(_GZIP):
+        advice = "Send it with the header Content-Encoding: gzip."
+    elif head.startswith((_ZIP, _OLE)):
+        advice = "Send a workbook as a file in multipart/form-data."
+    else:
+        advice = "Save the list as CSV (UTF-8), and send that."
+    raise errors.BinaryNotAccepted(what=what, advice=advice)
 
 
 def is_table(head: bytes, *, column: str | None = None) -> bool:
@@ -99,7 +143,7 @@ def is_table(head: bytes, *, column: str | None = None) -> bool:
     Read as plain text, the numbers in its other columns would become IDs. It is a table if its first line has no
     number and either a cell named id or user_id or several cells between tabs, or if a column was asked for.
     """
-    line, more, _ = _text(head).lstrip("\ufeff\r\n\t ").replace("\r", "\n").partition("\n")
+    line, more, _ = _text(head[:_HEAD_BYTES]).lstrip("\ufeff\r\n\t ").replace("\r", "\n").partition("\n")
     if not more:
         return False
     cells = [cell.strip(id_tokens.TRIMMED + '"') for cell in re.split("[\t;,]", line)]
@@ -126,7 +170,7 @@ _BY_TYPE = {
 
 def _by_looks(head: bytes) -> str:
     """Judge a file by its first line if neither its name nor its type says what it is."""
-    line = _text(head).lstrip("\ufeff\r\n ").partition("\n")[0]
+    line = _text(head[:_HEAD_BYTES]).lstrip("\ufeff\r\n ").partition("\n")[0]
     if line.startswith("{"):
         return "ndjson"
     return "csv" if any(c.isalpha() for c in line) or '"' in line else "text"

@@ -17,7 +17,7 @@ WARNINGS = {
     "hidden_rows": "Rows hidden in the sheet, whose IDs are included",
     "hidden_rows_left_out": "Rows hidden in the sheet, which were left out",
     "multi_line_cells": "Rows with line breaks inside quoted cells",
-    "not_utf8": "Rows with bytes that are not UTF-8 outside the ID column",
+    "not_utf8": "Rows with bytes that are not UTF-8, but not in an ID",
     "unknown_fields": "Unknown fields, which were ignored",
 }
 

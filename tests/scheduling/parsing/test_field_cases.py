@@ -1,7 +1,9 @@
 """Lists that broke other importers, and bodies as ordinary clients send them."""
 
+import contextlib
 import gzip
 import json
+import random
 import time
 import tracemalloc
 
@@ -31,10 +33,12 @@ GERMAN = 'Benutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n'
     ],
 )
 def test_csv_sep_line_and_header_are_not_data_and_faults_name_physical_lines(read, body, line):
-    with read(body, CSV) as reading:
+    with pytest.raises(errors.ColumnUnclear, match=r"1 Benutzer-Nr\. \(70001, 70002\), 2 Vorname"):
+        read(body, CSV)
+    with read(body, CSV, column="benutzer-nr.") as reading:
         assert ids_of(reading) == [70001, 70002]
         assert (reading.column.number, reading.column.name) == (1, "Benutzer-Nr.")
-    (fault,) = read.faults(body.replace("70001", "7000x"), CSV)
+    (fault,) = read.faults(body.replace("70001", "7000x"), CSV, column="1")
     assert (fault.line, fault.column, fault.token) == (line, 1, "7000x")
 
 
@@ -60,8 +64,6 @@ def test_csv_faults_count_line_breaks_in_quoted_cells(read):
         ("x,USER-ID\n5,90017\n", [90017], "USER-ID"),
         ("customer\n90017\n", [90017], "customer"),
         ("90017\n90018\n", [90017, 90018], None),
-        ("Ann,90017\nBob,90018\n", [90017, 90018], None),
-        ("name,\tcustomer\nAnn,90017\n", [90017], "customer"),
         ("90017;;\n90018;;\n", [90017, 90018], None),
     ],
 )
@@ -82,6 +84,12 @@ def test_column_is_found_in_any_spelling(read, body, ids, name):
         ("1,90017\n2,90018\n", [(1, "", ("1", "2")), (2, "", ("90017", "90018"))]),
         (",name\n1,Ann\n2,Bob\n3,Cy\n", [(1, "", ("1", "2", "3")), (2, "name", ("Ann", "Bob", "Cy"))]),
         ("name,city\nAnn,Rome\n", [(1, "name", ("Ann",)), (2, "city", ("Rome",))]),
+        # The only column of numbers need not be that of the IDs.
+        ("name,amount\nAnn,12\nBob,13\n", [(1, "name", ("Ann", "Bob")), (2, "amount", ("12", "13"))]),
+        ("Ann,90017\nBob,90018\n", [(1, "", ("Ann", "Bob")), (2, "", ("90017", "90018"))]),
+        ("name,\tcustomer\nAnn,90017\n", [(1, "name", ("Ann",)), (2, "customer", ("90017",))]),
+        ("kunde,total\n1001x,5\n", [(1, "kunde", ("1001x",)), (2, "total", ("5",))]),
+        ("kunde,total\n'1001,5\n", [(1, "kunde", ("'1001",)), (2, "total", ("5",))]),
     ],
 )
 def test_unclear_column_is_asked_about_and_never_guessed(read, body, choices):
@@ -134,6 +142,54 @@ def test_bytes_of_a_code_page_are_faults_only_in_the_id_column(read):
     assert (fault.line, fault.column, fault.token) == (2, 1, "91<0x96>002")
 
 
+@pytest.mark.parametrize(
+    ("body", "name", "column"),
+    [
+        (b"Num\xe9ro;Nom\r\n1001;Ann\r\n", "Num<0xE9>ro", "Num<0xE9>ro"),
+        (b"Num\xe9ro;Nom\r\n1001;Ann\r\n", "Num<0xE9>ro", "1"),
+        (b"Num\xe9ro\r\n1001\r\n", "Num<0xE9>ro", None),
+        (b"user_id;Pr\xe9nom\r\n1001;Ann\r\n", "user_id", None),
+    ],
+)
+def test_bytes_of_a_code_page_in_the_header_are_counted(read, body, name, column):
+    for content_type, sent in ((CSV, body), (MULTIPART, form(("file", body, "list.csv")))):
+        with read(sent, content_type, column=column) as reading:
+            assert (ids_of(reading), reading.column.name) == ([1001], name)
+            assert reading.warnings == {"not_utf8": 1}
+    if column:
+        with pytest.raises(errors.ColumnUnclear, match="1 Num<0xE9>ro"):
+            read(body, CSV)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", CSV, NDJSON])
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (gzip.compress(b"1001\n"), "is a gzip file.*Content-Encoding: gzip"),
+        (b"PK\x03\x04" + b"\0" * 40, "workbook as a file in multipart/form-data"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG image.*CSV"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "is a JPEG image"),
+    ],
+)
+def test_file_sent_as_text_is_refused_for_what_it_is(read, content_type, start, words):
+    with pytest.raises(errors.BinaryNotAccepted, match=words):
+        read(start + bytes(range(256)), content_type)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", CSV, NDJSON, FORM])
+def test_any_bytes_give_faults_or_a_refusal_that_can_be_sent(read, content_type):
+    """No text that leaves the reader contains a byte that is not UTF-8, which would end a response in a 500."""
+    draw = random.Random(7)
+    for _ in range(200):
+        body = draw.randbytes(draw.randrange(1, 60)) + b"\n" + draw.choice([b"", b"1001\n", b"a,b\n1,2\n"])
+        try:
+            with read(body, content_type, skip_faults=True) as reading:
+                said = [reading.column, list(reading.all_faults()), reading.payload_as_sent, reading.fields]
+        except errors.ReadingError as error:
+            said = [str(error), error.facts, error.fields_read]
+        json.dumps(said, default=str, ensure_ascii=False).encode()
+
+
 # 9: rows of delimiters
 
 
@@ -161,6 +217,24 @@ def test_row_with_more_cells_than_the_header_is_a_fault(read):
     assert (fault.line, "4 cells" in fault.reason) == (3, True)
     (fault,) = read.faults("user_id\n1001\n1,234\n", CSV)
     assert fault.line == 3
+
+
+def test_spaces_before_a_quote_are_ignored(read):
+    body = 'user_id, name\n1001, "Smith, John"\n 1002 ,  "two\nlines, one cell"\n'
+    assert read.ids(body, CSV) == [1001, 1002]
+    # Also far below the part of the file that is examined first.
+    rows = "".join(f"{n},x\n" for n in range(1, 20_001))
+    assert read.ids(f'user_id,name\n{rows}30000, "a, b"\n30001,"c, ""d"""\n', CSV)[-2:] == [30000, 30001]
+    assert read.ids('name, user_id\n"Smith, John", "1001"\n', CSV) == [1001]
+
+
+def test_closed_quoted_cell_may_be_long(read):
+    for length in (140_000, 900_000):
+        for between in ("x", "x\n"):
+            cell = (between * length)[:length]
+            assert read.ids(f'user_id,note\n1001,"{cell}"\n1002,y\n', CSV, cut=65536) == [1001, 1002]
+    with pytest.raises(errors.QuotedCellTooLong, match="line 2 has more than 1,048,576 bytes"):
+        read('user_id,note\n1001,"' + "x\n" * 1_000_000 + '"\n', CSV, cut=65536)
 
 
 # 42: types as ordinary clients write them
@@ -444,7 +518,11 @@ def test_commas_in_numbers_and_texts_are_not_delimiters(read, line):
     """`90001;12,50` gave the ID 50."""
     head, _, row = line.rpartition("\n")
     body = "\n".join([*head.splitlines(), row.format(90017), row.format(90018)])
-    assert read.ids(body + "\n", CSV) == [90017, 90018]
+    with contextlib.suppress(errors.ColumnUnclear):
+        assert read.ids(body + "\n", CSV) == [90017, 90018]
+    row_before_id = row.partition("{}")[0]
+    number = 1 + row_before_id.count(";") + row_before_id.count("\t")
+    assert read.ids(body + "\n", CSV, column=str(number)) == [90017, 90018]
 
 
 TABLE = "user_id\tamount\r\n90012\t5\r\n90013\t7\r\n"

@@ -184,7 +184,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
             b"user_id,name\n1001,Ann\n",
             "a.xlsx",
             errors.FileNotAccepted,
-            "name of an Excel workbook but is none",
+            "not an Excel workbook, although",
         ),
         (
             archive({"word/document.xml": "<x/>"}),
