@@ -13,7 +13,7 @@ from scheduling.parsing.results import Fields, Limits
 from scheduling.parsing.sink import Sink
 from scheduling.parsing.streams import ArrivingBody, as_utf8, gunzip
 
-FIELDS = frozenset({"task_name", "queue", "column", "not_before", "expires_at", "id"})
+FIELDS = frozenset({"task_name", "queue", "column", "sheet", "not_before", "expires_at", "id"})
 
 ACCEPTED = {
     "application/json": "json",
@@ -44,6 +44,7 @@ def read_body(
     limits: Limits,
     spool_dir: Path,
     column: str | None = None,
+    sheet: str | None = None,
     skip_faults: bool = False,
     leave_out_hidden: bool = False,
     payload_optional: bool = False,
@@ -52,8 +53,8 @@ def read_body(
 ) -> Reading:
     """Read a body to its end, in constant memory, and return what it contains. Close the Reading afterwards.
 
-    chunks: the body as it arrives; if it raises OSError, the sender has disconnected. column: from the query; a
-    form may also give it. skip_faults: `on_error=skip`. leave_out_hidden: leave out rows hidden in a sheet.
+    chunks: the body as it arrives; if it raises OSError, the sender has disconnected. column, sheet: from the query; a
+    form may also give them. skip_faults: `on_error=skip`. leave_out_hidden: leave out rows hidden in a sheet.
     payload_optional: the payload may be absent or null, as in an edit. allowed: the fields to keep. ignorable:
     read-only fields, which are dropped. Any other field is listed in the result as unknown.
 
@@ -70,13 +71,21 @@ def read_body(
         raise errors.BodyEmpty
     plain = _unpacked(body, content_encoding, limits)
     sink = Sink(limits=limits, folder=spool_dir, keeps_going=skip_faults)
-    lists = ListReader(sink=sink, limits=limits, folder=spool_dir, leave_out_hidden=leave_out_hidden)
+    lists = ListReader(
+        sink=sink, limits=limits, folder=spool_dir, leave_out_hidden=leave_out_hidden, sheet=sheet
+    )
     try:
         content = _READERS[kind](plain, media, lists, column)
         if not content.payload_given and not payload_optional:
             raise errors.PayloadMissing
         if content.payload_null and not payload_optional:
             raise errors.PayloadNotAList(what="null")
+        if (
+            (lists.sheet or content.values.get("sheet"))
+            and content.format != "xlsx"
+            and content.payload_given
+        ):
+            raise errors.NoSheets
         fields = _fields(content, allowed, ignorable)
         sink.warn("unknown_fields", len(fields.unknown))
         return _finished(content, fields, sink, body.bytes_read)

@@ -206,9 +206,32 @@ class ListEmpty(NotAList):
             return super().sentence()
         others = ", ".join(self.sheet.others)
         return (
-            f"The sheet {self.sheet.name} contains no IDs. Only the first visible sheet is read. "
-            f"The other sheets are: {others}."
+            f"The sheet {self.sheet.name} contains no IDs. The other sheets are: {others}. "
+            "Name the sheet to read in the parameter sheet."
         )
+
+
+class SheetUnclear(NotAList):
+    """It is not clear which sheet holds the list, since several could. Name it in the parameter sheet: {listed}.
+
+    facts: `choices`, a tuple of Choice (number, name, first values), and `parameter`.
+    """
+
+    choices: tuple[Choice, ...] = ()
+
+
+class SheetUnknown(NotAList):
+    """There is no sheet {given}. The sheets are: {listed}.
+
+    facts: `choices` and `parameter`, as in SheetUnclear.
+    """
+
+    choices: tuple[Choice, ...] = ()
+    given: str
+
+
+class NoSheets(NotAList):
+    """The parameter sheet is given, but the list is not an Excel workbook. Leave it out."""
 
 
 class ColumnUnclear(NotAList):

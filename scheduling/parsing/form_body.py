@@ -85,6 +85,10 @@ class _Form:
             if self._column is not None and self._column != value:
                 raise errors.DoubledField(name="column")
             self._column = value
+        if part.name == "sheet" and value.strip():
+            if self._lists.sheet is not None and self._lists.sheet != value:
+                raise errors.DoubledField(name="sheet")
+            self._lists.sheet = value
 
     def _read_list(self, part: Part) -> None:
         head, chunks = peeked(part.chunks)

@@ -24,11 +24,15 @@ _WITH_COLUMNS = frozenset({"csv", "ndjson"})
 class ListReader:
     """Reads the list of a body."""
 
-    def __init__(self, *, sink: Sink, limits: Limits, folder: Path, leave_out_hidden: bool) -> None:
+    def __init__(
+        self, *, sink: Sink, limits: Limits, folder: Path, leave_out_hidden: bool, sheet: str | None
+    ) -> None:
         self.sink = sink
         self.limits = limits
         self._folder = folder
         self._leave_out_hidden = leave_out_hidden
+        # A form may give it, as it may give the column.
+        self.sheet = sheet
         self.format = ""
 
     def read(self, format: str, chunks: Iterator[bytes], *, column: str | None, media: MediaType) -> None:
@@ -52,6 +56,7 @@ class ListReader:
                 file.data,
                 self.sink,
                 self.limits,
+                sheet=self.sheet,
                 column=column,
                 name=file.shown_name,
                 leave_out_hidden=self._leave_out_hidden,

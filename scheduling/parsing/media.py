@@ -14,9 +14,9 @@ _HEAD_BYTES = 4096
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _GZIP = b"\x1f\x8b"
-_XLSB = "a binary Excel workbook (.xlsb)"
-_ODS = "an OpenDocument spreadsheet (.ods)"
-_NUMBERS = "a Numbers spreadsheet"
+XLSB = "a binary Excel workbook (.xlsb)"
+ODS = "an OpenDocument spreadsheet (.ods)"
+NUMBERS = "a Numbers spreadsheet"
 _HTML = re.compile(rb"\s*<(?:!doctype|html|head|body|table|meta|\?xml|!--)", re.IGNORECASE)
 _BY_ENDING = {
     "csv": "csv",
@@ -31,9 +31,9 @@ _BY_ENDING = {
 _WRONG_ENDINGS = {
     "json": "a JSON document",
     "pdf": "a PDF",
-    "xlsb": _XLSB,
-    "ods": _ODS,
-    "numbers": _NUMBERS,
+    "xlsb": XLSB,
+    "ods": ODS,
+    "numbers": NUMBERS,
     "zip": "a ZIP archive",
     "xls": "not an Excel workbook, although its name says so",
     "xlsx": "not an Excel workbook, although its name says so",

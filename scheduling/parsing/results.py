@@ -16,6 +16,7 @@ WARNINGS = {
     "blank_rows": "Blank rows, which were skipped",
     "hidden_rows": "Rows hidden in the sheet, whose IDs are included",
     "hidden_rows_left_out": "Rows hidden in the sheet, which were left out",
+    "formulas": "Cells with a formula, whose stored result was read",
     "multi_line_cells": "Rows with line breaks inside quoted cells",
     "not_utf8": "Rows with bytes that are not UTF-8, but not in an ID",
     "unknown_fields": "Unknown fields, which were ignored",
@@ -77,7 +78,7 @@ class Fault:
 
 
 class Choice(NamedTuple):
-    """A column that may hold the IDs: its number from 1, its name, its first values."""
+    """A column or sheet that may be meant: its number from 1, its name, its first values."""
 
     number: int
     name: str

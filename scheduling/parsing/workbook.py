@@ -1,50 +1,40 @@
-"""Reads an XLSX file, a ZIP archive of XML parts, as a stream: its sheets, its texts and its date formats.
+"""Reads the parts of an XLSX file that describe its sheets: their names, shared texts and date formats.
 
 It uses expat directly, because the available parsers allocate a sheet as a rectangle (A1 and XFD1048576 make 17
-billion cells), and none of them reports hidden rows, formulas without a result or the spelling of a number.
-Elements are recognized by name without their namespace, in which strict and transitional files differ.
+billion cells), and none of them reports hidden rows, formulas or the spelling of a number. Elements are
+recognized by name without their namespace, in which strict and transitional files differ.
 """
 
 import re
-import struct
-import zipfile
-import zlib
 from array import array
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from xml.parsers import expat
 
 from scheduling.parsing import errors
+from scheduling.parsing.archive import Archive
 from scheduling.parsing.results import Limits
+from scheduling.parsing.xml_part import End, Start, Text, XmlPart
 
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_DIRECTORY_BYTES = 4 * 1024 * 1024
+_MAX_SHEETS = 1_000
+_MAX_RELATIONS = 10_000
+_MAX_TARGET_CHARACTERS = 500
+_MAX_FORMATS = 10_000
+_MAX_STYLES = 100_000
+_MAX_TEXTS = 4_000_000
+_MAX_TEXTS_BYTES = 64 * 1024 * 1024
 _TEXT_CHARACTERS = 200
-_TEXTS_BYTES = 64 * 1024 * 1024
-_TEXTS_COUNT = 4_000_000
+# Excel allows so many characters in a cell, so no text has more pieces.
+_MAX_PIECES = 32_767
+# Elements of a part: of the texts, and of those that list sheets, relations and styles.
+_MAX_TEXT_ELEMENTS = 20_000_000
+_MAX_ELEMENTS = 1_000_000
 _DATE_FORMATS = frozenset([*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)])
-_NOT_DATE_LETTERS = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\]]*\]|general', re.IGNORECASE)
-_DATE_LETTERS = re.compile(r"[dmyhs]", re.IGNORECASE)
-_READ_BYTES = 64 * 1024
-# What zipfile raises for an archive that is damaged, encrypted or compressed by an unknown method.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
+# Each alternative is linear: none searches beyond the next character that could begin it again.
+_NOT_DATE_LETTERS = re.compile(
+    r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\[\]]*\]|general', re.IGNORECASE | re.DOTALL
 )
-
-Start = Callable[[str, dict[str, str]], None]
-End = Callable[[str], None]
-Text = Callable[[str], None]
+_DATE_LETTERS = re.compile(r"[dmyhs]", re.IGNORECASE)
+_ESCAPED_CHARACTER = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
 @dataclass(frozen=True)
@@ -60,37 +50,46 @@ class Workbook:
     """An XLSX file. Raises BrokenWorkbook, FileNotAccepted, FilePasswordProtected, BodyTooLarge."""
 
     def __init__(self, data: Any, *, name: str, limits: Limits) -> None:
-        self._limits = limits
-        self._bytes_out = 0
-        _check_container(data, name)
-        try:
-            self._zip = zipfile.ZipFile(data)
-        except _ZIP_ERRORS as error:
-            raise errors.BrokenWorkbook(problem="it is not a complete ZIP archive") from error
-        self._names = set(self._zip.namelist())
-        self._book = self._book_path(name)
+        self._archive = Archive(data, name=name, limits=limits)
+        self.pieces = self._archive.pieces
+        self._book = self._book_path()
         self._targets = self._relations(self._book)
         self.sheets = self._sheets()
 
-    def _book_path(self, name: str) -> str:
+    def _book_path(self) -> str:
         for kind, path in self._relations("").values():
-            if kind == "officeDocument" and path.endswith(".xml") and path.startswith("xl/"):
+            if kind == "officeDocument" and path.endswith(".xml") and self._root(path) == "workbook":
                 return path
-        raise errors.FileNotAccepted(name=name, problem="is a ZIP archive without an Excel workbook in it")
+        self._archive.refuse_other_format()
+        raise AssertionError
+
+    def _root(self, path: str) -> str:
+        tags: list[str] = []
+        part = XmlPart(path, start=lambda tag, facts: tags.append(tag), max_elements=_MAX_ELEMENTS)
+        part.feed(next(self.pieces(path), b""))
+        return tags[0] if tags else ""
 
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
-        """Return the parts that `part` refers to: id to (kind, path)."""
+        """Return the parts of the archive that `part` refers to: id to (kind, path)."""
         folder, _, file = part.rpartition("/")
-        rels = f"{folder}/_rels/{file}.rels".lstrip("/")
         found: dict[str, tuple[str, str]] = {}
 
         def start(tag: str, facts: dict[str, str]) -> None:
-            if tag == "Relationship" and facts.get("TargetMode") != "External":
-                kind = facts.get("Type", "").rpartition("/")[2]
-                found[facts.get("Id", "")] = (kind, _path(folder, facts.get("Target", "")))
+            if tag != "Relationship" or facts.get("TargetMode") == "External":
+                return
+            path = self._archive.find(_path(folder, facts.get("Target", "")[:_MAX_TARGET_CHARACTERS]))
+            if path is None:
+                return
+            if len(found) == _MAX_RELATIONS:
+                raise errors.BrokenWorkbook(problem=f"it has more than {_MAX_RELATIONS:,} relationships")
+            found[facts.get("Id", "")[:_MAX_TARGET_CHARACTERS]] = (
+                facts.get("Type", "").rpartition("/")[2],
+                path,
+            )
 
-        if rels in self._names:
-            self.parse(rels, start=start)
+        rels = self._archive.find(f"{folder}/_rels/{file}.rels")
+        if rels is not None:
+            self._parse(rels, start=start)
         return found
 
     def _sheets(self) -> list[SheetPart]:
@@ -101,24 +100,26 @@ class Workbook:
                 return
             relation = next((value for key, value in facts.items() if key.rpartition(":")[2] == "id"), "")
             kind, path = self._targets.get(relation, ("", ""))
-            if kind == "worksheet" and path in self._names:
-                found.append(
-                    SheetPart(facts.get("name", ""), path, facts.get("state", "visible") == "visible")
-                )
+            if kind == "worksheet":
+                is_visible = facts.get("state", "visible") == "visible"
+                found.append(SheetPart(facts.get("name", "")[:_TEXT_CHARACTERS], path, is_visible))
+            if len(found) > _MAX_SHEETS:
+                raise errors.BrokenWorkbook(problem=f"it has more than {_MAX_SHEETS:,} sheets")
 
-        self.parse(self._book, start=start)
+        self._parse(self._book, start=start)
         return found
 
     def _part_of_kind(self, kind: str) -> str | None:
-        paths = [path for found, path in self._targets.values() if found == kind]
-        return next((path for path in paths if path in self._names), None)
+        return next((path for found, path in self._targets.values() if found == kind), None)
 
     def texts(self) -> "Texts":
         """Return the texts that cells refer to by number."""
         texts = Texts()
         path = self._part_of_kind("sharedStrings")
         if path:
-            self.parse(path, start=texts.start, end=texts.end, text=texts.text)
+            self._parse(
+                path, start=texts.start, end=texts.end, text=texts.text, max_elements=_MAX_TEXT_ELEMENTS
+            )
         return texts
 
     def date_styles(self) -> frozenset[int]:
@@ -129,12 +130,12 @@ class Workbook:
 
         def start(tag: str, facts: dict[str, str]) -> None:
             nonlocal inside
-            if tag == "numFmt":
+            if tag == "numFmt" and len(formats) < _MAX_FORMATS:
                 code = _NOT_DATE_LETTERS.sub("", facts.get("formatCode", "")[:1000])
                 formats[_number(facts.get("numFmtId"))] = _DATE_LETTERS.search(code) is not None
             elif tag == "cellXfs":
                 inside = True
-            elif tag == "xf" and inside and len(styles) < 100_000:
+            elif tag == "xf" and inside and len(styles) < _MAX_STYLES:
                 styles.append(_number(facts.get("numFmtId")))
 
         def end(tag: str) -> None:
@@ -143,56 +144,22 @@ class Workbook:
 
         path = self._part_of_kind("styles")
         if path:
-            self.parse(path, start=start, end=end)
+            self._parse(path, start=start, end=end)
         return frozenset(n for n, fmt in enumerate(styles) if formats.get(fmt, fmt in _DATE_FORMATS))
 
-    def parse(self, path: str, *, start: Start, end: End | None = None, text: Text | None = None) -> None:
-        """Parse a whole XML part."""
-        part = Xml(path, start=start, end=end, text=text)
+    def _parse(
+        self,
+        path: str,
+        *,
+        start: Start,
+        end: End | None = None,
+        text: Text | None = None,
+        max_elements: int = _MAX_ELEMENTS,
+    ) -> None:
+        part = XmlPart(path, start=start, end=end, text=text, max_elements=max_elements)
         for piece in self.pieces(path):
             part.feed(piece)
         part.finish()
-
-    def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield a part of the archive as it unpacks. The total of all parts is bounded."""
-        try:
-            with self._zip.open(path) as member:
-                while piece := member.read(_READ_BYTES):
-                    self._bytes_out += len(piece)
-                    if self._bytes_out > self._limits.max_body_bytes:
-                        raise errors.BodyTooLarge(limit=self._limits.max_body_bytes)
-                    yield piece
-        except _ZIP_ERRORS as error:
-            raise errors.BrokenWorkbook(problem=f"its part {path} is damaged") from error
-
-
-class Xml:
-    """Parses one part with expat. Calls `start`, `end` and `text` with names without namespace."""
-
-    def __init__(self, path: str, *, start: Start, end: End | None = None, text: Text | None = None) -> None:
-        self._path = path
-        self._parser = expat.ParserCreate()
-        self._parser.buffer_text = True
-        self._parser.StartElementHandler = _local_start(start)
-        if end is not None:
-            self._parser.EndElementHandler = _local_end(end)
-        if text is not None:
-            self._parser.CharacterDataHandler = text
-        self._parser.StartDoctypeDeclHandler = _no_doctype
-
-    def feed(self, piece: bytes) -> None:
-        """Parse one more piece. Raises BrokenWorkbook."""
-        self._parse(piece, False)
-
-    def finish(self) -> None:
-        """Parse the end of the part."""
-        self._parse(b"", True)
-
-    def _parse(self, piece: bytes, final: bool) -> None:
-        try:
-            self._parser.Parse(piece, final)
-        except (expat.ExpatError, UnicodeError) as error:
-            raise errors.BrokenWorkbook(problem=f"its part {self._path} is not valid XML") from error
 
 
 class Texts:
@@ -201,77 +168,65 @@ class Texts:
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._ends = array("I")
-        self._pieces: list[str] | None = None
-        self._pieces_outside_hint: list[str] | None = None
+        self._text = ""
+        self._pieces = 0
+        self._in_hint = False
         self._in_text = False
 
     def start(self, tag: str, facts: dict[str, str]) -> None:
+        """Begin a text, a piece of it, or a pronunciation hint, which is not part of the text."""
         if tag == "si":
-            self._pieces = []
+            self._text = ""
+            self._pieces = 0
         elif tag == "rPh":
-            # A pronunciation hint in Japanese files, which is not part of the text.
-            self._pieces, self._pieces_outside_hint = None, self._pieces
-        self._in_text = tag == "t" and self._pieces is not None
+            self._in_hint = True
+        self._in_text = tag == "t" and not self._in_hint
+        if self._in_text:
+            self._pieces += 1
+            if self._pieces > _MAX_PIECES:
+                raise errors.BrokenWorkbook(problem="a text in it has too many pieces; save the sheet as CSV")
 
     def text(self, text: str) -> None:
-        if self._in_text and self._pieces is not None:
-            self._pieces.append(text[:_TEXT_CHARACTERS])
+        """Add to the text. Only its first characters are kept."""
+        room = _TEXT_CHARACTERS - len(self._text)
+        if self._in_text and room > 0:
+            self._text += text[:room]
 
     def end(self, tag: str) -> None:
+        """End a text, a piece of it or a pronunciation hint."""
         self._in_text = False
         if tag == "rPh":
-            self._pieces = self._pieces_outside_hint
-        elif tag == "si" and self._pieces is not None:
-            self._bytes += "".join(self._pieces)[:_TEXT_CHARACTERS].encode()
+            self._in_hint = False
+        elif tag == "si":
+            self._bytes += self._text.encode()
             self._ends.append(len(self._bytes))
-            self._pieces = None
-            if len(self._bytes) > _TEXTS_BYTES or len(self._ends) > _TEXTS_COUNT:
-                raise errors.BrokenWorkbook(problem="it has too many texts, so save the sheet as CSV UTF-8")
+            if len(self._bytes) > _MAX_TEXTS_BYTES or len(self._ends) > _MAX_TEXTS:
+                raise errors.BrokenWorkbook(problem="it has too many texts; save the sheet as CSV")
 
     def __getitem__(self, number: int) -> str:
         begin = self._ends[number - 1] if number else 0
-        return self._bytes[begin : self._ends[number]].decode()
+        return unescaped(self._bytes[begin : self._ends[number]].decode())
 
     def __len__(self) -> int:
         return len(self._ends)
 
 
-def _check_container(data: Any, name: str) -> None:
-    """Refuse files that are not ZIP archives, and directories that are too large, before they are loaded."""
-    data.seek(0)
-    head = data.read(len(_OLE))
-    if head == _OLE:
-        if _has(data, _ENCRYPTED):
-            raise errors.FilePasswordProtected(name=name)
-        raise errors.FileNotAccepted(name=name, problem="is an Excel workbook in the old format (.xls)")
-    size = data.seek(0, 2)
-    data.seek(max(0, size - 66_000))
-    tail = data.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + 22:
-        raise errors.BrokenWorkbook(problem="it is not a complete ZIP archive")
-    directory_bytes = struct.unpack_from("<I", tail, at + 12)[0]
-    if directory_bytes > _DIRECTORY_BYTES:
-        raise errors.BrokenWorkbook(problem="its ZIP archive has too many entries")
-    data.seek(0)
-
-
-def _has(data: Any, wanted: bytes) -> bool:
-    before = b""
-    while piece := data.read(1024 * 1024):
-        if wanted in before + piece:
-            return True
-        before = piece[-len(wanted) :]
-    return False
+def unescaped(text: str) -> str:
+    """Return a cell's text with `_x000D_` and the like replaced by the characters that they stand for."""
+    if "_x" not in text:
+        return text
+    plain = _ESCAPED_CHARACTER.sub(lambda escape: chr(int(escape[1], 16)), text)
+    # A character beyond U+FFFF is escaped in two halves.
+    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _path(folder: str, target: str) -> str:
     if target.startswith("/"):
         return target[1:]
     parts = folder.split("/") if folder else []
-    for part in target.split("/"):
+    for part in target.replace("\\", "/").split("/"):
         if part == "..":
-            parts = parts[:-1]
+            del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
@@ -279,15 +234,3 @@ def _path(folder: str, target: str) -> str:
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else 0
-
-
-def _local_start(handler: Start) -> Start:
-    return lambda tag, facts: handler(tag.rpartition(":")[2] if ":" in tag else tag, facts)
-
-
-def _local_end(handler: End) -> End:
-    return lambda tag: handler(tag.rpartition(":")[2] if ":" in tag else tag)
-
-
-def _no_doctype(*facts: Any) -> None:
-    raise errors.BrokenWorkbook(problem="its XML declares a document type, which workbooks never do")

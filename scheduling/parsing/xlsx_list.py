@@ -1,197 +1,188 @@
-"""Reads the first visible sheet of an XLSX file, row by row. The type of a cell counts, not how it is displayed.
+"""Reads a sheet of an XLSX file, row by row. The type of a cell counts, not how it is displayed.
 
 Excel keeps 15 digits of a number, so a longer ID is already damaged in the file. A truth value, a date, an error
-value, a formula without a result and a fraction are faults, never IDs and never empty rows.
+value, a formula without a result or one that adds up other rows, and a fraction are faults, never IDs and never
+empty rows.
 """
 
 import re
 from array import array
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
-from scheduling.parsing.columns import MOST_COLUMNS, Table, is_header
-from scheduling.parsing.results import Column, Limits, Sheet
+from scheduling.parsing.columns import NAMES, Table, is_header, listed, plain_name
+from scheduling.parsing.results import Choice, Column, Limits, Sheet
+from scheduling.parsing.sheet_rows import MOST_ROWS, ROW_END, Cell, Row, SheetRows, column_letters
 from scheduling.parsing.sink import Sink
 from scheduling.parsing.text_list import plain_ids
-from scheduling.parsing.workbook import Workbook, Xml
+from scheduling.parsing.workbook import SheetPart, Workbook, unescaped
 
 EXACT_BELOW = 10**15
+PARAMETER = "sheet"
 _TOP_ROWS = 100
-_VALUE_CHARACTERS = 400
+# Bounds the memory for the rows at the top, and the time for looking into each sheet.
+_TOP_CELLS = 20_000
+_PROBED_CELLS = 2_000
+_VALUES_SHOWN = 3
+_CHOICES = 50
+_BLOCK_IDS = 4096
 _NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+\-]?[0-9]{1,3})?")
-_REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]*")
 _FIRST_DAY = datetime(1899, 12, 30)  # noqa: DTZ001 a sheet's dates have no zone
-_ROW_END = b"</row>"
 # Row number, style, value.
 _PLAIN_CELL = '<c r="{}([0-9]{{1,7}})"(?: s="([0-9]{{1,6}})")?(?: t="n")?><v>([1-9][0-9]{{0,14}})</v></c>'
 _HAS_TEXT = frozenset({"s", "str", "inlineStr"})
-
-
-@dataclass(slots=True)
-class Cell:
-    """A cell as stored in the file. kind: its attribute `t`. value: as it is spelled."""
-
-    kind: str
-    style: str
-    value: str = ""
-    has_formula: bool = False
-    has_value: bool = False
-
-
-@dataclass(slots=True)
-class Row:
-    """A row. number: from 1. cells: by column, from 0."""
-
-    number: int
-    hidden: bool
-    cells: dict[int, Cell] = field(default_factory=dict)
+_REFERENCE = r"\$?[A-Z]{1,3}\$?[0-9]{1,7}"
+# A formula that adds up or counts cells. `A2+1` is none: it continues a series.
+_ADDS_UP = re.compile(
+    r"(?<![A-Z0-9_.])(?:SUM|SUMIFS?|SUMPRODUCT|SUBTOTAL|AGGREGATE|COUNT|COUNTA|COUNTIFS?|AVERAGE|AVERAGEIFS?"
+    rf"|MEDIAN|PRODUCT|MIN|MAX|DSUM|DCOUNT)\(|{_REFERENCE} ?\+ ?{_REFERENCE}",
+    re.IGNORECASE,
+)
 
 
 def read_xlsx(
-    data: Any, sink: Sink, limits: Limits, *, column: str | None, name: str, leave_out_hidden: bool
+    data: Any,
+    sink: Sink,
+    limits: Limits,
+    *,
+    sheet: str | None,
+    column: str | None,
+    name: str,
+    leave_out_hidden: bool,
 ) -> None:
-    """Read the first visible sheet of `data`, a seekable file. Faults name sheet, cell, line and column.
+    """Read a sheet of `data`, a seekable file. Faults name sheet, cell, line and column.
 
-    Raises BrokenWorkbook, FileNotAccepted, FilePasswordProtected, BodyTooLarge, ColumnUnclear, ColumnUnknown.
+    Raises BrokenWorkbook, FileNotAccepted, FilePasswordProtected, BodyTooLarge, SheetUnclear, SheetUnknown,
+    ColumnUnclear, ColumnUnknown.
     """
     workbook = Workbook(data, name=id_tokens.visible(name, 80), limits=limits)
-    part = next((sheet for sheet in workbook.sheets if sheet.is_visible), None)
-    if part is None:
-        raise errors.BrokenWorkbook(problem="it has no visible sheet")
-    reader = _Reader(workbook, sink, id_tokens.visible(part.name), column, leave_out_hidden)
-    reader.read(_Rows(workbook, part.path))
-    others = tuple(id_tokens.visible(sheet.name) for sheet in workbook.sheets if sheet is not part)
+    cells = _Cells(workbook)
+    part = _requested(workbook, sheet) if sheet is not None else _only_possible(workbook, cells)
+    reader = _Reader(cells, sink, id_tokens.visible(part.name), column, leave_out_hidden)
+    reader.read(SheetRows(workbook, part.path))
+    others = tuple(id_tokens.visible(other.name) for other in workbook.sheets if other is not part)
     sink.sheet = Sheet(id_tokens.visible(part.name), others, reader.hidden_count)
 
 
-class _Rows:
-    """Yields the rows of a sheet that have cells, except those that `plain` reads.
-
-    plain: is given a block of whole rows as XML, and returns the number of the last row if it has read them all,
-    else None.
-    """
-
-    def __init__(self, workbook: Workbook, path: str) -> None:
-        self._pieces = workbook.pieces(path)
-        self._parser = _SheetParser()
-        self._xml = Xml(path, start=self._parser.start, end=self._parser.end, text=self._parser.text)
-        self.plain: Callable[[bytes], int | None] = lambda block: None
-
-    def __iter__(self) -> Iterator[Row]:
-        # A comment may contain text that looks like rows.
-        has_comments = between_rows = False
-        for block in self._blocks():
-            has_comments = has_comments or b"<!" in block
-            last = self.plain(block) if between_rows and not has_comments else None
-            between_rows = block.endswith(_ROW_END)
-            if last is not None:
-                self._parser.passed(last)
-                continue
-            self._xml.feed(block)
-            yield from self._parser.take()
-        self._xml.finish()
-        yield from self._parser.take()
-
-    def _blocks(self) -> Iterator[bytes]:
-        """Yield pieces that end after a row, if they contain the end of a row."""
-        rest = b""
-        for piece in self._pieces:
-            data = rest + piece
-            cut = data.rfind(_ROW_END)
-            cut = len(data) if cut < 0 else cut + len(_ROW_END)
-            rest = data[cut:]
-            yield data[:cut]
-        if rest:
-            yield rest
+def _requested(workbook: Workbook, requested: str) -> SheetPart:
+    """Return the sheet with this name, or with this number. Raises SheetUnknown."""
+    wanted = requested.strip(id_tokens.TRIMMED)
+    exact = [sheet for sheet in workbook.sheets if sheet.name.strip(id_tokens.TRIMMED) == wanted]
+    similar = [sheet for sheet in workbook.sheets if plain_name(sheet.name) == plain_name(wanted)]
+    found = exact or similar
+    if len(found) == 1:
+        return found[0]
+    if not found and id_tokens.is_id(wanted) and int(wanted) <= len(workbook.sheets):
+        return workbook.sheets[int(wanted) - 1]
+    choices = tuple(_choice(workbook, sheet, ()) for sheet in workbook.sheets[:_CHOICES])
+    raise errors.SheetUnknown(
+        given=id_tokens.visible(wanted), choices=choices, listed=listed(choices), parameter=PARAMETER
+    )
 
 
-class _SheetParser:
-    """Builds rows from the events of the XML parser."""
+def _only_possible(workbook: Workbook, cells: "_Cells") -> SheetPart:
+    """Return the only visible sheet that could hold the list. Raises SheetUnclear if there are several."""
+    visible = [sheet for sheet in workbook.sheets if sheet.is_visible]
+    if not visible:
+        raise errors.BrokenWorkbook(problem="it has no visible sheet")
+    if len(visible) == 1:
+        return visible[0]
+    filled: list[tuple[SheetPart, list[str]]] = []
+    for sheet in visible:
+        texts = list(_first_texts(workbook, cells, sheet))
+        if texts:
+            filled.append((sheet, texts))
+    # Any digit makes a sheet possible: damaged IDs on one must not hand the list over to another.
+    possible = [(sheet, texts) for sheet, texts in filled if any(map(_could_be_of_a_list, texts))]
+    candidates = possible or filled
+    if len(candidates) > 1:
+        choices = tuple(_choice(workbook, sheet, texts) for sheet, texts in candidates[:_CHOICES])
+        raise errors.SheetUnclear(choices=choices, listed=listed(choices), parameter=PARAMETER)
+    return candidates[0][0] if candidates else visible[0]
 
-    def __init__(self) -> None:
-        self._done: list[Row] = []
-        self._row = Row(0, False)
-        self._cell: Cell | None = None
-        self._column = -1
-        self._takes = False
-        self._reading_aid = False
-        self._columns: dict[str, int] = {}
 
-    def start(self, tag: str, facts: dict[str, str]) -> None:
-        if tag == "c":
-            self._column = self._column_of(facts.get("r"))
-            if len(self._row.cells) >= MOST_COLUMNS or self._column >= MOST_COLUMNS:
-                raise errors.BrokenWorkbook(problem="a row has more cells than Excel allows")
-            self._cell = Cell(facts.get("t", "n"), facts.get("s", ""))
-        elif tag == "row":
-            number = facts.get("r", "")
-            follows = self._row.number + 1
-            given = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else follows
-            self._row = Row(given, facts.get("hidden") in ("1", "true"))
-            self._column = -1
-        elif self._cell is not None:
-            if tag == "v" or (tag == "t" and not self._reading_aid):
-                self._takes = self._cell.has_value = True
-            elif tag == "f":
-                self._cell.has_formula = True
-            elif tag == "rPh":
-                self._reading_aid = True
+def _could_be_of_a_list(text: str) -> bool:
+    return any(c.isdigit() for c in text) or plain_name(text) in NAMES
 
-    def text(self, text: str) -> None:
-        if self._takes and self._cell is not None and len(self._cell.value) < _VALUE_CHARACTERS:
-            self._cell.value += text
 
-    def end(self, tag: str) -> None:
-        self._takes = False
-        if tag == "c" and self._cell is not None:
-            # A cell that only has a colour is ignored.
-            if self._cell.has_value or self._cell.has_formula:
-                self._row.cells[self._column] = self._cell
-            self._cell = None
-        elif tag == "row":
-            if self._row.cells:
-                self._done.append(self._row)
-        elif tag == "rPh":
-            self._reading_aid = False
+def _first_texts(workbook: Workbook, cells: "_Cells", sheet: SheetPart) -> Iterator[str]:
+    count = 0
+    for number, row in enumerate(SheetRows(workbook, sheet.path)):
+        yield from (
+            text for cell in row.cells.values() if (text := cells.text(cell).strip(id_tokens.TRIMMED))
+        )
+        count += len(row.cells)
+        if number == _TOP_ROWS or count > _PROBED_CELLS:
+            return
 
-    def take(self) -> list[Row]:
-        """Return the rows that are complete, each once."""
-        done, self._done = self._done, []
-        return done
 
-    def passed(self, number: int) -> None:
-        """Continue after this row, which was read elsewhere."""
-        self._row = Row(number, False)
+def _choice(workbook: Workbook, sheet: SheetPart, texts: list[str] | tuple[()]) -> Choice:
+    number = workbook.sheets.index(sheet) + 1
+    return Choice(number, id_tokens.visible(sheet.name), tuple(map(id_tokens.visible, texts[:_VALUES_SHOWN])))
 
-    def _column_of(self, reference: str | None) -> int:
-        match = _REFERENCE.match(reference or "")
-        if match is None:
-            return self._column + 1
-        letters = match[1]
-        if letters not in self._columns:
-            number = 0
-            for letter in letters:
-                number = number * 26 + ord(letter) - 64
-            self._columns[letters] = number - 1
-        return self._columns[letters]
+
+class _Cells:
+    """Knows what the cells of a workbook say."""
+
+    def __init__(self, workbook: Workbook) -> None:
+        self._texts = workbook.texts()
+        self.dates = frozenset(map(str, workbook.date_styles()))
+
+    def text(self, cell: Cell) -> str:
+        """Return the text of a cell, for display and for finding the column."""
+        if cell.kind == "s":
+            number = int(cell.value) if cell.value.isascii() and cell.value.isdigit() else -1
+            if not 0 <= number < len(self._texts):
+                raise errors.BrokenWorkbook(problem="a cell refers to a text that does not exist")
+            return self._texts[number]
+        if cell.kind in _HAS_TEXT:
+            return unescaped(cell.value)
+        if cell.kind == "b":
+            return "TRUE" if cell.value == "1" else "FALSE"
+        if cell.kind == "n" and cell.style in self.dates:
+            return _date(cell.value)
+        exact = _exact(cell.value) if cell.kind == "n" else None
+        return cell.value if exact is None else str(exact)
+
+    def reason(self, cell: Cell) -> str | None:
+        """Return why a cell of this type is not an ID, or None if its text decides."""
+        if cell.formula is not None:
+            if not cell.value and not (cell.has_value and cell.kind in _HAS_TEXT):
+                return (
+                    "It is a formula without a stored result. "
+                    "Open the file in Excel and save it, or paste the values."
+                )
+            if _ADDS_UP.search(cell.formula.replace("_xlfn.", "")):
+                return f"It is the result of the formula {id_tokens.visible(cell.formula)}, not an ID."
+        if cell.kind == "b":
+            return "It is a truth value, not an ID."
+        if cell.kind == "e":
+            return "It is an error value, not an ID."
+        if cell.kind == "d" or (cell.kind == "n" and cell.style in self.dates):
+            return "It is a date, not an ID."
+        if cell.kind == "n" and _NUMBER.fullmatch(cell.value):
+            number = float(cell.value)
+            if abs(number) >= EXACT_BELOW:
+                return "It has more than 15 digits, so Excel has rounded it. Store such IDs as text."
+            if not number.is_integer():
+                return "It is a fraction. IDs are whole numbers."
+        return None
 
 
 class _Reader:
     """Takes the ID column out of the rows."""
 
     def __init__(
-        self, workbook: Workbook, sink: Sink, sheet: str, column: str | None, leave_out_hidden: bool
+        self, cells: _Cells, sink: Sink, sheet: str, column: str | None, leave_out_hidden: bool
     ) -> None:
-        self._texts = workbook.texts()
-        self._dates = frozenset(map(str, workbook.date_styles()))
+        self._cells = cells
         self._sink = sink
         self._sheet = sheet
-        self._asked = column
+        self._requested = column
         self._leave_out_hidden = leave_out_hidden
         self._index = 0
         self._empty = ""
@@ -199,15 +190,11 @@ class _Reader:
         self._last_number = 0
         self.hidden_count = 0
 
-    def read(self, rows: _Rows) -> None:
+    def read(self, rows: SheetRows) -> None:
         """Read all rows that are not blank."""
-        used = (row for row in rows if self._holds_something(row))
-        top: list[Row] = []
-        for row in used:
-            top.append(row)
-            if len(top) > _TOP_ROWS:
-                break
-        has_header = self._choose(top)
+        used = (row for row in rows if self._is_used(row))
+        top = list(_first_rows(used))
+        has_header = self._choose_column(top)
         rows.plain = self._read_block
         for row in chain(top, used):
             # Only blank rows between others count. Those after the last are just the size of the sheet.
@@ -217,7 +204,7 @@ class _Reader:
                 has_header = False
             else:
                 self._read_row(row)
-            if len(self._found) >= 4096:
+            if len(self._found) >= _BLOCK_IDS:
                 self._take()
         self._take()
 
@@ -227,15 +214,15 @@ class _Reader:
         Returns the number of the last row, or None if there is anything else in the block.
         """
         found = self._plain_cell.findall(block)
-        if not found or len(found) != block.count(_ROW_END) or b"hidden" in block:
+        if not found or len(found) != block.count(ROW_END) or b"hidden" in block:
             return None
         numbers, styles, values = zip(*found, strict=True)
         first, last = int(numbers[0]), int(numbers[-1])
         consecutive = last - first + 1 == len(found) == len(set(numbers))
-        if not consecutive or first != self._last_number + 1:
+        if not consecutive or first != self._last_number + 1 or last > MOST_ROWS:
             return None
         plain = plain_ids(b",".join(values))
-        if plain is None or not self._dates.isdisjoint(style.decode() for style in set(styles)):
+        if plain is None or not self._cells.dates.isdisjoint(style.decode() for style in set(styles)):
             return None
         self._take()
         self._sink.take(plain[0])
@@ -246,39 +233,29 @@ class _Reader:
         self._sink.take(self._found)
         self._found = array("q")
 
-    def _holds_something(self, row: Row) -> bool:
+    def _is_used(self, row: Row) -> bool:
         return any(
-            cell.has_formula or self._text(cell).strip(id_tokens.TRIMMED) for cell in row.cells.values()
+            cell.formula is not None or self._cells.text(cell).strip(id_tokens.TRIMMED)
+            for cell in row.cells.values()
         )
 
-    def _choose(self, top: list[Row]) -> bool:
+    def _choose_column(self, top: list[Row]) -> bool:
         """Find the ID column by the first rows. Returns whether the first of them is a header."""
         width = max((max(row.cells) + 1 for row in top), default=1)
-        rows = [[self._text(row.cells[n]) if n in row.cells else "" for n in range(width)] for row in top]
+        rows = [self._texts_of(row, width) for row in top]
         has_header = bool(rows) and is_header(rows[0])
         table = Table(rows[0], rows[1:]) if has_header else Table(None, rows)
-        self._index = table.find(self._asked)
-        self._plain_cell = re.compile(_PLAIN_CELL.format(_letters(self._index)).encode())
-        name = table.name(self._index)
+        self._index = table.find(self._requested)
+        self._plain_cell = re.compile(_PLAIN_CELL.format(column_letters(self._index)).encode())
         self._empty = table.empty_reason(self._index)
-        self._sink.column = Column(self._index + 1, name or None)
+        self._sink.column = Column(self._index + 1, table.shown_name(self._index))
         return has_header
 
-    def _text(self, cell: Cell) -> str:
-        """Return the text of a cell, for display and for finding the column."""
-        if cell.kind == "s":
-            number = int(cell.value) if cell.value.isascii() and cell.value.isdigit() else -1
-            if not 0 <= number < len(self._texts):
-                raise errors.BrokenWorkbook(problem="a cell refers to a text that does not exist")
-            return self._texts[number]
-        if cell.kind == "b":
-            return "TRUE" if cell.value == "1" else "FALSE"
-        if cell.kind == "n" and cell.style in self._dates:
-            return _date(cell.value)
-        if cell.kind == "n":
-            exact = _exact(cell.value)
-            return cell.value if exact is None else str(exact)
-        return cell.value
+    def _texts_of(self, row: Row, width: int) -> list[str]:
+        texts = [""] * width
+        for column, cell in row.cells.items():
+            texts[column] = self._cells.text(cell)
+        return texts
 
     def _read_row(self, row: Row) -> None:
         if row.hidden and self._leave_out_hidden:
@@ -290,39 +267,30 @@ class _Reader:
             "line": row.number,
             "column": self._index + 1,
             "sheet": self._sheet,
-            "cell": f"{_letters(self._index)}{row.number}",
+            "cell": f"{column_letters(self._index)}{row.number}",
         }
-        reason = self._reason(cell) if cell is not None else None
+        reason = self._cells.reason(cell) if cell is not None else None
+        text = self._cells.text(cell) if cell is not None else ""
         if reason:
-            assert cell is not None
-            self._sink.fault(self._text(cell), reason, **place)
+            self._sink.fault(text, reason, **place)
         else:
-            text = self._text(cell) if cell is not None else ""
             self._sink.token(text, self._found, empty=self._empty, **place)
-        if row.hidden and len(self._found) > before:
+        if len(self._found) == before:
+            return
+        self._sink.warn("formulas", cell is not None and cell.formula is not None)
+        if row.hidden:
             self.hidden_count += 1
             self._sink.warn("hidden_rows")
 
-    def _reason(self, cell: Cell) -> str | None:
-        """Return why a cell of this type is not an ID, or None if its text decides."""
-        if cell.has_formula and not cell.value and not (cell.has_value and cell.kind in _HAS_TEXT):
-            return (
-                "It is a formula without a stored result. "
-                "Open the file in Excel and save it, or paste the values."
-            )
-        if cell.kind == "b":
-            return "It is a truth value, not an ID."
-        if cell.kind == "e":
-            return "It is an error value, not an ID."
-        if cell.kind == "d" or (cell.kind == "n" and cell.style in self._dates):
-            return "It is a date, not an ID."
-        if cell.kind == "n" and _NUMBER.fullmatch(cell.value):
-            number = float(cell.value)
-            if abs(number) >= EXACT_BELOW:
-                return "It has more than 15 digits, so Excel has rounded it. Store such IDs as text."
-            if not number.is_integer():
-                return "It is a fraction. IDs are whole numbers."
-        return None
+
+def _first_rows(rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield the rows by which the column is chosen."""
+    cells = 0
+    for count, row in enumerate(rows, 1):
+        yield row
+        cells += len(row.cells)
+        if count > _TOP_ROWS or cells > _TOP_CELLS:
+            return
 
 
 def _exact(value: str) -> int | None:
@@ -338,12 +306,3 @@ def _date(value: str) -> str:
         return value
     at = _FIRST_DAY + timedelta(days=float(value))
     return at.date().isoformat() if float(value).is_integer() else at.isoformat(" ", "seconds")
-
-
-def _letters(index: int) -> str:
-    letters = ""
-    number = index + 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        letters = chr(65 + rest) + letters
-    return letters

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from scheduling.parsing import Limits, errors
-from tests.scheduling.parsing.bodies import MULTIPART, form, ids_of
+from tests.scheduling.parsing.bodies import CSV, FORM, JSON, MULTIPART, form, ids_of
 from tests.scheduling.parsing.sheets import archive, number, raw, shared, sheet_xml, text, workbook
 
 
@@ -86,11 +86,11 @@ FILTERED = {
 
 def test_hidden_rows_are_counted_and_can_be_left_out(read_sheet):
     content = workbook({"Mine": sheet_xml(FILTERED, hidden=[3]), "Other": one_column([number(5)])})
-    with read_sheet(content) as reading:
+    with read_sheet(content, sheet="Mine") as reading:
         assert ids_of(reading) == [93001, 93002, 93003]
         assert reading.sheet.hidden_rows_count == reading.warnings["hidden_rows"] == 1
         assert (reading.sheet.name, reading.sheet.others) == ("Mine", ("Other",))
-    with read_sheet(content, leave_out_hidden=True) as reading:
+    with read_sheet(content, sheet="Mine", leave_out_hidden=True) as reading:
         assert ids_of(reading) == [93001, 93003]
         assert reading.warnings["hidden_rows_left_out"] == 1
     with pytest.raises(errors.ListEmpty, match="hidden row, and hidden rows were left out"):
@@ -171,6 +171,7 @@ def test_cells_without_references_are_adjacent(read_sheet):
         assert ids_of(reading) == [5, 6]
 
 
+ODS_TYPE = "application/vnd.oasis.opendocument.spreadsheet"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
 
 
@@ -190,8 +191,15 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
             archive({"word/document.xml": "<x/>"}),
             "a.xlsx",
             errors.FileNotAccepted,
-            "without an Excel workbook",
+            "is a Word document",
         ),
+        (archive({"xl/workbook.bin": "x"}), "a.xlsb", errors.FileNotAccepted, "binary Excel workbook"),
+        (archive({"mimetype": ODS_TYPE}), "a.ods", errors.FileNotAccepted, "OpenDocument spreadsheet"),
+        (archive({"mimetype": ODS_TYPE}), "a.xlsx", errors.FileNotAccepted, "OpenDocument spreadsheet"),
+        (archive({"Index/Document.iwa": "x"}), "a.numbers", errors.FileNotAccepted, "Numbers spreadsheet"),
+        (b"\x89PNG\r\n\x1a\n", "a.png", errors.FileNotAccepted, "PNG image"),
+        (b"\x89PNG\r\n\x1a\n", "a.csv", errors.FileNotAccepted, "PNG image"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a.7z", errors.FileNotAccepted, "7z archive"),
         (archive({"a.csv": "1001"}), "a.zip", errors.FileNotAccepted, "without an Excel workbook"),
         (b"%PDF-1.4 1001", "a.pdf", errors.FileNotAccepted, "PDF"),
     ],
@@ -255,7 +263,7 @@ def plain_rows(first, last):
 
 def test_rows_inside_an_xml_comment_are_ignored(read_sheet):
     # The comment begins in one block and ends some blocks later.
-    more = plain_rows(1, 4000) + f"<!-- {plain_rows(4001, 12_000)} -->" + plain_rows(4001, 4001)
+    more = plain_rows(1, 4000) + f"<!-- {plain_rows(4001, 8_000)} -->" + plain_rows(4001, 4001)
     with read_sheet(workbook({"List": sheet_xml({}, more=more)})) as reading:
         assert (reading.ids_count, reading.repeats_count) == (4001, 0)
         assert reading.warnings == {}
@@ -288,7 +296,149 @@ def test_empty_sheet_is_an_empty_list(read_sheet):
 
 
 def test_empty_sheet_is_named_with_the_other_sheets(read_sheet):
+    content = workbook({"Front": sheet_xml({}), "List": one_column([number(5)]), "More": sheet_xml({})})
     with pytest.raises(
         errors.ListEmpty, match=r"The sheet Front contains no IDs.*other sheets are: List, More"
     ):
-        read_sheet(workbook({"Front": sheet_xml({}), "List": one_column([number(5)]), "More": sheet_xml({})}))
+        read_sheet(content, sheet="Front")
+    with read_sheet(content) as reading:
+        assert (ids_of(reading), reading.sheet.name, reading.sheet.others) == ([5], "List", ("Front", "More"))
+
+
+# Which sheet is read
+
+
+IDS = one_column([text("user_id"), number(1001), number(1002)])
+YEAR = sheet_xml({1: {"A": text("Report year"), "B": number(2026)}})
+WORDS = one_column([text("Customers"), text("exported for you")])
+DAMAGED = one_column([text("Kunde"), text("'1001"), text("1,002")])
+
+
+def test_sheets_that_could_hold_the_list_are_asked_about(read_sheet):
+    for sheets in (
+        {"Cover": YEAR, "Data": IDS},
+        {"Data": IDS, "Cover": YEAR},
+        {"Data": DAMAGED, "Cover": YEAR},
+    ):
+        with pytest.raises(errors.SheetUnclear) as refused:
+            read_sheet(workbook(sheets))
+        assert [choice.name for choice in refused.value.choices] == list(sheets)
+        assert refused.value.parameter == "sheet"
+    content = workbook({"Cover": YEAR, "Data": IDS})
+    with pytest.raises(
+        errors.SheetUnclear, match=r"1 Cover \(Report year, 2026\), 2 Data \(user_id, 1001, 1002\)"
+    ):
+        read_sheet(content)
+    for requested in ("Data", "data", " Data ", "2"):
+        with read_sheet(content, sheet=requested) as reading:
+            assert (ids_of(reading), reading.sheet.name) == ([1001, 1002], "Data")
+    with pytest.raises(errors.SheetUnknown, match=r"no sheet Dat\. The sheets are: 1 Cover"):
+        read_sheet(content, sheet="Dat")
+
+
+def test_sheets_of_words_are_not_asked_about(read_sheet):
+    with read_sheet(workbook({"Cover": WORDS, "Data": IDS, "Notes": WORDS})) as reading:
+        assert (ids_of(reading), reading.sheet.name) == ([1001, 1002], "Data")
+        assert reading.sheet.others == ("Cover", "Notes")
+    with pytest.raises(errors.SheetUnclear):
+        read_sheet(workbook({"Cover": WORDS, "More": WORDS}))
+
+
+def test_form_may_name_the_sheet_before_or_after_the_file(read):
+    parts = [("file", workbook({"Cover": YEAR, "Data": IDS}), "list.xlsx"), ("sheet", "Data")]
+    for order in (parts, parts[::-1]):
+        assert read.ids(form(*order), MULTIPART) == [1001, 1002]
+        with pytest.raises(errors.DoubledField, match="sheet"):
+            read(form(*order), MULTIPART, sheet="Cover")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [("1001", "text/plain"), ("user_id\n1001\n", CSV), ('{"payload": [1]}', JSON), ("payload=1", FORM)],
+)
+def test_sheet_requested_for_another_format_is_never_ignored(read, body, content_type):
+    with pytest.raises(errors.NoSheets):
+        read(body, content_type, sheet="Data")
+
+
+# Rows that are not data
+
+
+@pytest.mark.parametrize(
+    ("formula", "shown"),
+    [
+        ("SUM(A2:A4)", "SUM(A2:A4)"),
+        ("SUBTOTAL(109,A2:A4)", "SUBTOTAL(109,A2:A4)"),
+        ("_xlfn.AGGREGATE(9,5,A2:A4)", "_xlfn.AGGREGATE(9,5,A2:A4)"),
+        ("A2+A3+A4", "A2+A3+A4"),
+        ("$A$2 + A3", "$A$2 + A3"),
+        ("IF(TRUE,COUNT(A2:A4),0)", "IF(TRUE,COUNT(A2:A4),0)"),
+    ],
+)
+def test_formula_that_adds_up_rows_is_a_fault_that_names_it(read_sheet, formula, shown):
+    rows = [text("id"), number(1001), number(1002), number(1003), raw("", f"<f>{formula}</f><v>3006</v>")]
+    with read_sheet(workbook({"List": one_column(rows)}), skip_faults=True) as reading:
+        assert ids_of(reading) == [1001, 1002, 1003]
+        (fault,) = reading.faults
+        assert (fault.cell, fault.token) == ("A5", "3006")
+        assert fault.reason == f"It is the result of the formula {shown}, not an ID."
+
+
+def test_formula_that_adds_up_rows_is_found_where_the_text_is_shared(read_sheet):
+    rows = {
+        1: {"A": text("total"), "B": text("user_id")},
+        2: {"A": raw("", '<f t="shared" ref="A2:B2" si="0">SUM(A3:A9)</f><v>5</v>'), "B": number(7)},
+        3: {"B": raw("", '<f t="shared" si="0"/><v>12</v>')},
+    }
+    with read_sheet(workbook({"List": sheet_xml(rows)}), skip_faults=True) as reading:
+        assert ids_of(reading) == [7]
+        assert "SUM(A3:A9)" in reading.faults[0].reason
+
+
+@pytest.mark.parametrize("formula", ["A1+1", "VALUE(B2)", "SUMMARY", "A2", 'B2&amp;"1"'])
+def test_other_formulas_are_read_by_their_result_and_counted(read_sheet, formula):
+    rows = [text("id"), number(1001), raw("", f"<f>{formula}</f><v>1002</v>")]
+    with read_sheet(workbook({"List": one_column(rows)})) as reading:
+        assert ids_of(reading) == [1001, 1002]
+        assert reading.warnings == {"formulas": 1}
+
+
+def test_note_under_a_table_is_a_fault(read_sheet):
+    rows = [text("id"), number(1001), text(""), text("Exported on 2026-11-24")]
+    with read_sheet(workbook({"List": one_column(rows)}), skip_faults=True) as reading:
+        assert ids_of(reading) == [1001]
+        assert [fault.cell for fault in reading.faults] == ["A4"]
+
+
+# What the standard allows
+
+
+def test_escaped_characters_are_read_as_excel_reads_them(read_sheet):
+    cells = [text("user_x005F_id"), text("1001_x000D_"), shared(0), text("_x0031_002")]
+    with read_sheet(workbook({"List": one_column(cells)}, texts=["1003_x000d__x000A_"])) as reading:
+        assert ids_of(reading) == [1001, 1003, 1002]
+        assert reading.column.name == "user_id"
+        assert reading.warnings == {"trimmed": 2}
+    with read_sheet(workbook({"List": one_column([text("id"), text("_xD83D_"), text("7")])})) as reading:
+        assert [fault.cell for fault in reading.faults] == ["A2"]
+
+
+def renamed(content, rename):
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        return archive({rename(name): packed.read(name) for name in packed.namelist()})
+
+
+@pytest.mark.parametrize("rename", [str.upper, str.title, str.lower, lambda name: name.replace("/", "\\")])
+def test_part_names_are_found_in_any_case(read_sheet, rename):
+    content = workbook({"List": one_column([shared(0), number(1001)])}, texts=["user_id"])
+    with read_sheet(renamed(content, rename)) as reading:
+        assert (ids_of(reading), reading.column.name) == ([1001], "user_id")
+
+
+@pytest.mark.parametrize("folder", ["", "book/", "a/b c/"])
+def test_workbook_may_be_in_any_folder(read_sheet, folder):
+    content = workbook({"List": one_column([shared(0), number(1001)])}, texts=["user_id"])
+    content = renamed(content, lambda name: name.replace("xl/", folder))
+    target = f"/{folder}workbook.xml".replace(" ", "%20")
+    with read_sheet(changed_part(content, "_rels/.rels", "xl/workbook.xml", target)) as reading:
+        assert (ids_of(reading), reading.column.name) == ([1001], "user_id")
