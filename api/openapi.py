@@ -36,6 +36,7 @@ _FIELDS = {
     "payload": _LIST,
     "queue": _QUEUE,
     "column": {"type": ["string", "null"]},
+    "sheet": {"type": ["string", "null"]},
     "not_before": _TIME,
     "expires_at": _TIME,
 }
@@ -44,6 +45,7 @@ _FORM = {
     "payload": {"type": "string"},
     "queue": {"type": "string"},
     "column": {"type": "string"},
+    "sheet": {"type": "string"},
     "not_before": {"type": "string", "format": "date-time"},
     "expires_at": {"type": "string", "format": "date-time"},
 }

@@ -163,6 +163,7 @@ class Accepted(Schema):
     repeats: Count
     column: str | None
     column_number: int | None
+    sheet: str | None
     first_ids: list[str]
     last_ids: list[str]
     warnings: list[ListWarning]
@@ -178,6 +179,7 @@ class ListOptions(Schema):
     task_name: TaskName | None = Field(None, examples=["November"])
     queue: QueueName | None = None
     column: Text | None = None
+    sheet: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
@@ -192,6 +194,7 @@ class EditOptions(Schema):
     task_name: TaskName | None = None
     queue: QueueName | None = None
     column: Text | None = None
+    sheet: Text | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     allow_peak: Flag = False
     expect: Expected | None = None
@@ -203,6 +206,7 @@ class ListFields(Schema):
     task_name: TaskName | None = None
     queue: QueueName | None = None
     column: Text | None = None
+    sheet: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     id: Id | None = None

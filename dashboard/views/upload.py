@@ -90,6 +90,8 @@ def refused(
     said = {
         "sentence": _sentence(error),
         "choices": [choice._asdict() for choice in getattr(error, "choices", ())],
+        # What is to be chosen: a column or a sheet.
+        "parameter": error.facts.get("parameter", ""),
         "faults": [fault.sentence for fault in getattr(error, "faults", ())],
     }
     return _said(request, said, status, page, {"given": error.fields_read, **(context or {})})
@@ -101,6 +103,10 @@ def _sentence(error: errors.ReadingError) -> str:
         return f"It is not clear which column holds the IDs: {error.problem}."
     if isinstance(error, errors.ColumnUnknown):
         return f"There is no column {error.given}."
+    if isinstance(error, errors.SheetUnclear):
+        return "It is not clear which sheet holds the list, since several could."
+    if isinstance(error, errors.SheetUnknown):
+        return f"There is no sheet {error.given}."
     return str(error)
 
 

@@ -11,6 +11,7 @@ import csv
 import io
 import re
 import secrets
+from _csv import Reader
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -166,7 +167,7 @@ class _Rows:
         self._skips_spaces = False
         self._reader = self._new_reader()
 
-    def _new_reader(self) -> csv._reader:
+    def _new_reader(self) -> Reader:
         return csv.reader(self._feed(), delimiter=self._delimiter, skipinitialspace=self._skips_spaces)
 
     def next_block(self) -> bytes | None:

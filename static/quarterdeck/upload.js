@@ -58,15 +58,15 @@
         measured();
     });
 
-    const chooseColumn = (choices) => {
+    const choose = (parameter, choices) => {
         const box = element("div", undefined, "row");
-        box.append(element("span", "Which column holds the IDs?"));
+        box.append(element("span", `Which ${parameter} holds the IDs?`));
         choices.forEach((choice) => {
-            const label = `${choice.name || `column ${choice.number}`}: ${choice.values.join(", ")}`;
+            const label = `${choice.name || `${parameter} ${choice.number}`}: ${choice.values.join(", ")}`;
             const button = element("button", label, "button small");
             button.type = "button";
             button.addEventListener("click", () => {
-                form.elements.column.value = choice.name || String(choice.number);
+                form.elements[parameter].value = choice.name || String(choice.number);
                 form.requestSubmit();
             });
             box.append(button);
@@ -96,7 +96,7 @@
             return say(answer.sentence || "Your role does not allow uploads any more; the list was not stored.");
         }
         const more = [];
-        if (answer.choices?.length) more.push(chooseColumn(answer.choices));
+        if (answer.choices?.length) more.push(choose(answer.parameter, answer.choices));
         (answer.faults || []).slice(0, 5).forEach((fault) => {
             more.push(element("p", fault, "small"));
         });

@@ -8,6 +8,8 @@ import pytest
 from django.db import InterfaceError, OperationalError
 
 from scheduling import models
+from tests.scheduling.parsing.bodies import MULTIPART, form
+from tests.scheduling.parsing.sheets import number, sheet_xml, text, workbook
 
 from .conftest import ids_of
 
@@ -157,14 +159,62 @@ def test_what_was_refused_is_not_remembered(api):
 
 def test_the_answer_names_the_column_and_shows_both_ends_of_the_list(api):
     said = api.list(
-        '\ufeffsep=;\r\nBenutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n', type="text/csv"
+        '\ufeffsep=;\r\nBenutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n',
+        query="?task_name=x&column=Benutzer-Nr.",
+        type="text/csv",
     ).json()
     assert said["column"] == "Benutzer-Nr."
     assert said["column_number"] == 1
     assert said["first_ids"] == said["last_ids"] == ["70001", "70002"]
 
 
+def test_response_names_the_sheet_and_sheets_that_could_be_meant_are_asked_about(api):
+    cover = sheet_xml({1: {"A": text("Report year"), "B": number(2026)}})
+    data = sheet_xml({1: {"A": text("user_id")}, 2: {"A": number(1001)}})
+
+    def send(sheets, query=""):
+        body = form(("file", workbook(sheets), "list.xlsx"))
+        return api.list(body, query=f"?task_name=x{query}", type=MULTIPART)
+
+    assert send({"Data": data}).json()["sheet"] == "Data"
+    asked = send({"Cover": cover, "Data": data})
+    assert asked.status_code == 422
+    place = asked.json()["errors"][0]
+    assert place["parameter"] == "sheet"
+    assert [(choice["name"], choice["values"]) for choice in place["choices"]] == [
+        ("Cover", ["Report year", "2026"]),
+        ("Data", ["user_id", "1001"]),
+    ]
+    said = send({"Cover": cover, "Data": data}, "&sheet=Data").json()
+    assert (said["sheet"], said["first_ids"]) == ("Data", ["1001"])
+    assert send({"Data": data}, "&sheet=Nosuch").status_code == 422
+
+
+def test_bytes_that_are_not_utf8_never_end_in_an_error_of_the_server(api):
+    for type in ("text/csv", "text/plain", "application/x-ndjson", "application/json"):
+        for body in (
+            b"Num\xe9ro;Nom\r\n1001;Ann",
+            b"Num\xe9ro\r\n1001",
+            b"\x89PNG\r\n\x1a\n",
+            b"\x1f\x8b\x08\0",
+        ):
+            for query in ("", "&column=1", "&on_error=skip"):
+                answer = api.list(body, query=f"?task_name=x{query}", type=type)
+                assert answer.status_code in (201, 415, 422), answer.content
+    said = api.list(b"Num\xe9ro;Nom\r\n1001;Ann", query="?task_name=x&column=1", type="text/csv").json()
+    assert (said["column"], [warning["kind"] for warning in said["warnings"]]) == (
+        "Num<0xE9>ro",
+        ["not_utf8"],
+    )
+
+
 def test_an_unclear_column_is_answered_with_the_choices(api):
+    asked = api.list("name,amount\nAnn,12\nBob,13\n", type="text/csv")
+    assert asked.status_code == 422
+    assert [choice["values"] for choice in asked.json()["errors"][0]["choices"]] == [
+        ["Ann", "Bob"],
+        ["12", "13"],
+    ]
     answer = api.list("a,b\n1,90017\n2,90018\n", type="text/csv")
     assert answer.status_code == 422
     place = answer.json()["errors"][0]

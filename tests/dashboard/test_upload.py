@@ -13,6 +13,7 @@ from scheduling.core import clock
 from scheduling.intake import acceptance, allocation
 from scheduling.lists import stored_lists
 from scheduling.tasks import cancellation
+from tests.scheduling.parsing.sheets import number, sheet_xml, text, workbook
 
 pytestmark = pytest.mark.django_db
 
@@ -402,6 +403,26 @@ def test_without_javascript_what_was_typed_is_given_back_where_the_column_is_unc
     assert '<option value="slow" selected>' in page
     assert "It is not clear which column holds the IDs" in page
     assert "parameter" not in page
+
+
+def test_sheets_that_could_be_meant_are_asked_about_and_chosen_by_a_field(queue, sign_in):
+    content = workbook(
+        {
+            "Cover": sheet_xml({1: {"A": text("Report year"), "B": number(2026)}}),
+            "Data": sheet_xml({1: {"A": text("user_id")}, 2: {"A": number(1001)}}),
+        }
+    )
+    client = sign_in()
+
+    asked = upload(client, file=SimpleUploadedFile("list.xlsx", content))
+
+    assert asked.status_code == 422
+    page = asked.content.decode()
+    assert "It is not clear which sheet holds the list" in page
+    assert "Report year, 2026" in page
+    assert 'name="sheet"' in page
+    assert upload(client, file=SimpleUploadedFile("list.xlsx", content), sheet="Data").status_code == 302
+    assert drafts().get().about["sheet"]["name"] == "Data"
 
 
 def test_a_list_for_a_queue_that_is_not_there_is_not_stored(queue, sign_in):
