@@ -16,6 +16,7 @@ from dashboard.inputs.filters import PlaceFilter
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.reports import cards, id_history
+from scheduling.store.blocks import in_blocks
 
 PLACES_SHOWN = 50
 BLOCK = 1_000
@@ -207,7 +208,8 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
         rows = models.Assignment.objects.filter(pk__gte=max(first, after + 1), pk__lte=last, task=task)
         if statuses is not None:
             rows = rows.filter(status__in=statuses)
-        yield from rows.order_by("pk").values_list("pk", "user_id").iterator(chunk_size=BLOCK)
+        for row in in_blocks(rows.order_by("pk").only("pk", "user_id"), BLOCK):
+            yield row.pk, row.user_id
 
 
 def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[id_history.Place]:

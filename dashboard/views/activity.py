@@ -9,6 +9,7 @@ from dashboard.access import OperatorRequest, viewer_required
 from dashboard.inputs import paging
 from dashboard.inputs.filters import SIZES, ActivityFilter, page_size
 from scheduling import models
+from scheduling.store.blocks import in_blocks
 
 HEADS = (
     "id", "at", "actor_kind", "actor", "face", "verb", "object_kind", "object_id", "object", "count",
@@ -23,7 +24,7 @@ def activity(request: OperatorRequest) -> HttpResponse:
     chosen = ActivityFilter.of(request)
     lines = chosen.lines()
     if wanted := request.GET.get("format"):
-        return exports.named(wanted, "activity", HEADS, map(_row, lines.iterator(chunk_size=2000)))
+        return exports.named(wanted, "activity", HEADS, map(_row, in_blocks(lines)))
     size = page_size(request)
     page = paging.by_id(request, lines, size)
     return render(

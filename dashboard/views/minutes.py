@@ -17,6 +17,7 @@ from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
 from scheduling.reports import cards, minute_rows
+from scheduling.store.blocks import in_blocks
 
 ROWS = 60
 CHANGES_SHOWN = 100
@@ -163,7 +164,7 @@ def _changes(window_id: int) -> QuerySet:
 
 def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | None) -> HttpResponse:
     if wanted == "changes":
-        rows = map(_row_of_change, _changes(pk).iterator())
+        rows = map(_row_of_change, in_blocks(_changes(pk)))
         return exports.named(form, f"window-{pk}-changes", CHANGE_HEADS, rows)
     if found is None or not found.receipt:
         raise BadRequest("The window isn't totalled: there is no receipt to export.")

@@ -23,6 +23,7 @@ from dashboard.tables import listings
 from dashboard.views import progress
 from scheduling import models, store
 from scheduling.core.errors import Refused
+from scheduling.store.blocks import in_blocks
 from scheduling.tasks import bulk_cancel, cancellation, edits, resend
 
 HEADS = (
@@ -41,7 +42,7 @@ def tasks(request: OperatorRequest) -> HttpResponse:
     chosen = TaskFilter.of(request)
     found = chosen.tasks(at=at)
     if wanted := request.GET.get("format"):
-        return exports.named(wanted, "tasks", HEADS, (task_detail.row(task, at) for task in found.iterator()))
+        return exports.named(wanted, "tasks", HEADS, (task_detail.row(task, at) for task in in_blocks(found)))
     size, newest = page_size(request), _newest()
     page = (
         paging.by_value(request, found, size, chosen.order)

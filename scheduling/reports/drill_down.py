@@ -13,7 +13,9 @@ from django.db.models import Q, QuerySet
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.models import Group, Status
+from scheduling.store.blocks import in_blocks
 
+ROWS_AT_ONCE = 2000
 # Buckets that one query looks into; a window of a queue has 15.
 BUCKETS_A_QUERY = 30
 
@@ -117,8 +119,9 @@ class DrillDown:
             return
         buckets = iter(bucket for bucket, _ in self._counts if bucket >= keys.bucket_of_cursor(after))
         while next_buckets := list(islice(buckets, BUCKETS_A_QUERY)):
-            for row in self._assignments(next_buckets, after).iterator(chunk_size=2000):
-                yield _row(row)
+            while block := list(self._assignments(next_buckets, after)[:ROWS_AT_ONCE]):
+                yield from map(_row, block)
+                after = block[-1].pk
 
     def _assignments(self, buckets: Sequence[int], after: int) -> QuerySet[models.Assignment]:
         places = Q()
@@ -160,8 +163,8 @@ def _runs(buckets: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _named(rows: QuerySet[Any]) -> Iterator[tuple[Any, str]]:
     """Yield each row with the name of its task."""
-    found = rows.iterator(chunk_size=2000)
-    while block := list(islice(found, 2000)):
+    found = in_blocks(rows)
+    while block := list(islice(found, ROWS_AT_ONCE)):
         tasks = models.Task.objects.filter(pk__in={row.task_id for row in block})
         names = dict(tasks.values_list("pk", "name"))
         for row in block:

@@ -13,6 +13,7 @@ from scheduling.core import keys, pacing
 from scheduling.dispatch import bucket_slots
 from scheduling.models import Group, Status
 from scheduling.reports import id_history
+from scheduling.store.blocks import in_blocks
 
 BLOCK_ROWS = 500
 
@@ -67,7 +68,7 @@ def rows(
     found = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
     if after is not None:
         found = found.filter(pk__gt=after)
-    read = iter(found[:at_most] if at_most is not None else found.iterator(chunk_size=BLOCK_ROWS))
+    read = iter(found[:at_most] if at_most is not None else in_blocks(found, BLOCK_ROWS))
     plans: dict[int, _Plan | None] = {}
     while block := list(islice(read, BLOCK_ROWS)):
         plans |= _plans({row.bucket_id for row in block} - plans.keys(), first_key=block[0].pk)
