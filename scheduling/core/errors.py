@@ -109,6 +109,14 @@ class TooManyQueues(Refused):
     """There are {count} queues already, as many as there can be."""
 
 
+class BadTemplate(Refused):
+    """At position {position}: {reason}."""
+
+
+class CannotFill(Refused):
+    """The request can't be made: {reason}."""
+
+
 class UnknownHandler(Refused):
     """The handler {handler!r} of queue {queue} is unknown to this version of Quarterdeck."""
 
