@@ -113,6 +113,10 @@ class BadTemplate(Refused):
     """At position {position}: {reason}."""
 
 
+class BadRule(Refused):
+    """{reason}"""
+
+
 class CannotFill(Refused):
     """The request can't be made: {reason}."""
 

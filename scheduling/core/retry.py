@@ -14,9 +14,11 @@ from enum import StrEnum
 ADDRESS_NOT_ALLOWED = "address not allowed"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Beyond 5xx: the target asks for another time (408, 425) or for less (429); or it refuses whoever asks (401, 403,
-# 407) or has moved, which says nothing about the ID: one wrong key would use up a whole list.
-RETRIED = frozenset({401, 403, 407, 408, 425, 429}) | REDIRECTS
+# The target refuses whoever asks, or has moved: that says nothing about the ID, and one wrong key would use up a
+# whole list.
+REFUSED_TO_ANYONE = frozenset({401, 403, 407}) | REDIRECTS
+# Beyond 5xx: the target asks for another time (408, 425) or for less (429).
+RETRIED = frozenset({408, 425, 429}) | REFUSED_TO_ANYONE
 ASKING_TO_WAIT = frozenset({429, 503})
 
 JITTER_SECONDS = 10
