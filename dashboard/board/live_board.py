@@ -27,7 +27,6 @@ from scheduling.reports.cards import Board, Card, QueueTab, TaskLine
 ALL = "*"
 # Of more queues than this only the first few have a tab: the board begins where it is looked for.
 TABS, FIRST_TABS = 12, 5
-PROGRESS = ("succeeded", "failed", "expired", "in_flight")
 HEADS = (
     '<thead><tr><th scope="col">Task</th><th scope="col">Queue</th><th scope="col" class="number">IDs</th>'
     '<th scope="col">State</th><th scope="col">Progress</th><th scope="col" class="number">Done at</th>'
@@ -264,7 +263,7 @@ def _ways(hand: Hand) -> str:
 
 def _task(task: TaskLine, hand: Hand) -> str:
     page, key = _task_address(task.id), task.id
-    parts = charts.shares([(kind, getattr(task, kind)) for kind in PROGRESS], task.ids)
+    parts = charts.shares([(kind, getattr(task, kind)) for kind in charts.DONE], task.ids)
     bar = svg.progress(parts, said=f"{task.sent:,} of {task.ids:,} sent", key=f"p-{key}")
     ids = f'{task.ids:,}<span class="on-cards"> ID{"" if task.ids == 1 else "s"}</span>'
     return (

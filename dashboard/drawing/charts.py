@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from dashboard.formatting import compact, plural, shortest, spoken
+from scheduling.models import Status
 
 # From the ground up; what is done lies below what is to come.
-DONE = ("succeeded", "failed", "expired", "in_flight")
-STACK = (*DONE, "waiting")
+STACK = tuple(status.css for status in Status.drawn())
+DONE = tuple(kind for kind in STACK if kind != Status.WAITING.css)
 KINDS = (*STACK, "late", "past")
 TOP, GROUND = 10.0, 90.0
 # So thin a part would not be seen, and one ID is worth seeing.

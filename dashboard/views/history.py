@@ -25,7 +25,7 @@ ALL = "*"
 TABS = 12
 HEADS = ("minute", "capacity", "planned", "sent", "failed")
 WINDOW_HEADS = ("runs_at", "planned", "sent", "failed", "peak")
-QUEUE_COUNTS = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved")
+QUEUE_COUNTS = ("filled", "started", *(status.word for status in models.Status.ended()), "moved")
 QUEUE_HEADS = ("queue", "planned", "sent", *QUEUE_COUNTS[2:])
 
 

@@ -98,7 +98,7 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
 def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> cards.Minute:
     if bucket is None:
         return cards.Minute(at, queue.rpm)
-    kinds = ("waiting", "in_flight", "succeeded", "failed", "expired", "cancelled", "moved")
+    kinds = (*(status.word for status in models.Status), "moved")
     return cards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
 
 

@@ -27,8 +27,8 @@ from scheduling.store.blocks import in_blocks
 from scheduling.tasks import bulk_cancel, cancellation, edits, resend
 
 HEADS = (
-    "id", "task_name", "state", "queue", "ids", "repeats", "waiting", "in_flight", "succeeded", "failed",
-    "cancelled", "expired", "first_at", "last_at", "created_at", "created_by",
+    "id", "task_name", "state", "queue", "ids", "repeats", *(status.word for status in models.Status),
+    "first_at", "last_at", "created_at", "created_by",
 )  # fmt: skip
 SEVERAL = ("queue", "state", "q")
 ACTS_SHOWN = 50

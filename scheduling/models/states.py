@@ -75,6 +75,12 @@ class Status(models.IntegerChoices):
         return tuple(sorted(cls.of(Group.PLACED), key=lambda status: status.order))
 
     @classmethod
+    def ended(cls) -> "tuple[Status, ...]":
+        """Those that nothing more happens to by itself, from the ground of a chart up."""
+        finished = (status for status in cls if Group.UNFINISHED not in status.groups)
+        return tuple(sorted(finished, key=lambda status: status.order))
+
+    @classmethod
     def words(cls) -> list[tuple[int, str]]:
         """(value, word) for a column's choices."""
         return [(status.value, status.word) for status in cls]

@@ -24,6 +24,14 @@ NOT_DONE = {
 }
 
 
+class Route(NamedTuple):
+    """From which bucket to which IDs of a task move."""
+
+    task_id: int
+    from_bucket: int
+    to_bucket: int
+
+
 class Counters:
     """Deltas of counters, gathered, and written once in the order of the locks."""
 
@@ -88,14 +96,6 @@ def log_release(bucket_id: int, count: int, *, at: datetime) -> None:
     reservations.change(queue, {bucket_id: -count}, kind=models.ReservationKind.CANCEL, at=at)
 
 
-class Route(NamedTuple):
-    """From which bucket to which IDs of a task move."""
-
-    task_id: int
-    from_bucket: int
-    to_bucket: int
-
-
 def take_other_places(
     queue: models.Queue,
     leaving: Mapping[int, int],
@@ -152,6 +152,20 @@ def record_moves(moved: Mapping[Route, Sequence[int]], *, was: Status, reason: s
         store.insert_moves(task_id, moves[task_id], reason=reason, at=at)
     windows = {keys.window_of_bucket(route.to_bucket) for route in moved}
     minute_jobs.arm_windows((keys.starts_at_of_window(window) for window in sorted(windows)), at=at)
+
+
+def record_returns(moved: Mapping[Route, Sequence[int]], *, at: datetime) -> None:
+    """Count cancelled IDs of a task as moved to the places that an edit gives them, and keep each ID's move."""
+    deltas: dict[int, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
+    moves: dict[int, list[tuple[Sequence[int], int, int]]] = defaultdict(list)
+    for (task_id, from_bucket, to_bucket), users in sorted(moved.items()):
+        deltas[task_id][from_bucket][Status.CANCELLED.counter] -= len(users)
+        deltas[task_id][from_bucket]["moved_count"] += len(users)
+        moves[task_id].append((sorted(users), from_bucket, to_bucket))
+    for task_id in deltas:
+        store.insert_moves(task_id, moves[task_id], reason=models.MoveReason.EDIT, at=at)
+        store.add_to_buckets(deltas[task_id])
+        store.add_to_task_buckets(task_id, deltas[task_id])
 
 
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:

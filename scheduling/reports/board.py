@@ -18,6 +18,7 @@ from django.db import connection
 from scheduling import store
 from scheduling.core import clock, keys, limits
 from scheduling.dispatch import targets
+from scheduling.models import Group, Status
 from scheduling.reports.cards import (
     BlockedTarget,
     Board,
@@ -36,17 +37,22 @@ Row = tuple[Any, ...]
 _FIRST_BUCKET = keys.sql_first_bucket("q.id", "%(running)s")
 _END = f"{_FIRST_BUCKET} + {2 * keys.BUCKETS_STEP}"
 _FIRST_OF_QUEUE = keys.sql_first_bucket("q.id", "0")
+
+
+def _counters(form: str) -> str:
+    """The counters of IDs that have a place, in the order of cards.Minute."""
+    return ", ".join(form.format(status.counter) for status in Status.of(Group.PLACED))
+
+
 _OF_A_QUEUE = f"""
-SELECT 'minute', b.id - {_FIRST_BUCKET}, b.capacity, q.rpm, b.waiting_count, b.in_flight_count,
-       b.succeeded_count, b.failed_count, b.expired_count, b.cancelled_count, b.moved_count, '', '', NULL,
-       NULL, NULL
+SELECT 'minute', b.id - {_FIRST_BUCKET}, b.capacity, q.rpm, {_counters("b.{}")}, b.cancelled_count,
+       b.moved_count, '', '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_END}
  WHERE q.name = %(queue)s
 """
 # Adding up takes twice as long, so that one queue, which most look at, goes without.
 _OF_ALL = f"""
-SELECT 'minute', b.id - {_FIRST_BUCKET}, SUM(b.capacity), SUM(q.rpm), SUM(b.waiting_count),
-       SUM(b.in_flight_count), SUM(b.succeeded_count), SUM(b.failed_count), SUM(b.expired_count),
+SELECT 'minute', b.id - {_FIRST_BUCKET}, SUM(b.capacity), SUM(q.rpm), {_counters("SUM(b.{})")},
        SUM(b.cancelled_count), SUM(b.moved_count), '', '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b ON b.id >= {_FIRST_BUCKET} AND b.id < {_END}
  GROUP BY b.id - {_FIRST_BUCKET}
@@ -72,9 +78,8 @@ SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NU
    AND b.id < {first_bucket} + %(current_k)s
  GROUP BY q.id, q.name
 UNION ALL
-SELECT 'task', t.id, t.queue_id, t.ids_count, t.waiting_count, t.in_flight_count, t.succeeded_count,
-       t.failed_count,
-       t.expired_count, NULL, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
+SELECT 'task', t.id, t.queue_id, t.ids_count, {task_counters},
+       NULL, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
   FROM scheduling_task t
  WHERE t.id IN (SELECT u.id FROM scheduling_task u
                  WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
@@ -113,7 +118,12 @@ SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NUL
   FROM scheduling_target g WHERE g.opened_at IS NOT NULL OR g.held_until > %(at)s
 """
 _SQL_OF_A_QUEUE, _SQL_OF_ALL = (
-    _SQL.format(minutes=minutes, first_of_queue=_FIRST_OF_QUEUE, first_bucket=_FIRST_BUCKET)
+    _SQL.format(
+        minutes=minutes,
+        first_of_queue=_FIRST_OF_QUEUE,
+        first_bucket=_FIRST_BUCKET,
+        task_counters=_counters("t.{}"),
+    )
     for minutes in (_OF_A_QUEUE, _OF_ALL)
 )
 TASKS_COUNTED = 1000

@@ -11,8 +11,6 @@ from scheduling import models
 from scheduling.core import clock, keys, pacing
 from scheduling.models import MoveReason, Status
 
-COLUMNS = ("filled", "started", "succeeded", "failed", "expired", "cancelled", "moved", "repeats")
-
 
 def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[str, Any]:
     """Return the receipt, as JSON. buckets: the window's, in order.

@@ -6,7 +6,10 @@ from datetime import datetime
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models import Status
+from scheduling.models import Group, Status
+from scheduling.store import counters
+
+_UNFINISHED = ", ".join(f"{status:d}" for status in Status.of(Group.UNFINISHED))
 
 
 def now() -> datetime:
@@ -60,10 +63,8 @@ def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
             [list(window_ids), queues, starts],
         )
         cursor.execute(
-            "INSERT INTO scheduling_bucket (id, window_id, capacity, filled_count, waiting_count,"
-            " in_flight_count, succeeded_count, failed_count, expired_count, cancelled_count, moved_count,"
-            " started_count, next_ordinal, cursor)"
-            f" SELECT {keys.sql_bucket('w', 'k')}, w, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+            f"INSERT INTO scheduling_bucket (id, window_id, capacity, {counters.BUCKET_COLUMNS})"
+            f" SELECT {keys.sql_bucket('w', 'k')}, w, %s, {counters.BUCKET_ZEROS}"
             " FROM unnest(%s::bigint[]) w, generate_series(0, 14) k ON CONFLICT DO NOTHING",
             [capacity, list(window_ids)],
         )
@@ -89,9 +90,8 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
     with connection.cursor() as cursor:
         # An insert that does nothing draws from the sequence all the same: only what isn't there.
         cursor.execute(
-            "INSERT INTO scheduling_taskbucket (task_id, bucket_id, waiting_count, in_flight_count,"
-            " succeeded_count, failed_count, cancelled_count, expired_count, moved_count)"
-            " SELECT %s, b, 0, 0, 0, 0, 0, 0, 0 FROM unnest(%s::bigint[]) b WHERE NOT EXISTS"
+            f"INSERT INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
+            f" SELECT %s, b, {counters.TASK_BUCKET_ZEROS} FROM unnest(%s::bigint[]) b WHERE NOT EXISTS"
             " (SELECT 1 FROM scheduling_taskbucket t WHERE t.task_id = %s AND t.bucket_id = b)"
             " ON CONFLICT DO NOTHING",
             [task_id, ids, task_id],
@@ -239,7 +239,7 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
         cursor.execute(
             "SELECT s.user_id, s.task_id FROM unnest(%s::bigint[]) asked(id) CROSS JOIN LATERAL"
             " (SELECT user_id, task_id FROM scheduling_assignment"
-            " WHERE user_id = asked.id AND status IN (1, 2) OFFSET 0) s",
+            f" WHERE user_id = asked.id AND status IN ({_UNFINISHED}) OFFSET 0) s",
             [_text(ids)],
         )
         return list(cursor.fetchall())
@@ -249,7 +249,8 @@ def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
     with connection.cursor() as cursor:
         # OFFSET 0: as above.
         cursor.execute(
-            "SELECT COUNT(*) FILTER (WHERE s.status <> 5), COUNT(*) FILTER (WHERE s.status = 1)"
+            f"SELECT COUNT(*) FILTER (WHERE s.status <> {Status.CANCELLED:d}),"
+            f" COUNT(*) FILTER (WHERE s.status = {Status.WAITING:d})"
             " FROM unnest(%s::bigint[]) asked(id) CROSS JOIN LATERAL"
             " (SELECT status FROM scheduling_assignment"
             " WHERE user_id = asked.id AND task_id = %s OFFSET 0) s",

@@ -8,7 +8,10 @@ import orjson
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models import Status
+from scheduling.models import Group, Status
+from scheduling.store import counters
+
+_UNFINISHED = ", ".join(f"{status:d}" for status in Status.of(Group.UNFINISHED))
 
 
 def now() -> datetime:
@@ -56,10 +59,8 @@ def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
             [json.dumps(rows)],
         )
         cursor.execute(
-            "INSERT OR IGNORE INTO scheduling_bucket (id, window_id, capacity, filled_count, waiting_count,"
-            " in_flight_count, succeeded_count, failed_count, expired_count, cancelled_count, moved_count,"
-            " started_count, next_ordinal, cursor)"
-            f" SELECT {keys.sql_bucket('w.value', 'k.value')}, w.value, %s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+            f"INSERT OR IGNORE INTO scheduling_bucket (id, window_id, capacity, {counters.BUCKET_COLUMNS})"
+            f" SELECT {keys.sql_bucket('w.value', 'k.value')}, w.value, %s, {counters.BUCKET_ZEROS}"
             " FROM json_each(%s) w, json_each('[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14]') k",
             [capacity, str(list(window_ids))],
         )
@@ -86,9 +87,8 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
     sets = ", ".join(f"{c} = {c} + json_extract(d.value, '$[{i + 1}]')" for i, c in enumerate(columns))
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT OR IGNORE INTO scheduling_taskbucket (task_id, bucket_id, waiting_count, in_flight_count,"
-            " succeeded_count, failed_count, cancelled_count, expired_count, moved_count)"
-            " SELECT %s, json_extract(value, '$[0]'), 0, 0, 0, 0, 0, 0, 0 FROM json_each(%s)",
+            f"INSERT OR IGNORE INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
+            f" SELECT %s, json_extract(value, '$[0]'), {counters.TASK_BUCKET_ZEROS} FROM json_each(%s)",
             [task_id, json.dumps(rows)],
         )
         # Without the CROSS JOIN the planner walks the task's rows and reads all of the JSON for each of them:
@@ -216,7 +216,7 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT s.user_id, s.task_id FROM json_each(%s) j CROSS JOIN scheduling_assignment s"
-            " WHERE s.user_id = j.value AND s.status IN (1, 2)",
+            f" WHERE s.user_id = j.value AND s.status IN ({_UNFINISHED})",
             [_json(list(ids))],
         )
         return list(cursor.fetchall())
@@ -225,7 +225,8 @@ def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT COUNT(*) FILTER (WHERE s.status <> 5), COUNT(*) FILTER (WHERE s.status = 1)"
+            f"SELECT COUNT(*) FILTER (WHERE s.status <> {Status.CANCELLED:d}),"
+            f" COUNT(*) FILTER (WHERE s.status = {Status.WAITING:d})"
             " FROM json_each(%s) j CROSS JOIN scheduling_assignment s"
             " WHERE s.user_id = j.value AND s.task_id = %s",
             [_json(list(ids)), task_id],

@@ -261,28 +261,23 @@ def _bring_back(
     the task is in one place.
     """
     buckets = _buckets(queue, plan)
-    leaving: dict[int, int] = defaultdict(int)
+    returned_count = 0
     for start in range(0, difference.added.count, limits.IDS_PER_QUERY):
         users = difference.added.read(start, limits.IDS_PER_QUERY)
         flags = difference.returning[start : start + len(users)]
         new_buckets = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
         rows = models.Assignment.objects.filter(task=task, user_id__in=new_buckets, status=Status.CANCELLED)
-        moved: dict[tuple[int, int], list[int]] = defaultdict(list)
+        moved: dict[ledger.Route, list[int]] = defaultdict(list)
         found = list(rows.values_list("user_id", "pk", "attempts"))
         earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
         models.EarlierAttempts.objects.bulk_create(earlier, batch_size=limits.IDS_PER_QUERY)
         for user, pk, _ in found:
-            bucket = keys.bucket_of_assignment(pk)
-            leaving[bucket] += 1
-            moved[bucket, new_buckets[user]].append(user)
+            moved[ledger.Route(task.pk, keys.bucket_of_assignment(pk), new_buckets[user])].append(user)
         ledger.must_be(len(new_buckets), len(found))
         ledger.must_be(len(new_buckets), rows.delete()[0])
-        groups = [(sorted(ids), came_from, to) for (came_from, to), ids in sorted(moved.items())]
-        store.insert_moves(task.pk, groups, reason=models.MoveReason.EDIT, at=at)
-    deltas = {bucket: {"cancelled_count": -count, "moved_count": count} for bucket, count in leaving.items()}
-    store.add_to_buckets(deltas)
-    store.add_to_task_buckets(task.pk, deltas)
-    return sum(leaving.values())
+        ledger.record_returns(moved, at=at)
+        returned_count += len(found)
+    return returned_count
 
 
 def _buckets(queue: models.Queue, plan: reservations.Plan) -> Iterator[int]:

@@ -36,5 +36,9 @@ def test_status_groups():
     )  # fmt: skip
 
 
+def test_ended_states_are_all_but_the_unfinished():
+    assert Status.ended() == (Status.SUCCEEDED, Status.FAILED, Status.EXPIRED, Status.CANCELLED)
+
+
 def test_move_reasons_that_made_an_id_late():
     assert set(MoveReason.what_made_late()) == {MoveReason.LATE, MoveReason.WRITTEN_LATE, MoveReason.BRAKE}
