@@ -47,9 +47,10 @@ class Access:
         caller = _from_token(request) if "Authorization" in request.headers else _from_session(request)
         if caller is None:
             return None
+        # Also of one that is refused: the activity log names it.
+        cast(ApiRequest, request).caller = caller
         if not caller.principal.may(self.act):
             raise Problem("not-allowed", f"{_describe(caller)} may not {self.act.label}.")
-        cast(ApiRequest, request).caller = caller
         return caller
 
 

@@ -1,23 +1,32 @@
 """Every page needs a signed-in operator, unless its view is marked as open or belongs to the API."""
 
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
+
+from operators.actor import Actor
+from operators.signals import action_taken
 
 API = "ninja"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 # Set in a request's META where the view is behind the sign-in.
 PRIVATE = "quarterdeck.private"
+# The same refusal again is recorded after this: a page that polls would fill the log.
+REPEATED_SECONDS = 60
 PROBED = ("/healthz/live", "/healthz/ready", "/metrics")
 # A parameter of the sign-in page: the session has ended.
 ENDED = "ended"
@@ -105,6 +114,41 @@ def address_in(meta: Mapping[str, Any]) -> str:
         return str(ip_address(hops[-settings.TRUSTED_PROXIES].strip()))
     except ValueError:
         return peer
+
+
+class RecordsRefusals:
+    """Adds an entry to the activity log when somebody who is known may not do what they tried."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+        # Of who, method and path: when an entry was made, in monotonic seconds.
+        self.recorded: dict[tuple[str, int | None, str, str], float] = {}
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if response.status_code == 403:
+            # A log that can't be written refuses nobody anything else.
+            with suppress(DatabaseError), transaction.atomic():
+                self._record(request)
+        return response
+
+    def _record(self, request: HttpRequest) -> None:
+        caller = getattr(request, "caller", None)
+        if caller is not None:
+            who, by = caller.principal, caller.actor
+        elif request.user.is_authenticated:
+            who, by = request.user, Actor.of_operator(request.user)
+        else:
+            return
+        key = (by.kind, by.id, request.method or "", request.path)
+        now = time.monotonic()
+        if now - self.recorded.get(key, -REPEATED_SECONDS) < REPEATED_SECONDS:
+            return
+        if len(self.recorded) > 1000:
+            self.recorded.clear()
+        self.recorded[key] = now
+        details = {"method": request.method, "path": request.path[:200]}
+        action_taken.send(type(who), by=by, act="refused", target=who, at=timezone.now(), details=details)
 
 
 class Probes:

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from django.core.signing import BadSignature
 from django.db import Error as DatabaseError
 from django.dispatch import receiver
 from django.utils import timezone
 from django_q.conf import Conf
+from django_q.models import OrmQ
 from django_q.signals import post_execute_in_worker, post_spawn, pre_execute
 from django_q.signing import SignedPackage
 
@@ -41,6 +43,9 @@ FORGET_AFTER = timedelta(hours=1)
 # A cluster that has been silent this long, and was when another of its name started on this host, was replaced.
 REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
+# A job of another key is left to other clusters for so long, and so often; then nobody has the key any more.
+FOREIGN_PAUSE_SECONDS = 1
+MOST_STRIKES = 3
 # On a busy machine minute workers get about three times the CPU time of workers that write lists.
 NICE = 5
 SIGNS = Path(os.environ["QUARTERDECK_SIGNS"]) if os.environ.get("QUARTERDECK_SIGNS") else None
@@ -56,14 +61,52 @@ class WatchedBroker(ResilientORM):
         self.started_at = timezone.now()
         self._next_sign = 0.0
         self._next_row = 0.0
+        self._paused_until = 0.0
+        # For each row with a job of another key, how often it was met.
+        self._strikes: dict[int, int] = {}
 
     def dequeue(self) -> Any:
-        if time.monotonic() < self._next_sign:
-            return super().dequeue()
+        now = time.monotonic()
+        if now < self._next_sign:
+            if now < self._paused_until:
+                # What the stock broker does where there is nothing to do.
+                time.sleep(Conf.POLL)
+                return None
+            return [job for job in super().dequeue() or () if self._is_sound(*job)] or None
         self._next_sign = time.monotonic() + SIGN_SECONDS
         return [(SIGN, SignedPackage.dumps(_sign_job()))]
 
-    def acknowledge(self, task_id: str) -> Any:
+    def _is_sound(self, task_id: int, payload: str) -> bool:
+        """Whether a row contains a job. One that doesn't is dropped, or would come back for ever."""
+        try:
+            job = SignedPackage.loads(payload)
+        except BadSignature:
+            return self._is_foreign(task_id)
+        except Exception as error:
+            job, reason = None, f"{type(error).__name__}: {error}"
+        else:
+            reason = f"its payload is of type {type(job).__name__}"
+        if isinstance(job, dict) and isinstance(job.get("func"), str):
+            return True
+        log.error("malformed_job_dropped", row=task_id, reason=reason)
+        super().acknowledge(task_id)
+        return False
+
+    def _is_foreign(self, task_id: int) -> bool:
+        """Leave a job that was signed with another SECRET_KEY to clusters that have it, if there are any."""
+        self._strikes[task_id] = self._strikes.get(task_id, 0) + 1
+        reason = "signed with another SECRET_KEY: do all hosts have the same?"
+        if self._strikes[task_id] >= MOST_STRIKES:
+            log.error("malformed_job_dropped", row=task_id, reason=reason)
+            del self._strikes[task_id]
+            super().acknowledge(task_id)
+        else:
+            log.error("foreign_job_left", row=task_id, reason=reason)
+            OrmQ.objects.filter(pk=task_id).update(lock=timezone.now())
+            self._paused_until = time.monotonic() + FOREIGN_PAUSE_SECONDS
+        return False
+
+    def acknowledge(self, task_id: Any) -> Any:
         if task_id != SIGN:
             return super().acknowledge(task_id)
         write_sign("jobs")

@@ -101,5 +101,6 @@ def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> list[tuple[obj
     own = settings.Q_CLUSTER.get("ALT_CLUSTERS", {}).get(cluster, {})
     taken_lately = at + timedelta(seconds=own.get("retry", settings.Q_CLUSTER["retry"]) - 30)
     rows = OrmQ.objects.filter(Q(lock__lte=at) | Q(lock__gte=taken_lately), key=cluster).order_by("-pk")[:100]
-    jobs = [row.task for row in rows]
+    # A malformed row contains anything, and must not hide the others.
+    jobs = [row.task for row in rows if isinstance(row.task, dict)]
     return [tuple(job.get("args", ())) for job in jobs if job.get("func") == path]

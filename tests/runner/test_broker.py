@@ -6,11 +6,16 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.core import signing
+from django.utils import timezone
 from django_q.conf import Conf
-from django_q.signing import SignedPackage
+from django_q.models import OrmQ
+from django_q.signing import PickleSerializer, SignedPackage
 
+from runner import broker as runner_broker
 from runner.broker import WatchedBroker
 from scheduling import models, store
+from scheduling.jobqueue.cluster import queued
 from scheduling.reports import health
 
 from .conftest import wait_for
@@ -81,3 +86,39 @@ def test_clusters_that_run_and_are_stopped_take_their_rows_away(start):
     wait_for(lambda: rows() == {"quarterdeck", "minutes"}, 15, lambda: one.said)
     one.stop(one.process.terminate)
     assert rows() == set()
+
+
+def queue_row(payload: str) -> int:
+    return OrmQ.objects.create(key="minutes", payload=payload, lock=timezone.now() - timedelta(seconds=1)).pk
+
+
+def taken(cluster: WatchedBroker) -> list[int]:
+    """The rows that a cluster takes in a few rounds, heartbeats left out."""
+    rounds = [cluster.dequeue() or [] for _ in range(8)]
+    return [row for found in rounds for row, _ in found if row != "sign-of-life"]
+
+
+JOB = {"id": "1", "name": "it", "func": "scheduling.jobs.look_around", "args": (), "kwargs": {}}
+MALFORMED = [
+    "",
+    "garbage",
+    SignedPackage.dumps("text"),
+    SignedPackage.dumps(7),
+    SignedPackage.dumps({"id": 1}),
+]
+
+
+@pytest.mark.parametrize("payload", MALFORMED)
+def test_malformed_job_is_dropped_and_the_others_run(payload, monkeypatch):
+    monkeypatch.setattr(runner_broker, "FOREIGN_PAUSE_SECONDS", 0)
+    bad, good = queue_row(payload), queue_row(SignedPackage.dumps(JOB))
+    assert queued(JOB["func"], at=timezone.now(), cluster="minutes") == [()]
+    assert taken(broker(owner=1)) == [good]
+    assert not OrmQ.objects.filter(pk=bad).exists()
+
+
+def test_job_of_another_key_is_left_to_a_cluster_that_has_the_key():
+    foreign = queue_row(signing.dumps(JOB, key="another key", salt=Conf.PREFIX, serializer=PickleSerializer))
+    assert taken(broker(owner=1)) == []
+    # Available at once, and this cluster keeps away for a moment.
+    assert OrmQ.objects.filter(pk=foreign, lock__lte=timezone.now()).exists()
