@@ -37,6 +37,7 @@ IDLE_THREAD_SECONDS = 30
 DRAINED_BYTES, DRAINED_SECONDS = 8 * 1024**2, 5
 # Passwords that are checked at once, and sign-ins that may wait for that: a hash takes a tenth of a second.
 HASHES_AT_ONCE, SIGN_INS_WAITING = 1, 10
+TESTS_AT_ONCE, TESTS_WAITING = 2, 4
 # Requests that may wait for a thread.
 WAITING = 1000
 SWITCH_SECONDS = 0.0005
@@ -44,6 +45,7 @@ SWITCH_SECONDS = 0.0005
 ADDRESS_FACTOR = 5
 BURST_SECONDS = 3
 LIVE, READY, SIGN_IN = "/healthz/live", "/healthz/ready", "/sign-in"
+TEST = "/test"
 READING = ("GET", "HEAD", "OPTIONS")
 SESSION = re.compile(rf"(?:^|;\s*){re.escape(settings.SESSION_COOKIE_NAME)}=([^;]+)")
 
@@ -62,6 +64,8 @@ class Server:
         self.live = self.threads.lane(1, WAITING)
         self.ready = self.threads.lane(1, WAITING)
         self.sign_ins = self.threads.lane(HASHES_AT_ONCE, SIGN_INS_WAITING)
+        # A test request waits up to a minute for a free slot: it may wait, and keep nobody else waiting.
+        self.test_requests = self.threads.lane(TESTS_AT_ONCE, TESTS_WAITING)
         # Pieces of long responses: one at a time, since they compute more than they wait.
         self.exports = self.threads.lane(1, WAITING)
         # Whether a body would be accepted: a thousand slow senders must not delay anybody else.
@@ -80,6 +84,8 @@ class Server:
             return self.ready
         if method in READING:
             return self.reads
+        if path.endswith(TEST):
+            return self.test_requests
         return self.sign_ins if path == SIGN_IN else self.writes
 
     def is_busy(self) -> bool:

@@ -259,3 +259,24 @@ def test_reader_who_hangs_up_ends_the_response(make_token):
     ask(reader)
     assert reader.status == 200
     assert not reader.is_whole
+
+
+def test_test_requests_that_wait_for_a_slot_keep_no_page_waiting(make_token):
+    # No slot is free within a minute, since each call takes one of one.
+    models.Queue.objects.update(rpm=1)
+    headers = {"Authorization": f"Bearer {make_token()}"}
+    tests = [Client("POST", "/queues/default/test/", headers, length=0) for _ in range(20)]
+    page = Client()
+
+    async def at_once() -> None:
+        waiting = [asyncio.ensure_future(application(one.scope(), one.receive, one.send)) for one in tests]
+        await asyncio.sleep(0.5)
+        await asyncio.wait_for(application(page.scope(), page.receive, page.send), 10)
+        for call in waiting:
+            call.cancel()
+
+    asyncio.run(at_once())
+    assert page.status == 200
+    assert sum(client.status == 503 for client in tests) >= 10
+    refused = next(client for client in tests if client.status == 503)
+    assert refused.answer["retry-after"] == "1"
