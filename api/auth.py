@@ -32,6 +32,8 @@ class ApiRequest(HttpRequest):
     """A request whose caller is known and authorized."""
 
     caller: Caller
+    # Unknown fields of the body that the caller asked to ignore.
+    ignored_fields: list[str]
 
 
 class Access:
@@ -105,6 +107,8 @@ def requires(access: Access) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, **values: Any) -> HttpResponse:
+            if request.method == "OPTIONS":
+                return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
             try:
                 caller = access(request)
             except Problem as error:

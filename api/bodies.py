@@ -1,6 +1,7 @@
 """Request bodies: streams of any length for lists, a few checked fields for everything else."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -8,7 +9,9 @@ from django.http import HttpRequest
 from ninja import Schema
 from pydantic import ValidationError
 
+from api.auth import ApiRequest
 from api.problems import Problem, sentence
+from api.schemas import UnknownFields
 from scheduling.parsing import errors
 from scheduling.parsing.body import read_body
 from scheduling.parsing.media import media_type
@@ -16,7 +19,14 @@ from scheduling.parsing.results import Limits
 
 CHUNK_BYTES = 64 * 1024
 SMALL_BODY = Limits(max_ids=1, max_body_bytes=1024 * 1024)
-FIELD_TYPES = ("application/json", "application/merge-patch+json", "application/x-www-form-urlencoded")
+FIELD_TYPES = (
+    "application/json",
+    "application/merge-patch+json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+)
+# Forms of the old service's pages have it.
+FORM_NOISE = frozenset({"csrfmiddlewaretoken"})
 
 Fields = TypeVar("Fields", bound=Schema)
 
@@ -40,7 +50,7 @@ def list_limits() -> Limits:
     return Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES)
 
 
-def read_fields(request: HttpRequest, schema: type[Fields]) -> Fields:
+def read_fields(request: ApiRequest, schema: type[Fields], unknown_fields: UnknownFields) -> Fields:
     """Read and check a small body. Fields that the schema marks as read-only are ignored.
 
     Raises ReadingError, and Problem (422) that names each invalid field.
@@ -58,13 +68,35 @@ def read_fields(request: HttpRequest, schema: type[Fields]) -> Fields:
         spool_dir=settings.SPOOL_DIR,
         payload_optional=True,
         allowed=frozenset(writable),
-        ignorable=frozenset(read_only),
+        ignorable=frozenset(read_only) | FORM_NOISE,
     ) as body:
         unknown = [*body.fields.unknown, *(["payload"] if body.fields.payload_given else [])]
-        if unknown:
-            places = [{"field": name, "reason": "There is no such field."} for name in unknown]
-            raise Problem("bad-field", f"There is no field {', '.join(unknown)}.", places=places)
+        check_unknown(request, unknown, writable, unknown_fields)
         return validate(schema, dict(body.fields.values))
+
+
+def check_unknown(
+    request: ApiRequest, unknown: Collection[str], known: Collection[str], unknown_fields: UnknownFields
+) -> None:
+    """Raise Problem (422) that names the unknown fields and the nearest known ones, unless they are ignored.
+
+    Ignored fields are named in the Warning header of the response.
+    """
+    if not unknown:
+        return
+    if unknown_fields == "ignore":
+        request.ignored_fields = list(unknown)
+        return
+    places = [
+        {"field": name, "reason": f"There is no such field.{_nearest(name, known)}"} for name in unknown
+    ]
+    detail = " ".join(f"There is no field {name}.{_nearest(name, known)}" for name in unknown)
+    raise Problem("bad-field", detail, places=places)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    matches = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]}?" if matches else ""
 
 
 def validate(schema: type[Fields], values: dict[str, Any]) -> Fields:

@@ -12,8 +12,10 @@ from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 
 from api.auth import CAN_READ, requires
+from api.endpoints import read_only
 from api.openapi import Api
 from api.problems import KINDS, TYPE
+from api.responses import preferred_type, revalidated
 
 
 @lru_cache(maxsize=1)
@@ -25,18 +27,17 @@ def schema_of(api: Api) -> dict[str, Any]:
     return document
 
 
-@csrf_exempt
-@requires(CAN_READ)
+@read_only
 def openapi_json(request: HttpRequest, api: Api) -> HttpResponse:
-    return HttpResponse(
-        orjson.dumps(schema_of(api), option=orjson.OPT_INDENT_2), content_type="application/json"
-    )
+    """Return the OpenAPI document. It is the same for everyone, and readable without credentials."""
+    content = orjson.dumps(schema_of(api), option=orjson.OPT_INDENT_2)
+    return revalidated(request, HttpResponse(content, content_type="application/json"))
 
 
 @csrf_exempt
 def docs(request: HttpRequest, api: Api) -> HttpResponse:
     """Show the document as a page. A browser without a session gets the sign-in page, a program a 401."""
-    is_browser = request.get_preferred_type(["text/html", "application/json"]) == "text/html"
+    is_browser = preferred_type(request, ["text/html", "application/json"]) == "text/html"
     is_browser = is_browser and "text/html" in request.headers.get("Accept", "")
     if is_browser and "Authorization" not in request.headers and not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())

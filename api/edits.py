@@ -14,7 +14,7 @@ from api.plans import plan_json
 from api.problems import bad_field
 from api.responses import check_if_match, json_response
 from api.serializers import task_json
-from api.submissions import column_name, fields_of, read_list, refuse_faults, stored_payload
+from api.submissions import fields_of, read_list, refuse_faults, stored_column, stored_payload
 from api.tasks import find, router
 from scheduling import models, store
 from scheduling.core import errors
@@ -73,7 +73,7 @@ def edit_by_body(request: ApiRequest, options: Query[schemas.EditOptions]) -> Ht
 def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None) -> HttpResponse:
     """Read what changes, and change it: the list, the name, or neither."""
     with read_list(request, options, payload_optional=True) as reading:
-        fields = fields_of(reading, options)
+        fields = fields_of(request, reading, options)
         # If the path names the task, an id in the body is read-only.
         number = task_id if task_id is not None else fields.id
         if number is None:
@@ -90,7 +90,7 @@ def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None)
             reading.spool,
             name=fields.task_name,
             payload=stored_payload(reading),
-            column=column_name(reading) or "",
+            column=stored_column(reading),
             allow_peak=options.allow_peak,
             expect=options.expect,
             if_version=if_version,

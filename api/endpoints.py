@@ -1,4 +1,4 @@
-"""What all endpoints share: both forms of a path, HEAD, 405, and no unknown query parameters."""
+"""What all endpoints share: both forms of a path, HEAD, OPTIONS, 405, and no unknown query parameters."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.views.decorators.csrf import csrf_exempt
 
 from api.problems import Problem, bad_parameter, problem_response
 from api.schemas import Problem as ProblemSchema
@@ -51,7 +52,7 @@ def known_parameters_only(view: Any) -> View:
 
 
 def completed(view: View) -> View:
-    """Add to one of Ninja's views what Ninja leaves out: HEAD, a problem for a 405, and no caching."""
+    """Add to a view what Ninja leaves out: HEAD, OPTIONS, a problem for a 405, and no caching."""
 
     @wraps(view)
     def complete(request: HttpRequest, **values: Any) -> HttpResponse:
@@ -63,7 +64,10 @@ def completed(view: View) -> View:
         finally:
             request.method = method
         if response.status_code == 405:
-            response = wrong_method(method, response["Allow"])
+            allowed = _allowed_methods(response["Allow"])
+            response = options(allowed) if method == "OPTIONS" else wrong_method(method, allowed)
+        if ignored := getattr(request, "ignored_fields", None):
+            response["Warning"] = f'299 - "Unknown fields were ignored: {_ascii(", ".join(ignored))}"'
         # What a response shows changes each second while its tag stays the same.
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -71,14 +75,38 @@ def completed(view: View) -> View:
     return complete
 
 
-def wrong_method(method: str | None, allowed: str) -> HttpResponse:
-    names = {name.strip() for name in allowed.split(",")}
+def _ascii(text: str) -> str:
+    """Make text of the client safe for a quoted string in a header."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")[:500]
+
+
+def _allowed_methods(header: str) -> str:
+    names = {name.strip() for name in header.split(",")} | {"OPTIONS"}
     if "GET" in names:
         names.add("HEAD")
-    listed = ", ".join(sorted(names))
+    return ", ".join(sorted(names))
+
+
+def wrong_method(method: str | None, allowed: str) -> HttpResponse:
     return problem_response(
-        "wrong-method", f"{method} is not allowed here. Allowed are: {listed}.", headers={"Allow": listed}
+        "wrong-method", f"{method} is not allowed here. Allowed are: {allowed}.", headers={"Allow": allowed}
     )
+
+
+def options(allowed: str) -> HttpResponse:
+    """Respond to OPTIONS, which needs no credentials: browsers send it without them."""
+    return HttpResponse(status=204, headers={"Allow": allowed})
+
+
+def read_only(view: View) -> View:
+    """Respond to anything but GET and HEAD with 405."""
+
+    @csrf_exempt
+    @wraps(view)
+    def guarded(request: HttpRequest, **values: Any) -> HttpResponse:
+        return view(request, **values) if request.method == "GET" else wrong_method(request.method, "GET")
+
+    return guarded
 
 
 def with_and_without_slash(patterns: list[URLPattern]) -> list[URLPattern]:

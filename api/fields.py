@@ -59,10 +59,20 @@ def _text(value: Any) -> str:
     """Accept text that every database can store and every page can show."""
     if not isinstance(value, str):
         raise ValueError("It must be text.")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("It contains half of a character, which is not valid Unicode.")
     control = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160), None)
     if control is not None:
         raise ValueError(f"It contains the control character {id_tokens.visible(control)}.")
     return value
+
+
+def _visible_text(value: Any) -> str:
+    """Accept text of which something can be seen."""
+    text = _text(value)
+    if not id_tokens.is_visible(text):
+        raise ValueError("It has no visible character.")
+    return text
 
 
 def _number(value: Any) -> Any:
@@ -80,7 +90,11 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _TEXT = BeforeValidator(_text)
 Text = Annotated[str, Field(json_schema_extra={"pattern": _PLAIN}), _TEXT]
-TaskName = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
+TaskName = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}),
+    BeforeValidator(_visible_text),
+]
 UserName = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
 QueueName = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$"), _TEXT]
 Address = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": r"^(https?://\S+)?$"}), _TEXT]

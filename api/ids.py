@@ -20,7 +20,7 @@ from api.fields import Id
 from api.openapi import describe
 from api.plans import iso
 from api.problems import Problem
-from api.responses import json_response
+from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
 from scheduling.lists import stored_lists
@@ -70,7 +70,7 @@ def list_ids(
 ) -> HttpResponse | StreamingHttpResponse:
     """JSON is paged. `Accept: application/x-ndjson` or `text/csv` streams all IDs."""
     task = find(id)
-    media = request.get_preferred_type([JSON, NDJSON, CSV])
+    media = preferred_type(request, [JSON, NDJSON, CSV])
     if media is None:
         raise Problem("not-acceptable", f"Available are {JSON}, {NDJSON} and {CSV}.")
     first = _first_position(request, task, filters.cursor)

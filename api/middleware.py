@@ -1,9 +1,14 @@
-"""Errors that none of our views handles: a wrong host, a form beyond Django's own limits, a broken page."""
+"""What surrounds every request: its ID, CORS, compression, and errors that none of our views handles."""
 
 import re
+import uuid
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
+from django.utils.cache import patch_vary_headers
 
 from api.problems import internal_error, problem_response
 
@@ -39,6 +44,73 @@ class ProblemResponses:
         if is_page(request.path_info):
             return response
         if response.status_code >= 500:
-            return internal_error()
+            return internal_error(request)
         kind = _KINDS.get(response.status_code, "bad-request")
         return problem_response(kind, _DETAILS.get(response.status_code, response.reason_phrase))
+
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_REFUSES_GZIP = re.compile(r"\bgzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
+# What a page of another origin may send, and read of a response.
+_CORS_REQUEST_HEADERS = (
+    "Accept, Authorization, Content-Encoding, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+    "X-Request-ID"
+)
+_CORS_RESPONSE_HEADERS = (
+    "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Warning, "
+    "X-Request-ID"
+)
+_PREFLIGHT_SECONDS = 600
+
+
+class RequestId:
+    """Give each request an ID, which the log has too: the client's own X-Request-ID, or a new one."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request_id = request.META.get("HTTP_X_REQUEST_ID", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = str(uuid.uuid4())
+            request.META["HTTP_X_REQUEST_ID"] = request_id
+        response = self.get_response(request)
+        response["X-Request-ID"] = request_id
+        return response
+
+
+class Compression:
+    """Compress responses of the API for clients that accept gzip. Pages contain secrets of forms, so they stay."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.gzip = GZipMiddleware(get_response)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if is_page(request.path_info) or _REFUSES_GZIP.search(request.headers.get("Accept-Encoding", "")):
+            return response
+        return self.gzip.process_response(request, response)
+
+
+class Cors:
+    """Let pages of the origins in CORS_ALLOWED_ORIGINS use the API, with tokens and never with sessions."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if not settings.CORS_ALLOWED_ORIGINS or is_page(request.path_info):
+            return response
+        patch_vary_headers(response, ["Origin"])
+        origin = request.headers.get("Origin")
+        if origin not in settings.CORS_ALLOWED_ORIGINS:
+            return response
+        response["Access-Control-Allow-Origin"] = origin
+        response["Access-Control-Expose-Headers"] = _CORS_RESPONSE_HEADERS
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response["Access-Control-Allow-Methods"] = response.get("Allow", "")
+            response["Access-Control-Allow-Headers"] = _CORS_REQUEST_HEADERS
+            response["Access-Control-Max-Age"] = str(_PREFLIGHT_SECONDS)
+        return response

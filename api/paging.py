@@ -1,7 +1,7 @@
 """Keyset pagination: each page starts after the last row of the previous one, whatever was added meanwhile.
 
 The cursor is signed together with the path and the filters, so that a changed cursor, or one of another list,
-is recognized. The next link is relative to the requested address, so that it works behind any proxy.
+is recognized. The next link is absolute, with the host and scheme of the request.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ def next_link(request: HttpRequest, key: Sequence[Any]) -> dict[str, str]:
     """Return the Link header for the page after `key`. Filters and limit are kept."""
     query = request.GET.copy()
     query["cursor"] = signing.dumps([_list_hash(request), list(key)], salt=_SALT)
-    return {"Link": f'<?{query.urlencode()}>; rel="next"'}
+    address = request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+    return {"Link": f'<{address}>; rel="next"'}
 
 
 def _list_hash(request: HttpRequest) -> str:

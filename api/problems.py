@@ -1,6 +1,5 @@
 """Errors as `application/problem+json` (RFC 9457), and which problem each error of the domain is shown as."""
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -275,12 +274,13 @@ def _database_error(request: HttpRequest, error: Exception) -> HttpResponse:
 
 def _unexpected_error(request: HttpRequest, error: Exception) -> HttpResponse:
     log.error("request_failed", exc_info=error, path=request.path)
-    return internal_error()
+    return internal_error(request)
 
 
-def internal_error() -> HttpResponse:
+def internal_error(request: HttpRequest) -> HttpResponse:
     """Return a 500 with the ID under which the log has the details."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id") or str(uuid.uuid4())
+    # Set by api.middleware.RequestId.
+    request_id = request.META.get("HTTP_X_REQUEST_ID", "")
     return problem_response(
         "internal-error",
         "The request was either applied completely or not at all, so check before you try again. "

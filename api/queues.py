@@ -11,12 +11,14 @@ from api.auth import CAN_READ, CAN_WRITE, ApiRequest
 from api.bodies import read_fields
 from api.endpoints import WITH_BODY, responses
 from api.fields import QueueName
+from api.idempotency import key_of_fields, replayed
 from api.openapi import describe, fields_body
 from api.plans import iso
-from api.responses import check_if_match, json_response, location_of
+from api.responses import check_if_match, json_response, location_of, revalidated
 from api.serializers import queue_json
 from scheduling import models, store
 from scheduling.dispatch import test_request
+from scheduling.intake import idempotency
 from scheduling.queues import operations
 
 router = Router(tags=["Queues"])
@@ -39,7 +41,7 @@ def list_queues(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResp
     rows = list(found[: page.limit + 1])
     shown = rows[: page.limit]
     more = paging.next_link(request, [shown[-1].pk]) if len(rows) > len(shown) else {}
-    return json_response([queue_json(queue) for queue in shown], headers=more)
+    return revalidated(request, json_response([queue_json(queue) for queue in shown], headers=more))
 
 
 @router.post(
@@ -48,21 +50,25 @@ def list_queues(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResp
     response=responses(schemas.Queue, 409, *WITH_BODY, status=201),
     operation_id="create_queue",
     summary="Create a queue",
-    openapi_extra=describe(body=fields_body(schemas.NewQueue), sent={201: ["Location", "ETag"]}),
+    openapi_extra=describe(
+        body=fields_body(schemas.NewQueue), headers=["Idempotency-Key"], sent={201: ["Location", "ETag"]}
+    ),
 )
-def create_queue(request: ApiRequest) -> HttpResponse:
+def create_queue(request: ApiRequest, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """Only the name is required."""
-    fields = _values(read_fields(request, schemas.NewQueue))
+    fields = _values(read_fields(request, schemas.NewQueue, options.unknown_fields))
+    key = key_of_fields(request, fields)
     name, paused = fields.pop("name"), fields.pop("paused", False)
-    queue = operations.create(
-        name=name, fields=fields, paused=paused, by=request.caller.actor, at=store.now()
-    )
-    return json_response(
-        queue_json(queue),
-        status=201,
-        etag=str(queue.version),
-        headers={"Location": location_of(request, queue.name)},
-    )
+
+    def create() -> dict[str, Any]:
+        queue = operations.create(
+            name=name, fields=fields, paused=paused, by=request.caller.actor, at=store.now()
+        )
+        return {"version": queue.version, "queue": queue_json(queue)}
+
+    made, is_repeated = idempotency.once(key, create, now=store.now)
+    headers = replayed({"Location": location_of(request, name)}, is_repeated)
+    return json_response(made["queue"], status=201, etag=str(made["version"]), headers=headers)
 
 
 def _values(fields: schemas.QueueFields) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def find(name: str) -> models.Queue:
     openapi_extra=describe(sent={200: ["ETag"]}),
 )
 def get_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
-    return _shown(find(name))
+    return revalidated(request, _shown(find(name)))
 
 
 def _shown(queue: models.Queue) -> HttpResponse:
@@ -106,10 +112,10 @@ def _shown(queue: models.Queue) -> HttpResponse:
         body=fields_body(schemas.PartOfQueue, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
-def patch_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
+def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """Absent fields stay. A new rpm applies to open and future windows, not to the running one."""
     queue = find(name)
-    changes = _values(read_fields(request, schemas.PartOfQueue))
+    changes = _values(read_fields(request, schemas.PartOfQueue, options.unknown_fields))
     if_version = queue.version if check_if_match(request, str(queue.version)) else None
     queue = operations.update(queue, changes, by=request.caller.actor, now=store.now, if_version=if_version)
     return _shown(queue)
@@ -149,10 +155,10 @@ def resume_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
     summary="Limit the requests per minute, from the next minute on",
     openapi_extra=describe(body=fields_body(schemas.Brake), sent={200: ["ETag"]}),
 )
-def brake_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
+def brake_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """This includes the running window. IDs that it makes late take free places. `null` ends it."""
     queue = find(name)
-    per_minute = read_fields(request, schemas.Brake).per_minute
+    per_minute = read_fields(request, schemas.Brake, options.unknown_fields).per_minute
     return _shown(operations.brake(queue, per_minute, by=request.caller.actor, at=store.now()))
 
 

@@ -29,7 +29,17 @@ from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status
 
 TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})  # type: ignore[misc]  # members of a table
 StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})  # type: ignore[misc]  # the same
+Start = Literal["next_window"]
 WindowStateWord = Literal["future", "open", "running", "ended"]
+
+
+UnknownFields = Literal["refuse", "ignore"]
+
+
+class BodyOptions(Schema):
+    """The query parameters of an endpoint with a body."""
+
+    unknown_fields: UnknownFields = "refuse"
 
 
 class Problem(Schema):
@@ -186,6 +196,8 @@ class ListOptions(Schema):
     dry_run: Flag = False
     allow_peak: Flag = False
     expect: Expected | None = None
+    unknown_fields: UnknownFields = "refuse"
+    start: Start | None = None
 
 
 class EditOptions(Schema):
@@ -198,6 +210,7 @@ class EditOptions(Schema):
     on_error: Literal["refuse", "skip"] = "refuse"
     allow_peak: Flag = False
     expect: Expected | None = None
+    unknown_fields: UnknownFields = "refuse"
 
 
 class ListFields(Schema):
@@ -209,6 +222,7 @@ class ListFields(Schema):
     sheet: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
+    start: Start | None = None
     id: Id | None = None
 
 
@@ -308,7 +322,7 @@ class QueueFields(Schema):
     breaker_threshold: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = 20
     webhook_url: Address = ""
     webhook_method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
-    webhook_headers: dict[Text, Text] = Field(default_factory=dict)
+    webhook_headers: dict[Text, Text | None] = Field(default_factory=dict)
     webhook_secret: Annotated[
         Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
     ] = None
@@ -345,7 +359,7 @@ class Queue(Schema):
     breaker_threshold: int | None
     webhook_url: str
     webhook_method: str
-    webhook_headers: dict[str, str]
+    webhook_headers: dict[str, None]
     connect_timeout_seconds: float
     read_timeout_seconds: float
     max_connections: int

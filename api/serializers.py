@@ -48,8 +48,12 @@ QUEUE_FIELDS = (
 
 
 def queue_json(queue: models.Queue) -> dict[str, Any]:
-    """A queue without its secret."""
-    return {name: getattr(queue, name) for name in QUEUE_FIELDS} | {"date_created": iso(queue.created_at)}
+    """A queue without its secret, and with the names of its headers only."""
+    return {
+        **{name: getattr(queue, name) for name in QUEUE_FIELDS},
+        "webhook_headers": dict.fromkeys(queue.webhook_headers),
+        "date_created": iso(queue.created_at),
+    }
 
 
 def window_json(

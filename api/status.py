@@ -1,6 +1,6 @@
 """Health checks for monitoring, and metrics for Prometheus."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from django.db import DatabaseError, InterfaceError
@@ -8,22 +8,12 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from api.auth import CAN_READ, requires
-from api.endpoints import wrong_method
+from api.endpoints import read_only
 from api.plans import iso
 from api.problems import problem_response
 from api.responses import json_response
 from scheduling.reports import health
 from scheduling.reports import metrics as numbers
-
-
-def read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Respond to anything but GET and HEAD with 405."""
-
-    @csrf_exempt
-    def guarded(request: HttpRequest) -> HttpResponse:
-        return view(request) if request.method == "GET" else wrong_method(request.method, "GET")
-
-    return guarded
 
 
 @read_only

@@ -10,8 +10,9 @@ from ninja import Query
 
 from api import schemas
 from api.auth import CAN_WRITE, ApiRequest
-from api.bodies import chunks, content_length, list_limits, validate
+from api.bodies import FORM_NOISE, check_unknown, chunks, content_length, list_limits, validate
 from api.endpoints import WITH_BODY, responses
+from api.idempotency import idempotency_key, read_key, replayed
 from api.openapi import LIST_BODY, describe
 from api.plans import plan_json
 from api.problems import Problem, bad_field, fault_json
@@ -27,7 +28,6 @@ from scheduling.parsing.results import WARNINGS
 from scheduling.parsing.spool import Spool
 
 STORED_PAYLOAD_IDS = 1000
-MAX_KEY_LENGTH = 255
 
 
 @router.post(
@@ -44,25 +44,25 @@ def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResp
     Nothing is stored with `dry_run=true`, or if the response is a problem. With `Idempotency-Key`, an equal
     request within 7 days gets the response of the first one.
     """
-    header = key_header(request)
+    header = read_key(request)
     with read_list(request, options) as reading:
-        submission = submission_of(reading, options)
+        submission = submission_of(request, reading, options)
         refuse_faults(reading, options.on_error)
         if options.dry_run:
             return _preview(reading, submission)
-        key = header and acceptance.IdempotencyKey(
-            request.caller.key_scope, header, fingerprint(reading, submission, options)
-        )
+        key = idempotency_key(request, header, fingerprint(reading, submission, options))
         accepted = acceptance.submit(
             submission,
             _spool(reading),
             by=request.caller.actor,
             now=store.now,
             render=lambda accepted: accepted_json(reading, accepted),
-            key=key or None,
+            key=key,
         )
         location = location_of(request, accepted.answer["task_id"])
-        return json_response(accepted.answer, status=201, headers={"Location": location})
+        return json_response(
+            accepted.answer, status=201, headers=replayed({"Location": location}, accepted.repeated)
+        )
 
 
 def _spool(reading: Reading) -> Spool:
@@ -84,21 +84,26 @@ def read_list(request: HttpRequest, options: Any, *, payload_optional: bool = Fa
         sheet=options.sheet,
         skip_faults=options.on_error == "skip",
         payload_optional=payload_optional,
+        allowed=frozenset(schemas.ListFields.model_fields),
         ignorable=READ_ONLY_FIELDS,
     )
 
 
 QUERY_ONLY = ("dry_run", "on_error", "allow_peak", "expect")
 # The fields of a task in a GET that nobody can set.
-READ_ONLY_FIELDS = frozenset(schemas.Task.model_fields) - frozenset(schemas.ListFields.model_fields)
+READ_ONLY_FIELDS = FORM_NOISE | frozenset(schemas.Task.model_fields) - frozenset(
+    schemas.ListFields.model_fields
+)
 
 
-def fields_of(reading: Reading, options: Any) -> schemas.ListFields:
+def fields_of(request: ApiRequest, reading: Reading, options: Any) -> schemas.ListFields:
     """Combine the fields of the body and the query. Raises Problem if they differ or are invalid."""
     # If these were ignored, a dry run would be a real one.
     misplaced = [name for name in QUERY_ONLY if name in reading.fields.unknown]
     if misplaced:
         raise bad_field(misplaced[0], "This is a query parameter, not a field of the body.")
+    known = [*schemas.ListFields.model_fields, "payload"]
+    check_unknown(request, reading.fields.unknown, known, options.unknown_fields)
     fields = validate(schemas.ListFields, dict(reading.fields.values))
     for name in schemas.ListFields.model_fields:
         asked, given = getattr(options, name, None), getattr(fields, name)
@@ -109,15 +114,17 @@ def fields_of(reading: Reading, options: Any) -> schemas.ListFields:
     return fields
 
 
-def submission_of(reading: Reading, options: schemas.ListOptions) -> acceptance.Submission:
-    fields = fields_of(reading, options)
+def submission_of(
+    request: ApiRequest, reading: Reading, options: schemas.ListOptions
+) -> acceptance.Submission:
+    fields = fields_of(request, reading, options)
     if fields.task_name is None:
         raise bad_field("task_name", "A task needs a name of 1 to 200 characters.")
     return acceptance.Submission(
         task_name=fields.task_name,
         queue_name=fields.queue or "default",
         payload=stored_payload(reading),
-        column=column_name(reading) or "",
+        column=stored_column(reading),
         not_before=fields.not_before,
         expires_at=fields.expires_at,
         allow_peak=options.allow_peak,
@@ -139,22 +146,6 @@ def refuse_faults(reading: Reading, on_error: str) -> None:
         column=column_name(reading),
         warnings=warnings_json(reading),
     )
-
-
-def key_header(request: HttpRequest) -> str | None:
-    """Return the Idempotency-Key of the request. Raises Problem (400) for an invalid one."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    key = key.strip()
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
-        reason = f"It must have 1 to {MAX_KEY_LENGTH} visible characters."
-        raise Problem(
-            "bad-parameter",
-            f"Idempotency-Key: {reason}",
-            places=[{"header": "Idempotency-Key", "reason": reason}],
-        )
-    return key
 
 
 def fingerprint(reading: Reading, submission: acceptance.Submission, options: schemas.ListOptions) -> str:
@@ -189,6 +180,11 @@ def column_name(reading: Reading) -> str | None:
     return reading.column.name or (str(reading.column.number) if reading.column.number else None)
 
 
+def stored_column(reading: Reading) -> str:
+    """Return the name of the column as the task stores it: up to 200 characters, without zero bytes."""
+    return (column_name(reading) or "").replace("\0", "")[:200]
+
+
 def warnings_json(reading: Reading) -> list[dict[str, Any]]:
     return [
         {"kind": kind, "count": count, "message": f"{WARNINGS[kind]}: {count:,}."}
@@ -204,7 +200,7 @@ def accepted_json(reading: Reading, accepted: acceptance.Accepted) -> dict[str, 
     return {
         "message": f"Task {task.pk} has its plan for {counted}."
         if task
-        else f"{counted} would be placed so.",
+        else f"{counted} would be placed as planned.",
         "task_id": task.pk if task else None,
         "task": task_json(task, at=task.created_at) if task else None,
         "repeats": reading.repeats_count,

@@ -51,7 +51,7 @@ def filtered(filters: schemas.TaskFilter, *, as_of: datetime) -> QuerySet[models
     """Return the tasks that match the filters. Raises Problem (400) for a queue that doesn't exist."""
     tasks = models.Task.objects.select_related("queue").defer("payload")
     if filters.state is not None:
-        tasks = tasks.filter(_had_state(models.TaskState(filters.state.value), as_of))
+        tasks = tasks.filter(_had_state(models.TaskState[filters.state.name], as_of))
     if filters.queue is not None:
         queue = models.Queue.objects.filter(name=filters.queue).first()
         if queue is None:

@@ -1,5 +1,7 @@
 """Users: the people whose IDs are in lists."""
 
+from typing import Any
+
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
@@ -8,10 +10,12 @@ from api.auth import CAN_READ, CAN_WRITE, ApiRequest
 from api.bodies import read_fields
 from api.endpoints import WITH_BODY, responses
 from api.fields import Id
+from api.idempotency import key_of_fields, replayed
 from api.openapi import describe, fields_body
-from api.responses import check_if_match, etag_of, json_response, location_of
+from api.responses import check_if_match, etag_of, json_response, location_of, revalidated
 from api.serializers import user_json
 from scheduling import models, store, users
+from scheduling.intake import idempotency
 
 router = Router(tags=["Users"])
 
@@ -42,7 +46,7 @@ def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpR
     rows = list(found[: filters.limit + 1])
     page = rows[: filters.limit]
     more = paging.next_link(request, [page[-1].pk]) if len(rows) > len(page) else {}
-    return json_response([user_json(user) for user in page], headers=more)
+    return revalidated(request, json_response([user_json(user) for user in page], headers=more))
 
 
 @router.post(
@@ -51,15 +55,22 @@ def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpR
     response=responses(schemas.User, 409, *WITH_BODY, status=201),
     operation_id="create_user",
     summary="Create a user",
-    openapi_extra=describe(body=fields_body(schemas.NewUser), sent={201: ["Location", "ETag"]}),
+    openapi_extra=describe(
+        body=fields_body(schemas.NewUser), headers=["Idempotency-Key"], sent={201: ["Location", "ETag"]}
+    ),
 )
-def create_user(request: ApiRequest) -> HttpResponse:
+def create_user(request: ApiRequest, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """Without an `id`, a free one is chosen. An `id` that is taken is a conflict."""
-    fields = read_fields(request, schemas.NewUser)
-    user = users.create(user_id=fields.id, name=fields.name, by=request.caller.actor, at=store.now())
-    return json_response(
-        user_json(user), status=201, etag=_tag(user), headers={"Location": location_of(request, user.pk)}
-    )
+    fields = read_fields(request, schemas.NewUser, options.unknown_fields)
+
+    def create() -> dict[str, Any]:
+        user = users.create(user_id=fields.id, name=fields.name, by=request.caller.actor, at=store.now())
+        return user_json(user)
+
+    key = key_of_fields(request, [fields.id, fields.name])
+    user, is_repeated = idempotency.once(key, create, now=store.now)
+    headers = replayed({"Location": location_of(request, user["id"])}, is_repeated)
+    return json_response(user, status=201, etag=etag_of(user["id"], user["name"]), headers=headers)
 
 
 def find(user_id: int) -> models.User:
@@ -83,7 +94,7 @@ def _tag(user: models.User) -> str:
 )
 def get_user(request: ApiRequest, id: Id) -> HttpResponse:
     user = find(id)
-    return json_response(user_json(user), etag=_tag(user))
+    return revalidated(request, json_response(user_json(user), etag=_tag(user)))
 
 
 @router.put(
@@ -94,10 +105,10 @@ def get_user(request: ApiRequest, id: Id) -> HttpResponse:
     summary="Name a user",
     openapi_extra=describe(body=fields_body(schemas.WholeUser), headers=["If-Match"], sent={200: ["ETag"]}),
 )
-def put_user(request: ApiRequest, id: Id) -> HttpResponse:
+def put_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """An ID never changes: `id` and `date_created` in the body are ignored."""
     user = find(id)
-    return _renamed(request, user, read_fields(request, schemas.WholeUser).name)
+    return _renamed(request, user, read_fields(request, schemas.WholeUser, options.unknown_fields).name)
 
 
 @router.patch(
@@ -110,10 +121,10 @@ def put_user(request: ApiRequest, id: Id) -> HttpResponse:
         body=fields_body(schemas.PartOfUser, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
-def patch_user(request: ApiRequest, id: Id) -> HttpResponse:
+def patch_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """The same. Without a name nothing changes."""
     user = find(id)
-    return _renamed(request, user, read_fields(request, schemas.PartOfUser).name)
+    return _renamed(request, user, read_fields(request, schemas.PartOfUser, options.unknown_fields).name)
 
 
 def _renamed(request: ApiRequest, user: models.User, name: str | None) -> HttpResponse:

@@ -29,6 +29,8 @@ if len(SECRET_KEY) < SHORTEST:
     raise BadSetting("SECRET_KEY", f"{SHORTEST} characters or more", f"{len(SECRET_KEY)} long")
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "0.0.0.0", "[::1]"))
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+# Origins whose pages may use the API from a browser.
+CORS_ALLOWED_ORIGINS = frozenset(environment.origins("CORS_ALLOWED_ORIGINS"))
 INSTANCE_LABEL = environment.text("INSTANCE_LABEL")
 
 # A forwarded header counts only where the deployment says that a proxy sets it: anybody can send one.
@@ -73,6 +75,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "operators.middleware.Probes",
     "django.middleware.security.SecurityMiddleware",
+    "api.middleware.RequestId",
+    "api.middleware.Compression",
+    "api.middleware.Cors",
     "csp.middleware.CSPMiddleware",
     "api.middleware.ProblemResponses",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -309,5 +314,7 @@ LOG_FORMAT = environment.choice("LOG_FORMAT", default="json", among=("json", "te
 LOGGING_CONFIG = None
 configure_logs(level=LOG_LEVEL, form=LOG_FORMAT)
 # A board polls each second: a finished request is worth a line only when something is wrong with it.
+# api.middleware.RequestId has checked it.
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10
 DJANGO_STRUCTLOG_STATUS_2XX_LOG_LEVEL = 10

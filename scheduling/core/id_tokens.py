@@ -79,6 +79,15 @@ def is_id(token: str) -> bool:
     return core.isascii() and core.isdigit() and read(core).id is not None
 
 
+# Letters by their category that nothing can be seen of: Hangul fillers, and the empty Braille cell.
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+
+
+def is_visible(text: str) -> bool:
+    """Return whether anything of a text can be seen: not only spaces, controls and zero-width characters."""
+    return any(unicodedata.category(c)[0] not in "ZCM" and c not in _BLANK_LETTERS for c in text)
+
+
 def looks_like_a_number(cell: str) -> bool:
     """Return whether a cell in the first row is more likely a damaged ID than the name of a column."""
     core = cell.strip(TRIMMED)

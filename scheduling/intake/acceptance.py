@@ -16,7 +16,9 @@ from django.db import connection
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import disk, limits
-from scheduling.core.errors import DraftGone, KeyReused, NoSuchQueue, UnexpectedCount
+from scheduling.core.errors import DraftGone, NoSuchQueue, UnexpectedCount
+from scheduling.intake import idempotency
+from scheduling.intake.idempotency import IdempotencyKey
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.lists import stored_lists
 from scheduling.parsing.errors import NoSpace
@@ -28,7 +30,6 @@ SHORT = stored_lists.CHUNK_IDS
 SEGMENT_IDS = 250_000
 # Under carry_over a segment touches no more windows than this, so that a slice has few append points.
 SEGMENT_WINDOWS = 8
-KEYS_KEPT = timedelta(days=7)
 SAME_AS_WITHIN = timedelta(hours=24)
 # A draft that is still being written has a living web process behind it; a preview has a person.
 WRITING_KEPT = timedelta(hours=1)
@@ -48,15 +49,6 @@ class Submission:
     allow_peak: bool = False
     expect: int | None = None
     start: reservations.Start = reservations.Start.NEXT_WINDOW
-
-
-@dataclass(frozen=True)
-class IdempotencyKey:
-    """scope: who sends. fingerprint: of content and parameters, not of the bytes around them."""
-
-    scope: str
-    key: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ def sweep_drafts(*, at: datetime) -> int:
         if draft.about.get("writing") or draft.created_at < at - PREVIEW_KEPT:
             delete_draft(draft)
             swept += 1
-    models.IdempotentAnswer.objects.filter(created_at__lt=at - KEYS_KEPT).delete()
+    idempotency.forget_old(at=at)
     return swept
 
 
@@ -188,8 +180,8 @@ def submit(
     """
     _expect(submission, source.ids_count)
     queue_named(submission.queue_name)
-    if key is not None and (known := _kept_answer(key, at=now())):
-        return known
+    if key is not None and (known := idempotency.stored(key, at=now())):
+        return _repeated(known)
     if source.ids_count <= SHORT:
         return _accept(submission, partial(_store_short, source), by=by, now=now, render=render, key=key)
     draft = write_draft(source, at=now())
@@ -233,8 +225,8 @@ def _accept(
     confirm: Callable[[reservations.Plan], None] | None = None,
 ) -> Accepted:
     with store.write():
-        if key is not None and (known := _take_key(key, at=now())):
-            return known
+        if key is not None and (known := idempotency.take(key, at=now())):
+            return _repeated(known)
         queue = reservations.lock_queue(queue_named(submission.queue_name).pk)
         # Read after the lock: a time from before the wait can name a window that has closed.
         at = now()
@@ -255,9 +247,7 @@ def _accept(
         accepted = Accepted(task, plan, duplicate_of)
         accepted = Accepted(task, plan, duplicate_of, answer=render(accepted))
         if key is not None:
-            models.IdempotentAnswer.objects.filter(scope=key.scope, key=key.key).update(
-                answer=accepted.answer, task_id=task.pk
-            )
+            idempotency.keep(key, accepted.answer, task_id=task.pk)
     return accepted
 
 
@@ -359,22 +349,7 @@ def _expect(submission: Submission, ids_count: int) -> None:
         raise UnexpectedCount(found=ids_count, expected=submission.expect)
 
 
-def _kept_answer(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
-    """Return the response that was given under this key within a week. Raises KeyReused for other content."""
-    row = models.IdempotentAnswer.objects.filter(scope=key.scope, key=key.key).first()
-    if row is None or row.answer is None or row.created_at < at - KEYS_KEPT:
-        return None
-    if row.fingerprint != key.fingerprint:
-        raise KeyReused
-    task = models.Task.objects.filter(pk=row.task_id).first() if row.task_id is not None else None
-    return Accepted(task, None, None, answer=row.answer, repeated=True)
-
-
-def _take_key(key: IdempotencyKey, *, at: datetime) -> Accepted | None:
-    """Take the key for this transaction, once no other has it; or return the response that it was given."""
-    rows = models.IdempotentAnswer.objects
-    rows.filter(scope=key.scope, key=key.key, created_at__lt=at - KEYS_KEPT).delete()
-    new = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
-    # Waits for an equal key in an open transaction. A row without an answer is this one's: others are never committed.
-    rows.bulk_create([new], ignore_conflicts=True)
-    return _kept_answer(key, at=at)
+def _repeated(known: models.IdempotentAnswer) -> Accepted:
+    """Return what the first request with this key was answered."""
+    task = models.Task.objects.filter(pk=known.task_id).first()
+    return Accepted(task, None, None, answer=known.answer, repeated=True)

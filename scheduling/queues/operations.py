@@ -33,6 +33,8 @@ def create(
     fields = _given(fields or {})
     validation.check_name(name)
     validation.check(fields)
+    if "webhook_headers" in fields:
+        fields["webhook_headers"] = validation.with_stored_values(fields["webhook_headers"], {})
     validation.check_together(models.Queue(), fields)
     # Asked for first: an insert that fails draws a number all the same, and there are 8,191.
     if models.Queue.objects.filter(name=name).exists():
@@ -73,6 +75,10 @@ def update(
         at = now()
         if if_version not in (None, queue.version):
             raise StaleVersion
+        if "webhook_headers" in changes:
+            changes["webhook_headers"] = validation.with_stored_values(
+                changes["webhook_headers"], queue.webhook_headers
+            )
         validation.check_together(queue, changes)
         changed = {name: value for name, value in changes.items() if getattr(queue, name) != value}
         if changed:

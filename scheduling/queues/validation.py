@@ -1,7 +1,6 @@
 """The values that a queue's fields may have. Interfaces check what they read; these checks decide."""
 
 import base64
-import binascii
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -137,9 +136,22 @@ def _headers(value: Any) -> str | None:
             return f"{str(name)[:40]!r} is no name of a header"
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
             return f"{name} is set by the sender itself"
-        if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
+        # Null stands for the stored value, which nobody can read.
+        if text is not None and (not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text)):
             return f"the value of {name} is no text that a header can hold"
     return None
+
+
+def with_stored_values(headers: Mapping[str, str | None], stored: Mapping[str, str]) -> dict[str, str]:
+    """Replace null values of headers with the stored ones. Raises BadFields where there is none."""
+    known = {name.lower(): value for name, value in stored.items()}
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        kept = known.get(name.lower()) if value is None else value
+        if kept is None:
+            raise BadFields(webhook_headers=f"{name} is null, but no value is stored for it")
+        found[name] = kept
+    return found
 
 
 def _secret(value: Any) -> str | None:
@@ -150,7 +162,8 @@ def _secret(value: Any) -> str | None:
         try:
             if least <= len(base64.b64decode(value.removeprefix(SECRET_PREFIX), validate=True)) <= most:
                 return None
-        except binascii.Error:
+        except ValueError:
+            # Not base64, or not even ASCII.
             pass
     return f"{SECRET_PREFIX} and {least} to {most} bytes in base64"
 

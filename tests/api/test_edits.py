@@ -20,7 +20,7 @@ def name_of(api, task_id) -> str:
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.parametrize("rest", [{}, {"payload": None}])
-def test_a_rename_cancels_nothing(api, task_id, method, rest):
+def test_rename_cancels_nothing(api, task_id, method, rest):
     answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "after", **rest})
     assert answer.status_code == 200
     assert answer.json()["task_name"] == "after"
@@ -30,19 +30,19 @@ def test_a_rename_cancels_nothing(api, task_id, method, rest):
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_the_id_may_stand_in_the_body(api, task_id, method):
+def test_edit_accepts_the_id_in_the_body(api, task_id, method):
     answer = api.send(method, "/celery_ids_tasks/", {"id": task_id, "task_name": "after"})
     assert answer.status_code == 200
     assert name_of(api, task_id) == "after"
 
 
-def test_without_any_id_it_is_not_clear_which_task_is_meant(api, task_id):
+def test_edit_without_an_id_is_refused(api, task_id):
     answer = api.send("PUT", "/celery_ids_tasks/", {"task_name": "after"})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "id"
 
 
-def test_what_get_gave_may_come_back_whole_while_the_list_is_written_and_after_a_cancel(api):
+def test_put_accepts_the_whole_get_while_placing_and_after_cancel(api):
     number = api.list("1 2 3", type="application/x-www-form-urlencoded", query="?task_name=x")
     assert number.status_code == 422
     number = api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": "1 2 3"}).json()["task_id"]
@@ -58,14 +58,14 @@ def test_what_get_gave_may_come_back_whole_while_the_list_is_written_and_after_a
     assert name_of(api, number) == "z"
 
 
-def test_another_queue_is_refused(api, task_id):
+def test_edit_to_another_queue_is_refused(api, task_id):
     answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "queue": "other"})
     assert answer.status_code == 409
     assert answer.json()["type"].endswith(":other-queue")
     assert name_of(api, task_id) == "before"
 
 
-def test_a_cancel_keeps_the_record_and_says_the_same_again(api, task_id):
+def test_cancel_keeps_the_record_and_is_repeatable(api, task_id):
     first = api.send("DELETE", f"/celery_ids_tasks/{task_id}/")
     assert first.status_code == 200
     assert first.json() == {"cancelled": 3, "already_sent": 0, "in_flight": 0}
@@ -77,7 +77,7 @@ def test_a_cancel_keeps_the_record_and_says_the_same_again(api, task_id):
     assert {place["status"] for place in places} == {"cancelled"}
 
 
-def test_tags_are_those_of_an_edit_not_of_progress(api, task_id):
+def test_etag_changes_with_edits_not_progress(api, task_id):
     tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
     models.Task.objects.filter(pk=task_id).update(waiting_count=2, succeeded_count=1)
     assert api.get(f"/celery_ids_tasks/{task_id}/")["ETag"] == tag
@@ -85,7 +85,7 @@ def test_tags_are_those_of_an_edit_not_of_progress(api, task_id):
 
 
 @pytest.mark.parametrize("as_proxies_make_it", ["{}", "W/{}", '"nosuch", {}', "W/{gzip}", "{gzip}", "*"])
-def test_a_tag_that_still_holds_lets_an_edit_through(api, task_id, as_proxies_make_it):
+def test_if_match_with_the_current_tag_edits(api, task_id, as_proxies_make_it):
     tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
     given = as_proxies_make_it.format(tag, gzip=f'{tag[:-1]}-gzip"')
     answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "a"}, If_Match=given)
@@ -93,7 +93,7 @@ def test_a_tag_that_still_holds_lets_an_edit_through(api, task_id, as_proxies_ma
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_a_stale_tag_is_refused_and_changes_nothing(api, task_id, method):
+def test_if_match_with_a_stale_tag_changes_nothing(api, task_id, method):
     tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
     api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "meanwhile"})
     answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "late"}, If_Match=tag)
@@ -104,13 +104,13 @@ def test_a_stale_tag_is_refused_and_changes_nothing(api, task_id, method):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("number", ["999999", "0", "9223372036854775808", "abc", "1e3", "-1", "1_0", "٣"])
-def test_tasks_that_are_not_there_are_404(api, method, number):
+def test_tasks_that_do_not_exist_are_404(api, method, number):
     answer = api.send(method, f"/celery_ids_tasks/{number}/", {"task_name": "x"})
     assert answer.status_code == 404
     assert answer["Content-Type"] == "application/problem+json"
 
 
-def test_fields_that_can_only_be_read_are_passed_over(api, task_id):
+def test_read_only_fields_are_ignored(api, task_id):
     answer = api.send(
         "PATCH",
         f"/celery_ids_tasks/{task_id}/",
@@ -128,13 +128,13 @@ def test_fields_that_can_only_be_read_are_passed_over(api, task_id):
     assert answer.json()["state"] == "placed"
 
 
-def test_a_name_that_is_too_long_is_refused(api, task_id):
+def test_task_name_that_is_too_long_is_refused(api, task_id):
     answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "n" * 201})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "task_name"
 
 
-def test_a_merge_patch_is_a_patch(api, task_id):
+def test_merge_patch_is_accepted(api, task_id):
     answer = api.send(
         "PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "after"}, type="application/merge-patch+json"
     )
@@ -151,9 +151,7 @@ def buckets_of(api, task_id) -> dict[int, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_a_new_list_keeps_what_is_in_both_cancels_what_is_gone_and_places_what_is_new(
-    api, task_id, write_lists, method
-):
+def test_new_payload_keeps_cancels_and_places(api, task_id, write_lists, method):
     models.Queue.objects.update(rpm=1)
     before = buckets_of(api, task_id)
     answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "payload": [4, 3, 2]})
@@ -178,7 +176,7 @@ def test_a_new_list_keeps_what_is_in_both_cancels_what_is_gone_and_places_what_i
     assert api.get("/ids/4/").json()[0]["status"] == "waiting"
 
 
-def test_the_whole_of_get_with_the_same_payload_keeps_everything(api, task_id):
+def test_put_of_the_whole_get_keeps_everything(api, task_id):
     whole = api.get(f"/celery_ids_tasks/{task_id}/").json()
     answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", whole)
     assert answer.status_code == 200
@@ -186,7 +184,7 @@ def test_the_whole_of_get_with_the_same_payload_keeps_everything(api, task_id):
     assert answer.json()["task"] == whole
 
 
-def test_a_list_may_come_raw_in_a_put(api, task_id):
+def test_put_accepts_a_raw_list(api, task_id):
     answer = api.send(
         "PUT", f"/celery_ids_tasks/{task_id}/?task_name=raw", "user_id\n3\n9\n", type="text/csv"
     )
@@ -195,7 +193,7 @@ def test_a_list_may_come_raw_in_a_put(api, task_id):
     assert name_of(api, task_id) == "raw"
 
 
-def test_while_the_list_is_written_another_one_has_to_wait(api, write_lists):
+def test_new_payload_while_placing_is_409(api, write_lists):
     number = api.list([1, 2]).json()["task_id"]
     answer = api.send("PUT", f"/celery_ids_tasks/{number}/", {"payload": [3]})
     assert answer.status_code == 409
@@ -205,7 +203,7 @@ def test_while_the_list_is_written_another_one_has_to_wait(api, write_lists):
     assert api.send("PUT", f"/celery_ids_tasks/{number}/", {"payload": [3]}).status_code == 200
 
 
-def test_a_cancelled_task_gets_no_other_list(api, task_id):
+def test_new_payload_for_a_cancelled_task_is_409(api, task_id):
     api.send("DELETE", f"/celery_ids_tasks/{task_id}/")
     answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"payload": [3, 4]})
     assert answer.status_code == 409
@@ -213,14 +211,14 @@ def test_a_cancelled_task_gets_no_other_list(api, task_id):
 
 
 @pytest.mark.parametrize("payload", [[1, "x"], [], "", {}, True, "1 2 zwei"])
-def test_a_bad_list_changes_nothing_not_even_the_name(api, task_id, payload):
+def test_invalid_payload_changes_nothing(api, task_id, payload):
     answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "payload": payload})
     assert answer.status_code == 422, answer.content
     task = api.get(f"/celery_ids_tasks/{task_id}/").json()
     assert (task["task_name"], task["counts"]["waiting"]) == ("before", 3)
 
 
-def test_a_stale_tag_lets_no_other_list_through(api, task_id):
+def test_new_payload_with_a_stale_tag_is_412(api, task_id):
     tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
     good = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"payload": [1, 5]}, If_Match=tag)
     assert good.status_code == 200
@@ -228,7 +226,7 @@ def test_a_stale_tag_lets_no_other_list_through(api, task_id):
     assert stale.status_code == 412
 
 
-def test_what_an_edit_cannot_change_is_not_passed_over(api, task_id):
+def test_fields_that_an_edit_cannot_change_are_refused(api, task_id):
     when = "2031-03-05T12:00:00Z"
     answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "not_before": when})
     assert answer.status_code == 422

@@ -45,7 +45,7 @@ def nothing_is_left() -> bool:
     return not any(table.objects.exists() for table in tables)
 
 
-def test_a_path_without_its_final_slash_is_the_same(server):
+def test_path_without_final_slash_is_the_same(server):
     made = server.request("POST", "/celery_ids_tasks", json={"task_name": "x", "payload": [1, 2]})
     assert made.status_code == 201
     assert not made.history
@@ -77,7 +77,7 @@ def test_a_path_without_its_final_slash_is_the_same(server):
         ("", b"1", 415),
     ],
 )
-def test_types_as_clients_write_them(server, type, body, status):
+def test_content_types_are_read_as_clients_write_them(server, type, body, status):
     answer = server.request("POST", f"{LIST}?task_name=x", headers={"Content-Type": type}, data=body)
     assert answer.status_code == status, answer.text
     if status == 415:
@@ -93,7 +93,7 @@ def test_types_as_clients_write_them(server, type, body, status):
                 assert accepted in answer.json()["detail"]
 
 
-def test_a_body_of_unknown_length_is_411_and_not_an_empty_list(server):
+def test_body_of_unknown_length_is_411(server):
     answer = server.request(
         "POST", f"{LIST}?task_name=x", headers={"Content-Type": "text/plain"}, data=iter([b"1,", b"2"])
     )
@@ -103,7 +103,7 @@ def test_a_body_of_unknown_length_is_411_and_not_an_empty_list(server):
 
 
 @pytest.mark.parametrize("sent", [b"", b"1,2,3\n", b"1,2,3\n" * 50_000], ids=len)
-def test_a_body_that_is_cut_off_leaves_nothing(server, sent):
+def test_body_that_is_cut_off_stores_nothing(server, sent):
     connection = server.raw(head("Content-Length: 5000000", "Idempotency-Key: k") + sent)
     time.sleep(0.3)
     connection.shutdown(socket.SHUT_WR)
@@ -113,7 +113,7 @@ def test_a_body_that_is_cut_off_leaves_nothing(server, sent):
     assert server.request("POST", f"{LIST}?task_name=x", json={"payload": [1]}).status_code == 201
 
 
-def test_a_body_that_is_announced_too_large_is_refused_before_it_travels(server):
+def test_body_announced_too_large_is_refused_unread(server):
     began = time.monotonic()
     status, received = answer_of(server.raw(head("Content-Length: 99999999999")))
     assert status == 413
@@ -121,7 +121,7 @@ def test_a_body_that_is_announced_too_large_is_refused_before_it_travels(server)
     assert time.monotonic() - began < 5
 
 
-def test_half_sent_bodies_starve_nobody_and_hold_no_lock(server):
+def test_half_sent_bodies_block_nobody(server):
     held = [server.raw(head("Content-Length: 1000000") + b"1,2,3,") for _ in range(9)]
     time.sleep(0.5)
     began = time.monotonic()
@@ -133,7 +133,7 @@ def test_half_sent_bodies_starve_nobody_and_hold_no_lock(server):
         connection.close()
 
 
-def test_a_hundred_equal_requests_at_once_make_one_task_and_get_one_answer(server):
+def test_idempotency_key_with_100_parallel_requests_creates_one_task(server):
     def send(n: int):
         body, headers = b"1,2,3,4,5", {"Content-Type": "text/plain", "Idempotency-Key": "once"}
         if n % 2:
@@ -149,7 +149,7 @@ def test_a_hundred_equal_requests_at_once_make_one_task_and_get_one_answer(serve
     assert sum(models.Bucket.objects.values_list("filled_count", flat=True)) == 5
 
 
-def test_forty_senders_at_once_fill_the_window_as_if_one_after_the_other(server):
+def test_parallel_submissions_fill_the_window_like_sequential_ones(server):
     def send(n: int):
         return server.request(
             "POST", f"{LIST}?task_name={n}", json={"payload": list(range(n * 100 + 1, n * 100 + 101))}
@@ -179,7 +179,7 @@ def test_forty_senders_at_once_fill_the_window_as_if_one_after_the_other(server)
         (b'{"task_name":"x","payload":[1e1000000]}', 422, "1e1000000"),
         (b'{"task_name":"x","payload":[1E999999999999999999999]}', 422, "1E999999999999999999999"),
         (b'{"task_name":"x","payload":[1,2],"payload":[3]}', 422, "payload"),
-        (b'{"x":{"payload":[9]},"task_name":"x","payload":[1]}', 201, ""),
+        (b'{"x":{"payload":[9]},"task_name":"x","payload":[1]}', 422, "There is no field x"),
         (b'\xef\xbb\xbf{"task_name":"x","payload":[1]}', 201, ""),
         (b'{"task_name":"x","payload":[1,2,]}', 422, "]"),
         (b'{"task_name":"x","payload":[1001.0, 1e3]}', 422, "1001.0"),
@@ -188,7 +188,7 @@ def test_forty_senders_at_once_fill_the_window_as_if_one_after_the_other(server)
     ],
     ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else None,
 )
-def test_bytes_that_stopped_other_servers(server, body, status, names):
+def test_hostile_json_is_answered_quickly(server, body, status, names):
     server.request("POST", LIST, json={"task_name": "warm", "payload": [1]})
     before, memory = {process.pid for process in server.processes}, server.resident_bytes
     began = time.monotonic()
@@ -201,7 +201,7 @@ def test_bytes_that_stopped_other_servers(server, body, status, names):
     assert {process.pid for process in server.processes} == before
 
 
-def test_a_json_list_of_a_million_ids_travels_in_flat_memory(server):
+def test_json_list_of_a_million_ids_uses_constant_memory(server):
     small = json.dumps({"task_name": "x", "payload": list(range(1, 20_001))})
     assert server.request("POST", LIST, headers={"Content-Type": "application/json"}, data=small).ok
     memory = server.resident_bytes
@@ -225,15 +225,15 @@ def test_a_json_list_of_a_million_ids_travels_in_flat_memory(server):
     assert max(peak) - memory < 60 * 1024**2
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
-def test_a_method_that_does_not_exist_is_405_with_those_that_do(server, method):
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "TRACE", "PROPFIND"])
+def test_methods_that_are_not_allowed_are_405(server, method):
     answer = server.request(method, "/windows/")
     assert answer.status_code == 405
-    assert answer.headers["Allow"] == "GET, HEAD"
+    assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_head_is_get_without_its_body(server):
+def test_head_is_get_without_a_body(server):
     answer = server.request("HEAD", "/windows/")
     assert answer.status_code == 200
     assert answer.content == b""
@@ -243,14 +243,14 @@ def test_head_is_get_without_its_body(server):
     "path", ["/nothing", "/users/x/", "/celery_ids_tasks/1/nothing/", "/api/", "/%00", "/a/b/c"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_what_is_not_there_is_a_problem(server, method, path):
+def test_paths_that_do_not_exist_are_404_problems(server, method, path):
     answer = server.request(method, path)
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["status"] == 404
 
 
-def test_a_wrong_host_is_a_problem(server):
+def test_wrong_host_is_a_problem(server):
     answer = server.request("GET", "/windows/", headers={"Host": "evil.example"})
     assert answer.status_code == 400
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -18,7 +18,7 @@ CURL = 'curl() { command curl -sS -o answer -w "%{http_code}" "$@"; }\nset -e\n'
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_every_command_of_the_page_is_answered_as_it_says(server, make_token, tmp_path, write_lists):
+def test_commands_of_the_guide_respond_as_documented(server, make_token, tmp_path, write_lists):
     assert len(COMMANDS) == PAGE.count("```sh")
     environment = {
         "URL": server.url,
@@ -46,12 +46,12 @@ def test_every_command_of_the_page_is_answered_as_it_says(server, make_token, tm
         write_lists()
 
 
-def test_the_page_explains_every_kind_of_problem_and_no_other():
+def test_guide_explains_every_kind_of_problem():
     explained = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE, re.MULTILINE))
     assert explained == {kind: str(facts.status) for kind, facts in KINDS.items()}
 
 
-def test_the_loop_over_pages_runs_as_it_stands(server):
+def test_paging_example_of_the_guide_runs(server):
     for n in range(3):
         assert server.request("POST", f"/celery_ids_tasks/?task_name={n}", json={"payload": [n + 1]}).ok
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -21,7 +21,7 @@ def nothing_is_left() -> bool:
     return not any(table.objects.exists() for table in tables)
 
 
-def test_a_list_gets_its_plan_at_once(api):
+def test_submission_returns_its_plan(api):
     answer = api.send("POST", "/celery_ids_tasks/", {"task_name": "November", "payload": "1001,1002 1003"})
     assert answer.status_code == 201, answer.content
     said = answer.json()
@@ -36,7 +36,7 @@ def test_a_list_gets_its_plan_at_once(api):
     assert answer["Location"] == f"{said['task_id']}/"
 
 
-def test_what_the_plan_says_is_what_the_ids_show_before_and_after_they_are_written(api, write_lists):
+def test_plan_equals_the_places_before_and_after_writing(api, write_lists):
     task = api.list(list(range(1, 2501))).json()
     before = api.get(f"/celery_ids_tasks/{task['task_id']}/ids/?limit=1000").json()
     write_lists()
@@ -67,7 +67,7 @@ def test_what_the_plan_says_is_what_the_ids_show_before_and_after_they_are_writt
         ),
     ],
 )
-def test_the_same_list_in_every_form(api, write_lists, type, body):
+def test_list_is_read_the_same_from_every_type(api, write_lists, type, body):
     answer = api.list(body, type=type)
     assert answer.status_code == 201, answer.content
     assert ids_of(api, answer.json()["task_id"]) == [7, 8, 9]
@@ -76,7 +76,7 @@ def test_the_same_list_in_every_form(api, write_lists, type, body):
     assert zipped.json()["same_as"] == answer.json()["task_id"]
 
 
-def test_a_bad_token_refuses_the_whole_list_and_says_where(api):
+def test_invalid_token_refuses_the_list_with_its_place(api):
     answer = api.list("70001\n7000x\n70003\n", type="text/plain")
     assert answer.status_code == 422
     assert answer["Content-Type"] == "application/problem+json"
@@ -86,7 +86,7 @@ def test_a_bad_token_refuses_the_whole_list_and_says_where(api):
     assert nothing_is_left()
 
 
-def test_skipping_places_the_rest_and_reports_what_was_skipped(api):
+def test_on_error_skip_places_the_rest_and_reports_faults(api):
     answer = api.list("1 two 3 drei", query="?task_name=x&on_error=skip", type="text/plain")
     assert answer.status_code == 201
     said = answer.json()
@@ -95,7 +95,7 @@ def test_skipping_places_the_rest_and_reports_what_was_skipped(api):
     assert [fault["token"] for fault in said["faults"]] == ["two", "drei"]
 
 
-def test_a_dry_run_answers_the_plan_and_stores_nothing(api):
+def test_dry_run_returns_the_plan_and_stores_nothing(api):
     answer = api.list([1, 2, 2], query="?task_name=x&dry_run=true")
     assert answer.status_code == 200
     said = answer.json()
@@ -107,13 +107,13 @@ def test_a_dry_run_answers_the_plan_and_stores_nothing(api):
     assert real["plan"]["windows"][0]["added"] == said["plan"]["windows"][0]["added"]
 
 
-def test_another_number_than_expected_is_refused(api):
+def test_expect_refuses_another_number(api):
     assert api.list([1, 2, 3], query="?task_name=x&expect=4").status_code == 422
     assert nothing_is_left()
     assert api.list([1, 2, 3], query="?task_name=x&expect=3").status_code == 201
 
 
-def test_a_list_past_max_peak_is_refused_with_its_plan_unless_allowed(api, queue):
+def test_max_peak_refuses_a_list_unless_allowed(api, queue):
     models.Queue.objects.filter(pk=queue.pk).update(max_peak=1)
     answer = api.list(list(range(1, 31)))
     assert answer.status_code == 409
@@ -124,7 +124,7 @@ def test_a_list_past_max_peak_is_refused_with_its_plan_unless_allowed(api, queue
     assert api.list(list(range(1, 31)), query="?task_name=x&allow_peak=true").status_code == 201
 
 
-def test_the_same_key_gives_the_same_answer_whatever_the_bytes(api):
+def test_idempotency_key_returns_the_same_response_whatever_the_bytes(api):
     first = api.list("7,8,9", type="text/plain", Idempotency_Key="a")
     again = api.list(
         gzip.compress(b"7 8 9\n"), type="text/plain", Idempotency_Key="a", Content_Encoding="gzip"
@@ -135,7 +135,7 @@ def test_the_same_key_gives_the_same_answer_whatever_the_bytes(api):
     assert models.Task.objects.count() == 1
 
 
-def test_the_same_key_with_other_content_or_parameters_is_refused(api):
+def test_idempotency_key_with_other_content_is_422(api):
     assert api.list([1, 2], Idempotency_Key="a").status_code == 201
     for other in (
         api.list([1, 3], Idempotency_Key="a"),
@@ -146,18 +146,18 @@ def test_the_same_key_with_other_content_or_parameters_is_refused(api):
     assert models.Task.objects.count() == 1
 
 
-def test_keys_of_others_are_not_ours(api, make_token):
+def test_idempotency_keys_are_separate_for_each_caller(api, make_token):
     first = api.list([1, 2], Idempotency_Key="a").json()
     api.token = make_token("write", name="another")
     assert api.list([1, 2], Idempotency_Key="a").json()["task_id"] != first["task_id"]
 
 
-def test_what_was_refused_is_not_remembered(api):
+def test_idempotency_key_forgets_refused_requests(api):
     assert api.list("x", type="text/plain", Idempotency_Key="a").status_code == 422
     assert api.list("1", type="text/plain", Idempotency_Key="a").status_code == 201
 
 
-def test_the_answer_names_the_column_and_shows_both_ends_of_the_list(api):
+def test_response_names_the_column_and_both_ends_of_the_list(api):
     said = api.list(
         '\ufeffsep=;\r\nBenutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n',
         query="?task_name=x&column=Benutzer-Nr.",
@@ -208,7 +208,7 @@ def test_bytes_that_are_not_utf8_never_end_in_an_error_of_the_server(api):
     )
 
 
-def test_an_unclear_column_is_answered_with_the_choices(api):
+def test_ambiguous_column_is_422_with_choices(api):
     asked = api.list("name,amount\nAnn,12\nBob,13\n", type="text/csv")
     assert asked.status_code == 422
     assert [choice["values"] for choice in asked.json()["errors"][0]["choices"]] == [
@@ -251,14 +251,14 @@ def test_an_unclear_column_is_answered_with_the_choices(api):
         ('{"task_name": "x", "payload": [1,2], "payload": [3]}', 422),
     ],
 )
-def test_bad_bodies_are_refused_each_with_a_problem_and_leave_nothing(api, body, status):
+def test_invalid_bodies_are_problems_and_store_nothing(api, body, status):
     answer = api.send("POST", "/celery_ids_tasks/", body)
     assert answer.status_code == status, answer.content
     assert answer["Content-Type"] == "application/problem+json"
     assert nothing_is_left()
 
 
-def test_a_list_not_before_a_time_goes_into_the_first_window_after_it(api):
+def test_not_before_selects_the_first_window_after_it(api):
     said = api.send(
         "POST",
         "/celery_ids_tasks/",
@@ -268,7 +268,7 @@ def test_a_list_not_before_a_time_goes_into_the_first_window_after_it(api):
     assert said["task"]["first_at"] == "2031-03-05T11:15:00Z"
 
 
-def test_a_full_disk_is_507_and_leaves_nothing(api, monkeypatch):
+def test_full_disk_is_507_and_stores_nothing(api, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -288,7 +288,7 @@ def test_a_full_disk_is_507_and_leaves_nothing(api, monkeypatch):
         (RuntimeError("anything"), 500),
     ],
 )
-def test_what_breaks_inside_is_a_problem_with_what_to_do(api, monkeypatch, error, status):
+def test_internal_errors_are_problems_with_advice(api, monkeypatch, error, status):
     def broken(*args, **options):
         raise error
 
@@ -303,7 +303,7 @@ def test_what_breaks_inside_is_a_problem_with_what_to_do(api, monkeypatch, error
     assert "anything" not in answer.content.decode()
 
 
-def test_too_many_ids_and_too_large_a_body_are_413(api, settings):
+def test_too_many_ids_or_bytes_are_413(api, settings):
     settings.INTAKE_MAX_IDS = 5
     assert api.list([1, 2, 3, 4, 5]).status_code == 201
     assert api.list([1, 2, 3, 4, 5, 6]).status_code == 413
@@ -318,14 +318,14 @@ ZIPPED = gzip.compress(b"1 2 3", mtime=0)
 
 
 @pytest.mark.parametrize("broken", [b"not gzip", ZIPPED[:-4], ZIPPED + b"x"], ids=["none", "cut", "followed"])
-def test_a_broken_or_cut_gzip_is_refused_even_where_faults_are_skipped(api, broken):
+def test_broken_gzip_is_refused_even_with_on_error_skip(api, broken):
     answer = api.list(broken, query="?task_name=x&on_error=skip", type="text/plain", Content_Encoding="gzip")
     assert answer.status_code == 422
     assert nothing_is_left()
 
 
 @pytest.mark.parametrize("name", ["dry_run", "on_error", "allow_peak", "expect"])
-def test_a_query_parameter_in_the_body_is_not_passed_over(api, name):
+def test_query_parameter_in_the_body_is_refused(api, name):
     # Passed over, a dry run would be a real one.
     answer = api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": [1], name: True})
     assert answer.status_code == 422
@@ -333,14 +333,51 @@ def test_a_query_parameter_in_the_body_is_not_passed_over(api, name):
     assert nothing_is_left()
 
 
-def test_a_field_that_is_not_known_is_counted(api):
-    (warning,) = api.send(
-        "POST", "/celery_ids_tasks/", {"task_name": "x", "payload": [1], "colour": "red"}
-    ).json()["warnings"]
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("not_befor", "not_before"), ("que", "queue"), ("colour", None)]
+)
+def test_unknown_field_is_refused_with_the_nearest_name(api, name, nearest):
+    response = api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": [1], name: "mail"})
+    assert response.status_code == 422
+    (place,) = response.json()["errors"]
+    assert place["field"] == name
+    assert (f"Did you mean {nearest}?" in place["reason"]) == (nearest is not None)
+    assert nothing_is_left()
+
+
+def test_unknown_field_is_ignored_with_a_warning_if_asked(api):
+    body = {"task_name": "x", "payload": [1], "colour": "red"}
+    response = api.send("POST", "/celery_ids_tasks/?unknown_fields=ignore", body)
+    assert response.status_code == 201
+    (warning,) = response.json()["warnings"]
     assert (warning["kind"], warning["count"]) == ("unknown_fields", 1)
+    assert "colour" in response["Warning"]
 
 
-def test_the_query_and_the_body_must_not_contradict_each_other(api):
+@pytest.mark.parametrize("name", [" ", "\u200b", "\u200b\u2060 \ufeff", "\u3164"])
+def test_task_name_without_a_visible_character_is_refused(api, name):
+    response = api.send("POST", "/celery_ids_tasks/", {"task_name": name, "payload": [1]})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "task_name"
+
+
+def test_column_name_of_any_length_is_stored(api):
+    header = "n\u00e4" * 300
+    response = api.list(f"{header}\n7\n8\n", type="text/csv")
+    assert response.status_code == 201, response.content
+    assert response.json()["column"] == header
+    assert models.Task.objects.get().column == header[:200]
+
+
+def test_start_next_window_is_the_default(api):
+    assert api.list([1], query="?task_name=x&start=next_window").status_code == 201
+    assert (
+        api.send("POST", "/celery_ids_tasks/?start=now", {"task_name": "x", "payload": [1]}).status_code
+        == 400
+    )
+
+
+def test_query_and_body_must_agree(api):
     body = {"task_name": "x", "payload": [1]}
     assert api.send("POST", "/celery_ids_tasks/?task_name=x", body).status_code == 201
     answer = api.send("POST", "/celery_ids_tasks/?task_name=y", body)

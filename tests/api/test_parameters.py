@@ -20,7 +20,7 @@ READS = [
     "digits", ["9" * 20, "9223372036854775808", "0" * 30 + "9" * 20, "²", "-" + "9" * 20]
 )
 @pytest.mark.parametrize(("path", "names"), READS)
-def test_a_number_past_64_bits_is_no_error_of_ours(reader, path, names, digits):
+def test_numbers_beyond_64_bits_are_client_errors(reader, path, names, digits):
     for name in names:
         there = re.sub(r"\{\w+\}", "1", path)
         assert reader.get(f"{there}?{name}={digits}").status_code in (200, 400, 404, 422), name

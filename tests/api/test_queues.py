@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def test_a_queue_is_made_with_a_name_alone_and_has_the_documented_defaults(api):
+def test_queue_created_by_name_has_the_documented_defaults(api):
     answer = api.send("POST", "/queues/", {"name": "mail"})
     assert answer.status_code == 201, answer.content
     assert answer["Location"] == "mail/"
@@ -37,7 +37,7 @@ def test_a_queue_is_made_with_a_name_alone_and_has_the_documented_defaults(api):
     assert [each["name"] for each in walk(api, "/queues/?limit=1")] == ["mail", "default"]
 
 
-def test_a_secret_is_written_and_never_read(api):
+def test_secret_can_be_written_but_not_read(api):
     body = {
         "name": "hook",
         "handler": "webhook",
@@ -52,14 +52,14 @@ def test_a_secret_is_written_and_never_read(api):
         assert "webhook_secret" not in api.get(path).content.decode()
 
 
-def test_what_get_gave_may_come_back_whole_in_a_patch(api):
+def test_patch_accepts_the_whole_get(api):
     whole = api.get("/queues/default/").json()
     answer = api.send("PATCH", "/queues/default/", whole | {"rpm": 60})
     assert answer.status_code == 200, answer.content
     assert answer.json() == whole | {"rpm": 60}
 
 
-def test_what_is_absent_in_a_patch_stays(api):
+def test_patch_keeps_absent_fields(api):
     api.send("PATCH", "/queues/default/", {"rpm": 60, "max_peak": 100})
     answer = api.send("PATCH", "/queues/default/", {"overflow": "carry_over"})
     assert {"rpm": 60, "max_peak": 100, "overflow": "carry_over"}.items() <= answer.json().items()
@@ -88,7 +88,7 @@ def test_what_is_absent_in_a_patch_stays(api):
         ({"max_attempts": 31}, "max_attempts"),
     ],
 )
-def test_bad_fields_are_named_and_nothing_changes(api, body, field):
+def test_invalid_fields_are_named_and_change_nothing(api, body, field):
     before = api.get("/queues/default/").json()
     answer = api.send("PATCH", "/queues/default/", body)
     assert answer.status_code == 422, answer.content
@@ -97,17 +97,17 @@ def test_bad_fields_are_named_and_nothing_changes(api, body, field):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "a/b", "n" * 51, None, 5])
-def test_names_that_cannot_be(api, name):
+def test_queue_names_that_are_invalid_are_refused(api, name):
     answer = api.send("POST", "/queues/", {"name": name})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "name"
 
 
-def test_a_taken_name_is_a_conflict(api):
+def test_queue_name_that_is_taken_is_409(api):
     assert api.send("POST", "/queues/", {"name": "default"}).status_code == 409
 
 
-def test_a_stale_tag_is_refused(api):
+def test_if_match_with_a_stale_tag_is_412(api):
     tag = api.get("/queues/default/")["ETag"]
     assert api.send("PATCH", "/queues/default/", {"rpm": 60}, If_Match=tag).status_code == 200
     assert api.send("PATCH", "/queues/default/", {"rpm": 70}, If_Match=tag).status_code == 412
@@ -127,7 +127,7 @@ def test_pause_resume_and_brake(api):
 
 
 @pytest.mark.parametrize("path", ["", "pause/", "resume/", "brake/"])
-def test_queues_that_are_not_there_are_404(api, path):
+def test_queues_that_do_not_exist_are_404(api, path):
     method = "POST" if path else "PATCH"
     assert (
         api.send(method, f"/queues/nosuch/{path}", {"per_minute": 5} if path == "brake/" else {}).status_code
@@ -135,7 +135,7 @@ def test_queues_that_are_not_there_are_404(api, path):
     )
 
 
-def test_a_test_request_goes_out_and_its_answer_is_shown(api):
+def test_request_shows_its_response(api):
     answer = api.send("POST", "/queues/default/test/")
     assert answer.status_code == 200, answer.content
     said = answer.json()
@@ -144,7 +144,7 @@ def test_a_test_request_goes_out_and_its_answer_is_shown(api):
     assert not models.Task.objects.exists()
 
 
-def test_a_test_request_to_an_inner_address_says_why_it_was_not_sent(api):
+def test_request_to_an_internal_address_explains_the_refusal(api):
     models.Queue.objects.filter(name="default").update(handler="webhook", webhook_url="http://127.0.0.1:9/in")
     said = api.send("POST", "/queues/default/test/").json()
     assert said["http_status"] is None
@@ -154,9 +154,51 @@ def test_a_test_request_to_an_inner_address_says_why_it_was_not_sent(api):
     assert json.loads(said["sent"]["body"])["queue"] == "default"
 
 
-def test_without_a_free_slot_the_next_one_is_named(api, monkeypatch):
+def test_request_without_a_free_slot_names_the_next(api, monkeypatch):
     monkeypatch.setattr("scheduling.dispatch.test_request.WAIT_SECONDS", -1.0)
     answer = api.send("POST", "/queues/default/test/")
     assert answer.status_code == 409
     assert answer.json()["type"].endswith(":no-free-slot")
     assert answer.json()["next"].endswith(":00Z")
+
+
+HEADERS = {"Authorization": "Bearer s3cr3t", "X-Env": "prod"}
+
+
+def test_header_values_are_shown_to_nobody(api, reader):
+    body = {"name": "hook", "webhook_headers": HEADERS}
+    created = api.send("POST", "/queues/", body)
+    assert created.json()["webhook_headers"] == dict.fromkeys(HEADERS)
+    for client in (api, reader):
+        for path in ("/queues/", "/queues/hook/"):
+            assert b"s3cr3t" not in client.get(path).content
+    assert models.Queue.objects.get(name="hook").webhook_headers == HEADERS
+
+
+def test_header_with_null_keeps_its_value_and_one_left_out_is_removed(api):
+    api.send("POST", "/queues/", {"name": "hook", "webhook_headers": HEADERS})
+    whole = api.get("/queues/hook/").json()
+    assert api.send("PATCH", "/queues/hook/", whole | {"rpm": 7}).status_code == 200
+    queue = models.Queue.objects.get(name="hook")
+    assert (queue.webhook_headers, queue.rpm) == (HEADERS, 7)
+    changed = api.send("PATCH", "/queues/hook/", {"webhook_headers": {"authorization": None, "X-New": "1"}})
+    assert changed.status_code == 200
+    stored = models.Queue.objects.get(name="hook").webhook_headers
+    assert stored == {"authorization": "Bearer s3cr3t", "X-New": "1"}
+
+
+def test_header_with_null_and_without_a_stored_value_is_refused(api):
+    for method, path, body in (
+        ("POST", "/queues/", {"name": "hook", "webhook_headers": {"X-A": None}}),
+        ("PATCH", "/queues/default/", {"webhook_headers": {"X-A": None}}),
+    ):
+        response = api.send(method, path, body)
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == "webhook_headers"
+
+
+@pytest.mark.parametrize("secret", ["whsec_\u00e9" + "A" * 40, "whsec_" + "A" * 5, "\u00e9"])
+def test_secret_that_is_not_base64_is_refused(api, secret):
+    response = api.send("PATCH", "/queues/default/", {"webhook_secret": secret})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "webhook_secret"

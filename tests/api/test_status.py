@@ -22,14 +22,14 @@ def all_well(queue) -> None:
     models.QuarterRun.objects.create(quarter_at=clock.quarter_start(at), ran_at=at)
 
 
-def test_a_process_that_answers_is_live(nobody):
+def test_live_check_of_a_running_process(nobody):
     assert nobody.get("/healthz/live").json() == {"status": "live"}
     assert nobody.get("/healthz/live/").status_code == 200
     answer = nobody.send("POST", "/healthz/live")
-    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
-def test_with_clusters_and_quarter_hours_it_is_ready(nobody, all_well):
+def test_ready_check_with_clusters_and_quarter_hours(nobody, all_well):
     answer = nobody.get("/healthz/ready")
     assert answer.status_code == 200, answer.content
     checks = answer.json()["checks"]
@@ -37,7 +37,7 @@ def test_with_clusters_and_quarter_hours_it_is_ready(nobody, all_well):
     assert 0 <= checks["last_quarter_age_seconds"] < 60
 
 
-def test_a_silent_cluster_is_named(nobody, all_well):
+def test_ready_check_names_a_silent_cluster(nobody, all_well):
     models.Heartbeat.objects.filter(cluster=cluster.MINUTES).update(
         seen_at=store.now() - timedelta(seconds=90)
     )
@@ -47,7 +47,7 @@ def test_a_silent_cluster_is_named(nobody, all_well):
     assert f"cluster {cluster.MINUTES} has been silent" in answer.json()["detail"]
 
 
-def test_numbers_are_in_the_format_of_prometheus(api, write_lists):
+def test_metrics_are_in_prometheus_format(api, write_lists):
     api.list([1, 2, 3])
     write_lists()
     answer = api.get("/metrics")

@@ -43,7 +43,7 @@ def task(api, write_lists) -> int:
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(ACTS))
-def test_the_act_leaves_a_line(api, queue, task, method, path):
+def test_actions_leave_an_activity_entry(api, queue, task, method, path):
     body, verb, kind = ACTS[method, path]
     if verb == "resumed":
         models.Queue.objects.filter(pk=queue.pk).update(paused_at=store.now())
@@ -62,7 +62,7 @@ def test_the_act_leaves_a_line(api, queue, task, method, path):
     assert (line.actor_name, line.actor_kind, line.face) == ("a test", "token", "api")
 
 
-def test_no_endpoint_acts_that_this_file_does_not_know():
+def test_actions_are_all_covered_here():
     paths = schema_of(the_api)["paths"]
     acting = {(method, path) for path, operations in paths.items() for method in operations}
 

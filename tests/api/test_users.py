@@ -11,7 +11,7 @@ from .test_reading import walk
 pytestmark = pytest.mark.django_db
 
 
-def test_a_user_is_made_named_and_deleted(api):
+def test_user_is_created_renamed_and_deleted(api):
     made = api.send("POST", "/users/", {"id": 5, "name": "Ann"})
     assert made.status_code == 201
     assert made["Location"] == "5/"
@@ -27,7 +27,7 @@ def test_a_user_is_made_named_and_deleted(api):
     assert api.get("/users/5/").status_code == 404
 
 
-def test_a_taken_id_is_a_conflict_and_without_one_a_free_one_is_chosen(api):
+def test_user_id_that_is_taken_is_409_and_a_missing_one_is_chosen(api):
     assert api.send("POST", "/users/", {"id": 9223372036854775807, "name": "last"}).status_code == 201
     taken = api.send("POST", "/users/", {"id": "9223372036854775807", "name": "again"})
     assert taken.status_code == 409
@@ -37,7 +37,7 @@ def test_a_taken_id_is_a_conflict_and_without_one_a_free_one_is_chosen(api):
     assert models.User.objects.count() == 6
 
 
-def test_users_of_a_list_are_there_without_a_name(api, write_lists):
+def test_users_of_a_list_have_no_name(api, write_lists):
     api.list([7, 8, 9])
     write_lists()
     assert [(user["id"], user["name"]) for user in api.get("/users/").json()] == [(9, ""), (8, ""), (7, "")]
@@ -63,7 +63,7 @@ def test_users_of_a_list_are_there_without_a_name(api, write_lists):
         ({"name": "x", "payload": [1]}, "payload"),
     ],
 )
-def test_bad_fields_are_named(api, body, field):
+def test_invalid_fields_are_named(api, body, field):
     answer = api.send("POST", "/users/", body)
     assert answer.status_code == 422, answer.content
     assert [place["field"] for place in answer.json()["errors"]] == [field]
@@ -85,11 +85,11 @@ def test_bad_fields_are_named(api, body, field):
         ("name=Ann&id=5", "application/x-www-form-urlencoded", 201),
     ],
 )
-def test_bodies_of_other_forms(api, body, type, status):
+def test_bodies_of_other_types(api, body, type, status):
     assert api.send("POST", "/users/", body, type=type).status_code == status
 
 
-def test_a_stale_tag_is_refused(api):
+def test_if_match_with_a_stale_tag_is_412(api):
     tag = api.send("POST", "/users/", {"id": 5, "name": "Ann"})["ETag"]
     assert api.send("PUT", "/users/5/", {"name": "Bo"}, If_Match=tag).status_code == 200
     for method in ("PUT", "PATCH", "DELETE"):
@@ -97,12 +97,12 @@ def test_a_stale_tag_is_refused(api):
     assert api.get("/users/5/").json()["name"] == "Bo"
 
 
-def test_a_put_needs_the_name(api):
+def test_put_requires_the_name(api):
     api.send("POST", "/users/", {"id": 5, "name": "Ann"})
     assert api.send("PUT", "/users/5/", {}).status_code == 422
 
 
-def test_a_name_is_found_by_the_index(api):
+def test_name_filter_uses_the_index(api):
     with CaptureQueriesContext(connection) as queries:
         assert api.get("/users/?name=Ann").json() == []
     (asked,) = [query["sql"] for query in queries if 'FROM "scheduling_user"' in query["sql"]]

@@ -57,7 +57,7 @@ def received() -> tuple[bytes, dict[str, str]]:
     return calls[0]
 
 
-def test_the_body_is_the_documented_one(received):
+def test_webhook_body_is_the_documented_one(received):
     documented = json.loads(re.search(r"\n\n(\{.*?\})\n```", PAGE, re.DOTALL)[1])
     body = json.loads(received[0])
     assert body.keys() == documented.keys()
@@ -65,7 +65,7 @@ def test_the_body_is_the_documented_one(received):
     assert received[1]["webhook-id"] == received[1]["idempotency-key"]
 
 
-def test_the_callback_is_the_documented_one():
+def test_callback_body_is_the_documented_one():
     documented = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
     counts = {f"{name}_count": value for name, value in documented["counts"].items()}
     task = models.Task(
@@ -97,7 +97,7 @@ def others(body: bytes, headers: dict[str, str]) -> list[tuple[bytes, dict[str, 
     ]
 
 
-def test_the_check_in_python_tells_our_calls_from_others(received):
+def test_signature_check_in_python_recognizes_our_calls(received):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     found: dict = {}
     exec(code, found)
@@ -107,7 +107,7 @@ def test_the_check_in_python_tells_our_calls_from_others(received):
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
-def test_the_check_in_javascript_tells_our_calls_from_others(received):
+def test_signature_check_in_javascript_recognizes_our_calls(received):
     (code,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
     calls = [(*received, SECRET), *others(*received)]
     data = json.dumps([[secret, body.decode(), headers] for body, headers, secret in calls])

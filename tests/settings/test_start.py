@@ -20,6 +20,7 @@ NONSENSE = {
     "SECRET_KEY": "short",
     "DEBUG": "maybe",
     "ALLOWED_HOSTS": "http://example.com",
+    "CORS_ALLOWED_ORIGINS": "*",
     "CSRF_TRUSTED_ORIGINS": "example.com",
     "BEHIND_TLS_PROXY": "nginx",
     "USE_X_FORWARDED_HOST": "2",

@@ -19,7 +19,7 @@ from scheduling.core.errors import (
     PastPeak,
     UnexpectedCount,
 )
-from scheduling.intake import acceptance
+from scheduling.intake import acceptance, idempotency
 from tests.scheduling.lists_of_ids import (
     NOON,
     check_counters,
@@ -159,7 +159,7 @@ def test_the_clock_is_read_after_the_lock(queue, by, tmp_path):
             by=by,
             now=lambda: next(times),
             render=lambda a: None,
-            key=acceptance.IdempotencyKey("s", "k", "f"),
+            key=idempotency.IdempotencyKey("s", "k", "f"),
         )
     assert accepted.plan.first_at.minute == 30
 
@@ -224,20 +224,20 @@ def test_carry_over_takes_as_many_windows_as_it_needs(queue, by, tmp_path):
 
 
 def test_an_equal_request_gets_the_same_answer_and_makes_nothing_new(queue, by, tmp_path):
-    key = acceptance.IdempotencyKey("token 1", "k", "fingerprint")
+    key = idempotency.IdempotencyKey("token 1", "k", "fingerprint")
     first = submit([1, 2], tmp_path, by=by, key=key)
     again = submit([1, 2], tmp_path, by=by, key=key, at=NOON + timedelta(days=6))
     assert again.answer == first.answer
     assert again.repeated
     assert models.Task.objects.count() == 1
     with pytest.raises(KeyReused):
-        submit([1, 2], tmp_path, by=by, key=acceptance.IdempotencyKey("token 1", "k", "other"))
+        submit([1, 2], tmp_path, by=by, key=idempotency.IdempotencyKey("token 1", "k", "other"))
     later = submit([1, 2], tmp_path, by=by, key=key, at=NOON + timedelta(days=8))
     assert not later.repeated
 
 
 def test_only_what_was_accepted_is_remembered(queue, by, tmp_path):
-    key = acceptance.IdempotencyKey("token 1", "k", "fingerprint")
+    key = idempotency.IdempotencyKey("token 1", "k", "fingerprint")
     with pytest.raises(PastExpiry):
         submit([1], tmp_path, by=by, key=key, expires_at=NOON)
     assert not submit([1], tmp_path, by=by, key=key).repeated
