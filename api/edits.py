@@ -104,6 +104,8 @@ def _check_fixed_fields(task: models.Task, fields: schemas.ListFields) -> None:
     """Raise OtherQueue or Problem (422) if the body changes what an edit can't change."""
     if fields.queue not in (None, task.queue.name):
         raise errors.OtherQueue
+    if fields.start is not None:
+        raise bad_field("start", "Only a new list can choose it.")
     for name, fixed in (("not_before", task.not_before_at), ("expires_at", task.expires_at)):
         if getattr(fields, name) not in (None, fixed):
             raise bad_field(name, "It can't be changed. Cancel the task and submit the list again.")

@@ -26,10 +26,10 @@ from api.fields import (
 )
 from api.paging import MAX_LIMIT
 from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
+from scheduling.placement.reservations import Start
 
 TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})  # type: ignore[misc]  # members of a table
 StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})  # type: ignore[misc]  # the same
-Start = Literal["next_window"]
 WindowStateWord = Literal["future", "open", "running", "ended"]
 
 

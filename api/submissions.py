@@ -26,6 +26,7 @@ from scheduling.parsing.body import read_body
 from scheduling.parsing.reading import Reading
 from scheduling.parsing.results import WARNINGS
 from scheduling.parsing.spool import Spool
+from scheduling.placement.reservations import Start
 
 STORED_PAYLOAD_IDS = 1000
 
@@ -129,6 +130,7 @@ def submission_of(
         expires_at=fields.expires_at,
         allow_peak=options.allow_peak,
         expect=options.expect,
+        start=fields.start or Start.NEXT_WINDOW,
     )
 
 
@@ -160,6 +162,9 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
         options.allow_peak,
         options.expect,
     ]
+    # Left out by default, so that keys from before there was a choice still match.
+    if submission.start != Start.NEXT_WINDOW:
+        facts.append(submission.start)
     return hashlib.sha256(orjson.dumps(facts)).hexdigest()
 
 
