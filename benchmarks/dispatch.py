@@ -246,7 +246,7 @@ def webhooks_ours(port: str, at: str) -> None:
         )
 
     queue = models.Queue(pk=1, name="default")
-    sender = SenderThread(MinuteClock.of(host_time(), Clocks(host_time)), lambda queue: handler())
+    sender = SenderThread(MinuteClock(host_time(), Clocks(host_time)), lambda queue: handler())
     sender.may_start_until = 1e9
     sender.most_connections = {1: AT_ONCE // PROCESSES}
     due = [

@@ -4,6 +4,7 @@ import structlog
 from django.db import Error as DatabaseError
 
 from scheduling import store
+from scheduling.core.clock_watch import ClockWatch
 from scheduling.dispatch import minute_worker, overdue
 from scheduling.dispatch.minute_clock import Clocks
 from scheduling.intake import allocation
@@ -15,10 +16,21 @@ from scheduling.upkeep import reconciliation as sweeping
 from scheduling.upkeep import retention as keeping
 
 log = structlog.get_logger(__name__)
+_clock_watch = ClockWatch()
+
+
+def _clock_has_jumped() -> bool:
+    """Whether a job that moves, ends or removes what is late has to wait: another one is queued in its place."""
+    if _clock_watch.is_steady(store.now()):
+        return False
+    log.error("clock_has_jumped")
+    return True
 
 
 def allocate() -> None:
     """Write lists whose IDs have no rows yet."""
+    if _clock_has_jumped():
+        return
     allocation.write_segments(store.now)
 
 
@@ -44,13 +56,16 @@ def send_again(act_id: int) -> None:
 
 def refit() -> None:
     """Move on what is past a hard cap that was lowered."""
+    if _clock_has_jumped():
+        return
     rates.refit(store.now)
 
 
 def look_around() -> None:
     """Find work that nobody is at. Every cluster does so each few seconds: see runner.broker."""
     try:
-        sweeping.requeue_lost_work(at=store.now())
+        if not _clock_has_jumped():
+            sweeping.requeue_lost_work(at=store.now())
     except DatabaseError as error:
         # The next look comes in seconds; a failure kept for each would fill the table.
         log.warning("look_around_failed", reason=str(error))
@@ -58,22 +73,31 @@ def look_around() -> None:
 
 def sweep() -> None:
     """The same, and what can wait for a minute."""
+    if _clock_has_jumped():
+        return
     sweeping.requeue_lost_work(at=store.now())
     sweeping.clean_up(at=store.now())
 
 
 def seat(number: int, index: int) -> None:
     """Serve a minute, in minutes since 1970."""
-    minute_worker.serve_minute(number, index, Clocks(store.now))
+    if _clock_has_jumped():
+        minute_worker.decline(number, Clocks(store.now))
+    else:
+        minute_worker.serve_minute(number, index, Clocks(store.now))
 
 
 def place_late() -> None:
     """Give what is late another minute."""
+    if _clock_has_jumped():
+        return
     overdue.run(store.now)
 
 
 def process_quarter() -> None:
     """Arm what comes, total what has ended."""
+    if _clock_has_jumped():
+        return
     quarter_hour.run(store.now)
 
 
@@ -84,11 +108,15 @@ def call_back(task_id: int) -> None:
 
 def nightly() -> None:
     """Check the plan, and let go of what is past its retention."""
+    if _clock_has_jumped():
+        return
     keeping.run(store.now)
 
 
 def prune(act_id: int) -> None:
     """Go on letting go of what is past its retention."""
+    if _clock_has_jumped():
+        return
     keeping.resume(act_id, store.now)
 
 

@@ -13,15 +13,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection
-from django.db.models import Q
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Q, Value
+from django.db.models.functions import Coalesce
 
 from scheduling import models, store
 from scheduling.core import clock, limits
 from scheduling.dispatch import claims, overdue, recovery, results
 from scheduling.dispatch.lateness import Lateness
 from scheduling.dispatch.messages import ClaimRequest, RequestResult, Result, TickResult
-from scheduling.dispatch.minute_clock import Clocks, MinuteClock
+from scheduling.dispatch.minute_clock import Clocks, MinuteClock, is_off
 from scheduling.dispatch.minute_view import MINUTE_SECONDS, MinuteView, windows_of
 from scheduling.dispatch.open_work import OpenWork
 from scheduling.dispatch.sender import Sender, SenderThread
@@ -45,7 +46,8 @@ RETRIES_SECONDS = 0.05
 # After its minute a worker waits this long for responses: as long as a call may take, and a little more.
 GRACE_SECONDS = limits.WEBHOOK_SECONDS + 1
 STOPPING_SECONDS = 10.0
-DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
+# How long a process takes no job after it left a minute to another host.
+DECLINED_SECONDS = 1.0
 
 _process: tuple[int, int] = (0, 0)
 
@@ -74,11 +76,26 @@ def start_sender(minute_clock: MinuteClock) -> Sender:
 def serve_minute(number: int, index: int, clocks: Clocks) -> None:
     """Serve a minute (in minutes since 1970) until it is over and its responses are there.
 
-    index: of this worker among those of its minute. A minute that is over is left to `overdue`.
+    index: of this worker among those of its minute. A minute that is over is left to `overdue`. A host whose clock
+    is off takes none: another worker is queued in its place.
     """
-    if clocks.now() < minute_jobs.minute_of(number) + clock.MINUTE:
-        MinuteWorker(number, index, clocks).serve()
+    at = clocks.now()
+    if at < minute_jobs.minute_of(number) + clock.MINUTE:
+        worker = MinuteWorker(number, index, clocks)
+        if is_off(worker.clock.host_offset):
+            offset_ms = round(worker.clock.host_offset.total_seconds() * 1000)
+            log.error("minute_not_taken_since_clock_is_off", host_ahead_ms=offset_ms)
+            decline(number, clocks)
+            return
+        worker.serve()
     overdue.wake(at=clocks.now())
+
+
+def decline(number: int, clocks: Clocks) -> None:
+    """Leave a minute to another worker, which is queued."""
+    minute_jobs.enqueue_workers(number, 1)
+    # This process takes no other job meanwhile, so that a host whose clock is right is there first.
+    clocks.sleep(DECLINED_SECONDS)
 
 
 def wake(*, at: datetime) -> bool:
@@ -125,17 +142,15 @@ class MinuteWorker:
     ) -> None:
         self.number, self.index = number, index
         self.minute = minute_jobs.minute_of(number)
-        self.clocks, self.clock = clocks, MinuteClock.of(self.minute, clocks)
+        self.clocks, self.clock = clocks, MinuteClock(self.minute, clocks)
         self.owner = owner_of_process() if owner is None else owner
-        self.view = MinuteView(number, clocks.now)
+        self.view = MinuteView(number, self.clock.now)
         self.work = OpenWork()
         self.lateness = Lateness()
         self.sender: Sender | None = None
         self._make_sender, self._is_stopping = make_sender, is_stopping
         self._next_tick = -float(clock.SEAL_SECONDS)
         self._stopping_at: float | None = None
-        # Whether this host's clock is so far from the database's that nothing may be sent.
-        self._clock_is_off = False
         self._housekeeping_at = float("-inf")
         # For the log: how many IDs got their result from this worker, and how long a tick took at most.
         self._recorded_count, self._longest_tick = 0, 0.0
@@ -162,7 +177,9 @@ class MinuteWorker:
         try:
             self._tick()
             self._longest_tick = max(self._longest_tick, self.clocks.monotonic() - began)
-        except DATABASE_UNAVAILABLE:
+        except (DatabaseError, InterfaceError) as error:
+            if not store.is_unavailable(error):
+                raise
             # Locked or gone. Nothing starts meanwhile, since no tick is committed; results wait for the next one.
             log.warning("tick_failed", minute=self.minute.isoformat(), exc_info=True)
             connection.close()
@@ -207,14 +224,12 @@ class MinuteWorker:
         if elapsed - self._housekeeping_at >= 1:
             self._keep_house(elapsed)
         requests = self._claim_requests(elapsed)
-        # The clock first: where the database is gone, no result is taken from the sender and lost.
-        at = self.clocks.now()
         answered = self.sender.take() if self.sender else []
         if self._stopping_at is not None and self.sender:
             self.sender.blocked_queues = frozenset(self.view.queues)
         if not (requests or answered or self.work):
             return
-        classified = results.classify(answered, self.view.queues, minute=self.minute, at=at)
+        classified = results.classify(answered, self.view.queues, minute=self.minute, at=self.clock.now())
         self.work.retries.extend(classified.retries)
         self.work.results.extend(classified.results)
         self._claim_and_record(requests)
@@ -225,23 +240,26 @@ class MinuteWorker:
         """Do what is needed no more than once a second."""
         self._housekeeping_at = elapsed
         self.view.windows = windows_of(self.number)
-        at = self.clocks.now()
-        offset = abs(self.clocks.host() - at)
-        self._clock_is_off = offset > limits.CLOCK_OFFSET_ALLOWED
-        if offset > limits.CLOCK_OFFSET_REPORTED:
-            offset_ms = round(offset.total_seconds() * 1000)
-            log.error("clocks_apart", milliseconds=offset_ms, sending=not self._clock_is_off)
+        self._watch_clocks()
+        at = self.clock.now()
         with store.write():
             seen = models.Minute.objects.filter(pk=self.number)
-            seen.update(seen_at=at)
-            seen.filter(started_at=None).update(started_at=at)
+            seen.update(seen_at=at, started_at=Coalesce("started_at", Value(at)))
         # In its own minute some of that is still in time. What takes longer is a job's (overdue.run).
         with self._isolated("batches_not_recovered"):
-            recovery.recover(self.clocks.now, seconds=RECOVERY_SECONDS, monotonic=self.clocks.monotonic)
+            recovery.recover(self.clock.now, seconds=RECOVERY_SECONDS, monotonic=self.clocks.monotonic)
         self.lateness.store(self.clocks.monotonic, seconds=LATENESS_SECONDS)
 
+    def _watch_clocks(self) -> None:
+        if not self.clock.synchronize():
+            # This minute is served as it began: to stop would leave the rest of it to the clock as it is now.
+            log.error("database_clock_jumped", minute=self.minute.isoformat())
+        offset = self.clock.host_offset
+        if abs(offset) > limits.CLOCK_OFFSET_REPORTED:
+            log.warning("clocks_apart", host_ahead_ms=round(offset.total_seconds() * 1000))
+
     def _claim_requests(self, elapsed: float) -> dict[int, ClaimRequest]:
-        if elapsed >= MINUTE_SECONDS or self._stopping_at is not None or self._clock_is_off:
+        if elapsed >= MINUTE_SECONDS or self._stopping_at is not None:
             return {}
         if self.view.refresh(elapsed) and self.sender:
             self._configure(self.sender)
@@ -255,9 +273,9 @@ class MinuteWorker:
         """Commit one tick for all buckets; where that fails, one for each: a bad row stops no other bucket."""
         try:
             self._commit(requests, self.work.results)
-        except DATABASE_UNAVAILABLE:
-            raise
-        except Exception:
+        except Exception as error:
+            if store.is_unavailable(error):
+                raise
             log.exception("tick_failed_for_all", minute=self.minute.isoformat())
             self._claim_and_record_each(requests)
         self.work.results = []
@@ -267,9 +285,9 @@ class MinuteWorker:
             of_bucket = [item for item in self.work.results if item.claim.bucket_id == bucket_id]
             try:
                 self._commit({b: one for b, one in requests.items() if b == bucket_id}, of_bucket)
-            except DATABASE_UNAVAILABLE:
-                raise
-            except Exception:
+            except Exception as error:
+                if store.is_unavailable(error):
+                    raise
                 log.exception("bucket_excluded", bucket=bucket_id)
                 self.view.excluded_buckets.add(bucket_id)
             self.work.results = [item for item in self.work.results if item.claim.bucket_id != bucket_id]
@@ -283,7 +301,7 @@ class MinuteWorker:
             results=recorded,
             open_batches=self.work.open_batches,
             finished_batches=finished,
-            now=self.clocks.now,
+            now=self.clock.now,
         )
         self.work.forget(finished)
         try:
@@ -326,7 +344,7 @@ class MinuteWorker:
         while by_queue:
             queue_id = next(iter(by_queue))
             with self._isolated("retries_not_placed"):
-                results.place_retries(queue_id, by_queue[queue_id], self.owner, self.clocks.now)
+                results.place_retries(queue_id, by_queue[queue_id], self.owner, self.clock.now)
                 self.work.settle(item.claim for item in by_queue[queue_id])
             # What could not be placed is in flight until its batch is recovered.
             del by_queue[queue_id]
@@ -337,7 +355,7 @@ class MinuteWorker:
     def _tell_targets(self, answered: Sequence[RequestResult]) -> None:
         with self._isolated("target_not_updated"):
             targets = self.view.targets
-            if targets.record(answered, self.view.queues, minute=self.minute, now=self.clocks.now):
+            if targets.record(answered, self.view.queues, minute=self.minute, now=self.clock.now):
                 # A target may be blocked from now on.
                 self.view.expire()
 
@@ -346,7 +364,7 @@ class MinuteWorker:
         """Log what is wrong with some rows, so that all others are served."""
         try:
             yield
-        except DATABASE_UNAVAILABLE:
-            raise
-        except Exception:
+        except Exception as error:
+            if store.is_unavailable(error):
+                raise
             log.exception(event, minute=self.minute.isoformat())

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from django.db import InterfaceError, OperationalError
+from django.db.models import Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import keys
+from scheduling.core import keys, limits
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import bucket_slots, claims
 from scheduling.models import Status
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 SLICE_IDS = 2_000
 # So long after the start of a minute none of its workers lives.
 UNCLAIMED_AFTER = timedelta(minutes=4)
+# No lease that is taken now ends so late.
+FAR_AHEAD = 8 * limits.LEASE
 
 
 def recover(
@@ -38,21 +40,26 @@ def recover(
     slot. at_most: so many batches. seconds: nothing is begun later than that.
     """
     recovered, limit = 0, TimeLimit(seconds, monotonic)
-    dead = models.Batch.objects.filter(lease_until__lt=now()).order_by("pk")[:at_most]
+    dead = _dead(now()).order_by("pk")[:at_most]
     slices = _slices(dead.values_list("bucket_id", "pk", "ids_count"))
     # All workers look at the same time: each begins elsewhere, so that none waits for another.
     random.shuffle(slices)
     for bucket_id, batch_ids in slices:
         try:
             recovered += _recover(bucket_id, batch_ids, now)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
+        except Exception as error:
+            if store.is_unavailable(error):
+                raise
             # What is wrong with one batch delays no other.
             log.exception("batches_not_recovered", bucket=bucket_id)
         if limit.is_over:
             break
     return recovered
+
+
+def _dead(at: datetime) -> QuerySet[models.Batch]:
+    """Return the batches whose lease has ended, or ends so far ahead that a clock was wrong when it was taken."""
+    return models.Batch.objects.filter(Q(lease_until__lt=at) | Q(lease_until__gt=at + FAR_AHEAD))
 
 
 def _slices(batches: Iterable[tuple[int, int, int]]) -> list[tuple[int, list[int]]]:
@@ -69,7 +76,7 @@ def _slices(batches: Iterable[tuple[int, int, int]]) -> list[tuple[int, list[int
 
 
 def _recover(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetime]) -> int:
-    dead = models.Batch.objects.filter(pk__in=batch_ids, lease_until__lt=now())
+    dead = _dead(now()).filter(pk__in=batch_ids)
     if not dead.exists():
         return 0
     with store.write():
@@ -77,7 +84,7 @@ def _recover(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetim
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
         # Its owner may have woken up and renewed it, or another may have been faster.
-        ended = list(dead.filter(lease_until__lt=at).select_for_update().order_by("pk"))
+        ended = list(_dead(at).filter(pk__in=batch_ids).select_for_update().order_by("pk"))
         models.Batch.objects.filter(pk__in=[batch.pk for batch in ended]).delete()
         started: dict[int, float | None] = {}
         plan = bucket_slots.plan_of(bucket)

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 # How often a request whose tick isn't committed yet looks again, while its slot lasts.
 POLL_SECONDS = 0.005
+# A timer may fire this much before its time.
+EARLY_SECONDS = 0.001
 
 
 class Sender:
@@ -162,6 +164,9 @@ class Sender:
     async def _may_start(self, group: list[ScheduledRequest]) -> bool:
         queue_id, first = group[0].queue_id, group[0].claim
         until = first.offset + first.tolerance
+        # The clock may have been set back since the timer was.
+        while (early := group[-1].claim.offset - self.clock.elapsed()) > EARLY_SECONDS:
+            await asyncio.sleep(early)
         reason = "slot_passed"
         while (elapsed := self.clock.elapsed()) <= until:
             if first.batch_id in self.lost_batches:

@@ -7,33 +7,73 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, connection, connections
 from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
 from django_q.brokers.orm import ORM
+from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
+from scheduling import store
+from scheduling.core import limits
 from scheduling.core.time_limit import TimeLimit
+
+log = structlog.get_logger(__name__)
 
 DEFAULT: str = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
+CLOCK_CHECK_SECONDS = 5.0
 
 
 class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
     """django-q2's database broker, which waits while the database is locked or unreachable.
 
     The stock pusher sleeps 10 s after any database error, and the stock monitor loses the
-    acknowledgement, so that the job runs twice.
+    acknowledgement, so that the job runs twice. The stock broker also compares due times with the host's clock: the
+    host that is furthest ahead would take every job.
     """
+
+    _clock_checked_at, _clock_is_off = float("-inf"), False
 
     def dequeue(self) -> list[tuple[int, str]] | None:
         try:
-            jobs: list[tuple[int, str]] | None = super().dequeue()
-            return jobs
-        except (OperationalError, InterfaceError):
+            if self.list_key == MINUTES and self._is_clock_off():
+                time.sleep(Conf.POLL)
+                return None
+            return self._take_due()
+        except (DatabaseError, InterfaceError) as error:
+            if not store.is_unavailable(error):
+                raise
             self._reconnect()
             return None
+
+    def _take_due(self) -> list[tuple[int, str]] | None:
+        rows = self.get_connection()
+        due = rows.filter(key=self.list_key, lock__lt=_database_time())[: Conf.BULK]
+        hidden_until = _database_time() + timedelta(seconds=Conf.RETRY)
+        taken = [
+            (job.pk, job.payload)
+            for job in due
+            # Another cluster may have been faster.
+            if rows.filter(pk=job.pk, lock=job.lock).update(lock=hidden_until)
+        ]
+        if not taken:
+            time.sleep(Conf.POLL)
+        return taken or None
+
+    def _is_clock_off(self) -> bool:
+        """Whether this host's clock is so far from the database's that it leaves minutes to others."""
+        if time.monotonic() - self._clock_checked_at > CLOCK_CHECK_SECONDS:
+            self._clock_checked_at = time.monotonic()
+            offset = timezone.now() - store.now()
+            was_off, self._clock_is_off = self._clock_is_off, abs(offset) > limits.CLOCK_OFFSET_ALLOWED
+            if self._clock_is_off and not was_off:
+                log.error("clock_is_off_no_minutes_taken", host_ahead_ms=round(offset.total_seconds() * 1000))
+        return self._clock_is_off
 
     def acknowledge(self, task_id: int) -> None:
         self._retry(super().acknowledge, task_id)
@@ -47,14 +87,19 @@ class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
             try:
                 act(task_id)
                 return
-            except (OperationalError, InterfaceError):
-                if limit.is_over:
+            except (DatabaseError, InterfaceError) as error:
+                if limit.is_over or not store.is_unavailable(error):
                     raise
                 self._reconnect()
 
     def _reconnect(self) -> None:
         connections["default"].close()
         time.sleep(0.5)
+
+
+def _database_time() -> Now | datetime:
+    # SQLite has no clock but this host's, and Now() would be less exact.
+    return Now() if connection.vendor == "postgresql" else timezone.now()
 
 
 class _NotBefore(ORM):  # type: ignore[misc]  # django-q2 ships no types

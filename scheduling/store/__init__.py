@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import ModuleType
 
-from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections, transaction
 from django.db.models import Q
 
 from scheduling.core import keys
@@ -28,6 +28,13 @@ def now() -> datetime:
     """The database's clock, aware, UTC: leases and due times of all hosts go by it."""
     at: datetime = backend().now()
     return at.astimezone(UTC)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database is locked, gone or read-only: no row is at fault, and the same may succeed later."""
+    # What a standby says until it is promoted is no OperationalError.
+    read_only = getattr(error.__cause__, "sqlstate", None) == "25006"
+    return read_only or isinstance(error, (OperationalError, InterfaceError))
 
 
 @contextmanager

@@ -74,10 +74,12 @@ class SimulatedTime:
 
     def __init__(self, start: datetime) -> None:
         self.start, self.seconds = start, 0.0
+        # How far the database's clock is ahead.
+        self.database_offset = timedelta()
         self.loop = SimulatedLoop(self)
 
     def now(self) -> datetime:
-        return self.start + timedelta(seconds=self.seconds)
+        return self.start + timedelta(seconds=self.seconds) + self.database_offset
 
     def sleep(self, seconds: float) -> None:
         """Let time pass; whatever the event loop has to do meanwhile is done at its time."""
@@ -93,7 +95,7 @@ class SimulatedTime:
     def clocks(self, host_offset: timedelta = timedelta()) -> Clocks:
         return Clocks(
             now=self.now,
-            host=lambda: self.now() + host_offset,
+            host=lambda: self.start + timedelta(seconds=self.seconds) + host_offset,
             monotonic=lambda: self.seconds,
             sleep=self.sleep,
         )

@@ -154,11 +154,33 @@ def test_a_paused_queue_is_not_sealed_and_starts_nothing(time):
     assert models.Bucket.objects.filter(sealed_at__isnull=False).count() == 0
 
 
-def test_clocks_that_are_two_seconds_apart_send_nothing(time):
+@pytest.mark.parametrize("seconds", [2.5, -2.5, 3_600])
+def test_a_host_whose_clock_is_off_takes_no_minute_and_leaves_it_to_another(time, seconds):
     place(make_queue(rpm=6_000), {MINUTE: [1, 2, 3]}, at=BEFORE)
-    worker = time.worker(MINUTE, host_offset=timedelta(seconds=2.5))
-    worker.serve()
+    minute_worker.serve_minute(NUMBER, 0, time.clocks(timedelta(seconds=seconds)))
     assert counted() == {"waiting": 3}
+    assert [job.task["func"] for job in OrmQ.objects.all()] == ["scheduling.jobs.seat"]
+    # To `wake` and to health it is a minute that nobody serves.
+    assert not models.Minute.objects.filter(seen_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize("seconds", [1.9, -1.9])
+def test_a_host_whose_clock_is_less_than_two_seconds_off_starts_at_the_same_slots(time, seconds):
+    queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
+    place(queue, {MINUTE: range(1, 4)}, at=BEFORE)
+    time.worker(MINUTE, make_handler=lambda queue: handler, host_offset=timedelta(seconds=seconds)).serve()
+    assert started_after(queue) == pytest.approx([0, 20_000, 40_000], abs=20)
+
+
+def test_a_minute_is_served_to_its_end_although_the_clock_jumps_by_an_hour_and_back(time):
+    queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
+    place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
+    worker = time.worker(MINUTE, make_handler=lambda queue: handler)
+    while (due := worker.tick()) is not None:
+        time.sleep(max(0.0, due - worker.clock.elapsed()))
+        time.database_offset = timedelta(hours=1) if 20 <= worker.clock.elapsed() < 30 else timedelta()
+    assert started_after(queue) == pytest.approx([slot * 1000 for slot in range(60)], abs=20)
+    assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 61))
 
 
 def test_a_bad_bucket_stops_no_other(time, monkeypatch):

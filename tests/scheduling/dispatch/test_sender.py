@@ -26,7 +26,7 @@ def time():
 
 
 def sender_of(time: SimulatedTime, handler, *, may_start_until: float = 60.0) -> Sender:
-    sender = time.sender(lambda queue: handler)(MinuteClock.of(MINUTE, time.clocks()))
+    sender = time.sender(lambda queue: handler)(MinuteClock(MINUTE, time.clocks()))
     sender.may_start_until = may_start_until
     return sender
 
@@ -119,7 +119,7 @@ def test_a_handler_that_raises_gives_attempts_that_come_to_an_end(time, error):
 
 def test_what_is_claimed_after_an_edit_of_its_queue_goes_where_that_says(time):
     made = {version: SimulatedHandler() for version in (1, 2)}
-    sender = time.sender(lambda queue: made[queue.version])(MinuteClock.of(MINUTE, time.clocks()))
+    sender = time.sender(lambda queue: made[queue.version])(MinuteClock(MINUTE, time.clocks()))
     sender.may_start_until = 60.0
     sender.send([due(1, 0.05)])
     sender.send([due(2, 0.06, batch=2, version=2)])
@@ -149,7 +149,7 @@ def test_a_thread_sends_until_it_is_stopped_whatever_asks_its_loop_to_exit():
         return await SimulatedHandler.handle(handler, batch)
 
     handler.handle = handle
-    sender = SenderThread(MinuteClock.of(host_time(), Clocks(host_time)), lambda queue: handler)
+    sender = SenderThread(MinuteClock(host_time(), Clocks(host_time)), lambda queue: handler)
     sender.may_start_until = 60.0
     sender.start()
     sender.loop.call_soon_threadsafe(sys.exit, 3)

@@ -1,0 +1,65 @@
+"""The broker: due times go by the database's clock, and a database that is unavailable is waited for."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import InternalError, connection
+from django.utils import timezone
+from django_q.conf import Conf
+
+from scheduling import store
+from scheduling.jobqueue import cluster
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(Conf, "POLL", 0)
+
+
+def broker(key: str = cluster.MINUTES) -> cluster.ResilientORM:
+    return cluster.ResilientORM(list_key=key)
+
+
+def arm(key: str = cluster.MINUTES, **ahead: float) -> None:
+    cluster.enqueue("scheduling.jobs.sweep", cluster=key, not_before=store.now() + timedelta(**ahead))
+
+
+def test_a_job_is_taken_once_it_is_due_and_once():
+    arm(seconds=3)
+    assert not broker().dequeue()
+    arm(seconds=-1)
+    assert len(broker().dequeue()) == 1
+    assert not broker().dequeue()
+
+
+def test_a_host_whose_clock_is_ahead_takes_no_job_early(monkeypatch):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no clock of its own")
+    arm(cluster.DEFAULT, seconds=3)
+    ahead = timezone.now() + timedelta(seconds=10)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: ahead)
+    assert not broker(cluster.DEFAULT).dequeue()
+
+
+@pytest.mark.parametrize("seconds", [2.5, -2.5])
+def test_a_host_whose_clock_is_off_takes_no_minutes_and_other_jobs_all_the_same(monkeypatch, seconds):
+    arm(seconds=-10)
+    arm(cluster.DEFAULT, seconds=-10)
+    real = store.now
+    monkeypatch.setattr(store, "now", lambda: real() + timedelta(seconds=seconds))
+    assert not broker().dequeue()
+    assert broker(cluster.DEFAULT).dequeue()
+    monkeypatch.setattr(store, "now", real)
+    assert broker().dequeue()
+
+
+def test_a_read_only_database_counts_as_unavailable():
+    class ReadOnly(Exception):
+        sqlstate = "25006"
+
+    error = InternalError("cannot execute UPDATE in a read-only transaction")
+    assert not store.is_unavailable(error)
+    error.__cause__ = ReadOnly()
+    assert store.is_unavailable(error)
