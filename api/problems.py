@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "id-taken": Kind(409, "The ID is taken"),
     "name-taken": Kind(409, "The name is taken"),
     "no-free-slot": Kind(409, "No slot is free within a minute"),
+    "test-waiting": Kind(409, "A test request of this queue is already waiting"),
     "body-too-slow": Kind(408, "The body did not arrive in time"),
     "length-unknown": Kind(411, "The length of the body is unknown"),
     "changed-meanwhile": Kind(412, "It has changed since it was read"),
@@ -83,6 +84,7 @@ KIND_OF: dict[type[Exception], str] = {
     errors.IdTaken: "id-taken",
     errors.QueueTaken: "name-taken",
     errors.NoFreeSlot: "no-free-slot",
+    errors.TestRequestWaiting: "test-waiting",
     reading.ReadingError: "broken-body",
     reading.LengthUnknown: "length-unknown",
     reading.NoSpace: "disk-full",
@@ -92,7 +94,7 @@ KIND_OF: dict[type[Exception], str] = {
     reading.Broken: "broken-body",
     reading.NotAList: "bad-list",
 }
-RETRY_AFTER = {"still-placing": "2", "not-ready": "5"}
+RETRY_AFTER = {"still-placing": "2", "test-waiting": "5", "not-ready": "5"}
 _PLACE = ("line", "column", "index", "sheet", "cell", "token", "name", "parameter", "choices")
 
 

@@ -125,6 +125,13 @@ class UnknownHandler(Refused):
     """The handler {handler!r} of queue {queue} is unknown to this version of Quarterdeck."""
 
 
+class TestRequestWaiting(Refused):
+    """A test request of the queue {name} is already waiting for its slot. Try again when it is done."""
+
+    # Not a class of tests, whatever pytest thinks.
+    __test__ = False
+
+
 class NoFreeSlot(Refused):
     """No slot is free within a minute; the next minute with room begins at {next}."""
 

@@ -1,16 +1,20 @@
 """One test request, as a queue would send it: in a free slot of the plan, its answer shown and not kept."""
 
 import asyncio
+import fcntl
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from django.conf import settings
 
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import clock, keys
-from scheduling.core.errors import NoFreeSlot
+from scheduling.core.errors import NoFreeSlot, TestRequestWaiting
 from scheduling.dispatch import bucket_slots
 from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
@@ -63,10 +67,35 @@ def send_one(
     user_id: int = 1,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Trial:
-    """Send one request in the next free slot, and wait for its answer.
+    """Send one request in the next free slot, and wait for its response.
 
-    Raises NoFreeSlot, with the next minute that has one, when none comes within a minute.
+    Raises TestRequestWaiting if another one of the queue is waiting on this host, and NoFreeSlot, with the next
+    minute that has one, if no slot is free within a minute.
     """
+    with _only_one(queue):
+        return _send_one(queue, by=by, now=now, user_id=user_id, sleep=sleep)
+
+
+@contextmanager
+def _only_one(queue: models.Queue) -> Iterator[None]:
+    """Be the queue's only test request. Each waits in a thread for up to a minute."""
+    # A lock on a file: it holds for all processes of the host, and ends with the process.
+    with open(settings.DATA_DIR / f"test-request-{queue.pk}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TestRequestWaiting(name=queue.name) from None
+        yield
+
+
+def _send_one(
+    queue: models.Queue,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
+    user_id: int,
+    sleep: Callable[[float], None],
+) -> Trial:
     deadline = now() + timedelta(seconds=WAIT_SECONDS)
     while True:
         slot_at, latest = _next_slot(queue, now, sleep, deadline)

@@ -1,10 +1,12 @@
 """Queues."""
 
 import json
+import time
 
 import pytest
 
 from scheduling import models
+from scheduling.dispatch import test_request
 
 from .test_reading import walk
 
@@ -152,6 +154,17 @@ def test_request_to_an_internal_address_explains_the_refusal(api):
     assert said["sent"]["url"] == "http://127.0.0.1:9/in"
     assert said["sent"]["headers"]["webhook-id"].startswith("msg_test_")
     assert json.loads(said["sent"]["body"])["queue"] == "default"
+
+
+def test_request_is_409_at_once_while_another_one_waits(api, queue):
+    with test_request._only_one(queue):
+        began = time.monotonic()
+        response = api.send("POST", "/queues/default/test/")
+        assert time.monotonic() - began < 2
+    assert response.status_code == 409
+    assert response.json()["type"].endswith(":test-waiting")
+    assert int(response["Retry-After"]) > 0
+    assert api.send("POST", "/queues/default/test/").status_code == 200
 
 
 def test_request_without_a_free_slot_names_the_next(api, monkeypatch):
