@@ -15,7 +15,7 @@ NEXT_PYTHON ?= $(firstword $(shell python3.13 -c "import sys; print(sys.executab
 NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d' ' -f1)
 QUICK := not faults and not minutes and not bench and not screens
 
-.PHONY: help run demo test test-next lint format lock map faults minutes bench screens chromium
+.PHONY: help run demo test test-next lint format lock map faults fuzz minutes bench screens chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test     everything that belongs to every change"
 	@echo "make faults   kills and seeds       make minutes  real minutes"
 	@echo "make bench    measurements          make screens  the pictures"
+	@echo "make fuzz     searches for lists that take more than linear time to read"
 
 # The runner takes the place of the shell: what make is told, it hears.
 run: $(RUNTIME)
@@ -70,6 +71,9 @@ faults: $(DEVELOPMENT)
 
 minutes: $(DEVELOPMENT)
 	$(PYTEST) -m minutes tests
+
+fuzz: $(DEVELOPMENT)
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-300} $(PYTEST) tests/scheduling/parsing/test_bounds.py -k no_pattern
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks

@@ -155,7 +155,6 @@ def test_what_the_code_imports_is_asked_for_by_name():
         "ninja": "django_ninja",
         "csp": "django_csp",
         "axes": "django_axes",
-        "python_multipart": "python_multipart",
         "pydantic": "django_ninja",
         "dns": "dnspython",
     }
