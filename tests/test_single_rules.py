@@ -100,3 +100,8 @@ def test_work_in_slices_ends_by_one_helper():
 @pytest.mark.parametrize("constant", ["QUARTER_LATE", "SILENT_AFTER"])
 def test_constants_of_health_are_defined_once(constant):
     assert len(found_in(rf"^{constant}\b[^\n=]*=")) == 1
+
+
+def test_no_cursor_outlives_a_transaction():
+    # A pooler that works by transaction loses it: store.in_parts reads by key instead.
+    assert found_in(r"\.iterator\(") == []

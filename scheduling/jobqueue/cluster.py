@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 DEFAULT: str = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
 CLOCK_CHECK_SECONDS = 5.0
+# Rows of a queue that are looked at together.
+LOOK_AT = 100
 
 
 class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
@@ -145,7 +147,27 @@ def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> list[tuple[obj
     """
     own = settings.Q_CLUSTER.get("ALT_CLUSTERS", {}).get(cluster, {})
     taken_lately = at + timedelta(seconds=own.get("retry", settings.Q_CLUSTER["retry"]) - 30)
-    rows = OrmQ.objects.filter(Q(lock__lte=at) | Q(lock__gte=taken_lately), key=cluster).order_by("-pk")[:100]
+    rows = OrmQ.objects.filter(Q(lock__lte=at) | Q(lock__gte=taken_lately), key=cluster).order_by("-pk")[
+        :LOOK_AT
+    ]
     # A malformed row contains anything, and must not hide the others.
     jobs = [row.task for row in rows if isinstance(row.task, dict)]
     return [tuple(job.get("args", ())) for job in jobs if job.get("func") == path]
+
+
+def drop_malformed(*, at: datetime) -> int:
+    """Delete due rows of the queue whose signed payload names no job. Returns how many; each is logged once.
+
+    django-q2 would try them again for ever. Rows that this process can't read stay: their signature may be
+    another host's.
+    """
+    dropped = 0
+    for row in OrmQ.objects.filter(lock__lt=at).order_by("pk")[:LOOK_AT]:
+        job = row.task
+        is_unreadable = isinstance(job, dict) and str(job.get("id", "")).startswith("*")
+        if is_unreadable or (isinstance(job, dict) and "func" in job and "id" in job):
+            continue
+        if OrmQ.objects.filter(pk=row.pk, lock=row.lock).delete()[0]:
+            log.error("malformed_job_dropped", cluster=row.key, job=row.pk, payload=str(job)[:100])
+            dropped += 1
+    return dropped

@@ -92,12 +92,10 @@ def positions_of(user_id: int, list_ids: Collection[int]) -> dict[int, int]:
         return positions
     wanted = _pack(array("q", [user_id]))
     chunks = models.Chunk.objects.filter(list__in=list_ids).order_by("list", "number")
-    for list_id, start, data in chunks.values_list("list_id", "first_position", "ids").iterator(
-        chunk_size=16
-    ):
+    # The database looks for the bytes, so that only the chunk that has them travels.
+    found = chunks.annotate(at=store.PositionOfBytes("ids", wanted)).filter(at__gt=0)
+    for list_id, start, data in found.values_list("list_id", "first_position", "ids"):
         if list_id in positions:
-            if len(list_ids) == 1:
-                break
             continue
         data = bytes(data)
         at = data.find(wanted)
@@ -159,8 +157,8 @@ def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int
 
 def parts_of(list_id: int, segment_number: int) -> Iterator[tuple[array[int], array[int]]]:
     """Yield the IDs of a range and their positions, in list order."""
-    parts = models.SegmentPart.objects.filter(list=list_id, segment_number=segment_number).order_by("pk")
-    for ids, positions in parts.values_list("ids", "positions").iterator(chunk_size=4):
+    parts = models.SegmentPart.objects.filter(list=list_id, segment_number=segment_number)
+    for _, ids, positions in store.in_parts(parts, "ids", "positions", size=4):
         yield _unpack(ids), _unpack(positions, "I")
 
 

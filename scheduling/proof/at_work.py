@@ -1,11 +1,12 @@
 """Work in progress: nothing waits in a minute that is over, and every claim has an owner."""
 
+from array import array
 from collections.abc import Iterator
 from datetime import datetime
 
 from scheduling import models, store
 from scheduling.core import keys, limits
-from scheduling.dispatch import claims, overdue
+from scheduling.dispatch import overdue
 from scheduling.models import Status
 
 from .base import Cursor, Difference, Piece
@@ -41,9 +42,9 @@ def _old_claims(at: datetime) -> Iterator[Difference]:
 
 def _in_flight_is_claimed() -> Iterator[Difference]:
     claimed: set[int] = set()
-    for batch in models.Batch.objects.iterator(500):
-        claimed.update(key for key, _ in claims.keys_and_slots(batch))
-    in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT).values_list("pk", flat=True)
-    for key in in_flight.iterator(2_000):
+    for _, ids in store.in_parts(models.Batch.objects.all(), "ids", size=500):
+        claimed.update(array("q", bytes(ids)))
+    in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT)
+    for (key,) in store.in_parts(in_flight):
         if key not in claimed:
             yield Difference("what is in flight is claimed", f"row {key}", 1, 0)

@@ -250,7 +250,7 @@ def late_queues(at: datetime) -> list[LateQueue]:
     moved_counts: Counter[int] = Counter()
     last_buckets: dict[int, int] = {}
     by_minutes = moves.values_list("from_bucket_id", "to_bucket_id").annotate(Count("pk"))
-    for from_bucket, to_bucket, count in by_minutes.iterator(5_000):
+    for from_bucket, to_bucket, count in list(by_minutes):
         queue_id = keys.queue_of_bucket(from_bucket)
         moved_counts[queue_id] += count
         last_buckets[queue_id] = max(last_buckets.get(queue_id, 0), to_bucket)

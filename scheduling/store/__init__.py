@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import ModuleType
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections, transaction
-from django.db.models import Q
+from django.db.models import BinaryField, Func, IntegerField, Q, QuerySet, Value
+from django.db.models.sql.compiler import SQLCompiler
 
 from scheduling.core import keys
 from scheduling.models import TRANSITIONS, Status, TaskBucket
@@ -93,6 +95,19 @@ def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
     count: int = backend().cancel_rows(task_id, user_ids)
     return count
+
+
+def in_parts(rows: QuerySet[Any], *columns: str, size: int = 5_000) -> Iterator[tuple[Any, ...]]:
+    """Yield (key, *columns) of rows by key, read in parts, with no cursor open in between.
+
+    A pooler that works by transaction loses a cursor that outlives one, and SQLite begins no transaction on a read
+    snapshot that a writer has overtaken.
+    """
+    after = -1
+    by_key = rows.order_by("pk").values_list("pk", *columns)
+    while part := list(by_key.filter(pk__gt=after)[:size]):
+        yield from part
+        after = part[-1][0]
 
 
 # --- Minutes: what waits is claimed, and what was claimed gets its outcome ---
@@ -177,6 +192,21 @@ def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
     """How many of the IDs the task has that aren't cancelled, and how many of them wait."""
     counts: tuple[int, int] = backend().kept_and_waiting(task_id, ids)
     return counts
+
+
+class PositionOfBytes(Func):
+    """Where bytes begin in a binary column, from 1; 0 if they aren't there."""
+
+    function = "INSTR"
+    output_field = IntegerField()
+
+    def __init__(self, column: str, wanted: bytes) -> None:
+        super().__init__(column, Value(wanted, output_field=BinaryField()))
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: Any, **context: Any) -> Any:
+        turned = self.copy()
+        turned.set_source_expressions(self.get_source_expressions()[::-1])
+        return turned.as_sql(compiler, connection, function="POSITION", arg_joiner=" IN ", **context)
 
 
 def begins_with(column: str, text: str) -> Q:

@@ -39,9 +39,10 @@ def unfinished_cancels() -> QuerySet[models.Task]:
 
 def clean_up(*, at: datetime) -> None:
     """Do what can wait for a minute: delete old drafts and idempotency keys, refit minutes above a hard cap,
-    keep the counts of failures, release IDs in flight that no batch has claimed.
+    keep the counts of failures, release IDs in flight that no batch has claimed, drop malformed jobs.
     """
     acceptance.sweep_drafts(at=at)
     failures.keep_counts(at=at)
     rates.wake(at=at)
     recovery.recover_unclaimed(store.now)
+    cluster.drop_malformed(at=at)

@@ -94,27 +94,16 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
     # Nothing waits in a window that is totalled.
     ended = before - 2 * clock.QUARTER
     windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
-    for (window_id,) in _in_parts(windows, "pk"):
+    for (window_id,) in store.in_parts(windows, size=PART_ROWS):
         yield from _of_window(window_id)
     tasks = models.Task.objects.filter(
         last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
     )
-    for task_id, list_id in _in_parts(tasks, "pk", "list_id"):
+    for task_id, list_id in store.in_parts(tasks, "list_id", size=PART_ROWS):
         # The lists before an edit are kept as long as the task, since places follow from their order.
         list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
         yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)
         yield partial(_delete_task, task_id, list_ids)
-
-
-def _in_parts(rows: QuerySet[Any], *columns: str) -> Iterator[tuple[int, ...]]:
-    """Yield columns of rows by key, the key first. No cursor is open while the caller works on a row.
-
-    SQLite begins no transaction on a read snapshot that a writer has overtaken.
-    """
-    after = 0
-    while part := list(rows.filter(pk__gt=after).order_by("pk").values_list(*columns)[:PART_ROWS]):
-        yield from part
-        after = part[-1][0]
 
 
 def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
