@@ -224,7 +224,9 @@ def _accept(
     key: IdempotencyKey | None,
     confirm: Callable[[reservations.Plan], None] | None = None,
 ) -> Accepted:
-    with store.write():
+    """Accept a list in one transaction, recognised if the answer to its COMMIT is lost."""
+
+    def change() -> Accepted:
         if key is not None and (known := idempotency.take(key, at=now())):
             return _repeated(known)
         queue = reservations.lock_queue(queue_named(submission.queue_name).pk)
@@ -248,7 +250,17 @@ def _accept(
         accepted = Accepted(task, plan, duplicate_of, answer=render(accepted))
         if key is not None:
             idempotency.keep(key, accepted.answer, task_id=task.pk)
-    return accepted
+        return accepted
+
+    return store.write_and_recognise(change, _is_committed)
+
+
+def _is_committed(accepted: Accepted) -> bool:
+    # A key draws from a sequence; should the row be another's all the same, it has another moment.
+    task = accepted.task
+    return accepted.repeated or (
+        task is not None and models.Task.objects.filter(pk=task.pk, created_at=task.created_at).exists()
+    )
 
 
 def place(

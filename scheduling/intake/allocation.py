@@ -99,8 +99,12 @@ def _orphaned(at: datetime) -> Q:
 
 
 def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Segment | None:
-    """Claim the next segment without a live owner: short ones first, then in the order of arrival."""
-    free = models.Segment.objects.unwritten().filter(_free(at))
+    """Claim the next segment without a live owner: short ones first, then in the order of arrival.
+
+    One of the owner's own is left from before its connection was lost.
+    """
+    claimable = _free(at) | Q(owner=owner)
+    free = models.Segment.objects.unwritten().filter(claimable)
     if at_most is not None:
         free = free.filter(ids_count__lte=at_most)
     is_long = ExpressionWrapper(Q(ids_count__gt=SMALL_IDS), output_field=BooleanField())
@@ -108,7 +112,7 @@ def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Se
     for segment in candidates[:8]:
         if (
             models.Segment.objects.unwritten()
-            .filter(_free(at), pk=segment.pk)
+            .filter(claimable, pk=segment.pk)
             .update(owner=owner, lease_until=at + limits.SEGMENT_LEASE)
         ):
             segment.refresh_from_db(fields=["written_count"])
@@ -254,14 +258,15 @@ def _write_slice(
     soonest = min(keys.minute_of_bucket(group.bucket_id) for group in groups)
     near = clock.sealed_at(soonest) <= now() + NEAR
     end = start + len(users)
-    with store.bulk_write():
+    whole = end == segment.ids_count
+
+    def change() -> None:
         queue = reservations.lock_queue(_queue_id(segment)) if near else None
         at = now()
         _advance(segment, owner, start, end, at)
         if near:
             _lock_near_buckets(groups, at)
         placed = [_with_keys(group, first_ordinals) for group in groups]
-        whole = end == segment.ids_count
         tasks = models.Task.objects
         # Locked where its counters may move, or where this may be its last slice.
         task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
@@ -274,6 +279,11 @@ def _write_slice(
         _give_attempts(task, users)
         if whole:
             _end_placing(task, at)
+
+    def is_there(_: None) -> bool:
+        return models.Segment.objects.filter(pk=segment.pk, written_count__gte=end).exists()
+
+    store.write_and_recognise(change, is_there, bulk=True)
     if whole and segment.first_position is None:
         models.SegmentPart.objects.filter(list=segment.list_id, segment_number=segment.number).delete()
 

@@ -5,20 +5,38 @@ task_bucket, users. Every change of fills begins with the queue's row. On SQLite
 `scheduling.sqlite` is all the locking there is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections, transaction
+import structlog
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.models import BinaryField, Func, IntegerField, Q, QuerySet, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from scheduling.core import keys
+from scheduling.core.time_limit import TimeLimit
 from scheduling.models import TRANSITIONS, Status, TaskBucket
 from scheduling.sqlite.base import DatabaseWrapper
 from scheduling.store import on_postgresql, on_sqlite
+
+log = structlog.get_logger(__name__)
+
+# How long a change is looked for whose COMMIT got no answer: a failover takes some seconds.
+RECOGNISE_SECONDS = 5.0
+
+Result = TypeVar("Result")
 
 
 def backend() -> ModuleType:
@@ -44,6 +62,38 @@ def write() -> Iterator[None]:
     """A short write transaction, whole or not at all."""
     with transaction.atomic():
         yield
+
+
+def write_and_recognise(
+    change: Callable[[], Result], is_there: Callable[[Result], bool], *, bulk: bool = False
+) -> Result:
+    """Make a change in a write transaction of its own; if the answer to its COMMIT is lost, look whether it is there.
+
+    change: makes it and returns its result. is_there: whether it was committed, given that result; called on a new
+    connection, for some seconds while the database is unreachable. Raises what the transaction raised if it wasn't.
+    """
+    results: list[Result] = []
+    try:
+        with bulk_write() if bulk else write():
+            results.append(change())
+    except (OperationalError, InterfaceError):
+        # Part of a larger transaction it hasn't been committed; and without a result it was never made.
+        if connection.in_atomic_block or not results or not _is_there(partial(is_there, results[0])):
+            raise
+        log.warning("lost_commit_recognised")
+    return results[0]
+
+
+def _is_there(look: Callable[[], bool]) -> bool:
+    limit = TimeLimit(RECOGNISE_SECONDS)
+    while True:
+        connection.close()
+        try:
+            return look()
+        except (OperationalError, InterfaceError):
+            if limit.is_over:
+                return False
+            time.sleep(0.2)
 
 
 @contextmanager

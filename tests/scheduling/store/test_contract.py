@@ -195,3 +195,20 @@ def test_a_change_of_state_that_the_table_does_not_know_is_refused(window):
     with pytest.raises(ValueError, match="succeeded never becomes failed"):
         store.set_status([key], models.Status.FAILED, was=models.Status.SUCCEEDED)
     assert models.Assignment.objects.get().status == models.Status.SUCCEEDED
+
+
+def test_rows_are_read_in_parts_by_key(queue):
+    for number in range(7):
+        models.Queue.objects.create(name=f"q{number}", rpm=number + 1, created_at=STARTS_AT)
+    whole = list(models.Queue.objects.order_by("pk").values_list("pk", "name"))
+    assert list(store.in_parts(models.Queue.objects.all(), "name", size=3)) == whole
+    assert list(store.in_parts(models.Queue.objects.none(), "name")) == []
+
+
+def test_position_of_bytes_is_where_they_begin(queue):
+    id_list = models.IdList.objects.create(created_at=STARTS_AT)
+    data = (7).to_bytes(8, "little") + (1 << 40).to_bytes(8, "little") + LARGEST.to_bytes(8, "little")
+    models.Chunk.objects.create(list=id_list, number=0, first_position=0, ids_count=3, ids=data)
+    for wanted, position in ((7, 1), (1 << 40, 9), (LARGEST, 17), (8, 0)):
+        at = store.PositionOfBytes("ids", wanted.to_bytes(8, "little"))
+        assert models.Chunk.objects.annotate(at=at).values_list("at", flat=True).get() == position
