@@ -14,7 +14,8 @@ from django.http import HttpRequest
 from api.problems import bad_parameter
 
 MAX_LIMIT = 1000
-_SALT = "api.paging"
+# Another number when the keys in cursors change their meaning.
+_SALT = "api.paging.2"
 _NOT_FILTERS = frozenset({"limit", "cursor"})
 
 

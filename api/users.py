@@ -1,7 +1,9 @@
 """Users: the people whose IDs are in lists."""
 
+from datetime import datetime
 from typing import Any
 
+from django.db.models import Q
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
@@ -27,15 +29,18 @@ _EDITED = responses(schemas.User, 404, 412, *WITH_BODY)
     auth=CAN_READ,
     response=responses(list[schemas.User]),
     operation_id="list_users",
-    summary="All users, the highest ID first",
+    summary="All users, newest first",
     openapi_extra=describe(sent={200: ["Link"]}),
 )
 def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpResponse:
     """Including those received by ID in a list, whose name is empty until somebody sets it."""
     after = paging.read_cursor(request, filters.cursor)
-    found = models.User.objects.order_by("-pk")
+    found = models.User.objects.order_by("-created_at", "-pk")
     if after is not None:
-        found = found.filter(pk__lt=after[0])
+        created_at, user_id = datetime.fromisoformat(after[0]), after[1]
+        # The first condition is a range of the index, which an OR alone is not.
+        found = found.filter(created_at__lte=created_at)
+        found = found.filter(Q(created_at__lt=created_at) | Q(pk__lt=user_id))
     if filters.id is not None:
         found = found.filter(pk=filters.id)
     if filters.name is not None:
@@ -45,7 +50,11 @@ def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpR
         found = found.exclude(name="")
     rows = list(found[: filters.limit + 1])
     page = rows[: filters.limit]
-    more = paging.next_link(request, [page[-1].pk]) if len(rows) > len(page) else {}
+    more = (
+        paging.next_link(request, [page[-1].created_at.isoformat(), page[-1].pk])
+        if len(rows) > len(page)
+        else {}
+    )
     return revalidated(request, json_response([user_json(user) for user in page], headers=more))
 
 

@@ -20,6 +20,8 @@ class User(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["name"], name="user_named", condition=~Q(name="")),
+            # Newest first, page by page. Users of a list are added in this order, so it costs little.
+            models.Index(fields=["created_at", "id"], name="user_by_age"),
         ]
         constraints = [models.CheckConstraint(condition=Q(id__gte=1), name="user_id_in_range")]
 

@@ -115,3 +115,17 @@ def test_name_filter_uses_the_index(api):
             cursor.execute(f"EXPLAIN {asked}")
         plan = str(cursor.fetchall())
     assert "user_named" in plan, plan
+
+
+def test_users_are_newest_first_whatever_their_ids(api):
+    for number in (5, 9223372036854775807, 1, 7):
+        api.send("POST", "/users/", {"id": number, "name": "x"})
+    assert [user["id"] for user in api.get("/users/").json()] == [7, 1, 9223372036854775807, 5]
+    assert [user["id"] for user in walk(api, "/users/?limit=1&name=x")] == [7, 1, 9223372036854775807, 5]
+
+
+def test_users_of_one_moment_are_paged_without_repeats(api, write_lists):
+    api.list(list(range(1, 26)))
+    write_lists()
+    api.send("POST", "/users/", {"id": 100, "name": "x"})
+    assert [user["id"] for user in walk(api, "/users/?limit=4")] == [100, *range(25, 0, -1)]
