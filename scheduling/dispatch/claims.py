@@ -16,6 +16,7 @@ from django.db.models import Q, QuerySet
 from scheduling import models, store
 from scheduling.core import clock, keys, limits, pacing
 from scheduling.dispatch import bucket_slots
+from scheduling.dispatch.bad_rows import MOST_ATTEMPTS
 from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
@@ -60,6 +61,35 @@ def commit_tick(
         return _Tick(work, elapsed, now).commit({keys.queue_of_bucket(claim.bucket_id) for claim in unsent})
 
 
+def recorded_already(owner: int, results: Sequence[Result]) -> list[Result]:
+    """Return the results that are in the database: of rows that are no longer in flight in a batch of this worker.
+
+    Results of batches that another worker took over aren't among them.
+    """
+    batch_ids = {item.claim.batch_id for item in results}
+    batches = models.Batch.objects.filter(pk__in=batch_ids, owner=owner)
+    open_keys = {batch.pk: {key for key, _ in keys_and_slots(batch)} for batch in batches}
+    rows = models.Assignment.objects.filter(
+        pk__in=[item.claim.key for item in results], status=Status.IN_FLIGHT
+    )
+    in_flight = set(rows.values_list("pk", flat=True))
+    return [
+        item
+        for item in results
+        if (of_batch := open_keys.get(item.claim.batch_id)) is not None
+        and not (item.claim.key in of_batch and item.claim.key in in_flight)
+    ]
+
+
+def release_unknown_batches(owner: int, bucket_ids: Sequence[int], known: Collection[int]) -> int:
+    """End the leases of batches that this worker took and never heard of; return how many.
+
+    Nothing of them was sent: whoever recovers them names no repeats.
+    """
+    unknown = models.Batch.objects.filter(owner=owner, bucket_id__in=bucket_ids).exclude(pk__in=list(known))
+    return unknown.update(lease_until=clock.EPOCH, may_start_until_ms=NOTHING_STARTED_MS)
+
+
 def queues_of_ended(unsent: Sequence[Claim]) -> set[int]:
     """Return the queues of unsent IDs that won't wait again, so that their places become free.
 
@@ -75,6 +105,10 @@ def queues_of_ended(unsent: Sequence[Claim]) -> set[int]:
         for claim in unsent
         if claim.task_id in ended or (claim.task_id, claim.user_id) in removed
     }
+
+
+# Of a batch: before any minute's first slot.
+NOTHING_STARTED_MS = -120_000
 
 
 class _EndedMeanwhile(Exception):
@@ -253,8 +287,14 @@ class _Tick:
                 offset = share.plan.offset_of(slot)
                 self.result.claims.append(Claim(batch.pk, *row, share.bucket_id, slot, offset, tolerance))
 
+    def _refuse_uncountable(self, rows: Sequence[_Row]) -> None:
+        """Raise where a request could not be counted once it is made."""
+        if any(row.attempts >= MOST_ATTEMPTS for row in rows):
+            raise ValueError("a row has had more attempts than can be counted")
+
     def _share(self, bucket_id: int) -> _Share:
         rows, slots = self._sendable(bucket_id, self.rows[bucket_id]), self.slots[bucket_id]
+        self._refuse_uncountable(rows)
         return _Share(bucket_id, rows, slots.plan, slots.ascending()[: len(rows)])
 
     def _sendable(self, bucket_id: int, rows: Sequence[_Row]) -> Sequence[_Row]:

@@ -21,6 +21,8 @@ REFRESH_SECONDS = 0.3
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
 RECORD_AHEAD_SECONDS = 0.5
+# A bucket that made a tick fail is tried again after so long.
+EXCLUDED_SECONDS = 5.0
 MINUTE_SECONDS = clock.MINUTE.total_seconds()
 
 
@@ -46,8 +48,8 @@ class MinuteView:
         self.tasks: dict[int, models.Task] = {}
         self.installation: models.Installation | None = None
         self.targets = targets.Targets()
-        # Buckets whose rows made a tick fail: nothing of them is claimed for the rest of the minute.
-        self.excluded_buckets: set[int] = set()
+        # Buckets that made a tick fail: until when nothing of them is claimed, in seconds after the minute's start.
+        self.excluded_until: dict[int, float] = {}
         self._read_at = float("-inf")
 
     def refresh(self, elapsed: float) -> bool:
@@ -63,6 +65,14 @@ class MinuteView:
         self.targets.look([self.queues[queue_id] for queue_id in queue_ids], at=self.now())
         return True
 
+    def exclude(self, bucket_id: int, elapsed: float) -> None:
+        """Claim nothing of a bucket for a while."""
+        self.excluded_until[bucket_id] = elapsed + EXCLUDED_SECONDS
+
+    def bucket_ids(self) -> list[int]:
+        """Return the buckets of the minute, of all queues."""
+        return [keys.bucket_id(window_id, self.number % keys.BUCKETS) for window_id in self.windows]
+
     def expire(self) -> None:
         """Let the next refresh read, however short the time since the last one."""
         self._read_at = float("-inf")
@@ -76,13 +86,13 @@ class MinuteView:
         """Return what to claim of which bucket, `elapsed` seconds after the minute's start."""
         requests = {}
         for bucket in self.buckets:
-            if bucket.pk not in self.excluded_buckets and bucket.waiting_count:
+            if bucket.waiting_count and self.excluded_until.get(bucket.pk, elapsed) <= elapsed:
                 try:
                     request = self._claim_request(bucket, elapsed)
                 except ValueError:
                     # Its own columns contradict each other. All other buckets go on.
                     log.exception("bucket_excluded", bucket=bucket.pk)
-                    self.excluded_buckets.add(bucket.pk)
+                    self.exclude(bucket.pk, elapsed)
                 else:
                     if request is not None:
                         requests[bucket.pk] = request

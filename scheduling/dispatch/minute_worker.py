@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce
 
 from scheduling import models, store
 from scheduling.core import clock, limits
-from scheduling.dispatch import claims, overdue, recovery, results
+from scheduling.dispatch import bad_rows, claims, overdue, recovery, results
 from scheduling.dispatch.lateness import Lateness
 from scheduling.dispatch.messages import ClaimRequest, RequestResult, Result, TickResult
 from scheduling.dispatch.minute_clock import Clocks, MinuteClock, is_off
@@ -152,6 +152,8 @@ class MinuteWorker:
         self._next_tick = -float(clock.SEAL_SECONDS)
         self._stopping_at: float | None = None
         self._housekeeping_at = float("-inf")
+        # Whether nobody knows if the last tick was committed.
+        self._in_doubt = False
         # For the log: how many IDs got their result from this worker, and how long a tick took at most.
         self._recorded_count, self._longest_tick = 0, 0.0
 
@@ -181,6 +183,7 @@ class MinuteWorker:
             if not store.is_unavailable(error):
                 raise
             # Locked or gone. Nothing starts meanwhile, since no tick is committed; results wait for the next one.
+            self._in_doubt = True
             log.warning("tick_failed", minute=self.minute.isoformat(), exc_info=True)
             connection.close()
             ready_at = self.clock.elapsed() + RECONNECT_SECONDS
@@ -223,6 +226,8 @@ class MinuteWorker:
         elapsed = self.clock.elapsed()
         if elapsed - self._housekeeping_at >= 1:
             self._keep_house(elapsed)
+        if self._in_doubt:
+            self._resolve_doubt()
         requests = self._claim_requests(elapsed)
         answered = self.sender.take() if self.sender else []
         if self._stopping_at is not None and self.sender:
@@ -235,6 +240,16 @@ class MinuteWorker:
         self._claim_and_record(requests)
         self._place_retries()
         self._tell_targets(answered)
+
+    def _resolve_doubt(self) -> None:
+        """Look up what the last tick had done: where a COMMIT's answer was lost, all of it is in the database."""
+        recorded = claims.recorded_already(self.owner, self.work.results)
+        self.work.settle(item.claim for item in recorded)
+        self.work.results = [item for item in self.work.results if item not in recorded]
+        unknown = claims.release_unknown_batches(self.owner, self.view.bucket_ids(), self.work.batches)
+        if recorded or unknown:
+            log.warning("commit_was_lost_on_its_way", results=len(recorded), batches=unknown)
+        self._in_doubt = False
 
     def _keep_house(self, elapsed: float) -> None:
         """Do what is needed no more than once a second."""
@@ -281,16 +296,35 @@ class MinuteWorker:
         self.work.results = []
 
     def _claim_and_record_each(self, requests: Mapping[int, ClaimRequest]) -> None:
-        for bucket_id in sorted({*requests, *(item.claim.bucket_id for item in self.work.results)}):
-            of_bucket = [item for item in self.work.results if item.claim.bucket_id == bucket_id]
+        # What is still to be recorded after an error of the database in between.
+        remaining = self.work.results
+        for bucket_id in sorted({*requests, *(item.claim.bucket_id for item in remaining)}):
+            of_bucket = [item for item in remaining if item.claim.bucket_id == bucket_id]
+            request = {b: one for b, one in requests.items() if b == bucket_id}
             try:
-                self._commit({b: one for b, one in requests.items() if b == bucket_id}, of_bucket)
+                self._commit(request, of_bucket)
             except Exception as error:
                 if store.is_unavailable(error):
                     raise
-                log.exception("bucket_excluded", bucket=bucket_id)
-                self.view.excluded_buckets.add(bucket_id)
-            self.work.results = [item for item in self.work.results if item.claim.bucket_id != bucket_id]
+                self._end_bad_rows(bucket_id, request, of_bucket)
+            remaining = [item for item in remaining if item.claim.bucket_id != bucket_id]
+            self.work.results = remaining
+
+    def _end_bad_rows(
+        self, bucket_id: int, request: Mapping[int, ClaimRequest], of_bucket: Sequence[Result]
+    ) -> None:
+        """Let the rows of a bucket end that make its ticks fail, and do the tick again for the others."""
+        log.warning("bad_rows_looked_for", bucket=bucket_id, exc_info=True)
+        bad = bad_rows.end_bad_rows(bucket_id, self.clock.now)
+        self.work.settle(item.claim for item in of_bucket if item.claim.key in bad)
+        try:
+            self._commit(request, [item for item in of_bucket if item.claim.key not in bad])
+        except Exception as error:
+            if store.is_unavailable(error):
+                raise
+            # The results are recorded by whoever recovers the batch: as possible repeats.
+            log.exception("bucket_excluded", bucket=bucket_id)
+            self.view.exclude(bucket_id, self.clock.elapsed())
 
     def _commit(self, requests: Mapping[int, ClaimRequest], recorded: Sequence[Result]) -> None:
         finished = self.work.finished_batches

@@ -14,7 +14,7 @@ from django.db.models import Min
 from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.core.time_limit import TimeLimit
-from scheduling.dispatch import recovery
+from scheduling.dispatch import bad_rows, recovery
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
 from scheduling.placement import moves, reservations
@@ -38,7 +38,7 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     while recovery.recover(now, seconds=1.0) and not limit.is_over:
         continue
     for bucket_id in overdue_buckets(now()):
-        while moved := move_slice(bucket_id, now):
+        while moved := _move_slice_or_end_bad_rows(bucket_id, now):
             total += moved
             if limit.is_over:
                 cluster.enqueue("scheduling.jobs.place_late")
@@ -67,6 +67,21 @@ def overdue_buckets(at: datetime) -> list[int]:
     queue_ids = running.values_list("pk", flat=True)
     ranges = [(keys.range_of_queue(queue_id)[0], keys.bucket_at(queue_id, over)) for queue_id in queue_ids]
     return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
+
+
+def _move_slice_or_end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> int:
+    """Move or end a slice; where a row is to blame for an error, that one ends and the others move."""
+    try:
+        return move_slice(bucket_id, now)
+    except Exception as error:
+        if store.is_unavailable(error):
+            raise
+        log.warning("bad_rows_looked_for", bucket=bucket_id, exc_info=True)
+        if not bad_rows.end_bad_rows(bucket_id, now):
+            # All other buckets go on; this one is tried again by the next job.
+            log.exception("slice_not_moved", bucket=bucket_id)
+            return 0
+    return move_slice(bucket_id, now)
 
 
 def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from scheduling import models, store
 from scheduling.core import keys, limits
 from scheduling.core.time_limit import TimeLimit
-from scheduling.dispatch import bucket_slots, claims
+from scheduling.dispatch import bad_rows, bucket_slots, claims
 from scheduling.models import Status
 from scheduling.placement import ledger, removals, reservations
 
@@ -50,6 +50,9 @@ def recover(
         except Exception as error:
             if store.is_unavailable(error):
                 raise
+            if bad_rows.end_bad_rows(bucket_id, now):
+                # The others are recovered by the next look.
+                continue
             # What is wrong with one batch delays no other.
             log.exception("batches_not_recovered", bucket=bucket_id)
         if limit.is_over:

@@ -197,7 +197,7 @@ def test_a_bad_bucket_stops_no_other(time, monkeypatch):
     monkeypatch.setattr(bucket_slots, "plan_of", plan_of)
     worker = time.worker(MINUTE)
     worker.serve()
-    assert len(worker.view.excluded_buckets) == 1
+    assert [keys.queue_of_bucket(bucket_id) for bucket_id in worker.view.excluded_until] == [bad.pk]
     rows = models.Assignment.objects.filter(task__queue=good)
     assert set(rows.values_list("status", flat=True)) == {models.Status.SUCCEEDED}
 
@@ -214,7 +214,7 @@ def test_an_error_after_the_commit_does_not_repeat_the_tick(time, monkeypatch):
         worker.tick()
         time.sleep(1)
     # Nobody renews what it claimed: it is recovered once its lease has ended.
-    assert not worker.view.excluded_buckets
+    assert not worker.view.excluded_until
     assert counted() == {"in_flight": 1, "waiting": 2}
     assert not worker.work.batches
 
@@ -256,6 +256,34 @@ def test_a_locked_database_is_waited_for(time, monkeypatch):
     monkeypatch.setattr(minute_worker.connection, "close", lambda: None)
     time.worker(MINUTE).serve()
     assert counted() == {"succeeded": 3}
+
+
+@pytest.mark.parametrize("lost", range(2, 9))
+def test_a_commit_whose_answer_is_lost_is_recognized(time, monkeypatch, lost):
+    handler = SimulatedHandler(seconds=0.2)
+    queue = make_queue(rpm=600, handler="webhook", webhook_url=HOOK)
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    models.Bucket.objects.filter(waiting_count=40).update(
+        sealed_at=MINUTE, sealed_count=40, slot_count=600, planned_cursor=40, leftover_count=40
+    )
+    real, calls = claims.commit_tick, []
+
+    def commit_tick(**arguments):
+        committed = real(**arguments)
+        calls.append(1)
+        if len(calls) % lost == 0:
+            raise OperationalError("the connection was reset")
+        return committed
+
+    monkeypatch.setattr(claims, "commit_tick", commit_tick)
+    monkeypatch.setattr(minute_worker.connection, "close", lambda: None)
+    time.worker(MINUTE, make_handler=lambda queue: handler).serve()
+    assert counted() == {"succeeded": 40}
+    assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 41))
+    assert not models.Attempt.objects.filter(unknown=True).exists()
+    # Within its minute, and soon: nothing waits for a lease to end.
+    assert max(started_after(queue)) < 15_000
+    check_counters()
 
 
 def test_wake_queues_one_worker_for_a_minute_without_one():
