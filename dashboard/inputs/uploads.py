@@ -20,6 +20,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from dashboard.access import OperatorRequest
 from dashboard.inputs.parameters import refuse_unknown
 from scheduling import models
+from scheduling.core import id_tokens
 from scheduling.intake import acceptance
 from scheduling.parsing import FIELDS, Limits, Reading, read_body
 
@@ -110,8 +111,9 @@ def kept_faults(about: Mapping[str, Any]) -> list[dict]:
 
 
 def without_controls(text: str) -> str:
-    """A name without what no name has: control characters, bytes that are no UTF-8, blanks at its ends."""
-    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs")).strip()
+    """Return a name without control characters, bytes that are not UTF-8 and outer spaces, or "" if it is invisible."""
+    plain = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs")).strip()
+    return plain if id_tokens.is_visible(plain) else ""
 
 
 def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:

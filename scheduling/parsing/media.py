@@ -1,6 +1,7 @@
 """Reads content types as clients write them, and recognizes files by their content before their name."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduling.core import id_tokens
@@ -141,16 +142,30 @@ def is_table(head: bytes, *, column: str | None = None) -> bool:
     """Return whether text is a table: pasted from a sheet, for example, or Excel's "Unicode text" (a .txt).
 
     Read as plain text, the numbers in its other columns would become IDs. It is a table if its first line has no
-    number and either a cell named id or user_id or several cells between tabs, or if a column was asked for.
+    number and either a cell named id or user_id, several cells between tabs, or as many commas or semicolons as the
+    second line; or if a column was asked for.
     """
-    line, more, _ = _text(head[:_HEAD_BYTES]).lstrip("\ufeff\r\n\t ").replace("\r", "\n").partition("\n")
-    if not more:
+    lines = (
+        _text(head[:_HEAD_BYTES])
+        .lstrip("\ufeff\r\n\t ")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .split("\n")
+    )
+    if len(lines) == 1:
         return False
-    cells = [cell.strip(id_tokens.TRIMMED + '"') for cell in re.split("[\t;,]", line)]
+    cells = [cell.strip(id_tokens.TRIMMED + '"') for cell in re.split("[\t;,]", lines[0])]
     if column is not None and len(cells) > 1:
         return True
     named = any(plain_name(cell) in NAMES for cell in cells)
-    return is_header(cells) and (named or sum(map(bool, line.split("\t"))) > 1)
+    return is_header(cells) and (named or _is_cut_alike(lines[0], lines[1], cells))
+
+
+def _is_cut_alike(first: str, second: str, cells: Sequence[str]) -> bool:
+    """Return whether the first line has several cells, and the second one as many or tabs decide."""
+    if sum(map(bool, first.split("\t"))) > 1:
+        return True
+    return all(cells) and any(first.count(mark) == second.count(mark) > 0 for mark in ",;")
 
 
 def _text(head: bytes) -> str:

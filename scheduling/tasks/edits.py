@@ -15,7 +15,7 @@ from django.db.models import F, Max, Min, Q
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core import allocator, keys, limits
+from scheduling.core import allocator, id_tokens, keys, limits
 from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
@@ -45,8 +45,8 @@ def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version:
 
 
 def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= NAME_LENGTH:
-        raise BadFields(task_name=f"a name has 1 to {NAME_LENGTH} characters")
+    if not 1 <= len(name) <= NAME_LENGTH or not id_tokens.is_visible(name):
+        raise BadFields(task_name=f"a name has 1 to {NAME_LENGTH} characters, at least one of them visible")
 
 
 # --- Another list ---

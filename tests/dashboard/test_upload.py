@@ -425,6 +425,13 @@ def test_sheets_that_could_be_meant_are_asked_about_and_chosen_by_a_field(queue,
     assert drafts().get().about["sheet"]["name"] == "Data"
 
 
+@pytest.mark.parametrize("name", ["   ", "\u200b", "\u00a0\u2060", "\u3164"])
+def test_invisible_name_is_replaced_by_that_of_the_file(queue, sign_in, name):
+    upload(sign_in(), task_name=name, file=csv("1001\n"))
+
+    assert drafts().get().about["task_name"] == "renewals"
+
+
 def test_a_list_for_a_queue_that_is_not_there_is_not_stored(queue, sign_in):
     answer = upload(sign_in(), payload="1 2", queue="nosuch", task_name="Spring")
 

@@ -554,6 +554,15 @@ def test_table_sent_as_text_without_a_known_column_is_asked_about(read):
     assert read.ids(form(("payload", pasted), ("column", "kunde")), MULTIPART) == [90012, 90013]
 
 
+@pytest.mark.parametrize(
+    "pasted", ["name,amount\nAnn,12\nBob,13", "Name;Betrag\r\nAnn;12\r\n", "name\tamount\nAnn\t12"]
+)
+def test_pasted_table_without_a_known_column_never_gives_its_numbers(read, pasted):
+    for part in (("payload", pasted), ("file", pasted, "list.txt")):
+        with pytest.raises(errors.ColumnUnclear):
+            read(form(part), MULTIPART, skip_faults=True)
+
+
 def test_column_requested_for_text_is_never_ignored(read):
     body = form(("column", "2"), ("file", "1\t90012\n2\t90013\n", "list.txt"))
     assert read.ids(body, MULTIPART) == [90012, 90013]
@@ -561,6 +570,7 @@ def test_column_requested_for_text_is_never_ignored(read):
 
 def test_word_before_ids_does_not_make_a_table(read):
     (fault,) = read.faults(form(("payload", "x\n5, 6")), MULTIPART)
+    assert len(read.faults(form(("payload", "x, y\n5\n6")), MULTIPART)) == 2
     assert (fault.token, fault.line) == ("x", 1)
 
 
