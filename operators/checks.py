@@ -1,10 +1,13 @@
-"""System checks about who else can read what is kept."""
+"""System checks: who else can read what is kept, and what stands between us and the database."""
 
 import stat
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connection
 
 
 @register(Tags.security)
@@ -23,3 +26,35 @@ def check_privacy(**_: object) -> list[CheckMessage]:
                 )
             )
     return found
+
+
+@register(Tags.database)
+def check_pooler(databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
+    """A pooler that works by transaction, undeclared, makes pages fail now and then."""
+    if not databases or connection.vendor != "postgresql" or settings.DATABASE_POOLER == "transaction":
+        return []
+    if not is_pooled_by_transaction():
+        return []
+    return [
+        Error(
+            "Between Quarterdeck and PostgreSQL is a pooler that works by transaction.",
+            hint="Set DATABASE_POOLER=transaction.",
+            id="quarterdeck.E101",
+        )
+    ]
+
+
+def is_pooled_by_transaction() -> bool:
+    """Whether a connection gets another session of the server once its own is in use by somebody else."""
+    parameters = connection.get_connection_params()
+    with (
+        closing(connection.get_new_connection(parameters)) as ours,
+        closing(connection.get_new_connection(parameters)) as other,
+    ):
+        sessions = []
+        for _ in range(2):
+            sessions.append(ours.execute("SELECT pg_backend_pid()").fetchone()[0])
+            ours.commit()
+            # Stays in a transaction: a session that is lent by transaction is lent to it now.
+            other.execute("SELECT pg_backend_pid()")
+        return bool(sessions[0] != sessions[1])

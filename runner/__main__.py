@@ -43,6 +43,9 @@ def main(arguments: list[str]) -> int:
             return run_all(place, stop, demo=bool(arguments))
         if arguments == ["prepare"]:
             return prepare(stop)
+        # Each web host has static files of its own, in its DATA_DIR.
+        if arguments == ["web"] and (code := prepare(stop, "static")):
+            return code
         supervise(arguments, place=place, lock_descriptor=None, stop=stop)
     except BadSetting as error:
         print(error, file=sys.stderr)

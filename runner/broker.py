@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 from django.core.signing import BadSignature
 from django.db import Error as DatabaseError
+from django.db import connections
 from django.dispatch import receiver
 from django.utils import timezone
 from django_q.conf import Conf
@@ -123,7 +124,9 @@ class WatchedBroker(ResilientORM):
         # The last call comes after the monitor, which writes the row, has ended.
         if SignedPackage.loads(value).status == Conf.STOPPED:
             self._delete_row()
-        return super().set_stat(key, value, timeout)
+        # Not stored, as the stock broker would twice a second: nothing reads it, and a database that was
+        # restarted would make it fail in this process for ever.
+        return True
 
     def _reconnect(self) -> None:
         # A cluster that waits for a locked or unavailable database is not stuck, and killing it would not help.
@@ -158,10 +161,15 @@ class WatchedBroker(ResilientORM):
 
     def _delete_row(self) -> None:
         # Otherwise the row would report a dead cluster for an hour.
-        try:
-            models.Heartbeat.objects.filter(owner=self.owner).delete()
-        except DatabaseError as error:
-            log.warning("heartbeat_not_deleted", reason=str(error))
+        # Twice: the sentinel's connection has been idle since the start, and may be dead.
+        for _ in range(2):
+            try:
+                models.Heartbeat.objects.filter(owner=self.owner).delete()
+                return
+            except DatabaseError as error:
+                reason = str(error)
+                connections["default"].close()
+        log.warning("heartbeat_not_deleted", reason=reason)
 
 
 def write_sign(sign: str, text: str = "") -> None:

@@ -3,11 +3,18 @@
 It is one process, since loading Django takes most of the time. Each step does nothing the second time.
 """
 
+import fcntl
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from settings.env import BadSetting
+
+# One number for all hosts that prepare the same PostgreSQL at the same time.
+LOCK = 7_211_002
+STATIC = "static"
 
 
 def main(extra: list[str]) -> int:
@@ -21,14 +28,17 @@ def main(extra: list[str]) -> int:
         django.setup()
         from django.conf import settings
 
-        call_command("check", stdout=io.StringIO())
-        call_command("migrate", interactive=False, verbosity=0)
-        call_command("createcachetable", verbosity=0)
-        call_command("prepare")
         # A container image has already collected them, and is read-only.
         if not settings.DEBUG and settings.STATIC_ROOT.is_relative_to(settings.DATA_DIR):
             call_command("collectstatic", interactive=False, verbosity=0)
-        call_command("first_operator")
+        if extra == [STATIC]:
+            return 0
+        with alone():
+            call_command("check", stdout=io.StringIO(), databases=["default"])
+            call_command("migrate", interactive=False, verbosity=0)
+            call_command("createcachetable", verbosity=0)
+            call_command("prepare")
+            call_command("first_operator")
         for command in extra:
             call_command(command)
     except BadSetting as error:
@@ -38,6 +48,25 @@ def main(extra: list[str]) -> int:
         print(f"Quarterdeck can't start: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let other hosts that prepare the same database wait until this one has done it."""
+    from django.conf import settings
+    from django.db import connection
+
+    if connection.vendor == "postgresql":
+        with closing(connection.get_new_connection(connection.get_connection_params())) as own:
+            # A lock of a transaction, since behind a pooler a session may be anybody's.
+            own.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            own.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            yield
+            own.rollback()
+    else:
+        with (settings.DATA_DIR / "prepare.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 if __name__ == "__main__":

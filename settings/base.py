@@ -136,6 +136,19 @@ FILE_UPLOAD_HANDLERS = ["operators.uploads.NoFiles"]
 # Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes,
 # the threads of the web processes (runner.web) a small one.
 SQLITE_CACHE_MIB = environment.integer("SQLITE_CACHE_MIB", default=64, low=1, high=4096)
+DATABASE_POOLER = environment.choice(
+    "DATABASE_POOLER", default="none", among=("none", "session", "transaction")
+)
+# The server's side of a connection: else it keeps the sessions of a host that vanished for two hours.
+SERVER_KEEPALIVES = " ".join(
+    f"-c {option}"
+    for option in (
+        "tcp_keepalives_idle=10",
+        "tcp_keepalives_interval=5",
+        "tcp_keepalives_count=3",
+        "tcp_user_timeout=20000",
+    )
+)
 _database = dict(PLACE.database)
 DATABASE_VENDOR = _database.pop("vendor")
 if DATABASE_VENDOR == "sqlite":
@@ -154,7 +167,14 @@ if DATABASE_VENDOR == "sqlite":
         "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
     }
 else:
+    # A pooler such as PgBouncer accepts no options of the server, and one that works by transaction gives each
+    # transaction another session: no cursor outside of one, and nothing that is set for a session.
+    if DATABASE_POOLER == "none":
+        _database["OPTIONS"]["options"] = (
+            f"{_database['OPTIONS'].get('options', '')} {SERVER_KEEPALIVES}".strip()
+        )
     _database |= {
+        "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLER == "transaction",
         # No pool: its sockets would be shared by the processes that a cluster forks.
         "ENGINE": "django.db.backends.postgresql",
         "CONN_HEALTH_CHECKS": True,
@@ -180,21 +200,16 @@ if DATABASE_VENDOR == "sqlite":
             "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
             "LOCATION": DATA_DIR / "cache" / "default",
         },
-        "qstat": {
-            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
-            "LOCATION": DATA_DIR / "cache" / "qstat",
-        },
     }
     # The entries are pickles: who can write there runs code here.
     (DATA_DIR / "cache").mkdir(mode=0o700, exist_ok=True)
 else:
     CACHES = {
-        name: {
+        "default": {
             "BACKEND": "django.core.cache.backends.db.DatabaseCache",
             "LOCATION": "cache",
-            "KEY_PREFIX": name,
+            "KEY_PREFIX": "default",
         }
-        for name in ("default", "qstat")
     }
 
 # --- Jobs: two django-q2 clusters ---
@@ -225,7 +240,7 @@ Q_CLUSTER: dict[str, Any] = {
     "guard_cycle": 0.5,
     "recycle": 500,
     "max_rss": 300_000,
-    "cache": "qstat",
+    "cache": "default",
     "label": "Jobs",
     "ALT_CLUSTERS": {
         MINUTES_CLUSTER: {

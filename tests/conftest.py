@@ -93,5 +93,7 @@ def database_url() -> str:
         return f"sqlite:///{quote(str(with_values['NAME']))}"
     options = {"host": with_values["HOST"], "port": str(with_values["PORT"]), **with_values["OPTIONS"]}
     user = f"{quote(with_values['USER'], safe='')}:{quote(with_values['PASSWORD'], safe='')}"
-    chosen = urlencode({key: value for key, value in options.items() if isinstance(value, str) and value})
+    given = {key: value for key, value in options.items() if isinstance(value, str) and value}
+    # libpq reads a plus sign as one.
+    chosen = urlencode(given, quote_via=quote)
     return f"postgresql://{user}@/{quote(with_values['NAME'], safe='')}?{chosen}"

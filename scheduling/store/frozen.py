@@ -16,7 +16,8 @@ def connect() -> None:
 
 def _bound(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     seconds = settings.FROZEN_TRANSACTION_SECONDS
-    if connection.vendor == "postgresql" and seconds:
+    # Behind a pooler that works by transaction, a session is everybody's.
+    if connection.vendor == "postgresql" and seconds and settings.DATABASE_POOLER != "transaction":
         with connection.cursor() as cursor:
             # Not with the connection's options: a pooler in front may know only some of those.
             cursor.execute("SET idle_in_transaction_session_timeout = %s", [round(seconds * 1000)])

@@ -17,6 +17,7 @@ NONSENSE = {
     "DATA_DIR": "/dev/null/x",
     "SPOOL_DIR": "/dev/null",
     "DATABASE_URL": "mysql://localhost/deck",
+    "DATABASE_POOLER": "pgpool",
     "SECRET_KEY": "short",
     "DEBUG": "maybe",
     "ALLOWED_HOSTS": "http://example.com",

@@ -10,7 +10,7 @@ from django.conf import settings as used
 from django.utils import timezone
 
 from runner.web import bodies, pages
-from runner.web.application import application
+from runner.web.application import _servers, application
 from scheduling import models
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -93,6 +93,14 @@ def short_waits(monkeypatch):
     monkeypatch.setattr("runner.web.application.FORM_SECONDS", 0.3)
     monkeypatch.setattr("runner.web.application.DRAINED_SECONDS", 0.1)
     monkeypatch.setattr(bodies, "CHECKED_EVERY_SECONDS", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def connections_are_returned(transactional_db):
+    yield
+    for server in _servers.values():
+        server.threads.end_idle(-1)
+    _servers.clear()
 
 
 @pytest.fixture(autouse=True)
