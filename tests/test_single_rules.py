@@ -103,5 +103,5 @@ def test_constants_of_health_are_defined_once(constant):
 
 
 def test_no_cursor_outlives_a_transaction():
-    # A pooler that works by transaction loses it: store.in_parts reads by key instead.
+    # A pooler that works by transaction loses it: store.blocks reads by key instead.
     assert found_in(r"\.iterator\(") == []

@@ -363,5 +363,5 @@ def _expect(submission: Submission, ids_count: int) -> None:
 
 def _repeated(known: models.IdempotentAnswer) -> Accepted:
     """Return what the first request with this key was answered."""
-    task = models.Task.objects.filter(pk=known.task_id).first()
+    task = models.Task.objects.filter(pk=known.task_id or 0).first()
     return Accepted(task, None, None, answer=known.answer, repeated=True)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
 from scheduling import models, store
+from scheduling.store.blocks import values_in_blocks
 
 # 256 KiB per chunk: a row that a page of the list reads in a millisecond.
 CHUNK_IDS = 32_768
@@ -158,7 +159,7 @@ def write_parts(id_list: models.IdList, source: Source, ranges: int) -> list[int
 def parts_of(list_id: int, segment_number: int) -> Iterator[tuple[array[int], array[int]]]:
     """Yield the IDs of a range and their positions, in list order."""
     parts = models.SegmentPart.objects.filter(list=list_id, segment_number=segment_number)
-    for _, ids, positions in store.in_parts(parts, "ids", "positions", size=4):
+    for _, ids, positions in values_in_blocks(parts, "ids", "positions", size=4):
         yield _unpack(ids), _unpack(positions, "I")
 
 

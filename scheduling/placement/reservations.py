@@ -122,13 +122,14 @@ def plan(
         raise BadFields(not_before=f"a time up to {limits.LATEST_START:%Y-%m-%d}")
     if ids_count == 0:
         return Plan(rpm=queue.rpm, start=start)
-    writing = {"ids": ids_count, "unwritten": unwritten(queue), "rate": settings.WRITE_RATE}
+    others, rate = unwritten(queue), settings.WRITE_RATE
     if start == Start.FIRST_FREE:
-        minute = clock.first_writable_minute(at, **writing)
+        minute = clock.first_writable_minute(at, ids=ids_count, unwritten=others, rate=rate)
         if not_before is not None:
             minute = max(minute, clock.minute_start(not_before + clock.MINUTE - timedelta(microseconds=1)))
         return Plan(queue.rpm, tuple(_first_free(queue, ids_count, minute)), start)
-    first = keys.window_id(queue.pk, clock.first_window(at, not_before=not_before, **writing))
+    starts_at = clock.first_window(at, ids=ids_count, unwritten=others, rate=rate, not_before=not_before)
+    first = keys.window_id(queue.pk, starts_at)
     if queue.overflow == models.Overflow.DISPERSE:
         before = fills([first]).get(first, EMPTY)
         return Plan(

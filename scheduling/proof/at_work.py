@@ -8,6 +8,7 @@ from scheduling import models, store
 from scheduling.core import keys, limits
 from scheduling.dispatch import overdue
 from scheduling.models import Status
+from scheduling.store import blocks
 
 from .base import Cursor, Difference, Piece
 
@@ -42,9 +43,9 @@ def _old_claims(at: datetime) -> Iterator[Difference]:
 
 def _in_flight_is_claimed() -> Iterator[Difference]:
     claimed: set[int] = set()
-    for _, ids in store.in_parts(models.Batch.objects.all(), "ids", size=500):
+    for _, ids in blocks.values_in_blocks(models.Batch.objects.all(), "ids", size=500):
         claimed.update(array("q", bytes(ids)))
     in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT)
-    for (key,) in store.in_parts(in_flight):
+    for (key,) in blocks.values_in_blocks(in_flight):
         if key not in claimed:
             yield Difference("what is in flight is claimed", f"row {key}", 1, 0)

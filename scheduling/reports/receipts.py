@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db.models import Count
 
-from scheduling import models, store
+from scheduling import models
 from scheduling.core import clock, keys, pacing
 from scheduling.models import MoveReason, Status
+from scheduling.store import blocks
 
 
 def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[str, Any]:
@@ -99,13 +100,13 @@ def start_times(window_id: int) -> Counter[int]:
     rows = models.Assignment.objects.filter(
         pk__gte=first, pk__lte=last, status=Status.SUCCEEDED, started_after_ms__isnull=False
     )
-    for key, after_ms in store.in_parts(rows, "started_after_ms"):
+    for key, after_ms in blocks.values_in_blocks(rows, "started_after_ms"):
         counts[begins_ms[keys.bucket_of_assignment(key)] + after_ms] += 1
     begins = clock.runs_at(keys.starts_at_of_window(window_id))
     attempts = models.Attempt.objects.filter(
         bucket_id__gte=first_bucket, bucket_id__lte=last_bucket, unknown=False
     ).exclude(http_status__range=(200, 299))
-    for _, started_at in store.in_parts(attempts, "started_at"):
+    for _, started_at in blocks.values_in_blocks(attempts, "started_at"):
         counts[_milliseconds(started_at, begins)] += 1
     return counts
 

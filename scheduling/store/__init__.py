@@ -22,7 +22,7 @@ from django.db import (
     connections,
     transaction,
 )
-from django.db.models import BinaryField, Func, IntegerField, Q, QuerySet, Value
+from django.db.models import BinaryField, Func, IntegerField, Q, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from scheduling.core import keys
@@ -145,19 +145,6 @@ def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
     count: int = backend().cancel_rows(task_id, user_ids)
     return count
-
-
-def in_parts(rows: QuerySet[Any], *columns: str, size: int = 5_000) -> Iterator[tuple[Any, ...]]:
-    """Yield (key, *columns) of rows by key, read in parts, with no cursor open in between.
-
-    A pooler that works by transaction loses a cursor that outlives one, and SQLite begins no transaction on a read
-    snapshot that a writer has overtaken.
-    """
-    after = -1
-    by_key = rows.order_by("pk").values_list("pk", *columns)
-    while part := list(by_key.filter(pk__gt=after)[:size]):
-        yield from part
-        after = part[-1][0]
 
 
 # --- Minutes: what waits is claimed, and what was claimed gets its outcome ---

@@ -17,6 +17,7 @@ from scheduling.jobqueue import bulk_operations, minute_jobs
 from scheduling.jobqueue.tables import FinishedJob
 from scheduling.models import BulkActKind
 from scheduling.proof import checks
+from scheduling.store import blocks
 
 # Rows that one transaction deletes: some milliseconds.
 STEP_ROWS = 2_000
@@ -94,12 +95,12 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
     # Nothing waits in a window that is totalled.
     ended = before - 2 * clock.QUARTER
     windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
-    for (window_id,) in store.in_parts(windows, size=PART_ROWS):
+    for (window_id,) in blocks.values_in_blocks(windows, size=PART_ROWS):
         yield from _of_window(window_id)
     tasks = models.Task.objects.filter(
         last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
     )
-    for task_id, list_id in store.in_parts(tasks, "list_id", size=PART_ROWS):
+    for task_id, list_id in blocks.values_in_blocks(tasks, "list_id", size=PART_ROWS):
         # The lists before an edit are kept as long as the task, since places follow from their order.
         list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
         yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)

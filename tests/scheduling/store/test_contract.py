@@ -9,6 +9,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from scheduling import models, store
 from scheduling.core import keys
+from scheduling.store import blocks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -201,8 +202,8 @@ def test_rows_are_read_in_parts_by_key(queue):
     for number in range(7):
         models.Queue.objects.create(name=f"q{number}", rpm=number + 1, created_at=STARTS_AT)
     whole = list(models.Queue.objects.order_by("pk").values_list("pk", "name"))
-    assert list(store.in_parts(models.Queue.objects.all(), "name", size=3)) == whole
-    assert list(store.in_parts(models.Queue.objects.none(), "name")) == []
+    assert list(blocks.values_in_blocks(models.Queue.objects.all(), "name", size=3)) == whole
+    assert list(blocks.values_in_blocks(models.Queue.objects.none(), "name")) == []
 
 
 def test_position_of_bytes_is_where_they_begin(queue):
