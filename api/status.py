@@ -39,7 +39,8 @@ def ready(request: HttpRequest) -> HttpResponse:
 
 def _checks(report: health.Health) -> dict[str, object]:
     return {
-        "migrated": report.migrated,
+        "migrated": not report.tables.missing,
+        "newer_migrations": report.tables.newer,
         "clusters": [
             {
                 "name": one.name,

@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Sum
 
 from scheduling import models, store
@@ -16,6 +14,7 @@ from scheduling.core import clock, disk, keys, limits
 from scheduling.dispatch import claims, overdue
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import MoveReason
+from scheduling.store import schema
 
 MINUTE_LATE = timedelta(seconds=5)
 
@@ -84,7 +83,7 @@ class Health:
     jobs_waiting: int = 0
     disks: tuple[disk.Volume, ...] = ()
     # What only /healthz/ready looks for.
-    migrated: bool = True
+    tables: schema.Schema = field(default_factory=schema.Schema)
     minute_missing: datetime | None = None
     clocks_apart_seconds: float = 0.0
 
@@ -158,8 +157,10 @@ class Health:
             yield f"This machine's clock and the database's are {apart:.1f} s apart: nothing is sent."
         elif apart > limits.CLOCK_OFFSET_REPORTED.total_seconds():
             yield f"This machine's clock and the database's are {apart * 1000:.0f} ms apart."
-        if not self.migrated:
+        if self.tables.missing:
             yield "The database's tables are not those of this version: run migrate."
+        if removed := ", ".join(self.tables.contracted):
+            yield f"The database's tables are those of a newer version, which this one can't use ({removed}): update."
 
 
 def is_silent(seen_at: datetime, at: datetime) -> bool:
@@ -178,7 +179,7 @@ def assess(now: datetime | None = None) -> Health:
         quarter_ran_at=quarter.ran_at if quarter else None,
         minute_at=minute_jobs.minute_of(minute.pk) if minute else None,
         minute_started_at=minute.started_at if minute else None,
-        migrated=_migrated(),
+        tables=schema.current(),
         minute_missing=minute_missing(at),
         disks=disks(),
         clocks_apart_seconds=clocks_apart(at) if now is None else 0.0,
@@ -212,17 +213,6 @@ def cluster_health(name: str, at: datetime) -> ClusterHealth:
     seen = models.Heartbeat.objects.filter(cluster=name).values_list("workers", "seen_at")
     signs = [Sign(1, workers, seen_at, seen_at) for workers, seen_at in seen]
     return ClusterHealth.of(name, signs, at, jobs_waiting=cluster.waiting_count(name, at))
-
-
-_known_migrated = False
-
-
-def _migrated() -> bool:
-    global _known_migrated
-    if not _known_migrated:
-        executor = MigrationExecutor(connection)
-        _known_migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return _known_migrated
 
 
 # --- What is late ---
