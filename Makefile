@@ -13,6 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-com
 NEXT_PYTHON ?= $(firstword $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null) \
 	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))
 NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d' ' -f1)
+TEMPLATES := $(shell find templates operators api -name '*.html')
 QUICK := not faults and not minutes and not bench and not screens
 
 .PHONY: help run demo test test-next lint format lock map faults fuzz minutes bench screens chromium
@@ -52,10 +53,12 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+	$(BIN)/djade --check $(TEMPLATES)
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/djade $(TEMPLATES) || true
 
 # Every dependency, exactly and with its hashes, from the .in files.
 lock: $(DEVELOPMENT)

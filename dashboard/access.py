@@ -1,24 +1,29 @@
-"""Who may open what: every view of the dashboard says it by one of these, and nothing else decides it."""
+"""Who may open what: each view of the dashboard has one of these decorators, and nothing else decides it."""
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils import timezone
+from django_htmx.middleware import HtmxDetails
 
 from operators.actor import Actor, Interface
 from operators.models import Operator
 from operators.roles import Permission
 
-View = Callable[..., HttpResponse]
+# The attribute of a view that tells what it needs: a test walks all addresses and reads it.
+NEEDS = "needs"
+View = Callable[..., HttpResponseBase]
 
-# What stands on a button that somebody may not press, and in the answer to who presses it all the same.
+# On a button that somebody may not press, and in the response to whoever presses it anyway.
 REASONS = {
-    Permission.VIEW: "Your account is switched off.",
-    Permission.ACT: "Your role is viewer: acting takes the role operator. An admin can change it.",
-    Permission.ADMINISTER: "This takes the role admin.",
+    Permission.VIEW: "Your account is disabled.",
+    Permission.ACT: "You can view but not change things. Ask an admin for the operator role.",
+    Permission.ADMINISTER: "Only admins can do this.",
 }
 
 
@@ -27,6 +32,7 @@ class OperatorRequest(HttpRequest):
 
     user: Operator
     actor: Actor
+    htmx: HtmxDetails
 
 
 def zone_of(operator: Operator) -> ZoneInfo:
@@ -40,15 +46,14 @@ def zone_of(operator: Operator) -> ZoneInfo:
 def _needs(act: Permission) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
-        def guarded(request: OperatorRequest, *args, **kwargs) -> HttpResponse:
+        def guarded(request: OperatorRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.may(act):
                 raise PermissionDenied(REASONS[act])
             request.actor = Actor.of_operator(request.user, interface=Interface.PAGE)
             with timezone.override(zone_of(request.user)):
                 return view(request, *args, **kwargs)
 
-        # A test walks all addresses and asks each view what it needs.
-        guarded.needs = act
+        setattr(guarded, NEEDS, act)
         return guarded
 
     return decorate

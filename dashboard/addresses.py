@@ -6,7 +6,6 @@ from functools import cache, lru_cache
 from urllib.parse import urlencode
 
 from django.urls import reverse
-from django.utils.html import escape
 
 from scheduling.core import clock
 
@@ -78,8 +77,8 @@ def queue(name: str) -> str:
     return reverse("queue", args=[name])
 
 
-def act(name: str, verb: str) -> str:
-    """Where a queue is paused, resumed, braked; and where what is held of it is released."""
+def queue_operation(name: str, verb: str) -> str:
+    """Where a queue is paused, resumed, braked; and where its blocked requests are released."""
     return (
         reverse("queue_release", args=[name])
         if verb == "release"
@@ -92,31 +91,24 @@ def window(name: str, starts_at: datetime) -> str:
     return reverse("window", args=[name, stamp(starts_at)])
 
 
-@lru_cache(maxsize=1024)
-def drill_down(queue_name: str, starts_at: datetime | None = None) -> str:
-    """The list of a window's IDs, for an attribute; a kind may follow, see scheduling/reports/drill_down.py.
+@lru_cache(maxsize=4096)
+def drill_down(queue_name: str, starts_at: datetime | None = None, kind: str = "") -> str:
+    """The list of a window's IDs of a kind, see scheduling/reports/drill_down.py.
 
     queue_name: or `*`. starts_at: None for late ones of any window.
     """
-    return _drill_down(queue_name, window=None if starts_at is None else stamp(starts_at))
+    window = None if starts_at is None else stamp(starts_at)
+    return with_query(reverse("drill_down"), queue=queue_name, window=window, kind=kind)
 
 
-@lru_cache(maxsize=1024)
-def drill_down_minute(queue_name: str, at: datetime) -> str:
+@lru_cache(maxsize=4096)
+def drill_down_minute(queue_name: str, at: datetime, kind: str = "") -> str:
     """The same of the IDs of one minute."""
-    return _drill_down(queue_name, minute=stamp(at))
+    return with_query(reverse("drill_down"), queue=queue_name, minute=stamp(at), kind=kind)
 
 
 @lru_cache(maxsize=1024)
-def drill_down_between(queue_name: str, begin: datetime, end: datetime) -> str:
+def drill_down_between(queue_name: str, begin: datetime, end: datetime, kind: str = "") -> str:
     """The same of the minutes from `begin` until `end`, such as a day's."""
-    return _drill_down(queue_name, **{"from": stamp(begin), "to": stamp(end)})
-
-
-def drill_down_all_queues(starts_at: datetime) -> str:
-    """The list of a window's IDs in all queues, to be gone to."""
-    return with_query(reverse("drill_down"), queue="*", window=stamp(starts_at))
-
-
-def _drill_down(queue_name: str, **of: str | None) -> str:
-    return escape(with_query(reverse("drill_down"), queue=queue_name, **of) + "&kind=")
+    span = {"from": stamp(begin), "to": stamp(end), "kind": kind}
+    return with_query(reverse("drill_down"), queue=queue_name, **span)

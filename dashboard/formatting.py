@@ -5,9 +5,8 @@ from functools import lru_cache
 from typing import Any
 
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
+from dashboard.markup import Markup, markup
 from scheduling.core import clock as clocks
 
 # --- Numbers ---
@@ -112,14 +111,14 @@ def lag(value: float | None) -> str:
 
 
 @lru_cache(maxsize=8192)
-def time_element(at: datetime, form: str, zone: tzinfo) -> SafeString:
+def time_element(at: datetime, form: str, zone: tzinfo) -> Markup:
     """A time in a zone, exact on hover. Cached, since a board writes the same times again each second."""
     local, utc = at.astimezone(zone), at.astimezone(UTC)
     # A page has a hundred of them: what says nothing is left out.
     fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
     beside = "" if str(zone) == "UTC" else f" ({utc:%H:%M:%S} UTC)"
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
+    return markup(
+        '<time datetime="%s" title="%s">%s</time>',
         f"{utc:%Y-%m-%dT%H:%M:%S}{fraction}Z",
         f"{local:%Y-%m-%d %H:%M:%S}{fraction} {zone}{beside}",
         local.strftime(form),

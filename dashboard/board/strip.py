@@ -1,12 +1,15 @@
 """The board's strip: whether all is well, in words with a sign; what isn't, and the button that helps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
 
 from django.urls import reverse
 
 from dashboard import addresses, formatting
-from dashboard.board.markup import Hand, link, written
+from dashboard.board.viewpoint import Viewpoint, link
 from dashboard.formatting import plural
+from dashboard.markup import Markup, join, markup
 from scheduling.reports.cards import BlockedTarget, Board, LateIds, QueueTab
 from scheduling.reports.health import Health
 
@@ -14,121 +17,154 @@ ALL = "*"
 # So many jobs come and go all the time.
 MANY_JOBS = 20
 SLOW_SECONDS = 1
-# More of a kind than this are told together: a pause of all must not push the bars off the page.
+# More of a kind than this are summed up: pausing all queues must not push the bars off the page.
 EACH = 3
+# Signs of chips, each beside words.
+GOOD, BAD, NOTICE = Markup("&check;"), Markup("&#10005;"), Markup("!")
+LATE, PAUSED = Markup("&#9684;"), Markup("&Vert;")
 
 
-def strip(board: Board, hand: Hand) -> str:
-    """Two lines, so that trouble that comes shifts nothing: what the clusters do, and what is held up."""
-    return (
-        f'<div class="row" role="group" aria-label="Health">{"".join(_clusters(board.health, hand))}</div>'
-        f'<div class="row trouble" role="group" aria-label="What is late or held">'
-        f"{''.join(_trouble(board, hand)) or _chip('', '&check;', 'Nothing is late, held or paused')}</div>"
+def strip(board: Board, viewpoint: Viewpoint) -> Markup:
+    """Two lines, so that trouble that comes shifts nothing: what the clusters do, and what needs attention."""
+    all_well = _chip("", GOOD, "Nothing is late, blocked or paused")
+    return markup(
+        '<div class="row" role="group" aria-label="Health">%s</div>'
+        '<div class="row trouble" role="group" aria-label="What is late or blocked">%s</div>',
+        join(_clusters(board.health, viewpoint)),
+        join(_trouble(board, viewpoint)) or all_well,
     )
 
 
-def _chip(kind: str, sign: str, said: str) -> str:
-    return f'<span class="chip {kind}"><span class="sign" aria-hidden="true">{sign}</span>{said}</span>'
+def _chip(kind: str, sign: Markup, *text: Any) -> Markup:
+    return markup(
+        '<span class="chip %s"><span class="sign" aria-hidden="true">%s</span>%s</span>',
+        *(kind, sign, _text(*text)),
+    )
 
 
-def _clusters(health: Health, hand: Hand) -> Iterable[str]:
+def _text(*parts: Any) -> Markup:
+    return join(markup("%s", part) for part in parts)
+
+
+def _clusters(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
     for volume in health.low_disks:
-        said = f"disk with {volume.name} nearly full: {volume.free_bytes / 1e6:,.0f} MB free"
-        yield _chip("bad", "&#10005;", said)
+        free = f"{formatting.size(volume.free_bytes)} free"
+        yield _chip("bad", BAD, f"The disk with {volume.name} is nearly full: {free}")
     if health.missing:
-        silent = ", ".join(
-            f"cluster {written(one.name)}: no sign since {hand.moment(one.silent_since)}"
-            for one in health.silent
-        )
-        said = silent or f"no sign of {' and '.join(map(written, health.missing))}"
-        yield _chip("bad", "&#10005;", f"{said}: lists are taken in, nothing is sent")
+        yield _chip("bad", BAD, _missing(health, viewpoint), ": lists are accepted, nothing is sent")
     else:
         alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
-        beat = f"beat {_ago(health.seen_at, health)} ago"
-        yield _chip("good", "&check;", f"{alive}, {workers}, {beat}")
-        for one in health.silent:
-            said = f"{plural(one.silent_count, 'cluster')} {written(one.name)}: no sign since"
-            yield _chip("bad", "&#10005;", f"{said} {hand.moment(one.silent_since)}; another does its work")
+        yield _chip("good", GOOD, f"{alive}, {workers}, last seen ", _age(health.seen_at, health), " ago")
+        for cluster in health.silent:
+            silent = f"{plural(cluster.silent_count, 'cluster')} {cluster.name}: no sign since "
+            since = viewpoint.moment_or_blank(cluster.silent_since)
+            yield _chip("bad", BAD, silent, since, "; another one does its work")
     jobs = f"{plural(health.jobs_waiting, 'job')} waiting"
-    yield _chip("notice", "!", jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", "&check;", jobs)
-    if health.quarter_is_late:
-        last = "never"
-        if health.quarter_at:
-            last = f"{hand.moment(health.quarter_at)}, {_ago(health.quarter_ran_at or health.quarter_at, health)} ago"
-        yield _chip("bad", "&#10005;", f"last quarter-hour run: {last}; the next one totals what was missed")
-    elif health.quarter_ran_at:
-        yield _chip(
-            "good", "&check;",
-            f"quarter {hand.clock(health.quarter_at)} processed {_ago(health.quarter_ran_at, health)} ago",
-        )  # fmt: skip
-    if health.minute_lag is not None:
+    yield _chip("notice", NOTICE, jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", GOOD, jobs)
+    yield from _quarter(health, viewpoint)
+    if health.minute_at is not None and health.minute_lag is not None:
+        text = _text(viewpoint.clock(health.minute_at), f" started {formatting.lag(health.minute_lag)}")
         is_slow = health.minute_lag > SLOW_SECONDS
-        said = f"{hand.clock(health.minute_at)} started {formatting.lag(health.minute_lag)}"
-        yield _chip("notice", "!", said) if is_slow else _chip("good", "&check;", said)
+        yield _chip("notice", NOTICE, text) if is_slow else _chip("good", GOOD, text)
 
 
-def _ago(at, health: Health) -> str:
+def _missing(health: Health, viewpoint: Viewpoint) -> Markup:
+    """The clusters without which nothing is sent."""
+    silent = [
+        _text(f"cluster {cluster.name}: no sign since ", viewpoint.moment_or_blank(cluster.silent_since))
+        for cluster in health.silent
+    ]
+    return join(silent, Markup(", ")) or _text(f"no sign of {' and '.join(health.missing)}")
+
+
+def _quarter(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
+    if health.quarter_is_late:
+        last = Markup("never")
+        if health.quarter_at:
+            age = _age(health.quarter_ran_at or health.quarter_at, health)
+            last = _text(viewpoint.moment(health.quarter_at), ", ", age, " ago")
+        yield _chip("bad", BAD, "last quarter-hour run: ", last, "; the next one totals what was missed")
+    elif health.quarter_at and health.quarter_ran_at:
+        age = _age(health.quarter_ran_at, health)
+        yield _chip("good", GOOD, "quarter ", viewpoint.clock(health.quarter_at), " processed ", age, " ago")
+
+
+def _age(at: datetime | None, health: Health) -> Markup:
     """An age that ticks in the browser."""
-    age = max(0.0, (health.at - at).total_seconds())
-    return f'<span data-ago="{int(at.timestamp() * 1000)}">{formatting.duration(age)}</span>'
+    if at is None:
+        return Markup("an unknown time")
+    seconds = max(0.0, (health.at - at).total_seconds())
+    return markup('<span data-ago="%s">%s</span>', int(at.timestamp() * 1000), formatting.duration(seconds))
 
 
-def _trouble(board: Board, hand: Hand) -> Iterable[str]:
+def _trouble(board: Board, viewpoint: Viewpoint) -> Iterator[Markup]:
     if len(board.late) > EACH:
-        yield _all_late(board, hand)
+        yield _all_late(board, viewpoint)
     else:
-        yield from (_late(late, hand) for late in board.late)
-    yield from (_target(target, hand) for target in board.targets[:EACH])
+        yield from (_late(late, viewpoint) for late in board.late)
+    yield from (_target(target, viewpoint) for target in board.targets[:EACH])
     if more := max(0, len(board.targets) - EACH):
-        yield _chip(
-            "bad", "&#10005;", f"{plural(more, 'more target')} held {_to_queues('See', 'targets', hand)}"
-        )
+        text = f"requests to {plural(more, 'more target')} are blocked "
+        yield _chip("bad", BAD, text, _to_queues("See", "targets", viewpoint))
     paused = [tab for tab in board.queues if tab.paused_at]
     braked = [tab for tab in board.queues if not tab.paused_at and tab.brake_per_minute is not None]
-    for tabs, key, word, sign in ((paused, "resume", "paused", "&Vert;"), (braked, "release", "braked", "!")):
-        if len(tabs) > EACH:
-            button = _to_queues(f"{key.capitalize()}&hellip;", key, hand)
-            yield _chip("notice", sign, f"{len(tabs):,} queues {word} {button}")
-        else:
-            yield from (_held(tab, hand) for tab in tabs)
+    yield from _switched(paused, "Resume", "paused", PAUSED, viewpoint)
+    yield from _switched(braked, "Release", "braked", NOTICE, viewpoint)
 
 
-def _to_queues(label: str, key: str, hand: Hand) -> str:
-    return hand.act(label, reverse("queues"), f"{key}-queues")
+def _switched(
+    tabs: list[QueueTab], verb: str, state: str, sign: Markup, viewpoint: Viewpoint
+) -> Iterable[Markup]:
+    """The queues that are paused, or braked."""
+    if len(tabs) <= EACH:
+        return [_queue_switch(tab, viewpoint) for tab in tabs]
+    button = _to_queues(f"{verb}…", verb.lower(), viewpoint)
+    return [_chip("notice", sign, f"{len(tabs):,} queues {state} ", button)]
 
 
-def _all_late(board: Board, hand: Hand) -> str:
+def _to_queues(label: str, key: str, viewpoint: Viewpoint) -> Markup:
+    return viewpoint.action(_text(label), reverse("queues"), f"{key}-queues")
+
+
+def _all_late(board: Board, viewpoint: Viewpoint) -> Markup:
     since = min(late.since for late in board.late)
-    many = link(plural(board.late_count, "ID") + " late", addresses.drill_down(ALL) + "late", "late-all")
-    return _chip("notice", "&#9684;", f"{many} in {len(board.late):,} queues, since {hand.moment(since)}")
+    many = link(f"{plural(board.late_count, 'ID')} late", addresses.drill_down(ALL, kind="late"), "late-all")
+    return _chip("notice", LATE, many, f" in {len(board.late):,} queues, since ", viewpoint.moment(since))
 
 
-def _late(late: LateIds, hand: Hand) -> str:
-    name = written(late.queue)
+def _late(late: LateIds, viewpoint: Viewpoint) -> Markup:
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
-    many = link(plural(late.ids, "ID") + " late", addresses.drill_down(late.queue) + "late", f"late-{name}")
-    return _chip("notice", "&#9684;", f"{many} in {name} since {hand.moment(late.since)}; {next_}")
+    address = addresses.drill_down(late.queue, kind="late")
+    many = link(f"{plural(late.ids, 'ID')} late", address, f"late-{late.queue}")
+    return _chip("notice", LATE, many, f" in {late.queue} since ", viewpoint.moment(late.since), f"; {next_}")
 
 
-def _target(target: BlockedTarget, hand: Hand) -> str:
+def _target(target: BlockedTarget, viewpoint: Viewpoint) -> Markup:
     if target.opened_at:
         failures = plural(target.failures, "failure")
-        since = hand.moment(target.opened_at)
-        said = f"breaker open since {since} after {failures}, one probe each half minute"
+        why = _text(
+            "circuit breaker open since ", viewpoint.moment(target.opened_at),
+            f" after {failures}; one probe every 30 s",
+        )  # fmt: skip
     else:
-        because = f" ({written(target.reason)})" if target.reason else ""
-        said = f"held until {hand.clock_seconds(target.blocked_until)}{because}"
-    acts = "".join(
-        f" {hand.post(f'Release {name}', addresses.act(name, 'release'), f'release-{name}-{target.id}')}"
-        for name in map(written, target.queues)
-    )
-    return _chip("bad", "&#10005;", f"{written(target.origin)}: {said}{acts}")
+        reason = f" ({target.reason})" if target.reason else ""
+        until = viewpoint.clock_seconds(target.blocked_until) if target.blocked_until else ""
+        why = _text("blocked until ", until, reason)
+    buttons = [_text(" ", _release(name, f"release-{name}-{target.id}", viewpoint)) for name in target.queues]
+    return _chip("bad", BAD, f"{target.origin}: ", why, join(buttons))
 
 
-def _held(tab: QueueTab, hand: Hand) -> str:
-    name = written(tab.name)
+def _release(name: str, key: str, viewpoint: Viewpoint) -> Markup:
+    return viewpoint.submit(_text(f"Release {name}"), addresses.queue_operation(name, "release"), key)
+
+
+def _queue_switch(tab: QueueTab, viewpoint: Viewpoint) -> Markup:
     if tab.paused_at:
-        button = hand.post("Resume", addresses.act(tab.name, "resume"), f"resume-{name}")
-        return _chip("notice", "&Vert;", f"{name} paused since {hand.moment(tab.paused_at)} {button}")
-    button = hand.post("Release", addresses.act(tab.name, "brake"), f"unbrake-{name}", field="per_minute")
-    return _chip("notice", "!", f"brake on {name}: at most {tab.brake_per_minute:,} a minute {button}")
+        resume = addresses.queue_operation(tab.name, "resume")
+        button = viewpoint.submit(Markup("Resume"), resume, f"resume-{tab.name}")
+        return _chip(
+            "notice", PAUSED, f"{tab.name} paused since ", viewpoint.moment(tab.paused_at), " ", button
+        )
+    brake = addresses.queue_operation(tab.name, "brake")
+    button = viewpoint.submit(Markup("Release"), brake, f"unbrake-{tab.name}", field="per_minute")
+    return _chip("notice", NOTICE, f"brake on {tab.name}: at most {tab.brake_per_minute:,} a minute ", button)

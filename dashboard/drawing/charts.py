@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from dashboard.formatting import compact, plural, shortest, spoken
 from scheduling.models import Status
+from scheduling.reports.cards import Minute
 
 # From the ground up; what is done lies below what is to come.
 STACK = tuple(status.css for status in Status.drawn())
@@ -24,22 +25,9 @@ LABELLED = 3
 FEW = 20
 
 
-class Counts(Protocol):
-    """One minute: its start, its capacity, how many IDs it holds in all and in which states."""
-
-    minute: datetime
-    capacity: int
-    filled: int
-    waiting: int
-    in_flight: int
-    succeeded: int
-    failed: int
-    expired: int
-
-
 # A piece of a bar: its kind, y and height. kind: a state; `past`: waits above capacity; `late`: overstayed.
 # A plain tuple: a board draws a hundred of them each second for everybody who looks.
-Part = tuple[str, str, str]
+Part = tuple[str, float, float]
 
 
 class Column(NamedTuple):
@@ -54,14 +42,14 @@ class Column(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One minute, drawn. y of its label and line: percent of the drawing, as text."""
+    """One minute, drawn. y of its label and line: percent of the drawing."""
 
-    counts: Counts
+    counts: Minute
     parts: Sequence[Part]
     column: Column
-    line_y: str
+    line_y: float
     label: str
-    label_y: str
+    label_y: float
     over: int
     is_now: bool
     is_labelled: bool
@@ -82,7 +70,7 @@ class Chart:
 
 
 def chart(
-    minutes: Sequence[Counts],
+    minutes: Sequence[Minute],
     *,
     now: datetime | None = None,
     scale: int | None = None,
@@ -131,7 +119,7 @@ def _columns(count: int) -> tuple[Column, ...]:
     )
 
 
-def _bar(counts: Counts, column: Column, per_id: float, now: datetime | None, labelled: bool) -> Bar:
+def _bar(counts: Minute, column: Column, per_id: float, now: datetime | None, labelled: bool) -> Bar:
     is_over = now is not None and counts.minute < now
     filled, capacity = counts.filled, counts.capacity
     parts, highest = _parts(counts, filled, per_id, is_over)
@@ -141,16 +129,16 @@ def _bar(counts: Counts, column: Column, per_id: float, now: datetime | None, la
         counts,
         parts,
         column,
-        f"{GROUND - capacity * per_id:.2f}",
+        GROUND - capacity * per_id,
         label,
-        f"{highest - 2:.2f}",
+        highest - 2,
         over,
         is_now=counts.minute == now,
         is_labelled=labelled,
     )
 
 
-def _parts(counts: Counts, filled: int, per_id: float, is_over: bool) -> tuple[list[Part], float]:
+def _parts(counts: Minute, filled: int, per_id: float, is_over: bool) -> tuple[list[Part], float]:
     """The pieces of a bar from the ground up, and where the last one ends."""
     waiting, past = counts.waiting, 0
     if is_over:
@@ -169,17 +157,18 @@ def _parts(counts: Counts, filled: int, per_id: float, is_over: bool) -> tuple[l
             if height < THINNEST:
                 height = THINNEST
             ground -= height
-            parts.append((kind, f"{ground:.2f}", f"{height:.2f}"))
+            parts.append((kind, ground, height))
     return parts, ground
 
 
-def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[tuple[str, str, str]]:
+def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[Part]:
     """For a bar that lies: (kind, x, width) in percent for each (kind, count), next to each other."""
-    found, left = [], 0.0
+    found: list[Part] = []
+    left = 0.0
     for kind, count in counts:
         if count and whole:
             width = min(max(100 * count / whole, 0.5), 100 - left)
-            found.append((kind, f"{left:.2f}", f"{width:.2f}"))
+            found.append((kind, left, width))
             left += width
     return found
 
@@ -197,7 +186,7 @@ def _percent(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def summary(counts: Counts) -> str:
+def summary(counts: Minute) -> str:
     """What is in a minute, in words: "157 IDs, 37 over 120, 3 failed, 154 waiting"."""
     filled, capacity = counts.filled, counts.capacity
     if not filled:

@@ -1,4 +1,4 @@
-"""A day as a heat map: a column is a window, a cell a minute. Pure.
+"""A day as a heat map: a column is a window, a cell a minute.
 
 1,440 links would weigh more than the page may. So a column is one link with an image over it that tells where
 it was pointed at (`ismap`, which needs no script), and each cell leads to its minute.
@@ -7,9 +7,10 @@ it was pointed at (`ismap`, which needs no script), and each cell leads to its m
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from dashboard.drawing.charts import heat
+from scheduling.core import clock
+from scheduling.reports.days import Cell, Column
 
 # A cell's height, as the style sheet has it: by it a point is told which minute it lies in.
 CELL_PIXELS = 8
@@ -18,23 +19,6 @@ LEGEND = (("heat-0", "none"), ("heat-2", "half of rpm"), ("heat-4", "full"), ("h
 FLIGHT = timedelta(minutes=1)
 # Every eighth column has its time below.
 MARKED = 8
-
-
-class Cell(Protocol):
-    """One minute."""
-
-    minute: datetime
-    capacity: int
-    filled: int
-    sent: int
-
-
-class Column(Protocol):
-    """One window, by the time in which it runs."""
-
-    runs_at: datetime
-    filled: int
-    cells: Sequence[Cell]
 
 
 @dataclass(frozen=True)
@@ -62,6 +46,11 @@ class HeatMap:
     @property
     def width(self) -> int:
         return len(self.columns)
+
+    @property
+    def gaps(self) -> str:
+        """The path of the lines between the rows."""
+        return "".join(f"M0 {row}h{self.width}" for row in range(1, clock.BUCKETS))
 
 
 def draw(columns: Sequence[Column], *, at: datetime) -> HeatMap:

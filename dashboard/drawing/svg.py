@@ -1,60 +1,54 @@
 """Drawings as markup. In Python and not in a template: a board has thirty bars and polls each second."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.utils import timezone
-from django.utils.html import escape
-from django.utils.safestring import SafeString, mark_safe
 
 from dashboard import addresses
-from dashboard.drawing.charts import DONE, GROUND, KINDS, Bar, Chart, Column, shares, summary
+from dashboard.drawing.charts import DONE, GROUND, KINDS, Bar, Chart, Column, Part, shares, summary
 from dashboard.formatting import compact
+from dashboard.markup import EMPTY, Markup, join, markup
 
 
-def plot(
-    chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
-) -> SafeString:
+def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None) -> Markup:
     """Bars against their capacity; each is a link to its minute's page, or to what a task has in it.
 
     name: the drawing in words. prefix: makes ids unique in the page, by which htmx lets bars grow and keeps
     the focus. queue_name: of the minute's page; empty for all queues.
     """
     zone = timezone.get_current_timezone()
-    parts = [
-        f'<div class="chart"><svg class="plot{" dense" if chart.is_dense else ""}" role="group"'
-        f' aria-label="{escape(name)}">'
+    now = [
+        markup(
+            '<rect class="now" x="%s%%" width="%s%%" y="0" height="100%%" rx="3"/>', column.left, column.width
+        )
+        for column in (bar.column for bar in chart.bars if bar.is_now)
     ]
-    parts += [
-        f'<rect class="now" x="{bar.column.left}%" width="{bar.column.width}%" y="0" height="100%" rx="3"/>'
-        for bar in chart.bars
-        if bar.is_now
-    ]
-    parts.append(f'<line class="ground" x1="0" x2="100%" y1="{GROUND}%" y2="{GROUND}%"/>')
+    bars = []
     for k, bar in enumerate(chart.bars):
-        minute, column = bar.counts.minute, bar.column
-        place = _place(f"{prefix}-{k}", column, minute, zone, chart.is_dense, queue_name, task_id, chart.span)
-        parts.append(_bar(bar, place))
-    if chart.shows_capacity:
-        parts += _capacity(chart.bars)
-        capacity = compact(chart.capacity)
-        parts.append(f'<g class="axis"><text x="-6" y="{chart.capacity_y}%" dy="4">{capacity}</text></g>')
-    parts.append("</svg></div>")
-    return mark_safe("".join(parts))
+        key, minute = f"{prefix}-{k}", bar.counts.minute
+        place = _place(key, bar.column, minute, zone, chart.is_dense, queue_name, task_id, chart.span)
+        bars.append(_bar(bar, place))
+    return markup(
+        '<div class="chart"><svg class="plot%s" role="group" aria-label="%s">%s'
+        '<line class="ground" x1="0" x2="100%%" y1="%s%%" y2="%s%%"/>%s%s</svg></div>',
+        *(" dense" if chart.is_dense else "", name, join(now), GROUND, GROUND, join(bars)),
+        _capacity(chart) if chart.shows_capacity else EMPTY,
+    )
 
 
 class Place(NamedTuple):
     """What stays the same of a bar while its numbers move: made once a minute and column, then looked up."""
 
     time: str
-    link: str
-    hit: str
-    # By kind: up to where its y is said.
-    parts: dict[str, str]
-    label: str
-    mark: str
+    link: Markup
+    hit: Markup
+    # By kind: up to where its y is given.
+    parts: dict[str, Markup]
+    label: Markup
+    mark: Markup
 
 
 @lru_cache(maxsize=4096)
@@ -71,63 +65,74 @@ def _place(
     local = minute.astimezone(zone)
     is_long, minutes = span >= timedelta(hours=1), span // timedelta(minutes=1)
     time = f"{local:%-d %b %H:%M}" if is_long else f"{local:%H:%M}"
-    if task_id is None:
-        href = escape(addresses.minute(minute, queue_name))
-    else:
-        href = escape(addresses.ids_of_task(task_id, minute, minutes))
+    href = addresses.minute(minute, queue_name)
+    if task_id is not None:
+        href = addresses.ids_of_task(task_id, minute, minutes)
     mark = f"{local:%-d %b}" if is_long else time if is_dense else time[2:]
-    x, width = column.bar_x, column.bar_width
+    part = '<rect class="part %s" id="%s-%s" x="%s%%" width="%s%%" y="'
     return Place(
         time=time,
-        link=f'<a href="{href}" id="{key}"',
-        hit=f'<rect class="hit" x="{column.left}%" width="{column.width}%"/>',
-        parts={
-            kind: f'<rect class="part {kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="'
-            for kind in KINDS
-        },
-        label=f'x="{column.middle}%" y="',
-        mark=f'x="{column.middle}%" y="97.5%">{mark}</text></a></g>',
+        link=markup('<a href="%s" id="%s"', href, key),
+        hit=markup('<rect class="hit" x="%s%%" width="%s%%"/>', column.left, column.width),
+        parts={kind: markup(part, kind, key, kind, column.bar_x, column.bar_width) for kind in KINDS},
+        label=markup('x="%s%%" y="', column.middle),
+        mark=markup('x="%s%%" y="97.5%%">%s</text></a></g>', column.middle, mark),
     )
 
 
-def _bar(bar: Bar, place: Place) -> str:
-    rest = "" if bar.is_labelled or bar.is_now else " rest"
+_OVER = Markup(' class="over"')
+_PART = '%s%.2f%%" height="%.2f%%"/>'
+_LABEL = '<text%s %s%.2f%%">%s</text>'
+
+
+# By the number of its parts, and whether it has a label: a bar is filled in one go, since a board has thirty.
+_BARS = {
+    (count, bool(label)): f'<g class="bar%s">%s><title>%s: %s</title>%s{_PART * count}{label}'
+    '<text class="minute%s" %s'
+    for count in range(len(KINDS) + 1)
+    for label in ("", _LABEL)
+}
+
+
+def _bar(bar: Bar, place: Place) -> Markup:
     heads = place.parts
-    pieces = "".join([f'{heads[kind]}{y}%" height="{height}%"/>' for kind, y, height in bar.parts])
-    over = ' class="over"' if bar.over else ""
-    label = f'<text{over} {place.label}{bar.label_y}%">{bar.label}</text>' if bar.label else ""
-    now = " now-name" if bar.is_now else ""
-    said = f"{place.time}: {summary(bar.counts)}"
-    return (
-        f'<g class="bar{rest}">{place.link}><title>{said}</title>{place.hit}'
-        f'{pieces}{label}<text class="minute{now}" {place.mark}'
+    parts = [value for kind, y, height in bar.parts for value in (heads[kind], y, height)]
+    label = (_OVER if bar.over else EMPTY, place.label, bar.label_y, bar.label) if bar.label else ()
+    return markup(
+        _BARS[len(bar.parts), bool(bar.label)],
+        "" if bar.is_labelled or bar.is_now else " rest",
+        *(place.link, place.time, summary(bar.counts), place.hit),
+        *parts,
+        *label,
+        *(" now-name" if bar.is_now else "", place.mark),
     )
 
 
-def _capacity(bars: Sequence[Bar]) -> Iterable[str]:
+def _capacity(chart: Chart) -> Markup:
+    axis = '%s<g class="axis"><text x="-6" y="%s%%" dy="4">%s</text></g>'
+    return markup(axis, join(_capacity_lines(chart.bars)), chart.capacity_y, compact(chart.capacity))
+
+
+def _capacity_lines(bars: Sequence[Bar]) -> Iterator[Markup]:
     """The line, in one piece for neighbours of the same capacity, so that its dashes don't begin anew."""
     start = 0
     for k in range(1, len(bars) + 1):
         if k == len(bars) or bars[k].line_y != bars[start].line_y:
             y = bars[start].line_y
-            x1, x2 = bars[start].column.left, bars[k - 1].column.right
-            yield f'<line class="capacity" x1="{x1}%" x2="{x2}%" y1="{y}%" y2="{y}%"/>'
+            line = '<line class="capacity" x1="%s%%" x2="%s%%" y1="%.2f%%" y2="%.2f%%"/>'
+            yield markup(line, bars[start].column.left, bars[k - 1].column.right, y, y)
             start = k
 
 
-def progress(parts: Sequence[tuple[str, str, str]], *, said: str, key: str) -> SafeString:
-    """A bar that lies. parts: (kind, x, width), see drawings.shares. said: ours. key: unique in the page."""
-    pieces = "".join(
-        [
-            f'<rect class="{kind}" id="{key}-{kind}" x="{x}%" width="{width}%" y="0" height="100%"/>'
-            for kind, x, width in parts
-        ]
-    )
-    return mark_safe(f'<svg class="progress" role="img" aria-label="{said}">{pieces}</svg>')
+def progress(parts: Sequence[Part], *, label: str, key: str) -> Markup:
+    """A horizontal bar. parts: (kind, x, width), see charts.shares. key: unique in the page."""
+    piece = '<rect class="%s" id="%s-%s" x="%.2f%%" width="%.2f%%" y="0" height="100%%"/>'
+    pieces = [markup(piece, kind, key, kind, x, width) for kind, x, width in parts]
+    return markup('<svg class="progress" role="img" aria-label="%s">%s</svg>', label, join(pieces))
 
 
-def task_progress(task: Any) -> SafeString:
+def task_progress(task: Any) -> Markup:
     """The bar of a task: what became of its IDs, next to each other."""
     counts = [(kind, getattr(task, f"{kind}_count")) for kind in DONE]
-    said = f"{task.sent_count:,} of {task.ids_count:,} sent"
-    return progress(shares(counts, task.ids_count), said=said, key=f"p-{task.pk}")
+    label = f"{task.sent_count:,} of {task.ids_count:,} sent"
+    return progress(shares(counts, task.ids_count), label=label, key=f"p-{task.pk}")

@@ -4,8 +4,8 @@ An unknown parameter or value is refused by name: it must never mean "no filter"
 """
 
 from collections.abc import Collection
-from datetime import datetime, time, timedelta
-from typing import Any, ClassVar
+from datetime import date, datetime, time, timedelta
+from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
 from django import forms
@@ -35,7 +35,7 @@ class Filter(forms.Form):
     beside: ClassVar[Collection[str]] = ("before", "size", "format")
 
     @classmethod
-    def of(cls, request: HttpRequest, **kwargs: Any) -> "Filter":
+    def of(cls, request: HttpRequest, **kwargs: Any) -> Self:
         """Raises BadRequest for an unknown name or value."""
         form = cls(request.GET, label_suffix="", **kwargs)
         refuse_unknown(request, {*form.fields, *cls.beside})
@@ -46,7 +46,7 @@ class Filter(forms.Form):
         """Raise BadRequest for a value that can't be meant, by its name and itself."""
         if not self.is_valid():
             name, said = next(iter(self.errors.items()))
-            given, words = str(self.data.get(name, ""))[:60], " ".join(said)
+            given, words = str(self.data.get(name, ""))[:60], " ".join(map(str, said))
             raise BadRequest(f"{name}: {words}" if repr(given) in words else f"{name}: {given!r}. {words}")
 
     @property
@@ -62,7 +62,7 @@ class Filter(forms.Form):
         return {name: self.data[name] for name in self.fields if self.data.get(name)}
 
 
-def _queues() -> forms.ModelChoiceField:
+def _queues() -> "forms.ModelChoiceField[models.Queue]":
     return forms.ModelChoiceField(
         models.Queue.objects.all(),
         to_field_name="name",
@@ -72,7 +72,7 @@ def _queues() -> forms.ModelChoiceField:
     )
 
 
-def _day_bounds(day) -> tuple[datetime, datetime]:
+def _day_bounds(day: date) -> tuple[datetime, datetime]:
     """The day in the operator's zone: 23 and 25 hours long, too."""
     zone = timezone.get_current_timezone()
     next_day = day.fromordinal(day.toordinal() + 1)
@@ -106,14 +106,14 @@ class TaskFilter(Filter):
     by = forms.CharField(label="By", max_length=200, required=False)
     since = _date("From")
     until = _date("To")
-    sort = forms.ChoiceField(choices=SORTS.items(), required=False)
+    sort = forms.ChoiceField(label="Order", choices=SORTS.items(), required=False)
 
     @property
     def order(self) -> str:
         """The column that comes before the key; empty where there is none."""
         return self.ORDERS[self.cleaned_data["sort"]]
 
-    def tasks(self, *, at: datetime) -> QuerySet:
+    def tasks(self, *, at: datetime) -> QuerySet[Any]:
         """The tasks that match at `at`, in their order."""
         asked = self.cleaned_data
         found = models.Task.objects.select_related("queue").defer("payload")
@@ -174,22 +174,25 @@ class PlaceFilter(Filter):
 class ActivityFilter(Filter):
     """Acts by words in them, verb, who, what it was done to, face and day."""
 
-    q = forms.CharField(label="Who, what or verb", max_length=200, required=False)
+    q = forms.CharField(label="Search", max_length=200, required=False)
     verb = forms.ChoiceField(
         choices=[("", "any verb"), *((verb, verb.replace("_", " ")) for verb in sorted(choices.VERBS))],
         required=False,
     )
-    actor = forms.CharField(label="By exactly", max_length=200, required=False)
-    kind = forms.ChoiceField(label="On", choices=[("", "anything"), *choices.KINDS.items()], required=False)
+    actor = forms.CharField(label="Person or token", max_length=200, required=False)
+    kind = forms.ChoiceField(
+        label="Object", choices=[("", "anything"), *choices.KINDS.items()], required=False
+    )
     id = _key(widget=forms.HiddenInput)
     face = forms.ChoiceField(
-        choices=[("", "any face"), *((face.value, face.value.replace("_", " ")) for face in Interface)],
+        label="Made through",
+        choices=[("", "anything"), *((face.value, face.value.replace("_", " ")) for face in Interface)],
         required=False,
     )
     since = _date("From")
     until = _date("To")
 
-    def lines(self) -> QuerySet:
+    def lines(self) -> QuerySet[Any]:
         """The lines that match, newest first."""
         asked = self.cleaned_data
         columns = {
@@ -212,9 +215,10 @@ class ActivityFilter(Filter):
         return found.order_by("-id")
 
 
-def day_bounds(day) -> tuple[datetime, datetime]:
+def day_bounds(day: date) -> tuple[datetime, datetime]:
     """The beginning and the end of a day in the operator's zone, in UTC on whole quarters."""
-    return tuple(clock.quarter_start(moment) for moment in _day_bounds(day))
+    begin, end = _day_bounds(day)
+    return clock.quarter_start(begin), clock.quarter_start(end)
 
 
 def page_size(request: HttpRequest) -> int:
@@ -245,6 +249,7 @@ class FailureFilter(Filter):
     task = _key()
     user = _key("ID")
     last = forms.ChoiceField(
+        label="When",
         choices=[("", "at any time"), ("1h", "last hour"), ("24h", "last 24 hours"), ("7d", "last 7 days")],
         required=False,
     )
@@ -253,7 +258,7 @@ class FailureFilter(Filter):
 
     def clean_status(self) -> str:
         """A status of HTTP, or `none` where no answer came."""
-        text = self.cleaned_data["status"]
+        text: str = self.cleaned_data["status"]
         if text in ("", self.NONE) or (text.isascii() and text.isdigit() and 100 <= int(text) <= 999):
             return text
         raise forms.ValidationError(f"{text!r} is neither a status, such as 404, nor {self.NONE}")

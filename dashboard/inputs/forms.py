@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import available_timezones
 
 from django import forms
@@ -12,6 +12,12 @@ from dashboard import addresses
 from scheduling import models
 from scheduling.core import clock, limits
 from scheduling.queues import validation
+
+if TYPE_CHECKING:
+    QueueModelForm = forms.ModelForm[models.Queue]
+else:
+    # Django's own class takes no parameter.
+    QueueModelForm = forms.ModelForm
 
 
 def zone_names() -> list[str]:
@@ -27,11 +33,13 @@ class ZoneForm(forms.Form):
 
     time_zone = forms.ChoiceField(label="Time zone")
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Whoever has chosen an old name keeps it until they choose another.
         names = {*zone_names(), self.initial.get("time_zone") or "UTC"}
-        self.fields["time_zone"].choices = [(name, name) for name in sorted(names)]
+        field = self.fields["time_zone"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(name, name) for name in sorted(names)]
 
 
 class StartField(forms.CharField):
@@ -84,13 +92,13 @@ class PreviewForm(forms.Form):
     allow_peak = forms.BooleanField(required=False)
     part = forms.CharField(required=False)
 
-    def __init__(self, data: Mapping | None = None, *, draft: models.IdList) -> None:
+    def __init__(self, data: Mapping[str, Any] | None = None, *, draft: models.IdList) -> None:
         super().__init__(data if data is not None else {})
         self._draft = draft
 
     def clean_queue(self) -> models.Queue:
         """The queue asked for, or the one that was chosen with the upload."""
-        chosen = self.cleaned_data["queue"]
+        chosen: models.Queue | None = self.cleaned_data["queue"]
         if chosen is None:
             name = self._draft.about.get("queue") or "default"
             chosen = models.Queue.objects.filter(name=name).first()
@@ -115,7 +123,8 @@ class PreviewForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         """Without an rpm that was asked for another queue."""
-        asked = super().clean()
+        super().clean()
+        asked = self.cleaned_data
         queue, of = asked.get("queue"), asked.get("rpm_of")
         if queue and of and of != queue.name:
             asked["rpm"] = None
@@ -130,7 +139,9 @@ class PreviewForm(forms.Form):
     @property
     def faults(self) -> str:
         """What can't be meant, in one line."""
-        return " ".join(f"{name.replace('_', ' ')}: {' '.join(said)}." for name, said in self.errors.items())
+        return " ".join(
+            f"{name.replace('_', ' ')}: {' '.join(map(str, said))}." for name, said in self.errors.items()
+        )
 
 
 class RenameForm(forms.Form):
@@ -147,11 +158,11 @@ class RenameForm(forms.Form):
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
 
-class CancelForm(forms.Form):
-    """The number to be typed where much would be cancelled.
+class ConfirmForm(forms.Form):
+    """The number to be typed where an operation changes much.
 
-    asked: the number that the question had. What runs has less of it each second: that still is what was asked,
-    and the answer says how many it were. Where there is more by now, the question comes again.
+    asked: the number in the question. While a task runs, fewer IDs are left each second: the question still stands,
+    and the result gives the actual number. Where there are more by now, the question is asked again.
     """
 
     ASKED_FROM = 1_000
@@ -159,7 +170,7 @@ class CancelForm(forms.Form):
     count = forms.CharField(required=False, label="Type the number")
     asked = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, data: Mapping | None = None, *, count: int, always: bool = False) -> None:
+    def __init__(self, data: Mapping[str, Any] | None = None, *, count: int, always: bool = False) -> None:
         super().__init__(data)
         self.expected = max(count, self._number(str((data or {}).get("asked", ""))))
         self.is_asked = always or self.expected >= self.ASKED_FROM
@@ -170,9 +181,9 @@ class CancelForm(forms.Form):
 
     def clean_count(self) -> str:
         """The number, as it stands in the question or without its commas."""
-        typed = self.cleaned_data["count"].replace(",", "").strip()
+        typed: str = self.cleaned_data["count"].replace(",", "").strip()
         if self.is_asked and typed != str(self.expected):
-            raise forms.ValidationError(f"That is not {self.expected:,}. Nothing was done.")
+            raise forms.ValidationError(f"Type {self.expected:,} to confirm. Nothing has been changed.")
         return typed
 
 
@@ -180,7 +191,7 @@ class NewQueueForm(forms.Form):
     """A queue to be made; the rest is set on its page."""
 
     name = forms.CharField(max_length=50, help_text="Letters, digits, - and _.")
-    rpm = forms.IntegerField(label="Requests a minute", min_value=1, max_value=models.MAX_RPM, initial=120)
+    rpm = forms.IntegerField(label="Requests per minute", min_value=1, max_value=models.MAX_RPM, initial=120)
 
 
 class PaceForm(forms.Form):
@@ -190,7 +201,7 @@ class PaceForm(forms.Form):
     version = forms.IntegerField(widget=forms.HiddenInput)
 
 
-class QueueForm(forms.ModelForm):
+class QueueForm(QueueModelForm):
     """A queue's fields but its rpm, whose effect is shown first (PaceForm).
 
     Which values they may have is checked by the verb that changes them.
@@ -199,7 +210,7 @@ class QueueForm(forms.ModelForm):
     # Written and never read: what is there shows as "set".
     webhook_secret = forms.CharField(
         required=False,
-        help_text="whsec_ and base64. Empty: the one that is there stays.",
+        help_text="whsec_ and base64. Leave empty to keep the current one.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     version = forms.IntegerField(widget=forms.HiddenInput)
@@ -207,23 +218,23 @@ class QueueForm(forms.ModelForm):
     class Meta:
         model = models.Queue
         fields = [name for name in validation.FIELDS if name != "rpm"]
-        labels: ClassVar[dict] = {
-            "overflow": "Past rpm",
-            "max_peak": "Refuse lists past (max_peak)",
-            "max_attempts": "Attempts at most",
-            "late_policy": "What is late",
-            "late_after_seconds": "Late after, seconds",
-            "headroom": "Kept free of lists, a minute",
-            "breaker_threshold": "Breaker opens after failures",
+        labels: ClassVar[dict[str, Any]] = {
+            "overflow": "When a list doesn't fit",
+            "max_peak": "Ask before going above (per minute)",
+            "max_attempts": "Maximum attempts",
+            "late_policy": "If an ID is late",
+            "late_after_seconds": "Drop when later than (seconds)",
+            "headroom": "Reserved for retries and late IDs (per minute)",
+            "breaker_threshold": "Open the circuit breaker after failures in a row",
             "webhook_url": "Webhook address",
-            "connect_timeout_seconds": "Connect within, seconds",
-            "read_timeout_seconds": "Answer within, seconds",
-            "max_connections": "Connections at most",
-            "callback_url": "Called when a task is done",
+            "connect_timeout_seconds": "Time limit to connect (seconds)",
+            "read_timeout_seconds": "Time limit for an answer (seconds)",
+            "max_connections": "Maximum connections",
+            "callback_url": "Address called when a task is done",
         }
-        widgets: ClassVar[dict] = {"webhook_headers": forms.Textarea(attrs={"rows": 3})}
+        widgets: ClassVar[dict[str, Any]] = {"webhook_headers": forms.Textarea(attrs={"rows": 3})}
 
-    def __init__(self, queue: models.Queue, data: Mapping | None = None) -> None:
+    def __init__(self, queue: models.Queue, data: Mapping[str, Any] | None = None) -> None:
         initial = {"version": queue.version, "webhook_secret": ""}
         super().__init__(data, instance=queue, initial=initial, label_suffix="")
         for name in ("webhook_method", "webhook_headers", "connect_timeout_seconds", "read_timeout_seconds"):

@@ -19,7 +19,7 @@ class Page:
     is_first: bool
 
 
-def by_id(request: HttpRequest, found: QuerySet, size: int) -> Page:
+def by_id(request: HttpRequest, found: QuerySet[Any], size: int) -> Page:
     """The page that the address asks for by `before`, an id. Raises BadRequest for another `before`."""
     before = whole_number(request, "before")
     if before is not None:
@@ -29,7 +29,7 @@ def by_id(request: HttpRequest, found: QuerySet, size: int) -> Page:
     return Page(rows[:size], rows[size - 1].pk if more else None, before is None)
 
 
-def by_value(request: HttpRequest, found: QuerySet, size: int, order: str) -> Page:
+def by_value(request: HttpRequest, found: QuerySet[Any], size: int, order: str) -> Page:
     """A page of a list that is sorted by a column (`-ids_count`, `name`), and then by key, the newest first.
 
     The value stands in the address, too: a row that is renamed meanwhile moves no page.
@@ -45,7 +45,7 @@ def by_value(request: HttpRequest, found: QuerySet, size: int, order: str) -> Pa
     return Page(rows[:size], last, not text)
 
 
-def _key_and_value(text: str, field: Field) -> tuple[int, int | str]:
+def _key_and_value(text: str, field: "Field[Any, Any]") -> tuple[int, int | str]:
     key, colon, value = text.partition(":")
     is_text = isinstance(field, CharField)
     if not (colon and is_number(key) and ("\0" not in value if is_text else is_number(value))):

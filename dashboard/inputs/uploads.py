@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 
 from dashboard.access import OperatorRequest
@@ -22,7 +22,7 @@ from dashboard.inputs.parameters import refuse_unknown
 from scheduling import models
 from scheduling.core import id_tokens
 from scheduling.intake import acceptance
-from scheduling.parsing import FIELDS, Limits, Reading, read_body
+from scheduling.parsing import FIELDS, Limits, Reading, Spool, read_body
 
 BLOCK = 64 * 1024
 # A preview keeps and offers so many faults, and shows so many of them; the count is of all.
@@ -76,17 +76,28 @@ def read(request: OperatorRequest) -> Reading:
 
 
 class _Check(CsrfViewMiddleware):
-    def _reject(self, request: HttpRequest, reason: str) -> str:
-        return reason
+    def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
+        return HttpResponse(reason, status=403)
+
+
+def _no_view(request: HttpRequest) -> HttpResponse:
+    """What the check guards: nothing, since the caller goes on by itself."""
+    return HttpResponse()
 
 
 def check_csrf(request: HttpRequest, token: str) -> None:
     """Django's own check, with a token that came in a body which Django did not read."""
     request.META.setdefault(settings.CSRF_HEADER_NAME, token)
-    check = _Check(lambda request: None)
+    check = _Check(_no_view)
     check.process_request(request)
-    if check.process_view(request, check_csrf, (), {}):
+    if check.process_view(request, _no_view, (), {}):
         raise CsrfFailed
+
+
+def spool_of(reading: Reading) -> Spool:
+    """The IDs that were read: a form without a list is refused while it is read."""
+    assert reading.spool is not None
+    return reading.spool
 
 
 def store_draft(
@@ -96,18 +107,19 @@ def store_draft(
     about = _about(reading, name, queue, operator)
     if replaces is not None:
         about["replaces"] = replaces
-    return acceptance.write_draft(reading.spool, at=at, about=about)
+    return acceptance.write_draft(spool_of(reading), at=at, about=about)
 
 
-def _packed(faults: list[dict]) -> str:
+def _packed(faults: list[dict[str, Any]]) -> str:
     """Megabytes as they stand, and a list of previews would read those of each."""
     return base64.b64encode(zlib.compress(orjson.dumps(faults), 1)).decode()
 
 
-def kept_faults(about: Mapping[str, Any]) -> list[dict]:
+def kept_faults(about: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All faults that are kept of a list. One that came by the API keeps none."""
     packed = about.get("faults_packed")
-    return orjson.loads(zlib.decompress(base64.b64decode(packed))) if packed else about.get("faults", [])
+    unpacked = orjson.loads(zlib.decompress(base64.b64decode(packed))) if packed else about.get("faults", [])
+    return list(unpacked)
 
 
 def without_controls(text: str) -> str:
@@ -116,8 +128,8 @@ def without_controls(text: str) -> str:
     return plain if id_tokens.is_visible(plain) else ""
 
 
-def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:
-    faults = []
+def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict[str, Any]:
+    faults: list[dict[str, Any]] = []
     for fault in reading.all_faults():
         if len(faults) == FAULTS_KEPT:
             break
@@ -132,8 +144,8 @@ def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict:
         "format": reading.format,
         "column": asdict(reading.column) if reading.column else None,
         "sheet": asdict(reading.sheet) if reading.sheet else None,
-        "first": [str(user_id) for user_id in reading.spool.first(3)],
-        "last": [str(user_id) for user_id in reading.spool.last(3)],
+        "first": [str(user_id) for user_id in spool_of(reading).first(3)],
+        "last": [str(user_id) for user_id in spool_of(reading).last(3)],
         "faults": faults[:FAULTS_SHOWN],
         "faults_packed": _packed(faults) if len(faults) > FAULTS_SHOWN else "",
         "fault_count": reading.fault_count,

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from django.utils.html import conditional_escape, format_html
-from django.utils.safestring import SafeString, mark_safe
-
 from dashboard import formatting
+from dashboard.markup import Markup, join, markup
 from operators.actor import Interface
 from scheduling import models
 
 FACES = {Interface.PAGE: "on a page", Interface.ADMIN: "in the admin", Interface.API: "over the API"}
+COMMA = Markup(", ")
 # Internal references, which say nothing to a reader.
 HIDDEN = frozenset({"run", "up_to"})
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
@@ -20,30 +19,28 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
 
 def face(entry: models.Activity) -> str:
     """The interface that was used; empty where the actor's name says so already."""
-    return FACES.get(entry.face, "")
+    return FACES.get(Interface(entry.face), "")
 
 
-def changes(entry: models.Activity) -> list[SafeString]:
+def changes(entry: models.Activity) -> list[Markup]:
     """What was changed, a piece for each field: `rpm 120 → 200`."""
     return list(_pieces(entry.before or {}, entry.after or {}))
 
 
-def _pieces(before: dict, after: dict) -> Iterator[SafeString]:
+def _pieces(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Markup]:
     for name in {**before, **after}:
         if name in HIDDEN:
             continue
         label = name.removesuffix("_count").replace("_", " ")
         if name in before and name in after:
-            yield format_html(
-                "{} {} → {}", label, value_text(before[name], name), value_text(after[name], name)
-            )
+            yield markup("%s %s → %s", label, value_text(before[name], name), value_text(after[name], name))
         elif name in before:
-            yield format_html("{} was {}", label, value_text(before[name], name))
+            yield markup("%s was %s", label, value_text(before[name], name))
         else:
-            yield format_html("{} {}", label, value_text(after[name], name))
+            yield markup("%s %s", label, value_text(after[name], name))
 
 
-def value_text(value: Any, name: str = "") -> SafeString | str:
+def value_text(value: Any, name: str = "") -> Markup | str:
     """A value as it is read: none, yes, 12,480, a time in the operator's zone.
 
     name: of its field; the number of a row is not a count and has no separators.
@@ -55,9 +52,9 @@ def value_text(value: Any, name: str = "") -> SafeString | str:
     if isinstance(value, int | float):
         return str(value) if name == "id" or name.endswith("_id") else f"{value:,}"
     if isinstance(value, dict):
-        return mark_safe(", ".join(_pieces({}, value)))
+        return join(_pieces({}, value), COMMA)
     if isinstance(value, list | tuple):
-        return mark_safe(", ".join(conditional_escape(value_text(item, "id")) for item in value))
+        return join((markup("%s", value_text(item, "id")) for item in value), COMMA)
     if _TIME.fullmatch(value):
         return formatting.moment(datetime.fromisoformat(value))
     return str(value)

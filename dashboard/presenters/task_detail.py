@@ -62,7 +62,7 @@ class Line:
         return self.task.waiting_count if not self.is_over and self.done_at < self.at else 0
 
     @property
-    def parts(self) -> list[tuple[str, str, str]]:
+    def parts(self) -> list[charts.Part]:
         """Its bar."""
         counts = [
             (status.css, getattr(self.task, status.counter))
@@ -78,8 +78,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Act:
-    """A button of a task's page. why_not: a sentence where there is nothing to do."""
+class Action:
+    """A button of a task's page. why_not: a sentence where it can't be pressed."""
 
     key: str
     label: str
@@ -87,35 +87,35 @@ class Act:
     why_not: str = ""
 
 
-def acts(line: Line) -> list[Act]:
+def actions(line: Line) -> list[Action]:
     """What may be done to a task. In an order in which a number that grows moves no other button."""
     task = line.task
-    cancelled = "It is cancelled." if task.cancelled_at else ""
+    cancelled = "the task is cancelled." if task.cancelled_at else ""
     failed = f" {task.failed_count:,}" if task.failed_count else ""
     return [
-        Act(
+        Action(
             "replace",
             "Replace…",
             reverse("task_replace", args=[task.pk]),
-            cancelled or ("" if task.placed_at else "Its list is still being written."),
+            cancelled or ("" if task.placed_at else "its list is still being written."),
         ),
-        Act(
+        Action(
             "send-again",
-            "Send again…",
+            "Resend…",
             reverse("task_send_again", args=[task.pk]),
-            cancelled or ("" if task.succeeded_count else "None of it has succeeded yet."),
+            cancelled or ("" if task.succeeded_count else "none of its IDs has succeeded yet."),
         ),
-        Act(
+        Action(
             "cancel",
             "Cancel…",
             reverse("task_cancel", args=[task.pk]),
-            cancelled or ("It is done." if line.is_over else ""),
+            cancelled or ("the task is done." if line.is_over else ""),
         ),
-        Act(
+        Action(
             "retry",
             f"Retry{failed} failed…",
             f"{reverse('failures')}?task={task.pk}",
-            cancelled or ("" if task.failed_count else "None of it has failed for good."),
+            cancelled or ("" if task.failed_count else "none of its IDs has failed permanently."),
         ),
     ]
 
@@ -191,7 +191,7 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
     statuses = None if chosen.wanted is None else task.rows_that_mean(chosen.wanted)
     if minute is not None and chosen.wanted is None:
         # What has a place there: that of a cancelled one is free.
-        statuses = [s for s in models.Status if task.meaning_of(s) != models.Status.CANCELLED]
+        statuses = tuple(s for s in models.Status if task.meaning_of(s) != models.Status.CANCELLED)
     placed = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
     if minute is not None:
         first, end = (keys.bucket_at(task.queue_id, at) for at in (minute, minute + chosen.span))

@@ -8,7 +8,7 @@ from typing import Any
 
 import django_tables2 as tables
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from dashboard import formatting
 
@@ -17,7 +17,7 @@ CARDS = {"class": "list cards"}
 
 def text(
     name: str | SafeString, accessor: str | None = None, *, shown: str | None = None, short: str | None = None
-):
+) -> tables.Column:
     """A column of words. shown: its cells' class. short: its name on a phone, where the head is hidden."""
     # Every cell is written by its render method, those that hold nothing too.
     attrs = {"th": {}, "td": {"class": shown, "data-name": short}}
@@ -25,8 +25,12 @@ def text(
 
 
 def number(
-    name: str, accessor: str | None = None, *, shown: str | Callable = "number", short: str | None = None
-):
+    name: str,
+    accessor: str | None = None,
+    *,
+    shown: str | Callable[..., str] = "number",
+    short: str | None = None,
+) -> tables.Column:
     """A column of numbers or times, to the right. shown: its cells' class, or what gives it by record."""
     attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short}}
     return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
@@ -38,7 +42,7 @@ def link(address: str, said: Any, css: str = "") -> SafeString:
     return format_html('<a href="{}">{}</a>', address, said)
 
 
-class Count(tables.Column):
+class Count(tables.Column):  # type: ignore[misc]  # django-tables2 has no types
     """A column of counts, each with its separators."""
 
     def render(self, value: int | None) -> str:
@@ -56,7 +60,7 @@ def count(name: str, accessor: str | None = None, *, short: str | None = None, m
     return Count(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
-class Listed(tables.Table):
+class Listed(tables.Table):  # type: ignore[misc]  # the same
     """What all lists share: one template, and an order that is the view's."""
 
     class Meta:
@@ -65,10 +69,10 @@ class Listed(tables.Table):
         default = ""
 
 
-class Counted(tables.Column):
+class Counted(tables.Column):  # type: ignore[misc]  # the same
     """A column of counts, each of which leads to the IDs that it counts.
 
-    kind: see reports.drill_down. Its table's `drill_down(record)` is the address of the list, for a kind to follow.
+    kind: see reports.drill_down. Its table's `drill_down(record, kind)` is the address of the list.
     """
 
     def __init__(self, kind: str, css: str, **kwargs: Any) -> None:
@@ -79,10 +83,7 @@ class Counted(tables.Column):
         said = formatting.number(value)
         if not value:
             return said
-        css = mark_safe(f' class="{self.css}"' if self.css else "")
-        return format_html(
-            '<a{} href="{}">{}</a>', css, mark_safe(table.drill_down(record) + self.kind), said
-        )
+        return link(table.drill_down(record, self.kind), said, self.css)
 
 
 def counted(

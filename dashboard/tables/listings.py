@@ -6,10 +6,11 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from dashboard import addresses, formatting
 from dashboard.drawing import svg
+from dashboard.markup import Markup
 from dashboard.presenters.task_detail import Line
 from dashboard.tables.columns import CARDS, Listed, link, number, text
 from scheduling import models
@@ -227,7 +228,7 @@ class FailureTable(Listed):
             '<label class="tick"><input type="checkbox" name="left_out" value="{}" aria-label="Leave {} out"{}>'
             "</label>"
         )
-        ticked = mark_safe(" checked") if record.key in self.left_out else ""
+        ticked = Markup(" checked") if record.key in self.left_out else ""
         return format_html(box, str(record.key), str(record.user_id), ticked)
 
 
@@ -236,10 +237,10 @@ class QueueTable(Listed):
 
     name = text("Queue", "0__name", shown="name")
     state = text("State", "0")
-    rpm = number("Requests a minute", "0__rpm", short="rpm")
-    overflow = text("Past that", "0__get_overflow_display", shown="quiet")
+    rpm = number("Requests per minute", "0__rpm", short="rpm")
+    overflow = text("When a list doesn't fit", "0__get_overflow_display", shown="quiet")
     handler = text("Handler", "0__handler", shown="quiet")
-    filling = number("In the window that fills", "1__filled", short="filling")
+    filling = number("Next quarter-hour", "1__filled", short="filling")
     peak = number(
         "Peak",
         "1__peak__filled",
@@ -254,7 +255,7 @@ class QueueTable(Listed):
         return link(addresses.queue(value), value)
 
     def render_state(self, value: models.Queue) -> SafeString:
-        said, sign, css = "runs", "▶", "good"
+        said, sign, css = "running", "▶", "good"
         if value.paused_at:
             said, sign, css = (
                 format_html("paused since {}", formatting.moment(value.paused_at)),
@@ -273,9 +274,7 @@ class QueueTable(Listed):
         queue, card = record
         if not card.filled:
             return formatting.number(0)
-        return link(
-            mark_safe(addresses.drill_down(queue.name, card.starts_at)), formatting.number(card.filled)
-        )
+        return link(addresses.drill_down(queue.name, card.starts_at), formatting.number(card.filled))
 
     def render_peak(self, record: tuple[models.Queue, cards.Card]) -> SafeString | str:
         queue, card = record

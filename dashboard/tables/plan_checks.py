@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.urls import reverse
-from django.utils.html import conditional_escape, format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from dashboard import addresses, formatting
+from dashboard.markup import join, markup
 from dashboard.tables.columns import CARDS, Listed, count, link, number, text
 from scheduling import models
 from scheduling.core import keys
@@ -24,8 +25,8 @@ def seconds_of(check: models.BulkAct) -> float | None:
 def result(check: models.BulkAct) -> str:
     """What a check says, in words."""
     if check.found_count:
-        return f"{formatting.plural(check.found_count, 'thing')} {'does' if check.found_count == 1 else 'do'} not hold"
-    return "the plan holds" if check.ended_at else "under way"
+        return f"{formatting.plural(check.found_count, 'difference')} found"
+    return "the plan was kept" if check.ended_at else "in progress"
 
 
 class ChecksTable(Listed):
@@ -35,7 +36,7 @@ class ChecksTable(Listed):
     result = text("Result", "pk", shown="whole")
     ids = count("IDs", "done_count", short="IDs")
     took = number("Took", "pk", short="took")
-    by = text("Asked for by", "by__name", shown="quiet", short="by")
+    by = text("Requested by", "by__name", shown="quiet", short="by")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -54,10 +55,10 @@ class ChecksTable(Listed):
 class DifferenceTable(Listed):
     """What does not hold; a row is a proof.Difference as a dict."""
 
-    check = text("What does not hold", shown="name")
+    check = text("Difference", shown="name")
     of = text("Where", shown="whole")
-    said = number("By the tables", short="by the tables")
-    found = number("Found", short="found")
+    said = number("Recorded", short="recorded")
+    found = number("Counted", short="counted")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -72,17 +73,17 @@ class DifferenceTable(Listed):
     render_found = render_said
 
     def render_of(self, value: str) -> SafeString:
-        return mark_safe("".join(self._pieces(value)))
+        return join(markup("%s", piece) for piece in self._pieces(value))
 
     def _pieces(self, words: str) -> Iterator[str]:
         end = 0
         for found in _NAMED.finditer(words):
-            yield conditional_escape(words[end : found.start()])
+            yield words[end : found.start()]
             yield self._linked(found[1], int(found[2]))
             end = found.end()
-        yield conditional_escape(words[end:])
+        yield words[end:]
 
-    def _linked(self, kind: str, key: int) -> SafeString:
+    def _linked(self, kind: str, key: int) -> str:
         """Keys of windows and minutes are no names: what they are the keys of is said."""
         if kind == "task":
             return link(addresses.task(key), f"task {key}")
@@ -93,6 +94,6 @@ class DifferenceTable(Listed):
         if kind == "window":
             starts_at = keys.starts_at_of_window(key)
             said = f"window of {queue} that took lists from {formatting.minute_text(starts_at)}"
-            return link(addresses.window(queue, starts_at), said) if queue else conditional_escape(said)
+            return link(addresses.window(queue, starts_at), said) if queue else said
         at = keys.minute_of_bucket(key)
         return link(addresses.minute(at, queue), f"minute {formatting.minute_text(at)} of {queue}")

@@ -33,7 +33,7 @@ class FailureGroupTable(Listed):
         return "none" if value is None else str(value)
 
     def render_message(self, value: str) -> str:
-        return value or "nothing was kept"
+        return value or "nothing was recorded"
 
     def render_ids(self, record: tuple[failures.Group, str]) -> SafeString:
         group, address = record
@@ -57,7 +57,7 @@ class MinuteOfQueuesTable(Listed):
     failed = counted("Failed", "1__failed", "failed", mark="bad")
     expired = counted("Expired", "1__expired", "expired")
     cancelled = counted("Cancelled", "1__cancelled", "cancelled")
-    moved = counted("Moved away", "1__moved", "moved")
+    moved = counted("Moved out", "1__moved", "moved")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -68,8 +68,8 @@ class MinuteOfQueuesTable(Listed):
         # Of all queues the same quarter.
         self.starts_at = window
 
-    def drill_down(self, record: tuple[models.Queue, cards.Minute]) -> str:
-        return addresses.drill_down_minute(record[0].name, record[1].minute)
+    def drill_down(self, record: tuple[models.Queue, cards.Minute], kind: str) -> str:
+        return addresses.drill_down_minute(record[0].name, record[1].minute, kind)
 
     def render_ids(
         self, value: int, record: tuple[models.Queue, cards.Minute], column: Counted
@@ -95,7 +95,7 @@ class ReceiptTable(Listed):
     succeeded = counted("Succeeded", kind="succeeded")
     failed = counted("Failed", kind="failed", mark="bad")
     late = count("Late", mark="notice")
-    moved = counted("Moved", kind="moved")
+    moved = counted("Moved out", kind="moved")
     cancelled = counted("Cancelled", kind="cancelled")
     expired = counted("Expired", kind="expired")
 
@@ -106,8 +106,8 @@ class ReceiptTable(Listed):
         super().__init__(*args, **kwargs)
         self.queue = queue
 
-    def drill_down(self, record: dict) -> str:
-        return addresses.drill_down_minute(self.queue, datetime.fromisoformat(record["minute"]))
+    def drill_down(self, record: dict[str, Any], kind: str) -> str:
+        return addresses.drill_down_minute(self.queue, datetime.fromisoformat(record["minute"]), kind)
 
     def render_planned(self, value: int) -> str:
         return formatting.number(value)
@@ -126,7 +126,7 @@ class DayOfQueuesTable(Listed):
     failed = counted("Failed", "1__failed", "failed", mark="bad")
     expired = counted("Expired", "1__expired", "expired")
     cancelled = counted("Cancelled", "1__cancelled", "cancelled")
-    moved = counted("Moved", "1__moved", "moved")
+    moved = counted("Moved out", "1__moved", "moved")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -135,8 +135,8 @@ class DayOfQueuesTable(Listed):
         super().__init__(*args, **kwargs)
         self.begin, self.end = begin, end
 
-    def drill_down(self, record: tuple[str, dict[str, int]]) -> str:
-        return addresses.drill_down_between(record[0], self.begin, self.end)
+    def drill_down(self, record: tuple[str, dict[str, int]], kind: str) -> str:
+        return addresses.drill_down_between(record[0], self.begin, self.end, kind)
 
     def render_queue(self, value: str) -> SafeString:
         return link(f"?queue={value}", value)
@@ -160,8 +160,8 @@ class DayOfWindowsTable(Listed):
         # Empty where several are added up: then there is no page of a window.
         self.queue = queue
 
-    def drill_down(self, record: days.Column) -> str:
-        return addresses.drill_down(self.queue or ALL, record.starts_at)
+    def drill_down(self, record: days.Column, kind: str) -> str:
+        return addresses.drill_down(self.queue or ALL, record.starts_at, kind)
 
     def render_peak(self, record: days.Column) -> SafeString | str:
         fullest = max(record.cells, key=lambda cell: cell.filled)
@@ -182,9 +182,9 @@ class FaultTable(Listed):
     class Meta(Listed.Meta):
         attrs = CARDS
 
-    def render_where(self, record: dict) -> str:
+    def render_where(self, record: dict[str, Any]) -> str:
         if record.get("cell"):
-            return record["cell"]
+            return str(record["cell"])
         if record.get("line") is None:
             return f"entry {record.get('index'):,}"
         column = f", column {record['column']}" if record.get("column") else ""

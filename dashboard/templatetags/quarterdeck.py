@@ -9,15 +9,18 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from dashboard import addresses, formatting, menu
 from dashboard.access import REASONS
 from dashboard.drawing import charts, svg
 from dashboard.inputs import choices
+from dashboard.markup import EMPTY, Markup, markup
 from dashboard.presenters import activity, id_story
 from operators.roles import Permission
+from scheduling.models.states import Group, Status
 from scheduling.parsing import WARNINGS
+from scheduling.reports import cards, days
 
 register = template.Library()
 
@@ -33,6 +36,7 @@ for function in (
 register.filter("task_url", addresses.task)
 register.filter("queue_url", addresses.queue)
 register.simple_tag(addresses.minute, name="minute_url")
+register.simple_tag(addresses.drill_down, name="drill_down_url")
 register.simple_tag(timezone.get_current_timezone_name, name="zone_name")
 register.simple_tag(svg.task_progress, name="progress")
 
@@ -56,7 +60,7 @@ def kind_of_thing(word: str) -> str:
 
 
 @register.filter
-def has_any(queues: list[tuple[Any, charts.Counts]]) -> bool:
+def has_any(queues: list[tuple[Any, cards.Minute]]) -> bool:
     """Whether one of the (queue, counts) has an ID."""
     return any(counts.filled for _, counts in queues)
 
@@ -107,17 +111,61 @@ def with_query(context: dict[str, Any], **changes: Any) -> str:
 
 
 @register.simple_tag
-def drill_down_url(queue_name: str, starts_at: datetime, kind: str = "") -> SafeString:
-    """The list of a window's IDs of a kind."""
-    return mark_safe(addresses.drill_down(queue_name, starts_at) + kind)
-
-
-@register.simple_tag
 def plot(
     chart: charts.Chart, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
 ) -> SafeString:
     """Bars against their capacity."""
     return svg.plot(chart, name=name, prefix=prefix, queue_name=queue_name, task_id=task_id)
+
+
+@register.simple_tag(takes_context=True)
+def export_links(context: dict[str, Any], **changes: Any) -> Markup:
+    """All that the page lists as files: its own filters, without the part of the list that is shown."""
+    same = {"before": None, "after": None, "size": None, **changes}
+    csv, ndjson = (with_query(context, format=form, **same) for form in ("csv", "ndjson"))
+    return markup('<a href="%s">CSV</a> · <a href="%s">NDJSON</a>', csv, ndjson)
+
+
+@register.simple_tag
+def disabled(*reasons: str) -> Markup:
+    """On a button: disabled, with the first reason that there is; nothing where there is none."""
+    reason = next(filter(None, reasons), "")
+    return markup(' disabled title="%s"', reason) if reason else EMPTY
+
+
+@register.simple_tag
+def link_if(is_link: Any, address: str, label: Any) -> Markup:
+    """A link where there is something to see, else its label alone."""
+    return markup('<a href="%s">%s</a>', address, label) if is_link else markup("%s", label)
+
+
+@register.simple_tag
+def key(css: str) -> Markup:
+    """The sample of a colour beside its word."""
+    return markup(
+        '<svg class="key" aria-hidden="true"><rect class="%s" width="12" height="12" rx="2"/></svg>', css
+    )
+
+
+@register.simple_tag
+def heat_column(column: days.Column, image: str, queue_name: str) -> Markup:
+    """A column of the heat map: a link that tells where it was pressed."""
+    if not column.filled:
+        return Markup("<i></i>")
+    stamp_of_column = addresses.stamp(column.runs_at)
+    address = reverse("cell_of_all", args=[stamp_of_column])
+    if queue_name:
+        address = reverse("cell", args=[queue_name, stamp_of_column])
+    ids = f"{formatting.plural(column.filled, 'ID')}, {column.sent:,} sent"
+    failed = f", {column.failed:,} failed" if column.failed else ""
+    title = f"{formatting.hour_mark(column.runs_at)}: {ids}{failed}"
+    return markup('<a href="%s" title="%s"><img ismap src="%s" alt=""></a>', address, title, image)
+
+
+@register.filter
+def is_unfinished(status: Status) -> bool:
+    """Whether its request may still be made."""
+    return Group.UNFINISHED in status.groups
 
 
 @register.simple_tag(takes_context=True)

@@ -3,7 +3,7 @@
 from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
@@ -20,7 +20,7 @@ POSTABLE = ["GET", "HEAD", "POST"]
 @sensitive_post_parameters()
 @require_http_methods(POSTABLE)
 @viewer_required
-def account(request: OperatorRequest) -> HttpResponse:
+def account(request: OperatorRequest) -> HttpResponseBase:
     """The page; a POST changes the zone or the password, whichever form it is."""
     refuse_unknown(request, ())
     given = request.POST if request.method == "POST" else None
@@ -38,18 +38,18 @@ def account(request: OperatorRequest) -> HttpResponse:
             request.user, password.cleaned_data["new_password1"], by=request.actor, at=store.now()
         )
         update_session_auth_hash(request, request.user)
-        messages.success(request, "Your password is changed; your other sessions are signed out.")
+        messages.success(request, "Your password has been changed. Your other sessions are signed out.")
         return redirect("account")
     if given is not None and zone.is_valid():
         accounts.set_time_zone(request.user, zone.cleaned_data["time_zone"], by=request.actor, at=store.now())
-        messages.success(request, f"Times are shown in {request.user.time_zone}.")
+        messages.success(request, f"Times are now shown in {request.user.time_zone}.")
         return redirect("account")
     return render(request, "dashboard/account.html", {"zone": zone, "password": password})
 
 
 @require_POST
 @viewer_required
-def sign_out_everywhere(request: OperatorRequest) -> HttpResponse:
+def sign_out_everywhere(request: OperatorRequest) -> HttpResponseBase:
     """End every session of this operator, this one too."""
     accounts.end_sessions(request.user, by=request.actor, at=store.now())
     logout(request)

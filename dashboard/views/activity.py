@@ -1,6 +1,8 @@
 """Who did what, when, to how many, by which face."""
 
-from django.http import HttpResponse
+from typing import Any
+
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -19,7 +21,7 @@ HEADS = (
 
 @require_safe
 @viewer_required
-def activity(request: OperatorRequest) -> HttpResponse:
+def activity(request: OperatorRequest) -> HttpResponseBase:
     """The log, newest first; all that match as a file with `format`."""
     chosen = ActivityFilter.of(request)
     lines = chosen.lines()
@@ -34,7 +36,7 @@ def activity(request: OperatorRequest) -> HttpResponse:
     )
 
 
-def _row(act: models.Activity) -> list:
+def _row(act: models.Activity) -> list[Any]:
     return [
         act.pk, act.at.isoformat(), act.actor_kind, act.actor_name, act.face, act.verb, act.object_kind,
         act.object_id, act.object_name, act.count, act.before, act.after,

@@ -2,9 +2,11 @@
 
 import re
 from datetime import timedelta
+from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
@@ -13,7 +15,7 @@ from django.views.decorators.http import require_safe
 from dashboard import addresses
 from dashboard.access import REASONS, OperatorRequest, viewer_required
 from dashboard.board import live_board
-from dashboard.board.markup import Hand
+from dashboard.board.viewpoint import Viewpoint
 from dashboard.drawing import heatmap
 from dashboard.inputs.filters import day_bounds
 from dashboard.inputs.parameters import refuse_unknown
@@ -22,6 +24,7 @@ from scheduling import models, store
 from scheduling.core import clock
 from scheduling.reports import board as boards
 from scheduling.reports import days
+from scheduling.reports.cards import Board
 
 ALL = "*"
 FIRST = "default"
@@ -30,7 +33,7 @@ POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 
 @require_safe
 @viewer_required
-def board(request: OperatorRequest) -> HttpResponse:
+def board(request: OperatorRequest) -> HttpResponseBase:
     """The page, and the part of it that moves: nothing (204) where the poll has what there is."""
     refuse_unknown(request, {"queue", "version"})
     name = request.GET.get("queue", FIRST)
@@ -43,7 +46,7 @@ def board(request: OperatorRequest) -> HttpResponse:
     found = _board(snapshot, name)
     context = {
         "board": found,
-        "moving": live_board.draw(found, queue_name=name, hand=Hand.at(found.at, why_not)),
+        "live_board": live_board.draw(found, queue_name=name, viewpoint=Viewpoint.at(found.at, why_not)),
         "queue_name": name,
         "jump_to": found.queues if len(found.queues) > live_board.TABS else (),
         "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
@@ -51,7 +54,7 @@ def board(request: OperatorRequest) -> HttpResponse:
     return _varied(render(request, "dashboard/board.html", context | _ahead(name)))
 
 
-def _board(snapshot: boards.Snapshot, name: str) -> boards.Board:
+def _board(snapshot: boards.Snapshot, name: str) -> Board:
     found = snapshot.board()
     if name not in (ALL, FIRST) and found.tab is None:
         raise BadRequest(f"There is no queue named {name!r}.")
@@ -69,15 +72,15 @@ def _fragment(snapshot: boards.Snapshot, name: str, why_not: str) -> bytes:
     if key not in _fragments:
         if len(_fragments) >= FRAGMENTS_KEPT:
             _fragments.clear()
-        hand = Hand.at(snapshot.at, why_not)
-        drawn = live_board.draw(_board(snapshot, name), queue_name=name, hand=hand)
+        viewpoint = Viewpoint.at(snapshot.at, why_not)
+        drawn = live_board.draw(_board(snapshot, name), queue_name=name, viewpoint=viewpoint)
         _fragments[key] = drawn.encode()
     return _fragments[key]
 
 
 @require_safe
 @viewer_required
-def ahead(request: OperatorRequest) -> HttpResponse:
+def ahead(request: OperatorRequest) -> HttpResponseBase:
     """What moves slowly: the windows to come, and the day as a heat map."""
     refuse_unknown(request, {"queue"})
     name = request.GET.get("queue", FIRST)
@@ -86,7 +89,7 @@ def ahead(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/_ahead.html", {**_ahead(name), "queue_name": name, "is_part": True})
 
 
-def _ahead(name: str) -> dict:
+def _ahead(name: str) -> dict[str, Any]:
     at = store.now()
     every = list(models.Queue.objects.all())
     queues = [queue for queue in every if name in (ALL, queue.name)]
@@ -96,11 +99,12 @@ def _ahead(name: str) -> dict:
     return {
         "ahead": days.upcoming_windows(queues, at=at),
         # Of all queues, whichever is looked at: what was late is the first thing to see.
-        "again": days.replanned_late_ids(every, at=at),
+        "replanned": days.replanned_late_ids(every, at=at),
         "day": day,
         "previous": day - timedelta(days=1),
         "following": day + timedelta(days=1),
-        "drill_down": addresses.drill_down_between(name, begin, end),
+        "sent_url": addresses.drill_down_between(name, begin, end, "sent"),
+        "failed_url": addresses.drill_down_between(name, begin, end, "failed"),
         "map": heatmap.draw(columns, at=at),
         "heat_legend": heatmap.LEGEND,
         "only_queue": queues[0].name if len(queues) == 1 else "",
@@ -111,7 +115,7 @@ def _ahead(name: str) -> dict:
 
 @require_safe
 @viewer_required
-def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponse:
+def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponseBase:
     """From a point of a heat map's column, which the browser adds as `?x,y`, to the minute that lies there.
 
     A column that is opened by a key, without a point, leads to its window; that of all queues, to its IDs.
@@ -126,13 +130,11 @@ def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponse:
     x, y = map(int, found.groups())
     if (x, y) == (0, 0):
         starts_at = runs_at - clock.QUARTER
-        return redirect(
-            addresses.window(name, starts_at) if name else addresses.drill_down_all_queues(starts_at)
-        )
+        return redirect(addresses.window(name, starts_at) if name else addresses.drill_down(ALL, starts_at))
     k = min(clock.BUCKETS - 1, y // heatmap.CELL_PIXELS)
     return redirect(addresses.minute(runs_at + k * clock.MINUTE, name or ALL))
 
 
-def _varied(response: HttpResponse) -> HttpResponse:
+def _varied(response: HttpResponseBase) -> HttpResponseBase:
     patch_vary_headers(response, ["HX-Request"])
     return response

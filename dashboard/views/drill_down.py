@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -27,7 +28,7 @@ HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attemp
 
 @require_safe
 @viewer_required
-def drill_down(request: OperatorRequest) -> HttpResponse:
+def drill_down(request: OperatorRequest) -> HttpResponseBase:
     """A page of them; all of them as a file with `format`."""
     refuse_unknown(request, {"queue", "kind", "after", "format", *OF})
     name = request.GET.get("queue", ALL)
@@ -37,7 +38,9 @@ def drill_down(request: OperatorRequest) -> HttpResponse:
     span = _span(request)
     kind, at = _kind(request, span), store.now()
     if span is None and kind != drill_downs.Kind.LATE:
-        raise BadRequest("window: of which one, such as 2026-11-25T12:15Z? Only late ones may be of any.")
+        raise BadRequest(
+            "window is missing, such as 2026-11-25T12:15Z. Only late IDs can be listed for all of them."
+        )
     wanted = drill_downs.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
     if form := request.GET.get("format"):
         return exports.named(form, "ids", HEADS, (_export(row, queues, wanted.kind) for row in wanted.rows()))
@@ -91,7 +94,7 @@ def _span(request: OperatorRequest) -> Span | None:
     if not given:
         return None
     if given not in (["window"], ["minute"], ["from", "to"]):
-        raise BadRequest("Say one of: window, minute, or from and to.")
+        raise BadRequest("Give one of: window, minute, or from and to.")
     if given == ["window"]:
         starts_at = _time(request, "window", addresses.read_quarter, "the start of none")
         runs_at = clock.runs_at(starts_at)
@@ -118,7 +121,12 @@ def _then(span: Span | None, wanted: drill_downs.DrillDown, count: int) -> Then 
         return None
     bucket = keys.bucket_at(wanted.queue_ids[0], span.begin)
     window = models.Window.objects.filter(pk=keys.window_of_bucket(bucket)).first()
-    if window is None or not window.receipt or wanted.kind.value not in window.receipt:
+    if (
+        window is None
+        or not window.receipt
+        or window.totalled_at is None
+        or wanted.kind.value not in window.receipt
+    ):
         return None
     receipt = window.receipt if span.window else window.receipt["minutes"][keys.index_of_bucket(bucket)]
     then = receipt[wanted.kind.value]
@@ -136,7 +144,7 @@ def _time(request: OperatorRequest, name: str, read: Callable[[str], datetime], 
         raise BadRequest(f"{name}: {text[:60]!r} is {is_wrong}, such as 2026-11-25T12:15Z.") from None
 
 
-def _export(row: drill_downs.Row, queues: dict[int, str], kind: drill_downs.Kind) -> list:
+def _export(row: drill_downs.Row, queues: dict[int, str], kind: drill_downs.Kind) -> list[Any]:
     return [
         str(row.user_id),
         row.task_id,

@@ -1,4 +1,4 @@
-"""What failed, by what came back; and trying again all that match."""
+"""Failures, grouped by answer; and retrying all that match."""
 
 import secrets
 from collections.abc import Collection
@@ -8,19 +8,22 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse, QueryDict
+from django.http import QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from dashboard import exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.formatting import plural
 from dashboard.inputs import parameters
 from dashboard.inputs.filters import FailureFilter
-from dashboard.inputs.forms import CancelForm
+from dashboard.inputs.forms import ConfirmForm
 from dashboard.inputs.parameters import refuse_unknown
 from dashboard.tables import listings, totals
 from dashboard.views import progress
+from dashboard.views.progress import waiting_again
 from scheduling import models, store
 from scheduling.tasks import failures as failing
 from scheduling.tasks import resend
@@ -37,17 +40,17 @@ GROUPS_AT_MOST = 100_000
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
-def failures(request: OperatorRequest) -> HttpResponse:
-    """Grouped, and with a filter one by one; a POST tries again what the page showed."""
+def failures(request: OperatorRequest) -> HttpResponseBase:
+    """Grouped, and with a filter one by one; a POST retries what the page showed."""
     chosen = FailureFilter.of(request)
     if request.method == "POST":
-        return _turned(request, chosen) if "go_to" in request.POST else _retry(request, chosen)
+        return _next_page(request, chosen) if "go_to" in request.POST else _retry(request, chosen)
     if wanted := request.GET.get("format"):
         return _export(wanted, exports.wanted_list(request, "ids", "groups"), chosen.asked_for())
     return _shown(request, chosen, at=store.now(), up_to=failing.newest())
 
 
-def _turned(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
+def _next_page(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
     """Another page of the same question: what was ticked goes along."""
     at, up_to = parameters.read_moment(request.POST.get("at", "")), _number(request.POST, "up_to")
     left_out = _left_out(request, chosen.asked_for(at=at, up_to=up_to))
@@ -63,7 +66,7 @@ def _shown(
     up_to: int | None,
     after: int = 0,
     left_out: Collection[int] = (),
-) -> HttpResponse:
+) -> HttpResponseBase:
     """A page as of one moment, of the rows behind a key. left_out: what was ticked on the pages before."""
     asked = chosen.asked_for(at=at, up_to=up_to)
     # Jobs do so each minute; where they don't, the first who looks counts for all.
@@ -87,13 +90,13 @@ def _shown(
         "left_out_elsewhere": sorted(set(left_out) - {row.key for row in rows}),
         "at": at,
         "up_to": up_to,
-        "form": CancelForm(count=number, always=not chosen.is_set),
+        "form": ConfirmForm(count=number, always=not chosen.is_set),
         "under_way": progress.under_way(models.BulkActKind.RETRY_FAILED),
     }
     return render(request, "dashboard/failures.html", context)
 
 
-def _export(form: str, wanted: str, asked: failing.Asked) -> HttpResponse:
+def _export(form: str, wanted: str, asked: failing.Asked) -> HttpResponseBase:
     if wanted == "ids":
         return exports.named(form, "failures", HEADS, map(_row, asked.rows()))
     groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
@@ -125,28 +128,28 @@ def _row(row: failing.Row) -> list[Any]:
 
 
 @operator_required
-def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponse:
+def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
     at = parameters.read_moment(request.POST.get("at", ""))
     up_to = _number(request.POST, "up_to")
     asked = chosen.asked_for(at=at, up_to=up_to)
     left_out = _left_out(request, asked)
     count = asked.count()
     number = count - len(left_out)
-    form = CancelForm(request.POST, count=number, always=not chosen.is_set)
+    form = ConfirmForm(request.POST, count=number, always=not chosen.is_set)
     back = request.get_full_path()
     if count == _number(request.POST, "shown", count) and number != _number(request.POST, "number", count):
         # Without JavaScript the button couldn't follow the ticks: the question comes with its right number.
         return _asked_again(request, chosen, number, left_out)
     if count != _number(request.POST, "shown", count):
-        # Somebody else was faster. Question, progress and result say one number, so the question comes again.
-        still = f"{count:,} of them still match{'es' if count == 1 else ''}"
-        messages.error(request, f"Nothing is tried again: {still}. Look again.")
+        # Somebody else was faster. Question, progress and result give one number, so the question is asked again.
+        still = f"{plural(count, 'ID')} still match{'es' if count == 1 else ''}"
+        messages.error(request, f"Nothing was retried, because the list has changed: {still}. Look again.")
         return redirect(back)
     if not number:
-        messages.info(request, "Nothing is tried again: none of them is left.")
+        messages.info(request, "Nothing was retried: none of them is left.")
         return redirect(back)
     if not form.is_valid():
-        messages.error(request, f"Nothing is tried again: the number to be typed is {form.expected:,}.")
+        messages.error(request, f"Nothing was retried. To confirm, type {form.expected:,}.")
         return redirect(back)
     run = secrets.token_hex(6)
     retried = resend.retry(asked, left_out=left_out, number=number, run=run, by=request.actor, now=store.now)
@@ -169,30 +172,34 @@ def _key(text: str) -> int:
 
 def _asked_again(
     request: OperatorRequest, chosen: FailureFilter, number: int, left_out: list[int]
-) -> HttpResponse:
+) -> HttpResponseBase:
     if not number:
-        messages.info(request, "Nothing is tried again: all of them are left out.")
+        messages.info(request, "Nothing was retried: all of them are left out.")
         return redirect(request.get_full_path())
     context = {
         "number": number,
         "left_out": left_out,
         "carried": {name: request.POST.get(name, "") for name in ("at", "up_to", "shown")},
-        "form": CancelForm(count=number, always=not chosen.is_set),
+        "form": ConfirmForm(count=number, always=not chosen.is_set),
         "back": request.get_full_path(),
     }
     return render(request, "dashboard/failures_retry.html", context)
 
 
 def _result(done: int, number: int, chosen: FailureFilter, up_to: int | None) -> str:
-    said = f"{done:,} of {number:,} wait for a free place again."
+    result = f"{waiting_again(done)}."
+    if done < number:
+        result = f"{done:,} of {waiting_again(number)}."
     newer = chosen.asked_for().count() - chosen.asked_for(up_to=up_to).count()
-    return f"{said} {newer:,} newer ones match now." if newer else said
+    if not newer:
+        return result
+    return f"{result} {plural(newer, 'newer failure')} match{'es' if newer == 1 else ''} this filter."
 
 
 @require_http_methods(["GET", "HEAD"])
 @viewer_required
-def retrying(request: OperatorRequest) -> HttpResponse:
-    """How far a run is: how many wait again, of the number that was asked for."""
+def retrying(request: OperatorRequest) -> HttpResponseBase:
+    """The progress of a retry."""
     chosen = FailureFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, "run"})
     chosen.refuse_faults()

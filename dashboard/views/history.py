@@ -5,7 +5,8 @@ from datetime import date, timedelta
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -31,7 +32,7 @@ QUEUE_HEADS = ("queue", "planned", "sent", *QUEUE_COUNTS[2:])
 
 @require_safe
 @viewer_required
-def today(request: OperatorRequest) -> HttpResponse:
+def today(request: OperatorRequest) -> HttpResponseBase:
     """Leads to today, in the operator's zone; or to the day that the form asks for."""
     refuse_unknown(request, {"day", "queue"})
     day = request.GET.get("day") or timezone.localdate().isoformat()
@@ -45,7 +46,7 @@ def today(request: OperatorRequest) -> HttpResponse:
 
 @require_safe
 @viewer_required
-def history(request: OperatorRequest, day: str) -> HttpResponse:
+def history(request: OperatorRequest, day: str) -> HttpResponseBase:
     """One day: of 23, 24 or 25 hours."""
     refuse_unknown(request, {"queue", "format", "list"})
     chosen = _day(day)
@@ -56,13 +57,11 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
         raise BadRequest(f"There is no queue named {name!r}.")
     begin, end = day_bounds(chosen)
     columns = days.columns(shown, begin=begin, end=end)
-    if wanted := request.GET.get("format"):
-        of = exports.wanted_list(request, "minutes", "windows", "queues")
-        if of == "queues":
-            sums_of_queues = days.sums_by_queue(shown, begin=begin, end=end)
-            rows = ([name, *(counts[each] for each in QUEUE_COUNTS)] for name, counts in sums_of_queues)
-            return exports.named(wanted, f"day-{chosen}-queues", QUEUE_HEADS, rows)
-        return _export(wanted, of, f"day-{chosen}", columns)
+    if form := request.GET.get("format"):
+        wanted = exports.wanted_list(request, "minutes", "windows", "queues")
+        if wanted == "queues":
+            return _export_queues(form, chosen, days.sums_by_queue(shown, begin=begin, end=end))
+        return _export(form, wanted, f"day-{chosen}", columns)
     busy = [column for column in columns if column.filled]
     only_queue = shown[0].name if len(shown) == 1 else ""
     context = {
@@ -83,7 +82,8 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
             begin=begin,
             end=end,
         ),
-        "drill_down": addresses.drill_down_between(name, begin, end),
+        "sent_url": addresses.drill_down_between(name, begin, end, "sent"),
+        "failed_url": addresses.drill_down_between(name, begin, end, "failed"),
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
         # What is older is let go of: then nobody knows what was planned.
@@ -95,7 +95,12 @@ def history(request: OperatorRequest, day: str) -> HttpResponse:
     return render(request, "dashboard/history.html", context)
 
 
-def _export(form: str, of: str, name: str, columns: Sequence[days.Column]) -> HttpResponse:
+def _export_queues(form: str, day: date, sums: Sequence[tuple[str, dict[str, int]]]) -> HttpResponseBase:
+    rows = ([name, *(counts[each] for each in QUEUE_COUNTS)] for name, counts in sums)
+    return exports.named(form, f"day-{day}-queues", QUEUE_HEADS, rows)
+
+
+def _export(form: str, of: str, name: str, columns: Sequence[days.Column]) -> HttpResponseBase:
     """By minute, the empty ones too; or the windows that held something, as the page has them."""
     if of == "windows":
         busy = (column for column in columns if column.filled)

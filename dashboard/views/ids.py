@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
@@ -28,7 +28,7 @@ HEADS = (
 
 @require_safe
 @viewer_required
-def find(request: OperatorRequest) -> HttpResponse:
+def find(request: OperatorRequest) -> HttpResponseBase:
     """The search box: an ID's digits lead to its page."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()
@@ -42,7 +42,7 @@ def find(request: OperatorRequest) -> HttpResponse:
 
 @require_safe
 @viewer_required
-def story(request: OperatorRequest, user_id: int) -> HttpResponse:
+def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
     """All that is known of an ID: in one task told whole, the others as links; in all of them with `format`."""
     refuse_unknown(request, {"task", "format"})
     if not user_id:
@@ -50,16 +50,16 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponse:
         return redirect(f"{reverse('find')}?q=0")
     if wanted := request.GET.get("format"):
         return exports.named(wanted, f"id-{user_id}", HEADS, _rows(user_id, at=store.now()))
-    context: dict = {"text": str(user_id), "user_id": user_id}
+    context: dict[str, Any] = {"text": str(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
         tasks = stories.tasks_with(user_id, count=TASKS_SHOWN + 1)
-        wanted = whole_number(request, "task")
+        task_id = whole_number(request, "task")
         # One of an older task than are shown is asked for by its number.
-        before = None if wanted is None else min(wanted, models.MAX_ID - 1) + 1
+        before = None if task_id is None else min(task_id, models.MAX_ID - 1) + 1
         among = tasks if before is None else stories.tasks_with(user_id, before_task=before, count=1)
-        chosen = next((task for task in among if wanted in (None, task.pk)), None)
-        if wanted is not None and chosen is None:
-            raise BadRequest(f"task: {wanted} is none that holds the ID {user_id}.")
+        chosen = next((task for task in among if task_id in (None, task.pk)), None)
+        if task_id is not None and chosen is None:
+            raise BadRequest(f"task: {task_id} does not contain the ID {user_id}.")
         told = stories.stories_in(
             [chosen] if chosen else [], user_id, at=store.now(), format_time=id_story.time_text
         )

@@ -1,11 +1,13 @@
 """A minute, with its IDs; and a window, with its receipt."""
 
 from datetime import datetime
+from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import Http404, HttpResponse
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
@@ -48,7 +50,7 @@ def _moment(stamp: str) -> datetime:
     except ValueError:
         raise Http404("A minute's address is like 2026-11-25T12:17Z.") from None
     if not clock.EPOCH + clock.QUARTER <= at < datetime(2089, 1, 1, tzinfo=clock.EPOCH.tzinfo):
-        raise Http404("No window holds that minute.")
+        raise Http404("That minute is out of range.")
     return at
 
 
@@ -62,7 +64,7 @@ def _queues(request: OperatorRequest) -> list[models.Queue]:
 
 @require_safe
 @viewer_required
-def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
+def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     """Its counts by queue, and its IDs; as a file with `format`."""
     refuse_unknown(request, {"queue", "after", "format"})
     at = _moment(stamp)
@@ -70,8 +72,8 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponse:
     ids = {keys.bucket_at(queue.pk, at): queue for queue in queues}
     now = store.now()
     if wanted := request.GET.get("format"):
-        rows = (_export(row, ids) for row in minute_rows.rows(sorted(ids), at=now))
-        return exports.named(wanted, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, rows)
+        exported = (_export(row, ids) for row in minute_rows.rows(sorted(ids), at=now))
+        return exports.named(wanted, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, exported)
     buckets = {bucket.pk: bucket for bucket in models.Bucket.objects.filter(pk__in=ids)}
     after = whole_number(request, "after")
     rows = list(minute_rows.rows(sorted(ids), at=now, after=after, at_most=ROWS + 1))
@@ -102,7 +104,7 @@ def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> 
     return cards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
 
 
-def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list:
+def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list[Any]:
     bucket = keys.bucket_of_assignment(row.key)
     return [
         str(row.user_id),
@@ -118,7 +120,7 @@ def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list:
 
 @require_safe
 @viewer_required
-def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
+def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
     """Fifteen minutes of a queue: its bars, its receipt, and every change of its fill; as files with `format`."""
     refuse_unknown(request, {"format", "list"})
     queue = get_object_or_404(models.Queue, name=name)
@@ -155,24 +157,24 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponse:
     return render(request, "dashboard/window.html", context)
 
 
-def _changes(window_id: int) -> QuerySet:
+def _changes(window_id: int) -> QuerySet[Any]:
     """Every change of the window's fill, the latest first, with the `task_name` of its task."""
     names = models.Task.objects.filter(pk=OuterRef("task_id")).values("name")
     found = models.Reservation.objects.filter(window_id=window_id).order_by("-version")
     return found.annotate(task_name=Coalesce(Subquery(names), Value("")))
 
 
-def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | None) -> HttpResponse:
+def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | None) -> HttpResponseBase:
     if wanted == "changes":
-        rows = map(_row_of_change, in_blocks(_changes(pk)))
-        return exports.named(form, f"window-{pk}-changes", CHANGE_HEADS, rows)
+        changes = map(_row_of_change, in_blocks(_changes(pk)))
+        return exports.named(form, f"window-{pk}-changes", CHANGE_HEADS, changes)
     if found is None or not found.receipt:
-        raise BadRequest("The window isn't totalled: there is no receipt to export.")
+        raise BadRequest("The quarter-hour isn't totalled yet, so there is no receipt to export.")
     rows = ([minute.get(head) for head in RECEIPT_HEADS] for minute in found.receipt["minutes"])
     return exports.named(form, f"window-{pk}-receipt", RECEIPT_HEADS, rows)
 
 
-def _row_of_change(change: models.Reservation) -> list:
+def _row_of_change(change: Any) -> list[Any]:
     return [
         change.version, change.made_at.isoformat(), change.kind, change.task_id, change.task_name,
         change.ids_count, change.rpm, change.fill_before, change.deltas, change.note,

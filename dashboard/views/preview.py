@@ -3,11 +3,13 @@
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import Http404, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -30,7 +32,7 @@ from scheduling.parsing.spool import Spool
 from scheduling.placement import reservations
 from scheduling.reports import cards
 
-GONE = "This preview is gone: it was discarded, or swept after a day."
+GONE = "This preview no longer exists: it was discarded, or deleted after a day."
 PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
 
 
@@ -56,7 +58,7 @@ class Preview:
 
     @property
     def ends_at(self) -> datetime:
-        return self.plan.last_at + clock.MINUTE
+        return _ends_at(self.plan)
 
     @property
     def lost_minute_seconds(self) -> float:
@@ -69,8 +71,13 @@ class Preview:
         return refused_words(self.refusal, self.queue) if self.refusal else ""
 
     @property
+    def why_not(self) -> str:
+        """Why it can't be placed, not even with a tick."""
+        return "" if self.may_insist else self.refusal_words
+
+    @property
     def may_insist(self) -> bool:
-        """Whether a tick places it all the same."""
+        """Whether a tick places it anyway."""
         return isinstance(self.refusal, PastPeak)
 
     @property
@@ -78,14 +85,15 @@ class Preview:
         """What keeps the queue from starting at the plan's pace, as things stand."""
         said = []
         if self.queue.paused:
-            said.append("The queue is paused: nothing of the list starts before somebody resumes it.")
+            said.append("The queue is paused: nothing of this list is sent until somebody resumes it.")
         elif self.queue.brake_per_minute is not None:
             said.append(
-                f"A brake is on, {self.queue.brake_per_minute:,} a minute: while it is, the list takes longer."
+                f"A brake limits the queue to {self.queue.brake_per_minute:,} a minute: until it is released, the list"
+                " takes longer."
             )
         target = targets.target_of(self.queue)
         if target and (target.opened_at or (target.held_until and target.held_until > self.at)):
-            said.append(f"Requests to {target.origin} are held: nothing starts before it answers again.")
+            said.append(f"Requests to {target.origin} are blocked: nothing is sent until it answers again.")
         return said
 
     @property
@@ -100,24 +108,24 @@ class Preview:
     def waits_for_a_later_window(self) -> bool:
         return self.first_window.starts_at > clock.open_window_start(self.at)
 
-    def charts(self) -> tuple[charts.Chart, charts.Chart]:
+    def charts(self) -> list[charts.Chart]:
         """The first window before and after, drawn to one scale."""
         window = self.first_window
         minutes = clock.minutes(window.starts_at)
         after = [b + a for b, a in zip(window.before, window.added, strict=True)]
         scale = max([self.rpm, *after])
-        return tuple(
+        return [
             charts.chart(
                 [cards.Minute(at, self.rpm, waiting=count) for at, count in zip(minutes, fill, strict=True)],
                 scale=scale,
             )
             for fill in (window.before, after)
-        )
+        ]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def preview(request: OperatorRequest, draft_id: int) -> HttpResponse:
+def preview(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     """What would happen; a POST commits just that, or shows the new plan where it got worse."""
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
@@ -128,12 +136,12 @@ def preview(request: OperatorRequest, draft_id: int) -> HttpResponse:
     return _shown(request, draft, PreviewForm(request.GET or None, draft=draft))
 
 
-def _committed(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
+def _committed(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
     """To the task that the preview has become: of two who press its button, or press it twice, one is too late."""
     task = models.Task.objects.filter(list=draft).first()
     if task is None:
-        raise Http404("This preview was committed; its task has another list by now.")
-    messages.info(request, "This preview is committed already: here is its task.")
+        raise Http404("This preview was placed; its task has another list by now.")
+    messages.info(request, "This preview has already been placed: here is its task.")
     return redirect(addresses.task(task.pk))
 
 
@@ -144,7 +152,7 @@ def _draft(draft_id: int) -> models.IdList:
     return draft
 
 
-def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) -> HttpResponse:
+def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) -> HttpResponseBase:
     is_part = request.htmx and "part" in request.GET
     if not form.is_valid():
         if is_part:
@@ -161,6 +169,7 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "form": form,
         "before": before,
         "after": after,
+        "back": _without_what_if(found),
         "slider_max": max(found.queue.rpm * 4, found.rpm, 60),
         "slider_moves": is_part and form.has_other_queue,
         "faults": faults,
@@ -168,6 +177,12 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "queues": models.Queue.objects.all(),
     }
     return render(request, "dashboard/_preview.html" if is_part else "dashboard/preview.html", context)
+
+
+def _without_what_if(found: Preview) -> str:
+    """The preview at the queue's own limit."""
+    not_before = formatting.local_input(found.not_before)
+    return addresses.with_query("", queue=found.queue.name, not_before=not_before)
 
 
 def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
@@ -187,7 +202,7 @@ def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
     return Preview(draft, queue, rpm, plan, asked["not_before"], refusal, at)
 
 
-def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
+def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
     form = PreviewForm(request.POST, draft=draft)
     if not form.is_valid():
         raise BadRequest(form.faults)
@@ -214,7 +229,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
         )
     except PlanWorse as error:
         said = _worse_words(error.plan, asked)
-        messages.warning(request, f"{said} Nothing was placed: this is the new preview.")
+        messages.warning(request, f"{said} Nothing was placed; this is the new preview.")
         return _shown(request, draft, form)
     except DraftGone:
         # 404 where it was discarded or swept.
@@ -223,7 +238,9 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponse:
         said = refused_words(error, asked["queue"])
         messages.error(request, f"{said} Nothing was placed.")
         return _shown(request, draft, form)
-    messages.success(request, _placed_words(accepted, asked))
+    assert accepted.task is not None
+    assert accepted.plan is not None
+    messages.success(request, _placed_words(accepted.plan, asked))
     return redirect(addresses.task(accepted.task.pk))
 
 
@@ -231,51 +248,61 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
     """In the words of the page, and the operator's zone."""
     if isinstance(error, PastPeak):
         peak = error.plan.peak_per_minute
-        return f"A minute would hold {peak:,} requests, past the queue's max_peak of {queue.max_peak:,}."
+        return f"The fullest minute would have {peak:,} requests, above the queue's max_peak of {queue.max_peak:,}."
     if isinstance(error, PastHorizon):
         return (
-            f"The list would be done on {_end(error.plan)}; no list goes on for longer than"
+            f"The list would not be done until {_end(error.plan)}; lists may take at most"
             f" {settings.HORIZON_DAYS} days. Choose another queue, raise its rpm, or split the list."
         )
     return str(error)
 
 
+def _ends_at(plan: reservations.Plan) -> datetime:
+    """A list has an ID, so that its plan has minutes."""
+    assert plan.last_at is not None
+    return plan.last_at + clock.MINUTE
+
+
 def _end(plan: reservations.Plan) -> str:
     """When the plan's last minute ends: the time, and the day where it isn't today."""
-    return formatting.minute_text(plan.last_at + clock.MINUTE)
+    return formatting.minute_text(_ends_at(plan))
 
 
-def _worse_words(plan: reservations.Plan, asked: dict) -> str:
+def _worse_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
     """The same minute as the preview says, in the operator's zone."""
-    said = f"a minute would now hold {plan.peak_per_minute:,} requests, and the list would be done at"
-    return f"{_what_changed(plan, asked)}: {said} {_end(plan)}."
+    result = (
+        f"the fullest minute would now have {plan.peak_per_minute:,} requests, and the list would be done at"
+    )
+    return f"{_what_changed(plan, asked)}: {result} {_end(plan)}."
 
 
-def _what_changed(plan: reservations.Plan, asked: dict) -> str:
+def _what_changed(plan: reservations.Plan, asked: dict[str, Any]) -> str:
     if asked["at_rpm"] not in (None, plan.rpm):
-        return f"The queue's rpm is {plan.rpm:,} by now"
+        return f"The queue's rpm is now {plan.rpm:,}"
     if asked["first"] is not None:
         starts_at = clock.quarter_start(asked["first"]) - clock.QUARTER
         takes = clock.first_window(store.now(), ids=plan.ids_count, unwritten=(), rate=settings.WRITE_RATE)
         if starts_at < takes:
-            return "The window that the preview showed has closed meanwhile"
-    return "Others came in meanwhile"
+            return "The quarter-hour in the preview has closed in the meantime"
+    return "Other lists came in in the meantime"
 
 
-def _placed_words(accepted: acceptance.Accepted, asked: dict) -> str:
-    plan = accepted.plan
+def _placed_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
+    assert plan.first_at is not None
     ids, first = formatting.plural(plan.ids_count, "ID"), formatting.minute_text(plan.first_at)
     said = f"Placed {ids}: from {first} to {_end(plan)}, at most {plan.peak_per_minute:,} a minute."
     if other := _previewed_otherwise(plan, asked):
         rpm_changed = asked["at_rpm"] not in (None, plan.rpm)
-        why = f"the queue's rpm is {plan.rpm:,} by now" if rpm_changed else "others came in or went meanwhile"
+        why = (
+            f"the queue's rpm is now {plan.rpm:,}" if rpm_changed else "other lists came in or were cancelled"
+        )
         said += f" The preview said {other}: {why}."
     if asked["queue"].paused:
-        said += " The queue is paused: nothing of it starts before somebody resumes it."
+        said += " The queue is paused: nothing is sent until somebody resumes it."
     return said
 
 
-def _previewed_otherwise(plan: reservations.Plan, asked: dict) -> str:
+def _previewed_otherwise(plan: reservations.Plan, asked: dict[str, Any]) -> str:
     """What the preview had said, where that isn't what was placed."""
     said = []
     if asked["peak"] not in (None, plan.peak_per_minute):
@@ -289,7 +316,7 @@ def _previewed_otherwise(plan: reservations.Plan, asked: dict) -> str:
 
 @require_POST
 @operator_required
-def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
+def discard(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     """Throw the draft away; somebody else's only when asked about it."""
     draft = _any_draft(draft_id)
     if draft.accepted_at is not None:
@@ -299,7 +326,7 @@ def discard(request: OperatorRequest, draft_id: int) -> HttpResponse:
     if not acceptance.discard_preview(draft, by=request.actor, at=store.now()):
         # Somebody was quicker: committed, or discarded.
         return _committed(request, _any_draft(draft.pk))
-    messages.info(request, "The preview is discarded. Nothing was placed.")
+    messages.info(request, "The preview has been discarded. Nothing was placed.")
     return redirect("upload")
 
 
@@ -313,7 +340,7 @@ def _any_draft(draft_id: int) -> models.IdList:
 
 @require_safe
 @operator_required
-def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
+def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     """Which IDs are unknown, which wait elsewhere: asked for after the page, since it takes a while."""
     refuse_unknown(request, PARAMETERS)
     draft = _draft(draft_id)
@@ -332,12 +359,12 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponse:
 
 def _asked(given: QueryDict) -> dict[str, str]:
     """What was asked for a draft: another draft is asked the same."""
-    return {name: given[name] for name in ("queue", "rpm", "rpm_of", "not_before") if given.get(name)}
+    return {name: str(given[name]) for name in ("queue", "rpm", "rpm_of", "not_before") if given.get(name)}
 
 
 @require_POST
 @operator_required
-def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
+def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     """A new draft without the IDs that wait in other tasks; the old one goes."""
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
@@ -352,18 +379,16 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponse:
         messages.error(request, str(error))
         return redirect(same)
     if smaller is None:
-        messages.warning(request, "All of its IDs wait in other tasks: there is nothing left to place.")
+        messages.warning(request, "All of its IDs wait in other tasks, so nothing is left to place.")
         return redirect(same)
     acceptance.delete_draft(draft)
-    messages.success(
-        request, f"Left out, since they wait in other tasks: {formatting.plural(left_out, 'ID')}."
-    )
+    messages.success(request, f"{formatting.plural(left_out, 'ID')} left out, waiting in other tasks.")
     return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
 
 def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList:
     """A draft of what is left; of the rest of what was read it says the same."""
-    about = {
+    about: dict[str, Any] = {
         name: value
         for name, value in draft.about.items()
         if name not in ("same_as_digest", "payload", "ranges")
@@ -380,7 +405,7 @@ def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList
 
 @require_safe
 @operator_required
-def faults(request: OperatorRequest, draft_id: int, form: str) -> StreamingHttpResponse:
+def faults(request: OperatorRequest, draft_id: int, form: str) -> HttpResponseBase:
     """The faults as a file."""
     refuse_unknown(request, ())
     about = _any_draft(draft_id).about
@@ -388,5 +413,5 @@ def faults(request: OperatorRequest, draft_id: int, form: str) -> StreamingHttpR
     found = uploads.kept_faults(about)
     rows = ([fault.get(head) for head in heads] for fault in found)
     missing = about.get("fault_count", 0) - len(found)
-    cut = f"{missing} more are not kept" if missing > 0 else ""
+    cut = f"{missing} more are not stored" if missing > 0 else ""
     return exports.named(form, f"faults-{draft_id}", heads, rows, cut=cut)

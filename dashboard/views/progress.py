@@ -1,15 +1,17 @@
-"""An act on so many rows that a job goes on with it: how far it is, and a way to stop it."""
+"""An operation on so many rows that a job continues it: its progress, and a way to stop it."""
 
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from dashboard import addresses
 from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.formatting import plural
 from dashboard.inputs.parameters import refuse_unknown
 from scheduling import store
 from scheduling.jobqueue import bulk_operations
@@ -17,37 +19,42 @@ from scheduling.models import BulkAct, BulkActKind
 
 # By which htmx ends a poll.
 END_OF_POLL = 286
-# Title, what of the number is done, and what became of the rest of one that went to its end.
-SAID = {
+# Title, what has been done to the number, and what happened to the rest once it has ended.
+WORDS = {
     BulkActKind.RETRY_FAILED: (
-        "Trying again",
-        "wait for a free place again",
-        "had been tried again or cancelled by somebody else meanwhile",
+        "Retrying",
+        "are waiting for another try",
+        "were retried or cancelled by somebody else in the meantime",
     ),
     BulkActKind.SEND_AGAIN: (
-        "Sending again",
-        "wait for a free place again",
-        "had been sent again or cancelled by somebody else meanwhile",
+        "Resending",
+        "are waiting for a free place",
+        "were resent or cancelled by somebody else in the meantime",
     ),
     BulkActKind.CANCEL_MATCHING: (
         "Cancelling",
-        "tasks are cancelled",
-        "were over or had been cancelled by somebody else meanwhile",
+        "tasks have been cancelled",
+        "had ended or were cancelled by somebody else in the meantime",
     ),
 }
 
 
+def waiting_again(count: int) -> str:
+    """23 IDs are waiting for another try"""
+    return f"{plural(count, 'ID')} {'is' if count == 1 else 'are'} waiting for another try"
+
+
 @require_safe
 @viewer_required
-def progress(request: OperatorRequest, run: str) -> HttpResponse:
-    """How far it is."""
+def progress(request: OperatorRequest, run: str) -> HttpResponseBase:
+    """Its progress."""
     refuse_unknown(request, ())
     return page(request, named(run))
 
 
-def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int = 0) -> HttpResponse:
-    """The page of an act, or for a poll the part that moves. newer: how many match by now that aren't meant."""
-    title, done, rest = SAID[BulkActKind(act.kind)]
+def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int = 0) -> HttpResponseBase:
+    """The page of an operation, or for a poll the part that updates. newer: failures since it began."""
+    title, done, rest = WORDS[BulkActKind(act.kind)]
     context = {
         "run": act,
         "left": max(0, act.number - act.done_count),
@@ -56,25 +63,26 @@ def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int =
         "rest": rest,
         "back": back or _back(act),
         "newer": newer,
+        "why_no_stop": "It has ended." if act.ended_at else "",
     }
     if not request.htmx:
         return render(request, "dashboard/progress.html", context)
-    # The last poll: nothing of it moves any more.
+    # The last poll: nothing changes any more.
     status = END_OF_POLL if act.ended_at else 200
     return render(request, "dashboard/_progress.html", context, status=status)
 
 
 def under_way(*kinds: BulkActKind, **asked: Any) -> list[BulkAct]:
-    """The acts of these kinds that jobs go on with, as pages offer them."""
+    """The operations of these kinds that jobs continue, as pages offer them."""
     wanted = {f"asked__{name}": value for name, value in asked.items()}
     return list(bulk_operations.unfinished().filter(kind__in=kinds, **wanted).order_by("pk"))
 
 
 def named(run: str) -> BulkAct:
-    """The act of that name. Raises Http404."""
-    found = BulkAct.objects.filter(name=run, kind__in=SAID).first()
+    """The operation of that name. Raises Http404."""
+    found = BulkAct.objects.filter(name=run, kind__in=WORDS).first()
     if found is None:
-        raise Http404("There is no such run: it is past its retention, or never was.")
+        raise Http404("There is no such operation: it is past its retention, or never existed.")
     return found
 
 
@@ -86,11 +94,11 @@ def _back(act: BulkAct) -> str:
 
 @require_POST
 @operator_required
-def stop(request: OperatorRequest, run: str) -> HttpResponse:
-    """Let it end."""
+def stop(request: OperatorRequest, run: str) -> HttpResponseBase:
+    """Stop it."""
     act = named(run)
     if bulk_operations.stop(act, by=request.actor, at=store.now()):
-        messages.info(request, "It stops after the part that it is at. What is done already stays so.")
+        messages.info(request, "It stops after the current part. What has been done stays done.")
     else:
-        messages.info(request, "It has ended already: nothing was stopped.")
+        messages.info(request, "It had already ended: nothing was stopped.")
     return redirect(_back(act))

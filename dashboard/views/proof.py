@@ -1,10 +1,12 @@
 """Whether the plan is kept: what the last checks found, and a button that has it checked now."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
@@ -24,7 +26,7 @@ HEADS = ("check", "of", "said", "found")
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
-def proof(request: OperatorRequest) -> HttpResponse:
+def proof(request: OperatorRequest) -> HttpResponseBase:
     """The newest check, or the one that is asked for; a POST has the plan checked."""
     if request.method == "POST":
         return _begin(request)
@@ -35,7 +37,7 @@ def proof(request: OperatorRequest) -> HttpResponse:
     found = (shown.found or []) if shown else []
     if wanted := request.GET.get("format"):
         if shown is None:
-            raise BadRequest("The plan was never checked: there is nothing to export.")
+            raise BadRequest("The plan has never been checked, so there is nothing to export.")
         return exports.named(wanted, f"check-{shown.pk}", HEADS, _rows(shown, found))
     queues = dict(models.Queue.objects.values_list("pk", "name"))
     context = {
@@ -52,7 +54,7 @@ def proof(request: OperatorRequest) -> HttpResponse:
     return render(request, page, context)
 
 
-def _rows(shown: models.BulkAct, found: list[dict]) -> Iterator[list]:
+def _rows(shown: models.BulkAct, found: list[dict[str, Any]]) -> Iterator[list[Any]]:
     for one in found:
         yield [one[name] for name in HEADS]
     if shown.found_count > len(found):
@@ -62,14 +64,14 @@ def _rows(shown: models.BulkAct, found: list[dict]) -> Iterator[list]:
 def _shown(pk: int | None) -> models.BulkAct | None:
     if pk is None:
         return None
-    found = plan_checks.stored().filter(pk=pk).first()
+    found: models.BulkAct | None = plan_checks.stored().filter(pk=pk).first()
     if found is None:
-        raise Http404(f"There is no check {pk}: it is past its retention, or never was.")
+        raise Http404(f"There is no check {pk}: it is past its retention, or never existed.")
     return found
 
 
 @operator_required
-def _begin(request: OperatorRequest) -> HttpResponse:
+def _begin(request: OperatorRequest) -> HttpResponseBase:
     check = plan_checks.begin(by=request.actor, at=store.now())
-    messages.info(request, "The plan is being checked. What is found stands here as it comes.")
+    messages.info(request, "The plan is being checked. Findings appear here as they come.")
     return redirect(f"{request.path}?check={check.pk}")

@@ -1,17 +1,21 @@
 """Queues: how each one stands, and what may be done to it."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
 
-from dashboard import addresses, exports
+from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.drawing import charts
+from dashboard.formatting import plural
 from dashboard.inputs import paging
 from dashboard.inputs.forms import NewQueueForm, PaceForm, QueueForm
 from dashboard.inputs.parameters import refuse_unknown, whole_number
@@ -27,13 +31,13 @@ from scheduling.reports import cards
 ALL = "*"
 # Of a page; the file has all.
 ROWS = 50
-ACTS_SHOWN = 20
+ENTRIES_SHOWN = 20
 HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", "filling", "peak")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
-def all_queues(request: OperatorRequest) -> HttpResponse:
+def all_queues(request: OperatorRequest) -> HttpResponseBase:
     """The list; a POST makes a new one."""
     refuse_unknown(request, {"before", "format"})
     if request.method == "POST":
@@ -43,7 +47,7 @@ def all_queues(request: OperatorRequest) -> HttpResponse:
     return render(request, "dashboard/queues.html", _list(request, NewQueueForm()))
 
 
-def _list(request: OperatorRequest, form: NewQueueForm) -> dict:
+def _list(request: OperatorRequest, form: NewQueueForm) -> dict[str, Any]:
     every = models.Queue.objects.order_by("name", "-pk")
     page = paging.by_value(request, every, ROWS, "name")
     count, paused = every.count(), every.exclude(paused_at=None).count()
@@ -53,11 +57,12 @@ def _list(request: OperatorRequest, form: NewQueueForm) -> dict:
         "form": form,
         "count": count,
         "paused": paused,
-        "running": count - paused,
+        "why_no_pause": "" if count > paused else "All are paused.",
+        "why_no_resume": "" if paused else "None is paused.",
     }
 
 
-def _row(row: tuple[models.Queue, cards.Card]) -> list:
+def _row(row: tuple[models.Queue, cards.Card]) -> list[Any]:
     found, card = row
     paused = found.paused_at.isoformat() if found.paused_at else None
     return [
@@ -72,7 +77,7 @@ def _cards(found: list[models.Queue]) -> list[tuple[models.Queue, cards.Card]]:
 
 
 @operator_required
-def _create(request: OperatorRequest) -> HttpResponse:
+def _create(request: OperatorRequest) -> HttpResponseBase:
     form = NewQueueForm(request.POST)
     if form.is_valid():
         asked = form.cleaned_data
@@ -83,14 +88,14 @@ def _create(request: OperatorRequest) -> HttpResponse:
         except Refused as error:
             messages.error(request, str(error))
         else:
-            messages.success(request, f"The queue {made.name} is there, with {made.rpm:,} requests a minute.")
+            messages.success(request, f"Queue {made.name} created, with {made.rpm:,} requests per minute.")
             return redirect("queue", name=made.name)
     return render(request, "dashboard/queues.html", _list(request, form), status=422)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
-def queue(request: OperatorRequest, name: str) -> HttpResponse:
+def queue(request: OperatorRequest, name: str) -> HttpResponseBase:
     """One queue. `rpm` shows what another rpm would do; a POST changes that, or what was filled in."""
     found = get_object_or_404(models.Queue, name=name)
     if request.method == "POST":
@@ -99,7 +104,7 @@ def queue(request: OperatorRequest, name: str) -> HttpResponse:
     return render(request, "dashboard/queue.html", _page(request, found, QueueForm(found)))
 
 
-def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dict:
+def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dict[str, Any]:
     at = store.now()
     rpm = whole_number(request, "rpm", low=1) if request.method != "POST" else None
     if rpm is not None and rpm > models.MAX_RPM:
@@ -113,30 +118,39 @@ def _page(request: OperatorRequest, found: models.Queue, form: QueueForm) -> dic
         "effect": rates.effect_of_rpm(found, rpm, at=at) if rpm and rpm != found.rpm else None,
         "rpm": rpm or found.rpm,
         "pace": PaceForm(initial={"rpm": rpm, "version": found.version}),
-        "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[: ACTS_SHOWN + 1],
-        "acts_shown": ACTS_SHOWN,
+        "history": models.Activity.objects.filter(object_kind="queue", object_id=found.pk)[
+            : ENTRIES_SHOWN + 1
+        ],
+        "entries_shown": ENTRIES_SHOWN,
         "target": breakers.of_queue(found, at=at),
         "brake_from": clock.next_unsealed_minute(at),
     }
 
 
 @operator_required
-def _set_pace(request: OperatorRequest, found: models.Queue) -> HttpResponse:
+def _set_pace(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
     form = PaceForm(request.POST)
     if not form.is_valid():
-        raise BadRequest(" ".join(f"{name}: {' '.join(said)}" for name, said in form.errors.items()))
+        raise BadRequest(
+            " ".join(f"{name}: {' '.join(map(str, said))}" for name, said in form.errors.items())
+        )
     rpm, seen = form.cleaned_data["rpm"], form.cleaned_data["version"]
     try:
         operations.update(found, {"rpm": rpm}, by=request.actor, now=store.now, if_version=seen)
     except Refused as error:
         messages.error(request, str(error))
         return redirect(addresses.with_query(addresses.queue(found.name), rpm=rpm))
-    messages.success(request, f"{found.name} has {rpm:,} requests a minute from the window that fills on.")
+    messages.success(request, f"From {_next_quarter()}, {found.name} sends {rpm:,} requests a minute.")
     return redirect(addresses.queue(found.name))
 
 
+def _next_quarter() -> str:
+    """When the open window begins to run, in the operator's zone."""
+    return formatting.minute_text(clock.runs_at(clock.open_window_start(store.now())))
+
+
 @operator_required
-def _change(request: OperatorRequest, found: models.Queue) -> HttpResponse:
+def _change(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
     form = QueueForm(found, request.POST)
     if form.is_valid():
         try:
@@ -156,16 +170,18 @@ def _change(request: OperatorRequest, found: models.Queue) -> HttpResponse:
 
 @require_POST
 @operator_required
-def act(request: OperatorRequest, name: str, verb: str) -> HttpResponse:
+def act(request: OperatorRequest, name: str, verb: str) -> HttpResponseBase:
     """Pause, resume, or brake."""
     found = get_object_or_404(models.Queue, name=name)
     try:
         if verb == "pause":
             operations.pause(found, by=request.actor, at=store.now())
-            messages.success(request, f"{name} is paused: it takes lists in, and sends nothing.")
+            messages.success(request, f"{name} is paused. Lists are accepted, nothing is sent.")
         elif verb == "resume":
             operations.resume(found, by=request.actor, at=store.now())
-            messages.success(request, f"{name} goes on. What fell due meanwhile takes the next free places.")
+            messages.success(
+                request, f"{name} has resumed. What was due meanwhile takes the next free places."
+            )
         else:
             _brake(request, found)
     except BadFields as error:
@@ -175,7 +191,7 @@ def act(request: OperatorRequest, name: str, verb: str) -> HttpResponse:
     return _back(request, found)
 
 
-def _back(request: OperatorRequest, found: models.Queue) -> HttpResponse:
+def _back(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
     """To the board that the button stood on, or to the queue's page."""
     board = request.POST.get("board", "")
     if board == ALL or models.Queue.objects.filter(name=board).exists():
@@ -186,18 +202,20 @@ def _back(request: OperatorRequest, found: models.Queue) -> HttpResponse:
 def _brake(request: OperatorRequest, found: models.Queue) -> None:
     text = request.POST.get("per_minute", "").strip()
     if text and not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise BadFields(per_minute="a whole number, or nothing to release the brake")
+        raise BadFields(per_minute="a whole number, or empty to release the brake")
     per_minute = int(text) if text else None
     operations.brake(found, per_minute, by=request.actor, at=store.now())
     if per_minute is None:
-        messages.success(request, "The brake is released.")
+        messages.success(request, "The brake has been released.")
     else:
-        messages.success(request, f"At most {per_minute:,} a minute from the next minute on.")
+        messages.success(
+            request, f"From the next minute, {found.name} sends at most {per_minute:,} a minute."
+        )
 
 
 @require_POST
 @operator_required
-def test(request: OperatorRequest, name: str) -> HttpResponse:
+def test(request: OperatorRequest, name: str) -> HttpResponseBase:
     """Send one test request in a free slot, and show its answer."""
     found = get_object_or_404(models.Queue, name=name)
     try:
@@ -225,16 +243,16 @@ def _with_sent(text: str, sent: test_request.Sent | None) -> str:
 
 @require_POST
 @operator_required
-def release(request: OperatorRequest, name: str) -> HttpResponse:
+def release(request: OperatorRequest, name: str) -> HttpResponseBase:
     """Let requests to the queue's target go on."""
     found = get_object_or_404(models.Queue, name=name)
     target = breakers.of_queue(found, at=store.now())
     try:
         if target is not None:
             breakers.release(target, by=request.actor, at=store.now())
-            messages.success(request, f"Requests to {target.origin} go on, at the pace of their plan.")
+            messages.success(request, f"Sending to {target.origin} has resumed, at its planned pace.")
         else:
-            messages.info(request, "Nothing holds its requests any more.")
+            messages.info(request, "Its requests are no longer blocked.")
     except Refused as error:
         messages.info(request, str(error))
     return _back(request, found)
@@ -242,14 +260,17 @@ def release(request: OperatorRequest, name: str) -> HttpResponse:
 
 @require_POST
 @operator_required
-def act_on_all(request: OperatorRequest, verb: str) -> HttpResponse:
+def act_on_all(request: OperatorRequest, verb: str) -> HttpResponseBase:
     """Pause or resume every queue."""
-    acts = {"pause": (operations.pause_all, "paused"), "resume": (operations.resume_all, "resumed")}
-    if verb not in acts:
-        raise Http404("A brake is put on one queue.")
-    act, done = acts[verb]
-    if count := act(by=request.actor, at=store.now()):
-        messages.success(request, f"{count:,} queue{' is' if count == 1 else 's are'} {done}.")
+    verbs = {
+        "pause": (operations.pause_all, "paused", "paused"),
+        "resume": (operations.resume_all, "resumed", "running"),
+    }
+    if verb not in verbs:
+        raise Http404("A brake applies to one queue.")
+    operate, done, state = verbs[verb]
+    if count := operate(by=request.actor, at=store.now()):
+        messages.success(request, f"{plural(count, 'queue')} {done}.")
     else:
-        messages.info(request, f"There was no queue to be {done}: nothing was changed.")
+        messages.info(request, f"There was nothing to do: all queues were already {state}.")
     return redirect("queues")

@@ -1,7 +1,8 @@
 """Another list for a task: read as an upload is, shown beside the old one, then exchanged as a whole."""
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import Http404, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
@@ -9,8 +10,9 @@ from django.views.decorators.http import require_http_methods
 
 from dashboard import addresses
 from dashboard.access import OperatorRequest, operator_required
+from dashboard.formatting import plural
 from dashboard.inputs import uploads
-from dashboard.inputs.forms import CancelForm
+from dashboard.inputs.forms import ConfirmForm
 from dashboard.inputs.parameters import refuse_unknown
 from dashboard.views import upload
 from dashboard.views.preview import refused_words
@@ -25,7 +27,7 @@ from scheduling.tasks import edits
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def replace(request: OperatorRequest, task_id: int) -> HttpResponse:
+def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """The form; a POST reads the list and leads to its preview."""
     task = get_object_or_404(models.Task, pk=task_id)
     uploads.leaves_out_hidden(request)
@@ -47,16 +49,16 @@ def replace(request: OperatorRequest, task_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpResponse:
-    """What would be kept, added and cancelled; a POST exchanges the lists. Where many go, the number is typed."""
+def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpResponseBase:
+    """What would be kept, added and cancelled; a POST replaces the list, after a typed number where many go."""
     task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     draft = models.IdList.objects.filter(pk=draft_id, accepted_at=None).first()
     if draft is None or draft.about.get("replaces") != task.pk:
-        raise Http404("This preview is gone: it was committed, discarded, or swept after a day.")
+        raise Http404("This preview no longer exists: it was placed, discarded, or deleted after a day.")
     refuse_unknown(request, set())
     refusal = None
     against = overlaps.compare_with_task(task, draft.pk)
-    form = CancelForm(request.POST if request.method == "POST" else None, count=against.cancelled)
+    form = ConfirmForm(request.POST if request.method == "POST" else None, count=against.cancelled)
     if request.method == "POST" and form.is_valid():
         try:
             done = edits.replace(
@@ -72,7 +74,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
             refusal = error
         else:
             acceptance.delete_draft(draft)
-            messages.success(request, _words(done))
+            messages.success(request, _result(done))
             return redirect(addresses.task(task.pk))
     context = {
         "task": task,
@@ -86,6 +88,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
     return render(request, "dashboard/replace_preview.html", context)
 
 
-def _words(done: edits.Replaced) -> str:
-    changed = f"{done.kept:,} IDs kept their places, {done.added:,} were added, {done.cancelled:,} cancelled"
+def _result(done: edits.Replaced) -> str:
+    kept = f"{plural(done.kept, 'ID')} kept {'its place' if done.kept == 1 else 'their places'}"
+    changed = f"{kept}, {done.added:,} added, {done.cancelled:,} cancelled"
     return f"{changed}; {done.already_sent:,} had been sent, {done.in_flight:,} were in flight."

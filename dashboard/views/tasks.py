@@ -7,20 +7,23 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_safe
 
-from dashboard import addresses, exports
+from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
+from dashboard.formatting import plural
 from dashboard.inputs import paging, parameters
 from dashboard.inputs.filters import SIZES, PlaceFilter, TaskFilter, page_size
-from dashboard.inputs.forms import CancelForm, RenameForm
+from dashboard.inputs.forms import ConfirmForm, RenameForm
 from dashboard.inputs.parameters import refuse_unknown
 from dashboard.presenters import task_detail
 from dashboard.tables import listings
 from dashboard.views import progress
+from dashboard.views.progress import waiting_again
 from scheduling import models, store
 from scheduling.core.errors import Refused
 from scheduling.store.blocks import in_blocks
@@ -31,12 +34,12 @@ HEADS = (
     "first_at", "last_at", "created_at", "created_by",
 )  # fmt: skip
 SEVERAL = ("queue", "state", "q")
-ACTS_SHOWN = 50
+ENTRIES_SHOWN = 50
 
 
 @require_safe
 @viewer_required
-def tasks(request: OperatorRequest) -> HttpResponse:
+def tasks(request: OperatorRequest) -> HttpResponseBase:
     """The list, or all that match as a file."""
     at = store.now()
     chosen = TaskFilter.of(request)
@@ -68,7 +71,7 @@ def tasks(request: OperatorRequest) -> HttpResponse:
 
 @require_safe
 @viewer_required
-def newer(request: OperatorRequest) -> HttpResponse:
+def newer(request: OperatorRequest) -> HttpResponseBase:
     """How many tasks that match came in since the list was drawn: offered, so that no row moves by itself."""
     chosen = TaskFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, *chosen.beside, "than"})
@@ -82,7 +85,7 @@ def newer(request: OperatorRequest) -> HttpResponse:
 
 
 def _cancel_all_address(chosen: TaskFilter, at: datetime, newest: int) -> str:
-    """Carries the filter, the moment of the page, and its newest task: what comes in later is not meant."""
+    """Carries the filter, the moment of the page, and its newest task: what comes in later is not included."""
     asked = {name: value for name, value in chosen.asked.items() if name in SEVERAL}
     return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=newest)
 
@@ -93,12 +96,12 @@ def _newest() -> int:
 
 @require_safe
 @viewer_required
-def task(request: OperatorRequest, task_id: int) -> HttpResponse:
+def task(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """One task; its IDs as a file with `format`."""
     at = store.now()
     chosen = PlaceFilter.of(request)
     if request.htmx:
-        return _moving(request, task_id, at)
+        return _live_part(request, task_id, at)
     found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
     if wanted := request.GET.get("format"):
         rows = map(task_detail.place_row, task_detail.all_places(found, chosen, at=at))
@@ -109,8 +112,10 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
         "places": page,
         "table": listings.PlaceTable(page.rows, queue=found.queue.name),
         "filter": chosen,
-        "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[: ACTS_SHOWN + 1],
-        "acts_shown": ACTS_SHOWN,
+        "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[
+            : ENTRIES_SHOWN + 1
+        ],
+        "entries_shown": ENTRIES_SHOWN,
         "under_way": progress.under_way(models.BulkActKind.SEND_AGAIN, task=found.pk),
         "rename": RenameForm(initial={"name": found.name, "version": found.version}),
     }
@@ -119,20 +124,20 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponse:
 
 def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
     line = task_detail.Line(found, at)
-    acts = task_detail.acts(line)
+    actions = task_detail.actions(line)
     return {
         "line": line,
         "task": found,
-        "acts": acts,
-        # On a button that can't be pressed it is a hint for the mouse alone.
-        "why_not_said": " ".join(dict.fromkeys(act.why_not for act in acts if act.why_not)),
+        "actions": actions,
+        # On a button that can't be pressed a reason is a hint for the mouse alone.
+        "reasons": [(action.label.rstrip("…"), action.why_not) for action in actions if action.why_not],
         "chart": task_detail.chart(found, at=at),
     }
 
 
-def _moving(request: OperatorRequest, task_id: int, at: datetime) -> HttpResponse:
-    """The part of a task's page that moves: nothing (204) where the poll has what there is, and a last one
-    (286, by which htmx ends the poll) once nothing of it will move any more.
+def _live_part(request: OperatorRequest, task_id: int, at: datetime) -> HttpResponseBase:
+    """The part of a task's page that updates: nothing (204) where the poll has what there is, and a last one
+    (286, by which htmx ends the poll) once nothing of it will change any more.
     """
     version = task_detail.version(task_id, at)
     if request.GET.get("version") == version:
@@ -143,14 +148,14 @@ def _moving(request: OperatorRequest, task_id: int, at: datetime) -> HttpRespons
     return _varied(render(request, "dashboard/_task.html", context, status=status))
 
 
-def _varied(response: HttpResponse) -> HttpResponse:
+def _varied(response: HttpResponseBase) -> HttpResponseBase:
     patch_vary_headers(response, ["HX-Request"])
     return response
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
+def rename(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Give the task another name."""
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task, pk=task_id)
@@ -162,9 +167,11 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
                 edits.rename(
                     found, asked["name"], by=request.actor, at=store.now(), if_version=asked["version"]
                 )
-                messages.success(request, f"The task is now named {asked['name']}.")
+                messages.success(request, f"The task is now called “{asked['name']}”.")
             else:
-                messages.error(request, " ".join(said for errors in form.errors.values() for said in errors))
+                messages.error(
+                    request, " ".join(str(said) for errors in form.errors.values() for said in errors)
+                )
         except Refused as error:
             messages.error(request, str(error))
     return redirect(addresses.task(found.pk))
@@ -172,21 +179,21 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
+def cancel(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Ask, with the number; then cancel what was not sent yet."""
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
-    form = CancelForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
+    form = ConfirmForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
     if request.method == "POST" and found.cancelled_at is not None:
         # A second operator, or the same one from a page that is old by now.
-        messages.info(request, "It is cancelled already; nothing was changed.")
+        messages.info(request, "The task had already been cancelled; nothing was changed.")
         return redirect(addresses.task(found.pk))
     if request.method == "POST" and form.is_valid():
         answer = cancellation.cancel(found, by=request.actor, now=store.now)
         messages.success(
             request,
-            f"{answer['cancelled']:,} IDs are cancelled, their places free; {answer['already_sent']:,} had"
-            f" been sent, {answer['in_flight']:,} were in flight.",
+            f"{plural(answer['cancelled'], 'ID')} cancelled, and their places are free;"
+            f" {answer['already_sent']:,} had been sent, {answer['in_flight']:,} were in flight.",
         )
         return redirect(addresses.task(found.pk))
     context = {"line": task_detail.Line(found, store.now()), "task": found, "form": form}
@@ -195,14 +202,14 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
-    """Ask, with the number; then send what succeeded once more."""
+def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
+    """Ask, with the number; then resend what succeeded."""
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
     at = parameters.read_moment(request.POST.get("at", "")) if posted else store.now()
     number = resend.succeeded_until(found, at=at).count()
-    form = CancelForm(request.POST if posted else None, count=number)
+    form = ConfirmForm(request.POST if posted else None, count=number)
     if posted and form.is_valid():
         run = secrets.token_hex(6)
         try:
@@ -212,7 +219,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
         else:
             if sent.goes_on:
                 return redirect("progress", run=run)
-            messages.success(request, f"{sent.ids_count:,} IDs wait for a free place again.")
+            messages.success(request, f"{waiting_again(sent.ids_count)}.")
         return redirect(addresses.task(found.pk))
     context = {"task": found, "form": form, "number": number, "at": at}
     return render(request, "dashboard/task_send_again.html", context)
@@ -220,11 +227,11 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def cancel_matching(request: OperatorRequest) -> HttpResponse:
+def cancel_matching(request: OperatorRequest) -> HttpResponseBase:
     """Ask, with the number; then cancel all tasks that matched when the list was looked at."""
     wanted = _matching(request)
     count = bulk_cancel.count(wanted)
-    form = CancelForm(
+    form = ConfirmForm(
         request.POST if request.method == "POST" else None,
         count=count.ids,
         always=wanted.queue_id is None and not wanted.name,
@@ -234,9 +241,11 @@ def cancel_matching(request: OperatorRequest) -> HttpResponse:
         done, left = bulk_cancel.cancel(wanted, run=run, by=request.actor, now=store.now)
         if left:
             return redirect("progress", run=run)
-        messages.success(request, f"{done:,} {'task is' if done == 1 else 'tasks are'} cancelled.")
+        messages.success(request, f"{plural(done, 'task')} cancelled.")
         return redirect("tasks")
-    context = {"count": count, "form": form, "asked": wanted.words()}
+    asked = wanted.words()
+    words = ", ".join(f"{formatting.spoken(name)}: {value}" for name, value in asked.items())
+    context = {"count": count, "form": form, "asked": asked, "asked_words": words}
     return render(request, "dashboard/tasks_cancel.html", context)
 
 
@@ -248,7 +257,7 @@ def _matching(request: OperatorRequest) -> bulk_cancel.Matching:
     chosen.refuse_faults()
     up_to = parameters.whole_number(request, "up_to")
     if up_to is None:
-        raise BadRequest("up_to: which task was the newest when you looked?")
+        raise BadRequest("up_to is missing: the newest task when you looked.")
     asked = chosen.cleaned_data
     at = parameters.read_moment(request.GET.get("at", ""))
     queue = asked["queue"]

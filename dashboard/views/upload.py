@@ -1,9 +1,11 @@
 """A list comes in by hand: read as it arrives and kept as a draft, which its preview shows."""
 
 import os
+from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponse, JsonResponse
+from django.http import JsonResponse
+from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -29,7 +31,7 @@ PREVIEWS_SHOWN = 5
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
-def upload(request: OperatorRequest) -> HttpResponse:
+def upload(request: OperatorRequest) -> HttpResponseBase:
     """The form; a POST reads the list and leads to its preview."""
     uploads.leaves_out_hidden(request)
     if request.method != "POST":
@@ -45,7 +47,7 @@ def upload(request: OperatorRequest) -> HttpResponse:
         name = uploads.without_controls(given.get("task_name") or "") or _name_of(reading.file_name)
         queue = given.get("queue") or "default"
         if not models.Queue.objects.filter(name=queue).exists():
-            said = {"sentence": f"There is no queue named {queue[:50]}; the list was not stored."}
+            said = {"sentence": f"There is no queue named {queue[:50]}. The list was not stored."}
             given = {**given, "payload": reading.payload_as_sent or ""}
             return _said(request, said, 422, "dashboard/upload.html", {"given": given})
         draft = uploads.store_draft(
@@ -57,7 +59,7 @@ def upload(request: OperatorRequest) -> HttpResponse:
     return redirect(address)
 
 
-def form_context(request: OperatorRequest) -> dict:
+def form_context(request: OperatorRequest) -> dict[str, Any]:
     """What the form shows beside its fields."""
     drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[: PREVIEWS_SHOWN * 2]
     previews = [
@@ -83,8 +85,8 @@ def refused(
     request: OperatorRequest,
     error: errors.ReadingError,
     page: str = "dashboard/upload.html",
-    context: dict | None = None,
-) -> HttpResponse:
+    context: dict[str, Any] | None = None,
+) -> HttpResponseBase:
     """Why a list could not be read: for a script as JSON, else on the page that it came from."""
     status = next((status for family, status in STATUSES if isinstance(error, family)), 422)
     said = {
@@ -100,25 +102,27 @@ def refused(
 def _sentence(error: errors.ReadingError) -> str:
     """In the words of the page: whoever fills in a form knows no parameters, and sees the columns below."""
     if isinstance(error, errors.ColumnUnclear):
-        return f"It is not clear which column holds the IDs: {error.problem}."
+        return f"It is not clear which column contains the IDs: {error.facts['problem']}."
     if isinstance(error, errors.ColumnUnknown):
-        return f"There is no column {error.given}."
+        return f"There is no column {error.facts['given']}."
     if isinstance(error, errors.SheetUnclear):
-        return "It is not clear which sheet holds the list, since several could."
+        return "It is not clear which sheet contains the list, since several could."
     if isinstance(error, errors.SheetUnknown):
-        return f"There is no sheet {error.given}."
+        return f"There is no sheet {error.facts['given']}."
     return str(error)
 
 
 def not_ours(
-    request: OperatorRequest, page: str = "dashboard/upload.html", context: dict | None = None
-) -> HttpResponse:
+    request: OperatorRequest, page: str = "dashboard/upload.html", context: dict[str, Any] | None = None
+) -> HttpResponseBase:
     """The form's token doesn't fit the session."""
-    said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it once more."}
+    said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it again."}
     return _said(request, said, 403, page, context)
 
 
-def _said(request: OperatorRequest, said: dict, status: int, page: str, context: dict | None) -> HttpResponse:
+def _said(
+    request: OperatorRequest, said: dict[str, Any], status: int, page: str, context: dict[str, Any] | None
+) -> HttpResponseBase:
     if request.htmx:
         return JsonResponse(said, status=status)
     context = {**form_context(request), **(context or {}), "refused": said}

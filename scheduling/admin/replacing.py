@@ -56,8 +56,8 @@ def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Rep
 def words(replaced: edits.Replaced) -> str:
     """Return a sentence about what became of the old list and the new one."""
     said = (
-        f"The list is replaced: {replaced.kept:,} IDs keep their place, {replaced.added:,} are new, "
-        f"{replaced.cancelled:,} are cancelled"
+        f"The list has been replaced: {replaced.kept:,} kept, {replaced.added:,} new, "
+        f"{replaced.cancelled:,} cancelled"
     )
     gone = [
         f"{count:,} of those left out {word}"

@@ -52,7 +52,7 @@
         live.classList.toggle("paused", paused);
         document.body.classList.toggle("stale", lost);
         if (paused) put(words, `updates paused, as of ${format.format(answered + offset)}`);
-        else if (lost) put(words, `${failed || "connection lost"}; last update ${age} s ago, trying again`);
+        else if (lost) put(words, `${failed || "connection lost"}; last update ${age} s ago, retrying`);
         else put(words, age < 1 ? "updated just now" : `updated ${age} s ago`);
     };
 
@@ -116,7 +116,7 @@
             failed = null;
         } else {
             const status = event.detail.xhr?.status;
-            failed = status ? `the server answers ${status}` : "connection lost";
+            failed = status ? `the server answered ${status}` : "connection lost";
         }
         say();
     });

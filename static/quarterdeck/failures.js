@@ -11,9 +11,9 @@
         const leftOut = form.querySelectorAll("[name=left_out]:checked, [name=left_out][type=hidden]");
         const number = all - leftOut.length;
         form.elements.number.value = String(number);
-        form.querySelector("[data-retry-button]").textContent = `Try ${write(number)} again`;
+        form.querySelector("[data-retry-button]").textContent = `Retry ${write(number)}`;
         const label = form.querySelector("label[for=id_count]");
-        if (label) label.textContent = `Type ${write(number)} to go on`;
+        if (label) label.textContent = `To confirm, type ${write(number)}`;
         form.querySelector("[data-retry-button]").disabled = form.hasAttribute("data-may-not") || number === 0;
     };
     form.addEventListener("change", follow);

@@ -1,5 +1,5 @@
-// The slider says its number at once; the bars follow from the server. What stands there meanwhile is no answer
-// to what is asked, so it can't be placed; and when no answer comes, that is said.
+// The slider shows its number at once; the bars follow from the server. Until they do, the list can't be placed;
+// and when no answer comes, the page says so.
 "use strict";
 (() => {
     const place = () => document.querySelector("[data-place]");
@@ -20,8 +20,8 @@
         const said = document.createElement("p");
         said.className = "message error";
         said.setAttribute("role", "alert");
-        said.textContent = `${status ? `The server answers ${status}` : "The connection is lost"}: `
-            + "this is the preview of before. Change something to ask once more.";
+        said.textContent = `${status ? `The server answered ${status}` : "The connection was lost"}. `
+            + "This preview is out of date. Change something to try again.";
         const preview = document.getElementById("preview");
         preview.querySelector("[role=alert]")?.remove();
         preview.prepend(said);

@@ -1,4 +1,4 @@
-// A task's page: how old what moves is, and that it has come to its end. Polling itself is htmx's.
+// A task's page: how old it is, and that nothing changes any more. Polling itself is htmx's.
 "use strict";
 (() => {
     const poll = document.querySelector("[data-poll]");
@@ -16,8 +16,8 @@
         live.classList.toggle("lost", lost);
         live.classList.toggle("paused", ended);
         let said = age < 3 ? "live" : `updated ${age} s ago`;
-        if (ended) said = "nothing of it moves any more";
-        else if (lost) said = `${failed || "connection lost"}; last update ${age} s ago, trying again`;
+        if (ended) said = "final";
+        else if (lost) said = `${failed || "connection lost"}; last update ${age} s ago, retrying`;
         if (words.textContent !== said) words.textContent = said;
     };
 
@@ -27,7 +27,7 @@
     document.body.addEventListener("htmx:afterRequest", (event) => {
         if (event.target !== poll) return;
         const status = event.detail.xhr?.status;
-        failed = event.detail.successful ? null : status ? `the server answers ${status}` : "connection lost";
+        failed = event.detail.successful ? null : status ? `the server answered ${status}` : "connection lost";
         if (event.detail.successful) answered = Date.now();
         ended = ended || status === 286;
         say();

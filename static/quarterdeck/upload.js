@@ -60,7 +60,7 @@
 
     const choose = (parameter, choices) => {
         const box = element("div", undefined, "row");
-        box.append(element("span", `Which ${parameter} holds the IDs?`));
+        box.append(element("span", `Which ${parameter} contains the IDs?`));
         choices.forEach((choice) => {
             const label = `${choice.name || `${parameter} ${choice.number}`}: ${choice.values.join(", ")}`;
             const button = element("button", label, "button small");
@@ -78,8 +78,8 @@
         link.href = form.dataset.signIn;
         link.target = "_blank";
         const more = element("p");
-        more.append(link, ", then press the button again: the list is still here.");
-        say("You are signed out; the list was not stored.", [more]);
+        more.append(link, ", then press the button again. Your list is still here.");
+        say("You are signed out. The list was not stored.", [more]);
     };
     const answered = (request) => {
         rest();
@@ -93,14 +93,14 @@
             return undefined;
         }
         if (request.status === 403) {
-            return say(answer.sentence || "Your role does not allow uploads any more; the list was not stored.");
+            return say(answer.sentence || "Your role no longer allows uploads. The list was not stored.");
         }
         const more = [];
         if (answer.choices?.length) more.push(choose(answer.parameter, answer.choices));
         (answer.faults || []).slice(0, 5).forEach((fault) => {
             more.push(element("p", fault, "small"));
         });
-        return say(answer.sentence || `The server answered ${request.status}; the list was not stored.`, more);
+        return say(answer.sentence || `The server answered ${request.status}. The list was not stored.`, more);
     };
 
     form.addEventListener("submit", (event) => {
@@ -108,9 +108,9 @@
         const chosen = file.files[0];
         const text = form.elements.payload.value.trim();
         if (!chosen && !text) return say("Choose a file or paste some IDs.");
-        if (chosen && text) return say("There are a file and pasted IDs: take one of them away.");
+        if (chosen && text) return say("Choose a file or paste IDs, not both.");
         if (chosen && chosen.size > Number(form.dataset.maxBytes)) {
-            return say(`The file has ${size(chosen.size)}; at most ${size(Number(form.dataset.maxBytes))} are taken.`);
+            return say(`The file has ${size(chosen.size)}. The limit is ${size(Number(form.dataset.maxBytes))}.`);
         }
         said.replaceChildren();
         send.disabled = true;
@@ -127,12 +127,12 @@
             if (!at.lengthComputable) return;
             progress.value = (100 * at.loaded) / at.total;
             progressWords.textContent = at.loaded < at.total
-                ? `${size(at.loaded)} of ${size(at.total)}` : "read; working out the plan";
+                ? `${size(at.loaded)} of ${size(at.total)}` : "uploaded; working out the plan";
         });
         request.addEventListener("load", () => answered(request));
         request.addEventListener("error", () => {
             rest();
-            say("The connection broke; the list was not stored. It is still here: try again.");
+            say("The connection was lost, so the list was not stored. It is still here: try again.");
         });
         request.send(new FormData(form));
         return undefined;

@@ -229,8 +229,8 @@ def test_a_paused_queue_resumes_by_the_boards_own_button(open_page, javascript):
     button.focus()
     page.keyboard.press("Enter")
 
-    expect(page.locator(".messagelist")).to_contain_text("default goes on")
-    expect(page.locator("#board")).to_contain_text("Nothing is late, held or paused")
+    expect(page.locator(".messagelist")).to_contain_text("default has resumed")
+    expect(page.locator("#board")).to_contain_text("Nothing is late, blocked or paused")
     assert "/dashboard/?queue=default" in page.url
 
 
@@ -275,8 +275,10 @@ def test_a_viewer_sees_the_acts_disabled_with_the_reason(open_page, size, scheme
 
     for key in (f"cancel-{task.pk}", "to-queue", "to-upload"):
         expect(page.locator(f"#{key}")).to_be_disabled()
-        expect(page.locator(f"#{key}")).to_have_attribute("title", re.compile("Your role is viewer"))
-    expect(page.locator("#board")).to_contain_text("Your role is viewer")
+        expect(page.locator(f"#{key}")).to_have_attribute(
+            "title", re.compile("You can view but not change things")
+        )
+    expect(page.locator("#board")).to_contain_text("You can view but not change things")
     assert_fits(page)
 
 

@@ -13,14 +13,14 @@ def test_the_button_and_what_is_sent_follow_the_ticks(open_page, things):  # noq
     page = open_page("/dashboard/failures/?queue=default")
     failed = models.Assignment.objects.filter(status=models.Status.FAILED).count()
     button = page.get_by_role("button", name="Try", exact=False)
-    expect(button).to_have_text(f"Try {failed} again")
+    expect(button).to_have_text(f"Retry {failed}")
 
     boxes = page.get_by_role("checkbox")
     boxes.nth(0).check()
     boxes.nth(1).check()
-    expect(button).to_have_text(f"Try {failed - 2} again")
+    expect(button).to_have_text(f"Retry {failed - 2}")
     boxes.nth(1).uncheck()
-    expect(button).to_have_text(f"Try {failed - 1} again")
+    expect(button).to_have_text(f"Retry {failed - 1}")
     button.click()
 
     expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} of {failed - 1} wait")
@@ -32,8 +32,8 @@ def test_without_javascript_the_number_less_those_left_out_is_asked(open_page, t
     failed = models.Assignment.objects.filter(status=models.Status.FAILED).count()
 
     page.get_by_role("checkbox").nth(0).check()
-    page.get_by_role("button", name=f"Try {failed} again").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(f"Try {failed - 1} again?")
-    page.get_by_role("button", name=f"Try {failed - 1} again").click()
+    page.get_by_role("button", name=f"Retry {failed}").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {failed - 1} IDs?")
+    page.get_by_role("button", name=f"Retry {failed - 1}").click()
 
     expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} of {failed - 1} wait")

@@ -179,7 +179,7 @@ def test_a_cancel_asks_with_the_number_and_says_three(open_page, things):
     expect(page.locator("main")).to_contain_text("2,100 IDs wait")
     page.get_by_role("button", name="Cancel these IDs").click()
     expect(page.locator("main")).to_contain_text("That is not 2,100")
-    page.get_by_label("Type 2,100 to go on").fill("2,100")
+    page.get_by_label("To confirm, type 2,100").fill("2,100")
     page.get_by_role("button", name="Cancel these IDs").click()
 
     expect(page.get_by_role("status")).to_contain_text("2,100 IDs are cancelled")
@@ -199,7 +199,7 @@ def test_without_javascript_a_list_is_replaced_and_what_is_left_of_it_cancelled(
     )
 
     page.get_by_role("link", name="Cancel…").click()
-    page.get_by_label("Type 2,100 to go on").fill("2100")
+    page.get_by_label("To confirm, type 2,100").fill("2100")
     page.get_by_role("button", name="Cancel these IDs").click()
     expect(page.get_by_role("status")).to_contain_text("2,100 IDs are cancelled")
 
@@ -230,7 +230,7 @@ def test_a_cancel_that_asks_begins_in_its_field(open_page, things):
     task = models.Task.objects.get(name="Address check")
     page = open_page(f"/dashboard/tasks/{task.pk}/cancel/")
 
-    expect(page.get_by_label("Type 2,100 to go on")).to_be_focused()
+    expect(page.get_by_label("To confirm, type 2,100")).to_be_focused()
     page.keyboard.type("2,100")
     page.keyboard.press("Enter")
 

@@ -98,7 +98,7 @@ def test_the_questions_end_with_the_task(open_page, task):
 
     fail_the_rest()
 
-    expect(page.locator("[data-live-words]")).to_have_text("nothing of it moves any more", timeout=6000)
+    expect(page.locator("[data-live-words]")).to_have_text("final", timeout=6000)
     expect(page.locator("#task .state")).to_contain_text("done")
     asked = []
     page.on("request", lambda request: asked.append(request.url))

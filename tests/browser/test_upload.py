@@ -62,7 +62,7 @@ def test_the_slider_moves_the_bars_and_the_button_goes(open_page):
     page.locator("#rpm").fill("240")
 
     expect(page.locator("#preview")).to_contain_text("240 a minute of 240")
-    expect(page.locator("#preview")).to_contain_text("only a picture")
+    expect(page.locator("#preview")).to_contain_text("only a preview")
     expect(page.get_by_role("button", name=re.compile("^Place"))).to_have_count(0)
 
 
@@ -175,7 +175,7 @@ def test_a_role_that_was_lowered_meanwhile_is_said_and_nothing_is_placed(open_pa
     Operator.objects.update(role="viewer")
     page.get_by_role("button", name=re.compile("^Place")).click()
 
-    expect(page.locator("main")).to_contain_text("Your role is viewer")
+    expect(page.locator("main")).to_contain_text("You can view but not change things")
     assert not models.Task.objects.exists()
     open_page.errors[:] = [said for said in open_page.errors if "status of 403" not in said]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from django.http import HttpResponse
 from django.test import Client
 
 from operators.actor import Actor
@@ -12,6 +13,11 @@ from scheduling.core import keys
 from scheduling.dispatch import claims, messages
 from scheduling.intake import allocation
 from scheduling.reports import id_history
+
+
+def squeezed(page: HttpResponse) -> str:
+    """The page's source with each run of blanks and line breaks as one blank, as a browser shows it."""
+    return " ".join(page.content.decode().split())
 
 
 @pytest.fixture

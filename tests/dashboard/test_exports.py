@@ -11,6 +11,7 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import clock, keys
 from scheduling.upkeep import quarter_hour
+from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
 
@@ -146,8 +147,8 @@ def test_the_story_of_an_id_is_a_file_of_all_its_tasks_however_many(place, fail,
 
 @pytest.mark.parametrize("shown", [3, 4])
 def test_who_did_what_says_where_it_ends_and_leads_to_all(queue, place, sign_in, monkeypatch, shown):
-    monkeypatch.setattr(tasks, "ACTS_SHOWN", shown)
-    monkeypatch.setattr(queues, "ACTS_SHOWN", shown)
+    monkeypatch.setattr(tasks, "ENTRIES_SHOWN", shown)
+    monkeypatch.setattr(queues, "ENTRIES_SHOWN", shown)
     task = place([1])
     for thing in (task, queue):
         # The list's line was written when it was placed.
@@ -158,6 +159,6 @@ def test_who_did_what_says_where_it_ends_and_leads_to_all(queue, place, sign_in,
         (f"/dashboard/tasks/{task.pk}/", f"?kind=task&amp;id={task.pk}"),
         ("/dashboard/queues/default/", f"?kind=queue&amp;id={queue.pk}"),
     ):
-        said = client.get(address).content.decode()
+        said = squeezed(client.get(address))
         assert said.count(" renamed ") + said.count(" submitted ") == shown
-        assert (f"The newest {shown}; <a " in said) == (query in said) == (shown == 3)
+        assert (f"The latest {shown}. <a " in said) == (query in said) == (shown == 3)

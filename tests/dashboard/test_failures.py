@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
-from dashboard.inputs.forms import CancelForm
+from dashboard.inputs.forms import ConfirmForm
 from dashboard.views import failures as view
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.models import Status
 from scheduling.tasks import resend
+from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +68,7 @@ def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, si
     answer = again(client, page, left_out=keys[:2], number="8")
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["8 of 8 wait for a free place again. 5 newer ones match now."]
+    assert said == ["8 IDs are waiting for another try. 5 newer failures match this filter."]
     assert failed_count() == 80 + 5 - 8
     assert models.Activity.objects.get(verb="retried").count == 8
 
@@ -82,12 +83,12 @@ def test_without_javascript_another_number_than_the_button_s_is_asked_first(fail
     assert question.status_code == 200
     assert failed_count() == 80
     said = question.content.decode()
-    assert "<h1>Try 8 again?</h1>" in said
+    assert "<h1>Retry 8 IDs?</h1>" in said
     fields = re.findall(r'type="hidden" name="(at|up_to|shown|number|left_out)" value="([^"]+)"', said)
     posted = {name: [value for each, value in fields if each == name] for name, _ in fields}
     answer = client.post("/dashboard/failures/?queue=b&last=1h", posted)
     told = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert told == ["8 of 8 wait for a free place again."]
+    assert told == ["8 IDs are waiting for another try."]
     assert failed_count() == 72
 
 
@@ -104,20 +105,20 @@ def test_what_was_ticked_on_one_page_is_left_out_on_all_of_them(failed, sign_in,
             break
         page = again(client, page, left_out=left_out, go_to=str(page.context["next_after"]))
     assert len(seen) == len(set(seen)) == 10
-    assert f"Try {10 - len(left_out) + 1} again" in shown
+    assert f"Retry {10 - len(left_out) + 1}" in shown
     first = again(client, page, left_out=left_out, go_to="0").content.decode()
     assert re.search(rf'value="{left_out[0]}" aria-label="[^"]+" checked>', first)
 
     answer = again(client, page, left_out=left_out, number="7")
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["7 of 7 wait for a free place again."]
+    assert said == ["7 IDs are waiting for another try."]
     kept = models.Assignment.objects.filter(pk__in=left_out).values_list("status", flat=True)
     assert set(kept) == {models.Status.FAILED}
 
 
 def test_the_number_to_be_typed_is_less_by_those_that_are_left_out(failed, sign_in, monkeypatch):
-    monkeypatch.setattr(CancelForm, "ASKED_FROM", 5)
+    monkeypatch.setattr(ConfirmForm, "ASKED_FROM", 5)
     client = sign_in()
     page = client.get("/dashboard/failures/?queue=b&last=1h")
     keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
@@ -139,7 +140,7 @@ def test_what_was_on_its_way_when_the_page_was_shown_is_not_among_what_it_showed
     answer = again(client, page)
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["10 of 10 wait for a free place again. 5 newer ones match now."]
+    assert said == ["10 IDs are waiting for another try. 5 newer failures match this filter."]
 
 
 def test_where_somebody_was_faster_the_question_comes_again_with_its_new_number(failed, sign_in):
@@ -151,7 +152,7 @@ def test_where_somebody_was_faster_the_question_comes_again_with_its_new_number(
 
     looked = client.get(answer.url)
     assert [str(message) for message in looked.context["messages"]][-1] == (
-        "Nothing is tried again: 20 of them still match. Look again."
+        "Nothing was retried, because the list has changed: 20 IDs still match. Look again."
     )
     assert looked.context["count"] == 20
     assert failed_count() == 70
@@ -177,7 +178,7 @@ def test_where_nothing_is_left_nothing_is_done_and_no_line_says_so(failed, sign_
     )
 
     assert [str(each) for each in answer.context["messages"]] == [
-        "Nothing is tried again: none of them is left."
+        "Nothing was retried: none of them is left."
     ]
     assert not models.Activity.objects.filter(verb="retried").exists()
 
@@ -225,7 +226,7 @@ def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
 
     assert progress.context["run"].number == progress.context["left"] == 50
     assert failed_count() == 80
-    assert "stopped, 50 are left as they were" in client.get(answer.url).content.decode()
+    assert "stopped, 50 are unchanged" in squeezed(client.get(answer.url))
 
 
 def test_a_run_that_has_ended_can_not_be_stopped_and_one_that_never_was_is_not_there(failed, sign_in):
@@ -253,10 +254,8 @@ def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, 
 
     resend.resume_retry(job, store.now)
 
-    said = client.get(answer.url).content.decode()
-    assert (
-        "<b>0</b> of 50 wait for a free place again; the other 50 had been tried again or cancelled" in said
-    )
+    said = squeezed(client.get(answer.url))
+    assert "<b>0</b> of 50 are waiting for another try; the other 50 were retried or cancelled" in said
     assert 'hx-trigger="every 2s"' not in said
 
 
@@ -270,8 +269,8 @@ def test_a_run_that_a_job_ended_says_how_many_newer_ones_match_by_then(
 
     resend.resume_retry(_job(), store.now)
 
-    said = client.get(answer.url).content.decode()
-    assert "<b>50</b> of 50 wait for a free place again: all of them. 5 newer ones match now." in said
+    said = squeezed(client.get(answer.url))
+    assert "<b>50</b> of 50 are waiting for another try: all of them. 5 newer failures match" in said
 
 
 def test_an_empty_message_is_a_filter_on_every_way(place, fail, sign_in, monkeypatch):

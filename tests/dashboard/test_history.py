@@ -189,7 +189,7 @@ def test_a_minute_of_many_queues_tells_of_those_that_have_something_in_it(place,
     page = sign_in().get(f"/dashboard/minutes/{task.first_minute_at:%Y-%m-%dT%H:%MZ}/")
 
     assert [row.record[0].name for row in page.context["counts_table"].rows] == ["q40"]
-    assert "60 other queues hold nothing in it." in page.content.decode()
+    assert "60 other queues have nothing in it." in page.content.decode()
 
 
 @pytest.mark.parametrize("query", ["", "?queue=default"])
@@ -218,7 +218,7 @@ def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(p
 def test_a_day_past_the_retention_does_not_say_that_nothing_was_planned(queue, sign_in):
     client = sign_in("viewer")
     for days_ago, said in (
-        (100, "of this day nothing is known any more"),
+        (100, "so nothing is known about this day any more"),
         (1, "Nothing was planned on this day"),
     ):
         day = store.now() - timedelta(days=days_ago)

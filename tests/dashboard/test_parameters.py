@@ -124,8 +124,8 @@ def test_a_page_behind_the_last_row_says_so_and_leads_back(sign_in, place, path)
 
     said = sign_in().get(f"/dashboard/{path}").content.decode()
 
-    assert "Nothing follows here." in said
-    assert re.search(r">To the (first|newest)<", said)
+    assert "There are no more " in said
+    assert re.search(r">(First page|Newest)<", said)
 
 
 @pytest.mark.parametrize("path", ["queues/default/pause/", "all-queues/pause/", "account/sign-out/"])

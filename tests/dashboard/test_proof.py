@@ -35,15 +35,15 @@ def test_the_button_has_it_checked_and_the_page_follows(place, sign_in):
     place(range(1, 41))
     client = sign_in("operator")
     answer = client.post("/dashboard/proof/", follow=True)
-    assert "0 of 40 IDs looked at" in text_of(answer)
+    assert "0 of 40 IDs checked" in text_of(answer)
     check = checks.stored().get()
     polled = f'hx-get="/dashboard/proof/?check={check.pk}"'
     assert polled in answer.content.decode()
 
     checks.resume(check.pk, store.now)
     part = client.get(f"/dashboard/proof/?check={check.pk}", headers={"HX-Request": "true"})
-    assert "The plan holds." in text_of(part)
-    assert "40 IDs, asked for by a operator" in text_of(part)
+    assert "The plan was kept." in text_of(part)
+    assert "40 IDs, requested by a operator" in text_of(part)
     assert polled not in part.content.decode()
     assert "<html" not in part.content.decode()
 
@@ -58,7 +58,7 @@ def test_what_does_not_hold_is_told_with_links_to_it(place, sign_in):
     check = checked(client)
     answer = client.get("/dashboard/proof/")
     words = text_of(answer)
-    assert "2 things do not hold." in words
+    assert "2 differences found." in words
     minute = f"{keys.minute_of_bucket(bucket.pk):%Y-%m-%dT%H:%MZ}"
     assert f'href="/dashboard/minutes/{minute}/?queue=default"' in answer.content.decode()
     assert f'href="/dashboard/tasks/{task.pk}/"' in answer.content.decode()

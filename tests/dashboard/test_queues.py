@@ -133,8 +133,8 @@ def test_all_are_paused_or_resumed_and_a_brake_is_none_of_both(queue, sign_in):
 
     said = [client.post("/dashboard/all-queues/pause/", follow=True) for _ in range(2)]
     assert [str(each) for answer in said for each in answer.context["messages"]] == [
-        "1 queue is paused.",
-        "There was no queue to be paused: nothing was changed.",
+        "1 queue paused.",
+        "There was nothing to do: all queues were already paused.",
     ]
     page = said[-1].content.decode()
     assert ">2, 2 of them paused" in page

@@ -202,7 +202,7 @@ def _state():
 def test_what_a_viewer_may_not_do_is_shown_disabled_with_the_reason(sign_in, things):
     page = sign_in("viewer").get(f"/dashboard/tasks/{things['<int:task_id>']}/").content.decode()
 
-    assert 'disabled title="Your role is viewer' in page.replace("&quot;", '"')
+    assert 'disabled title="You can view but not change things' in page.replace("&quot;", '"')
 
 
 @pytest.mark.parametrize("page", ["tasks/", "", "queues/", "activity/"])
@@ -214,7 +214,7 @@ def test_no_link_leads_a_viewer_to_a_refusal(sign_in, things, page):
     assert links
     for link in links:
         assert client.get(html.unescape(link)).status_code not in (403, 405), link
-    assert re.search(r'aria-disabled="true"[^>]*title="Your role is viewer[^>]*>Upload<', said)
+    assert re.search(r'aria-disabled="true"[^>]*title="You can view but not change things[^>]*>Upload<', said)
 
 
 def test_an_operator_s_menu_has_its_upload(sign_in, things):

@@ -11,6 +11,7 @@ from scheduling import demo, models, store
 from scheduling.core import clock
 from scheduling.reports import stories
 from scheduling.tasks import bulk_cancel, resend
+from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
 
@@ -164,7 +165,7 @@ def test_a_number_that_falls_while_it_is_typed_still_cancels_and_one_that_grows_
     assert 'name="asked" value="1499"' in client.get(address).content.decode()
 
     again = client.post(address, {"count": "1200", "asked": "1200"}).content.decode()
-    assert "That is not 1,499. Nothing was done." in again
+    assert "Type 1,499 to confirm. Nothing has been changed." in again
     assert not models.Task.objects.filter(cancelled_at__isnull=False).exists()
     # Asked when nine more of them waited.
     assert client.post(address, {"count": "1508", "asked": "1508"}).status_code == 302
@@ -181,7 +182,7 @@ def test_who_cancels_from_an_old_page_is_told_that_somebody_was_faster(place, si
     again = client.post(f"/dashboard/tasks/{task.pk}/cancel/", follow=True)
 
     assert [str(each) for each in again.context["messages"]][-1] == (
-        "It is cancelled already; nothing was changed."
+        "The task had already been cancelled; nothing was changed."
     )
     assert models.Activity.objects.filter(verb="cancelled").count() == 1
 
@@ -233,7 +234,7 @@ def test_an_id_tells_its_story_and_one_that_was_never_there_says_so(place, sign_
     client = sign_in("viewer")
 
     assert "the only list" in client.get("/dashboard/ids/42/").content.decode()
-    assert "No list held this ID" in client.get("/dashboard/ids/43/").content.decode()
+    assert "No list contained this ID" in client.get("/dashboard/ids/43/").content.decode()
     assert client.get("/dashboard/ids/?q=%2042 ").url == "/dashboard/ids/42/"
     assert "is not allowed" in client.get("/dashboard/ids/?q=4e1").content.decode()
     assert client.get(f"/dashboard/ids/{10**30}/").status_code == 200
@@ -278,15 +279,15 @@ def test_what_a_job_goes_on_with_is_followed_and_stopped(place, sign_in, monkeyp
     cancel = client.get("/dashboard/tasks/?q=Spring").context["cancel_all"]
     cancelling = client.post(cancel).url
 
-    assert "<b>0</b> of 10 wait for a free place again; 10 to go" in client.get(sending).content.decode()
-    assert "<b>0</b> of 1 tasks are cancelled; 1 to go" in client.get(cancelling).content.decode()
+    assert "<b>0</b> of 10 are waiting for a free place; 10 to go" in squeezed(client.get(sending))
+    assert "<b>0</b> of 1 tasks have been cancelled; 1 to go" in squeezed(client.get(cancelling))
     assert f'href="{sending}"' in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
     assert f'href="{cancelling}"' in client.get("/dashboard/tasks/").content.decode()
     for address in (sending, cancelling):
         client.post(f"{address}stop/")
         ended = client.get(address, headers={"HX-Request": "true"})
         assert ended.status_code == 286
-        assert "are left as they were" in ended.content.decode()
+        assert "are unchanged" in ended.content.decode()
     assert set(models.Activity.objects.filter(verb__startswith="stopped").values_list("verb", flat=True)) == {
         "stopped_sending_again",
         "stopped_cancelling",
@@ -359,9 +360,9 @@ def test_what_cannot_be_done_is_shown_with_its_reason(place, fail, sign_in):
     fail(task, 404)
     after = client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
 
-    assert 'disabled title="None of it has failed for good."' in before
+    assert 'disabled title="none of its IDs has failed permanently."' in before
     assert f'href="/dashboard/failures/?task={task.pk}">Retry 4 failed' in after
-    assert 'disabled title="It is done."' in after
+    assert 'disabled title="the task is done."' in after
 
 
 def test_another_list_that_cancels_many_takes_the_number(place, sign_in):
@@ -369,12 +370,12 @@ def test_another_list_that_cancels_many_takes_the_number(place, sign_in):
     client = sign_in()
     address = client.post(f"/dashboard/tasks/{task.pk}/replace/", {"payload": "3 x 4"}).url
     page = client.get(address).content.decode()
-    assert "Type 1,497, so many are cancelled, to go on" in page
+    assert "To confirm, type 1,497" in page
     faults = address.replace(f"tasks/{task.pk}/replace", "upload") + "faults.csv"
     assert f'href="{faults}"' in page
     assert b"".join(client.get(faults).streaming_content).count(b"not a number") == 1
 
-    assert "That is not 1,497" in client.post(address, {"count": "1", "asked": "1497"}).content.decode()
+    assert "Type 1,497 to confirm" in client.post(address, {"count": "1", "asked": "1497"}).content.decode()
     client.post(address, {"count": "1,497", "asked": "1497"})
 
     task.refresh_from_db()

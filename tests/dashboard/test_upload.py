@@ -13,6 +13,7 @@ from scheduling.core import clock
 from scheduling.intake import acceptance, allocation
 from scheduling.lists import stored_lists
 from scheduling.tasks import cancellation
+from tests.dashboard.conftest import squeezed
 from tests.scheduling.parsing.sheets import number, sheet_xml, text, workbook
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +53,7 @@ def test_faults_stand_in_the_preview_by_line_and_the_rest_can_be_placed(queue, s
 
     assert "line 3" in page
     assert "1e+05" in page
-    assert "Place 2 IDs in default without the 1 fault" in page
+    assert "Place 2 IDs in default without the 1 fault" in " ".join(page.split())
 
 
 def test_faults_are_downloaded_as_csv_that_no_spreadsheet_runs(queue, sign_in):
@@ -101,7 +102,7 @@ def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign
     answer = client.post(address, fields)
 
     assert answer.status_code == 200
-    assert "Others came in meanwhile" in answer.content.decode()
+    assert "Other lists came in in the meantime" in answer.content.decode()
     assert models.Task.objects.count() == 1
     assert client.post(address, {"queue": "default"}).status_code == 302
 
@@ -115,7 +116,7 @@ def test_a_fuller_minute_within_rpm_is_shown_first_too(queue, sign_in, place):
     answer = client.post(address, fields)
 
     (said,) = [str(message) for message in answer.context["messages"]]
-    assert said.startswith("Others came in meanwhile: a minute would now hold 5")
+    assert said.startswith("Other lists came in in the meantime: the fullest minute would now have 5")
     assert not models.Task.objects.filter(ids_count=2).exists()
 
 
@@ -130,7 +131,7 @@ def test_what_became_better_than_previewed_is_said(queue, sign_in, place):
 
     (said,) = [str(message) for message in answer.context["messages"]]
     assert "at most 2 a minute. The preview said 120 a minute, from " in said
-    assert said.endswith(": others came in or went meanwhile.")
+    assert said.endswith(": other lists came in or were cancelled.")
 
 
 def test_a_preview_that_was_committed_leads_to_its_task(queue, sign_in):
@@ -150,7 +151,7 @@ def test_what_if_rpm_were_is_a_picture_and_has_no_button(queue, sign_in):
     page = client.get(address, {"rpm": "240"})
 
     assert page.context["preview"].plan.peak_per_minute == 240
-    assert "only a picture" in page.content.decode()
+    assert "this is only a preview" in page.content.decode()
     assert "Place 3,000 IDs" not in page.content.decode()
     queue.refresh_from_db()
     assert queue.rpm == 120
@@ -267,7 +268,7 @@ def test_a_viewer_is_told_why_not(queue, sign_in):
     answer = upload(sign_in("viewer"), payload="1 2")
 
     assert answer.status_code == 403
-    assert "Your role is viewer" in answer.content.decode()
+    assert "You can view but not change things" in answer.content.decode()
     assert not models.IdList.objects.exists()
 
 
@@ -371,7 +372,7 @@ def test_somebody_else_s_preview_is_discarded_only_when_asked_and_leaves_its_lin
     client = sign_in("admin")
 
     question = client.post(f"{address}discard/").content.decode()
-    assert "It is the preview of a operator, with 3 IDs" in question
+    assert "This preview of 3 IDs was made by a operator" in question
     assert drafts().count() == 1
     client.post(f"{address}discard/", {"sure": "on"})
 
@@ -401,7 +402,7 @@ def test_without_javascript_what_was_typed_is_given_back_where_the_column_is_unc
     assert answer.status_code == 422
     assert 'name="task_name" value="Spring &amp; Co"' in page
     assert '<option value="slow" selected>' in page
-    assert "It is not clear which column holds the IDs" in page
+    assert "It is not clear which column contains the IDs" in page
     assert "parameter" not in page
 
 
@@ -418,7 +419,7 @@ def test_sheets_that_could_be_meant_are_asked_about_and_chosen_by_a_field(queue,
 
     assert asked.status_code == 422
     page = asked.content.decode()
-    assert "It is not clear which sheet holds the list" in page
+    assert "It is not clear which sheet contains the list" in page
     assert "Report year, 2026" in page
     assert 'name="sheet"' in page
     assert upload(client, file=SimpleUploadedFile("list.xlsx", content), sheet="Data").status_code == 302
@@ -461,8 +462,8 @@ def test_another_queue_is_shown_at_its_own_rpm_and_can_be_placed(queue, sign_in)
     part = client.get(address, {**asked, "part": "plan"}, headers={"HX-Request": "true"}).content.decode()
 
     assert whole.context["preview"].rpm == 5
-    assert "Place 3 IDs in slow" in whole.content.decode()
-    assert "Place 3 IDs in slow" in part
+    assert "Place 3 IDs in slow" in squeezed(whole)
+    assert "Place 3 IDs in slow" in " ".join(part.split())
     assert 'id="what-if" hx-swap-oob="true"' in part
     assert 'max="60" value="5"' in part
     moved = client.get(address, {"queue": "slow", "rpm": "7", "rpm_of": "slow", "part": "plan"})
@@ -479,7 +480,7 @@ def test_a_changed_rpm_is_named_as_what_made_the_plan_worse(queue, sign_in):
     answer = client.post(address, fields)
 
     (said,) = [str(message) for message in answer.context["messages"]]
-    assert said.startswith("The queue's rpm is 10 by now: a minute would now hold 10 requests")
+    assert said.startswith("The queue's rpm is now 10: the fullest minute would now have 10 requests")
     assert not models.Task.objects.exists()
 
 
@@ -499,7 +500,7 @@ def test_what_is_done_to_a_preview_that_was_committed_leads_to_its_task_and_chan
     task = models.Task.objects.get()
     assert answer.redirect_chain == [(f"/dashboard/tasks/{task.pk}/", 302)]
     (said,) = [str(message) for message in answer.context["messages"]]
-    assert said == "This preview is committed already: here is its task."
+    assert said == "This preview has already been placed: here is its task."
     assert not drafts().exists()
     assert not models.Activity.objects.filter(verb="discarded").exists()
 
@@ -512,12 +513,14 @@ def test_past_the_horizon_the_preview_offers_no_way_that_is_none(queue, sign_in)
     page = client.get(address).content.decode()
     answer = commit(client, address, allow_peak="on")
 
-    assert "no list goes on for longer than 7 days" in page
-    assert re.search(r'<button class="button main" disabled title="[^"]+" data-place>Place 11,000 IDs', page)
+    assert "lists may take at most 7 days" in page
+    assert re.search(
+        r'<button class="button main" data-place disabled title="[^"]+">Place\s+11,000 IDs', page
+    )
     assert 'name="allow_peak"' not in page
     (said,) = [str(message) for message in answer.context["messages"]]
     ends = answer.context["preview"].ends_at.astimezone(ZoneInfo("Asia/Kolkata"))
-    assert f"{ends:%H:%M}; no list goes on" in said
+    assert f"{ends:%H:%M}; lists may take at most" in said
     assert not models.Task.objects.exists()
 
 
@@ -526,9 +529,9 @@ def test_the_preview_says_what_keeps_its_queue_from_starting(queue, sign_in):
     address = upload(client, payload="1").url
 
     models.Queue.objects.update(brake_per_minute=3)
-    assert "A brake is on, 3 a minute" in client.get(address).content.decode()
+    assert "A brake limits the queue to 3 a minute" in client.get(address).content.decode()
     models.Queue.objects.update(paused_at=store.now())
-    assert "The queue is paused: nothing of the list starts" in client.get(address).content.decode()
+    assert "The queue is paused: nothing of this list is sent" in client.get(address).content.decode()
     said = str(next(iter(client.post(address, {"queue": "default"}, follow=True).context["messages"])))
     assert said.startswith("Placed 1 ID: ")
     assert "The queue is paused" in said
@@ -565,7 +568,7 @@ def test_a_start_that_is_no_time_is_said_and_takes_the_button_along(queue, sign_
 
     assert whole.status_code == 400
     assert "not before: " in whole.content.decode()
-    assert "No preview of that. not before: " in part.content.decode()
+    assert "There is no preview of this. not before: " in part.content.decode()
     assert "<button" not in part.content.decode()
 
 
@@ -574,7 +577,7 @@ def test_a_year_that_is_being_typed_is_the_past_and_no_error(queue, sign_in):
     address = upload(client, payload="1").url
 
     for given in ("0001-01-01T00:00", "0202-12-31T23:59"):
-        assert "Place 1 ID in default" in client.get(address, {"not_before": given}).content.decode()
+        assert "Place 1 ID in default" in squeezed(client.get(address, {"not_before": given}))
 
 
 def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(queue, sign_in, monkeypatch):
@@ -588,7 +591,7 @@ def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(que
 
     (said,) = [str(message) for message in answer.context["messages"]]
     assert said.startswith(
-        "The window that the preview showed has closed meanwhile: a minute would now hold 2"
+        "The quarter-hour in the preview has closed in the meantime: the fullest minute would now have 2"
     )
     assert not models.Task.objects.exists()
 

@@ -14,7 +14,7 @@ def test_a_window_that_ended_empty_waits_for_no_receipt(queue, sign_in):
     said = page(sign_in, clock.open_window_start(store.now()) - 9 * clock.QUARTER)
 
     assert "Nothing came in, so there is nothing to total." in said
-    assert "took lists from" in said
+    assert "accepted lists from" in said
 
 
 def test_a_window_with_more_changes_than_are_shown_says_how_many_there_were(place, sign_in):
@@ -28,8 +28,8 @@ def test_a_window_with_more_changes_than_are_shown_says_how_many_there_were(plac
 
     said = page(sign_in, window.starts_at)
 
-    assert "Of 102 changes the latest 100 stand here." in said
-    assert "takes lists from" in said
+    assert "The latest 100 of 102 changes." in said
+    assert "accepts lists from" in said
 
 
 def test_a_start_that_is_kept_a_part_of_a_millisecond_early_is_on_its_slot(place, sign_in):

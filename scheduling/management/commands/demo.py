@@ -37,7 +37,7 @@ class Command(BaseCommand):
         demo.catch_up(at, at=store.now() + STARTING + clock.MINUTE)
         # Everything is written and run, so of the jobs that the lists queued only those of coming minutes stay.
         tables.QueuedJob.objects.filter(key=cluster.DEFAULT).delete()
-        self.stdout.write(f"Invented {lists:,} lists of a day in {time.monotonic() - began:.0f} s.")
+        self.stdout.write(f"Invented a day of lists ({lists:,}) in {time.monotonic() - began:.0f} s.")
 
     def _generate(self) -> None:
         # The runner ends this process by either signal, and there is nothing to finish.

@@ -65,7 +65,7 @@ def test_a_list_is_replaced_and_what_is_in_both_keeps_its_place(signed_in, deck)
     before = {row.user_id: row.pk for row in models.Assignment.objects.all()}
     form = {"payload": "1029, 5\n6", "version": deck.task.version}
     answer = signed_in().post(f"{TASKS}{deck.task.pk}/replace/", form, follow=True)
-    assert "1 IDs keep their place, 2 are new, 2 are cancelled" in answer.content.decode()
+    assert "1 kept, 2 new, 2 cancelled" in answer.content.decode()
     write_all(timezone.now())
     task = refresh(deck.task)
     assert (task.waiting_count, task.cancelled_count) == (3, 2)

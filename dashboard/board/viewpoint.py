@@ -1,0 +1,72 @@
+"""For whom the board is drawn: their time zone, and whether they may act."""
+
+from datetime import date, datetime, tzinfo
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.utils import timezone
+
+from dashboard import formatting
+from dashboard.markup import EMPTY, Markup, markup
+
+
+class Viewpoint(NamedTuple):
+    """Whoever shares one shares what is drawn. why_not: why they may not act, in words; empty where they may."""
+
+    zone: tzinfo
+    today: date
+    why_not: str = ""
+
+    @classmethod
+    def at(cls, at: datetime, why_not: str = "") -> "Viewpoint":
+        """In the zone that is set, on the day of `at` there."""
+        zone = timezone.get_current_timezone()
+        return cls(zone, at.astimezone(zone).date(), why_not)
+
+    def clock(self, at: datetime) -> Markup:
+        """14:22, exact on hover."""
+        return formatting.time_element(at, "%H:%M", self.zone)
+
+    def clock_seconds(self, at: datetime) -> Markup:
+        """14:22:38."""
+        return formatting.time_element(at, "%H:%M:%S", self.zone)
+
+    def moment(self, at: datetime) -> Markup:
+        """The time, and the day where it isn't today."""
+        return _moment(at, self.today, self.zone)
+
+    def moment_or_blank(self, at: datetime | None) -> Markup:
+        """The same; empty where there is no time."""
+        return self.moment(at) if at else EMPTY
+
+    def action(self, label: Markup, href: str, key: str, *, css: str = "button small") -> Markup:
+        """A link to an action; for who may not, disabled with the reason. key: unique in the page."""
+        if self.why_not:
+            disabled = '<button type="button" class="%s" id="%s" disabled title="%s">%s</button>'
+            return markup(disabled, css, key, self.why_not, label)
+        return markup('<a class="%s" id="%s" href="%s">%s</a>', css, key, href, label)
+
+    def submit(self, label: Markup, action: str, key: str, *, field: str = "") -> Markup:
+        """A button that acts at once, by the page's own form: its token is the page's, so that all who look may
+        share what is drawn. field: sent empty with it.
+        """
+        if self.why_not:
+            return self.action(label, action, key)
+        more = markup(' name="%s" value=""', field) if field else ""
+        return markup(
+            '<button class="button small" id="%s" form="act" formaction="%s"%s>%s</button>',
+            *(key, action, more, label),
+        )
+
+
+@lru_cache(maxsize=4096)
+def _moment(at: datetime, today: date, zone: tzinfo) -> Markup:
+    is_today = at.astimezone(zone).date() == today
+    return formatting.time_element(at, "%H:%M" if is_today else "%-d %b %Y, %H:%M", zone)
+
+
+def link(label: Any, href: str, key: str, css: str = "") -> Markup:
+    """A link that keeps the focus over a poll, by its id."""
+    if css:
+        return markup('<a id="%s" href="%s" class="%s">%s</a>', key, href, css, label)
+    return markup('<a id="%s" href="%s">%s</a>', key, href, label)
