@@ -4,10 +4,10 @@
 test reads the code for that). So what somebody wrote, such as the name of a task, is always escaped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.safestring import SafeString
 
@@ -37,3 +37,54 @@ def markup(template: str, *values: Any) -> Markup:
 def join(parts: Iterable[Markup], separator: Markup = EMPTY) -> Markup:
     """One after another."""
     return Markup(separator.join(parts))
+
+
+class Part(NamedTuple):
+    """A piece of a page that updates by itself, found by the id of its root element.
+
+    Where only a child differs, the child is sent alone. inside: the element that browsers parse it in, such as a
+    row's table; empty for what may stand anywhere.
+    """
+
+    id: str
+    before: Markup
+    children: tuple["Part", ...] = ()
+    after: Markup = EMPTY
+    inside: str = ""
+
+    def render(self) -> Markup:
+        """The piece with all its children."""
+        return join([self.before, *[child.render() for child in self.children], self.after])
+
+
+# An element and its parents, by `Part.inside`.
+_AROUND = {
+    "": ("", ""),
+    "svg": ("<svg>", "</svg>"),
+    "tbody": ("<table><tbody>", "</tbody></table>"),
+    "tr": ("<table><tbody><tr>", "</tr></tbody></table>"),
+}
+
+
+def changed_parts(old: Part, new: Part) -> Iterator[Part]:
+    """The smallest parts that differ; a parent where it is itself another one, or has other children."""
+    if old is new:
+        return
+    ids = [child.id for child in new.children]
+    if (old.before, old.after) != (new.before, new.after) or ids != [child.id for child in old.children]:
+        yield new
+        return
+    for was, becomes in zip(old.children, new.children, strict=True):
+        yield from changed_parts(was, becomes)
+
+
+def update(parts: Iterable[Part]) -> Markup:
+    """Parts as a poll sends them: each in the element that browsers parse it in."""
+    pieces: list[str] = []
+    inside = ""
+    for part in parts:
+        if part.inside != inside:
+            pieces += (_AROUND[inside][1], _AROUND[part.inside][0])
+            inside = part.inside
+        pieces.append(part.render())
+    return Markup("".join([*pieces, _AROUND[inside][1]]))

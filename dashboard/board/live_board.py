@@ -16,7 +16,7 @@ from dashboard.board.strip import strip
 from dashboard.board.viewpoint import Viewpoint, link
 from dashboard.drawing import charts, svg
 from dashboard.formatting import plural
-from dashboard.markup import EMPTY, Markup, join, markup
+from dashboard.markup import EMPTY, Markup, Part, join, markup
 from scheduling.core import clock
 from scheduling.models import Status
 from scheduling.reports.board import TASKS_COUNTED
@@ -26,6 +26,10 @@ ALL = "*"
 # Of more queues than this only the first few have a tab: the board begins where it is looked for.
 TABS, FIRST_TABS = 12, 5
 DOT = Markup(" &middot; ")
+DIV, SECTION, CELL = Markup("</div>"), Markup("</section>"), Markup("</td>")
+NO_TASKS = Markup(
+    '<p class="quiet" id="tasks-none">No tasks in progress. Lists stay here until everything is sent.</p>'
+)
 HEADS = Markup(
     '<thead><tr><th scope="col">Task</th><th scope="col">Queue</th><th scope="col" class="number">IDs</th>'
     '<th scope="col">State</th><th scope="col">Progress</th><th scope="col" class="number">Done at</th>'
@@ -33,22 +37,25 @@ HEADS = Markup(
 )
 
 
-def draw(board: Board, *, queue_name: str, viewpoint: Viewpoint) -> Markup:
+def draw(board: Board, *, queue_name: str, viewpoint: Viewpoint) -> Part:
     """All of it. queue_name: as the address has it, `*` for all. Nothing personal but the viewpoint is in it."""
     # One scale for both, so that a bar on the left can be compared with one on the right.
     minutes = (*board.running.minutes, *board.filling.minutes)
     scale = max([1, *(max(minute.filled, minute.capacity) for minute in minutes)])
-    # The version has no id: htmx would copy attributes that scripts added to it.
-    return markup(
-        '<div id="board"><input type="hidden" name="version" value="%s">%s%s%s<div class="pair">%s%s</div>%s</div>',
-        board.version,
-        strip(board, viewpoint),
-        _tabs(board.queues, queue_name, viewpoint),
-        _empty(board.filling.runs_at, viewpoint) if board.is_empty else EMPTY,
+    windows = (
         _running(board, queue_name, viewpoint, scale),
         _filling(board, queue_name, viewpoint, scale),
+    )
+    version = markup('<input type="hidden" id="version" name="version" value="%s">', board.version)
+    children = (
+        Part("version", version),
+        *strip(board, viewpoint),
+        Part("tabs", _tabs(board.queues, queue_name, viewpoint)),
+        *([Part("first-steps", _empty(board.filling.runs_at, viewpoint))] if board.is_empty else []),
+        Part("windows", Markup('<div class="pair" id="windows">'), windows, DIV),
         _tasks(board, viewpoint),
     )
+    return Part("board", Markup('<div id="board">'), children, DIV)
 
 
 # --- Tabs ---
@@ -67,7 +74,7 @@ def _tabs(queues: Sequence[QueueTab], chosen: str, viewpoint: Viewpoint) -> Mark
     shown = next((tab for tab in queues if tab.name == chosen), None)
     if shown:
         tabs.append(_queue_buttons(shown, viewpoint))
-    return markup('<nav class="tabs" aria-label="Queues">%s</nav>', join(tabs))
+    return markup('<nav class="tabs" id="tabs" aria-label="Queues">%s</nav>', join(tabs))
 
 
 def _queue_buttons(tab: QueueTab, viewpoint: Viewpoint) -> Markup:
@@ -139,38 +146,42 @@ class Numbers(NamedTuple):
         over = link(f"{peak.over:,} over {peak.capacity:,}", href, f"{self.prefix}-over")
         return markup("%s, %s", full, over)
 
-    def legend(self, entries: Iterable[tuple[str, str, int]]) -> Markup:
+    def legend(self, entries: Iterable[tuple[str, str, int]]) -> Part:
         """(kind, word, count): what a colour means, with what it counts. Places are fixed, so that none jumps."""
-        items = [self._entry(kind, word, count) for kind, word, count in entries]
-        return markup('<ul class="legend counted" aria-label="Its IDs by state">%s</ul>', join(items))
+        key = f"{self.prefix}-legend"
+        head = markup('<ul class="legend counted" id="%s" aria-label="Its IDs by state">', key)
+        return Part(key, head, tuple(self._entry(*entry) for entry in entries), Markup("</ul>"))
 
-    def _entry(self, kind: str, word: str, count: int) -> Markup:
+    def _entry(self, kind: str, word: str, count: int) -> Part:
+        key = f"{self.prefix}-key-{kind}"
         if not count:
-            return markup(f"<li>{_KEY}%s</li>", kind, word)
+            return Part(key, markup(f'<li id="%s">{_KEY}%s</li>', key, kind, word))
         address = addresses.drill_down(self.queue_name, self.card.starts_at, kind)
-        entry = f'<li>{_KEY}<a id="%s-of-%s" href="%s">%s %s</a></li>'
-        return markup(entry, kind, self.prefix, kind, address, f"{count:,}", word)
+        entry = f'<li id="%s">{_KEY}<a id="%s-of-%s" href="%s">%s %s</a></li>'
+        return Part(key, markup(entry, key, kind, self.prefix, kind, address, f"{count:,}", word))
 
     def window(
-        self, viewpoint: Viewpoint, *, head: Markup, sentence: Markup, plot: Markup, legend: Markup
-    ) -> Markup:
+        self, viewpoint: Viewpoint, *, head: Markup, sentence: Markup, plot: Part, legend: Part
+    ) -> Part:
         """The panel of the window."""
         card, key = self.card, self.prefix
-        name = markup("%s %s &ndash; %s", head, viewpoint.clock(card.runs_at), viewpoint.clock(card.ends_at))
+        times = (viewpoint.clock(card.runs_at), viewpoint.clock(card.ends_at))
+        name = markup("%s %s &ndash; %s", head, *times)
         # All queues together have no such page.
         if self.queue_name != ALL:
             name = link(name, _window_address(self.queue_name, card.starts_at), f"{key}-window")
-        return markup(
-            '<section class="panel" aria-labelledby="%s-name"><h2 id="%s-name">%s</h2>'
-            '<p class="sentence">%s</p>%s%s</section>',
-            *(key, key, name, sentence, plot, legend),
+        start = markup(
+            '<section class="panel" id="%s" aria-labelledby="%s-name"><h2 id="%s-name">%s</h2>',
+            *(key, key, key, name),
         )
+        text = markup('<p class="sentence" id="%s-sentence">%s</p>', key, sentence)
+        return Part(key, start, (Part(f"{key}-sentence", text), plot, legend), SECTION)
 
 
 _window_address = lru_cache(maxsize=256)(addresses.window)
 
 
-def _running(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) -> Markup:
+def _running(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) -> Part:
     card, sums = board.running, board.running.sums
     numbers = Numbers("running", queue_name, card)
     chart = charts.chart(card.minutes, now=clock.minute_start(board.at), scale=scale)
@@ -189,7 +200,9 @@ def _running(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
         viewpoint,
         head=Markup("Running &middot;"),
         sentence=join(sentence, DOT),
-        plot=svg.plot(chart, name="The window that runs, by minute", prefix="run", queue_name=queue_name),
+        plot=svg.plot_part(
+            chart, name="The window that runs, by minute", prefix="run", queue_name=queue_name
+        ),
         legend=numbers.legend(
             (
                 *_counts(sums, Status.SUCCEEDED, Status.FAILED, Status.IN_FLIGHT),
@@ -209,18 +222,40 @@ def _counts(sums: Any, *statuses: Status) -> list[tuple[str, str, int]]:
 
 
 def _outlook(board: Board, viewpoint: Viewpoint) -> Markup:
-    """When the window that runs will be done."""
+    """When the window that runs will be done, as far as nothing keeps its queue from the plan."""
     last_at = board.running.last_at
     if board.tab and board.tab.paused_at:
         return Markup('<span class="notice">paused</span>')
     if last_at is None:
         return Markup('<span class="good">all done</span>')
+    if board.health.missing:
+        return Markup('<span class="bad">nothing is being sent</span>')
+    if board.blocks(board.queue):
+        return Markup('<span class="bad">requests are blocked</span>')
+    if board.tab and board.tab.brake_per_minute is not None:
+        return _braked_outlook(board, board.tab.brake_per_minute, viewpoint)
     if last_at <= board.at:
         return Markup('<span class="notice">the rest is late</span>')
-    return markup("done at %s", viewpoint.clock(last_at))
+    done = markup("done at %s", viewpoint.clock(last_at))
+    if board.tab is None and any(tab.paused_at or tab.brake_per_minute is not None for tab in board.queues):
+        return markup("%s, except paused and braked queues", done)
+    return done
 
 
-def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) -> Markup:
+def _braked_outlook(board: Board, per_minute: int, viewpoint: Viewpoint) -> Markup:
+    """What a brake lets through in the rest of the window. What doesn't fit moves to later minutes."""
+    card, current = board.running, clock.minute_start(board.at)
+    rest = sum(minute.waiting for minute in card.minutes)
+    fits = min(rest, per_minute * sum(minute.minute > current for minute in card.minutes))
+    brake = f"braked to {per_minute:,} a minute"
+    later = f", {rest - fits:,} later" if rest > fits else ""
+    return markup(
+        '<span class="notice">%s: at most %s more by %s%s</span>',
+        *(brake, f"{fits:,}", viewpoint.clock(card.ends_at), later),
+    )
+
+
+def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) -> Part:
     card, sums = board.filling, board.filling.sums
     numbers = Numbers("filling", queue_name, card)
     sentence = [Markup("Empty so far")]
@@ -233,7 +268,9 @@ def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
         viewpoint,
         head=Markup("Filling &middot; runs"),
         sentence=join(sentence, DOT),
-        plot=svg.plot(chart, name="The window that fills, by minute", prefix="fill", queue_name=queue_name),
+        plot=svg.plot_part(
+            chart, name="The window that fills, by minute", prefix="fill", queue_name=queue_name
+        ),
         legend=numbers.legend(
             (
                 *_counts(sums, Status.WAITING),
@@ -248,24 +285,29 @@ def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
 # --- Tasks in progress ---
 
 
-def _tasks(board: Board, viewpoint: Viewpoint) -> Markup:
+def _tasks(board: Board, viewpoint: Viewpoint) -> Part:
     shown = len(board.tasks)
     more = EMPTY
     if board.tasks_count > shown:
         or_more = " or more" if board.tasks_count >= TASKS_COUNTED else ""
         more = markup(
-            '<span class="quiet">the newest %s of %s%s</span>', shown, f"{board.tasks_count:,}", or_more
+            '<span class="quiet">the next %s of %s%s</span>', shown, f"{board.tasks_count:,}", or_more
         )
-    content = Markup('<p class="quiet">No tasks in progress. Lists stay here until everything is sent.</p>')
-    if shown:
-        rows = join([_task(task, viewpoint) for task in board.tasks])
-        content = markup('<table class="list cards" data-hold>%s<tbody>%s</tbody></table>', HEADS, rows)
-    why = markup('<p class="hint">%s</p>', viewpoint.why_not) if viewpoint.why_not else EMPTY
-    return markup(
-        '<section class="panel" aria-labelledby="tasks-name"><div class="row">'
-        '<h2 id="tasks-name">Tasks in progress</h2>%s%s</div>%s%s</section>',
-        *(more, _task_links(viewpoint), content, why),
+    head = markup(
+        '<div class="row" id="tasks-head"><h2 id="tasks-name">Tasks in progress</h2>%s%s</div>',
+        *(more, _task_links(viewpoint)),
     )
+    none = Markup(
+        '<p class="quiet" id="tasks-none">No tasks in progress. Lists stay here until everything is sent.</p>'
+    )
+    content = Part("tasks-none", none)
+    if shown:
+        start = markup('<table class="list cards" id="tasks-table" data-hold>%s<tbody>', HEADS)
+        rows = tuple([_task(task, board, viewpoint) for task in board.tasks])
+        content = Part("tasks-table", start, rows, Markup("</tbody></table>"))
+    why = markup('<p class="hint">%s</p>', viewpoint.why_not) if viewpoint.why_not else EMPTY
+    start = Markup('<section class="panel" id="tasks" aria-labelledby="tasks-name">')
+    return Part("tasks", start, (Part("tasks-head", head), content), join([why, SECTION]))
 
 
 @lru_cache(maxsize=64)
@@ -283,23 +325,54 @@ def _task_links(viewpoint: Viewpoint) -> Markup:
     )
 
 
-def _task(task: TaskLine, viewpoint: Viewpoint) -> Markup:
+def _task(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Part:
     page, key = _task_address(task.id), task.id
-    parts = charts.shares([(kind, getattr(task, kind)) for kind in charts.DONE], task.ids)
-    bar = svg.progress(parts, label=f"{task.sent:,} of {task.ids:,} sent", key=f"p-{key}")
-    return markup(
-        '<tr><td class="name"><a id="task-%s" href="%s">%s</a></td><td class="quiet">%s</td>'
-        '<td class="number"><a id="ids-%s" href="%s#ids">%s<span class="on-cards"> %s</span></a></td>'
-        '<td class="state-words">%s</td><td class="whole wide">%s</td>'
-        '<td class="number" data-name="done at">%s</td><td class="quiet">%s</td><td class="act">%s</td></tr>',
-        *(key, page, task.name, task.queue),
+    start = markup(
+        '<tr id="row-%s"><td class="name"><a id="task-%s" href="%s">%s</a></td><td class="quiet">%s</td>'
+        '<td class="number"><a id="ids-%s" href="%s#ids">%s<span class="on-cards"> %s</span></a></td>',
+        *(key, key, page, task.name, task.queue),
         *(key, page, f"{task.ids:,}", "ID" if task.ids == 1 else "IDs"),
-        _state(task, page, viewpoint),
-        bar,
-        viewpoint.moment(task.done_at),
-        task.by,
-        viewpoint.action(Markup("Cancel&hellip;"), f"{page}cancel/", f"cancel-{key}"),
     )
+    cells = (
+        Part(
+            f"state-{key}",
+            markup('<td class="state-words" id="state-%s">%s</td>', key, _state(task, page, viewpoint)),
+            inside="tr",
+        ),
+        Part(
+            f"bar-{key}", markup('<td class="whole wide" id="bar-%s">%s</td>', key, _bar(task)), inside="tr"
+        ),
+        Part(
+            f"done-{key}",
+            markup(
+                '<td class="number" data-name="done at" id="done-%s">%s</td>',
+                *(key, _done_at(task, board, viewpoint)),
+            ),
+            inside="tr",
+        ),
+    )
+    cancel = viewpoint.action(Markup("Cancel&hellip;"), f"{page}cancel/", f"cancel-{key}")
+    end = markup('<td class="quiet">%s</td><td class="act">%s</td></tr>', task.by, cancel)
+    return Part(f"row-{key}", start, cells, end, inside="tbody")
+
+
+def _bar(task: TaskLine) -> Markup:
+    counts = [(kind, getattr(task, kind)) for kind in charts.DONE]
+    parts = charts.shares(counts, task.ids, cancelled=task.cancelled)
+    return svg.progress(
+        parts, label=charts.progress_text(task.sent, task.ids, task.cancelled), key=f"p-{task.id}"
+    )
+
+
+def _done_at(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Markup:
+    """The end of its last minute, unless something keeps its queue from the plan."""
+    tab = next((tab for tab in board.queues if tab.name == task.queue), None)
+    if tab is not None and tab.paused_at:
+        return Markup("paused")
+    planned = viewpoint.moment(task.done_at)
+    if tab is not None and (tab.brake_per_minute is not None or board.blocks(tab.name)):
+        return markup("%s or later", planned)
+    return planned
 
 
 _task_address = lru_cache(maxsize=1024)(addresses.task)

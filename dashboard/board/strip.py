@@ -9,7 +9,7 @@ from django.urls import reverse
 from dashboard import addresses, formatting
 from dashboard.board.viewpoint import Viewpoint, link
 from dashboard.formatting import plural
-from dashboard.markup import Markup, join, markup
+from dashboard.markup import Markup, Part, join, markup
 from scheduling.reports.cards import BlockedTarget, Board, LateIds, QueueTab
 from scheduling.reports.health import Health
 
@@ -22,17 +22,21 @@ EACH = 3
 # Signs of chips, each beside words.
 GOOD, BAD, NOTICE = Markup("&check;"), Markup("&#10005;"), Markup("!")
 LATE, PAUSED = Markup("&#9684;"), Markup("&Vert;")
+DOT = Markup(" &middot; ")
+ALARMS = '<div class="row trouble" id="alarms" role="group" aria-label="What needs attention" data-alarms="%s">%s</div>'
+HEALTH = '<p class="health quiet small" id="health">%s</p>'
 
 
-def strip(board: Board, viewpoint: Viewpoint) -> Markup:
-    """Two lines, so that trouble that comes shifts nothing: what the clusters do, and what needs attention."""
-    all_well = _chip("", GOOD, "Nothing is late, blocked or paused")
-    return markup(
-        '<div class="row" role="group" aria-label="Health">%s</div>'
-        '<div class="row trouble" role="group" aria-label="What is late or blocked">%s</div>',
-        join(_clusters(board.health, viewpoint)),
-        join(_trouble(board, viewpoint)) or all_well,
-    )
+def strip(board: Board, viewpoint: Viewpoint) -> list[Part]:
+    """What needs attention, first and together; below it in one line what is well. Both keep their height, so that
+    trouble that comes shifts nothing.
+    """
+    alarms = [*_silence(board.health, viewpoint), *_trouble(board, viewpoint)]
+    shown = join(alarms) or _chip("good", GOOD, "All well: nothing is late, blocked or paused")
+    return [
+        Part("alarms", markup(ALARMS, len(alarms), shown)),
+        Part("health", markup(HEALTH, join(_well(board.health, viewpoint), DOT))),
+    ]
 
 
 def _chip(kind: str, sign: Markup, *text: Any) -> Markup:
@@ -46,26 +50,46 @@ def _text(*parts: Any) -> Markup:
     return join(markup("%s", part) for part in parts)
 
 
-def _clusters(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
+def _silence(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
+    """What of the disks, of the clusters and of their work is missing or late."""
     for volume in health.low_disks:
         free = f"{formatting.size(volume.free_bytes)} free"
         yield _chip("bad", BAD, f"The disk with {volume.name} is nearly full: {free}")
     if health.missing:
         yield _chip("bad", BAD, _missing(health, viewpoint), ": lists are accepted, nothing is sent")
     else:
-        alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
-        yield _chip("good", GOOD, f"{alive}, {workers}, last seen ", _age(health.seen_at, health), " ago")
         for cluster in health.silent:
             silent = f"{plural(cluster.silent_count, 'cluster')} {cluster.name}: no sign since "
             since = viewpoint.moment_or_blank(cluster.silent_since)
             yield _chip("bad", BAD, silent, since, "; another one does its work")
-    jobs = f"{plural(health.jobs_waiting, 'job')} waiting"
-    yield _chip("notice", NOTICE, jobs) if health.jobs_waiting > MANY_JOBS else _chip("good", GOOD, jobs)
-    yield from _quarter(health, viewpoint)
-    if health.minute_at is not None and health.minute_lag is not None:
-        text = _text(viewpoint.clock(health.minute_at), f" started {formatting.lag(health.minute_lag)}")
-        is_slow = health.minute_lag > SLOW_SECONDS
-        yield _chip("notice", NOTICE, text) if is_slow else _chip("good", GOOD, text)
+    if health.quarter_is_late:
+        last = Markup("never")
+        if health.quarter_at:
+            age = _age(health.quarter_ran_at or health.quarter_at, health)
+            last = _text(viewpoint.moment(health.quarter_at), ", ", age, " ago")
+        yield _chip("bad", BAD, "last quarter-hour run: ", last, "; the next one totals what was missed")
+    if health.jobs_waiting > MANY_JOBS:
+        yield _chip("notice", NOTICE, f"{plural(health.jobs_waiting, 'job')} waiting")
+    if health.minute_at is not None and (health.minute_lag or 0) > SLOW_SECONDS:
+        yield _chip("notice", NOTICE, _minute(health, health.minute_at, viewpoint))
+
+
+def _minute(health: Health, at: datetime, viewpoint: Viewpoint) -> Markup:
+    return _text(viewpoint.clock(at), f" started {formatting.lag(health.minute_lag)}")
+
+
+def _well(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
+    """What is as it should be."""
+    if not health.missing:
+        alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
+        yield _text(f"{alive}, {workers}, last seen ", _age(health.seen_at, health), " ago")
+    if health.minute_at is not None and health.minute_lag is not None and health.minute_lag <= SLOW_SECONDS:
+        yield _minute(health, health.minute_at, viewpoint)
+    if health.quarter_at and health.quarter_ran_at and not health.quarter_is_late:
+        age = _age(health.quarter_ran_at, health)
+        yield _text("quarter-hour ", viewpoint.clock(health.quarter_at), " processed ", age, " ago")
+    if health.jobs_waiting <= MANY_JOBS:
+        yield _text(f"{plural(health.jobs_waiting, 'job')} waiting")
 
 
 def _missing(health: Health, viewpoint: Viewpoint) -> Markup:
@@ -75,18 +99,6 @@ def _missing(health: Health, viewpoint: Viewpoint) -> Markup:
         for cluster in health.silent
     ]
     return join(silent, Markup(", ")) or _text(f"no sign of {' and '.join(health.missing)}")
-
-
-def _quarter(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
-    if health.quarter_is_late:
-        last = Markup("never")
-        if health.quarter_at:
-            age = _age(health.quarter_ran_at or health.quarter_at, health)
-            last = _text(viewpoint.moment(health.quarter_at), ", ", age, " ago")
-        yield _chip("bad", BAD, "last quarter-hour run: ", last, "; the next one totals what was missed")
-    elif health.quarter_at and health.quarter_ran_at:
-        age = _age(health.quarter_ran_at, health)
-        yield _chip("good", GOOD, "quarter ", viewpoint.clock(health.quarter_at), " processed ", age, " ago")
 
 
 def _age(at: datetime | None, health: Health) -> Markup:

@@ -161,8 +161,11 @@ def _parts(counts: Minute, filled: int, per_id: float, is_over: bool) -> tuple[l
     return parts, ground
 
 
-def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[Part]:
-    """For a bar that lies: (kind, x, width) in percent for each (kind, count), next to each other."""
+def shares(counts: Sequence[tuple[str, int]], whole: int, *, cancelled: int = 0) -> list[Part]:
+    """For a horizontal bar: (kind, x, width) in percent for each (kind, count), next to each other.
+
+    cancelled: how many of the whole will not be sent any more; they take the far end.
+    """
     found: list[Part] = []
     left = 0.0
     for kind, count in counts:
@@ -170,7 +173,15 @@ def shares(counts: Sequence[tuple[str, int]], whole: int) -> list[Part]:
             width = min(max(100 * count / whole, 0.5), 100 - left)
             found.append((kind, left, width))
             left += width
+    if cancelled and whole:
+        width = min(100 * cancelled / whole, 100 - left)
+        found.append((Status.CANCELLED.css, 100 - width, width))
     return found
+
+
+def progress_text(sent: int, ids: int, cancelled: int) -> str:
+    """How far a task is: "100 of 100 sent, 50 cancelled"."""
+    return f"{sent:,} of {ids - cancelled:,} sent" + (f", {cancelled:,} cancelled" if cancelled else "")
 
 
 def heat(count: int, capacity: int) -> str:

@@ -8,17 +8,25 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 
 from dashboard import addresses
-from dashboard.drawing.charts import DONE, GROUND, KINDS, Bar, Chart, Column, Part, shares, summary
+from dashboard.drawing.charts import DONE, GROUND, KINDS, Bar, Chart, Column, progress_text, shares, summary
+from dashboard.drawing.charts import Part as BarPart
 from dashboard.formatting import compact
-from dashboard.markup import EMPTY, Markup, join, markup
+from dashboard.markup import EMPTY, Markup, Part, join, markup
 
 
 def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None) -> Markup:
     """Bars against their capacity; each is a link to its minute's page, or to what a task has in it.
 
-    name: the drawing in words. prefix: makes ids unique in the page, by which htmx lets bars grow and keeps
-    the focus. queue_name: of the minute's page; empty for all queues.
+    name: the drawing in words. prefix: makes ids unique in the page. queue_name: of the minute's page; empty for
+    all queues.
     """
+    return plot_part(chart, name=name, prefix=prefix, queue_name=queue_name, task_id=task_id).render()
+
+
+def plot_part(
+    chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
+) -> Part:
+    """The same in parts: each bar is one."""
     zone = timezone.get_current_timezone()
     now = [
         markup(
@@ -30,18 +38,20 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id:
     for k, bar in enumerate(chart.bars):
         key, minute = f"{prefix}-{k}", bar.counts.minute
         place = _place(key, bar.column, minute, zone, chart.is_dense, queue_name, task_id, chart.span)
-        bars.append(_bar(bar, place))
-    return markup(
-        '<div class="chart"><svg class="plot%s" role="group" aria-label="%s">%s'
-        '<line class="ground" x1="0" x2="100%%" y1="%s%%" y2="%s%%"/>%s%s</svg></div>',
-        *(" dense" if chart.is_dense else "", name, join(now), GROUND, GROUND, join(bars)),
-        _capacity(chart) if chart.shows_capacity else EMPTY,
+        bars.append(Part(f"{key}-bar", _bar(bar, place), inside="svg"))
+    head = markup(
+        '<div class="chart" id="%s-plot"><svg class="plot%s" role="group" aria-label="%s">%s'
+        '<line class="ground" x1="0" x2="100%%" y1="%s%%" y2="%s%%"/>',
+        *(prefix, " dense" if chart.is_dense else "", name, join(now), GROUND, GROUND),
     )
+    foot = markup("%s</svg></div>", _capacity(chart) if chart.shows_capacity else EMPTY)
+    return Part(f"{prefix}-plot", head, tuple(bars), foot)
 
 
 class Place(NamedTuple):
     """What stays the same of a bar while its numbers move: made once a minute and column, then looked up."""
 
+    key: str
     time: str
     link: Markup
     hit: Markup
@@ -71,6 +81,7 @@ def _place(
     mark = f"{local:%-d %b}" if is_long else time if is_dense else time[2:]
     part = '<rect class="part %s" id="%s-%s" x="%s%%" width="%s%%" y="'
     return Place(
+        key=key,
         time=time,
         link=markup('<a href="%s" id="%s"', href, key),
         hit=markup('<rect class="hit" x="%s%%" width="%s%%"/>', column.left, column.width),
@@ -87,7 +98,7 @@ _LABEL = '<text%s %s%.2f%%">%s</text>'
 
 # By the number of its parts, and whether it has a label: a bar is filled in one go, since a board has thirty.
 _BARS = {
-    (count, bool(label)): f'<g class="bar%s">%s><title>%s: %s</title>%s{_PART * count}{label}'
+    (count, bool(label)): f'<g class="bar%s" id="%s-bar">%s><title>%s: %s</title>%s{_PART * count}{label}'
     '<text class="minute%s" %s'
     for count in range(len(KINDS) + 1)
     for label in ("", _LABEL)
@@ -101,7 +112,7 @@ def _bar(bar: Bar, place: Place) -> Markup:
     return markup(
         _BARS[len(bar.parts), bool(bar.label)],
         "" if bar.is_labelled or bar.is_now else " rest",
-        *(place.link, place.time, summary(bar.counts), place.hit),
+        *(place.key, place.link, place.time, summary(bar.counts), place.hit),
         *parts,
         *label,
         *(" now-name" if bar.is_now else "", place.mark),
@@ -124,7 +135,7 @@ def _capacity_lines(bars: Sequence[Bar]) -> Iterator[Markup]:
             start = k
 
 
-def progress(parts: Sequence[Part], *, label: str, key: str) -> Markup:
+def progress(parts: Sequence[BarPart], *, label: str, key: str) -> Markup:
     """A horizontal bar. parts: (kind, x, width), see charts.shares. key: unique in the page."""
     piece = '<rect class="%s" id="%s-%s" x="%.2f%%" width="%.2f%%" y="0" height="100%%"/>'
     pieces = [markup(piece, kind, key, kind, x, width) for kind, x, width in parts]
@@ -134,5 +145,7 @@ def progress(parts: Sequence[Part], *, label: str, key: str) -> Markup:
 def task_progress(task: Any) -> Markup:
     """The bar of a task: what became of its IDs, next to each other."""
     counts = [(kind, getattr(task, f"{kind}_count")) for kind in DONE]
-    label = f"{task.sent_count:,} of {task.ids_count:,} sent"
-    return progress(shares(counts, task.ids_count), label=label, key=f"p-{task.pk}")
+    label = progress_text(task.sent_count, task.ids_count, task.cancelled_count)
+    return progress(
+        shares(counts, task.ids_count, cancelled=task.cancelled_count), label=label, key=f"p-{task.pk}"
+    )

@@ -19,6 +19,7 @@ from dashboard.board.viewpoint import Viewpoint
 from dashboard.drawing import heatmap
 from dashboard.inputs.filters import day_bounds
 from dashboard.inputs.parameters import refuse_unknown
+from dashboard.markup import Part, changed_parts, update
 from operators.roles import Permission
 from scheduling import models, store
 from scheduling.core import clock
@@ -38,15 +39,16 @@ def board(request: OperatorRequest) -> HttpResponseBase:
     refuse_unknown(request, {"queue", "version"})
     name = request.GET.get("queue", FIRST)
     snapshot = boards.snapshot("" if name == ALL else name, at=store.now())
-    if request.htmx and request.GET.get("version") == snapshot.version:
+    seen = request.GET.get("version", "")
+    if request.htmx and seen == snapshot.version:
         return _varied(HttpResponse(status=204))
     why_not = "" if request.user.may(Permission.ACT) else REASONS[Permission.ACT]
     if request.htmx:
-        return _varied(HttpResponse(_fragment(snapshot, name, why_not)))
+        return _varied(HttpResponse(_update(snapshot, name, why_not, seen)))
     found = _board(snapshot, name)
     context = {
         "board": found,
-        "live_board": live_board.draw(found, queue_name=name, viewpoint=Viewpoint.at(found.at, why_not)),
+        "live_board": _drawn(snapshot, name, why_not).render(),
         "queue_name": name,
         "jump_to": found.queues if len(found.queues) > live_board.TABS else (),
         "next_quarter_at": clock.quarter_start(found.at) + clock.QUARTER,
@@ -61,21 +63,33 @@ def _board(snapshot: boards.Snapshot, name: str) -> Board:
     return found
 
 
-# The same for all who look at a queue in a zone and may do the same: nobody's own is in it.
-_fragments: dict[tuple[str, str, str, str], bytes] = {}
-FRAGMENTS_KEPT = 64
+# The same for all who look at a queue in a zone and may do the same: nothing personal is in it. Kept, so that a
+# poll can be answered with what has changed since the version that the browser has.
+_boards: dict[tuple[str, str, str, str], Part] = {}
+BOARDS_KEPT = 64
 
 
-def _fragment(snapshot: boards.Snapshot, name: str, why_not: str) -> bytes:
-    """The part that moves; drawn once for each state of the board, however many look at it."""
-    key = (snapshot.version, name, timezone.get_current_timezone_name(), why_not)
-    if key not in _fragments:
-        if len(_fragments) >= FRAGMENTS_KEPT:
-            _fragments.clear()
+def _key(version: str, name: str, why_not: str) -> tuple[str, str, str, str]:
+    return (version, name, timezone.get_current_timezone_name(), why_not)
+
+
+def _drawn(snapshot: boards.Snapshot, name: str, why_not: str) -> Part:
+    """The live part; drawn once for each state of the board, however many look at it."""
+    key = _key(snapshot.version, name, why_not)
+    if key not in _boards:
         viewpoint = Viewpoint.at(snapshot.at, why_not)
         drawn = live_board.draw(_board(snapshot, name), queue_name=name, viewpoint=viewpoint)
-        _fragments[key] = drawn.encode()
-    return _fragments[key]
+        # Those drawn first; other threads may do the same.
+        for oldest in list(_boards)[: len(_boards) + 1 - BOARDS_KEPT]:
+            _boards.pop(oldest, None)
+        _boards[key] = drawn
+    return _boards[key]
+
+
+def _update(snapshot: boards.Snapshot, name: str, why_not: str, seen: str) -> str:
+    """What has changed since the version that the browser has; all of it where that is no longer known."""
+    new, old = _drawn(snapshot, name, why_not), _boards.get(_key(seen, name, why_not))
+    return update([new] if old is None else changed_parts(old, new))
 
 
 @require_safe

@@ -146,6 +146,11 @@ class TaskLine(NamedTuple):
         return self.succeeded + self.failed
 
     @property
+    def cancelled(self) -> int:
+        """Return how many of its IDs will not be sent any more."""
+        return self.ids - self.waiting - self.in_flight - self.sent - self.expired
+
+    @property
     def done_at(self) -> datetime:
         """Return the end of its last minute."""
         return self.last_at + clock.MINUTE
@@ -198,6 +203,10 @@ class Board:
     @property
     def tab(self) -> QueueTab | None:
         return next((tab for tab in self.queues if tab.name == self.queue), None)
+
+    def blocks(self, queue: str) -> bool:
+        """Return whether requests of the queue are blocked by its target."""
+        return any(queue in target.queues for target in self.targets)
 
     @property
     def is_empty(self) -> bool:

@@ -17,8 +17,6 @@
     let answered = Date.now();
     let failed = null;
     let paused = false;
-    // New rows were asked for, and aren't there yet.
-    let taken = false;
 
     const span = (ms) => {
         const s = Math.max(0, ms) / 1000;
@@ -66,54 +64,110 @@
 
     document.body.addEventListener("htmx:beforeRequest", (event) => {
         if (event.target !== poll && !event.target.matches?.("[data-slow]")) return;
-        if ((paused && !taken) || document.hidden) event.preventDefault();
+        if (paused || document.hidden) event.preventDefault();
     });
-    // A list that is pointed at or focused keeps its rows where they are. What they say goes on; rows that are
-    // new are counted by a button in the heading, and come when it is pressed, or once the list is left.
-    const rowsOf = (table) => [...(table?.tBodies[0]?.rows || [])];
-    const keyOf = (row) => row.querySelector("[id]")?.id;
-    const stay = (held, part) => {
-        const list = part.querySelector("[data-hold]");
-        if (!list) return;
-        const fresh = new Map(rowsOf(list).map((row) => [keyOf(row), row]));
-        const kept = rowsOf(held).map((row) => {
-            const now = fresh.get(keyOf(row));
-            fresh.delete(keyOf(row));
-            return now || row.cloneNode(true);
-        });
-        list.tBodies[0].replaceChildren(...kept);
-        if (!fresh.size) return;
-        part.querySelector("[data-offer]").textContent = `${fresh.size} new`;
-        // This isn't the version that the server drew: the next poll brings all of it.
-        part.querySelector("[name=version]").setAttribute("value", "held");
+
+    // --- What a poll brings ---
+    // A poll sends the parts that changed. Each is morphed, so that an element stays the same element: focus, an
+    // open menu and a press survive. What is being pressed or selected right now waits until that is over, and so
+    // does the list of tasks while it is pointed at or focused.
+    const waiting = new Map();
+    let pressed = false;
+    document.addEventListener("pointerdown", () => { pressed = true; }, true);
+    const released = () => setTimeout(() => { pressed = false; settle(); });
+    ["pointerup", "pointercancel"].forEach((kind) => document.addEventListener(kind, released, true));
+    document.addEventListener("selectionchange", () => {
+        if (waiting.size && document.getSelection().isCollapsed) settle();
+    });
+
+    const isSelected = (element) => {
+        const selection = document.getSelection();
+        return !selection.isCollapsed && selection.rangeCount && selection.getRangeAt(0).intersectsNode(element);
     };
-    document.body.addEventListener("htmx:beforeSwap", (event) => {
-        if (event.detail.target?.id !== "board" || event.detail.xhr.status !== 200) return;
-        const list = document.querySelector("#board [data-hold]");
-        const isHeld = list?.matches(":hover, :focus-within");
-        const isOffered = document.querySelector("[data-offer]:not(:empty):is(:hover, :focus)");
-        if (taken || !(isHeld || isOffered)) return;
-        const part = new DOMParser().parseFromString(event.detail.serverResponse, "text/html").querySelector("#board");
-        if (!part) return;
-        stay(list, part);
-        event.detail.serverResponse = part.outerHTML;
-    });
-    // Answers take the place of the button, so that the page listens.
+    const isHeld = (element) => element.matches("[data-hold]:hover, [data-hold]:focus-within")
+        || document.querySelector("[data-offer]:not(:empty):is(:hover, :focus)");
+    const morph = (element, part) => {
+        // A menu that was opened stays open.
+        const callbacks = {
+            beforeAttributeUpdated: (name, of) => !(name === "open" && of.matches("details")),
+        };
+        Idiomorph.morph(element, part.cloneNode(true), { morphStyle: "outerHTML", callbacks });
+    };
+    // Rows that are there already go on in place; those that are new are counted, and come when they are asked for.
+    const goOnInPlace = (table, part) => {
+        part.querySelectorAll("td[id]").forEach((cell) => {
+            const now = table.querySelector(`#${CSS.escape(cell.id)}`);
+            if (now && !isSelected(now)) morph(now, cell);
+        });
+    };
+    const newRows = () => [...(waiting.get("tasks-table")?.querySelectorAll("tr[id]") || [])]
+        .filter((row) => !document.getElementById(row.id)).length;
+    const offer = () => {
+        const count = newRows();
+        put(document.querySelector("[data-offer]"), count ? `${count} new` : "");
+    };
+
+    const take = (part, isAsked = false) => {
+        const element = document.getElementById(part.id);
+        if (!element) return true;
+        if (pressed || isSelected(element)) return false;
+        if (part.matches("[data-hold]") && element.matches("[data-hold]") && !isAsked && isHeld(element)) {
+            goOnInPlace(element, part);
+            return false;
+        }
+        morph(element, part);
+        return true;
+    };
+    const settle = (isAsked = false) => {
+        [...waiting].forEach(([id, part]) => {
+            if (take(part, isAsked)) waiting.delete(id);
+        });
+        offer();
+        tell();
+    };
+    const receive = (text) => {
+        const template = document.createElement("template");
+        template.innerHTML = text;
+        const unwrap = (element) => element.id ? [element] : [...element.children].flatMap(unwrap);
+        [...template.content.children].flatMap(unwrap).forEach((part) => {
+            // A part of one that still waits is put there; one that brings all of it takes its place.
+            waiting.forEach((of) => of.querySelector(`#${CSS.escape(part.id)}`)?.replaceWith(part.cloneNode(true)));
+            waiting.set(part.id, part);
+            part.querySelectorAll("[id]").forEach((inner) => waiting.delete(inner.id));
+        });
+        settle();
+    };
+
     document.body.addEventListener("click", (event) => {
         if (!event.target.closest("[data-offer]")) return;
-        taken = true;
-        htmx.trigger(poll, "take");
-    });
-    document.body.addEventListener("htmx:afterSettle", (event) => {
-        if (!taken || event.detail.target?.id !== "board") return;
-        taken = false;
+        settle(true);
         document.querySelector("#board [data-hold] a")?.focus({ preventScroll: true });
     });
+
+    // --- Alarms: in the page's title, in its icon, and in words for screen readers ---
+    const title = document.title;
+    const icon = document.querySelector("link[rel=icon]");
+    const calm = icon?.href;
+    let told = null;
+    const tell = () => {
+        const count = Number(document.querySelector("[data-alarms]")?.dataset.alarms || 0);
+        const words = count ? [...document.querySelectorAll("#alarms .chip")].map((chip) => chip.textContent.trim()) : [];
+        document.title = count ? `(${count}!) ${title}` : title;
+        if (icon) icon.href = count ? icon.dataset.alarm : calm;
+        // Not each second: what is late grows, and that is no news.
+        if (count !== told) put(document.querySelector("[data-alarm-words]"), words.join(". "));
+        told = count;
+    };
+    tell();
+
     document.body.addEventListener("htmx:afterRequest", (event) => {
         if (event.target !== poll) return;
         if (event.detail.successful) {
             answered = Date.now();
             failed = null;
+            if (event.detail.xhr.status === 200 && !event.detail.xhr.getResponseHeader("HX-Redirect")) {
+                receive(event.detail.xhr.responseText);
+            }
         } else {
             const status = event.detail.xhr?.status;
             failed = status ? `the server answered ${status}` : "connection lost";
@@ -123,6 +177,9 @@
     document.addEventListener("visibilitychange", () => {
         if (!document.hidden) say();
     });
-    setInterval(tick, 250);
+    setInterval(() => {
+        tick();
+        if (waiting.size) settle();
+    }, 250);
     tick();
 })();

@@ -157,7 +157,7 @@ def test_the_number_of_jobs_that_wait_is_said_and_so_is_the_age_of_a_quarter_tha
 
     assert len(set(versions)) == 3
     found = board.snapshot("default", at=clock.quarter_start(NOON) + timedelta(minutes=5)).board()
-    said = "".join(strip._clusters(found.health, Viewpoint.at(found.at)))
+    said = "".join(strip._silence(found.health, Viewpoint.at(found.at)))
     assert re.search(r"last quarter-hour run: .*<span data-ago=\"\d+\">20 min</span> ago", said)
 
 
