@@ -1,0 +1,97 @@
+"""Migrations expand the tables first: what runs beside them in the previous release goes on working."""
+
+import pytest
+from django.db import connection, migrations, models
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ModelState, ProjectState
+
+from scheduling.store import schema
+from scheduling.store.operations import AddIndexConcurrently
+
+OURS = ("scheduling", "operators")
+# Those that were there before versions could run side by side.
+FREE = {"scheduling": 7, "operators": 1}
+# Names in code and forms: no column changes.
+HARMLESS = (migrations.AlterModelOptions, migrations.AlterModelManagers, migrations.RunPython)
+
+
+def migrations_of_ours() -> list[tuple[str, migrations.Migration]]:
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    return [
+        (f"{app}.{name}", one)
+        for (app, name), one in sorted(loader.disk_migrations.items())
+        if app in OURS and int(name[:4]) > FREE[app]
+    ]
+
+
+def hindrances(migration: migrations.Migration) -> list[str]:
+    """What the previous release, which knows nothing of the migration, would stumble over."""
+    created = {one.name.lower() for one in migration.operations if isinstance(one, migrations.CreateModel)}
+    found = []
+    for operation in migration.operations:
+        model = getattr(operation, "model_name", "")
+        if isinstance(operation, (*HARMLESS, migrations.CreateModel)) or model in created:
+            continue
+        if isinstance(operation, AddIndexConcurrently):
+            if migration.atomic:
+                found.append(f"{operation.describe()}: the migration must not be atomic")
+        elif isinstance(operation, migrations.AddField):
+            if not operation.field.null and operation.field.db_default is models.NOT_PROVIDED:
+                found.append(f"{operation.describe()}: the previous release inserts rows without it")
+        elif isinstance(operation, migrations.AlterField):
+            if _narrows(operation):
+                found.append(f"{operation.describe()}: needs a default in the database")
+        else:
+            found.append(f"{operation.describe()}: contract in a later release")
+    return found
+
+
+def _narrows(operation: migrations.AlterField) -> bool:
+    field = operation.field
+    return not field.null and field.db_default is models.NOT_PROVIDED and not field.choices
+
+
+def test_each_migration_expands_or_says_that_it_contracts():
+    assert {
+        name: found
+        for name, one in migrations_of_ours()
+        if not schema.Schema(newer=(name,)).contracted and (found := hindrances(one))
+    } == {}
+
+
+@pytest.mark.parametrize(
+    ("operation", "hinders"),
+    [
+        (migrations.AddField("task", "new", models.IntegerField(null=True)), False),
+        (migrations.AddField("task", "new", models.IntegerField(db_default=0)), False),
+        (migrations.AddField("task", "new", models.IntegerField(default=0)), True),
+        (migrations.RemoveField("task", "name"), True),
+        (migrations.RenameField("task", "name", "title"), True),
+        (migrations.DeleteModel("task"), True),
+        (migrations.AddIndex("task", models.Index(fields=["name"], name="by_name")), True),
+        (AddIndexConcurrently("task", models.Index(fields=["name"], name="by_name")), True),
+        (migrations.CreateModel("new", [("id", models.BigAutoField(primary_key=True))]), False),
+    ],
+)
+def test_hindrance_is_found_in_a_migration(operation, hinders):
+    migration = migrations.Migration("0099_some", "scheduling")
+    migration.operations = [operation]
+    assert bool(hindrances(migration)) == hinders
+
+
+@pytest.mark.django_db(transaction=True)
+def test_index_is_built_concurrently_where_the_database_can():
+    field = models.CharField(max_length=200)
+    state = ProjectState()
+    state.add_model(
+        ModelState("scheduling", "Task", [("id", models.BigAutoField(primary_key=True)), ("name", field)])
+    )
+    operation = AddIndexConcurrently("task", models.Index(fields=["name"], name="task_by_name_here"))
+    after = state.clone()
+    operation.state_forwards("scheduling", after)
+    with connection.schema_editor(atomic=False, collect_sql=True) as editor:
+        operation.database_forwards("scheduling", editor, state, after)
+    written = " ".join(editor.collected_sql)
+    assert "task_by_name_here" in written
+    assert ("CONCURRENTLY" in written) == (connection.vendor == "postgresql")
