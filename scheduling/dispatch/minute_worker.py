@@ -168,6 +168,7 @@ class MinuteWorker:
         finally:
             if self.sender:
                 self.sender.stop()
+            store.end_short_waits()
         self.finish()
 
     def tick(self) -> float | None:
@@ -177,6 +178,7 @@ class MinuteWorker:
         """
         began, ready_at = self.clocks.monotonic(), float("-inf")
         try:
+            store.keep_waits_short()
             self._tick()
             self._longest_tick = max(self._longest_tick, self.clocks.monotonic() - began)
         except (DatabaseError, InterfaceError) as error:
@@ -213,12 +215,23 @@ class MinuteWorker:
     def _is_served(self, elapsed: float) -> bool:
         if self._stopping_at is None and self._is_stopping():
             self._stopping_at = elapsed
+            self._hand_over(elapsed)
         busy = bool((self.sender and self.sender.pending_count) or self.work)
         if self._stopping_at is not None:
             return not busy or elapsed > self._stopping_at + STOPPING_SECONDS
         if busy:
             return elapsed > MINUTE_SECONDS + GRACE_SECONDS
         return elapsed >= 1 and (elapsed > MINUTE_SECONDS or self.view.is_empty)
+
+    def _hand_over(self, elapsed: float) -> None:
+        """Queue another worker in place of one that is told to stop: nobody waits until this one is missed."""
+        if self.sender:
+            self.sender.withdraw()
+        if elapsed < MINUTE_SECONDS and not self.view.is_empty:
+            try:
+                minute_jobs.enqueue_workers(self.number, 1)
+            except DatabaseError:
+                log.warning("minute_not_handed_over", minute=self.minute.isoformat(), exc_info=True)
 
     # --- A tick ---
 

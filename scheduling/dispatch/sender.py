@@ -13,7 +13,10 @@ import structlog
 import uvloop
 
 from scheduling import models
+from scheduling.core import retry
 from scheduling.core.retry import Verdict
+from scheduling.dispatch import block_signals, targets
+from scheduling.dispatch.block_signals import BlockSignals
 from scheduling.dispatch.messages import RequestResult, ScheduledRequest
 from scheduling.dispatch.minute_clock import MinuteClock
 from scheduling.handlers.base import Handler, Outcome, Request
@@ -37,10 +40,12 @@ class Sender:
         clock: MinuteClock,
         make_handler: Callable[[models.Queue], Handler],
         loop: asyncio.AbstractEventLoop,
+        signals: BlockSignals,
     ) -> None:
         self.clock = clock
         self.make_handler = make_handler
         self.loop = loop
+        self.signals = signals
         # Seconds after the minute's start up to which starts are allowed: each committed tick moves it on.
         self.may_start_until = 0.0
         # Queues whose requests may not start now: paused, or behind a blocked target.
@@ -55,6 +60,8 @@ class Sender:
         self._open: dict[int, int] = defaultdict(int)
         # By queue and version: an edit applies from the next claim on, not from the next minute.
         self._handlers: dict[tuple[int, int], Handler] = {}
+        # What waits for its slot.
+        self._timers: dict[int, tuple[asyncio.TimerHandle, list[ScheduledRequest]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Changed by the worker's thread alone: of two threads that add to one number, one may be lost.
         self._given_count = self._taken_count = 0
@@ -77,6 +84,10 @@ class Sender:
             taken.append(self._results.popleft())
         self._taken_count += len(taken)
         return taken
+
+    def withdraw(self) -> None:
+        """Return at once what waits for its slot: others may send it in time."""
+        self.loop.call_soon_threadsafe(self._withdraw)
 
     def stop(self) -> None:
         """Close connections. Requests that are under way get no result."""
@@ -125,9 +136,17 @@ class Sender:
 
     def _start_at_slot(self, group: list[ScheduledRequest]) -> None:
         # At the last slot of the group, so that none starts before its own.
-        self.loop.call_at(self.clock.anchor + group[-1].claim.offset, self._start, group)
+        timer = self.loop.call_at(self.clock.anchor + group[-1].claim.offset, self._start, group)
+        self._timers[id(group)] = timer, group
+
+    def _withdraw(self) -> None:
+        for timer, group in self._timers.values():
+            timer.cancel()
+            self._results.extend([RequestResult(item, None, None) for item in group])
+        self._timers.clear()
 
     def _start(self, group: list[ScheduledRequest]) -> None:
+        del self._timers[id(group)]
         task = self.loop.create_task(self._make_requests(group))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -141,6 +160,7 @@ class Sender:
         started = self.clock.elapsed()
         try:
             outcomes = await self._handle(queue, [item.request for item in group])
+            self._block_where_asked(queue, outcomes)
             self._results.extend(
                 [
                     RequestResult(item, outcome, started if outcome.started else None)
@@ -161,8 +181,18 @@ class Sender:
             reason = f"{type(error).__name__}: {error}"
             return [Outcome(Verdict.RETRY, error=reason) for _ in batch]
 
+    def _block_where_asked(self, queue: models.Queue, outcomes: Sequence[Outcome]) -> None:
+        # Now, in the loop: until the worker's next tick, requests would start that the target asked not to get.
+        for outcome in outcomes:
+            if outcome.retry_after is not None and (origin := targets.origin_of_queue(queue)) is not None:
+                at = self.clock.now()
+                seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
+                if seconds:
+                    self.signals.block(origin, seconds)
+
     async def _may_start(self, group: list[ScheduledRequest]) -> bool:
         queue_id, first = group[0].queue_id, group[0].claim
+        origin = targets.origin_of_queue(group[0].queue)
         until = first.offset + first.tolerance
         # The clock may have been set back since the timer was.
         while (early := group[-1].claim.offset - self.clock.elapsed()) > EARLY_SECONDS:
@@ -173,6 +203,8 @@ class Sender:
                 return self._not_started("lease_lost", group)
             if queue_id in self.blocked_queues and first.key not in self.probes:
                 return self._not_started("blocked", group)
+            if origin is not None and self.signals.is_blocked(origin):
+                return self._not_started("target_asked_to_wait", group)
             if self._open[queue_id] >= self.most_connections.get(queue_id, 1_000):
                 reason = "no_connection_free"
             elif elapsed > self.may_start_until:
@@ -191,7 +223,7 @@ class SenderThread(Sender):
     """A sender whose event loop runs in a thread of its own."""
 
     def __init__(self, clock: MinuteClock, make_handler: Callable[[models.Queue], Handler]) -> None:
-        super().__init__(clock, make_handler, uvloop.new_event_loop())
+        super().__init__(clock, make_handler, uvloop.new_event_loop(), block_signals.of_this_host())
         self.thread = threading.Thread(target=self._run, daemon=True, name="sender")
         self._is_stopped = False
 

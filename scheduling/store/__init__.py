@@ -57,6 +57,16 @@ def is_unavailable(error: BaseException) -> bool:
     return read_only or isinstance(error, (OperationalError, InterfaceError))
 
 
+def keep_waits_short() -> None:
+    """Let this connection wait and be waited for only briefly: a host that vanishes holds up no other for long."""
+    backend().keep_waits_short()
+
+
+def end_short_waits() -> None:
+    """Let this connection wait as long as others do."""
+    backend().end_short_waits()
+
+
 @contextmanager
 def write() -> Iterator[None]:
     """A short write transaction, whole or not at all."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from scheduling import models
 from scheduling.core.retry import Verdict
+from scheduling.dispatch.block_signals import SIZE, BlockSignals
 from scheduling.dispatch.minute_clock import Clocks, MinuteClock
 from scheduling.dispatch.minute_worker import MinuteWorker
 from scheduling.dispatch.sender import Sender
@@ -77,6 +78,7 @@ class SimulatedTime:
         # How far the database's clock is ahead.
         self.database_offset = timedelta()
         self.loop = SimulatedLoop(self)
+        self.signals = BlockSignals(bytearray(SIZE), lambda: self.seconds)
 
     def now(self) -> datetime:
         return self.start + timedelta(seconds=self.seconds) + self.database_offset
@@ -102,7 +104,7 @@ class SimulatedTime:
 
     def sender(self, make_handler: Callable[[models.Queue], Handler]) -> Callable[[MinuteClock], Sender]:
         """Return what makes a worker's sender, on this time's event loop."""
-        return lambda minute_clock: Sender(minute_clock, make_handler, self.loop)
+        return lambda minute_clock: Sender(minute_clock, make_handler, self.loop, self.signals)
 
     def worker(
         self,

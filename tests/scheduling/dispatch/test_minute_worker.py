@@ -286,6 +286,51 @@ def test_a_commit_whose_answer_is_lost_is_recognized(time, monkeypatch, lost):
     check_counters()
 
 
+def test_a_retry_after_blocks_in_every_worker_from_its_response_on(time):
+    """At rpm 600 there is a slot each 100 ms; the response to the third request asks to wait."""
+    asked = Outcome(Verdict.RETRY, status=429, retry_after="7", error="answered 429")
+    starts: list[float] = []
+
+    class Handler(SimulatedHandler):
+        async def handle(self, batch):
+            starts.append(time.seconds - 4)
+            return await super().handle(batch)
+
+    done = Outcome(Verdict.SUCCEEDED, status=200)
+    handler = Handler(lambda request: asked if len(starts) >= 3 else done, seconds=0.005)
+    queue = make_queue(rpm=600, handler="webhook", webhook_url=HOOK)
+    place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
+    workers = [time.worker(MINUTE, owner=n, make_handler=lambda queue: handler) for n in (1, 2)]
+    due = {worker: worker.tick() for worker in workers}
+    while time.seconds < 4 + 7:
+        worker = min(due, key=lambda worker: due[worker])
+        time.sleep(max(0.0, due[worker] - worker.clock.elapsed()))
+        due[worker] = worker.tick()
+    assert starts[:3] == pytest.approx([0.0, 0.1, 0.2], abs=0.05)
+    assert len(starts) <= 4, "one may have been on the wire"
+    assert all(at < starts[2] + 0.005 or at > starts[2] + 7 for at in starts)
+    for worker in workers:
+        worker.sender.stop()
+
+
+def test_a_worker_that_is_told_to_stop_hands_over_what_it_has_at_once(time):
+    queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
+    place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
+    stops = []
+    worker = time.worker(MINUTE, make_handler=lambda queue: handler, is_stopping=lambda: bool(stops))
+    while (due := worker.tick()) is not None:
+        time.sleep(max(0.0, due - worker.clock.elapsed()))
+        if worker.clock.elapsed() > 10:
+            stops.append(worker.clock.elapsed())
+    assert worker.clock.elapsed() < stops[0] + 1
+    assert counted() == {"succeeded": len(handler.seen), "waiting": 60 - len(handler.seen)}
+    assert [job.task["args"] for job in OrmQ.objects.all()] == [(NUMBER, 0)]
+    worker.finish()
+    time.worker(MINUTE, owner=2, make_handler=lambda queue: handler).serve()
+    missing = 60 - counted()["succeeded"]
+    assert missing <= 1
+
+
 def test_wake_queues_one_worker_for_a_minute_without_one():
     place(make_queue(rpm=60), {MINUTE: [1]}, at=BEFORE)
     at = MINUTE + timedelta(seconds=10)

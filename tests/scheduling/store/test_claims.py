@@ -1,13 +1,15 @@
 """A minute in turns, by a clock that the test sets: what is claimed, kept, lost and taken up."""
 
+import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from scheduling import models
+from scheduling import models, store
 from scheduling.core import clock, keys, limits
 from scheduling.dispatch import claims, overdue, recovery
 from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
@@ -359,3 +361,46 @@ def test_a_brake_holds_in_the_minute_and_the_rest_is_late():
     waiting = models.Bucket.objects.filter(waiting_count__gt=0).values_list("waiting_count", flat=True)
     assert max(waiting) == 20
     check_counters()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="rows are locked on PostgreSQL alone")
+@pytest.mark.django_db(transaction=True)
+def test_a_host_that_vanishes_in_a_tick_delays_others_by_less_than_two_seconds(transactional_db):
+    """Two of its workers: one has locked the bucket, the other one waits for it. Neither says a word any more."""
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
+    bucket_id = keys.bucket_at(queue.pk, MINUTE)
+    connected, gone = threading.Barrier(3), threading.Event()
+
+    def vanish():
+        store.keep_waits_short()
+        connected.wait(10)
+        try:
+            with transaction.atomic():
+                models.Bucket.objects.select_for_update().get(pk=bucket_id)
+                gone.wait(10)
+        except DatabaseError:
+            pass
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=vanish, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    connected.wait(10)
+    began = time.monotonic()
+    while time.monotonic() < began + 5:
+        store.keep_waits_short()
+        try:
+            if SimulatedWorker(queue).tick(0).claims:
+                break
+        except OperationalError:
+            connection.close()
+    assert time.monotonic() - began < 2
+    gone.set()
+    for thread in threads:
+        thread.join()
+    store.end_short_waits()
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)

@@ -1,0 +1,42 @@
+import subprocess
+import sys
+
+import pytest
+
+from scheduling.dispatch import block_signals
+from scheduling.dispatch.block_signals import SIGNAL_SECONDS, SIZE, BlockSignals
+
+HOOK, OTHER = "https://hook.test:443", "https://other.test:443"
+
+
+def test_a_target_is_blocked_for_a_moment_and_no_other():
+    seconds = [100.0]
+    signals = BlockSignals(bytearray(SIZE), lambda: seconds[0])
+    assert not signals.is_blocked(HOOK)
+    signals.block(HOOK, 1.0)
+    assert signals.is_blocked(HOOK)
+    assert not signals.is_blocked(OTHER)
+    seconds[0] += 1.0
+    assert not signals.is_blocked(HOOK)
+    signals.block(HOOK, 3_600)
+    seconds[0] += SIGNAL_SECONDS - 0.01
+    assert signals.is_blocked(HOOK)
+    seconds[0] += 0.01
+    assert not signals.is_blocked(HOOK), "the database tells the rest"
+
+
+def test_what_an_earlier_start_of_the_machine_left_blocks_nothing():
+    seconds = [1e6]
+    signals = BlockSignals(bytearray(SIZE), lambda: seconds[0])
+    signals.block(HOOK, 2)
+    seconds[0] = 5.0
+    assert not signals.is_blocked(HOOK)
+
+
+@pytest.mark.django_db
+def test_another_process_of_the_host_sees_it_at_once(process_environment):
+    code = "import django; django.setup(); from scheduling.dispatch import block_signals as b;"
+    code += f" b.of_this_host().block({HOOK!r}, 2)"
+    subprocess.run([sys.executable, "-c", code], env=process_environment, check=True)
+    assert block_signals.of_this_host().is_blocked(HOOK)
+    assert (block_signals.settings.DATA_DIR / "blocked-targets").stat().st_mode & 0o777 == 0o600
