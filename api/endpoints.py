@@ -14,8 +14,8 @@ from api.schemas import Problem as ProblemSchema
 View = Callable[..., HttpResponse]
 
 # Problems that any endpoint may respond with, and those of one that reads a body.
-ANY_ENDPOINT = (400, 401, 403, 500, 503)
-WITH_BODY = (411, 413, 415, 422, 507)
+ANY_ENDPOINT = (400, 401, 403, 429, 500, 503)
+WITH_BODY = (408, 411, 413, 415, 422, 507)
 
 
 def responses(schema: Any, *problems: int, status: int = 200) -> dict[int, Any]:

@@ -1,46 +1,43 @@
 """The OpenAPI document: what Ninja finds out by itself, and what only we know."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, cast
 
+import orjson
 from django.conf import settings
 from ninja import NinjaAPI, Schema
 from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 
+from api import descriptions
 from api.auth import Access
 from api.problems import MEDIA_TYPE
 from operators.roles import Permission
+from scheduling.models import Status
 from scheduling.parsing.body import FIELDS
+from scheduling.placement.reservations import Start
 
-_LIST = {
-    "oneOf": [
-        {"type": "string", "description": "Read like plain text."},
-        {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807},
-        {
-            "type": "array",
-            "items": {
-                "oneOf": [
-                    {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807},
-                    {"type": "string", "pattern": "^[0-9]{1,19}$"},
-                ]
-            },
-        },
-    ]
-}
+_ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807}
+_LIST = [
+    {"type": "string"},
+    _ID,
+    {"type": "array", "items": {"oneOf": [_ID, {"type": "string", "pattern": "^[0-9]{1,19}$"}]}},
+]
 _TIME = {"type": ["string", "null"], "format": "date-time", "minLength": 20}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
-_QUEUE = {"type": ["string", "null"], "pattern": "^[-a-zA-Z0-9_]{1,50}$"}
-_FIELDS = {
+_START = {"type": "string", "enum": [start.value for start in Start]}
+_FIELDS: dict[str, Any] = {
     "task_name": _NAME,
-    "payload": _LIST,
-    "queue": _QUEUE,
+    "payload": {"oneOf": _LIST},
+    "queue": {"type": ["string", "null"], "pattern": "^[-a-zA-Z0-9_]{1,50}$"},
     "column": {"type": ["string", "null"]},
     "sheet": {"type": ["string", "null"]},
     "not_before": _TIME,
     "expires_at": _TIME,
 }
-_FORM = {
+_FORM: dict[str, Any] = {
     "task_name": _NAME,
     "payload": {"type": "string"},
     "queue": {"type": "string"},
@@ -49,6 +46,30 @@ _FORM = {
     "not_before": {"type": "string", "format": "date-time"},
     "expires_at": {"type": "string", "format": "date-time"},
 }
+assert set(_FIELDS) | {"id"} == FIELDS | {"payload"}
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_EDIT = _FIELDS | {"payload": {"oneOf": [*_LIST, {"type": "null"}]}}
+
+
+def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "properties": dict(properties), "required": list(required)}
+
+
+# Bodies that are read as streams, and what others receive from us: Ninja knows none of them.
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "ListSubmission": _object(_FIELDS | {"start": _START}, "payload"),
+    "ListForm": _object(_FORM | {"start": _START, "file": _FILE}),
+    "TaskEdit": _object(_EDIT),
+    "TaskEditById": _object(_EDIT | {"id": _ID}, "id"),
+    "TaskEditForm": _object(_FORM | {"file": _FILE}),
+    "TaskEditFormById": _object(_FORM | {"id": _ID}, "id"),
+}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
+
+
 _RAW = {
     "text/plain": {"schema": {"type": "string"}, "example": "1001,1002\n1003"},
     "text/csv": {"schema": {"type": "string"}, "example": "user_id,name\n1001,Ann\n1002,Bo\n"},
@@ -57,54 +78,47 @@ _RAW = {
         "schema": {"type": "string", "description": 'One per line: 1001, "1002", or {"user_id": 1003}.'}
     },
 }
-
-
-def _object(properties: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    return {"schema": {"type": "object", "properties": dict(properties), "required": list(required)}}
-
-
 LIST_BODY: dict[str, Any] = {
     "required": True,
     "description": "The list, of any length. Each type may be sent with `Content-Encoding: gzip`.",
     "content": {
-        "application/json": _object(_FIELDS, ["payload"])
+        "application/json": _ref("ListSubmission")
         | {"example": {"task_name": "November", "payload": [1001, "1002"]}},
         **_RAW,
-        "multipart/form-data": _object(
-            _FORM | {"file": {"type": "string", "contentMediaType": "application/octet-stream"}}
-        ),
-        "application/x-www-form-urlencoded": _object(_FORM, ["payload"]),
+        "multipart/form-data": _ref("ListForm"),
+        "application/x-www-form-urlencoded": _ref("ListForm"),
     },
 }
-_EDIT = _FIELDS | {"payload": {"oneOf": [*_LIST["oneOf"], {"type": "null"}]}}
-EDIT_BODY = {
+EDIT_BODY: dict[str, Any] = {
     "required": True,
     "description": "What changes. Read-only fields are ignored. A payload that is null or absent changes nothing.",
     "content": {
-        "application/json": _object(_EDIT) | {"example": {"task_name": "November"}},
-        "application/merge-patch+json": _object(_EDIT),
+        "application/json": _ref("TaskEdit") | {"example": {"task_name": "November"}},
+        "application/merge-patch+json": _ref("TaskEdit"),
         **_RAW,
-        "multipart/form-data": LIST_BODY["content"]["multipart/form-data"],
-        "application/x-www-form-urlencoded": _object(_FORM),
+        "multipart/form-data": _ref("TaskEditForm"),
+        "application/x-www-form-urlencoded": _ref("TaskEditForm"),
     },
 }
-_ID = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036854775807}}
-EDIT_BODY_WITH_ID = {
+EDIT_BODY_WITH_ID: dict[str, Any] = {
     "required": True,
     "description": EDIT_BODY["description"],
     "content": {
-        "application/json": _object(_EDIT | _ID, ["id"]),
-        "application/merge-patch+json": _object(_EDIT | _ID, ["id"]),
-        "multipart/form-data": _object(_FORM | _ID, ["id"]),
-        "application/x-www-form-urlencoded": _object(_FORM | _ID, ["id"]),
+        "application/json": _ref("TaskEditById"),
+        "application/merge-patch+json": _ref("TaskEditById"),
+        "multipart/form-data": _ref("TaskEditFormById"),
+        "application/x-www-form-urlencoded": _ref("TaskEditFormById"),
     },
 }
-assert set(_FIELDS) | {"id"} == FIELDS | {"payload"}
 
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Idempotency-Key": (
         "For 7 days, the same key with the same content returns the same response.",
         {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    ),
+    "If-None-Match": (
+        "The ETag that was read. If nothing has changed since, the response is 304.",
+        {"type": "string"},
     ),
     "If-Match": (
         "The ETag that was read, in its quotes. If the resource has changed since, the response is 412.",
@@ -113,7 +127,11 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _SENT = {
     "ETag": {"description": "The edit version. Progress doesn't change it.", "schema": {"type": "string"}},
-    "Link": {"description": 'The next page: `<?...>; rel="next"`.', "schema": {"type": "string"}},
+    "Idempotent-Replayed": {
+        "description": "`true` if this is the response of an earlier request with the same key.",
+        "schema": {"type": "string"},
+    },
+    "Link": {"description": 'The next page: `<https://...>; rel="next"`.', "schema": {"type": "string"}},
     "Location": {"description": "The new resource, relative to this address.", "schema": {"type": "string"}},
     "Retry-After": {"description": "A number of seconds.", "schema": {"type": "string"}},
 }
@@ -121,13 +139,15 @@ _SENT = {
 
 def fields_body(schema: type[Schema], *, patch: bool = False) -> dict[str, Any]:
     """Describe the body of an endpoint that takes a few fields."""
-    described = {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}
+    described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
     if patch:
         # Absent fields stay as they are, so there are no defaults.
-        for facts in described["schema"]["properties"].values():
+        for facts in described["properties"].values():
             facts.pop("default", None)
+    _SCHEMAS.update(described.pop("$defs", {}))
+    _SCHEMAS[schema.__name__] = described
     kinds = ["application/json", *(["application/merge-patch+json"] if patch else [])]
-    return {"required": True, "content": dict.fromkeys(kinds, described)}
+    return {"required": True, "content": dict.fromkeys(kinds, _ref(schema.__name__))}
 
 
 def describe(
@@ -163,25 +183,134 @@ class Api(NinjaAPI):
     def get_openapi_schema(
         self, *, path_prefix: str | None = None, path_params: dict[str, Any] | None = None
     ) -> OpenAPISchema:
-        schema = super().get_openapi_schema(path_prefix="")
+        document = super().get_openapi_schema(path_prefix="")
+        components = document["components"]
+        components["schemas"] |= _SCHEMAS | _webhook_schemas()
         required = {
             operation.operation_id: cast(Access, operation.auth_callbacks[0])
             for operation in self.operations()
         }
-        for path in schema["paths"].values():
+        for path in document["paths"].values():
             for operation in path.values():
-                _complete(operation, required[operation["operationId"]], schema["components"]["schemas"])
-        schema["components"]["securitySchemes"] = {
-            "token": {"type": "http", "scheme": "bearer"},
-            "session": {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME},
+                _complete(operation, required[operation["operationId"]], components["schemas"])
+        _remove_unused(document)
+        for name, schema in components["schemas"].items():
+            _describe_schema(name, schema)
+        components["securitySchemes"] = {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A token: `Authorization: Bearer qd_...`.",
+            },
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": settings.SESSION_COOKIE_NAME,
+                "description": "The session of an operator who has signed in.",
+            },
         }
-        return schema
+        components["headers"] = {
+            "X-Request-ID": {
+                "description": "The ID of the request: your own, or a new one. The log has it too.",
+                "schema": {"type": "string"},
+            }
+        }
+        document["webhooks"] = _webhooks()
+        document["tags"] = [{"name": name, "description": text} for name, text in descriptions.TAGS.items()]
+        document["info"] |= {
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "contact": {"name": "The operators of this service"},
+        }
+        return document
 
     def operations(self) -> Iterator[Operation]:
         """Yield every operation, as it is bound to its path."""
         for router in self._get_bound_routers():
             for view in router.path_operations.values():
                 yield from view.operations
+
+
+def _remove_unused(document: dict[str, Any]) -> None:
+    """Remove schemas that nothing refers to: those of query parameters, which are described one by one."""
+    schemas = document["components"]["schemas"]
+    used = {*_webhook_schemas()}
+    while found := set(re.findall(r'"#/components/schemas/(\w+)"', _json(document, schemas, used))) - used:
+        used |= found
+    for name in set(schemas) - used:
+        del schemas[name]
+
+
+def _json(document: Mapping[str, Any], schemas: Mapping[str, Any], used: Iterable[str]) -> str:
+    parts = [document["paths"], {name: schemas[name] for name in used}]
+    return orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _describe_schema(name: str, schema: dict[str, Any]) -> None:
+    schema.setdefault("title", name)
+    if name in descriptions.SCHEMAS:
+        schema["description"] = descriptions.SCHEMAS[name]
+    for field, facts in schema.get("properties", {}).items():
+        facts.pop("title", None)
+        text = descriptions.describe(name, field)
+        if text is not None:
+            facts["description"] = text
+
+
+def _webhook_schemas() -> dict[str, dict[str, Any]]:
+    time = {"type": "string", "format": "date-time"}
+    text = {"type": "string"}
+    counts = {name: {"type": "integer", "format": "int64", "minimum": 0} for name in ("ids", "repeats")}
+    counts |= {status.word: counts["ids"] for status in Status}
+    call = {"user_id": _ID, "user_id_str": text, "task_id": _ID, "task_name": text, "queue": text}
+    call |= {"planned_at": time, "attempt": {"type": "integer", "minimum": 1}}
+    done = {
+        "type": {"type": "string", "enum": ["task.done"]},
+        "task_id": _ID,
+        "task_name": text,
+        "queue": text,
+    }
+    done |= {
+        "state": {"type": "string", "enum": ["done"]},
+        "counts": _object(counts, *counts),
+        "finished_at": time,
+    }
+    return {"WebhookCall": _object(call, *call), "TaskDone": _object(done, *done)}
+
+
+def _webhooks() -> dict[str, Any]:
+    signed = {
+        "webhook-id": "The same for every attempt at one ID of one task.",
+        "webhook-timestamp": "When the request was signed, in seconds since 1970.",
+        "webhook-signature": "One or more signatures by the Standard Webhooks specification.",
+        "Idempotency-Key": "Equal to `webhook-id`.",
+    }
+    parameters = [
+        {"in": "header", "name": name, "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in signed.items()
+    ]
+    calls = {
+        "id": ("receive_id", "One ID in its minute", "WebhookCall", "The ID has succeeded."),
+        "task.done": ("receive_task_done", "A task is done", "TaskDone", "The call is not repeated."),
+    }
+    return {
+        name: {
+            "post": {
+                "operationId": operation_id,
+                "tags": ["Queues"],
+                "summary": summary,
+                "description": f"{descriptions.SCHEMAS[schema]} docs/webhooks.md explains signatures and responses.",
+                "security": [],
+                "parameters": parameters,
+                "requestBody": {"required": True, "content": {"application/json": _ref(schema)}},
+                "responses": {
+                    "2XX": {"description": accepted},
+                    "4XX": {"description": "Some of these are retried, others are final."},
+                    "5XX": {"description": "It is retried some minutes later."},
+                },
+            }
+        }
+        for name, (operation_id, summary, schema, accepted) in calls.items()
+    }
 
 
 def _complete(operation: dict[str, Any], access: Access, named: Mapping[str, Any]) -> None:
@@ -196,7 +325,13 @@ def _complete(operation: dict[str, Any], access: Access, named: Mapping[str, Any
     operation["description"] = f"{operation.get('description', '')}\n\nFor {who}.".strip()
     for parameter in operation["parameters"]:
         parameter["schema"] = _plain(parameter["schema"], named)
+        parameter["schema"].pop("title", None)
+        # A list belongs into the schema, where it is too: the parameter itself would have a map.
+        parameter.pop("examples", None)
+        parameter.setdefault("description", descriptions.FIELDS.get(parameter["name"], ""))
     for status, response in operation["responses"].items():
+        response["description"] = response.get("description") or HTTPStatus(int(status)).phrase
+        response.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
         if int(status) >= 400 and "application/json" in response.get("content", {}):
             response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
 
@@ -210,4 +345,4 @@ def _plain(schema: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
         } | variants[0]
     if "$ref" in schema:
         schema = named[schema["$ref"].rpartition("/")[2]]
-    return schema
+    return dict(schema)

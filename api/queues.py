@@ -74,7 +74,7 @@ def create_queue(request: ApiRequest, options: Query[schemas.BodyOptions]) -> Ht
 def _values(fields: schemas.QueueFields) -> dict[str, Any]:
     """Return the fields that the body sets, without the read-only ones."""
     read_only = {"brake_per_minute", "date_created"}
-    if isinstance(fields, schemas.PartOfQueue):
+    if isinstance(fields, schemas.QueueUpdate):
         read_only.add("name")
     return fields.model_dump(exclude_unset=True, exclude=read_only)
 
@@ -109,13 +109,13 @@ def _shown(queue: models.Queue) -> HttpResponse:
     operation_id="patch_queue",
     summary="Change a queue",
     openapi_extra=describe(
-        body=fields_body(schemas.PartOfQueue, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
+        body=fields_body(schemas.QueueUpdate, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
 def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """Absent fields stay. A new rpm applies to open and future windows, not to the running one."""
     queue = find(name)
-    changes = _values(read_fields(request, schemas.PartOfQueue, options.unknown_fields))
+    changes = _values(read_fields(request, schemas.QueueUpdate, options.unknown_fields))
     if_version = queue.version if check_if_match(request, str(queue.version)) else None
     queue = operations.update(queue, changes, by=request.caller.actor, now=store.now, if_version=if_version)
     return _shown(queue)

@@ -25,7 +25,9 @@ from api.fields import (
     UserName,
 )
 from api.paging import MAX_LIMIT
+from scheduling.core.retry import Verdict
 from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
+from scheduling.parsing.results import WARNINGS
 from scheduling.placement.reservations import Start
 
 TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})  # type: ignore[misc]  # members of a table
@@ -33,6 +35,8 @@ StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Statu
 WindowStateWord = Literal["future", "open", "running", "ended"]
 
 
+WarningKind = StrEnum("WarningKind", {kind.upper(): kind for kind in WARNINGS})  # type: ignore[misc]  # the same
+MethodWord = Literal["POST", "PUT", "PATCH", "GET", "DELETE"]
 UnknownFields = Literal["refuse", "ignore"]
 
 
@@ -40,6 +44,23 @@ class BodyOptions(Schema):
     """The query parameters of an endpoint with a body."""
 
     unknown_fields: UnknownFields = "refuse"
+
+
+class ProblemPlace(Schema):
+    """One place of an error: it has a reason, and what identifies the place."""
+
+    model_config = ConfigDict(extra="allow")
+
+    reason: str
+    field: str | None = None
+    parameter: str | None = None
+    header: str | None = None
+    line: int | None = None
+    column: int | None = None
+    index: int | None = None
+    sheet: str | None = None
+    cell: str | None = None
+    token: str | None = None
 
 
 class Problem(Schema):
@@ -51,8 +72,7 @@ class Problem(Schema):
     title: str
     status: int
     detail: str
-    # Each place has a reason, and line and column, index, field or parameter.
-    errors: list[dict[str, Any]]
+    errors: list[ProblemPlace]
 
 
 # --- users ------------------------------------------------------------------------------------------------
@@ -72,7 +92,7 @@ class NewUser(Schema):
     date_created: Any = ReadOnly
 
 
-class WholeUser(Schema):
+class UserReplacement(Schema):
     """For PUT."""
 
     model_config = ConfigDict(extra="forbid")
@@ -82,7 +102,7 @@ class WholeUser(Schema):
     date_created: Any = ReadOnly
 
 
-class PartOfUser(WholeUser):
+class UserUpdate(UserReplacement):
     """For PATCH."""
 
     name: UserName | None = None  # type: ignore[assignment]  # optional in a PATCH
@@ -151,7 +171,7 @@ class Plan(Schema):
 
 
 class ListWarning(Schema):
-    kind: str
+    kind: WarningKind
     count: Count
     message: str
 
@@ -160,6 +180,8 @@ class Fault(Schema):
     line: int | None = None
     column: int | None = None
     index: int | None = None
+    sheet: str | None = None
+    cell: str | None = None
     token: str
     reason: str
 
@@ -286,7 +308,7 @@ class Event(Schema):
     model_config = ConfigDict(extra="allow")
 
     at: Time | None
-    event: str
+    event: Literal["placed", "moved", "attempt"]
 
 
 class StoryPage(Schema):
@@ -311,17 +333,17 @@ class QueueFields(Schema):
     model_config = ConfigDict(extra="forbid")
 
     rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] = 120
-    overflow: Literal[tuple(Overflow.values)] = Overflow.DISPERSE  # type: ignore[valid-type]  # of a table
+    overflow: Overflow = Overflow.DISPERSE
     max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
-    handler: Literal[tuple(HandlerKind.values)] = HandlerKind.RECORD  # type: ignore[valid-type]  # the same
+    handler: HandlerKind = HandlerKind.RECORD
     paused: Flag = False
     max_attempts: Annotated[int, Field(ge=1, le=30), WHOLE] = 6
-    late_policy: Literal[tuple(LatePolicy.values)] = LatePolicy.PLACE_AGAIN  # type: ignore[valid-type]  # the same
+    late_policy: LatePolicy = LatePolicy.PLACE_AGAIN
     late_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE] | None = None
     headroom: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] = 0
     breaker_threshold: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = 20
     webhook_url: Address = ""
-    webhook_method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
+    webhook_method: MethodWord = "POST"
     webhook_headers: dict[Text, Text | None] = Field(default_factory=dict)
     webhook_secret: Annotated[
         Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
@@ -339,7 +361,7 @@ class NewQueue(QueueFields):
     name: QueueName
 
 
-class PartOfQueue(QueueFields):
+class QueueUpdate(QueueFields):
     """For PATCH: absent fields stay as they are. A queue keeps its name."""
 
     name: Any = ReadOnly
@@ -348,17 +370,17 @@ class PartOfQueue(QueueFields):
 class Queue(Schema):
     name: str
     rpm: int
-    overflow: str
+    overflow: Overflow
     max_peak: int | None
-    handler: str
+    handler: HandlerKind
     paused: bool
     max_attempts: int
-    late_policy: str
+    late_policy: LatePolicy
     late_after_seconds: int | None
     headroom: int
     breaker_threshold: int | None
     webhook_url: str
-    webhook_method: str
+    webhook_method: MethodWord
     webhook_headers: dict[str, None]
     connect_timeout_seconds: float
     read_timeout_seconds: float
@@ -405,7 +427,7 @@ class Tested(Schema):
     started_at: Time
     request: TestRequest
     sent: SentRequest | None
-    verdict: str
+    verdict: Verdict
     http_status: int | None
     answer: str
     error: str

@@ -112,12 +112,14 @@ def get_user(request: ApiRequest, id: Id) -> HttpResponse:
     response=_EDITED,
     operation_id="put_user",
     summary="Name a user",
-    openapi_extra=describe(body=fields_body(schemas.WholeUser), headers=["If-Match"], sent={200: ["ETag"]}),
+    openapi_extra=describe(
+        body=fields_body(schemas.UserReplacement), headers=["If-Match"], sent={200: ["ETag"]}
+    ),
 )
 def put_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """An ID never changes: `id` and `date_created` in the body are ignored."""
     user = find(id)
-    return _renamed(request, user, read_fields(request, schemas.WholeUser, options.unknown_fields).name)
+    return _renamed(request, user, read_fields(request, schemas.UserReplacement, options.unknown_fields).name)
 
 
 @router.patch(
@@ -127,13 +129,13 @@ def put_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -
     operation_id="patch_user",
     summary="Name a user",
     openapi_extra=describe(
-        body=fields_body(schemas.PartOfUser, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
+        body=fields_body(schemas.UserUpdate, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
 def patch_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """The same. Without a name nothing changes."""
     user = find(id)
-    return _renamed(request, user, read_fields(request, schemas.PartOfUser, options.unknown_fields).name)
+    return _renamed(request, user, read_fields(request, schemas.UserUpdate, options.unknown_fields).name)
 
 
 def _renamed(request: ApiRequest, user: models.User, name: str | None) -> HttpResponse:
