@@ -14,9 +14,9 @@ NEXT_PYTHON ?= $(firstword $(shell python3.13 -c "import sys; print(sys.executab
 	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))
 NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d' ' -f1)
 TEMPLATES := $(shell find templates operators api -name '*.html')
-QUICK := not faults and not minutes and not bench and not screens
+QUICK := not faults and not minutes and not bench and not screens and not npm
 
-.PHONY: help run demo test test-next lint format lock map faults fuzz minutes bench screens chromium
+.PHONY: help run demo test test-next lint format linters lock map faults fuzz minutes bench screens chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test     everything that belongs to every change"
 	@echo "make faults   kills and seeds       make minutes  real minutes"
 	@echo "make bench    measurements          make screens  the pictures"
+	@echo "make linters  Spectral and Redocly, on the API's description"
 	@echo "make fuzz     searches for lists that take more than linear time to read"
 
 # The runner takes the place of the shell: what make is told, it hears.
@@ -80,6 +81,9 @@ fuzz: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks
+
+linters: $(DEVELOPMENT)
+	$(BIN)/pytest -q -m npm
 
 screens: $(DEVELOPMENT) chromium
 	$(PYTEST) -m screens tests

@@ -140,7 +140,7 @@ def install(folder: Path, packages: tuple[str, ...]) -> None:
     (folder / "openapi.json").write_text(json.dumps(DOCUMENT))
 
 
-@pytest.mark.screens
+@pytest.mark.npm
 def test_spectral_and_redocly_find_no_error(tmp_path):
     """Their 400 packages take a minute to install, so this is not part of every change."""
     install(tmp_path, LINTERS)
