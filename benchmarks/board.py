@@ -162,7 +162,7 @@ class Asking:
             began = time.perf_counter()
             self.ask(f"/dashboard/ids/{first + number * 7919 * 31 % count}/")
             took.append(1000 * (time.perf_counter() - began))
-            if not self.status.startswith("200") or b"its request succeeded" not in self.content:
+            if not self.status.startswith("200") or b"the request succeeded" not in self.content:
                 raise RuntimeError(self.status)
         return sorted(took)[int(IDS_LOOKED_FOR * 0.95) - 1]
 

@@ -201,6 +201,44 @@ class PaceForm(forms.Form):
     version = forms.IntegerField(widget=forms.HiddenInput)
 
 
+class HeadersField(forms.CharField):
+    """Headers, one a line: "Name: value". Values are written and never read: one that is there shows as HIDDEN, and
+    a line with it keeps the value.
+    """
+
+    HIDDEN = "(not shown)"
+    widget = forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"})
+
+    def __init__(self) -> None:
+        text = f"One per line, as “Name: value”. Values are never shown; a line with {self.HIDDEN} keeps its value."
+        super().__init__(required=False, label="Webhook headers", help_text=text, strip=False)
+        self.current: Mapping[str, str] = {}
+
+    def shown(self) -> str:
+        """What the field contains at first."""
+        return "\n".join(f"{name}: {self.HIDDEN}" for name in self.current)
+
+    def clean(self, value: str) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for line in (super().clean(value) or "").splitlines():
+            name, colon, text = (part.strip() for part in line.partition(":"))
+            if not line.strip():
+                continue
+            if not (name and colon):
+                raise forms.ValidationError(f"“{line.strip()[:40]}” is not a header: write “Name: value”.")
+            if text == self.HIDDEN and name not in self.current:
+                raise forms.ValidationError(f"{name} has no value yet.")
+            headers[name] = self.current[name] if text == self.HIDDEN else text
+        return headers
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Whether the headers would be other ones than they are."""
+        try:
+            return self.clean(data or "") != dict(self.current)
+        except forms.ValidationError:
+            return True
+
+
 class QueueForm(QueueModelForm):
     """A queue's fields but its rpm, whose effect is shown first (PaceForm).
 
@@ -213,6 +251,7 @@ class QueueForm(QueueModelForm):
         help_text="whsec_ and base64. Leave empty to keep the current one.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+    webhook_headers = HeadersField()
     version = forms.IntegerField(widget=forms.HiddenInput)
 
     class Meta:
@@ -232,12 +271,15 @@ class QueueForm(QueueModelForm):
             "max_connections": "Maximum connections",
             "callback_url": "Address called when a task is done",
         }
-        widgets: ClassVar[dict[str, Any]] = {"webhook_headers": forms.Textarea(attrs={"rows": 3})}
 
     def __init__(self, queue: models.Queue, data: Mapping[str, Any] | None = None) -> None:
         initial = {"version": queue.version, "webhook_secret": ""}
         super().__init__(data, instance=queue, initial=initial, label_suffix="")
-        for name in ("webhook_method", "webhook_headers", "connect_timeout_seconds", "read_timeout_seconds"):
+        headers = self.fields["webhook_headers"]
+        assert isinstance(headers, HeadersField)
+        headers.current = queue.webhook_headers
+        self.initial["webhook_headers"] = headers.shown()
+        for name in ("webhook_method", "connect_timeout_seconds", "read_timeout_seconds"):
             self.fields[name].required = False
 
     @property

@@ -57,6 +57,11 @@ class Line:
         return self.is_over and not self.task.in_flight_count
 
     @property
+    def to_send_count(self) -> int:
+        """IDs that were sent or still are to be: all but the cancelled ones."""
+        return self.task.ids_count - self.task.cancelled_count
+
+    @property
     def late_count(self) -> int:
         """IDs that wait although its last minute has passed."""
         return self.task.waiting_count if not self.is_over and self.done_at < self.at else 0

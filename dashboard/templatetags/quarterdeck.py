@@ -54,6 +54,15 @@ def warnings(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 
 @register.filter
+def first_and_last(about: dict[str, Any], count: int) -> str:
+    """The first and the last IDs of a list, none of them twice: "1, 2, 3 … 8, 9"."""
+    first, last = about["first"], about["last"]
+    rest = last[max(0, len(first) + len(last) - count) :]
+    gap = " … " if count > len(first) + len(rest) else ", "
+    return ", ".join(first) + (gap + ", ".join(rest) if rest else "")
+
+
+@register.filter
 def kind_of_thing(word: str) -> str:
     """How an object in the activity log is called."""
     return choices.KINDS.get(word, word)

@@ -1,5 +1,6 @@
 """A list before anything is placed: what would happen, and the button that makes it happen."""
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,10 @@ from scheduling.placement import reservations
 from scheduling.reports import cards
 
 GONE = "This preview no longer exists: it was discarded, or deleted after a day."
+WHY_LEFT_OUT = {
+    overlaps.Which.WAITING: "wait in other tasks",
+    overlaps.Which.SENT: "were sent in the last 24 hours",
+}
 PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
 
 
@@ -346,15 +351,29 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
-    asked = _asked(request.GET)
+    asked, at = _asked(request.GET), store.now()
+    queue = _queue_asked_for(draft, asked)
+    same = acceptance.find_same_list(queue, draft.about["same_as_digest"], at=at) if queue else None
     context = {
         "draft": draft,
-        "overlap": overlaps.of_list(draft.pk),
+        "overlap": overlaps.of_list(draft.pk, recent=_recent(queue, at)),
+        "same_list": models.Task.objects.filter(pk=same).first() if same else None,
+        "queue": queue,
         "asked": asked,
         "back": addresses.with_query(reverse("preview", args=[draft.pk]), **asked),
     }
     page = "dashboard/_overlap.html" if request.htmx else "dashboard/overlap.html"
     return render(request, page, context)
+
+
+def _queue_asked_for(draft: models.IdList, asked: Mapping[str, str]) -> models.Queue | None:
+    name = asked.get("queue") or draft.about.get("queue") or "default"
+    return models.Queue.objects.filter(name=name).first()
+
+
+def _recent(queue: models.Queue | None, at: datetime) -> frozenset[int]:
+    """The tasks in which an ID counts as sent already."""
+    return overlaps.recent_tasks(queue, since=at - acceptance.SAME_AS_WITHIN) if queue else frozenset()
 
 
 def _asked(given: QueryDict) -> dict[str, str]:
@@ -365,7 +384,8 @@ def _asked(given: QueryDict) -> dict[str, str]:
 @require_POST
 @operator_required
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
-    """A new draft without the IDs that wait in other tasks; the old one goes."""
+    """A new draft without the IDs that wait in other tasks, or were sent lately; the old one goes."""
+    which = overlaps.Which.SENT if request.GET.get("which") == "sent" else overlaps.Which.WAITING
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
@@ -373,16 +393,17 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     same = addresses.with_query(reverse("preview", args=[draft.pk]), **asked)
     try:
         with Spool(settings.SPOOL_DIR) as spool:
-            left_out = overlaps.spool_without_waiting(draft, spool)
+            recent = _recent(_queue_asked_for(draft, asked), store.now())
+            left_out = overlaps.spool_without(draft, spool, which, recent=recent)
             smaller = _smaller(draft, spool, left_out) if spool.ids_count else None
     except NoSpace as error:
         messages.error(request, str(error))
         return redirect(same)
     if smaller is None:
-        messages.warning(request, "All of its IDs wait in other tasks, so nothing is left to place.")
+        messages.warning(request, f"All of its IDs {WHY_LEFT_OUT[which]}, so nothing is left to place.")
         return redirect(same)
     acceptance.delete_draft(draft)
-    messages.success(request, f"{formatting.plural(left_out, 'ID')} left out, waiting in other tasks.")
+    messages.success(request, f"{formatting.plural(left_out, 'ID')} left out: they {WHY_LEFT_OUT[which]}.")
     return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
 

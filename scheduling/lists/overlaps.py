@@ -1,14 +1,17 @@
-"""Compares a list with what is stored: which IDs are known users, and which are waiting in other tasks."""
+"""Compares a list with what is stored: which IDs are known users, were sent lately, or wait in other tasks."""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 
 from scheduling import models, store
 from scheduling.lists import stored_lists
+from scheduling.models.states import Group, Status
 from scheduling.parsing.spool import Spool
 
 # IDs that are looked up in one statement: in list order, and sorted.
@@ -17,34 +20,60 @@ SORTED_IDS_PER_LOOKUP = 250_000
 TASKS_NAMED = 20
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """How many IDs of a list belong to no user, and how many are waiting in which other tasks."""
+class Which(StrEnum):
+    """IDs of a list that are in other tasks as well."""
 
-    unknown_count: int
-    waiting_count: int
+    WAITING = "waiting"
+    # Their request succeeded, in one of the tasks that are asked about.
+    SENT = "sent"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How many IDs of a list are in which other tasks. tasks: the first few of them, the largest first."""
+
+    count: int
     tasks: tuple[tuple[models.Task, int], ...]
     tasks_count: int
 
 
-def of_list(list_id: int) -> Overlap:
-    """Look up each ID of a list, which takes some seconds for a million."""
-    known = waiting = total = 0
-    by_task: Counter[int] = Counter()
+@dataclass(frozen=True)
+class Overlap:
+    """How many IDs of a list belong to no user, which are waiting in other tasks, and which were sent lately."""
+
+    unknown_count: int
+    waiting: Elsewhere
+    sent: Elsewhere
+
+
+def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
+    """Look up each ID of a list, which takes some seconds for a million. recent: tasks that count as sent lately."""
+    known = total = 0
+    counts = dict.fromkeys(Which, 0)
+    by_task: dict[Which, Counter[int]] = {which: Counter() for which in Which}
     for ids in _sorted_parts(list_id):
         total += len(ids)
         known += store.count_users(ids)
-        found = _waiting(ids)
-        waiting += len({user_id for user_id, _ in found})
-        by_task.update(task_id for _, task_id in found)
+        for which in Which:
+            found = _elsewhere(ids, which, recent)
+            counts[which] += len({user_id for user_id, _ in found})
+            by_task[which].update(task_id for _, task_id in found)
+    waiting, sent = (_summed(counts[which], by_task[which]) for which in Which)
+    return Overlap(total - known, waiting, sent)
+
+
+def _summed(count: int, by_task: Counter[int]) -> Elsewhere:
     named = by_task.most_common(TASKS_NAMED)
     tasks = models.Task.objects.in_bulk([task_id for task_id, _ in named])
-    return Overlap(
-        unknown_count=total - known,
-        waiting_count=waiting,
-        tasks=tuple((tasks[task_id], count) for task_id, count in named if task_id in tasks),
-        tasks_count=len(by_task),
+    return Elsewhere(
+        count, tuple((tasks[task_id], many) for task_id, many in named if task_id in tasks), len(by_task)
     )
+
+
+def recent_tasks(queue: models.Queue, *, since: datetime) -> frozenset[int]:
+    """Return the tasks of the queue that were created since then."""
+    found = models.Task.objects.filter(queue=queue, created_at__gte=since)
+    return frozenset(found.values_list("pk", flat=True))
 
 
 def _sorted_parts(list_id: int) -> Iterator[list[int]]:
@@ -52,9 +81,12 @@ def _sorted_parts(list_id: int) -> Iterator[list[int]]:
     return map(sorted, stored_lists.blocks(list_id, SORTED_IDS_PER_LOOKUP))
 
 
-def _waiting(ids: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of an ID and a task in which it is waiting."""
-    found = store.unfinished(ids)
+def _elsewhere(ids: Sequence[int], which: Which, recent: Collection[int]) -> list[tuple[int, int]]:
+    """Return pairs of an ID and a task in which it is waiting, or was sent."""
+    if which is Which.SENT:
+        sent = store.in_status(ids, [Status.SUCCEEDED]) if recent else []
+        return [pair for pair in sent if pair[1] in recent]
+    found = store.in_status(ids, Status.of(Group.UNFINISHED))
     tasks = {task_id for _, task_id in found}
     # A waiting row of a cancelled task counts as cancelled, even if the row has not been updated yet.
     cancelled = set(
@@ -63,16 +95,18 @@ def _waiting(ids: Sequence[int]) -> list[tuple[int, int]]:
     return [pair for pair in found if pair[1] not in cancelled]
 
 
-def spool_without_waiting(id_list: models.IdList, spool: Spool) -> int:
-    """Spool a stored list without the IDs that are waiting in other tasks. Returns how many are left out.
+def spool_without(
+    id_list: models.IdList, spool: Spool, which: Which = Which.WAITING, *, recent: Collection[int] = ()
+) -> int:
+    """Spool a stored list without the IDs that are in other tasks as well. Returns how many are left out.
 
     They are looked up only once, because the spool is read several times while IDs start and stop waiting.
     Raises NoSpace.
     """
     left_out = 0
     for ids in stored_lists.blocks(id_list.pk, IDS_PER_LOOKUP):
-        waiting = {user_id for user_id, _ in _waiting(ids)}
-        remaining = array("q", [user_id for user_id in ids if user_id not in waiting])
+        elsewhere = {user_id for user_id, _ in _elsewhere(ids, which, recent)}
+        remaining = array("q", [user_id for user_id in ids if user_id not in elsewhere])
         left_out += len(ids) - len(remaining)
         spool.extend(remaining)
     spool.finish()

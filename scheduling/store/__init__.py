@@ -229,9 +229,9 @@ def count_users(ids: Sequence[int]) -> int:
     return count
 
 
-def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
-    """(ID, task) of the rows of these IDs that wait or are in flight, those of cancelled tasks too."""
-    found: list[tuple[int, int]] = backend().unfinished(ids)
+def in_status(ids: Sequence[int], statuses: Sequence[int]) -> list[tuple[int, int]]:
+    """(ID, task) of the rows of these IDs in any of these states, those of cancelled tasks too."""
+    found: list[tuple[int, int]] = backend().in_status(ids, statuses)
     return found
 
 

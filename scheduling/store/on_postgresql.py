@@ -7,10 +7,8 @@ from weakref import WeakSet
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models import Group, Status
+from scheduling.models import Status
 from scheduling.store import counters
-
-_UNFINISHED = ", ".join(f"{status:d}" for status in Status.of(Group.UNFINISHED))
 
 
 def now() -> datetime:
@@ -256,14 +254,14 @@ def count_users(ids: Sequence[int]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
+def in_status(ids: Sequence[int], statuses: Sequence[int]) -> list[tuple[int, int]]:
     with connection.cursor() as cursor:
         # OFFSET 0: as above.
         cursor.execute(
             "SELECT s.user_id, s.task_id FROM unnest(%s::bigint[]) asked(id) CROSS JOIN LATERAL"
             " (SELECT user_id, task_id FROM scheduling_assignment"
-            f" WHERE user_id = asked.id AND status IN ({_UNFINISHED}) OFFSET 0) s",
-            [_text(ids)],
+            " WHERE user_id = asked.id AND status = ANY(%s) OFFSET 0) s",
+            [_text(ids), list(statuses)],
         )
         return list(cursor.fetchall())
 

@@ -8,10 +8,8 @@ import orjson
 from django.db import connection
 
 from scheduling.core import keys
-from scheduling.models import Group, Status
+from scheduling.models import Status
 from scheduling.store import counters
-
-_UNFINISHED = ", ".join(f"{status:d}" for status in Status.of(Group.UNFINISHED))
 
 
 def now() -> datetime:
@@ -220,12 +218,12 @@ def count_users(ids: Sequence[int]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def unfinished(ids: Sequence[int]) -> list[tuple[int, int]]:
+def in_status(ids: Sequence[int], statuses: Sequence[int]) -> list[tuple[int, int]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT s.user_id, s.task_id FROM json_each(%s) j CROSS JOIN scheduling_assignment s"
-            f" WHERE s.user_id = j.value AND s.status IN ({_UNFINISHED})",
-            [_json(list(ids))],
+            " WHERE s.user_id = j.value AND s.status IN (SELECT value FROM json_each(%s))",
+            [_json(list(ids)), _json(list(statuses))],
         )
         return list(cursor.fetchall())
 

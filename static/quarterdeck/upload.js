@@ -38,7 +38,13 @@
     const measured = () => {
         const chosen = file.files[0];
         find("file-words").textContent = chosen ? size(chosen.size) : "or drop it here";
+        find("file-clear").hidden = !chosen;
     };
+    find("file-clear").addEventListener("click", () => {
+        file.value = "";
+        measured();
+        file.focus();
+    });
     file.addEventListener("change", measured);
     // Anywhere on the page: beside the field the browser would leave the page for the file.
     const brings = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");

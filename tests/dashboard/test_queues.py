@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 def fields(client, name="default") -> dict:
     form = client.get(f"/dashboard/queues/{name}/").context["form"]
     shown = {field.html_name: field.value() for field in form}
-    return {key: "" if value is None else value for key, value in shown.items()} | {"webhook_headers": "{}"}
+    return {key: "" if value is None else value for key, value in shown.items()} | {"webhook_headers": ""}
 
 
 def test_an_rpm_shows_its_effect_before_it_is_set(queue, place, sign_in):
@@ -190,3 +190,33 @@ def test_a_test_request_is_shown_with_its_headers_and_body(queue, sign_in):
     assert "webhook-id: msg_test_" in shown
     assert "X-Token: (not shown)" in shown
     assert '"task_name":"a test request"' in shown
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
+def test_webhook_header_values_are_shown_to_nobody(queue, sign_in, role):
+    """A target's credentials stand in them."""
+    models.Queue.objects.update(webhook_headers={"Authorization": "Bearer SECRET-abc", "X-Team": "blue"})
+
+    page = sign_in(role).get("/dashboard/queues/default/").content.decode()
+
+    assert "Authorization: (not shown)" in page
+    assert "SECRET-abc" not in page
+
+
+def test_webhook_headers_keep_the_values_that_are_not_shown(queue, sign_in):
+    models.Queue.objects.update(webhook_headers={"Authorization": "Bearer SECRET-abc", "X-Team": "blue"})
+    client = sign_in("operator")
+    form = client.get("/dashboard/queues/default/").context["form"]
+    fields = {name: "" if form[name].value() is None else form[name].value() for name in form.fields}
+
+    client.post("/dashboard/queues/default/", fields)
+    queue.refresh_from_db()
+    assert queue.webhook_headers == {"Authorization": "Bearer SECRET-abc", "X-Team": "blue"}
+
+    headers = "Authorization: (not shown)\nX-New: 1: 2"
+    client.post("/dashboard/queues/default/", {**fields, "webhook_headers": headers})
+    queue.refresh_from_db()
+    assert queue.webhook_headers == {"Authorization": "Bearer SECRET-abc", "X-New": "1: 2"}
+
+    refused = client.post("/dashboard/queues/default/", {**fields, "webhook_headers": "no header"})
+    assert refused.status_code == 422

@@ -388,7 +388,7 @@ def test_the_story_of_an_id_says_each_time_in_the_operator_s_zone(place, sign_in
     minute = task.first_minute_at.astimezone(ZoneInfo("Asia/Kolkata"))
 
     said = client.get("/dashboard/ids/50/").content.decode()
-    assert re.search(rf"It waits for its minute, (\d+ \w+ )?{minute:%H:%M}\.", said)
+    assert re.search(rf"Waits for its minute, (\d+ \w+ )?{minute:%H:%M}\.", said)
     models.Queue.objects.update(paused_at=store.now())
     assert "UTC." not in client.get("/dashboard/ids/50/").content.decode()
 

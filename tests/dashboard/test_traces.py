@@ -85,7 +85,7 @@ def form_of(client) -> dict:
         field.html_name: field.value() for field in client.get("/dashboard/queues/default/").context["form"]
     }
     return {name: "" if value is None else value for name, value in shown.items()} | {
-        "webhook_headers": "{}",
+        "webhook_headers": "",
         "rpm": "77",
     }
 

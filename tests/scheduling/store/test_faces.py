@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from scheduling import models, store
-from scheduling.models import Status
+from scheduling.models.states import Group, Status
 from tests.scheduling.placed import make_queue, place
 
 pytestmark = pytest.mark.django_db
@@ -29,6 +29,6 @@ def test_what_waits_or_is_in_flight_is_found_with_its_task_and_what_is_over_is_n
     rows.filter(user_id=1).update(status=Status.SUCCEEDED)
     rows.filter(user_id=2).update(status=Status.IN_FLIGHT)
 
-    found = store.unfinished([1, 2, 3, 4, LARGEST])
+    found = store.in_status([1, 2, 3, 4, LARGEST], Status.of(Group.UNFINISHED))
 
     assert sorted(found) == sorted([(2, task.pk), (3, task.pk), (3, other.pk), (LARGEST, task.pk)])
