@@ -4,7 +4,17 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from scheduling.reports import stories
+from dashboard.formatting import plural
+from scheduling.models import Status
+from scheduling.reports import id_history, stories
+
+
+def attempts_text(place: id_history.Place) -> str:
+    """How many requests were made, to end a sentence."""
+    is_waiting = place.status is Status.WAITING
+    if place.attempts > 1 or (place.attempts and is_waiting):
+        return f", after {plural(place.attempts, 'attempt')}."
+    return "."
 
 
 def sentence(event: stories.Event) -> str:

@@ -18,7 +18,6 @@ from dashboard.inputs import choices
 from dashboard.markup import EMPTY, Markup, markup
 from dashboard.presenters import activity, id_story
 from operators.roles import Permission
-from scheduling.models.states import Group, Status
 from scheduling.parsing import WARNINGS
 from scheduling.reports import cards, days
 
@@ -29,7 +28,8 @@ for function in (
     formatting.countdown, formatting.day, formatting.duration, formatting.epoch_ms, formatting.hour_mark,
     formatting.lag, formatting.local_input, formatting.lower_first, formatting.moment, formatting.number,
     formatting.percent, formatting.plural, formatting.size, formatting.spoken, formatting.text,
-    formatting.whole_minutes, formatting.window_label, activity.changes, activity.face, id_story.sentence,
+    formatting.whole_minutes, formatting.window_label, activity.changes, activity.face,
+    id_story.attempts_text, id_story.sentence,
 ):  # fmt: skip
     register.filter(function.__name__, function)
 
@@ -169,12 +169,6 @@ def heat_column(column: days.Column, image: str, queue_name: str) -> Markup:
     failed = f", {column.failed:,} failed" if column.failed else ""
     title = f"{formatting.hour_mark(column.runs_at)}: {ids}{failed}"
     return markup('<a href="%s" title="%s"><img ismap src="%s" alt=""></a>', address, title, image)
-
-
-@register.filter
-def is_unfinished(status: Status) -> bool:
-    """Whether its request may still be made."""
-    return Group.UNFINISHED in status.groups
 
 
 @register.simple_tag(takes_context=True)

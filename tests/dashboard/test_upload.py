@@ -619,3 +619,37 @@ def test_the_page_says_that_it_leaves_hidden_rows_out(queue, sign_in):
 
     assert "are left out of this list" in client.get("/dashboard/upload/?hidden=leave_out").content.decode()
     assert "are left out of this list" not in client.get("/dashboard/upload/").content.decode()
+
+
+def test_a_list_that_was_sent_already_is_named_and_left_out_with_one_click(queue, sign_in):
+    client = sign_in()
+    first = upload(client, payload=" ".join(map(str, range(1, 101))), task_name="yesterday's file").url
+    commit(client, first)
+    allocation.write_segments(store.now)
+    models.Assignment.objects.filter(user_id__lte=60).update(status=models.Status.SUCCEEDED)
+
+    same = upload(client, payload=" ".join(map(str, range(1, 101)))).url
+    told = squeezed(client.get(f"{same}overlap/"))
+    assert "This is the same list as" in told
+    assert "yesterday&#x27;s file" in told
+    assert '<dt>sent by default in the last 24 hours</dt> <dd class="notice">60</dd>' in told
+    assert '<dt>also waiting in other tasks</dt> <dd class="notice">40</dd>' in told
+
+    smaller = client.post(f"{same}leave-out/?which=sent", {}, follow=True)
+    assert [str(message) for message in smaller.context["messages"]] == [
+        "60 IDs left out: they were sent in the last 24 hours."
+    ]
+    assert drafts().get().ids_count == 40
+
+
+def test_the_first_and_last_ids_of_a_list_are_none_of_them_twice(queue, sign_in):
+    client = sign_in()
+    for ids, shown in (
+        (1, "1"),
+        (4, "1, 2, 3, 4"),
+        (5, "1, 2, 3, 4, 5"),
+        (6, "1, 2, 3, 4, 5, 6"),
+        (9, "1, 2, 3 … 7, 8, 9"),
+    ):
+        page = client.get(upload(client, payload=" ".join(map(str, range(1, ids + 1)))).url)
+        assert f'<dd class="long">{shown}</dd>' in page.content.decode()
