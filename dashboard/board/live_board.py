@@ -51,7 +51,7 @@ def draw(board: Board, *, queue_name: str, viewpoint: Viewpoint) -> Part:
         Part("version", version),
         *strip(board, viewpoint),
         Part("tabs", _tabs(board.queues, queue_name, viewpoint)),
-        *([Part("first-steps", _empty(board.filling.runs_at, viewpoint))] if board.is_empty else []),
+        *([Part("first-steps", _empty(board.filling.runs_at, viewpoint))] if board.is_new else []),
         Part("windows", Markup('<div class="pair" id="windows">'), windows, DIV),
         _tasks(board, viewpoint),
     )

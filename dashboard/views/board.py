@@ -1,7 +1,7 @@
 """The board: what fills and what runs, live."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import BadRequest
@@ -20,6 +20,8 @@ from dashboard.drawing import heatmap
 from dashboard.inputs.filters import day_bounds
 from dashboard.inputs.parameters import refuse_unknown
 from dashboard.markup import Part, changed_parts, update
+from dashboard.presenters.task_detail import Line
+from dashboard.tables.listings import TaskTable
 from operators.roles import Permission
 from scheduling import models, store
 from scheduling.core import clock
@@ -29,6 +31,7 @@ from scheduling.reports.cards import Board
 
 ALL = "*"
 FIRST = "default"
+FINISHED_SHOWN = 5
 POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 
 
@@ -110,7 +113,10 @@ def _ahead(name: str) -> dict[str, Any]:
     day = timezone.localdate(at)
     begin, end = day_bounds(day)
     columns = days.columns(queues, begin=begin, end=end)
+    previous_quarter = clock.quarter_start(at) - clock.QUARTER
     return {
+        "last_quarter": next((column for column in columns if column.runs_at == previous_quarter), None),
+        "finished": TaskTable(_finished_lately(queues, at), exclude=("progress",)),
         "ahead": days.upcoming_windows(queues, at=at),
         # Of all queues, whichever is looked at: what was late is the first thing to see.
         "replanned": days.replanned_late_ids(every, at=at),
@@ -125,6 +131,13 @@ def _ahead(name: str) -> dict[str, Any]:
         "sent": sum(column.sent for column in columns),
         "failed": sum(column.failed for column in columns),
     }
+
+
+def _finished_lately(queues: list[models.Queue], at: datetime) -> list[Line]:
+    """Of the newest tasks those that are done or cancelled."""
+    found = models.Task.objects.filter(queue__in=queues).exclude(finished_at=None, cancelled_at=None)
+    newest = found.select_related("queue").defer("payload").order_by("-pk")
+    return [Line(task, at) for task in newest[:FINISHED_SHOWN]]
 
 
 @require_safe

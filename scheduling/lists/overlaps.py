@@ -58,16 +58,17 @@ def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
             found = _elsewhere(ids, which, recent)
             counts[which] += len({user_id for user_id, _ in found})
             by_task[which].update(task_id for _, task_id in found)
-    waiting, sent = (_summed(counts[which], by_task[which]) for which in Which)
-    return Overlap(total - known, waiting, sent)
-
-
-def _summed(count: int, by_task: Counter[int]) -> Elsewhere:
-    named = by_task.most_common(TASKS_NAMED)
-    tasks = models.Task.objects.in_bulk([task_id for task_id, _ in named])
-    return Elsewhere(
-        count, tuple((tasks[task_id], many) for task_id, many in named if task_id in tasks), len(by_task)
+    named = {which: by_task[which].most_common(TASKS_NAMED) for which in Which}
+    tasks = models.Task.objects.in_bulk({task_id for each in named.values() for task_id, _ in each})
+    waiting, sent = (
+        Elsewhere(
+            counts[which],
+            tuple((tasks[task_id], count) for task_id, count in named[which] if task_id in tasks),
+            len(by_task[which]),
+        )
+        for which in Which
     )
+    return Overlap(total - known, waiting, sent)
 
 
 def recent_tasks(queue: models.Queue, *, since: datetime) -> frozenset[int]:

@@ -81,13 +81,16 @@ UNION ALL
 SELECT 'task', t.id, t.queue_id, t.ids_count, {task_counters},
        NULL, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
   FROM scheduling_task t
- WHERE t.id IN (SELECT u.id FROM scheduling_task u
-                 WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
-                   AND (%(queue)s = '' OR u.queue_id =
-                        (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
-                 ORDER BY u.id DESC LIMIT %(tasks)s)
+ WHERE t.id IN (SELECT c.id
+                  FROM (SELECT u.id, u.last_minute_at FROM scheduling_task u
+                         WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
+                           AND (%(queue)s = '' OR u.queue_id =
+                                (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
+                         ORDER BY u.id LIMIT %(tasks_counted)s) c
+                 ORDER BY c.last_minute_at, c.id LIMIT %(tasks)s)
 UNION ALL
-SELECT 'tasks', COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, NULL, NULL
+SELECT 'tasks', COUNT(*), (SELECT COUNT(*) FROM (SELECT 1 FROM scheduling_task LIMIT 1) some_task),
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, NULL, NULL
   FROM (SELECT 1 FROM scheduling_task u
          WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
            AND (%(queue)s = '' OR u.queue_id = (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
@@ -176,6 +179,7 @@ class Snapshot:
             ),
             tasks=self._tasks(names),
             tasks_count=self.of("tasks")[0][1],
+            has_tasks=bool(self.of("tasks")[0][2]),
             late=tuple(
                 LateIds(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
                 for row in self.of("late")
@@ -223,7 +227,7 @@ class Snapshot:
                 placed_at=store.as_time(row[15]),
                 at=self.at,
             )
-            for row in sorted(self.of("task"), key=lambda row: -row[1])
+            for row in sorted(self.of("task"), key=lambda row: (row[14], row[1]))
         )
 
     def _health(self) -> Health:

@@ -195,6 +195,8 @@ class Board:
     filling: Card
     tasks: tuple[TaskLine, ...]
     tasks_count: int
+    # Whether there is any task, in progress or not, of any queue.
+    has_tasks: bool
     late: tuple[LateIds, ...]
     targets: tuple[BlockedTarget, ...]
     health: Health
@@ -209,8 +211,9 @@ class Board:
         return any(queue in target.queues for target in self.targets)
 
     @property
-    def is_empty(self) -> bool:
-        return not (self.running.filled or self.filling.filled or self.tasks)
+    def is_new(self) -> bool:
+        """Return whether this is an instance to which nobody has given a list yet."""
+        return not self.has_tasks
 
     @property
     def late_count(self) -> int:
