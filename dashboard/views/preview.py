@@ -351,14 +351,15 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
-    asked, at = _asked(request.GET), store.now()
-    queue = _queue_asked_for(draft, asked)
-    same = acceptance.find_same_list(queue, draft.about["same_as_digest"], at=at) if queue else None
+    asked = _asked(request.GET)
+    queue_name = _queue_asked_for(draft, asked)
+    recent = _recent(queue_name)
+    same = max((pk for pk, digest in recent.items() if digest == draft.about["same_as_digest"]), default=None)
     context = {
         "draft": draft,
-        "overlap": overlaps.of_list(draft.pk, recent=_recent(queue, at)),
-        "same_list": models.Task.objects.filter(pk=same).first() if same else None,
-        "queue": queue,
+        "overlap": overlaps.of_list(draft.pk, recent=recent),
+        "same_list": models.Task.objects.get(pk=same) if same else None,
+        "queue_name": queue_name,
         "asked": asked,
         "back": addresses.with_query(reverse("preview", args=[draft.pk]), **asked),
     }
@@ -366,14 +367,13 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     return render(request, page, context)
 
 
-def _queue_asked_for(draft: models.IdList, asked: Mapping[str, str]) -> models.Queue | None:
-    name = asked.get("queue") or draft.about.get("queue") or "default"
-    return models.Queue.objects.filter(name=name).first()
+def _queue_asked_for(draft: models.IdList, asked: Mapping[str, str]) -> str:
+    return asked.get("queue") or draft.about.get("queue") or "default"
 
 
-def _recent(queue: models.Queue | None, at: datetime) -> frozenset[int]:
+def _recent(queue_name: str) -> dict[int, str]:
     """The tasks in which an ID counts as sent already."""
-    return overlaps.recent_tasks(queue, since=at - acceptance.SAME_AS_WITHIN) if queue else frozenset()
+    return overlaps.recent_tasks(queue_name, since=store.now() - acceptance.SAME_AS_WITHIN)
 
 
 def _asked(given: QueryDict) -> dict[str, str]:
@@ -393,7 +393,7 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     same = addresses.with_query(reverse("preview", args=[draft.pk]), **asked)
     try:
         with Spool(settings.SPOOL_DIR) as spool:
-            recent = _recent(_queue_asked_for(draft, asked), store.now())
+            recent = _recent(_queue_asked_for(draft, asked))
             left_out = overlaps.spool_without(draft, spool, which, recent=recent)
             smaller = _smaller(draft, spool, left_out) if spool.ids_count else None
     except NoSpace as error:

@@ -71,10 +71,10 @@ def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
     return Overlap(total - known, waiting, sent)
 
 
-def recent_tasks(queue: models.Queue, *, since: datetime) -> frozenset[int]:
-    """Return the tasks of the queue that were created since then."""
-    found = models.Task.objects.filter(queue=queue, created_at__gte=since)
-    return frozenset(found.values_list("pk", flat=True))
+def recent_tasks(queue_name: str, *, since: datetime) -> dict[int, str]:
+    """Return the tasks of the queue that were created since then, with the digests of their lists, by id."""
+    found = models.Task.objects.filter(queue__name=queue_name, created_at__gte=since)
+    return dict(found.order_by("pk").values_list("pk", "same_as_digest"))
 
 
 def _sorted_parts(list_id: int) -> Iterator[list[int]]:
