@@ -25,6 +25,7 @@ from api.fields import (
     UserName,
 )
 from api.paging import MAX_LIMIT
+from scheduling.core.responses import RETRY_STATUSES, SUCCESS_STATUSES
 from scheduling.core.retry import Verdict
 from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
 from scheduling.parsing.results import WARNINGS
@@ -348,6 +349,13 @@ class QueueFields(Schema):
     webhook_secret: Annotated[
         Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
     ] = None
+    webhook_body: Annotated[Text, Field(max_length=64 * 1024)] | None = None
+    webhook_content_type: Annotated[Text, Field(max_length=100)] = "application/json"
+    webhook_sign: Flag = True
+    success_statuses: Annotated[Text, Field(max_length=200)] = SUCCESS_STATUSES
+    retry_statuses: Annotated[Text, Field(max_length=200)] = RETRY_STATUSES
+    success_when: dict[str, Any] | None = None
+    keep_answers: Annotated[Text, Field(max_length=200)] = "unexpected"
     connect_timeout_seconds: Seconds = 5
     read_timeout_seconds: Seconds = 10
     max_connections: Annotated[int, Field(ge=1, le=10_000), WHOLE] = 50
@@ -382,6 +390,13 @@ class Queue(Schema):
     webhook_url: str
     webhook_method: MethodWord
     webhook_headers: dict[str, None]
+    webhook_body: str | None
+    webhook_content_type: str
+    webhook_sign: bool
+    success_statuses: str
+    retry_statuses: str
+    success_when: dict[str, Any] | None
+    keep_answers: str
     connect_timeout_seconds: float
     read_timeout_seconds: float
     max_connections: int

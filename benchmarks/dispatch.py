@@ -210,7 +210,7 @@ def webhooks_bare(port: str) -> None:
     import aiohttp
     import uvloop
 
-    from scheduling.handlers.webhook import body_of
+    from scheduling.handlers.message import body_of
 
     async def main() -> float:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:

@@ -57,14 +57,6 @@ def verdict(status: int | None, error: str | None) -> Verdict:
     return Verdict.RETRY if status in RETRIED or 500 <= status <= 599 else Verdict.FAILED
 
 
-def counts_for_breaker(status: int | None, error: str | None = None) -> bool:
-    """Whether the outcome says that the target, not the ID, is in trouble.
-
-    Arguments as for verdict; without a status the outcome is an error, named or not.
-    """
-    return verdict(status, "no answer" if status is None and error is None else error) is Verdict.RETRY
-
-
 def due_at(
     failed_at: datetime, *, attempts: int, random: float, not_before: datetime | None = None
 ) -> datetime:
@@ -117,7 +109,7 @@ def _http_date(text: str) -> datetime | None:
 class Breaker:
     """A target's circuit breaker: open while requests are blocked because too many failed in a row.
 
-    failures_in_row: of those that count (`counts_for_breaker`), since the last success. opened_at: since when
+    failures_in_row: of those that are retried, since the last success. opened_at: since when
     it is open; None: closed, requests go by the plan. probe_at: when the last probe was let out, while open,
     or when it started, once that is known.
 
@@ -174,21 +166,16 @@ class Breaker:
         return Breaker(failures, opened_at=max(at, started_at))
 
     def after(
-        self,
-        status: int | None,
-        error: str | None,
-        *,
-        started_at: datetime,
-        at: datetime,
-        threshold: int | None,
+        self, verdict: Verdict, *, started_at: datetime, at: datetime, threshold: int | None
     ) -> "Breaker":
-        """Return the breaker after any outcome: arguments as for verdict, on_success and on_failure.
+        """Return the breaker after an outcome, by its verdict: a queue may have rules of its own for statuses.
 
-        A failure that is the ID's own (404, say) changes nothing: it neither ends a row nor belongs to it.
+        Other arguments as for on_success and on_failure. A failure that is the ID's own (404, say) changes
+        nothing: it neither ends a row nor belongs to it.
         """
-        if verdict(status, error) is Verdict.SUCCEEDED:
+        if verdict is Verdict.SUCCEEDED:
             return self.on_success(started_at)
-        if counts_for_breaker(status, error):
+        if verdict is Verdict.RETRY:
             return self.on_failure(started_at, at=at, threshold=threshold)
         return self._probed(started_at)
 

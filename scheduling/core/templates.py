@@ -180,6 +180,12 @@ class UrlTemplate:
         """The segments of the path, with x for each value."""
         return "".join(_quoted(piece) if isinstance(piece, str) else "x" for piece in self.path).split("/")
 
+    @property
+    def sample(self) -> str:
+        """The address with x for each value."""
+        pieces = (*self.path, *self.query)
+        return self.origin + "".join(piece if isinstance(piece, str) else "x" for piece in pieces)
+
     def fill(self, values: Values) -> str:
         """Return the path and query of a request, percent-encoded. Raises CannotFill."""
         path = _fill_quoted(self.path, values)
@@ -255,7 +261,12 @@ class BodyTemplate(Protocol):
 
 
 def parse_body(template: str, content_type: str) -> BodyTemplate:
-    """Parse a body: a JSON document, a JSON object of a form's names and values, or text. Raises BadTemplate."""
+    """Parse a body: a JSON document, a JSON object of a form's names and values, or text; or nothing.
+
+    Raises BadTemplate.
+    """
+    if not template:
+        return TextBody(())
     kind = content_type.partition(";")[0].strip().lower()
     if kind == JSON_TYPE or (kind.startswith("application/") and kind.endswith("+json")):
         return JsonBody.parse(template)

@@ -36,7 +36,7 @@ def classify(
             classified.retries.append(Retry(claim, started_ms, attempt, due))
             continue
         # Of a success only what is remarkable about it.
-        remarkable = status != Status.SUCCEEDED or outcome.error
+        remarkable = status != Status.SUCCEEDED or outcome.error or outcome.keep_answer
         classified.results.append(Result(claim, status, started_ms, attempt if remarkable else None))
     return classified
 

@@ -146,8 +146,7 @@ def _apply(
             continue
         outcome, threshold = item.outcome, queues[item.scheduled.queue_id].breaker_threshold
         breaker = breaker.after(
-            outcome.status,
-            outcome.error or None,
+            outcome.verdict,
             started_at=minute + timedelta(seconds=item.started),
             at=at,
             threshold=threshold,

@@ -18,7 +18,7 @@ from scheduling.core.errors import NoFreeSlot, TestRequestWaiting
 from scheduling.dispatch import bucket_slots
 from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
-from scheduling.handlers.webhook import Webhook, body_of
+from scheduling.handlers.webhook import Webhook
 from scheduling.placement import reservations
 
 # What a receiver sees in place of a task's number and a user's: no task has it.
@@ -120,15 +120,15 @@ async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | 
     try:
         if not isinstance(handler, Webhook):
             return (await handler.handle([request]))[0], None
-        body = body_of(request)
-        headers = handler.headers_for(request.idempotency_key, body)
-        outcome = await handler.send(body, headers)
+        outcome, message = await handler.call_and_show(request)
     finally:
         await handler.close()
+    if message is None:
+        return outcome, None
     # A header that both give is ours: Content-Type, and those of the signature.
-    own = {name for name in handler.headers if headers.get(name) == handler.headers[name]}
-    shown = {name: MASK if name in own else value for name, value in headers.items()}
-    return outcome, Sent(handler.method, handler.url, shown, body.decode())
+    own = {name.lower() for name in handler.headers} - {"content-type"}
+    shown = {name: MASK if name.lower() in own else value for name, value in message.headers.items()}
+    return outcome, Sent(handler.method, handler.url_of(message), shown, message.body.decode())
 
 
 def _next_slot(

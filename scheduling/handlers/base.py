@@ -1,6 +1,6 @@
 """The contract of a handler: the requests that it is given, and the outcome that it returns for each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ class Request:
     """One attempt at one ID.
 
     planned_at: start of the minute in which it runs. attempt: 1 for the first. key_part: the random part that
-    the installation gives to its keys.
+    the installation gives to its keys. external_id: of an ID that is text. data: the columns that travel with it.
     """
 
     user_id: int
@@ -24,6 +24,8 @@ class Request:
     planned_at: datetime
     attempt: int
     key_part: str = ""
+    external_id: str | None = None
+    data: Mapping[str, Any] | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -47,6 +49,7 @@ class Outcome:
     started: False if nothing was sent, so that it doesn't count as an attempt.
     retry_in_this_minute: the attempt failed through no fault of the target, so it takes the next free slot
     instead of waiting for a later minute.
+    keep_answer: the answer is stored although the request succeeded as expected.
     """
 
     verdict: Verdict
@@ -57,6 +60,7 @@ class Outcome:
     retry_after: str | None = None
     started: bool = True
     retry_in_this_minute: bool = False
+    keep_answer: bool = False
 
 
 class Handler(Protocol):

@@ -4,6 +4,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
+from scheduling.core import responses
+
 MAX_QUEUES = 8191  # 13 bits of an assignment's key: see scheduling.core.keys
 MAX_RPM = 1_000_000
 
@@ -53,6 +55,21 @@ class Queue(models.Model):
     webhook_method = models.CharField(max_length=8, default="POST")
     webhook_headers = models.JSONField(default=dict, blank=True)
     webhook_secret = models.CharField(max_length=200, blank=True, default="")
+    # Null: the standard JSON. Empty: no body.
+    webhook_body = models.TextField(null=True, blank=True)
+    webhook_content_type = models.CharField(
+        max_length=100, db_default="application/json", default="application/json"
+    )
+    webhook_sign = models.BooleanField(db_default=True, default=True)
+    success_statuses = models.CharField(
+        max_length=200, blank=True, db_default=responses.SUCCESS_STATUSES, default=responses.SUCCESS_STATUSES
+    )
+    retry_statuses = models.CharField(
+        max_length=200, blank=True, db_default=responses.RETRY_STATUSES, default=responses.RETRY_STATUSES
+    )
+    # A condition on the JSON of a response: pointer, equals, otherwise.
+    success_when = models.JSONField(null=True, blank=True)
+    keep_answers = models.CharField(max_length=200, db_default="unexpected", default="unexpected")
     connect_timeout_seconds = models.FloatField(default=5)
     read_timeout_seconds = models.FloatField(default=10)
     max_connections = models.PositiveIntegerField(default=50)

@@ -9,8 +9,10 @@ from typing import Any
 from django.conf import settings
 
 from scheduling import models
-from scheduling.core.errors import BadFields
+from scheduling.core import responses, templates
+from scheduling.core.errors import BadFields, BadRule, BadTemplate
 from scheduling.handlers import ssrf
+from scheduling.handlers.webhook import KEEP_ALL, KEEP_UNEXPECTED
 
 # What may be set; `paused` and the brake are acts of their own.
 FIELDS = (
@@ -27,6 +29,13 @@ FIELDS = (
     "webhook_method",
     "webhook_headers",
     "webhook_secret",
+    "webhook_body",
+    "webhook_content_type",
+    "webhook_sign",
+    "success_statuses",
+    "retry_statuses",
+    "success_when",
+    "keep_answers",
     "connect_timeout_seconds",
     "read_timeout_seconds",
     "max_connections",
@@ -42,7 +51,9 @@ _LARGEST = 2**31 - 1
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]{1,50}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4000}")
+# Anything but control characters; beyond ASCII it is sent as UTF-8.
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]{0,4000}")
+_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 # What the client writes itself, or what a receiver verifies.
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "upgrade"}
@@ -84,6 +95,22 @@ def _together(value: Callable[[str], Any]) -> dict[str, str]:
         reasons["webhook_url"] = "the handler webhook needs an address"
     if value("handler") == models.HandlerKind.PYTHON and not value("python_callable"):
         reasons["python_callable"] = "the handler python needs a callable"
+    reasons |= _request_reasons(value)
+    return reasons
+
+
+def _request_reasons(value: Callable[[str], Any]) -> dict[str, str]:
+    """What is wrong with a webhook's request and the meaning of its responses."""
+    reasons = {}
+    if value("webhook_body"):
+        try:
+            templates.parse_body(value("webhook_body"), value("webhook_content_type"))
+        except BadTemplate as error:
+            reasons["webhook_body"] = _as_reason(error)
+    try:
+        responses.Rules.parse(value("success_statuses"), value("retry_statuses"))
+    except BadRule as error:
+        reasons["retry_statuses"] = str(error)
     return reasons
 
 
@@ -122,6 +149,52 @@ def _address(value: Any) -> str | None:
     return None
 
 
+def _template_address(value: Any) -> str | None:
+    """An address whose path and query may contain placeholders."""
+    if not isinstance(value, str) or "{{" not in value or len(value) > 2000:
+        return _address(value)
+    try:
+        return _address(templates.UrlTemplate.parse(value).sample)
+    except BadTemplate as error:
+        return _as_reason(error)
+
+
+def _as_reason(error: BadTemplate) -> str:
+    return f"at position {error.facts['position']}: {error.facts['reason']}"
+
+
+def _text(most: int, *, none: bool = False) -> Check:
+    def check(value: Any) -> str | None:
+        if (none and value is None) or (isinstance(value, str) and len(value) <= most):
+            return None
+        return f"text of at most {most} characters" + (", or null" if none else "")
+
+    return check
+
+
+def _content_type(value: Any) -> str | None:
+    if isinstance(value, str) and len(value) <= 100 and _CONTENT_TYPE.fullmatch(value):
+        return None
+    return "a media type, such as application/json"
+
+
+def _truth(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def _rule(parse: Callable[[Any], object], *, text: bool = True) -> Check:
+    def check(value: Any) -> str | None:
+        if text and (not isinstance(value, str) or len(value) > 200):
+            return "text of at most 200 characters"
+        try:
+            parse(value)
+        except BadRule as error:
+            return str(error)
+        return None
+
+    return check
+
+
 def _callable(value: Any) -> str | None:
     if value == "" or value in settings.PYTHON_HANDLERS:
         return None
@@ -137,8 +210,14 @@ def _headers(value: Any) -> str | None:
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
             return f"{name} is set by the sender itself"
         # Null stands for the stored value, which nobody can read.
-        if text is not None and (not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text)):
+        if text is None:
+            continue
+        if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
             return f"the value of {name} is no text that a header can hold"
+        try:
+            templates.HeaderTemplate.parse(text)
+        except BadTemplate as error:
+            return f"the value of {name}, {_as_reason(error)}"
     return None
 
 
@@ -178,10 +257,19 @@ _CHECKS: dict[str, Check] = {
     "late_after_seconds": _whole(0, _LARGEST, none=True),
     "headroom": _whole(0, models.MAX_RPM),
     "breaker_threshold": _whole(1, _LARGEST, none=True),
-    "webhook_url": _address,
+    "webhook_url": _template_address,
     "webhook_method": _among(METHODS),
     "webhook_headers": _headers,
     "webhook_secret": _secret,
+    "webhook_body": _text(templates.TEMPLATE_CHARACTERS, none=True),
+    "webhook_content_type": _content_type,
+    "webhook_sign": _truth,
+    "success_statuses": _rule(responses.statuses),
+    "retry_statuses": _rule(responses.statuses),
+    "success_when": _rule(lambda rule: rule is None or responses.SuccessWhen.parse(rule), text=False),
+    "keep_answers": _rule(
+        lambda value: value in (KEEP_UNEXPECTED, KEEP_ALL) or responses.Pointer.parse(value or "-")
+    ),
     "connect_timeout_seconds": _seconds,
     "read_timeout_seconds": _seconds,
     "max_connections": _whole(1, 10_000),

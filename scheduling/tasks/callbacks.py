@@ -7,7 +7,6 @@ in the middle has used up an attempt.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -130,7 +129,7 @@ def body_of(task: models.Task, finished_at: datetime) -> bytes:
 
 async def _call(task: models.Task, finished_at: datetime, installation: models.Installation) -> Outcome:
     # As the queue's own webhooks, but for where it goes.
-    handler = replace(Webhook.of(task.queue), url=task.queue.callback_url, method="POST", headers={})
+    handler = Webhook.of_callback(task.queue)
     try:
         # A list that is sent again is done again: another call, with a key of its own.
         done = f"done_{int(finished_at.timestamp())}"

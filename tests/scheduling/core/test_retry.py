@@ -169,13 +169,7 @@ def test_every_date_that_python_writes_is_read(seconds):
     ],
 )
 def test_failures_that_are_retried_count_for_the_breaker(status, counts):
-    assert retry.counts_for_breaker(status) is counts
-
-
-def test_an_attempt_without_an_answer_counts_for_the_breaker_but_not_a_forbidden_address():
-    assert retry.counts_for_breaker(None)
-    assert retry.counts_for_breaker(None, "timed out")
-    assert not retry.counts_for_breaker(None, retry.ADDRESS_NOT_ALLOWED)
+    assert (retry.verdict(status, None) is Verdict.RETRY) is counts
 
 
 def opened(at=NOON, threshold=3):
@@ -227,8 +221,8 @@ def test_a_probes_failure_leaves_it_open_and_the_next_probe_comes_half_a_minute_
     assert probing.on_failure(after(29.9), at=after(38), threshold=3) == probing
     # It was let out at 30, and had its slot somewhat later.
     assert probing.on_failure(after(30.9), at=after(38), threshold=3).next_probe_at == after(60.9)
-    assert probing.after(404, None, started_at=after(30.9), at=after(38), threshold=3).is_open
-    assert not probing.after(404, None, started_at=after(30.9), at=after(38), threshold=3).may_probe(
+    assert probing.after(Verdict.FAILED, started_at=after(30.9), at=after(38), threshold=3).is_open
+    assert not probing.after(Verdict.FAILED, started_at=after(30.9), at=after(38), threshold=3).may_probe(
         after(60)
     )
 
@@ -256,7 +250,7 @@ def test_after_closing_the_row_begins_anew():
 
 def test_an_outcome_is_told_to_the_breaker_by_what_it_means():
     def told(breaker, status, error=None):
-        return breaker.after(status, error, started_at=after(1), at=after(2), threshold=3)
+        return breaker.after(retry.verdict(status, error), started_at=after(1), at=after(2), threshold=3)
 
     assert told(Breaker(2), 503) == Breaker(3, opened_at=after(2))
     assert told(Breaker(2), 308) == Breaker(3, opened_at=after(2))
@@ -283,7 +277,7 @@ def test_however_late_the_answers_come_starts_while_it_is_open_are_half_a_minute
             if answered > now:
                 continue
             before, times = breaker, {"started_at": after(started), "at": after(answered)}
-            breaker = breaker.after(status, error, **times, threshold=threshold)
+            breaker = breaker.after(retry.verdict(status, error), **times, threshold=threshold)
             # Nothing but the last probe's own success closes it.
             if before.is_open and not breaker.is_open:
                 assert after(started - 1) <= before.probe_at <= after(started)

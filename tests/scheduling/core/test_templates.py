@@ -96,6 +96,11 @@ def test_form_template_is_url_encoded(template, body):
     assert parse_body(template, FORM_TYPE).fill(VALUES).decode() == body
 
 
+@pytest.mark.parametrize("content_type", [JSON_TYPE, FORM_TYPE, "text/plain"])
+def test_empty_template_is_no_body(content_type):
+    assert parse_body("", content_type).fill(VALUES) == b""
+
+
 def test_text_template_is_filled_as_it_is():
     body = parse_body('<a href="{{id}}">{{data.first_name}} }} {"a":{"b":1}}</a>', "text/xml; charset=utf-8")
     assert body.fill(VALUES).decode() == '<a href="1029">Zoë }} {"a":{"b":1}}</a>'
@@ -154,7 +159,7 @@ def test_header_with_a_line_break_is_not_filled(value):
         ('{"a": 1,}', 8, "not JSON"),
         ('{"a": NaN}', 0, "NaN is not JSON"),
         ('{"a": 1, "a": 2}', 0, "'a' twice"),
-        ("", 0, "not JSON"),
+        (" ", 1, "not JSON"),
         ("[" * 100_000, 0, ""),
     ],
 )

@@ -1,0 +1,80 @@
+"""What is shown of a response: its body as text, where it redirects to, and how long it asks callers to wait."""
+
+import codecs
+import re
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from urllib.parse import urljoin
+
+from scheduling.core import retry
+from scheduling.core.limits import ANSWER_CHARACTERS, ERROR_CHARACTERS
+
+from .base import truncate
+from .http_response import BODY_BYTES, ResponseReader
+
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]+)", re.IGNORECASE)
+
+
+def redirect_words(response: ResponseReader, url: str, status: int) -> str:
+    """Return where a redirect leads, as a whole address, since it may be relative."""
+    location = next(iter(response.headers.get("location", ())), "")
+    if not location:
+        return f"answers {status} to nowhere"
+    advice = ": put this address into the queue"
+    words = f"answers {status} to "
+    return words + truncate(urljoin(url, location), ERROR_CHARACTERS - len(words + advice)) + advice
+
+
+def longest_retry_after(values: Sequence[str], status: int) -> str | None:
+    """Return the Retry-After that asks for the longest wait. Proxies may have joined several with commas."""
+    if not values or (len(values) == 1 and "," not in values[0]):
+        return values[0] if values else None
+    at = datetime.now(UTC)
+    # A date contains a comma too.
+    candidates = [*values, *(part.strip() for value in values for part in value.split(","))]
+    return max(candidates, key=lambda value: retry.retry_after_seconds(status, value, at=at) or -1.0)
+
+
+def content_of(response: ResponseReader) -> bytes:
+    """Return a body, decompressed up to BODY_BYTES."""
+    data = bytes(response.body)
+    if not data:
+        return data
+    for coding in reversed(",".join(response.headers.get("content-encoding", ())).lower().split(",")):
+        data = _decompress(data, coding.strip())
+    return data
+
+
+def text_of(response: ResponseReader, content: bytes) -> str:
+    """Return the beginning of a body's content as text, decoded with its charset."""
+    if not content:
+        return ""
+    # Enough for each of the characters that are kept, in any encoding.
+    return truncate(content[: 4 * ANSWER_CHARACTERS].decode(_charset(response), errors="replace"))
+
+
+def _decompress(data: bytes, coding: str) -> bytes:
+    """Decompress up to BODY_BYTES. Bytes that aren't what the header says are returned as they are."""
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return data
+    # 32: gzip or zlib, whichever the data begin with. Negative: deflate without a header, which some send.
+    for window_bits in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):
+        try:
+            return zlib.decompressobj(window_bits).decompress(data, BODY_BYTES)
+        except zlib.error:
+            continue
+    return data
+
+
+def _charset(response: ResponseReader) -> str:
+    content_type = next(iter(response.headers.get("content-type", ())), "")
+    found = _CHARSET.search(content_type)
+    if found is None:
+        return "utf-8"
+    try:
+        info = codecs.lookup(found[1])
+    except (LookupError, ValueError):
+        return "utf-8"
+    # Some codecs turn bytes into bytes.
+    return info.name if info._is_text_encoding else "utf-8"
