@@ -1,4 +1,4 @@
-"""Who may: every address with every method, by nobody, tokens of each scope, operators of each role."""
+"""Authorization: every endpoint, without credentials, with tokens of each scope and operators of each role."""
 
 import pytest
 from django.conf import settings
@@ -21,7 +21,7 @@ READS = ("get",)
 
 
 def endpoints() -> list[tuple[str, str]]:
-    """Every method of every address, as the description has them, with invented numbers in them."""
+    """Return every method and path of the description, with made-up numbers in the paths."""
     filled = {"{id}": "987654321", "{user_id}": "987654321", "{name}": "default"}
     found = []
     for path, operations in schema_of(the_api)["paths"].items():

@@ -1,4 +1,4 @@
-"""The description, held against the service by invented requests; and the page to read it."""
+"""The OpenAPI document, checked against the service with generated requests; and the page for reading it."""
 
 import re
 
@@ -63,7 +63,7 @@ def test_responses_to_generated_requests_match_the_description(operation, queue,
         suppress_health_check=list(HealthCheck),
     )
     def hold(case):
-        # Invented numbers are hardly ever those of something that is there.
+        # Generated numbers hardly ever name an existing resource.
         nonlocal cases
         cases += 1
         if cases % 2:
@@ -74,7 +74,7 @@ def test_responses_to_generated_requests_match_the_description(operation, queue,
 
 
 def _something_of_each(client: ApiClient) -> dict[str, object]:
-    """A key of each kind of thing that an address names."""
+    """Create one of each resource, and return their keys."""
     client.send("POST", "/users/", {"id": 5, "name": "Ann"})
     client.list("5,6,7,8,9007199254740993", type="text/plain")
     tasks, windows = client.get("/celery_ids_tasks/").json(), client.get("/windows/").json()

@@ -1,4 +1,4 @@
-"""What clients and networks do to a request, against a real server."""
+"""HTTP as clients and networks use it, against a real server."""
 
 import gzip
 import json

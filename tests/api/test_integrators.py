@@ -1,4 +1,4 @@
-"""The commands in docs/integrators.md, run as they stand there against a real server."""
+"""The commands of docs/integrators.md, run unchanged against a real server."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from api.problems import KINDS
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
 COMMANDS = re.findall(r"```sh\n# answers (\d{3}) ?([a-z-]*)\n(.*?)```", PAGE, re.DOTALL)
-# Each command is a curl of the page; this adds where its answer goes, and prints the status alone.
+# Each command of the page is a curl. This saves its response and prints the status only.
 CURL = 'curl() { command curl -sS -o answer -w "%{http_code}" "$@"; }\nset -e\n'
 
 

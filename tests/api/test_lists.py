@@ -1,4 +1,4 @@
-"""POST /celery_ids_tasks/: what goes in, what is refused, and what the answer says."""
+"""POST /celery_ids_tasks/: what is accepted, what is refused, and the response."""
 
 import errno
 import gzip
@@ -327,7 +327,7 @@ def test_broken_gzip_is_refused_even_with_on_error_skip(api, broken):
 
 @pytest.mark.parametrize("name", ["dry_run", "on_error", "allow_peak", "expect"])
 def test_query_parameter_in_the_body_is_refused(api, name):
-    # Passed over, a dry run would be a real one.
+    # If it were ignored, a dry run would be a real one.
     answer = api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": [1], name: True})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == name

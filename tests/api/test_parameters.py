@@ -1,4 +1,4 @@
-"""No number of an address is too long for the API."""
+"""Numbers of any length in URLs."""
 
 import re
 

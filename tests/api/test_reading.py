@@ -1,4 +1,4 @@
-"""GET: filters, pages, one ID, windows, and what is refused of a question."""
+"""GET: filters, pages, one ID, windows, and invalid requests."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Signs of life and numbers."""
+"""Health checks and metrics."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Every act of the API leaves its line in the log, by which token."""
+"""Every action of the API leaves an entry in the activity log."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The checks in docs/webhooks.md, run as they stand there against what the sender really sends."""
+"""The code of docs/webhooks.md, run unchanged against calls of the real sender."""
 
 import asyncio
 import json
