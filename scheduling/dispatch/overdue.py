@@ -1,7 +1,9 @@
 """What could not run in its minute: it takes the first free places from the next minute on, never in a burst.
 
 Slices, oldest first, whatever the outage: a transaction moves as many as are written in some 30 ms. Not while
-a queue is paused, or braked to 0: what fell due meanwhile moves when it goes on.
+a queue is paused, or braked to 0: what fell due meanwhile moves when it goes on. Nor into minutes that would pass as
+well, since the target is blocked: after a Retry-After all move once, to minutes that come after it; behind an open
+circuit breaker they wait until it closes, but for one, which is there to be the next probe.
 """
 
 from collections import defaultdict
@@ -14,7 +16,7 @@ from django.db.models import Min
 from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.core.time_limit import TimeLimit
-from scheduling.dispatch import bad_rows, recovery
+from scheduling.dispatch import bad_rows, recovery, targets
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
 from scheduling.placement import moves, reservations
@@ -49,7 +51,8 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 def wake(*, at: datetime) -> bool:
     """Queue a job where something is late or a batch has no living owner; return whether."""
     dead = models.Batch.objects.filter(lease_until__lt=at).exists()
-    if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in overdue_buckets(at)[:20]]):
+    movable = [b for b in overdue_buckets(at) if movable_count(keys.queue_of_bucket(b), at)][:20]
+    if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in movable]):
         return False
     if cluster.is_queued("scheduling.jobs.place_late", at=at):
         return False
@@ -92,7 +95,11 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
             return 0
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
-        found = store.waiting_rows([(*keys.range_of_bucket(bucket_id), SLICE_IDS)])
+        movable = movable_count(queue.pk, at)
+        # Of one ID it is always the same one: that which was moved last.
+        if not movable or (movable == 1 and _waits_in_a_later_minute(bucket_id, at)):
+            return 0
+        found = store.waiting_rows([(*keys.range_of_bucket(bucket_id), movable)])
         if not found:
             return 0
         rows = [moves.Row(*row) for row in found]
@@ -100,7 +107,7 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
         places = moves.move(
             queue,
             rows,
-            from_minute=clock.next_unsealed_minute(at),
+            from_minute=targets.first_minute(queue, at),
             reason=MoveReason.BRAKE if braked else MoveReason.LATE,
             was=Status.WAITING,
             at=at,
@@ -116,6 +123,22 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
         late_seconds=round((at - bucket.minute_at).total_seconds()),
     )
     return len(rows)
+
+
+def movable_count(queue_id: int, at: datetime) -> int:
+    """Return how many of a queue's late IDs may move now, at most a slice."""
+    target = targets.target_of(models.Queue.objects.get(pk=queue_id))
+    if target is None or target.opened_at is None:
+        return SLICE_IDS
+    # A probe is one of the IDs of the minute that runs.
+    coming = clock.next_unsealed_minute(at)
+    minutes = [keys.bucket_at(queue_id, minute) for minute in (coming - clock.MINUTE, coming)]
+    return 0 if models.Bucket.objects.filter(pk__in=minutes, waiting_count__gt=0).exists() else 1
+
+
+def _waits_in_a_later_minute(bucket_id: int, at: datetime) -> bool:
+    coming = keys.bucket_at(keys.queue_of_bucket(bucket_id), clock.next_unsealed_minute(at))
+    return models.Bucket.objects.filter(pk__gt=bucket_id, pk__lt=coming, waiting_count__gt=0).exists()
 
 
 def _latest(queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row]) -> dict[int, datetime]:

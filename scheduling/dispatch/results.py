@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from scheduling import models, store
 from scheduling.core import clock, retry
 from scheduling.core.limits import ERROR_CHARACTERS
+from scheduling.dispatch import targets
 from scheduling.dispatch.messages import Claim, ClassifiedResults, RequestResult, Result, Retry
 from scheduling.handlers.base import Outcome, truncate
 from scheduling.models import MoveReason, Status
@@ -92,7 +93,8 @@ def place_retries(queue_id: int, items: Sequence[Retry], owner: int, now: Callab
         _record_attempts([item for item in items if item.claim.task_id in cancelled], Status.FAILED)
         again = [item for item in items if item.claim.task_id not in cancelled]
         _record_attempts(again, Status.IN_FLIGHT)
-        for from_minute, rows in sorted(_rows_by_minute(again, at).items()):
+        earliest = targets.first_minute(queue, at)
+        for from_minute, rows in sorted(_rows_by_minute(again, earliest).items()):
             moves.move(
                 queue, rows, from_minute=from_minute, reason=MoveReason.RETRY, was=Status.IN_FLIGHT, at=at
             )
@@ -110,11 +112,11 @@ def _record_attempts(items: Sequence[Retry], status: Status) -> None:
     models.Attempt.objects.bulk_create(item.attempt for item in items)
 
 
-def _rows_by_minute(items: Sequence[Retry], at: datetime) -> dict[datetime, list[moves.Row]]:
+def _rows_by_minute(items: Sequence[Retry], earliest: datetime) -> dict[datetime, list[moves.Row]]:
     """Return the rows by the first minute that begins once they are due."""
     rows: dict[datetime, list[moves.Row]] = defaultdict(list)
     for item in items:
         claim = item.claim
-        first = max(clock.minute_start(item.due_at) + clock.MINUTE, clock.next_unsealed_minute(at))
+        first = max(clock.minute_start(item.due_at) + clock.MINUTE, earliest)
         rows[first].append(moves.Row(claim.key, claim.user_id, claim.task_id, claim.attempts + 1))
     return rows

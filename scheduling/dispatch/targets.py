@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from scheduling import models, store
-from scheduling.core import retry
+from scheduling.core import clock, retry
 from scheduling.dispatch.messages import RequestResult
 from scheduling.handlers import ssrf
 from scheduling.handlers.base import Outcome, truncate
@@ -122,6 +122,14 @@ class Targets:
         if known is not None and (known.opened_at is not None or known.failures_count):
             return True
         return any(item.outcome is not None and item.outcome.verdict != SUCCEEDED for item in items)
+
+
+def first_minute(queue: models.Queue, at: datetime) -> datetime:
+    """Return the first minute in which a queue's requests may be made, as far as its target has said so."""
+    minute, target = clock.next_unsealed_minute(at), target_of(queue)
+    if target is None or target.held_until is None or target.held_until <= at:
+        return minute
+    return max(minute, clock.minute_start(target.held_until) + clock.MINUTE)
 
 
 def is_blocked(target: models.Target, at: datetime) -> bool:

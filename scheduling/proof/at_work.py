@@ -19,8 +19,10 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
 
 
 def _left_behind(at: datetime) -> Iterator[Difference]:
-    """No ID waits in a minute that ended two leases ago, but in a paused queue."""
+    """No ID waits in a minute that ended two leases ago, but of a queue that is paused or whose target fails."""
     for bucket_id in overdue.overdue_buckets(at - 2 * limits.LEASE):
+        if overdue.movable_count(keys.queue_of_bucket(bucket_id), at) < overdue.SLICE_IDS:
+            continue
         waiting = len(store.waiting_rows([(*keys.range_of_bucket(bucket_id), 1_000)]))
         if waiting:
             yield Difference("nothing is left behind", f"bucket {bucket_id}", 0, waiting)

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from scheduling import models
-from scheduling.core import clock
+from scheduling.core import clock, keys
 from scheduling.core.retry import Verdict
-from scheduling.dispatch import recovery, results, targets
+from scheduling.dispatch import overdue, recovery, results, targets
 from scheduling.dispatch.messages import RequestResult, ScheduledRequest
 from scheduling.handlers.base import Outcome, Request
 from scheduling.models import Status
@@ -197,3 +197,50 @@ def test_targets_are_told_apart_by_scheme_host_and_port():
     assert same == {"https://hook.test:443"}
     assert targets.origin_of("http://[2001:db8::1]:8080/") == "http://[2001:db8::1]:8080"
     assert Counter([targets.origin_of("http://a.test")]) == Counter(["http://a.test:80"])
+
+
+# --- What is late while its target is blocked ---
+
+
+def blocked_target(**fields) -> models.Target:
+    return models.Target.objects.create(origin="https://hook.test:443", **fields)
+
+
+def test_late_ids_of_a_target_that_asked_to_wait_move_once_to_minutes_after_it(queue):
+    place(queue, {MINUTE: range(1, 41), MINUTE + clock.MINUTE: range(41, 61)}, at=BEFORE)
+    until = MINUTE + timedelta(hours=1)
+    blocked_target(held_until=until)
+    for minutes in range(1, 6):
+        overdue.run(lambda minutes=minutes: MINUTE + timedelta(minutes=minutes, seconds=5))
+    assert Counter(models.Move.objects.values_list("user_id", flat=True)) == Counter(range(1, 61))
+    assert min(row.minute_at for row in models.Assignment.objects.all()) == until + clock.MINUTE
+    # "Late since" is the minute that an ID left.
+    left = {keys.minute_of_bucket(b) for b in models.Move.objects.values_list("from_bucket_id", flat=True)}
+    assert left == {MINUTE, MINUTE + clock.MINUTE}
+    check_counters()
+
+
+def test_a_retry_of_a_target_that_asked_to_wait_is_placed_after_it(queue):
+    place(queue, {MINUTE: [1]}, at=BEFORE)
+    until = MINUTE + timedelta(minutes=30)
+    blocked_target(held_until=until)
+    worker = SimulatedWorker(queue)
+    keep(worker, queue, [answered(queue, worker.tick(0).claims[0], BUSY)], 0.5)
+    assert models.Assignment.objects.get().minute_at == until + clock.MINUTE
+
+
+def test_behind_an_open_breaker_one_late_id_moves_on_as_a_probe_and_the_others_when_it_closes(queue):
+    place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
+    target = blocked_target(opened_at=MINUTE)
+    for minutes in (1, 2, 3):
+        at = MINUTE + timedelta(minutes=minutes, seconds=5)
+        assert overdue.wake(at=at) == (minutes == 1)
+        overdue.run(lambda at=at: at)
+        waiting = models.Bucket.objects.filter(waiting_count__gt=0).values_list("waiting_count", flat=True)
+        assert sorted(waiting) == [1, 39]
+        assert overdue.run(lambda at=at: at) == 0
+    assert set(models.Move.objects.values_list("user_id", flat=True)) == {1}
+    models.Target.objects.filter(pk=target.pk).update(opened_at=None)
+    overdue.run(lambda: MINUTE + timedelta(minutes=10))
+    assert not models.Bucket.objects.filter(pk=keys.bucket_at(queue.pk, MINUTE), waiting_count__gt=0).exists()
+    check_counters()
