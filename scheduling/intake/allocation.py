@@ -9,11 +9,13 @@ import secrets
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 
+import structlog
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
@@ -38,6 +40,11 @@ JOB_SECONDS = 5.0
 PATIENCE_SECONDS = 45.0
 # A slice with a bucket that seals sooner than this looks at the seal under the lock of its row.
 NEAR = timedelta(seconds=60)
+
+# A segment that can't be written (a malformed row, say) is tried again after so long; nobody has this number.
+SET_ASIDE, SET_ASIDE_FOR = -1, timedelta(minutes=10)
+
+log = structlog.get_logger(__name__)
 
 
 class LeaseLost(Exception):
@@ -68,7 +75,8 @@ def write_segments(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS)
     while True:
         try:
             while not limit.is_over and (segment := _claim(owner, now())):
-                _write_segment(segment, owner, now, limit)
+                with _alone(segment, owner, now):
+                    _write_segment(segment, owner, now, limit)
             if models.Segment.objects.unwritten().filter(_free(now())).exists():
                 cluster.enqueue("scheduling.jobs.allocate")
             return
@@ -120,39 +128,49 @@ def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Se
     return None
 
 
+@contextmanager
+def _alone(segment: models.Segment, owner: int, now: Callable[[], datetime]) -> Iterator[None]:
+    """Write a segment so that one that can't be written is left alone for a while, and the others go on."""
+    try:
+        yield
+    except LeaseLost:
+        return
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("segment_not_written", segment=segment.pk, task=segment.task_id)
+        aside = models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner)
+        aside.update(owner=SET_ASIDE, lease_until=now() + SET_ASIDE_FOR)
+
+
 def _write_segment(
     segment: models.Segment, owner: int, now: Callable[[], datetime], limit: TimeLimit
 ) -> None:
     groups = prepare(segment)
     first_ordinals = take_ordinals(segment, groups)
     in_order = sorted(user for group in groups for user in group.ids)
-    try:
-        for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
-            users = in_order[start : start + SLICE_IDS]
-            part = [piece for group in groups if (piece := group.between(users[0], users[-1])).ids]
-            _write_slice(segment, owner, start, users, part, first_ordinals, now)
-            if start + SLICE_IDS < segment.ids_count:
-                _write_small_ones(owner, now)
-                # Whoever has prepared a segment writes it, within reason.
-                if limit.is_over_by(2):
-                    models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner).update(
-                        owner=None, lease_until=now() + limits.SEGMENT_LEASE
-                    )
-                    return
-    except LeaseLost:
-        return
+    for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
+        users = in_order[start : start + SLICE_IDS]
+        part = [piece for group in groups if (piece := group.between(users[0], users[-1])).ids]
+        _write_slice(segment, owner, start, users, part, first_ordinals, now)
+        if start + SLICE_IDS < segment.ids_count:
+            _write_small_ones(owner, now)
+            # Whoever has prepared a segment writes it, within reason.
+            if limit.is_over_by(2):
+                models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner).update(
+                    owner=None, lease_until=now() + limits.SEGMENT_LEASE
+                )
+                return
 
 
 def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
     while small := _claim(owner, now(), at_most=SMALL_IDS):
-        groups = prepare(small)
-        first_ordinals = take_ordinals(small, groups)
-        users = sorted(user for group in groups for user in group.ids)
-        try:
+        with _alone(small, owner, now):
+            groups = prepare(small)
+            first_ordinals = take_ordinals(small, groups)
+            users = sorted(user for group in groups for user in group.ids)
             start = small.written_count
             _write_slice(small, owner, start, users[start:], groups, first_ordinals, now)
-        except LeaseLost:
-            continue
 
 
 def prepare(segment: models.Segment) -> list[Group]:

@@ -6,10 +6,11 @@ rolled back. The sweep finds operations without a live owner.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from django.db.models import F, Q, QuerySet
 
 from operators.actor import Actor, Interface, Kind
@@ -17,6 +18,10 @@ from scheduling import activity, store
 from scheduling.core import limits
 from scheduling.jobqueue import cluster
 from scheduling.models import BulkAct, BulkActKind
+
+Question = TypeVar("Question")
+
+log = structlog.get_logger(__name__)
 
 JOBS = {
     BulkActKind.CANCEL_MATCHING: "scheduling.jobs.cancel_matching",
@@ -64,6 +69,24 @@ def claim(act_id: int, *, at: datetime) -> BulkAct | None:
     if not free.update(owner=owner, lease_until=at + limits.BULK_LEASE):
         return None
     return BulkAct.objects.filter(pk=act_id, owner=owner).first()
+
+
+def claim_and_read(
+    act_id: int, read: Callable[[BulkAct], Question], now: Callable[[], datetime]
+) -> tuple[BulkAct, Question] | None:
+    """Claim the operation and read what was asked for. Returns None where `claim` does.
+
+    An operation whose row can't be read ends, and is logged once, instead of failing whenever it is looked at.
+    """
+    act = claim(act_id, at=now())
+    if act is None:
+        return None
+    try:
+        return act, read(act)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        log.exception("operation_malformed", operation=act.pk, kind=act.kind)
+        end(act, at=now())
+        return None
 
 
 def unfinished() -> QuerySet[BulkAct]:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+from django.db import InterfaceError, OperationalError
 from django.db.models import F, QuerySet
 
 from scheduling import models, store
@@ -12,6 +14,8 @@ from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
 from scheduling.placement import moves, reservations
+
+log = structlog.get_logger(__name__)
 
 # What one transaction moves: some 30 ms, of which each bucket costs two.
 SLICE_IDS = 5_000
@@ -130,14 +134,26 @@ def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     limit = TimeLimit(seconds)
     moved = 0
     for queue in list(_hard_capped().order_by("pk")):
-        behind: int | None = 0
-        while behind is not None:
-            if limit.is_over:
-                cluster.enqueue("scheduling.jobs.refit")
-                return moved
-            count, behind = _refit_slice(queue.pk, behind, now)
-            moved += count
+        try:
+            for count in _refit_queue(queue.pk, now):
+                moved += count
+                if limit.is_over:
+                    cluster.enqueue("scheduling.jobs.refit")
+                    return moved
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # What is wrong with one queue keeps no other back.
+            log.exception("queue_not_refitted", queue=queue.name)
     return moved
+
+
+def _refit_queue(queue_id: int, now: Callable[[], datetime]) -> Iterator[int]:
+    """Refit a queue, slice by slice; yield how many IDs each moved."""
+    behind: int | None = 0
+    while behind is not None:
+        count, behind = _refit_slice(queue_id, behind, now)
+        yield count
 
 
 def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tuple[int, int | None]:

@@ -100,16 +100,19 @@ def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], da
 
 def resume(act_id: int, now: Callable[[], datetime]) -> None:
     """Continue where the last worker stopped, unless another one has claimed the operation."""
-    act = bulk_operations.claim(act_id, at=now())
-    if act is None:
-        return
+    if claimed := bulk_operations.claim_and_read(act_id, _read, now):
+        act, (matching, by) = claimed
+        _cancel(act, matching, by=by, now=now, seconds=JOB_SECONDS)
+
+
+def _read(act: BulkAct) -> tuple[Matching, Actor]:
     ids = act.asked["ids"]
     given = {
         **act.asked,
         "at": datetime.fromisoformat(act.asked["at"]),
         "ids": None if ids is None else tuple(ids),
     }
-    _cancel(act, Matching(**given), by=bulk_operations.actor_of(act), now=now, seconds=JOB_SECONDS)
+    return Matching(**given), bulk_operations.actor_of(act)
 
 
 def _cancel(

@@ -60,14 +60,17 @@ def retry(
 
 def resume_retry(act_id: int, now: Callable[[], datetime]) -> None:
     """Continue where the last worker stopped, unless another one has claimed the operation."""
-    act = bulk_operations.claim(act_id, at=now())
-    if act is None:
-        return
+    if claimed := bulk_operations.claim_and_read(act_id, _read_retry, now):
+        act, (asked, left_out) = claimed
+        _retry(act, asked, left_out, now=now, seconds=JOB_SECONDS)
+
+
+def _read_retry(act: BulkAct) -> tuple[Asked, frozenset[int]]:
     given = dict(act.asked["matching"])
     for name in ("since", "at"):
         if given.get(name):
             given[name] = datetime.fromisoformat(given[name])
-    _retry(act, Asked(**given), act.asked["left_out"], now=now, seconds=JOB_SECONDS)
+    return Asked(**given), frozenset(act.asked["left_out"])
 
 
 def succeeded_until(task: models.Task, *, at: datetime) -> QuerySet[models.Assignment]:
@@ -99,16 +102,20 @@ def resend(
 
 def resume_resend(act_id: int, now: Callable[[], datetime]) -> None:
     """Continue where the last worker stopped, unless another one has claimed the operation."""
-    act = bulk_operations.claim(act_id, at=now())
-    if act is None:
+    claimed = bulk_operations.claim_and_read(act_id, _read_resend, now)
+    if claimed is None:
         return
-    task = models.Task.objects.filter(pk=act.asked["task"]).first()
+    act, (task_id, looked_at) = claimed
+    task = models.Task.objects.filter(pk=task_id).first()
     if task is None:
         # Past its retention by now.
         bulk_operations.end(act, at=now())
         return
-    looked_at = datetime.fromisoformat(act.asked["looked_at"])
     _resend(act, task, looked_at, now=now, seconds=JOB_SECONDS)
+
+
+def _read_resend(act: BulkAct) -> tuple[int, datetime]:
+    return int(act.asked["task"]), datetime.fromisoformat(act.asked["looked_at"])
 
 
 def _resend(

@@ -1,16 +1,26 @@
 """Find work that no live process owns, and queue a job for it. Jobs are hints, and lost ones are found here."""
 
+from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+from django.db import DatabaseError
 from django.db.models import F, QuerySet
 
 from scheduling import models, store
+from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import minute_worker, overdue, recovery
 from scheduling.intake import acceptance, allocation
 from scheduling.jobqueue import bulk_operations, cluster, schedules
 from scheduling.queues import rates
 from scheduling.tasks import callbacks, failures
 from scheduling.upkeep import quarter_hour
+
+log = structlog.get_logger(__name__)
+
+LOG_AGAIN_SECONDS = 600.0
+# When the failure of a look is logged again, by its module.
+_logged: dict[str, TimeLimit] = {}
 
 
 def requeue_lost_work(*, at: datetime) -> None:
@@ -19,13 +29,34 @@ def requeue_lost_work(*, at: datetime) -> None:
 
     Cheap where there is nothing to do (partial indexes), so every worker calls it every few seconds.
     """
-    minute_worker.wake(at=at)
-    overdue.wake(at=at)
-    allocation.wake(at=at)
-    quarter_hour.wake(at=at)
-    schedules.ensure(at=at)
-    callbacks.wake(at=at)
-    bulk_operations.wake(at=at)
+    for look in (
+        minute_worker.wake,
+        overdue.wake,
+        allocation.wake,
+        quarter_hour.wake,
+        schedules.ensure,
+        callbacks.wake,
+        bulk_operations.wake,
+        requeue_cancels,
+    ):
+        _look_alone(look, at)
+
+
+def _look_alone(look: Callable[..., object], at: datetime) -> None:
+    """Look for one kind of work. A malformed row of that kind must not hide the others' work."""
+    try:
+        look(at=at)
+    except DatabaseError:
+        raise
+    except Exception:
+        # Every worker looks every few seconds.
+        if _logged.get(look.__module__, TimeLimit(-1)).is_over:
+            _logged[look.__module__] = TimeLimit(LOG_AGAIN_SECONDS)
+            log.exception("look_failed", look=look.__module__)
+
+
+def requeue_cancels(*, at: datetime) -> None:
+    """Queue jobs for cancelled tasks whose rows are all written but not all marked as cancelled."""
     for task_id in unfinished_cancels().values_list("pk", flat=True)[:10]:
         cluster.enqueue("scheduling.jobs.follow_cancel", task_id)
 

@@ -7,7 +7,7 @@ from django.utils.module_loading import import_string
 from django_q.models import OrmQ
 
 from operators.actor import Actor
-from scheduling import models, store
+from scheduling import jobs, models, store
 from scheduling.core import clock, limits
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
@@ -60,7 +60,8 @@ def run_jobs(at: datetime) -> int:
 
 @pytest.fixture
 def at_their_time(monkeypatch):
-    """Set the clock of jobs: at_their_time(AFTER)."""
+    """Set the clock of jobs: at_their_time(AFTER). Hours pass between two of them, and no clock has jumped."""
+    monkeypatch.setattr(jobs, "_clock_has_jumped", lambda: False)
     return lambda at: monkeypatch.setattr(store, "now", lambda: at)
 
 
