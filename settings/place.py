@@ -41,7 +41,7 @@ class Place:
             port=environment.integer("PORT", default=8000, low=1, high=65535),
             # In each of the two web processes. Each may have a connection to the database, of which PostgreSQL
             # allows 100 by default.
-            web_threads=environment.integer("WEB_THREADS", default=10, low=4, high=512),
+            web_threads=environment.integer("WEB_THREADS", default=8, low=4, high=512),
         )
 
     @property

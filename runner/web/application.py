@@ -37,7 +37,7 @@ IDLE_THREAD_SECONDS = 30
 DRAINED_BYTES, DRAINED_SECONDS = 8 * 1024**2, 5
 # Passwords that are checked at once, and sign-ins that may wait for that: a hash takes a tenth of a second.
 HASHES_AT_ONCE, SIGN_INS_WAITING = 1, 10
-TESTS_AT_ONCE, TESTS_WAITING = 2, 4
+TESTS_AT_ONCE, TESTS_WAITING = 1, 4
 # Requests that may wait for a thread.
 WAITING = 1000
 SWITCH_SECONDS = 0.0005

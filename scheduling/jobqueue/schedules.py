@@ -51,6 +51,12 @@ WANTED = (
 _LOCK = 7_211_001
 
 
+def missing() -> list[str]:
+    """The names of the schedules that aren't there."""
+    there = set(Schedule.objects.values_list("name", flat=True))
+    return [wanted.name for wanted in WANTED if wanted.name not in there]
+
+
 def ensure(*, at: datetime) -> bool:
     """Set the rows right; return whether anything was wrong. Cheap where nothing is."""
     if _right(at):

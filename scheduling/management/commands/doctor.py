@@ -1,0 +1,148 @@
+"""Checks everything that the docs ask of a deployment: a line for each thing, with what to do."""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core import checks
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+
+from scheduling import models, store
+from scheduling.core import limits
+from scheduling.jobqueue import schedules
+from scheduling.reports import health
+from scheduling.store import schema
+
+TLS_SECONDS = 5
+CERTIFICATE_DAYS = 14
+# What one machine with web and both clusters uses at most: see docs/deployment.md.
+WEB_PROCESSES, WEB_EXTRA, CLUSTER_EXTRA = 2, 5, 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """advice: what to do; empty where all is well."""
+
+    subject: str
+    said: str
+    advice: str = ""
+
+
+class Command(BaseCommand):
+    help = "Check clocks, connections, migrations, static files, disks, schedules, clusters and targets."
+
+    def handle(self, **options: object) -> None:
+        findings = list(examine())
+        for one in findings:
+            mark = "!!" if one.advice else "ok"
+            self.stdout.write(f"{mark}  {one.subject}: {one.said}{f' {one.advice}' if one.advice else ''}")
+        problems = sum(bool(one.advice) for one in findings)
+        if problems:
+            raise CommandError(f"{problems} of {len(findings)} need attention.", returncode=1)
+
+
+def examine() -> Iterator[Finding]:
+    try:
+        at = store.now()
+    except DatabaseError as error:
+        yield Finding("database", f"{error}".strip(), "Is it running, and is DATABASE_URL right?")
+        return
+    yield Finding("database", f"{connection.vendor} answers.")
+    yield from _system_checks()
+    yield from _schema()
+    yield _clock(health.clocks_apart(at))
+    if connection.vendor == "postgresql":
+        yield _connections()
+    yield _static_files()
+    for volume in health.disks():
+        said = f"{volume.free_bytes / 1e9:,.1f} GB are free."
+        yield Finding(f"disk of {volume.name}", said, "Make room." if volume.is_low else "")
+    missing = schedules.missing()
+    said = f"missing: {', '.join(missing)}." if missing else "all are there."
+    yield Finding("schedules", said, "Run: python -m runner prepare" if missing else "")
+    for name in health.CLUSTERS:
+        one = health.cluster_health(name, at)
+        said = f"{one.alive_count} alive, {one.silent_count} silent."
+        advice = "" if one.alive_count and not one.silent_count else f"Start: python -m runner {name}"
+        yield Finding(f"cluster {name}", said, advice)
+    yield from _certificates()
+
+
+def _system_checks() -> Iterator[Finding]:
+    messages = [one for one in checks.run_checks(databases=["default"]) if one.level >= checks.WARNING]
+    for message in messages:
+        yield Finding(f"settings ({message.id})", message.msg, message.hint or "See docs/deployment.md.")
+    if not messages:
+        yield Finding("settings", "no check complains.")
+
+
+def _schema() -> Iterator[Finding]:
+    found = schema.read()
+    if found.missing:
+        yield Finding(
+            "tables", f"{len(found.missing)} migrations are missing.", "Run: python -m runner prepare"
+        )
+    elif found.newer:
+        said = f"they are newer than this code: {', '.join(found.newer)}."
+        yield Finding("tables", said, "Update the code of this host.")
+    else:
+        yield Finding("tables", "they are those of this version.")
+
+
+def _clock(apart: float) -> Finding:
+    is_off = apart > limits.CLOCK_OFFSET_REPORTED.total_seconds()
+    advice = "Is chrony or NTP running on this host and on the database's?" if is_off else ""
+    return Finding("clock", f"{apart * 1000:.0f} ms from the database's.", advice)
+
+
+def _connections() -> Finding:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,"
+            " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
+        )
+        allowed, used = cursor.fetchone()
+    workers = settings.Q_CLUSTER["workers"] + settings.Q_CLUSTER["ALT_CLUSTERS"]["minutes"]["workers"]
+    needed = WEB_PROCESSES * (settings.WEB_THREADS + WEB_EXTRA) + workers + 2 * CLUSTER_EXTRA
+    said = f"{used} of {allowed} are in use; a machine with everything takes up to {needed}."
+    is_tight = allowed < needed or used > 0.9 * allowed
+    return Finding("connections", said, "Raise max_connections, or use a pooler." if is_tight else "")
+
+
+def _static_files() -> Finding:
+    files = getattr(staticfiles_storage, "hashed_files", None)
+    if files is None:
+        return Finding("static files", "served as they are (not in production settings).")
+    advice = "" if files else "Run: python -m runner prepare, on each web host"
+    return Finding("static files", f"{len(files)} are collected on this host.", advice)
+
+
+def _certificates() -> Iterator[Finding]:
+    """Look at the certificate of each host that webhooks go to by HTTPS."""
+    urls = models.Queue.objects.exclude(webhook_url="").values_list("webhook_url", flat=True)
+    hosts = {
+        (parts.hostname or "", parts.port or 443)
+        for url in urls
+        if (parts := urlsplit(url)).scheme == "https"
+    }
+    for host, port in sorted(hosts):
+        try:
+            with (
+                socket.create_connection((host, port), timeout=TLS_SECONDS) as plain,
+                ssl.create_default_context().wrap_socket(plain, server_hostname=host) as encrypted,
+            ):
+                ends = str((encrypted.getpeercert() or {}).get("notAfter"))
+        except OSError as error:
+            yield Finding(
+                f"target {host}", f"{error}.", "Can this host reach it, and is its certificate valid?"
+            )
+            continue
+        days = (ssl.cert_time_to_seconds(ends) - time.time()) / 86_400
+        advice = "It has to be renewed." if days < CERTIFICATE_DAYS else ""
+        yield Finding(f"target {host}", f"its certificate is valid for {days:.0f} days.", advice)
