@@ -166,6 +166,26 @@ FIELDS: dict[str, str] = {
     "created_after": "Only tasks created at this time or later.",
     "created_before": "Only tasks created before this time.",
     "name": "The name.",
+    # Actions and activity
+    "FailureFilter.queue": "Only failures of this queue.",
+    "FailureFilter.status": "Only failures with this status code, or `none` where no response came.",
+    "FailureFilter.message": "Only failures with exactly this message.",
+    "FailureFilter.task": "Only failures of this task.",
+    "FailureFilter.user": "Only failures of this ID.",
+    "FailureFilter.last": "Only failures of the last hour, day or week.",
+    "Retried.ids": "How many IDs are sent again.",
+    "done": "How many of them are waiting already. A job continues with the rest.",
+    "is_finished": "Whether all of them are waiting.",
+    "ActivityEntry.at": "When it was done.",
+    "actor": "The name of the operator or token, `command line`, or `system`.",
+    "face": "The interface through which it was done.",
+    "verb": "What was done, in a word.",
+    "object": "What it was done to: its kind and its number or name, such as `task 7` or `queue mail`.",
+    "ActivityEntry.count": "How many IDs it was done to, or null.",
+    "ActivityEntry.before": "What it was before, or null.",
+    "after": "What it was after that, or null.",
+    "since": "Only entries of this time or later.",
+    "until": "Only entries before this time.",
 }
 
 SCHEMAS: dict[str, str] = {
@@ -205,6 +225,9 @@ SCHEMAS: dict[str, str] = {
     "TaskEditById": "What changes about the task with this id, in JSON.",
     "TaskEditForm": "What changes about a task, in a form.",
     "TaskEditFormById": "What changes about the task with this id, in a form.",
+    "FailureFilter": "Which failed IDs are retried.",
+    "Retried": "What a retry or a resend did.",
+    "ActivityEntry": "Something that somebody did.",
     "WebhookCall": "What a webhook target receives for each ID.",
     "TaskDone": "What a `callback_url` receives when a task is done.",
 }
@@ -215,6 +238,7 @@ TAGS: dict[str, str] = {
     "IDs": "Single IDs: their minutes and what became of them.",
     "Queues": "Streams of requests, and the actions on them.",
     "Windows": "Quarter-hours and their minutes.",
+    "Activity": "Who did what.",
 }
 
 

@@ -47,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "task-cancelled": Kind(409, "The task is cancelled"),
     "other-queue": Kind(409, "A task stays in its queue"),
     "id-taken": Kind(409, "The ID is taken"),
+    "count-changed": Kind(409, "The number of IDs is not the expected one"),
     "name-taken": Kind(409, "The name is taken"),
     "no-free-slot": Kind(409, "No slot is free within a minute"),
     "test-waiting": Kind(409, "A test request of this queue is already waiting"),

@@ -121,6 +121,22 @@ def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Bod
     return _shown(queue)
 
 
+@router.delete(
+    "/queues/{queue_name:name}/",
+    auth=CAN_WRITE,
+    response=responses(None, 404, 409, 412, status=204),
+    operation_id="delete_queue",
+    summary="Delete a queue without tasks",
+    openapi_extra=describe(headers=["If-Match"]),
+)
+def delete_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
+    """Only a queue that never had a task can be deleted. The queue `default` always stays."""
+    queue = find(name)
+    check_if_match(request, str(queue.version))
+    operations.delete(queue, by=request.caller.actor, at=store.now())
+    return HttpResponse(status=204)
+
+
 @router.post(
     "/queues/{queue_name:name}/pause/",
     auth=CAN_WRITE,

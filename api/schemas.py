@@ -479,3 +479,57 @@ class WindowFilter(Schema):
     queue: QueueName | None = None
     limit: Limit = MAX_LIMIT
     cursor: str | None = None
+
+
+# --- actions and activity -----------------------------------------------------------------------------------
+
+
+class ActionOptions(Schema):
+    """The query parameters of an action on IDs."""
+
+    expect: Expected | None = None
+
+
+class ActionBodyOptions(ActionOptions, BodyOptions):
+    """The same for an action with a body."""
+
+
+class FailureFilter(Schema):
+    """The filter of the page of failures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    queue: QueueName | None = None
+    status: Annotated[int, Field(ge=100, le=999), WHOLE] | Literal["none"] | None = None
+    message: Text | None = None
+    task: Id | None = None
+    user: Id | None = None
+    last: Literal["1h", "24h", "7d"] | None = None
+
+
+class Retried(Schema):
+    ids: Count
+    done: Count
+    is_finished: bool
+
+
+class ActivityFilter(Schema):
+    actor: Text | None = None
+    verb: Text | None = None
+    object: Text | None = None
+    since: TimeIn | None = None
+    until: TimeIn | None = None
+    limit: Limit = MAX_LIMIT
+    cursor: str | None = None
+
+
+class ActivityEntry(Schema):
+    id: int
+    at: Time
+    actor: str
+    face: str
+    verb: str
+    object: str | None
+    count: int | None
+    before: Any
+    after: Any

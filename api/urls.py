@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path, re_path, register_converter
 from django.views.decorators.csrf import csrf_exempt
 
-from api import edits, ids, problems, queues, status, submissions, tasks, users, windows  # noqa: F401
+from api import actions, activity, edits, ids, problems, queues, status, submissions, tasks, users, windows  # noqa: F401
 from api.docs import docs, openapi_json
 from api.endpoints import completed, known_parameters_only, with_and_without_slash
 from api.middleware import PAGE_ROOTS
@@ -50,7 +50,15 @@ api = Api(
 )
 problems.install(api)
 api.add_decorator(known_parameters_only)
-for router in (tasks.router, users.router, ids.router, queues.router, windows.router):
+for router in (
+    tasks.router,
+    actions.router,
+    users.router,
+    ids.router,
+    queues.router,
+    windows.router,
+    activity.router,
+):
     api.add_router("", router)
 
 

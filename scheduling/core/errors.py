@@ -105,6 +105,14 @@ class QueueTaken(Refused):
     """There is a queue named {name} already."""
 
 
+class QueueInUse(Refused):
+    """The queue {name} has tasks, and stays with them."""
+
+
+class DefaultQueueStays(Refused):
+    """The queue {name} always exists."""
+
+
 class TooManyQueues(Refused):
     """There are {count} queues already, as many as there can be."""
 

@@ -12,7 +12,9 @@ from scheduling import activity, models, store
 from scheduling.core.errors import (
     AlreadyPaused,
     BadFields,
+    DefaultQueueStays,
     NotPaused,
+    QueueInUse,
     QueueTaken,
     Refused,
     StaleVersion,
@@ -22,6 +24,8 @@ from scheduling.dispatch import overdue
 from scheduling.placement import reservations
 from scheduling.queues import rates, validation
 
+# It always exists.
+DEFAULT = "default"
 # What the activity log must not hold: a secret is written and never read, and headers may carry tokens.
 _SECRET = ("webhook_secret", "webhook_headers")
 
@@ -93,6 +97,21 @@ def update(
         elif pausing is False and queue.paused:
             _resume(queue, by=by, at=at)
     return queue
+
+
+def delete(queue: models.Queue, *, by: Actor, at: datetime) -> None:
+    """Delete a queue that never had a task. Raises QueueInUse, DefaultQueueStays."""
+    if queue.name == DEFAULT:
+        raise DefaultQueueStays(name=queue.name)
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        if models.Task.objects.filter(queue=queue).exists():
+            raise QueueInUse(name=queue.name)
+        # A test request or a look at a minute may have created them.
+        models.Bucket.objects.filter(window__queue=queue).delete()
+        models.Window.objects.filter(queue=queue).delete()
+        activity.record(by, "deleted", queue, at=at)
+        queue.delete()
 
 
 def pause(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psutil
@@ -18,7 +20,10 @@ from django.test import Client
 from django.utils import timezone
 
 from scheduling import models, store
+from scheduling.core import keys
+from scheduling.dispatch import claims, messages
 from scheduling.intake import allocation
+from scheduling.reports import id_history
 from tests.conftest import database_url
 
 
@@ -84,6 +89,55 @@ def write_lists():
             allocation.write_segments(store.now)
 
     return write
+
+
+@pytest.fixture
+def submit_past(api, write_lists, monkeypatch):
+    """Submit a list an hour ago, so that its minutes have passed: submit_past([1, 2]) returns its number."""
+
+    def submit(ids: list[int], *, query: str = "?task_name=x") -> int:
+        with monkeypatch.context() as earlier:
+            past = store.now() - timedelta(hours=1)
+            earlier.setattr(store, "now", lambda: past)
+            number = api.list(ids, query=query).json()["task_id"]
+            write_lists()
+        return number
+
+    return submit
+
+
+@pytest.fixture
+def finish():
+    """Let all that waits of a task end in its minute: finish(7, Status.FAILED, 404, "no such customer")."""
+
+    def finish_all(number: int, status: models.Status, http_status: int = 404, answer: str = "") -> None:
+        task = models.Task.objects.get(pk=number)
+        for minute in id_history.distribution(task):
+            at = keys.minute_of_bucket(minute.bucket_id)
+            want = messages.ClaimRequest(task.queue, until=60.0, immediate=False)
+            tick = partial(claims.commit_tick, owner=1, elapsed=lambda: 0.0, now=lambda at=at: at)
+            claimed = tick(requests={minute.bucket_id: want}).claims
+            results = [
+                messages.Result(one, status, 0, _attempt(one, at, http_status, answer)) for one in claimed
+            ]
+            tick(requests={}, results=results, open_batches={one.batch_id for one in claimed})
+
+    return finish_all
+
+
+def _attempt(claim: messages.Claim, at: datetime, http_status: int, answer: str) -> models.Attempt | None:
+    if http_status < 300:
+        return None
+    return models.Attempt(
+        task_id=claim.task_id,
+        user_id=claim.user_id,
+        number=claim.attempts + 1,
+        bucket_id=claim.bucket_id,
+        started_at=at,
+        http_status=http_status,
+        answer=answer,
+        error=f"answered {http_status}",
+    )
 
 
 def ids_of(client: ApiClient, task_id: int) -> list[int]:

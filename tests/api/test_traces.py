@@ -5,7 +5,7 @@ import pytest
 from api.docs import schema_of
 from api.urls import api as the_api
 from scheduling import models, store
-from scheduling.models import Activity
+from scheduling.models import Activity, Status
 
 from .test_access import READS
 
@@ -23,6 +23,11 @@ ACTS: dict[tuple[str, str], tuple[dict, str, str]] = {
     ("put", "/users/{id}/"): ({"name": "Ann"}, "renamed", "user"),
     ("patch", "/users/{id}/"): ({"name": "Ann"}, "renamed", "user"),
     ("delete", "/users/{id}/"): ({}, "deleted", "user"),
+    ("post", "/celery_ids_tasks/{id}/retry/"): ({}, "retried", ""),
+    ("post", "/celery_ids_tasks/{id}/resend/"): ({}, "sent_again", "task"),
+    ("post", "/failures/retry/"): ({}, "retried", ""),
+    ("post", "/queues/{name}/release/"): ({}, "released_target", "target"),
+    ("delete", "/queues/{name}/"): ({}, "deleted", "queue"),
     ("post", "/queues/"): ({"name": "mail"}, "created", "queue"),
     ("patch", "/queues/{name}/"): ({"rpm": 5}, "changed", "queue"),
     ("post", "/queues/{name}/pause/"): ({}, "paused", "queue"),
@@ -43,12 +48,22 @@ def task(api, write_lists) -> int:
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(ACTS))
-def test_actions_leave_an_activity_entry(api, queue, task, method, path):
+def test_actions_leave_an_activity_entry(api, queue, task, submit_past, finish, method, path):
     body, verb, kind = ACTS[method, path]
+    if verb in ("retried", "sent_again"):
+        task = submit_past([4])
+        finish(task, *((Status.FAILED, 404) if verb == "retried" else (Status.SUCCEEDED, 200)))
+    if verb == "released_target":
+        models.Queue.objects.update(handler="webhook", webhook_url="https://hook.test/in")
+        models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now())
+    name = queue.name
+    if (method, path) == ("delete", "/queues/{name}/"):
+        name = "empty"
+        models.Queue.objects.create(name=name, created_at=store.now())
     if verb == "resumed":
         models.Queue.objects.filter(pk=queue.pk).update(paused_at=store.now())
     number = task if "tasks" in path else USER
-    address = path.replace("{id}", str(number)).replace("{name}", queue.name)
+    address = path.replace("{id}", str(number)).replace("{name}", name)
     before = Activity.objects.count()
 
     answer = api.send(
