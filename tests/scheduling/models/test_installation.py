@@ -1,6 +1,7 @@
 """Keys (`webhook-id`) differ between installations and between histories of one database."""
 
 import importlib
+from datetime import timedelta
 from io import StringIO
 from ipaddress import ip_network
 
@@ -9,12 +10,11 @@ from django.apps import apps
 from django.core.management import call_command
 
 from scheduling import models, store
-from scheduling.dispatch import minute_worker
 from scheduling.handlers.base import Request
-from scheduling.jobqueue import minute_jobs
 from scheduling.tasks import callbacks
-from tests.scheduling.dispatch.test_minute_worker import running_minute
 from tests.scheduling.placed import make_queue, place
+from tests.scheduling.simulated import SimulatedHandler, SimulatedTime
+from tests.scheduling.store.test_claims import BEFORE, MINUTE
 from tests.scheduling.target import Target, status
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +40,7 @@ def test_restore_and_other_installations_have_other_keys():
 
 
 def test_tasks_from_before_the_upgrade_keep_their_keys_until_a_restore():
-    task = place(make_queue(rpm=60), {running_minute(): [1]}, at=store.now())
+    task = place(make_queue(rpm=60), {MINUTE: [1]}, at=BEFORE)
     models.Installation.objects.all().delete()
     importlib.import_module("scheduling.migrations.0008_random_part_of_keys").draw(apps, None)
     installation = models.Installation.current()
@@ -53,12 +53,12 @@ def test_tasks_from_before_the_upgrade_keep_their_keys_until_a_restore():
 
 def test_webhooks_and_callbacks_carry_the_part(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
-    minute = running_minute()
+    handler, time = SimulatedHandler(), SimulatedTime(MINUTE - timedelta(seconds=4))
     with Target(lambda seen: status(200)) as target:
         queue = make_queue(rpm=6_000, handler="webhook", webhook_url=target.url, callback_url=target.url)
-        task = place(queue, {minute: [1]}, at=minute)
-        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, store.now)
-        assert callbacks.call_back(task.pk, store.now)
+        task = place(queue, {MINUTE: [1]}, at=BEFORE)
+        time.worker(MINUTE, make_handler=lambda queue: handler).serve()
+        assert callbacks.call_back(task.pk, lambda: MINUTE + timedelta(minutes=1))
     part = models.Installation.current().key_part
-    assert target.seen[0].key == f"msg_{part}_{task.pk}_1"
-    assert target.seen[1].key.startswith(f"msg_{part}_{task.pk}_done_")
+    assert handler.seen[0].idempotency_key == f"msg_{part}_{task.pk}_1"
+    assert target.seen[0].key.startswith(f"msg_{part}_{task.pk}_done_")
