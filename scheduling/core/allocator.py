@@ -1,20 +1,25 @@
 """Which bucket each ID goes to: the two rules, over one window and over many.
 
-1. Consecutive: an ID goes to the first bucket that holds fewer than `rpm`.
-2. Dispersed: when every bucket holds `rpm` or more, it goes to the emptiest bucket, the earliest on a tie.
+1. Consecutive: an ID goes to the first bucket that holds fewer than its capacity.
+2. Dispersed: when every open bucket holds its capacity or more, it goes to the emptiest open bucket, the earliest on
+   a tie.
+
+A capacity is one number for all buckets (the queue's rpm), or 15 numbers, of which 0 closes a bucket: it gets nothing
+by either rule.
 
 The fill is the whole state: how a list is cut into calls changes nothing, and the place of the p-th ID is a
 function of p and the fill before. `places` is the lazy form, one bucket for each ID; `fill_after`, `counts`
 and `place_at` are the closed form, in time that doesn't grow with the number of IDs. Late IDs and retries
-never disperse: `free_places` and `carry_over_runs` know rule 1 only.
+never disperse: `free_places` and `carry_over_runs` know rule 1 only. `runs_within` and `dispersed_within` place a
+list over windows whose capacities differ and whose periods have quotas.
 
 Pure: no Django, no clock, no I/O. A fill is 15 whole numbers >= 0 and is never changed; ValueError for any
-other fill, number of IDs or rpm (a bool is no number). Source: DESIGN.md, "The two rules", and
-golden/distribution.json.
+other fill, number of IDs or capacity (a bool is no number). Source: DESIGN.md, "The two rules",
+golden/distribution.json and golden/capacities.json.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice, pairwise, repeat
 
@@ -22,6 +27,8 @@ BUCKETS = 15
 
 Fill = tuple[int, ...]
 EMPTY: Fill = (0,) * BUCKETS
+# One number for all buckets, or 15 numbers.
+Capacity = int | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +50,49 @@ class Run:
         return self.windows * sum(self.added)
 
 
-def places(fill: Sequence[int], rpm: int) -> Iterator[int]:
+def places(fill: Sequence[int], capacity: Capacity) -> Iterator[int]:
     """Yield the bucket (0-14) of each next ID, lazily and without end.
 
-    fill: IDs per bucket, 15 numbers >= 0, not changed. rpm: requests per minute, >= 1. Zipped with the IDs it
-    costs constant memory. From position p on it is `places(fill_after(fill, rpm, p), rpm)`.
-    Raises ValueError for any other fill or rpm, at the call. Source: the two rules, golden/distribution.json.
+    fill: IDs per bucket, 15 numbers >= 0, not changed. capacity: requests per minute, >= 1, or 15 numbers >= 0, not
+    all 0. Zipped with the IDs it costs constant memory. From position p on it is
+    `places(fill_after(fill, capacity, p), capacity)`. Raises ValueError for anything else, at the call. Source: the
+    two rules, golden/distribution.json, golden/capacities.json.
     """
-    held = _fifteen(fill, "fill")
-    steps = [_rounds(buckets, times) for buckets, times in _steps(held, _at_least(1, rpm, "rpm"))]
+    filled, most = _fifteen(fill, "fill"), _open(capacity)
+    steps = [_rounds(buckets, times) for buckets, times in _steps(filled, most)]
     # Iterators written in C all the way down: a generator would take six times as long.
-    return chain.from_iterable([*steps, cycle(range(BUCKETS))])
+    return chain.from_iterable([*steps, cycle(_open_buckets(most))])
 
 
-def fill_after(fill: Sequence[int], rpm: int, n: int) -> Fill:
+def fill_after(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
     """Return the fill after `n` more IDs, in time that doesn't grow with `n`.
 
     Arguments as for `places`; n >= 0. Equal to counting the first `n` of `places` on top of `fill`.
     """
-    held = list(_fifteen(fill, "fill"))
-    left = _at_least(0, n, "n")
-    for buckets, times in _steps(tuple(held), _at_least(1, rpm, "rpm")):
-        full = min(times, left // len(buckets))
+    filled, most = list(_fifteen(fill, "fill")), _open(capacity)
+    remaining = _at_least(0, n, "n")
+    # Once the steps are done, all open buckets are even.
+    for buckets, times in [*_steps(tuple(filled), most), (_open_buckets(most), remaining)]:
+        rounds = min(times, remaining // len(buckets))
         for k in buckets:
-            held[k] += full
-        left -= full * len(buckets)
-        if full < times:
-            # The step ends within a round: the earliest buckets have one more, and nothing is left.
-            for k in buckets[:left]:
-                held[k] += 1
-            return tuple(held)
-    # All are even from here on.
-    full, rest = divmod(left, BUCKETS)
-    return tuple(number + full + (k < rest) for k, number in enumerate(held))
+            filled[k] += rounds
+        remaining -= rounds * len(buckets)
+        if rounds < times:
+            # The step ends within a round: the earliest buckets have one more, and nothing remains.
+            for k in buckets[:remaining]:
+                filled[k] += 1
+            break
+    return tuple(filled)
 
 
-def counts(fill: Sequence[int], rpm: int, n: int) -> Fill:
+def counts(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
     """Return how many of the next `n` IDs each bucket gets: 15 numbers that add up to `n`."""
-    return tuple(after - before for after, before in zip(fill_after(fill, rpm, n), fill, strict=True))
+    return tuple(after - before for after, before in zip(fill_after(fill, capacity, n), fill, strict=True))
 
 
-def place_at(fill: Sequence[int], rpm: int, position: int) -> int:
+def place_at(fill: Sequence[int], capacity: Capacity, position: int) -> int:
     """Return the bucket of the ID at `position` (from 0): that item of `places`, without walking to it."""
-    return next(places(fill_after(fill, rpm, position), rpm))
+    return next(places(fill_after(fill, capacity, position), capacity))
 
 
 def in_order(counts: Sequence[int], position: int = 0) -> Iterator[int]:
@@ -107,14 +114,14 @@ def free_places(fill: Sequence[int], capacity: Sequence[int], n: int, first_buck
     capacity: 15 numbers >= 0; a bucket that holds as many or more takes none. first_bucket: the first one
     that may take some, 0 to 15 (15: none may). What doesn't fit is for the next window.
     """
-    held, most = _fifteen(fill, "fill"), _fifteen(capacity, "capacity")
-    left = _at_least(0, n, "n")
+    filled, most = _fifteen(fill, "fill"), _fifteen(capacity, "capacity")
+    remaining = _at_least(0, n, "n")
     if _at_least(0, first_bucket, "first_bucket") > BUCKETS:
         raise ValueError(f"first_bucket must be 0 to {BUCKETS}, not {first_bucket}")
     added = [0] * BUCKETS
     for k in range(first_bucket, BUCKETS):
-        added[k] = min(left, max(0, most[k] - held[k]))
-        left -= added[k]
+        added[k] = min(remaining, max(0, most[k] - filled[k]))
+        remaining -= added[k]
     return tuple(added)
 
 
@@ -128,54 +135,156 @@ def carry_over_runs(fills: Mapping[int, Sequence[int]], rpm: int, n: int) -> Ite
     windows that are named, and with neither `n` nor the number of empty windows. Raises ValueError at the
     call.
     """
-    left = _at_least(0, n, "n")
+    remaining = _at_least(0, n, "n")
     level = (_at_least(1, rpm, "rpm"),) * BUCKETS
     if min(fills, default=0) < 0:
         raise ValueError(f"a window's offset must be >= 0, not {min(fills)}")
     # Each fill is looked at now, so that a wrong one is refused here and not in the middle of the list.
     known = [(offset, _fifteen(fills[offset], "fill")) for offset in sorted(fills)]
-    return _carry_over_runs(known, level, left)
+    return _carry_over_runs(known, level, remaining)
 
 
-def _carry_over_runs(known: list[tuple[int, Fill]], level: Fill, left: int) -> Iterator[Run]:
+def _carry_over_runs(known: list[tuple[int, Fill]], level: Fill, remaining: int) -> Iterator[Run]:
     following = 0
     for offset, fill in known:
-        for run in _empty_windows(following, offset - following, level, left):
+        for run in _empty_windows(following, offset - following, level, remaining):
             yield run
-            left -= run.ids
-        if not left:
+            remaining -= run.ids
+        if not remaining:
             return
-        added = free_places(fill, level, left)
+        added = free_places(fill, level, remaining)
         if taken := sum(added):
             yield Run(offset, 1, fill, added)
-            left -= taken
+            remaining -= taken
         following = offset + 1
-    yield from _empty_windows(following, left, level, left)
+    yield from _empty_windows(following, remaining, level, remaining)
 
 
-def _empty_windows(first: int, windows: int, level: Fill, left: int) -> Iterator[Run]:
+def _empty_windows(first: int, windows: int, level: Fill, remaining: int) -> Iterator[Run]:
     """Yield what at most `windows` empty windows take: the full ones as one run, and the last in part."""
     room = sum(level)
-    full = min(windows, left // room)
+    full = min(windows, remaining // room) if room else 0
     if full:
         yield Run(first, full, EMPTY, level)
-    if full < windows and (rest := left - full * room):
+    if room and full < windows and (rest := remaining - full * room):
         yield Run(first + full, 1, EMPTY, free_places(EMPTY, level, rest))
 
 
-def _steps(held: Fill, rpm: int) -> list[tuple[tuple[int, ...], int]]:
-    """Return the way from a fill to an even one past rpm, as (buckets, rounds): each round, one ID to each.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive windows with the same capacities, in the same periods of every quota.
+
+    windows: how many, >= 1. capacity: of the buckets of each of them, 15 numbers. periods: keys of the periods in
+    which they lie, for those periods that have a quota.
+    """
+
+    windows: int
+    capacity: Fill
+    periods: tuple[Hashable, ...] = ()
+
+
+def runs_within(
+    stretches: Iterable[Stretch],
+    n: int,
+    *,
+    fills: Mapping[int, Sequence[int]],
+    quotas: Mapping[Hashable, int],
+) -> Iterator[Run]:
+    """Yield where `n` IDs go by rule 1 alone, over windows whose capacities and quotas differ.
+
+    stretches: one after the other, from the first window that may take some; read as far as the IDs reach. fills: as
+    for `carry_over_runs`. quotas: how many more IDs each period may take; a period that isn't named takes any number.
+    The time grows with the number of stretches and of windows that are named, not with `n`. IDs for which the
+    stretches have no room are in no run.
+    """
+    remaining = _at_least(0, n, "n")
+    known = {offset: _fifteen(fill, "fill") for offset, fill in fills.items()}
+    named = sorted(known)
+    available = dict(quotas)
+    first = position = 0
+    for stretch in stretches:
+        level, end = _fifteen(stretch.capacity, "capacity"), first + stretch.windows
+        following = first
+        while following < end and remaining:
+            while position < len(named) and named[position] < following:
+                position += 1
+            upto = min(end, named[position]) if position < len(named) else end
+            most = min([remaining, *(available[p] for p in stretch.periods if p in available)])
+            runs = list(_empty_windows(following, upto - following, level, most))
+            taken = sum(run.ids for run in runs)
+            if upto < end and taken < most:
+                fill = known[upto]
+                added = free_places(fill, level, most - taken)
+                if any(added):
+                    runs.append(Run(upto, 1, fill, added))
+                    taken += sum(added)
+            yield from runs
+            remaining -= taken
+            for period in stretch.periods:
+                if period in available:
+                    available[period] -= taken
+            following = upto + 1
+        first = end
+        if not remaining:
+            return
+
+
+def dispersed_within(
+    stretches: Iterable[Stretch],
+    n: int,
+    *,
+    fills: Mapping[int, Sequence[int]],
+    quotas: Mapping[Hashable, int],
+) -> Iterator[Run]:
+    """Yield where `n` IDs go by both rules: all into the first window with an open bucket that a quota leaves room in.
+
+    What the quota of its period doesn't leave room for goes to the first such window of a later period. Arguments as
+    for `runs_within`.
+    """
+    remaining = _at_least(0, n, "n")
+    available = dict(quotas)
+    first = 0
+    for stretch in stretches:
+        most = min([remaining, *(available[p] for p in stretch.periods if p in available)])
+        if most > 0 and any(stretch.capacity):
+            fill = _fifteen(fills.get(first, EMPTY), "fill")
+            yield Run(first, 1, fill, counts(fill, stretch.capacity, most))
+            remaining -= most
+            for period in stretch.periods:
+                if period in available:
+                    available[period] -= most
+        first += stretch.windows
+        if not remaining:
+            return
+
+
+def _open(capacity: Capacity) -> Fill:
+    """Return the 15 capacities. Raises ValueError if no bucket is open."""
+    if isinstance(capacity, str) or not isinstance(capacity, Sequence):
+        return (_at_least(1, capacity, "rpm"),) * BUCKETS
+    most = _fifteen(capacity, "capacity")
+    if not any(most):
+        raise ValueError("no bucket is open")
+    return most
+
+
+def _open_buckets(most: Fill) -> tuple[int, ...]:
+    return tuple(k for k, number in enumerate(most) if number)
+
+
+def _steps(filled: Fill, most: Fill) -> list[tuple[tuple[int, ...], int]]:
+    """Return the way from a fill to an even one past all capacities, as (buckets, rounds): each round, one ID to each.
 
     At most 15 steps of rule 1 and 14 of rule 2, whatever the numbers: both forms walk these.
     """
     steps: list[tuple[tuple[int, ...], int]] = [
-        ((k,), rpm - number) for k, number in enumerate(held) if number < rpm
+        ((k,), most[k] - number) for k, number in enumerate(filled) if number < most[k]
     ]
-    # Rule 2 begins when all hold rpm or more. The lowest ones rise together, one round after the other in
-    # order of index, until they reach the next level; those that stood there join them.
-    raised = [max(number, rpm) for number in held]
-    for level, above in pairwise(sorted(set(raised))):
-        lowest = tuple(k for k in range(BUCKETS) if raised[k] <= level)
+    # Rule 2 begins when all open buckets hold their capacity or more. The lowest ones rise together, one round after
+    # the other in order of index, until they reach the next level; those that stood there join them.
+    raised = {k: max(number, most[k]) for k, number in enumerate(filled) if most[k]}
+    for level, above in pairwise(sorted(set(raised.values()))):
+        lowest = tuple(k for k, number in raised.items() if number <= level)
         steps.append((lowest, above - level))
     return steps
 
