@@ -67,6 +67,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def _lines(value: Any) -> str:
+    """Accept text of several lines."""
+    if isinstance(value, str):
+        _text(re.sub("[\t\r\n]", " ", value))
+        return value
+    return _text(value)
+
+
 def _visible_text(value: Any) -> str:
     """Accept text of which something can be seen."""
     text = _text(value)
@@ -90,6 +98,8 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _TEXT = BeforeValidator(_text)
 Text = Annotated[str, Field(json_schema_extra={"pattern": _PLAIN}), _TEXT]
+# Text that may have several lines.
+Lines = Annotated[str, BeforeValidator(_lines)]
 TaskName = Annotated[
     str,
     Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}),

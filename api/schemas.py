@@ -15,6 +15,7 @@ from api.fields import (
     Flag,
     Id,
     Limit,
+    Lines,
     QueueName,
     ReadOnly,
     Seconds,
@@ -349,7 +350,7 @@ class QueueFields(Schema):
     webhook_secret: Annotated[
         Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
     ] = None
-    webhook_body: Annotated[Text, Field(max_length=64 * 1024)] | None = None
+    webhook_body: Annotated[Lines, Field(max_length=64 * 1024)] | None = None
     webhook_content_type: Annotated[Text, Field(max_length=100)] = "application/json"
     webhook_sign: Flag = True
     success_statuses: Annotated[Text, Field(max_length=200)] = SUCCESS_STATUSES

@@ -215,3 +215,12 @@ def test_secret_that_is_not_base64_is_refused(api, secret):
     response = api.send("PATCH", "/queues/default/", {"webhook_secret": secret})
     assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == "webhook_secret"
+
+
+def test_body_template_of_several_lines_is_stored(api):
+    body = '{\n\t"to": "{{id}}",\r\n  "name": "{{data.first_name}}"\n}'
+    response = api.send("PATCH", "/queues/default/", {"webhook_body": body})
+    assert response.status_code == 200, response.content
+    assert api.get("/queues/default/").json()["webhook_body"] == body
+    assert api.send("PATCH", "/queues/default/", {"webhook_body": "a\x00b"}).status_code == 422
+    assert api.send("PATCH", "/queues/default/", {"webhook_body": None}).json()["webhook_body"] is None
