@@ -140,7 +140,7 @@ FIELDS: dict[str, str] = {
     "webhook_sign": "Whether the calls are signed, if there is a secret.",
     "success_statuses": "The status codes that mean success: codes and ranges, such as `200-299,304`.",
     "retry_statuses": "The status codes that are retried. All others fail at once.",
-    "success_when": "A condition on a JSON response: `pointer`, `equals`, and `otherwise` (`retry` or `fail`). Null: none.",
+    "success_when": "A condition on a JSON response: `pointer`, `equals`, and `otherwise` (`retry`, `fail`) or null.",
     "keep_answers": "Which responses are kept: `unexpected`, `all`, or a JSON pointer whose value is kept.",
     "connect_timeout_seconds": "The time limit for name look-up, connection and TLS handshake together.",
     "read_timeout_seconds": "The time limit for each further part of the response.",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from api.docs import schema_of
 from api.problems import KINDS
+from api.urls import api as the_api
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
 COMMANDS = re.findall(r"```sh\n# answers (\d{3}) ?([a-z-]*)\n(.*?)```", PAGE, re.DOTALL)
@@ -41,6 +43,8 @@ def test_commands_of_the_guide_respond_as_documented(server, make_token, tmp_pat
             assert json.loads(answer)["type"].endswith(f":{kind}"), (command, answer)
         if status == "201" and "TASK" not in environment:
             environment["TASK"] = str(json.loads(answer)["task_id"])
+        if "December" in command:
+            environment["NEXT_TASK"] = str(json.loads(answer)["task_id"])
         if "/windows/?" in command:
             environment["WINDOW"] = str(json.loads(answer)[0]["id"])
         write_lists()
@@ -58,3 +62,12 @@ def test_paging_example_of_the_guide_runs(server):
     found: dict = {}
     exec(code.replace('"/celery_ids_tasks/"', '"/celery_ids_tasks/?limit=1"'), found)
     assert [task["task_name"] for task in found["every_task"](server.url, server.token)] == ["2", "1", "0"]
+
+
+def test_guide_describes_every_field_of_a_queue():
+    table = dict(
+        re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.split("### Fields of a queue")[1].split("## ")[0], re.M)
+    )
+    fields = schema_of(the_api)["components"]["schemas"]["NewQueue"]["properties"]
+    written = {name: facts["description"] for name, facts in fields.items() if not facts.get("readOnly")}
+    assert table == written
