@@ -1,13 +1,13 @@
 # One image for the web server and both clusters. Alone, on SQLite:
 #   docker run -p 8000:8000 -v quarterdeck:/data quarterdeck
 # With PostgreSQL and a container each: compose.yaml.
-FROM python:3.11-slim-bookworm
+FROM python:3.13-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 
 COPY requirements.txt ./
-RUN pip install --root-user-action=ignore -r requirements.txt
+RUN pip install --root-user-action=ignore --require-hashes -r requirements.txt
 
 COPY manage.py pyproject.toml LICENSE ./
 COPY settings settings

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from runner.__main__ import COMMANDS
+from runner.__main__ import COMMANDS, PARTS
 from settings.place import BASE_DIR
 
 COMPOSE = yaml.safe_load((BASE_DIR / "compose.yaml").read_text())
@@ -33,9 +33,22 @@ def test_each_container_does_what_the_runner_knows(name):
     assert command[3] in COMMANDS
 
 
-def test_web_and_both_clusters_are_there_with_a_database():
-    assert set(COMPOSE["services"]) == {"database", "prepare", "web", "quarterdeck", "minutes"}
-    assert COMPOSE["services"]["web"]["ports"] == ["${PORT:-8000}:8000"]
+def test_two_of_each_part_run_behind_a_proxy_and_a_pooler():
+    services = COMPOSE["services"]
+    assert set(services) == {"database", "pooler", "prepare", "web", "quarterdeck", "minutes", "proxy"}
+    assert {name for name in OURS if services[name].get("deploy") == {"replicas": 2}} == {*PARTS}
+    # Only the proxy can be reached from outside.
+    assert {name for name in services if "ports" in services[name]} == {"proxy"}
+    assert services["proxy"]["ports"] == ["${PORT:-8000}:8000"]
+    assert OURS["web"]["environment"]["DATABASE_POOLER"] == services["pooler"]["environment"]["POOL_MODE"]
+    assert "@pooler:" in OURS["web"]["environment"]["DATABASE_URL"]
+    # Migrations don't go through the pooler.
+    assert "@database:" in OURS["prepare"]["environment"]["DATABASE_URL"]
+
+
+def test_password_of_the_database_has_no_default():
+    assert "${POSTGRES_PASSWORD:?" in OURS["web"]["environment"]["DATABASE_URL"]
+    assert not re.search(r"POSTGRES_PASSWORD:-", (BASE_DIR / "compose.yaml").read_text())
 
 
 @pytest.mark.parametrize("name", OURS)
