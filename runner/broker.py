@@ -24,7 +24,8 @@ from typing import Any
 import structlog
 from django.core.signing import BadSignature
 from django.db import Error as DatabaseError
-from django.db import connections
+from django.db import connection, connections
+from django.db.models.functions import Now
 from django.dispatch import receiver
 from django.utils import timezone
 from django_q.conf import Conf
@@ -44,6 +45,8 @@ FORGET_AFTER = timedelta(hours=1)
 # A cluster that has been silent this long, and was when another of its name started on this host, was replaced.
 REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
+# A job that is queued for now waits this long at most. One that is queued ahead is met to the millisecond.
+QUIET_SECONDS = 0.5
 # A job of another key is left to other clusters for so long, and so often; then nobody has the key any more.
 FOREIGN_PAUSE_SECONDS = 1
 MOST_STRIKES = 3
@@ -62,20 +65,39 @@ class WatchedBroker(ResilientORM):
         self.started_at = timezone.now()
         self._next_sign = 0.0
         self._next_row = 0.0
-        self._paused_until = 0.0
+        # When to look for jobs again.
+        self._look_at = 0.0
         # For each row with a job of another key, how often it was met.
         self._strikes: dict[int, int] = {}
 
     def dequeue(self) -> Any:
         now = time.monotonic()
         if now < self._next_sign:
-            if now < self._paused_until:
-                # What the stock broker does where there is nothing to do.
-                time.sleep(Conf.POLL)
+            if now < self._look_at:
+                time.sleep(min(Conf.POLL, self._look_at - now))
                 return None
             return [job for job in super().dequeue() or () if self._is_sound(*job)] or None
         self._next_sign = time.monotonic() + SIGN_SECONDS
         return [(SIGN, SignedPackage.dumps(_sign_job()))]
+
+    def _take_due(self) -> Any:
+        """Take jobs that are due. While none is, look again when the next one will be, twice a second at least."""
+        wait = self._seconds_to_next()
+        if wait <= 0:
+            return super()._take_due()
+        self._look_at = time.monotonic() + min(wait, QUIET_SECONDS)
+        return None
+
+    def _seconds_to_next(self) -> float:
+        rows = OrmQ.objects.filter(key=self.list_key, lock__isnull=False).order_by("lock")
+        if connection.vendor == "postgresql":
+            found = rows.values_list("lock", Now()).first()
+        else:
+            found = rows.values_list("lock").first()
+        if found is None:
+            return QUIET_SECONDS
+        due_at, *now = found
+        return float((due_at - (now[0] if now else timezone.now())).total_seconds())
 
     def _is_sound(self, task_id: int, payload: str) -> bool:
         """Whether a row contains a job. One that doesn't is dropped, or would come back for ever."""
@@ -104,7 +126,7 @@ class WatchedBroker(ResilientORM):
         else:
             log.error("foreign_job_left", row=task_id, reason=reason)
             OrmQ.objects.filter(pk=task_id).update(lock=timezone.now())
-            self._paused_until = time.monotonic() + FOREIGN_PAUSE_SECONDS
+            self._look_at = time.monotonic() + FOREIGN_PAUSE_SECONDS
         return False
 
     def acknowledge(self, task_id: Any) -> Any:

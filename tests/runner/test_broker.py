@@ -1,6 +1,7 @@
 """The rows that say which clusters live, and what is left of those that ended."""
 
 import sqlite3
+import time
 from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
@@ -94,7 +95,7 @@ def queue_row(payload: str) -> int:
 
 def taken(cluster: WatchedBroker) -> list[int]:
     """The rows that a cluster takes in a few rounds, heartbeats left out."""
-    rounds = [cluster.dequeue() or [] for _ in range(8)]
+    rounds = [cluster.dequeue() or [] for _ in range(12)]
     return [row for found in rounds for row, _ in found if row != "sign-of-life"]
 
 
@@ -122,3 +123,19 @@ def test_job_of_another_key_is_left_to_a_cluster_that_has_the_key():
     assert taken(broker(owner=1)) == []
     # Available at once, and this cluster keeps away for a moment.
     assert OrmQ.objects.filter(pk=foreign, lock__lte=timezone.now()).exists()
+
+
+def test_idle_cluster_looks_twice_a_second_and_meets_the_next_job_on_time(django_assert_max_num_queries):
+    cluster = broker(owner=1)
+    cluster._next_sign = time.monotonic() + 60
+    started = time.monotonic()
+    with django_assert_max_num_queries(6):
+        while time.monotonic() < started + 2:
+            assert cluster.dequeue() is None
+    due = timezone.now() + timedelta(seconds=1.2)
+    row = OrmQ.objects.create(key="minutes", payload=SignedPackage.dumps(JOB), lock=due).pk
+    while not (found := cluster.dequeue()):
+        assert timezone.now() < due + timedelta(seconds=0.5)
+    assert [key for key, _ in found] == [row]
+    # The stock broker is up to one poll late: 100 ms.
+    assert due <= timezone.now() < due + timedelta(seconds=0.06)
