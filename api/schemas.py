@@ -27,7 +27,7 @@ from api.fields import (
 )
 from api.paging import MAX_LIMIT
 from scheduling.core.responses import RETRY_STATUSES, SUCCESS_STATUSES
-from scheduling.core.retry import Verdict
+from scheduling.core.retry import RETRY_DELAYS_MINUTES, Verdict
 from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
 from scheduling.parsing.results import WARNINGS
 from scheduling.placement.reservations import Start
@@ -340,6 +340,9 @@ class QueueFields(Schema):
     handler: HandlerKind = HandlerKind.RECORD
     paused: Flag = False
     max_attempts: Annotated[int, Field(ge=1, le=30), WHOLE] = 6
+    retry_delays_minutes: list[Annotated[int, Field(ge=1, le=7 * 24 * 60), WHOLE]] = Field(
+        default=[*RETRY_DELAYS_MINUTES], min_length=1, max_length=30
+    )
     late_policy: LatePolicy = LatePolicy.PLACE_AGAIN
     late_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE] | None = None
     headroom: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] = 0
@@ -384,6 +387,7 @@ class Queue(Schema):
     handler: HandlerKind
     paused: bool
     max_attempts: int
+    retry_delays_minutes: list[int]
     late_policy: LatePolicy
     late_after_seconds: int | None
     headroom: int

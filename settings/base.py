@@ -319,6 +319,8 @@ WRITE_RATE = environment.integer("WRITE_RATE", default=50_000, low=100, high=10_
 HORIZON_DAYS = environment.integer("HORIZON_DAYS", default=7, low=1, high=366)
 RETENTION_DAYS = environment.integer("RETENTION_DAYS", default=90, low=1, high=36_500)
 WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS")
+# Authorities that webhooks trust beside those of the system.
+WEBHOOK_CA_FILE = environment.certificates("WEBHOOK_CA_FILE")
 # Callables that a queue with the handler `python` may name.
 PYTHON_HANDLERS = environment.dotted_paths("PYTHON_HANDLERS")
 

@@ -6,6 +6,7 @@ variable, what it may be, and what it is. An empty variable counts as not set.
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,16 @@ class Environment:
             except ValueError:
                 raise BadSetting(name, "networks such as 10.0.0.0/8, separated by commas", word) from None
         return networks
+
+    def certificates(self, name: str) -> str:
+        """The path of a file of certificates (PEM); empty if the variable isn't set."""
+        value = self.text(name)
+        if value:
+            try:
+                ssl.create_default_context().load_verify_locations(value)
+            except OSError:
+                raise BadSetting(name, "a file of certificates in PEM form", value) from None
+        return value
 
     def dotted_paths(self, name: str) -> list[str]:
         paths = self.words(name)

@@ -5,6 +5,7 @@ Source: API.md ("Queue fields"), DESIGN.md ("Pacing"), RFC 9110 10.2.3 for Retry
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,8 +23,8 @@ RETRIED = frozenset({408, 425, 429}) | REFUSED_TO_ANYONE
 ASKING_TO_WAIT = frozenset({429, 503})
 
 JITTER_SECONDS = 10
-# The doubling ends here: `max_attempts` has no upper bound, but the calendar has.
-LONGEST_DELAY = timedelta(days=7)
+# Before the second attempt, the third, ...; the last one repeats.
+RETRY_DELAYS_MINUTES = (1, 2, 4, 8, 16, 32)
 LONGEST_WAIT_SECONDS = 3_600.0
 PROBE_INTERVAL = timedelta(seconds=30)
 
@@ -58,20 +59,25 @@ def verdict(status: int | None, error: str | None) -> Verdict:
 
 
 def due_at(
-    failed_at: datetime, *, attempts: int, random: float, not_before: datetime | None = None
+    failed_at: datetime,
+    *,
+    attempts: int,
+    random: float,
+    not_before: datetime | None = None,
+    delays: Sequence[int] = RETRY_DELAYS_MINUTES,
 ) -> datetime:
     """Return when an ID is due again after a failure that is retried.
 
-    That is 1, 2, 4, 8, ... minutes after `failed_at`, and up to JITTER_SECONDS more, so that what failed
-    together doesn't come back together. It is placed in a minute that begins after that.
+    That is its delay after `failed_at`, and up to JITTER_SECONDS more, so that what failed together doesn't come
+    back together. It is placed in a minute that begins after that.
 
     attempts: requests made for it so far, >= 1. random: 0 <= random < 1. not_before: until when the target is
-    blocked, if it is: an ID isn't due before. ValueError for other numbers.
+    blocked, if it is: an ID isn't due before. delays: minutes before the second attempt, the third, ...; the last
+    one repeats. ValueError for other numbers.
     """
     if attempts < 1 or not 0 <= random < 1:
         raise ValueError(f"attempts must be >= 1 and random 0 to 1, not {attempts} and {random}")
-    longest = LONGEST_DELAY // timedelta(minutes=1)
-    minutes = longest if attempts > longest.bit_length() else min(longest, 1 << attempts - 1)
+    minutes = delays[min(attempts, len(delays)) - 1]
     due = failed_at + timedelta(minutes=minutes, seconds=random * JITTER_SECONDS)
     return due if not_before is None else max(due, not_before)
 

@@ -33,7 +33,7 @@ def classify(
         attempt = _attempt(item, outcome, minute)
         status = _status(outcome, claim, queues[item.scheduled.queue_id])
         if status is None:
-            due = _due_at(outcome, claim, at)
+            due = _due_at(outcome, claim, queues[item.scheduled.queue_id], at)
             classified.retries.append(Retry(claim, started_ms, attempt, due))
             continue
         # Of a success only what is remarkable about it.
@@ -51,13 +51,14 @@ def _status(outcome: Outcome, claim: Claim, queue: models.Queue) -> Status | Non
     return Status.WAITING if outcome.retry_in_this_minute else None
 
 
-def _due_at(outcome: Outcome, claim: Claim, at: datetime) -> datetime:
+def _due_at(outcome: Outcome, claim: Claim, queue: models.Queue, at: datetime) -> datetime:
     wait = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
     return retry.due_at(
         at,
         attempts=claim.attempts + 1,
         random=random.random(),
         not_before=None if wait is None else at + timedelta(seconds=wait),
+        delays=queue.retry_delays_minutes,
     )
 
 

@@ -238,6 +238,7 @@ def _connection_of(queue: Any) -> dict[str, Any]:
         "read_seconds": queue.read_timeout_seconds,
         "connections": queue.max_connections,
         "allowed": settings.WEBHOOK_ALLOWED_NETWORKS,
+        "ca_file": settings.WEBHOOK_CA_FILE,
     }
 
 

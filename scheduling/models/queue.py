@@ -2,9 +2,10 @@
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from scheduling.core import responses
+from scheduling.core.retry import RETRY_DELAYS_MINUTES
 
 MAX_QUEUES = 8191  # 13 bits of an assignment's key: see scheduling.core.keys
 MAX_RPM = 1_000_000
@@ -32,6 +33,10 @@ class LatePolicy(models.TextChoices):
     EXPIRE = "expire", "expire"
 
 
+def default_delays() -> list[int]:
+    return [*RETRY_DELAYS_MINUTES]
+
+
 class Queue(models.Model):
     """A named stream of requests with its own rpm, overflow policy and handler."""
 
@@ -47,6 +52,9 @@ class Queue(models.Model):
     brake_per_minute = models.PositiveIntegerField(null=True, blank=True)
     max_attempts = models.PositiveSmallIntegerField(
         default=6, validators=[MinValueValidator(1), MaxValueValidator(30)]
+    )
+    retry_delays_minutes = models.JSONField(
+        default=default_delays, db_default=Value([*RETRY_DELAYS_MINUTES], models.JSONField())
     )
     late_policy = models.CharField(max_length=16, choices=LatePolicy, default=LatePolicy.PLACE_AGAIN)
     late_after_seconds = models.PositiveIntegerField(null=True, blank=True)

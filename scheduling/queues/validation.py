@@ -21,6 +21,7 @@ FIELDS = (
     "max_peak",
     "handler",
     "max_attempts",
+    "retry_delays_minutes",
     "late_policy",
     "late_after_seconds",
     "headroom",
@@ -44,6 +45,7 @@ FIELDS = (
 )
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 LONGEST_TIMEOUT = 20
+LONGEST_DELAY_MINUTES = 7 * 24 * 60
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)  # Standard Webhooks: from 192 to 512 bits
 MOST_HEADERS = 50
@@ -123,6 +125,13 @@ def _whole(least: int, most: int, *, none: bool = False) -> Check:
         return f"a whole number from {least} to {most}" + (", or null" if none else "")
 
     return check
+
+
+def _delays(value: Any) -> str | None:
+    whole = _whole(1, LONGEST_DELAY_MINUTES)
+    if isinstance(value, list) and 1 <= len(value) <= 30 and not any(map(whole, value)):
+        return None
+    return f"a list of 1 to 30 whole numbers from 1 to {LONGEST_DELAY_MINUTES}"
 
 
 def _among(words: Sequence[str]) -> Check:
@@ -253,6 +262,7 @@ _CHECKS: dict[str, Check] = {
     "max_peak": _whole(1, _LARGEST, none=True),
     "handler": _among(models.HandlerKind.values),
     "max_attempts": _whole(1, 30),
+    "retry_delays_minutes": _delays,
     "late_policy": _among(models.LatePolicy.values),
     "late_after_seconds": _whole(0, _LARGEST, none=True),
     "headroom": _whole(0, models.MAX_RPM),

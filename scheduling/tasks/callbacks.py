@@ -47,7 +47,8 @@ def call_back(task_id: int, now: Callable[[], datetime]) -> bool:
     details = {"attempt": task.callback_attempts, "status": outcome.status, "error": outcome.error}
     log.warning("callback_failed", task=task_id, **details)
     if outcome.verdict == retry.Verdict.RETRY and task.callback_attempts < task.queue.max_attempts:
-        due = retry.due_at(at, attempts=task.callback_attempts, random=0.5)
+        delays = task.queue.retry_delays_minutes
+        due = retry.due_at(at, attempts=task.callback_attempts, random=0.5, delays=delays)
         with store.write():
             if _open(task).filter(callback_attempts=task.callback_attempts).update(callback_due_at=due):
                 cluster.enqueue(JOB, task_id, not_before=due)

@@ -38,6 +38,7 @@ NONSENSE = {
     "HORIZON_DAYS": "0",
     "RETENTION_DAYS": "for ever",
     "WEBHOOK_ALLOWED_NETWORKS": "10.0.0.1/8",
+    "WEBHOOK_CA_FILE": "/no/such/file",
     "PYTHON_HANDLERS": "handler",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",

@@ -70,9 +70,14 @@ def test_the_jitter_is_some_seconds_later_and_never_earlier(attempts, random):
     assert timedelta(0) <= late <= timedelta(seconds=retry.JITTER_SECONDS)
 
 
-@pytest.mark.parametrize("attempts", [15, 100, 10**9])
-def test_the_hundredth_retry_is_due_within_eight_days(attempts):
-    assert retry.due_at(NOON, attempts=attempts, random=0) == NOON + timedelta(days=7)
+@pytest.mark.parametrize("attempts", [6, 7, 100, 10**9])
+def test_last_delay_repeats(attempts):
+    assert retry.due_at(NOON, attempts=attempts, random=0) == NOON + timedelta(minutes=32)
+
+
+def test_delays_of_a_queue_decide_when_a_retry_is_due():
+    due = [retry.due_at(NOON, attempts=n, random=0, delays=[5, 1]) - NOON for n in (1, 2, 3)]
+    assert due == [timedelta(minutes=5), timedelta(minutes=1), timedelta(minutes=1)]
 
 
 def test_an_id_is_not_due_while_its_target_is_held():

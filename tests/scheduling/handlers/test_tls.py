@@ -13,9 +13,10 @@ import trustme
 import uvloop
 
 from scheduling.core.retry import Verdict
-from scheduling.handlers import lookup
+from scheduling.handlers import factory, lookup
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook
+from scheduling.models import Queue
 from tests.scheduling.name_server import NameServer
 from tests.scheduling.target import Target
 
@@ -69,6 +70,21 @@ def test_certificate_of_a_private_authority_is_accepted_and_its_connection_kept(
         outcomes = call(url, requests=3, ca_file=ca_file, sources=sources, runner=runner)
     assert [outcome.status for outcome in outcomes] == [200] * 3
     assert target.connections == 1
+
+
+def test_setting_names_the_file_of_a_private_authority(authority, ca_file, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS, settings.WEBHOOK_CA_FILE = LOOPBACK, ca_file
+    with Target(tls=server_context(authority, "127.0.0.1")) as target:
+        queue = Queue(name="q", handler="webhook", webhook_url=f"https://127.0.0.1:{target.port}/")
+
+        async def run():
+            handler = factory.make_handler(queue)
+            at = datetime(2026, 11, 25, 12, 17, tzinfo=UTC)
+            [outcome] = await handler.handle([Request(1, 7, "a list", "q", at, 1)])
+            await handler.close()
+            return outcome
+
+        assert uvloop.run(run()).status == 200
 
 
 def test_certificate_of_an_address_is_verified(authority, ca_file):
