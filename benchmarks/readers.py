@@ -15,8 +15,10 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 IDS = 300_000
+Row = dict[str, Any]
 TYPES = {
     "json": "application/json",
     "csv": "text/csv",
@@ -24,7 +26,7 @@ TYPES = {
 }
 
 
-def run() -> list[dict]:
+def run() -> list[Row]:
     """Measure, and return the rows."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +49,7 @@ def run() -> list[dict]:
     return rows
 
 
-def _row(name: str, value: float, unit: str) -> dict:
+def _row(name: str, value: float, unit: str) -> Row:
     return {"name": name, "value": round(value, 3), "limit": None, "unit": unit, "ok": True}
 
 
@@ -102,7 +104,8 @@ def _xlsx(path: Path) -> None:
 
 def _measure(name: str, path: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.readers", name, str(path)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return measured
 
 
 def _ours(path: Path) -> int:
@@ -132,20 +135,22 @@ def _ours(path: Path) -> int:
             spool_dir=Path(spool),
         )
         try:
-            return sum(map(len, reading.spool.unique_blocks(10_000)))
+            assert reading.spool is not None
+            return sum(len(block) for block in reading.spool.unique_blocks(10_000))
         finally:
             reading.close()
 
 
 def _ijson(path: Path) -> int:
-    import ijson
+    import ijson  # type: ignore[import-not-found]  # installed by whoever compares
 
     with path.open("rb") as file:
         return sum(1 for _ in ijson.items(file, "payload.item"))
 
 
 def _json_module(path: Path) -> int:
-    return len(json.loads(path.read_bytes())["payload"])
+    payload: list[int] = json.loads(path.read_bytes())["payload"]
+    return len(payload)
 
 
 def _csv_module(path: Path) -> int:
@@ -156,14 +161,14 @@ def _csv_module(path: Path) -> int:
 
 
 def _calamine(path: Path) -> int:
-    import python_calamine
+    import python_calamine  # type: ignore[import-not-found]  # installed by whoever compares
 
     rows = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python()
     return sum(1 for row in rows if int(row[0]))
 
 
 def _openpyxl(path: Path) -> int:
-    import openpyxl
+    import openpyxl  # type: ignore[import-untyped]  # installed by whoever compares
 
     sheet = openpyxl.load_workbook(path, read_only=True).worksheets[0]
     return sum(1 for (value,) in sheet.iter_rows(values_only=True) if value)
@@ -191,7 +196,8 @@ def _main(name: str, path: Path) -> None:
 
 def _peak_kib() -> int:
     # Not getrusage: its peak outlives the exec that started this process.
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) if found else 0
 
 
 if __name__ == "__main__":
