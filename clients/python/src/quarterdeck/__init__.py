@@ -1,0 +1,19 @@
+"""Client for Quarterdeck: submit lists of IDs, follow them, verify webhooks."""
+
+from quarterdeck.clients import AsyncClient, Client
+from quarterdeck.errors import ApiError, InvalidWebhook
+from quarterdeck.models import Accepted, Plan, PlannedWindow, Task, Webhook
+from quarterdeck.webhooks import verify_webhook
+
+__all__ = [
+    "Accepted",
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "InvalidWebhook",
+    "Plan",
+    "PlannedWindow",
+    "Task",
+    "Webhook",
+    "verify_webhook",
+]
