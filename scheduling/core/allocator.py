@@ -19,6 +19,7 @@ golden/distribution.json and golden/capacities.json.
 """
 
 import sys
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice, pairwise, repeat
@@ -198,35 +199,56 @@ def runs_within(
     stretches have no room are in no run.
     """
     remaining = _at_least(0, n, "n")
-    known = {offset: _fifteen(fill, "fill") for offset, fill in fills.items()}
-    named = sorted(known)
+    offsets = sorted(fills)
+    known = {offset: _fifteen(fills[offset], "fill") for offset in offsets}
     available = dict(quotas)
-    first = position = 0
+    first = 0
     for stretch in stretches:
-        level, end = _fifteen(stretch.capacity, "capacity"), first + stretch.windows
-        following = first
-        while following < end and remaining:
-            while position < len(named) and named[position] < following:
-                position += 1
-            upto = min(end, named[position]) if position < len(named) else end
-            most = min([remaining, *(available[p] for p in stretch.periods if p in available)])
-            runs = list(_empty_windows(following, upto - following, level, most))
-            taken = sum(run.ids for run in runs)
-            if upto < end and taken < most:
-                fill = known[upto]
-                added = free_places(fill, level, most - taken)
-                if any(added):
-                    runs.append(Run(upto, 1, fill, added))
-                    taken += sum(added)
+        level = _fifteen(stretch.capacity, "capacity")
+        if not any(level) or not _most(remaining, stretch.periods, available):
+            first += stretch.windows
+            continue
+        named = offsets[bisect_left(offsets, first) : bisect_left(offsets, first + stretch.windows)]
+        for offset, windows, fill in _pieces(first, stretch.windows, {one: known[one] for one in named}):
+            if not remaining:
+                return
+            most = _most(remaining, stretch.periods, available)
+            runs = _of_piece(offset, windows, fill, level, most)
             yield from runs
+            taken = sum(run.ids for run in runs)
             remaining -= taken
-            for period in stretch.periods:
-                if period in available:
-                    available[period] -= taken
-            following = upto + 1
-        first = end
-        if not remaining:
-            return
+            _book(taken, stretch.periods, available)
+        first += stretch.windows
+
+
+def _pieces(first: int, windows: int, named: dict[int, Fill]) -> Iterator[tuple[int, int, Fill | None]]:
+    """Yield (offset, windows, fill) in order: each window that is named, and the empty ones between (fill None)."""
+    following, end = first, first + windows
+    for offset, fill in named.items():
+        if offset > following:
+            yield following, offset - following, None
+        yield offset, 1, fill
+        following = offset + 1
+    if following < end:
+        yield following, end - following, None
+
+
+def _of_piece(offset: int, windows: int, fill: Fill | None, level: Fill, most: int) -> list[Run]:
+    if fill is None:
+        return list(_empty_windows(offset, windows, level, most))
+    added = free_places(fill, level, most)
+    return [Run(offset, 1, fill, added)] if any(added) else []
+
+
+def _most(n: int, periods: tuple[Hashable, ...], available: Mapping[Hashable, int]) -> int:
+    """How many of `n` IDs the quotas of these periods leave room for."""
+    return max(0, min([n, *(available[period] for period in periods if period in available)]))
+
+
+def _book(count: int, periods: tuple[Hashable, ...], available: dict[Hashable, int]) -> None:
+    for period in periods:
+        if period in available:
+            available[period] -= count
 
 
 def dispersed_within(
@@ -245,17 +267,15 @@ def dispersed_within(
     available = dict(quotas)
     first = 0
     for stretch in stretches:
-        most = min([remaining, *(available[p] for p in stretch.periods if p in available)])
-        if most > 0 and any(stretch.capacity):
+        most = _most(remaining, stretch.periods, available)
+        if most and any(stretch.capacity):
             fill = _fifteen(fills.get(first, EMPTY), "fill")
             yield Run(first, 1, fill, counts(fill, stretch.capacity, most))
             remaining -= most
-            for period in stretch.periods:
-                if period in available:
-                    available[period] -= most
-        first += stretch.windows
+            _book(most, stretch.periods, available)
         if not remaining:
             return
+        first += stretch.windows
 
 
 def _open(capacity: Capacity) -> Fill:

@@ -1,0 +1,420 @@
+"""How many requests each minute of a queue may make: rpm, sending hours, a ramp, and quotas for whole periods.
+
+The capacity of a minute is a function of the minute alone, so it can be computed for any time ahead. `stretches` gives
+it for a queue's windows from one on, as few and long stretches as there are changes: `allocator.runs_within` places a
+list over them.
+
+Local times go by the wall clock of a named zone. On the day on which clocks are set back, an hour comes twice and both
+are open or closed as the table says; the hour that is skipped in spring doesn't exist.
+
+Pure: standard library only (zoneinfo reads the zones of the machine). Times are aware; ValueError, as a sentence, for
+anything that can't be read. Source: SHAPES.md.
+"""
+
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property, lru_cache
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from scheduling.core import clock
+from scheduling.core.allocator import BUCKETS, Fill, Stretch
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+MINUTES_A_DAY = 1440
+# What never changes is given in pieces of some years.
+LONGEST_STRETCH = 4 * 366 * 96
+PERIODS = ("hour", "day", "month")
+DAY = timedelta(days=1)
+
+_SPAN = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? (\d\d):(\d\d)-(\d\d):(\d\d)")
+
+
+def zone(name: str) -> ZoneInfo:
+    """Return the time zone with this name."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"There is no time zone named {name!r}.") from None
+
+
+# --- Hours ---
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A weekly table in a zone. spans: (weekday, from, to) in minutes of the day on which the span begins.
+
+    `to` may be past 1,440: a span across midnight belongs to the day on which it begins. closed: dates on which every
+    local minute is closed, also those of a span that began the day before.
+    """
+
+    zone: ZoneInfo
+    spans: tuple[tuple[int, int, int], ...]
+    closed: frozenset[date] = frozenset()
+
+    @classmethod
+    def read(cls, form: Mapping[str, Any]) -> "Hours":
+        """Read `{"zone": ..., "open": ["mon-fri 09:00-18:00"], "closed": ["2026-12-25"]}`."""
+        unknown = set(form) - {"zone", "open", "closed", "name"}
+        if unknown:
+            raise ValueError(f"Hours have no field {min(unknown)!r}.")
+        opened = form.get("open")
+        if not isinstance(opened, Sequence) or isinstance(opened, str) or not opened:
+            raise ValueError("Hours need at least one span, such as 'mon-fri 09:00-18:00'.")
+        spans = tuple(span for text in opened for span in _spans(text))
+        return cls(zone(str(form.get("zone", "UTC"))), spans, frozenset(map(_date, form.get("closed", ()))))
+
+    def is_open(self, at: datetime) -> bool:
+        """Whether the minute that begins at `at` is open."""
+        local = at.astimezone(self.zone)
+        return bool(self._table(local.date())[local.hour * 60 + local.minute])
+
+    @cached_property
+    def _of_weekday(self) -> tuple[tuple[bytes, bytes], ...]:
+        """For each weekday: the minutes of the day that its own spans open, and those of the day before's."""
+        own = [bytearray(MINUTES_A_DAY) for _ in DAYS]
+        spilled = [bytearray(MINUTES_A_DAY) for _ in DAYS]
+        for weekday, begin, end in self.spans:
+            own[weekday][begin : min(end, MINUTES_A_DAY)] = b"\1" * (min(end, MINUTES_A_DAY) - begin)
+            if end > MINUTES_A_DAY:
+                spilled[(weekday + 1) % 7][: end - MINUTES_A_DAY] = b"\1" * (end - MINUTES_A_DAY)
+        return tuple((bytes(mine), bytes(before)) for mine, before in zip(own, spilled, strict=True))
+
+    def _table(self, day: date) -> bytes:
+        """Which of the 1,440 wall-clock minutes of a date are open."""
+        if day in self.closed:
+            return bytes(MINUTES_A_DAY)
+        return self._tables[day.weekday()]
+
+    @cached_property
+    def _tables(self) -> tuple[bytes, ...]:
+        return tuple(
+            bytes(a | b for a, b in zip(mine, before, strict=True)) for mine, before in self._of_weekday
+        )
+
+    @cached_property
+    def _masks(self) -> dict[bytes, tuple[Fill, ...]]:
+        return {}
+
+    def masks(self, day: date) -> tuple[Fill, ...]:
+        """Return, for each quarter-hour of a local date, which of its minutes are open: 15 numbers, 0 or 1.
+
+        In the order of time: 96 of them, or 92 and 100 where clocks change.
+        """
+        table = self._table(day)
+        begin, end = _bounds(day, self.zone)
+        if end - begin == DAY and not _changes(begin, end, self.zone):
+            if table not in self._masks:
+                self._masks[table] = tuple(
+                    tuple(table[first : first + BUCKETS]) for first in range(0, MINUTES_A_DAY, BUCKETS)
+                )
+            return self._masks[table]
+        minutes = [begin + number * clock.MINUTE for number in range(round((end - begin) / clock.MINUTE))]
+        opened = [int(self.is_open(minute)) for minute in minutes]
+        return tuple(tuple(opened[first : first + BUCKETS]) for first in range(0, len(opened), BUCKETS))
+
+
+def _spans(text: object) -> Iterator[tuple[int, int, int]]:
+    """(weekday, from, to) for each day of `mon-fri 09:00-18:00`."""
+    match = _SPAN.fullmatch(text.strip().lower()) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a span such as 'mon-fri 09:00-18:00'.")
+    first, last = match[1], match[2] or match[1]
+    if first not in DAYS or last not in DAYS:
+        raise ValueError(f"{text!r} names no weekday: mon, tue, wed, thu, fri, sat, sun.")
+    begin, end = int(match[3]) * 60 + int(match[4]), int(match[5]) * 60 + int(match[6])
+    if max(int(match[4]), int(match[6])) > 59 or begin >= MINUTES_A_DAY or end > MINUTES_A_DAY:
+        raise ValueError(f"{text!r} has a time that doesn't exist.")
+    if begin == end:
+        raise ValueError(f"{text!r} is empty: for a whole day, write 00:00-24:00.")
+    if end < begin:
+        end += MINUTES_A_DAY
+    days = (DAYS.index(last) - DAYS.index(first)) % 7 + 1
+    for number in range(days):
+        yield (DAYS.index(first) + number) % 7, begin, end
+
+
+def _date(text: object) -> date:
+    try:
+        return date.fromisoformat(str(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a date such as 2026-12-25.") from None
+
+
+@lru_cache(maxsize=4096)
+def _bounds(day: date, where: ZoneInfo) -> tuple[datetime, datetime]:
+    """The moments at which a local date begins and ends."""
+    begin, end = (datetime.combine(one, time(), where).astimezone(UTC) for one in (day, day + DAY))
+    return begin, end
+
+
+@lru_cache(maxsize=4096)
+def _changes(begin: datetime, end: datetime, where: ZoneInfo) -> bool:
+    """Whether the offset from UTC changes and changes back within a day that is as long as any other."""
+    offset = begin.astimezone(where).utcoffset()
+    return any((begin + n * timedelta(hours=3)).astimezone(where).utcoffset() != offset for n in range(8))
+
+
+@lru_cache(maxsize=64)
+def _runs_of(masks: tuple[Fill, ...]) -> tuple[tuple[int, Fill], ...]:
+    """Equal masks that follow each other, as (windows, mask); the first of them last."""
+    return tuple((sum(1 for _ in group), mask) for mask, group in groupby(masks))[::-1]
+
+
+# --- Ramps ---
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """Requests per minute that grow: `min(rpm, floor(start_rpm * factor^k))`, k = whole steps since `begins_at`.
+
+    A step lasts `every` minutes, or `every` local days of the zone. 0 before it begins.
+    """
+
+    begins_at: datetime
+    start_rpm: int
+    factor: float
+    every: int
+    unit: str
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+
+    @classmethod
+    def read(cls, form: Mapping[str, Any], where: ZoneInfo | None = None) -> "Ramp":
+        """Read `{"from": ..., "start_rpm": 50, "factor": 1.5, "every": 1, "unit": "days"}`.
+
+        where: in whose zone days begin; UTC without sending hours.
+        """
+        unit, where = str(form.get("unit", "days")), where or ZoneInfo("UTC")
+        start_rpm, factor, every = form.get("start_rpm"), form.get("factor"), form.get("every")
+        if unit not in ("days", "minutes"):
+            raise ValueError(f"A ramp goes by days or minutes, not by {unit}.")
+        if type(start_rpm) is not int or start_rpm < 1:
+            raise ValueError("A ramp's start_rpm must be a whole number from 1.")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 < factor <= 1_000:
+            raise ValueError("A ramp's factor must be a number above 1, up to 1,000.")
+        if type(every) is not int or not 1 <= every <= 100_000:
+            raise ValueError("A ramp's every must be a whole number from 1 to 100,000.")
+        return cls(_ramp_start(form.get("from"), unit, where), start_rpm, float(factor), every, unit, where)
+
+    def rpm_at(self, at: datetime, rpm: int) -> int:
+        """Return the requests per minute at `at`, up to rpm."""
+        return self.rpm_of(self.steps_at(at), rpm)
+
+    def steps_at(self, at: datetime) -> int:
+        """Whole steps since it begins; negative before."""
+        if self.unit == "minutes":
+            return (at - self.begins_at) // (self.every * clock.MINUTE)
+        begins_on = self.begins_at.astimezone(self.zone).date()
+        return (at.astimezone(self.zone).date() - begins_on).days // self.every
+
+    def rpm_of(self, step: int, rpm: int) -> int:
+        """Return the requests per minute of a step, up to rpm."""
+        if step < 0:
+            return 0
+        # A power past what a float holds is past any rpm.
+        try:
+            return min(rpm, int(self.start_rpm * self.factor**step))
+        except OverflowError:
+            return rpm
+
+    @property
+    def word(self) -> str:
+        return "day" if self.unit == "days" and self.every == 1 else "step"
+
+    def steps_to(self, rpm: int) -> int:
+        """How many steps stay below rpm."""
+        step = 0
+        while self.rpm_of(step, rpm) < rpm:
+            step += 1
+        return step
+
+    def step_begins_at(self, step: int) -> datetime:
+        """The moment at which a step begins."""
+        if self.unit == "minutes":
+            return self.begins_at + step * self.every * clock.MINUTE
+        begins_on = self.begins_at.astimezone(self.zone).date()
+        return _bounds(begins_on + step * self.every * DAY, self.zone)[0]
+
+
+def _ramp_start(text: object, unit: str, where: ZoneInfo) -> datetime:
+    if unit == "days":
+        return _bounds(_date(text), where)[0]
+    at: datetime | None
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError("A ramp by minutes begins at a time with Z, such as 2026-11-30T09:00:00Z.")
+    return clock.minute_start(at)
+
+
+# --- Quotas ---
+
+
+@dataclass(frozen=True)
+class Quota:
+    """At most `limit` requests in each hour, day or month of a zone."""
+
+    limit: int
+    per: str
+    zone: ZoneInfo
+
+    @classmethod
+    def read(cls, form: Mapping[str, Any]) -> "Quota":
+        """Read `{"limit": 250000, "per": "day", "zone": "Europe/Berlin"}`."""
+        limit, per = form.get("limit"), form.get("per")
+        if type(limit) is not int or limit < 1:
+            raise ValueError("A quota's limit must be a whole number from 1.")
+        if per not in PERIODS:
+            raise ValueError("A quota is per hour, day or month.")
+        return cls(limit, str(per), zone(str(form.get("zone", "UTC"))))
+
+    def period_of(self, at: datetime) -> tuple[datetime, datetime]:
+        """Return when the period that holds `at` begins and ends."""
+        local = at.astimezone(self.zone)
+        if self.per == "day":
+            return _bounds(local.date(), self.zone)
+        if self.per == "month":
+            first = local.date().replace(day=1)
+            following = (first + 31 * DAY).replace(day=1)
+            return _bounds(first, self.zone)[0], _bounds(following, self.zone)[0]
+        # By the wall clock, so that an hour of a zone begins at its full hour; one that comes twice is two.
+        begin = at.astimezone(UTC) - timedelta(
+            minutes=local.minute, seconds=local.second, microseconds=local.microsecond
+        )
+        return begin, begin + timedelta(hours=1)
+
+
+# --- A queue's plan ---
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What limits a queue, or a target, in each minute."""
+
+    rpm: int
+    hours: Hours | None = None
+    ramp: Ramp | None = None
+    quotas: tuple[Quota, ...] = ()
+
+    def capacity_at(self, minute: datetime) -> int:
+        """How many requests the minute that begins at `minute` may make; quotas apart."""
+        if self.hours is not None and not self.hours.is_open(minute):
+            return 0
+        return self.rpm if self.ramp is None else self.ramp.rpm_at(minute, self.rpm)
+
+    def reason_at(self, minute: datetime) -> str:
+        """Why the minute has its capacity, in a few words: "60: ramp, day 3 of 7"."""
+        capacity = self.capacity_at(minute)
+        if self.hours is not None and not self.hours.is_open(minute):
+            opens_at = self.opens_at(minute)
+            return "0: closed" + (
+                f" until {opens_at.astimezone(self.hours.zone):%A %H:%M}" if opens_at else ""
+            )
+        if self.ramp is not None and capacity < self.rpm:
+            step = self.ramp.steps_at(minute)
+            if step < 0:
+                return "0: the ramp has not begun"
+            return f"{capacity}: ramp, {self.ramp.word} {step + 1} of {self.ramp.steps_to(self.rpm)}"
+        return f"{capacity}: rpm"
+
+    def opens_at(self, minute: datetime, *, within_days: int = 366) -> datetime | None:
+        """The first open minute from `minute` on, within so many days."""
+        if self.hours is None:
+            return minute
+        day = minute.astimezone(self.hours.zone).date()
+        for _ in range(within_days):
+            begin = _bounds(day, self.hours.zone)[0]
+            for number, mask in enumerate(self.hours.masks(day)):
+                for k, is_open in enumerate(mask):
+                    at = begin + number * clock.QUARTER + k * clock.MINUTE
+                    if is_open and at >= minute:
+                        return at
+            day += DAY
+        return None
+
+    def capacities(self, runs_at: datetime) -> Fill:
+        """The capacities of the window whose first minute begins at `runs_at`: 15 numbers."""
+        return tuple(self.capacity_at(runs_at + k * clock.MINUTE) for k in range(BUCKETS))
+
+    def stretches(self, runs_at: datetime) -> Iterator[Stretch]:
+        """Yield the windows from the one whose first minute begins at `runs_at` on, without end, as stretches.
+
+        A stretch's periods are keys for `quotas_left`: (number of the quota, when its period begins).
+        """
+        current: Stretch | None = None
+        for windows, capacity, periods in self._windows(runs_at):
+            if (
+                current is not None
+                and (current.capacity, current.periods) == (capacity, periods)
+                and current.windows < LONGEST_STRETCH
+            ):
+                current = Stretch(current.windows + windows, capacity, periods)
+                continue
+            if current is not None:
+                yield current
+            current = Stretch(windows, capacity, periods)
+
+    def quotas_left(
+        self, stretches: Sequence[Stretch], booked: Mapping[Hashable, int]
+    ) -> dict[Hashable, int]:
+        """How many more each period of the stretches may take. booked: how many it has taken."""
+        left: dict[Hashable, int] = {}
+        for stretch in stretches:
+            for quota, period in zip(self.quotas, stretch.periods, strict=True):
+                left[period] = max(0, quota.limit - booked.get(period, 0))
+        return left
+
+    def _windows(self, at: datetime) -> Iterator[tuple[int, Fill, tuple[tuple[int, datetime], ...]]]:
+        """(windows, capacities, periods) for runs of windows between two moments at which something changes."""
+        while True:
+            upto, masks = self._masks_from(at)
+            while masks:
+                count, mask = masks.pop()
+                end = at + count * clock.QUARTER
+                while at < end:
+                    windows, capacity, periods, following = self._run(at, end, mask)
+                    yield windows, capacity, periods
+                    at = following
+            at = max(at, upto)
+
+    def _masks_from(self, at: datetime) -> tuple[datetime, list[tuple[int, Fill]]]:
+        """The end of the local day, and what is open until then: (windows, mask), the next one last."""
+        if self.hours is None:
+            return at + 7 * DAY, [(7 * 96, (1,) * BUCKETS)]
+        day = at.astimezone(self.hours.zone).date()
+        begin, end = _bounds(day, self.hours.zone)
+        masks = self.hours.masks(day)
+        return end, list(_runs_of(masks if at == begin else masks[(at - begin) // clock.QUARTER :]))
+
+    def _run(
+        self, at: datetime, end: datetime, mask: Fill
+    ) -> tuple[int, Fill, tuple[tuple[int, datetime], ...], datetime]:
+        """One run of equal windows from `at`, up to `end` at most: windows, capacities, periods, its end."""
+        periods = []
+        for number, quota in enumerate(self.quotas):
+            begins_at, ends_at = quota.period_of(at)
+            periods.append((number, begins_at))
+            end = min(end, ends_at)
+        if self.ramp is None:
+            capacity = tuple(self.rpm if is_open else 0 for is_open in mask)
+            return (end - at) // clock.QUARTER, capacity, tuple(periods), end
+        step = self.ramp.steps_at(at)
+        following = self.ramp.step_begins_at(max(0, step + 1))
+        if self.ramp.rpm_of(max(step, 0), self.rpm) < self.rpm or step < 0:
+            end = min(end, max(at + clock.QUARTER, clock.quarter_start(following)))
+        capacity = tuple(
+            self.ramp.rpm_at(at + k * clock.MINUTE, self.rpm) if is_open else 0
+            for k, is_open in enumerate(mask)
+        )
+        return (end - at) // clock.QUARTER, capacity, tuple(periods), end
+
+
+def smaller(first: Fill, second: Fill) -> Fill:
+    """The smaller capacity of each minute: a queue's beside its target's."""
+    return tuple(map(min, first, second))
