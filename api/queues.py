@@ -1,6 +1,7 @@
 """Queues, and the actions on them."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -176,6 +177,25 @@ def brake_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Bod
     queue = find(name)
     per_minute = read_fields(request, schemas.Brake, options.unknown_fields).per_minute
     return _shown(operations.brake(queue, per_minute, by=request.caller.actor, at=store.now()))
+
+
+@router.post(
+    "/queues/{queue_name:name}/rotate_secret/",
+    auth=CAN_WRITE,
+    response=responses(schemas.RotatedSecret, 404, *WITH_BODY),
+    operation_id="rotate_secret",
+    summary="Replace the secret that signs requests",
+    openapi_extra=describe(body=fields_body(schemas.RotateSecret)),
+)
+def rotate_secret(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
+    """During the overlap requests carry a signature by each secret. The new one is shown in this response only."""
+    queue, at = find(name), store.now()
+    fields = read_fields(request, schemas.RotateSecret, options.unknown_fields)
+    secret = operations.rotate_secret(
+        queue, fields.secret, overlap_seconds=fields.overlap_seconds, by=request.caller.actor, at=at
+    )
+    until = at + timedelta(seconds=fields.overlap_seconds)
+    return json_response({"webhook_secret": secret, "previous_until": iso(until)})
 
 
 @router.post(

@@ -416,6 +416,22 @@ class QueuePage(Schema):
     cursor: str | None = None
 
 
+class RotateSecret(Schema):
+    """`secret` null generates one. `overlap_seconds`: for so long the old one signs too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    secret: Annotated[Text, Field(max_length=200)] | None = None
+    overlap_seconds: Annotated[int, Field(ge=0, le=30 * 24 * 3_600), WHOLE] = 86_400
+
+
+class RotatedSecret(Schema):
+    """The new secret, which is shown this once, and until when the old one signs too."""
+
+    webhook_secret: str
+    previous_until: Time
+
+
 class Brake(Schema):
     model_config = ConfigDict(extra="forbid")
 

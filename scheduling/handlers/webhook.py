@@ -20,7 +20,7 @@ from scheduling.core.templates import JSON_TYPE
 from . import http_client, lookup, ssrf
 from .base import Outcome, Request, truncate
 from .http_response import ResponseReader
-from .message import Message, MessageMaker
+from .message import Message, MessageMaker, Secrets
 from .response_text import content_of, longest_retry_after, redirect_words, text_of
 
 # After so many resets of kept connections in one minute, every request gets a connection of its own.
@@ -44,6 +44,8 @@ class Webhook:
     method: str = "POST"
     headers: Mapping[str, str] = field(default_factory=dict)
     secret: str = ""
+    previous_secret: str = ""
+    previous_secret_until: float = 0.0
     connect_seconds: float = 5
     read_seconds: float = 10
     connections: int = 50
@@ -103,7 +105,7 @@ class Webhook:
             headers=self.headers,
             body=self.body,
             content_type=self.content_type,
-            secret=self.secret,
+            secrets=Secrets(self.secret, self.previous_secret, self.previous_secret_until),
             sign=self.sign,
         )
         self._rules = Rules.parse(self.success_statuses, self.retry_statuses, self.when)
@@ -232,8 +234,11 @@ class Webhook:
 
 
 def _connection_of(queue: Any) -> dict[str, Any]:
+    until = queue.webhook_previous_secret_until
     return {
         "secret": queue.webhook_secret,
+        "previous_secret": queue.webhook_previous_secret,
+        "previous_secret_until": until.timestamp() if until else 0.0,
         "connect_seconds": queue.connect_timeout_seconds,
         "read_seconds": queue.read_timeout_seconds,
         "connections": queue.max_connections,

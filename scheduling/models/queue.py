@@ -63,6 +63,9 @@ class Queue(models.Model):
     webhook_method = models.CharField(max_length=8, default="POST")
     webhook_headers = models.JSONField(default=dict, blank=True)
     webhook_secret = models.CharField(max_length=200, blank=True, default="")
+    # While a secret is replaced, both sign.
+    webhook_previous_secret = models.CharField(max_length=200, blank=True, default="", db_default="")
+    webhook_previous_secret_until = models.DateTimeField(null=True, blank=True)
     # Null: the standard JSON. Empty: no body.
     webhook_body = models.TextField(null=True, blank=True)
     webhook_content_type = models.CharField(

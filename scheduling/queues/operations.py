@@ -1,7 +1,7 @@
 """Create, change, pause, resume and brake queues."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError
@@ -112,6 +112,29 @@ def delete(queue: models.Queue, *, by: Actor, at: datetime) -> None:
         models.Window.objects.filter(queue=queue).delete()
         activity.record(by, "deleted", queue, at=at)
         queue.delete()
+
+
+def rotate_secret(
+    queue: models.Queue, secret: str | None, *, overlap_seconds: int, by: Actor, at: datetime
+) -> str:
+    """Replace the secret of a queue, and return the new one.
+
+    secret: None generates one. For `overlap_seconds` requests carry a signature by each, so that receivers can
+    change over without refusing any. Raises BadFields.
+    """
+    secret = validation.new_secret() if secret is None else secret
+    validation.check({"webhook_secret": secret})
+    if not secret:
+        raise BadFields(secret="a secret is needed; to send without signatures, set webhook_secret to null")
+    validation.check_overlap(overlap_seconds)
+    with store.write():
+        queue = reservations.lock_queue(queue.pk)
+        queue.webhook_previous_secret = queue.webhook_secret
+        queue.webhook_previous_secret_until = at + timedelta(seconds=overlap_seconds)
+        queue.webhook_secret = secret
+        _save(queue, "webhook_secret", "webhook_previous_secret", "webhook_previous_secret_until")
+        activity.record(by, "rotated_secret", queue, at=at, after={"overlap_seconds": overlap_seconds})
+    return secret
 
 
 def pause(queue: models.Queue, *, by: Actor, at: datetime) -> models.Queue:

@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ FIELDS = (
 )
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 LONGEST_TIMEOUT = 20
+LONGEST_OVERLAP_SECONDS = 30 * 24 * 3_600
 LONGEST_DELAY_MINUTES = 7 * 24 * 60
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)  # Standard Webhooks: from 192 to 512 bits
@@ -254,6 +256,16 @@ def _secret(value: Any) -> str | None:
             # Not base64, or not even ASCII.
             pass
     return f"{SECRET_PREFIX} and {least} to {most} bytes in base64"
+
+
+def new_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def check_overlap(seconds: int) -> None:
+    """Check for how long two secrets sign. Raises BadFields."""
+    if reason := _whole(0, LONGEST_OVERLAP_SECONDS)(seconds):
+        raise BadFields(overlap_seconds=reason)
 
 
 _CHECKS: dict[str, Check] = {

@@ -138,6 +138,7 @@ def test_description_has_the_documented_endpoints(reader):
         "/queues/{name}/pause/": {"post"},
         "/queues/{name}/resume/": {"post"},
         "/queues/{name}/brake/": {"post"},
+        "/queues/{name}/rotate_secret/": {"post"},
         "/queues/{name}/test/": {"post"},
         "/windows/": {"get"},
         "/windows/{id}/": {"get"},

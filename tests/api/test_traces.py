@@ -32,6 +32,7 @@ ACTS: dict[tuple[str, str], tuple[dict, str, str]] = {
     ("patch", "/queues/{name}/"): ({"rpm": 5}, "changed", "queue"),
     ("post", "/queues/{name}/pause/"): ({}, "paused", "queue"),
     ("post", "/queues/{name}/resume/"): ({}, "resumed", "queue"),
+    ("post", "/queues/{name}/rotate_secret/"): ({"secret": None}, "rotated_secret", "queue"),
     ("post", "/queues/{name}/brake/"): ({"per_minute": 5}, "braked", "queue"),
     ("post", "/queues/{name}/test/"): ({}, "tested", "queue"),
 }
