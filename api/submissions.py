@@ -191,10 +191,14 @@ def stored_column(reading: Reading) -> str:
 
 
 def warnings_json(reading: Reading) -> list[dict[str, Any]]:
-    return [
+    warnings = [
         {"kind": kind, "count": count, "message": f"{WARNINGS[kind]}: {count:,}."}
         for kind, count in sorted(reading.warnings.items())
     ]
+    if left_out := reading.columns_left_out:
+        message = f"Columns that were not read: {', '.join(left_out)}."
+        warnings.append({"kind": "columns_left_out", "count": len(left_out), "message": message})
+    return warnings
 
 
 def accepted_json(reading: Reading, accepted: acceptance.Accepted) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 LARGEST = 9223372036854775807
 SHOWN_CHARACTERS = 40
+TEXT_CHARACTERS = 100
 # From this number on, JavaScript cannot tell two neighbouring whole numbers apart.
 PAST_JAVASCRIPT = 2**53
 
@@ -71,6 +72,31 @@ def read(token: str) -> ParsedToken:
     if number == 0:
         return ParsedToken(None, TOO_SMALL, trimmed, False)
     return ParsedToken(number, None, trimmed, len(digits) != len(core))
+
+
+def read_text(token: str) -> tuple[str | None, str | None, bool]:
+    """Read one token as a text ID. Returns the ID or None, the reason or None, and whether it was trimmed.
+
+    A text ID has 1 to 100 characters once its ends are trimmed, no control characters, and is compared after
+    Unicode NFC normalization.
+    """
+    core = token.strip(TRIMMED)
+    trimmed = len(core) != len(token)
+    if not core:
+        return None, EMPTY, trimmed
+    if not core.isascii():
+        core = unicodedata.normalize("NFC", core)
+    if len(core) > TEXT_CHARACTERS:
+        return None, f"It has more than {TEXT_CHARACTERS} characters.", trimmed
+    if core.isprintable():
+        return core, None, trimmed
+    for character in core:
+        byte = _undecoded_byte(character)
+        if byte is not None:
+            return None, _not_utf8(byte), trimmed
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            return None, f"It contains the control character {_visible(character)}.", trimmed
+    return core, None, trimmed
 
 
 def is_id(token: str) -> bool:
@@ -163,7 +189,7 @@ def _reason_by_character(core: str) -> str | None:
     for character in core[:1000]:
         byte = _undecoded_byte(character)
         if byte is not None:
-            return not_utf8(byte)
+            return _not_utf8(byte)
         if character == "\0":
             return "It contains a zero byte. A file in UTF-16 needs a byte-order mark."
         is_hidden = ord(character) > 126 and unicodedata.category(character) in ("Cf", "Cc")
@@ -177,7 +203,7 @@ def _reason_by_character(core: str) -> str | None:
     return None
 
 
-def not_utf8(byte: int) -> str:
+def _not_utf8(byte: int) -> str:
     """Return the reason for a byte that is not UTF-8, with what it would be in the usual code page."""
     meant = bytes([byte]).decode("cp1252", "replace")
     if meant == "\ufffd" or not meant.isprintable():

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from scheduling.parsing import errors
+from scheduling.parsing.data_columns import DataRequest
 from scheduling.parsing.form_body import BodyContent, read_multipart, read_urlencoded
 from scheduling.parsing.json_body import JsonBody
-from scheduling.parsing.list_reader import ListReader
+from scheduling.parsing.list_options import OPTION_FIELDS, ListOptions, parsed_option
+from scheduling.parsing.list_reader import CopiedChunks, ListReader
 from scheduling.parsing.media import MediaType, media_type
 from scheduling.parsing.reading import Reading
+from scheduling.parsing.record_spool import RecordSpool
 from scheduling.parsing.results import Fields, Limits
-from scheduling.parsing.sink import Sink
+from scheduling.parsing.spool import Spool
 from scheduling.parsing.streams import ArrivingBody, as_utf8, gunzip
 
 FIELDS = frozenset({"task_name", "queue", "column", "sheet", "not_before", "expires_at", "id"})
@@ -45,6 +49,9 @@ def read_body(
     spool_dir: Path,
     column: str | None = None,
     sheet: str | None = None,
+    id_type: str | None = None,
+    data: Any = None,
+    header: bool | None = None,
     skip_faults: bool = False,
     leave_out_hidden: bool = False,
     payload_optional: bool = False,
@@ -53,10 +60,11 @@ def read_body(
 ) -> Reading:
     """Read a body to its end, in constant memory, and return what it contains. Close the Reading afterwards.
 
-    chunks: the body as it arrives; if it raises OSError, the sender has disconnected. column, sheet: from the query; a
-    form may also give them. skip_faults: `on_error=skip`. leave_out_hidden: leave out rows hidden in a sheet.
-    payload_optional: the payload may be absent or null, as in an edit. allowed: the fields to keep. ignorable:
-    read-only fields, which are dropped. Any other field is listed in the result as unknown.
+    chunks: the body as it arrives; if it raises OSError, the sender has disconnected. column, sheet, id_type, data,
+    header: from the query; those in `allowed` may also be fields of the body. skip_faults: `on_error=skip`.
+    leave_out_hidden: leave out rows hidden in a sheet. payload_optional: the payload may be absent or null, as in an
+    edit. allowed: the fields to keep. ignorable: read-only fields, which are dropped. Any other field is listed in
+    the result as unknown.
 
     Faults in tokens are in the Reading. Raises a ReadingError if the body as such can't be read, is too large,
     contains too many entries or no list. Then nothing is left on disk.
@@ -70,27 +78,29 @@ def read_body(
     if content_length == 0:
         raise errors.BodyEmpty
     plain = _unpacked(body, content_encoding, limits)
-    sink = Sink(limits=limits, folder=spool_dir, keeps_going=skip_faults)
-    lists = ListReader(
-        sink=sink, limits=limits, folder=spool_dir, leave_out_hidden=leave_out_hidden, sheet=sheet
+    options = ListOptions(
+        column=column,
+        sheet=sheet,
+        id_type=None if id_type is None else parsed_option("id_type", id_type),
+        data=DataRequest.parse(data),
+        header=header,
+        leave_out_hidden=leave_out_hidden,
+        accepted=OPTION_FIELDS & allowed,
     )
+    lists = ListReader(options, limits=limits, folder=spool_dir, keeps_going=skip_faults)
     try:
-        content = _READERS[kind](plain, media, lists, column)
+        content = _READERS[kind](plain, media, lists)
         if not content.payload_given and not payload_optional:
             raise errors.PayloadMissing
         if content.payload_null and not payload_optional:
             raise errors.PayloadNotAList(what="null")
-        if (
-            (lists.sheet or content.values.get("sheet"))
-            and content.format != "xlsx"
-            and content.payload_given
-        ):
+        if options.sheet is not None and content.format != "xlsx" and content.payload_given:
             raise errors.NoSheets
         fields = _fields(content, allowed, ignorable)
-        sink.warn("unknown_fields", len(fields.unknown))
-        return _finished(content, fields, sink, body.bytes_read)
+        lists.sink.warn("unknown_fields", len(fields.unknown))
+        return _finished(content, fields, lists, body.bytes_read)
     except BaseException:
-        sink.close()
+        lists.close()
         raise
 
 
@@ -103,11 +113,12 @@ def _unpacked(body: ArrivingBody, content_encoding: str | None, limits: Limits) 
     raise errors.EncodingNotAccepted(given=encoding)
 
 
-def _finished(content: BodyContent, fields: Fields, sink: Sink, bytes_read: int) -> Reading:
+def _finished(content: BodyContent, fields: Fields, lists: ListReader, bytes_read: int) -> Reading:
+    sink = lists.sink
     has_list = content.payload_given and not content.payload_null
     faults = sink.fault_file
     if has_list:
-        sink.spool.finish()
+        sink.finish()
         if not sink.spool.ids_count and (sink.keeps_going or not faults.count):
             warnings = dict(sink.warnings)
             error = errors.ListEmpty(
@@ -120,16 +131,20 @@ def _finished(content: BodyContent, fields: Fields, sink: Sink, bytes_read: int)
     return Reading(
         format=content.format,
         fields=fields,
-        spool=sink.spool if has_list else None,
+        spool=sink.spool if has_list and isinstance(sink.spool, Spool) else None,
+        records=sink.spool if has_list and isinstance(sink.spool, RecordSpool) else None,
         faults=faults.first,
         fault_count=faults.count,
         warnings=dict(sink.warnings),
         column=sink.column,
         sheet=sink.sheet,
-        payload_as_sent=None if faults.count else content.payload_as_sent,
+        payload_as_sent=None if faults.count or sink.keeps_records else content.payload_as_sent,
         bytes_read=bytes_read if content.list_bytes is None else content.list_bytes,
         fault_file=faults,
         file_name=content.file_name,
+        id_type=lists.options.id_type or "integer",
+        data_columns=sink.data_columns,
+        columns_left_out=sink.columns_left_out,
     )
 
 
@@ -144,19 +159,22 @@ def _fields(content: BodyContent, allowed: frozenset[str], ignorable: frozenset[
     )
 
 
-def _read_json(
-    chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
-) -> BodyContent:
+def _read_json(chunks: Iterator[bytes], media: MediaType, lists: ListReader) -> BodyContent:
     utf8 = as_utf8(chunks, lists.limits, must_be_utf16=media.is_utf16)
-    body = JsonBody(utf8, lists.sink, lists.limits)
-    body.read()
+    with CopiedChunks(utf8, lists.folder) as copied:
+        body = JsonBody(iter(copied), lists)
+        body.read()
+        if body.must_read_again:
+            # A field behind the payload says how the payload is to be read.
+            lists.start_again()
+            body = JsonBody(copied.again(lists.limits.block_bytes), lists)
+            body.read()
+    lists.format = "json"
     return BodyContent("json", body.fields, body.payload_given, body.payload_null, body.payload_as_sent)
 
 
-def _read_raw(
-    chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
-) -> BodyContent:
-    lists.read(ACCEPTED[media.type], chunks, column=column, media=media)
+def _read_raw(chunks: Iterator[bytes], media: MediaType, lists: ListReader) -> BodyContent:
+    lists.read(ACCEPTED[media.type], chunks, media=media)
     return BodyContent(lists.format, {}, payload_given=True)
 
 

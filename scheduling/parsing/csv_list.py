@@ -18,9 +18,11 @@ from itertools import chain, islice
 
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
-from scheduling.parsing.columns import MOST_COLUMNS, NAMES, Table, is_blank, is_header, plain_name
+from scheduling.parsing.columns import NAMES, Table, is_blank, is_header, plain_name
+from scheduling.parsing.data_columns import DataProblem, TableData
+from scheduling.parsing.list_options import ListOptions, table_of
 from scheduling.parsing.results import Column, Limits
-from scheduling.parsing.sink import Sink
+from scheduling.parsing.sink import RecordSink, Sink
 from scheduling.parsing.streams import Blocks, line_ends
 from scheduling.parsing.text_list import plain_ids
 
@@ -32,12 +34,16 @@ _TOP_ROWS = 100
 _CELLS_TRIED = 200
 # The longest cell is as long as a row. `csv` keeps its own limit for the whole process.
 csv.field_size_limit(2 * Limits.max_line_bytes)
-_SPACE_BEFORE_QUOTE = re.compile(rb'(?:^|[,;\t\r\n]) +"')
+# IDs that are taken as they are: visible ASCII, and numbers that fit.
+_PLAIN_TEXT = re.compile(r"[!-~](?:[ -~]{0,98}[!-~])?")
+_PLAIN_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+# Inside a quoted cell a quote is doubled, so only one that is not, or an empty pair, begins a cell.
+_SPACE_BEFORE_QUOTE = re.compile(rb'(?:^|[,;\t\r\n]) +"(?:[^"]|"(?:[,;\t\r\n]|\Z))')
 _END_MARK = secrets.token_hex(16)
 _ONE_COLUMN = bytes.maketrans(b"\n", b",")
 
 
-def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, column: str | None) -> None:
+def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, options: ListOptions) -> None:
     """Read UTF-8 CSV into `sink`. Faults name the line and the number of the column, both from 1.
 
     Raises QuoteNeverClosed, LineTooLong, ColumnUnclear, ColumnUnknown.
@@ -50,15 +56,17 @@ def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, column: str
         top = top[sep.end() :]
         lines_before = 1
     delimiter = sep[1].decode() if sep else _delimiter(_lines(top[: _cut(top)]))
-    table = _table(_lines(top[: _cut(top)]), delimiter)
-    index = table.find(column)
+    table = _table(_lines(top[: _cut(top)]), delimiter, options)
+    index = table.find(options.column)
+    data = TableData(table, index, options.data)
+    sink.data_columns, sink.columns_left_out = data.names, data.left_out
     sink.column = Column(index + 1, table.shown_name(index))
     if table.header:
         sink.warn("not_utf8", not _is_utf8(table.header))
         if index < len(table.header):
             sink.warn("trimmed", len(table.header[index]) != len(table.name(index)))
     rows = _Rows(chain([top] if top else [], rest), blocks, delimiter, limits, first_line=1 + lines_before)
-    _Reader(rows, sink, table, index).read()
+    _Reader(rows, sink, table, index, data).read()
 
 
 def _top(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -83,11 +91,8 @@ def _lines(block: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _table(text: str, delimiter: str) -> Table:
-    rows = _top_rows(text, delimiter)
-    if rows and len(rows[0]) <= MOST_COLUMNS and is_header(rows[0]):
-        return Table(rows[0], rows[1:])
-    return Table(None, rows)
+def _table(text: str, delimiter: str, options: ListOptions) -> Table:
+    return table_of(_top_rows(text, delimiter), options)
 
 
 def _top_rows(text: str, delimiter: str) -> list[list[str]]:
@@ -251,10 +256,11 @@ class _Rows:
 class _Reader:
     """Takes the ID column out of the rows."""
 
-    def __init__(self, rows: _Rows, sink: Sink, table: Table, index: int) -> None:
+    def __init__(self, rows: _Rows, sink: Sink, table: Table, index: int, data: TableData) -> None:
         self._rows = rows
         self._sink = sink
         self._index = index
+        self._data = data
         self._width = table.width
         self._named = table.header is not None
         self._empty = table.empty_reason(index)
@@ -263,7 +269,8 @@ class _Reader:
     def read(self) -> None:
         """Read all rows."""
         while (block := self._rows.next_block()) is not None:
-            if self._width == 1 and not self._header_is_due and self._read_block(block):
+            is_column = self._width == 1 and not self._sink.keeps_records
+            if is_column and not self._header_is_due and self._read_block(block):
                 continue
             for batch in self._rows.rows(block):
                 if self._header_is_due or self._rows.damaged or not self._read_batch(batch):
@@ -287,13 +294,30 @@ class _Reader:
             return False
         index = self._index
         try:
-            joined = ",".join([row[index] for row in batch])
+            cells = [row[index] for row in batch]
         except IndexError:
             return False
+        if isinstance(self._sink, RecordSink):
+            return self._read_records(self._sink, cells, batch)
+        joined = ",".join(cells)
         plain = plain_ids(joined.encode()) if joined.isascii() else None
         if plain is None or len(plain[0]) != len(batch):
             return False
         self._take(plain)
+        return True
+
+    def _read_records(self, sink: RecordSink, cells: list[str], batch: list[list[str]]) -> bool:
+        """Read rows with plain IDs, whose data are short enough. Returns whether it could."""
+        pattern = _PLAIN_TEXT if sink.is_text else _PLAIN_NUMBER
+        if not all(map(pattern.fullmatch, cells)):
+            return False
+        try:
+            data = list(map(self._data.pack, batch)) if self._data.names else []
+        except DataProblem:
+            return False
+        if max(map(len, data), default=0) > sink.limits.data_max_bytes:
+            return False
+        sink.take_records(cells, data)
         return True
 
     def _take(self, plain: tuple[array[int], int]) -> None:
@@ -328,7 +352,8 @@ class _Reader:
             return
         cell = row[index] if index < len(row) else ""
         line += sum(before.count("\n") for before in row[:index])
-        self._sink.token(cell, found, empty=self._empty, line=line, column=index + 1)
+        place = {"line": line, "column": index + 1}
+        self._sink.token(cell, found, empty=self._empty, data=lambda: self._data.pack(row), **place)
         if self._rows.damaged and not _is_utf8(row[:index] + row[index + 1 :]):
             self._sink.warn("not_utf8")
 

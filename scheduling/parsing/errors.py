@@ -234,6 +234,28 @@ class NoSheets(NotAList):
     """The parameter sheet is given, but the list is not an Excel workbook. Leave it out."""
 
 
+class DataUnclear(NotAList):
+    """The parameter data can't be followed: {problem}."""
+
+
+class DataUnknown(NotAList):
+    """There is no column {given} for data. The columns are: {listed}.
+
+    facts: `choices` and `parameter`, as in ColumnUnclear.
+    """
+
+    choices: tuple[Choice, ...] = ()
+    given: str
+
+
+class DoubledColumn(NotAList):
+    """The column {name} is requested as data, but it appears twice in the header. Rename one of them."""
+
+
+class IdTypeUnknown(NotAList):
+    """The ID type {given} is not known. It is integer or text."""
+
+
 class ColumnUnclear(NotAList):
     """It is not clear which column holds the IDs: {problem}. Name it in the parameter column: {listed}.
 

@@ -7,6 +7,7 @@ from typing import Any
 from scheduling.parsing import errors
 from scheduling.parsing.form_parts import Part, multipart_parts, urlencoded_parts
 from scheduling.parsing.json_body import BYTES_SENT_BACK, TOKENS_SENT_BACK
+from scheduling.parsing.list_options import OPTION_FIELDS
 from scheduling.parsing.list_reader import HEAD_BYTES, ListReader, UploadedFile, peeked
 from scheduling.parsing.media import MediaType, is_table
 
@@ -33,26 +34,22 @@ class BodyContent:
         return self.values | short
 
 
-def read_multipart(
-    chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
-) -> BodyContent:
-    """Read multipart/form-data. If a field `column` precedes the file, the file can be read as it arrives."""
-    return _Form(lists, column).read(multipart_parts(chunks, media, lists.limits))
+def read_multipart(chunks: Iterator[bytes], media: MediaType, lists: ListReader) -> BodyContent:
+    """Read multipart/form-data. If the fields that say how precede the file, it can be read as it arrives."""
+    return _Form(lists).read(multipart_parts(chunks, media, lists.limits))
 
 
-def read_urlencoded(
-    chunks: Iterator[bytes], media: MediaType, lists: ListReader, column: str | None
-) -> BodyContent:
+def read_urlencoded(chunks: Iterator[bytes], media: MediaType, lists: ListReader) -> BodyContent:
     """Read application/x-www-form-urlencoded. Its payload is plain text or a table with a header."""
-    return _Form(lists, column).read(urlencoded_parts(chunks, lists.limits))
+    return _Form(lists).read(urlencoded_parts(chunks, lists.limits))
 
 
 class _Form:
-    def __init__(self, lists: ListReader, column: str | None) -> None:
+    def __init__(self, lists: ListReader) -> None:
         self._lists = lists
-        self._column = column
         self._content = BodyContent("", {}, payload_given=False)
         self._postponed_file: UploadedFile | None = None
+        self._postponed_is_payload = False
         self._has_list = False
         self._fields_bytes = 0
 
@@ -65,7 +62,9 @@ class _Form:
                 else:
                     self._read_field(part)
             if self._postponed_file is not None:
-                self._lists.read_file(self._postponed_file, column=self._column)
+                self._lists.read_file(self._postponed_file)
+                if self._postponed_is_payload:
+                    self._keep_payload()
         except errors.ReadingError as error:
             error.fields_read = self._content.given_back()
             raise
@@ -81,14 +80,8 @@ class _Form:
         if self._fields_bytes > self._lists.limits.max_fields_bytes:
             raise errors.FieldsTooLong(limit=self._lists.limits.max_fields_bytes)
         self._content.values[part.name] = value
-        if part.name == "column" and value.strip():
-            if self._column is not None and self._column != value:
-                raise errors.DoubledField(name="column")
-            self._column = value
-        if part.name == "sheet" and value.strip():
-            if self._lists.sheet is not None and self._lists.sheet != value:
-                raise errors.DoubledField(name="sheet")
-            self._lists.sheet = value
+        if part.name in OPTION_FIELDS:
+            self._lists.options.set(part.name, value)
 
     def _read_list(self, part: Part) -> None:
         head, chunks = peeked(part.chunks)
@@ -102,13 +95,17 @@ class _Form:
         part.media.check_charset()
         chunks = self._counted(chunks, keep=part.name == "payload")
         is_text = part.name == "payload" and part.file_name is None and part.media.type in ("", "text/plain")
-        if is_text and not is_table(head, column=self._column):
+        options = self._lists.options
+        is_plain = is_text and not is_table(head, column=options.column)
+        if is_plain and (options.is_complete or self._lists.reads_numbers("text")):
             self._read_payload(chunks, part.media)
             return
+        if is_plain:
+            self._postponed_file = self._lists.keep("text", chunks, media=part.media)
+            self._postponed_is_payload = True
+            return
         self._content.file_name = part.file_name
-        self._postponed_file = self._lists.receive_file(
-            chunks, name=part.file_name, media=part.media, column=self._column
-        )
+        self._postponed_file = self._lists.receive_file(chunks, name=part.file_name, media=part.media)
 
     def _counted(self, chunks: Iterator[bytes], *, keep: bool) -> Iterator[bytes]:
         """Pass the list on, count its bytes and keep the text of a short one."""
@@ -125,6 +122,9 @@ class _Form:
             yield chunk
 
     def _read_payload(self, chunks: Iterator[bytes], media: MediaType) -> None:
-        self._lists.read("text", chunks, column=None, media=media)
+        self._lists.read("text", chunks, media=media)
+        self._keep_payload()
+
+    def _keep_payload(self) -> None:
         if self._lists.sink.entries_count <= TOKENS_SENT_BACK:
             self._content.payload_as_sent = self._content.payload_text

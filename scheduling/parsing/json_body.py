@@ -19,9 +19,12 @@ from typing import Any, NoReturn
 import orjson
 
 from scheduling.core import id_tokens
-from scheduling.parsing import errors
+from scheduling.parsing import errors, id_objects
+from scheduling.parsing.data_columns import ObjectData
+from scheduling.parsing.id_objects import IdObjects
 from scheduling.parsing.json_scanner import LITERALS, DoubledName, Scanner, decoder, shown
-from scheduling.parsing.results import Limits
+from scheduling.parsing.list_options import OPTION_FIELDS
+from scheduling.parsing.list_reader import ListReader
 from scheduling.parsing.sink import Sink
 from scheduling.parsing.text_list import plain_ids, read_text
 
@@ -36,10 +39,12 @@ _ESCAPE_BYTES = 6
 class JsonBody:
     """Reads one body: its fields into `fields`, its list into the sink."""
 
-    def __init__(self, chunks: Iterator[bytes], sink: Sink, limits: Limits) -> None:
-        self._in = Scanner(chunks, limits)
-        self._sink = sink
-        self._limits = limits
+    def __init__(self, chunks: Iterator[bytes], lists: ListReader) -> None:
+        self._in = Scanner(chunks, lists.limits)
+        self._lists = lists
+        self._limits = lists.limits
+        # Whether a field after the payload says how the payload is to be read.
+        self.must_read_again = False
         self.fields: dict[str, Any] = {}
         self.payload_given = False
         self.payload_null = False
@@ -90,6 +95,8 @@ class JsonBody:
             else:
                 began = scan.passed()
                 self.fields[name] = self._read_value()
+                if name in OPTION_FIELDS and self._lists.options.set(name, self.fields[name]):
+                    self.must_read_again = self.payload_given
                 fields_bytes += scan.passed() - began
                 if fields_bytes > self._limits.max_fields_bytes:
                     raise errors.FieldsTooLong(limit=self._limits.max_fields_bytes)
@@ -133,15 +140,16 @@ class JsonBody:
             self._read_payload_string()
         elif first == b"[":
             scan.at += 1
-            self.payload_as_sent = _Array(self, scan, self._sink).read()
+            self.payload_as_sent = _Array(self, scan, self._lists).read()
         elif first == b"{":
             raise errors.PayloadNotAList(what="an object")
         elif first and first in b"-0123456789":
             digits = scan.number().decode()
             found = array("q")
-            self._sink.token(digits, found, index=0)
-            _warn_of_javascript(self._sink, found)
-            self._sink.take(found)
+            sink = self._lists.sink
+            sink.token(digits, found, index=0)
+            _warn_of_javascript(sink, found)
+            sink.take(found)
             self.payload_as_sent = found[0] if found else None
         else:
             value = LITERALS[scan.literal()]
@@ -164,8 +172,10 @@ class JsonBody:
                     kept = None
                 yield piece
 
-        read_text(pieces(), self._sink, self._limits)
-        if kept is not None and self._sink.entries_count <= TOKENS_SENT_BACK:
+        sink = self._lists.sink
+        self._lists.refuse_data_of_text()
+        read_text(pieces(), sink, self._limits, one_per_line=self._lists.options.is_text)
+        if kept is not None and sink.entries_count <= TOKENS_SENT_BACK:
             self.payload_as_sent = b"".join(kept).decode()
 
 
@@ -203,10 +213,12 @@ def _string_pieces(scan: Scanner) -> Iterator[bytes]:
 class _Array:
     """Reads the items of a payload that is an array. Faults name the index of the item."""
 
-    def __init__(self, body: JsonBody, scan: Scanner, sink: Sink) -> None:
+    def __init__(self, body: JsonBody, scan: Scanner, lists: ListReader) -> None:
         self._body = body
         self._in = scan
-        self._sink = sink
+        self._sink = lists.sink
+        self._data = ObjectData(lists.options.data)
+        self._objects = IdObjects(self._sink, lists.options.column, self._data)
         self._index = 0
         self._as_sent: list[int | str] | None = []
         self._found = array("q")
@@ -228,6 +240,8 @@ class _Array:
                 break
             scan.expect(b",", "between items")
         self._take_found()
+        self._sink.data_columns = tuple(self._data.names)
+        self._sink.columns_left_out = tuple(self._data.left_out)
         return self._as_sent
 
     def _take_found(self) -> None:
@@ -245,7 +259,7 @@ class _Array:
         """Read the items up to the last comma in the buffer if they are plain. Returns whether it could."""
         scan = self._in
         cut = scan.buffer.rfind(b",", scan.at)
-        if cut <= scan.at:
+        if cut <= scan.at or self._sink.keeps_records:
             return False
         self._take_found()
         block = scan.buffer[scan.at : cut]
@@ -288,12 +302,19 @@ class _Array:
         elif first and first in b"[{":
             raw = scan.nested()
             self._body.decode(raw)
-            reason = "It is a list inside the list." if first == b"[" else "It is an object, not an ID."
-            self._sink.fault(_text(raw), reason, index=at)
+            if first == b"[":
+                self._sink.fault(_text(raw), "It is a list inside the list.", index=at)
+            else:
+                self._read_object(raw, at)
         elif first == b"]":
             scan.broken("a value is expected after the comma, but ] is there")
         else:
             self._sink.token(scan.literal().decode(), self._found, index=at)
+
+    def _read_object(self, raw: bytes, at: int) -> None:
+        count = len(self._found)
+        self._objects.read(id_objects.decoder.decode(raw.decode()), _text(raw), self._found, {"index": at})
+        self._keep(self._found[count:].tolist())
 
 
 def _text(raw: bytes) -> str:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scheduling.parsing.fault_file import FaultFile
+from scheduling.parsing.record_spool import RecordSpool
 from scheduling.parsing.results import Column, Fault, Fields, Sheet
 from scheduling.parsing.spool import Spool
 
@@ -16,8 +17,10 @@ class Reading:
 
     faults: the first 20; `all_faults()` yields all that are kept. warnings: how often each kind of WARNINGS
     occurred. payload_as_sent: the payload itself, if a JSON or form payload has at most 1,000 tokens and no
-    faults. spool: None if there was no payload and none was needed. bytes_read: the size of the file or the
-    payload as it arrived, without the form around it.
+    faults. spool: the IDs of a list of bare numbers; None if there was no payload and none was needed. records:
+    instead of it, those of a list of text IDs or with data. data_columns, columns_left_out: the names of the columns
+    that travel with the IDs, and of the others. bytes_read: the size of the file or the payload as it arrived,
+    without the form around it.
     """
 
     format: str
@@ -32,21 +35,29 @@ class Reading:
     bytes_read: int
     fault_file: FaultFile
     file_name: str | None = None
+    records: RecordSpool | None = None
+    id_type: str = "integer"
+    data_columns: tuple[str, ...] = ()
+    columns_left_out: tuple[str, ...] = ()
+
+    @property
+    def _list(self) -> Spool | RecordSpool | None:
+        return self.spool or self.records
 
     @property
     def ids_count(self) -> int:
         """The number of different IDs."""
-        return self.spool.ids_count if self.spool else 0
+        return self._list.ids_count if self._list else 0
 
     @property
     def repeats_count(self) -> int:
         """The number of tokens that repeat an earlier ID."""
-        return self.spool.repeats_count if self.spool else 0
+        return self._list.repeats_count if self._list else 0
 
     @property
     def digest(self) -> str:
         """A fingerprint of the list including its faults, which does not depend on how the bytes were packed."""
-        return self.fault_file.digest(self.spool.digest if self.spool else "")
+        return self.fault_file.digest(self._list.digest if self._list else "")
 
     def all_faults(self) -> Iterator[Fault]:
         """Yield the faults that are kept, in order."""
@@ -54,8 +65,8 @@ class Reading:
 
     def close(self) -> None:
         """Delete the temporary files. May be called again."""
-        if self.spool:
-            self.spool.close()
+        if self._list:
+            self._list.close()
         self.fault_file.close()
 
     def __enter__(self) -> Self:

@@ -17,6 +17,8 @@ WARNINGS = {
     "hidden_rows": "Rows hidden in the sheet, whose IDs are included",
     "hidden_rows_left_out": "Rows hidden in the sheet, which were left out",
     "formulas": "Cells with a formula, whose stored result was read",
+    "repeats_differ": "Repeats whose data differ from those of the first occurrence, which were ignored",
+    "only_numbers": "IDs that are text and contain nothing but digits: they are not the numbers that look the same",
     "multi_line_cells": "Rows with line breaks inside quoted cells",
     "not_utf8": "Rows with bytes that are not UTF-8, but not in an ID",
     "unknown_fields": "Unknown fields, which were ignored",
@@ -38,6 +40,8 @@ class Limits:
     # An ordinary file has one. Programs that compress in blocks (bgzip) write one per 64 KiB.
     max_gzip_members: int = 20_000
     max_json_depth: int = 32
+    # The compact JSON that travels with an ID.
+    data_max_bytes: int = 4 * 1024
     max_faults_kept: int = 100_000
     # Lists longer than this are kept on disk.
     ids_in_memory: int = 200_000

@@ -13,7 +13,6 @@ MOST_ROWS = 1_048_576
 ROW_END = b"</row>"
 FORMULA_CHARACTERS = 200
 _MAX_SHARED_FORMULAS = 10_000
-_VALUE_CHARACTERS = 400
 _KIND_CHARACTERS = 20
 # A million rows of 25 cells, as far as they fit into the largest body.
 _MAX_ELEMENTS = 60_000_000
@@ -44,13 +43,13 @@ class Row:
 class SheetRows:
     """Yields the rows of a sheet that have cells, except those that `plain` reads.
 
-    plain: is given a block of whole rows as XML, and returns the number of the last row if it has read them all,
-    else None.
+    characters: how many of a cell's value are kept. plain: is given a block of whole rows as XML, and returns the
+    number of the last row if it has read them all, else None.
     """
 
-    def __init__(self, workbook: Workbook, path: str) -> None:
+    def __init__(self, workbook: Workbook, path: str, characters: int) -> None:
         self._pieces = workbook.pieces(path)
-        self._parser = _SheetParser()
+        self._parser = _SheetParser(characters)
         self._xml = XmlPart(
             path,
             start=self._parser.start,
@@ -91,7 +90,8 @@ class SheetRows:
 class _SheetParser:
     """Builds rows from the events of the XML parser."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int) -> None:
+        self._characters = characters
         self._done: list[Row] = []
         self._row = Row(0, False)
         self._cell: Cell | None = None
@@ -151,7 +151,7 @@ class _SheetParser:
         if self._cell is None:
             return
         if self._in_value:
-            room = _VALUE_CHARACTERS - len(self._cell.value)
+            room = self._characters - len(self._cell.value)
             self._cell.value += text[: max(0, room)]
         elif self._in_formula and self._cell.formula is not None:
             room = FORMULA_CHARACTERS - len(self._cell.formula)

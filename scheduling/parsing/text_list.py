@@ -52,8 +52,14 @@ def _padded_ids(joined: bytes) -> tuple[array[int], int] | None:
     return None if 0 in ids else (ids, sum(token.startswith(b"0") for token in tokens))
 
 
-def read_text(chunks: Iterable[bytes], sink: Sink, limits: Limits) -> None:
-    """Read UTF-8 text into `sink`. Faults name the line and the character in it, both from 1."""
+def read_text(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, one_per_line: bool = False) -> None:
+    """Read UTF-8 text into `sink`. Faults name the line and the character in it, both from 1.
+
+    one_per_line: IDs are text, which may contain any separator but a line end.
+    """
+    if one_per_line:
+        _read_lines(Blocks(chunks, separators=b"\r\n", what="line", limits=limits), sink)
+        return
     blocks = Blocks(chunks, separators=SEPARATORS, what="token", limits=limits)
     # How many characters of the current line were in earlier blocks: a list may be one line of any length.
     characters_before = 0
@@ -69,6 +75,15 @@ def read_text(chunks: Iterable[bytes], sink: Sink, limits: Limits) -> None:
             sink.warn("leading_zeros", plain[1])
             last = max(block.rfind(b"\n"), block.rfind(b"\r"))
             characters_before = len(block) - last - 1 if last >= 0 else characters_before + len(block)
+        blocks.line += line_ends(block)
+
+
+def _read_lines(blocks: Blocks, sink: Sink) -> None:
+    unused = array("q")
+    for block in blocks:
+        lines = _LINES.split(block.decode("utf-8", "surrogateescape"))
+        for number, line in enumerate(lines):
+            sink.token(line, unused, line=blocks.line + number, column=1)
         blocks.line += line_ends(block)
 
 

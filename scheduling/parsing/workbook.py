@@ -112,9 +112,9 @@ class Workbook:
     def _part_of_kind(self, kind: str) -> str | None:
         return next((path for found, path in self._targets.values() if found == kind), None)
 
-    def texts(self) -> "Texts":
-        """Return the texts that cells refer to by number."""
-        texts = Texts()
+    def texts(self, characters: int) -> "Texts":
+        """Return the texts that cells refer to by number, and so many characters of each."""
+        texts = Texts(characters)
         path = self._part_of_kind("sharedStrings")
         if path:
             self._parse(
@@ -165,7 +165,8 @@ class Workbook:
 class Texts:
     """Shared texts in compact form: their first characters in one buffer, and where each text ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int) -> None:
+        self._characters = characters
         self._bytes = bytearray()
         self._ends = array("I")
         self._text = ""
@@ -188,7 +189,7 @@ class Texts:
 
     def text(self, text: str) -> None:
         """Add to the text. Only its first characters are kept."""
-        room = _TEXT_CHARACTERS - len(self._text)
+        room = self._characters - len(self._text)
         if self._in_text and room > 0:
             self._text += text[:room]
 

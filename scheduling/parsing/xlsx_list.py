@@ -14,7 +14,9 @@ from typing import Any
 
 from scheduling.core import id_tokens
 from scheduling.parsing import errors
-from scheduling.parsing.columns import NAMES, Table, is_header, listed, plain_name
+from scheduling.parsing.columns import NAMES, listed, plain_name
+from scheduling.parsing.data_columns import DataProblem, TableData
+from scheduling.parsing.list_options import ListOptions, table_of
 from scheduling.parsing.results import Choice, Column, Limits, Sheet
 from scheduling.parsing.sheet_rows import MOST_ROWS, ROW_END, Cell, Row, SheetRows, column_letters
 from scheduling.parsing.sink import Sink
@@ -26,7 +28,10 @@ PARAMETER = "sheet"
 _TOP_ROWS = 100
 # Bounds the memory for the rows at the top, and the time for looking into each sheet.
 _TOP_CELLS = 20_000
+_TOP_CHARACTERS = 4_000_000
 _PROBED_CELLS = 2_000
+# Of a cell, unless it may travel with an ID.
+_CHARACTERS = 400
 _VALUES_SHOWN = 3
 _CHOICES = 50
 _BLOCK_IDS = 4096
@@ -44,26 +49,19 @@ _ADDS_UP = re.compile(
 )
 
 
-def read_xlsx(
-    data: Any,
-    sink: Sink,
-    limits: Limits,
-    *,
-    sheet: str | None,
-    column: str | None,
-    name: str,
-    leave_out_hidden: bool,
-) -> None:
+def read_xlsx(data: Any, sink: Sink, limits: Limits, options: ListOptions, *, name: str) -> None:
     """Read a sheet of `data`, a seekable file. Faults name sheet, cell, line and column.
 
     Raises BrokenWorkbook, FileNotAccepted, FilePasswordProtected, BodyTooLarge, SheetUnclear, SheetUnknown,
     ColumnUnclear, ColumnUnknown.
     """
     workbook = Workbook(data, name=id_tokens.visible(name, 80), limits=limits)
-    cells = _Cells(workbook)
+    characters = limits.data_max_bytes + 1 if options.data is not None else _CHARACTERS
+    cells = _Cells(workbook, characters)
+    sheet = options.sheet
     part = _requested(workbook, sheet) if sheet is not None else _only_possible(workbook, cells)
-    reader = _Reader(cells, sink, id_tokens.visible(part.name), column, leave_out_hidden)
-    reader.read(SheetRows(workbook, part.path))
+    reader = _Reader(cells, sink, id_tokens.visible(part.name), options)
+    reader.read(SheetRows(workbook, part.path, characters))
     others = tuple(id_tokens.visible(other.name) for other in workbook.sheets if other is not part)
     sink.sheet = Sheet(id_tokens.visible(part.name), others, reader.hidden_count)
 
@@ -111,7 +109,7 @@ def _could_be_of_a_list(text: str) -> bool:
 
 def _first_texts(workbook: Workbook, cells: "_Cells", sheet: SheetPart) -> Iterator[str]:
     count = 0
-    for number, row in enumerate(SheetRows(workbook, sheet.path)):
+    for number, row in enumerate(SheetRows(workbook, sheet.path, _CHARACTERS)):
         yield from (
             text for cell in row.cells.values() if (text := cells.text(cell).strip(id_tokens.TRIMMED))
         )
@@ -128,8 +126,8 @@ def _choice(workbook: Workbook, sheet: SheetPart, texts: list[str] | tuple[()]) 
 class _Cells:
     """Knows what the cells of a workbook say."""
 
-    def __init__(self, workbook: Workbook) -> None:
-        self._texts = workbook.texts()
+    def __init__(self, workbook: Workbook, characters: int) -> None:
+        self._texts = workbook.texts(characters)
         self.dates = frozenset(map(str, workbook.date_styles()))
 
     def text(self, cell: Cell) -> str:
@@ -147,6 +145,15 @@ class _Cells:
             return _date(cell.value)
         exact = _exact(cell.value) if cell.kind == "n" else None
         return cell.value if exact is None else str(exact)
+
+    def data(self, cell: Cell) -> str:
+        """Return what travels with an ID: a number as it is spelled, a date as ISO 8601. Raises DataProblem."""
+        if cell.formula is not None and not cell.has_value:
+            raise DataProblem("Its data contain a formula without a stored result.")
+        is_date = cell.kind == "n" and cell.style in self.dates
+        if cell.kind == "n" and not is_date:
+            return cell.value
+        return self.text(cell).replace(" ", "T") if is_date else self.text(cell)
 
     def reason(self, cell: Cell) -> str | None:
         """Return why a cell of this type is not an ID, or None if its text decides."""
@@ -176,14 +183,11 @@ class _Cells:
 class _Reader:
     """Takes the ID column out of the rows."""
 
-    def __init__(
-        self, cells: _Cells, sink: Sink, sheet: str, column: str | None, leave_out_hidden: bool
-    ) -> None:
+    def __init__(self, cells: _Cells, sink: Sink, sheet: str, options: ListOptions) -> None:
         self._cells = cells
         self._sink = sink
         self._sheet = sheet
-        self._requested = column
-        self._leave_out_hidden = leave_out_hidden
+        self._options = options
         self._index = 0
         self._empty = ""
         self._found = array("q")
@@ -195,7 +199,8 @@ class _Reader:
         used = (row for row in rows if self._is_used(row))
         top = list(_first_rows(used))
         has_header = self._choose_column(top)
-        rows.plain = self._read_block
+        if not self._sink.keeps_records:
+            rows.plain = self._read_block
         for row in chain(top, used):
             # Only blank rows between others count. Those after the last are just the size of the sheet.
             self._sink.warn("blank_rows", max(0, row.number - self._last_number - 1))
@@ -243,13 +248,22 @@ class _Reader:
         """Find the ID column by the first rows. Returns whether the first of them is a header."""
         width = max((max(row.cells) + 1 for row in top), default=1)
         rows = [self._texts_of(row, width) for row in top]
-        has_header = bool(rows) and is_header(rows[0])
-        table = Table(rows[0], rows[1:]) if has_header else Table(None, rows)
-        self._index = table.find(self._requested)
+        table = table_of(rows, self._options)
+        self._index = table.find(self._options.column)
+        self._data = TableData(table, self._index, self._options.data)
+        self._sink.data_columns, self._sink.columns_left_out = self._data.names, self._data.left_out
+        self._width = width
         self._plain_cell = re.compile(_PLAIN_CELL.format(column_letters(self._index)).encode())
         self._empty = table.empty_reason(self._index)
         self._sink.column = Column(self._index + 1, table.shown_name(self._index))
-        return has_header
+        return table.header is not None
+
+    def _pack(self, row: Row) -> bytes:
+        values = [""] * self._width
+        for column, cell in row.cells.items():
+            if column < self._width and column != self._index:
+                values[column] = self._cells.data(cell)
+        return self._data.pack(values)
 
     def _texts_of(self, row: Row, width: int) -> list[str]:
         texts = [""] * width
@@ -258,10 +272,9 @@ class _Reader:
         return texts
 
     def _read_row(self, row: Row) -> None:
-        if row.hidden and self._leave_out_hidden:
+        if row.hidden and self._options.leave_out_hidden:
             self._sink.warn("hidden_rows_left_out")
             return
-        before = len(self._found)
         cell = row.cells.get(self._index)
         place = {
             "line": row.number,
@@ -273,9 +286,8 @@ class _Reader:
         text = self._cells.text(cell) if cell is not None else ""
         if reason:
             self._sink.fault(text, reason, **place)
-        else:
-            self._sink.token(text, self._found, empty=self._empty, **place)
-        if len(self._found) == before:
+            return
+        if not self._sink.token(text, self._found, empty=self._empty, data=lambda: self._pack(row), **place):
             return
         self._sink.warn("formulas", cell is not None and cell.formula is not None)
         if row.hidden:
@@ -285,11 +297,12 @@ class _Reader:
 
 def _first_rows(rows: Iterator[Row]) -> Iterator[Row]:
     """Yield the rows by which the column is chosen."""
-    cells = 0
+    cells = characters = 0
     for count, row in enumerate(rows, 1):
         yield row
         cells += len(row.cells)
-        if count > _TOP_ROWS or cells > _TOP_CELLS:
+        characters += sum(len(cell.value) for cell in row.cells.values())
+        if count > _TOP_ROWS or cells > _TOP_CELLS or characters > _TOP_CHARACTERS:
             return
 
 

@@ -388,7 +388,7 @@ def test_broken_bodies_are_refused_quickly_in_little_memory(read, kind, skip):
         ('"1,2"', "1,2"),
         ('"\uff11"', "\uff11"),
         ("[1]", "[1]"),
-        ('{"id": 1}', '{"id": 1}'),
+        ('{"x": 1}', '{"x": 1}'),
         ('""', ""),
     ],
 )

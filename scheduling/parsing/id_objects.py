@@ -1,0 +1,145 @@
+"""Takes the ID, and the data that travel with it, out of an object of NDJSON or of a JSON array."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from scheduling.core import id_tokens
+from scheduling.parsing import errors
+from scheduling.parsing.columns import NAMES, PARAMETER, listed, plain_name
+from scheduling.parsing.data_columns import DataProblem, ObjectData
+from scheduling.parsing.results import Choice, Column
+from scheduling.parsing.sink import Sink
+
+
+class SpelledNumber(str):
+    """A number as it is spelled in the file."""
+
+    __slots__ = ()
+
+
+class Pairs(list[tuple[str, Any]]):
+    """An object as pairs of name and value, which keeps names that appear twice."""
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a value in JSON")
+
+
+decoder = json.JSONDecoder(
+    object_pairs_hook=Pairs, parse_int=SpelledNumber, parse_float=SpelledNumber, parse_constant=_no_constant
+)
+
+
+class IdObjects:
+    """Reads values and objects of one list. The places of faults come from the caller."""
+
+    def __init__(self, sink: Sink, column: str | None, data: ObjectData) -> None:
+        self._sink = sink
+        self._asked = column.strip(id_tokens.TRIMMED) if column is not None else None
+        self.data = data
+        wanted = id_tokens.visible(self._asked) if self._asked else "id or user_id"
+        self._without_id = f"The object has no field {wanted}."
+
+    def names(self, names: Iterable[str]) -> list[str]:
+        """Return the names of an object that could hold the ID."""
+        if self._asked is None:
+            return [name for name in names if plain_name(name) in NAMES]
+        all_names = list(names)
+        return [name for name in all_names if name == self._asked] or [
+            name for name in all_names if plain_name(name) == plain_name(self._asked)
+        ]
+
+    def note_column(self, name: str) -> None:
+        """Remember the first name under which an ID was found."""
+        if self._sink.column is None:
+            self._sink.column = Column(None, name)
+
+    def read(self, value: Any, text: str, found: array[int], place: Mapping[str, int]) -> None:
+        """Read a decoded value. text: as it stands in the list."""
+        if isinstance(value, Pairs):
+            self._read_object(value, text, found, place)
+        else:
+            self._read_value(value, found, place, empty=id_tokens.EMPTY, members=())
+
+    def _read_object(self, pairs: Pairs, text: str, found: array[int], place: Mapping[str, int]) -> None:
+        names = self.names(name for name, _ in pairs)
+        if not names:
+            self._sink.fault(text, self._without_id, **place)
+            return
+        if len(set(names)) > 1:
+            where = f"line {place['line']:,}" if "line" in place else f"item {place['index']:,}"
+            choices = tuple(
+                Choice(0, id_tokens.visible(name), (_shown(dict(pairs)[name]),)) for name in names
+            )
+            raise errors.ColumnUnclear(
+                problem=f"the object in {where} has more than one of these fields",
+                choices=choices,
+                listed=listed(choices),
+                parameter=PARAMETER,
+            )
+        if len(names) > 1:
+            self._sink.fault(text, f"The field {id_tokens.visible(names[0])} appears twice.", **place)
+            return
+        name = names[0]
+        self.note_column(name)
+        self.data.note((other for other, _ in pairs), name)
+        empty = f"The field {id_tokens.visible(name)} is empty."
+        self._read_value(dict(pairs)[name], found, place, empty=empty, members=pairs, id_name=name)
+
+    def _read_value(
+        self,
+        value: Any,
+        found: array[int],
+        place: Mapping[str, int],
+        *,
+        empty: str | None,
+        members: Iterable[tuple[str, Any]],
+        id_name: str = "",
+    ) -> None:
+        if isinstance(value, list):
+            what = "an object" if isinstance(value, Pairs) else "a list"
+            self._sink.fault(_shown(value), f"It is {what}, not an ID.", **place)
+            return
+        if not isinstance(value, str):
+            # As a text ID, null and the truth values would be words that somebody wrote.
+            self._sink.fault(_shown(value), id_tokens.read(_shown(value)).reason or "", **place)
+            return
+
+        def data() -> bytes:
+            try:
+                return self.data.pack([(name, _encoded(member)) for name, member in members], id_name)
+            except RecursionError:
+                raise DataProblem("The data are nested too deep.") from None
+
+        if self._sink.token(value, found, empty=empty, data=data, **place) and isinstance(
+            value, SpelledNumber
+        ):
+            self._sink.warn("past_2_53", int(value) >= id_tokens.PAST_JAVASCRIPT)
+
+
+def _encoded(value: Any) -> str:
+    """Return a value as compact JSON. Numbers keep their spelling."""
+    if isinstance(value, SpelledNumber):
+        return str(value)
+    if isinstance(value, Pairs):
+        members = (
+            f"{json.dumps(name, ensure_ascii=False)}:{_encoded(member)}"
+            for name, member in dict(value).items()
+        )
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_encoded, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _shown(value: Any) -> str:
+    """Return a value for display, spelled as in JSON."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, Pairs):
+        return "{" + ", ".join(name for name, _ in value[:5]) + "}"
+    return id_tokens.visible(str(value))

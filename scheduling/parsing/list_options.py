@@ -1,0 +1,90 @@
+"""How a list is to be read: what the query says, completed by the fields of the body as they arrive."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduling.core import id_tokens
+from scheduling.parsing import errors
+from scheduling.parsing.columns import MOST_COLUMNS, Table, is_header
+from scheduling.parsing.data_columns import DataRequest
+
+ID_TYPES = ("integer", "text")
+OPTION_FIELDS = frozenset({"column", "sheet", "id_type", "data", "header"})
+
+
+@dataclass
+class ListOptions:
+    """What a reader needs to know besides the bytes.
+
+    accepted: the fields of the body that may complete these options.
+    """
+
+    column: str | None = None
+    sheet: str | None = None
+    id_type: str | None = None
+    data: DataRequest | None = None
+    header: bool | None = None
+    leave_out_hidden: bool = False
+    accepted: frozenset[str] = OPTION_FIELDS
+    _given: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in OPTION_FIELDS}
+        self._given = {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def is_text(self) -> bool:
+        """Whether IDs are text."""
+        return self.id_type == "text"
+
+    @property
+    def has_records(self) -> bool:
+        """Whether an ID is more than a number."""
+        return self.is_text or self.data is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no later field of a form can change how the list is read."""
+        return all(name in self._given for name in self.accepted & {"column", "id_type", "data"})
+
+    def set(self, name: str, value: Any) -> bool:
+        """Take over a field of the body. Returns whether it changes anything.
+
+        Raises DoubledField if the query gave another value, IdTypeUnknown and DataUnclear.
+        """
+        if name not in self.accepted or value is None or value == "" or value == []:
+            return False
+        plain = parsed_option(name, value)
+        if plain is None:
+            return False
+        if name in self._given and self._given[name] != plain:
+            raise errors.DoubledField(name=name)
+        changes: bool = getattr(self, name) != plain
+        self._given[name] = plain
+        setattr(self, name, plain)
+        return changes
+
+
+def parsed_option(name: str, value: Any) -> Any:
+    """Return the value of an option as it is used. Raises IdTypeUnknown, DataUnclear."""
+    if name == "data":
+        return DataRequest.parse(value)
+    if name == "id_type" and value not in ID_TYPES:
+        raise errors.IdTypeUnknown(given=id_tokens.visible(str(value)))
+    if name == "header":
+        return value not in (False, "false", "0")
+    # Another type is refused by whoever checks the fields.
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def table_of(rows: Sequence[Sequence[str]], options: ListOptions) -> Table:
+    """Return the table that begins with these rows.
+
+    A list of text IDs has a header unless `header` is false: nothing tells its first ID from a name.
+    """
+    if options.is_text:
+        has_header = options.header is not False
+    else:
+        has_header = bool(rows) and len(rows[0]) <= MOST_COLUMNS and is_header(rows[0])
+    return Table(rows[0], rows[1:]) if has_header and rows else Table(None, rows)
