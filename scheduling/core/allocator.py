@@ -28,6 +28,7 @@ BUCKETS = 15
 
 Fill = tuple[int, ...]
 EMPTY: Fill = (0,) * BUCKETS
+_ALL = tuple(range(BUCKETS))
 # One number for all buckets, or 15 numbers.
 Capacity = int | Sequence[int]
 
@@ -72,8 +73,7 @@ def fill_after(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
     """
     filled, most = list(_fifteen(fill, "fill")), _open(capacity)
     remaining = _at_least(0, n, "n")
-    # Once the steps are done, all open buckets are even.
-    for buckets, times in [*_steps(tuple(filled), most), (_open_buckets(most), remaining)]:
+    for buckets, times in _steps(tuple(filled), most):
         rounds = min(times, remaining // len(buckets))
         for k in buckets:
             filled[k] += rounds
@@ -82,7 +82,12 @@ def fill_after(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
             # The step ends within a round: the earliest buckets have one more, and nothing remains.
             for k in buckets[:remaining]:
                 filled[k] += 1
-            break
+            return tuple(filled)
+    # All open ones are even from here on.
+    opened = _open_buckets(most)
+    rounds, rest = divmod(remaining, len(opened))
+    for number, k in enumerate(opened):
+        filled[k] += rounds + (number < rest)
     return tuple(filled)
 
 
@@ -289,7 +294,7 @@ def _open(capacity: Capacity) -> Fill:
 
 
 def _open_buckets(most: Fill) -> tuple[int, ...]:
-    return tuple(k for k, number in enumerate(most) if number)
+    return _ALL if all(most) else tuple(k for k, number in enumerate(most) if number)
 
 
 def _steps(filled: Fill, most: Fill) -> list[tuple[tuple[int, ...], int]]:
@@ -297,15 +302,16 @@ def _steps(filled: Fill, most: Fill) -> list[tuple[tuple[int, ...], int]]:
 
     At most 15 steps of rule 1 and 14 of rule 2, whatever the numbers: both forms walk these.
     """
+    pairs = list(zip(filled, most, strict=True))
     steps: list[tuple[tuple[int, ...], int]] = [
-        ((k,), most[k] - number) for k, number in enumerate(filled) if number < most[k]
+        ((k,), top - number) for k, (number, top) in enumerate(pairs) if number < top
     ]
     # Rule 2 begins when all open buckets hold their capacity or more. The lowest ones rise together, one round after
     # the other in order of index, until they reach the next level; those that stood there join them.
-    raised = {k: max(number, most[k]) for k, number in enumerate(filled) if most[k]}
-    for level, above in pairwise(sorted(set(raised.values()))):
-        lowest = tuple(k for k, number in raised.items() if number <= level)
-        steps.append((lowest, above - level))
+    raised = [number if number > top else top for number, top in pairs]
+    opened = _open_buckets(most)
+    for level, above in pairwise(sorted({raised[k] for k in opened})):
+        steps.append((tuple(k for k in opened if raised[k] <= level), above - level))
     return steps
 
 

@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 QUARTER = timedelta(minutes=15)
 BUCKETS = 15
 
-# A minute's content is final this long before it, so that the seats have read it when it begins.
+# A minute's content is final this long before it, so that the minute workers have read it when it begins.
 SEAL_SECONDS = 2
 # A window takes no list in its last seconds, however short the list is.
 CLOSING = timedelta(seconds=5)
@@ -50,12 +50,12 @@ def _floor(at: datetime, step: timedelta) -> datetime:
 
 
 def minute_start(at: datetime) -> datetime:
-    """Return the start of the minute that holds `at`."""
+    """Return the start of the minute that contains `at`."""
     return _floor(at, MINUTE)
 
 
 def quarter_start(at: datetime) -> datetime:
-    """Return the start of the UTC quarter-hour that holds `at`."""
+    """Return the start of the UTC quarter-hour that contains `at`."""
     return _floor(at, QUARTER)
 
 
@@ -73,7 +73,7 @@ def open_window_start(at: datetime) -> datetime:
 
 
 def running_window_start(at: datetime) -> datetime:
-    """Return the start of the window whose buckets run in the quarter that holds `at`."""
+    """Return the start of the window whose buckets run in the quarter that contains `at`."""
     return quarter_start(at) - QUARTER
 
 
@@ -151,7 +151,7 @@ def first_window(
     earlier than `not_before`: its first minute begins at that time or later.
     """
     # at < ends_at - CLOSING - write time says the same as ends_at > at + CLOSING + write time, and the
-    # first window that ends after a moment is the one whose quarter holds that moment.
+    # first window that ends after a moment is the one whose quarter contains that moment.
     start = quarter_start(at + CLOSING + write_time(ids=ids, unwritten=unwritten, rate=rate))
     if not_before is None:
         return start

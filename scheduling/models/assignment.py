@@ -135,7 +135,7 @@ class FailureCount(models.Model):
 
 
 class Batch(models.Model):
-    """Some of one bucket's IDs that one seat has claimed, as long as its lease lasts.
+    """Some of one bucket's IDs that one minute worker has claimed, as long as its lease lasts.
 
     ids: 8 bytes each; slots: 4 bytes each, the slot of each ID in the minute's plan; little-endian.
     """

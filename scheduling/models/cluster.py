@@ -11,7 +11,7 @@ class Minute(models.Model):
     id = RowIdField()
     armed_at = models.DateTimeField()
     seats = models.PositiveSmallIntegerField()
-    # When its first seat began to serve it, when a seat last said so, when another seat was called.
+    # When its first worker began to serve it, when a worker last said so, when another one was called.
     started_at = models.DateTimeField(null=True, blank=True)
     seen_at = models.DateTimeField(null=True, blank=True)
     called_at = models.DateTimeField(null=True, blank=True)

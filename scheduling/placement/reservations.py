@@ -325,22 +325,22 @@ def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator
     window, first_k = keys.window_of_bucket(bucket), keys.index_of_bucket(bucket)
     # A brake of 0 is a stop: places are those of the time after it.
     capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
-    left = ids_count
-    while left:
+    remaining = ids_count
+    while remaining:
         first, last = keys.range_of_window(window)[0], keys.range_of_window(window + STRIDE - 1)[1]
         rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last)
-        held: dict[int, tuple[int, int]] = {
+        known: dict[int, tuple[int, int]] = {
             # Sealed by whoever's clock: nothing comes in.
             pk: (filled, 0 if sealed else min(most, capacity))
             for pk, filled, most, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at")
         }
         for window_id in range(window, window + STRIDE):
             buckets = keys.buckets_of_window(window_id)
-            fill, most = zip(*(held.get(bucket, (0, capacity)) for bucket in buckets), strict=True)
-            taken = allocator.free_places(fill, most, left, first_k)
+            fill, most = zip(*(known.get(bucket, (0, capacity)) for bucket in buckets), strict=True)
+            taken = allocator.free_places(fill, most, remaining, first_k)
             yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
-            left -= sum(taken)
-            if not left:
+            remaining -= sum(taken)
+            if not remaining:
                 return
             first_k = 0
         window += STRIDE

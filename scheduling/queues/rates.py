@@ -49,29 +49,29 @@ def effect_of_rpm(queue: models.Queue, rpm: int, *, at: datetime) -> Effect:
 
     Under `disperse` every ID keeps its minute. Under `carry_over` what no longer fits moves on.
     """
-    held = dict(_planned(queue, at).filter(filled_count__gt=0).values_list("pk", "filled_count"))
-    after, moved = held, 0
+    filled = dict(_planned(queue, at).filter(filled_count__gt=0).values_list("pk", "filled_count"))
+    after, moved = filled, 0
     if queue.overflow == models.Overflow.CARRY_OVER:
-        after, moved = _fitted(held, rpm)
-    return Effect(queue.rpm, rpm, _load(held, queue.rpm), _load(after, rpm), moved)
+        after, moved = _fitted(filled, rpm)
+    return Effect(queue.rpm, rpm, _load(filled, queue.rpm), _load(after, rpm), moved)
 
 
-def _load(held: dict[int, int], rpm: int) -> Load:
+def _load(filled: dict[int, int], rpm: int) -> Load:
     return Load(
-        peak=max(held.values(), default=0),
-        over_count=sum(max(0, count - rpm) for count in held.values()),
-        ends_at=keys.minute_of_bucket(max(held)) + clock.MINUTE if held else None,
+        peak=max(filled.values(), default=0),
+        over_count=sum(max(0, count - rpm) for count in filled.values()),
+        ends_at=keys.minute_of_bucket(max(filled)) + clock.MINUTE if filled else None,
     )
 
 
-def _fitted(held: dict[int, int], rpm: int) -> tuple[dict[int, int], int]:
+def _fitted(filled: dict[int, int], rpm: int) -> tuple[dict[int, int], int]:
     """Let what is past rpm take the first free places behind it. Time grows with the minutes, not the IDs."""
     fitted: dict[int, int] = {}
     carried = moved = 0
-    for bucket in _minutes(sorted(held)):
-        if not carried and bucket > max(held):
+    for bucket in _minutes(sorted(filled)):
+        if not carried and bucket > max(filled):
             break
-        count = held.get(bucket, 0)
+        count = filled.get(bucket, 0)
         out, room = max(0, count - rpm), max(0, rpm - count)
         moved += out
         taken = min(carried, room)
