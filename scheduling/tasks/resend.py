@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.db import IntegrityError
 from django.db.models import QuerySet
 
 from operators.actor import Actor
@@ -49,13 +50,22 @@ def retry(
     are, as the question said. run: a name by which it can be stopped.
     """
     at = now()
-    with store.write():
-        activity.record(by, "retried", at=at, count=number, after={"asked": _as_json(asked), "run": run})
-        kept = {"matching": _as_json(asked), "left_out": sorted(left_out)}
-        act = bulk_operations.begin(
-            BulkActKind.RETRY_FAILED, asked=kept, number=number, name=run, by=by, at=at
-        )
+    try:
+        with store.write():
+            activity.record(by, "retried", at=at, count=number, after={"asked": _as_json(asked), "run": run})
+            kept = {"matching": _as_json(asked), "left_out": sorted(left_out)}
+            act = bulk_operations.begin(
+                BulkActKind.RETRY_FAILED, asked=kept, number=number, name=run, by=by, at=at
+            )
+    except IntegrityError:
+        return _begun_already(run)
     return _retry(act, asked, left_out, now=now, seconds=CLICK_SECONDS)
+
+
+def _begun_already(run: str) -> Retried:
+    """Return what a run has done so far that was asked for twice: by two clicks, or after an error page."""
+    act = BulkAct.objects.get(name=run)
+    return Retried(act.done_count, act.ended_at is None)
 
 
 def resume_retry(act_id: int, now: Callable[[], datetime]) -> None:
@@ -93,10 +103,15 @@ def resend(
     if task.cancelled_at is not None:
         raise TaskCancelled
     at = now()
-    with store.write():
-        activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
-        kept = {"task": task.pk, "looked_at": looked_at.isoformat()}
-        act = bulk_operations.begin(BulkActKind.SEND_AGAIN, asked=kept, number=number, name=run, by=by, at=at)
+    try:
+        with store.write():
+            activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
+            kept = {"task": task.pk, "looked_at": looked_at.isoformat()}
+            act = bulk_operations.begin(
+                BulkActKind.SEND_AGAIN, asked=kept, number=number, name=run, by=by, at=at
+            )
+    except IntegrityError:
+        return _begun_already(run)
     return _resend(act, task, looked_at, now=now, seconds=CLICK_SECONDS)
 
 

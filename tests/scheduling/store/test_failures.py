@@ -188,6 +188,15 @@ def test_what_is_tried_again_is_no_failure_any_more_and_what_fails_again_is_one(
     assert_all_is_told(several)
 
 
+def test_retry_by_two_clicks_is_one_run(several):
+    asked = Asked(at=LATER)
+    given = {"number": asked.count(), "run": "one run", "by": Actor.system(), "now": lambda: LATER}
+    first = resend.retry(asked, **given)
+    assert resend.retry(asked, **given) == first
+    assert models.BulkAct.objects.count() == 1
+    assert models.Activity.objects.filter(verb="retried").count() == 1
+
+
 def test_the_same_number_in_a_bucket_is_not_taken_for_the_same_failures(queues):
     # One leaves and another comes in: only the second counter tells.
     task = fail(queues[0], MINUTE, range(1, 31), ran=30)
