@@ -1,0 +1,135 @@
+"""Run storms: `python -m tests.storm [SEED ...] [--seeds N] [--from N] [--processes N] [--trace] [--shrink]`.
+
+The exit code is 1 if a seed fails, or if a state of the table was never reached in a run of more than 150 seeds.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from typing import Any
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.storm")
+    parser.add_argument(
+        "scenario",
+        nargs="*",
+        help="such as 17, or 17/clocks,3 without faults of clocks and action 3",
+    )
+    parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--from", dest="first", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--trace", action="store_true", help="print what happened")
+    parser.add_argument("--shrink", action="store_true", help="leave out what a failure doesn't need")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.seeds and options.processes > 1:
+        return _in_processes(options)
+    from tests.storm import database
+
+    database.set_up()
+    from tests.storm.scenario import parse, scenario
+
+    if options.scenario:
+        wanted = [parse(text) for text in options.scenario]
+    else:
+        step = int(options.part.split("/")[1]) if options.part else 1
+        offset = int(options.part.split("/")[0]) if options.part else 0
+        wanted = [scenario(n) for n in range(options.first + offset, options.first + options.seeds, step)]
+    return _run(wanted, options)
+
+
+def _run(wanted: list[Any], options: argparse.Namespace) -> int:
+    from tests.storm import sometimes
+    from tests.storm.shrink import shrink
+    from tests.storm.storm import play
+
+    failed, statements, began = [], 0, time.process_time()
+    digest = hashlib.sha256()
+    for one in wanted:
+        storm, error = play(one)
+        statements += storm.world.statements
+        digest.update("\n".join(storm.world.trace).encode())
+        if options.trace:
+            print(*storm.world.trace, sep="\n")
+        if error is not None:
+            smallest = shrink(one, error) if options.shrink else one
+            failed.append(str(smallest))
+            print(f"FAILED {smallest}: {type(error).__name__}: {error}"[:1500], flush=True)
+            if options.scenario:
+                traceback.print_exception(error)
+    report = {
+        "failed": failed,
+        "seconds": round(time.process_time() - began, 1),
+        "digest": digest.hexdigest(),
+        "statements": statements,
+        "reached": dict(sometimes.REACHED),
+    }
+    if options.part:
+        print("REPORT " + json.dumps(report))
+        return 1 if failed else 0
+    return _tell(report, len(wanted))
+
+
+def _tell(report: dict[str, Any], count: int) -> int:
+    from tests.storm.sometimes import EXPECTED
+
+    missing = sorted(EXPECTED - report["reached"].keys())
+    for name in sorted(EXPECTED):
+        print(f"{report['reached'].get(name, 0):7} {name}")
+    failed, statements, digest = len(report["failed"]), report["statements"], report["digest"][:16]
+    print(
+        f"{count} seeds, {failed} failed, {report['seconds']} s, {statements:,} statements, digest {digest}."
+    )
+    if missing and count > 150:
+        print(f"Never reached: {', '.join(missing)}.")
+        return 1
+    return 1 if report["failed"] else 0
+
+
+def _in_processes(options: argparse.Namespace) -> int:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.storm",
+        "--seeds",
+        str(options.seeds),
+        "--from",
+        str(options.first),
+    ]
+    command += ["--shrink"] * options.shrink
+    children = [
+        subprocess.Popen(
+            [*command, "--part", f"{n}/{options.processes}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+        )
+        for n in range(options.processes)
+    ]
+    merged: dict[str, Any] = {"failed": [], "seconds": 0.0, "statements": 0, "digest": "", "reached": {}}
+    for child in children:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if not line.startswith("REPORT "):
+                print(line, end="", flush=True)
+                continue
+            report = json.loads(line.removeprefix("REPORT "))
+            merged["failed"] += report["failed"]
+            merged["statements"] += report["statements"]
+            merged["seconds"] = max(merged["seconds"], report["seconds"])
+            merged["digest"] = hashlib.sha256((merged["digest"] + report["digest"]).encode()).hexdigest()
+            for name, times in report["reached"].items():
+                merged["reached"][name] = merged["reached"].get(name, 0) + times
+        if child.wait() not in (0, 1):
+            return child.returncode or 1
+    return _tell(merged, options.seeds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""What must hold, by a model that knows nothing of the code: lists as sets, and the targets' own record."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .targets import Sent
+
+# A sender starts nothing later than this after the last committed tick of its worker.
+UNCOMMITTED_SECONDS = 0.5
+
+
+@dataclass
+class TaskModel:
+    """One task: the IDs of its present list, and what has been asked for it."""
+
+    queue: str
+    ids: frozenset[int]
+    accepted_at: float
+    expires_at: Any = None
+    cancelled_at: float | None = None
+    # IDs that were in an earlier list.
+    left_out: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Model:
+    """The state that the world should have, as far as a stranger can tell."""
+
+    tasks: dict[int, TaskModel] = field(default_factory=dict)
+    # The highest rpm that a queue ever had, and whether it may hold more than that in a minute.
+    rpm: dict[str, int] = field(default_factory=dict)
+    may_exceed: set[str] = field(default_factory=set)
+    # Lists of calls whose caller got no response: what became of them, only the tables can tell.
+    unsure: dict[int, set[int]] = field(default_factory=dict)
+    pauses: dict[str, list[list[float | None]]] = field(default_factory=lambda: defaultdict(list))
+
+    def accepted(self, task_id: int, submission: Any, ids: Iterable[int], t: float) -> None:
+        self.tasks[task_id] = TaskModel(submission.queue_name, frozenset(ids), t, submission.expires_at)
+
+    def ids_of(self, task_id: int, *, with_left_out: bool = False) -> list[int]:
+        task = self.tasks.get(task_id)
+        return sorted(task.ids | (task.left_out if with_left_out else set())) if task else []
+
+    def replaced(self, task_id: int, ids: Iterable[int], t: float) -> None:
+        task = self.tasks.setdefault(task_id, TaskModel("", frozenset(), t))
+        now = frozenset(ids)
+        task.left_out = (task.left_out | (task.ids - now)) - now
+        task.ids = now
+
+    def found(self, task_id: int, queue: str, ids: Iterable[int], t: float) -> None:
+        """Take a list from the tables, where a call's response was lost. It also has what edits removed."""
+        task = self.tasks.setdefault(task_id, TaskModel(queue, frozenset(), t))
+        task.queue = queue
+        task.left_out |= task.ids | self.unsure.get(task_id, set()) | set(ids)
+        task.ids = frozenset()
+
+    def cancelled(self, task_ids: Iterable[int], t: float) -> None:
+        for task_id in task_ids:
+            if task_id in self.tasks and self.tasks[task_id].cancelled_at is None:
+                self.tasks[task_id].cancelled_at = t
+
+    def paused(self, queue: str, t: float) -> None:
+        self.pauses[queue].append([t, None])
+
+    def resumes(self, queue: str, t: float) -> None:
+        if self.pauses[queue] and self.pauses[queue][-1][1] is None:
+            self.pauses[queue][-1][1] = t
+
+    def rpm_may_be(self, queue: str, rpm: int) -> None:
+        self.rpm[queue] = max(rpm, self.rpm[queue])
+
+    def overflow_changed(self, queue: str) -> None:
+        self.may_exceed.add(queue)
+
+
+def most_in_60_seconds(times: Iterable[float]) -> int:
+    """Return the largest number of times in any [t, t + 60)."""
+    most = first = 0
+    in_order = sorted(times)
+    for last, t in enumerate(in_order):
+        while in_order[first] <= t - 60:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def rate_violations(model: Model, sent: Iterable[Sent], fullest: dict[str, int], slack: int) -> list[str]:
+    """At most rpm + 1 requests start in any 60 seconds. fullest: the largest plan of a minute, by queue."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for one in sent:
+        times[one.queue].append(one.t)
+    found = []
+    for queue, starts in sorted(times.items()):
+        allowed = max(model.rpm[queue], fullest.get(queue, 0)) + 1 + slack
+        most = most_in_60_seconds(starts)
+        if most > allowed:
+            found.append(f"rate: {most} requests of {queue} in 60 s, {allowed} are allowed")
+    return found
+
+
+def sent_after_end(model: Model, sent: Iterable[Sent]) -> list[str]:
+    """Nothing starts once a cancel or a pause is committed, but what a sender was told less than 0.5 s before."""
+    found = []
+    for one in sent:
+        task = model.tasks.get(one.task_id)
+        if task and task.cancelled_at is not None and one.t > task.cancelled_at + 1.0 + UNCOMMITTED_SECONDS:
+            found.append(
+                f"cancel: {one.task_id}/{one.user_id} at {one.t:.3f}, cancelled {task.cancelled_at:.3f}"
+            )
+        for begin, end in model.pauses[one.queue]:
+            if begin is not None and begin + 1.5 < one.t < (end if end is not None else one.t + 1):
+                found.append(
+                    f"pause: {one.task_id}/{one.user_id} at {one.t:.3f}, paused {begin:.3f} to {end}"
+                )
+    return found
+
+
+def per_id_violations(
+    model: Model,
+    sent: Iterable[Sent],
+    rows: dict[tuple[int, int], str],
+    recorded: Counter[tuple[int, int]],
+    named: Counter[tuple[int, int]],
+    handlers: dict[str, str],
+) -> list[str]:
+    """Each success was sent; each request is recorded, or named as a possible repeat; each ID has its end.
+
+    recorded: requests with a recorded result, by (task, ID). named: possible repeats.
+    """
+    counts = Counter((one.task_id, one.user_id) for one in sent)
+    found = []
+    for key, status in sorted(rows.items()):
+        task = model.tasks.get(key[0])
+        by_wire = task is None or handlers[task.queue] != "record"
+        if status == "succeeded" and by_wire and not counts[key]:
+            found.append(f"{key} succeeded and was never sent")
+        if status in ("waiting", "in_flight"):
+            found.append(f"{key} ended as {status}")
+        if by_wire and counts[key] > recorded[key] + named[key]:
+            found.append(f"{key} was sent {counts[key]} times: {recorded[key]} recorded, {named[key]} named")
+        if by_wire and recorded[key] > counts[key]:
+            found.append(f"{key} was sent {counts[key]} times, and {recorded[key]} results are recorded")
+    for task_id, task in sorted(model.tasks.items()):
+        there = {user for task_of, user in rows if task_of == task_id}
+        if task.cancelled_at is None and not task.ids <= there:
+            found.append(f"task {task_id} has no row for {sorted(task.ids - there)}")
+        if there - task.ids - task.left_out:
+            found.append(
+                f"task {task_id} has rows that no list had: {sorted(there - task.ids - task.left_out)}"
+            )
+        if task.cancelled_at is None:
+            lost = [user for user in sorted(task.ids & there) if rows[task_id, user] == "cancelled"]
+            if lost:
+                found.append(f"task {task_id} isn't cancelled, but {lost} are")
+    return found

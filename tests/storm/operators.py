@@ -1,0 +1,241 @@
+"""What operators and integrations do, each as one call of the real operation."""
+
+import random
+from array import array
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from operators.actor import Actor
+from scheduling import models, store
+from scheduling.core import clock
+from scheduling.intake import acceptance
+from scheduling.models import Status
+from scheduling.placement.reservations import Start
+from scheduling.proof import checks
+from scheduling.queues import operations
+from scheduling.tasks import bulk_cancel, cancellation, edits, failures, resend
+
+from .scenario import Action
+from .sometimes import reached
+
+if TYPE_CHECKING:
+    from .storm import Storm
+
+BY = Actor.command_line()
+
+
+class Ids:
+    """A list in memory, in the form that intake accepts."""
+
+    repeats_count = 0
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = array("q", ids)
+        self.ids_count = len(ids)
+        self.same_as_digest = f"{random.Random(str(sorted(ids))).getrandbits(256):064x}"
+
+    def unique_blocks(self, size: int) -> Iterator[array]:
+        for start in range(0, self.ids_count, size):
+            yield self.ids[start : start + size]
+
+
+class Operators:
+    """The operators of a storm. Each action is drawn from its own dice, whatever else happens."""
+
+    def __init__(self, storm: "Storm") -> None:
+        self.storm = storm
+        self.world = storm.world
+
+    def act(self, action: Action, task_id: int | None = None) -> None:
+        """Do it, in a process of its own. task_id: to this task, where it is done to one."""
+        dice = random.Random(f"{self.storm.scenario.seed}:{action.dice}")
+        call: Callable[[random.Random], Any] = getattr(self, f"_{action.name}")
+        run = self.storm.guarded(lambda: call(dice))
+        process = self.storm.start(f"{action.name} {action.number}", "operator", run, dice=dice)
+        process.about["task"] = task_id
+
+    # --- What they act on ---
+
+    def _queue_of(self, dice: random.Random) -> models.Queue:
+        return models.Queue.objects.order_by("pk")[dice.randrange(len(self.storm.scenario.queues))]
+
+    def _task_of(self, dice: random.Random) -> models.Task | None:
+        assert self.world.current is not None
+        if chosen := self.world.current.about.get("task"):
+            return models.Task.objects.get(pk=chosen)
+        tasks = list(models.Task.objects.order_by("pk"))
+        open_ones = [task for task in tasks if task.finished_at is None and task.cancelled_at is None]
+        return dice.choice(open_ones or tasks) if tasks else None
+
+    def _ids(self, dice: random.Random, queue: models.Queue) -> list[int]:
+        most = {2: 40, 3: 50}.get(queue.rpm, 20) if dice.random() < 0.09 else 11
+        return dice.sample(range(1, 60), dice.randint(1, most))
+
+    def _is_running(self, queue: models.Queue) -> bool:
+        """Whether a minute of the queue is under way in which something waits."""
+        minute = clock.minute_start(store.now())
+        return models.Bucket.objects.filter(
+            pk=self.storm.bucket_at(queue.pk, minute), waiting_count__gt=0, sealed_at__isnull=False
+        ).exists()
+
+    # --- What they do ---
+
+    def _submit(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        ids = self._ids(dice, queue)
+        key = None
+        if dice.random() < 0.3:
+            key = acceptance.IdempotencyKey("storm", f"key {dice.random()}", "same")
+        first_free = dice.random() < 0.3
+        submission = acceptance.Submission(
+            task_name="a list",
+            start=Start.FIRST_FREE if first_free else Start.NEXT_WINDOW,
+            queue_name=queue.name,
+            allow_peak=dice.random() < 0.6,
+            not_before=store.now() + timedelta(minutes=20)
+            if dice.random() < 0.05 and not first_free
+            else None,
+            expires_at=store.now() + timedelta(minutes=dice.choice([18, 25, 40]))
+            if dice.random() < 0.12
+            else None,
+        )
+        self.storm.last_submission = submission, ids, key
+        self._place(submission, ids, key)
+
+    def _place(self, submission: Any, ids: list[int], key: Any) -> None:
+        accepted = acceptance.submit(
+            submission, Ids(ids), by=BY, now=store.now, render=lambda one: {"task": one.task.pk}, key=key
+        )
+        if accepted.repeated:
+            reached("a repeated submission got the same answer")
+            return
+        assert accepted.task is not None
+        assert accepted.plan is not None
+        self.storm.model.accepted(accepted.task.pk, submission, ids, self.world.t)
+        self.storm.moment_came("accepted", 0.002, accepted.task.pk)
+        if len(accepted.plan.windows) > 1:
+            reached("a list was carried over to another window")
+
+    def _again(self, dice: random.Random) -> None:
+        """The same submission with the same key, as a client sends it that got no response."""
+        if self.storm.last_submission:
+            submission, ids, key = self.storm.last_submission
+            if key is not None:
+                self._place(submission, ids, key)
+
+    def _replace(self, dice: random.Random) -> None:
+        task = self._task_of(dice)
+        if task is None:
+            return
+        old = self.storm.model.ids_of(task.pk, with_left_out=dice.random() < 0.4)
+        kept = dice.sample(old, round(len(old) * dice.choice([0, 0.5, 0.8, 1])))
+        ids = list(dict.fromkeys([*kept, *self._ids(dice, task.queue)[: dice.randint(0, 8)]])) or [1]
+        task.refresh_from_db()
+        before = {
+            "in flight": task.in_flight_count > 0,
+            "being written": task.placed_at is None,
+            "sealed": self._is_running(task.queue) and task.waiting_count > 0,
+            "windows": len({bucket >> 4 for bucket in self.storm.buckets_of(task.pk)}) > 1,
+        }
+        # Until it is known to be done, only the tables can tell.
+        self.storm.model.unsure.setdefault(task.pk, set()).update(ids)
+        edits.replace(task, Ids(ids), allow_peak=True, by=BY, now=store.now)
+        if self.storm.model.unsure.get(task.pk) == set(ids):
+            del self.storm.model.unsure[task.pk]
+        self.storm.model.replaced(task.pk, ids, self.world.t)
+        for name, state in (
+            ("in flight", "an edit met requests in flight"),
+            ("being written", "an edit met a list that was being written"),
+            ("sealed", "an edit met a sealed minute"),
+            ("windows", "an edit met a list in two windows"),
+        ):
+            if before[name]:
+                reached(state)
+
+    def _cancel(self, dice: random.Random) -> None:
+        task = self._task_of(dice)
+        if task is None:
+            return
+        task.refresh_from_db()
+        in_flight, writing = task.in_flight_count > 0, task.placed_at is None and task.cancelled_at is None
+        was_done = task.finished_at is not None
+        cancellation.cancel(task, by=BY, now=store.now)
+        task.refresh_from_db()
+        if task.cancelled_at is not None:
+            self.storm.model.cancelled([task.pk], self.world.t)
+        elif not was_done and task.finished_at is None:
+            raise AssertionError(f"task {task.pk} was cancelled, and isn't")
+        if in_flight:
+            reached("a cancel met requests in flight")
+        if writing:
+            reached("a cancel met a list that was being written")
+
+    def _cancel_all(self, dice: random.Random) -> None:
+        newest = models.Task.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        matching = bulk_cancel.Matching(
+            at=store.now(), up_to_id=newest, queue_id=self._queue_of(dice).pk, state="", name="", ids=None
+        )
+        bulk_cancel.cancel(matching, by=BY, now=store.now)
+
+    def _pause(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        running = self._is_running(queue)
+        operations.pause(queue, by=BY, at=store.now())
+        self.storm.model.paused(queue.name, self.world.t)
+        if running:
+            reached("a pause met a running minute")
+
+    def _resume(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        self.storm.model.resumes(queue.name, self.world.t)
+        operations.resume(queue, by=BY, at=store.now())
+
+    def _brake(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        operations.brake(queue, dice.choice([None, None, 0, 1, 2]), by=BY, at=store.now())
+
+    def _rpm(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        rpm = dice.choice([2, 3, 4, 6, 9])
+        self.storm.model.rpm_may_be(queue.name, rpm)
+        operations.update(queue, {"rpm": rpm}, by=BY, now=store.now)
+
+    def _policy(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        changes = dice.choice(
+            [{"overflow": "disperse"}, {"overflow": "carry_over"}, {"max_attempts": dice.randint(1, 3)}]
+        )
+        if "overflow" in changes:
+            self.storm.model.overflow_changed(queue.name)
+        operations.update(queue, changes, by=BY, now=store.now)
+
+    def _retry(self, dice: random.Random) -> None:
+        number = models.Assignment.objects.filter(status=Status.FAILED).count()
+        retried = resend.retry(
+            failures.Asked(at=store.now()),
+            number=number,
+            run=f"retry {dice.getrandbits(40):x}",
+            by=BY,
+            now=store.now,
+        )
+        if retried.count:
+            reached("failed IDs were retried by an operator")
+
+    def _resend(self, dice: random.Random) -> None:
+        task = self._task_of(dice)
+        if task is None:
+            return
+        sent = resend.resend(
+            task, looked_at=store.now(), number=1, run=f"again {dice.getrandbits(40):x}", by=BY, now=store.now
+        )
+        if sent.count:
+            reached("succeeded IDs were sent again by an operator")
+
+    def _rename(self, dice: random.Random) -> None:
+        task = self._task_of(dice)
+        if task is not None:
+            edits.rename(task, "another name", by=BY, at=store.now())
+
+    def _check(self, dice: random.Random) -> None:
+        checks.begin(by=BY, at=store.now())

@@ -1,0 +1,129 @@
+"""What a seed stands for: queues, faults, and what operators do when. It is drawn before anything runs.
+
+A scenario can be written down as a short text and read again, with what a shrinker has taken out of it: so a
+failure that was found once is a line in `seeds.txt`.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+# Faults that can be left out of a scenario one by one.
+FAULTS = (
+    "deaths", "freezes", "statements", "clocks", "jobs", "preemption", "slow", "targets", "stops", "acknowledgements",
+)  # fmt: skip
+ACTIONS = {
+    "submit": 24, "replace": 12, "cancel": 15, "pause": 6, "resume": 7, "brake": 10, "rpm": 8, "retry": 8, "resend": 6,
+    "rename": 1, "again": 3, "policy": 2, "cancel_all": 2, "check": 2,
+}  # fmt: skip
+MOMENTS = ("now", "now", "now", "request", "request", "accepted", "sealed")
+HANDLERS = ("webhook", "webhook", "webhook", "webhook", "record", "python")
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that an operator does. at: seconds after the storm began; dice: draws its details.
+
+    moment: when it is done from then on. "now", "request" (while a request is on the wire), "accepted" (when a list
+    was accepted and isn't written yet), or "sealed" (between the seal of a minute and its beginning).
+    """
+
+    number: int
+    at: float
+    name: str
+    dice: str
+    moment: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A seed, and what was left out of it."""
+
+    seed: int
+    # Faults that are switched off, and numbers of actions that don't happen.
+    without: frozenset[str] = frozenset()
+    skipped: frozenset[int] = frozenset()
+    faults: frozenset[str] = field(default=frozenset(), compare=False)
+    queues: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+    actions: tuple[Action, ...] = field(default=(), compare=False)
+    # Seconds after 12:00 at which the storm begins, and how long it lasts.
+    begins_at: float = field(default=0.0, compare=False)
+    lasts: float = field(default=0.0, compare=False)
+    workers: int = field(default=1, compare=False)
+
+    def dice(self, purpose: str) -> random.Random:
+        """Randomness of its own for each purpose, so that what is left out changes little else."""
+        return random.Random(f"{self.seed}:{purpose}")
+
+    def __str__(self) -> str:
+        left_out = [*sorted(self.without), *map(str, sorted(self.skipped))]
+        return f"{self.seed}/{','.join(left_out)}" if left_out else str(self.seed)
+
+
+def parse(text: str) -> Scenario:
+    """Read what `str(scenario)` has written: the seed, and after a slash what is left out."""
+    seed, _, left_out = text.split("#")[0].strip().partition("/")
+    names = [name for name in left_out.split(",") if name]
+    return scenario(
+        int(seed),
+        without=frozenset(name for name in names if not name.isdigit()),
+        skipped=frozenset(int(name) for name in names if name.isdigit()),
+    )
+
+
+def scenario(
+    seed: int, *, without: frozenset[str] = frozenset(), skipped: frozenset[int] = frozenset()
+) -> Scenario:
+    """Draw the scenario of a seed."""
+    dice = random.Random(f"{seed}:scenario")
+    faults = frozenset(name for name in FAULTS if dice.random() < 0.45)
+    begins_at = dice.choice([dice.uniform(600, 890), dice.uniform(10, 890), dice.uniform(850, 897)])
+    lasts = 900 - begins_at + dice.uniform(240, 960)
+    queues = tuple(_queue(number, dice) for number in range(dice.choice([1, 1, 1, 2, 2, 3])))
+    return Scenario(
+        seed=seed,
+        without=without,
+        skipped=skipped,
+        faults=faults - without,
+        queues=queues,
+        actions=tuple(one for one in _actions(dice, 900 - begins_at, lasts) if one.number not in skipped),
+        begins_at=begins_at,
+        lasts=lasts,
+        workers=dice.choice([1, 1, 2]),
+    )
+
+
+def _queue(number: int, dice: random.Random) -> dict[str, Any]:
+    handler = dice.choice(HANDLERS)
+    fields: dict[str, Any] = {
+        "rpm": dice.choice([2, 3, 4, 6, 9]),
+        "overflow": dice.choice(["carry_over", "disperse"]),
+        "late_policy": dice.choice(["place_again", "place_again", "expire"]),
+        "max_attempts": dice.choice([1, 2, 3]),
+        "headroom": dice.choice([0, 0, 0, 1]),
+        "handler": handler,
+    }
+    if fields["overflow"] == "disperse" and dice.random() < 0.4:
+        fields["max_peak"] = fields["rpm"]
+    if fields["late_policy"] == "expire":
+        fields["late_after_seconds"] = dice.choice([60, 300, 1200])
+    if handler == "webhook":
+        # Two queues may share a target.
+        fields["webhook_url"] = f"http://target-{dice.choice('aab')}.test/"
+        fields["breaker_threshold"] = dice.choice([None, 2, 3])
+        fields["max_connections"] = dice.choice([1, 2, 5])
+    elif handler == "python":
+        fields["python_callable"] = "storm.callable"
+    return {"name": f"q{number}", **fields}
+
+
+def _actions(dice: random.Random, running_from: float, lasts: float) -> list[Action]:
+    """Lists come first, so that there is something to do; then anything, mostly while minutes run."""
+    names, weights = list(ACTIONS), list(ACTIONS.values())
+    drawn = [("submit", dice.uniform(0, running_from * 0.9)) for _ in range(dice.choice([1, 1, 2]))]
+    for _ in range(dice.randint(2, 9)):
+        at = dice.uniform(0, lasts) if dice.random() < 0.25 else dice.uniform(running_from - 5, lasts)
+        drawn.append((dice.choices(names, weights)[0], max(0.0, at)))
+    drawn.sort(key=lambda one: one[1])
+    moments = [dice.choice(MOMENTS) if name != "submit" else "now" for name, _ in drawn]
+    return [Action(n, round(at, 3), name, f"action {n}", moments[n]) for n, (name, at) in enumerate(drawn)]

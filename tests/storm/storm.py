@@ -1,0 +1,733 @@
+"""One storm: a scenario is played in a world, then the faults stop, and everything must come to an end."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db import DatabaseError, connection
+from django.db.models import F
+from django.test.utils import override_settings
+from django_q.models import OrmQ
+
+from scheduling import jobs, models, proof, store
+from scheduling.core import clock, keys, pacing
+from scheduling.core.errors import Refused
+from scheduling.jobqueue import minute_jobs, schedules
+from scheduling.lists import stored_lists
+from scheduling.models import MoveReason, Status
+from scheduling.queues import operations
+from scheduling.upkeep import reconciliation
+
+from . import database, model
+from .operators import BY, Operators
+from .scenario import Action, Scenario
+from .seams import simulated
+from .sometimes import reached
+from .targets import Targets
+from .world import Host, InjectedError, Process, World
+
+# Every storm is over within so many simulated hours after its faults.
+PATIENCE_HOURS = 30
+# A job that was taken and whose process died comes back after this, as the broker lets it.
+RETRY_SECONDS = 600.0
+# What may be wrong for a while, as long as there are faults.
+_BY_AGE = ("nothing is left behind", "no claim is older than two leases")
+LOG_EVENTS = {
+    "breaker_opened": "a circuit breaker opened",
+    "tick_failed": "a tick failed at a statement",
+    "minute_not_taken_since_clock_is_off": "a host's clock was too far off to send",
+    "breaker_closed": "a probe closed a circuit breaker",
+    "target_blocked": "a target was blocked by Retry-After",
+    "lease_lost": "a worker lost a lease and woke up",
+    "minute_worker_queued_again": "a minute without a worker was found",
+}
+
+
+_WAITING = "SELECT 1 FROM scheduling_bucket WHERE waiting_count > 0 AND id >= {} AND id < {}"
+_UNFINISHED = (
+    "SELECT 1 FROM scheduling_bucket WHERE in_flight_count > 0",
+    "SELECT 1 FROM scheduling_batch",
+    "SELECT 1 FROM scheduling_bulkact WHERE ended_at IS NULL",
+    "SELECT 1 FROM scheduling_task WHERE placed_at IS NULL",
+    "SELECT 1 FROM scheduling_task WHERE cancelled_at IS NOT NULL AND cancel_position < ids_count",
+)
+_BUCKETS = (
+    "SELECT sealed_count, slot_count, planned_cursor, cursor, leftover_count, waiting_count"
+    " FROM scheduling_bucket WHERE id IN ({}) AND waiting_count > 0 ORDER BY id"
+)
+
+
+class Violation(AssertionError):
+    """Something that must hold doesn't."""
+
+
+class Storm:
+    """The world of one scenario, and all that happens in it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.world = World(scenario.dice("world"), begins_at=scenario.begins_at, faults=scenario.faults)
+        self.dice = scenario.dice("storm")
+        self.targets = Targets(self.world, scenario.dice("targets"))
+        self.model = model.Model()
+        self.last_submission: Any = None
+        self.is_calm = False
+        self.errors: list[BaseException] = []
+        self._operators = Operators(self)
+        self._jobs_seen: set[int] = set()
+        self._next_job_at = float("inf")
+        self._checked_at = 0.0
+        self._queue_ids: list[int] = []
+        self._waiting: list[Action] = []
+        self.targets.when_sent = self._request_is_on_the_wire
+
+    # --- The whole of it ---
+
+    def run(self) -> None:
+        """Play it. Raises Violation."""
+        database.reset()
+        world = self.world
+        with ExitStack() as stack:
+            stack.enter_context(simulated(world, self.targets, self._logged))
+            stack.enter_context(world.connected())
+            stack.enter_context(
+                override_settings(SEATS=self.scenario.workers, PYTHON_HANDLERS=frozenset({"storm.callable"}))
+            )
+            stack.callback(world.end)
+            self._prepare()
+            world.after_commit = self._look_for_jobs
+            end = world.t + self.scenario.lasts
+            for action in self.scenario.actions:
+                world.call_at(self.scenario.begins_at + action.at, partial(self._await_moment, action))
+            self._schedule_faults(end)
+            self._each_minute()
+            self._run_until(end)
+            self._calm_down()
+            self._until_everything_has_ended()
+            self._check_at_the_end()
+
+    def _prepare(self) -> None:
+        for fields in self.scenario.queues:
+            values = {name: value for name, value in fields.items() if name not in ("name", "handler")}
+            # What a webhook's URL names is looked up when it is set, which has no place here.
+            url = values.pop("webhook_url", "")
+            path = values.pop("python_callable", "")
+            queue = operations.create(name=fields["name"], fields=values, by=BY, at=store.now())
+            models.Queue.objects.filter(pk=queue.pk).update(
+                handler=fields["handler"], webhook_url=url, python_callable=path
+            )
+            self.model.rpm[queue.name] = queue.rpm
+        self._queue_ids = list(models.Queue.objects.order_by("pk").values_list("pk", flat=True))
+        schedules.ensure(at=store.now())
+        if "slow" in self.scenario.faults:
+            self.world.latency = self.dice.choice([0.0005, 0.002, 0.01])
+
+    def _run_until(self, end: float) -> None:
+        self.world.run_until(end)
+        if self.errors:
+            raise self.errors[0]
+
+    # --- Operators ---
+
+    def _await_moment(self, action: Action) -> None:
+        if action.moment == "now":
+            self._operators.act(action)
+        elif action.moment == "sealed":
+            delay = 60 - self.world.t % 60 - 1.0
+            self.world.call_in(delay if delay > 0 else delay + 60, lambda: self._operators.act(action))
+        else:
+            self._waiting.append(action)
+
+    def moment_came(self, moment: str, delay: float, task_id: int) -> None:
+        """Let those act that waited for it, on the task that it came for."""
+        for action in [one for one in self._waiting if one.moment == moment]:
+            self._waiting.remove(action)
+            self.world.call_in(delay, lambda one=action: self._operators.act(one, task_id))
+
+    def _request_is_on_the_wire(self, process: Process, task_id: int) -> None:
+        self.moment_came("request", 0.005, task_id)
+        if seconds := process.about.pop("freezes_at_request", None):
+            minute = process.about["begins_at"]
+            self.world.call_in(0.004, lambda: self._freeze(process, minute, seconds))
+        if process.about.pop("dies_at_request", False):
+            self.world.call_in(0.004, lambda: self._kill_between_ticks(process))
+
+    # --- Processes ---
+
+    def start(
+        self, name: str, kind: str, run: Callable[[], Any], *, dice: random.Random, delay: float = 0.0
+    ) -> Process:
+        """Start a process on one of the hosts, with the faults that will meet it."""
+        world = self.world
+        process = world.start(name, kind, run, host=dice.choice(world.hosts), delay=delay)
+        if self.is_calm:
+            return process
+        faults, r = self.scenario.faults, dice.random
+        if "statements" in faults and r() < 0.3:
+            process.fails_in = dice.randint(1, 60 if kind == "worker" else 25)
+        if "acknowledgements" in faults and r() < 0.12:
+            process.unacknowledged_in = dice.randint(1, 8)
+        if "deaths" in faults and kind != "operator":
+            x = r()
+            if x < 0.12:
+                process.dies_in = dice.randint(1, 150 if kind == "worker" else 30)
+            elif x < 0.24:
+                process.dies_after_commits = dice.randint(1, 12 if kind == "worker" else 4)
+        if "deaths" in faults and kind == "operator" and r() < 0.1:
+            process.dies_in = dice.randint(1, 30)
+        return process
+
+    def guarded(self, call: Callable[[], Any]) -> Callable[[], None]:
+        """A call whose expected ends are refusals and injected errors. Anything else is a violation."""
+
+        def run() -> None:
+            process = self.world.current
+            assert process is not None
+            try:
+                call()
+            except InjectedError:
+                kind = {"operator": "an operator's call", "job": "a job"}.get(process.kind)
+                if kind:
+                    reached(f"{kind} failed at a statement")
+                self.world.note(f"{process.name} fails")
+            except Refused as refusal:
+                if process.name.startswith("submit"):
+                    reached("a list was refused")
+                self.world.note(f"{process.name}: {type(refusal).__name__}")
+            except Exception as error:
+                error.add_note(f"in {process.name} at {self.world.t:.3f}")
+                self.errors.append(error)
+            else:
+                self.world.note(f"{process.name} is done")
+
+        return run
+
+    def _logged(self, event: Any, fields: dict[str, Any]) -> None:
+        self.world.note(f"log: {event}")
+        if event in LOG_EVENTS:
+            reached(LOG_EVENTS[event])
+
+    # --- Jobs, as two clusters run them ---
+
+    def _look_for_jobs(self) -> None:
+        """Hand jobs that were committed to a cluster, which takes them when they are due."""
+        world = self.world
+        if not world.has_new_jobs:
+            return
+        world.has_new_jobs = False
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT MIN(lock) FROM django_q_ormq")
+            (first,) = cursor.fetchone()
+        if first is None:
+            return
+        at = (store.as_time(first) - self._epoch()).total_seconds()
+        if at < self._next_job_at - 1e-6:
+            self._next_job_at = at
+            world.call_at(at, lambda: self._take_jobs(at))
+
+    @staticmethod
+    def _epoch() -> datetime:
+        from .world import EPOCH
+
+        return EPOCH
+
+    def _take_jobs(self, expected: float) -> None:
+        if expected == self._next_job_at:
+            self._next_job_at = float("inf")
+        world = self.world
+        for row in list(OrmQ.objects.filter(lock__lte=world.at()).order_by("lock", "pk")[:50]):
+            task = row.task
+            path, arguments = str(task["func"]).rsplit(".", 1)[-1], tuple(task.get("args", ()))
+            if row.pk in self._jobs_seen:
+                reached("a job died and came back")
+            self._jobs_seen.add(row.pk)
+            fate = self.dice.random() if "jobs" in self.scenario.faults and not self.is_calm else 1.0
+            if fate < 0.06:
+                reached("a job was lost")
+                world.note(f"job {path} is lost")
+                row.delete()
+                continue
+            if path == "seat" and self._is_idle_minute(*arguments):
+                row.delete()
+                continue
+            OrmQ.objects.filter(pk=row.pk).update(lock=world.at() + timedelta(seconds=RETRY_SECONDS))
+            delay = self.dice.choice([0.01, 0.1, 0.3])
+            if fate < 0.16:
+                reached("a job ran late")
+                delay = self.dice.choice([3.0, 9.0, 40.0, 100.0])
+            self._run_job(path, arguments, row.pk, delay)
+            if fate > 0.94 and not self.is_calm and "jobs" in self.scenario.faults:
+                reached("a job ran twice")
+                self._run_job(path, arguments, row.pk, delay + self.dice.choice([0.0, 0.2, 30.0]))
+        world.has_new_jobs = True
+        self._look_for_jobs()
+
+    def _is_idle_minute(self, number: int, seat: int) -> bool:
+        """Whether nothing waits in the minute: then most of its workers would only look, and are left out."""
+        starts_at = clock.running_window_start(minute_jobs.minute_of(number))
+        index = number % clock.BUCKETS
+        windows = models.Window.objects.filter(starts_at=starts_at).values_list("pk", flat=True)
+        waiting = models.Bucket.objects.filter(
+            pk__in=[window << 4 | index for window in windows], waiting_count__gt=0
+        )
+        return not waiting.exists() and self.dice.random() < 0.97
+
+    def _run_job(self, path: str, arguments: tuple[Any, ...], key: int, delay: float) -> None:
+        if path == "seat":
+            self._run_worker(*arguments, key=key, delay=delay)
+            return
+
+        def call() -> None:
+            getattr(jobs, path)(*arguments)
+            OrmQ.objects.filter(pk=key).delete()
+
+        name = f"job {path}{arguments or ''}"
+        self.start(name, "job", self.guarded(call), dice=self.dice, delay=delay)
+
+    # --- Minute workers ---
+
+    def _run_worker(self, number: int, seat: int, *, key: int, delay: float) -> None:
+        minute = (minute_jobs.minute_of(number) - self._epoch()).total_seconds()
+
+        def call() -> None:
+            if self.world.t > minute:
+                reached("a worker came late to its minute")
+            others = [one for one in self.world.processes if one.about.get("minute") == number]
+            if len(others) > 1:
+                reached("a minute had two workers")
+            jobs.seat(number, seat)
+            OrmQ.objects.filter(pk=key).delete()
+
+        process = self.start(
+            f"worker {number % 1440}.{seat}.{key}", "worker", self.guarded(call), dice=self.dice, delay=delay
+        )
+        process.about.update(
+            minute=number,
+            begins_at=minute,
+            sleep=lambda seconds: self._worker_sleeps(process, minute, seconds),
+        )
+        self._faults_of_worker(process, minute)
+
+    def _faults_of_worker(self, process: Process, minute: float) -> None:
+        if self.is_calm:
+            return
+        world, dice, faults = self.world, self.dice, self.scenario.faults
+        if "deaths" in faults and dice.random() < 0.1:
+            process.about["dies_at_request"] = True
+        if "deaths" in faults and dice.random() < 0.1:
+            world.call_at(minute + dice.uniform(-3, 70), lambda: self._kill_between_ticks(process))
+        if "freezes" in faults and dice.random() < 0.25:
+            seconds = dice.choice([0.4, 2.0, 16.0, 20.0, 75.0])
+            if dice.random() < 0.5:
+                process.about["freezes_at_request"] = seconds
+                return
+            world.call_at(minute + dice.uniform(-3, 60), lambda: self._freeze(process, minute, seconds))
+        if "stops" in faults and dice.random() < 0.12:
+            world.call_at(minute + dice.uniform(-1, 55), lambda: self._stop(process))
+
+    def _kill_between_ticks(self, process: Process) -> None:
+        if not process.is_finished:
+            reached("a worker died between ticks")
+            self.world.note(f"{process.name}: dies")
+            self.world.kill(process)
+
+    def _freeze(self, process: Process, minute: float, seconds: float) -> None:
+        if process.is_finished:
+            return
+        reached("a worker froze")
+        if self.world.t < minute + 60 < self.world.t + seconds:
+            reached("a minute ended while its worker slept")
+        self.world.note(f"{process.name}: freezes for {seconds} s")
+        self.world.freeze(process, seconds)
+
+    def _stop(self, process: Process) -> None:
+        if not process.is_finished:
+            reached("a worker was stopped in its minute")
+            process.is_stopping = True
+
+    def _worker_sleeps(self, process: Process, minute: float, seconds: float) -> float:
+        """How long a worker really sleeps: what would only find nothing to do is skipped.
+
+        This is no rule that is tested: it may be wrong, and then some IDs are late.
+        """
+        t = self.world.t
+        if self.dice.random() < 0.02 or t < minute - 2.5:
+            return max(0.0, min(seconds, 0.5))
+        if any(sender.has_results for sender in process.senders):
+            return min(seconds, 0.1)
+        state = self._rows_of_minute(minute)
+        if state == process.about.get("state"):
+            # The last tick found nothing to do: what is paused or blocked is looked at less and less often.
+            idle = process.about["idle"] = min(6.0, 2 * process.about.get("idle", 0.3))
+        else:
+            idle = process.about["idle"] = 0.15
+        process.about["state"] = state
+        wakes = [t + 8.0, *self._next_slots(minute, state)]
+        if t < minute + 60.2:
+            wakes.append(minute + 60.1 if t > minute + 1.2 else minute + 1.3)
+        return max(idle, min(wakes) - t)
+
+    def _rows_of_minute(self, minute: float) -> list[tuple[Any, ...]]:
+        """What waits in a minute, as its buckets say."""
+        at = self._epoch() + timedelta(seconds=minute)
+        ids = [keys.bucket_at(pk, at) for pk in self._queue_ids]
+        with connection.cursor() as cursor:
+            cursor.execute(_BUCKETS.format(", ".join(map(str, ids))))
+            return cursor.fetchall()
+
+    def _next_slots(self, minute: float, rows: list[tuple[Any, ...]]) -> Iterator[float]:
+        """When to wake for the next slots of the minute in which something could be sent."""
+        t = self.world.t
+        for sealed_count, slot_count, planned, cursor, leftover, _ in rows:
+            if slot_count is None:
+                yield max(minute - 1.9, t + 0.3)
+                continue
+            plan = pacing.MinutePlan(capacity=slot_count, n=min(sealed_count, slot_count))
+            if planned < plan.n:
+                yield max(t, minute + plan.offset_of(plan.slot_of(planned)) - self.dice.uniform(0.05, 0.4))
+            elif leftover:
+                free = plan.free_between(max(0.0, t - minute), 60.0, cursor)
+                if free:
+                    yield max(t, minute + plan.offset_of(free[0]) - 0.2)
+
+    # --- What comes by itself ---
+
+    def _each_minute(self) -> None:
+        """The sweep of each minute, the look-around of the clusters, the quarter-hour, and our own checks."""
+        world, dice = self.world, self.dice
+        second = world.t % 60
+        world.call_in(60 - second + 1e-3, self._each_minute)
+        if world.t % 900 < 60:
+            chance = dice.random()
+            if self.is_calm or chance < 0.8:
+                delay = dice.uniform(0, 30)
+                if chance > 0.72 and not self.is_calm:
+                    reached("a quarter-hour was processed late")
+                    delay = dice.uniform(60, 400)
+                self._start_job("process_quarter", delay)
+        if world.t % 900 > 60 and world.t - self._checked_at > 840:
+            self._checked_at = world.t
+            if self.is_calm or dice.random() < 0.6:
+                self._check_plan()
+        if self._has_work():
+            if self.is_calm or dice.random() < 0.6:
+                self._start_job("sweep", dice.uniform(0, 50))
+            if dice.random() < 0.25:
+                self._start_job("look_around", dice.uniform(0, 50))
+        if dice.random() < 0.3:
+            self.targets.change()
+        probed = models.Target.objects.filter(
+            probe_at__gt=F("opened_at"), probe_at__lt=world.at() - timedelta(seconds=30)
+        )
+        if self.targets.modes and probed.exists():
+            reached("a probe failed")
+        if dice.random() < 0.2:
+            world.call_in(dice.uniform(0, 60), self._check_counters)
+
+    def _start_job(self, path: str, delay: float) -> None:
+        run = self.guarded(lambda: getattr(jobs, path)())
+        self.start(f"job {path}", "job", run, dice=self.dice, delay=delay)
+
+    def _has_work(self) -> bool:
+        """Whether anything is to be looked after. Most minutes of a day are empty."""
+        soon = clock.minute_start(self.world.at()) + timedelta(minutes=2)
+        ends = [keys.bucket_at(pk, soon) for pk in self._queue_ids]
+        return self._exists(*_UNFINISHED, *(_WAITING.format(end >> 26 << 26, end) for end in ends))
+
+    @staticmethod
+    def _exists(*conditions: str) -> bool:
+        """Whether any of these queries has a row: one statement, since this is asked each minute."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT " + " OR ".join(f"EXISTS ({sql})" for sql in conditions))
+            return bool(cursor.fetchone()[0])
+
+    def _schedule_faults(self, end: float) -> None:
+        world, dice = self.world, self.dice
+        if "clocks" in self.scenario.faults:
+            for host in world.hosts:
+                host.offset = dice.choice([0.0, 0.0, 0.1, -0.2, 0.5])
+            for _ in range(dice.randint(1, 4)):
+                host = dice.choice(world.hosts)
+                offset = dice.choice([0.0, 0.3, -0.4, 3.0, -3.0])
+                world.call_at(dice.uniform(world.t, end), lambda h=host, o=offset: self._step_clock(h, o))
+
+    def _step_clock(self, host: Host, offset: float) -> None:
+        if any(one.host is host and one.kind == "worker" for one in self.world.processes):
+            reached("a host's clock was stepped during a minute")
+        self.world.note(f"the clock of host {host.name} is off by {offset}")
+        host.offset = offset
+
+    # --- The end ---
+
+    def _calm_down(self) -> None:
+        """No more faults. Whoever was braked or paused goes on."""
+        world = self.world
+        self.is_calm = True
+        self._waiting.clear()
+        world.faults = frozenset()
+        world.latency = 0.0
+        self.targets.are_well = True
+        for host in world.hosts:
+            host.offset = 0.0
+        for process in world.processes:
+            process.fails_in = process.dies_in = process.dies_after_commits = process.unacknowledged_in = None
+        for queue in models.Queue.objects.order_by("pk"):
+            if queue.paused:
+                self.model.resumes(queue.name, world.t)
+                operations.resume(queue, by=BY, at=store.now())
+            operations.brake(queue, None, by=BY, at=store.now())
+        world.note("calm")
+
+    def _is_over(self) -> bool:
+        return not (
+            [one for one in self.world.processes if one.kind != "worker"]
+            or self._exists(
+                *_UNFINISHED,
+                "SELECT 1 FROM scheduling_task WHERE finished_at IS NULL AND cancelled_at IS NULL",
+                "SELECT 1 FROM scheduling_bucket WHERE waiting_count > 0",
+            )
+        )
+
+    def _until_everything_has_ended(self) -> None:
+        """Let time pass, and skip what is empty, until nothing is left to do."""
+        end = self.world.t + PATIENCE_HOURS * 3600
+        while not self._is_over():
+            if self.world.t > end:
+                raise Violation(f"liveness: not over after {PATIENCE_HOURS} h: {self._what_is_left()}")
+            self._run_until(self.world.t + 60)
+            if not self._has_work():
+                self._skip_to_the_next_minute_with_work()
+        # Ended windows are totalled by the next quarter-hours.
+        for _ in range(5):
+            self._run_until(self.world.t + 900)
+            if not models.Window.objects.filter(totalled_at=None).exists():
+                break
+
+    def _skip_to_the_next_minute_with_work(self) -> None:
+        first = models.Bucket.objects.filter(waiting_count__gt=0).order_by("window__starts_at", "pk").first()
+        if first is None:
+            return
+        at = (first.minute_at - self._epoch()).total_seconds() - 120
+        if at > self.world.t + 600:
+            # Jobs that come in between are only those of empty minutes.
+            self._run_until(at)
+
+    def _what_is_left(self) -> dict[str, Any]:
+        return {
+            "tasks": list(
+                models.Task.objects.filter(finished_at=None, cancelled_at=None).values(
+                    "pk", "waiting_count", "in_flight_count", "placed_at"
+                )
+            ),
+            "batches": models.Batch.objects.count(),
+            "operations": list(models.BulkAct.objects.filter(ended_at=None).values("kind", "owner")),
+            "cancels": list(reconciliation.unfinished_cancels().values_list("pk", flat=True)),
+            "buckets": list(
+                models.Bucket.objects.filter(waiting_count__gt=0).values_list("pk", flat=True)[:5]
+            ),
+            "processes": [one.name for one in self.world.processes],
+        }
+
+    # --- What must hold ---
+
+    def _check_plan(self, *, at_the_end: bool = False) -> None:
+        found = [str(one) for one in proof.check(store.now) if at_the_end or not str(one).startswith(_BY_AGE)]
+        if found:
+            raise Violation(f"plan: {found[:5]}")
+
+    def _check_counters(self) -> None:
+        """Counters of tasks whose rows are all written are those rows, at any moment."""
+        words = {status.value: status.word for status in Status}
+        counted: Counter[tuple[int, str]] = Counter()
+        for task_id, status in models.Assignment.objects.order_by().values_list("task_id", "status"):
+            counted[task_id, words[status]] += 1
+        for task in models.Task.objects.exclude(placed_at=None):
+            said = {word: getattr(task, f"{word}_count") for word in words.values()}
+            found = {word: counted[task.pk, word] for word in words.values()}
+            if task.cancelled_at is not None:
+                for numbers in (said, found):
+                    numbers["cancelled"] += numbers.pop("waiting")
+            if said != found:
+                raise Violation(f"counters of task {task.pk}: {said} by the table, {found} rows")
+
+    def _check_at_the_end(self) -> None:
+        self._check_plan(at_the_end=True)
+        self._check_counters()
+        words = {status.value: status.word for status in Status}
+        rows = {
+            (task_id, user_id): words[status]
+            for task_id, user_id, status in models.Assignment.objects.values_list(
+                "task_id", "user_id", "status"
+            )
+        }
+        self._learn_what_nobody_was_told()
+        for key, status in rows.items():
+            # A row of a cancelled task follows, whatever it says.
+            task = self.model.tasks.get(key[0])
+            if status == "waiting" and task and task.cancelled_at is not None:
+                rows[key] = "cancelled"
+        found = model.sent_after_end(self.model, self.targets.received)
+        slack = 1 if "clocks" in self.scenario.faults else 0
+        found += model.rate_violations(self.model, self._in_record(), self._fullest(), slack)
+        recorded, named = self._recorded()
+        handlers = {fields["name"]: fields["handler"] for fields in self.scenario.queues}
+        found += model.per_id_violations(self.model, self.targets.received, rows, recorded, named, handlers)
+        self._note_repeats(named)
+        found += self._accounts_of_minutes()
+        if found:
+            raise Violation("; ".join(found[:6]))
+        self._note_what_was_reached()
+
+    def _learn_what_nobody_was_told(self) -> None:
+        """A call that died or whose commit wasn't acknowledged may have taken effect: then it counts."""
+        for task in models.Task.objects.select_related("queue").order_by("pk"):
+            if task.pk not in self.model.tasks or task.pk in self.model.unsure:
+                ids = stored_lists.ids_of(task.list_id, 0, task.ids_count)
+                self.model.found(
+                    task.pk, task.queue.name, ids, (task.created_at - self._epoch()).total_seconds()
+                )
+            if task.cancelled_at is not None:
+                self.model.cancelled([task.pk], (task.cancelled_at - self._epoch()).total_seconds())
+
+    def _in_record(self) -> Iterator[Any]:
+        """Requests as their targets saw them."""
+        yield from self.targets.received
+
+    def _fullest(self) -> dict[str, int]:
+        """The largest number of slots that a minute had, where that may be more than rpm."""
+        names = dict(models.Queue.objects.values_list("pk", "name"))
+        fullest: dict[str, int] = {}
+        for pk, slots in models.Bucket.objects.exclude(slot_count=None).values_list("pk", "slot_count"):
+            name = names[keys.queue_of_bucket(pk)]
+            fullest[name] = max(fullest.get(name, 0), slots)
+        for name in list(fullest):
+            fields = next(one for one in self.scenario.queues if one["name"] == name)
+            if fields["overflow"] == "carry_over" and name not in self.model.may_exceed:
+                # rpm is a hard cap there.
+                del fullest[name]
+        return fullest
+
+    def _recorded(self) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+        """Requests with a recorded result, and possible repeats, by (task, ID)."""
+        recorded: Counter[tuple[int, int]] = Counter()
+        named: Counter[tuple[int, int]] = Counter()
+        numbers: dict[tuple[int, int], set[int]] = {}
+        for task_id, user_id, unknown, number in models.Attempt.objects.values_list(
+            "task_id", "user_id", "unknown", "number"
+        ):
+            if unknown:
+                named[task_id, user_id] += 1
+            else:
+                recorded[task_id, user_id] += 1
+                numbers.setdefault((task_id, user_id), set()).add(number)
+        rows = models.Assignment.objects.filter(started_after_ms__isnull=False)
+        for task_id, user_id, attempts, status in rows.values_list(
+            "task_id", "user_id", "attempts", "status"
+        ):
+            # A success has no attempt of its own.
+            if status == Status.SUCCEEDED and attempts not in numbers.get((task_id, user_id), ()):
+                recorded[task_id, user_id] += 1
+        sent_again = models.Move.objects.filter(reason=MoveReason.OPERATOR).values_list("task_id", "user_id")
+        back = models.Move.objects.filter(reason=MoveReason.EDIT).values_list("task_id", "user_id")
+        for key in [*sent_again, *back]:
+            # The success before it left no trace but its bucket's counter.
+            if recorded[key] < self._sent_count(key):
+                recorded[key] += 1
+        return recorded, named
+
+    def _sent_count(self, key: tuple[int, int]) -> int:
+        return sum((one.task_id, one.user_id) == key for one in self.targets.received)
+
+    def _note_repeats(self, named: Counter[tuple[int, int]]) -> None:
+        if named:
+            reached("a possible repeat was named")
+            reached("a lease was taken over")
+        counts = Counter((one.task_id, one.user_id) for one in self.targets.received)
+        recorded, _ = self._recorded()
+        if any(counts[key] > recorded[key] for key in named):
+            reached("a named repeat was a real one")
+
+    def _accounts_of_minutes(self) -> list[str]:
+        """What a minute counts as started is what reached its targets, but for repeats, which are named."""
+        names = {fields["name"]: fields["handler"] for fields in self.scenario.queues}
+        ids = dict(models.Queue.objects.values_list("name", "pk"))
+        sent: Counter[int] = Counter()
+        for one in self.targets.received:
+            sent[keys.bucket_at(ids[one.queue], one.minute)] += 1
+        found = []
+        by_id = {pk: name for name, pk in ids.items()}
+        for bucket in models.Bucket.objects.order_by("pk"):
+            if names[by_id[keys.queue_of_bucket(bucket.pk)]] == "record":
+                continue
+            if not bucket.started_count <= sent[bucket.pk] <= bucket.started_count + bucket.repeats_count:
+                found.append(
+                    f"bucket {bucket.pk}: {sent[bucket.pk]} requests reached their target, "
+                    f"{bucket.started_count} are counted and {bucket.repeats_count} named"
+                )
+        return found
+
+    # --- For the table of what was reached ---
+
+    def _note_what_was_reached(self) -> None:
+        by_reason = {
+            MoveReason.LATE: "an ID was late and got another minute",
+            MoveReason.WRITTEN_LATE: "an ID was written late",
+            MoveReason.RPM: "a lower rpm moved planned IDs",
+            MoveReason.BRAKE: "a brake held back a running minute",
+            MoveReason.RETRY: "a request failed and was retried",
+            MoveReason.EDIT: "an edit brought an ID back",
+        }
+        moves = list(models.Move.objects.values_list("reason", "from_bucket_id", "to_bucket_id"))
+        for reason, _, _ in moves:
+            if MoveReason._value2member_map_[reason] in by_reason:
+                reached(by_reason[MoveReason._value2member_map_[reason]])
+        if any(reason == MoveReason.RETRY and to - came_from > 3 for reason, came_from, to in moves):
+            reached("a retry found its next minute full")
+        statuses = set(models.Assignment.objects.order_by().values_list("status", flat=True))
+        for status, name in (
+            (Status.SUCCEEDED, "a request succeeded"),
+            (Status.FAILED, "a request failed for good"),
+            (Status.EXPIRED, "an ID expired"),
+            (Status.CANCELLED, "an ID was cancelled"),
+        ):
+            if status.value in statuses:
+                reached(name)
+        windows = models.Window.objects.filter(totalled_at__isnull=False)
+        for receipt in windows.values_list("receipt", flat=True):
+            reached("a window was totalled")
+            if receipt and receipt["late"]:
+                reached("a window was totalled after late IDs had left it")
+        for filled, capacity in models.Bucket.objects.values_list("filled_count", "capacity"):
+            if filled > capacity:
+                reached("a list was placed above rpm")
+        kinds = models.BulkAct.objects.filter(ended_at__isnull=False)
+        if kinds.filter(kind=models.BulkActKind.CHECK_PLAN).exists():
+            reached("the plan was checked by jobs")
+        if kinds.exclude(kind=models.BulkActKind.CHECK_PLAN).filter(done_count__gt=0).exists():
+            reached("a bulk operation was continued by a job")
+
+    # --- Look-ups for operators ---
+
+    @staticmethod
+    def bucket_at(queue_id: int, minute: datetime) -> int:
+        return keys.bucket_at(queue_id, minute)
+
+    @staticmethod
+    def buckets_of(task_id: int) -> list[int]:
+        return list(models.TaskBucket.objects.filter(task_id=task_id).values_list("bucket_id", flat=True))
+
+
+def play(scenario: Scenario) -> tuple[Storm, BaseException | None]:
+    """Run a scenario; return the storm and what went wrong."""
+    storm = Storm(scenario)
+    try:
+        storm.run()
+    except Exception as error:
+        with suppress(DatabaseError):
+            connection.rollback() if connection.in_atomic_block else None
+        return storm, error
+    return storm, None

@@ -1,0 +1,121 @@
+"""The targets of requests, in trouble or not, and the record of what reached them."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduling.core import clock, retry
+from scheduling.handlers.base import Outcome, Request
+
+from .sometimes import reached
+from .world import Process, World
+
+# How a target behaves, and how it may change.
+MODES = ("up", "up", "up", "down", "flaky", "hanging", "busy", "moved", "refusing")
+_CALL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request that reached a target."""
+
+    t: float
+    queue: str
+    task_id: int
+    user_id: int
+    minute: Any
+    # Whose sender sent it.
+    process: str
+
+
+@dataclass
+class Targets:
+    """All targets of a storm, and what they received."""
+
+    world: World
+    dice: random.Random
+    received: list[Sent] = field(default_factory=list)
+    modes: dict[str, str] = field(default_factory=dict)
+    are_well: bool = False
+    # Called when a request is on the wire.
+    when_sent: Callable[[Process, int], None] = lambda process, task_id: None
+
+    def mode(self, key: str) -> str:
+        if self.are_well or "targets" not in self.world.faults:
+            # Single failures happen all the same.
+            return "up"
+        return self.modes.setdefault(key, self.dice.choice(MODES))
+
+    def change(self) -> None:
+        """One of the targets begins to behave in another way."""
+        if self.modes:
+            key = self.dice.choice(sorted(self.modes))
+            self.modes[key] = self.dice.choice(MODES)
+            self.world.note(f"target {key} is {self.modes[key]}")
+
+
+class SimHandler:
+    """A handler whose requests reach a simulated target."""
+
+    def __init__(self, targets: Targets, queue: Any) -> None:
+        self.targets, self.world, self.queue = targets, targets.world, queue
+        self.key = queue.webhook_url or queue.name
+        self.batch_seconds = 0.5 if queue.handler == "python" else 0.0
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
+        process = self.world.current
+        assert process is not None
+        for request in batch:
+            self.targets.received.append(
+                Sent(
+                    self.world.t,
+                    request.queue,
+                    request.task_id,
+                    request.user_id,
+                    request.planned_at,
+                    process.name,
+                )
+            )
+            self.world.note(f"{process.name}: sends {request.task_id}/{request.user_id}")
+        self.targets.when_sent(process, batch[0].task_id)
+        return [await self._answer(request) for request in batch]
+
+    async def _answer(self, request: Request) -> Outcome:
+        dice, mode = self.targets.dice, self.targets.mode(self.key)
+        calm = self.targets.are_well
+        began = self.world.t
+        await asyncio.sleep(dice.choice([0.01, 0.05, 0.3, 1.2]))
+        status, error, retry_after = 204, "", None
+        if mode == "down" or (mode == "flaky" and dice.random() < 0.5):
+            status = 503
+        elif mode == "hanging":
+            await asyncio.sleep(_CALL_SECONDS)
+            status, error = None, "no response within 10 s"
+        elif mode == "refusing":
+            status, error = None, "connection refused"
+        elif mode == "busy" and dice.random() < 0.6:
+            status, retry_after = 429, str(dice.choice([1, 20, 130]))
+        elif mode == "moved":
+            status = 302
+            reached("a request answered by a redirect")
+        elif not calm and dice.random() < 0.06:
+            status = dice.choice([500, 404])
+        if self.world.at() > request.planned_at + clock.MINUTE:
+            reached("a request was still open when its minute ended")
+        verdict = retry.verdict(status, error or None)
+        return Outcome(
+            verdict,
+            status=status,
+            error=error or ("" if verdict == retry.Verdict.SUCCEEDED else f"answered {status}"),
+            answer="",
+            duration_ms=round((self.world.t - began) * 1000),
+            retry_after=retry_after,
+        )
