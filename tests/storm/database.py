@@ -63,9 +63,7 @@ def reset() -> None:
         # A copy, page by page: cached statements survive it, where they would not survive `deserialize`.
         _pristine.backup(_connection.connection)
         return
-    from django.apps import apps
-
-    tables = ", ".join(f'"{model._meta.db_table}"' for model in apps.get_models(include_auto_created=True))
+    tables = ", ".join(f'"{table}"' for table in _tables())
     with _connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
 
@@ -103,4 +101,6 @@ def restore(copy: Any) -> None:
 def _tables() -> list[str]:
     from django.apps import apps
 
-    return [model._meta.db_table for model in apps.get_models(include_auto_created=True)]
+    # Proxies share the table of another model.
+    models = apps.get_models(include_auto_created=True)
+    return list(dict.fromkeys(model._meta.db_table for model in models))
