@@ -1,6 +1,7 @@
 """The code of docs/webhooks.md, run unchanged against calls of the real sender."""
 
 import asyncio
+import base64
 import json
 import re
 import shutil
@@ -118,3 +119,99 @@ def test_signature_check_in_javascript_recognizes_our_calls(received):
     )
     done = subprocess.run(["node", "-e", script], input=data, capture_output=True, text=True, timeout=30)
     assert json.loads(done.stdout) == [True] + [False] * 7, done.stderr
+
+
+def calls_as_lines(received) -> str:
+    """Each call on a line: secret, body, and each header as name and value, in base64."""
+    calls = [(*received, SECRET), *others(*received)]
+    lines = []
+    for body, headers, secret in calls:
+        words = [secret.encode(), body, *(text.encode() for pair in headers.items() for text in pair)]
+        lines.append(" ".join(base64.b64encode(word).decode() or "=" for word in words))
+    return "\n".join(lines) + "\n"
+
+
+JAVA = """
+class Check {
+  static byte[] decoded(String word) {
+    return word.equals("=") ? new byte[0] : Base64.getDecoder().decode(word);
+  }
+
+  public static void main(String[] arguments) throws Exception {
+    java.util.Scanner lines = new java.util.Scanner(System.in);
+    while (lines.hasNextLine()) {
+      String[] words = lines.nextLine().split(" ");
+      Map<String, String> headers = new java.util.HashMap<>();
+      for (int n = 2; n + 1 < words.length; n += 2) {
+        headers.put(new String(decoded(words[n]), "UTF-8"), new String(decoded(words[n + 1]), "UTF-8"));
+      }
+      String secret = new String(decoded(words[0]), "UTF-8");
+      System.out.println(Signature.isGenuine(secret, decoded(words[1]), headers));
+    }
+  }
+}
+
+"""
+PHP = """
+while (($line = fgets(STDIN)) !== false) {
+    $words = array_map(fn($word) => $word === "=" ? "" : base64_decode($word), explode(" ", trim($line)));
+    $headers = [];
+    for ($n = 2; $n + 1 < count($words); $n += 2) { $headers[$words[$n]] = $words[$n + 1]; }
+    echo is_genuine($words[0], $words[1], $headers) ? "true" : "false", PHP_EOL;
+}
+"""
+GO = """
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+)
+
+func main() {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		for n, word := range words {
+			decoded, _ := base64.StdEncoding.DecodeString(word)
+			words[n] = string(decoded)
+		}
+		headers := map[string]string{}
+		for n := 2; n+1 < len(words); n += 2 {
+			headers[words[n]] = words[n+1]
+		}
+		fmt.Println(isGenuine(words[0], []byte(words[1]), headers))
+	}
+}
+"""
+LANGUAGES = {
+    # Language of the page: the program that runs it, the files, and the command.
+    "java": (
+        "javac",
+        {"Check.java": lambda code: code.replace("class Signature", JAVA + "class Signature")},
+        ["java", "Check.java"],
+    ),
+    "php": ("php", {"check.php": lambda code: "<?php\n" + code + PHP}, ["php", "check.php"]),
+    "go": (
+        "go",
+        {"check.go": lambda code: code, "main.go": lambda code: GO},
+        ["go", "run", "check.go", "main.go"],
+    ),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_signature_check_recognizes_our_calls(received, tmp_path, language):
+    program, files, command = LANGUAGES[language]
+    (code,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    for name, content in files.items():
+        (tmp_path / name).write_text(content(code))
+    done = subprocess.run(
+        command, cwd=tmp_path, input=calls_as_lines(received), capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["true"] + ["false"] * 7, done.stderr
