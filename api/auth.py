@@ -51,13 +51,31 @@ class Access:
             return None
         # Also of one that is refused: the activity log names it.
         cast(ApiRequest, request).caller = caller
-        if not caller.principal.may(self.act):
+        if not self.allows(caller.principal):
             raise Problem("not-allowed", f"{_describe(caller)} may not {self.act.label}.")
         return caller
+
+    def allows(self, principal: Token | Operator) -> bool:
+        return principal.may(self.act)
+
+
+class SubmitAccess(Access):
+    """Also authorizes tokens that may do nothing but submit lists."""
+
+    def allows(self, principal: Token | Operator) -> bool:
+        return principal.may_submit if isinstance(principal, Token) else super().allows(principal)
 
 
 CAN_READ = Access(Permission.VIEW)
 CAN_WRITE = Access(Permission.ACT)
+CAN_SUBMIT = SubmitAccess(Permission.ACT)
+
+
+def check_queue(caller: Caller, queue_name: str) -> None:
+    """Raise Problem (403) if the token may submit to another queue only."""
+    only = caller.principal.queue_name if isinstance(caller.principal, Token) else ""
+    if only and queue_name != only:
+        raise Problem("not-allowed", f"{_describe(caller)} may submit to the queue {only} only.")
 
 
 def _describe(caller: Caller) -> str:

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query
 
 from api import schemas
-from api.auth import CAN_WRITE, ApiRequest
+from api.auth import CAN_SUBMIT, ApiRequest, check_queue
 from api.bodies import FORM_NOISE, check_unknown, chunks, content_length, list_limits, validate
 from api.endpoints import WITH_BODY, responses
 from api.idempotency import idempotency_key, read_key, replayed
@@ -33,7 +33,7 @@ STORED_PAYLOAD_IDS = 1000
 
 @router.post(
     "/celery_ids_tasks/",
-    auth=CAN_WRITE,
+    auth=CAN_SUBMIT,
     response=responses(schemas.Accepted, 409, *WITH_BODY, status=201) | {200: schemas.Accepted},
     operation_id="submit_list",
     summary="Submit a list",
@@ -48,6 +48,7 @@ def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResp
     header = read_key(request)
     with read_list(request, options) as reading:
         submission = submission_of(request, reading, options)
+        check_queue(request.caller, submission.queue_name)
         refuse_faults(reading, options.on_error)
         if options.dry_run:
             return _preview(reading, submission)

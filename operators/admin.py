@@ -128,11 +128,20 @@ class TokenForm(TokenModelForm):
 @admin.register(Token)
 class TokenAdmin(RefusesUnknown, TokenModelAdmin):
     form = TokenForm
-    list_display = ("name", "scope", "operator", "created_at", "last_used_at", "revoked_at")
+    list_display = ("name", "scope", "operator", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_filter = ("scope", ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("operator",)
     search_fields = ("^name",)
-    shown = ("name", "scope", "operator", "created_at", "last_used_at", "revoked_at")
+    shown = (
+        "name",
+        "scope",
+        "queue_name",
+        "operator",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
     actions = ("revoke",)
 
     def get_fields(self, request: HttpRequest, obj: Token | None = None) -> Any:

@@ -86,6 +86,7 @@ class Operator(AbstractUser):
 class Scope(models.TextChoices):
     READ = "read", "Read"
     WRITE = "write", "Read and write"
+    SUBMIT = "submit", "Submit lists only"
 
 
 class Token(models.Model):
@@ -100,6 +101,10 @@ class Token(models.Model):
     )
     created_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # From then on it is refused. Null: never.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    # With the scope submit: the only queue that it may submit to. Empty: any.
+    queue_name = models.CharField(max_length=50, blank=True, default="")
     # Written at most once a minute.
     last_used_at = models.DateTimeField(null=True, blank=True)
 
@@ -119,7 +124,14 @@ class Token(models.Model):
 
     def may(self, permission: Permission) -> bool:
         """Whether both the scope and the operator whose token it is allow it."""
-        by_scope = permission == Permission.VIEW or (
+        by_scope = (permission == Permission.VIEW and self.scope != Scope.SUBMIT) or (
             permission == Permission.ACT and self.scope == Scope.WRITE
         )
         return not self.is_revoked and by_scope and (self.operator is None or self.operator.may(permission))
+
+    @property
+    def may_submit(self) -> bool:
+        """Whether the token may submit lists, which its operator has to be allowed to do as well."""
+        by_scope = self.scope in (Scope.WRITE, Scope.SUBMIT)
+        by_operator = self.operator is None or self.operator.may(Permission.ACT)
+        return not self.is_revoked and by_scope and by_operator

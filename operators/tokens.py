@@ -20,19 +20,35 @@ USED_STEP = timedelta(minutes=1)
 
 
 def issue(
-    *, name: str, scope: Scope | str, by: Actor, at: datetime, operator: Operator | None = None
+    *,
+    name: str,
+    scope: Scope | str,
+    by: Actor,
+    at: datetime,
+    operator: Operator | None = None,
+    expires_at: datetime | None = None,
+    queue_name: str = "",
 ) -> tuple[Token, str]:
     """Issue a token. Returns it with its secret, which can't be read again.
 
-    at: aware, UTC. operator: the owner. Raises InvalidTokenName; ValueError for another scope.
+    at, expires_at: aware, UTC. operator: the owner. queue_name: the only queue of a token with the scope submit.
+    Raises InvalidTokenName; ValueError for another scope, or a queue with another one.
     """
     name = name.strip()
     if not 1 <= len(name) <= 100:
         raise InvalidTokenName
+    if queue_name and Scope(scope) != Scope.SUBMIT:
+        raise ValueError("Only a token with the scope submit can have a queue.")
     secret = PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
         token = Token.objects.create(
-            name=name, scope=Scope(scope), operator=operator, hash=hashed(secret), created_at=at
+            name=name,
+            scope=Scope(scope),
+            operator=operator,
+            hash=hashed(secret),
+            created_at=at,
+            expires_at=expires_at,
+            queue_name=queue_name,
         )
         action_taken.send(Token, by=by, act="issued", target=token, at=at, details={"scope": token.scope})
     return token, secret
@@ -54,6 +70,8 @@ def authenticate(secret: str, *, at: datetime) -> Token | None:
     # The lookup is by the hash, so its timing reveals nothing about the secret.
     token = Token.objects.select_related("operator").filter(hash=hashed(secret), revoked_at=None).first()
     if token is None or (token.operator is not None and not token.operator.is_active):
+        return None
+    if token.expires_at is not None and token.expires_at <= at:
         return None
     stale = Q(last_used_at=None) | Q(last_used_at__lt=at - USED_STEP)
     if token.last_used_at is None or token.last_used_at < at - USED_STEP:

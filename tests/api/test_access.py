@@ -1,5 +1,7 @@
 """Authorization: every endpoint, without credentials, with tokens of each scope and operators of each role."""
 
+from datetime import timedelta
+
 import pytest
 from django.conf import settings
 from django.middleware.csrf import _get_new_csrf_string
@@ -159,3 +161,34 @@ def test_docs_redirect_a_browser_to_sign_in(client, db):
 @pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready"])
 def test_health_checks_need_no_credentials(nobody, path):
     assert nobody.get(path).status_code in (200, 503)
+
+
+@pytest.fixture
+def submitter(queue) -> ApiClient:
+    """A client with a token that may only submit lists, to the queue default."""
+    by = Actor.command_line()
+    _, secret = tokens.issue(name="s", scope="submit", by=by, at=timezone.now(), queue_name="default")
+    return ApiClient(secret)
+
+
+def test_submit_token_submits_lists_to_its_queue_and_does_nothing_else(submitter, api):
+    assert submitter.list([1]).status_code == 201
+    api.send("POST", "/queues/", {"name": "mail"})
+    for query in ("?task_name=x&queue=mail", "?task_name=x&queue=nosuch"):
+        assert submitter.list([1], query=query).status_code == 403
+    for method, path in ENDPOINTS:
+        if (method, path) != ("post", "/celery_ids_tasks/"):
+            assert submitter.send(method.upper(), path, {}).status_code == 403, (method, path)
+
+
+def test_expired_token_is_401(queue):
+    by, at = Actor.command_line(), timezone.now()
+    _, valid = tokens.issue(name="a", scope="read", by=by, at=at, expires_at=at + timedelta(hours=1))
+    _, expired = tokens.issue(name="b", scope="read", by=by, at=at, expires_at=at - timedelta(seconds=1))
+    assert ApiClient(valid).get("/windows/").status_code == 200
+    assert ApiClient(expired).get("/windows/").status_code == 401
+
+
+def test_queue_of_a_token_needs_the_scope_submit(queue):
+    with pytest.raises(ValueError, match="scope submit"):
+        tokens.issue(name="a", scope="write", by=Actor.command_line(), at=timezone.now(), queue_name="mail")
