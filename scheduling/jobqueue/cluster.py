@@ -135,6 +135,13 @@ def waiting_count(cluster: str, at: datetime) -> int:
     return int(OrmQ.objects.filter(key=cluster, lock__lt=at).count())
 
 
+def unreadable_count() -> int:
+    """How many of the latest queued jobs can't be read, as those that were signed with another SECRET_KEY."""
+    # django-q2 gives such a row a task whose number is the name of the error.
+    jobs = (row.task for row in OrmQ.objects.order_by("-pk")[:LOOK_AT])
+    return sum(not isinstance(job, dict) or str(job.get("id", "*")).startswith("*") for job in jobs)
+
+
 def is_queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> bool:
     """Whether a call of `path` waits, or was taken by a worker a moment ago: see `queued`."""
     return bool(queued(path, at=at, cluster=cluster))

@@ -22,7 +22,7 @@ def first() -> list[str]:
     return out.getvalue().splitlines()
 
 
-def test_the_first_operator_has_a_random_password_that_is_shown_once():
+def test_first_operator_has_a_random_password_that_is_shown_once():
     named, secret = first()
     assert named.endswith("admin")
     password = secret.rpartition(" ")[2]
@@ -33,18 +33,18 @@ def test_the_first_operator_has_a_random_password_that_is_shown_once():
     assert first()[1] != secret
 
 
-def test_there_is_no_first_operator_where_there_is_one_already(make_operator):
+def test_first_operator_is_not_created_twice(make_operator):
     make_operator("viewer")
     assert first() == []
     assert Operator.objects.count() == 1
 
 
-def test_an_unknown_role_is_refused_by_the_database():
+def test_unknown_role_is_refused_by_the_database():
     with pytest.raises(IntegrityError), transaction.atomic():
         Operator.objects.create(username="x", role="king")
 
 
-def test_django_s_own_command_makes_an_admin():
+def test_createsuperuser_creates_an_admin():
     call_command("createsuperuser", username="root", email="", interactive=False)
     assert Operator.objects.get().role == Role.ADMIN
 
@@ -57,7 +57,7 @@ def test_signing_out_everywhere_ends_every_session(client, make_operator):
     assert client.get("/admin/").status_code == 302
 
 
-def test_a_new_password_ends_every_session_too(client, make_operator):
+def test_new_password_ends_every_session_too(client, make_operator):
     operator = make_operator("operator")
     client.force_login(operator)
     operator.set_password("another long passphrase")

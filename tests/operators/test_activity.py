@@ -20,7 +20,7 @@ def admin(client, make_operator):
     return client
 
 
-def test_a_token_s_life(admin):
+def test_token_s_life(admin):
     admin.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
     chosen = {"action": "revoke", "_selected_action": [Token.objects.get().pk]}
     admin.post("/admin/operators/token/", chosen)
@@ -28,7 +28,7 @@ def test_a_token_s_life(admin):
     assert lines() == [("ada", "admin", "issued", "billing"), ("ada", "admin", "revoked", "billing")]
 
 
-def test_an_operator_s_life(admin):
+def test_operator_s_life(admin):
     form = {"username": "bob", "role": "viewer", "usable_password": "true", **PASSWORDS}
     admin.post("/admin/operators/operator/add/", form)
     bob = Operator.objects.get(username="bob")
@@ -52,7 +52,7 @@ def test_an_operator_s_life(admin):
     assert (changed.before, changed.after) == ({"role": "viewer"}, {"role": "operator"})
 
 
-def test_an_own_password_and_zone_are_changed_on_one_page_which_leaves_a_line(admin):
+def test_own_password_and_zone_are_changed_on_one_page_which_leaves_a_line(admin):
     own = {"old_password": "x", "new_password1": "a long passphrase", "new_password2": "a long passphrase"}
     assert admin.post("/admin/password_change/", own).url == "/dashboard/account/"
     assert not lines()

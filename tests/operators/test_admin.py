@@ -19,7 +19,7 @@ def signed_in(client, make_operator):
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator"])
-def test_only_admins_change_operators_and_tokens(signed_in, role):
+def test_operators_and_tokens_are_changed_by_admins_only(signed_in, role):
     client = signed_in(role)
     for model in ("operator", "token"):
         assert client.get(f"/admin/operators/{model}/").status_code == 200
@@ -36,7 +36,7 @@ def test_only_admins_change_operators_and_tokens(signed_in, role):
     assert not Token.objects.exists()
 
 
-def test_a_token_made_in_the_admin_is_shown_once_and_works(signed_in):
+def test_token_made_in_the_admin_is_shown_once_and_works(signed_in):
     client = signed_in("admin")
     answer = client.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
     secret = re.search(r'<code id="token">([^<]+)<', answer.content.decode())[1]
@@ -49,7 +49,7 @@ def test_a_token_made_in_the_admin_is_shown_once_and_works(signed_in):
     assert token.hash not in page
 
 
-def test_an_admin_revokes_a_token(signed_in, make_token):
+def test_admin_revokes_a_token(signed_in, make_token):
     secret = make_token("write")
     token = Token.objects.get()
     signed_in("admin").post(
@@ -58,7 +58,7 @@ def test_an_admin_revokes_a_token(signed_in, make_token):
     assert tokens.authenticate(secret, at=token.created_at) is None
 
 
-def test_an_admin_makes_and_changes_an_operator(signed_in):
+def test_admin_makes_and_changes_an_operator(signed_in):
     client = signed_in("admin")
     form = {
         "username": "new",
@@ -75,7 +75,7 @@ def test_an_admin_makes_and_changes_an_operator(signed_in):
     assert (new.role, new.time_zone) == (Role.OPERATOR, "Europe/Berlin")
 
 
-def test_an_admin_can_not_step_down_so_one_is_always_left(signed_in):
+def test_admin_can_not_step_down_so_one_is_always_left(signed_in):
     client = signed_in("admin")
     me = Operator.objects.get()
     form = {"username": "admin", "role": "viewer", "time_zone": "UTC"}
@@ -87,7 +87,7 @@ def test_an_admin_can_not_step_down_so_one_is_always_left(signed_in):
 
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "../etc/passwd", ""])
-def test_an_unknown_time_zone_is_refused(signed_in, zone):
+def test_unknown_time_zone_is_refused(signed_in, zone):
     client = signed_in("admin")
     me = Operator.objects.get()
     answer = client.post(

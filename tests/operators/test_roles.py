@@ -8,7 +8,7 @@ def test_every_role_is_in_the_table():
     assert set(PERMISSIONS) == set(Role)
 
 
-def test_each_role_may_what_the_lesser_one_may():
+def test_role_may_do_what_the_lesser_one_may():
     assert (
         PERMISSIONS[Role.VIEWER]
         < PERMISSIONS[Role.OPERATOR]
@@ -32,19 +32,19 @@ def test_each_role_may_what_the_lesser_one_may():
         ("sessions.view_session", Permission.ADMINISTER),
     ],
 )
-def test_the_permissions_of_the_admin_follow_the_table(permission, needed):
+def test_permissions_of_the_admin_follow_the_table(permission, needed):
     assert needed_for(permission) == needed
 
 
 @pytest.mark.parametrize("role", Role)
-def test_an_operator_may_what_the_role_says(role):
+def test_operator_may_what_the_role_says(role):
     operator = Operator(username="somebody", role=role)
     assert {act for act in Permission if operator.may(act)} == PERMISSIONS[role]
     assert operator.has_perm("operators.change_token") == (role == Role.ADMIN)
     assert operator.has_perms(["scheduling.view_task", "scheduling.change_task"]) == (role != Role.VIEWER)
 
 
-def test_who_is_not_active_may_nothing():
+def test_inactive_operator_may_do_nothing():
     operator = Operator(username="gone", role=Role.ADMIN, is_active=False)
     assert not any(operator.may(act) for act in Permission)
     assert not operator.has_module_perms("scheduling")

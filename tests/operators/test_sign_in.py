@@ -12,7 +12,7 @@ def sign_in(client, password: str, **headers):
     return client.post("/sign-in/", {"username": "operator", "password": password}, **headers)
 
 
-def test_a_stranger_is_led_to_the_sign_in_page_and_back(client, make_operator):
+def test_stranger_is_led_to_the_sign_in_page_and_back(client, make_operator):
     make_operator("operator")
     answer = client.get("/admin/operators/token/?scope__exact=read")
     answer = client.get(answer["Location"], follow=True)
@@ -23,13 +23,13 @@ def test_a_stranger_is_led_to_the_sign_in_page_and_back(client, make_operator):
     assert answer["Location"] == back
 
 
-def test_nobody_is_led_to_another_site(client, make_operator):
+def test_redirect_after_sign_in_never_leaves_the_site(client, make_operator):
     make_operator("operator")
     form = {"username": "operator", "password": PASSWORD, "next": "https://example.org/"}
     assert client.post("/sign-in/", form)["Location"] == "/dashboard/"
 
 
-def test_five_wrong_passwords_lock_the_door_even_for_the_right_one(client, make_operator):
+def test_five_wrong_passwords_lock_the_name_even_for_the_right_one(client, make_operator):
     make_operator("operator")
     for _ in range(4):
         assert sign_in(client, "wrong").status_code == 200
@@ -39,21 +39,21 @@ def test_five_wrong_passwords_lock_the_door_even_for_the_right_one(client, make_
     assert "Try again in 15 minutes" in answer.content.decode()
 
 
-def test_a_forged_header_does_not_open_it_again(client, make_operator):
+def test_forged_header_does_not_open_it_again(client, make_operator):
     make_operator("operator")
     for number in range(6):
         sign_in(client, "wrong", headers={"X-Forwarded-For": f"10.0.0.{number}"})
     assert sign_in(client, PASSWORD, headers={"X-Forwarded-For": "10.1.1.1"}).status_code == 429
 
 
-def test_somebody_else_s_failures_lock_nobody_out(client, make_operator):
+def test_failures_of_others_lock_nobody_out(client, make_operator):
     make_operator("operator")
     for _ in range(6):
         sign_in(client, "wrong", REMOTE_ADDR="192.0.2.7")
     assert sign_in(client, PASSWORD, REMOTE_ADDR="192.0.2.8").status_code == 302
 
 
-def test_behind_proxies_of_ours_the_address_is_what_they_wrote(settings):
+def test_address_behind_trusted_proxies_is_what_they_wrote(settings):
     request = RequestFactory().get("/", headers={"X-Forwarded-For": "6.6.6.6, 192.0.2.1, 10.0.0.2"})
     assert client_address(request) == "127.0.0.1"
     settings.TRUSTED_PROXIES = 2
@@ -62,7 +62,7 @@ def test_behind_proxies_of_ours_the_address_is_what_they_wrote(settings):
     assert client_address(request) == "127.0.0.1"
 
 
-def test_a_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
+def test_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
     answer = client.get(
         "/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/?queue=a"}
     )
@@ -72,7 +72,7 @@ def test_a_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
     assert client.get("/", headers=elsewhere)["HX-Redirect"] == "/sign-in/?next=%2Fdashboard%2F"
 
 
-def test_who_watched_while_the_session_ended_is_told_so(client, make_operator):
+def test_page_says_that_the_session_has_ended(client, make_operator):
     client.force_login(make_operator("operator"))
     Operator.objects.update(session_epoch=9)
 
@@ -88,7 +88,7 @@ def test_signing_out_is_a_post(client, make_operator):
     assert client.get("/admin/").status_code == 302
 
 
-def test_a_forged_host_changes_no_link(client):
+def test_forged_host_changes_no_link(client):
     answer = client.get("/admin/", headers={"X-Forwarded-Host": "evil.example"})
     assert "evil.example" not in answer["Location"]
     assert client.get("/sign-in/", headers={"Host": "evil.example"}).status_code == 400
@@ -107,7 +107,7 @@ def test_every_page_forbids_what_is_inline_and_being_framed(client, make_operato
     assert answer["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_operator_s_name_is_not_told_by_the_answer(client, make_operator):
+def test_operator_s_name_is_not_told_by_the_answer(client, make_operator):
     make_operator("operator")
     known = sign_in(client, "wrong").content
     Operator.objects.all().delete()
@@ -116,7 +116,7 @@ def test_the_operator_s_name_is_not_told_by_the_answer(client, make_operator):
     assert b"correct username and password" in unknown
 
 
-def test_an_act_after_the_session_s_end_says_that_nothing_was_done_and_leads_back_to_its_page(
+def test_act_after_the_session_s_end_says_that_nothing_was_done_and_leads_back_to_its_page(
     client, make_operator
 ):
     client.force_login(make_operator("operator"))
@@ -137,13 +137,13 @@ def test_an_act_after_the_session_s_end_says_that_nothing_was_done_and_leads_bac
 @pytest.mark.parametrize(
     "referer", ["", "https://evil.example/x/", "//evil.example/", "http://testserver.evil/"]
 )
-def test_from_elsewhere_it_leads_to_the_board(client, referer):
+def test_referer_from_elsewhere_leads_to_the_board(client, referer):
     answer = client.post("/dashboard/account/sign-out/", headers={"Referer": referer})
 
     assert 'href="/sign-in/?next=%2Fdashboard%2F"' in answer.content.decode()
 
 
-def test_a_script_s_act_gets_the_words_at_once(client):
+def test_script_s_act_gets_the_words_at_once(client):
     answer = client.post(
         "/dashboard/upload/",
         headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/upload/"},
@@ -156,7 +156,7 @@ def test_a_script_s_act_gets_the_words_at_once(client):
     )
 
 
-def test_only_who_had_a_session_is_told_that_it_has_ended(client, make_operator):
+def test_ended_session_is_mentioned_only_to_those_who_had_one(client, make_operator):
     said = b"You are signed out"
     first_visit = client.get(client.get("/dashboard/tasks/").url)
     client.force_login(make_operator("operator"))

@@ -20,7 +20,7 @@ def issue(**changes) -> tuple[Token, str]:
     return tokens.issue(**{**wanted, **changes})
 
 
-def test_a_secret_is_found_again_and_only_its_hash_is_kept():
+def test_secret_is_found_again_and_only_its_hash_is_kept():
     token, secret = issue()
     assert tokens.authenticate(secret, at=NOON) == token
     row = Token.objects.filter(pk=token.pk).values().get()
@@ -29,12 +29,12 @@ def test_a_secret_is_found_again_and_only_its_hash_is_kept():
 
 
 @pytest.mark.parametrize("wrong", ["", "qd_", "qd_unknown", "x" * 100_000, "qd_" + "\ud800", "qd_é"])
-def test_anything_else_is_nobody(wrong):
+def test_other_secrets_are_nobody(wrong):
     issue()
     assert tokens.authenticate(wrong, at=NOON) is None
 
 
-def test_a_revoked_token_is_nobody_and_is_revoked_once():
+def test_revoked_token_is_nobody_and_is_revoked_once():
     token, secret = issue()
     tokens.revoke(token, by=Actor.command_line(), at=NOON)
     assert tokens.authenticate(secret, at=NOON) is None
@@ -42,7 +42,7 @@ def test_a_revoked_token_is_nobody_and_is_revoked_once():
         tokens.revoke(token, by=Actor.command_line(), at=NOON)
 
 
-def test_a_token_ends_with_its_operators_access(make_operator):
+def test_token_ends_with_its_operators_access(make_operator):
     operator = make_operator("operator")
     _, secret = issue(operator=operator)
     assert tokens.authenticate(secret, at=NOON)
@@ -51,14 +51,14 @@ def test_a_token_ends_with_its_operators_access(make_operator):
     assert tokens.authenticate(secret, at=NOON) is None
 
 
-def test_a_token_may_what_its_scope_says_and_never_more_than_its_operator(make_operator):
+def test_token_may_what_its_scope_says_and_never_more_than_its_operator(make_operator):
     assert [issue(scope=Scope.READ)[0].may(act) for act in Permission] == [True, False, False]
     assert [issue(scope=Scope.WRITE)[0].may(act) for act in Permission] == [True, True, False]
     viewers, _ = issue(scope=Scope.WRITE, operator=make_operator("viewer"))
     assert [viewers.may(act) for act in Permission] == [True, False, False]
 
 
-def test_its_last_use_is_written_once_a_minute(django_assert_num_queries):
+def test_last_use_of_a_token_is_written_once_a_minute(django_assert_num_queries):
     token, secret = issue()
     tokens.authenticate(secret, at=NOON)
     with django_assert_num_queries(1):
@@ -69,7 +69,7 @@ def test_its_last_use_is_written_once_a_minute(django_assert_num_queries):
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 101])
-def test_a_token_needs_a_name(name):
+def test_token_needs_a_name(name):
     with pytest.raises(InvalidTokenName):
         issue(name=name)
     assert not Token.objects.exists()
@@ -90,7 +90,7 @@ def test_every_act_is_told_to_who_listens():
     assert heard == [("command line", "issued", "billing", NOON), ("system", "revoked", "billing", NOON)]
 
 
-def test_the_command_prints_the_token_and_nothing_else():
+def test_command_prints_the_token_and_nothing_else():
     out, err = StringIO(), StringIO()
     call_command("create_token", "billing", "--scope", "write", stdout=out, stderr=err)
     assert err.getvalue() == ""
@@ -100,7 +100,7 @@ def test_the_command_prints_the_token_and_nothing_else():
 
 
 @pytest.mark.parametrize("arguments", [["billing", "--scope", "all"], ["billing"], ["", "--scope", "read"]])
-def test_the_command_refuses_what_makes_no_sense(arguments):
+def test_command_refuses_what_makes_no_sense(arguments):
     with pytest.raises(CommandError):
         call_command("create_token", *arguments)
     assert not Token.objects.exists()

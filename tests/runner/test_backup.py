@@ -95,6 +95,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path):
     lines = dict(line[4:].split(": ", 1) for line in done.stdout.splitlines())
     assert lines["tables"] == "they are those of this version."
     assert lines["schedules"] == "all are there."
+    assert lines["queued jobs"] == "0 of the latest can't be read."
     assert lines["cluster minutes"] == "0 alive, 0 silent. Start: python -m runner minutes"
     assert done.returncode == 1
     assert "need attention" in done.stderr

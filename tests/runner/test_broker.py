@@ -39,7 +39,7 @@ def say(cluster: WatchedBroker, status: str) -> None:
     cluster.set_stat("key", SignedPackage.dumps(SimpleNamespace(status=status)), 3)
 
 
-def test_a_cluster_that_was_stopped_leaves_no_row_and_one_that_still_stops_does():
+def test_cluster_that_was_stopped_leaves_no_row_and_one_that_still_stops_does():
     first, second = broker(owner=1), broker(owner=2)
     for status in (Conf.STARTING, Conf.IDLE, Conf.WORKING, Conf.STOPPING):
         say(first, status)

@@ -20,13 +20,13 @@ def test_every_package_that_runs_is_copied():
     assert all((BASE_DIR / name).exists() for name in copied)
 
 
-def test_what_is_copied_is_let_through():
+def test_copied_files_are_not_ignored():
     let_through = set(re.findall(r"^!(.+)$", (BASE_DIR / ".dockerignore").read_text(), re.MULTILINE))
     assert let_through == {name for line in COPIED for name in line.split()}
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_each_container_does_what_the_runner_knows(name):
+def test_containers_run_commands_of_the_runner(name):
     command = OURS[name]["command"]
     # A list: a shell in between would not pass SIGTERM on.
     assert command[:3] == ["python", "-m", "runner"]
@@ -52,7 +52,7 @@ def test_password_of_the_database_has_no_default():
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_no_container_of_ours_may_more_than_it_needs(name):
+def test_containers_have_no_more_rights_than_they_need(name):
     service = OURS[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -62,12 +62,12 @@ def test_no_container_of_ours_may_more_than_it_needs(name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_what_is_written_is_mounted(name):
+def test_written_directories_are_mounted(name):
     assert "data:/data" in OURS[name]["volumes"]
     assert any(mount.startswith("/tmp") for mount in OURS[name]["tmpfs"])
 
 
-def test_what_compose_passes_on_is_read():
+def test_variables_of_compose_are_read():
     text = "".join((BASE_DIR / "settings" / f"{name}.py").read_text() for name in ("base", "place"))
     read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', text))
     assert set(OURS["web"]["environment"]) <= read

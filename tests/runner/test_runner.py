@@ -17,25 +17,25 @@ from settings.place import BASE_DIR
 from tests.runner.conftest import Running, name_of, wait_for
 
 
-def test_it_says_where_it_is_and_how_to_come_in_once(running: Running):
+def test_runner_prints_its_address_and_the_first_password_once(running: Running):
     assert f"http://127.0.0.1:{running.port}/" in running.said
     assert "First operator: admin" in running.said
     assert len(re.findall(r"Password \(shown once\): \S{16}\n", running.said)) == 1
 
 
-def test_the_clusters_run_as_qcluster(running: Running):
+def test_clusters_run_as_qcluster(running: Running):
     mains = running.mains()
     assert set(mains) == {"web", "quarterdeck", "minutes"}
     for cluster in ("quarterdeck", "minutes"):
         assert mains[cluster].cmdline()[-1] == "qcluster"
 
 
-def test_what_it_keeps_is_for_its_owner_alone(running: Running):
+def test_directories_are_for_their_owner_only(running: Running):
     for name, mode in {"": 0o700, "secret_key": 0o600, "spool": 0o700, "cache": 0o700, "run": 0o700}.items():
         assert stat.S_IMODE((running.data_dir / name).stat().st_mode) == mode, name
 
 
-def test_every_file_is_for_its_owner_alone(running: Running):
+def test_files_are_for_their_owner_only(running: Running):
     # Static files are no secret, and Django gives them a mode of its own.
     kept = [path for path in running.data_dir.rglob("*") if "static" not in path.parts]
     assert any(path.name.endswith("-wal") for path in kept)
@@ -59,7 +59,7 @@ def test_database_that_others_could_read_is_made_private(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_a_second_one_on_the_same_data_says_so_and_stops(running: Running):
+def test_second_one_on_the_same_data_says_so_and_stops(running: Running):
     second = subprocess.run(
         [sys.executable, "-m", "runner"],
         cwd=BASE_DIR,
@@ -73,7 +73,7 @@ def test_a_second_one_on_the_same_data_says_so_and_stops(running: Running):
     assert running.is_well()
 
 
-def test_a_port_that_is_taken_is_said(running: Running, tmp_path):
+def test_port_that_is_taken_is_said(running: Running, tmp_path):
     second = subprocess.run(
         [sys.executable, "-m", "runner"],
         cwd=BASE_DIR,
@@ -86,7 +86,7 @@ def test_a_port_that_is_taken_is_said(running: Running, tmp_path):
     assert f"PORT {running.port}" in second.stderr
 
 
-def test_the_main_process_of_a_cluster_comes_back_and_leaves_no_orphans(running: Running):
+def test_main_process_of_a_cluster_comes_back_and_leaves_no_orphans(running: Running):
     main = running.mains()["minutes"]
     before = running.session(main)
     assert len(before) > 3
@@ -95,7 +95,7 @@ def test_the_main_process_of_a_cluster_comes_back_and_leaves_no_orphans(running:
     running.wait_until_up()
 
 
-def test_told_twice_by_make_and_by_the_group_it_stops_whole(start):
+def test_second_signal_does_not_keep_the_runner_from_stopping_whole(start):
     one = start()
     one.wait_until_up()
 
@@ -125,7 +125,7 @@ KILLED = [
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("name", "which"), KILLED)
-def test_whatever_is_killed_comes_back(running: Running, name: str, which: str):
+def test_killed_process_comes_back(running: Running, name: str, which: str):
     """child: a web worker, or a cluster's sentinel. grandchild: workers, pusher and monitor, each in turn."""
     running.wait_until_up()
     main = running.mains()[name]
@@ -149,7 +149,7 @@ def test_whatever_is_killed_comes_back(running: Running, name: str, which: str):
 @pytest.mark.faults
 @pytest.mark.parametrize("cluster", ["quarterdeck", "minutes"])
 @pytest.mark.parametrize("who", ["workers", "sentinel", "pusher or monitor"])
-def test_a_cluster_that_stands_still_is_replaced_within_a_minute(running: Running, cluster: str, who: str):
+def test_cluster_that_stands_still_is_replaced_within_a_minute(running: Running, cluster: str, who: str):
     running.wait_until_up()
     main = running.mains()[cluster]
     (sentinel,) = main.children()
@@ -164,7 +164,7 @@ def test_a_cluster_that_stands_still_is_replaced_within_a_minute(running: Runnin
 
 
 @pytest.mark.faults
-def test_a_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Running):
+def test_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Running):
     running.wait_until_up()
     before = running.mains()["quarterdeck"]
     queue_sleep(running, 50, times=2)
@@ -175,7 +175,7 @@ def test_a_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Run
 
 
 @pytest.mark.faults
-def test_a_database_that_is_locked_for_a_minute_is_waited_for(running: Running):
+def test_database_that_is_locked_for_a_minute_is_waited_for(running: Running):
     running.wait_until_up()
     before = running.mains()
     with closing(sqlite3.connect(running.data_dir / "quarterdeck.sqlite3", isolation_level=None)) as database:
@@ -187,7 +187,7 @@ def test_a_database_that_is_locked_for_a_minute_is_waited_for(running: Running):
 
 
 @pytest.mark.faults
-def test_a_stop_waits_for_no_long_job(start):
+def test_stop_waits_for_no_long_job(start):
     one = start()
     one.wait_until_up()
     queue_sleep(one, 55, times=1)
@@ -197,7 +197,7 @@ def test_a_stop_waits_for_no_long_job(start):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_each_way_to_be_told_stops_it_whole(start, number: signal.Signals):
+def test_every_stop_signal_stops_the_runner_whole(start, number: signal.Signals):
     one = start()
     one.wait_until_up()
     assert one.stop(lambda: os.killpg(one.process.pid, number)) < 30
@@ -219,14 +219,14 @@ def test_make_run_stops_whole(start, to: str):
 
 
 @pytest.mark.faults
-def test_it_stops_while_it_is_still_preparing(start):
+def test_runner_stops_while_it_is_preparing(start):
     one = start()
     wait_for(lambda: (one.data_dir / "runner.lock").exists(), 10)
     assert one.stop(one.process.terminate) < 10
 
 
 @pytest.mark.faults
-def test_a_stopped_process_does_not_keep_the_rest_from_ending(start):
+def test_stopped_process_does_not_keep_the_rest_from_ending(start):
     one = start()
     one.wait_until_up()
     one.mains()["quarterdeck"].suspend()
@@ -235,7 +235,7 @@ def test_a_stopped_process_does_not_keep_the_rest_from_ending(start):
 
 
 @pytest.mark.faults
-def test_when_the_runner_itself_is_killed_nothing_outlives_it_for_long(start):
+def test_killed_runner_leaves_no_process_for_long(start):
     one = start()
     one.wait_until_up()
     one.process.kill()
@@ -246,7 +246,7 @@ def test_when_the_runner_itself_is_killed_nothing_outlives_it_for_long(start):
 
 
 @pytest.mark.faults
-def test_when_the_keeper_is_killed_too_the_next_start_clears_up(start):
+def test_next_start_ends_what_a_killed_keeper_left(start):
     one = start()
     one.wait_until_up()
     keeper, old = one.keeper(), one.processes()
@@ -262,7 +262,7 @@ def test_when_the_keeper_is_killed_too_the_next_start_clears_up(start):
 
 
 @pytest.mark.faults
-def test_a_keeper_that_is_killed_is_replaced_and_knows_everybody(start):
+def test_keeper_that_is_killed_is_replaced_and_knows_everybody(start):
     one = start()
     one.wait_until_up()
     one.keeper().kill()

@@ -49,27 +49,27 @@ def cluster(tmp_path) -> Cluster:
     return Cluster(tmp_path)
 
 
-def test_one_that_leaves_its_signs_is_well(cluster):
+def test_cluster_with_signs_is_healthy(cluster):
     assert cluster.goes_on(0, 500, "guard", "jobs") == ""
 
 
-def test_one_that_is_only_beginning_has_its_time(cluster):
+def test_starting_cluster_has_time(cluster):
     assert cluster.watch.complaint(FIRST_SIGN_SECONDS) == ""
     assert "guard" in cluster.watch.complaint(FIRST_SIGN_SECONDS + 1)
 
 
 @pytest.mark.parametrize(("left", "missing"), [("guard", "no job"), ("jobs", "guard has stopped")])
-def test_one_that_leaves_only_one_of_its_signs_is_stuck(cluster, left, missing):
+def test_cluster_with_one_of_its_signs_is_stuck(cluster, left, missing):
     cluster.goes_on(0, 10, "guard", "jobs")
     assert cluster.goes_on(10, 10 + STALE_SECONDS, left) == ""
     assert missing in cluster.goes_on(10 + STALE_SECONDS, 12 + STALE_SECONDS, left)
 
 
-def test_it_is_noticed_within_a_minute_with_time_to_replace_it():
+def test_stuck_cluster_is_noticed_within_a_minute():
     assert STALE_SECONDS <= 45
 
 
-def test_one_whose_workers_are_all_at_work_is_left_alone_for_as_long_as_a_job_may_take(cluster):
+def test_cluster_with_busy_workers_is_left_alone_as_long_as_a_job_may_take(cluster):
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         cluster.goes_on(0, 10, "guard", "jobs", "workers")
@@ -80,7 +80,7 @@ def test_one_whose_workers_are_all_at_work_is_left_alone_for_as_long_as_a_job_ma
         other.communicate(b"\n")
 
 
-def test_a_worker_that_died_at_work_is_not_at_work(cluster):
+def test_worker_that_died_at_work_is_not_at_work(cluster):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     cluster.goes_on(0, 10, "guard", "jobs", "workers")
@@ -88,14 +88,14 @@ def test_a_worker_that_died_at_work_is_not_at_work(cluster):
     assert "no job" in cluster.goes_on(10, 20 + STALE_SECONDS, "guard")
 
 
-def test_while_the_database_is_locked_waiting_is_right_but_not_for_ever(cluster):
+def test_locked_database_is_waited_for_but_not_forever(cluster):
     cluster.goes_on(0, 10, "guard", "jobs")
     cluster.locked = True
     assert cluster.goes_on(10, 9 + LOCKED_SECONDS) == ""
     assert cluster.goes_on(9 + LOCKED_SECONDS, 13 + LOCKED_SECONDS) != ""
 
 
-def test_after_a_lock_there_is_some_time_to_recover(cluster):
+def test_clusters_have_time_to_recover_after_a_lock(cluster):
     cluster.goes_on(0, 10, "guard", "jobs")
     cluster.locked = True
     cluster.goes_on(10, 70)
@@ -104,14 +104,14 @@ def test_after_a_lock_there_is_some_time_to_recover(cluster):
     assert cluster.goes_on(69 + RECOVERY_SECONDS, 72 + RECOVERY_SECONDS) != ""
 
 
-def test_after_a_sleep_of_the_machine_everybody_begins_anew(cluster):
+def test_sleep_of_the_machine_starts_every_count_again(cluster):
     cluster.goes_on(0, 10, "guard", "jobs")
     cluster.watch.forgive(10_000)
     assert cluster.watch.complaint(10_000 + STALE_SECONDS) == ""
     assert cluster.watch.complaint(10_001 + STALE_SECONDS) != ""
 
 
-def test_a_lock_is_told_from_a_file_that_is_free_or_missing(tmp_path):
+def test_lock_is_told_from_a_file_that_is_free_or_missing(tmp_path):
     path = tmp_path / "it's 100% here.sqlite3"
     assert not sqlite_is_locked(path)
     assert not path.exists()

@@ -11,12 +11,12 @@ def of(value: str) -> Environment:
 
 
 @pytest.mark.parametrize(("value", "is_on"), [("1", True), ("True", True), ("off", False), ("no", False)])
-def test_a_flag_is_on_or_off(value, is_on):
+def test_flag_is_on_or_off(value, is_on):
     assert of(value).flag("IT", default=not is_on) is is_on
 
 
 @pytest.mark.parametrize("value", ["", "  "])
-def test_what_is_empty_is_not_set(value):
+def test_empty_variable_is_not_set(value):
     assert of(value).flag("IT", default=True)
     assert of(value).integer("IT", default=7, low=0, high=9) == 7
     assert of(value).hosts("IT", ("localhost",)) == ["localhost"]
@@ -24,7 +24,7 @@ def test_what_is_empty_is_not_set(value):
     assert of(value).directory("IT", default=Path("/here")) == Path("/here")
 
 
-def test_a_number_may_be_written_in_groups():
+def test_number_may_be_written_in_groups():
     assert of("10_000").integer("IT", default=1, low=1, high=10_000) == 10_000
 
 
@@ -66,7 +66,7 @@ REFUSED = {
 @pytest.mark.parametrize(
     ("reader", "value"), [(name, value) for name in REFUSED for value in REFUSED[name][1]]
 )
-def test_nonsense_is_refused_with_the_name_of_the_variable(reader, value):
+def test_invalid_value_is_refused_with_the_name_of_the_variable(reader, value):
     with pytest.raises(BadSetting, match=r"^IT must be .+, not .+\.$") as refusal:
         REFUSED[reader][0](of(value))
     assert refusal.value.name == "IT"

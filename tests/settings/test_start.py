@@ -78,7 +78,7 @@ def read_settings(data_dir, **variables: str) -> dict:
 
 
 @pytest.mark.parametrize("name", NONSENSE)
-def test_nonsense_in_a_variable_stops_the_start_with_its_name(tmp_path, name):
+def test_invalid_variable_stops_the_start_with_its_name(tmp_path, name):
     done = start(["manage.py", "check"], tmp_path, **{name: NONSENSE[name]})
     assert done.returncode != 0
     assert done.stderr.startswith(f"{name} must be ")
@@ -87,7 +87,7 @@ def test_nonsense_in_a_variable_stops_the_start_with_its_name(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "DATABASE_URL", "DEBUG"])
-def test_so_it_does_for_the_runner(tmp_path, name):
+def test_invalid_variable_stops_the_runner_too(tmp_path, name):
     done = start(["-m", "runner"], tmp_path, **{name: NONSENSE[name]})
     assert done.returncode != 0
     assert done.stderr.startswith(f"{name} must be ")
@@ -100,7 +100,7 @@ def test_every_variable_that_is_read_is_tried_here():
     assert read == set(NONSENSE) | {"INSTANCE_LABEL", "STATIC_ROOT"}
 
 
-def test_nothing_set_is_safe(tmp_path):
+def test_defaults_are_safe(tmp_path):
     found = read_settings(tmp_path)
     assert found["DEBUG"] is False
     assert {"localhost", "127.0.0.1", "0.0.0.0"} <= set(found["ALLOWED_HOSTS"])
@@ -111,7 +111,7 @@ def test_nothing_set_is_safe(tmp_path):
     assert found["INTAKE_MAX_IDS"] == 10_000_000
 
 
-def test_what_is_set_arrives(tmp_path):
+def test_variables_are_used(tmp_path):
     found = read_settings(
         tmp_path, ALLOWED_HOSTS="deck.example", SECRET_KEY="k" * 50, WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"
     )
@@ -127,7 +127,7 @@ def test_browsers_insist_on_https_once_a_proxy_provides_it(tmp_path):
     assert read_settings(tmp_path, BEHIND_TLS_PROXY="1", HSTS_SECONDS="0")["SECURE_HSTS_SECONDS"] == 0
 
 
-def test_what_a_command_writes_is_for_its_owner(tmp_path):
+def test_files_of_a_command_are_for_their_owner_only(tmp_path):
     before = os.umask(0o022)
     try:
         done = start(["manage.py", "migrate", "operators", "-v0"], tmp_path)

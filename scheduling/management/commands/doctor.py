@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 
 from scheduling import models, store
 from scheduling.core import limits
-from scheduling.jobqueue import schedules
+from scheduling.jobqueue import cluster, schedules
 from scheduling.reports import health
 from scheduling.store import schema
 
@@ -66,6 +66,9 @@ def examine() -> Iterator[Finding]:
     missing = schedules.missing()
     said = f"missing: {', '.join(missing)}." if missing else "all are there."
     yield Finding("schedules", said, "Run: python -m runner prepare" if missing else "")
+    unreadable = cluster.unreadable_count()
+    advice = "Do all hosts have the same SECRET_KEY?" if unreadable else ""
+    yield Finding("queued jobs", f"{unreadable} of the latest can't be read.", advice)
     for name in health.CLUSTERS:
         one = health.cluster_health(name, at)
         said = f"{one.alive_count} alive, {one.silent_count} silent."

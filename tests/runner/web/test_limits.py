@@ -36,7 +36,7 @@ def test_zero_means_no_limit():
     assert not any(rates.wait("a") for _ in range(1000))
 
 
-def test_a_flood_of_clients_takes_no_more_memory():
+def test_flood_of_clients_takes_no_more_memory():
     rates = Rates(10, 20, Clock())
     for number in range(REMEMBERED * 2):
         rates.wait(str(number))

@@ -40,7 +40,7 @@ def is_closed(accepted: socket.socket) -> bool:
     return False
 
 
-def test_a_connection_that_nobody_reads_is_closed_after_a_while(connection):
+def test_connection_that_nobody_reads_is_closed_after_a_while(connection):
     port, accepted, _ = connection
     fill(accepted)
     stalled = sockets.Stalled(port, 60)
@@ -50,7 +50,7 @@ def test_a_connection_that_nobody_reads_is_closed_after_a_while(connection):
     assert is_closed(accepted)
 
 
-def test_a_slow_reader_is_left_alone(connection):
+def test_slow_reader_is_left_alone(connection):
     port, accepted, client = connection
     fill(accepted)
     stalled = sockets.Stalled(port, 60)
@@ -64,14 +64,14 @@ def test_a_slow_reader_is_left_alone(connection):
     assert not is_closed(accepted)
 
 
-def test_a_connection_with_nothing_to_send_may_wait_forever(connection):
+def test_connection_with_nothing_to_send_may_wait_forever(connection):
     port, accepted, _ = connection
     stalled = sockets.Stalled(port, 60)
     assert stalled.close(0) == stalled.close(1000) == 0
     assert not is_closed(accepted)
 
 
-def test_the_connection_of_one_peer_is_cut(connection):
+def test_connection_of_one_peer_is_cut(connection):
     port, accepted, client = connection
     other = sockets.Stalled(port, 60)
     sockets.close(port, ("127.0.0.1", 1))
@@ -81,7 +81,7 @@ def test_the_connection_of_one_peer_is_cut(connection):
     assert other.close(0) == 0
 
 
-def test_the_kernel_keeps_little_for_a_peer_whose_buffer_is_bounded(connection):
+def test_kernel_keeps_little_for_a_peer_whose_buffer_is_bounded(connection):
     port, accepted, client = connection
     sockets.bound_buffer(port, client.getsockname())
     fill(accepted)

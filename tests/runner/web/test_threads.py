@@ -34,7 +34,7 @@ def test_results_and_errors_come_back():
     run(scenario)
 
 
-def test_a_full_lane_does_not_delay_another():
+def test_full_lane_does_not_delay_another():
     async def scenario(threads):
         free = threading.Event()
         slow, quick = threads.lane(1, 10), threads.lane(1, 10)
@@ -89,7 +89,7 @@ def test_idle_threads_end_and_give_their_connections_back():
     assert len(run(scenario)) == 4
 
 
-def test_the_thread_that_was_used_last_is_used_next():
+def test_thread_that_was_used_last_is_used_next():
     async def scenario(threads):
         lane = threads.lane(3, 10)
         together = threading.Barrier(3)
