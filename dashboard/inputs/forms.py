@@ -170,10 +170,13 @@ class ConfirmForm(forms.Form):
     count = forms.CharField(required=False, label="Type the number")
     asked = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, data: Mapping[str, Any] | None = None, *, count: int, always: bool = False) -> None:
+    def __init__(
+        self, data: Mapping[str, Any] | None = None, *, count: int, always: bool = False, large: bool = True
+    ) -> None:
         super().__init__(data)
         self.expected = max(count, self._number(str((data or {}).get("asked", ""))))
-        self.is_asked = always or self.expected >= self.ASKED_FROM
+        # large: whether a large number is reason enough.
+        self.is_asked = always or (large and self.expected >= self.ASKED_FROM)
 
     @staticmethod
     def _number(text: str) -> int:

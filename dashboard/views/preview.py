@@ -19,7 +19,7 @@ from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.drawing import charts
 from dashboard.inputs import uploads
-from dashboard.inputs.forms import PreviewForm
+from dashboard.inputs.forms import ConfirmForm, PreviewForm
 from dashboard.inputs.parameters import refuse_unknown
 from dashboard.tables import totals
 from scheduling import models, store
@@ -38,6 +38,8 @@ WHY_LEFT_OUT = {
     overlaps.Which.WAITING: "wait in other tasks",
     overlaps.Which.SENT: "were sent in the last 24 hours",
 }
+# So many times a queue's limit is confirmed by typing the number of IDs.
+DANGEROUS_PEAK = 2
 PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
 
 
@@ -84,6 +86,19 @@ class Preview:
     def may_insist(self) -> bool:
         """Whether a tick places it anyway."""
         return isinstance(self.refusal, PastPeak)
+
+    @property
+    def dangers(self) -> list[str]:
+        """Why placing it takes a typed number: it is hardly what anybody meant."""
+        found = []
+        if self.plan.peak_per_minute >= DANGEROUS_PEAK * self.queue.rpm:
+            times = self.plan.peak_per_minute / self.queue.rpm
+            found.append(
+                f"The fullest minute has {times:,.0f} times the requests that the queue's limit allows."
+            )
+        if self.draft.about.get("fault_count", 0) > self.draft.ids_count:
+            found.append("The list has more faults than IDs.")
+        return found
 
     @property
     def cautions(self) -> list[str]:
@@ -172,6 +187,7 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "about": draft.about,
         "draft": draft,
         "form": form,
+        "confirm": _confirmation(found, request.POST if request.method == "POST" else None),
         "before": before,
         "after": after,
         "back": _without_what_if(found),
@@ -182,6 +198,11 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "queues": models.Queue.objects.all(),
     }
     return render(request, "dashboard/_preview.html" if is_part else "dashboard/preview.html", context)
+
+
+def _confirmation(found: Preview, data: QueryDict | None) -> ConfirmForm:
+    """The number that is typed where a list is hardly what anybody meant."""
+    return ConfirmForm(data, count=found.draft.ids_count, always=bool(found.dangers), large=False)
 
 
 def _without_what_if(found: Preview) -> str:
@@ -213,6 +234,8 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
         raise BadRequest(form.faults)
     asked = form.cleaned_data
     about = draft.about
+    if not _confirmation(_planned(draft, form), request.POST).is_valid():
+        return _shown(request, draft, form)
 
     def confirm(plan: reservations.Plan) -> None:
         worse = asked["peak"] is not None and plan.peak_per_minute > asked["peak"]

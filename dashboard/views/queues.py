@@ -261,7 +261,7 @@ def release(request: OperatorRequest, name: str) -> HttpResponseBase:
 @require_POST
 @operator_required
 def act_on_all(request: OperatorRequest, verb: str) -> HttpResponseBase:
-    """Pause or resume every queue."""
+    """Pause or resume every queue; pausing several is asked about first."""
     verbs = {
         "pause": (operations.pause_all, "paused", "paused"),
         "resume": (operations.resume_all, "resumed", "running"),
@@ -269,6 +269,9 @@ def act_on_all(request: OperatorRequest, verb: str) -> HttpResponseBase:
     if verb not in verbs:
         raise Http404("A brake applies to one queue.")
     operate, done, state = verbs[verb]
+    running = models.Queue.objects.filter(paused_at=None).count()
+    if verb == "pause" and running > 1 and "sure" not in request.POST:
+        return render(request, "dashboard/queues_pause.html", {"running": running})
     if count := operate(by=request.actor, at=store.now()):
         messages.success(request, f"{plural(count, 'queue')} {done}.")
     else:

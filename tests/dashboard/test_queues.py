@@ -220,3 +220,15 @@ def test_webhook_headers_keep_the_values_that_are_not_shown(queue, sign_in):
 
     refused = client.post("/dashboard/queues/default/", {**fields, "webhook_headers": "no header"})
     assert refused.status_code == 422
+
+
+def test_pausing_several_queues_is_asked_about_first(queue, sign_in):
+    models.Queue.objects.create(name="other", rpm=60, created_at=store.now())
+    client = sign_in("operator")
+
+    asked = client.post("/dashboard/all-queues/pause/")
+    assert "Pause 2 queues?" in asked.content.decode()
+    assert not models.Queue.objects.exclude(paused_at=None).exists()
+    client.post("/dashboard/all-queues/pause/", {"sure": "on"})
+
+    assert not models.Queue.objects.filter(paused_at=None).exists()

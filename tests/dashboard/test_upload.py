@@ -653,3 +653,23 @@ def test_the_first_and_last_ids_of_a_list_are_none_of_them_twice(queue, sign_in)
     ):
         page = client.get(upload(client, payload=" ".join(map(str, range(1, ids + 1)))).url)
         assert f'<dd class="long">{shown}</dd>' in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "number", "why"),
+    [
+        (" ".join(map(str, range(1, 3602))), "3601", "times the requests"),
+        ("12\n" + "\n".join(f"word{n}x" for n in range(8)), "1", "more faults than IDs"),
+    ],
+    ids=["twice the limit", "mostly faults"],
+)
+def test_a_list_that_nobody_can_mean_takes_its_number(queue, sign_in, payload, number, why):
+    """Placing is as guarded as cancelling."""
+    client = sign_in()
+    address = upload(client, payload=payload).url
+    assert why in client.get(address).content.decode()
+
+    assert commit(client, address).status_code == 200
+    assert not models.Task.objects.exists()
+    assert commit(client, address, count=number).status_code == 302
+    assert models.Task.objects.get().ids_count == int(number)

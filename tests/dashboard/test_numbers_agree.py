@@ -1,0 +1,135 @@
+"""Every number agrees: the same IDs, counted by every page in the middle of a running window."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import demo, models, store
+from scheduling.core import clock
+from scheduling.jobqueue import cluster
+from scheduling.queues import operations
+from scheduling.tasks import cancellation
+from tests.dashboard.conftest import squeezed
+from tests.dashboard.test_history import numbers
+
+pytestmark = pytest.mark.django_db
+KINDS = ("succeeded", "failed", "in_flight", "waiting", "late", "cancelled", "moved")
+
+
+@pytest.fixture
+def running(queue, place, fail, sign_in, monkeypatch):
+    """A window in its eighth minute: with successes, failures that were retried, a cancel, a brake, late IDs."""
+    start = clock.quarter_start(store.now())
+    intake, now = start - clock.QUARTER + clock.MINUTE, start + timedelta(minutes=7, seconds=20)
+    first = place(range(1, 481), at=intake, name="first")
+    second = place(range(2001, 2101), at=intake, name="second")
+    third = place(range(3001, 3301), at=intake, name="third")
+    fourth = place(range(4001, 4501), at=intake, name="fourth")
+    demo.catch_up(start, at=start + 3 * clock.MINUTE)
+    fail(second)
+    monkeypatch.setattr(store, "now", lambda: now)
+    cancellation.cancel(third, by=Actor.system(), now=store.now)
+    operations.brake(queue, 30, by=Actor.system(), at=now)
+    client = sign_in("operator")
+    page = client.get(f"/dashboard/failures/?task={second.pk}")
+    asked = {name: page.context[name] for name in ("number", "up_to")} | {"shown": page.context["count"]}
+    left_out = [row.key for row in page.context["rows"]][:20]
+    posted = {
+        "at": page.context["at"].isoformat(),
+        "left_out": left_out,
+        **asked,
+        "number": asked["number"] - 20,
+    }
+    client.post(f"/dashboard/failures/?task={second.pk}", posted)
+    for number, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
+        signs = {"host": "a", "pid": 1, "started_at": start, "seen_at": now}
+        models.Heartbeat.objects.create(owner=number, cluster=name, **signs)
+    return client, start, [first, second, third, fourth]
+
+
+def buckets(start) -> list[models.Bucket]:
+    window = models.Window.objects.get(starts_at=start - clock.QUARTER)
+    return list(models.Bucket.objects.filter(window=window).order_by("pk"))
+
+
+def truth(start) -> dict[str, int]:
+    """What the rows say, kind by kind."""
+    now = clock.minute_start(store.now())
+    found = buckets(start)
+    counts = {kind: sum(getattr(each, f"{kind}_count") for each in found) for kind in KINDS if kind != "late"}
+    late = sum(each.waiting_count for each in found if each.minute_at < now)
+    return counts | {"late": late, "waiting": counts["waiting"] - late}
+
+
+def test_all_kinds_occur(running):
+    """Else the comparison would compare nothing."""
+    _, start, _ = running
+    counts = truth(start)
+    assert all(counts[kind] for kind in KINDS if kind != "in_flight"), counts
+
+
+def test_board_lists_exports_and_minutes_count_the_same_ids(running):
+    client, start, _ = running
+    board = client.get("/dashboard/").content.decode()
+    window = f"queue=default&window={start - clock.QUARTER:%Y-%m-%dT%H:%MZ}"
+    counts = truth(start)
+    by_minute = dict.fromkeys(KINDS, 0)
+    for minute in range(15):
+        page = client.get(
+            f"/dashboard/minutes/{start + minute * clock.MINUTE:%Y-%m-%dT%H:%MZ}/?queue=default"
+        )
+        for address, number in numbers(page.content.decode()):
+            for kind in KINDS:
+                by_minute[kind] += number if address.endswith(f"kind={kind}") else 0
+    for kind in KINDS:
+        if not counts[kind]:
+            continue
+        page = client.get(f"/dashboard/held/?{window}&kind={kind}")
+        export = client.get(f"/dashboard/held/?{window}&kind={kind}&format=csv")
+        lines = b"".join(export.streaming_content).decode().splitlines()
+        assert page.context["count"] == counts[kind], kind
+        assert len(lines) - 1 == counts[kind], kind
+        assert by_minute[kind] == counts[kind], kind
+        if kind != "cancelled":
+            on_board = re.search(rf'id="running-of-{kind}" href="[^"]+">([\d,]+) ', board)
+            assert on_board, kind
+            assert int(on_board[1].replace(",", "")) == counts[kind], kind
+
+
+def test_window_history_and_tasks_count_the_same_ids(running):
+    client, start, tasks = running
+    counts = truth(start)
+    window = client.get(f"/dashboard/windows/default/{start - clock.QUARTER:%Y-%m-%dT%H:%MZ}/")
+    day = client.get(f"/dashboard/history/{start:%Y-%m-%d}/?queue=default")
+    (_, of_day), *_ = (row.record for row in day.context["queues_table"].rows)
+    for task in tasks:
+        task.refresh_from_db()
+    for kind in ("succeeded", "failed", "cancelled"):
+        assert of_day[kind] == counts[kind], kind
+        assert sum(getattr(task, f"{kind}_count") for task in tasks) == counts[kind], kind
+    assert of_day["moved"] == counts["moved"]
+    text = squeezed(window)
+    assert f"{counts['failed']} failed" in text
+    assert f"{counts['succeeded'] + counts['failed']:,}</a> sent" in text
+    board = re.sub(r"<[^>]+>", "", squeezed(client.get("/dashboard/")))
+    filled = sum(each.filled_count for each in buckets(start))
+    assert f"{counts['succeeded'] + counts['failed']:,} of {filled:,} sent" in board
+    assert re.sub(r"<[^>]+>", "", text).count(f"{filled:,} IDs") == 1
+
+
+def test_a_braked_board_promises_no_time_that_the_brake_can_not_keep(running):
+    client, _, _ = running
+    board = re.sub(r"<[^>]+>", "", squeezed(client.get("/dashboard/")))
+    assert "braked to 30 a minute: at most 210 more by" in board
+    assert "done at" not in board.split("Filling")[0].split("Running")[1]
+
+
+def test_a_cancelled_id_is_no_longer_to_be_sent(running):
+    client, _, tasks = running
+    page = squeezed(client.get(f"/dashboard/tasks/{tasks[2].pk}/"))
+    tasks[2].refresh_from_db()
+    live = tasks[2].ids_count - tasks[2].cancelled_count
+    assert f"<b>{tasks[2].sent_count}</b> of {live} sent" in page
+    assert f'aria-label="{tasks[2].sent_count} of {live} sent, {tasks[2].cancelled_count} cancelled"' in page
