@@ -161,9 +161,16 @@ class Numbers(NamedTuple):
         return Part(key, markup(entry, key, kind, self.prefix, kind, address, f"{count:,}", word))
 
     def window(
-        self, viewpoint: Viewpoint, *, head: Markup, sentence: Markup, plot: Part, legend: Part
+        self,
+        viewpoint: Viewpoint,
+        *,
+        head: Markup,
+        sentence: Markup,
+        plot: Part,
+        legend: Part,
+        aside: Markup = EMPTY,
     ) -> Part:
-        """The panel of the window."""
+        """The panel of the window. aside: beside its name."""
         card, key = self.card, self.prefix
         times = (viewpoint.clock(card.runs_at), viewpoint.clock(card.ends_at))
         name = markup("%s %s &ndash; %s", head, *times)
@@ -171,8 +178,8 @@ class Numbers(NamedTuple):
         if self.queue_name != ALL:
             name = link(name, _window_address(self.queue_name, card.starts_at), f"{key}-window")
         start = markup(
-            '<section class="panel" id="%s" aria-labelledby="%s-name"><h2 id="%s-name">%s</h2>',
-            *(key, key, key, name),
+            '<section class="panel" id="%s" aria-labelledby="%s-name"><h2 id="%s-name">%s%s</h2>',
+            *(key, key, key, name, aside),
         )
         text = markup('<p class="sentence" id="%s-sentence">%s</p>', key, sentence)
         return Part(key, start, (Part(f"{key}-sentence", text), plot, legend), SECTION)
@@ -262,11 +269,14 @@ def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
     if card.filled:
         count, _, ids = plural(card.filled, "ID").partition(" ")
         sentence = [numbers.link("", markup("<b>%s</b> %s", count, ids)), markup("peak %s", numbers.peak())]
-    sentence.append(markup("closes for lists at %s", viewpoint.clock_seconds(card.closes_at)))
+    closes = markup(
+        ' <span class="quiet">&middot; closes for lists at %s</span>', viewpoint.clock_seconds(card.closes_at)
+    )
     chart = charts.chart(card.minutes, scale=scale)
     return numbers.window(
         viewpoint,
         head=Markup("Filling &middot; runs"),
+        aside=closes,
         sentence=join(sentence, DOT),
         plot=svg.plot_part(
             chart, name="The window that fills, by minute", prefix="fill", queue_name=queue_name
