@@ -1,0 +1,90 @@
+"""Every page at eight widths, and every mark against its ground."""
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import models, store
+from scheduling.core import clock, keys
+from scheduling.proof import checks
+from tests.browser.test_board import place
+
+pytestmark = pytest.mark.django_db(transaction=True)
+WIDTHS = (320, 360, 700, 768, 1024, 1280, 1920, 2560)
+# WCAG 1.4.11: what is not text has at least this contrast with what it lies on.
+LEAST = 3.0
+MARKS = (
+    "--qd-succeeded", "--qd-failed", "--qd-in-flight", "--qd-past", "--qd-expired", "--qd-line", "--qd-edge",
+    "--qd-focus", "--qd-heat-1", "--qd-heat-2", "--qd-heat-3", "--qd-heat-4",
+)  # fmt: skip
+CONTRAST = """(name) => {
+    const probe = document.createElement("i");
+    document.body.append(probe);
+    const light = (variable) => {
+        probe.style.setProperty("color", `var(${variable})`);
+        const [r, g, b] = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map((value) => {
+            const share = value / 255;
+            return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const [high, low] = [light(name), light("--qd-panel")].sort((a, b) => b - a);
+    probe.remove();
+    return (high + 0.05) / (low + 0.05);
+}"""
+
+
+@pytest.fixture
+def pages() -> list[str]:
+    """The address of each page, with something on it."""
+    task = place(120 * 15 + 40, name="a list with a name that is as long as names of files sometimes are.csv")
+    models.Queue.objects.update(brake_per_minute=5)
+    check = checks.begin(by=Actor.system(), at=store.now())
+    checks.resume(check.pk, store.now)
+    starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").last().pk)
+    stamp = f"{starts_at:%Y-%m-%dT%H:%MZ}"
+    return [
+        "",
+        "?queue=*",
+        "upload/",
+        "tasks/",
+        f"tasks/{task.pk}/",
+        f"tasks/{task.pk}/cancel/",
+        f"tasks/{task.pk}/replace/",
+        "ids/7/",
+        "failures/",
+        "queues/",
+        "queues/default/?rpm=60",
+        f"windows/default/{stamp}/",
+        f"minutes/{clock.runs_at(starts_at):%Y-%m-%dT%H:%MZ}/",
+        f"held/?queue=default&window={stamp}",
+        f"history/{store.now():%Y-%m-%d}/",
+        "proof/",
+        "activity/",
+        "account/",
+        "nothing/",
+    ]
+
+
+def test_no_page_overflows_at_any_width(pages, open_page):
+    page = open_page("/dashboard/")
+    base = page.url.split("/dashboard/")[0]
+    found = []
+    for address in pages:
+        page.goto(f"{base}/dashboard/{address}")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            needed = page.locator("html").evaluate("html => html.scrollWidth")
+            if needed > width:
+                found.append(f"{address or 'board'} needs {needed} at {width}")
+    # The console tells of the page that is not there.
+    open_page.errors[:] = [said for said in open_page.errors if "404" not in said]
+    assert not found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_mark_stands_out_from_its_panel(open_page, scheme):
+    models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": store.now()})
+    page = open_page("/dashboard/", scheme=scheme)
+
+    contrasts = {name: round(page.evaluate(CONTRAST, name), 2) for name in MARKS}
+    assert all(contrast >= LEAST for contrast in contrasts.values()), contrasts
