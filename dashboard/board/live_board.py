@@ -312,7 +312,9 @@ def _tasks(board: Board, viewpoint: Viewpoint) -> Part:
     )
     content = Part("tasks-none", none)
     if shown:
-        start = markup('<div class="scroll" id="tasks-table" data-hold><table class="list cards">%s<tbody>', HEADS)
+        start = markup(
+            '<div class="scroll" id="tasks-table" data-hold><table class="list cards">%s<tbody>', HEADS
+        )
         rows = tuple([_task(task, board, viewpoint) for task in board.tasks])
         content = Part("tasks-table", start, rows, Markup("</tbody></table></div>"))
     why = markup('<p class="hint">%s</p>', viewpoint.why_not) if viewpoint.why_not else EMPTY

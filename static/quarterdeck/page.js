@@ -12,6 +12,10 @@ document.addEventListener("keydown", (event) => {
             field.select();
         }
     }
+    if (event.key === "?" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+        document.querySelector("[data-help]")?.click();
+    }
+    if (event.key === "k" && (event.ctrlKey || event.metaKey) && openPalette()) event.preventDefault();
     if (event.key === "Escape") {
         document.querySelectorAll("[data-menu][open]").forEach((menu) => {
             menu.open = false;
@@ -19,6 +23,54 @@ document.addEventListener("keydown", (event) => {
         });
     }
 });
+
+// Ctrl K: the pages by their names, and an ID by its digits.
+const openPalette = () => {
+    const palette = document.querySelector("[data-palette]");
+    if (!palette || palette.open) return false;
+    const input = palette.querySelector("input");
+    const list = palette.querySelector("ul");
+    const links = [...document.querySelectorAll(".sections a[href], .help-link, .menu .items a[href]")];
+    const pages = links.map((link) => [link.getAttribute("aria-label") || link.textContent.trim(), link.href]);
+    let chosen = 0;
+    let found = [];
+
+    const choose = (index) => {
+        chosen = Math.max(0, Math.min(index, found.length - 1));
+        [...list.children].forEach((item, k) => item.setAttribute("aria-selected", String(k === chosen)));
+        if (list.children[chosen]) input.setAttribute("aria-activedescendant", list.children[chosen].id);
+    };
+    const follow = () => {
+        const text = input.value.trim().toLowerCase();
+        found = pages.filter(([name]) => name.toLowerCase().includes(text));
+        const search = document.querySelector(".find");
+        if (/^\d+$/.test(text) && search) found.unshift([`ID ${text}`, `${search.action}?q=${text}`]);
+        list.replaceChildren(...found.map(([name, href], k) => {
+            const item = document.createElement("li");
+            item.id = `palette-${k}`;
+            item.setAttribute("role", "option");
+            item.textContent = name;
+            item.addEventListener("click", () => location.assign(href));
+            return item;
+        }));
+        choose(0);
+    };
+    input.oninput = follow;
+    input.onkeydown = (event) => {
+        if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+            event.preventDefault();
+            choose(chosen + (event.key === "ArrowDown" ? 1 : -1));
+        } else if (event.key === "Enter") {
+            event.preventDefault();
+            if (found[chosen]) location.assign(found[chosen][1]);
+        }
+    };
+    input.value = "";
+    follow();
+    palette.showModal();
+    input.focus();
+    return true;
+};
 
 // A menu closes when something else is meant.
 document.addEventListener("click", (event) => {

@@ -1,0 +1,55 @@
+"""Help and the palette, by keyboard."""
+
+import pytest
+from playwright.sync_api import expect
+
+from scheduling import models, store
+from tests.browser.test_board import assert_fits
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def queue() -> None:
+    models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": store.now()})
+
+
+@pytest.mark.parametrize("size", ["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_help_is_behind_a_question_mark(open_page, size, scheme):
+    page = open_page("/dashboard/tasks/", size=size, scheme=scheme)
+
+    page.keyboard.press("?")
+
+    page.wait_for_url("**/dashboard/help/")
+    expect(page.get_by_role("heading", name="Words")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("Late IDs take the next free places")
+    assert_fits(page)
+
+
+def test_a_question_mark_in_a_field_is_a_question_mark(open_page):
+    page = open_page("/dashboard/tasks/")
+    page.locator("#id_q").fill("")
+    page.locator("#id_q").press("?")
+
+    expect(page.locator("#id_q")).to_have_value("?")
+    assert page.url.endswith("/dashboard/tasks/")
+
+
+def test_the_palette_goes_to_pages_and_ids(open_page):
+    page = open_page("/dashboard/")
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("dialog", name="Go to")).to_be_visible()
+    page.keyboard.type("hist")
+    expect(page.get_by_role("option")).to_have_count(1)
+    assert_fits(page)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/history/**")
+
+    page.keyboard.press("Control+k")
+    page.keyboard.type("4711")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/ids/4711/")
+    page.keyboard.press("Control+k")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Go to")).to_be_hidden()
