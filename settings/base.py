@@ -1,5 +1,6 @@
 """What all ways of running Quarterdeck share; what a deployment may change is read here, through env."""
 
+import hashlib
 import os
 from datetime import timedelta
 from typing import Any
@@ -270,8 +271,10 @@ LOGIN_REDIRECT_URL = "/dashboard/"
 LOGOUT_REDIRECT_URL = LOGIN_URL
 SESSION_COOKIE_AGE = environment.integer("SESSION_HOURS", default=12, low=1, high=24 * 90) * 3600
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_NAME = "quarterdeck_session"
-CSRF_COOKIE_NAME = "quarterdeck_csrf"
+# Cookies ignore the port: with one name for all, instances on one host would sign each other out.
+_INSTANCE = hashlib.blake2b(SECRET_KEY.encode(), digest_size=4, person=b"cookies").hexdigest()
+SESSION_COOKIE_NAME = f"quarterdeck_session_{_INSTANCE}"
+CSRF_COOKIE_NAME = f"quarterdeck_csrf_{_INSTANCE}"
 
 # Name and address together: nobody can lock somebody else's account from afar.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

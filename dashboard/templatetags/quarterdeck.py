@@ -103,6 +103,12 @@ def why_not(context: dict[str, Any], act: str = "act") -> str:
 
 
 @register.simple_tag
+def csrf_cookie_name() -> str:
+    """For scripts, which send a form's token as the cookie has it."""
+    return settings.CSRF_COOKIE_NAME
+
+
+@register.simple_tag
 def problem_id() -> str:
     """The id by which an error is found in the logs."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))

@@ -79,6 +79,9 @@ document.addEventListener("click", (event) => {
     });
 });
 
+// Each instance has its own.
+const cookieName = () => document.querySelector("meta[name=csrf-cookie]")?.content || "csrftoken";
+
 // A double click is not two acts.
 document.addEventListener("submit", (event) => {
     const form = event.target;
@@ -89,7 +92,7 @@ document.addEventListener("submit", (event) => {
     }
     form.dataset.sent = "1";
     // Signing in anew, in another tab, makes a new token: the page's own would be refused.
-    const token = document.cookie.split("; ").find((part) => part.startsWith("quarterdeck_csrf="));
+    const token = document.cookie.split("; ").find((part) => part.startsWith(`${cookieName()}=`));
     const field = form.elements.csrfmiddlewaretoken;
     if (token && field) field.value = token.split("=")[1];
 });

@@ -127,7 +127,7 @@
         // Marks it as a script's request: a sign-in page would be no answer to it.
         request.setRequestHeader("HX-Request", "true");
         // From the cookie, since signing in anew changes it.
-        const token = cookie("quarterdeck_csrf");
+        const token = cookie(document.querySelector("meta[name=csrf-cookie]")?.content);
         if (token) request.setRequestHeader("X-CSRFToken", token);
         request.upload.addEventListener("progress", (at) => {
             if (!at.lengthComputable) return;

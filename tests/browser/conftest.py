@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -54,7 +55,7 @@ def signed_in(live_server, make_operator, transactional_db) -> Callable[..., dic
         operator.save(update_fields=["role", "time_zone"])
         client = Client()
         client.force_login(operator)
-        cookie = client.cookies["quarterdeck_session"]
+        cookie = client.cookies[settings.SESSION_COOKIE_NAME]
         return {"name": cookie.key, "value": cookie.value, "url": live_server.url}
 
     return sign_in

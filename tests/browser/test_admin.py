@@ -63,7 +63,7 @@ def test_all_that_match_are_cancelled_by_keyboard_and_without_javascript(open_pa
         link.focus()
         link.press("Enter")
         expect(page.locator("#content")).to_contain_text("1 task")
-        expect(page.locator("#content")).to_contain_text("40 IDs")
+        expect(page.locator("#content")).to_contain_text("40 waiting IDs")
     page.get_by_role("button", name="Cancel 1 task").press("Enter")
     expect(page.locator(".messagelist")).to_contain_text("1 task is cancelled")
     assert models.Task.objects.get().cancelled_count == 40

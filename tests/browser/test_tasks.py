@@ -64,7 +64,7 @@ def test_what_has_the_focus_keeps_it_and_rows_stay_where_they_are(open_page, tas
     expect(page.locator("#to-failures")).to_be_focused()
     expect(page.locator("#ids tbody tr")).to_have_count(5)
     assert {act: page.locator(act).bounding_box() for act in acts} == acts
-    page.get_by_role("link", name="read again").click()
+    page.get_by_role("link", name="refresh").click()
     expect(page.locator("#ids tbody tr")).to_have_count(10)
 
 
@@ -125,5 +125,5 @@ def test_without_javascript_it_is_all_there_and_says_as_of_when(open_page, task)
     expect(page.locator("#task")).to_contain_text("5 failed")
     expect(page.locator("#ids")).to_contain_text("as of")
     fail_five_more()
-    page.get_by_role("link", name="read again").click()
+    page.get_by_role("link", name="refresh").click()
     expect(page.locator("#task")).to_contain_text("10 failed")

@@ -1,4 +1,7 @@
+import re
+
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from operators.models import Operator
@@ -51,3 +54,11 @@ def test_sign_out_everywhere_ends_every_session(sign_in):
 def test_an_old_name_of_a_zone_stays_chosen(sign_in):
     page = sign_in("viewer", time_zone="US/Eastern").get("/dashboard/account/").content.decode()
     assert '<option value="US/Eastern" selected>' in page
+
+
+def test_cookies_are_named_for_their_instance(sign_in):
+    """They ignore the port: with one name, two instances on a host would sign each other out."""
+    page = sign_in().get("/dashboard/account/").content.decode()
+
+    assert re.fullmatch(r"quarterdeck_session_[0-9a-f]{8}", settings.SESSION_COOKIE_NAME)
+    assert f'<meta name="csrf-cookie" content="{settings.CSRF_COOKIE_NAME}">' in page
