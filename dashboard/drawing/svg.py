@@ -78,7 +78,11 @@ def _place(
     href = addresses.minute(minute, queue_name)
     if task_id is not None:
         href = addresses.ids_of_task(task_id, minute, minutes)
-    mark = f"{local:%-d %b}" if is_long else time if is_dense else time[2:]
+    mark = time if is_dense else time[2:]
+    if is_long:
+        # Days by their names, hours by the clock; at midnight the day that begins.
+        is_day = span >= timedelta(days=1) or (local.hour, local.minute) == (0, 0)
+        mark = f"{local:%-d %b}" if is_day else f"{local:%H:%M}"
     part = '<rect class="part %s" id="%s-%s" x="%s%%" width="%s%%" y="'
     return Place(
         key=key,

@@ -90,8 +90,8 @@ class ReceiptTable(Listed):
     """A window's receipt; a row is a minute as it is kept: a dict."""
 
     minute = text("Minute", shown="name")
-    planned = number("Planned", short="planned")
-    sent = count("Sent")
+    planned = number("Places given", short="places given")
+    sent = count("Requests made")
     succeeded = counted("Succeeded", kind="succeeded")
     failed = counted("Failed", kind="failed", mark="bad")
     late = count("Late", mark="notice")
@@ -121,7 +121,7 @@ class DayOfQueuesTable(Listed):
     """A day, a line for each queue; a row is a (name, sums by name)."""
 
     queue = text("Queue", "0", shown="name")
-    planned = counted("Planned", "1__filled")
+    planned = counted("IDs", "1__filled", short="IDs")
     succeeded = counted("Succeeded", "1__succeeded", "succeeded")
     failed = counted("Failed", "1__failed", "failed", mark="bad")
     expired = counted("Expired", "1__expired", "expired")
@@ -146,9 +146,10 @@ class DayOfWindowsTable(Listed):
     """A day, a line for each window that held something; a row is a days.Column."""
 
     runs_at = text("Runs at", shown="name")
-    planned = counted("Planned", "filled")
+    planned = counted("IDs", "filled", short="IDs")
     sent = counted("Sent", kind="sent")
     failed = counted("Failed", kind="failed", mark="bad")
+    moved = counted("Moved out", kind="moved", mark="notice")
     peak = number("Peak", short="peak")
 
     class Meta(Listed.Meta):

@@ -32,6 +32,7 @@ from scheduling.reports.cards import Board
 ALL = "*"
 FIRST = "default"
 FINISHED_SHOWN = 5
+AHEAD_SHOWN = 12
 POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 
 
@@ -114,10 +115,12 @@ def _ahead(name: str) -> dict[str, Any]:
     begin, end = day_bounds(day)
     columns = days.columns(queues, begin=begin, end=end)
     previous_quarter = clock.quarter_start(at) - clock.QUARTER
+    upcoming = days.upcoming_windows(queues, at=at, count=AHEAD_SHOWN + 1)
     return {
         "last_quarter": next((column for column in columns if column.runs_at == previous_quarter), None),
         "finished": TaskTable(_finished_lately(queues, at), exclude=("progress",)),
-        "ahead": days.upcoming_windows(queues, at=at),
+        "ahead": upcoming[:AHEAD_SHOWN],
+        "has_more_ahead": len(upcoming) > AHEAD_SHOWN,
         # Of all queues, whichever is looked at: what was late is the first thing to see.
         "replanned": days.replanned_late_ids(every, at=at),
         "day": day,

@@ -29,7 +29,8 @@ ALL = "*"
 TOTALS = (
     *((word, word, word) for word in ("succeeded", "failed")),
     ("", "late", "late"),
-    *((word, word, word) for word in ("moved", "cancelled", "expired")),
+    ("moved", "moved out", "moved"),
+    *((word, word, word) for word in ("cancelled", "expired")),
     ("repeats", "possible repeats", "possible_repeats"),
 )
 EXPORT_HEADS = (

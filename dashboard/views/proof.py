@@ -50,8 +50,13 @@ def proof(request: OperatorRequest) -> HttpResponseBase:
         "checks": checks,
         "checks_table": ChecksTable(checks),
     }
-    page = "dashboard/_check.html" if request.htmx else "dashboard/proof.html"
-    return render(request, page, context)
+    if not request.htmx:
+        return render(request, "dashboard/proof.html", context)
+    part = render(request, "dashboard/_check.html", context)
+    if shown and shown.ended_at:
+        # Its line in the table of all checks has ended, too.
+        part["HX-Refresh"] = "true"
+    return part
 
 
 def _rows(shown: models.BulkAct, found: list[dict[str, Any]]) -> Iterator[list[Any]]:

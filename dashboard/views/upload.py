@@ -26,6 +26,8 @@ STATUSES = (
     (errors.LengthUnknown, 411),
 )
 PREVIEWS_SHOWN = 5
+# So many are looked at, since some of them belong to replacements.
+DRAFTS_READ = 50
 
 
 @csrf_exempt
@@ -61,17 +63,18 @@ def upload(request: OperatorRequest) -> HttpResponseBase:
 
 def form_context(request: OperatorRequest) -> dict[str, Any]:
     """What the form shows beside its fields."""
-    drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[: PREVIEWS_SHOWN * 2]
+    drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[:DRAFTS_READ]
     previews = [
         draft for draft in drafts if not draft.about.get("writing") and not draft.about.get("replaces")
-    ][:PREVIEWS_SHOWN]
+    ]
     return {
         "queues": models.Queue.objects.all(),
         "chosen_queue": "default",
         "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
         "max_ids": settings.INTAKE_MAX_IDS,
-        "previews": previews,
-        "drafts_table": totals.DraftTable(previews, csrf_token=get_token(request)),
+        "previews": previews[:PREVIEWS_SHOWN],
+        "previews_count": len(previews),
+        "drafts_table": totals.DraftTable(previews[:PREVIEWS_SHOWN], csrf_token=get_token(request)),
     }
 
 

@@ -26,6 +26,8 @@ class Cell:
     filled: int
     sent: int
     failed: int
+    # IDs that left it for a later minute.
+    moved: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Column:
         return sum(cell.failed for cell in self.cells)
 
     @property
+    def moved(self) -> int:
+        return sum(cell.moved for cell in self.cells)
+
+    @property
     def peak(self) -> int:
         return max(cell.filled for cell in self.cells)
 
@@ -70,11 +76,11 @@ def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -
     rpms = {queue.pk: queue.rpm for queue in queues}
     counts: dict[int, tuple[int, ...]] = {}
     rows = _buckets(queues, begin, end).values_list(
-        "pk", "filled_count", "capacity", "succeeded_count", "failed_count"
+        "pk", "filled_count", "capacity", "succeeded_count", "failed_count", "moved_count"
     )
-    for pk, filled, capacity, succeeded, failed in rows:
+    for pk, filled, capacity, succeeded, failed, moved in rows:
         number = keys.minute_number_of_bucket(pk)
-        row = (filled, capacity, succeeded + failed, failed, rpms[keys.queue_of_bucket(pk)])
+        row = (filled, capacity, succeeded + failed, failed, moved, rpms[keys.queue_of_bucket(pk)])
         known = counts.get(number)
         counts[number] = row if known is None else tuple(map(add, known, row))
     rpm = sum(rpms.values())
@@ -89,9 +95,9 @@ def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -
 
 def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cell:
     number = (minute - clock.EPOCH) // clock.MINUTE
-    filled, capacity, sent, failed, rpm_there = counts.get(number, (0, 0, 0, 0, 0))
+    filled, capacity, sent, failed, moved, rpm_there = counts.get(number, (0, 0, 0, 0, 0, 0))
     # Queues without a window there would have had their rpm.
-    return Cell(minute, capacity + rpm - rpm_there, filled, sent, failed)
+    return Cell(minute, capacity + rpm - rpm_there, filled, sent, failed, moved)
 
 
 @dataclass(frozen=True)
