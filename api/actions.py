@@ -107,7 +107,7 @@ def _check_count(found: int, expect: int | None) -> None:
     """Raise Problem (409) if the action would apply to another number of IDs than expected."""
     if expect not in (None, found):
         raise Problem(
-            "count-changed", f"Nothing was done: {found:,} IDs match now, not {expect:,}.", found=found
+            "count-changed", f"Nothing was done: {found:,} match now, not {expect:,}.", found=found
         )
 
 

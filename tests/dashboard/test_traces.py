@@ -33,7 +33,7 @@ ACTS: dict[str, tuple[str, dict, str]] = {
     "queues/<slug:name>/brake/": ("queues/default/brake/", {"per_minute": "5"}, "braked"),
     "queues/<slug:name>/test/": ("queues/default/test/", {}, "tested"),
     "queues/<slug:name>/release/": ("queues/held/release/", {}, "released_target"),
-    "all-queues/pause/": ("all-queues/pause/", {}, "paused"),
+    "all-queues/pause/": ("all-queues/pause/", {"sure": "on"}, "paused"),
     "all-queues/resume/": ("all-queues/resume/", {}, "resumed"),
     "proof/": ("proof/", {}, "checked_plan"),
     "account/": ("account/", {"time_zone": "Europe/Berlin"}, "set_time_zone"),

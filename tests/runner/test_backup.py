@@ -49,7 +49,7 @@ def check_that_it_comes_back(host: Host, tmp_path: Path) -> None:
     host.manage("create_token", "before", "--scope", "read")
     key_part, file = host.shell(KEY_PART), tmp_path / "backup"
     said = host.manage("backup", str(file))
-    assert re.match(rf"{file}: 0 tasks, [0-9.]+ MB\.", said)
+    assert re.match(rf"{file}: tasks: 0, size: [0-9.]+ MB\.", said)
     assert file.stat().st_mode & 0o777 == 0o600
     # Nothing is ever written over.
     assert "can't be written" in host.run("manage.py", "backup", str(file)).stderr

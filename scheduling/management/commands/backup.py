@@ -33,7 +33,7 @@ class Command(BaseCommand):
             file.unlink(missing_ok=True)
             raise
         size = file.stat().st_size / 1e6
-        self.stdout.write(f"{file}: {models.Task.objects.count():,} tasks, {size:,.1f} MB.")
+        self.stdout.write(f"{file}: tasks: {models.Task.objects.count():,}, size: {size:,.1f} MB.")
 
 
 def copy_sqlite(file: Path) -> None:
