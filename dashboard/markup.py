@@ -30,7 +30,15 @@ def markup(template: str, *values: Any) -> Markup:
     """Fill the `%s` of a template, which is a literal in the code. Values are escaped, unless they are Markup."""
     # By class and not by isinstance: a board fills a thousand values each second.
     return Markup(
-        template % tuple([value if value.__class__ in _SAFE else _escape(str(value)) for value in values])
+        template
+        % tuple(
+            [
+                value
+                if value.__class__ in _SAFE
+                else _escape(value if value.__class__ is str else str(value))
+                for value in values
+            ]
+        )
     )
 
 

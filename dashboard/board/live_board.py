@@ -337,14 +337,24 @@ def _task_links(viewpoint: Viewpoint) -> Markup:
     )
 
 
-def _task(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Part:
-    page, key = _task_address(task.id), task.id
+@lru_cache(maxsize=4096)
+def _row_ends(
+    key: int, name: str, queue: str, ids: int, by: str, viewpoint: Viewpoint
+) -> tuple[Markup, Markup]:
+    """What stays the same of a row while its numbers change."""
+    page = _task_address(key)
     start = markup(
         '<tr id="row-%s"><td class="name"><a id="task-%s" href="%s">%s</a></td><td class="quiet">%s</td>'
         '<td class="number"><a id="ids-%s" href="%s#ids">%s<span class="on-cards"> %s</span></a></td>',
-        *(key, key, page, task.name, task.queue),
-        *(key, page, f"{task.ids:,}", "ID" if task.ids == 1 else "IDs"),
+        *(key, key, page, name, queue, key, page, f"{ids:,}", "ID" if ids == 1 else "IDs"),
     )
+    cancel = viewpoint.action(Markup("Cancel&hellip;"), f"{page}cancel/", f"cancel-{key}")
+    return start, markup('<td class="quiet">%s</td><td class="act">%s</td></tr>', by, cancel)
+
+
+def _task(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Part:
+    page, key = _task_address(task.id), task.id
+    start, end = _row_ends(key, task.name, task.queue, task.ids, task.by, viewpoint)
     cells = (
         Part(
             f"state-{key}",
@@ -363,8 +373,6 @@ def _task(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Part:
             inside="tr",
         ),
     )
-    cancel = viewpoint.action(Markup("Cancel&hellip;"), f"{page}cancel/", f"cancel-{key}")
-    end = markup('<td class="quiet">%s</td><td class="act">%s</td></tr>', task.by, cancel)
     return Part(f"row-{key}", start, cells, end, inside="tbody")
 
 

@@ -197,6 +197,9 @@ def _percent(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
+_WORDS = tuple((kind, spoken(kind)) for kind in STACK)
+
+
 def summary(counts: Minute) -> str:
     """What is in a minute, in words: "157 IDs, 37 over 120, 3 failed, 154 waiting"."""
     filled, capacity = counts.filled, counts.capacity
@@ -205,7 +208,7 @@ def summary(counts: Minute) -> str:
     found = plural(filled, "ID")
     if filled > capacity:
         found += f", {filled - capacity:,} over {capacity:,}"
-    for kind in STACK:
+    for kind, word in _WORDS:
         if count := getattr(counts, kind):
-            found += f", {count:,} {spoken(kind)}"
+            found += f", {count:,} {word}"
     return found
