@@ -272,9 +272,9 @@ LOGOUT_REDIRECT_URL = LOGIN_URL
 SESSION_COOKIE_AGE = environment.integer("SESSION_HOURS", default=12, low=1, high=24 * 90) * 3600
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 # Cookies ignore the port: with one name for all, instances on one host would sign each other out.
-_INSTANCE = hashlib.blake2b(SECRET_KEY.encode(), digest_size=4, person=b"cookies").hexdigest()
-SESSION_COOKIE_NAME = f"quarterdeck_session_{_INSTANCE}"
-CSRF_COOKIE_NAME = f"quarterdeck_csrf_{_INSTANCE}"
+instance = hashlib.blake2b(SECRET_KEY.encode(), digest_size=4, person=b"cookies").hexdigest()
+SESSION_COOKIE_NAME = f"quarterdeck_session_{instance}"
+CSRF_COOKIE_NAME = f"quarterdeck_csrf_{instance}"
 
 # Name and address together: nobody can lock somebody else's account from afar.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
