@@ -106,9 +106,7 @@ def _retry(request: ApiRequest, asked: failures.Asked, expect: int | None) -> Ht
 def _check_count(found: int, expect: int | None) -> None:
     """Raise Problem (409) if the action would apply to another number of IDs than expected."""
     if expect not in (None, found):
-        raise Problem(
-            "count-changed", f"Nothing was done: {found:,} match now, not {expect:,}.", found=found
-        )
+        raise Problem("count-changed", f"Nothing was done: {found:,} match now, not {expect:,}.", found=found)
 
 
 def _retried(count: int, retried: resend.Retried) -> HttpResponse:

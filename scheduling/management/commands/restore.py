@@ -37,7 +37,9 @@ class Command(BaseCommand):
             self._restore_postgresql(file)
         call_command("migrate", interactive=False, verbosity=0)
         call_command("after_restore")
-        self.stdout.write(f"Restored, with tasks: {models.Task.objects.count():,}. Quarterdeck may be started.")
+        self.stdout.write(
+            f"Restored, with tasks: {models.Task.objects.count():,}. Quarterdeck may be started."
+        )
 
     def _restore_sqlite(self, file: Path, database: Path) -> None:
         with (Path(settings.DATA_DIR) / "runner.lock").open("a") as lock:
