@@ -216,6 +216,9 @@ class MinuteWorker:
         if self._stopping_at is None and self._is_stopping():
             self._stopping_at = elapsed
             self._hand_over(elapsed)
+        if self._in_doubt and self._stopping_at is None:
+            # What the last tick claimed isn't known to be claimed, nor what it recorded to be recorded.
+            return elapsed > MINUTE_SECONDS + GRACE_SECONDS
         busy = bool((self.sender and self.sender.pending_count) or self.work)
         if self._stopping_at is not None:
             return not busy or elapsed > self._stopping_at + STOPPING_SECONDS

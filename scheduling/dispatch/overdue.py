@@ -51,7 +51,10 @@ def run(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 def wake(*, at: datetime) -> bool:
     """Queue a job where something is late or a batch has no living owner; return whether."""
     dead = models.Batch.objects.filter(lease_until__lt=at).exists()
-    movable = [b for b in overdue_buckets(at) if movable_count(keys.queue_of_bucket(b), at)][:20]
+    overdue = overdue_buckets(at)
+    queue_ids = {keys.queue_of_bucket(bucket_id) for bucket_id in overdue}
+    moving = {queue_id for queue_id in queue_ids if movable_count(queue_id, at)}
+    movable = [bucket_id for bucket_id in overdue if keys.queue_of_bucket(bucket_id) in moving][:20]
     if not dead and not store.waiting_rows([(*keys.range_of_bucket(b), 1) for b in movable]):
         return False
     if cluster.is_queued("scheduling.jobs.place_late", at=at):

@@ -18,6 +18,7 @@ from scheduling.core.clock_watch import ClockWatch
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import minute_worker
 from scheduling.dispatch import sender as sender_module
+from scheduling.dispatch.block_signals import BlockSignals
 from scheduling.dispatch.minute_clock import Clocks, MinuteClock
 from scheduling.dispatch.sender import Sender
 
@@ -30,7 +31,9 @@ class SimSender(Sender):
     """The real sender, on an event loop that the world runs."""
 
     def __init__(self, world: World, clock: MinuteClock, targets: Targets) -> None:
-        super().__init__(clock, lambda queue: SimHandler(targets, queue), SimLoop(world.monotonic))
+        assert world.current is not None
+        signals = BlockSignals(world.current.host.block_signals, world.monotonic)
+        super().__init__(clock, lambda queue: SimHandler(targets, queue), SimLoop(world.monotonic), signals)
         self.world = world
         world.sender_starts(self)
 

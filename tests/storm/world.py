@@ -16,6 +16,8 @@ from django.db import OperationalError, connection
 from django.db.transaction import Atomic
 from greenlet import getcurrent, greenlet
 
+from scheduling.dispatch import block_signals
+
 from .sometimes import reached
 
 EPOCH = datetime(2031, 3, 5, 12, 0, tzinfo=UTC)
@@ -37,6 +39,8 @@ class Host:
 
     name: str
     offset: float = 0.0
+    # The memory in which its processes tell each other which targets asked to wait.
+    block_signals: bytearray = field(default_factory=lambda: bytearray(block_signals.SIZE))
 
 
 @dataclass(eq=False)
