@@ -104,7 +104,7 @@ class Token(models.Model):
     # From then on it is refused. Null: never.
     expires_at = models.DateTimeField(null=True, blank=True)
     # With the scope submit: the only queue that it may submit to. Empty: any.
-    queue_name = models.CharField(max_length=50, blank=True, default="")
+    queue_name = models.CharField(max_length=50, blank=True, default="", db_default="")
     # Written at most once a minute.
     last_used_at = models.DateTimeField(null=True, blank=True)
 

@@ -28,12 +28,21 @@ def migrations_of_ours() -> list[tuple[str, migrations.Migration]]:
 def hindrances(migration: migrations.Migration) -> list[str]:
     """What the previous release, which knows nothing of the migration, would stumble over."""
     created = {one.name.lower() for one in migration.operations if isinstance(one, migrations.CreateModel)}
+    added = {one.constraint.name for one in migration.operations if isinstance(one, migrations.AddConstraint)}
+    removed = {one.name for one in migration.operations if isinstance(one, migrations.RemoveConstraint)}
     found = []
     for operation in migration.operations:
         model = getattr(operation, "model_name", "")
         if isinstance(operation, (*HARMLESS, migrations.CreateModel)) or model in created:
             continue
-        if isinstance(operation, AddIndexConcurrently):
+        if isinstance(operation, migrations.RemoveConstraint):
+            # One that comes back may allow more; what the previous release writes has to be among it.
+            if operation.name not in added:
+                found.append(f"{operation.describe()}: drop it in a later release")
+        elif isinstance(operation, migrations.AddConstraint):
+            if operation.constraint.name not in removed:
+                found.append(f"{operation.describe()}: the previous release doesn't keep to it")
+        elif isinstance(operation, AddIndexConcurrently):
             if migration.atomic:
                 found.append(f"{operation.describe()}: the migration must not be atomic")
         elif isinstance(operation, migrations.AddField):
