@@ -57,7 +57,7 @@ def test_a_minute_is_served_but_for_the_rows_that_can_not_be_changed(time, caplo
     failed = set(models.Assignment.objects.filter(status=Status.FAILED).values_list("user_id", flat=True))
     # `record` never claims a row without finishing it; and SQLite counts on.
     assert failed <= {40, 70}
-    assert counted() == Counter(succeeded=100 - len(failed), failed=len(failed))
+    assert Counter(counted()) == Counter(succeeded=100 - len(failed), failed=len(failed))
     if fields or what != "AND NEW.status = 2":
         assert 70 in failed
         reason = models.Attempt.objects.get(user_id=70).error
