@@ -91,9 +91,14 @@ def whole_minutes(span: timedelta) -> str:
 
 
 def countdown(until: datetime, at: datetime) -> str:
-    """7:22."""
+    """7:22, 1:07:22; empty where it is more than a day: page.js and board.js count."""
     remaining = max(0, int((until - at).total_seconds()))
-    return f"{remaining // 60}:{remaining % 60:02d}"
+    minutes, seconds = divmod(remaining, 60)
+    if remaining > 86_400:
+        return ""
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    return f"{minutes}:{seconds:02d}"
 
 
 def lag(value: float | None) -> str:

@@ -106,7 +106,8 @@ def _pace(tab: QueueTab) -> Markup:
 @lru_cache(maxsize=64)
 def _empty(runs_at: datetime, viewpoint: Viewpoint) -> Markup:
     """What to do first."""
-    context = {"runs_at": runs_at, "why": viewpoint.why_not}
+    # Drawn once a quarter-hour: board.js counts.
+    context = {"runs_at": runs_at, "countdown": "at most 15 minutes", "why": viewpoint.why_not}
     return markup("%s", render_to_string("dashboard/_board_empty.html", context))
 
 

@@ -4,7 +4,7 @@ A strict CSP drops `style="..."` in silence: geometry goes into SVG attributes, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from scheduling.reports.cards import Minute
 # From the ground up; what is done lies below what is to come.
 STACK = tuple(status.css for status in Status.drawn())
 DONE = tuple(kind for kind in STACK if kind != Status.WAITING.css)
-KINDS = (*STACK, "late", "past")
+KINDS = (*STACK, "late", "past", "mine")
 TOP, GROUND = 10.0, 90.0
 # So thin a part would not be seen, and one ID is worth seeing.
 THINNEST = 0.9
@@ -25,7 +25,8 @@ LABELLED = 3
 FEW = 20
 
 
-# A piece of a bar: its kind, y and height. kind: a state; `past`: waits above capacity; `late`: overstayed.
+# A piece of a bar: its kind, y and height. kind: a state; `past`: waits above capacity; `late`: overstayed;
+# `mine`: of the list that is previewed.
 # A plain tuple: a board draws a hundred of them each second for everybody who looks.
 Part = tuple[str, float, float]
 
@@ -53,6 +54,8 @@ class Bar(NamedTuple):
     over: int
     is_now: bool
     is_labelled: bool
+    # Of the list that is previewed.
+    mine: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,28 @@ def chart(
     )
 
 
+def plan_chart(
+    before: Sequence[Minute],
+    added: Sequence[int],
+    *,
+    now: datetime | None = None,
+    span: timedelta = timedelta(minutes=1),
+) -> Chart:
+    """Draw a plan: what minutes, or longer spans, hold already, and on top of it what a list adds."""
+    after = [
+        minute._replace(waiting=minute.waiting + count) for minute, count in zip(before, added, strict=True)
+    ]
+    drawn = chart(after, now=now, span=span)
+    per_id = (GROUND - TOP) / max([1, *(max(m.filled, m.capacity) for m in after)])
+    bars = tuple(
+        bar._replace(
+            parts=_stacked([("waiting", bar.counts.filled - count), ("mine", count)], per_id)[0], mine=count
+        )
+        for bar, count in zip(drawn.bars, added, strict=True)
+    )
+    return replace(drawn, bars=bars)
+
+
 @lru_cache(maxsize=64)
 def _columns(count: int) -> tuple[Column, ...]:
     """Where so many bars stand, next to each other."""
@@ -149,6 +174,11 @@ def _parts(counts: Minute, filled: int, per_id: float, is_over: bool) -> tuple[l
             ("waiting", waiting - past),
             ("past", past),
         ]
+    return _stacked(sizes, per_id)
+
+
+def _stacked(sizes: Sequence[tuple[str, int]], per_id: float) -> tuple[list[Part], float]:
+    """Pieces of these sizes from the ground up, and where the last one ends."""
     parts: list[Part] = []
     ground = GROUND
     for kind, size in sizes:
@@ -200,8 +230,11 @@ def _percent(value: float) -> str:
 _WORDS = tuple((kind, spoken(kind)) for kind in STACK)
 
 
-def summary(counts: Minute) -> str:
-    """What is in a minute, in words: "157 IDs, 37 over 120, 3 failed, 154 waiting"."""
+def summary(counts: Minute, mine: int = 0) -> str:
+    """What is in a minute, in words: "157 IDs, 37 over 120, 3 failed, 154 waiting".
+
+    mine: how many of them belong to the list that is previewed.
+    """
     filled, capacity = counts.filled, counts.capacity
     if not filled:
         return f"nothing, of {capacity:,}"
@@ -211,4 +244,4 @@ def summary(counts: Minute) -> str:
     for kind, word in _WORDS:
         if count := getattr(counts, kind):
             found += f", {count:,} {word}"
-    return found
+    return f"{found}, {mine:,} of this list" if mine else found

@@ -78,7 +78,7 @@ def _place(
     href = addresses.minute(minute, queue_name)
     if task_id is not None:
         href = addresses.ids_of_task(task_id, minute, minutes)
-    mark = time if is_dense else time[2:]
+    mark = time if is_dense or minutes > 1 else time[2:]
     if is_long:
         # Days by their names, hours by the clock; at midnight the day that begins.
         is_day = span >= timedelta(days=1) or (local.hour, local.minute) == (0, 0)
@@ -116,7 +116,7 @@ def _bar(bar: Bar, place: Place) -> Markup:
     return markup(
         _BARS[len(bar.parts), bool(bar.label)],
         "" if bar.is_labelled or bar.is_now else " rest",
-        *(place.key, place.link, place.time, summary(bar.counts), place.hit),
+        *(place.key, place.link, place.time, summary(bar.counts, bar.mine), place.hit),
         *parts,
         *label,
         *(" now-name" if bar.is_now else "", place.mark),

@@ -11,6 +11,7 @@ from django.utils import timezone
 from dashboard import addresses
 from scheduling import models
 from scheduling.core import clock, limits
+from scheduling.placement.reservations import Start
 from scheduling.queues import validation
 
 if TYPE_CHECKING:
@@ -69,10 +70,16 @@ class StartField(forms.CharField):
         return clock.minute_start(at + clock.MINUTE - timedelta(microseconds=1))
 
 
+def start_choices() -> list[tuple[str, str]]:
+    """When a list may start, with its words: the default first."""
+    words = {Start.NEXT_WINDOW: "In the next quarter-hour", Start.FIRST_FREE: "As soon as there is room"}
+    return [(start.value, words[start]) for start in Start]
+
+
 class PreviewForm(forms.Form):
     """What is asked for a draft. `peak`, `at_rpm`, `first` and `last` are what the preview promised, to be compared.
 
-    rpm_of: the queue beside which the slider stood. Of another queue it says nothing.
+    seen_at: when that was. rpm_of: the queue beside which the slider stood. Of another queue it says nothing.
     """
 
     task_name = forms.CharField(max_length=200, required=False)
@@ -82,6 +89,7 @@ class PreviewForm(forms.Form):
         required=False,
         error_messages={"invalid_choice": "there is no queue of that name"},
     )
+    start = forms.ChoiceField(choices=start_choices, required=False)
     rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, required=False)
     rpm_of = forms.CharField(required=False)
     not_before = StartField(required=False)
@@ -89,6 +97,7 @@ class PreviewForm(forms.Form):
     at_rpm = forms.IntegerField(required=False)
     first = forms.CharField(required=False)
     last = forms.CharField(required=False)
+    seen_at = forms.CharField(required=False)
     allow_peak = forms.BooleanField(required=False)
     part = forms.CharField(required=False)
 
@@ -105,6 +114,14 @@ class PreviewForm(forms.Form):
         if chosen is None:
             raise forms.ValidationError(f"there is no queue named {name!r}")
         return chosen
+
+    def clean_start(self) -> Start:
+        """The start asked for, or the one that was chosen with the upload."""
+        return Start(self.cleaned_data["start"] or self._draft.about.get("start") or Start.NEXT_WINDOW)
+
+    def clean_seen_at(self) -> datetime | None:
+        """A minute as addresses have it."""
+        return self._minute("seen_at")
 
     def clean_first(self) -> datetime | None:
         """A minute as addresses have it."""

@@ -29,6 +29,8 @@ BLOCK = 64 * 1024
 FAULTS_KEPT = 20_000
 FAULTS_SHOWN = 20
 CSRF_FIELD = "csrfmiddlewaretoken"
+# When the list is to start: kept with the draft, for its preview.
+START_FIELD = "start"
 
 
 class CsrfFailed(PermissionDenied):
@@ -40,13 +42,15 @@ def limits() -> Limits:
     return Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES)
 
 
-def leaves_out_hidden(request: OperatorRequest) -> bool:
-    """Whether rows hidden in a sheet are to be left out. Raises BadRequest."""
-    refuse_unknown(request, {"hidden"})
-    word = request.GET.get("hidden", "")
-    if word not in ("", "leave_out"):
-        raise BadRequest(f"hidden: {word[:40]!r} is not leave_out.")
-    return bool(word)
+def asked(request: OperatorRequest) -> dict[str, bool]:
+    """What the address asks for: `hidden` leaves out the hidden rows of a sheet, `example` shows one. Or BadRequest."""
+    words = {"hidden": "leave_out", "example": "show"}
+    refuse_unknown(request, words)
+    for name, word in words.items():
+        given = request.GET.get(name, "")
+        if given not in ("", word):
+            raise BadRequest(f"{name}: {given[:40]!r} is not {word}.")
+    return {name: bool(request.GET.get(name)) for name in words}
 
 
 def read(request: OperatorRequest) -> Reading:
@@ -64,8 +68,8 @@ def read(request: OperatorRequest) -> Reading:
         # The preview shows faults before anything is placed, so the rest of the list has to be there.
         skip_faults=True,
         # In the address, since it must be known before the file is read.
-        leave_out_hidden=leaves_out_hidden(request),
-        allowed=FIELDS | {CSRF_FIELD},
+        leave_out_hidden=asked(request)["hidden"],
+        allowed=FIELDS | {CSRF_FIELD, START_FIELD},
     )
     try:
         check_csrf(request, reading.fields.values.get(CSRF_FIELD, ""))
@@ -101,10 +105,17 @@ def spool_of(reading: Reading) -> Spool:
 
 
 def store_draft(
-    reading: Reading, *, name: str, queue: str, operator: Any, at: datetime, replaces: int | None = None
+    reading: Reading,
+    *,
+    name: str,
+    queue: str,
+    operator: Any,
+    at: datetime,
+    start: str = "",
+    replaces: int | None = None,
 ) -> models.IdList:
     """Keep what was read, and what a preview says of it, as a draft. replaces: the task it is meant for."""
-    about = _about(reading, name, queue, operator)
+    about = _about(reading, name, queue, operator) | {"start": start}
     if replaces is not None:
         about["replaces"] = replaces
     return acceptance.write_draft(spool_of(reading), at=at, about=about)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.http import Http404
 from django.urls import reverse
 
 from dashboard.drawing import charts
+from dashboard.drawing.spans import BARS, span_of, start_of
 from dashboard.inputs.filters import PlaceFilter
 from scheduling import models
 from scheduling.core import clock, keys
@@ -20,10 +21,6 @@ from scheduling.store.blocks import in_blocks
 
 PLACES_SHOWN = 50
 BLOCK = 1_000
-# A chart has no more bars than this; of minutes side by side their whole quarters are drawn.
-BARS = 60
-# What a bar may span: the first by which there are no more.
-SPANS = tuple(minutes * clock.MINUTE for minutes in (1, 15, 60, 360, 1440, 7 * 1440, 30 * 1440, 365 * 1440))
 PLACE_HEADS = ("user_id", "window", "bucket", "minute", "status", "attempts", "late_seconds")
 
 
@@ -235,30 +232,19 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
 def chart(task: models.Task, *, at: datetime) -> charts.Chart:
     """The task's own IDs over all of its time: by minute, or by so long a span that there are few bars."""
     held = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
-    span = _span([keys.minute_of_bucket(minute.bucket_id) for minute in held])
+    span = span_of([keys.minute_of_bucket(minute.bucket_id) for minute in held])
     sums: dict[datetime, list[int]] = {}
     for found in held:
-        start = _start(keys.minute_of_bucket(found.bucket_id), span)
+        start = start_of(keys.minute_of_bucket(found.bucket_id), span)
         counts = (found.waiting, found.in_flight, found.succeeded, found.failed, found.expired)
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]
     capacity = task.queue.rpm * (span // clock.MINUTE)
     drawn = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items())]
+    # Of minutes side by side their whole quarters are drawn.
     if drawn and span == clock.MINUTE and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
         drawn = _with_gaps(drawn, capacity)
     largest = max([1, *(minute.filled for minute in drawn)])
-    return charts.chart(drawn, now=_start(at, span), scale=largest, span=span)
-
-
-def _span(minutes: Sequence[datetime]) -> timedelta:
-    """What a bar is to span so that at most BARS hold all of these minutes."""
-    for span in SPANS:
-        if len({_start(minute, span) for minute in minutes}) <= BARS:
-            return span
-    return SPANS[-1]
-
-
-def _start(at: datetime, span: timedelta) -> datetime:
-    return at - (at - clock.EPOCH) % span
+    return charts.chart(drawn, now=start_of(at, span), scale=largest, span=span)
 
 
 def _with_gaps(drawn: list[cards.Minute], capacity: int) -> list[cards.Minute]:

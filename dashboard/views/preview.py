@@ -1,9 +1,6 @@
 """A list before anything is placed: what would happen, and the button that makes it happen."""
 
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -17,130 +14,35 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required
-from dashboard.drawing import charts
 from dashboard.inputs import uploads
-from dashboard.inputs.forms import ConfirmForm, PreviewForm
+from dashboard.inputs.forms import ConfirmForm, PreviewForm, start_choices
 from dashboard.inputs.parameters import refuse_unknown
+from dashboard.presenters.list_preview import (
+    Preview,
+    changed_words,
+    end_words,
+    imagined,
+    is_worse,
+    other_start,
+    previewed_otherwise,
+)
 from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.core.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, PlanWorse, Refused
-from scheduling.dispatch import targets
 from scheduling.intake import acceptance
 from scheduling.lists import overlaps
 from scheduling.parsing.errors import NoSpace
 from scheduling.parsing.spool import Spool
 from scheduling.placement import reservations
-from scheduling.reports import cards
+from scheduling.placement.reservations import Start
 
 GONE = "This preview no longer exists: it was discarded, or deleted after a day."
 WHY_LEFT_OUT = {
     overlaps.Which.WAITING: "wait in other tasks",
     overlaps.Which.SENT: "were sent in the last 24 hours",
 }
-# So many times a queue's limit is confirmed by typing the number of IDs.
-DANGEROUS_PEAK = 2
-PARAMETERS = {"queue", "rpm", "rpm_of", "not_before", "part"}
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A draft, what it asks for, and what would become of it at `at`."""
-
-    draft: models.IdList
-    queue: models.Queue
-    rpm: int
-    plan: reservations.Plan
-    not_before: datetime | None
-    refusal: PlanRefused | None
-    at: datetime
-
-    @property
-    def is_what_if(self) -> bool:
-        return self.rpm != self.queue.rpm
-
-    @property
-    def over(self) -> int:
-        return max(0, self.plan.peak_per_minute - self.rpm)
-
-    @property
-    def ends_at(self) -> datetime:
-        return _ends_at(self.plan)
-
-    @property
-    def lost_minute_seconds(self) -> float:
-        """How long at rpm it takes to make up for the fullest minute, if it were lost."""
-        return 60 * self.plan.peak_per_minute / self.rpm
-
-    @property
-    def refusal_words(self) -> str:
-        """Why the plan may not be kept, or not without a tick."""
-        return refused_words(self.refusal, self.queue) if self.refusal else ""
-
-    @property
-    def why_not(self) -> str:
-        """Why it can't be placed, not even with a tick."""
-        return "" if self.may_insist else self.refusal_words
-
-    @property
-    def may_insist(self) -> bool:
-        """Whether a tick places it anyway."""
-        return isinstance(self.refusal, PastPeak)
-
-    @property
-    def dangers(self) -> list[str]:
-        """Why placing it takes a typed number: it is hardly what anybody meant."""
-        found = []
-        if self.plan.peak_per_minute >= DANGEROUS_PEAK * self.queue.rpm:
-            times = self.plan.peak_per_minute / self.queue.rpm
-            found.append(
-                f"The fullest minute has {times:,.0f} times the requests that the queue's limit allows."
-            )
-        if self.draft.about.get("fault_count", 0) > self.draft.ids_count:
-            found.append("The list has more faults than IDs.")
-        return found
-
-    @property
-    def cautions(self) -> list[str]:
-        """What keeps the queue from starting at the plan's pace, as things stand."""
-        said = []
-        if self.queue.paused:
-            said.append("The queue is paused: nothing of this list is sent until somebody resumes it.")
-        elif self.queue.brake_per_minute is not None:
-            said.append(
-                f"A brake limits the queue to {self.queue.brake_per_minute:,} a minute: until it is released, the list"
-                " takes longer."
-            )
-        target = targets.target_of(self.queue)
-        if target and (target.opened_at or (target.held_until and target.held_until > self.at)):
-            said.append(f"Requests to {target.origin} are blocked: nothing is sent until it answers again.")
-        return said
-
-    @property
-    def first_window(self) -> reservations.WindowPlan:
-        return self.plan.windows[0]
-
-    @property
-    def other_windows(self) -> int:
-        return len(self.plan.windows) - 1
-
-    @property
-    def waits_for_a_later_window(self) -> bool:
-        return self.first_window.starts_at > clock.open_window_start(self.at)
-
-    def charts(self) -> list[charts.Chart]:
-        """The first window before and after, drawn to one scale."""
-        window = self.first_window
-        minutes = clock.minutes(window.starts_at)
-        after = [b + a for b, a in zip(window.before, window.added, strict=True)]
-        scale = max([self.rpm, *after])
-        return [
-            charts.chart(
-                [cards.Minute(at, self.rpm, waiting=count) for at, count in zip(minutes, fill, strict=True)],
-                scale=scale,
-            )
-            for fill in (window.before, after)
-        ]
+PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "part"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -180,7 +82,6 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
             return render(request, "dashboard/_preview_not.html", {"reason": form.faults})
         raise BadRequest(form.faults)
     found = _planned(draft, form)
-    before, after = found.charts()
     faults = draft.about["faults"][: uploads.FAULTS_SHOWN]
     context = {
         "preview": found,
@@ -188,10 +89,13 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "draft": draft,
         "form": form,
         "confirm": _confirmation(found, request.POST if request.method == "POST" else None),
-        "before": before,
-        "after": after,
-        "back": _without_what_if(found),
-        "slider_max": max(found.queue.rpm * 4, found.rpm, 60),
+        "chart": found.first_window(),
+        "whole": found.whole(),
+        "back": _ask_address(found),
+        "ask_other_start": _ask_address(found, start=other_start(found.plan.start)),
+        "ask_an_hour": _ask_address(found, rpm=found.rpm_for_an_hour),
+        "slider_max": max(found.queue.rpm * 4, found.rpm, found.rpm_for_an_hour or 0, 60),
+        "starts": start_choices(),
         "slider_moves": is_part and form.has_other_queue,
         "faults": faults,
         "faults_table": totals.FaultTable(faults),
@@ -205,10 +109,10 @@ def _confirmation(found: Preview, data: QueryDict | None) -> ConfirmForm:
     return ConfirmForm(data, count=found.draft.ids_count, always=bool(found.dangers), large=False)
 
 
-def _without_what_if(found: Preview) -> str:
-    """The preview at the queue's own limit."""
-    not_before = formatting.local_input(found.not_before)
-    return addresses.with_query("", queue=found.queue.name, not_before=not_before)
+def _ask_address(found: Preview, **changed: Any) -> str:
+    """The preview at the queue's own limit, or with something else changed."""
+    asked = {"start": found.plan.start, "not_before": formatting.local_input(found.not_before), **changed}
+    return addresses.with_query("", queue=found.queue.name, **asked)
 
 
 def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
@@ -216,16 +120,17 @@ def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
     queue = asked["queue"]
     rpm = asked["rpm"] or queue.rpm
     at = store.now()
-    # Never saved: what the slider asks is only a picture.
-    imagined = copy(queue)
-    imagined.rpm, imagined.headroom = rpm, min(queue.headroom, rpm - 1)
-    plan = reservations.plan(imagined, draft.ids_count, at=at, not_before=asked["not_before"])
-    refusal = None
+    queue_at_rpm = imagined(queue, rpm)
+    plan, other = (
+        reservations.plan(queue_at_rpm, draft.ids_count, at=at, not_before=asked["not_before"], start=start)
+        for start in (asked["start"], other_start(asked["start"]))
+    )
+    refusal, words = None, ""
     try:
-        reservations.check(imagined, plan, at=at, allow_peak=False)
+        reservations.check(queue_at_rpm, plan, at=at, allow_peak=False)
     except PlanRefused as error:
-        refusal = error
-    return Preview(draft, queue, rpm, plan, asked["not_before"], refusal, at)
+        refusal, words = error, refused_words(error, queue)
+    return Preview(draft, queue, rpm, plan, other, asked["not_before"], refusal, words, at)
 
 
 def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
@@ -238,9 +143,8 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
         return _shown(request, draft, form)
 
     def confirm(plan: reservations.Plan) -> None:
-        worse = asked["peak"] is not None and plan.peak_per_minute > asked["peak"]
-        later = asked["last"] is not None and plan.last_at > asked["last"]
-        if worse or later:
+        promised = {name: asked[name] for name in ("peak", "last", "seen_at")}
+        if is_worse(plan, **promised, at=store.now()):
             raise PlanWorse(plan)
 
     submission = acceptance.Submission(
@@ -250,6 +154,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
         column=(about.get("column") or {}).get("name") or "",
         not_before=asked["not_before"],
         allow_peak=asked["allow_peak"],
+        start=asked["start"],
     )
     try:
         accepted = acceptance.accept(
@@ -279,21 +184,10 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
         return f"The fullest minute would have {peak:,} requests, above the queue's max_peak of {queue.max_peak:,}."
     if isinstance(error, PastHorizon):
         return (
-            f"The list would not be done until {_end(error.plan)}; lists may take at most"
+            f"The list would not be done until {end_words(error.plan)}; lists may take at most"
             f" {settings.HORIZON_DAYS} days. Choose another queue, raise its rpm, or split the list."
         )
     return str(error)
-
-
-def _ends_at(plan: reservations.Plan) -> datetime:
-    """A list has an ID, so that its plan has minutes."""
-    assert plan.last_at is not None
-    return plan.last_at + clock.MINUTE
-
-
-def _end(plan: reservations.Plan) -> str:
-    """When the plan's last minute ends: the time, and the day where it isn't today."""
-    return formatting.minute_text(_ends_at(plan))
 
 
 def _worse_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
@@ -301,45 +195,26 @@ def _worse_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
     result = (
         f"the fullest minute would now have {plan.peak_per_minute:,} requests, and the list would be done at"
     )
-    return f"{_what_changed(plan, asked)}: {result} {_end(plan)}."
-
-
-def _what_changed(plan: reservations.Plan, asked: dict[str, Any]) -> str:
-    if asked["at_rpm"] not in (None, plan.rpm):
-        return f"The queue's rpm is now {plan.rpm:,}"
-    if asked["first"] is not None:
-        starts_at = clock.quarter_start(asked["first"]) - clock.QUARTER
-        takes = clock.first_window(store.now(), ids=plan.ids_count, unwritten=(), rate=settings.WRITE_RATE)
-        if starts_at < takes:
-            return "The quarter-hour in the preview has closed in the meantime"
-    return "Other lists came in in the meantime"
+    takes = clock.first_window(store.now(), ids=plan.ids_count, unwritten=(), rate=settings.WRITE_RATE)
+    why = changed_words(plan=plan, rpm=asked["at_rpm"], first=asked["first"], first_window_at=takes)
+    return f"{why}: {result} {end_words(plan)}."
 
 
 def _placed_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
     assert plan.first_at is not None
     ids, first = formatting.plural(plan.ids_count, "ID"), formatting.minute_text(plan.first_at)
-    said = f"Placed {ids}: from {first} to {_end(plan)}, at most {plan.peak_per_minute:,} a minute."
-    if other := _previewed_otherwise(plan, asked):
+    said = f"Placed {ids}: from {first} to {end_words(plan)}, at most {plan.peak_per_minute:,} a minute."
+    if other := previewed_otherwise(plan, peak=asked["peak"], first=asked["first"], last=asked["last"]):
         rpm_changed = asked["at_rpm"] not in (None, plan.rpm)
-        why = (
-            f"the queue's rpm is now {plan.rpm:,}" if rpm_changed else "other lists came in or were cancelled"
-        )
+        why = "other lists came in or were cancelled"
+        if rpm_changed:
+            why = f"the queue's rpm is now {plan.rpm:,}"
+        elif plan.start == Start.FIRST_FREE:
+            why = "time has passed since"
         said += f" The preview said {other}: {why}."
     if asked["queue"].paused:
         said += " The queue is paused: nothing is sent until somebody resumes it."
     return said
-
-
-def _previewed_otherwise(plan: reservations.Plan, asked: dict[str, Any]) -> str:
-    """What the preview had said, where that isn't what was placed."""
-    said = []
-    if asked["peak"] not in (None, plan.peak_per_minute):
-        said.append(f"{asked['peak']:,} a minute")
-    if asked["first"] not in (None, plan.first_at):
-        said.append(f"from {formatting.minute_text(asked['first'])}")
-    if asked["last"] not in (None, plan.last_at):
-        said.append(f"to {formatting.minute_text(asked['last'] + clock.MINUTE)}")
-    return ", ".join(said)
 
 
 @require_POST

@@ -30,7 +30,7 @@ from scheduling.tasks import edits
 def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """The form; a POST reads the list and leads to its preview."""
     task = get_object_or_404(models.Task, pk=task_id)
-    uploads.leaves_out_hidden(request)
+    uploads.asked(request)
     if request.method != "POST":
         return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context(request)})
     try:

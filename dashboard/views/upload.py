@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import JsonResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
@@ -14,9 +15,12 @@ from django.views.decorators.http import require_http_methods
 
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.inputs import uploads
+from dashboard.inputs.forms import start_choices
 from dashboard.tables import totals
 from scheduling import models, store
+from scheduling.core import clock
 from scheduling.parsing import errors
+from scheduling.placement.reservations import Start
 
 # By which family of errors a script is told what kind of trouble it is.
 STATUSES = (
@@ -26,6 +30,8 @@ STATUSES = (
     (errors.LengthUnknown, 411),
 )
 PREVIEWS_SHOWN = 5
+# What somebody new may try: three IDs, at once.
+EXAMPLE = {"task_name": "A first try", "payload": "1001, 1002, 1003", "start": Start.FIRST_FREE}
 # So many are looked at, since some of them belong to replacements.
 DRAFTS_READ = 50
 
@@ -35,9 +41,10 @@ DRAFTS_READ = 50
 @operator_required
 def upload(request: OperatorRequest) -> HttpResponseBase:
     """The form; a POST reads the list and leads to its preview."""
-    uploads.leaves_out_hidden(request)
+    is_example = uploads.asked(request)["example"]
     if request.method != "POST":
-        return render(request, "dashboard/upload.html", form_context(request))
+        example = {"given": EXAMPLE} if is_example else {}
+        return render(request, "dashboard/upload.html", {**form_context(request), **example})
     try:
         reading = uploads.read(request)
     except errors.ReadingError as error:
@@ -52,8 +59,11 @@ def upload(request: OperatorRequest) -> HttpResponseBase:
             said = {"sentence": f"There is no queue named {queue[:50]}. The list was not stored."}
             given = {**given, "payload": reading.payload_as_sent or ""}
             return _said(request, said, 422, "dashboard/upload.html", {"given": given})
+        start = given.get("start") or Start.NEXT_WINDOW
+        if start not in list(Start):
+            raise BadRequest(f"start: {start[:40]!r} is not one of {', '.join(Start)}.")
         draft = uploads.store_draft(
-            reading, name=name[:200], queue=queue, operator=request.user, at=store.now()
+            reading, name=name[:200], queue=queue, start=start, operator=request.user, at=store.now()
         )
     address = reverse("preview", args=[draft.pk])
     if request.htmx:
@@ -70,6 +80,8 @@ def form_context(request: OperatorRequest) -> dict[str, Any]:
     return {
         "queues": models.Queue.objects.all(),
         "chosen_queue": "default",
+        "starts": start_choices(),
+        "next_quarter_at": clock.quarter_start(store.now()) + clock.QUARTER,
         "max_bytes": settings.INTAKE_MAX_BODY_BYTES,
         "max_ids": settings.INTAKE_MAX_IDS,
         "previews": previews[:PREVIEWS_SHOWN],

@@ -100,3 +100,20 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => {
     document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent);
 });
+
+// Countdowns count by the server's clock: a desk's may be wrong by minutes. The board's count by themselves.
+const offsets = new WeakMap();
+setInterval(() => {
+    document.querySelectorAll("[data-until][data-at]").forEach((element) => {
+        if (offsets.get(element)?.at !== element.dataset.at) {
+            offsets.set(element, { at: element.dataset.at, by: Number(element.dataset.at) - Date.now() });
+        }
+        const left = Number(element.dataset.until) - Date.now() - offsets.get(element).by;
+        const s = Math.max(0, Math.floor(left / 1000));
+        const two = (value) => String(value).padStart(2, "0");
+        const hours = Math.floor(s / 3600);
+        const minutes = Math.floor(s / 60) % 60;
+        const text = `${hours ? `${hours}:${two(minutes)}` : minutes}:${two(s % 60)}`;
+        if (element.textContent !== text) element.textContent = text;
+    });
+}, 250);

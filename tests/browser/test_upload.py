@@ -252,3 +252,22 @@ def test_a_commit_after_the_session_ended_goes_on_after_signing_in(open_page):
     page.get_by_role("button", name=re.compile("^Place")).click()
 
     page.wait_for_url(re.compile(r"/tasks/\d+/"))
+
+
+def test_example_of_the_empty_board_is_placed_in_three_clicks_with_a_countdown_that_counts(open_page):
+    page = open_page("/dashboard/")
+    page.get_by_role("link", name="try it with three example IDs").click()
+    page.get_by_role("button", name="Show the preview").click()
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    countdown = page.locator("#preview [data-until]").first
+    before = countdown.text_content()
+    expect(countdown).not_to_have_text(before, timeout=3000)
+
+    page.get_by_role("radio", name="In the next quarter-hour").check()
+    expect(page.locator("#preview")).to_contain_text("As soon as there is room: first at")
+    page.get_by_role("radio", name="As soon as there is room").check()
+    expect(page.locator("#preview")).to_contain_text("It takes free places only")
+    page.get_by_role("button", name="Place 3 IDs in default").click()
+
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    assert (models.Task.objects.get().first_minute_at - store.now()).total_seconds() <= 65

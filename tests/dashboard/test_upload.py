@@ -90,7 +90,9 @@ def commit(client, address, **changed):
 
 def _promised(client, address) -> dict[str, str]:
     page = client.get(address).content.decode().split("data-commit")[1]
-    return dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', page))
+    return dict(
+        re.findall(r'name="(queue|start|not_before|peak|at_rpm|first|last|seen_at)" value="([^"]*)"', page)
+    )
 
 
 def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign_in, place):
@@ -356,7 +358,9 @@ def test_a_plan_that_got_worse_is_told_in_the_operator_s_zone(queue, sign_in, pl
     client = sign_in(time_zone="Asia/Kolkata")
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     form = client.get(address).content.decode().split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', form))
+    fields = dict(
+        re.findall(r'name="(queue|start|not_before|peak|at_rpm|first|last|seen_at)" value="([^"]*)"', form)
+    )
     place(range(5000, 5000 + 120 * 15))
 
     answer = client.post(address, fields)
@@ -474,7 +478,9 @@ def test_a_changed_rpm_is_named_as_what_made_the_plan_worse(queue, sign_in):
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     page = client.get(address).content.decode().split("data-commit")[1]
-    fields = dict(re.findall(r'name="(queue|not_before|peak|at_rpm|first|last)" value="([^"]*)"', page))
+    fields = dict(
+        re.findall(r'name="(queue|start|not_before|peak|at_rpm|first|last|seen_at)" value="([^"]*)"', page)
+    )
     models.Queue.objects.update(rpm=10)
 
     answer = client.post(address, fields)
@@ -673,3 +679,95 @@ def test_a_list_that_nobody_can_mean_takes_its_number(queue, sign_in, payload, n
     assert not models.Task.objects.exists()
     assert commit(client, address, count=number).status_code == 302
     assert models.Task.objects.get().ids_count == int(number)
+
+
+# --- As soon as there is room ---
+
+
+def test_start_first_free_is_kept_from_the_upload_to_the_task(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2 3", start="first_free").url
+    promised = client.get(address).context["preview"].plan
+
+    commit(client, address)
+
+    task = models.Task.objects.get()
+    assert task.first_minute_at == promised.first_at
+    assert task.first_minute_at - store.now() <= timedelta(seconds=65)
+
+
+def test_preview_names_the_first_minute_of_either_start_with_a_countdown(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2 3").url
+
+    page = client.get(address)
+
+    preview = page.context["preview"]
+    assert preview.other.first_at < preview.plan.first_at
+    text = re.sub(r"<[^>]+>", "", squeezed(page))
+    assert f"As soon as there is room: first at {preview.other.first_at:%H:%M}" in text
+    assert re.search(r"first at \d\d:\d\d \(in \d+:\d\d\)", text)
+    (other,) = re.findall(r'href="(\?[^"]*start=first_free[^"]*)"', squeezed(page))
+    assert client.get(address + other.replace("&amp;", "&")).context["preview"].is_first_free
+
+
+def test_preview_of_free_places_may_be_placed_a_minute_later(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2 3", start="first_free").url
+    minute = timedelta(minutes=1)
+    seen = clock.minute_start(store.now()) - 2 * minute
+    earlier = {"first": seen + minute, "last": seen + minute, "seen_at": seen}
+    fields = {name: f"{at:%Y-%m-%dT%H:%MZ}" for name, at in earlier.items()}
+
+    assert client.post(address, {**_promised(client, address), **fields}).status_code == 302
+    # A list that others have pushed back by more than the time that passed is shown first.
+    address = upload(client, payload="4 5 6", start="first_free").url
+    fields["seen_at"] = f"{store.now():%Y-%m-%dT%H:%MZ}"
+    assert client.post(address, {**_promised(client, address), **fields}).status_code == 200
+
+
+def test_preview_draws_this_list_on_top_of_what_is_planned(queue, sign_in, place):
+    place(range(1000, 1100))
+    client = sign_in()
+
+    page = client.get(upload(client, payload=" ".join(map(str, range(1, 101)))).url)
+
+    bars = page.context["chart"].bars
+    assert [(bar.counts.filled, bar.mine) for bar in bars[:3]] == [(120, 20), (80, 80), (0, 0)]
+    assert [kind for kind, *_ in bars[0].parts] == ["waiting", "mine"]
+    assert "120 IDs, 120 waiting, 20 of this list" in squeezed(page)
+
+
+def test_preview_draws_all_quarter_hours_of_a_long_list_and_names_the_limit_for_an_hour(queue, sign_in):
+    models.Queue.objects.filter(pk=queue.pk).update(rpm=2, overflow=models.Overflow.CARRY_OVER)
+    client = sign_in()
+
+    page = client.get(upload(client, payload=" ".join(map(str, range(1, 601)))).url)
+
+    bars = page.context["whole"].bars
+    assert (len(bars), sum(bar.mine for bar in bars)) == (20, 600)
+    assert "At <a" in squeezed(page)
+    assert page.context["preview"].rpm_for_an_hour == 10
+    assert "every minute is full" in squeezed(page)
+
+
+def test_free_places_are_no_danger_however_full_other_minutes_are(queue, sign_in, place):
+    place(range(1, 120 * 15 * 3))
+    client = sign_in()
+
+    preview = client.get(upload(client, payload="1 2 3", start="first_free").url).context["preview"]
+
+    assert (preview.over, preview.dangers) == (0, [])
+
+
+def test_upload_shows_an_example_that_runs_at_once(queue, sign_in):
+    page = squeezed(sign_in().get("/dashboard/upload/?example=show"))
+
+    assert "1001, 1002, 1003</textarea>" in page
+    assert re.search(r'value="first_free" checked', page)
+
+
+@pytest.mark.parametrize("word", ["now", "FIRST_FREE"])
+def test_start_that_does_not_exist_is_refused(queue, sign_in, word):
+    assert upload(sign_in(), payload="1", start=word).status_code == 400
+    assert not drafts().exists()
