@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
         sections[name] = section(name, rows)
         for row in rows:
             print(line(row), flush=True)
-        RESULTS.write_text(INTRODUCTION + "".join(sections[name] for name in there if name in sections))
+        written = ("\n" + sections[name].strip("\n") + "\n" for name in there if name in sections)
+        RESULTS.write_text(INTRODUCTION + "".join(written))
     return 0 if ok else 1
 
 

@@ -19,11 +19,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.rows import Row
-from benchmarks.service import ROOT, directory, environment_of, migrate
+from benchmarks.service import ROOT, call, directory, migrate, start
 from tests import postgresql
 
 if TYPE_CHECKING:
@@ -324,21 +325,7 @@ def real_minute(rpm: str) -> None:
 # --- Processes ---
 
 
-def _start(act: str, data_dir: Path, url: str, *arguments: str) -> "subprocess.Popen[str]":
-    environment = environment_of(data_dir, url) | {
-        "DJANGO_SETTINGS_MODULE": "settings.production",
-        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
-    }
-    command = [sys.executable, "-m", "benchmarks.dispatch", act, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-def _child(act: str, data_dir: Path, url: str, *arguments: str) -> str:
-    process = _start(act, data_dir, url, *arguments)
-    output, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{act} ended with {process.returncode}")
-    return str(output)
+_start, _child = partial(start, "dispatch"), partial(call, "dispatch")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,27 @@ def migrate(data_dir: Path, database_url: str = "") -> None:
     subprocess.run(command, cwd=ROOT, env=environment_of(data_dir, database_url), check=True)
 
 
+def start(
+    module: str, act: str, data_dir: Path, database_url: str, *arguments: str
+) -> "subprocess.Popen[str]":
+    """Start a function of a module of benchmarks in a process of its own, on a directory and a database."""
+    environment = environment_of(data_dir, database_url) | {
+        "DJANGO_SETTINGS_MODULE": "settings.production",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }
+    command = [sys.executable, "-m", f"benchmarks.{module}", act, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def call(module: str, act: str, data_dir: Path, database_url: str, *arguments: str) -> str:
+    """Run a function of a module of benchmarks in a process of its own; return what it prints."""
+    process = start(module, act, data_dir, database_url, *arguments)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{act} ended with {process.returncode}")
+    return str(output)
+
+
 @contextmanager
 def directory() -> Iterator[Path]:
     """A directory that is gone afterwards."""

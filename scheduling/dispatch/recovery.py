@@ -98,14 +98,19 @@ def _recover(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetim
         return _let_wait(bucket, started, at)
 
 
+def buckets_in_flight() -> list[int]:
+    """Return the buckets in which something is in flight, by key."""
+    buckets = models.Bucket.objects.filter(in_flight_count__gt=0).order_by("pk")
+    return list(buckets.values_list("pk", flat=True))
+
+
 def recover_unclaimed(now: Callable[[], datetime]) -> int:
     """Let wait again what is in flight in a minute that is long over, and in no batch; return how many IDs.
 
     There should be none. But if there is one, nobody else will ever record its result.
     """
     at, recovered = now(), 0
-    in_flight = models.Assignment.objects.filter(status=Status.IN_FLIGHT).values_list("pk", flat=True)
-    for bucket_id in sorted({keys.bucket_of_assignment(key) for key in in_flight}):
+    for bucket_id in buckets_in_flight():
         if keys.minute_of_bucket(bucket_id) + UNCLAIMED_AFTER < at:
             recovered += _recover_unclaimed(bucket_id, now)
     return recovered

@@ -48,11 +48,11 @@ class Assignment(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user_id", "task"], name="id_once_in_a_task")]
+        # An index that names `status` would make PostgreSQL write anew, with every change of it, the row's entry in
+        # each index. What is in flight, and on PostgreSQL what failed, is found through the counters of buckets.
         indexes = [
+            # On SQLite alone: see scheduling.store.operations.DropIndexOnPostgreSQL.
             models.Index(fields=["id"], name="assignment_failed", condition=Q(status=Status.FAILED.value)),
-            models.Index(
-                fields=["id"], name="assignment_in_flight", condition=Q(status=Status.IN_FLIGHT.value)
-            ),
         ]
 
     def __str__(self) -> str:

@@ -84,6 +84,7 @@ class Bucket(models.Model):
         indexes = [
             models.Index(fields=["id"], name="bucket_waiting", condition=Q(waiting_count__gt=0)),
             models.Index(fields=["id"], name="bucket_failed", condition=Q(failed_count__gt=0)),
+            models.Index(fields=["id"], name="bucket_in_flight", condition=Q(in_flight_count__gt=0)),
         ]
 
     def __str__(self) -> str:

@@ -1,4 +1,7 @@
-"""The failed rows of some buckets, as a piece of a statement: each step a look into an index, whoever plans it."""
+"""The failed rows of some buckets, as a piece of a statement: each step a look into an index, whoever plans it.
+
+On SQLite into an index of what failed, on PostgreSQL into that of all rows of these buckets: see models.Assignment.
+"""
 
 from django.db import connection
 

@@ -6,13 +6,23 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ModelState, ProjectState
 
 from scheduling.store import schema
-from scheduling.store.operations import AddIndexConcurrently
+from scheduling.store.operations import (
+    AddIndexConcurrently,
+    DropIndexOnPostgreSQL,
+    RemoveIndexConcurrently,
+    SetFillFactor,
+)
 
 OURS = ("scheduling", "operators")
 # Those that were there before versions could run side by side.
 FREE = {"scheduling": 7, "operators": 1}
 # Names in code and forms: no column changes.
-HARMLESS = (migrations.AlterModelOptions, migrations.AlterModelManagers, migrations.RunPython)
+HARMLESS = (
+    migrations.AlterModelOptions,
+    migrations.AlterModelManagers,
+    migrations.RunPython,
+    SetFillFactor,
+)
 
 
 def migrations_of_ours() -> list[tuple[str, migrations.Migration]]:
@@ -42,7 +52,7 @@ def hindrances(migration: migrations.Migration) -> list[str]:
         elif isinstance(operation, migrations.AddConstraint):
             if operation.constraint.name not in removed:
                 found.append(f"{operation.describe()}: the previous release doesn't keep to it")
-        elif isinstance(operation, AddIndexConcurrently):
+        elif isinstance(operation, (AddIndexConcurrently, RemoveIndexConcurrently, DropIndexOnPostgreSQL)):
             if migration.atomic:
                 found.append(f"{operation.describe()}: the migration must not be atomic")
         elif isinstance(operation, migrations.AddField):
@@ -80,6 +90,10 @@ def test_each_migration_expands_or_says_that_it_contracts():
         (migrations.DeleteModel("task"), True),
         (migrations.AddIndex("task", models.Index(fields=["name"], name="by_name")), True),
         (AddIndexConcurrently("task", models.Index(fields=["name"], name="by_name")), True),
+        (migrations.RemoveIndex("task", "by_name"), True),
+        (RemoveIndexConcurrently("task", "by_name"), True),
+        (DropIndexOnPostgreSQL("by_name", restore="CREATE INDEX"), True),
+        (SetFillFactor("scheduling_task", 50), False),
         (migrations.CreateModel("new", [("id", models.BigAutoField(primary_key=True))]), False),
     ],
 )
@@ -104,3 +118,31 @@ def test_index_is_built_concurrently_where_the_database_can():
     written = " ".join(editor.collected_sql)
     assert "task_by_name_here" in written
     assert ("CONCURRENTLY" in written) == (connection.vendor == "postgresql")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_index_is_dropped_concurrently_where_the_database_can():
+    index = models.Index(fields=["name"], name="task_by_name_here")
+    state = ProjectState()
+    fields = [("id", models.BigAutoField(primary_key=True)), ("name", models.CharField(max_length=200))]
+    state.add_model(ModelState("scheduling", "Task", fields, options={"indexes": [index]}))
+    operation = RemoveIndexConcurrently("task", "task_by_name_here")
+    after = state.clone()
+    operation.state_forwards("scheduling", after)
+    with connection.schema_editor(atomic=False, collect_sql=True) as editor:
+        operation.database_forwards("scheduling", editor, state, after)
+    written = " ".join(editor.collected_sql)
+    assert "DROP" in written
+    assert "task_by_name_here" in written
+    assert ("CONCURRENTLY" in written) == (connection.vendor == "postgresql")
+
+
+@pytest.mark.django_db
+def test_change_of_status_touches_no_index_on_postgresql():
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite writes only the entries that change")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'scheduling_assignment'")
+        assert not [definition for (definition,) in cursor.fetchall() if "status" in definition]
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = 'scheduling_assignment'")
+        assert cursor.fetchone()[0] == ["fillfactor=50"]
