@@ -14,11 +14,11 @@ from api.fields import Id, QueueName
 from api.openapi import describe, fields_body
 from api.problems import Problem, bad_field
 from api.responses import json_response
-from api.serializers import queue_json
+from api.serializers import queue_json, task_json
 from scheduling import models, store
 from scheduling.core import errors
 from scheduling.dispatch import breakers
-from scheduling.tasks import failures, resend
+from scheduling.tasks import callbacks, failures, resend
 
 router = Router(tags=["Tasks"])
 
@@ -61,6 +61,43 @@ def resend_task(request: ApiRequest, id: Id, options: Query[schemas.ActionOption
     run = secrets.token_hex(6)
     retried = resend.resend(task, looked_at=at, number=count, run=run, by=request.caller.actor, now=store.now)
     return _retried(count, retried)
+
+
+@router.post(
+    "/celery_ids_tasks/{id:id}/call_back/",
+    auth=CAN_WRITE,
+    response=responses(schemas.Task, 404, 409),
+    operation_id="call_back_task",
+    summary="Call the queue's callback_url again for a task that is done",
+)
+def call_back_task(request: ApiRequest, id: Id) -> HttpResponse:
+    """For a receiver that missed the call. While a call is due anyway, this is a conflict."""
+    task = tasks.find(id)
+    at = store.now()
+    callbacks.call_again(task, by=request.caller.actor, at=at)
+    return json_response(task_json(tasks.find(id), at=at))
+
+
+@router.post(
+    "/queues/{queue_name:name}/test_callback/",
+    auth=CAN_WRITE,
+    response=responses(schemas.TestedCallback, 404, 409),
+    operation_id="test_callback",
+    summary="Call the callback_url once",
+    tags=["Queues"],
+)
+def test_callback(request: ApiRequest, name: QueueName) -> HttpResponse:
+    """With a task whose number is 0. The response is shown, not kept, and nothing is retried."""
+    outcome = callbacks.test(queues.find(name), by=request.caller.actor, at=store.now())
+    return json_response(
+        {
+            "verdict": str(outcome.verdict),
+            "http_status": outcome.status,
+            "answer": outcome.answer,
+            "error": outcome.error,
+            "duration_ms": outcome.duration_ms,
+        }
+    )
 
 
 @router.post(

@@ -106,7 +106,12 @@ def _check_fixed_fields(task: models.Task, fields: schemas.ListFields) -> None:
         raise errors.OtherQueue
     if fields.start is not None:
         raise bad_field("start", "Only a new list can choose it.")
-    for name, fixed in (("not_before", task.not_before_at), ("expires_at", task.expires_at)):
+    fixed_fields = {
+        "not_before": task.not_before_at,
+        "expires_at": task.expires_at,
+        "reference": task.reference or None,
+    }
+    for name, fixed in fixed_fields.items():
         if getattr(fields, name) not in (None, fixed):
             raise bad_field(name, "It can't be changed. Cancel the task and submit the list again.")
 

@@ -14,6 +14,8 @@ _DIGITS = re.compile(r"[0-9]{1,30}")
 # Keys of places end in 2089, and a list that starts at its time may take years.
 LATEST = datetime(2060, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+# Of a filter that takes several.
+MOST_VALUES = 1_000
 
 
 def _whole_number(value: Any) -> Any:
@@ -44,6 +46,23 @@ def _time(value: Any) -> datetime:
     if not EARLIEST <= at < LATEST:
         raise ValueError("It is out of range.")
     return at
+
+
+def _words(value: Any) -> str:
+    """Accept several values with commas between them, each once. Their meaning is the schema's."""
+    words = [word.strip() for word in _text(value).split(",")]
+    if len(words) > MOST_VALUES:
+        raise ValueError(f"It may have at most {MOST_VALUES:,} values.")
+    return ",".join(dict.fromkeys(words))
+
+
+def _ids(value: Any) -> str:
+    """Accept IDs with commas between them."""
+    text = _words(value)
+    for word in text.split(","):
+        if not (_DIGITS.fullmatch(word) and 1 <= int(word) <= MAX_ID):
+            raise ValueError(f"It must be IDs with commas between them, and {word[:40]!r} is none.")
+    return text
 
 
 def _flag(value: Any) -> bool:
@@ -108,6 +127,16 @@ TaskName = Annotated[
 UserName = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), _TEXT]
 QueueName = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$"), _TEXT]
 Address = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": r"^(https?://\S+)?$"}), _TEXT]
+# Several values of a filter, with commas between them.
+Ids = Annotated[
+    str, Field(json_schema_extra={"pattern": r"^ *[0-9]+ *(, *[0-9]+ *)*$"}), BeforeValidator(_ids)
+]
+Words = Annotated[str, BeforeValidator(_words)]
+Reference = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}),
+    BeforeValidator(_visible_text),
+]
 Expected = Annotated[int, Field(ge=0, le=MAX_ID), WHOLE]
 TimeIn = Annotated[
     datetime,

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
@@ -23,6 +23,7 @@ from api.problems import Problem
 from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
+from scheduling.core.cells import cell
 from scheduling.lists import stored_lists
 from scheduling.reports import id_history, stories
 
@@ -33,6 +34,7 @@ JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 BLOCK = 5_000
 # With a filter, a page ends after this many positions, full or not, so that its cost is bounded.
 POSITIONS_PER_PAGE = 100_000
+RESULT_COLUMNS = ("http_status", "error", "answer")
 COLUMNS = ("user_id", "user_id_str", "window", "bucket", "minute", "status", "attempts", "late_seconds")
 
 
@@ -57,10 +59,25 @@ def place_json(place: id_history.Place) -> dict[str, Any]:
     }
 
 
+def _rows_of(
+    task: models.Task, places: Iterable[id_history.Place], *, results: bool
+) -> Iterator[dict[str, Any]]:
+    """Each place as JSON; with `results`, along with the last response that is kept."""
+    places = iter(places)
+    while block := list(islice(places, BLOCK)):
+        last = id_history.last_attempts(task, [place.user_id for place in block]) if results else {}
+        for place in block:
+            row = place_json(place)
+            if results:
+                attempt = last.get(place.user_id, id_history.NO_ATTEMPT)
+                row |= dict(zip(RESULT_COLUMNS, attempt, strict=True))
+            yield row
+
+
 @router.get(
     "/celery_ids_tasks/{id:id}/ids/",
     auth=CAN_READ,
-    response=responses(list[schemas.Place], 404, 406, 409),
+    response=responses(list[schemas.PlaceOfTask], 404, 406, 409),
     operation_id="list_ids_of_task",
     summary="A task's IDs in the order of its list",
     openapi_extra=describe(sent={200: ["Link"]}, media=[NDJSON, CSV]),
@@ -68,14 +85,18 @@ def place_json(place: id_history.Place) -> dict[str, Any]:
 def list_ids(
     request: ApiRequest, id: Id, filters: Query[schemas.PlaceFilter]
 ) -> HttpResponse | StreamingHttpResponse:
-    """JSON is paged. `Accept: application/x-ndjson` or `text/csv` streams all IDs."""
+    """JSON is paged. `Accept: application/x-ndjson` or `text/csv` streams all IDs.
+
+    `status=failed` and `results=true` together say why IDs failed.
+    """
     task = find(id)
     media = preferred_type(request, [JSON, NDJSON, CSV])
     if media is None:
         raise Problem("not-acceptable", f"Available are {JSON}, {NDJSON} and {CSV}.")
     first = _first_position(request, task, filters.cursor)
     if media != JSON:
-        return _stream(task, media, _all_places(task, filters, first))
+        rows = _rows_of(task, _all_places(task, filters, first), results=filters.results)
+        return _stream(task, media, rows, COLUMNS + RESULT_COLUMNS if filters.results else COLUMNS)
     limit = filters.limit or paging.MAX_LIMIT
     page: list[id_history.Place] = []
     position, at = first, store.now()
@@ -87,7 +108,7 @@ def list_ids(
             break
     length: int = models.IdList.objects.values_list("ids_count", flat=True).get(pk=task.list_id)
     more = paging.next_link(request, [task.list_id, position]) if position < length else {}
-    return json_response([place_json(place) for place in page], headers=more)
+    return json_response(list(_rows_of(task, page, results=filters.results)), headers=more)
 
 
 def _first_position(request: HttpRequest, task: models.Task, cursor: str | None) -> int:
@@ -128,25 +149,28 @@ def _all_places(task: models.Task, filters: schemas.PlaceFilter, first: int) -> 
     return islice(places, filters.limit)
 
 
-def _stream(task: models.Task, media: str, places: Iterable[id_history.Place]) -> StreamingHttpResponse:
-    lines, ending = (_csv_lines, "csv") if media == CSV else (_ndjson_lines, "ndjson")
-    body = StreamingHttpResponse(_marked_if_cut_off(lines(places), media), content_type=media)
+def _stream(
+    task: models.Task, media: str, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+) -> StreamingHttpResponse:
+    lines, ending = (_csv_lines(rows, columns), "csv") if media == CSV else (_ndjson_lines(rows), "ndjson")
+    body = StreamingHttpResponse(_marked_if_cut_off(lines, media), content_type=media)
     body["Content-Disposition"] = f'attachment; filename="task-{task.pk}-ids.{ending}"'
     return body
 
 
-def _ndjson_lines(places: Iterable[id_history.Place]) -> Iterator[bytes]:
-    for place in places:
-        yield orjson.dumps(place_json(place)) + b"\n"
+def _ndjson_lines(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    for row in rows:
+        yield orjson.dumps(row) + b"\n"
 
 
-def _csv_lines(places: Iterable[id_history.Place]) -> Iterator[bytes]:
-    # Numbers, times and our own words: no cell can be a formula.
+def _csv_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> Iterator[bytes]:
     buffer = io.StringIO()
     write = csv.writer(buffer).writerow
-    write(COLUMNS)
-    for place in places:
-        write(place_json(place).values())
+    write(columns)
+    for row in rows:
+        values = list(row.values())
+        # The others are numbers, times and our own words: none of them can be a formula.
+        write(values[: len(COLUMNS)] + [cell(value) for value in values[len(COLUMNS) :]])
         if buffer.tell() > 32_768:
             yield buffer.getvalue().encode()
             buffer.seek(0)

@@ -14,16 +14,19 @@ from api.fields import (
     Expected,
     Flag,
     Id,
+    Ids,
     Limit,
     Lines,
     QueueName,
     ReadOnly,
+    Reference,
     Seconds,
     TaskName,
     Text,
     Time,
     TimeIn,
     UserName,
+    Words,
 )
 from api.paging import MAX_LIMIT
 from scheduling.core.responses import RETRY_STATUSES, SUCCESS_STATUSES
@@ -82,6 +85,7 @@ class Problem(Schema):
 
 class User(Schema):
     id: Id
+    id_str: str
     name: str
     date_created: Time
 
@@ -91,6 +95,7 @@ class NewUser(Schema):
 
     id: Id | None = None
     name: UserName = ""
+    id_str: Any = ReadOnly
     date_created: Any = ReadOnly
 
 
@@ -101,6 +106,7 @@ class UserReplacement(Schema):
 
     name: UserName
     id: Any = ReadOnly
+    id_str: Any = ReadOnly
     date_created: Any = ReadOnly
 
 
@@ -111,7 +117,7 @@ class UserUpdate(UserReplacement):
 
 
 class UserFilter(Schema):
-    id: Id | None = None
+    id: Ids | None = None
     name: UserName | None = None
     limit: Limit = MAX_LIMIT
     cursor: str | None = None
@@ -131,6 +137,13 @@ class Counts(Schema):
     expired: Count
 
 
+class Callback(Schema):
+    state: Literal["due", "succeeded", "given_up"]
+    attempts: Count
+    at: Time | None
+    next_at: Time | None
+
+
 class TaskInList(Schema):
     id: Id
     task_name: str
@@ -142,6 +155,8 @@ class TaskInList(Schema):
     last_at: Time
     date_created: Time
     finished_at: Time | None
+    reference: str | None
+    callback: Callback | None
 
 
 class Task(TaskInList):
@@ -149,9 +164,11 @@ class Task(TaskInList):
 
 
 class TaskFilter(Schema):
-    state: TaskStateWord | None = None
+    id: Ids | None = None
+    state: Words | None = None
     queue: QueueName | None = None
     task_name: TaskName | None = None
+    reference: Reference | None = None
     created_after: TimeIn | None = None
     created_before: TimeIn | None = None
     limit: Limit = MAX_LIMIT
@@ -222,6 +239,7 @@ class ListOptions(Schema):
     expect: Expected | None = None
     unknown_fields: UnknownFields = "refuse"
     start: Start | None = None
+    reference: Reference | None = None
 
 
 class EditOptions(Schema):
@@ -247,6 +265,7 @@ class ListFields(Schema):
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     start: Start | None = None
+    reference: Reference | None = None
     id: Id | None = None
 
 
@@ -298,8 +317,15 @@ class Place(Schema):
     late_seconds: float
 
 
+class PlaceOfTask(Place):
+    http_status: int | None = None
+    error: str | None = None
+    answer: str | None = None
+
+
 class PlaceFilter(Schema):
     status: StatusWord | None = None
+    results: Flag = False
     limit: Limit | None = None
     cursor: str | None = None
 
@@ -463,6 +489,16 @@ class Tested(Schema):
     started_at: Time
     request: TestRequest
     sent: SentRequest | None
+    verdict: Verdict
+    http_status: int | None
+    answer: str
+    error: str
+    duration_ms: Count
+
+
+class TestedCallback(Schema):
+    """A call of the callback_url and its response."""
+
     verdict: Verdict
     http_status: int | None
     answer: str

@@ -7,6 +7,7 @@ from api.plans import iso
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.queues import validation
+from scheduling.tasks import callbacks
 
 STATES = tuple(status.word for status in models.Status)
 
@@ -28,14 +29,29 @@ def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[
         "last_at": iso(task.last_minute_at),
         "date_created": iso(task.created_at),
         "finished_at": iso(task.finished_at),
+        "reference": task.reference or None,
+        "callback": callback_json(task),
     }
     if payload:
         fields["payload"] = task.payload
     return fields
 
 
+def callback_json(task: models.Task) -> dict[str, Any] | None:
+    """Where the call of the queue's callback_url stands; None before the task is done, or without one."""
+    state = callbacks.state_of(task)
+    if state is None:
+        return None
+    return {
+        "state": state,
+        "attempts": task.callback_attempts,
+        "at": iso(task.called_back_at),
+        "next_at": iso(task.callback_due_at),
+    }
+
+
 def user_json(user: models.User) -> dict[str, Any]:
-    return {"id": user.pk, "name": user.name, "date_created": iso(user.created_at)}
+    return {"id": user.pk, "id_str": str(user.pk), "name": user.name, "date_created": iso(user.created_at)}
 
 
 # The secret can be written but not read. Pause and brake are set by actions of their own, and shown.

@@ -132,6 +132,7 @@ def submission_of(
         allow_peak=options.allow_peak,
         expect=options.expect,
         start=fields.start or Start.NEXT_WINDOW,
+        reference=fields.reference or "",
     )
 
 
@@ -166,6 +167,8 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
     # Left out by default, so that keys from before there was a choice still match.
     if submission.start != Start.NEXT_WINDOW:
         facts.append(submission.start)
+    if submission.reference:
+        facts.append(f"reference {submission.reference}")
     return hashlib.sha256(orjson.dumps(facts)).hexdigest()
 
 

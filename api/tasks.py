@@ -50,8 +50,13 @@ def list_tasks(request: ApiRequest, filters: Query[schemas.TaskFilter]) -> HttpR
 def filtered(filters: schemas.TaskFilter, *, as_of: datetime) -> QuerySet[models.Task]:
     """Return the tasks that match the filters. Raises Problem (400) for a queue that doesn't exist."""
     tasks = models.Task.objects.select_related("queue").defer("payload")
+    if filters.id is not None:
+        tasks = tasks.filter(pk__in=[int(word) for word in filters.id.split(",")])
     if filters.state is not None:
-        tasks = tasks.filter(_had_state(models.TaskState[filters.state.name], as_of))
+        had_one = Q(pk__in=[])
+        for state in _states(filters.state):
+            had_one |= _had_state(state, as_of)
+        tasks = tasks.filter(had_one)
     if filters.queue is not None:
         queue = models.Queue.objects.filter(name=filters.queue).first()
         if queue is None:
@@ -59,11 +64,22 @@ def filtered(filters: schemas.TaskFilter, *, as_of: datetime) -> QuerySet[models
         tasks = tasks.filter(queue=queue)
     if filters.task_name is not None:
         tasks = tasks.filter(name=filters.task_name)
+    if filters.reference is not None:
+        tasks = tasks.filter(reference=filters.reference)
     if filters.created_after is not None:
         tasks = tasks.filter(created_at__gte=filters.created_after)
     if filters.created_before is not None:
         tasks = tasks.filter(created_at__lt=filters.created_before)
     return tasks
+
+
+def _states(words: str) -> list[models.TaskState]:
+    """Return the states that are meant, of which there may be several. Raises Problem (400)."""
+    known = [state.value for state in models.TaskState]
+    for word in words.split(","):
+        if word not in known:
+            raise bad_parameter("state", f"{word[:40]!r} is none of {', '.join(known)}.")
+    return [models.TaskState(word) for word in words.split(",")]
 
 
 def _had_state(state: models.TaskState, at: datetime) -> Q:

@@ -42,7 +42,7 @@ def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpR
         found = found.filter(created_at__lte=created_at)
         found = found.filter(Q(created_at__lt=created_at) | Q(pk__lt=user_id))
     if filters.id is not None:
-        found = found.filter(pk=filters.id)
+        found = found.filter(pk__in=[int(word) for word in filters.id.split(",")])
     if filters.name is not None:
         found = found.filter(name=filters.name)
     if filters.name:

@@ -8,25 +8,14 @@ from typing import Any
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
-# What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from scheduling.core.cells import cell
+
 ROWS_AT_ONCE = 500
 
 
 class _Echo:
     def write(self, line: str) -> str:
         return line
-
-
-def cell(value: Any) -> Any:
-    """A value as it may stand in a CSV cell; what has parts as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value
 
 
 def csv(

@@ -133,6 +133,14 @@ class UnknownHandler(Refused):
     """The handler {handler!r} of queue {queue} is unknown to this version of Quarterdeck."""
 
 
+class NoCallback(Refused):
+    """There is nothing to call: the queue has no callback_url, or the task is not done."""
+
+
+class CallbackDue(Refused):
+    """A call is due already. Read the task to see when."""
+
+
 class TestRequestWaiting(Refused):
     """A test request of the queue {name} is already waiting for its slot. Try again when it is done."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -80,8 +81,14 @@ class Webhook:
 
     @classmethod
     def of_callback(cls, queue: Any) -> "Webhook":
-        """The calls of a queue's callback_url: as its webhooks, but for what the request and response look like."""
-        return cls(url=queue.callback_url, **_connection_of(queue))
+        """The calls of a queue's callback_url: as its webhooks, but for what the request and response look like.
+
+        Where it leads to the same origin as the webhooks, it gets their headers too: the same gateway guards both.
+        Another origin must not learn the credentials in them. Headers of one ID have no value here.
+        """
+        headers = queue.webhook_headers if _same_origin(queue.webhook_url, queue.callback_url) else {}
+        fixed = {name: value for name, value in headers.items() if "{{" not in value}
+        return cls(url=queue.callback_url, headers=fixed, **_connection_of(queue))
 
     def __post_init__(self) -> None:
         self._resets = 0
@@ -231,6 +238,11 @@ class Webhook:
         except ValueError:
             return ""
         return "" if found is None else truncate(responses.as_text(found))
+
+
+def _same_origin(one: str, other: str) -> bool:
+    first, second = urlsplit(one), urlsplit(other)
+    return (first.scheme, first.netloc.lower()) == (second.scheme, second.netloc.lower())
 
 
 def _connection_of(queue: Any) -> dict[str, Any]:

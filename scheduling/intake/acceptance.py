@@ -49,6 +49,8 @@ class Submission:
     allow_peak: bool = False
     expect: int | None = None
     start: reservations.Start = reservations.Start.NEXT_WINDOW
+    # What the sender calls it: kept, and a filter.
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,7 @@ def _make_task(
         created_by=f"token: {by.name}" if by.kind == "token" else by.name,
         same_as_digest=digest,
         column=submission.column,
+        reference=submission.reference,
     )
 
 

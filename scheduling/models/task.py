@@ -97,6 +97,8 @@ class Task(models.Model):
     # The same for two lists with the same IDs in whatever order.
     same_as_digest = models.CharField(max_length=64, db_index=True)
     column = models.CharField(max_length=200, blank=True, default="")
+    # What the sender calls it, such as the number of a campaign.
+    reference = models.CharField(max_length=200, blank=True, default="", db_default="")
     version = models.PositiveIntegerField(default=1)
 
     objects = TaskQuerySet.as_manager()
@@ -113,6 +115,7 @@ class Task(models.Model):
                 name="task_to_call_back",
                 condition=Q(finished_at__isnull=False, called_back_at=None, no_callback=False),
             ),
+            models.Index(fields=["reference", "-id"], name="task_by_reference", condition=~Q(reference="")),
             # Rows that follow a cancel: found by what is left to do, not by age.
             models.Index(
                 fields=["id"],

@@ -98,6 +98,19 @@ def places(
     return found
 
 
+# Status, error and answer of an ID of which no response is kept.
+NO_ATTEMPT: tuple[int | None, str, str] = (None, "", "")
+
+
+def last_attempts(task: models.Task, users: Sequence[int]) -> dict[int, tuple[int | None, str, str]]:
+    """Return status, error and answer of the last request of each ID whose response is kept. One query."""
+    attempts = models.Attempt.objects.filter(task_id=task.pk, user_id__in=list(users)).order_by(
+        "number", "pk"
+    )
+    rows = attempts.values_list("user_id", "http_status", "error", "answer")
+    return {user_id: (status, error, answer) for user_id, status, error, answer in rows}
+
+
 def rows_in(tasks: Iterable[models.Task], user_id: int) -> dict[int, Row]:
     """Return an ID's rows in these tasks, by task."""
     rows = models.Assignment.objects.filter(user_id=user_id, task_id__in=[task.pk for task in tasks])

@@ -6,6 +6,7 @@ in the middle has used up an attempt.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ from django.db.models import F, Q
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import retry
+from scheduling.core.errors import CallbackDue, NoCallback
 from scheduling.handlers.base import Outcome, message_key
 from scheduling.handlers.webhook import Webhook
 from scheduling.jobqueue import cluster
@@ -55,6 +57,47 @@ def call_back(task_id: int, now: Callable[[], datetime]) -> bool:
     else:
         _give_up(task, at, outcome)
     return False
+
+
+def state_of(task: models.Task) -> str | None:
+    """Return `due`, `succeeded` or `given_up`; None if the task isn't done, or nobody wants to be called."""
+    if task.finished_at is None:
+        return None
+    if task.called_back_at is not None:
+        return "succeeded"
+    if not task.queue.callback_url:
+        return None
+    return "given_up" if task.no_callback else "due"
+
+
+def call_again(task: models.Task, *, by: Actor, at: datetime) -> None:
+    """Have a task's callback_url called again, although a call succeeded or all were given up.
+
+    Raises NoCallback if there is nothing to call, and CallbackDue while a call is due anyway.
+    """
+    if not task.queue.callback_url or task.finished_at is None or task.cancelled_at is not None:
+        raise NoCallback
+    with store.write():
+        settled = models.Task.objects.filter(pk=task.pk, finished_at=task.finished_at)
+        settled = settled.exclude(called_back_at=None, no_callback=False)
+        again = {"called_back_at": None, "callback_attempts": 0, "callback_due_at": at, "no_callback": False}
+        if not settled.update(**again):
+            raise CallbackDue
+        activity.record(by, "asked_to_call_back", task, at=at)
+        cluster.enqueue(JOB, task.pk)
+
+
+def test(queue: models.Queue, *, by: Actor, at: datetime) -> Outcome:
+    """Call the queue's callback_url once, as if a task with the number 0 were done. Raises NoCallback."""
+    if not queue.callback_url:
+        raise NoCallback
+    counts = {f"{name}_count": 0 for name in COUNTS if name != "repeats"}
+    task = models.Task(pk=0, name="a test call", queue=queue, finished_at=at, **counts)
+    outcome = asyncio.run(_post(queue, f"msg_test_{secrets.token_hex(12)}", body_of(task, at)))
+    with store.write():
+        details = {"status": outcome.status, "error": outcome.error}
+        activity.record(by, "tested_callback", queue, at=at, after=details)
+    return outcome
 
 
 def wake(*, at: datetime) -> None:
@@ -129,12 +172,16 @@ def body_of(task: models.Task, finished_at: datetime) -> bytes:
 
 
 async def _call(task: models.Task, finished_at: datetime, installation: models.Installation) -> Outcome:
+    # A list that is sent again is done again: another call, with a key of its own.
+    done = f"done_{int(finished_at.timestamp())}"
+    key = message_key(installation.key_part_of(task.pk), task.pk, done)
+    return await _post(task.queue, key, body_of(task, finished_at))
+
+
+async def _post(queue: models.Queue, key: str, body: bytes) -> Outcome:
     # As the queue's own webhooks, but for where it goes.
-    handler = Webhook.of_callback(task.queue)
+    handler = Webhook.of_callback(queue)
     try:
-        # A list that is sent again is done again: another call, with a key of its own.
-        done = f"done_{int(finished_at.timestamp())}"
-        key = message_key(installation.key_part_of(task.pk), task.pk, done)
-        return await handler.post(key, body_of(task, finished_at))
+        return await handler.post(key, body)
     finally:
         await handler.close()

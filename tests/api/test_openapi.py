@@ -75,8 +75,9 @@ def test_bodies_are_named_components():
 
 def test_words_of_a_fixed_set_are_enums():
     for schema, field in (
-        ("Task", "state"), ("Place", "status"), ("Queue", "overflow"), ("Queue", "handler"), ("Queue", "late_policy"),
-        ("Queue", "webhook_method"), ("Event", "event"), ("Window", "state"), ("ListWarning", "kind"),
+        ("Task", "state"), ("PlaceOfTask", "status"), ("Queue", "overflow"), ("Queue", "handler"),
+        ("Queue", "late_policy"), ("Queue", "webhook_method"), ("Event", "event"),
+        ("Window", "state"), ("ListWarning", "kind"),
         ("Tested", "verdict"),
     ):  # fmt: skip
         facts = SCHEMAS[schema]["properties"][field]

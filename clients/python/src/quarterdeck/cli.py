@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--not-before", metavar="TIME")
     send.add_argument("--expires-at", metavar="TIME")
     send.add_argument("--start", choices=("next_window", "first_free"))
+    send.add_argument("--reference", help="what you call it: kept with the task, and a filter")
     send.add_argument("--expect", type=int, metavar="N", help="refuse another number of IDs")
     send.add_argument("--skip-faults", action="store_true", help="skip entries that are not IDs")
     send.add_argument("--allow-peak", action="store_true")
@@ -80,6 +81,7 @@ def _send(client: Client, options: argparse.Namespace) -> int:
         not_before=options.not_before,
         expires_at=options.expires_at,
         start=options.start,
+        reference=options.reference,
         on_error="skip" if options.skip_faults else None,
         expect=options.expect,
         allow_peak=options.allow_peak,

@@ -58,6 +58,7 @@ class Client:
         not_before: str | None = None,
         expires_at: str | None = None,
         start: str | None = None,
+        reference: str | None = None,
         on_error: str | None = None,
         expect: int | None = None,
         allow_peak: bool = False,
@@ -72,8 +73,8 @@ class Client:
         """
         wanted = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            start=start, on_error=on_error, expect=expect, allow_peak=allow_peak, dry_run=dry_run,
-            idempotency_key=idempotency_key,
+            start=start, reference=reference, on_error=on_error, expect=expect, allow_peak=allow_peak,
+            dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
         def send() -> httpx.Response:
@@ -168,6 +169,7 @@ class AsyncClient:
         not_before: str | None = None,
         expires_at: str | None = None,
         start: str | None = None,
+        reference: str | None = None,
         on_error: str | None = None,
         expect: int | None = None,
         allow_peak: bool = False,
@@ -178,8 +180,8 @@ class AsyncClient:
         """Submit a list, as `Client.submit` does. Raises ApiError."""
         wanted = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            start=start, on_error=on_error, expect=expect, allow_peak=allow_peak, dry_run=dry_run,
-            idempotency_key=idempotency_key,
+            start=start, reference=reference, on_error=on_error, expect=expect, allow_peak=allow_peak,
+            dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
         def send() -> Any:
