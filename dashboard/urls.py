@@ -77,6 +77,7 @@ urlpatterns = [
                 path("queues/<slug:name>/<verb:verb>/", queues.act, name="queue_act"),
                 path("queues/<slug:name>/test/", queues.test, name="queue_test"),
                 path("queues/<slug:name>/release/", queues.release, name="queue_release"),
+                path("queues/<slug:name>/slow-down/", queues.slow_down, name="queue_slow_down"),
                 path("history/", history.today, name="history_today"),
                 path("history/<str:day>/", history.history, name="history"),
                 path("proof/", proof.proof, name="proof"),

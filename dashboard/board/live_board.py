@@ -78,12 +78,14 @@ def _tabs(queues: Sequence[QueueTab], chosen: str, viewpoint: Viewpoint) -> Mark
 
 
 def _queue_buttons(tab: QueueTab, viewpoint: Viewpoint) -> Markup:
-    page = addresses.queue(tab.name)
-    pause = viewpoint.action(Markup("Pause&hellip;"), page, "to-queue")
+    panel = reverse("queue_slow_down", args=[tab.name])
+    # Beside what it changes: a page of its own without JavaScript.
+    here = markup(' hx-get="%s" hx-target="#slow-down" hx-swap="innerHTML"', panel)
+    pause = viewpoint.action(Markup("Pause&hellip;"), panel, "to-queue", more=here)
     if tab.paused_at:
         resume = addresses.queue_operation(tab.name, "resume")
         pause = viewpoint.submit(Markup("Resume"), resume, "resume-shown")
-    brake = viewpoint.action(Markup("Brake&hellip;"), f"{page}#brake", "to-brake")
+    brake = viewpoint.action(Markup("Brake&hellip;"), panel, "to-brake", more=here)
     return markup('<span class="end">%s %s</span>', pause, brake)
 
 

@@ -39,12 +39,17 @@ class Viewpoint(NamedTuple):
         """The same; empty where there is no time."""
         return self.moment(at) if at else EMPTY
 
-    def action(self, label: Markup, href: str, key: str, *, css: str = "button small") -> Markup:
-        """A link to an action; for who may not, disabled with the reason. key: unique in the page."""
+    def action(
+        self, label: Markup, href: str, key: str, *, css: str = "button small", more: Markup = EMPTY
+    ) -> Markup:
+        """A link to an action; for who may not, disabled with the reason. key: unique in the page.
+
+        more: further attributes of the link.
+        """
         if self.why_not:
             disabled = '<button type="button" class="%s" id="%s" disabled title="%s">%s</button>'
             return markup(disabled, css, key, self.why_not, label)
-        return markup('<a class="%s" id="%s" href="%s">%s</a>', css, key, href, label)
+        return markup('<a class="%s" id="%s" href="%s"%s>%s</a>', css, key, href, more, label)
 
     def submit(self, label: Markup, action: str, key: str, *, field: str = "") -> Markup:
         """A button that acts at once, by the page's own form: its token is the page's, so that all who look may

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
@@ -25,13 +25,15 @@ from scheduling.core import clock
 from scheduling.core.errors import BadFields, Refused
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import breakers, test_request
-from scheduling.queues import operations, rates
+from scheduling.queues import operations, rates, slowing
 from scheduling.reports import cards
 
 ALL = "*"
 # Of a page; the file has all.
 ROWS = 50
 ENTRIES_SHOWN = 20
+# Of the pause whose effect is shown.
+PAUSE_MINUTES = 15
 HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", "filling", "peak")
 
 
@@ -166,6 +168,33 @@ def _change(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
             return redirect(addresses.queue(found.name))
     found.refresh_from_db()
     return render(request, "dashboard/queue.html", _page(request, found, form), status=422)
+
+
+@require_safe
+@viewer_required
+def slow_down(request: OperatorRequest, name: str) -> HttpResponseBase:
+    """A brake and a pause, with what each would do: the panel of the board, or a page."""
+    found = get_object_or_404(models.Queue, name=name)
+    refuse_unknown(request, {"per_minute", "part"})
+    at = store.now()
+    per_minute = whole_number(request, "per_minute")
+    if per_minute is None:
+        current = found.brake_per_minute
+        per_minute = current if current is not None else max(1, found.rpm // 2)
+    if per_minute > models.MAX_RPM:
+        raise BadRequest(f"per_minute: at most {models.MAX_RPM:,}.")
+    context = {
+        "queue": found,
+        "per_minute": per_minute,
+        "brake": slowing.effect_of_brake(found, per_minute, at=at),
+        "pause": slowing.effect_of_pause(found, PAUSE_MINUTES, at=at),
+        "pause_minutes": PAUSE_MINUTES,
+        "why_no_pause": "It is paused already." if found.paused else "",
+    }
+    if not request.htmx:
+        return render(request, "dashboard/queue_slow_down.html", context)
+    part = "_brake_effect" if request.GET.get("part") == "brake" else "_slow_down"
+    return render(request, f"dashboard/{part}.html", context)
 
 
 @require_POST

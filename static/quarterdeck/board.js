@@ -144,6 +144,17 @@
         document.querySelector("#board [data-hold] a")?.focus({ preventScroll: true });
     });
 
+    // The panel of a brake or a pause: closed in place, and then the focus is back where it was opened.
+    document.body.addEventListener("click", (event) => {
+        if (!event.target.closest("#slow-down [data-close]")) return;
+        event.preventDefault();
+        document.getElementById("slow-down").replaceChildren();
+        document.getElementById("to-brake")?.focus();
+    });
+    document.body.addEventListener("htmx:afterSettle", (event) => {
+        if (event.detail.target?.id === "slow-down") document.getElementById("slow-per-minute")?.focus();
+    });
+
     // --- Alarms: in the page's title, in its icon, and in words for screen readers ---
     const title = document.title;
     const icon = document.querySelector("link[rel=icon]");

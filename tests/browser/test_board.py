@@ -345,3 +345,26 @@ def test_the_part_that_moves_shifts_nothing(open_page):
     expect(page.locator("#board")).to_contain_text("120 IDs", timeout=4000)
 
     assert page.locator("#tasks-name").bounding_box() == before
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_brake_opens_on_the_board_and_shows_the_new_finish_as_it_is_typed(open_page, size, scheme):
+    place(600)
+    page = open_page("/dashboard/", size=size, scheme=scheme)
+
+    page.locator("#to-brake").click()
+    expect(page.locator("#slow-per-minute")).to_be_focused()
+    assert page.url.endswith("/dashboard/")
+    page.locator("#slow-per-minute").fill("7")
+    expect(page.locator("#brake-effect")).to_contain_text("Limit default to 7 a minute", timeout=4000)
+    expect(page.locator("#brake-effect")).to_contain_text("instead of")
+    assert_fits(page)
+
+    page.get_by_role("link", name="Close").click()
+    expect(page.locator("#slow-down-panel")).to_have_count(0)
+    expect(page.locator("#to-brake")).to_be_focused()
+    page.locator("#to-queue").click()
+    expect(page.locator("#slow-per-minute")).to_be_focused()
+    page.locator("#slow-per-minute").fill("7")
+    page.get_by_role("button", name="Limit default to 7 a minute").click()
+    expect(page.locator("#board")).to_contain_text("brake on default: at most 7 a minute")

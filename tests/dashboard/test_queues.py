@@ -5,6 +5,8 @@ import pytest
 
 from dashboard.views import queues as views
 from scheduling import models, store
+from scheduling.core import clock
+from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
 
@@ -232,3 +234,34 @@ def test_pausing_several_queues_is_asked_about_first(queue, sign_in):
     client.post("/dashboard/all-queues/pause/", {"sure": "on"})
 
     assert not models.Queue.objects.filter(paused_at=None).exists()
+
+
+def test_slowing_down_shows_the_new_finish_before_anything_is_set(queue, place, sign_in):
+    place(range(1, 601))
+    client = sign_in()
+
+    page = client.get("/dashboard/queues/default/slow-down/", {"per_minute": 30})
+
+    effect = page.context["brake"]
+    text = re.sub(r"<[^>]+>", "", squeezed(page))
+    assert f"done at {effect.ends_after:%H:%M} instead of {effect.ends_before:%H:%M}" in text
+    assert effect.ends_after - effect.ends_before == 15 * clock.MINUTE
+    assert 'name="per_minute" value="30"' in squeezed(page)
+    queue.refresh_from_db()
+    assert (queue.brake_per_minute, queue.paused_at) == (None, None)
+
+
+def test_slowing_down_from_the_board_leads_back_to_it(queue, sign_in):
+    client = sign_in()
+
+    answer = client.post("/dashboard/queues/default/brake/", {"per_minute": "30", "board": "default"})
+
+    assert answer.url == "/dashboard/?queue=default"
+    queue.refresh_from_db()
+    assert queue.brake_per_minute == 30
+
+
+def test_slowing_down_is_shown_to_viewers_who_cannot_press_it(queue, sign_in):
+    page = squeezed(sign_in("viewer").get("/dashboard/queues/default/slow-down/"))
+
+    assert page.count("disabled title=") >= 2

@@ -1,0 +1,89 @@
+"""What a brake or a pause would do, worked out before it is set: which IDs get later minutes, and the new finish."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduling import models
+from scheduling.core import clock, keys
+
+
+@dataclass(frozen=True)
+class Slowing:
+    """What it does to the IDs that wait from `from_minute` on. ends_after: None if they would never be sent."""
+
+    from_minute: datetime
+    ids_count: int
+    moved_count: int
+    ends_before: datetime | None
+    ends_after: datetime | None
+
+
+def effect_of_brake(queue: models.Queue, per_minute: int, *, at: datetime) -> Slowing:
+    """Return what at most `per_minute` requests a minute would do, as long as nobody releases the brake."""
+    return _slowed(queue, at=at, limit=per_minute, room=min(queue.rpm, per_minute))
+
+
+def effect_of_pause(queue: models.Queue, minutes: int, *, at: datetime) -> Slowing:
+    """Return what a pause of some minutes would do. minutes: >= 1."""
+    room = min(queue.rpm, queue.rpm if queue.brake_per_minute is None else queue.brake_per_minute)
+    return _slowed(queue, at=at, limit=0, room=room, for_minutes=minutes)
+
+
+def _slowed(
+    queue: models.Queue, *, at: datetime, limit: int, room: int, for_minutes: int | None = None
+) -> Slowing:
+    """What doesn't fit into a minute takes the first free places behind it.
+
+    limit: requests in each minute, for so many minutes or for ever. room: how many IDs a minute has places for.
+    """
+    from_minute = clock.next_unsealed_minute(at)
+    first = keys.minute_number_of_bucket(keys.bucket_at(queue.pk, from_minute))
+    waiting = _waiting(queue, from_minute)
+    ends_before = _end(max(waiting)) if waiting else None
+    until = None if for_minutes is None else first + for_minutes
+    carried = moved = 0
+    number, last = first, None
+    for planned in sorted(waiting):
+        carried, taken_at = _fill_gap(carried, number, planned, room, until)
+        last = taken_at or last
+        is_limited = until is None or planned < until
+        kept = min(waiting[planned], limit) if is_limited else waiting[planned]
+        moved += waiting[planned] - kept
+        free = 0 if is_limited and until is not None else max(0, room - kept)
+        taken = min(carried, free)
+        carried += waiting[planned] - kept - taken
+        last = planned if kept + taken else last
+        number = planned + 1
+    if carried:
+        start = number if until is None else max(number, until)
+        last = start + -(-carried // room) - 1 if room else None
+    ends_after = _end(last) if last is not None and (room or not carried) else None
+    return Slowing(from_minute, sum(waiting.values()), moved, ends_before, ends_after)
+
+
+def _waiting(queue: models.Queue, from_minute: datetime) -> Mapping[int, int]:
+    """Return by minute number how many IDs wait from a minute on."""
+    rows = models.Bucket.objects.filter(
+        pk__gte=keys.bucket_at(queue.pk, from_minute),
+        pk__lte=keys.range_of_queue(queue.pk)[1],
+        waiting_count__gt=0,
+    )
+    counts = rows.values_list("pk", "waiting_count")
+    return {keys.minute_number_of_bucket(bucket_id): count for bucket_id, count in counts}
+
+
+def _fill_gap(
+    carried: int, number: int, planned: int, room: int, until: int | None
+) -> tuple[int, int | None]:
+    """Let what was carried take the minutes in [number, planned), which are empty: the rest, and the last taken."""
+    start = number if until is None else max(number, until)
+    minutes = max(0, planned - start)
+    taken = min(carried, minutes * room)
+    if not taken:
+        return carried, None
+    return carried - taken, start + -(-taken // room) - 1
+
+
+def _end(minute_number: int) -> datetime:
+    return clock.EPOCH + (minute_number + 1) * clock.MINUTE
