@@ -84,6 +84,7 @@ urlpatterns = [
                 path("help/", help.help_page, name="help"),
                 path("activity/", activity.activity, name="activity"),
                 path("account/", account.account, name="account"),
+                path("account/two-factor/", account.two_factor, name="two_factor"),
                 path("account/sign-out/", account.sign_out_everywhere, name="sign_out_everywhere"),
             ]
         ),

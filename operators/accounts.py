@@ -1,12 +1,15 @@
 """Operations on operators."""
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from operators.actor import Actor
+from operators.errors import SignInRefused
 from operators.models import Operator
 from operators.roles import Role
 from operators.signals import action_taken
@@ -29,6 +32,77 @@ def make_first(*, by: Actor, at: datetime) -> tuple[Operator, str] | None:
         # Another host started at the same moment and was faster.
         return None
     return operator, password
+
+
+def of_subject(subject: str, *, role: Role, claims: Mapping[str, Any], at: datetime) -> Operator:
+    """Return the operator whom the organization's server knows by this subject, with the role and name it gives.
+
+    Creates one who comes for the first time. Raises SignInRefused for one who is not active, and where another
+    operator has that name: whoever controls a name there must not become somebody here. An admin links the two.
+    """
+    facts = {
+        "role": role.value,
+        "first_name": str(claims.get("given_name") or "")[:150],
+        "last_name": str(claims.get("family_name") or "")[:150],
+        "email": str(claims.get("email") or "")[:254],
+    }
+    with transaction.atomic():
+        operator = Operator.objects.select_for_update().filter(oidc_subject=subject).first()
+        if operator is None:
+            return _first_sign_in(subject, facts, claims, at)
+        if not operator.is_active:
+            raise SignInRefused(reason="Your account is not active here. Ask an admin.")
+        changed = {name: value for name, value in facts.items() if getattr(operator, name) != value}
+        if changed:
+            before = {name: getattr(operator, name) for name in changed}
+            Operator.objects.filter(pk=operator.pk).update(**changed)
+            action_taken.send(
+                Operator,
+                by=Actor.system(),
+                act="changed",
+                target=operator,
+                at=at,
+                details=changed,
+                before=before,
+            )
+            operator.refresh_from_db()
+    return operator
+
+
+def _first_sign_in(
+    subject: str, facts: Mapping[str, str], claims: Mapping[str, Any], at: datetime
+) -> Operator:
+    name = str(claims.get("preferred_username") or claims.get("email") or subject)[:150]
+    if Operator.objects.filter(username__iexact=name).exists():
+        raise SignInRefused(
+            reason=f"There is already an operator named {name}. An admin can link the two: the subject is {subject}."
+        )
+    operator = Operator(username=name, oidc_subject=subject, **facts)
+    # With no password of its own, the only way in is the organization's server.
+    operator.set_unusable_password()
+    operator.save()
+    action_taken.send(
+        Operator, by=Actor.system(), act="created", target=operator, at=at, details={"role": operator.role}
+    )
+    return operator
+
+
+def set_person(
+    operator: Operator, *, first_name: str, last_name: str, email: str, by: Actor, at: datetime
+) -> None:
+    """Set what an operator is called, and their e-mail address."""
+    given = {"first_name": first_name, "last_name": last_name, "email": email}
+    with transaction.atomic():
+        locked = Operator.objects.select_for_update().get(pk=operator.pk)
+        changed = {name: value for name, value in given.items() if getattr(locked, name) != value}
+        if not changed:
+            return
+        before = {name: getattr(locked, name) for name in changed}
+        Operator.objects.filter(pk=operator.pk).update(**changed)
+        action_taken.send(
+            Operator, by=by, act="changed", target=operator, at=at, details=changed, before=before
+        )
+    operator.refresh_from_db(fields=list(changed))
 
 
 def set_time_zone(operator: Operator, time_zone: str, *, by: Actor, at: datetime) -> None:

@@ -9,8 +9,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from operators import accounts, tokens
+from operators import accounts, second_factor, tokens
 from operators.actor import Actor, Interface
 from operators.errors import AlreadyRevoked
 from operators.models import Operator, Token
@@ -35,7 +36,11 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 # The fields whose changes the activity log records.
-LOGGED = ("username", "role", "is_active", "first_name", "last_name", "email", "time_zone")
+LOGGED = ("username", "role", "is_active", "first_name", "last_name", "email", "time_zone", "oidc_subject")
+
+
+# Its secrets are nobody's to look at: an operator sets theirs up, and an admin can only turn it off.
+admin.site.unregister(TOTPDevice)
 
 
 @admin.register(Operator)
@@ -47,13 +52,13 @@ class OperatorAdmin(RefusesUnknown, OperatorModelAdmin):
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (
         (None, {"fields": ("username", "password", "role", "is_active")}),
-        ("Person", {"fields": ("first_name", "last_name", "email", "time_zone")}),
+        ("Person", {"fields": ("first_name", "last_name", "email", "time_zone", "oidc_subject")}),
         ("Times", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = (
         (None, {"classes": ("wide",), "fields": ("username", "role", "password1", "password2")}),
     )
-    actions = ("sign_out_everywhere",)
+    actions = ("sign_out_everywhere", "turn_off_two_factor")
 
     def get_fieldsets(self, request: HttpRequest, obj: Operator | None = None) -> Any:
         found = super().get_fieldsets(request, obj)
@@ -103,6 +108,13 @@ class OperatorAdmin(RefusesUnknown, OperatorModelAdmin):
         for operator in queryset:
             accounts.end_sessions(operator, by=actor_of(request), at=timezone.now())
         messages.success(request, f"Signed out everywhere: {', '.join(map(str, queryset))}.")
+
+    @admin.action(description="Turn off two-factor sign-in", permissions=["change"])
+    def turn_off_two_factor(self, request: HttpRequest, queryset: QuerySet[Operator]) -> None:
+        """For somebody who has lost the device."""
+        for operator in queryset:
+            second_factor.turn_off(operator, by=actor_of(request), at=timezone.now())
+        messages.success(request, f"Two-factor sign-in is off: {', '.join(map(str, queryset))}.")
 
     def _record(
         self,

@@ -14,3 +14,14 @@ class AlreadyRevoked(OperatorsError):
 
 class InvalidTokenName(OperatorsError):
     """A token needs a name of 1 to 100 characters."""
+
+
+class SignInRefused(OperatorsError):
+    """The organization's server knows them, and they may not come in all the same."""
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason

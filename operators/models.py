@@ -40,6 +40,15 @@ class Operator(AbstractUser):
 
     role = models.CharField(max_length=16, choices=Role, default=Role.VIEWER)
     time_zone = models.CharField(max_length=64, default="UTC", validators=[is_time_zone])
+    # By what name the organization's sign-in server knows them; null: they sign in with a password alone.
+    oidc_subject = models.CharField(
+        "OpenID Connect subject",
+        max_length=255,
+        null=True,
+        blank=True,
+        unique=True,
+        help_text="Who signs in with this subject is this operator, and gets the role of the claim.",
+    )
     # Part of the hash that sessions are checked against: incrementing it ends every session of the operator.
     session_epoch = models.PositiveIntegerField(default=0, editable=False)
 

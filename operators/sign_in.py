@@ -1,24 +1,60 @@
 """The sign-in page, with a limit for each address beside the one that django-axes keeps for each name."""
 
 import math
+from typing import Any
 
 from axes.models import AccessAttempt
+from django import forms
 from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
+from django.core.exceptions import ValidationError
 from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from operators import oidc, second_factor
 from operators.middleware import client_address
+from operators.models import Operator
 
 # Names that somebody may try from one address before it is locked out, each as often as a name may be tried.
 NAMES_OF_AN_ADDRESS = 10
 
 
+class SignInForm(AuthenticationForm):
+    """Name and password, and a code of an operator's authenticator app where they have set one up."""
+
+    code = forms.CharField(
+        label="Code of your authenticator app",
+        required=False,
+        max_length=10,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
+    )
+
+    def confirm_login_allowed(self, user: Operator) -> None:
+        """After name and password were right: the second factor, where there is one."""
+        super().confirm_login_allowed(user)
+        if second_factor.device_of(user) is None:
+            return
+        code = self.cleaned_data.get("code", "").replace(" ", "")
+        if not code:
+            raise ValidationError("Enter the code that your authenticator app shows.", code="code_missing")
+        if not second_factor.verifies(user, code):
+            raise ValidationError(
+                "The code is not right, or was used already. Wait for the next one.", code="code_wrong"
+            )
+
+
 class SignIn(LoginView):
     template_name = "operators/sign_in.html"
+    authentication_form = SignInForm
     redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """With the way to the organization's sign-in server, where there is one."""
+        by_server = {"oidc_name": settings.OIDC_NAME} if oidc.is_on() else {}
+        return super().get_context_data(**kwargs, **by_server)
 
     def post(self, request: HttpRequest, *args: str, **kwargs: str) -> HttpResponse:
         if failures_of(client_address(request)) >= NAMES_OF_AN_ADDRESS * settings.AXES_FAILURE_LIMIT:

@@ -52,6 +52,8 @@ REQUESTS_PER_SECOND = environment.integer("REQUESTS_PER_SECOND", default=100, lo
 # --- Django ---
 
 INSTALLED_APPS = [
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "operators",
     "scheduling",
     "dashboard",
@@ -275,6 +277,18 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 instance = hashlib.blake2b(SECRET_KEY.encode(), digest_size=4, person=b"cookies").hexdigest()
 SESSION_COOKIE_NAME = f"quarterdeck_session_{instance}"
 CSRF_COOKIE_NAME = f"quarterdeck_csrf_{instance}"
+
+# Sign-in by OpenID Connect: off without an issuer. The secret comes from the organization's server.
+OIDC_ISSUER = environment.text("OIDC_ISSUER")
+OIDC_NAME = environment.text("OIDC_NAME", default="OpenID Connect")
+OIDC_CLIENT_ID = environment.text("OIDC_CLIENT_ID", default="quarterdeck")
+OIDC_CLIENT_SECRET = environment.text("OIDC_CLIENT_SECRET")
+OIDC_SCOPES = environment.text("OIDC_SCOPES", default="openid profile email")
+OIDC_ROLE_CLAIM = environment.text("OIDC_ROLE_CLAIM", default="roles")
+OIDC_ROLES = environment.roles("OIDC_ROLES", default="admin=admin,operator=operator,viewer=viewer")
+# What an authenticator app shows beside the code.
+OTP_TOTP_ISSUER = "Quarterdeck"
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 
 # Name and address together: nobody can lock somebody else's account from afar.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

@@ -39,6 +39,15 @@ class Environment:
             raise BadSetting(name, "text on one line", value)
         return value or default
 
+    def roles(self, name: str, default: str) -> dict[str, str]:
+        """Values of a claim and the roles that they stand for: `staff=operator,leads=admin`."""
+        text = self.text(name, default=default)
+        pairs = [pair.strip().partition("=") for pair in text.split(",")]
+        for word, sign, role in pairs:
+            if not (word and sign) or role not in ("viewer", "operator", "admin"):
+                raise BadSetting(name, "pairs such as staff=operator,leads=admin", text)
+        return {word: role for word, _, role in pairs}
+
     def flag(self, name: str, *, default: bool) -> bool:
         value = self.text(name)
         if not value:

@@ -43,6 +43,29 @@ class ZoneForm(forms.Form):
         field.choices = [(name, name) for name in sorted(names)]
 
 
+class PersonForm(forms.Form):
+    """What an operator is called, and their e-mail address."""
+
+    first_name = forms.CharField(max_length=150, required=False)
+    last_name = forms.CharField(max_length=150, required=False)
+    email = forms.EmailField(label="E-mail", max_length=254, required=False)
+
+
+class CodeForm(forms.Form):
+    """A code of an authenticator app."""
+
+    code = forms.CharField(
+        label="Code that the app shows",
+        max_length=10,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
+    )
+
+    def clean_code(self) -> str:
+        """As apps show it, or without the blank in the middle."""
+        code: str = self.cleaned_data["code"]
+        return code.replace(" ", "")
+
+
 class StartField(forms.CharField):
     """A time: as the browser's field has it, in the operator's zone, or a minute as addresses have it.
 

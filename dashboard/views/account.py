@@ -1,32 +1,45 @@
-"""What an operator sets for themselves: the time zone, the password, and an end to all sessions."""
+"""What operators set for themselves: name, time zone, password, a second factor, and an end to all sessions."""
 
+import base64
+from typing import Any
+
+import segno
 from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
+from django.core.exceptions import BadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.inputs.forms import ZoneForm
+from dashboard.inputs.forms import CodeForm, PersonForm, ZoneForm
 from dashboard.inputs.parameters import refuse_unknown
-from operators import accounts
+from operators import accounts, second_factor
 from scheduling import store
 
 POSTABLE = ["GET", "HEAD", "POST"]
+PERSON = ("first_name", "last_name", "email")
 
 
 @sensitive_post_parameters()
 @require_http_methods(POSTABLE)
 @viewer_required
 def account(request: OperatorRequest) -> HttpResponseBase:
-    """The page; a POST changes the zone or the password, whichever form it is."""
+    """The page; a POST changes the name, the zone or the password, whichever form it is."""
     refuse_unknown(request, ())
     given = request.POST if request.method == "POST" else None
     changing_password = given is not None and "new_password1" in given
+    changing_person = given is not None and "email" in given
+    person = PersonForm(
+        given if changing_person else None,
+        initial={name: getattr(request.user, name) for name in PERSON},
+        label_suffix="",
+    )
     zone = ZoneForm(
-        None if changing_password else given,
+        None if changing_password or changing_person else given,
         initial={"time_zone": request.user.time_zone},
         label_suffix="",
     )
@@ -40,11 +53,63 @@ def account(request: OperatorRequest) -> HttpResponseBase:
         update_session_auth_hash(request, request.user)
         messages.success(request, "Your password has been changed. Your other sessions are signed out.")
         return redirect("account")
+    if changing_person and person.is_valid():
+        accounts.set_person(request.user, **person.cleaned_data, by=request.actor, at=store.now())
+        messages.success(request, "Your name and e-mail address have been saved.")
+        return redirect("account")
     if given is not None and zone.is_valid():
         accounts.set_time_zone(request.user, zone.cleaned_data["time_zone"], by=request.actor, at=store.now())
         messages.success(request, f"Times are now shown in {request.user.time_zone}.")
         return redirect("account")
-    return render(request, "dashboard/account.html", {"zone": zone, "password": password})
+    context = {"person": person, "zone": zone, "password": password, **_two_factor(request)}
+    return render(request, "dashboard/account.html", context)
+
+
+def _two_factor(request: OperatorRequest) -> dict[str, Any]:
+    """Whether there is a second factor; and while one is set up, what an app has to know."""
+    waiting = second_factor.unconfirmed_device_of(request.user)
+    shown: dict[str, Any] = {
+        "has_two_factor": second_factor.device_of(request.user) is not None,
+        "code": CodeForm(label_suffix=""),
+        "has_password": request.user.has_usable_password(),
+    }
+    if waiting is not None:
+        address = waiting.config_url
+        picture = segno.make(address, error="m").svg_data_uri(scale=4, dark="#000", light="#fff")
+        shown |= {
+            "secret": base64.b32encode(waiting.bin_key).decode().rstrip("="),
+            "picture": picture,
+        }
+    return shown
+
+
+@sensitive_post_parameters()
+@require_POST
+@viewer_required
+def two_factor(request: OperatorRequest) -> HttpResponseBase:
+    """Draw a secret; turn it on by its first code; or turn it off by another one."""
+    at, form = store.now(), CodeForm(request.POST)
+    step = request.POST.get("step", "")
+    if step == "begin":
+        second_factor.begin(request.user)
+        return redirect(f"{reverse('account')}#two-factor-name")
+    code = form.cleaned_data["code"] if form.is_valid() else ""
+    if step == "confirm":
+        if second_factor.confirm(request.user, code, by=request.actor, at=at):
+            messages.success(request, "Two-factor sign-in is on. From now on, sign in with a code as well.")
+        else:
+            messages.error(
+                request, "The code is not right. Wait for the next one, and check the device's clock."
+            )
+    elif step == "turn_off":
+        if second_factor.verifies(request.user, code):
+            second_factor.turn_off(request.user, by=request.actor, at=at)
+            messages.success(request, "Two-factor sign-in is off.")
+        else:
+            messages.error(request, "The code is not right, or was used already. Nothing has been changed.")
+    else:
+        raise BadRequest(f"step: {step[:40]!r} is not begin, confirm or turn_off.")
+    return redirect("account")
 
 
 @require_POST

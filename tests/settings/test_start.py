@@ -32,6 +32,7 @@ NONSENSE = {
     "SEATS": "0",
     "SESSION_HOURS": "0",
     "SIGN_IN_FAILURES": "0",
+    "OIDC_ROLES": "staff=emperor",
     "INTAKE_MAX_IDS": "0",
     "INTAKE_MAX_BODY_BYTES": "1e9",
     "WRITE_RATE": "0",
@@ -93,11 +94,15 @@ def test_invalid_variable_stops_the_runner_too(tmp_path, name):
     assert done.stderr.startswith(f"{name} must be ")
 
 
+# Any text on one line will do.
+TEXTS = {"INSTANCE_LABEL", "STATIC_ROOT", "OIDC_ISSUER", "OIDC_NAME", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"}
+TEXTS |= {"OIDC_SCOPES", "OIDC_ROLE_CLAIM"}
+
+
 def test_every_variable_that_is_read_is_tried_here():
     text = "".join((BASE_DIR / "settings" / f"{name}.py").read_text() for name in ("base", "place"))
     read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', text))
-    # Any text on one line will do for a label.
-    assert read == set(NONSENSE) | {"INSTANCE_LABEL", "STATIC_ROOT"}
+    assert read == set(NONSENSE) | TEXTS
 
 
 def test_defaults_are_safe(tmp_path):

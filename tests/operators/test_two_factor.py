@@ -1,0 +1,117 @@
+"""A second factor: set up on the account page, asked for at the sign-in, turned off by its code or by an admin."""
+
+import time
+
+import pytest
+from django.test import Client
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from operators.models import Operator
+from scheduling import models
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "a long passphrase"
+
+
+def code_of(device: TOTPDevice, *, steps: int = 0) -> str:
+    """The code that an app would show; some steps of 30 s later, since each is good once."""
+    totp = TOTP(device.bin_key, device.step, device.t0, device.digits, device.drift)
+    totp.time = time.time() + 30 * steps
+    return f"{totp.token():06d}"
+
+
+@pytest.fixture
+def set_up(make_operator, client):
+    """An operator who has just turned it on; returns client, operator and device."""
+    operator = make_operator("operator", username="ann", password=PASSWORD)
+    client.force_login(operator)
+    client.post("/dashboard/account/two-factor/", {"step": "begin"})
+    device = TOTPDevice.objects.get()
+    client.post("/dashboard/account/two-factor/", {"step": "confirm", "code": code_of(device)})
+    device.refresh_from_db()
+    return client, operator, device
+
+
+def sign_in(code: str = "", password: str = PASSWORD):
+    return Client().post("/sign-in/", {"username": "ann", "password": password, "code": code})
+
+
+def test_two_factor_is_on_once_a_first_code_was_right(set_up):
+    client, _, device = set_up
+
+    assert device.confirmed
+    assert models.Activity.objects.filter(verb="turned_on_two_factor").exists()
+    assert "Turn it off" in client.get("/dashboard/account/").content.decode()
+
+
+def test_two_factor_shows_its_key_and_a_picture_until_it_is_confirmed(make_operator, client):
+    client.force_login(make_operator("viewer"))
+    client.post("/dashboard/account/two-factor/", {"step": "begin"})
+
+    page = client.get("/dashboard/account/").content.decode()
+
+    assert "data:image/svg+xml" in page
+    client.post("/dashboard/account/two-factor/", {"step": "confirm", "code": "000000"})
+    assert not TOTPDevice.objects.filter(confirmed=True).exists()
+
+
+def test_sign_in_asks_for_the_code_and_takes_each_once(set_up):
+    _, _, device = set_up
+
+    assert "Enter the code" in sign_in().content.decode()
+    good = code_of(device, steps=1)
+    assert sign_in(good).status_code == 302
+    assert "used already" in sign_in(good).content.decode()
+
+
+def test_sign_in_says_nothing_of_the_code_to_who_has_not_the_password(set_up):
+    assert "Enter the code" not in sign_in(password="wrong").content.decode()
+
+
+def test_sign_in_with_wrong_codes_makes_the_next_ones_wait(set_up):
+    _, _, device = set_up
+    sign_in("000000")
+
+    # Right, but within the second that the wrong one costs.
+    assert sign_in(code_of(device, steps=1)).status_code == 200
+
+
+def test_sign_in_without_a_second_factor_is_as_before(make_operator):
+    make_operator("viewer", username="ann", password=PASSWORD)
+
+    assert sign_in().status_code == 302
+
+
+def test_two_factor_is_turned_off_by_a_code_and_by_an_admin(set_up, make_operator):
+    client, operator, device = set_up
+    client.post("/dashboard/account/two-factor/", {"step": "turn_off", "code": "123"})
+    assert TOTPDevice.objects.exists()
+    TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+    client.post("/dashboard/account/two-factor/", {"step": "turn_off", "code": code_of(device, steps=1)})
+    assert not TOTPDevice.objects.exists()
+
+    TOTPDevice.objects.create(user=operator, confirmed=True)
+    admin = Client()
+    admin.force_login(make_operator("admin", username="boss"))
+    admin.post(
+        "/admin/operators/operator/", {"action": "turn_off_two_factor", "_selected_action": [operator.pk]}
+    )
+    assert not TOTPDevice.objects.exists()
+
+
+def test_secrets_of_others_are_on_no_page_of_the_admin(make_operator, client):
+    client.force_login(make_operator("admin"))
+
+    assert client.get("/admin/otp_totp/totpdevice/").status_code == 404
+
+
+def test_name_and_email_are_saved_with_a_line(make_operator, client):
+    client.force_login(make_operator("viewer"))
+
+    client.post("/dashboard/account/", {"first_name": "Ann", "last_name": "Lee", "email": "ann@example.org"})
+
+    assert Operator.objects.get().get_full_name() == "Ann Lee"
+    assert models.Activity.objects.get(verb="changed").after["email"] == "ann@example.org"
+    answer = client.post("/dashboard/account/", {"email": "nonsense"})
+    assert "valid email" in answer.content.decode()
