@@ -1,5 +1,6 @@
 """The tables of counts: how many failed alike, and what minutes, windows and queues held."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.utils.safestring import SafeString
 from dashboard import addresses, formatting
 from dashboard.tables.columns import CARDS, Counted, Listed, count, counted, link, number, text
 from scheduling import models
-from scheduling.reports import cards, days
+from scheduling.reports import cards, days, planning
 from scheduling.tasks import failures
 
 ALL = "*"
@@ -94,7 +95,7 @@ class ReceiptTable(Listed):
     sent = count("Requests made")
     succeeded = counted("Succeeded", kind="succeeded")
     failed = counted("Failed", kind="failed", mark="bad")
-    late = count("Late", mark="notice")
+    late = counted("Late", kind="moved_late", mark="notice")
     moved = counted("Moved out", kind="moved")
     cancelled = counted("Cancelled", kind="cancelled")
     expired = counted("Expired", kind="expired")
@@ -146,6 +147,8 @@ class DayOfWindowsTable(Listed):
     """A day, a line for each window that held something; a row is a days.Column."""
 
     runs_at = text("Runs at", shown="name")
+    first_planned = number("First planned", "runs_at", short="first planned")
+    moved_in = number("Moved in", "runs_at", short="moved in")
     planned = counted("IDs", "filled", short="IDs")
     sent = counted("Sent", kind="sent")
     failed = counted("Failed", kind="failed", mark="bad")
@@ -156,13 +159,22 @@ class DayOfWindowsTable(Listed):
         attrs = CARDS
         empty_text = "Nothing was planned on this day."
 
-    def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, queue: str, planned: Mapping[datetime, planning.Planning], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.planning = planned
         # Empty where several are added up: then there is no page of a window.
         self.queue = queue
 
     def drill_down(self, record: days.Column, kind: str) -> str:
         return addresses.drill_down(self.queue or ALL, record.starts_at, kind)
+
+    def render_first_planned(self, value: datetime) -> str:
+        return formatting.number(self.planning.get(value, planning.Planning()).first_planned)
+
+    def render_moved_in(self, value: datetime) -> str:
+        return formatting.number(self.planning.get(value, planning.Planning()).moved_in)
 
     def render_peak(self, record: days.Column) -> SafeString | str:
         fullest = max(record.cells, key=lambda cell: cell.filled)

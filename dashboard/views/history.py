@@ -19,7 +19,7 @@ from dashboard.inputs.filters import day_bounds
 from dashboard.inputs.parameters import EARLIEST, LATEST, refuse_unknown
 from dashboard.tables import totals
 from scheduling import models, store
-from scheduling.reports import days
+from scheduling.reports import days, planning
 
 ALL = "*"
 # More queues than this are chosen from a list, and are a list of their own height.
@@ -62,7 +62,8 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         if wanted == "queues":
             return _export_queues(form, chosen, days.sums_by_queue(shown, begin=begin, end=end))
         return _export(form, wanted, f"day-{chosen}", columns)
-    busy = [column for column in columns if column.filled]
+    # One from which everything has moved away held something too.
+    busy = [column for column in columns if column.filled or column.moved]
     only_queue = shown[0].name if len(shown) == 1 else ""
     context = {
         "day": chosen,
@@ -75,7 +76,9 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         "map": heatmap.draw(columns, at=store.now()),
         "hours": len(columns) / 4,
         "busy": busy,
-        "windows_table": totals.DayOfWindowsTable(busy, queue=only_queue),
+        "windows_table": totals.DayOfWindowsTable(
+            busy, queue=only_queue, planned=planning.of_windows(shown, begin=begin, end=end)
+        ),
         "queues_table": totals.DayOfQueuesTable(
             # Those that did something first.
             sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values())),

@@ -18,17 +18,17 @@ from dashboard.inputs.parameters import refuse_unknown, whole_number
 from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
-from scheduling.reports import cards, minute_rows
+from scheduling.reports import cards, minute_rows, planning
 from scheduling.store.blocks import in_blocks
 
 ROWS = 60
 CHANGES_SHOWN = 100
 QUEUES = 12
 ALL = "*"
-# What a receipt totals: the kind of its list (of starts and of those that moved late there is none), how it is said.
+# What a receipt totals: the kind of its list (of starts there is none), how it is said.
 TOTALS = (
     *((word, word, word) for word in ("succeeded", "failed")),
-    ("", "late", "late"),
+    ("moved_late", "late", "late"),
     ("moved", "moved out", "moved"),
     *((word, word, word) for word in ("cancelled", "expired")),
     ("repeats", "possible repeats", "possible_repeats"),
@@ -145,6 +145,9 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
         "state": clock.state(starts_at, at),
         "label": clock.label(starts_at),
         "chart": charts.chart(minutes, now=clock.minute_start(at)),
+        "planning": planning.of_windows(
+            [queue], begin=clock.runs_at(starts_at), end=clock.runs_at(starts_at) + clock.QUARTER
+        ).get(clock.runs_at(starts_at)),
         "receipt": receipt,
         "receipt_table": totals.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
         "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),

@@ -33,6 +33,8 @@ class Kind(fields.TextChoices):
     LATE = "late", "late"
     CANCELLED = Status.CANCELLED.word, Status.CANCELLED.label
     MOVED = "moved", "moved away"
+    # As a receipt counts them: they left after their minute had passed.
+    MOVED_LATE = "moved_late", "were late and moved away"
     REPEATS = "repeats", "may have gone out twice"
 
 
@@ -41,7 +43,9 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     Kind.ALL: ("filled",),
     Kind.SENT: tuple(status.word for status in Status.of(Group.SENT)),
     Kind.LATE: (Status.WAITING.word,),
-    **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE)},
+    # At most so many: which of them were late, their moves say.
+    Kind.MOVED_LATE: ("moved",),
+    **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE, Kind.MOVED_LATE)},
 }
 STATUSES: dict[Kind, tuple[Status, ...]] = {
     Kind.ALL: Status.of(Group.PLACED),
@@ -109,13 +113,18 @@ class DrillDown:
         return ranges
 
     def count(self) -> int:
-        """Return how many IDs there are, by the counters."""
+        """Return how many IDs there are, by the counters; of those that were late, by their moves."""
+        if self.kind == Kind.MOVED_LATE:
+            return self._moves().count()
         return sum(count for _, count in self._counts)
 
     def rows(self, *, after: int = 0) -> Iterator[Row]:
         """Yield the IDs whose rows are written, by key, after a key."""
-        if self.kind in (Kind.MOVED, Kind.REPEATS):
-            yield from self._moved(after) if self.kind == Kind.MOVED else self._repeated(after)
+        if self.kind == Kind.REPEATS:
+            yield from self._repeated(after)
+            return
+        if self.kind in (Kind.MOVED, Kind.MOVED_LATE):
+            yield from self._moved(after)
             return
         buckets = iter(bucket for bucket, _ in self._counts if bucket >= keys.bucket_of_cursor(after))
         while next_buckets := list(islice(buckets, BUCKETS_A_QUERY)):
@@ -131,10 +140,15 @@ class DrillDown:
         found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
         return found.with_status(*STATUSES[self.kind]).order_by("pk")
 
-    def _moved(self, after: int) -> Iterator[Row]:
+    def _moves(self) -> QuerySet[models.Move]:
         buckets = [bucket for bucket, _ in self._counts]
-        moves = models.Move.objects.filter(from_bucket_id__in=buckets, pk__gt=after).order_by("pk")
-        for move, task_name in _named(moves):
+        moves = models.Move.objects.filter(from_bucket_id__in=buckets)
+        if self.kind == Kind.MOVED_LATE:
+            moves = moves.filter(reason__in=models.MoveReason.what_made_late())
+        return moves
+
+    def _moved(self, after: int) -> Iterator[Row]:
+        for move, task_name in _named(self._moves().filter(pk__gt=after).order_by("pk")):
             from_minute = keys.minute_of_bucket(move.from_bucket_id)
             to_minute = keys.minute_of_bucket(move.to_bucket_id)
             queue_id = keys.queue_of_bucket(move.from_bucket_id)

@@ -8,6 +8,7 @@ import pytest
 from operators.actor import Actor
 from scheduling import demo, models, store
 from scheduling.core import clock
+from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster
 from scheduling.queues import operations
 from scheduling.tasks import cancellation
@@ -133,3 +134,36 @@ def test_a_cancelled_id_is_no_longer_to_be_sent(running):
     live = tasks[2].ids_count - tasks[2].cancelled_count
     assert f"<b>{tasks[2].sent_count}</b> of {live} sent" in page
     assert f'aria-label="{tasks[2].sent_count} of {live} sent, {tasks[2].cancelled_count} cancelled"' in page
+
+
+def test_what_was_planned_stays_visible_on_the_pages_of_window_and_day(running, queue):
+    client, start, tasks = running
+    window = client.get(f"/dashboard/windows/default/{start - clock.QUARTER:%Y-%m-%dT%H:%MZ}/")
+    day = client.get(f"/dashboard/history/{start:%Y-%m-%d}/?queue=default")
+    planned, counts = window.context["planning"], truth(start)
+
+    # All four lists went into this window; nothing that happened since takes that back.
+    assert planned.first_planned == sum(task.ids_count for task in tasks)
+    assert planned.moved_out == counts["moved"]
+    assert planned.cancelled == counts["cancelled"]
+    assert planned.now == window.context["card"].filled
+    assert planned.finished == counts["succeeded"] + counts["failed"]
+    row = next(row for row in day.context["windows_table"].rows if row.record.runs_at == start)
+    assert row.get_cell("first_planned") == f"{planned.first_planned:,}"
+    assert row.get_cell("moved_in") == f"{planned.moved_in:,}"
+    assert f"first planned <b>{planned.first_planned:,}</b>" in squeezed(window)
+
+
+def test_ids_that_were_late_in_an_ended_window_are_listed(queue, place, sign_in, monkeypatch):
+    start = clock.quarter_start(store.now())
+    task = place(range(1, 31), at=start - clock.QUARTER + clock.MINUTE)
+    later = start + 20 * clock.MINUTE
+    monkeypatch.setattr(store, "now", lambda: later)
+    overdue.run(lambda: later)
+    client = sign_in()
+    window = f"window={start - clock.QUARTER:%Y-%m-%dT%H:%MZ}"
+
+    page = client.get(f"/dashboard/held/?queue=default&{window}&kind=moved_late")
+
+    assert page.context["count"] == task.ids_count
+    assert len(page.context["rows"]) == task.ids_count
