@@ -6,12 +6,10 @@ well, since the target is blocked: after a Retry-After all move once, to minutes
 circuit breaker they wait until it closes, but for one, which is there to be the next probe.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from django.db.models import Min
 
 from scheduling import models, store
 from scheduling.core import clock, keys
@@ -19,14 +17,13 @@ from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import bad_rows, recovery, targets
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
-from scheduling.placement import moves, reservations
+from scheduling.placement import late_ids, moves, reservations
 
 log = structlog.get_logger(__name__)
 
 SLICE_IDS = 2_000
 # A job ends after this long, far below the cluster's time-out.
 JOB_SECONDS = 15.0
-_LATE = MoveReason.what_made_late()
 # A minute worker may still use slots of its minute for as long as the largest tolerance, at 1 rpm.
 SETTLED = timedelta(seconds=2)
 
@@ -148,21 +145,7 @@ def _latest(queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row
     """By key, the last minute in which each of the rows may still run; none by a policy that lets them all."""
     if queue.late_policy != models.LatePolicy.EXPIRE:
         return {}
-    first = _first_buckets(rows)
+    # What is late counts from the first place.
+    first = late_ids.late_since({row.task_id for row in rows}, [row.user_id for row in rows])
     due = {row.key: first.get((row.task_id, row.user_id), bucket.pk) for row in rows}
     return {key: moves.last_minute(queue, keys.minute_of_bucket(bucket_id)) for key, bucket_id in due.items()}
-
-
-def _first_buckets(rows: Sequence[moves.Row]) -> dict[tuple[int, int], int]:
-    """Where those that were late before had their first place: what is late counts from there."""
-    known: dict[tuple[int, int], int] = {}
-    by_task: dict[int, list[int]] = defaultdict(list)
-    for row in rows:
-        by_task[row.task_id].append(row.user_id)
-    for task_id, users in by_task.items():
-        late = models.Move.objects.filter(task_id=task_id, reason__in=_LATE)
-        for first in range(0, len(users), 1_000):
-            some = late.filter(user_id__in=users[first : first + 1_000])
-            for user_id, bucket_id in some.values_list("user_id").annotate(Min("from_bucket_id")):
-                known[task_id, user_id] = bucket_id
-    return known

@@ -70,6 +70,9 @@ class Bucket(models.Model):
     claimed_to_id = models.BigIntegerField(null=True, blank=True)
     # Requests that may have gone out twice, since their process died before the outcome was kept.
     repeats_count = models.PositiveIntegerField(db_default=0)
+    # Of the late IDs that have a place here, the first minute for which any was planned, as a bucket; null before the
+    # first one came.
+    late_since_bucket_id = models.BigIntegerField(null=True, blank=True)
     # How many starts were how many milliseconds after their slot: {"3": 41}, above 100 in steps.
     lateness = models.JSONField(null=True, blank=True)
 

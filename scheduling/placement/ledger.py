@@ -12,7 +12,7 @@ from scheduling import models, store
 from scheduling.core import keys
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import Status
-from scheduling.placement import reservations
+from scheduling.placement import late_ids, reservations
 
 # The columns of a task that has something to do, also where it was done before: then its end is told again.
 NOT_DONE = {
@@ -143,6 +143,8 @@ def record_moves(moved: Mapping[Route, Sequence[int]], *, was: Status, reason: s
         placed[task_id][to_bucket][Status.WAITING.counter] += count
         last[task_id] = max(last.get(task_id, 0), to_bucket)
         moves[task_id].append((users, from_bucket, to_bucket))
+    if reason in late_ids.MADE_LATE:
+        late_ids.keep_late_since((*route, users) for route, users in moved.items())
     store.add_to_tasks(tasks)
     for task_id, bucket_id in sorted(last.items()):
         last_at = Greatest("last_minute_at", keys.minute_of_bucket(bucket_id))

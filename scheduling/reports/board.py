@@ -71,7 +71,8 @@ SELECT 'queue', q.id, q.rpm, q.brake_per_minute, q.version,
 UNION ALL
 {minutes}
 UNION ALL
-SELECT 'late', q.id, SUM(b.waiting_count), MIN(b.id), NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.name,
+SELECT 'late', q.id, SUM(b.waiting_count), MIN(COALESCE(b.late_since_bucket_id, b.id)),
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.name,
        '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b
     ON b.waiting_count > 0 AND b.id >= {first_of_queue}

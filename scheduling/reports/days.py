@@ -1,19 +1,17 @@
 """A day's minutes: what was planned and sent, by window, for heat maps and as numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import add
 from typing import Any
 
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Max, Min, QuerySet, Sum
 
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.models import Group, MoveReason, Status
 
-# How far back the original minutes of late IDs are searched for.
-LATE_FOR = timedelta(days=2)
 LATE_NOTES = MoveReason.what_made_late()
 
 
@@ -162,20 +160,20 @@ class ReplannedIds:
 def replanned_late_ids(queues: Sequence[models.Queue], *, at: datetime) -> list[ReplannedIds]:
     """Return the late IDs that have another minute by now, from the log of reservations."""
     names = {queue.pk: queue.name for queue in queues}
-    lines = models.Reservation.objects.filter(window__queue__in=list(names), note__in=LATE_NOTES).order_by()
-    came_in = lines.filter(
-        window__starts_at__gte=clock.running_window_start(at), kind=models.ReservationKind.MOVE_IN
-    )
+    came_in = models.Reservation.objects.filter(
+        window__queue__in=list(names),
+        window__starts_at__gte=clock.running_window_start(at),
+        note__in=LATE_NOTES,
+        kind=models.ReservationKind.MOVE_IN,
+    ).order_by()
     current = clock.minute_start(at)
     minutes: dict[int, dict[datetime, int]] = {}
-    moved_at: set[datetime] = set()
-    for window_id, deltas, made_at in came_in.values_list("window_id", "deltas", "made_at"):
+    for window_id, deltas in came_in.values_list("window_id", "deltas"):
         counts = minutes.setdefault(keys.queue_of_window(window_id), {})
         for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
             if delta > 0 and minute >= current:
                 counts[minute] = counts.get(minute, 0) + delta
-                moved_at.add(made_at)
-    since = _first_minutes_left(lines.filter(window__starts_at__gte=at - LATE_FOR, made_at__in=moved_at))
+    since = _late_since(list(minutes), at)
     return [
         ReplannedIds(
             names[queue], sum(counts.values()), since.get(queue, min(counts)), min(counts), max(counts)
@@ -185,13 +183,15 @@ def replanned_late_ids(queues: Sequence[models.Queue], *, at: datetime) -> list[
     ]
 
 
-def _first_minutes_left(lines: QuerySet[models.Reservation]) -> dict[int, datetime]:
-    """Return, by queue, the first minute that IDs left by these lines."""
-    first: dict[int, datetime] = {}
-    left = lines.filter(kind=models.ReservationKind.MOVE_OUT)
-    for window_id, deltas in left.values_list("window_id", "deltas"):
-        queue = keys.queue_of_window(window_id)
-        for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
-            if delta < 0:
-                first[queue] = min(minute, first.get(queue, minute))
-    return first
+def _late_since(queue_ids: Collection[int], at: datetime) -> dict[int, datetime]:
+    """Return, by queue, since when those of its IDs that will still run are late that have been late for longest."""
+    running, current = clock.running_window_start(at), clock.minute_start(at)
+    over = [minute for minute in clock.minutes(running) if minute < current]
+    late = models.Bucket.objects.filter(
+        window__queue__in=queue_ids,
+        window__starts_at__gte=running,
+        waiting_count__gt=0,
+        late_since_bucket_id__isnull=False,
+    ).exclude(pk__in=[keys.bucket_at(queue_id, minute) for queue_id in queue_ids for minute in over])
+    oldest = late.order_by().values_list("window__queue").annotate(Min("late_since_bucket_id"))
+    return {queue_id: keys.minute_of_bucket(bucket_id) for queue_id, bucket_id in oldest}

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, Sum
+from django.db.models import BigIntegerField, Count, Min, Sum
+from django.db.models.functions import Coalesce
 
 from scheduling import models, store
 from scheduling.core import clock, disk, keys, limits
@@ -182,7 +183,7 @@ def assess(now: datetime | None = None) -> Health:
         tables=schema.current(),
         minute_missing=minute_missing(at),
         disks=disks(),
-        clocks_apart_seconds=clocks_apart(at) if now is None else 0.0,
+        clocks_apart_seconds=clocks_apart() if now is None else 0.0,
     )
 
 
@@ -191,9 +192,15 @@ def disks() -> tuple[disk.Volume, ...]:
     return tuple(disk.volume(name, getattr(settings, name)) for name in ("DATA_DIR", "SPOOL_DIR"))
 
 
-def clocks_apart(at: datetime) -> float:
-    """Seconds between this machine's clock and `at`, the time that the database has just told."""
-    return abs((datetime.now(UTC) - at).total_seconds())
+def clocks_apart() -> float:
+    """Seconds between this machine's clock and the database's, at least. Raises DatabaseError.
+
+    On a busy machine an answer takes long; any time while it was on its way may be the one that it tells.
+    """
+    before = datetime.now(UTC)
+    at = store.now()
+    after = datetime.now(UTC)
+    return max(0.0, (before - at).total_seconds(), (at - after).total_seconds())
 
 
 def minute_missing(at: datetime) -> datetime | None:
@@ -248,13 +255,16 @@ def late_queues(at: datetime) -> list[LateQueue]:
     found = []
     for queue_id, name in affected.values_list("pk", "name"):
         buckets = overdue_buckets.get(queue_id, [])
-        waiting = models.Bucket.objects.filter(pk__in=buckets).aggregate(n=Sum("waiting_count", default=0))
+        waiting = models.Bucket.objects.filter(pk__in=buckets).aggregate(
+            n=Sum("waiting_count", default=0),
+            since=Min(Coalesce("late_since_bucket_id", "id", output_field=BigIntegerField())),
+        )
         until = keys.minute_of_bucket(last_buckets[queue_id]) if queue_id in last_buckets else None
         found.append(
             LateQueue(
                 queue=name,
                 waiting_behind=waiting["n"],
-                oldest_at=keys.minute_of_bucket(buckets[0]) if buckets else None,
+                oldest_at=keys.minute_of_bucket(waiting["since"]) if waiting["since"] else None,
                 placed_again_today=moved_counts[queue_id],
                 runs_until=until if until and until >= at else None,
             )

@@ -4,8 +4,7 @@ A row is written some time after its place was reserved. Until then the place fo
 that the result is the same before and after.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -14,10 +13,8 @@ from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.intake import allocation
 from scheduling.lists import stored_lists
-from scheduling.models import MoveReason, Status
-
-# Moves that make an ID late. A retry or a change of rpm gives it a new minute in which it is on time.
-MADE_LATE = frozenset(MoveReason.what_made_late())
+from scheduling.models import Status
+from scheduling.placement import late_ids
 
 
 @dataclass(frozen=True)
@@ -171,30 +168,7 @@ def _late_since(task: models.Task, users: Sequence[int]) -> dict[int, int]:
     # Most tasks have no moves, and one query shows it.
     if len(users) > 1 and not models.Move.objects.filter(task_id=task.pk).exists():
         return {}
-    return {user: bucket for (_, user), bucket in late_since([task.pk], users).items()}
-
-
-def late_since(task_ids: Collection[int], users: Collection[int]) -> dict[tuple[int, int], int]:
-    """Return the original buckets of late IDs that have moved, by (task, ID)."""
-    moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=users).order_by("pk")
-    by_id: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
-    for task_id, user, from_bucket, reason in moves.values_list(
-        "task_id", "user_id", "from_bucket_id", "reason"
-    ):
-        by_id[task_id, user].append((from_bucket, reason))
-    since = {key: late_since_moves(moves_of_id) for key, moves_of_id in by_id.items()}
-    return {key: bucket for key, bucket in since.items() if bucket is not None}
-
-
-def late_since_moves(moves: Iterable[tuple[int, str]]) -> int | None:
-    """Return the original bucket of a late ID from its moves (from bucket, reason), or None if it isn't late."""
-    since: int | None = None
-    for from_bucket, reason in moves:
-        if reason not in MADE_LATE:
-            since = None
-        elif since is None:
-            since = from_bucket
-    return since
+    return {user: bucket for (_, user), bucket in late_ids.late_since([task.pk], users).items()}
 
 
 def _reserved(

@@ -34,7 +34,7 @@ class Gauge:
 def gauges(now: datetime | None = None) -> list[Gauge]:
     """Return the numbers at `now`, by queue where they have one. Raises DatabaseError."""
     at = now or store.now()
-    apart = health.clocks_apart(at) if now is None else 0.0
+    apart = health.clocks_apart() if now is None else 0.0
     words = "This machine's clock and the database's: above 2 seconds nothing is sent."
     queues = dict(models.Queue.objects.values_list("pk", "name"))
     return [

@@ -12,6 +12,7 @@ from scheduling import models
 from scheduling.core import keys, pacing
 from scheduling.dispatch import bucket_slots
 from scheduling.models import Group, Status
+from scheduling.placement import late_ids
 from scheduling.reports import id_history
 from scheduling.store.blocks import in_blocks
 
@@ -73,7 +74,7 @@ def rows(
     while block := list(islice(read, BLOCK_ROWS)):
         plans |= _plans({row.bucket_id for row in block} - plans.keys(), first_key=block[0].pk)
         tasks, users = {row.task_id for row in block}, {row.user_id for row in block}
-        late_since = id_history.late_since(tasks, users)
+        late_since = late_ids.late_since(tasks, users)
         for row in block:
             yield _row(row, plans[row.bucket_id], late_since.get((row.task_id, row.user_id)), at)
 

@@ -17,7 +17,7 @@ from scheduling.dispatch import targets
 from scheduling.intake import allocation
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
-from scheduling.placement import rules
+from scheduling.placement import late_ids, rules
 from scheduling.reports import id_history
 from scheduling.reports.id_history import Place
 
@@ -91,7 +91,7 @@ def stories_in(
     places: dict[int, Place] = {}
     for task in tasks:
         if task.pk in rows:
-            late_since = id_history.late_since_moves(
+            late_since = late_ids.late_since_by_moves(
                 (move.from_bucket_id, move.reason) for move in moves[task.pk]
             )
             places[task.pk] = id_history.place_of_row(task, rows[task.pk], late_since, at, minutes)

@@ -49,14 +49,14 @@ class Command(BaseCommand):
 
 def examine() -> Iterator[Finding]:
     try:
-        at = store.now()
+        apart = health.clocks_apart()
     except DatabaseError as error:
         yield Finding("database", f"{error}".strip(), "Is it running, and is DATABASE_URL right?")
         return
     yield Finding("database", f"{connection.vendor} answers.")
     yield from _system_checks()
     yield from _schema()
-    yield _clock(health.clocks_apart(at))
+    yield _clock(apart)
     if connection.vendor == "postgresql":
         yield _connections()
     yield _static_files()

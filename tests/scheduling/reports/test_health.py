@@ -1,6 +1,6 @@
 """What is said of a service that runs, and of one that doesn't."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -95,3 +95,23 @@ def test_nearly_full_disk_is_a_problem():
     assert "The disk with DATA_DIR is nearly full: 5 MB are free." in report.problems
     assert not any("SPOOL_DIR" in problem for problem in report.problems)
     assert {volume.name for volume in health.assess().disks} == {"DATA_DIR", "SPOOL_DIR"}
+
+
+@pytest.mark.parametrize(("ahead", "apart"), [(-3, 3), (-0.5, 0), (0, 0), (0.5, 0), (3, 3)])
+def test_clocks_are_apart_by_what_the_time_of_asking_does_not_explain(monkeypatch, ahead, apart):
+    host = datetime.now(UTC)
+
+    def answer() -> datetime:
+        # A busy machine: between the two looks at its clock a second passes.
+        return host + timedelta(seconds=0.5 + ahead)
+
+    class Clock(datetime):
+        ticks = iter((host, host + timedelta(seconds=1)))
+
+        @classmethod
+        def now(cls, tz=None) -> datetime:
+            return next(cls.ticks)
+
+    monkeypatch.setattr(health, "datetime", Clock)
+    monkeypatch.setattr(health.store, "now", answer)
+    assert health.clocks_apart() == pytest.approx(max(0, apart - 0.5 * (apart > 0)))
