@@ -1,6 +1,7 @@
 """Errors of the pages, in plain words."""
 
-from django.core.exceptions import BadRequest
+from django.conf import settings
+from django.core.exceptions import BadRequest, RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -8,12 +9,24 @@ from django.urls import Resolver404, resolve
 from django.views.decorators.http import require_safe
 
 from dashboard.access import OperatorRequest, viewer_required
+from dashboard.formatting import size
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """A 400 that says what is wrong. What Django itself suspects it keeps to its log."""
+    """A 400 or 413 that says what is wrong. What Django itself suspects it keeps to its log."""
+    if isinstance(exception, RequestDataTooBig | TooManyFieldsSent | TooManyFilesSent):
+        return render(request, "413.html", {"limit": _limit_in_words(request, exception)}, status=413)
     said = str(exception) if isinstance(exception, BadRequest) else ""
     return render(request, "400.html", {"exception": said}, status=400)
+
+
+def _limit_in_words(request: HttpRequest, exception: Exception) -> str:
+    """What the form has too much of, where that has a number."""
+    if isinstance(exception, TooManyFieldsSent):
+        return f"{settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} fields"
+    # Who hasn't signed in may send less, and the page for that is the one with two fields.
+    is_known = hasattr(request, "user") and request.user.is_authenticated
+    return size(settings.DATA_UPLOAD_MAX_MEMORY_SIZE) if is_known else ""
 
 
 @require_safe

@@ -6,6 +6,7 @@ import math
 import re
 import resource
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,8 @@ DRAINED_BYTES, DRAINED_SECONDS = 8 * 1024**2, 5
 # Passwords that are checked at once, and sign-ins that may wait for that: a hash takes a tenth of a second.
 HASHES_AT_ONCE, SIGN_INS_WAITING = 1, 10
 TESTS_AT_ONCE, TESTS_WAITING = 1, 4
+# What a piece of an export, or a question, waits at most until the next one may be produced.
+POLITE_SECONDS = 0.1
 # Requests that may wait for a thread.
 WAITING = 1000
 SWITCH_SECONDS = 0.0005
@@ -88,9 +91,14 @@ class Server:
             return self.test_requests
         return self.sign_ins if path == SIGN_IN else self.writes
 
-    def is_busy(self) -> bool:
-        """Whether a page is being produced now."""
-        return bool(self.reads.running or self.writes.running)
+    def politely(self, work: Callable[[], Any]) -> Any:
+        """Do work in a thread; half of its time belongs to the pages, while any is being produced."""
+        started = time.monotonic()
+        try:
+            return work()
+        finally:
+            if self.reads.running or self.writes.running:
+                time.sleep(min(time.monotonic() - started, POLITE_SECONDS))
 
     async def _keep_house(self) -> None:
         while True:
@@ -131,6 +139,8 @@ class Exchange:
     async def run(self) -> None:
         try:
             response = await self._response()
+            if response.rest is not None:
+                await self._run_politely(self.server.exports, response.begin)
         except Disconnected:
             return
         except Busy:
@@ -160,7 +170,9 @@ class Exchange:
         if length <= FORM_BYTES and (short := await self.body.short(AT_ONCE_SECONDS)):
             return await self._answer(short)
         # It is slow or long. Would Django read it?
-        asked = await self._run(self.server.questions, partial(pages.respond, self.environ, Missing()))
+        asked = await self._run_politely(
+            self.server.questions, partial(pages.respond, self.environ, Missing())
+        )
         return asked if isinstance(asked, Response) else await self._received(self.body, asked)
 
     async def _received(self, body: Incoming, wanted: Wanted) -> Response:
@@ -203,6 +215,9 @@ class Exchange:
     async def _run(self, lane: Lane, work: Callable[[], Any]) -> Any:
         return await self.server.threads.run(lane, work, client=self.client)
 
+    async def _run_politely(self, lane: Lane, work: Callable[[], Any]) -> Any:
+        return await self._run(lane, partial(self.server.politely, work))
+
     # --- The response ---
 
     async def _write(self, response: Response) -> None:
@@ -222,11 +237,7 @@ class Exchange:
         gone = asyncio.ensure_future(self._gone())
         try:
             while not gone.done():
-                started = self.server.loop.time()
-                piece = await self._run(self.server.exports, response.next_piece)
-                if self.server.is_busy():
-                    # Half of the time belongs to the pages.
-                    await asyncio.sleep(self.server.loop.time() - started)
+                piece = await self._run_politely(self.server.exports, response.next_piece)
                 await self.send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
                 if not piece:
                     break

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_started
 from django.db import close_old_connections
@@ -45,9 +46,14 @@ class NotReceived(BaseException):
 
 
 class Missing:
-    """Stands for a body that has not been received."""
+    """Stands for a body that has not been received. request: whose body it is."""
+
+    request: HttpRequest | None = None
 
     def read(self, *_: int) -> bytes:
+        if self.request and is_page(self.request.path) and _length(self.request) > _limit(self.request):
+            # It won't be received either. Django makes the page that says so.
+            raise RequestDataTooBig
         raise NotReceived
 
     readline = read
@@ -62,13 +68,27 @@ class Wanted:
 
 @dataclass
 class Response:
-    """rest: further pieces of the body, each produced by a call in a thread; None if `body` is all of it."""
+    """rest: further pieces of the body, each produced by a call in a thread; None if `body` is all of it.
+
+    A streaming response has nothing but pieces until `begin` was called, in a thread too.
+    """
 
     status: int
     headers: Headers
     body: bytes
     rest: Iterator[bytes] | None = None
     source: HttpResponseBase | None = None
+
+    def begin(self) -> None:
+        """Produce the first piece, which for most is all of it."""
+        self.body = self.next_piece()
+        second = self.next_piece() if self.body else b""
+        if second:
+            assert self.rest is not None
+            self.rest = chain([second], self.rest)
+        else:
+            self.rest = None
+            self.close()
 
     def next_piece(self) -> bytes:
         """The next piece, empty at the end. The generator keeps no cursor, so any thread will do."""
@@ -123,6 +143,8 @@ def respond(found: dict[str, Any], body: IO[bytes] | Missing) -> Response | Want
     found = {**found, "wsgi.input": body}
     request_started.send(sender=WSGIHandler, environ=found)
     request = WSGIRequest(found)
+    if isinstance(body, Missing):
+        body.request = request
     try:
         response = handler.get_response(request)
     except NotReceived:
@@ -152,6 +174,11 @@ _PAGE = (
 )
 
 
+def _length(request: HttpRequest) -> int:
+    """How long the body is, as announced."""
+    return int(request.META.get("CONTENT_LENGTH") or 0)
+
+
 def _limit(request: HttpRequest) -> int:
     """How long a body may be that a view wants to read."""
     match = request.resolver_match
@@ -166,24 +193,18 @@ def _limit(request: HttpRequest) -> int:
 
 
 def _begun(response: HttpResponseBase) -> Response:
-    """Produce the first piece of a response, which for most is all of it."""
+    """The response as the event loop sends it."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     headers += [
         (b"set-cookie", cookie.output(header="").strip().encode("latin-1"))
         for cookie in response.cookies.values()
     ]
-    if not response.streaming:
-        body = response.content  # type: ignore[attr-defined]  # HttpResponseBase declares only `streaming`
-        response.close()
-        return Response(response.status_code, headers, body)
-    pieces: Iterable[bytes] = response.streaming_content  # type: ignore[attr-defined]
-    rest = iter(pieces)
-    first = _piece(rest)
-    second = _piece(rest) if first else b""
-    if second:
-        return Response(response.status_code, headers, first, chain([second], rest), response)
+    if response.streaming:
+        pieces: Iterable[bytes] = response.streaming_content  # type: ignore[attr-defined]  # only `streaming` is declared
+        return Response(response.status_code, headers, b"", iter(pieces), response)
+    body = response.content  # type: ignore[attr-defined]  # likewise
     response.close()
-    return Response(response.status_code, headers, first)
+    return Response(response.status_code, headers, body)
 
 
 def _piece(pieces: Iterator[bytes]) -> bytes:

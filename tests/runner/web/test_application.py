@@ -288,3 +288,41 @@ def test_test_requests_that_wait_for_a_slot_keep_no_page_waiting(make_token):
     assert sum(client.status == 503 for client in tests) >= 10
     refused = next(client for client in tests if client.status == 503)
     assert refused.answer["retry-after"] == "1"
+
+
+def signed_in(operator, client) -> dict[str, str]:
+    """The headers of a form that a page has given to a signed-in operator."""
+    client.force_login(operator)
+    secret = client.get("/dashboard/account/").cookies[used.CSRF_COOKIE_NAME].value
+    session = client.cookies[used.SESSION_COOKIE_NAME].value
+    return {
+        "Cookie": f"{used.SESSION_COOKIE_NAME}={session}; {used.CSRF_COOKIE_NAME}={secret}",
+        "Host": "localhost",
+    }
+
+
+LARGE = {
+    "urlencoded": ("application/x-www-form-urlencoded", 2_700_000),
+    "multipart": ("multipart/form-data; boundary=x", 2_700_000),
+    "enormous": ("multipart/form-data; boundary=x", 10**15),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_form_that_is_too_large_is_refused_on_a_page_that_says_so(make_operator, client, kind):
+    content_type, length = LARGE[kind]
+    headers = {"Content-Type": content_type} | signed_in(make_operator("operator"), client)
+    sender = Client("POST", "/dashboard/queues/default/pause/", headers, [b"a=" + b"b" * 100], length)
+    assert ask(sender).status == 413
+    said = " ".join(sender.body.decode().split())
+    assert "The form is larger than this page accepts (2.6 MB), so it was not read" in said
+    assert "default-src" in sender.answer["content-security-policy"]
+
+
+def test_form_with_too_many_fields_is_refused_on_a_page_that_says_so(make_operator, client):
+    headers = signed_in(make_operator("operator"), client)
+    headers["Content-Type"] = "application/x-www-form-urlencoded"
+    form = b"&".join(b"a%d=b" % n for n in range(1_100))
+    sender = Client("POST", "/dashboard/queues/default/pause/", headers, [form], len(form))
+    assert ask(sender).status == 413
+    assert "accepts (1,000 fields)" in " ".join(sender.body.decode().split())
