@@ -159,7 +159,7 @@ FIELDS: dict[str, str] = {
     "keep_answers": "Which responses are kept: `unexpected`, `all`, or a JSON pointer whose value is kept.",
     "connect_timeout_seconds": "The time limit for name look-up, connection and TLS handshake together.",
     "read_timeout_seconds": "The time limit for each further part of the response.",
-    "max_connections": "How many calls one minute worker may have open at once.",
+    "max_connections": "How many requests each minute worker may have open at once, not all of them together.",
     "python_callable": "The function to call, one of PYTHON_HANDLERS of the deployment.",
     "callback_url": "The address that is called once when a task is done.",
     "brake_per_minute": "The limit that the brake sets, or null.",

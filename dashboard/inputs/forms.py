@@ -311,7 +311,7 @@ class QueueForm(QueueModelForm):
             "webhook_url": "Webhook address",
             "connect_timeout_seconds": "Time limit to connect (seconds)",
             "read_timeout_seconds": "Time limit for an answer (seconds)",
-            "max_connections": "Maximum connections",
+            "max_connections": "Maximum connections of each minute worker",
             "callback_url": "Address called when a task is done",
         }
 
