@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
 def examine() -> Iterator[Finding]:
     try:
-        apart = health.clocks_apart()
+        at, apart = store.now(), health.clocks_apart()
     except DatabaseError as error:
         yield Finding("database", f"{error}".strip(), "Is it running, and is DATABASE_URL right?")
         return
