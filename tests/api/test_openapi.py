@@ -185,3 +185,47 @@ console.log(ids, handlers.join());
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "2 record\n"
+
+
+HEY_API = ("@hey-api/openapi-ts@0.95.0", "typescript@5.9.3")
+
+
+@pytest.mark.django_db
+def test_hey_api_generates_a_client_that_works(server, tmp_path):
+    """The third generator: a function for each operation, named by its operation_id."""
+    install(tmp_path, HEY_API)
+    (tmp_path / "package.json").write_text(json.dumps({"type": "module"}))
+    # By it the generator knows that imports name files.
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": {"moduleResolution": "nodenext"}}))
+    (tmp_path / "use.ts").write_text("""
+import { client } from "./client/client.gen.js";
+import { getTask, listTasks, submitList } from "./client/index.js";
+
+declare const process: { argv: string[] };
+client.setConfig({ baseUrl: process.argv[2], headers: { Authorization: `Bearer ${process.argv[3]}` } });
+const { data, error } = await submitList({
+  body: { task_name: "generated", payload: [1001, "1002"], reference: "a campaign" },
+});
+if (!data) throw new Error(JSON.stringify(error));
+const task = await getTask({ path: { id: data.task_id! } });
+const found = await listTasks({ query: { reference: "a campaign" } });
+console.log(task.data?.counts.ids, found.data?.length, found.data?.[0]?.state);
+""")
+    options = [
+        "--strict",
+        "--skipLibCheck",
+        "--target",
+        "es2022",
+        "--module",
+        "nodenext",
+        "--lib",
+        "es2022,dom,dom.iterable",
+    ]
+    for command in (
+        ["npx", "openapi-ts", "-i", "openapi.json", "-o", "client", "-c", "@hey-api/client-fetch"],
+        ["npx", "tsc", *options, "use.ts"],
+        ["node", "use.js", server.url, server.token],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "2 1 placing\n"
