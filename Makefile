@@ -23,6 +23,7 @@ help:
 	@echo "make run      have it: http://127.0.0.1:8000/ (PORT, DATA_DIR, DATABASE_URL, ... from the environment)"
 	@echo "make demo     the same with a day of history and a living board"
 	@echo "make test     everything that belongs to every change"
+	@echo "make test-next the same, without browsers and servers, on Python 3.13 and Django 6.1"
 	@echo "make faults   kills and seeds       make minutes  real minutes"
 	@echo "make storm    a simulated world under faults (SEED=17, SEEDS=1000)"
 	@echo "make bench    measurements          make screens  the pictures"
@@ -36,7 +37,7 @@ run: $(RUNTIME)
 demo: $(RUNTIME)
 	@DATA_DIR="$${DATA_DIR:-var/demo}" exec $(BIN)/python -m runner demo
 
-test: lint chromium test-next
+test: lint chromium
 	$(BIN)/python tests/run.py -m "$(QUICK)"
 
 # Without that Python the leg is skipped, and says so.
@@ -47,7 +48,7 @@ else
 test-next: $(NEXT)
 	@echo "=== On Python 3.13 and Django 6.1 ==="
 	.venv-next/bin/python -W error::DeprecationWarning:django.utils.deprecation -m pytest -q -n 2 --dist loadfile -m "$(QUICK)" \
-		tests/operators tests/scheduling/admin tests/scheduling/core tests/scheduling/jobqueue tests/scheduling/queues tests/scheduling/reports
+		tests/api tests/dashboard tests/operators tests/scheduling tests/settings
 endif
 
 lint: $(DEVELOPMENT)
