@@ -140,6 +140,8 @@ def test_description_has_the_documented_endpoints(reader):
         "/queues/{name}/brake/": {"post"},
         "/queues/{name}/rotate_secret/": {"post"},
         "/queues/{name}/test/": {"post"},
+        "/queues/{name}/test_callback/": {"post"},
+        "/celery_ids_tasks/{id}/call_back/": {"post"},
         "/windows/": {"get"},
         "/windows/{id}/": {"get"},
     }

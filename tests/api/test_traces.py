@@ -1,5 +1,7 @@
 """Every action of the API leaves an entry in the activity log."""
 
+import ipaddress
+
 import pytest
 
 from api.docs import schema_of
@@ -35,6 +37,8 @@ ACTS: dict[tuple[str, str], tuple[dict, str, str]] = {
     ("post", "/queues/{name}/rotate_secret/"): ({"secret": None}, "rotated_secret", "queue"),
     ("post", "/queues/{name}/brake/"): ({"per_minute": 5}, "braked", "queue"),
     ("post", "/queues/{name}/test/"): ({}, "tested", "queue"),
+    ("post", "/queues/{name}/test_callback/"): ({}, "tested_callback", "queue"),
+    ("post", "/celery_ids_tasks/{id}/call_back/"): ({}, "asked_to_call_back", "task"),
 }
 USER = 77
 
@@ -49,8 +53,13 @@ def task(api, write_lists) -> int:
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(ACTS))
-def test_actions_leave_an_activity_entry(api, queue, task, submit_past, finish, method, path):
+def test_actions_leave_an_activity_entry(api, queue, task, submit_past, finish, settings, method, path):
     body, verb, kind = ACTS[method, path]
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ipaddress.ip_network("127.0.0.0/8")]
+    if "call" in verb:
+        # Nobody listens there.
+        models.Queue.objects.filter(pk=queue.pk).update(callback_url="http://127.0.0.1:1/")
+        models.Task.objects.filter(pk=task).update(finished_at=store.now(), called_back_at=store.now())
     if verb in ("retried", "sent_again"):
         task = submit_past([4])
         finish(task, *((Status.FAILED, 404) if verb == "retried" else (Status.SUCCEEDED, 200)))

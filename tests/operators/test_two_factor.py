@@ -1,24 +1,15 @@
 """A second factor: set up on the account page, asked for at the sign-in, turned off by its code or by an admin."""
 
-import time
-
 import pytest
 from django.test import Client
-from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from operators.models import Operator
 from scheduling import models
+from tests.code_of_app import code_of
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long passphrase"
-
-
-def code_of(device: TOTPDevice, *, steps: int = 0) -> str:
-    """The code that an app would show; some steps of 30 s later, since each is good once."""
-    totp = TOTP(device.bin_key, device.step, device.t0, device.digits, device.drift)
-    totp.time = time.time() + 30 * steps
-    return f"{totp.token():06d}"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.test import RequestFactory
 from django.urls import reverse
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from operators.models import Operator, Token
 from operators.roles import PERMISSIONS, Permission, Role
@@ -20,6 +21,7 @@ ACTIONS: dict[str, tuple[type, Permission]] = {
     "cancel_ticked": (models.Task, Permission.ACT),
     "revoke": (Token, Permission.ADMINISTER),
     "sign_out_everywhere": (Operator, Permission.ADMINISTER),
+    "turn_off_two_factor": (Operator, Permission.ADMINISTER),
     "let_in_again": (AccessAttempt, Permission.ADMINISTER),
 }
 
@@ -30,13 +32,15 @@ def rows(deck, make_operator) -> dict[str, int]:
     somebody = make_operator("viewer", username="somebody else")
     paused = models.Queue.objects.create(name="paused", created_at=timezone.now(), paused_at=timezone.now())
     failed = AccessAttempt.objects.create(username="x", ip_address="192.0.2.1", failures_since_start=9)
-    keys = (deck.queue.pk, paused.pk, deck.task.pk, Token.objects.get().pk, somebody.pk, failed.pk)
+    TOTPDevice.objects.create(user=somebody, confirmed=True)
+    token = Token.objects.get()
+    keys = (deck.queue.pk, paused.pk, deck.task.pk, token.pk, somebody.pk, somebody.pk, failed.pk)
     return dict(zip(ACTIONS, keys, strict=True))
 
 
 def state() -> list:
     """Return all that an action can change. A refusal leaves its line, and nothing else."""
-    tables = (models.Queue, models.Task, Token, Operator, AccessAttempt)
+    tables = (models.Queue, models.Task, Token, Operator, TOTPDevice, AccessAttempt)
     rows = [list(table.objects.order_by("pk").values()) for table in tables]
     return [*rows, list(models.Activity.objects.exclude(verb="refused").order_by("pk").values())]
 

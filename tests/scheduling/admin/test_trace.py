@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from operators.actor import Interface
 from operators.models import Operator, Token
@@ -38,6 +39,11 @@ def post(label: str, page: str, form, choose: Callable[[], int] | None = None) -
 
 def somebody() -> int:
     return Operator.objects.get_or_create(username="somebody", defaults={"role": "viewer"})[0].pk
+
+
+def somebody_with_a_second_factor() -> int:
+    TOTPDevice.objects.create(user_id=somebody(), confirmed=True)
+    return somebody()
 
 
 def a_queue() -> int:
@@ -76,6 +82,9 @@ ACTS = {
     ),
     "operators.operator delete": post("operators.operator", "delete", {"post": "yes"}, somebody),
     "operators.operator sign_out_everywhere": act("operators.operator", "sign_out_everywhere", somebody),
+    "operators.operator turn_off_two_factor": act(
+        "operators.operator", "turn_off_two_factor", somebody_with_a_second_factor
+    ),
     "operators.token add": post("operators.token", "add", {"name": "billing", "scope": "read"}),
     "operators.token revoke": act("operators.token", "revoke", lambda: Token.objects.get().pk),
     "scheduling.queue add": post(
