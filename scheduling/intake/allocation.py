@@ -195,13 +195,9 @@ def buckets_of(list_id: int, first_position: int, count: int) -> Iterator[tuple[
 
 def reserved_places(user_id: int, tasks: Iterable[models.Task]) -> dict[int, int]:
     """Return the buckets reserved for an ID, by task, in tasks whose lists are still being written."""
-    tasks = list(tasks)
-    unwritten = (
-        models.Segment.objects.unwritten().filter(task__in=tasks) if tasks else models.Segment.objects.none()
-    )
+    unwritten = models.Segment.objects.unwritten().filter(task__in=list(tasks))
     # An edit has a list of its own, with the IDs that it adds.
-    task_of_list = dict(unwritten.order_by().values_list("list_id", "task_id").distinct())
-    positions = stored_lists.positions_of(user_id, task_of_list)
+    positions = stored_lists.positions_of(user_id, unwritten.order_by().values("list_id"))
     if not positions:
         return {}
     covering = Q()
@@ -214,7 +210,8 @@ def reserved_places(user_id: int, tasks: Iterable[models.Task]) -> dict[int, int
     for reservation in reservations.order_by("pk"):
         list_id = reservation.list_id or 0
         offset = positions[list_id] - reservation.first_position
-        found[task_of_list[list_id]] = _buckets(reservation)[next(reservation.places(offset))]
+        assert reservation.task_id is not None
+        found[reservation.task_id] = _buckets(reservation)[next(reservation.places(offset))]
     return found
 
 

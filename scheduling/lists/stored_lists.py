@@ -7,7 +7,9 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from django.db.models import QuerySet
 
 from scheduling import models, store
 from scheduling.store.blocks import values_in_blocks
@@ -86,10 +88,10 @@ def position_of(list_id: int, user_id: int) -> int | None:
     return positions_of(user_id, [list_id]).get(list_id)
 
 
-def positions_of(user_id: int, list_ids: Collection[int]) -> dict[int, int]:
-    """Return the ID's position in each of the lists that have it, with one query."""
+def positions_of(user_id: int, list_ids: Collection[int] | QuerySet[Any, Any]) -> dict[int, int]:
+    """Return the ID's position in each of the lists that have it, with one query. list_ids: may be a subquery."""
     positions: dict[int, int] = {}
-    if not list_ids:
+    if not isinstance(list_ids, QuerySet) and not list_ids:
         return positions
     wanted = _pack(array("q", [user_id]))
     chunks = models.Chunk.objects.filter(list__in=list_ids).order_by("list", "number")

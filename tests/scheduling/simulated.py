@@ -123,3 +123,9 @@ class SimulatedTime:
             make_sender=self.sender(make_handler),
             **options,
         )
+
+    def tick_to_the_end(self, worker: MinuteWorker) -> None:
+        """Do what a worker's `serve` does, but keep the connection, whose transaction is the test's."""
+        while (due := worker.tick()) is not None:
+            self.sleep(due - worker.clock.elapsed())
+        worker.finish()

@@ -52,7 +52,7 @@ def test_a_minute_is_served_but_for_the_rows_that_can_not_be_changed(time, caplo
     task = place(queue, {MINUTE: range(1, 101)}, at=BEFORE)
     models.Assignment.objects.filter(user_id=40).update(attempts=32_767)
     refuse(70, what=what)
-    time.worker(MINUTE, make_handler=lambda queue: handler).serve()
+    time.tick_to_the_end(time.worker(MINUTE, make_handler=lambda queue: handler))
     task.refresh_from_db()
     failed = set(models.Assignment.objects.filter(status=Status.FAILED).values_list("user_id", flat=True))
     # `record` never claims a row without finishing it; and SQLite counts on.
