@@ -4,6 +4,7 @@ import asyncio
 import heapq
 from asyncio import events
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -54,5 +55,10 @@ class SimLoop(asyncio.BaseEventLoop):
         """Forget everything, as the end of a process does."""
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False
+            # Now, and as a cancellation: what is collected later as garbage is told so by an error that gets logged.
+            coroutine = task.get_coro()
+            with suppress(asyncio.CancelledError, StopIteration):
+                if coroutine.cr_frame is not None:
+                    coroutine.throw(asyncio.CancelledError())
         self._ready.clear()
         self._scheduled.clear()

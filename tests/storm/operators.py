@@ -53,9 +53,15 @@ class Operators:
         call: Callable[[random.Random], Any] = getattr(self, f"_{action.name}")
         run = self.storm.guarded(lambda: call(dice))
         process = self.storm.start(f"{action.name} {action.number}", "operator", run, dice=dice)
-        process.about["task"] = task_id
+        process.about.update(task=task_id, hint=action.hint)
 
     # --- What they act on ---
+
+    @property
+    def _hint(self) -> str:
+        """What a plot wants of the present action."""
+        assert self.world.current is not None
+        return str(self.world.current.about["hint"])
 
     def _queue_of(self, dice: random.Random) -> models.Queue:
         return models.Queue.objects.order_by("pk")[dice.randrange(len(self.storm.scenario.queues))]
@@ -69,8 +75,13 @@ class Operators:
         return dice.choice(open_ones or tasks) if tasks else None
 
     def _ids(self, dice: random.Random, queue: models.Queue) -> list[int]:
-        most = {2: 40, 3: 50}.get(queue.rpm, 20) if dice.random() < 0.09 else 11
-        return dice.sample(range(1, 60), dice.randint(1, most))
+        # An ID more is a minute more to play: lists are short, but where a plot wants them longer.
+        least, most = {
+            "long": (8, 12),
+            # More than a window takes at this rpm.
+            "longest": (15 * queue.rpm + 1, 15 * queue.rpm + 4),
+        }.get(self._hint, (1, 20) if dice.random() < 0.05 else (1, 6))
+        return dice.sample(range(1, 60), dice.randint(min(least, 50), min(most, 52)))
 
     def _is_running(self, queue: models.Queue) -> bool:
         """Whether a minute of the queue is under way in which something waits."""
@@ -85,14 +96,14 @@ class Operators:
         queue = self._queue_of(dice)
         ids = self._ids(dice, queue)
         key = None
-        if dice.random() < 0.3:
+        if dice.random() < 0.3 or self._hint == "keyed":
             key = acceptance.IdempotencyKey("storm", f"key {dice.random()}", "same")
         first_free = dice.random() < 0.3
         submission = acceptance.Submission(
             task_name="a list",
             start=Start.FIRST_FREE if first_free else Start.NEXT_WINDOW,
             queue_name=queue.name,
-            allow_peak=dice.random() < 0.6,
+            allow_peak=dice.random() < 0.6 or self._hint == "longest",
             not_before=store.now() + timedelta(minutes=20)
             if dice.random() < 0.05 and not first_free
             else None,
@@ -128,9 +139,11 @@ class Operators:
         task = self._task_of(dice)
         if task is None:
             return
-        old = self.storm.model.ids_of(task.pk, with_left_out=dice.random() < 0.4)
-        kept = dice.sample(old, round(len(old) * dice.choice([0, 0.5, 0.8, 1])))
-        ids = list(dict.fromkeys([*kept, *self._ids(dice, task.queue)[: dice.randint(0, 8)]])) or [1]
+        hint = self._hint
+        old = self.storm.model.ids_of(task.pk, with_left_out=dice.random() < 0.4 or hint == "back")
+        share = {"shorter": 0.4, "longer": 1, "back": 1}.get(hint) or dice.choice([0, 0.5, 0.8, 1])
+        new = [] if hint in ("shorter", "back") else self._ids(dice, task.queue)[: dice.randint(0, 4)]
+        ids = list(dict.fromkeys([*dice.sample(old, round(len(old) * share)), *new])) or [1]
         task.refresh_from_db()
         before = {
             "in flight": task.in_flight_count > 0,
@@ -193,11 +206,12 @@ class Operators:
 
     def _brake(self, dice: random.Random) -> None:
         queue = self._queue_of(dice)
-        operations.brake(queue, dice.choice([None, None, 0, 1, 2]), by=BY, at=store.now())
+        most = dice.choice([0, 1]) if self._hint == "lowest" else dice.choice([None, None, 0, 1, 2])
+        operations.brake(queue, most, by=BY, at=store.now())
 
     def _rpm(self, dice: random.Random) -> None:
         queue = self._queue_of(dice)
-        rpm = dice.choice([2, 3, 4, 6, 9])
+        rpm = 2 if self._hint == "lowest" else dice.choice([2, 3, 4, 6, 9])
         self.storm.model.rpm_may_be(queue.name, rpm)
         operations.update(queue, {"rpm": rpm}, by=BY, now=store.now)
 

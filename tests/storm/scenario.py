@@ -16,6 +16,22 @@ ACTIONS = {
     "submit": 24, "replace": 12, "cancel": 15, "pause": 6, "resume": 7, "brake": 10, "rpm": 8, "retry": 8, "resend": 6,
     "rename": 1, "again": 3, "policy": 2, "cancel_all": 2, "check": 2,
 }  # fmt: skip
+# Some scenarios follow a plot: actions in this order, as (name, moment, hint), which lead to states that chance
+# alone rarely meets.
+PLOTS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "an edit takes IDs out, and another one brings them back": (
+        ("submit", "now", ""), ("replace", "now", "shorter"), ("replace", "now", "back"),
+    ),
+    "an edit meets a list that is being written": (("replace", "accepted", "longer"), ("submit", "now", "")),
+    "a cancel meets a list that is being written": (("cancel", "accepted", ""), ("submit", "now", "")),
+    "rpm falls under what is planned": (("submit", "now", "long"), ("rpm", "now", "lowest")),
+    "a list is longer than its window": (("submit", "now", "longest"),),
+    "a client gets no response and asks again": (("submit", "now", "keyed"), ("again", "now", "")),
+    "what failed is retried": (("submit", "now", "long"), ("retry", "request", ""), ("retry", "now", "")),
+    "what succeeded is sent again": (("resend", "request", ""), ("resend", "now", "")),
+    "a pause meets a minute": (("submit", "now", "long"), ("pause", "request", ""), ("resume", "now", "")),
+    "a brake meets a minute": (("submit", "now", "long"), ("brake", "request", "lowest"), ("brake", "now", "")),
+}  # fmt: skip
 MOMENTS = ("now", "now", "now", "request", "request", "accepted", "sealed")
 HANDLERS = ("webhook", "webhook", "webhook", "webhook", "record", "python")
 
@@ -25,7 +41,8 @@ class Action:
     """Something that an operator does. at: seconds after the storm began; dice: draws its details.
 
     moment: when it is done from then on. "now", "request" (while a request is on the wire), "accepted" (when a list
-    was accepted and isn't written yet), or "sealed" (between the seal of a minute and its beginning).
+    was accepted and isn't written yet), or "sealed" (between the seal of a minute and its beginning). hint: what a
+    plot wants of it.
     """
 
     number: int
@@ -33,6 +50,7 @@ class Action:
     name: str
     dice: str
     moment: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,19 +95,23 @@ def scenario(
     """Draw the scenario of a seed."""
     dice = random.Random(f"{seed}:scenario")
     faults = frozenset(name for name in FAULTS if dice.random() < 0.45)
-    begins_at = dice.choice([dice.uniform(600, 890), dice.uniform(10, 890), dice.uniform(850, 897)])
-    lasts = 900 - begins_at + dice.uniform(240, 960)
+    begins_at = dice.choice([dice.uniform(780, 890), dice.uniform(10, 890), dice.uniform(850, 897)])
+    lasts = 900 - begins_at + dice.choice([dice.uniform(120, 480), dice.uniform(120, 480), dice.uniform(480, 960)])
     queues = tuple(_queue(number, dice) for number in range(dice.choice([1, 1, 1, 2, 2, 3])))
+    plot = dice.choice(sorted(PLOTS)) if dice.random() < 0.5 else None
+    if plot == "a list is longer than its window":
+        # Fewer IDs fill it.
+        queues = tuple(fields | {"rpm": 1, "headroom": 0} for fields in queues)
     return Scenario(
         seed=seed,
         without=without,
         skipped=skipped,
         faults=faults - without,
         queues=queues,
-        actions=tuple(one for one in _actions(dice, 900 - begins_at, lasts) if one.number not in skipped),
+        actions=tuple(one for one in _actions(dice, 900 - begins_at, lasts, plot) if one.number not in skipped),
         begins_at=begins_at,
         lasts=lasts,
-        workers=dice.choice([1, 1, 2]),
+        workers=dice.choice([1, 1, 1, 2]),
     )
 
 
@@ -117,13 +139,34 @@ def _queue(number: int, dice: random.Random) -> dict[str, Any]:
     return {"name": f"q{number}", **fields}
 
 
-def _actions(dice: random.Random, running_from: float, lasts: float) -> list[Action]:
+def _actions(dice: random.Random, running_from: float, lasts: float, plot: str | None) -> list[Action]:
     """Lists come first, so that there is something to do; then anything, mostly while minutes run."""
     names, weights = list(ACTIONS), list(ACTIONS.values())
-    drawn = [("submit", dice.uniform(0, running_from * 0.9)) for _ in range(dice.choice([1, 1, 2]))]
+    drawn = [
+        ("submit", dice.uniform(0, running_from * 0.9), "now", "") for _ in range(dice.choice([1, 1, 2]))
+    ]
     for _ in range(dice.randint(2, 9)):
         at = dice.uniform(0, lasts) if dice.random() < 0.25 else dice.uniform(running_from - 5, lasts)
-        drawn.append((dice.choices(names, weights)[0], max(0.0, at)))
+        name = dice.choices(names, weights)[0]
+        drawn.append((name, max(0.0, at), dice.choice(MOMENTS) if name != "submit" else "now", ""))
+    if plot is not None:
+        drawn += _steps(dice, running_from, lasts, PLOTS[plot])
     drawn.sort(key=lambda one: one[1])
-    moments = [dice.choice(MOMENTS) if name != "submit" else "now" for name, _ in drawn]
-    return [Action(n, round(at, 3), name, f"action {n}", moments[n]) for n, (name, at) in enumerate(drawn)]
+    return [
+        Action(number, round(at, 3), name, f"action {number}", moment, hint)
+        for number, (name, at, moment, hint) in enumerate(drawn)
+    ]
+
+
+def _steps(
+    dice: random.Random, running_from: float, lasts: float, steps: tuple[tuple[str, str, str], ...]
+) -> list[tuple[str, float, str, str]]:
+    """The actions of a plot: the lists of some are there when minutes begin to run, of others later."""
+    first = dice.choice([dice.uniform(0, running_from * 0.9), dice.uniform(running_from, lasts)])
+    later = sorted(dice.uniform(max(first, running_from), lasts) for _ in steps[1:])
+    if any(moment == "accepted" for _, moment, _ in steps):
+        # Whoever waits for a list has to be there before it.
+        later = [first + 1.0]
+    return [
+        (name, at, moment, hint) for (name, moment, hint), at in zip(steps, [first, *later], strict=True)
+    ]
