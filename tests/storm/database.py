@@ -30,8 +30,11 @@ def set_up() -> None:
     from django.core.management import call_command
     from django.db import connection
 
+    from tests.storm import faster
+
     global _connection, _pristine
     _connection = connection
+    faster.remember()
     image = _image_path()
     if connection.vendor == "sqlite" and image.exists():
         _pristine = sqlite3.connect(image)

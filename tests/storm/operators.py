@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core import clock
+from scheduling.core.errors import Refused, StillPlacing
 from scheduling.intake import acceptance
 from scheduling.models import Status
 from scheduling.placement.reservations import Start
@@ -46,6 +47,8 @@ class Operators:
     def __init__(self, storm: "Storm") -> None:
         self.storm = storm
         self.world = storm.world
+        # The task that a plot took IDs out of.
+        self._shortened: int | None = None
 
     def act(self, action: Action, task_id: int | None = None) -> None:
         """Do it, in a process of its own. task_id: to this task, where it is done to one."""
@@ -54,6 +57,8 @@ class Operators:
         run = self.storm.guarded(lambda: call(dice))
         process = self.storm.start(f"{action.name} {action.number}", "operator", run, dice=dice)
         process.about.update(task=task_id, hint=action.hint)
+        if action.hint:
+            process.fails_in = process.dies_in = process.unacknowledged_in = None
 
     # --- What they act on ---
 
@@ -68,7 +73,10 @@ class Operators:
 
     def _task_of(self, dice: random.Random) -> models.Task | None:
         assert self.world.current is not None
-        if chosen := self.world.current.about.get("task"):
+        chosen = self.world.current.about.get("task")
+        if self._hint == "back":
+            chosen = self._shortened
+        if chosen:
             return models.Task.objects.get(pk=chosen)
         tasks = list(models.Task.objects.order_by("pk"))
         open_ones = [task for task in tasks if task.finished_at is None and task.cancelled_at is None]
@@ -78,6 +86,9 @@ class Operators:
         # An ID more is a minute more to play: lists are short, but where a plot wants them longer.
         least, most = {
             "long": (8, 12),
+            # More than one in some of its minutes.
+            "dense": (17, 19),
+            "too long": (15 * queue.rpm + 1, 15 * queue.rpm + 4),
             # More than a window takes at this rpm.
             "longest": (15 * queue.rpm + 1, 15 * queue.rpm + 4),
         }.get(self._hint, (1, 20) if dice.random() < 0.05 else (1, 6))
@@ -98,12 +109,12 @@ class Operators:
         key = None
         if dice.random() < 0.3 or self._hint == "keyed":
             key = acceptance.IdempotencyKey("storm", f"key {dice.random()}", "same")
-        first_free = dice.random() < 0.3
+        first_free = dice.random() < 0.3 and self._hint != "too long"
         submission = acceptance.Submission(
             task_name="a list",
             start=Start.FIRST_FREE if first_free else Start.NEXT_WINDOW,
             queue_name=queue.name,
-            allow_peak=dice.random() < 0.6 or self._hint == "longest",
+            allow_peak=self._hint != "too long" and (dice.random() < 0.6 or self._hint == "longest"),
             not_before=store.now() + timedelta(minutes=20)
             if dice.random() < 0.05 and not first_free
             else None,
@@ -147,19 +158,28 @@ class Operators:
         task.refresh_from_db()
         before = {
             "in flight": task.in_flight_count > 0,
-            "being written": task.placed_at is None,
             "sealed": self._is_running(task.queue) and task.waiting_count > 0,
             "windows": len({bucket >> 4 for bucket in self.storm.buckets_of(task.pk)}) > 1,
         }
-        # Until it is known to be done, only the tables can tell.
-        self.storm.model.unsure.setdefault(task.pk, set()).update(ids)
-        edits.replace(task, Ids(ids), allow_peak=True, by=BY, now=store.now)
-        if self.storm.model.unsure.get(task.pk) == set(ids):
-            del self.storm.model.unsure[task.pk]
+        # Until it is known to be done or refused, only the tables can tell.
+        unsure = self.storm.model.unsure
+        was_unsure = task.pk in unsure
+        unsure.setdefault(task.pk, set()).update(ids)
+        try:
+            edits.replace(task, Ids(ids), allow_peak=True, by=BY, now=store.now)
+        except Refused as refusal:
+            if isinstance(refusal, StillPlacing):
+                reached("an edit met a list that was being written")
+            if not was_unsure:
+                del unsure[task.pk]
+            raise
+        if not was_unsure:
+            del unsure[task.pk]
+        if hint == "shorter":
+            self._shortened = task.pk
         self.storm.model.replaced(task.pk, ids, self.world.t)
         for name, state in (
             ("in flight", "an edit met requests in flight"),
-            ("being written", "an edit met a list that was being written"),
             ("sealed", "an edit met a sealed minute"),
             ("windows", "an edit met a list in two windows"),
         ):
@@ -191,6 +211,13 @@ class Operators:
         )
         bulk_cancel.cancel(matching, by=BY, now=store.now)
 
+    def cancel_everything(self) -> None:
+        """Cancel every task that still waits, as the world's own act."""
+        matching = bulk_cancel.Matching(
+            at=store.now(), up_to_id=2**40, queue_id=None, state="", name="", ids=None
+        )
+        bulk_cancel.cancel(matching, by=BY, now=store.now)
+
     def _pause(self, dice: random.Random) -> None:
         queue = self._queue_of(dice)
         running = self._is_running(queue)
@@ -211,7 +238,7 @@ class Operators:
 
     def _rpm(self, dice: random.Random) -> None:
         queue = self._queue_of(dice)
-        rpm = 2 if self._hint == "lowest" else dice.choice([2, 3, 4, 6, 9])
+        rpm = 1 if self._hint == "lowest" else dice.choice([2, 3, 4, 6, 9])
         self.storm.model.rpm_may_be(queue.name, rpm)
         operations.update(queue, {"rpm": rpm}, by=BY, now=store.now)
 

@@ -24,16 +24,24 @@ PLOTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "an edit meets a list that is being written": (("replace", "accepted", "longer"), ("submit", "now", "")),
     "a cancel meets a list that is being written": (("cancel", "accepted", ""), ("submit", "now", "")),
-    "rpm falls under what is planned": (("submit", "now", "long"), ("rpm", "now", "lowest")),
+    "rpm falls under what is planned": (("submit", "now", "dense"), ("rpm", "now", "lowest")),
+    "a list is too long for its window": (("submit", "now", "too long"),),
     "a list is longer than its window": (("submit", "now", "longest"),),
     "a client gets no response and asks again": (("submit", "now", "keyed"), ("again", "now", "")),
     "what failed is retried": (("submit", "now", "long"), ("retry", "request", ""), ("retry", "now", "")),
     "what succeeded is sent again": (("resend", "request", ""), ("resend", "now", "")),
     "a pause meets a minute": (("submit", "now", "long"), ("pause", "request", ""), ("resume", "now", "")),
-    "a brake meets a minute": (("submit", "now", "long"), ("brake", "request", "lowest"), ("brake", "now", "")),
+    "an edit meets a list in two windows": (("submit", "now", "longest"), ("replace", "now", "longer")),
+    "a brake meets a minute": (("submit", "now", "dense"), ("brake", "request", "lowest"), ("brake", "now", "")),
 }  # fmt: skip
 MOMENTS = ("now", "now", "now", "request", "request", "accepted", "sealed")
 HANDLERS = ("webhook", "webhook", "webhook", "webhook", "record", "python")
+QUEUES_OF: dict[str, dict[str, Any]] = {
+    "rpm falls under what is planned": {"headroom": 0},
+    "a list is longer than its window": {"rpm": 1, "headroom": 0},
+    "an edit meets a list in two windows": {"rpm": 1, "headroom": 0, "overflow": "carry_over"},
+    "a list is too long for its window": {"rpm": 1, "headroom": 0, "overflow": "disperse", "max_peak": 1},
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Action:
 
     moment: when it is done from then on. "now", "request" (while a request is on the wire), "accepted" (when a list
     was accepted and isn't written yet), or "sealed" (between the seal of a minute and its beginning). hint: what a
-    plot wants of it.
+    plot wants of it; no fault meets an action of a plot.
     """
 
     number: int
@@ -96,19 +104,21 @@ def scenario(
     dice = random.Random(f"{seed}:scenario")
     faults = frozenset(name for name in FAULTS if dice.random() < 0.45)
     begins_at = dice.choice([dice.uniform(780, 890), dice.uniform(10, 890), dice.uniform(850, 897)])
-    lasts = 900 - begins_at + dice.choice([dice.uniform(120, 480), dice.uniform(120, 480), dice.uniform(480, 960)])
+    # Most are short: what takes longer goes on in peace.
+    lasts = 900 - begins_at + dice.uniform(*dice.choice([(90, 360), (90, 360), (90, 360), (360, 960)]))
     queues = tuple(_queue(number, dice) for number in range(dice.choice([1, 1, 1, 2, 2, 3])))
     plot = dice.choice(sorted(PLOTS)) if dice.random() < 0.5 else None
-    if plot == "a list is longer than its window":
-        # Fewer IDs fill it.
-        queues = tuple(fields | {"rpm": 1, "headroom": 0} for fields in queues)
+    # A plot may need other queues: fewer IDs fill a window at rpm 1.
+    queues = tuple(fields | QUEUES_OF.get(plot or "", {}) for fields in queues)
     return Scenario(
         seed=seed,
         without=without,
         skipped=skipped,
         faults=faults - without,
         queues=queues,
-        actions=tuple(one for one in _actions(dice, 900 - begins_at, lasts, plot) if one.number not in skipped),
+        actions=tuple(
+            one for one in _actions(dice, 900 - begins_at, lasts, plot) if one.number not in skipped
+        ),
         begins_at=begins_at,
         lasts=lasts,
         workers=dice.choice([1, 1, 1, 2]),
@@ -145,7 +155,7 @@ def _actions(dice: random.Random, running_from: float, lasts: float, plot: str |
     drawn = [
         ("submit", dice.uniform(0, running_from * 0.9), "now", "") for _ in range(dice.choice([1, 1, 2]))
     ]
-    for _ in range(dice.randint(2, 9)):
+    for _ in range(dice.randint(2, 6)):
         at = dice.uniform(0, lasts) if dice.random() < 0.25 else dice.uniform(running_from - 5, lasts)
         name = dice.choices(names, weights)[0]
         drawn.append((name, max(0.0, at), dice.choice(MOMENTS) if name != "submit" else "now", ""))
@@ -168,5 +178,6 @@ def _steps(
         # Whoever waits for a list has to be there before it.
         later = [first + 1.0]
     return [
-        (name, at, moment, hint) for (name, moment, hint), at in zip(steps, [first, *later], strict=True)
+        (name, at, moment, hint or "as drawn")
+        for (name, moment, hint), at in zip(steps, [first, *later], strict=True)
     ]
