@@ -305,6 +305,8 @@ class World:
     def connected(self) -> Iterator[None]:
         """Let statements and commits of this process's connection pass through the world."""
         commit, leave = connection.commit, Atomic.__exit__
+        # All processes share it: one that closes its own must not take it from the others.
+        connection.close = lambda: None
 
         def commit_and_tell() -> None:
             commit()
@@ -324,7 +326,7 @@ class World:
         finally:
             connection.execute_wrappers.remove(self._execute)
             Atomic.__exit__ = leave
-            del connection.commit
+            del connection.commit, connection.close
 
     # --- Senders ---
 
