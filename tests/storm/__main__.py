@@ -127,7 +127,8 @@ def _in_processes(options: argparse.Namespace) -> int:
             for name, times in report["reached"].items():
                 merged["reached"][name] = merged["reached"].get(name, 0) + times
         if child.wait() not in (0, 1):
-            return child.returncode or 1
+            print(f"A process of the storm ended with {child.returncode}.")
+            return 2
     return _tell(merged, options.seeds)
 
 

@@ -31,6 +31,7 @@ class Model:
     tasks: dict[int, TaskModel] = field(default_factory=dict)
     # The highest rpm that a queue ever had, and whether it may hold more than that in a minute.
     rpm: dict[str, int] = field(default_factory=dict)
+    lowest_rpm: dict[str, int] = field(default_factory=dict)
     may_exceed: set[str] = field(default_factory=set)
     # Lists of calls whose caller got no response: what became of them, only the tables can tell.
     unsure: dict[int, set[int]] = field(default_factory=dict)
@@ -69,7 +70,8 @@ class Model:
             self.pauses[queue][-1][1] = t
 
     def rpm_may_be(self, queue: str, rpm: int) -> None:
-        self.rpm[queue] = max(rpm, self.rpm[queue])
+        self.rpm[queue] = max(rpm, self.rpm.get(queue, 0))
+        self.lowest_rpm[queue] = min(rpm, self.lowest_rpm.get(queue, rpm))
 
     def overflow_changed(self, queue: str) -> None:
         self.may_exceed.add(queue)
@@ -101,11 +103,16 @@ def rate_violations(model: Model, sent: Iterable[Sent], fullest: dict[str, int],
 
 
 def sent_after_end(model: Model, sent: Iterable[Sent]) -> list[str]:
-    """Nothing starts once a cancel or a pause is committed, but what a sender was told less than 0.5 s before."""
+    """Nothing starts once a cancel or a pause is committed, but what was claimed before.
+
+    Claims reach 1 s ahead of their slots, and a request may start up to a slot late: a busy connection or a worker
+    that stood still let it wait.
+    """
     found = []
     for one in sent:
         task = model.tasks.get(one.task_id)
-        if task and task.cancelled_at is not None and one.t > task.cancelled_at + 1.0 + UNCOMMITTED_SECONDS:
+        late = max(UNCOMMITTED_SECONDS, 60 / model.lowest_rpm[one.queue])
+        if task and task.cancelled_at is not None and one.t > task.cancelled_at + 1.0 + late:
             found.append(
                 f"cancel: {one.task_id}/{one.user_id} at {one.t:.3f}, cancelled {task.cancelled_at:.3f}"
             )

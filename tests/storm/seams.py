@@ -41,6 +41,11 @@ class SimSender(Sender):
     def has_results(self) -> bool:
         return bool(self._results)
 
+    @property
+    def has_unstarted(self) -> bool:
+        """Whether something waits for its slot, or for the next committed tick."""
+        return self.pending_count > len(self._results) + sum(self._open.values())
+
     def stop(self) -> None:
         self.world.sender_ends(self)
 

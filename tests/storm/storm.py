@@ -121,7 +121,7 @@ class Storm:
             models.Queue.objects.filter(pk=queue.pk).update(
                 handler=fields["handler"], webhook_url=url, python_callable=path
             )
-            self.model.rpm[queue.name] = queue.rpm
+            self.model.rpm_may_be(queue.name, queue.rpm)
         self._queue_ids = list(models.Queue.objects.order_by("pk").values_list("pk", flat=True))
         schedules.ensure(at=store.now())
         if "slow" in self.scenario.faults:
@@ -375,6 +375,9 @@ class Storm:
             return max(0.0, min(seconds, 0.5))
         if any(sender.has_results for sender in process.senders):
             return self.dice.choice([0.1, 0.1, 1.5])
+        if any(sender.has_unstarted and not sender.blocked_queues for sender in process.senders):
+            # Without a tick nothing starts.
+            return min(0.4, 5 * seconds)
         state = self._rows_of_minute(minute)
         if state == process.about.get("state"):
             # The last tick found nothing to do: what is paused or blocked is looked at less and less often.
