@@ -22,10 +22,11 @@ def main() -> int:
         help="such as 17, or 17/clocks,3 without faults of clocks and action 3",
     )
     parser.add_argument("--seeds", type=int, default=0)
-    parser.add_argument("--from", dest="first", type=int, default=0)
+    parser.add_argument("--from", dest="from_seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument("--shrink", action="store_true", help="leave out what a failure doesn't need")
+    parser.add_argument("--first", action="store_true", help="end with the first failure")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.seeds and options.processes > 1:
@@ -40,7 +41,9 @@ def main() -> int:
     else:
         step = int(options.part.split("/")[1]) if options.part else 1
         offset = int(options.part.split("/")[0]) if options.part else 0
-        wanted = [scenario(n) for n in range(options.first + offset, options.first + options.seeds, step)]
+        wanted = [
+            scenario(n) for n in range(options.from_seed + offset, options.from_seed + options.seeds, step)
+        ]
     return _run(wanted, options)
 
 
@@ -61,6 +64,8 @@ def _run(wanted: list[Any], options: argparse.Namespace) -> int:
             smallest = shrink(one, error) if options.shrink else one
             failed.append(str(smallest))
             print(f"FAILED {smallest}: {type(error).__name__}: {error}"[:1500], flush=True)
+            if options.first:
+                break
             if options.scenario:
                 traceback.print_exception(error)
     report = {
@@ -100,7 +105,7 @@ def _in_processes(options: argparse.Namespace) -> int:
         "--seeds",
         str(options.seeds),
         "--from",
-        str(options.first),
+        str(options.from_seed),
     ]
     command += ["--shrink"] * options.shrink
     children = [

@@ -35,6 +35,8 @@ class Model:
     may_exceed: set[str] = field(default_factory=set)
     # Lists of calls whose caller got no response: what became of them, only the tables can tell.
     unsure: dict[int, set[int]] = field(default_factory=dict)
+    # Whether an operator asked for IDs to be sent again, changed how often they may be, or brought some back.
+    asked_again: bool = False
     pauses: dict[str, list[list[float | None]]] = field(default_factory=lambda: defaultdict(list))
 
     def accepted(self, task_id: int, submission: Any, ids: Iterable[int], t: float) -> None:
@@ -122,6 +124,27 @@ def sent_after_end(model: Model, sent: Iterable[Sent]) -> list[str]:
                     f"pause: {one.task_id}/{one.user_id} at {one.t:.3f}, paused {begin:.3f} to {end}"
                 )
     return found
+
+
+def started_without_a_commit(sent: Iterable[Sent]) -> list[str]:
+    """A sender starts nothing later than 0.5 s after the last commit of its worker."""
+    return [
+        f"uncommitted: {one.task_id}/{one.user_id} at {one.t:.3f}, {one.since_commit:.3f} s after the last commit"
+        for one in sent
+        if one.since_commit > UNCOMMITTED_SECONDS + 0.001
+    ]
+
+
+def too_many_attempts(
+    model: Model, sent: Iterable[Sent], named: Counter[tuple[int, int]], most: int
+) -> list[str]:
+    """No ID is sent more often than its queue allows, where no operator asked for it and no process died."""
+    counts = Counter((one.task_id, one.user_id) for one in sent)
+    return [
+        f"attempts: {key} was sent {count} times, {most} are allowed"
+        for key, count in sorted(counts.items())
+        if not model.asked_again and count > most + named[key]
+    ]
 
 
 def per_id_violations(

@@ -147,6 +147,7 @@ class Operators:
                 self._place(submission, ids, key)
 
     def _replace(self, dice: random.Random) -> None:
+        self.storm.model.asked_again = True
         task = self._task_of(dice)
         if task is None:
             return
@@ -243,6 +244,7 @@ class Operators:
         operations.update(queue, {"rpm": rpm}, by=BY, now=store.now)
 
     def _policy(self, dice: random.Random) -> None:
+        self.storm.model.asked_again = True
         queue = self._queue_of(dice)
         changes = dice.choice(
             [{"overflow": "disperse"}, {"overflow": "carry_over"}, {"max_attempts": dice.randint(1, 3)}]
@@ -252,6 +254,7 @@ class Operators:
         operations.update(queue, changes, by=BY, now=store.now)
 
     def _retry(self, dice: random.Random) -> None:
+        self.storm.model.asked_again = True
         number = models.Assignment.objects.filter(status=Status.FAILED).count()
         retried = resend.retry(
             failures.Asked(at=store.now()),
@@ -264,6 +267,7 @@ class Operators:
             reached("failed IDs were retried by an operator")
 
     def _resend(self, dice: random.Random) -> None:
+        self.storm.model.asked_again = True
         task = self._task_of(dice)
         if task is None:
             return

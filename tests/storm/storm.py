@@ -1,6 +1,7 @@
 """One storm: a scenario is played in a world, then the faults stop, and everything must come to an end."""
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -45,7 +46,12 @@ LOG_EVENTS = {
     "lease_lost": "a worker lost a lease and woke up",
     "minute_worker_queued_again": "a minute without a worker was found",
 }
-
+# What is logged where the code meets what can't be: no fault of a storm leads there.
+NEVER_LOGGED = frozenset({
+    "tick_failed_for_all", "bad_rows_looked_for", "bucket_excluded", "not_sent", "retries_not_placed",
+    "target_not_updated", "batches_not_recovered", "slice_not_moved", "unclaimed_recovered", "handler_failed",
+    "handler_not_made", "sender_failed",
+})  # fmt: skip
 
 _WAITING = "SELECT 1 FROM scheduling_bucket WHERE waiting_count > 0 AND id >= {} AND id < {}"
 _WAITING_IN = "SELECT 1 FROM scheduling_bucket WHERE waiting_count > 0 AND id = {}"
@@ -211,6 +217,9 @@ class Storm:
         self.world.note(f"log: {event}")
         if event in LOG_EVENTS:
             reached(LOG_EVENTS[event])
+        if event in NEVER_LOGGED:
+            error = sys.exc_info()[1]
+            self.errors.append(Violation(f"logged: {event}: {type(error).__name__}: {error}"))
 
     # --- Jobs, as two clusters run them ---
 
@@ -615,6 +624,9 @@ class Storm:
         handlers = {fields["name"]: fields["handler"] for fields in self.scenario.queues}
         found += model.per_id_violations(self.model, self.targets.received, rows, recorded, named, handlers)
         self._note_repeats(named)
+        found += model.started_without_a_commit(self.targets.received)
+        most = max(fields["max_attempts"] for fields in self.scenario.queues)
+        found += model.too_many_attempts(self.model, self.targets.received, named, most)
         found += self._accounts_of_minutes()
         if found:
             raise Violation("; ".join(found[:6]))

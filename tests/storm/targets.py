@@ -26,8 +26,9 @@ class Sent:
     task_id: int
     user_id: int
     minute: Any
-    # Whose sender sent it.
+    # Whose sender sent it, and how long after the last commit of its worker.
     process: str
+    since_commit: float
 
 
 @dataclass
@@ -82,6 +83,7 @@ class SimHandler:
                     request.user_id,
                     request.planned_at,
                     process.name,
+                    self.world.t - process.committed_at,
                 )
             )
             self.world.note(f"{process.name}: sends {request.task_id}/{request.user_id}")

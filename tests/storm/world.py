@@ -63,6 +63,7 @@ class Process:
     dies_after_commits: int | None = None
     # Commits until one isn't acknowledged.
     unacknowledged_in: int | None = None
+    committed_at: float = float("-inf")
     senders: list[Any] = field(default_factory=list)
     # What the process is at, for what drives it.
     about: dict[str, Any] = field(default_factory=dict)
@@ -274,6 +275,7 @@ class World:
         process = self.current
         if process is None:
             return
+        process.committed_at = self.t
         if process.dies_after_commits is not None:
             process.dies_after_commits -= 1
             if process.dies_after_commits <= 0:
