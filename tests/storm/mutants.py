@@ -1,8 +1,10 @@
 """Faults that are put into the code by hand: the storm has to find each of them.
 
-`python -m tests.storm.mutants [NAME ...] [--seeds N] [--from N]` works on a copy of the repository. It plays storms until
-one fails, and reports after how many. The exit code is 1 if a fault was not found.
+`python -m tests.storm.mutants [NAME ...] [--seeds N] [--from N]` works on a copy of the repository. It plays storms
+until one fails, and reports which. The exit code is 1 if a fault was not found.
 """
+
+# ruff: noqa: E501
 
 import argparse
 import shutil

@@ -217,8 +217,8 @@ class Storm:
         self.world.note(f"log: {event}")
         if event in LOG_EVENTS:
             reached(LOG_EVENTS[event])
-        if event in NEVER_LOGGED:
-            error = sys.exc_info()[1]
+        error = sys.exc_info()[1]
+        if event in NEVER_LOGGED and not isinstance(error, InjectedError):
             self.errors.append(Violation(f"logged: {event}: {type(error).__name__}: {error}"))
 
     # --- Jobs, as two clusters run them ---
