@@ -86,8 +86,8 @@ class Operators:
         # An ID more is a minute more to play: lists are short, but where a plot wants them longer.
         least, most = {
             "long": (8, 12),
-            # More than one in some of its minutes.
-            "dense": (17, 19),
+            # Two in most minutes of a window.
+            "dense": (24, 28),
             "too long": (15 * queue.rpm + 1, 15 * queue.rpm + 4),
             # More than a window takes at this rpm.
             "longest": (15 * queue.rpm + 1, 15 * queue.rpm + 4),

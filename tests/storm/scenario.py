@@ -18,6 +18,7 @@ ACTIONS = {
 }  # fmt: skip
 # Some scenarios follow a plot: actions in this order, as (name, moment, hint), which lead to states that chance
 # alone rarely meets.
+STAYS_DOWN = "a target stays down"
 PLOTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "an edit takes IDs out, and another one brings them back": (
         ("submit", "now", ""), ("replace", "now", "shorter"), ("replace", "now", "back"),
@@ -27,21 +28,28 @@ PLOTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "rpm falls under what is planned": (("submit", "now", "dense"), ("rpm", "now", "lowest")),
     "a list is too long for its window": (("submit", "now", "too long"),),
     "a list is longer than its window": (("submit", "now", "longest"),),
+    "a list is placed above rpm": (("submit", "now", "longest"),),
+    STAYS_DOWN: (("submit", "now", "long"), ("retry", "now", "")),
     "a client gets no response and asks again": (("submit", "now", "keyed"), ("again", "now", "")),
     "what failed is retried": (("submit", "now", "long"), ("retry", "request", ""), ("retry", "now", "")),
     "what succeeded is sent again": (("resend", "request", ""), ("resend", "now", "")),
     "a pause meets a minute": (("submit", "now", "long"), ("pause", "request", ""), ("resume", "now", "")),
     "an edit meets a list in two windows": (("submit", "now", "longest"), ("replace", "now", "longer")),
-    "a brake meets a minute": (("submit", "now", "dense"), ("brake", "request", "lowest"), ("brake", "now", "")),
+    "a brake meets a minute": (("submit", "now", "long"), ("brake", "request", "lowest"), ("brake", "now", "")),
 }  # fmt: skip
 MOMENTS = ("now", "now", "now", "request", "request", "accepted", "sealed")
 HANDLERS = ("webhook", "webhook", "webhook", "webhook", "record", "python")
 QUEUES_OF: dict[str, dict[str, Any]] = {
-    "rpm falls under what is planned": {"headroom": 0},
+    "rpm falls under what is planned": {"headroom": 0, "rpm": 6, "overflow": "carry_over", "max_peak": None},
     "a list is longer than its window": {"rpm": 1, "headroom": 0},
     "an edit meets a list in two windows": {"rpm": 1, "headroom": 0, "overflow": "carry_over"},
+    "a list is placed above rpm": {"rpm": 1, "headroom": 0, "overflow": "disperse", "max_peak": None},
+    STAYS_DOWN: {
+        "handler": "webhook", "webhook_url": "http://target-a.test/", "breaker_threshold": 2, "max_connections": 2,
+        "python_callable": "", "rpm": 6,
+    },
     "a list is too long for its window": {"rpm": 1, "headroom": 0, "overflow": "disperse", "max_peak": 1},
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Scenario:
     begins_at: float = field(default=0.0, compare=False)
     lasts: float = field(default=0.0, compare=False)
     workers: int = field(default=1, compare=False)
+    plot: str | None = field(default=None, compare=False)
 
     def dice(self, purpose: str) -> random.Random:
         """Randomness of its own for each purpose, so that what is left out changes little else."""
@@ -107,7 +116,9 @@ def scenario(
     # Most are short: what takes longer goes on in peace.
     lasts = 900 - begins_at + dice.uniform(*dice.choice([(90, 360), (90, 360), (90, 360), (360, 960)]))
     queues = tuple(_queue(number, dice) for number in range(dice.choice([1, 1, 1, 2, 2, 3])))
-    plot = dice.choice(sorted(PLOTS)) if dice.random() < 0.5 else None
+    plot = dice.choice(sorted(PLOTS)) if dice.random() < 0.7 else None
+    if plot == STAYS_DOWN:
+        faults |= {"targets"}
     # A plot may need other queues: fewer IDs fill a window at rpm 1.
     queues = tuple(fields | QUEUES_OF.get(plot or "", {}) for fields in queues)
     return Scenario(
@@ -119,6 +130,7 @@ def scenario(
         actions=tuple(
             one for one in _actions(dice, 900 - begins_at, lasts, plot) if one.number not in skipped
         ),
+        plot=plot,
         begins_at=begins_at,
         lasts=lasts,
         workers=dice.choice([1, 1, 1, 2]),

@@ -25,7 +25,7 @@ from scheduling.upkeep import reconciliation
 
 from . import database, model
 from .operators import BY, Operators
-from .scenario import Action, Scenario
+from .scenario import STAYS_DOWN, Action, Scenario
 from .seams import simulated
 from .sometimes import reached
 from .targets import Targets
@@ -90,6 +90,7 @@ class Storm:
         self._checked_at = 0.0
         self._queue_ids: list[int] = []
         self._waiting: list[Action] = []
+        self.targets.are_down = scenario.plot == STAYS_DOWN
         self.targets.when_sent = self._request_is_on_the_wire
 
     # --- The whole of it ---

@@ -40,6 +40,8 @@ class Targets:
     received: list[Sent] = field(default_factory=list)
     modes: dict[str, str] = field(default_factory=dict)
     are_well: bool = False
+    # Whether all of them are down until they are well again.
+    are_down: bool = False
     # Called when a request is on the wire.
     when_sent: Callable[[Process, int], None] = lambda process, task_id: None
 
@@ -47,11 +49,13 @@ class Targets:
         if self.are_well or "targets" not in self.world.faults:
             # Single failures happen all the same.
             return "up"
+        if self.are_down:
+            return self.modes.setdefault(key, "down")
         return self.modes.setdefault(key, self.dice.choice(MODES))
 
     def change(self) -> None:
         """One of the targets begins to behave in another way."""
-        if self.modes:
+        if self.modes and not self.are_down:
             key = self.dice.choice(sorted(self.modes))
             self.modes[key] = self.dice.choice(MODES)
             self.world.note(f"target {key} is {self.modes[key]}")
