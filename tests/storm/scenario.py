@@ -114,7 +114,7 @@ def scenario(
     faults = frozenset(name for name in FAULTS if dice.random() < 0.45)
     begins_at = dice.choice([dice.uniform(780, 890), dice.uniform(10, 890), dice.uniform(850, 897)])
     # Most are short: what takes longer goes on in peace.
-    lasts = 900 - begins_at + dice.uniform(*dice.choice([(90, 360), (90, 360), (90, 360), (360, 960)]))
+    lasts = 900 - begins_at + dice.uniform(*dice.choice([(90, 330), (90, 330), (90, 330), (330, 960)]))
     queues = tuple(_queue(number, dice) for number in range(dice.choice([1, 1, 1, 2, 2, 3])))
     plot = dice.choice(sorted(PLOTS)) if dice.random() < 0.7 else None
     if plot == STAYS_DOWN:
@@ -140,7 +140,8 @@ def scenario(
 def _queue(number: int, dice: random.Random) -> dict[str, Any]:
     handler = dice.choice(HANDLERS)
     fields: dict[str, Any] = {
-        "rpm": dice.choice([2, 3, 4, 6, 9]),
+        # Of the larger ones, a worker that comes late claims many IDs at once.
+        "rpm": dice.choice([2, 3, 4, 6, 9, 60, 600]),
         "overflow": dice.choice(["carry_over", "disperse"]),
         "late_policy": dice.choice(["place_again", "place_again", "expire"]),
         "max_attempts": dice.choice([1, 2, 3]),
@@ -186,9 +187,9 @@ def _steps(
     """The actions of a plot: the lists of some are there when minutes begin to run, of others later."""
     first = dice.choice([dice.uniform(0, running_from * 0.9), dice.uniform(running_from, lasts)])
     later = sorted(dice.uniform(max(first, running_from), lasts) for _ in steps[1:])
-    if any(moment == "accepted" for _, moment, _ in steps):
-        # Whoever waits for a list has to be there before it.
-        later = [first + 1.0]
+    if steps[0][1] == "accepted" or steps[-1][2] == "lowest":
+        # Whoever waits for a list has to be there before it; and rpm moves only what doesn't run yet.
+        later = [first + dice.choice([1.0, 10.0])]
     return [
         (name, at, moment, hint or "as drawn")
         for (name, moment, hint), at in zip(steps, [first, *later], strict=True)

@@ -43,6 +43,8 @@ EXPECTED = frozenset({
     "a probe closed a circuit breaker",
     "a probe failed",
     "a request answered by a redirect",
+    "a request could not be made at all",
+    "a kept connection was closed instead of a response",
     "a possible repeat was named",
     "a named repeat was a real one",
     # What operators do.

@@ -373,7 +373,8 @@ class Storm:
     def _stop(self, process: Process) -> None:
         if not process.is_finished:
             reached("a worker was stopped in its minute")
-            process.is_stopping = True
+            # What doesn't answer in time is left to others, as a possible repeat.
+            process.is_stopping = self.world.had_faults = True
 
     def _worker_sleeps(self, process: Process, minute: float, seconds: float) -> float:
         """How long a worker really sleeps: what would only find nothing to do is skipped.
@@ -419,7 +420,10 @@ class Storm:
                 continue
             plan = pacing.MinutePlan(capacity=slot_count, n=min(sealed_count, slot_count))
             if planned < plan.n:
-                yield max(t, minute + plan.offset_of(plan.slot_of(planned)) - self.dice.uniform(0.05, 0.4))
+                yield max(
+                    t,
+                    minute + plan.offset_of(plan.slot_of(planned)) - self.dice.choice([0.05, 0.2, 0.4, 0.95]),
+                )
             elif leftover:
                 free = plan.free_between(max(0.0, t - minute), 60.0, cursor)
                 if free:
@@ -515,7 +519,7 @@ class Storm:
                 self.model.resumes(queue.name, world.t)
                 operations.resume(queue, by=BY, at=store.now())
             operations.brake(queue, None, by=BY, at=store.now())
-        if self.dice.random() < 0.7:
+        if self.dice.random() < 0.8:
             # Most storms end sooner, since their operators give up what still waits.
             self._operators.cancel_everything()
         world.note("calm")
@@ -624,6 +628,9 @@ class Storm:
         recorded, named = self._recorded()
         handlers = {fields["name"]: fields["handler"] for fields in self.scenario.queues}
         found += model.per_id_violations(self.model, self.targets.received, rows, recorded, named, handlers)
+        if named and not self.world.had_faults:
+            found.append(f"repeats: {sorted(named)} were named, and no process died or froze")
+        found += self._wrong_attempts(recorded, handlers)
         self._note_repeats(named)
         found += model.started_without_a_commit(self.targets.received)
         most = max(fields["max_attempts"] for fields in self.scenario.queues)
@@ -689,6 +696,17 @@ class Storm:
             if recorded[key] < self._sent_count(key):
                 recorded[key] += 1
         return recorded, named
+
+    def _wrong_attempts(self, recorded: Counter[tuple[int, int]], handlers: dict[str, str]) -> Iterator[str]:
+        """Yield where an ID's attempts aren't its requests whose results are known."""
+        if self.model.asked_again:
+            return
+        queues = dict(models.Task.objects.values_list("pk", "queue__name"))
+        for task_id, user_id, attempts in models.Assignment.objects.values_list(
+            "task_id", "user_id", "attempts"
+        ):
+            if handlers[queues[task_id]] != "record" and attempts != recorded[task_id, user_id]:
+                yield f"attempts: {task_id}/{user_id} has {attempts}, {recorded[task_id, user_id]} are recorded"
 
     def _sent_count(self, key: tuple[int, int]) -> int:
         return sum((one.task_id, one.user_id) == key for one in self.targets.received)

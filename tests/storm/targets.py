@@ -14,7 +14,8 @@ from .world import Process, World
 
 # How a target behaves, and how it may change.
 MODES = ("up", "up", "up", "down", "flaky", "hanging", "busy", "moved", "refusing")
-_CALL_SECONDS = 10.0
+# How long a call may take, by what its queue allows.
+_CALL_SECONDS = (10.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class SimHandler:
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         process = self.world.current
         assert process is not None
+        if not self.targets.are_well and self.targets.dice.random() < 0.04:
+            # No socket is free, say.
+            reached("a request could not be made at all")
+            return [Outcome(retry.Verdict.RETRY, error="not sent", started=False) for _ in batch]
         for request in batch:
             self.targets.received.append(
                 Sent(
@@ -103,8 +108,9 @@ class SimHandler:
         if mode == "down" or (mode == "flaky" and dice.random() < 0.5):
             status = 503
         elif mode == "hanging":
-            await asyncio.sleep(_CALL_SECONDS)
-            status, error = None, "no response within 10 s"
+            seconds = dice.choice(_CALL_SECONDS)
+            await asyncio.sleep(seconds)
+            status, error = None, f"no response within {seconds:.0f} s"
         elif mode == "refusing":
             status, error = None, "connection refused"
         elif mode == "busy" and dice.random() < 0.6:
@@ -114,6 +120,10 @@ class SimHandler:
             reached("a request answered by a redirect")
         elif not calm and dice.random() < 0.06:
             status = dice.choice([500, 404])
+        elif not calm and dice.random() < 0.06:
+            # Kept open by both, and closed when the request came.
+            reached("a kept connection was closed instead of a response")
+            return Outcome(retry.Verdict.RETRY, error="closed", retry_in_this_minute=True)
         if self.world.at() > request.planned_at + clock.MINUTE:
             reached("a request was still open when its minute ended")
         verdict = retry.verdict(status, error or None)

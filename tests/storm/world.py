@@ -88,6 +88,8 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self.statements = 0
+        # Whether a process died or froze, or a statement or commit failed: without that, no repeat is possible.
+        self.had_faults = False
         self.has_new_jobs = False
 
     # --- Clocks ---
@@ -215,7 +217,7 @@ class World:
         """End a process where it is. It does nothing more, not even what it would do at its end."""
         if process.is_finished or process.is_dead:
             return
-        process.is_dead = True
+        process.is_dead = self.had_faults = True
         for sender in process.senders:
             sender.loop.discard()
         if process is self.current:
@@ -235,6 +237,7 @@ class World:
 
     def freeze(self, process: Process, seconds: float) -> None:
         """Stop a process for a while, its sender too."""
+        self.had_faults = True
         process.frozen_until = self.t + seconds
         if process is not self.current and not process.is_finished:
             self._wake_at(process, max(process.wakes_at, process.frozen_until))
@@ -255,7 +258,7 @@ class World:
             process.fails_in -= 1
             if process.fails_in <= 0:
                 process.fails_in = None
-                process.about["failed"] = True
+                self.had_faults = True
                 self.note(f"{process.name}: a statement fails")
                 raise InjectedError("injected")
         if process.dies_in is not None:
@@ -287,7 +290,7 @@ class World:
             process.unacknowledged_in -= 1
             if process.unacknowledged_in <= 0:
                 process.unacknowledged_in = None
-                process.about["failed"] = True
+                self.had_faults = True
                 reached("a commit was not acknowledged")
                 self.note(f"{process.name}: a commit isn't acknowledged")
                 raise InjectedError("injected: the connection was lost at the commit")
