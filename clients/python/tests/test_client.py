@@ -12,7 +12,17 @@ from standardwebhooks import Webhook
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOTHING = dict.fromkeys(
-    ["queue", "column", "not_before", "expires_at", "start", "reference", "on_error", "expect", "idempotency_key"]
+    [
+        "queue",
+        "column",
+        "not_before",
+        "expires_at",
+        "start",
+        "reference",
+        "on_error",
+        "expect",
+        "idempotency_key",
+    ]
 )
 
 
