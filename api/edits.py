@@ -109,6 +109,7 @@ def _check_fixed_fields(task: models.Task, fields: schemas.ListFields) -> None:
     fixed_fields = {
         "not_before": task.not_before_at,
         "expires_at": task.expires_at,
+        "deadline": task.deadline_at,
         "reference": task.reference or None,
     }
     for name, fixed in fixed_fields.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import structlog
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Query, Router
 
 from api import paging, schemas
@@ -209,6 +209,24 @@ def get_id(request: ApiRequest, user_id: Id, page: Query[schemas.StoryPage]) -> 
     shown = found[: page.limit]
     more = paging.next_link(request, [shown[-1].task.pk]) if len(found) > len(shown) else {}
     return json_response([_story(story) for story in shown], headers=more)
+
+
+@router.get(
+    "/ids/{id:user_id}/eta/",
+    auth=CAN_READ,
+    response=responses(schemas.Eta, 404),
+    operation_id="get_eta",
+    summary="The minute in which an ID is sent next",
+)
+def get_eta(request: ApiRequest, user_id: Id) -> HttpResponse:
+    """Small enough to be embedded in a page. 404 if nothing of the ID is waiting."""
+    found = stories.next_minute(user_id, at=store.now())
+    if found is None:
+        raise Http404(f"Nothing of the ID {user_id} is waiting.")
+    task_id, minute = found
+    return json_response(
+        {"user_id": user_id, "user_id_str": str(user_id), "task_id": task_id, "minute": iso(minute)}
+    )
 
 
 def _story(story: stories.Story) -> dict[str, Any]:

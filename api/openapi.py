@@ -28,6 +28,8 @@ _LIST = [
 _TIME = {"type": ["string", "null"], "format": "date-time", "minLength": 20}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _START = {"type": "string", "enum": [start.value for start in Start]}
+# Of a new list only: an edit can't choose them.
+_NEW_LIST_TIMES = {"deadline": _TIME}
 _REFERENCE = {"type": ["string", "null"], "minLength": 1, "maxLength": 200}
 _FIELDS: dict[str, Any] = {
     "task_name": _NAME,
@@ -58,8 +60,12 @@ def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
 
 # Bodies that are read as streams, and what others receive from us: Ninja knows none of them.
 _SCHEMAS: dict[str, dict[str, Any]] = {
-    "ListSubmission": _object(_FIELDS | {"start": _START, "reference": _REFERENCE}, "payload"),
-    "ListForm": _object(_FORM | {"start": _START, "file": _FILE}),
+    "ListSubmission": _object(
+        _FIELDS | _NEW_LIST_TIMES | {"start": _START, "reference": _REFERENCE}, "payload"
+    ),
+    "ListForm": _object(
+        _FORM | {"deadline": {"type": "string", "format": "date-time"}, "start": _START, "file": _FILE}
+    ),
     "TaskEdit": _object(_EDIT),
     "TaskEditById": _object(_EDIT | {"id": _ID}, "id"),
     "TaskEditForm": _object(_FORM | {"file": _FILE}),

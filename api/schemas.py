@@ -156,6 +156,8 @@ class TaskInList(Schema):
     date_created: Time
     finished_at: Time | None
     reference: str | None
+    deadline: Time | None
+    misses_deadline: bool
     callback: Callback | None
 
 
@@ -233,6 +235,7 @@ class ListOptions(Schema):
     sheet: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
+    deadline: TimeIn | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     dry_run: Flag = False
     allow_peak: Flag = False
@@ -264,6 +267,7 @@ class ListFields(Schema):
     sheet: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
+    deadline: TimeIn | None = None
     start: Start | None = None
     reference: Reference | None = None
     id: Id | None = None
@@ -315,6 +319,13 @@ class Place(Schema):
     status: StatusWord
     attempts: Count
     late_seconds: float
+
+
+class Eta(Schema):
+    user_id: Id
+    user_id_str: str
+    task_id: Id
+    minute: Time
 
 
 class PlaceOfTask(Place):

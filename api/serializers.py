@@ -30,6 +30,8 @@ def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[
         "date_created": iso(task.created_at),
         "finished_at": iso(task.finished_at),
         "reference": task.reference or None,
+        "deadline": iso(task.deadline_at),
+        "misses_deadline": task.misses_deadline_at(at),
         "callback": callback_json(task),
     }
     if payload:

@@ -129,6 +129,7 @@ def submission_of(
         column=stored_column(reading),
         not_before=fields.not_before,
         expires_at=fields.expires_at,
+        deadline=fields.deadline,
         allow_peak=options.allow_peak,
         expect=options.expect,
         start=fields.start or Start.NEXT_WINDOW,
@@ -167,6 +168,8 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
     # Left out by default, so that keys from before there was a choice still match.
     if submission.start != Start.NEXT_WINDOW:
         facts.append(submission.start)
+    if submission.deadline is not None:
+        facts.append(f"deadline {submission.deadline.isoformat()}")
     if submission.reference:
         facts.append(f"reference {submission.reference}")
     return hashlib.sha256(orjson.dumps(facts)).hexdigest()

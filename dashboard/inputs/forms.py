@@ -89,8 +89,19 @@ class StartField(forms.CharField):
         if at.year < self.YEARS[0]:
             at = datetime(self.YEARS[0], 1, 1, tzinfo=UTC)
         at = at.replace(tzinfo=at.tzinfo or timezone.get_current_timezone()).astimezone(UTC)
-        # Never earlier: what asks for it again says it by the minute.
+        return self.whole_minute(at)
+
+    def whole_minute(self, at: datetime) -> datetime:
+        """Never earlier: what asks for it again says it by the minute."""
         return clock.minute_start(at + clock.MINUTE - timedelta(microseconds=1))
+
+
+class DeadlineField(StartField):
+    """A time by which something is to be done: what is done by its minute is done by the time."""
+
+    def whole_minute(self, at: datetime) -> datetime:
+        """Never later."""
+        return clock.minute_start(at)
 
 
 def start_choices() -> list[tuple[str, str]]:
@@ -116,6 +127,7 @@ class PreviewForm(forms.Form):
     rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, required=False)
     rpm_of = forms.CharField(required=False)
     not_before = StartField(required=False)
+    deadline = DeadlineField(required=False)
     peak = forms.IntegerField(required=False)
     at_rpm = forms.IntegerField(required=False)
     first = forms.CharField(required=False)

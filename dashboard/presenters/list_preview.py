@@ -43,6 +43,7 @@ class Preview:
     plan: reservations.Plan
     other: reservations.Plan
     not_before: datetime | None
+    deadline: datetime | None
     refusal: PlanRefused | None
     refusal_words: str
     at: datetime

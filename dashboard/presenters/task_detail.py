@@ -42,7 +42,11 @@ class Line:
     @property
     def done_at(self) -> datetime:
         """End of its last minute, or when it was done."""
-        return self.task.finished_at or self.task.last_minute_at + clock.MINUTE
+        return self.task.ends_at
+
+    @property
+    def misses_deadline(self) -> bool:
+        return self.task.misses_deadline_at(self.at)
 
     @property
     def is_over(self) -> bool:

@@ -29,7 +29,15 @@ from dashboard.presenters.list_preview import (
 from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.core import clock
-from scheduling.core.errors import DraftGone, PastHorizon, PastPeak, PlanRefused, PlanWorse, Refused
+from scheduling.core.errors import (
+    DraftGone,
+    PastDeadline,
+    PastHorizon,
+    PastPeak,
+    PlanRefused,
+    PlanWorse,
+    Refused,
+)
 from scheduling.intake import acceptance
 from scheduling.lists import overlaps
 from scheduling.parsing.errors import NoSpace
@@ -42,7 +50,7 @@ WHY_LEFT_OUT = {
     overlaps.Which.WAITING: "wait in other tasks",
     overlaps.Which.SENT: "were sent in the last 24 hours",
 }
-PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "part"}
+PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "deadline", "part"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -111,7 +119,8 @@ def _confirmation(found: Preview, data: QueryDict | None) -> ConfirmForm:
 
 def _ask_address(found: Preview, **changed: Any) -> str:
     """The preview at the queue's own limit, or with something else changed."""
-    asked = {"start": found.plan.start, "not_before": formatting.local_input(found.not_before), **changed}
+    times = {name: formatting.local_input(getattr(found, name)) for name in ("not_before", "deadline")}
+    asked = {"start": found.plan.start, **times, **changed}
     return addresses.with_query("", queue=found.queue.name, **asked)
 
 
@@ -127,10 +136,10 @@ def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
     )
     refusal, words = None, ""
     try:
-        reservations.check(queue_at_rpm, plan, at=at, allow_peak=False)
+        reservations.check(queue_at_rpm, plan, at=at, deadline=asked["deadline"], allow_peak=False)
     except PlanRefused as error:
         refusal, words = error, refused_words(error, queue)
-    return Preview(draft, queue, rpm, plan, other, asked["not_before"], refusal, words, at)
+    return Preview(draft, queue, rpm, plan, other, asked["not_before"], asked["deadline"], refusal, words, at)
 
 
 def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
@@ -153,6 +162,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
         payload=about.get("payload"),
         column=(about.get("column") or {}).get("name") or "",
         not_before=asked["not_before"],
+        deadline=asked["deadline"],
         allow_peak=asked["allow_peak"],
         start=asked["start"],
     )
@@ -182,6 +192,11 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
     if isinstance(error, PastPeak):
         peak = error.plan.peak_per_minute
         return f"The fullest minute would have {peak:,} requests, above the queue's max_peak of {queue.max_peak:,}."
+    if isinstance(error, PastDeadline):
+        return (
+            f"The list would not be done until {end_words(error.plan)}, after its deadline. Choose another queue,"
+            " raise its rpm, or split the list."
+        )
     if isinstance(error, PastHorizon):
         return (
             f"The list would not be done until {end_words(error.plan)}; lists may take at most"

@@ -87,7 +87,7 @@ class TaskAdmin(ByKey):
     search_help_text = "The number of a task, or how a name begins."
     actions = ("cancel_ticked",)
     shown = ("queue_", "state", "ids", "repeats", *(status.word for status in models.Status),
-             "first_minute_at", "last_minute_at", "not_before_at", "expires_at", "created_at",
+             "first_minute_at", "last_minute_at", "not_before_at", "expires_at", "deadline_at", "created_at",
              "created_by", "placed_at", "cancelled_at", "finished_at", "version")  # fmt: skip
     fields = ("name", *shown)
     readonly_fields = shown

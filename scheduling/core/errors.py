@@ -36,6 +36,10 @@ class PastExpiry(PlanRefused):
     """The list would end at {last}, after its expires_at."""
 
 
+class PastDeadline(PlanRefused):
+    """The list would end at {last}, after its deadline."""
+
+
 class PlanWorse(PlanRefused):
     """Others came in meanwhile: a minute would now hold {peak} requests and the list would end at {last}."""
 

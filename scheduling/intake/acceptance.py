@@ -46,6 +46,8 @@ class Submission:
     column: str = ""
     not_before: datetime | None = None
     expires_at: datetime | None = None
+    # The end of its last minute must not be after it.
+    deadline: datetime | None = None
     allow_peak: bool = False
     expect: int | None = None
     start: reservations.Start = reservations.Start.NEXT_WINDOW
@@ -78,14 +80,14 @@ def queue_named(name: str) -> models.Queue:
 def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservations.Plan:
     """Return the plan that an acceptance at `at` would reserve; nothing is stored.
 
-    Raises NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry.
+    Raises NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry, PastDeadline.
     """
     _expect(submission, ids_count)
     queue = queue_named(submission.queue_name)
     plan = reservations.plan(
         queue, ids_count, at=at, not_before=submission.not_before, start=submission.start
     )
-    reservations.check(queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak)
+    _check(queue, plan, submission, at=at)
     return plan
 
 
@@ -209,7 +211,7 @@ def accept(
     """Turn a draft (a preview, say) into a task.
 
     confirm: is given the plan under the lock and raises if it isn't what was promised; then nothing is done.
-    Raises DraftGone, NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry.
+    Raises DraftGone, NoSuchQueue, UnexpectedCount, PastPeak, PastHorizon, PastExpiry, PastDeadline.
     """
     _expect(submission, draft.ids_count)
     take_list = partial(_claim_draft, draft)
@@ -238,9 +240,7 @@ def _accept(
         plan = reservations.plan(
             queue, id_list.ids_count, at=at, not_before=submission.not_before, start=submission.start
         )
-        reservations.check(
-            queue, plan, at=at, expires_at=submission.expires_at, allow_peak=submission.allow_peak
-        )
+        _check(queue, plan, submission, at=at)
         if confirm is not None:
             confirm(plan)
         digest = id_list.about["same_as_digest"]
@@ -331,6 +331,7 @@ def _make_task(
         last_minute_at=last_at,
         not_before_at=submission.not_before,
         expires_at=submission.expires_at,
+        deadline_at=submission.deadline,
         created_at=at,
         created_by=f"token: {by.name}" if by.kind == "token" else by.name,
         same_as_digest=digest,
@@ -357,6 +358,17 @@ def _store_short(source: stored_lists.Source, at: datetime) -> models.IdList:
     )
     stored_lists.write(id_list, source.unique_blocks(stored_lists.CHUNK_IDS))
     return id_list
+
+
+def _check(queue: models.Queue, plan: reservations.Plan, submission: Submission, *, at: datetime) -> None:
+    reservations.check(
+        queue,
+        plan,
+        at=at,
+        expires_at=submission.expires_at,
+        deadline=submission.deadline,
+        allow_peak=submission.allow_peak,
+    )
 
 
 def _expect(submission: Submission, ids_count: int) -> None:

@@ -5,6 +5,8 @@ from datetime import datetime
 from django.db import models
 from django.db.models import F, Q
 
+from scheduling.core import clock
+
 from .queue import Queue
 from .states import Status, TaskState, summed
 
@@ -78,6 +80,8 @@ class Task(models.Model):
     last_minute_at = models.DateTimeField()
     not_before_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
+    # Promised to somebody: the end of its last minute isn't to be after it.
+    deadline_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_index=True)
     created_by = models.CharField(max_length=200)
     placed_at = models.DateTimeField(null=True, blank=True)
@@ -146,6 +150,17 @@ class Task(models.Model):
     def ended_by(self, at: datetime) -> bool:
         """Whether nothing of it may go out any more at `at`: it is cancelled, or past its `expires_at`."""
         return self.cancelled_at is not None or (self.expires_at is not None and self.expires_at <= at)
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it was done, or the end of the last minute in which it has an ID."""
+        return self.finished_at or self.last_minute_at + clock.MINUTE
+
+    def misses_deadline_at(self, at: datetime) -> bool:
+        """Whether, by what is known at `at`, it is done after its deadline, if it has one."""
+        if self.deadline_at is None or self.cancelled_at is not None:
+            return False
+        return self.ends_at > self.deadline_at or (self.finished_at is None and self.deadline_at < at)
 
     def meaning_of(self, written: Status) -> Status:
         """What a row of the task means by its status: a cancel is a mark on the task first, rows follow."""

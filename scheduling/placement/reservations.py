@@ -12,7 +12,7 @@ from django.conf import settings
 
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys, limits
-from scheduling.core.errors import BadFields, PastExpiry, PastHorizon, PastPeak
+from scheduling.core.errors import BadFields, PastDeadline, PastExpiry, PastHorizon, PastPeak
 
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
@@ -183,14 +183,17 @@ def check(
     *,
     at: datetime,
     expires_at: datetime | None = None,
+    deadline: datetime | None = None,
     allow_peak: bool = False,
 ) -> None:
-    """Raise PastPeak, PastHorizon or PastExpiry, each with the plan, where the plan may not be kept."""
+    """Raise PastPeak, PastHorizon, PastExpiry or PastDeadline, each with the plan, where the plan may not be kept."""
     if plan.last_at is None:
         return
     end = plan.last_at + clock.MINUTE
     if expires_at is not None and end > expires_at:
         raise PastExpiry(plan)
+    if deadline is not None and end > deadline:
+        raise PastDeadline(plan)
     horizon = timedelta(days=settings.HORIZON_DAYS)
     is_capped = queue.overflow == models.Overflow.CARRY_OVER or plan.start == Start.FIRST_FREE
     if is_capped and end > max(at, plan.windows[0].starts_at) + horizon:

@@ -17,7 +17,7 @@ from scheduling.dispatch import targets
 from scheduling.intake import allocation
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
-from scheduling.placement import late_ids, rules
+from scheduling.placement import late_ids, reservations, rules
 from scheduling.reports import id_history
 from scheduling.reports.id_history import Place
 
@@ -73,6 +73,31 @@ def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100
     lists = [task.list_id for task in candidates if task.pk not in written]
     positions = stored_lists.positions_of(user_id, lists)
     return [task for task in candidates if task.pk in written or task.list_id in positions][:count]
+
+
+def next_minute(user_id: int, *, at: datetime) -> tuple[int, datetime] | None:
+    """Return the task with which the ID is sent next, and the start of that minute; None where nothing of it waits.
+
+    A late ID has no minute yet: it gets the first free one, which is what is returned.
+    """
+    rows = models.Assignment.objects.filter(user_id=user_id).with_status(Status.WAITING)
+    buckets = {task_id: keys.bucket_of_assignment(key) for task_id, key in rows.values_list("task_id", "pk")}
+    placing = models.Task.objects.filter(placed_at=None, cancelled_at=None).order_by("-pk")[:LISTS_SEARCHED]
+    unwritten = [task for task in placing if task.pk not in buckets]
+    written = set(id_history.rows_in(unwritten, user_id)) if unwritten else set()
+    buckets |= allocation.reserved_places(user_id, [task for task in unwritten if task.pk not in written])
+    minutes = {task_id: _planned_minute(bucket, at) for task_id, bucket in buckets.items()}
+    return min(minutes.items(), key=lambda item: (item[1], item[0]), default=None)
+
+
+def _planned_minute(bucket_id: int, at: datetime) -> datetime:
+    """The bucket's minute, or the first free one of its queue if that has passed."""
+    minute = keys.minute_of_bucket(bucket_id)
+    if minute + clock.MINUTE > at:
+        return minute
+    queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
+    found, _ = next(reservations.free(queue, 1, clock.next_unsealed_minute(at)))
+    return keys.minute_of_bucket(found)
 
 
 def stories_in(

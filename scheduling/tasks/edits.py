@@ -91,7 +91,7 @@ def replace(
     that are cancelled.
 
     Raises UnexpectedCount, BadFields, StillPlacing, TaskCancelled, StaleVersion, PastPeak, PastHorizon,
-    PastExpiry.
+    PastExpiry, PastDeadline.
     """
     if expect is not None and expect != source.ids_count:
         raise UnexpectedCount(found=source.ids_count, expected=expect)
@@ -200,7 +200,14 @@ def _exchange_locked(
     ledger.release_places(queue, task, removed.released, at=at)
     added_count = added.ids_count if added else 0
     plan = reservations.plan(queue, added_count, at=at, not_before=task.not_before_at)
-    reservations.check(queue, plan, at=at, expires_at=task.expires_at, allow_peak=edit.allow_peak)
+    reservations.check(
+        queue,
+        plan,
+        at=at,
+        expires_at=task.expires_at,
+        deadline=task.deadline_at,
+        allow_peak=edit.allow_peak,
+    )
     returning_count = _bring_back(task, queue, plan, difference, at=at) if any(difference.returning) else 0
     if added:
         acceptance.place(task, queue, added, plan, at=at)

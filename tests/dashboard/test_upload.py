@@ -337,6 +337,22 @@ def test_a_start_not_before_is_read_in_the_operators_zone(queue, sign_in):
     assert task.first_minute_at >= task.not_before_at
 
 
+def test_deadline_refuses_a_list_that_would_be_done_later(queue, sign_in):
+    client = sign_in()
+    address = upload(client, payload="1 2").url
+    soon, later = (f"{store.now() + timedelta(minutes=n):%Y-%m-%dT%H:%MZ}" for n in (1, 90))
+
+    assert "after its deadline" in client.get(address, {"deadline": soon}).content.decode()
+    refused = client.post(address, {"queue": "default", "deadline": soon})
+    assert "after its deadline" in refused.content.decode()
+    assert not models.Task.objects.exists()
+
+    assert client.post(address, {"queue": "default", "deadline": later}).status_code == 302
+    task = models.Task.objects.get()
+    assert f"{task.deadline_at:%Y-%m-%dT%H:%MZ}" == later
+    assert 'id="its-deadline"' in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
+
+
 def test_what_is_left_of_a_list_is_asked_the_same_as_the_whole(queue, sign_in, place):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
     place([1, 2])

@@ -17,6 +17,7 @@ NOTHING = dict.fromkeys(
         "column",
         "not_before",
         "expires_at",
+        "deadline",
         "start",
         "reference",
         "on_error",

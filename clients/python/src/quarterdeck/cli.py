@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--column", help="the column with the IDs")
     send.add_argument("--not-before", metavar="TIME")
     send.add_argument("--expires-at", metavar="TIME")
+    send.add_argument("--deadline", metavar="TIME", help="refuse the list if it would be done later")
     send.add_argument("--start", choices=("next_window", "first_free"))
     send.add_argument("--reference", help="what you call it: kept with the task, and a filter")
     send.add_argument("--expect", type=int, metavar="N", help="refuse another number of IDs")
@@ -80,6 +81,7 @@ def _send(client: Client, options: argparse.Namespace) -> int:
         column=options.column,
         not_before=options.not_before,
         expires_at=options.expires_at,
+        deadline=options.deadline,
         start=options.start,
         reference=options.reference,
         on_error="skip" if options.skip_faults else None,

@@ -57,6 +57,7 @@ class Client:
         column: str | None = None,
         not_before: str | None = None,
         expires_at: str | None = None,
+        deadline: str | None = None,
         start: str | None = None,
         reference: str | None = None,
         on_error: str | None = None,
@@ -73,8 +74,8 @@ class Client:
         """
         wanted = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            start=start, reference=reference, on_error=on_error, expect=expect, allow_peak=allow_peak,
-            dry_run=dry_run, idempotency_key=idempotency_key,
+            deadline=deadline, start=start, reference=reference, on_error=on_error, expect=expect,
+            allow_peak=allow_peak, dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
         def send() -> httpx.Response:
@@ -168,6 +169,7 @@ class AsyncClient:
         column: str | None = None,
         not_before: str | None = None,
         expires_at: str | None = None,
+        deadline: str | None = None,
         start: str | None = None,
         reference: str | None = None,
         on_error: str | None = None,
@@ -180,8 +182,8 @@ class AsyncClient:
         """Submit a list, as `Client.submit` does. Raises ApiError."""
         wanted = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            start=start, reference=reference, on_error=on_error, expect=expect, allow_peak=allow_peak,
-            dry_run=dry_run, idempotency_key=idempotency_key,
+            deadline=deadline, start=start, reference=reference, on_error=on_error, expect=expect,
+            allow_peak=allow_peak, dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
         def send() -> Any:
