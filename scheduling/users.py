@@ -17,7 +17,7 @@ def create(*, user_id: int | None = None, name: str = "", by: Actor, at: datetim
     """Make a user, with a free ID where none is asked for. Raises BadFields, IdTaken."""
     _check_name(name)
     if user_id is not None and not 1 <= user_id <= models.MAX_ID:
-        raise BadFields(id=f"an ID is a whole number from 1 to {models.MAX_ID}")
+        raise BadFields(id=f"It must be a whole number from 1 to {models.MAX_ID}.")
     with store.write():
         user = _insert(user_id, name, at)
         while user is None:
@@ -79,6 +79,6 @@ def delete(user: models.User, *, by: Actor, at: datetime) -> None:
 
 def _check_name(name: str) -> None:
     if len(name) > NAME_LENGTH:
-        raise BadFields(name=f"a name has at most {NAME_LENGTH} characters")
+        raise BadFields(name=f"It must have at most {NAME_LENGTH} characters.")
     if "\0" in name:
-        raise BadFields(name="it holds a zero byte")
+        raise BadFields(name="It contains a zero byte.")

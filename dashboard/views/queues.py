@@ -231,7 +231,7 @@ def _back(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
 def _brake(request: OperatorRequest, found: models.Queue) -> None:
     text = request.POST.get("per_minute", "").strip()
     if text and not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise BadFields(per_minute="a whole number, or empty to release the brake")
+        raise BadFields(per_minute="It must be a whole number, or empty to release the brake.")
     per_minute = int(text) if text else None
     operations.brake(found, per_minute, by=request.actor, at=store.now())
     if per_minute is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """It was refused."""
+    """The request was refused."""
 
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 class PlanRefused(Refused):
-    """The list was refused as it was planned."""
+    """The list was refused because of its plan."""
 
     def __init__(self, plan: Any, **facts: Any) -> None:
         self.plan = plan
@@ -25,11 +25,11 @@ class PlanRefused(Refused):
 
 
 class PastPeak(PlanRefused):
-    """A minute would hold {peak} requests, past the queue's max_peak; allow_peak=true places it all the same."""
+    """A minute would hold {peak} requests, more than the queue's max_peak. To place it anyway, set allow_peak=true."""
 
 
 class PastHorizon(PlanRefused):
-    """The list would end at {last}, past the horizon; raise the queue's rpm or split the list."""
+    """The list would end at {last}, past the horizon. Raise the queue's rpm, or split the list."""
 
 
 class PastExpiry(PlanRefused):
@@ -41,7 +41,7 @@ class PastDeadline(PlanRefused):
 
 
 class PlanWorse(PlanRefused):
-    """Others came in meanwhile: a minute would now hold {peak} requests and the list would end at {last}."""
+    """Other lists came first: a minute would now hold {peak} requests, and the list would end at {last}."""
 
 
 class UnexpectedCount(Refused):
@@ -57,23 +57,23 @@ class KeyReused(Refused):
 
 
 class StillPlacing(Refused):
-    """The task's list is still being written; try again in a moment."""
+    """The task's list is still being written. Try again in a moment."""
 
 
 class TaskCancelled(Refused):
-    """The task is cancelled; its list can't be changed any more."""
+    """The task is cancelled, so its list can't be changed any more."""
 
 
 class OtherQueue(Refused):
-    """A task stays in its queue; cancel it and send the list to the other queue."""
+    """A task stays in its queue. Cancel it and send the list to the other queue."""
 
 
 class StaleVersion(Refused):
-    """It was changed meanwhile; read it again."""
+    """It was changed in the meantime. Read it again."""
 
 
 class DraftGone(Refused):
-    """The preview is gone: it was committed, discarded, or swept."""
+    """The preview no longer exists: it was committed or discarded, or it expired."""
 
 
 class AlreadyPaused(Refused):
@@ -84,16 +84,16 @@ class NotPaused(Refused):
     """The queue {name} is not paused."""
 
 
-class NotHeld(Refused):
-    """Nothing holds requests to {origin}."""
+class NotBlocked(Refused):
+    """Requests to {origin} are not blocked."""
 
 
 class IdTaken(Refused):
-    """There is a user with the ID {id} already."""
+    """A user with the ID {id} already exists."""
 
 
 class JobRefused(Refused):
-    """The clusters run the jobs of scheduling.jobs and nothing else, so not {what}."""
+    """The clusters run only the jobs of scheduling.jobs, so {what} is refused."""
 
 
 class BadFields(Refused):
@@ -106,19 +106,19 @@ class BadFields(Refused):
 
 
 class QueueTaken(Refused):
-    """There is a queue named {name} already."""
+    """A queue named {name} already exists."""
 
 
 class QueueInUse(Refused):
-    """The queue {name} has tasks, and stays with them."""
+    """The queue {name} has tasks, so it can't be deleted."""
 
 
 class DefaultQueueStays(Refused):
-    """The queue {name} always exists."""
+    """The queue {name} always exists and can't be deleted."""
 
 
 class TooManyQueues(Refused):
-    """There are {count} queues already, as many as there can be."""
+    """There are already {count} queues, the most that is possible."""
 
 
 class BadTemplate(Refused):
@@ -138,11 +138,11 @@ class UnknownHandler(Refused):
 
 
 class NoCallback(Refused):
-    """There is nothing to call: the queue has no callback_url, or the task is not done."""
+    """There is nothing to call: the queue has no callback_url, or the task isn't done yet."""
 
 
 class CallbackDue(Refused):
-    """A call is due already. Read the task to see when."""
+    """A call is already due. Read the task to see when."""
 
 
 class TestRequestWaiting(Refused):

@@ -30,10 +30,10 @@ def statuses(text: str) -> frozenset[int]:
     for item in text.split(",") if text.strip() else ():
         match = _STATUSES.fullmatch(item)
         if match is None:
-            raise BadRule(reason=f"{item.strip()!r} is not a status or a range such as 200-299")
+            raise BadRule(reason=f"{item.strip()!r} is not a status or a range such as 200-299.")
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last > 599:
-            raise BadRule(reason=f"{item.strip()!r} is not a range of statuses from 100 to 599")
+            raise BadRule(reason=f"{item.strip()!r} is not a range of statuses from 100 to 599.")
         found.update(range(first, last + 1))
     return frozenset(found)
 
@@ -48,9 +48,9 @@ class Pointer:
     def parse(cls, text: str) -> "Pointer":
         """Raises BadRule."""
         if text and not text.startswith("/"):
-            raise BadRule(reason=f"the pointer {text!r} doesn't begin with /")
+            raise BadRule(reason=f"The pointer {text!r} doesn't begin with /.")
         if re.search(r"~(?![01])", text):
-            raise BadRule(reason=f"in the pointer {text!r} a ~ is written ~0, and a / in a name ~1")
+            raise BadRule(reason=f"In the pointer {text!r}, write ~0 for a ~, and ~1 for a / in a name.")
         return cls(tuple(part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]))
 
     def find(self, document: Any, default: Any = None) -> Any:
@@ -80,14 +80,14 @@ class SuccessWhen:
     def parse(cls, rule: Any) -> "SuccessWhen":
         """rule: {"pointer": "/errors", "equals": null, "otherwise": "fail"}. Raises BadRule."""
         if not isinstance(rule, Mapping):
-            raise BadRule(reason="a condition is an object with pointer, equals and otherwise")
+            raise BadRule(reason="A condition is an object with pointer, equals and otherwise.")
         if unknown := sorted(set(rule) - {"pointer", "equals", "otherwise"}):
-            raise BadRule(reason=f"a condition has no {unknown[0]!r}, only pointer, equals and otherwise")
+            raise BadRule(reason=f"A condition has no {unknown[0]!r}, only pointer, equals and otherwise.")
         if not isinstance(rule.get("pointer"), str):
-            raise BadRule(reason="a condition has a pointer, such as /errors")
+            raise BadRule(reason="A condition needs a pointer, such as /errors.")
         otherwise = {"retry": Verdict.RETRY, "fail": Verdict.FAILED}.get(str(rule.get("otherwise", "fail")))
         if otherwise is None:
-            raise BadRule(reason="otherwise is retry or fail")
+            raise BadRule(reason="otherwise must be retry or fail.")
         return cls(Pointer.parse(rule["pointer"]), rule.get("equals"), otherwise)
 
     def unmet_by(self, document: Any) -> str:
@@ -117,7 +117,7 @@ class Rules:
         """when: None for no condition. Raises BadRule."""
         rules = cls(statuses(success), statuses(retry), None if when is None else SuccessWhen.parse(when))
         if both := sorted(rules.success & rules.retry):
-            raise BadRule(reason=f"{both[0]} can't both succeed and be retried")
+            raise BadRule(reason=f"{both[0]} can't both succeed and be retried.")
         return rules
 
     def verdict(self, status: int, body: bytes, *, complete: bool = True) -> tuple[Verdict, str]:

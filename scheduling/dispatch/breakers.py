@@ -4,7 +4,7 @@ from datetime import datetime
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core.errors import NotHeld
+from scheduling.core.errors import NotBlocked
 from scheduling.dispatch import targets
 
 
@@ -15,14 +15,14 @@ def of_queue(queue: models.Queue, *, at: datetime) -> models.Target | None:
 
 
 def release(target: models.Target, *, by: Actor, at: datetime) -> None:
-    """Let requests to a target be made as planned. Raises NotHeld if it isn't blocked.
+    """Let requests to a target be made as planned. Raises NotBlocked if it isn't blocked.
 
     If it still fails, the breaker opens again after as many failures as before.
     """
     with store.write():
         target = models.Target.objects.select_for_update().get(pk=target.pk)
         if not targets.is_blocked(target, at):
-            raise NotHeld(origin=target.origin)
+            raise NotBlocked(origin=target.origin)
         before = {
             "opened_at": target.opened_at and target.opened_at.isoformat(),
             "held_until": target.held_until and target.held_until.isoformat(),

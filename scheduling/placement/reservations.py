@@ -119,7 +119,7 @@ def plan(
     `not_before` past limits.LATEST_START.
     """
     if not_before is not None and not_before > limits.LATEST_START:
-        raise BadFields(not_before=f"a time up to {limits.LATEST_START:%Y-%m-%d}")
+        raise BadFields(not_before=f"It must be a time up to {limits.LATEST_START:%Y-%m-%d}.")
     if ids_count == 0:
         return Plan(rpm=queue.rpm, start=start)
     others, rate = unwritten(queue), settings.WRITE_RATE

@@ -72,7 +72,7 @@ def update(
     changes = _given(changes)
     pausing = changes.pop("paused", None)
     if pausing not in (None, True, False):
-        raise BadFields(paused="true or false")
+        raise BadFields(paused="It must be true or false.")
     validation.check(changes)
     with store.write():
         queue = reservations.lock_queue(queue.pk)
@@ -125,7 +125,7 @@ def rotate_secret(
     secret = validation.new_secret() if secret is None else secret
     validation.check({"webhook_secret": secret})
     if not secret:
-        raise BadFields(secret="a secret is needed; to send without signatures, set webhook_secret to null")
+        raise BadFields(secret="A secret is needed. To send without signatures, set webhook_secret to null.")
     validation.check_overlap(overlap_seconds)
     with store.write():
         queue = reservations.lock_queue(queue.pk)
@@ -194,7 +194,7 @@ def brake(queue: models.Queue, per_minute: int | None, *, by: Actor, at: datetim
     IDs that this makes late take free places below the brake. None releases it. Raises BadFields.
     """
     if per_minute is not None and (type(per_minute) is not int or not 0 <= per_minute <= models.MAX_RPM):
-        raise BadFields(per_minute=f"a whole number from 0 to {models.MAX_RPM}, or null")
+        raise BadFields(per_minute=f"It must be a whole number from 0 to {models.MAX_RPM}, or null.")
     with store.write():
         queue = reservations.lock_queue(queue.pk)
         before, queue.brake_per_minute = queue.brake_per_minute, per_minute

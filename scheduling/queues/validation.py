@@ -72,12 +72,12 @@ Check = Callable[[Any], str | None]
 def check_name(name: Any) -> None:
     """Check the name of a queue. Raises BadFields."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadFields(name="1 to 50 letters, digits, - and _")
+        raise BadFields(name="It must have 1 to 50 characters: letters, digits, - and _.")
 
 
 def check(changes: Mapping[str, Any]) -> None:
     """Check fields, each alone; raise BadFields with every reason. Names are resolved: hold no lock."""
-    reasons = {name: "there is no such field" for name in changes if name not in FIELDS}
+    reasons = {name: "There is no such field." for name in changes if name not in FIELDS}
     for name, value in changes.items():
         if name in _CHECKS and (reason := _CHECKS[name](value)):
             reasons[name] = reason
@@ -94,11 +94,11 @@ def check_together(queue: models.Queue, changes: Mapping[str, Any]) -> None:
 def _together(value: Callable[[str], Any]) -> dict[str, str]:
     reasons = {}
     if value("headroom") >= value("rpm"):
-        reasons["headroom"] = f"must be below rpm ({value('rpm')})"
+        reasons["headroom"] = f"It must be below rpm ({value('rpm')})."
     if value("handler") == models.HandlerKind.WEBHOOK and not value("webhook_url"):
-        reasons["webhook_url"] = "the handler webhook needs an address"
+        reasons["webhook_url"] = "The handler webhook needs an address."
     if value("handler") == models.HandlerKind.PYTHON and not value("python_callable"):
-        reasons["python_callable"] = "the handler python needs a callable"
+        reasons["python_callable"] = "The handler python needs a callable."
     reasons |= _request_reasons(value)
     return reasons
 
@@ -110,7 +110,7 @@ def _request_reasons(value: Callable[[str], Any]) -> dict[str, str]:
         try:
             templates.parse_body(value("webhook_body"), value("webhook_content_type"))
         except BadTemplate as error:
-            reasons["webhook_body"] = _as_reason(error)
+            reasons["webhook_body"] = str(error)
     try:
         responses.Rules.parse(value("success_statuses"), value("retry_statuses"))
     except BadRule as error:
@@ -124,7 +124,7 @@ def _whole(least: int, most: int, *, none: bool = False) -> Check:
             return None
         if type(value) is int and least <= value <= most:
             return None
-        return f"a whole number from {least} to {most}" + (", or null" if none else "")
+        return f"It must be a whole number from {least} to {most}{', or null' if none else ''}."
 
     return check
 
@@ -133,18 +133,18 @@ def _delays(value: Any) -> str | None:
     whole = _whole(1, LONGEST_DELAY_MINUTES)
     if isinstance(value, list) and 1 <= len(value) <= 30 and not any(map(whole, value)):
         return None
-    return f"a list of 1 to 30 whole numbers from 1 to {LONGEST_DELAY_MINUTES}"
+    return f"It must be a list of 1 to 30 whole numbers from 1 to {LONGEST_DELAY_MINUTES}."
 
 
 def _among(words: Sequence[str]) -> Check:
-    return lambda value: None if value in words else f"one of {', '.join(words)}"
+    return lambda value: None if value in words else f"It must be one of {', '.join(words)}."
 
 
 def _seconds(value: Any) -> str | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and math.isfinite(value) and 0 < value <= LONGEST_TIMEOUT:
         return None
-    return f"a number of seconds, above 0 and up to {LONGEST_TIMEOUT}"
+    return f"It must be a number of seconds, above 0 and up to {LONGEST_TIMEOUT}."
 
 
 def _address(value: Any) -> str | None:
@@ -152,11 +152,13 @@ def _address(value: Any) -> str | None:
     if value == "":
         return None
     if not isinstance(value, str) or len(value) > 2000:
-        return "an address of at most 2000 characters"
+        return "It must be an address of at most 2,000 characters."
     try:
         ssrf.check_url(value, settings.WEBHOOK_ALLOWED_NETWORKS)
     except ssrf.AddressNotAllowed as error:
-        return str(error)
+        # An ID's error continues a sentence; this is one.
+        reason = str(error)
+        return f"{reason[0].upper()}{reason[1:]}."
     return None
 
 
@@ -167,18 +169,14 @@ def _template_address(value: Any) -> str | None:
     try:
         return _address(templates.UrlTemplate.parse(value).sample)
     except BadTemplate as error:
-        return _as_reason(error)
-
-
-def _as_reason(error: BadTemplate) -> str:
-    return f"at position {error.facts['position']}: {error.facts['reason']}"
+        return str(error)
 
 
 def _text(most: int, *, none: bool = False) -> Check:
     def check(value: Any) -> str | None:
         if (none and value is None) or (isinstance(value, str) and len(value) <= most):
             return None
-        return f"text of at most {most} characters" + (", or null" if none else "")
+        return f"It must be text of at most {most} characters{', or null' if none else ''}."
 
     return check
 
@@ -186,17 +184,17 @@ def _text(most: int, *, none: bool = False) -> Check:
 def _content_type(value: Any) -> str | None:
     if isinstance(value, str) and len(value) <= 100 and _CONTENT_TYPE.fullmatch(value):
         return None
-    return "a media type, such as application/json"
+    return "It must be a media type, such as application/json."
 
 
 def _truth(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
+    return None if isinstance(value, bool) else "It must be true or false."
 
 
 def _rule(parse: Callable[[Any], object], *, text: bool = True) -> Check:
     def check(value: Any) -> str | None:
         if text and (not isinstance(value, str) or len(value) > 200):
-            return "text of at most 200 characters"
+            return "It must be text of at most 200 characters."
         try:
             parse(value)
         except BadRule as error:
@@ -209,26 +207,26 @@ def _rule(parse: Callable[[Any], object], *, text: bool = True) -> Check:
 def _callable(value: Any) -> str | None:
     if value == "" or value in settings.PYTHON_HANDLERS:
         return None
-    return "not among PYTHON_HANDLERS of this deployment's settings"
+    return "It is not among PYTHON_HANDLERS of this deployment's settings."
 
 
 def _headers(value: Any) -> str | None:
     if not isinstance(value, Mapping) or len(value) > MOST_HEADERS:
-        return f"an object of at most {MOST_HEADERS} names and values"
+        return f"It must be an object of at most {MOST_HEADERS} names and values."
     for name, text in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            return f"{str(name)[:40]!r} is no name of a header"
+            return f"{str(name)[:40]!r} is not a valid header name."
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
-            return f"{name} is set by the sender itself"
+            return f"{name} is set by the sender itself."
         # Null stands for the stored value, which nobody can read.
         if text is None:
             continue
         if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
-            return f"the value of {name} is no text that a header can hold"
+            return f"The value of {name} is not text that a header can contain."
         try:
             templates.HeaderTemplate.parse(text)
         except BadTemplate as error:
-            return f"the value of {name}, {_as_reason(error)}"
+            return f"The value of {name} is not a valid template. {error}"
     return None
 
 
@@ -239,7 +237,7 @@ def with_stored_values(headers: Mapping[str, str | None], stored: Mapping[str, s
     for name, value in headers.items():
         kept = known.get(name.lower()) if value is None else value
         if kept is None:
-            raise BadFields(webhook_headers=f"{name} is null, but no value is stored for it")
+            raise BadFields(webhook_headers=f"{name} is null, but no value is stored for it.")
         found[name] = kept
     return found
 
@@ -255,7 +253,7 @@ def _secret(value: Any) -> str | None:
         except ValueError:
             # Not base64, or not even ASCII.
             pass
-    return f"{SECRET_PREFIX} and {least} to {most} bytes in base64"
+    return f"It must be {SECRET_PREFIX} followed by {least} to {most} bytes in base64."
 
 
 def new_secret() -> str:

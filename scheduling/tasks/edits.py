@@ -46,7 +46,9 @@ def rename(task: models.Task, name: str, *, by: Actor, at: datetime, if_version:
 
 def _check_name(name: str) -> None:
     if not 1 <= len(name) <= NAME_LENGTH or not id_tokens.is_visible(name):
-        raise BadFields(task_name=f"a name has 1 to {NAME_LENGTH} characters, at least one of them visible")
+        raise BadFields(
+            task_name=f"It must have 1 to {NAME_LENGTH} characters, at least one of them visible."
+        )
 
 
 # --- Another list ---

@@ -61,7 +61,7 @@ def test_an_rpm_whose_effect_was_shown_of_an_older_queue_shows_it_anew(queue, si
 
     answer = client.post("/dashboard/queues/default/", {"rpm": "200", "version": "1"}, follow=True)
 
-    assert "changed meanwhile" in answer.content.decode()
+    assert "changed in the meantime" in answer.content.decode()
     assert answer.context["effect"].rpm_after == 200
     queue.refresh_from_db()
     assert queue.rpm == 120
@@ -73,7 +73,7 @@ def test_what_the_verb_refuses_stands_beside_its_field(queue, sign_in):
     answer = client.post("/dashboard/queues/default/", {**fields(client), "handler": "webhook"})
 
     assert answer.status_code == 422
-    assert answer.context["form"].errors["webhook_url"] == ["the handler webhook needs an address"]
+    assert answer.context["form"].errors["webhook_url"] == ["The handler webhook needs an address."]
     queue.refresh_from_db()
     assert queue.handler == "record"
 
@@ -86,7 +86,7 @@ def test_a_change_of_somebody_else_in_between_is_said(queue, sign_in):
     answer = client.post("/dashboard/queues/default/", {**filled, "max_attempts": "9"})
 
     assert answer.status_code == 422
-    assert "changed meanwhile" in answer.content.decode()
+    assert "changed in the meantime" in answer.content.decode()
 
 
 def test_a_secret_is_written_and_never_shown(queue, sign_in):

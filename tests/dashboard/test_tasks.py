@@ -212,7 +212,7 @@ def test_a_stale_rename_is_said_and_changes_nothing(place, sign_in):
 
     task.refresh_from_db()
     assert task.name == "before"
-    assert "changed meanwhile" in answer.content.decode()
+    assert "changed in the meantime" in answer.content.decode()
 
 
 def test_another_list_keeps_adds_and_cancels_what_the_preview_said(place, sign_in):

@@ -78,7 +78,7 @@ def test_a_list_is_replaced_and_what_is_in_both_keeps_its_place(signed_in, deck)
     [
         ({"payload": "1029, x7"}, "Line 1: &#x27;x7&#x27;"),
         ({"payload": " "}, "no ID"),
-        ({"payload": "5", "version": 0}, "changed meanwhile"),
+        ({"payload": "5", "version": 0}, "changed in the meantime"),
     ],
 )
 def test_a_list_that_can_not_be_is_refused_in_words_and_nothing_changes(signed_in, deck, form, said):
@@ -168,7 +168,7 @@ def test_a_change_over_somebody_else_s_is_refused(signed_in, deck):
     form = queue_form(client, deck.queue, max_attempts=3)
     models.Queue.objects.filter(pk=deck.queue.pk).update(version=2, max_attempts=5)
     answer = client.post(f"/admin/scheduling/queue/{deck.queue.pk}/change/", form, follow=True)
-    assert "changed meanwhile" in answer.content.decode()
+    assert "changed in the meantime" in answer.content.decode()
     assert refresh(deck.queue).max_attempts == 5
 
 

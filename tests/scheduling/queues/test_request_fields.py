@@ -54,18 +54,18 @@ def test_fields_of_a_request_are_accepted(fields):
         (
             {"webhook_url": "https://1.1.1.1/{{user}}"},
             "webhook_url",
-            "at position 16: there is no",
+            "At position 16: there is no",
         ),
         (
             {"webhook_url": "https://{{data.host}}/"},
             "webhook_url",
-            "at position 8: the scheme, host and port",
+            "At position 8: the scheme, host and port",
         ),
         ({"webhook_url": "http://127.0.0.1/{{id}}"}, "webhook_url", "not allowed"),
         ({"callback_url": "https://1.1.1.1/{{data.First Name}}"}, "callback_url", "blank"),
-        ({"webhook_headers": {"X-A": "a {{nope}}"}}, "webhook_headers", "at position 2"),
+        ({"webhook_headers": {"X-A": "a {{nope}}"}}, "webhook_headers", "At position 2"),
         ({"webhook_headers": {"X-A": "a\nb"}}, "webhook_headers", "X-A"),
-        ({"webhook_body": '{"id": {{id}}}'}, "webhook_body", "at position 8: the template is not JSON"),
+        ({"webhook_body": '{"id": {{id}}}'}, "webhook_body", "At position 8: the template is not JSON"),
         ({"webhook_body": "x" * 70_000}, "webhook_body", "at most"),
         ({"webhook_body": 5}, "webhook_body", "text"),
         (
