@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
@@ -12,13 +12,6 @@ from dashboard import addresses
 from scheduling import models
 from scheduling.core import clock, limits
 from scheduling.placement.reservations import Start
-from scheduling.queues import validation
-
-if TYPE_CHECKING:
-    QueueModelForm = forms.ModelForm[models.Queue]
-else:
-    # Django's own class takes no parameter.
-    QueueModelForm = forms.ModelForm
 
 
 def zone_names() -> list[str]:
@@ -254,101 +247,3 @@ class PaceForm(forms.Form):
 
     rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, widget=forms.HiddenInput)
     version = forms.IntegerField(widget=forms.HiddenInput)
-
-
-class HeadersField(forms.CharField):
-    """Headers, one a line: "Name: value". Values are written and never read: one that is there shows as HIDDEN, and
-    a line with it keeps the value.
-    """
-
-    HIDDEN = "(not shown)"
-    widget = forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"})
-
-    def __init__(self) -> None:
-        text = f"One per line, as “Name: value”. Values are never shown; a line with {self.HIDDEN} keeps its value."
-        super().__init__(required=False, label="Webhook headers", help_text=text, strip=False)
-        self.current: Mapping[str, str] = {}
-
-    def shown(self) -> str:
-        """What the field contains at first."""
-        return "\n".join(f"{name}: {self.HIDDEN}" for name in self.current)
-
-    def clean(self, value: str) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        for line in (super().clean(value) or "").splitlines():
-            name, colon, text = (part.strip() for part in line.partition(":"))
-            if not line.strip():
-                continue
-            if not (name and colon):
-                raise forms.ValidationError(f"“{line.strip()[:40]}” is not a header: write “Name: value”.")
-            if text == self.HIDDEN and name not in self.current:
-                raise forms.ValidationError(f"{name} has no value yet.")
-            headers[name] = self.current[name] if text == self.HIDDEN else text
-        return headers
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether the headers would be other ones than they are."""
-        try:
-            return self.clean(data or "") != dict(self.current)
-        except forms.ValidationError:
-            return True
-
-
-class QueueForm(QueueModelForm):
-    """A queue's fields but its rpm, whose effect is shown first (PaceForm).
-
-    Which values they may have is checked by the verb that changes them.
-    """
-
-    # Written and never read: what is there shows as "set".
-    webhook_secret = forms.CharField(
-        required=False,
-        help_text="whsec_ and base64. Leave empty to keep the current one.",
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )
-    webhook_headers = HeadersField()
-    version = forms.IntegerField(widget=forms.HiddenInput)
-
-    class Meta:
-        model = models.Queue
-        fields = [name for name in validation.FIELDS if name != "rpm"]
-        labels: ClassVar[dict[str, Any]] = {
-            "overflow": "When a list doesn't fit",
-            "max_peak": "Ask before going above (per minute)",
-            "max_attempts": "Maximum attempts",
-            "late_policy": "If an ID is late",
-            "late_after_seconds": "Drop when later than (seconds)",
-            "headroom": "Reserved for retries and late IDs (per minute)",
-            "breaker_threshold": "Open the circuit breaker after failures in a row",
-            "webhook_url": "Webhook address",
-            "connect_timeout_seconds": "Time limit to connect (seconds)",
-            "read_timeout_seconds": "Time limit for an answer (seconds)",
-            "max_connections": "Maximum connections of each minute worker",
-            "callback_url": "Address called when a task is done",
-        }
-
-    def __init__(self, queue: models.Queue, data: Mapping[str, Any] | None = None) -> None:
-        initial = {"version": queue.version, "webhook_secret": ""}
-        super().__init__(data, instance=queue, initial=initial, label_suffix="")
-        headers = self.fields["webhook_headers"]
-        assert isinstance(headers, HeadersField)
-        headers.current = queue.webhook_headers
-        self.initial["webhook_headers"] = headers.shown()
-        for name in ("webhook_method", "connect_timeout_seconds", "read_timeout_seconds"):
-            self.fields[name].required = False
-
-    @property
-    def changes(self) -> dict[str, Any]:
-        """What was filled in otherwise than it is, by the verb's names."""
-        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in self.Meta.fields}
-        if not changed.get("webhook_secret", "kept"):
-            changed.pop("webhook_secret")
-        return changed
-
-    def take(self, reasons: Mapping[str, str]) -> None:
-        """Show the verb's reasons beside the fields."""
-        for name, reason in reasons.items():
-            self.add_error(name if name in self.fields else None, reason)
-
-    def _post_clean(self) -> None:
-        """The instance is not touched: the verb reads the queue anew, under its lock."""

@@ -17,12 +17,13 @@ from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.drawing import charts
 from dashboard.formatting import plural
 from dashboard.inputs import paging
-from dashboard.inputs.forms import NewQueueForm, PaceForm, QueueForm
-from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.inputs.forms import NewQueueForm, PaceForm
+from dashboard.inputs.parameters import is_number, refuse_unknown, whole_number
+from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
 from scheduling import models, store
 from scheduling.core import clock
-from scheduling.core.errors import BadFields, Refused
+from scheduling.core.errors import BadFields, NoFreeSlot, Refused
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import breakers, test_request
 from scheduling.queues import operations, rates, slowing
@@ -247,8 +248,15 @@ def _brake(request: OperatorRequest, found: models.Queue) -> None:
 def test(request: OperatorRequest, name: str) -> HttpResponseBase:
     """Send one test request in a free slot, and show its answer."""
     found = get_object_or_404(models.Queue, name=name)
+    text = request.POST.get("user_id", "1").strip()
+    if not (is_number(text) and int(text) >= 1):
+        messages.error(request, f"{text[:40]!r} is no ID: a whole number from 1 on. Nothing was sent.")
+        return redirect(addresses.queue(found.name))
     try:
-        sent = test_request.send_one(found, by=request.actor, now=store.now)
+        sent = test_request.send_one(found, by=request.actor, now=store.now, user_id=int(text))
+    except NoFreeSlot as error:
+        free_at = formatting.minute_text(error.next_at)
+        messages.error(request, f"No slot is free within a minute. The next minute with room is {free_at}.")
     except Refused as error:
         messages.error(request, str(error))
     else:

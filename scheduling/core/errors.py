@@ -155,6 +155,10 @@ class TestRequestWaiting(Refused):
 class NoFreeSlot(Refused):
     """No slot is free within a minute; the next minute with room begins at {next}."""
 
+    def __init__(self, next_at: datetime) -> None:
+        self.next_at = next_at
+        super().__init__(next=_minute(next_at))
+
 
 def _minute(at: datetime | None) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else "never"

@@ -145,8 +145,7 @@ def _next_slot(
                 return slot
         seal = clock.sealed_at(minute + clock.MINUTE)
         if slot is not None or seal >= deadline or seal <= at:
-            following = _next_free(queue, minute + 2 * clock.MINUTE)
-            raise NoFreeSlot(next=following.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            raise NoFreeSlot(_next_free(queue, minute + 2 * clock.MINUTE))
         sleep((seal - at).total_seconds() + 0.05)
 
 

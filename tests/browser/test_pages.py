@@ -204,17 +204,23 @@ def test_without_javascript_a_list_is_replaced_and_what_is_left_of_it_cancelled(
 
 def test_without_javascript_a_queue_is_paused_resumed_braked_and_its_rpm_tried_first(open_page, things):
     page = open_page("/dashboard/queues/default/", javascript=False)
-    main = page.locator("main")
+    main, address = page.locator("main"), page.url
 
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("link", name="Pause…").click()
+    expect(main).to_contain_text("everything planned is done at")
+    page.get_by_role("button", name="Pause default").click()
+    page.goto(address)
     expect(main).to_contain_text("Paused since")
     page.get_by_role("button", name="Resume").click()
     expect(main).to_contain_text("runs at 120 a minute")
-    page.get_by_label("At most per minute").fill("7")
-    page.get_by_role("button", name="Change").click()
+    page.get_by_role("link", name="Change…").click()
+    page.get_by_label("Limit to how many requests a minute?").fill("7")
+    page.get_by_role("button", name="Show what it does").click()
+    page.get_by_role("button", name="Limit default to 7 a minute").click()
+    page.goto(address)
     expect(main).to_contain_text("brake: at most 7 a minute")
     page.get_by_role("button", name="Release").click()
-    expect(page.get_by_role("button", name="Brake")).to_be_visible()
+    expect(page.get_by_role("link", name="Brake…")).to_be_visible()
 
     page.get_by_label("What would another limit per minute do?").fill("200")
     page.get_by_role("button", name="Show").click()
@@ -258,8 +264,13 @@ def test_every_section_can_be_seen_on_a_phone(open_page, things):
 def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):
     page = open_page("/dashboard/queues/default/")
 
-    page.get_by_role("button", name="Pause").focus()
+    address = page.url
+    page.get_by_role("link", name="Pause…").focus()
     page.keyboard.press("Enter")
+    page.get_by_role("button", name="Pause default").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/?queue=default")
+    page.goto(address)
     expect(page.locator("main")).to_contain_text("Paused since")
     page.get_by_role("button", name="Resume").focus()
     page.keyboard.press("Enter")

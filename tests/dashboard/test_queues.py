@@ -1,11 +1,13 @@
 import html
 import re
+from datetime import UTC, datetime
 
 import pytest
 
 from dashboard.views import queues as views
 from scheduling import models, store
 from scheduling.core import clock
+from scheduling.core.errors import NoFreeSlot
 from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
@@ -265,3 +267,83 @@ def test_slowing_down_is_shown_to_viewers_who_cannot_press_it(queue, sign_in):
     page = squeezed(sign_in("viewer").get("/dashboard/queues/default/slow-down/"))
 
     assert page.count("disabled title=") >= 2
+
+
+def test_settings_show_each_field_once_in_a_section(queue, sign_in):
+    models.Queue.objects.update(webhook_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    form = sign_in().get("/dashboard/queues/default/").context["form"]
+
+    shown = [field.name for section in form.sections() for field in section.fields]
+
+    assert sorted(shown) == sorted(field.name for field in form.visible_fields())
+
+
+def test_settings_without_a_secret_have_none_to_remove(queue, sign_in):
+    form = sign_in().get("/dashboard/queues/default/").context["form"]
+
+    assert "forget_secret" not in [field.name for section in form.sections() for field in section.fields]
+
+
+def test_secret_is_removed_by_its_tick(queue, sign_in):
+    models.Queue.objects.update(webhook_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    client = sign_in()
+
+    client.post("/dashboard/queues/default/", {**fields(client), "forget_secret": "on"})
+
+    queue.refresh_from_db()
+    assert queue.webhook_secret == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "text", "after"),
+    [
+        (None, "standard", "", None),
+        (None, "template", '{"id": "{{id}}"}', '{"id": "{{id}}"}'),
+        ('{"id": "{{id}}"}', "standard", '{"id": "{{id}}"}', None),
+        ('{"id": "{{id}}"}', "none", '{"id": "{{id}}"}', ""),
+        ("", "none", "", ""),
+        ("", "standard", "", None),
+    ],
+)
+def test_body_of_requests_is_standard_none_or_a_template(queue, sign_in, before, kind, text, after):
+    models.Queue.objects.update(webhook_body=before)
+    client = sign_in()
+
+    client.post("/dashboard/queues/default/", {**fields(client), "body_kind": kind, "webhook_body": text})
+
+    queue.refresh_from_db()
+    assert queue.webhook_body == after
+
+
+def test_delays_of_retries_are_numbers_with_commas(queue, sign_in):
+    client = sign_in()
+    assert fields(client)["retry_delays_minutes"] == "1, 2, 4, 8, 16, 32"
+
+    client.post("/dashboard/queues/default/", {**fields(client), "retry_delays_minutes": "3,5"})
+    refused = client.post("/dashboard/queues/default/", {**fields(client), "retry_delays_minutes": "3,soon"})
+
+    queue.refresh_from_db()
+    assert queue.retry_delays_minutes == [3, 5]
+    assert refused.status_code == 422
+
+
+def test_id_of_a_test_request_is_chosen(queue, sign_in):
+    models.Queue.objects.update(handler="webhook", webhook_url="http://127.0.0.1:9/in")
+    client = sign_in()
+
+    sent = client.post("/dashboard/queues/default/test/", {"user_id": "4711"}, follow=True)
+    refused = client.post("/dashboard/queues/default/test/", {"user_id": "-1"}, follow=True)
+
+    assert "&quot;user_id&quot;:4711" in sent.content.decode()
+    assert "is no ID" in refused.content.decode()
+
+
+def test_next_minute_with_room_for_a_test_request_is_in_the_operators_zone(queue, sign_in, monkeypatch):
+    def full(*args, **kwargs):
+        raise NoFreeSlot(datetime(2026, 11, 28, 21, 13, tzinfo=UTC))
+
+    monkeypatch.setattr("dashboard.views.queues.test_request.send_one", full)
+
+    page = sign_in(time_zone="Asia/Kathmandu").post("/dashboard/queues/default/test/", follow=True)
+
+    assert "02:58" in page.content.decode()

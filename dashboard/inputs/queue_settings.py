@@ -1,0 +1,318 @@
+"""The settings of a queue as a form: in sections, each with what it is for, and shown by the handler that reads it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from django import forms
+from django.conf import settings
+
+from scheduling import models
+from scheduling.models import HandlerKind
+from scheduling.queues import validation
+
+if TYPE_CHECKING:
+    QueueModelForm = forms.ModelForm[models.Queue]
+else:
+    # Django's own class takes no parameter.
+    QueueModelForm = forms.ModelForm
+
+
+class Section(NamedTuple):
+    """Fields that belong together. handler: the only one that reads them; empty: every one does."""
+
+    title: str
+    about: str
+    names: tuple[str, ...]
+    handler: str = ""
+
+
+SECTIONS = (
+    Section(
+        "Lists",
+        "How a list gets its minutes.",
+        ("overflow", "max_peak", "headroom"),
+    ),
+    Section(
+        "When a request fails, or is late",
+        "Retries and late IDs take free places, so they never go above the limit.",
+        ("max_attempts", "retry_delays_minutes", "breaker_threshold", "late_policy", "late_after_seconds"),
+    ),
+    Section("Handler", "What is done for each ID, in its minute.", ("handler", "max_connections")),
+    Section(
+        "Request",
+        "The HTTP request that is made for each ID.",
+        (
+            "webhook_url",
+            "webhook_method",
+            "webhook_headers",
+            "body_kind",
+            "webhook_body",
+            "webhook_content_type",
+        ),
+        HandlerKind.WEBHOOK,
+    ),
+    Section(
+        "Signature",
+        "Lets the receiver check that a request comes from here.",
+        ("webhook_secret", "forget_secret", "webhook_sign"),
+        HandlerKind.WEBHOOK,
+    ),
+    Section(
+        "Response",
+        "What counts as success, and how long to wait for it.",
+        (
+            "success_statuses",
+            "retry_statuses",
+            "success_when",
+            "keep_answers",
+            "connect_timeout_seconds",
+            "read_timeout_seconds",
+        ),
+        HandlerKind.WEBHOOK,
+    ),
+    Section("Python", "The function that is called with the IDs.", ("python_callable",), HandlerKind.PYTHON),
+    Section("When a task is done", "One call for each task.", ("callback_url",)),
+)
+MORE = Section("More", "", ())
+
+
+class Shown(NamedTuple):
+    """A section with its fields, as the page draws it."""
+
+    section: Section
+    fields: list[forms.BoundField]
+
+
+class HeadersField(forms.CharField):
+    """Headers, one a line: "Name: value". Values are written and never read: one that is there shows as HIDDEN, and
+    a line with it keeps the value.
+    """
+
+    HIDDEN = "(not shown)"
+    widget = forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"})
+
+    def __init__(self) -> None:
+        text = f"One per line, as “Name: value”. Values are never shown; a line with {self.HIDDEN} keeps its value."
+        super().__init__(required=False, label="Headers", help_text=text, strip=False)
+        self.current: Mapping[str, str] = {}
+
+    def shown(self) -> str:
+        """What the field contains at first."""
+        return "\n".join(f"{name}: {self.HIDDEN}" for name in self.current)
+
+    def clean(self, value: str) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for line in (super().clean(value) or "").splitlines():
+            name, colon, text = (part.strip() for part in line.partition(":"))
+            if not line.strip():
+                continue
+            if not (name and colon):
+                raise forms.ValidationError(f"“{line.strip()[:40]}” is not a header: write “Name: value”.")
+            if text == self.HIDDEN and name not in self.current:
+                raise forms.ValidationError(f"{name} has no value yet.")
+            headers[name] = self.current[name] if text == self.HIDDEN else text
+        return headers
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Whether the headers would be other ones than they are."""
+        try:
+            return self.clean(data or "") != dict(self.current)
+        except forms.ValidationError:
+            return True
+
+
+class DelaysField(forms.CharField):
+    """Whole numbers of minutes, separated by commas."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[int]:
+        words = [word.strip() for word in (super().clean(value) or "").split(",")]
+        if not all(word.isascii() and word.isdigit() and len(word) < 7 for word in words):
+            raise forms.ValidationError("Write whole numbers of minutes, such as 1, 2, 4, 8.")
+        return [int(word) for word in words]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.clean(data) != initial)
+        except forms.ValidationError:
+            return True
+
+
+class ConditionField(forms.JSONField):
+    """A condition as JSON; empty where there is none."""
+
+    widget = forms.Textarea(attrs={"rows": 3, "spellcheck": "false"})
+
+    def prepare_value(self, value: Any) -> Any:
+        if value is None:
+            return ""
+        return value if isinstance(value, str) else json.dumps(value)
+
+
+STANDARD, NONE, TEMPLATE = "standard", "none", "template"
+
+
+def _body_kind(queue: models.Queue) -> str:
+    """Which of the three bodies the queue sends."""
+    if queue.webhook_body is None:
+        return STANDARD
+    return TEMPLATE if queue.webhook_body else NONE
+
+
+class QueueForm(QueueModelForm):
+    """A queue's fields but its rpm, whose effect is shown first (PaceForm).
+
+    Which values they may have is checked by the verb that changes them.
+    """
+
+    handler = forms.ChoiceField(
+        label="For each ID",
+        choices=[
+            (HandlerKind.RECORD, "record: mark it as processed"),
+            (HandlerKind.WEBHOOK, "webhook: make an HTTP request"),
+            (HandlerKind.PYTHON, "python: call a function of this deployment"),
+        ],
+    )
+    overflow = forms.ChoiceField(
+        label="When a list doesn't fit",
+        choices=[
+            (models.Overflow.DISPERSE, "go above the limit, evenly"),
+            (models.Overflow.CARRY_OVER, "continue in later quarter-hours"),
+        ],
+        help_text="Either all of it runs in its quarter-hour, or the limit is never exceeded.",
+    )
+    late_policy = forms.ChoiceField(
+        label="If an ID is late",
+        choices=[(models.LatePolicy.PLACE_AGAIN, "send it later"), (models.LatePolicy.EXPIRE, "drop it")],
+        help_text="Late: its minute passed without its request.",
+    )
+    retry_delays_minutes = DelaysField(
+        label="Minutes before each retry", help_text="Separated by commas. The last one repeats."
+    )
+    webhook_method = forms.ChoiceField(
+        label="Method", choices=[(name, name) for name in validation.METHODS], required=False
+    )
+    # Written and never read: what is there shows as "set".
+    webhook_secret = forms.CharField(
+        label="Secret",
+        required=False,
+        help_text="whsec_ and base64. Leave empty to keep the current one.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    forget_secret = forms.BooleanField(label="Remove the secret", required=False)
+    webhook_headers = HeadersField()
+    body_kind = forms.ChoiceField(
+        label="Body",
+        required=False,
+        choices=[(STANDARD, "standard JSON"), (NONE, "no body"), (TEMPLATE, "a template")],
+        help_text="The standard one has the ID, its task, its queue and the attempt.",
+    )
+    webhook_body = forms.CharField(
+        label="Template of the body",
+        required=False,
+        strip=False,
+        help_text="With placeholders such as {{id}}.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+    )
+    success_when = ConditionField(
+        label="Success depends on the response",
+        required=False,
+        help_text='JSON, such as {"pointer": "/ok", "equals": true}. Empty: the status decides.',
+    )
+    python_callable = forms.ChoiceField(label="Function", required=False)
+    version = forms.IntegerField(widget=forms.HiddenInput)
+
+    class Meta:
+        model = models.Queue
+        fields = [name for name in validation.FIELDS if name != "rpm"]
+        labels: ClassVar[dict[str, Any]] = {
+            "max_peak": "Ask before going above (per minute)",
+            "max_attempts": "Maximum attempts",
+            "late_after_seconds": "Drop when later than (seconds)",
+            "headroom": "Reserved for retries and late IDs (per minute)",
+            "breaker_threshold": "Block the target after failures in a row",
+            "webhook_url": "Address",
+            "webhook_content_type": "Content type",
+            "webhook_sign": "Sign requests",
+            "success_statuses": "Statuses that mean success",
+            "retry_statuses": "Statuses that are retried",
+            "keep_answers": "Responses that are kept",
+            "connect_timeout_seconds": "Time limit to connect (seconds)",
+            "read_timeout_seconds": "Time limit for an answer (seconds)",
+            "max_connections": "Maximum connections of each minute worker",
+            "callback_url": "Address",
+        }
+        help_texts: ClassVar[dict[str, Any]] = {
+            "max_peak": "A list that would fill a minute further has to be confirmed. Empty: no limit.",
+            "max_attempts": "Then the ID has failed. It can still be retried by hand.",
+            "late_after_seconds": "Empty: not at all. Applies if late IDs are dropped.",
+            "headroom": "Lists leave this much of each minute free.",
+            "breaker_threshold": "The circuit breaker. A probe every 30 s ends it. Empty: never.",
+            "webhook_url": "May contain placeholders such as {{id}}.",
+            "success_statuses": "Codes and ranges, such as 200-299,304.",
+            "retry_statuses": "All others fail at once.",
+            "keep_answers": "unexpected, all, or a JSON pointer such as /id.",
+            "connect_timeout_seconds": "Name look-up, connection and TLS together.",
+            "read_timeout_seconds": "For the first part of the answer, and for each further one.",
+            "max_connections": "How many requests each of them has open at once.",
+            "callback_url": "Called with the result, signed like a webhook. Empty: nobody is called.",
+        }
+
+    def __init__(self, queue: models.Queue, data: Mapping[str, Any] | None = None) -> None:
+        initial = {"version": queue.version, "webhook_secret": "", "body_kind": _body_kind(queue)}
+        super().__init__(data, instance=queue, initial=initial, label_suffix="")
+        headers = self.fields["webhook_headers"]
+        assert isinstance(headers, HeadersField)
+        headers.current = queue.webhook_headers
+        self.initial["webhook_headers"] = headers.shown()
+        for name in ("connect_timeout_seconds", "read_timeout_seconds"):
+            self.fields[name].required = False
+        function = self.fields["python_callable"]
+        assert isinstance(function, forms.ChoiceField)
+        named = sorted({*settings.PYTHON_HANDLERS, queue.python_callable} - {""})
+        function.choices = [("", "none"), *((path, path) for path in named)]
+        function.help_text = "" if named else "PYTHON_HANDLERS allows none yet."
+
+    def sections(self) -> Iterator[Shown]:
+        """The fields, each in its section; what none names comes last."""
+        named = {name for section in SECTIONS for name in section.names}
+        rest = tuple(field.name for field in self.visible_fields() if field.name not in named)
+        for section in (*SECTIONS, MORE._replace(names=rest)):
+            names = [name for name in section.names if self._is_meant(name)]
+            if names:
+                yield Shown(section, [self[name] for name in names])
+
+    def _is_meant(self, name: str) -> bool:
+        # There is nothing to forget.
+        return name != "forget_secret" or bool(self.instance.webhook_secret)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What was filled in otherwise than it is, by the verb's names."""
+        changed = {name: self.cleaned_data[name] for name in self.changed_data if name in self.Meta.fields}
+        if self.cleaned_data.get("forget_secret"):
+            changed["webhook_secret"] = ""
+        elif not changed.get("webhook_secret", "kept"):
+            changed.pop("webhook_secret")
+        body = self._body()
+        changed.pop("webhook_body", None)
+        if body != self.instance.webhook_body:
+            changed["webhook_body"] = body
+        return changed
+
+    def _body(self) -> str | None:
+        kind = self.cleaned_data.get("body_kind") or _body_kind(self.instance)
+        if kind == STANDARD:
+            return None
+        return self.cleaned_data["webhook_body"] if kind == TEMPLATE else ""
+
+    def take(self, reasons: Mapping[str, str]) -> None:
+        """Show the verb's reasons beside the fields."""
+        for name, reason in reasons.items():
+            self.add_error(name if name in self.fields else None, reason)
+
+    def _post_clean(self) -> None:
+        """The instance is not touched: the verb reads the queue anew, under its lock."""
