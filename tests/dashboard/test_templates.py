@@ -8,7 +8,11 @@ import pytest
 from dashboard import formatting
 from settings.place import BASE_DIR
 
-TEMPLATES = sorted((BASE_DIR / "templates").rglob("*.html"))
+TEMPLATES = [
+    template
+    for folder in ("templates", "operators/templates", "api/templates")
+    for template in sorted((BASE_DIR / folder).rglob("*.html"))
+]
 SOURCES = [
     path
     for name in ("dashboard", "operators", "scheduling", "api")
