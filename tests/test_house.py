@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -168,3 +169,11 @@ def test_what_the_code_imports_is_asked_for_by_name():
                 names = [node.module or ""]
             for name in {full.split(".")[0] for full in names} - standard - set(OURS):
                 assert spelled.get(name, name) in wanted, (source.name, name)
+
+
+# --- The map of the repository ---
+
+
+def test_map_of_the_repository_is_current():
+    make_map = runpy.run_path(str(BASE_DIR / "docs/make_map.py"))
+    assert (BASE_DIR / "docs/map.md").read_text() == make_map["page"](), "run `make map`"
