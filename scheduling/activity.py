@@ -6,6 +6,7 @@ from typing import Any
 from operators.actor import Actor
 from operators.signals import action_taken
 from scheduling import models
+from scheduling.store import inserting
 
 
 def record(
@@ -22,7 +23,7 @@ def record(
 
     verb: one stable word ("submitted", "cancelled", "paused"). thing: the row it was done to.
     """
-    models.Activity.objects.create(
+    line = models.Activity(
         at=at,
         actor_kind=by.kind,
         actor_id=by.id,
@@ -36,6 +37,7 @@ def record(
         before=before,
         after=after,
     )
+    inserting.insert([line])
 
 
 def connect() -> None:

@@ -23,6 +23,8 @@ from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.lists import stored_lists
 from scheduling.parsing.errors import NoSpace
 from scheduling.placement import reservations
+from scheduling.store import inserting
+from scheduling.store.prepared import PreparedQuery
 
 # A list this short is stored in the accepting transaction itself.
 SHORT = stored_lists.CHUNK_IDS
@@ -34,6 +36,18 @@ SAME_AS_WITHIN = timedelta(hours=24)
 # A draft that is still being written has a living web process behind it; a preview has a person.
 WRITING_KEPT = timedelta(hours=1)
 PREVIEW_KEPT = timedelta(hours=24)
+_queue = PreparedQuery(lambda name: models.Queue.objects.filter(name=name), str)
+_locked_queue = PreparedQuery(lambda name: models.Queue.objects.select_for_update().filter(name=name), str)
+_same_list = PreparedQuery(
+    lambda queue_id, digest, since: (
+        models.Task.objects.filter(queue_id=queue_id, same_as_digest=digest, created_at__gte=since)
+        .order_by("-id")
+        .values_list("id")[:1]
+    ),
+    int,
+    str,
+    datetime,
+)
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,15 @@ class Accepted:
 Render = Callable[[Accepted], Any]
 
 
-def queue_named(name: str) -> models.Queue:
-    """Return the queue with this name. Raises NoSuchQueue."""
-    try:
-        return models.Queue.objects.get(name=name)
-    except models.Queue.DoesNotExist:
-        raise NoSuchQueue(name=name) from None
+def queue_named(name: str, *, lock: bool = False) -> models.Queue:
+    """Return the queue with this name. Raises NoSuchQueue.
+
+    lock: until the transaction ends, as `reservations.lock_queue` does.
+    """
+    found = (_locked_queue if lock else _queue).rows(name)
+    if not found:
+        raise NoSuchQueue(name=name)
+    return found[0]
 
 
 def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservations.Plan:
@@ -93,10 +110,8 @@ def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservat
 
 def find_same_list(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
     """Return the latest task of the last 24 hours with the same IDs in this queue, in any order."""
-    tasks = models.Task.objects.filter(
-        queue=queue, same_as_digest=digest, created_at__gte=at - SAME_AS_WITHIN
-    )
-    return tasks.order_by("-id").values_list("id", flat=True).first()
+    found = _same_list.values(queue.pk, digest, at - SAME_AS_WITHIN)
+    return found[0][0] if found else None
 
 
 def check_room(ids_count: int) -> None:
@@ -183,10 +198,13 @@ def submit(
     source: read once. render: makes the response, inside the transaction, because it is kept for repeated requests.
     """
     _expect(submission, source.ids_count)
-    queue_named(submission.queue_name)
+    is_short = source.ids_count <= SHORT
+    # Of a short list nothing is stored before its queue is locked.
+    if key is not None or not is_short:
+        queue_named(submission.queue_name)
     if key is not None and (known := idempotency.stored(key, at=now())):
         return _repeated(known)
-    if source.ids_count <= SHORT:
+    if is_short:
         return _accept(submission, partial(_store_short, source), by=by, now=now, render=render, key=key)
     draft = write_draft(source, at=now())
     try:
@@ -233,7 +251,7 @@ def _accept(
     def change() -> Accepted:
         if key is not None and (known := idempotency.take(key, at=now())):
             return _repeated(known)
-        queue = reservations.lock_queue(queue_named(submission.queue_name).pk)
+        queue = queue_named(submission.queue_name, lock=True)
         # Read after the lock: a time from before the wait can name a window that has closed.
         at = now()
         id_list = take_list(at)
@@ -273,7 +291,7 @@ def place(
     segments = _segments(id_list, plan)
     for segment in segments:
         segment.task, segment.lease_until = task, at + limits.SEGMENT_LEASE
-    models.Segment.objects.bulk_create(segments, batch_size=100)
+    inserting.insert(segments)
     # The first may run, the second be open; later windows are armed when they open.
     minute_jobs.arm_windows([window.starts_at for window in plan.windows[:2]], at=at)
     for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
@@ -319,7 +337,7 @@ def _make_task(
     first_at, last_at = plan.first_at, plan.last_at
     if first_at is None or last_at is None:
         raise ValueError("a list without IDs has no minute")
-    return models.Task.objects.create(
+    task = models.Task(
         name=submission.task_name,
         queue=queue,
         list=id_list,
@@ -338,6 +356,8 @@ def _make_task(
         column=submission.column,
         reference=submission.reference,
     )
+    inserting.insert([task])
+    return task
 
 
 def _claim_draft(draft: models.IdList, at: datetime) -> models.IdList:
@@ -349,13 +369,14 @@ def _claim_draft(draft: models.IdList, at: datetime) -> models.IdList:
 
 def _store_short(source: stored_lists.Source, at: datetime) -> models.IdList:
     """Store a short list in the transaction that is open."""
-    id_list = models.IdList.objects.create(
+    id_list = models.IdList(
         created_at=at,
         accepted_at=at,
         ids_count=source.ids_count,
         repeats_count=source.repeats_count,
         about={"same_as_digest": source.same_as_digest},
     )
+    inserting.insert([id_list])
     stored_lists.write(id_list, source.unique_blocks(stored_lists.CHUNK_IDS))
     return id_list
 

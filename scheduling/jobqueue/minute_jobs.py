@@ -13,10 +13,14 @@ from django.db import connection
 from scheduling import models
 from scheduling.core import clock
 from scheduling.jobqueue import cluster
+from scheduling.store.prepared import PreparedQuery
 
 # A minute worker must have started before the bucket is sealed; the cluster's poll and a busy machine take some
 # tenths of a second.
 WORKER_AHEAD = timedelta(seconds=clock.SEAL_SECONDS + 2)
+_armed = PreparedQuery(
+    lambda first, last: models.Minute.objects.filter(pk__range=(first, last)).values_list("pk"), int, int
+)
 
 
 def minute_number(minute: datetime) -> int:
@@ -53,7 +57,9 @@ def arm(minutes: Iterable[datetime], *, at: datetime) -> int:
     Belongs into the transaction that makes them needed: then both are there, or neither.
     """
     wanted = sorted({minute_number(minute) for minute in minutes if minute > at})
-    armed = set(models.Minute.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    if not wanted:
+        return 0
+    armed = {number for (number,) in _armed.values(wanted[0], wanted[-1])}
     new = _insert([number for number in wanted if number not in armed], at)
     for number in new:
         enqueue_workers(number, settings.SEATS)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from django.db.models import QuerySet
 
 from scheduling import models, store
+from scheduling.store import inserting
 from scheduling.store.blocks import values_in_blocks
 
 # 256 KiB per chunk: a row that a page of the list reads in a millisecond.
@@ -56,8 +57,8 @@ def write(id_list: models.IdList, blocks: Iterable[array[int]]) -> int:
 
 
 def _store(chunks: list[models.Chunk]) -> None:
-    with store.write():
-        models.Chunk.objects.bulk_create(chunks)
+    # One statement: a transaction of its own, or part of the one that is open.
+    inserting.insert(chunks)
 
 
 def ids_of(list_id: int, first_position: int, count: int) -> array[int]:

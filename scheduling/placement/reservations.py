@@ -13,6 +13,8 @@ from django.conf import settings
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys, limits
 from scheduling.core.errors import BadFields, PastDeadline, PastExpiry, PastHorizon, PastPeak
+from scheduling.store import inserting
+from scheduling.store.prepared import PreparedQuery
 
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
@@ -82,6 +84,23 @@ class Plan:
         return None
 
 
+_unwritten = PreparedQuery(
+    lambda queue_id: (
+        models.Segment.objects.unwritten()
+        .filter(task__queue_id=queue_id)
+        .values_list("task_id", "ids_count", "written_count")
+    ),
+    int,
+)
+_fills = PreparedQuery(
+    lambda first, last: models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list(
+        "pk", "filled_count"
+    ),
+    int,
+    int,
+)
+
+
 def lock_queue(queue_id: int) -> models.Queue:
     """Return the queue, its row locked until the transaction ends: whoever changes a fill begins here."""
     return models.Queue.objects.select_for_update().get(pk=queue_id)
@@ -90,8 +109,7 @@ def lock_queue(queue_id: int) -> models.Queue:
 def unwritten(queue: models.Queue) -> list[int]:
     """For each list of the queue that is still being written, how many of its IDs have no row yet."""
     counts: dict[int, int] = {}
-    open_segments = models.Segment.objects.unwritten().filter(task__queue=queue)
-    for task_id, ids, written in open_segments.values_list("task_id", "ids_count", "written_count"):
+    for task_id, ids, written in _unwritten.values(queue.pk):
         counts[task_id] = counts.get(task_id, 0) + ids - written
     return list(counts.values())
 
@@ -101,7 +119,7 @@ def fills(window_ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
     if not window_ids:
         return {}
     first, last = keys.range_of_window(window_ids[0])[0], keys.range_of_window(window_ids[-1])[1]
-    rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last).values_list("pk", "filled_count")
+    rows = _fills.values(first, last)
     return {window: tuple(fill) for window, fill in keys.by_window(rows).items()}
 
 
@@ -207,7 +225,7 @@ def check(
 def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: datetime) -> None:
     """Take the plan's places: windows, buckets, the log, and what the task has where."""
     window_ids = [w.window_id for w in plan.windows]
-    store.create_windows(window_ids, capacity=queue.rpm)
+    versions = _next_versions(window_ids, capacity=queue.rpm)
     taken = {
         keys.bucket_id(window.window_id, k): count
         for window in plan.windows
@@ -230,20 +248,30 @@ def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: 
         )
         for window in plan.windows
     ]
-    record(log)
+    _append(log, versions)
     store.add_to_buckets({b: {"filled_count": n, "waiting_count": n} for b, n in taken.items()})
-    store.add_to_task_buckets(task_id, {b: {"waiting_count": n} for b, n in taken.items()})
+    store.place_in_task_buckets(task_id, taken)
+
+
+def _next_versions(window_ids: Sequence[int], *, capacity: int) -> dict[int, int]:
+    """Return the next version of each window. Windows that aren't there are created, with their buckets."""
+    versions = store.next_versions(window_ids)
+    # Looked for before they are made: of a thousand short lists, one is the first of its window.
+    if missing := [window for window in window_ids if window not in versions]:
+        store.create_windows(missing, capacity=capacity)
+        versions |= store.next_versions(missing)
+    return versions
 
 
 def record(log: Sequence[models.Reservation]) -> None:
     """Append to the reservation log, at most one line a window: each gets its window's next version."""
-    window_ids = [line.window_id for line in log]
-    store.backend().add("scheduling_window", {w: {"version": 1} for w in window_ids})
-    versions = models.Window.objects.filter(pk__gte=min(window_ids), pk__lte=max(window_ids))
-    known = dict(versions.values_list("pk", "version"))
+    _append(log, store.next_versions([line.window_id for line in log]))
+
+
+def _append(log: Sequence[models.Reservation], versions: Mapping[int, int]) -> None:
     for line in log:
-        line.version = known[line.window_id]
-    models.Reservation.objects.bulk_create(log, batch_size=200)
+        line.version = versions[line.window_id]
+    inserting.insert(log)
 
 
 def change(

@@ -151,6 +151,17 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
     backend().add_to_task_buckets(task_id, deltas)
 
 
+def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
+    """Count what a list of a task waits for: bucket ID to how many. Rows that aren't there yet are made."""
+    backend().place_in_task_buckets(task_id, counts)
+
+
+def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
+    """Give each of the windows that are there its next version; return window ID to version."""
+    versions: dict[int, int] = backend().next_versions(window_ids)
+    return versions
+
+
 def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
     count: int = backend().cancel_rows(task_id, user_ids)

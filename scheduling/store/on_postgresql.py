@@ -128,6 +128,33 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
         )
 
 
+def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
+    ids = sorted(counts)
+    with connection.cursor() as cursor:
+        # Rows that are there are locked in the order in which they are given.
+        cursor.execute(
+            f"INSERT INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
+            f" SELECT %s, b, {counters.task_bucket_waiting('n')} FROM unnest(%s::bigint[], %s::int[]) d (b, n)"
+            f" {counters.ADD_WAITING}",
+            [task_id, ids, [counts[bucket] for bucket in ids]],
+        )
+
+
+def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
+    ids = sorted(window_ids)
+    with connection.cursor() as cursor:
+        if len(ids) > 1:
+            # As in `add`: an UPDATE of several locks in the order of its plan.
+            cursor.execute(
+                "SELECT id FROM scheduling_window WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids]
+            )
+        cursor.execute(
+            "UPDATE scheduling_window SET version = version + 1 WHERE id = ANY(%s) RETURNING id, version",
+            [ids],
+        )
+        return dict(cursor.fetchall())
+
+
 def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(

@@ -107,6 +107,26 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
         )
 
 
+def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
+    values = counters.task_bucket_waiting("json_extract(value, '$[1]')")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
+            f" SELECT %s, json_extract(value, '$[0]'), {values} FROM json_each(%s) WHERE true {counters.ADD_WAITING}",
+            [task_id, _json(sorted(counts.items()))],
+        )
+
+
+def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_window SET version = version + 1 WHERE id IN (SELECT value FROM json_each(%s))"
+            " RETURNING id, version",
+            [_json(list(window_ids))],
+        )
+        return dict(cursor.fetchall())
+
+
 def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(

@@ -127,6 +127,26 @@ def test_what_a_task_has_in_buckets_is_made_or_added_to(window):
     ]
 
 
+def test_places_of_a_list_are_added_to_what_its_task_has(window):
+    task = make_task()
+    first = keys.bucket_id(window, 0)
+    store.add_to_task_buckets(task.pk, {first: {"moved_count": 1}})
+    store.place_in_task_buckets(task.pk, {first + 3: 2, first: 4})
+    store.place_in_task_buckets(task.pk, {first + 3: 1})
+    rows = models.TaskBucket.objects.order_by("bucket_id")
+    assert list(rows.values_list("bucket_id", "waiting_count", "moved_count")) == [
+        (first, 4, 1),
+        (first + 3, 3, 0),
+    ]
+
+
+def test_only_windows_that_are_there_get_their_next_version(window):
+    store.create_windows([window + 2], capacity=5)
+    assert store.next_versions([window]) == {window: 1}
+    assert store.next_versions([window + 2, window + 1, window]) == {window: 2, window + 2: 1}
+    assert not models.Window.objects.filter(pk=window + 1).exists()
+
+
 def test_only_waiting_rows_follow_a_cancel(window):
     key = keys.assignment_id(keys.bucket_id(window, 0), 0)
     store.insert_assignments(7, [(key, [1, 2, 3])], status=models.Status.WAITING)
