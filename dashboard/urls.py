@@ -18,6 +18,7 @@ from dashboard.views import (
     proof,
     queues,
     replace,
+    saved_views,
     tasks,
     upload,
 )
@@ -85,6 +86,8 @@ urlpatterns = [
                 path("activity/", activity.activity, name="activity"),
                 path("account/", account.account, name="account"),
                 path("account/two-factor/", account.two_factor, name="two_factor"),
+                path("account/views/", saved_views.save, name="save_view"),
+                path("account/views/<int:view_id>/delete/", saved_views.delete, name="delete_view"),
                 path("account/sign-out/", account.sign_out_everywhere, name="sign_out_everywhere"),
             ]
         ),

@@ -25,3 +25,11 @@ class SignInRefused(OperatorsError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class InvalidView(OperatorsError):
+    """A view needs a name of 1 to 60 characters."""
+
+
+class TooManyViews(OperatorsError):
+    """You have 30 views of this page. Delete one first."""

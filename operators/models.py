@@ -144,3 +144,25 @@ class Token(models.Model):
         by_scope = self.scope in (Scope.WRITE, Scope.SUBMIT)
         by_operator = self.operator is None or self.operator.may(Permission.ACT)
         return not self.is_revoked and by_scope and by_operator
+
+
+class SavedView(models.Model):
+    """A filter of a page, with its order and columns, under the name that an operator gave it."""
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="saved_views")
+    # The name of the page's address.
+    page = models.CharField(max_length=40)
+    name = models.CharField(max_length=60)
+    # As it stands in the address.
+    query = models.CharField(max_length=2_000, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["operator", "page", "name"], name="saved_view_once_by_name"),
+            models.CheckConstraint(condition=~Q(name=""), name="saved_view_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from dashboard import addresses
 from dashboard.inputs import choices
-from dashboard.inputs.parameters import EARLIEST, LATEST, refuse_unknown
+from dashboard.inputs.parameters import COLUMNS, EARLIEST, LATEST, refuse_unknown
 from operators.actor import Interface
 from scheduling import models, store
 from scheduling.core import clock, keys
@@ -32,7 +32,7 @@ class Filter(forms.Form):
     """A form whose data are the address. `of` refuses what it doesn't know."""
 
     # Parameters of the page beside the filter's own.
-    beside: ClassVar[Collection[str]] = ("before", "size", "format")
+    beside: ClassVar[Collection[str]] = ("before", "size", "format", COLUMNS)
 
     @classmethod
     def of(cls, request: HttpRequest, **kwargs: Any) -> Self:
@@ -146,7 +146,7 @@ class PlaceFilter(Filter):
     # As many, from that one on: up to a year.
     minutes = forms.IntegerField(min_value=1, max_value=366 * 1440, required=False)
 
-    beside = ("after", "format", "version")
+    beside = ("after", "format", "version", COLUMNS)
 
     def clean_minute(self) -> datetime | None:
         """A minute as addresses have it."""
@@ -254,7 +254,7 @@ class FailureFilter(Filter):
         required=False,
     )
 
-    beside = ("format", "list")
+    beside = ("format", "list", COLUMNS)
 
     def clean_status(self) -> str:
         """A status of HTTP, or `none` where no answer came."""

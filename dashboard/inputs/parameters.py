@@ -11,13 +11,17 @@ MAX_KEY = 2**63 - 1
 EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 
 
+# The only one that may be given several times: see dashboard.inputs.columns.
+COLUMNS = "columns"
+
+
 def refuse_unknown(request: HttpRequest, known: Collection[str]) -> None:
     """Raise BadRequest (a 400 in words) for a parameter that the page doesn't know, or one given twice."""
     for name, values in request.GET.lists():
         if name not in known:
             there_are = f"there are: {', '.join(sorted(known))}" if known else "there is none"
             raise BadRequest(f"There is no parameter {name[:60]!r} here; {there_are}.")
-        if len(values) > 1:
+        if len(values) > 1 and name != COLUMNS:
             raise BadRequest(f"The parameter {name!r} is given {len(values)} times.")
 
 

@@ -4,7 +4,7 @@ Not for what is polled: a row takes about 0.6 ms of CPU.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import django_tables2 as tables
 from django.utils.html import format_html
@@ -62,6 +62,14 @@ def count(name: str, accessor: str | None = None, *, short: str | None = None, m
 
 class Listed(tables.Table):  # type: ignore[misc]  # the same
     """What all lists share: one template, and an order that is the view's."""
+
+    # Columns that are there to be chosen.
+    hidden_at_first: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def choosable(cls) -> list[tuple[str, str]]:
+        """(name, label) of the columns that may be left out: all but the first, which names the row."""
+        return [(name, str(column.verbose_name)) for name, column in cls.base_columns.items()][1:]
 
     class Meta:
         template_name = "dashboard/table.html"

@@ -12,7 +12,7 @@ from dashboard import addresses, formatting
 from dashboard.drawing import svg
 from dashboard.markup import Markup
 from dashboard.presenters.task_detail import Line
-from dashboard.tables.columns import CARDS, Listed, link, number, text
+from dashboard.tables.columns import CARDS, Listed, count, link, number, text
 from scheduling import models
 from scheduling.reports import cards, drill_down, id_history, minute_rows
 from scheduling.tasks import failures
@@ -41,11 +41,26 @@ class TaskTable(Listed):
         shown=lambda record: "number bad" if record.task.failed_count else "number zero",
         short="failed",
     )
+    first = number("First minute", "task__first_minute_at", short="first minute")
+    done = number("Done at", "done_at", short="done at")
+    succeeded = count("Succeeded", "task__succeeded_count")
+    cancelled = count("Cancelled", "task__cancelled_count")
+    expired = count("Expired", "task__expired_count")
+    repeats = count("Repeats", "task__repeats_count")
+    reference = text("Reference", "task__reference", shown="quiet whole", short="reference")
     created = number("Created", "task__created_at", short="created")
     by = text("By", "task__created_by", shown="quiet")
 
+    hidden_at_first = ("first", "succeeded", "cancelled", "expired", "repeats", "reference")
+
     class Meta(Listed.Meta):
         attrs = CARDS
+
+    def render_first(self, record: Line) -> str:
+        return formatting.moment(record.task.first_minute_at)
+
+    def render_done(self, record: Line) -> str:
+        return formatting.moment(record.task.finished_at or record.done_at)
 
     def render_name(self, record: Line) -> SafeString:
         return link(addresses.task(record.task.pk), record.task.name)

@@ -14,9 +14,10 @@ from django.utils.safestring import SafeString
 from dashboard import addresses, formatting, menu
 from dashboard.access import REASONS
 from dashboard.drawing import charts, svg
-from dashboard.inputs import choices
+from dashboard.inputs import choices, saved
 from dashboard.markup import EMPTY, Markup, markup
 from dashboard.presenters import activity, id_story
+from operators.models import SavedView
 from operators.roles import Permission
 from scheduling.parsing import WARNINGS
 from scheduling.reports import cards, days
@@ -123,6 +124,31 @@ def with_query(context: dict[str, Any], **changes: Any) -> str:
         if value is not None:
             query[name] = value
     return f"?{query.urlencode()}" if query else "?"
+
+
+@register.simple_tag(takes_context=True)
+def other_parameters(context: dict[str, Any], *names: str) -> list[tuple[str, str]]:
+    """The parameters of the page's address but these, and but the place in the list."""
+    left_out = {*names, "before", "after", "format"}
+    given = context["request"].GET.lists()
+    return [(name, value) for name, values in given if name not in left_out for value in values]
+
+
+@register.simple_tag(takes_context=True)
+def saved_views(context: dict[str, Any], page: str) -> dict[str, Any]:
+    """The views that the operator saved of a page; and the filter that is set now, and whether it is one of them."""
+    request = context["request"]
+    query = saved.filter_of(request.META["QUERY_STRING"])
+    found = [
+        {
+            "pk": view.pk,
+            "name": view.name,
+            "href": f"{reverse(page)}?{view.query}",
+            "is_current": view.query == query,
+        }
+        for view in SavedView.objects.filter(operator=request.user, page=page)
+    ]
+    return {"views": found, "query": query, "is_saved": any(view["is_current"] for view in found)}
 
 
 @register.simple_tag

@@ -33,6 +33,7 @@ ALL = "*"
 FIRST = "default"
 FINISHED_SHOWN = 5
 AHEAD_SHOWN = 12
+NOT_ON_BOARD = ("progress", *TaskTable.hidden_at_first)
 POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 
 
@@ -118,7 +119,7 @@ def _ahead(name: str) -> dict[str, Any]:
     upcoming = days.upcoming_windows(queues, at=at, count=AHEAD_SHOWN + 1)
     return {
         "last_quarter": next((column for column in columns if column.runs_at == previous_quarter), None),
-        "finished": TaskTable(_finished_lately(queues, at), exclude=("progress",)),
+        "finished": TaskTable(_finished_lately(queues, at), exclude=NOT_ON_BOARD),
         "ahead": upcoming[:AHEAD_SHOWN],
         "has_more_ahead": len(upcoming) > AHEAD_SHOWN,
         # Of all queues, whichever is looked at: what was late is the first thing to see.

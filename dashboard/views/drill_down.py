@@ -13,7 +13,8 @@ from django.views.decorators.http import require_safe
 
 from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, viewer_required
-from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.inputs import columns
+from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.tables import listings
 from scheduling import models, store
 from scheduling.core import clock, keys
@@ -30,7 +31,7 @@ HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attemp
 @viewer_required
 def drill_down(request: OperatorRequest) -> HttpResponseBase:
     """A page of them; all of them as a file with `format`."""
-    refuse_unknown(request, {"queue", "kind", "after", "format", *OF})
+    refuse_unknown(request, {"queue", "kind", "after", "format", COLUMNS, *OF})
     name = request.GET.get("queue", ALL)
     queues = {queue.pk: queue.name for queue in models.Queue.objects.all() if name in (ALL, queue.name)}
     if not queues:
@@ -48,6 +49,7 @@ def drill_down(request: OperatorRequest) -> HttpResponseBase:
     rows = list(islice(wanted.rows(after=after), ROWS + 1))
     has_more = len(rows) > ROWS
     count = wanted.count()
+    shown = columns.choose(request, listings.DrillDownTable)
     context = {
         "wanted": wanted,
         "then": _then(span, wanted, count),
@@ -55,7 +57,10 @@ def drill_down(request: OperatorRequest) -> HttpResponseBase:
         "queue_name": name,
         "count": count,
         "rows": rows[:ROWS],
-        "table": listings.DrillDownTable(rows[:ROWS], queues=queues, happened=wanted.kind.label),
+        "columns": shown,
+        "table": listings.DrillDownTable(
+            rows[:ROWS], queues=queues, happened=wanted.kind.label, exclude=shown.hidden
+        ),
         "next_after": rows[ROWS - 1].key if has_more else None,
         "is_all": not after and not has_more,
     }

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 from dashboard import exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.formatting import plural
-from dashboard.inputs import parameters
+from dashboard.inputs import columns, parameters
 from dashboard.inputs.filters import FailureFilter
 from dashboard.inputs.forms import ConfirmForm
 from dashboard.inputs.parameters import refuse_unknown
@@ -76,13 +76,15 @@ def _shown(
     rows = list(asked.rows(after=after, limit=ROWS + 1)) if chosen.is_set else []
     next_after, rows = rows[ROWS - 1].key if len(rows) > ROWS else None, rows[:ROWS]
     number = found.count - len(left_out)
+    shown = columns.choose(request, listings.FailureTable)
     context = {
         "filter": chosen,
         "groups": groups,
         "more_groups": len(found.groups) > len(groups),
         "groups_table": totals.FailureGroupTable(groups),
         "rows": rows,
-        "table": listings.FailureTable(rows, left_out=left_out),
+        "columns": shown,
+        "table": listings.FailureTable(rows, left_out=left_out, exclude=shown.hidden),
         "count": found.count,
         "number": number,
         "after": after,

@@ -15,8 +15,9 @@ from django.views.decorators.http import require_safe
 from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.drawing import heatmap
+from dashboard.inputs import columns
 from dashboard.inputs.filters import day_bounds
-from dashboard.inputs.parameters import EARLIEST, LATEST, refuse_unknown
+from dashboard.inputs.parameters import COLUMNS, EARLIEST, LATEST, refuse_unknown
 from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.reports import days, planning
@@ -48,7 +49,7 @@ def today(request: OperatorRequest) -> HttpResponseBase:
 @viewer_required
 def history(request: OperatorRequest, day: str) -> HttpResponseBase:
     """One day: of 23, 24 or 25 hours."""
-    refuse_unknown(request, {"queue", "format", "list"})
+    refuse_unknown(request, {"queue", "format", "list", COLUMNS})
     chosen = _day(day)
     name = request.GET.get("queue", ALL)
     every = list(models.Queue.objects.all())
@@ -56,15 +57,16 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
     if not shown and name != ALL:
         raise BadRequest(f"There is no queue named {name!r}.")
     begin, end = day_bounds(chosen)
-    columns = days.columns(shown, begin=begin, end=end)
+    quarters = days.columns(shown, begin=begin, end=end)
     if form := request.GET.get("format"):
         wanted = exports.wanted_list(request, "minutes", "windows", "queues")
         if wanted == "queues":
             return _export_queues(form, chosen, days.sums_by_queue(shown, begin=begin, end=end))
-        return _export(form, wanted, f"day-{chosen}", columns)
+        return _export(form, wanted, f"day-{chosen}", quarters)
     # One from which everything has moved away held something too.
-    busy = [column for column in columns if column.filled or column.moved]
+    busy = [column for column in quarters if column.filled or column.moved]
     only_queue = shown[0].name if len(shown) == 1 else ""
+    chosen_columns = columns.choose(request, totals.DayOfWindowsTable)
     context = {
         "day": chosen,
         "previous": chosen - timedelta(days=1),
@@ -73,12 +75,16 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         "tabs": [queue for queue in every if len(every) <= TABS or queue.name == name],
         "are_many": len(shown) > TABS,
         "queue_name": name,
-        "map": heatmap.draw(columns, at=store.now()),
-        "hours": len(columns) / 4,
+        "map": heatmap.draw(quarters, at=store.now()),
+        "hours": len(quarters) / 4,
         "busy": busy,
         "windows_table": totals.DayOfWindowsTable(
-            busy, queue=only_queue, planned=planning.of_windows(shown, begin=begin, end=end)
+            busy,
+            queue=only_queue,
+            planned=planning.of_windows(shown, begin=begin, end=end),
+            exclude=chosen_columns.hidden,
         ),
+        "columns": chosen_columns,
         "queues_table": totals.DayOfQueuesTable(
             # Those that did something first.
             sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values())),
@@ -87,8 +93,8 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         ),
         "sent_url": addresses.drill_down_between(name, begin, end, "sent"),
         "failed_url": addresses.drill_down_between(name, begin, end, "failed"),
-        "sent": sum(column.sent for column in columns),
-        "failed": sum(column.failed for column in columns),
+        "sent": sum(column.sent for column in quarters),
+        "failed": sum(column.failed for column in quarters),
         # What is older is let go of: then nobody knows what was planned.
         "is_forgotten": end <= store.now() - timedelta(days=settings.RETENTION_DAYS),
         "kept_days": settings.RETENTION_DAYS,

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_safe
 from dashboard import addresses, exports
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.drawing import charts
-from dashboard.inputs.parameters import refuse_unknown, whole_number
+from dashboard.inputs import columns
+from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
@@ -67,7 +68,7 @@ def _queues(request: OperatorRequest) -> list[models.Queue]:
 @viewer_required
 def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     """Its counts by queue, and its IDs; as a file with `format`."""
-    refuse_unknown(request, {"queue", "after", "format"})
+    refuse_unknown(request, {"queue", "after", "format", COLUMNS})
     at = _moment(stamp)
     queues = _queues(request)
     ids = {keys.bucket_at(queue.pk, at): queue for queue in queues}
@@ -81,6 +82,7 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     counts = [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()]
     # Of many queues those that have something to do with it.
     told = counts if len(counts) <= QUEUES else [each for each in counts if any(each[1][2:])]
+    shown = columns.choose(request, listings.MinuteTable)
     context = {
         "minute": at,
         "queues": counts,
@@ -90,7 +92,8 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
         ),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
-        "table": listings.MinuteTable(rows[:ROWS]),
+        "columns": shown,
+        "table": listings.MinuteTable(rows[:ROWS], exclude=shown.hidden),
         "next_after": rows[ROWS - 1].key if len(rows) > ROWS else None,
         "previous": at - clock.MINUTE,
         "following": at + clock.MINUTE,

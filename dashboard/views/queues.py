@@ -16,9 +16,9 @@ from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.drawing import charts
 from dashboard.formatting import plural
-from dashboard.inputs import paging
+from dashboard.inputs import columns, paging
 from dashboard.inputs.forms import NewQueueForm, PaceForm
-from dashboard.inputs.parameters import is_number, refuse_unknown, whole_number
+from dashboard.inputs.parameters import COLUMNS, is_number, refuse_unknown, whole_number
 from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
 from scheduling import models, store
@@ -42,21 +42,23 @@ HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", 
 @viewer_required
 def all_queues(request: OperatorRequest) -> HttpResponseBase:
     """The list; a POST makes a new one."""
-    refuse_unknown(request, {"before", "format"})
+    refuse_unknown(request, {"before", "format", COLUMNS})
     if request.method == "POST":
         return _create(request)
     if wanted := request.GET.get("format"):
         return exports.named(wanted, "queues", HEADS, map(_row, _cards(list(models.Queue.objects.all()))))
-    return render(request, "dashboard/queues.html", _list(request, NewQueueForm()))
+    return render(request, "dashboard/queues.html", _list(request, NewQueueForm(label_suffix="")))
 
 
 def _list(request: OperatorRequest, form: NewQueueForm) -> dict[str, Any]:
     every = models.Queue.objects.order_by("name", "-pk")
     page = paging.by_value(request, every, ROWS, "name")
+    shown = columns.choose(request, listings.QueueTable)
     count, paused = every.count(), every.exclude(paused_at=None).count()
     return {
         "page": page,
-        "table": listings.QueueTable(_cards(page.rows)),
+        "columns": shown,
+        "table": listings.QueueTable(_cards(page.rows), exclude=shown.hidden),
         "form": form,
         "count": count,
         "paused": paused,
@@ -81,7 +83,7 @@ def _cards(found: list[models.Queue]) -> list[tuple[models.Queue, cards.Card]]:
 
 @operator_required
 def _create(request: OperatorRequest) -> HttpResponseBase:
-    form = NewQueueForm(request.POST)
+    form = NewQueueForm(request.POST, label_suffix="")
     if form.is_valid():
         asked = form.cleaned_data
         try:

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.formatting import plural
-from dashboard.inputs import paging, parameters
+from dashboard.inputs import columns, paging, parameters
 from dashboard.inputs.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.inputs.forms import ConfirmForm, RenameForm
 from dashboard.inputs.parameters import refuse_unknown
@@ -53,9 +53,11 @@ def tasks(request: OperatorRequest) -> HttpResponseBase:
         else paging.by_id(request, found, size)
     )
     lines = [task_detail.Line(task, at) for task in page.rows]
+    shown = columns.choose(request, listings.TaskTable)
     context = {
         "tasks": lines,
-        "table": listings.TaskTable(lines),
+        "columns": shown,
+        "table": listings.TaskTable(lines, exclude=shown.hidden),
         "page": page,
         "filter": chosen,
         "size": size,
@@ -106,11 +108,13 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     if wanted := request.GET.get("format"):
         rows = map(task_detail.place_row, task_detail.all_places(found, chosen, at=at))
         return exports.named(wanted, f"task-{found.pk}", task_detail.PLACE_HEADS, rows)
+    shown = columns.choose(request, listings.PlaceTable)
     page = task_detail.places(found, chosen, after=parameters.whole_number(request, "after") or 0, at=at)
     context = _drawn(found, at) | {
         "version": task_detail.version(found.pk, at),
         "places": page,
-        "table": listings.PlaceTable(page.rows, queue=found.queue.name),
+        "columns": shown,
+        "table": listings.PlaceTable(page.rows, queue=found.queue.name, exclude=shown.hidden),
         "filter": chosen,
         "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[
             : ENTRIES_SHOWN + 1

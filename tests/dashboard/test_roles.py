@@ -68,6 +68,7 @@ def things(place):
     return {
         "replace/<int:draft_id>": f"replace/{another.pk}",
         "<int:draft_id>": str(draft.pk),
+        "<int:view_id>": "1",
         "<int:task_id>": str(task.pk),
         "<int:user_id>": "7",
         "<slug:run>": "abc",

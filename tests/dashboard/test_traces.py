@@ -6,6 +6,7 @@ import pytest
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from operators.actor import Actor
+from operators.models import SavedView
 from operators.roles import Permission
 from scheduling import demo, models, store
 from scheduling.core import clock
@@ -44,6 +45,8 @@ ACTS: dict[str, tuple[str, dict, str]] = {
         {"step": "confirm", "code": "$code"},
         "turned_on_two_factor",
     ),
+    "account/views/": ("account/views/", {"page": "tasks", "name": "Large"}, "saved_view"),
+    "account/views/<int:view_id>/delete/": ("account/views/$view/delete/", {}, "deleted_view"),
     "account/sign-out/": ("account/sign-out/", {}, "signed_out_everywhere"),
 }
 # What is posted and changes nothing that anybody else sees: a draft comes, or goes.
@@ -104,6 +107,9 @@ def test_the_act_leaves_a_line(route, things, sign_in):
     if "code" in posted:
         client.post("/dashboard/account/two-factor/", {"step": "begin"})
         things["$code"] = code_of(TOTPDevice.objects.get())
+    if "$view" in address:
+        client.post("/dashboard/account/views/", {"page": "tasks", "name": "Large"})
+        things["$view"] = str(SavedView.objects.get().pk)
     data = form_of(client) if "$form" in posted else {k: filled_in(v, things) for k, v in posted.items()}
 
     client.post(f"/dashboard/{filled_in(address, things)}", data)
