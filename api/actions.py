@@ -18,7 +18,7 @@ from api.serializers import queue_json, task_json
 from scheduling import models, store
 from scheduling.core import errors
 from scheduling.dispatch import breakers
-from scheduling.tasks import callbacks, failures, resend
+from scheduling.tasks import callbacks, failures, holds, resend
 
 router = Router(tags=["Tasks"])
 
@@ -61,6 +61,32 @@ def resend_task(request: ApiRequest, id: Id, options: Query[schemas.ActionOption
     run = secrets.token_hex(6)
     retried = resend.resend(task, looked_at=at, number=count, run=run, by=request.caller.actor, now=store.now)
     return _retried(count, retried)
+
+
+@router.post(
+    "/celery_ids_tasks/{id:id}/hold/",
+    auth=CAN_WRITE,
+    response=responses(schemas.Task, 404, 409),
+    operation_id="hold_task",
+    summary="Put a task on hold",
+)
+def hold_task(request: ApiRequest, id: Id, options: Query[schemas.HoldOptions]) -> HttpResponse:
+    """Nothing more of it starts; other tasks of the queue go on. Its places pass unused, and its IDs become late."""
+    held = holds.hold(tasks.find(id), options.reason or "", by=request.caller.actor, now=store.now)
+    return json_response(task_json(tasks.find(held.pk), at=store.now()))
+
+
+@router.post(
+    "/celery_ids_tasks/{id:id}/continue/",
+    auth=CAN_WRITE,
+    response=responses(schemas.Task, 404, 409),
+    operation_id="continue_task",
+    summary="Continue a task that is on hold",
+)
+def continue_task(request: ApiRequest, id: Id) -> HttpResponse:
+    """Its late IDs take free places, at the planned pace. Continuing a task that isn't on hold is a conflict."""
+    continued = holds.resume(tasks.find(id), by=request.caller.actor, now=store.now)
+    return json_response(task_json(tasks.find(continued.pk), at=store.now()))
 
 
 @router.post(

@@ -144,6 +144,11 @@ class Callback(Schema):
     next_at: Time | None
 
 
+class Hold(Schema):
+    at: Time
+    reason: str
+
+
 class TaskInList(Schema):
     id: Id
     task_name: str
@@ -158,6 +163,7 @@ class TaskInList(Schema):
     reference: str | None
     deadline: Time | None
     misses_deadline: bool
+    hold: Hold | None
     callback: Callback | None
 
 
@@ -243,6 +249,12 @@ class ListOptions(Schema):
     unknown_fields: UnknownFields = "refuse"
     start: Start | None = None
     reference: Reference | None = None
+
+
+class HoldOptions(Schema):
+    """The query parameters of a hold."""
+
+    reason: Reference | None = None
 
 
 class EditOptions(Schema):

@@ -32,6 +32,7 @@ def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[
         "reference": task.reference or None,
         "deadline": iso(task.deadline_at),
         "misses_deadline": task.misses_deadline_at(at),
+        "hold": {"at": iso(task.held_at), "reason": task.hold_reason} if task.is_on_hold else None,
         "callback": callback_json(task),
     }
     if payload:

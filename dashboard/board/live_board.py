@@ -388,7 +388,9 @@ def _bar(task: TaskLine) -> Markup:
 
 
 def _done_at(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Markup:
-    """The end of its last minute, unless something keeps its queue from the plan."""
+    """The end of its last minute, unless something keeps it or its queue from the plan."""
+    if task.is_on_hold:
+        return Markup("on hold")
     tab = next((tab for tab in board.queues if tab.name == task.queue), None)
     if tab is not None and tab.paused_at:
         return Markup("paused")
@@ -409,6 +411,8 @@ def _state(task: TaskLine, page: str, viewpoint: Viewpoint) -> Markup:
         return link(label, f"{page}?status={status.word}#ids", f"{status.word}-{task.id}", css)
 
     parts = []
+    if task.is_on_hold:
+        parts.append(link("on hold", f"{page}hold/", f"held-{task.id}", "notice"))
     if task.placed_at is None:
         parts.append(Markup("being placed"))
     elif task.is_late:

@@ -203,6 +203,12 @@ class RenameForm(forms.Form):
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
 
+class HoldForm(forms.Form):
+    """Why a task is put on hold."""
+
+    reason = forms.CharField(max_length=200, required=False)
+
+
 class ConfirmForm(forms.Form):
     """The number to be typed where an operation changes much.
 

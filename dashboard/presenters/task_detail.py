@@ -45,6 +45,10 @@ class Line:
         return self.task.ends_at
 
     @property
+    def is_on_hold(self) -> bool:
+        return self.task.is_on_hold
+
+    @property
     def misses_deadline(self) -> bool:
         return self.task.misses_deadline_at(self.at)
 
@@ -111,6 +115,14 @@ def actions(line: Line) -> list[Action]:
             reverse("task_send_again", args=[task.pk]),
             cancelled or ("" if task.succeeded_count else "none of its IDs has succeeded yet."),
         ),
+        Action("hold", "Continue…", reverse("task_hold", args=[task.pk]))
+        if line.is_on_hold
+        else Action(
+            "hold",
+            "Hold…",
+            reverse("task_hold", args=[task.pk]),
+            cancelled or ("the task is done." if line.is_over else ""),
+        ),
         Action(
             "cancel",
             "Cancel…",
@@ -132,7 +144,16 @@ def version(task_id: int, at: datetime) -> str:
     What its minutes hold changes with its own counters, or moves from one to another.
     """
     counters = [status.counter for status in models.Status]
-    columns = ("name", "version", "placed_at", "cancelled_at", "finished_at", "last_minute_at", *counters)
+    columns = (
+        "name",
+        "version",
+        "placed_at",
+        "cancelled_at",
+        "finished_at",
+        "held_at",
+        "last_minute_at",
+        *counters,
+    )
     found = (
         models.Task.objects.filter(pk=task_id)
         .order_by()

@@ -71,6 +71,8 @@ class TaskTable(Listed):
             record.sign,
             record.state.label,
         )
+        if record.is_on_hold:
+            state = format_html('{} <span class="notice">on hold</span>', state)
         if not (late := record.late_count):
             return state
         address = f"{addresses.task(record.task.pk)}?status=waiting#ids"

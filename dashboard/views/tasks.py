@@ -11,14 +11,14 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.formatting import plural
 from dashboard.inputs import columns, paging, parameters
 from dashboard.inputs.filters import SIZES, PlaceFilter, TaskFilter, page_size
-from dashboard.inputs.forms import ConfirmForm, RenameForm
+from dashboard.inputs.forms import ConfirmForm, HoldForm, RenameForm
 from dashboard.inputs.parameters import refuse_unknown
 from dashboard.presenters import task_detail
 from dashboard.tables import listings
@@ -27,7 +27,7 @@ from dashboard.views.progress import waiting_again
 from scheduling import models, store
 from scheduling.core.errors import Refused
 from scheduling.store.blocks import in_blocks
-from scheduling.tasks import bulk_cancel, cancellation, edits, resend
+from scheduling.tasks import bulk_cancel, cancellation, edits, holds, resend
 
 HEADS = (
     "id", "task_name", "state", "queue", "ids", "repeats", *(status.word for status in models.Status),
@@ -202,6 +202,43 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponseBase:
         return redirect(addresses.task(found.pk))
     context = {"line": task_detail.Line(found, store.now()), "task": found, "form": form}
     return render(request, "dashboard/task_cancel.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def hold(request: OperatorRequest, task_id: int) -> HttpResponseBase:
+    """Ask; then put the task on hold. Of one that is on hold, what continuing or cancelling it would do."""
+    refuse_unknown(request, ())
+    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    if request.method == "POST":
+        form = HoldForm(request.POST)
+        if not form.is_valid():
+            raise BadRequest("A reason has at most 200 characters.")
+        try:
+            holds.hold(found, form.cleaned_data["reason"], by=request.actor, now=store.now)
+            messages.success(request, "The task is on hold. Nothing more of it starts.")
+        except Refused as error:
+            messages.info(request, str(error))
+        return redirect(addresses.task(found.pk))
+    at = store.now()
+    line = task_detail.Line(found, at)
+    effect = holds.effect_of_resume(found, at=at) if line.is_on_hold else None
+    context = {"line": line, "task": found, "effect": effect, "form": HoldForm()}
+    return render(request, "dashboard/task_hold.html", context)
+
+
+@require_POST
+@operator_required
+def resume(request: OperatorRequest, task_id: int) -> HttpResponseBase:
+    """Continue a task that is on hold."""
+    refuse_unknown(request, ())
+    found = get_object_or_404(models.Task, pk=task_id)
+    try:
+        holds.resume(found, by=request.actor, now=store.now)
+        messages.success(request, "The task continues. Its late IDs take free places, at the planned pace.")
+    except Refused as error:
+        messages.info(request, str(error))
+    return redirect(addresses.task(found.pk))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,5 +1,6 @@
 """Tasks: they can be renamed, replaced and cancelled, but not deleted, since their record is kept."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from scheduling import models, store
 from scheduling.core.errors import Refused
 from scheduling.models import TaskState
 from scheduling.parsing.errors import ReadingError
-from scheduling.tasks import bulk_cancel, edits
+from scheduling.tasks import bulk_cancel, edits, holds
 
 from . import replacing
 from .base import (
@@ -85,10 +86,10 @@ class TaskAdmin(ByKey):
     list_select_related = ("queue",)
     list_per_page = 50
     search_help_text = "The number of a task, or how a name begins."
-    actions = ("cancel_ticked",)
+    actions = ("cancel_ticked", "hold_ticked", "continue_ticked")
     shown = ("queue_", "state", "ids", "repeats", *(status.word for status in models.Status),
              "first_minute_at", "last_minute_at", "not_before_at", "expires_at", "deadline_at", "created_at",
-             "created_by", "placed_at", "cancelled_at", "finished_at", "version")  # fmt: skip
+             "created_by", "placed_at", "held_at", "hold_reason", "cancelled_at", "finished_at", "version")  # fmt: skip
     fields = ("name", *shown)
     readonly_fields = shown
 
@@ -187,6 +188,24 @@ class TaskAdmin(ByKey):
     def cancel_ticked(self, request: HttpRequest, queryset: Rows) -> HttpResponse:
         ticked = request.POST.getlist("_selected_action")[:MOST_TICKED]
         return HttpResponseRedirect(cancel_url(ids=",".join(ticked)))
+
+    @admin.action(description="Put on hold", permissions=["change"])
+    def hold_ticked(self, request: HttpRequest, queryset: Rows) -> None:
+        self._each(request, queryset, holds.hold, "put on hold")
+
+    @admin.action(description="Continue", permissions=["change"])
+    def continue_ticked(self, request: HttpRequest, queryset: Rows) -> None:
+        self._each(request, queryset, holds.resume, "continued")
+
+    def _each(
+        self, request: HttpRequest, queryset: Rows, operation: Callable[..., models.Task], done: str
+    ) -> None:
+        for task in queryset.order_by("pk")[:MOST_TICKED]:
+            try:
+                operation(task, by=actor_of(request), now=store.now)
+                messages.success(request, f"{task} is {done}.")
+            except Refused as error:
+                messages.warning(request, f"{task}: {error}")
 
     def cancel_view(self, request: HttpRequest) -> HttpResponse:
         """Ask for confirmation with the number, and cancel all tasks that match the address."""

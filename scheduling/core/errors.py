@@ -76,6 +76,18 @@ class DraftGone(Refused):
     """The preview no longer exists: it was committed or discarded, or it expired."""
 
 
+class TaskDone(Refused):
+    """The task is done; nothing of it waits."""
+
+
+class AlreadyOnHold(Refused):
+    """The task is already on hold."""
+
+
+class NotOnHold(Refused):
+    """The task is not on hold."""
+
+
 class AlreadyPaused(Refused):
     """The queue {name} is already paused."""
 

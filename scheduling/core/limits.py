@@ -13,6 +13,8 @@ LEASE = timedelta(seconds=15)
 # A minute worker starts nothing that lies further than this after its last committed tick, so no more than
 # these starts can be unrecorded when it dies.
 UNCOMMITTED_MS = 500
+# Nothing of what is paused or on hold starts later than this after it: claims reach a second ahead.
+STOPPED_WITHIN = timedelta(seconds=1, milliseconds=UNCOMMITTED_MS)
 # Between a host's clock and the database's: from the first on it is reported, past the second nothing is sent.
 CLOCK_OFFSET_REPORTED = timedelta(milliseconds=250)
 CLOCK_OFFSET_ALLOWED = timedelta(seconds=2)

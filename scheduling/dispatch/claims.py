@@ -259,10 +259,15 @@ class _Tick:
         for bucket_id, counted in self.counted.items():
             first, last = min(one.first for one in counted), max(one.last for one in counted)
             ends = self._last_start(bucket_id)
-            alive = {one.task_id: one.count for one in counted if not self.tasks[one.task_id].ended_by(ends)}
+            # What was cancelled since it was counted is handled by its cancel; what was put on hold becomes late.
+            goes_on = {one.task_id for one in counted if not self.tasks[one.task_id].is_stopped}
+            alive = {
+                one.task_id: one.count
+                for one in counted
+                if one.task_id in goes_on and not self.tasks[one.task_id].ended_by(ends)
+            }
             for one in counted:
-                # What was cancelled since it was counted is handled by its cancel.
-                if one.task_id not in alive and self.tasks[one.task_id].cancelled_at is None:
+                if one.task_id in goes_on - set(alive):
                     ledger.must_be(one.count, recording.expire(first, last, task_id=one.task_id))
                     self.counters.change(one.task_id, bucket_id, Status.WAITING, Status.EXPIRED, one.count)
             slots, now_ms = self.slots[bucket_id], max(0, round(self.elapsed * 1000))
@@ -298,14 +303,13 @@ class _Tick:
         return _Share(bucket_id, rows, slots.plan, slots.ascending()[: len(rows)])
 
     def _sendable(self, bucket_id: int, rows: Sequence[_Row]) -> Sequence[_Row]:
-        """Return the rows that may be sent: those of cancelled tasks are passed over, expired ones end here."""
+        """Return the rows that may be sent: those of stopped tasks are passed over, expired ones end here."""
         ends = self._last_start(bucket_id)
-        ended = {row.task_id for row in rows if self.tasks[row.task_id].ended_by(ends)}
+        stopped = {row.task_id for row in rows if self.tasks[row.task_id].is_stopped}
+        ended = stopped | {row.task_id for row in rows if self.tasks[row.task_id].ended_by(ends)}
         if not ended:
             return rows
-        expired = [
-            row for row in rows if row.task_id in ended and self.tasks[row.task_id].cancelled_at is None
-        ]
+        expired = [row for row in rows if row.task_id in ended - stopped]
         expired_keys = [row.key for row in expired]
         ledger.must_be(len(expired), store.set_status(expired_keys, Status.EXPIRED, was=Status.WAITING))
         for row in expired:

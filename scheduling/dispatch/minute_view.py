@@ -48,6 +48,8 @@ class MinuteView:
         self.tasks: dict[int, models.Task] = {}
         self.installation: models.Installation | None = None
         self.targets = targets.Targets()
+        # Those of which nothing may start, whatever was claimed.
+        self.tasks_on_hold: frozenset[int] = frozenset()
         # Buckets that made a tick fail: until when nothing of them is claimed, in seconds after the minute's start.
         self.excluded_until: dict[int, float] = {}
         self._read_at = float("-inf")
@@ -62,6 +64,10 @@ class MinuteView:
         self.is_empty = not self.buckets
         queue_ids = [keys.queue_of_bucket(bucket.pk) for bucket in self.buckets]
         self.queues.update(models.Queue.objects.in_bulk(queue_ids))
+        sends = any(queue.handler != HandlerKind.RECORD for queue in map(self.queues.__getitem__, queue_ids))
+        # What `record` claims is done by then.
+        on_hold = models.Task.objects.on_hold().values_list("pk", flat=True) if sends else ()
+        self.tasks_on_hold = frozenset(on_hold)
         self.targets.look([self.queues[queue_id] for queue_id in queue_ids], at=self.now())
         return True
 

@@ -298,6 +298,7 @@ class MinuteWorker:
 
     def _configure(self, sender: Sender) -> None:
         sender.blocked_queues = self.view.blocked_queues()
+        sender.tasks_on_hold = self.view.tasks_on_hold
         sender.most_connections = {pk: queue.max_connections for pk, queue in self.view.queues.items()}
 
     def _claim_and_record(self, requests: Mapping[int, ClaimRequest]) -> None:

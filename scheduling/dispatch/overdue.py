@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
+from django.db.models import Sum
 
 from scheduling import models, store
 from scheduling.core import clock, keys
@@ -63,13 +64,26 @@ def wake(*, at: datetime) -> bool:
 def overdue_buckets(at: datetime) -> list[int]:
     """Buckets whose minute is over and in which something waits, of queues that go on, oldest first.
 
-    A place whose row isn't written yet waits too; that one is placed again by who writes it.
+    A place whose row isn't written yet waits too; that one is placed again by who writes it. Where only tasks on hold
+    wait, nothing moves until they continue.
     """
     over = clock.minute_start(at - SETTLED) - clock.MINUTE
     running = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
     queue_ids = running.values_list("pk", flat=True)
     ranges = [(keys.range_of_queue(queue_id)[0], keys.bucket_at(queue_id, over)) for queue_id in queue_ids]
-    return sorted(store.waiting_buckets(ranges), key=keys.minute_number_of_bucket)
+    waiting = set(store.waiting_buckets(ranges))
+    return sorted(waiting - _of_tasks_on_hold_alone(), key=keys.minute_number_of_bucket) if waiting else []
+
+
+def _of_tasks_on_hold_alone() -> set[int]:
+    """Buckets in which nothing waits but tasks on hold. One query where there are none."""
+    held_tasks = list(models.Task.objects.on_hold().values_list("pk", flat=True))
+    if not held_tasks:
+        return set()
+    placed = models.TaskBucket.objects.filter(task__in=held_tasks, waiting_count__gt=0).order_by()
+    held = dict(placed.values_list("bucket_id").annotate(Sum("waiting_count")))
+    buckets = models.Bucket.objects.filter(pk__in=placed.values("bucket_id"))
+    return {pk for pk, waiting in buckets.values_list("pk", "waiting_count") if waiting <= held.get(pk, 0)}
 
 
 def _move_slice_or_end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> int:

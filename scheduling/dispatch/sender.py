@@ -50,6 +50,7 @@ class Sender:
         self.may_start_until = 0.0
         # Queues whose requests may not start now: paused, or behind a blocked target.
         self.blocked_queues: frozenset[int] = frozenset()
+        self.tasks_on_hold: frozenset[int] = frozenset()
         self.lost_batches: set[int] = set()
         # Keys of IDs that are sent although their queue is blocked, to see how its target is.
         self.probes: set[int] = set()
@@ -156,6 +157,8 @@ class Sender:
         if not await self._may_start(group):
             self._results.extend([RequestResult(item, None, None) for item in group])
             return
+        if not (group := self._without_tasks_on_hold(group)):
+            return
         self._open[queue_id] += len(group)
         started = self.clock.elapsed()
         try:
@@ -213,6 +216,14 @@ class Sender:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return self._not_started(reason, group)
+
+    def _without_tasks_on_hold(self, group: list[ScheduledRequest]) -> list[ScheduledRequest]:
+        held = [item for item in group if item.claim.task_id in self.tasks_on_hold]
+        if not held:
+            return group
+        self._not_started("on_hold", held)
+        self._results.extend([RequestResult(item, None, None) for item in held])
+        return [item for item in group if item.claim.task_id not in self.tasks_on_hold]
 
     def _not_started(self, reason: str, group: list[ScheduledRequest]) -> bool:
         self.not_started[reason] += len(group)

@@ -286,7 +286,7 @@ def _write_slice(
         # Locked where its counters may move, or where this may be its last slice.
         task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
         by_status = {task.meaning_of(Status.WAITING): placed}
-        if queue is not None and not task.cancelled_at and not queue.paused:
+        if queue is not None and not task.is_stopped and not queue.paused:
             by_status = late_slices.settle(queue, task, placed, at)
         for status, rows in by_status.items():
             store.insert_assignments(task.pk, [(part.first_key, part.ids) for part in rows], status=status)

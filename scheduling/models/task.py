@@ -44,6 +44,10 @@ class Chunk(models.Model):
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
+    def on_hold(self) -> "TaskQuerySet":
+        """The tasks of which nothing starts until somebody continues them."""
+        return self.filter(held_at__isnull=False, cancelled_at=None, finished_at=None)
+
     def in_state(self, state: str, at: datetime) -> "TaskQuerySet":
         """The tasks whose `state_at(at)` is `state`, decided by the database."""
         live = Q(cancelled_at=None, finished_at=None)
@@ -90,6 +94,9 @@ class Task(models.Model):
     cancel_answer = models.JSONField(null=True, blank=True)
     # How far, in positions of the list, rows have followed the cancel's mark.
     cancel_position = models.PositiveBigIntegerField(default=0)
+    # Nothing of it starts meanwhile; kept where the task ends on hold.
+    held_at = models.DateTimeField(null=True, blank=True)
+    hold_reason = models.CharField(max_length=200, blank=True, default="", db_default="")
     finished_at = models.DateTimeField(null=True, blank=True)
     called_back_at = models.DateTimeField(null=True, blank=True)
     # Calls of the queue's callback_url so far; and from when on there may be another: not while one is made,
@@ -147,6 +154,11 @@ class Task(models.Model):
             return TaskState.PLACING
         return TaskState.RUNNING if self.first_minute_at <= at else TaskState.PLACED
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more of it may be claimed: it is cancelled, or on hold."""
+        return self.cancelled_at is not None or self.held_at is not None
+
     def ended_by(self, at: datetime) -> bool:
         """Whether nothing of it may go out any more at `at`: it is cancelled, or past its `expires_at`."""
         return self.cancelled_at is not None or (self.expires_at is not None and self.expires_at <= at)
@@ -161,6 +173,11 @@ class Task(models.Model):
         if self.deadline_at is None or self.cancelled_at is not None:
             return False
         return self.ends_at > self.deadline_at or (self.finished_at is None and self.deadline_at < at)
+
+    @property
+    def is_on_hold(self) -> bool:
+        """Whether nothing of it starts until somebody continues it."""
+        return self.held_at is not None and self.cancelled_at is None and self.finished_at is None
 
     def meaning_of(self, written: Status) -> Status:
         """What a row of the task means by its status: a cancel is a mark on the task first, rows follow."""

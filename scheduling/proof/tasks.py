@@ -1,13 +1,14 @@
 """Tasks: each is the sum of its minutes, and a finished one has nothing left to do."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import F, Sum
 
 from scheduling import models
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
+from scheduling.models import Status
 
 from .base import Cursor, Difference, Piece, retained_since
 from .minutes import COLUMNS
@@ -21,7 +22,7 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
     tasks = list(found[:TASKS_AT_A_TIME])
     # Some minutes of older tasks have been deleted.
     whole = [task for task in tasks if task.first_minute_at >= retained_since(at) + clock.QUARTER]
-    differences = [*_add_up(whole), *_finished(tasks), *_unwritten(whole)]
+    differences = [*_add_up(whole), *_finished(tasks), *_unwritten(whole), *_on_hold(tasks)]
     return Piece(differences, (tasks[-1].pk, 0) if len(tasks) == TASKS_AT_A_TIME else None)
 
 
@@ -53,6 +54,27 @@ def _unwritten(tasks: list[models.Task]) -> Iterator[Difference]:
         found = by_id[task_id].ids_count - _written(task_id)
         if said != found:
             yield Difference("what isn't written has no row", f"task {task_id}", said, found)
+
+
+def _on_hold(tasks: list[models.Task]) -> Iterator[Difference]:
+    """Nothing of a task on hold has started since, but what was claimed before."""
+    for task in tasks:
+        if task.is_on_hold and task.held_at is not None:
+            started = _started_after(task, task.held_at + limits.STOPPED_WITHIN)
+            if started:
+                yield Difference("nothing of a task on hold starts", f"task {task.pk}", 0, started)
+
+
+def _started_after(task: models.Task, at: datetime) -> int:
+    attempts = models.Attempt.objects.filter(task_id=task.pk, started_at__gt=at, unknown=False).count()
+    since = keys.bucket_at(task.queue_id, clock.minute_start(at))
+    placed = models.TaskBucket.objects.filter(task=task, bucket_id__gte=since, succeeded_count__gt=0)
+    for bucket_id in list(placed.values_list("bucket_id", flat=True)):
+        first, last = keys.range_of_bucket(bucket_id)
+        after_ms = (at - keys.minute_of_bucket(bucket_id)) // timedelta(milliseconds=1)
+        rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, task=task)
+        attempts += rows.filter(status=Status.SUCCEEDED, started_after_ms__gt=after_ms).count()
+    return attempts
 
 
 def _written(task_id: int) -> int:

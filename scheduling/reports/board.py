@@ -80,7 +80,8 @@ SELECT 'late', q.id, SUM(b.waiting_count), MIN(COALESCE(b.late_since_bucket_id, 
  GROUP BY q.id, q.name
 UNION ALL
 SELECT 'task', t.id, t.queue_id, t.ids_count, {task_counters},
-       NULL, NULL, t.name, t.created_by, t.first_minute_at, t.last_minute_at, t.placed_at
+       CASE WHEN t.held_at IS NULL THEN 0 ELSE 1 END, NULL, t.name, t.created_by,
+       t.first_minute_at, t.last_minute_at, t.placed_at
   FROM scheduling_task t
  WHERE t.id IN (SELECT c.id
                   FROM (SELECT u.id, u.last_minute_at FROM scheduling_task u
@@ -226,6 +227,7 @@ class Snapshot:
                 first_at=_known_time(row[13]),
                 last_at=_known_time(row[14]),
                 placed_at=store.as_time(row[15]),
+                is_on_hold=bool(row[9]),
                 at=self.at,
             )
             for row in sorted(self.of("task"), key=lambda row: (row[14], row[1]))

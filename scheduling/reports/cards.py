@@ -135,6 +135,7 @@ class TaskLine(NamedTuple):
     first_at: datetime
     last_at: datetime
     placed_at: datetime | None
+    is_on_hold: bool
     at: datetime
 
     @property

@@ -174,18 +174,20 @@ def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
 def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
     """Return the first waiting rows of each range of keys: (key, user, task, attempts), ascending.
 
-    ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say.
+    ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say, and
+    those of tasks on hold are left out.
     """
     if not ranges:
         return []
-    rows: list[tuple[int, int, int, int]] = backend().waiting_rows(ranges, cancelled_in(ranges))
+    rows: list[tuple[int, int, int, int]] = backend().waiting_rows(ranges, stopped_in(ranges))
     return rows
 
 
-def cancelled_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
-    """The cancelled tasks that have rows there: few or none, so that no row is joined with its task."""
+def stopped_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
+    """The tasks with rows there that are cancelled or on hold: few or none, so that no row is joined with its task."""
     buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
-    placed = TaskBucket.objects.filter(bucket_id__in=buckets, task__cancelled_at__isnull=False)
+    is_stopped = Q(task__cancelled_at__isnull=False) | Q(task__held_at__isnull=False)
+    placed = TaskBucket.objects.filter(is_stopped, bucket_id__in=buckets)
     return list(placed.order_by("task_id").values_list("task_id", flat=True).distinct())
 
 

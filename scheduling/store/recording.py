@@ -27,9 +27,9 @@ class Waiting:
 
 
 def waiting_tasks(first: int, last: int, *, at_most: int) -> list[Waiting]:
-    """Count the first waiting rows of a range of keys, by task. Rows of cancelled tasks don't wait."""
-    cancelled = store.cancelled_in([(first, last, at_most)])
-    but = f" AND task_id NOT IN ({_numbers(cancelled)})" if cancelled else ""
+    """Count the first waiting rows of a range of keys, by task, without cancelled tasks and those on hold."""
+    stopped = store.stopped_in([(first, last, at_most)])
+    but = f" AND task_id NOT IN ({_numbers(stopped)})" if stopped else ""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT task_id, COUNT(*), MIN(id), MAX(id) FROM (SELECT id, task_id FROM scheduling_assignment"

@@ -142,6 +142,8 @@ def test_description_has_the_documented_endpoints(reader):
         "/queues/{name}/test/": {"post"},
         "/queues/{name}/test_callback/": {"post"},
         "/celery_ids_tasks/{id}/call_back/": {"post"},
+        "/celery_ids_tasks/{id}/hold/": {"post"},
+        "/celery_ids_tasks/{id}/continue/": {"post"},
         "/ids/{user_id}/eta/": {"get"},
         "/windows/": {"get"},
         "/windows/{id}/": {"get"},

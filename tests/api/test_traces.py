@@ -38,6 +38,8 @@ ACTS: dict[tuple[str, str], tuple[dict, str, str]] = {
     ("post", "/queues/{name}/brake/"): ({"per_minute": 5}, "braked", "queue"),
     ("post", "/queues/{name}/test/"): ({}, "tested", "queue"),
     ("post", "/queues/{name}/test_callback/"): ({}, "tested_callback", "queue"),
+    ("post", "/celery_ids_tasks/{id}/hold/"): ({}, "put_on_hold", "task"),
+    ("post", "/celery_ids_tasks/{id}/continue/"): ({}, "continued", "task"),
     ("post", "/celery_ids_tasks/{id}/call_back/"): ({}, "asked_to_call_back", "task"),
 }
 USER = 77
@@ -72,6 +74,8 @@ def test_actions_leave_an_activity_entry(api, queue, task, submit_past, finish, 
         models.Queue.objects.create(name=name, created_at=store.now())
     if verb == "resumed":
         models.Queue.objects.filter(pk=queue.pk).update(paused_at=store.now())
+    if verb == "continued":
+        models.Task.objects.filter(pk=task).update(held_at=store.now())
     number = task if "tasks" in path else USER
     address = path.replace("{id}", str(number)).replace("{name}", name)
     before = Activity.objects.count()

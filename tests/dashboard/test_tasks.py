@@ -428,3 +428,19 @@ def test_an_id_in_more_tasks_than_are_shown_says_so_and_each_can_be_told(place, 
     assert "The newest 2 of them" in said
     assert oldest.context["story"].task == first
     assert client.get("/dashboard/ids/50/?task=9223372036854775807").status_code == 400
+
+
+def test_task_on_hold_offers_to_continue_or_to_cancel_the_rest(queue, sign_in, place):
+    client, task = sign_in(), place([1, 2])
+    page, question = f"/dashboard/tasks/{task.pk}/", f"/dashboard/tasks/{task.pk}/hold/"
+    assert "Put on hold" in client.get(question).content.decode()
+
+    client.post(question, {"reason": "wrong text"})
+
+    assert "On hold since" in squeezed(client.get(page))
+    shown = squeezed(client.get(question))
+    assert "wrong text" in shown
+    assert "All IDs keep their minutes" in shown
+    assert "2 waiting IDs are cancelled" in shown
+    client.post(f"/dashboard/tasks/{task.pk}/continue/")
+    assert "On hold since" not in squeezed(client.get(page))

@@ -13,6 +13,7 @@ from scheduling.core import clock
 from scheduling.demo import InMemory
 from scheduling.intake import acceptance
 from scheduling.jobqueue import bulk_operations
+from scheduling.tasks import holds
 from tests.code_of_app import code_of
 from tests.dashboard.test_roles import _about, addresses
 
@@ -25,6 +26,8 @@ ACTS: dict[str, tuple[str, dict, str]] = {
     "tasks/<int:task_id>/rename/": ("tasks/$task/rename/", {"name": "after"}, "renamed"),
     "tasks/<int:task_id>/send-again/": ("tasks/$done/send-again/", {"at": "$now"}, "sent_again"),
     "tasks/<int:task_id>/cancel/": ("tasks/$task/cancel/", {}, "cancelled"),
+    "tasks/<int:task_id>/hold/": ("tasks/$task/hold/", {"reason": "a mistake"}, "put_on_hold"),
+    "tasks/<int:task_id>/continue/": ("tasks/$held/continue/", {}, "continued"),
     "tasks/cancel/": ("tasks/cancel/?q=a&at=$now&up_to=$task", {}, "cancelled_matching"),
     "tasks/<int:task_id>/replace/<int:draft_id>/": ("tasks/$task/replace/$other/", {}, "replaced"),
     "failures/": ("failures/?queue=default", {"at": "$now"}, "retried"),
@@ -65,6 +68,8 @@ def things(place, fail) -> dict[str, str]:
     done = place([11, 12], name="a done one", at=store.now() - 2 * clock.QUARTER)
     demo.catch_up(done.first_minute_at, at=store.now())
     task = place([7, 8], name="a list")
+    held = place([9], name="one on hold")
+    holds.hold(held, by=Actor.system(), now=store.now)
     models.Queue.objects.create(
         name="held", rpm=5, handler="webhook", webhook_url="https://hook.test/", created_at=store.now()
     )
@@ -80,6 +85,7 @@ def things(place, fail) -> dict[str, str]:
         "$other": str(other.pk),
         "$task": str(task.pk),
         "$done": str(done.pk),
+        "$held": str(held.pk),
         "$now": f"{store.now():%Y-%m-%dT%H:%M:%SZ}",
     }
 

@@ -39,6 +39,8 @@ class Model:
     asked_again: bool = False
     pauses: dict[str, list[list[float | None]]] = field(default_factory=lambda: defaultdict(list))
 
+    holds: dict[int, list[list[float | None]]] = field(default_factory=lambda: defaultdict(list))
+
     def accepted(self, task_id: int, submission: Any, ids: Iterable[int], t: float) -> None:
         self.tasks[task_id] = TaskModel(submission.queue_name, frozenset(ids), t, submission.expires_at)
 
@@ -70,6 +72,13 @@ class Model:
     def resumes(self, queue: str, t: float) -> None:
         if self.pauses[queue] and self.pauses[queue][-1][1] is None:
             self.pauses[queue][-1][1] = t
+
+    def held(self, task_id: int, t: float) -> None:
+        self.holds[task_id].append([t, None])
+
+    def continues(self, task_id: int, t: float) -> None:
+        if self.holds[task_id] and self.holds[task_id][-1][1] is None:
+            self.holds[task_id][-1][1] = t
 
     def rpm_may_be(self, queue: str, rpm: int) -> None:
         self.rpm[queue] = max(rpm, self.rpm.get(queue, 0))
@@ -105,7 +114,7 @@ def rate_violations(model: Model, sent: Iterable[Sent], fullest: dict[str, int],
 
 
 def sent_after_end(model: Model, sent: Iterable[Sent]) -> list[str]:
-    """Nothing starts once a cancel or a pause is committed, but what was claimed before.
+    """Nothing starts once a cancel, a pause or a hold is committed, but what was claimed before.
 
     Claims reach 1 s ahead of their slots, and a request may start up to a slot late: a busy connection or a worker
     that stood still let it wait.
@@ -122,6 +131,11 @@ def sent_after_end(model: Model, sent: Iterable[Sent]) -> list[str]:
             if begin is not None and begin + 1.5 < one.t < (end if end is not None else one.t + 1):
                 found.append(
                     f"pause: {one.task_id}/{one.user_id} at {one.t:.3f}, paused {begin:.3f} to {end}"
+                )
+        for begin, end in model.holds[one.task_id]:
+            if begin is not None and begin + 1.5 < one.t < (end if end is not None else one.t + 1):
+                found.append(
+                    f"hold: {one.task_id}/{one.user_id} at {one.t:.3f}, on hold {begin:.3f} to {end}"
                 )
     return found
 

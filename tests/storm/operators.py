@@ -15,7 +15,7 @@ from scheduling.models import Status
 from scheduling.placement.reservations import Start
 from scheduling.proof import checks
 from scheduling.queues import operations
-from scheduling.tasks import bulk_cancel, cancellation, edits, failures, resend
+from scheduling.tasks import bulk_cancel, cancellation, edits, failures, holds, resend
 
 from .scenario import Action
 from .sometimes import reached
@@ -231,6 +231,20 @@ class Operators:
         queue = self._queue_of(dice)
         self.storm.model.resumes(queue.name, self.world.t)
         operations.resume(queue, by=BY, at=store.now())
+
+    def _hold(self, dice: random.Random) -> None:
+        task = self._task_of(dice)
+        if task is not None:
+            holds.hold(task, "a storm", by=BY, now=store.now)
+            self.storm.model.held(task.pk, self.world.t)
+            if task.in_flight_count:
+                reached("a hold met requests in flight")
+
+    def _continue(self, dice: random.Random) -> None:
+        task = models.Task.objects.on_hold().order_by("pk").first()
+        if task is not None:
+            self.storm.model.continues(task.pk, self.world.t)
+            holds.resume(task, by=BY, now=store.now)
 
     def _brake(self, dice: random.Random) -> None:
         queue = self._queue_of(dice)

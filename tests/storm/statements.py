@@ -48,7 +48,7 @@ from scheduling.models import Status
 from scheduling.placement.reservations import Start
 from scheduling.proof import checks
 from scheduling.queues import operations, rates
-from scheduling.tasks import bulk_cancel, cancellation, edits, failures, resend
+from scheduling.tasks import bulk_cancel, cancellation, edits, failures, holds, resend
 from scheduling.upkeep import quarter_hour, reconciliation, retention
 
 from .operators import Ids
@@ -256,6 +256,11 @@ case("update the rows of a cancelled task", arrange=cancelled, in_parts=True)(
 )
 case("cancel all that match", in_parts=True)(
     lambda s: bulk_cancel.cancel(bulk_cancel.Matching(at=s.at, up_to_id=10**6), by=BY, now=s.now)
+)
+
+case("put on hold")(lambda s: holds.hold(s.task(), "a test", by=BY, now=s.now))
+case("continue", arrange=lambda s: holds.hold(s.task(), by=BY, now=s.now))(
+    lambda s: holds.resume(s.task(), by=BY, now=s.now)
 )
 
 # --- Queues ---

@@ -21,6 +21,7 @@ from scheduling.jobqueue import minute_jobs, schedules
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, Status
 from scheduling.queues import operations
+from scheduling.tasks import holds
 from scheduling.upkeep import reconciliation
 
 from . import database, model
@@ -519,6 +520,9 @@ class Storm:
                 self.model.resumes(queue.name, world.t)
                 operations.resume(queue, by=BY, at=store.now())
             operations.brake(queue, None, by=BY, at=store.now())
+        for task in models.Task.objects.on_hold().order_by("pk"):
+            self.model.continues(task.pk, world.t)
+            holds.resume(task, by=BY, now=store.now)
         if self.dice.random() < 0.8:
             # Most storms end sooner, since their operators give up what still waits.
             self._operators.cancel_everything()

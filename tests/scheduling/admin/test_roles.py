@@ -19,6 +19,8 @@ ACTIONS: dict[str, tuple[type, Permission]] = {
     "pause": (models.Queue, Permission.ACT),
     "resume": (models.Queue, Permission.ACT),
     "cancel_ticked": (models.Task, Permission.ACT),
+    "hold_ticked": (models.Task, Permission.ACT),
+    "continue_ticked": (models.Task, Permission.ACT),
     "revoke": (Token, Permission.ADMINISTER),
     "sign_out_everywhere": (Operator, Permission.ADMINISTER),
     "turn_off_two_factor": (Operator, Permission.ADMINISTER),
@@ -34,7 +36,24 @@ def rows(deck, make_operator) -> dict[str, int]:
     failed = AccessAttempt.objects.create(username="x", ip_address="192.0.2.1", failures_since_start=9)
     TOTPDevice.objects.create(user=somebody, confirmed=True)
     token = Token.objects.get()
-    keys = (deck.queue.pk, paused.pk, deck.task.pk, token.pk, somebody.pk, somebody.pk, failed.pk)
+    held = models.Task.objects.get(pk=deck.task.pk)
+    held.pk, held.list, held.held_at = (
+        None,
+        models.IdList.objects.create(created_at=timezone.now()),
+        timezone.now(),
+    )
+    held.save()
+    keys = (
+        deck.queue.pk,
+        paused.pk,
+        deck.task.pk,
+        deck.task.pk,
+        held.pk,
+        token.pk,
+        somebody.pk,
+        somebody.pk,
+        failed.pk,
+    )
     return dict(zip(ACTIONS, keys, strict=True))
 
 

@@ -59,6 +59,11 @@ def a_task() -> int:
     return models.Task.objects.get().pk
 
 
+def a_task_on_hold() -> int:
+    models.Task.objects.update(held_at=timezone.now())
+    return a_task()
+
+
 def a_user() -> int:
     return models.User.objects.first().pk
 
@@ -103,6 +108,8 @@ ACTS = {
     "scheduling.task change": post("scheduling.task", "change", {"name": "other"}, a_task),
     "scheduling.task replace": post("scheduling.task", "replace", {"payload": "5", "version": 1}, a_task),
     "scheduling.task cancel_ticked": cancel_ticked,
+    "scheduling.task hold_ticked": act("scheduling.task", "hold_ticked", a_task),
+    "scheduling.task continue_ticked": act("scheduling.task", "continue_ticked", a_task_on_hold),
     "scheduling.task cancel": lambda client, deck: client.post(
         reverse("admin:scheduling_task_cancel"), {"seen": seen(client)}
     ),
