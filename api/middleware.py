@@ -11,6 +11,7 @@ from django.middleware.gzip import GZipMiddleware
 from django.utils.cache import patch_vary_headers
 
 from api.problems import internal_error, problem_response
+from operators.compression import refuses_gzip
 
 # Pages respond in their own way, for people.
 PAGE_ROOTS = "dashboard|admin|static|sign-in|sign-out"
@@ -50,7 +51,6 @@ class ProblemResponses:
 
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
-_REFUSES_GZIP = re.compile(r"\bgzip\s*;\s*q=0(?:\.0*)?\s*(?:,|$)")
 # What a page of another origin may send, and read of a response.
 _CORS_REQUEST_HEADERS = (
     "Accept, Authorization, Content-Encoding, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
@@ -88,7 +88,7 @@ class Compression:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        if is_page(request.path_info) or _REFUSES_GZIP.search(request.headers.get("Accept-Encoding", "")):
+        if is_page(request.path_info) or refuses_gzip(request):
             return response
         return self.gzip.process_response(request, response)
 

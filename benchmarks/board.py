@@ -73,6 +73,7 @@ def _measure(data_dir: Path) -> list[Row]:
     return [
         _row("a poll when nothing changed", unchanged / empty, "of an empty view's time, at most", 1.5),
         _row("a poll when all did", changed / empty, "of an empty view's time, at most", 2.5),
+        _row("the largest poll, as it is sent", asking.largest, "bytes, at most", 5_000),
         _row("a poll's queries beside session and user", queries, "at most", 2),
         _row(f"a poll with {ASSIGNMENTS:,} assignments", growth, "of the time with few, at most", 1.2),
         _row(
@@ -109,6 +110,8 @@ class Asking:
         self._cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
         self._application = WSGIHandler()
         self.status, self.content = "", b""
+        # Bytes of the largest poll.
+        self.largest = 0
 
     def ask(self, path: str, query: str = "") -> None:
         """One request; its status and content are kept."""
@@ -123,6 +126,7 @@ class Asking:
             "HTTP_HOST": "localhost",
             "HTTP_COOKIE": self._cookie,
             "HTTP_HX_REQUEST": "true",
+            "HTTP_ACCEPT_ENCODING": "gzip",
             "wsgi.input": io.BytesIO(),
             "wsgi.url_scheme": "http",
             "wsgi.errors": io.StringIO(),
@@ -175,6 +179,7 @@ class Asking:
         seconds = time.process_time() - began
         if not self.status.startswith(status):
             raise RuntimeError(self.status)
+        self.largest = max(self.largest, len(self.content))
         return seconds
 
     def queries(self) -> int:

@@ -22,6 +22,7 @@ from dashboard.inputs.parameters import refuse_unknown
 from dashboard.markup import Part, changed_parts, update
 from dashboard.presenters.task_detail import Line
 from dashboard.tables.listings import TaskTable
+from operators.compression import compress
 from operators.roles import Permission
 from scheduling import models, store
 from scheduling.core import clock
@@ -49,7 +50,8 @@ def board(request: OperatorRequest) -> HttpResponseBase:
         return _varied(HttpResponse(status=204))
     why_not = "" if request.user.may(Permission.ACT) else REASONS[Permission.ACT]
     if request.htmx:
-        return _varied(HttpResponse(_update(snapshot, name, why_not, seen)))
+        # Nothing personal is in it, and nothing that the request said.
+        return _varied(compress(request, HttpResponse(_update(snapshot, name, why_not, seen))))
     found = _board(snapshot, name)
     context = {
         "board": found,

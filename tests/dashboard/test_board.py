@@ -1,3 +1,4 @@
+import gzip
 import html
 import re
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,25 @@ def shown(answer) -> str:
 
 def shown_in(body: bytes) -> str:
     return re.search(r'name="version" value="([^"]+)"', body.decode())[1]
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_compressed"), [("gzip, br", True), ("identity", False), ("gzip;q=0", False), ("", False)]
+)
+def test_poll_is_compressed_for_browsers_that_accept_it(sign_in, queue, accept, is_compressed):
+    client = sign_in("viewer")
+    plain = poll(client).content
+    response = client.get(
+        "/dashboard/?version=", headers={"HX-Request": "true", "Accept-Encoding": accept or "deflate"}
+    )
+    assert (response.get("Content-Encoding") == "gzip") == is_compressed
+    assert (gzip.decompress(response.content) if is_compressed else response.content) == plain
+    assert {"HX-Request", "Accept-Encoding"} <= set(response["Vary"].split(", "))
+    if is_compressed:
+        assert len(response.content) == int(response["Content-Length"]) < len(plain) / 3
+    # A page has its forms' secrets, and stays as it is.
+    page = client.get("/dashboard/", headers={"Accept-Encoding": accept})
+    assert "Content-Encoding" not in page
 
 
 def test_what_was_sent_in_stands_in_the_window_that_fills(place):
