@@ -8,6 +8,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +54,9 @@ class Worker:
             # Everything, so that whoever waits for the result is told.
             except BaseException as error:
                 outcome, failed = error, True
-            threads.loop.call_soon_threadsafe(threads.finished, self, lane, job, outcome, failed)
+            # The server may have ended in the meantime, and its loop is closed: nobody waits for the result.
+            with suppress(RuntimeError):
+                threads.loop.call_soon_threadsafe(threads.finished, self, lane, job, outcome, failed)
             # A thread that waits must not keep a response of 100 MB alive.
             del given, lane, job, outcome
         threads.on_end()
