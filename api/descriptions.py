@@ -55,6 +55,8 @@ FIELDS: dict[str, str] = {
     "TaskInList.deadline": "The time by which the list was promised to be done, or null.",
     "Task.deadline": "The time by which the list was promised to be done, or null.",
     "misses_deadline": "Whether it is done after its deadline, as planned now or in fact.",
+    "max_failed_percent": "More than this percentage of failed IDs puts the task on hold. Null: nothing does.",
+    "min_finished": "So many IDs have to finish before `max_failed_percent` counts. Null: 100.",
     "hold": "Since when the task is on hold, and why. Null if it isn't.",
     "Hold.at": "When it was put on hold.",
     "Hold.reason": "Why it was put on hold, or an empty string.",

@@ -110,6 +110,8 @@ def _check_fixed_fields(task: models.Task, fields: schemas.ListFields) -> None:
         "not_before": task.not_before_at,
         "expires_at": task.expires_at,
         "deadline": task.deadline_at,
+        "max_failed_percent": task.max_failed_percent,
+        "min_finished": task.min_finished,
         "reference": task.reference or None,
     }
     for name, fixed in fixed_fields.items():

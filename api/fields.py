@@ -152,4 +152,6 @@ TimeIn = Annotated[
 ]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 ReadOnly = Field(None, json_schema_extra={"readOnly": True})
+Percent = Annotated[float, Field(ge=0, lt=100), BeforeValidator(_number)]
+Finished = Annotated[int, Field(ge=1, le=MAX_ID), WHOLE]
 Seconds = Annotated[float, Field(gt=0, le=20), BeforeValidator(_number)]

@@ -29,7 +29,16 @@ _TIME = {"type": ["string", "null"], "format": "date-time", "minLength": 20}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _START = {"type": "string", "enum": [start.value for start in Start]}
 # Of a new list only: an edit can't choose them.
-_NEW_LIST_TIMES = {"deadline": _TIME}
+_NEW_LIST = {
+    "deadline": _TIME,
+    "max_failed_percent": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 100},
+    "min_finished": {"type": ["integer", "null"], "minimum": 1},
+}
+_NEW_LIST_FORM = {
+    "deadline": {"type": "string", "format": "date-time"},
+    "max_failed_percent": {"type": "number", "minimum": 0, "exclusiveMaximum": 100},
+    "min_finished": {"type": "integer", "minimum": 1},
+}
 _REFERENCE = {"type": ["string", "null"], "minLength": 1, "maxLength": 200}
 _FIELDS: dict[str, Any] = {
     "task_name": _NAME,
@@ -60,12 +69,8 @@ def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
 
 # Bodies that are read as streams, and what others receive from us: Ninja knows none of them.
 _SCHEMAS: dict[str, dict[str, Any]] = {
-    "ListSubmission": _object(
-        _FIELDS | _NEW_LIST_TIMES | {"start": _START, "reference": _REFERENCE}, "payload"
-    ),
-    "ListForm": _object(
-        _FORM | {"deadline": {"type": "string", "format": "date-time"}, "start": _START, "file": _FILE}
-    ),
+    "ListSubmission": _object(_FIELDS | _NEW_LIST | {"start": _START, "reference": _REFERENCE}, "payload"),
+    "ListForm": _object(_FORM | _NEW_LIST_FORM | {"start": _START, "file": _FILE}),
     "TaskEdit": _object(_EDIT),
     "TaskEditById": _object(_EDIT | {"id": _ID}, "id"),
     "TaskEditForm": _object(_FORM | {"file": _FILE}),

@@ -12,11 +12,13 @@ from api.fields import (
     Address,
     Count,
     Expected,
+    Finished,
     Flag,
     Id,
     Ids,
     Limit,
     Lines,
+    Percent,
     QueueName,
     ReadOnly,
     Reference,
@@ -164,6 +166,8 @@ class TaskInList(Schema):
     deadline: Time | None
     misses_deadline: bool
     hold: Hold | None
+    max_failed_percent: float | None
+    min_finished: Count | None
     callback: Callback | None
 
 
@@ -242,6 +246,8 @@ class ListOptions(Schema):
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     deadline: TimeIn | None = None
+    max_failed_percent: Percent | None = None
+    min_finished: Finished | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     dry_run: Flag = False
     allow_peak: Flag = False
@@ -280,6 +286,8 @@ class ListFields(Schema):
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     deadline: TimeIn | None = None
+    max_failed_percent: Percent | None = None
+    min_finished: Finished | None = None
     start: Start | None = None
     reference: Reference | None = None
     id: Id | None = None

@@ -32,6 +32,8 @@ def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[
         "reference": task.reference or None,
         "deadline": iso(task.deadline_at),
         "misses_deadline": task.misses_deadline_at(at),
+        "max_failed_percent": task.max_failed_percent,
+        "min_finished": task.min_finished,
         "hold": {"at": iso(task.held_at), "reason": task.hold_reason} if task.is_on_hold else None,
         "callback": callback_json(task),
     }

@@ -122,6 +122,8 @@ def submission_of(
     fields = fields_of(request, reading, options)
     if fields.task_name is None:
         raise bad_field("task_name", "A task needs a name of 1 to 200 characters.")
+    if fields.min_finished is not None and fields.max_failed_percent is None:
+        raise bad_field("min_finished", "It needs max_failed_percent, which it is the beginning of.")
     return acceptance.Submission(
         task_name=fields.task_name,
         queue_name=fields.queue or "default",
@@ -130,6 +132,8 @@ def submission_of(
         not_before=fields.not_before,
         expires_at=fields.expires_at,
         deadline=fields.deadline,
+        max_failed_percent=fields.max_failed_percent,
+        min_finished=fields.min_finished,
         allow_peak=options.allow_peak,
         expect=options.expect,
         start=fields.start or Start.NEXT_WINDOW,
@@ -170,6 +174,8 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
         facts.append(submission.start)
     if submission.deadline is not None:
         facts.append(f"deadline {submission.deadline.isoformat()}")
+    if submission.max_failed_percent is not None:
+        facts.append(f"budget {submission.max_failed_percent} {submission.min_finished}")
     if submission.reference:
         facts.append(f"reference {submission.reference}")
     return hashlib.sha256(orjson.dumps(facts)).hexdigest()

@@ -89,7 +89,8 @@ class TaskAdmin(ByKey):
     actions = ("cancel_ticked", "hold_ticked", "continue_ticked")
     shown = ("queue_", "state", "ids", "repeats", *(status.word for status in models.Status),
              "first_minute_at", "last_minute_at", "not_before_at", "expires_at", "deadline_at", "created_at",
-             "created_by", "placed_at", "held_at", "hold_reason", "cancelled_at", "finished_at", "version")  # fmt: skip
+             "created_by", "placed_at", "max_failed_percent", "min_finished",
+              "held_at", "hold_reason", "cancelled_at", "finished_at", "version")  # fmt: skip
     fields = ("name", *shown)
     readonly_fields = shown
 

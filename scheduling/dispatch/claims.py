@@ -19,7 +19,7 @@ from scheduling.dispatch import bucket_slots
 from scheduling.dispatch.bad_rows import MOST_ATTEMPTS
 from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
-from scheduling.placement import ledger, reservations
+from scheduling.placement import holds, ledger, reservations
 from scheduling.placement.removals import removed_in_flight
 from scheduling.store import recording
 
@@ -335,6 +335,14 @@ class _Tick:
         for bucket_id, count in self.freed.items():
             ledger.log_release(bucket_id, count, at=self.at)
         ledger.finish((task.pk for task in self.tasks.values() if self._may_be_done(task)), at=self.at)
+        failing = [task.pk for task in self.tasks.values() if self._has_failed_by_its_budget(task)]
+        if failing:
+            holds.stop_over_budget(failing, at=self.at)
+
+    def _has_failed_by_its_budget(self, task: models.Task) -> bool:
+        """Whether IDs of it have failed just now, and it has an error budget."""
+        failed = self.counters.tasks.get(task.pk, {}).get(Status.FAILED.counter, 0)
+        return failed > 0 and task.max_failed_percent is not None
 
     def _may_be_done(self, task: models.Task) -> bool:
         """Whether nothing of it remains, by what its locked row said and what has changed since."""

@@ -62,6 +62,9 @@ class Submission:
     expires_at: datetime | None = None
     # The end of its last minute must not be after it.
     deadline: datetime | None = None
+    # Its error budget: on hold once more than so many percent of at least so many finished IDs have failed.
+    max_failed_percent: float | None = None
+    min_finished: int | None = None
     allow_peak: bool = False
     expect: int | None = None
     start: reservations.Start = reservations.Start.NEXT_WINDOW
@@ -350,6 +353,8 @@ def _make_task(
         not_before_at=submission.not_before,
         expires_at=submission.expires_at,
         deadline_at=submission.deadline,
+        max_failed_percent=submission.max_failed_percent,
+        min_finished=submission.min_finished,
         created_at=at,
         created_by=f"token: {by.name}" if by.kind == "token" else by.name,
         same_as_digest=digest,

@@ -97,6 +97,11 @@ class Task(models.Model):
     # Nothing of it starts meanwhile; kept where the task ends on hold.
     held_at = models.DateTimeField(null=True, blank=True)
     hold_reason = models.CharField(max_length=200, blank=True, default="", db_default="")
+    # Its error budget, null without one; and how many had succeeded and failed when it was last continued.
+    max_failed_percent = models.FloatField(null=True, blank=True)
+    min_finished = models.PositiveBigIntegerField(null=True, blank=True)
+    succeeded_before_count = models.PositiveBigIntegerField(default=0, db_default=0)
+    failed_before_count = models.PositiveBigIntegerField(default=0, db_default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
     called_back_at = models.DateTimeField(null=True, blank=True)
     # Calls of the queue's callback_url so far; and from when on there may be another: not while one is made,

@@ -1,11 +1,15 @@
 """A task on hold: nothing more of it is claimed or starts, its places pass unused, and its IDs become late."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from operators.actor import Actor
 from scheduling import activity, models
+from scheduling.core import stopping
 
 REASON_CHARACTERS = 200
+# So many finished IDs an error budget waits for by itself.
+MIN_FINISHED = 100
 
 
 def put_on_hold(task: models.Task, reason: str, *, by: Actor, at: datetime) -> None:
@@ -14,3 +18,22 @@ def put_on_hold(task: models.Task, reason: str, *, by: Actor, at: datetime) -> N
     models.Task.objects.filter(pk=task.pk).update(held_at=at, hold_reason=reason)
     task.held_at, task.hold_reason = at, reason
     activity.record(by, "put_on_hold", task, at=at, after={"reason": reason})
+
+
+def stop_over_budget(task_ids: Iterable[int], *, at: datetime) -> None:
+    """Put those of the tasks on hold of which more IDs have failed than their error budget allows.
+
+    The caller has locked their rows, and has counted what failed just now.
+    """
+    with_budget = models.Task.objects.filter(pk__in=list(task_ids), max_failed_percent__isnull=False)
+    for task in with_budget.filter(held_at=None, cancelled_at=None, finished_at=None).order_by("pk"):
+        counts = {
+            "succeeded": max(0, task.succeeded_count - task.succeeded_before_count),
+            "failed": max(0, task.failed_count - task.failed_before_count),
+        }
+        percent = task.max_failed_percent or 0.0
+        if stopping.is_over_budget(
+            **counts, max_failed_percent=percent, min_finished=task.min_finished or MIN_FINISHED
+        ):
+            reason = stopping.budget_reason(**counts, max_failed_percent=percent)
+            put_on_hold(task, reason, by=Actor.system(), at=at)

@@ -173,7 +173,16 @@ def record_returns(moved: Mapping[Route, Sequence[int]], *, at: datetime) -> Non
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
     """Return the tasks by key, their rows locked in this order; only the columns that outcomes need are read."""
     wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
-    columns = ("pk", "cancelled_at", "expires_at", "held_at", "queue_id", "waiting_count", "in_flight_count")
+    columns = (
+        "pk",
+        "max_failed_percent",
+        "cancelled_at",
+        "expires_at",
+        "held_at",
+        "queue_id",
+        "waiting_count",
+        "in_flight_count",
+    )
     return {task.pk: task for task in wanted.only(*columns)}
 
 

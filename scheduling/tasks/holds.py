@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from operators.actor import Actor
 from scheduling import activity, models, store
@@ -48,7 +48,13 @@ def resume(task: models.Task, *, by: Actor, now: Callable[[], datetime]) -> mode
         if not task.is_on_hold:
             raise NotOnHold
         at, before = now(), {"reason": task.hold_reason}
-        models.Task.objects.filter(pk=task.pk).update(held_at=None, hold_reason="")
+        # Its error budget counts anew: what failed before the hold has been looked at.
+        models.Task.objects.filter(pk=task.pk).update(
+            held_at=None,
+            hold_reason="",
+            succeeded_before_count=F("succeeded_count"),
+            failed_before_count=F("failed_count"),
+        )
         task.held_at, task.hold_reason = None, ""
         activity.record(by, "continued", task, at=at, before=before)
         # The sweep would find it as well, some seconds later.

@@ -104,3 +104,32 @@ def test_eta_of_a_late_id_is_a_minute_that_is_still_to_come(api, submit_past):
     minute = datetime.fromisoformat(api.get("/ids/7/eta/").json()["minute"])
 
     assert timedelta(0) < minute - store.now() < timedelta(minutes=2)
+
+
+def test_error_budget_is_read_from_body_query_and_form_and_kept(api, queue):
+    made = submit(api, [1], max_failed_percent=2.5, min_finished=200).json()["task"]
+    asked = api.list([2], query="?task_name=x&max_failed_percent=2.5").json()["task"]
+    sent = api.send(
+        "POST",
+        "/celery_ids_tasks/",
+        "task_name=x&payload=3&max_failed_percent=2.5&min_finished=200",
+        type="application/x-www-form-urlencoded",
+    ).json()["task"]
+
+    budgets = [(task["max_failed_percent"], task["min_finished"]) for task in (made, asked, sent)]
+    assert budgets == [(2.5, 200), (2.5, None), (2.5, 200)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"min_finished": 5},
+        {"max_failed_percent": 100},
+        {"max_failed_percent": -1},
+        {"max_failed_percent": True},
+        {"max_failed_percent": "many"},
+        {"max_failed_percent": 2, "min_finished": 0},
+    ],
+)
+def test_error_budget_that_means_nothing_is_refused(api, queue, fields):
+    assert submit(api, [1], **fields).status_code == 422

@@ -18,6 +18,8 @@ NOTHING = dict.fromkeys(
         "not_before",
         "expires_at",
         "deadline",
+        "max_failed_percent",
+        "min_finished",
         "start",
         "reference",
         "on_error",

@@ -1,13 +1,14 @@
 """Lists on hold, in the database: what is claimed of them, what is late, and who did it."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from operators.actor import Actor
 from scheduling import models, proof
 from scheduling.core import clock, errors, keys
-from scheduling.dispatch import overdue
+from scheduling.dispatch import claims, messages, overdue
 from scheduling.intake import allocation
 from scheduling.tasks import cancellation, holds
 from tests.scheduling.lists_of_ids import check_counters
@@ -102,3 +103,50 @@ def test_hold_and_continue_say_what_prevents_them_and_who_did_it():
     verbs = models.Activity.objects.order_by("pk").values_list("verb", "actor_name", "after")
     assert next(iter(verbs)) == ("put_on_hold", BY.name, {"reason": "wrong text"})
     assert [verb for verb, *_ in verbs] == ["put_on_hold", "continued", "put_on_hold", "cancelled"]
+
+
+def fail(task, count: int, *, succeed: int = 0, at=MINUTE) -> None:
+    """Let the next waiting IDs of the first minute fail for good, in one tick, and the next ones succeed."""
+    bucket = keys.bucket_at(task.queue_id, MINUTE)
+    want = messages.ClaimRequest(task.queue, until=60.0, immediate=False, at_most=count + succeed)
+    tick = partial(claims.commit_tick, owner=1, elapsed=lambda: 0.0, now=lambda: at)
+    claimed = tick(requests={bucket: want}).claims
+    statuses = [models.Status.FAILED] * count + [models.Status.SUCCEEDED] * succeed
+    results = [
+        messages.Result(claim, status, 0, _attempt(claim) if status == models.Status.FAILED else None)
+        for claim, status in zip(claimed, statuses, strict=True)
+    ]
+    tick(requests={}, results=results, open_batches={claim.batch_id for claim in claimed})
+    task.refresh_from_db()
+
+
+def _attempt(claim) -> models.Attempt:
+    return models.Attempt(
+        task_id=claim.task_id, user_id=claim.user_id, number=1, bucket_id=claim.bucket_id, started_at=MINUTE
+    )
+
+
+def test_list_over_its_error_budget_is_on_hold_in_the_tick_that_records_it():
+    queue = make_queue(rpm=600, **{"handler": "webhook", "webhook_url": "https://hook.test/"})
+    task = place(queue, {MINUTE: range(1, 301)}, at=BEFORE, max_failed_percent=2, min_finished=200)
+    fail(task, 3, succeed=97)
+    fail(task, 1, succeed=99)
+    assert not task.is_on_hold
+
+    fail(task, 1, succeed=3)
+
+    assert task.is_on_hold
+    assert task.hold_reason == "5 of 204 finished IDs have failed, more than 2 %"
+    line = models.Activity.objects.get(verb="put_on_hold")
+    assert (line.actor_kind, line.after) == ("system", {"reason": task.hold_reason})
+    resume(task, at=MINUTE)
+    fail(task, 1, succeed=1)
+    assert not task.is_on_hold, "counting begins anew"
+    check_counters()
+
+
+def test_list_without_a_budget_goes_on_whatever_fails():
+    queue = make_queue(rpm=600, **{"handler": "webhook", "webhook_url": "https://hook.test/"})
+    task = place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
+    fail(task, 250)
+    assert not task.is_on_hold

@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--not-before", metavar="TIME")
     send.add_argument("--expires-at", metavar="TIME")
     send.add_argument("--deadline", metavar="TIME", help="refuse the list if it would be done later")
+    send.add_argument("--max-failed-percent", type=float, metavar="N", help="on hold once more have failed")
+    send.add_argument("--min-finished", type=int, metavar="N", help="IDs that finish before that counts")
     send.add_argument("--start", choices=("next_window", "first_free"))
     send.add_argument("--reference", help="what you call it: kept with the task, and a filter")
     send.add_argument("--expect", type=int, metavar="N", help="refuse another number of IDs")
@@ -82,6 +84,8 @@ def _send(client: Client, options: argparse.Namespace) -> int:
         not_before=options.not_before,
         expires_at=options.expires_at,
         deadline=options.deadline,
+        max_failed_percent=options.max_failed_percent,
+        min_finished=options.min_finished,
         start=options.start,
         reference=options.reference,
         on_error="skip" if options.skip_faults else None,

@@ -58,6 +58,8 @@ class Client:
         not_before: str | None = None,
         expires_at: str | None = None,
         deadline: str | None = None,
+        max_failed_percent: float | None = None,
+        min_finished: int | None = None,
         start: str | None = None,
         reference: str | None = None,
         on_error: str | None = None,
@@ -74,7 +76,8 @@ class Client:
         """
         wanted = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            deadline=deadline, start=start, reference=reference, on_error=on_error, expect=expect,
+            deadline=deadline, max_failed_percent=max_failed_percent, min_finished=min_finished, start=start,
+            reference=reference, on_error=on_error, expect=expect,
             allow_peak=allow_peak, dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
@@ -170,6 +173,8 @@ class AsyncClient:
         not_before: str | None = None,
         expires_at: str | None = None,
         deadline: str | None = None,
+        max_failed_percent: float | None = None,
+        min_finished: int | None = None,
         start: str | None = None,
         reference: str | None = None,
         on_error: str | None = None,
@@ -182,7 +187,8 @@ class AsyncClient:
         """Submit a list, as `Client.submit` does. Raises ApiError."""
         wanted = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            deadline=deadline, start=start, reference=reference, on_error=on_error, expect=expect,
+            deadline=deadline, max_failed_percent=max_failed_percent, min_finished=min_finished, start=start,
+            reference=reference, on_error=on_error, expect=expect,
             allow_peak=allow_peak, dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
