@@ -14,7 +14,12 @@ from scheduling.reports.days import Cell, Column
 
 # A cell's height, as the style sheet has it: by it a point is told which minute it lies in.
 CELL_PIXELS = 8
-LEGEND = (("heat-0", "none"), ("heat-2", "half of rpm"), ("heat-4", "full"), ("heat-past", "past rpm"))
+LEGEND = (
+    ("heat-0", "none"),
+    ("heat-2", "half of the limit"),
+    ("heat-4", "full"),
+    ("heat-past", "above the limit"),
+)
 # A minute that has just gone by may have requests in flight.
 FLIGHT = timedelta(minutes=1)
 # Every eighth column has its time below.

@@ -88,17 +88,19 @@ class MinuteOfQueuesTable(Listed):
 
 
 class ReceiptTable(Listed):
-    """A window's receipt; a row is a minute as it is kept: a dict."""
+    """A window's receipt; a row is a (minute as it is kept: a dict, planning.Planning)."""
 
-    minute = text("Minute", shown="name")
-    planned = number("Places given", short="places given")
-    sent = count("Requests made")
-    succeeded = counted("Succeeded", kind="succeeded")
-    failed = counted("Failed", kind="failed", mark="bad")
-    late = counted("Late", kind="moved_late", mark="notice")
-    moved = counted("Moved out", kind="moved")
-    cancelled = counted("Cancelled", kind="cancelled")
-    expired = counted("Expired", kind="expired")
+    minute = text("Minute", "0__minute", shown="name")
+    first_planned = count("First planned", "1__first_planned")
+    moved_in = count("Moved in", "1__moved_in")
+    moved = counted("Moved out", "1__moved_out", kind="moved")
+    cancelled = counted("Cancelled", "0__cancelled", kind="cancelled")
+    requests_made = count("Requests made", "1__requests_made")
+    finished = count("Finished", "1__finished")
+    succeeded = counted("Succeeded", "0__succeeded", kind="succeeded")
+    failed = counted("Failed", "0__failed", kind="failed", mark="bad")
+    late = counted("Late", "0__late", kind="moved_late", mark="notice")
+    expired = counted("Expired", "0__expired", kind="expired")
 
     class Meta(Listed.Meta):
         attrs = CARDS
@@ -107,11 +109,8 @@ class ReceiptTable(Listed):
         super().__init__(*args, **kwargs)
         self.queue = queue
 
-    def drill_down(self, record: dict[str, Any], kind: str) -> str:
-        return addresses.drill_down_minute(self.queue, datetime.fromisoformat(record["minute"]), kind)
-
-    def render_planned(self, value: int) -> str:
-        return formatting.number(value)
+    def drill_down(self, record: tuple[dict[str, Any], planning.Planning], kind: str) -> str:
+        return addresses.drill_down_minute(self.queue, datetime.fromisoformat(record[0]["minute"]), kind)
 
     def render_minute(self, value: str) -> SafeString:
         at = datetime.fromisoformat(value)
@@ -148,11 +147,14 @@ class DayOfWindowsTable(Listed):
 
     runs_at = text("Runs at", shown="name")
     first_planned = number("First planned", "runs_at", short="first planned")
+    cancelled = number("Cancelled", "runs_at", short="cancelled")
     moved_in = number("Moved in", "runs_at", short="moved in")
+    moved = counted("Moved out", kind="moved", mark="notice")
     planned = counted("IDs", "filled", short="IDs")
+    requests_made = number("Requests made", "runs_at", short="requests made")
+    finished = number("Finished", "runs_at", short="finished")
     sent = counted("Sent", kind="sent")
     failed = counted("Failed", kind="failed", mark="bad")
-    moved = counted("Moved out", kind="moved", mark="notice")
     peak = number("Peak", short="peak")
 
     class Meta(Listed.Meta):
@@ -170,11 +172,23 @@ class DayOfWindowsTable(Listed):
     def drill_down(self, record: days.Column, kind: str) -> str:
         return addresses.drill_down(self.queue or ALL, record.starts_at, kind)
 
+    def _planned(self, runs_at: datetime, name: str) -> str:
+        return formatting.number(getattr(self.planning.get(runs_at, planning.Planning()), name))
+
     def render_first_planned(self, value: datetime) -> str:
-        return formatting.number(self.planning.get(value, planning.Planning()).first_planned)
+        return self._planned(value, "first_planned")
+
+    def render_cancelled(self, value: datetime) -> str:
+        return self._planned(value, "cancelled")
 
     def render_moved_in(self, value: datetime) -> str:
-        return formatting.number(self.planning.get(value, planning.Planning()).moved_in)
+        return self._planned(value, "moved_in")
+
+    def render_requests_made(self, value: datetime) -> str:
+        return self._planned(value, "requests_made")
+
+    def render_finished(self, value: datetime) -> str:
+        return self._planned(value, "finished")
 
     def render_peak(self, record: days.Column) -> SafeString | str:
         fullest = max(record.cells, key=lambda cell: cell.filled)

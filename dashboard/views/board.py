@@ -27,7 +27,7 @@ from operators.roles import Permission
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.reports import board as boards
-from scheduling.reports import days
+from scheduling.reports import days, planning
 from scheduling.reports.cards import Board
 
 ALL = "*"
@@ -118,9 +118,11 @@ def _ahead(name: str) -> dict[str, Any]:
     begin, end = day_bounds(day)
     columns = days.columns(queues, begin=begin, end=end)
     previous_quarter = clock.quarter_start(at) - clock.QUARTER
+    planned = planning.of_windows(queues, begin=previous_quarter, end=previous_quarter + clock.QUARTER)
     upcoming = days.upcoming_windows(queues, at=at, count=AHEAD_SHOWN + 1)
     return {
         "last_quarter": next((column for column in columns if column.runs_at == previous_quarter), None),
+        "planning": planned.get(previous_quarter),
         "finished": TaskTable(_finished_lately(queues, at), exclude=NOT_ON_BOARD),
         "ahead": upcoming[:AHEAD_SHOWN],
         "has_more_ahead": len(upcoming) > AHEAD_SHOWN,

@@ -1,7 +1,7 @@
 """Any day that is kept, as a heat map and as numbers, in the operator's zone."""
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
@@ -25,10 +25,10 @@ from scheduling.reports import days, planning
 ALL = "*"
 # More queues than this are chosen from a list, and are a list of their own height.
 TABS = 12
-HEADS = ("minute", "capacity", "planned", "sent", "failed")
-WINDOW_HEADS = ("runs_at", "planned", "sent", "failed", "peak")
+HEADS = ("minute", "capacity", "ids", "sent", "failed")
+WINDOW_HEADS = ("runs_at", *planning.NAMES, "ids", "sent", "failed", "peak")
 QUEUE_COUNTS = ("filled", "started", *(status.word for status in models.Status.ended()), "moved")
-QUEUE_HEADS = ("queue", "planned", "sent", *QUEUE_COUNTS[2:])
+QUEUE_HEADS = ("queue", "ids", "requests_made", *QUEUE_COUNTS[2:-1], "moved_out")
 
 
 @require_safe
@@ -62,9 +62,11 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         wanted = exports.wanted_list(request, "minutes", "windows", "queues")
         if wanted == "queues":
             return _export_queues(form, chosen, days.sums_by_queue(shown, begin=begin, end=end))
-        return _export(form, wanted, f"day-{chosen}", quarters)
-    # One from which everything has moved away held something too.
-    busy = [column for column in quarters if column.filled or column.moved]
+        if wanted == "windows":
+            planned = planning.of_windows(shown, begin=begin, end=end)
+            return _export_windows(form, chosen, quarters, planned)
+        return _export_minutes(form, chosen, quarters)
+    busy = list(filter(_is_busy, quarters))
     only_queue = shown[0].name if len(shown) == 1 else ""
     chosen_columns = columns.choose(request, totals.DayOfWindowsTable)
     context = {
@@ -109,18 +111,30 @@ def _export_queues(form: str, day: date, sums: Sequence[tuple[str, dict[str, int
     return exports.named(form, f"day-{day}-queues", QUEUE_HEADS, rows)
 
 
-def _export(form: str, of: str, name: str, columns: Sequence[days.Column]) -> HttpResponseBase:
-    """By minute, the empty ones too; or the windows that held something, as the page has them."""
-    if of == "windows":
-        busy = (column for column in columns if column.filled)
-        rows = (
-            (column.runs_at.isoformat(), column.filled, column.sent, column.failed, column.peak)
-            for column in busy
-        )
-        return exports.named(form, f"{name}-windows", WINDOW_HEADS, rows)
+def _is_busy(column: days.Column) -> bool:
+    # One from which everything has moved away held something too.
+    return bool(column.filled or column.moved)
+
+
+def _export_windows(
+    form: str, day: date, columns: Sequence[days.Column], planned: Mapping[datetime, planning.Planning]
+) -> HttpResponseBase:
+    """The windows that held something, as the page has them."""
+    rows = (
+        [
+            column.runs_at.isoformat(), *planned.get(column.runs_at, planning.Planning()).values,
+            column.filled, column.sent, column.failed, column.peak,
+        ]
+        for column in filter(_is_busy, columns)
+    )  # fmt: skip
+    return exports.named(form, f"day-{day}-windows", WINDOW_HEADS, rows)
+
+
+def _export_minutes(form: str, day: date, columns: Sequence[days.Column]) -> HttpResponseBase:
+    """By minute, the empty ones too."""
     cells = (cell for column in columns for cell in column.cells)
     rows = ((cell.minute.isoformat(), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells)
-    return exports.named(form, name, HEADS, rows)
+    return exports.named(form, f"day-{day}", HEADS, rows)
 
 
 def _day(text: str) -> date:

@@ -1,5 +1,6 @@
 """A minute, with its IDs; and a window, with its receipt."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -37,10 +38,8 @@ TOTALS = (
 EXPORT_HEADS = (
     "user_id", "task_id", "queue", "minute", "status", "attempts", "planned_at", "started_at", "late_seconds",
 )  # fmt: skip
-RECEIPT_HEADS = (
-    "minute", "planned", "sent", "succeeded", "failed", "late", "moved", "cancelled", "expired",
-    "possible_repeats",
-)  # fmt: skip
+# Of a receipt, beside what was planned.
+RECEIPT_COUNTS = ("succeeded", "failed", "late", "expired", "possible_repeats")
 CHANGE_HEADS = (
     "version", "made_at", "kind", "task_id", "task_name", "ids", "rpm", "fill_before", "deltas", "note",
 )  # fmt: skip
@@ -90,6 +89,9 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
         "counts_table": totals.MinuteOfQueuesTable(
             told, window=clock.quarter_start(at) - clock.QUARTER, is_over=at < clock.minute_start(now)
         ),
+        "planning": planning.total(
+            planning.by_minute([keys.window_of_bucket(pk) for pk in ids], [_index_of(at)]).values()
+        ),
         "queue_name": request.GET.get("queue", ALL),
         "rows": rows,
         "columns": shown,
@@ -99,6 +101,10 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
         "following": at + clock.MINUTE,
     }
     return render(request, "dashboard/minute.html", context)
+
+
+def _index_of(at: datetime) -> int:
+    return (at - clock.quarter_start(at)) // clock.MINUTE
 
 
 def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> cards.Minute:
@@ -141,6 +147,7 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
     receipt = found.receipt if found else None
     card = cards.Card(starts_at, tuple(minutes))
     reservations = list(_changes(pk)[:CHANGES_SHOWN])
+    planned = planning.by_minute([pk])
     context = {
         "queue": queue,
         "found": found,
@@ -148,11 +155,11 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
         "state": clock.state(starts_at, at),
         "label": clock.label(starts_at),
         "chart": charts.chart(minutes, now=clock.minute_start(at)),
-        "planning": planning.of_windows(
-            [queue], begin=clock.runs_at(starts_at), end=clock.runs_at(starts_at) + clock.QUARTER
-        ).get(clock.runs_at(starts_at)),
+        "planning": planning.total(planned.values()),
         "receipt": receipt,
-        "receipt_table": totals.ReceiptTable(receipt["minutes"], queue=queue.name) if receipt else None,
+        "receipt_table": totals.ReceiptTable(_receipt_rows(pk, receipt, planned), queue=queue.name)
+        if receipt
+        else None,
         "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),
         "totalled_at": found.totalled_at if found else None,
         "changes": reservations,
@@ -162,6 +169,17 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
         "allowed": pacing.most_starts_in_60_seconds(queue.rpm),
     }
     return render(request, "dashboard/window.html", context)
+
+
+def _receipt_rows(
+    window_id: int, receipt: dict[str, Any], planned: Mapping[int, planning.Planning]
+) -> list[tuple[dict[str, Any], planning.Planning]]:
+    """The minutes of a receipt, each with what was planned for it."""
+    buckets = keys.buckets_of_window(window_id)
+    return [
+        (minute, planned.get(bucket, planning.Planning()))
+        for minute, bucket in zip(receipt["minutes"], buckets, strict=True)
+    ]
 
 
 def _changes(window_id: int) -> QuerySet[Any]:
@@ -177,8 +195,12 @@ def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | No
         return exports.named(form, f"window-{pk}-changes", CHANGE_HEADS, changes)
     if found is None or not found.receipt:
         raise BadRequest("The quarter-hour isn't totalled yet, so there is no receipt to export.")
-    rows = ([minute.get(head) for head in RECEIPT_HEADS] for minute in found.receipt["minutes"])
-    return exports.named(form, f"window-{pk}-receipt", RECEIPT_HEADS, rows)
+    heads = ("minute", *planning.NAMES, *RECEIPT_COUNTS)
+    rows = (
+        [minute["minute"], *planned.values, *(minute.get(name) for name in RECEIPT_COUNTS)]
+        for minute, planned in _receipt_rows(pk, found.receipt, planning.by_minute([pk]))
+    )
+    return exports.named(form, f"window-{pk}-receipt", heads, rows)
 
 
 def _row_of_change(change: Any) -> list[Any]:

@@ -26,6 +26,7 @@ from dashboard.views import progress
 from dashboard.views.progress import waiting_again
 from scheduling import models, store
 from scheduling.core.errors import Refused
+from scheduling.reports import planning
 from scheduling.store.blocks import in_blocks
 from scheduling.tasks import bulk_cancel, cancellation, edits, holds, resend
 
@@ -136,6 +137,7 @@ def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
         # On a button that can't be pressed a reason is a hint for the mouse alone.
         "reasons": [(action.label.rstrip("…"), action.why_not) for action in actions if action.why_not],
         "chart": task_detail.chart(found, at=at),
+        "planning": planning.of_task(found),
     }
 
 

@@ -118,7 +118,8 @@ def test_a_day_is_a_file_by_minute_by_window_and_by_queue_with_one_sum(place, fa
             rows += objects(client, f"/dashboard/history/{day}/?format=ndjson&list={name}")
 
     assert [sum(row["failed"] for row in rows) for rows in found.values()] == [80, 80, 80]
-    assert [sum(row["planned"] for row in rows) for rows in found.values()] == [80, 80, 80]
+    assert [sum(row["ids"] for row in rows) for rows in found.values()] == [80, 80, 80]
+    assert sum(row["first_planned"] for row in found["windows"]) == 80
     assert len(found["windows"]) == 2
 
 

@@ -137,7 +137,8 @@ def test_a_windows_page_has_its_receipt_and_its_log(queue, place, sign_in):
     client = sign_in("viewer")
     page = client.get(f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/").content.decode()
 
-    assert "Places given <b>3</b>" in page
+    assert "first planned <b>3</b>" in page
+    assert "Requests made <b>3</b>" in page
     assert "the list" in page
     counted = [(address, number) for address, number in numbers(page) if "succeeded" in address]
     # Of the window, and of each minute that has some.

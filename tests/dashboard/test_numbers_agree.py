@@ -1,7 +1,9 @@
 """Every number agrees: the same IDs, counted by every page in the middle of a running window."""
 
+import csv
+import io
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,6 +13,7 @@ from scheduling.core import clock
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster
 from scheduling.queues import operations
+from scheduling.reports import planning
 from scheduling.tasks import cancellation
 from tests.dashboard.conftest import squeezed
 from tests.dashboard.test_history import numbers
@@ -152,6 +155,46 @@ def test_what_was_planned_stays_visible_on_the_pages_of_window_and_day(running, 
     assert row.get_cell("first_planned") == f"{planned.first_planned:,}"
     assert row.get_cell("moved_in") == f"{planned.moved_in:,}"
     assert f"first planned <b>{planned.first_planned:,}</b>" in squeezed(window)
+
+
+def test_planning_of_minutes_and_tasks_adds_up_to_that_of_the_window(running, queue):
+    client, start, tasks = running
+    window = client.get(f"/dashboard/windows/default/{start - clock.QUARTER:%Y-%m-%dT%H:%MZ}/")
+    minutes = [
+        client.get(f"/dashboard/minutes/{bucket.minute_at:%Y-%m-%dT%H:%MZ}/?queue=default").context[
+            "planning"
+        ]
+        for bucket in buckets(start)
+    ]
+
+    assert planning.total(minutes) == window.context["planning"]
+    for bucket, minute in zip(buckets(start), minutes, strict=True):
+        assert minute.now == bucket.filled_count, bucket.minute_at
+        assert minute.cancelled == bucket.cancelled_count, bucket.minute_at
+        assert minute.moved_out == bucket.moved_count, bucket.minute_at
+        assert minute.requests_made == bucket.started_count, bucket.minute_at
+    for task in tasks:
+        of_task = client.get(f"/dashboard/tasks/{task.pk}/").context["planning"]
+        task.refresh_from_db()
+        assert of_task.first_planned == task.ids_count
+        assert of_task.now == task.ids_count - task.cancelled_count
+        assert of_task.finished == task.sent_count
+    requests = [planning.of_task(task).requests_made for task in tasks]
+    assert sum(requests) == window.context["planning"].requests_made
+
+
+def test_exports_use_the_names_of_the_pages(running, queue):
+    client, start, _ = running
+    address = f"/dashboard/history/{start:%Y-%m-%d}/?queue=default"
+    pages = client.get(address).context["windows_table"].rows
+    export = client.get(f"{address}&format=csv&list=windows")
+    lines = list(csv.DictReader(io.StringIO(b"".join(export.streaming_content).decode())))
+
+    assert [*lines[0]][1:7] == [name.replace(" ", "_") for name, _ in planning.Planning().rows]
+    of_start = next(line for line in lines if datetime.fromisoformat(line["runs_at"]) == start)
+    row = next(row for row in pages if row.record.runs_at == start)
+    for name in ("first_planned", "cancelled", "moved_in", "requests_made", "finished"):
+        assert f"{int(of_start[name]):,}" == row.get_cell(name), name
 
 
 def test_ids_that_were_late_in_an_ended_window_are_listed(queue, place, sign_in, monkeypatch):
