@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from dashboard import addresses, formatting
 from dashboard.markup import join, markup
+from dashboard.presenters import proof
 from dashboard.tables.columns import CARDS, Listed, count, link, number, text
 from scheduling import models
 from scheduling.core import keys
@@ -50,6 +51,52 @@ class ChecksTable(Listed):
 
     def render_took(self, record: models.BulkAct) -> str:
         return formatting.duration(seconds_of(record))
+
+
+def _mark(found: int) -> SafeString:
+    """How many differences there are, with a sign that needs no colour."""
+    css, sign = ("bad", "✗") if found else ("good", "✓")
+    shown = '<span class="{}">{} <span class="sign" aria-hidden="true">{}</span></span>'
+    return format_html(shown, css, formatting.number(found), sign)
+
+
+class PartsTable(Listed):
+    """What a check looked at; a row is a presenters.proof.Part."""
+
+    name = text("What was checked", shown="name")
+    about = text("What has to hold", shown="quiet whole")
+    checked = number("Checked", shown="number whole", short="checked")
+    found = number("Differences", short="differences")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def render_found(self, value: int) -> SafeString:
+        return _mark(value)
+
+
+class CheckedWindowsTable(Listed):
+    """Quarter-hours that were checked; a row is a presenters.proof.CheckedWindow."""
+
+    runs = text("Runs", "runs_at", shown="name")
+    queue = text("Queue", shown="quiet")
+    first_planned = count("First planned", "planning__first_planned")
+    cancelled = count("Cancelled", "planning__cancelled")
+    moved_in = count("Moved in", "planning__moved_in")
+    moved_out = count("Moved out", "planning__moved_out")
+    requests_made = count("Requests made", "planning__requests_made")
+    finished = count("Finished", "planning__finished")
+    found = number("Differences", short="differences")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def render_runs(self, record: proof.CheckedWindow) -> SafeString | str:
+        said = formatting.minute_text(record.runs_at)
+        return link(addresses.window(record.queue, record.starts_at), said) if record.queue else said
+
+    def render_found(self, value: int) -> SafeString:
+        return _mark(value)
 
 
 class DifferenceTable(Listed):

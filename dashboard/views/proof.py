@@ -14,7 +14,15 @@ from dashboard import exports
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.inputs import parameters
 from dashboard.inputs.parameters import refuse_unknown
-from dashboard.tables.plan_checks import ChecksTable, DifferenceTable, result, seconds_of
+from dashboard.presenters import proof as presenter
+from dashboard.tables.plan_checks import (
+    CheckedWindowsTable,
+    ChecksTable,
+    DifferenceTable,
+    PartsTable,
+    result,
+    seconds_of,
+)
 from scheduling import models, store
 from scheduling.proof import checks as plan_checks
 
@@ -40,7 +48,13 @@ def proof(request: OperatorRequest) -> HttpResponseBase:
             raise BadRequest("The plan has never been checked, so there is nothing to export.")
         return exports.named(wanted, f"check-{shown.pk}", HEADS, _rows(shown, found))
     queues = dict(models.Queue.objects.values_list("pk", "name"))
+    parts = presenter.parts(shown) if shown else []
+    has_ended = shown is not None and shown.ended_at is not None
+    windows = presenter.windows(found, queues, at=shown.began_at) if shown and has_ended else []
     context = {
+        "parts_table": PartsTable(parts) if parts else None,
+        "windows": windows,
+        "windows_table": CheckedWindowsTable(windows),
         "shown": shown,
         "is_newest": shown is not None and shown.pk == checks[0].pk,
         "seconds": seconds_of(shown) if shown else None,

@@ -4,7 +4,7 @@ It is read-only and runs in pieces on live data, so a difference counts only if 
 Its time grows with the number of rows, its memory doesn't.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,12 +19,17 @@ STAGES: tuple[Stage, ...] = (minutes.piece, tasks.piece, places.piece, at_work.p
 
 @dataclass(frozen=True)
 class Step:
-    """A piece that has been checked: its differences, and the stage and cursor at which the next begins."""
+    """A piece that has been checked: its differences, and the stage and cursor at which the next begins.
+
+    of_stage: its own. checked: how many of what.
+    """
 
     stage: int
     cursor: Cursor
     differences: list[Difference]
     ids_count: int
+    of_stage: int
+    checked: Mapping[str, int]
 
     @property
     def is_last(self) -> bool:
@@ -46,5 +51,6 @@ def steps(now: Callable[[], datetime], *, stage: int = 0, cursor: Cursor = START
             first = {difference.same_as for difference in found}
             again = set(STAGES[stage](cursor, now()).differences)
             found = sorted((one for one in again if one.same_as in first), key=str)
+        own = stage
         stage, cursor = (stage + 1, START) if piece.cursor is None else (stage, piece.cursor)
-        yield Step(stage, cursor, found, piece.ids_count)
+        yield Step(stage, cursor, found, piece.ids_count, own, piece.checked)

@@ -15,7 +15,9 @@ from .base import Cursor, Difference, Piece
 
 def piece(cursor: Cursor, at: datetime) -> Piece:
     """Check all work in progress in one piece."""
-    return Piece([*_left_behind(at), *_old_claims(at), *_in_flight_is_claimed()])
+    claims = models.Batch.objects.count()
+    differences = [*_left_behind(at), *_old_claims(at), *_in_flight_is_claimed()]
+    return Piece(differences, checked={"claim": claims})
 
 
 def _left_behind(at: datetime) -> Iterator[Difference]:

@@ -1,5 +1,6 @@
 """What a check of the plan finds, and the pieces in which it runs. A check resumes at a cursor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -35,12 +36,13 @@ START: Cursor = (0, 0)
 class Piece:
     """A part of a stage that takes some seconds at most. cursor: where the next piece begins; None after the last.
 
-    ids_count: IDs whose place was checked.
+    ids_count: IDs whose place was checked. checked: how many of what, as a page says it.
     """
 
     differences: list[Difference] = field(default_factory=list)
     cursor: Cursor | None = None
     ids_count: int = 0
+    checked: Mapping[str, int] = field(default_factory=dict)
 
 
 def retained_since(at: datetime) -> datetime:

@@ -1,8 +1,10 @@
 """Checks of the plan, requested by an operator or made each night: run by jobs, in pieces, and stored."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.db.models import F, QuerySet, Sum
@@ -61,15 +63,26 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
         log.error("plan_does_not_hold", **asdict(difference))
     kept = act.found or []
     act.found = kept + [asdict(one) for one in step.differences[: KEPT - len(kept)]]
+    figures = _figures(act.asked.get("figures"), step)
+    act.asked = {"stage": step.stage, "behind": list(step.cursor), "figures": figures}
     mine = bulk_operations.unfinished().filter(pk=act.pk, owner=act.owner)
     if not mine.update(
-        asked={"stage": step.stage, "behind": list(step.cursor)},
+        asked=act.asked,
         found=act.found,
         found_count=F("found_count") + len(step.differences),
         done_count=F("done_count") + step.ids_count,
         lease_until=at + limits.BULK_LEASE,
     ):
         raise bulk_operations.Overtaken
+
+
+def _figures(before: list[dict[str, Any]] | None, step: proof.Step) -> list[dict[str, Any]]:
+    """What each stage has checked and found so far, with a piece added."""
+    figures = [dict(each) for each in before or [{"checked": {}, "found": 0} for _ in proof.STAGES]]
+    of_stage = figures[step.of_stage]
+    of_stage["checked"] = dict(Counter(of_stage["checked"]) + Counter(step.checked)) or dict(step.checked)
+    of_stage["found"] += len(step.differences)
+    return figures
 
 
 def stored() -> QuerySet[BulkAct]:

@@ -37,6 +37,7 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
             *_starts_are_kept(buckets, first, end),
         ],
         None if is_last else (windows[-1].pk, 0),
+        checked={"quarter-hour": len(windows), "minute": len(buckets)},
     )
 
 

@@ -33,10 +33,14 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
             differences += _of_line(line, start, count)
             looked_at += count
             if start + count < line.ids_count:
-                return Piece(differences, (line.pk, start + count), looked_at)
+                return _piece(differences, (line.pk, start + count), looked_at)
         if looked_at >= IDS_AT_A_TIME:
-            return Piece(differences, (line.pk, 0), looked_at)
-    return Piece(differences, (lines[-1].pk, 0) if len(lines) == LINES_AT_A_TIME else None, looked_at)
+            return _piece(differences, (line.pk, 0), looked_at)
+    return _piece(differences, (lines[-1].pk, 0) if len(lines) == LINES_AT_A_TIME else None, looked_at)
+
+
+def _piece(differences: list[Difference], cursor: Cursor | None, looked_at: int) -> Piece:
+    return Piece(differences, cursor, looked_at, {"ID": looked_at})
 
 
 def _lines(cursor: int) -> list[models.Reservation]:

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from dashboard.presenters import proof as presenter
 from dashboard.views import proof as view
-from scheduling import models, store
-from scheduling.core import keys
+from scheduling import demo, models, proof, store
+from scheduling.core import clock, keys
 from scheduling.proof import checks
 
 pytestmark = pytest.mark.django_db
@@ -82,6 +83,51 @@ def test_more_than_is_shown_or_kept_is_said(place, sign_in, monkeypatch):
     assert len(page.context["found_table"].rows) == 1
     shown = client.get(f"/dashboard/proof/?check={check.pk}&format=ndjson").getvalue().decode()
     assert f"CUT: the first 2 of {count}" in shown.splitlines()[-1]
+
+
+def test_figures_say_what_was_checked_part_by_part(place, sign_in):
+    place(range(1, 41))
+    client = sign_in("operator")
+    checked(client)
+
+    page = client.get("/dashboard/proof/")
+
+    assert [part.checked for part in page.context["parts_table"].data] == [
+        "1 quarter-hour, 15 minutes",
+        "1 task",
+        "40 IDs",
+        "0 claims",
+    ]
+    assert [part.found for part in page.context["parts_table"].data] == [0, 0, 0, 0]
+    assert len(presenter.STAGES) == len(proof.STAGES)
+
+
+def test_quarter_hours_are_listed_with_their_figures_and_differences(place, sign_in):
+    early = place(range(1, 41), at=store.now() - 2 * clock.QUARTER)
+    demo.catch_up(early.first_minute_at, at=store.now())
+    place(range(41, 61))
+    bucket = models.Bucket.objects.filter(filled_count__gt=0).order_by("pk").first()
+    models.Bucket.objects.filter(pk=bucket.pk).update(started_count=99)
+    client = sign_in("operator")
+    checked(client)
+
+    windows = client.get("/dashboard/proof/").context["windows"]
+
+    assert [window.planning.first_planned for window in windows] == [20, 40]
+    assert [window.found for window in windows] == [0, 1]
+    assert windows[1].runs_at == early.first_minute_at
+
+
+def test_check_without_figures_is_shown_without_them(place, sign_in):
+    place(range(1, 41))
+    client = sign_in("operator")
+    check = checked(client)
+    models.BulkAct.objects.filter(pk=check.pk).update(asked={})
+
+    page = client.get("/dashboard/proof/")
+
+    assert page.context["parts_table"] is None
+    assert "The plan was kept." in text_of(page)
 
 
 def test_a_viewer_reads_it_and_may_not_begin_one(place, sign_in):

@@ -1,0 +1,91 @@
+"""A check of the plan as its page shows it: what was checked, with figures, and the quarter-hours one by one."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dashboard.formatting import plural
+from scheduling import models
+from scheduling.core import clock, keys
+from scheduling.reports import planning
+
+# In the order of proof.STAGES: what each looks at, and what it has to find.
+STAGES = (
+    (
+        "Quarter-hours and minutes",
+        "The log of reservations, replayed, leads to the fill of every minute; every counter equals the rows that "
+        "it counts; every request left a trace.",
+    ),
+    ("Tasks", "Each is the sum of its minutes, and a finished one has nothing left to send."),
+    ("IDs", "Each has one row, in the minute that the rules and its moves gave it."),
+    ("Work in progress", "Nothing waits in a minute that is over, and every claim has a living owner."),
+)
+WINDOWS_SHOWN = 48
+_PLACE = re.compile(r"\b(window|bucket) (\d+)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a check. checked: in words. found: how many differences."""
+
+    name: str
+    about: str
+    checked: str
+    found: int
+
+
+@dataclass(frozen=True)
+class CheckedWindow:
+    """A quarter-hour of a queue: what was planned, what became of it, and how much of that does not hold."""
+
+    queue: str
+    starts_at: datetime
+    planning: planning.Planning
+    found: int
+
+    @property
+    def runs_at(self) -> datetime:
+        return clock.runs_at(self.starts_at)
+
+
+def parts(check: models.BulkAct) -> list[Part]:
+    """The parts of a check with their figures; empty for one that kept none."""
+    figures = check.asked.get("figures") or []
+    return [
+        Part(name, about, _checked(each["checked"]), each["found"])
+        for (name, about), each in zip(STAGES, figures, strict=False)
+    ]
+
+
+def _checked(counts: dict[str, int]) -> str:
+    return ", ".join(plural(count, word) for word, count in counts.items())
+
+
+def windows(found: Iterable[dict[str, Any]], queues: dict[int, str], *, at: datetime) -> list[CheckedWindow]:
+    """The latest quarter-hours that held something, and all in which something does not hold, latest first.
+
+    found: the differences that are kept. at: when the check began.
+    """
+    differences = Counter(
+        window for one in found for window in {_window_of(*place) for place in _PLACE.findall(one["of"])}
+    )
+    latest = models.Window.objects.filter(starts_at__lte=clock.open_window_start(at), version__gt=0)
+    ids = latest.order_by("-starts_at", "queue_id").values_list("pk", flat=True)[:WINDOWS_SHOWN]
+    planned = planning.by_window([*{*ids, *list(differences)[:WINDOWS_SHOWN]}])
+    rows = [
+        CheckedWindow(
+            queues.get(keys.queue_of_window(pk), ""),
+            keys.starts_at_of_window(pk),
+            each,
+            differences[pk],
+        )
+        for pk, each in planned.items()
+    ]
+    return sorted(rows, key=lambda row: (row.starts_at, row.queue), reverse=True)
+
+
+def _window_of(kind: str, key: str) -> int:
+    return int(key) if kind == "window" else keys.window_of_bucket(int(key))
