@@ -57,6 +57,17 @@ class Filter(forms.Form):
         )
 
     @property
+    def words(self) -> str:
+        """What is filtered by, for the page's title: a tab shows little more than its beginning."""
+        shown = [self._word(name) for name in self.fields if self.data.get(name) and name != "sort"]
+        return ", ".join(shown)[:100]
+
+    def _word(self, name: str) -> str:
+        given, field = str(self.data[name]), self.fields[name]
+        choices = dict(field.choices) if isinstance(field, forms.ChoiceField) else {}
+        return str(choices.get(given, given)) if not isinstance(field, forms.ModelChoiceField) else given
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What was asked for, as it stands in the address."""
         return {name: self.data[name] for name in self.fields if self.data.get(name)}

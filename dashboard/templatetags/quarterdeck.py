@@ -27,7 +27,8 @@ register = template.Library()
 for function in (
     formatting.clock, formatting.clock_milliseconds, formatting.clock_seconds, formatting.compact,
     formatting.countdown, formatting.day, formatting.duration, formatting.epoch_ms, formatting.hour_mark,
-    formatting.lag, formatting.local_input, formatting.lower_first, formatting.moment, formatting.number,
+    formatting.lag, formatting.local_input, formatting.lower_first, formatting.minute_text, formatting.moment,
+    formatting.number,
     formatting.percent, formatting.plural, formatting.size, formatting.spoken, formatting.text,
     formatting.whole_minutes, formatting.window_label, activity.changes, activity.face,
     id_story.attempts_text, id_story.sentence,
@@ -79,6 +80,12 @@ def has_any(queues: list[tuple[Any, cards.Minute]]) -> bool:
 def instance_label() -> str:
     """Which instance this is, where the deployment says so."""
     return format_html(" <small>{}</small>", settings.INSTANCE_LABEL) if settings.INSTANCE_LABEL else ""
+
+
+@register.simple_tag
+def instance_name() -> str:
+    """The same for the page's title, which tells tabs apart."""
+    return f" {settings.INSTANCE_LABEL}" if settings.INSTANCE_LABEL else ""
 
 
 @register.simple_tag(takes_context=True)

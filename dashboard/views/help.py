@@ -39,7 +39,8 @@ TERMS = (
 SHORTCUTS = (
     ("/", "Find an ID"),
     ("?", "This help"),
-    ("Ctrl K", "Go to any page"),
+    ("Ctrl K", "Go to any page, queue, task or ID"),
+    ("← →", "Along a chart; Tab leaves it"),
     ("Esc", "Close a menu"),
 )
 

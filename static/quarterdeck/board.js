@@ -8,6 +8,15 @@
     const pause = document.querySelector("[data-pause]");
     if (!clock || !poll) return;
 
+    // Who still reads UTC, and whose browser knows better, is told where to choose. Once: whoever looked has decided.
+    const offered = document.querySelector("[data-zone-offer=UTC]");
+    const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (offered && here && here !== "UTC" && !localStorage.getItem("quarterdeck.zone")) {
+        offered.textContent = `show times in ${here}`;
+        offered.hidden = false;
+        offered.addEventListener("click", () => localStorage.setItem("quarterdeck.zone", here));
+    }
+
     // The server's clock counts: a desk's may be wrong by minutes.
     const offset = Number(clock.dataset.at) - Date.now();
     const now = () => Date.now() + offset;

@@ -24,36 +24,61 @@ document.addEventListener("keydown", (event) => {
     }
 });
 
-// Ctrl K: the pages by their names, and an ID by its digits.
+// Ctrl K: the pages by their names, an ID by its digits, and queues, tasks and saved views, which the server finds.
 const openPalette = () => {
     const palette = document.querySelector("[data-palette]");
     if (!palette || palette.open) return false;
     const input = palette.querySelector("input");
     const list = palette.querySelector("ul");
     const links = [...document.querySelectorAll(".sections a[href], .help-link, .menu .items a[href]")];
-    const pages = links.map((link) => [link.getAttribute("aria-label") || link.textContent.trim(), link.href]);
+    const pages = links.map((link) => ["page", link.getAttribute("aria-label") || link.textContent.trim(), link.href]);
     let chosen = 0;
     let found = [];
+    let asked = "";
+    let waiting = null;
 
     const choose = (index) => {
         chosen = Math.max(0, Math.min(index, found.length - 1));
         [...list.children].forEach((item, k) => item.setAttribute("aria-selected", String(k === chosen)));
-        if (list.children[chosen]) input.setAttribute("aria-activedescendant", list.children[chosen].id);
+        if (list.children[chosen]) {
+            input.setAttribute("aria-activedescendant", list.children[chosen].id);
+            list.children[chosen].scrollIntoView({ block: "nearest" });
+        }
     };
-    const follow = () => {
-        const text = input.value.trim().toLowerCase();
-        found = pages.filter(([name]) => name.toLowerCase().includes(text));
-        const search = document.querySelector(".find");
-        if (/^\d+$/.test(text) && search) found.unshift([`ID ${text}`, `${search.action}?q=${text}`]);
-        list.replaceChildren(...found.map(([name, href], k) => {
+    const show = () => {
+        list.replaceChildren(...found.map(([kind, name, href], k) => {
             const item = document.createElement("li");
             item.id = `palette-${k}`;
             item.setAttribute("role", "option");
-            item.textContent = name;
+            const label = document.createElement("span");
+            label.textContent = name;
+            const about = document.createElement("span");
+            about.className = "quiet small";
+            about.textContent = kind;
+            item.append(label, " ", about);
             item.addEventListener("click", () => location.assign(href));
             return item;
         }));
+    };
+    const ask = async (text) => {
+        const response = await fetch(`${palette.dataset.palette}?q=${encodeURIComponent(text)}`).catch(() => null);
+        if (!response?.ok || response.redirected || asked !== text) return;
+        found = [...found, ...(await response.json()).found];
+        if (asked !== text) return;
+        const was = chosen;
+        show();
+        choose(was);
+    };
+    const follow = () => {
+        const text = input.value.trim();
+        asked = text;
+        found = pages.filter(([, name]) => name.toLowerCase().includes(text.toLowerCase()));
+        const search = document.querySelector(".find");
+        if (/^\d+$/.test(text) && search) found.unshift(["ID", text, `${search.action}?q=${text}`]);
+        show();
         choose(0);
+        clearTimeout(waiting);
+        if (text) waiting = setTimeout(() => ask(text), 120);
     };
     input.oninput = follow;
     input.onkeydown = (event) => {
@@ -62,7 +87,7 @@ const openPalette = () => {
             choose(chosen + (event.key === "ArrowDown" ? 1 : -1));
         } else if (event.key === "Enter") {
             event.preventDefault();
-            if (found[chosen]) location.assign(found[chosen][1]);
+            if (found[chosen]) location.assign(found[chosen][2]);
         }
     };
     input.value = "";
@@ -71,6 +96,24 @@ const openPalette = () => {
     input.focus();
     return true;
 };
+
+// A chart is one stop of the Tab key: the arrow keys go along its bars.
+document.addEventListener("keydown", (event) => {
+    const chart = event.target.closest?.(".plot, .heat");
+    if (!chart || event.ctrlKey || event.metaKey || event.altKey) return;
+    const bars = [...chart.querySelectorAll("a")];
+    const now = bars.indexOf(event.target);
+    const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: bars.length - 1 }[event.key];
+    if (to !== undefined) {
+        event.preventDefault();
+        bars[Math.max(0, Math.min(to, bars.length - 1))]?.focus();
+    } else if (event.key === "Tab") {
+        // The browser looks for the next stop after this handler, and before the timer.
+        const others = bars.filter((bar) => bar !== event.target);
+        others.forEach((bar) => bar.setAttribute("tabindex", "-1"));
+        setTimeout(() => others.forEach((bar) => bar.removeAttribute("tabindex")));
+    }
+});
 
 // A menu closes when something else is meant.
 document.addEventListener("click", (event) => {

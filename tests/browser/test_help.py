@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from scheduling import models, store
-from tests.browser.test_board import assert_fits
+from tests.browser.test_board import assert_fits, place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,5 +51,29 @@ def test_the_palette_goes_to_pages_and_ids(open_page):
     page.keyboard.press("Enter")
     page.wait_for_url("**/dashboard/ids/4711/")
     page.keyboard.press("Control+k")
+    page.keyboard.type("defa")
+    expect(page.get_by_role("option", name="default queue")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/queues/default/")
+    page.keyboard.press("Control+k")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Go to")).to_be_hidden()
+
+
+def test_a_chart_is_one_stop_of_the_tab_key(open_page):
+    place(120)
+    page = open_page("/dashboard/")
+
+    page.locator("#fill-0").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(page.locator("#fill-1")).to_be_focused()
+    page.keyboard.press("End")
+    expect(page.locator("#fill-14")).to_be_focused()
+    page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.plot')") is None
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.closest('.plot')") is not None
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.closest('#filling .plot')") is None

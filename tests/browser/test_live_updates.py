@@ -114,11 +114,11 @@ def test_an_element_that_did_not_change_stays_the_same_element(busy):
 def test_an_alarm_is_in_the_title_the_icon_and_the_live_region(busy):
     page, _ = busy
     # No cluster runs in these tests.
-    expect(page).to_have_title(re.compile(r"^\([12]!\) Board"))
+    expect(page).to_have_title(re.compile(r"^\([12]!\) default: board"))
     models.Queue.objects.update(paused_at=clock.EPOCH)
 
     expect(page.locator("[data-alarm-words]")).to_contain_text("default paused since", timeout=4000)
-    expect(page).to_have_title(re.compile(r"^\([23]!\) Board"))
+    expect(page).to_have_title(re.compile(r"^\([23]!\) default: board"))
     expect(page.locator("link[rel=icon]")).to_have_attribute("href", "/static/quarterdeck/icon-alarm.svg")
 
 
