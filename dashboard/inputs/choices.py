@@ -7,7 +7,7 @@ VERBS = (
     "sent_again", "discarded", "paused", "resumed", "braked", "released", "released_target", "tested",
     "created", "changed", "deleted", "drew_keys_again", "rotated_secret",
     "gave_up_calling_back", "asked_to_call_back", "tested_callback", "issued", "revoked", "set_time_zone",
-    "turned_on_two_factor", "turned_off_two_factor", "saved_view", "deleted_view",
+    "turned_on_two_factor", "turned_off_two_factor", "saved_view", "deleted_view", "put_on_hold", "continued",
     "changed_password", "signed_out_everywhere", "let_in_again", "checked_plan", "refused",
 )  # fmt: skip
 # What something was done to, and how it is called.

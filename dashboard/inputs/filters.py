@@ -64,8 +64,11 @@ class Filter(forms.Form):
 
     def _word(self, name: str) -> str:
         given, field = str(self.data[name]), self.fields[name]
-        choices = dict(field.choices) if isinstance(field, forms.ChoiceField) else {}
-        return str(choices.get(given, given)) if not isinstance(field, forms.ModelChoiceField) else given
+        if isinstance(field, forms.ModelChoiceField) or not isinstance(field, forms.ChoiceField):
+            return given
+        # A select's choices are pairs, without groups.
+        words: dict[str, str] = dict(field.widget.choices)
+        return str(words.get(given, given))
 
     @property
     def asked(self) -> dict[str, Any]:

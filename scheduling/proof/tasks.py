@@ -23,8 +23,8 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
     # Some minutes of older tasks have been deleted.
     whole = [task for task in tasks if task.first_minute_at >= retained_since(at) + clock.QUARTER]
     differences = [*_add_up(whole), *_finished(tasks), *_unwritten(whole), *_on_hold(tasks)]
-    cursor = (tasks[-1].pk, 0) if len(tasks) == TASKS_AT_A_TIME else None
-    return Piece(differences, cursor, checked={"task": len(tasks)})
+    behind = (tasks[-1].pk, 0) if len(tasks) == TASKS_AT_A_TIME else None
+    return Piece(differences, behind, checked={"task": len(tasks)})
 
 
 def _add_up(tasks: list[models.Task]) -> Iterator[Difference]:
