@@ -14,7 +14,7 @@ from api.problems import Problem, not_signed_in, problem_response
 from operators import tokens
 from operators.actor import Actor, Interface
 from operators.models import Operator, Token
-from operators.roles import Permission
+from operators.roles import Permission, needed_for_data
 
 View = Callable[..., HttpResponse]
 
@@ -69,6 +69,19 @@ class SubmitAccess(Access):
 CAN_READ = Access(Permission.VIEW)
 CAN_WRITE = Access(Permission.ACT)
 CAN_SUBMIT = SubmitAccess(Permission.ACT)
+
+
+def check_sees_data(caller: Caller) -> None:
+    """Raise Problem (403) unless the caller may see the data that travel with IDs."""
+    if not sees_data(caller):
+        raise Problem(
+            "not-allowed",
+            f"{_describe(caller)} may not see the data of IDs (the setting DATA_VISIBLE_TO).",
+        )
+
+
+def sees_data(caller: Caller) -> bool:
+    return caller.principal.may(needed_for_data())
 
 
 def check_queue(caller: Caller, queue_name: str) -> None:

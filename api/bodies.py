@@ -47,7 +47,11 @@ def content_length(request: HttpRequest) -> int | None:
 
 def list_limits() -> Limits:
     """Return how long a list may be, by the settings."""
-    return Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES)
+    return Limits(
+        max_ids=settings.INTAKE_MAX_IDS,
+        max_body_bytes=settings.INTAKE_MAX_BODY_BYTES,
+        data_max_bytes=settings.DATA_MAX_BYTES,
+    )
 
 
 def read_fields(request: ApiRequest, schema: type[Fields], unknown_fields: UnknownFields) -> Fields:

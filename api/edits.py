@@ -14,7 +14,14 @@ from api.plans import plan_json
 from api.problems import bad_field
 from api.responses import check_if_match, json_response
 from api.serializers import task_json
-from api.submissions import fields_of, read_list, refuse_faults, stored_column, stored_payload
+from api.submissions import (
+    fields_of,
+    read_list,
+    refuse_faults,
+    source_of,
+    stored_column,
+    stored_payload,
+)
 from api.tasks import find, router
 from scheduling import models, store
 from scheduling.core import errors
@@ -83,11 +90,11 @@ def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None)
         _check_fixed_fields(task, fields)
         refuse_faults(reading, options.on_error)
         if_version = task.version if matched else None
-        if reading.spool is None or _is_no_change(task, stored_payload(reading)):
+        if not reading.ids_count or _is_no_change(task, stored_payload(reading)):
             return _rename(request, task, fields.task_name, if_version)
         replaced = edits.replace(
             task,
-            reading.spool,
+            source_of(reading),
             name=fields.task_name,
             payload=stored_payload(reading),
             column=stored_column(reading),

@@ -1,5 +1,6 @@
 """Types of values: how each is read, and how the description shows it. Anything ambiguous is refused."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -63,6 +64,13 @@ def _ids(value: Any) -> str:
         if not (_DIGITS.fullmatch(word) and 1 <= int(word) <= MAX_ID):
             raise ValueError(f"It must be IDs with commas between them, and {word[:40]!r} is none.")
     return text
+
+
+def _column_names(value: Any) -> str:
+    """Accept `*`, names with commas between them, or an array of names; text for all of them."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return json.dumps([_text(name) for name in value])
+    return _text(value)
 
 
 def _flag(value: Any) -> bool:
@@ -132,6 +140,11 @@ Ids = Annotated[
     str, Field(json_schema_extra={"pattern": r"^ *[0-9]+ *(, *[0-9]+ *)*$"}), BeforeValidator(_ids)
 ]
 Words = Annotated[str, BeforeValidator(_words)]
+ColumnNames = Annotated[
+    str,
+    BeforeValidator(_column_names),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "examples": ["*"]}),
+]
 Reference = Annotated[
     str,
     Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -14,7 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from ninja import Query, Router
 
 from api import paging, schemas
-from api.auth import CAN_READ, ApiRequest
+from api.auth import CAN_READ, ApiRequest, check_sees_data
 from api.endpoints import responses
 from api.fields import Id
 from api.openapi import describe
@@ -24,7 +25,8 @@ from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
 from scheduling.core.cells import cell
-from scheduling.lists import stored_lists
+from scheduling.core.templates import as_json
+from scheduling.lists import record_lists, stored_lists
 from scheduling.reports import id_history, stories
 
 router = Router(tags=["IDs"])
@@ -60,17 +62,21 @@ def place_json(place: id_history.Place) -> dict[str, Any]:
 
 
 def _rows_of(
-    task: models.Task, places: Iterable[id_history.Place], *, results: bool
+    task: models.Task, places: Iterable[id_history.Place], *, results: bool, data: bool
 ) -> Iterator[dict[str, Any]]:
-    """Each place as JSON; with `results`, along with the last response that is kept."""
+    """Each place as JSON; with `results`, along with the last response that is kept; with `data`, its data as text."""
     places = iter(places)
     while block := list(islice(places, BLOCK)):
-        last = id_history.last_attempts(task, [place.user_id for place in block]) if results else {}
+        users = [place.user_id for place in block]
+        last = id_history.last_attempts(task, users) if results else {}
+        with_data = record_lists.of_task(task, users) if data else {}
         for place in block:
             row = place_json(place)
             if results:
                 attempt = last.get(place.user_id, id_history.NO_ATTEMPT)
                 row |= dict(zip(RESULT_COLUMNS, attempt, strict=True))
+            if data:
+                row["data"] = with_data.get(place.user_id)
             yield row
 
 
@@ -89,14 +95,18 @@ def list_ids(
 
     `status=failed` and `results=true` together say why IDs failed.
     """
+    if filters.data:
+        check_sees_data(request.caller)
     task = find(id)
     media = preferred_type(request, [JSON, NDJSON, CSV])
     if media is None:
         raise Problem("not-acceptable", f"Available are {JSON}, {NDJSON} and {CSV}.")
     first = _first_position(request, task, filters.cursor)
     if media != JSON:
-        rows = _rows_of(task, _all_places(task, filters, first), results=filters.results)
-        return _stream(task, media, rows, COLUMNS + RESULT_COLUMNS if filters.results else COLUMNS)
+        places = _all_places(task, filters, first)
+        rows = _rows_of(task, places, results=filters.results, data=filters.data)
+        columns = COLUMNS + RESULT_COLUMNS if filters.results else COLUMNS
+        return _stream(task, media, rows, columns, (task.data_columns or []) if filters.data else [])
     limit = filters.limit or paging.MAX_LIMIT
     page: list[id_history.Place] = []
     position, at = first, store.now()
@@ -108,7 +118,15 @@ def list_ids(
             break
     length: int = models.IdList.objects.values_list("ids_count", flat=True).get(pk=task.list_id)
     more = paging.next_link(request, [task.list_id, position]) if position < length else {}
-    return json_response(list(_rows_of(task, page, results=filters.results)), headers=more)
+    shown = _rows_of(task, page, results=filters.results, data=filters.data)
+    return json_response(list(map(_as_object, shown)), headers=more)
+
+
+def _as_object(row: dict[str, Any]) -> dict[str, Any]:
+    """Put the data of a row into it as they are stored: their numbers may have any length."""
+    if row.get("data") is not None:
+        row["data"] = orjson.Fragment(row["data"])
+    return row
 
 
 def _first_position(request: HttpRequest, task: models.Task, cursor: str | None) -> int:
@@ -150,9 +168,17 @@ def _all_places(task: models.Task, filters: schemas.PlaceFilter, first: int) -> 
 
 
 def _stream(
-    task: models.Task, media: str, rows: Iterable[dict[str, Any]], columns: Sequence[str]
+    task: models.Task,
+    media: str,
+    rows: Iterable[dict[str, Any]],
+    columns: Sequence[str],
+    data_columns: Sequence[str],
 ) -> StreamingHttpResponse:
-    lines, ending = (_csv_lines(rows, columns), "csv") if media == CSV else (_ndjson_lines(rows), "ndjson")
+    """Return all rows. data_columns: of a CSV, whose rows have a cell for each."""
+    if media == CSV:
+        lines, ending = _csv_lines(rows, columns, data_columns), "csv"
+    else:
+        lines, ending = _ndjson_lines(rows), "ndjson"
     body = StreamingHttpResponse(_marked_if_cut_off(lines, media), content_type=media)
     body["Content-Disposition"] = f'attachment; filename="task-{task.pk}-ids.{ending}"'
     return body
@@ -160,15 +186,18 @@ def _stream(
 
 def _ndjson_lines(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     for row in rows:
-        yield orjson.dumps(row) + b"\n"
+        yield orjson.dumps(_as_object(row)) + b"\n"
 
 
-def _csv_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> Iterator[bytes]:
+def _csv_lines(
+    rows: Iterable[dict[str, Any]], columns: Sequence[str], data_columns: Sequence[str]
+) -> Iterator[bytes]:
     buffer = io.StringIO()
     write = csv.writer(buffer).writerow
-    write(columns)
+    write([*columns, *(cell(f"data.{name}") for name in data_columns)])
     for row in rows:
-        values = list(row.values())
+        data = row.pop("data", None)
+        values = [*row.values(), *(data_cells(data, data_columns) if data_columns else ())]
         # The others are numbers, times and our own words: none of them can be a formula.
         write(values[: len(COLUMNS)] + [cell(value) for value in values[len(COLUMNS) :]])
         if buffer.tell() > 32_768:
@@ -176,6 +205,13 @@ def _csv_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> Iterat
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue().encode()
+
+
+def data_cells(data: str | None, columns: Sequence[str]) -> list[str]:
+    """Return the cells of an ID's data: text as it is, anything else as JSON, what is missing empty."""
+    values = {} if data is None else json.loads(data)
+    found = [values.get(name) for name in columns]
+    return [value if isinstance(value, str) else "" if value is None else as_json(value) for value in found]
 
 
 def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:

@@ -23,8 +23,18 @@ _ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": 9223372036
 _LIST = [
     {"type": "string"},
     _ID,
-    {"type": "array", "items": {"oneOf": [_ID, {"type": "string", "pattern": "^[0-9]{1,19}$"}]}},
+    {
+        "type": "array",
+        "items": {
+            "oneOf": [
+                _ID,
+                {"type": "string", "pattern": "^[0-9]{1,19}$"},
+                {"type": "object", "properties": {"id": _ID}, "required": ["id"]},
+            ]
+        },
+    },
 ]
+_DATA = {"type": ["string", "array", "null"], "items": {"type": "string"}}
 _TIME = {"type": ["string", "null"], "format": "date-time", "minLength": 20}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _START = {"type": "string", "enum": [start.value for start in Start]}
@@ -46,6 +56,7 @@ _FIELDS: dict[str, Any] = {
     "queue": {"type": ["string", "null"], "pattern": "^[-a-zA-Z0-9_]{1,50}$"},
     "column": {"type": ["string", "null"]},
     "sheet": {"type": ["string", "null"]},
+    "data": _DATA,
     "not_before": _TIME,
     "expires_at": _TIME,
 }
@@ -55,6 +66,7 @@ _FORM: dict[str, Any] = {
     "queue": {"type": "string"},
     "column": {"type": "string"},
     "sheet": {"type": "string"},
+    "data": {"type": "string"},
     "not_before": {"type": "string", "format": "date-time"},
     "expires_at": {"type": "string", "format": "date-time"},
 }

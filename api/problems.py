@@ -80,6 +80,7 @@ KIND_OF: dict[type[Exception], str] = {
     errors.NoSuchQueue: "bad-field",
     errors.BadFields: "bad-field",
     errors.KeyReused: "key-reused",
+    errors.ColumnsMissing: "bad-list",
     errors.StillPlacing: "still-placing",
     errors.TaskCancelled: "task-cancelled",
     errors.OtherQueue: "other-queue",
@@ -256,6 +257,9 @@ def _refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
     places = []
     if isinstance(error, errors.NoSuchQueue):
         places = [{"field": "queue", "reason": str(error)}]
+    elif isinstance(error, errors.ColumnsMissing):
+        reason = "The queue's request needs this column, and the list lacks it."
+        places = [{"field": "data", "name": name, "reason": reason} for name in error.names]
     elif isinstance(error, errors.BadFields):
         places = [{"field": name, "reason": reason} for name, reason in error.reasons.items()]
     return problem_response(kind_of(error), str(error), places=places, **more)

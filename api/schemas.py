@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from api.fields import (
     WHOLE,
     Address,
+    ColumnNames,
     Count,
     Expected,
     Finished,
@@ -168,6 +169,7 @@ class TaskInList(Schema):
     hold: Hold | None
     max_failed_percent: float | None
     min_finished: Count | None
+    data_columns: list[str] | None
     callback: Callback | None
 
 
@@ -217,6 +219,16 @@ class Fault(Schema):
     reason: str
 
 
+class PlannedRequest(Schema):
+    """A request of a list as it would go out."""
+
+    method: str | None
+    url: str | None
+    headers: dict[str, str]
+    body: str | None
+    error: str | None
+
+
 class Accepted(Schema):
     """The answer to a list, or to its dry run."""
 
@@ -234,6 +246,7 @@ class Accepted(Schema):
     fault_count: Count
     plan: Plan
     same_as: Id | None
+    requests: list[PlannedRequest] | None = None
 
 
 class ListOptions(Schema):
@@ -243,6 +256,7 @@ class ListOptions(Schema):
     queue: QueueName | None = None
     column: Text | None = None
     sheet: Text | None = None
+    data: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     deadline: TimeIn | None = None
@@ -270,6 +284,7 @@ class EditOptions(Schema):
     queue: QueueName | None = None
     column: Text | None = None
     sheet: Text | None = None
+    data: Text | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     allow_peak: Flag = False
     expect: Expected | None = None
@@ -283,6 +298,7 @@ class ListFields(Schema):
     queue: QueueName | None = None
     column: Text | None = None
     sheet: Text | None = None
+    data: ColumnNames | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
     deadline: TimeIn | None = None
@@ -349,6 +365,7 @@ class Eta(Schema):
 
 
 class PlaceOfTask(Place):
+    data: dict[str, Any] | None = None
     http_status: int | None = None
     error: str | None = None
     answer: str | None = None
@@ -357,6 +374,10 @@ class PlaceOfTask(Place):
 class PlaceFilter(Schema):
     status: StatusWord | None = None
     results: Flag = False
+    data: Flag = Field(
+        False,
+        description="Whether each ID comes with the columns that travel with it, for those who may see them.",
+    )
     limit: Limit | None = None
     cursor: str | None = None
 

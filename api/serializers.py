@@ -35,6 +35,7 @@ def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[
         "max_failed_percent": task.max_failed_percent,
         "min_finished": task.min_finished,
         "hold": {"at": iso(task.held_at), "reason": task.hold_reason} if task.is_on_hold else None,
+        "data_columns": task.data_columns,
         "callback": callback_json(task),
     }
     if payload:

@@ -1,6 +1,7 @@
 """POST /celery_ids_tasks/: submit a list."""
 
 import hashlib
+import json
 from typing import Any
 
 import orjson
@@ -22,11 +23,15 @@ from api.tasks import router
 from scheduling import models, store
 from scheduling.core import errors, id_tokens
 from scheduling.intake import acceptance
+from scheduling.lists import stored_lists
+from scheduling.lists.record_lists import SpooledRecords
 from scheduling.parsing.body import read_body
 from scheduling.parsing.reading import Reading
+from scheduling.parsing.record_spool import RecordSpool
 from scheduling.parsing.results import WARNINGS
 from scheduling.parsing.spool import Spool
 from scheduling.placement.reservations import Start
+from scheduling.reports import first_requests
 
 STORED_PAYLOAD_IDS = 1000
 
@@ -55,7 +60,7 @@ def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResp
         key = idempotency_key(request, header, fingerprint(reading, submission, options))
         accepted = acceptance.submit(
             submission,
-            _spool(reading),
+            source_of(reading),
             by=request.caller.actor,
             now=store.now,
             render=lambda accepted: accepted_json(reading, accepted),
@@ -67,10 +72,11 @@ def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResp
         )
 
 
-def _spool(reading: Reading) -> Spool:
+def _spool(reading: Reading) -> Spool | RecordSpool:
     """Return the IDs of a list. Where a payload is required, there are some."""
-    assert reading.spool is not None
-    return reading.spool
+    spool = reading.spool or reading.records
+    assert spool is not None
+    return spool
 
 
 def read_list(request: HttpRequest, options: Any, *, payload_optional: bool = False) -> Reading:
@@ -84,6 +90,7 @@ def read_list(request: HttpRequest, options: Any, *, payload_optional: bool = Fa
         spool_dir=settings.SPOOL_DIR,
         column=options.column,
         sheet=options.sheet,
+        data=options.data,
         skip_faults=options.on_error == "skip",
         payload_optional=payload_optional,
         allowed=frozenset(schemas.ListFields.model_fields),
@@ -108,6 +115,9 @@ def fields_of(request: ApiRequest, reading: Reading, options: Any) -> schemas.Li
     check_unknown(request, reading.fields.unknown, known, options.unknown_fields)
     fields = validate(schemas.ListFields, dict(reading.fields.values))
     for name in schemas.ListFields.model_fields:
+        if name == "data":
+            # Compared by what it means, where the list is read.
+            continue
         asked, given = getattr(options, name, None), getattr(fields, name)
         if asked is not None and given is not None and asked != given:
             raise bad_field(name, "The body and the query have different values.")
@@ -138,7 +148,20 @@ def submission_of(
         expect=options.expect,
         start=fields.start or Start.NEXT_WINDOW,
         reference=fields.reference or "",
+        data_columns=columns_of(reading),
     )
+
+
+def columns_of(reading: Reading) -> tuple[str, ...] | None:
+    """Return the columns that travel with the IDs; None where none do."""
+    return reading.data_columns if reading.records is not None and reading.records.has_data else None
+
+
+def source_of(reading: Reading) -> stored_lists.Source:
+    """Return the IDs of a list, and their data. Where a payload is required, there are some."""
+    if reading.records is not None:
+        return SpooledRecords(reading.records, reading.data_columns)
+    return _spool(reading)
 
 
 def refuse_faults(reading: Reading, on_error: str) -> None:
@@ -176,6 +199,8 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
         facts.append(f"deadline {submission.deadline.isoformat()}")
     if submission.max_failed_percent is not None:
         facts.append(f"budget {submission.max_failed_percent} {submission.min_finished}")
+    if submission.data_columns is not None:
+        facts.append(f"data {json.dumps(submission.data_columns)}")
     if submission.reference:
         facts.append(f"reference {submission.reference}")
     return hashlib.sha256(orjson.dumps(facts)).hexdigest()
@@ -185,7 +210,11 @@ def stored_payload(reading: Reading) -> Any:
     """Return a short payload as it was sent, or the IDs of a short raw list, so that a PUT can send it back."""
     if reading.payload_as_sent is not None:
         return reading.payload_as_sent
-    if not reading.ids_count or reading.ids_count + reading.repeats_count > STORED_PAYLOAD_IDS:
+    if (
+        reading.records is not None
+        or not reading.ids_count
+        or reading.ids_count + reading.repeats_count > STORED_PAYLOAD_IDS
+    ):
         return None
     block = next(_spool(reading).unique_blocks(STORED_PAYLOAD_IDS))
     return [str(user) if user >= id_tokens.PAST_JAVASCRIPT else user for user in block]
@@ -246,4 +275,30 @@ def _preview(reading: Reading, submission: acceptance.Submission) -> HttpRespons
     if queue is None:
         raise errors.NoSuchQueue(name=submission.queue_name)
     duplicate_of = acceptance.find_same_list(queue, _spool(reading).same_as_digest, at=at)
-    return json_response(accepted_json(reading, acceptance.Accepted(None, plan, duplicate_of)))
+    answer = accepted_json(reading, acceptance.Accepted(None, plan, duplicate_of))
+    planned = first_requests.first_requests(queue, plan, first_ids(reading), task_name=submission.task_name)
+    return json_response(answer | {"requests": [request_json(one) for one in planned]})
+
+
+def first_ids(reading: Reading) -> list[first_requests.FirstId]:
+    """Return the first IDs of a list with their data."""
+    ids, data = source_of(reading), None
+    if isinstance(ids, SpooledRecords):
+        numbers, data = next(ids.records(first_requests.COUNT))
+    else:
+        numbers = next(ids.unique_blocks(first_requests.COUNT))
+    return [
+        first_requests.FirstId(number, data=None if data is None else json.loads(data[at]))
+        for at, number in enumerate(numbers)
+    ]
+
+
+def request_json(planned: first_requests.PlannedRequest) -> dict[str, Any]:
+    sent = planned.sent
+    return {
+        "method": sent.method if sent else None,
+        "url": sent.url if sent else None,
+        "headers": dict(sent.headers) if sent else {},
+        "body": sent.body if sent else None,
+        "error": planned.error or None,
+    }

@@ -1,5 +1,6 @@
 """What each role may do: one table, read by every interface."""
 
+from django.conf import settings
 from django.db import models
 
 
@@ -28,6 +29,15 @@ _ADMIN_APPS = frozenset({"operators", "auth", "axes", "django_q", "sessions", "c
 # Rows of the first two contain pickles, which run code when they are read; those of the third contain people's
 # addresses and, now and then, a password that was typed as a user name.
 _HIDDEN_APPS = frozenset({"django_q", "sessions", "axes"})
+
+
+def needed_for_data() -> Permission:
+    """Return the permission of whoever sees the data that travel with IDs, by the setting DATA_VISIBLE_TO."""
+    return {
+        Role.VIEWER: Permission.VIEW,
+        Role.OPERATOR: Permission.ACT,
+        Role.ADMIN: Permission.ADMINISTER,
+    }[Role(settings.DATA_VISIBLE_TO)]
 
 
 def needed_for(permission: str) -> Permission:

@@ -328,6 +328,12 @@ INTAKE_MAX_IDS = environment.integer("INTAKE_MAX_IDS", default=10_000_000, low=1
 INTAKE_MAX_BODY_BYTES = environment.integer(
     "INTAKE_MAX_BODY_BYTES", default=512 * 1024**2, low=1024, high=64 * 1024**3
 )
+# Of the data that travel with one ID, as compact JSON.
+DATA_MAX_BYTES = environment.integer("DATA_MAX_BYTES", default=4 * 1024, low=2, high=64 * 1024)
+# Who sees these data; everybody else sees the names of the columns.
+DATA_VISIBLE_TO = environment.choice(
+    "DATA_VISIBLE_TO", default="operator", among=("viewer", "operator", "admin")
+)
 # What a signed-in operator may send in a form; lists are longer, and read as streams.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
 # IDs a second at which a list that is being written is taken to be written, when a window closes.

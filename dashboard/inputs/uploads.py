@@ -39,7 +39,11 @@ class CsrfFailed(PermissionDenied):
 
 def limits() -> Limits:
     """How much a deployment takes in."""
-    return Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES)
+    return Limits(
+        max_ids=settings.INTAKE_MAX_IDS,
+        max_body_bytes=settings.INTAKE_MAX_BODY_BYTES,
+        data_max_bytes=settings.DATA_MAX_BYTES,
+    )
 
 
 def asked(request: OperatorRequest) -> dict[str, bool]:
@@ -69,7 +73,7 @@ def read(request: OperatorRequest) -> Reading:
         skip_faults=True,
         # In the address, since it must be known before the file is read.
         leave_out_hidden=asked(request)["hidden"],
-        allowed=FIELDS | {CSRF_FIELD, START_FIELD},
+        allowed=(FIELDS | {CSRF_FIELD, START_FIELD}) - {"data"},
     )
     try:
         check_csrf(request, reading.fields.values.get(CSRF_FIELD, ""))

@@ -26,6 +26,7 @@ from scheduling.core import clock
 from scheduling.core.errors import BadFields, NoFreeSlot, Refused
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import breakers, test_request
+from scheduling.handlers import shown_request
 from scheduling.queues import operations, rates, slowing
 from scheduling.reports import cards
 
@@ -272,7 +273,7 @@ def test(request: OperatorRequest, name: str) -> HttpResponseBase:
     return redirect(addresses.queue(found.name))
 
 
-def _with_sent(text: str, sent: test_request.Sent | None) -> str:
+def _with_sent(text: str, sent: shown_request.Sent | None) -> str:
     """What is said of a test request, and below it the request as it went out."""
     if sent is None:
         return text

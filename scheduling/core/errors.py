@@ -1,5 +1,6 @@
 """What can be expected to go wrong. A class's docstring is the sentence that is shown."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +51,15 @@ class UnexpectedCount(Refused):
 
 class NoSuchQueue(Refused):
     """There is no queue named {name}."""
+
+
+class ColumnsMissing(Refused):
+    """The request of queue {queue} needs {listed}, which the list lacks."""
+
+    def __init__(self, *, queue: str, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        plural = "columns" if len(names) > 1 else "column"
+        super().__init__(queue=queue, listed=f"the {plural} {', '.join(names)}")
 
 
 class KeyReused(Refused):
@@ -143,6 +153,10 @@ class BadRule(Refused):
 
 class CannotFill(Refused):
     """The request can't be made: {reason}."""
+
+
+class NeverMade(Refused):
+    """{reason}"""
 
 
 class UnknownHandler(Refused):

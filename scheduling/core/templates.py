@@ -78,7 +78,7 @@ class Placeholder:
     def text(self, values: Values) -> str:
         """Return the value as text: of anything but text the JSON."""
         found = self.value(values)
-        return found if isinstance(found, str) else _json(found)
+        return found if isinstance(found, str) else as_json(found)
 
 
 Piece = str | Placeholder
@@ -129,7 +129,8 @@ def _unknown(name: str) -> str:
     return f"there is no placeholder {{{{{name}}}}}{advice}"
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Return a value as compact JSON. Raises CannotFill."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -299,7 +300,7 @@ class JsonBody:
         return cls(_compiled(tree), pieces)
 
     def fill(self, values: Values) -> bytes:
-        return _encoded(_json(_filled(self.tree, values)))
+        return _encoded(as_json(_filled(self.tree, values)))
 
 
 @dataclass(frozen=True)
@@ -411,7 +412,7 @@ def _name(name: str | Pieces, values: Values) -> str:
 
 
 def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else _json(value)
+    return value if isinstance(value, str) else as_json(value)
 
 
 def _encoded(text: str) -> bytes:

@@ -218,7 +218,7 @@ class _Tick:
         task_ids = {item.claim.task_id for item in self.results}
         task_ids.update(row.task_id for rows in self.rows.values() for row in rows)
         task_ids.update(waiting.task_id for counted in self.counted.values() for waiting in counted)
-        self.tasks = ledger.lock_tasks(task_ids)
+        self.tasks = self.result.tasks = ledger.lock_tasks(task_ids)
 
     def _record_results(self) -> None:
         if not self.results:

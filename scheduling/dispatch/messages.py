@@ -83,6 +83,8 @@ class TickResult:
 
     # IDs to send.
     claims: list[Claim] = field(default_factory=list)
+    # The tasks of these IDs, by key, as they were when the IDs were claimed.
+    tasks: dict[int, models.Task] = field(default_factory=dict)
     # Batches whose lease had ended, so that others own their IDs now.
     lost_batches: set[int] = field(default_factory=set)
     # How many IDs succeeded as they were claimed.

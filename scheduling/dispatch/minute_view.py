@@ -1,7 +1,8 @@
 """What one minute holds, as a minute worker last read it, and what the worker wants to claim of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -11,6 +12,7 @@ from scheduling.dispatch import bucket_slots, claims, targets
 from scheduling.dispatch.messages import Claim, ClaimRequest, ScheduledRequest
 from scheduling.handlers.base import Request
 from scheduling.jobqueue import minute_jobs
+from scheduling.lists import record_lists
 from scheduling.models import HandlerKind
 
 log = structlog.get_logger(__name__)
@@ -33,7 +35,7 @@ def windows_of(number: int) -> list[int]:
 
 
 class MinuteView:
-    """The buckets of one minute with their queues, targets and tasks."""
+    """The buckets of one minute with their queues and targets."""
 
     def __init__(self, number: int, now: Callable[[], datetime]) -> None:
         self.number = number
@@ -45,7 +47,6 @@ class MinuteView:
         # Whether the last refresh found none; not known before the first.
         self.is_empty = False
         self.queues: dict[int, models.Queue] = {}
-        self.tasks: dict[int, models.Task] = {}
         self.installation: models.Installation | None = None
         self.targets = targets.Targets()
         # Those of which nothing may start, whatever was claimed.
@@ -124,27 +125,43 @@ class MinuteView:
         probing = self.targets.probe(queue, now=self.now)
         return ClaimRequest(queue, until, immediate, at_most=1) if probing else None
 
-    def scheduled_requests(self, claimed: Iterable[Claim]) -> list[ScheduledRequest]:
-        """Return the requests of claimed IDs."""
+    def scheduled_requests(
+        self, claimed: Iterable[Claim], tasks: Mapping[int, models.Task]
+    ) -> list[ScheduledRequest]:
+        """Return the requests of claimed IDs. tasks: by key, as they were when the IDs were claimed."""
         claimed = list(claimed)
         installation = self.installation = self.installation or models.Installation.current()
-        unknown = {claim.task_id for claim in claimed} - self.tasks.keys()
-        if unknown:
-            self.tasks.update(models.Task.objects.only("pk", "name").in_bulk(unknown))
-        return [self._scheduled_request(claim, installation.key_part_of(claim.task_id)) for claim in claimed]
+        contents = _contents(claimed, tasks)
+        scheduled = []
+        for claim in claimed:
+            queue = self.queues[keys.queue_of_bucket(claim.bucket_id)]
+            request = Request(
+                user_id=claim.user_id,
+                task_id=claim.task_id,
+                task_name=tasks[claim.task_id].name,
+                queue=queue.name,
+                planned_at=self.minute,
+                attempt=claim.attempts + 1,
+                key_part=installation.key_part_of(claim.task_id),
+                data=contents.get((claim.task_id, claim.user_id)),
+            )
+            scheduled.append(ScheduledRequest(claim, request, queue))
+        return scheduled
 
-    def _scheduled_request(self, claim: Claim, key_part: str) -> ScheduledRequest:
-        queue = self.queues[keys.queue_of_bucket(claim.bucket_id)]
-        request = Request(
-            user_id=claim.user_id,
-            task_id=claim.task_id,
-            task_name=self.tasks[claim.task_id].name,
-            queue=queue.name,
-            planned_at=self.minute,
-            attempt=claim.attempts + 1,
-            key_part=key_part,
-        )
-        return ScheduledRequest(claim, request, queue)
+
+def _contents(
+    claimed: Iterable[Claim], tasks: Mapping[int, models.Task]
+) -> dict[tuple[int, int], Mapping[str, Any]]:
+    """Return the data of claimed IDs, by (task, ID). Of tasks without data nothing is read."""
+    with_data: dict[int, list[int]] = {}
+    for claim in claimed:
+        if tasks[claim.task_id].data_columns is not None:
+            with_data.setdefault(claim.task_id, []).append(claim.user_id)
+    return {
+        (task_id, user): data
+        for task_id, users in with_data.items()
+        for user, data in record_lists.read(task_id, users).items()
+    }
 
 
 def _claim_until(elapsed: float, immediate: bool) -> float:

@@ -383,7 +383,7 @@ class MinuteWorker:
             self.sender = self._make_sender(self.clock)
             self._configure(self.sender)
             self.sender.may_start_until = tick.may_start_until
-        scheduled = self.view.scheduled_requests(tick.claims)
+        scheduled = self.view.scheduled_requests(tick.claims, tick.tasks)
         self.sender.probes.update(
             item.claim.key for item in scheduled if item.queue_id in self.sender.blocked_queues
         )

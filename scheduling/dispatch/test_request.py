@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,14 +18,13 @@ from scheduling.core.errors import NoFreeSlot, TestRequestWaiting
 from scheduling.dispatch import bucket_slots
 from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
+from scheduling.handlers.shown_request import Sent, shown
 from scheduling.handlers.webhook import Webhook
 from scheduling.placement import reservations
 
 # What a receiver sees in place of a task's number and a user's: no task has it.
 TASK_ID = 0
 WAIT_SECONDS = 60.0
-# In place of what a queue's own headers say: tokens, mostly.
-MASK = "(not shown)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,6 @@ class TrialRequest(Request):
     @property
     def idempotency_key(self) -> str:
         return self.own_key
-
-
-@dataclass(frozen=True)
-class Sent:
-    """An HTTP request as it was made; the values of the queue's own headers are masked."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: str
 
 
 @dataclass(frozen=True)
@@ -125,10 +114,7 @@ async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | 
         await handler.close()
     if message is None:
         return outcome, None
-    # A header that both give is ours: Content-Type, and those of the signature.
-    own = {name.lower() for name in handler.headers} - {"content-type"}
-    shown = {name: MASK if name.lower() in own else value for name, value in message.headers.items()}
-    return outcome, Sent(handler.method, handler.url_of(message), shown, message.body.decode())
+    return outcome, shown(handler, message)
 
 
 def _next_slot(

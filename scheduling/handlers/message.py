@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from scheduling.core.templates import JSON_TYPE, RequestTemplate, Values
+from scheduling.core.templates import JSON_TYPE, RequestTemplate, Values, as_json
 
 from .base import Request
 
@@ -51,7 +51,8 @@ def body_of(request: Request) -> bytes:
     if request.external_id is not None:
         fields |= {"user_id": None, "user_id_str": request.external_id, "external_id": request.external_id}
     if request.data is not None:
-        fields["data"] = request.data
+        # As the templates write them: numbers may have any length.
+        fields["data"] = orjson.Fragment(as_json(request.data).encode())
     return orjson.dumps(fields)
 
 

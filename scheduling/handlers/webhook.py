@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from scheduling.core import responses, retry
-from scheduling.core.errors import Refused
+from scheduling.core.errors import NeverMade, Refused
 from scheduling.core.limits import ERROR_CHARACTERS, WEBHOOK_SECONDS
 from scheduling.core.responses import Pointer, Rules
 from scheduling.core.templates import JSON_TYPE
@@ -145,14 +145,18 @@ class Webhook:
 
     async def call_and_show(self, request: Request) -> tuple[Outcome, Message | None]:
         """Make one request, and return the message too; None if it couldn't be made."""
-        if self._maker is None:
-            return Outcome(retry.Verdict.FAILED, error=self._refusal), None
         try:
-            message = self._maker.of_request(request)
+            message = self.message_of(request)
         except Refused as error:
             # The next attempt would lack the same.
             return Outcome(retry.Verdict.FAILED, error=truncate(error, ERROR_CHARACTERS)), None
         return await self._send(message), message
+
+    def message_of(self, request: Request) -> Message:
+        """Return what a request looks like if it is made now. Raises Refused."""
+        if self._maker is None:
+            raise NeverMade(reason=self._refusal)
+        return self._maker.of_request(request)
 
     async def post(self, key: str, body: bytes) -> Outcome:
         """Send a body, signed with a key. Whatever goes wrong is an outcome."""

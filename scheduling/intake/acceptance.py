@@ -4,7 +4,7 @@ Reading a body holds no lock and touches no table (`scheduling.parsing`). The ID
 transactions, and acceptance takes the draft over, so either all of a list exists or none of it does.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,10 +17,12 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import disk, limits
 from scheduling.core.errors import DraftGone, NoSuchQueue, UnexpectedCount
+from scheduling.handlers import columns
 from scheduling.intake import idempotency
 from scheduling.intake.idempotency import IdempotencyKey
 from scheduling.jobqueue import cluster, minute_jobs
-from scheduling.lists import stored_lists
+from scheduling.lists import record_lists, stored_lists
+from scheduling.lists.record_lists import RecordSource
 from scheduling.parsing.errors import NoSpace
 from scheduling.placement import reservations
 from scheduling.store import inserting
@@ -28,6 +30,8 @@ from scheduling.store.prepared import PreparedQuery
 
 # A list this short is stored in the accepting transaction itself.
 SHORT = stored_lists.CHUNK_IDS
+# The same of a list whose IDs have data.
+SHORT_WITH_DATA = record_lists.DATA_CHUNK_IDS
 # IDs that are sorted together before they are written: as many as keep inserts in the order of the index.
 SEGMENT_IDS = 250_000
 # Under carry_over a segment touches no more windows than this, so that a slice has few append points.
@@ -70,6 +74,8 @@ class Submission:
     start: reservations.Start = reservations.Start.NEXT_WINDOW
     # What the sender calls it: kept, and a filter.
     reference: str = ""
+    # The columns that travel with its IDs; None where none do.
+    data_columns: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservat
     """
     _expect(submission, ids_count)
     queue = queue_named(submission.queue_name)
+    columns.check(queue, submission.data_columns)
     plan = reservations.plan(
         queue, ids_count, at=at, not_before=submission.not_before, start=submission.start
     )
@@ -139,16 +146,26 @@ def write_draft(
     check_room(source.ids_count)
     draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
     try:
-        stored_lists.write(draft, source.unique_blocks(stored_lists.CHUNK_IDS))
-        ranges = -(-source.ids_count // SEGMENT_IDS) if to_place else 0
+        said = _write(draft, source)
+        # Data are read in the order of the list.
+        by_range = to_place and not isinstance(source, RecordSource)
+        ranges = -(-source.ids_count // SEGMENT_IDS) if by_range else 0
         counts = stored_lists.write_parts(draft, source, ranges) if ranges > 1 else []
         draft.ids_count, draft.repeats_count = source.ids_count, source.repeats_count
-        draft.about = {**(about or {}), "same_as_digest": source.same_as_digest, "ranges": counts}
+        draft.about = {**(about or {}), **said, "same_as_digest": source.same_as_digest, "ranges": counts}
         draft.save(update_fields=["ids_count", "repeats_count", "about"])
     except BaseException:
         delete_draft(draft)
         raise
     return draft
+
+
+def _write(id_list: models.IdList, source: stored_lists.Source) -> dict[str, Any]:
+    """Store what a list contains. Returns what its `about` says of that."""
+    if isinstance(source, RecordSource):
+        return record_lists.write(id_list, source)
+    stored_lists.write(id_list, source.unique_blocks(stored_lists.CHUNK_IDS))
+    return {}
 
 
 def discard_preview(draft: models.IdList, *, by: Actor, at: datetime) -> bool:
@@ -169,7 +186,7 @@ def delete_draft(draft: models.IdList) -> None:
     """Delete a draft, in short transactions; an accepted list is never touched."""
     if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).exists():
         return
-    for table in (models.Chunk, models.SegmentPart):
+    for table in (models.Chunk, models.SegmentPart, models.DataChunk):
         while numbers := list(table.objects.filter(list=draft.pk).values_list("pk", flat=True)[:32]):
             table.objects.filter(pk__in=numbers, list__accepted_at=None).delete()
     models.IdList.objects.filter(pk=draft.pk, accepted_at=None).delete()
@@ -201,10 +218,10 @@ def submit(
     source: read once. render: makes the response, inside the transaction, because it is kept for repeated requests.
     """
     _expect(submission, source.ids_count)
-    is_short = source.ids_count <= SHORT
+    is_short = source.ids_count <= (SHORT_WITH_DATA if isinstance(source, RecordSource) else SHORT)
     # Of a short list nothing is stored before its queue is locked.
     if key is not None or not is_short:
-        queue_named(submission.queue_name)
+        columns.check(queue_named(submission.queue_name), submission.data_columns)
     if key is not None and (known := idempotency.stored(key, at=now())):
         return _repeated(known)
     if is_short:
@@ -258,6 +275,7 @@ def _accept(
         # Read after the lock: a time from before the wait can name a window that has closed.
         at = now()
         id_list = take_list(at)
+        columns.check(queue, id_list.about.get("data_columns"))
         plan = reservations.plan(
             queue, id_list.ids_count, at=at, not_before=submission.not_before, start=submission.start
         )
@@ -312,16 +330,18 @@ def _segments(id_list: models.IdList, plan: reservations.Plan) -> list[models.Se
         ]
     return [
         models.Segment(list=id_list, number=number, first_position=first, ids_count=count)
-        for number, (first, count) in enumerate(_stretches(plan))
+        for number, (first, count) in enumerate(
+            _stretches(plan, id_list.about.get("segment_ids", SEGMENT_IDS))
+        )
     ]
 
 
-def _stretches(plan: reservations.Plan) -> Iterator[tuple[int, int]]:
+def _stretches(plan: reservations.Plan, most_ids: int) -> Iterator[tuple[int, int]]:
     """Yield (first position, count): consecutive, of much the same size, over few windows each."""
     for first in range(0, len(plan.windows), SEGMENT_WINDOWS):
         group = plan.windows[first : first + SEGMENT_WINDOWS]
         position, left = group[0].first_position, sum(window.ids_count for window in group)
-        for parts in range(-(-left // SEGMENT_IDS), 0, -1):
+        for parts in range(-(-left // most_ids), 0, -1):
             count = -(-left // parts)
             yield position, count
             position, left = position + count, left - count
@@ -360,6 +380,7 @@ def _make_task(
         same_as_digest=digest,
         column=submission.column,
         reference=submission.reference,
+        data_columns=id_list.about.get("data_columns"),
     )
     inserting.insert([task])
     return task
@@ -382,7 +403,9 @@ def _store_short(source: stored_lists.Source, at: datetime) -> models.IdList:
         about={"same_as_digest": source.same_as_digest},
     )
     inserting.insert([id_list])
-    stored_lists.write(id_list, source.unique_blocks(stored_lists.CHUNK_IDS))
+    if said := _write(id_list, source):
+        id_list.about |= said
+        id_list.save(update_fields=["about"])
     return id_list
 
 

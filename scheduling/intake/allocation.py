@@ -25,7 +25,7 @@ from scheduling.core.time_limit import TimeLimit
 from scheduling.intake import late_slices
 from scheduling.intake.late_slices import Placed
 from scheduling.jobqueue import cluster
-from scheduling.lists import stored_lists
+from scheduling.lists import record_lists, stored_lists
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
 
@@ -116,7 +116,8 @@ def _claim(owner: int, at: datetime, *, at_most: int | None = None) -> models.Se
     if at_most is not None:
         free = free.filter(ids_count__lte=at_most)
     is_long = ExpressionWrapper(Q(ids_count__gt=SMALL_IDS), output_field=BooleanField())
-    candidates = free.order_by(is_long, "id")
+    # Joined: whether its IDs have data.
+    candidates = free.select_related("list").order_by(is_long, "id")
     for segment in candidates[:8]:
         if (
             models.Segment.objects.unwritten()
@@ -149,10 +150,11 @@ def _write_segment(
     groups = prepare(segment)
     first_ordinals = take_ordinals(segment, groups)
     in_order = sorted(user for group in groups for user in group.ids)
+    data = data_of(segment)
     for start in range(segment.written_count, segment.ids_count, SLICE_IDS):
         users = in_order[start : start + SLICE_IDS]
         part = [piece for group in groups if (piece := group.between(users[0], users[-1])).ids]
-        _write_slice(segment, owner, start, users, part, first_ordinals, now)
+        _write_slice(segment, owner, start, users, part, first_ordinals, now, data)
         if start + SLICE_IDS < segment.ids_count:
             _write_small_ones(owner, now)
             # Whoever has prepared a segment writes it, within reason.
@@ -170,7 +172,14 @@ def _write_small_ones(owner: int, now: Callable[[], datetime]) -> None:
             first_ordinals = take_ordinals(small, groups)
             users = sorted(user for group in groups for user in group.ids)
             start = small.written_count
-            _write_slice(small, owner, start, users[start:], groups, first_ordinals, now)
+            _write_slice(small, owner, start, users[start:], groups, first_ordinals, now, data_of(small))
+
+
+def data_of(segment: models.Segment) -> dict[int, str] | None:
+    """Return the data of the segment's IDs as JSON, by ID; None where the list has none."""
+    if not record_lists.has_data(segment.list) or segment.first_position is None:
+        return None
+    return record_lists.unwritten(segment.list_id, segment.first_position, segment.ids_count)
 
 
 def prepare(segment: models.Segment) -> list[Group]:
@@ -268,8 +277,12 @@ def _write_slice(
     groups: Sequence[Group],
     first_ordinals: Mapping[str, int],
     now: Callable[[], datetime],
+    data: Mapping[int, str] | None = None,
 ) -> None:
-    """Write the rows of `users`, whose groups are these, and the users. Raises LeaseLost."""
+    """Write the rows of `users`, whose groups are these, and the users. Raises LeaseLost.
+
+    data: of the segment's IDs, by ID; None where they have none.
+    """
     soonest = min(keys.minute_of_bucket(group.bucket_id) for group in groups)
     near = clock.sealed_at(soonest) <= now() + NEAR
     end = start + len(users)
@@ -291,6 +304,10 @@ def _write_slice(
         for status, rows in by_status.items():
             store.insert_assignments(task.pk, [(part.first_key, part.ids) for part in rows], status=status)
         store.insert_users(users, at=at)
+        if data is not None:
+            # An edit may have brought an ID back that has been written before.
+            with_data = [(user, data[user]) for user in users]
+            store.insert_data(task.pk, with_data, replace=task.version > 1)
         _give_attempts(task, users)
         if whole:
             _end_placing(task, at)
@@ -299,6 +316,12 @@ def _write_slice(
         return models.Segment.objects.filter(pk=segment.pk, written_count__gte=end).exists()
 
     store.write_and_recognise(change, is_there, bulk=True)
+    if (
+        whole
+        and data is not None
+        and not models.Segment.objects.unwritten().filter(list=segment.list_id).exists()
+    ):
+        record_lists.delete_chunks([segment.list_id])
     if whole and segment.first_position is None:
         models.SegmentPart.objects.filter(list=segment.list_id, segment_number=segment.number).delete()
 

@@ -11,6 +11,7 @@ from .assignment import (
 )
 from .bulk_act import BulkAct, BulkActKind
 from .cluster import Heartbeat, Minute, QuarterRun
+from .data import DataChunk, IdData
 from .edit import EarlierAttempts, LeftInFlight
 from .installation import Installation
 from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
@@ -42,11 +43,13 @@ __all__ = [
     "BulkAct",
     "BulkActKind",
     "Chunk",
+    "DataChunk",
     "EarlierAttempts",
     "FailureCount",
     "Group",
     "HandlerKind",
     "Heartbeat",
+    "IdData",
     "IdList",
     "IdempotentAnswer",
     "Installation",

@@ -17,7 +17,7 @@ from scheduling.parsing.results import Fields, Limits
 from scheduling.parsing.spool import Spool
 from scheduling.parsing.streams import ArrivingBody, as_utf8, gunzip
 
-FIELDS = frozenset({"task_name", "queue", "column", "sheet", "not_before", "expires_at", "id"})
+FIELDS = frozenset({"task_name", "queue", "column", "sheet", "data", "not_before", "expires_at", "id"})
 
 ACCEPTED = {
     "application/json": "json",

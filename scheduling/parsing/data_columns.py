@@ -137,4 +137,7 @@ class ObjectData:
         if len(kept) > MOST_DATA_COLUMNS:
             raise DataProblem(f"The object has more than {MOST_DATA_COLUMNS} columns.")
         joined = ",".join(f"{json.dumps(name, ensure_ascii=False)}:{value}" for name, value in kept.items())
-        return f"{{{joined}}}".encode()
+        try:
+            return f"{{{joined}}}".encode()
+        except UnicodeEncodeError:
+            raise DataProblem("Its data contain half of a character (a lone surrogate).") from None

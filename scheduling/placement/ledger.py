@@ -171,7 +171,7 @@ def record_returns(moved: Mapping[Route, Sequence[int]], *, at: datetime) -> Non
 
 
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
-    """Return the tasks by key, their rows locked in this order; only the columns that outcomes need are read."""
+    """Return the tasks by key, their rows locked in this order; only what outcomes and requests need is read."""
     wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
     columns = (
         "pk",
@@ -182,6 +182,8 @@ def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
         "queue_id",
         "waiting_count",
         "in_flight_count",
+        "name",
+        "data_columns",
     )
     return {task.pk: task for task in wanted.only(*columns)}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 
 from django.conf import settings
 
@@ -99,6 +100,13 @@ _fills = PreparedQuery(
     int,
     int,
 )
+
+
+def buckets_in_order(queue: models.Queue, plan: Plan) -> Iterator[int]:
+    """Yield the bucket of each ID of a plan, in the order of its list."""
+    for window in plan.windows:
+        for k in islice(allocator.places(window.before, queue.list_rpm), window.ids_count):
+            yield keys.bucket_id(window.window_id, k)
 
 
 def lock_queue(queue_id: int) -> models.Queue:

@@ -126,6 +126,12 @@ def insert_users(ids: Sequence[int], *, at: datetime) -> None:
     backend().insert_users(ids, at=at)
 
 
+def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool = False) -> None:
+    """Insert the data of a task's IDs. rows: (user ID, JSON), ascending. replace: some may be there already."""
+    if rows:
+        backend().insert_data(task_id, rows, replace=replace)
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:

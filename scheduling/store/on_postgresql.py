@@ -62,6 +62,27 @@ def insert_users(ids: Sequence[int], *, at: datetime) -> None:
         )
 
 
+def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool) -> None:
+    if replace:
+        users, texts = zip(*rows, strict=True)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO scheduling_iddata (task_id, user_id, data)"
+                " SELECT %s, d.* FROM unnest(%s::bigint[], %s::text[]) AS d(user_id, data)"
+                " ON CONFLICT (task_id, user_id) DO UPDATE SET data = excluded.data",
+                [task_id, _text(users), list(texts)],
+            )
+        return
+    # Compact JSON has neither tabs nor line ends; its backslashes are COPY's as well.
+    lines = [f"{task_id}\t{user}\t{data}\n" for user, data in rows]
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy("COPY scheduling_iddata (task_id, user_id, data) FROM STDIN") as copy,
+    ):
+        copy.write("".join(lines).replace("\\", "\\\\"))
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:

@@ -43,6 +43,15 @@ def insert_users(ids: Sequence[int], *, at: datetime) -> None:
         )
 
 
+def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT {'OR REPLACE ' if replace else ''}INTO scheduling_iddata (task_id, user_id, data)"
+            " VALUES (%s, %s, %s)",
+            [(task_id, user, data) for user, data in rows],
+        )
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, compress, islice
@@ -15,15 +15,18 @@ from django.db.models import F, Max, Min, Q
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core import allocator, id_tokens, keys, limits
+from scheduling.core import id_tokens, keys, limits
 from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
+from scheduling.handlers import columns
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
 from scheduling.lists.differences import CombinedSource, Difference, blocks_of
+from scheduling.lists.record_lists import RecordSource, SomeRecords
 from scheduling.models import Group, Status
 from scheduling.placement import ledger, reservations
 from scheduling.placement.removals import ChangedMeanwhile, Removal, record_in_flight
 from scheduling.tasks.cancellation import Cancelled
+from scheduling.tasks.edited_data import ChangedData, columns_after
 
 NAME_LENGTH = 200
 
@@ -109,8 +112,9 @@ def replace(
             with (
                 _difference(task, source) as difference,
                 Removal(task, difference, settings.SPOOL_DIR) as removal,
+                ChangedData(task, source, difference) as changed,
             ):
-                return _exchange(edit, difference, removal, by=by, now=now)
+                return _exchange(edit, difference, removal, changed, by=by, now=now)
         except ChangedMeanwhile:
             continue
 
@@ -150,7 +154,13 @@ def _difference(task: models.Task, source: stored_lists.Source) -> Difference:
 
 
 def _exchange(
-    edit: _Edit, difference: Difference, removal: Removal, *, by: Actor, now: Callable[[], datetime]
+    edit: _Edit,
+    difference: Difference,
+    removal: Removal,
+    changed: ChangedData,
+    *,
+    by: Actor,
+    now: Callable[[], datetime],
 ) -> Replaced:
     source, added, gone = edit.source, difference.added, difference.gone
     at = now()
@@ -166,13 +176,11 @@ def _exchange(
         about = {"listed_count": source.ids_count}
         drafts.append(acceptance.write_draft(whole, at=at, about=about, to_place=False))
         if added.count:
-            drafts.append(
-                acceptance.write_draft(
-                    CombinedSource(added.count, lambda size: blocks_of(added, size)), at=at
-                )
-            )
+            ids = CombinedSource(added.count, lambda size: blocks_of(added, size))
+            with_data = SomeRecords(source, ids) if isinstance(source, RecordSource) else ids
+            drafts.append(acceptance.write_draft(with_data, at=at))
         with store.write():
-            return _exchange_locked(edit, difference, removal, *drafts, by=by, now=now)
+            return _exchange_locked(edit, difference, removal, changed, *drafts, by=by, now=now)
     except BaseException:
         for draft in drafts:
             acceptance.delete_draft(draft)
@@ -183,6 +191,7 @@ def _exchange_locked(
     edit: _Edit,
     difference: Difference,
     removal: Removal,
+    changed: ChangedData,
     whole: models.IdList,
     added: models.IdList | None = None,
     *,
@@ -195,6 +204,7 @@ def _exchange_locked(
     _check_replaceable(task)
     if task.version != edit.task.version:
         raise ChangedMeanwhile
+    columns.check(queue, edit.source.data_columns if isinstance(edit.source, RecordSource) else None)
     ledger.lock_waiting_buckets(task)
     # Removed IDs first: their places are free for the added ones.
     removed = removal.cancel_waiting()
@@ -211,16 +221,18 @@ def _exchange_locked(
         allow_peak=edit.allow_peak,
     )
     returning_count = _bring_back(task, queue, plan, difference, at=at) if any(difference.returning) else 0
+    changed.write()
     if added:
         acceptance.place(task, queue, added, plan, at=at)
     taken = [id_list.pk for id_list in (whole, added) if id_list]
     models.IdList.objects.filter(pk__in=taken).update(accepted_at=at)
     cancelled_count = sum(removed.released.values())
-    changed = models.Task.objects.filter(pk=task.pk, version=task.version).update(
+    updated = models.Task.objects.filter(pk=task.pk, version=task.version).update(
         name=edit.name,
         list=whole,
         payload=edit.payload,
         column=edit.column,
+        data_columns=columns_after(task, edit.source),
         ids_count=whole.ids_count,
         repeats_count=edit.source.repeats_count,
         same_as_digest=edit.source.same_as_digest,
@@ -230,7 +242,7 @@ def _exchange_locked(
         **_minutes(task),
         **({"placed_at": None, **ledger.NOT_DONE} if added else {}),
     )
-    if not changed:
+    if not updated:
         raise ChangedMeanwhile
     _release_unplaced_list(task.list_id, at=at)
     ledger.finish([task.pk], at=at)
@@ -269,7 +281,7 @@ def _bring_back(
     They are written at their new places with the rest of the list. Each leaves a move behind, so that every ID of
     the task is in one place.
     """
-    buckets = _buckets(queue, plan)
+    buckets = reservations.buckets_in_order(queue, plan)
     returned_count = 0
     for start in range(0, difference.added.count, limits.IDS_PER_QUERY):
         users = difference.added.read(start, limits.IDS_PER_QUERY)
@@ -287,13 +299,6 @@ def _bring_back(
         ledger.record_returns(moved, at=at)
         returned_count += len(found)
     return returned_count
-
-
-def _buckets(queue: models.Queue, plan: reservations.Plan) -> Iterator[int]:
-    """The bucket of each ID of a plan, in the order of its list."""
-    for window in plan.windows:
-        for k in islice(allocator.places(window.before, queue.list_rpm), window.ids_count):
-            yield keys.bucket_id(window.window_id, k)
 
 
 def _minutes(task: models.Task) -> dict[str, datetime]:

@@ -15,6 +15,7 @@ from scheduling.core import clock, keys
 from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations, minute_jobs
 from scheduling.jobqueue.tables import FinishedJob
+from scheduling.lists import record_lists
 from scheduling.models import BulkActKind
 from scheduling.proof import checks
 from scheduling.store import blocks
@@ -104,6 +105,8 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         # The lists before an edit are kept as long as the task, since places follow from their order.
         list_ids = {list_id, *models.Segment.objects.filter(task=task_id).values_list("list_id", flat=True)}
         yield partial(_delete, models.Chunk.objects.filter(list_id__in=list_ids), 50)
+        yield partial(_delete, models.DataChunk.objects.filter(list_id__in=list_ids), 50)
+        yield partial(record_lists.delete_step, task_id)
         yield partial(_delete_task, task_id, list_ids)
 
 

@@ -35,6 +35,8 @@ NONSENSE = {
     "OIDC_ROLES": "staff=emperor",
     "INTAKE_MAX_IDS": "0",
     "INTAKE_MAX_BODY_BYTES": "1e9",
+    "DATA_MAX_BYTES": "1",
+    "DATA_VISIBLE_TO": "everybody",
     "WRITE_RATE": "0",
     "HORIZON_DAYS": "0",
     "RETENTION_DAYS": "for ever",

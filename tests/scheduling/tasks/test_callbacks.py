@@ -13,6 +13,7 @@ from scheduling import models
 from scheduling.core.errors import NoFreeSlot
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import bucket_slots, test_request
+from scheduling.handlers import shown_request
 from scheduling.tasks import callbacks, resend
 from scheduling.upkeep import reconciliation
 from tests.scheduling.placed import make_queue, place
@@ -204,7 +205,7 @@ def test_a_test_request_is_shown_as_it_went_out_without_the_queues_own_values():
     assert (first.sent.method, first.sent.url) == ("POST", target.url)
     assert first.sent.body.encode() == seen.body
     assert seen.headers["authorization"] == "Bearer s3cret"
-    assert first.sent.headers["Authorization"] == test_request.MASK
+    assert first.sent.headers["Authorization"] == shown_request.MASK
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature", "Content-Type", "User-Agent"):
         assert first.sent.headers[name] == seen.headers[name.lower()]
     assert Verifier(SECRET).verify(first.sent.body, dict(first.sent.headers))["task_id"] == 0

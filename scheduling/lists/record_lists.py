@@ -1,0 +1,208 @@
+"""Lists whose IDs have data: the numbers are stored as those of any list, and the data beside them.
+
+Until an ID has its row, its data are in a chunk, in the order of the list. The transaction that writes the row moves
+them to a table that is keyed by task and ID.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from scheduling import models, store
+from scheduling.core import limits
+from scheduling.lists import stored_lists
+from scheduling.parsing.record_spool import RecordSpool
+
+# IDs of a data chunk: at the most bytes that an ID may have by default, 16 MB.
+DATA_CHUNK_IDS = 4_096
+# The data of a segment are in memory while it is written.
+SEGMENT_IDS = 100_000
+SEGMENT_BYTES = 32 * 1024 * 1024
+# Rows that one statement deletes.
+_STEP_CHUNKS = 16
+_STEP_ROWS = 2_000
+
+# Some IDs in list order, and the compact JSON of each.
+Block = tuple["array[int]", list[bytes]]
+
+
+class RecordSource(ABC):
+    """A checked list without repeats whose IDs have data: a `stored_lists.Source` that yields the data too."""
+
+    data_columns: tuple[str, ...]
+    ids_count: int
+    repeats_count: int
+    same_as_digest: str
+
+    @abstractmethod
+    def records(self, size: int) -> Iterator[Block]:
+        """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
+
+    def unique_blocks(self, size: int) -> Iterator[array[int]]:
+        """Yield the IDs in list order, at most `size` per array. Each call begins at the start."""
+        return (ids for ids, _ in self.records(size))
+
+
+class SpooledRecords(RecordSource):
+    """Records as they were read. data_columns: the names of the columns that travel with the IDs."""
+
+    def __init__(self, spool: RecordSpool, data_columns: Sequence[str]) -> None:
+        self._spool = spool
+        self.data_columns = tuple(data_columns)
+        self.ids_count = spool.ids_count
+        self.repeats_count = spool.repeats_count
+        self.same_as_digest = spool.same_as_digest
+
+    def records(self, size: int) -> Iterator[Block]:
+        """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
+        for block in self._spool.unique_records(size):
+            yield array("q", map(int, block.ids)), block.data or []
+
+
+class SomeRecords(RecordSource):
+    """Some records of a source. ids: yields those IDs, in the order of the source, in blocks of a size."""
+
+    def __init__(self, source: RecordSource, ids: stored_lists.Source) -> None:
+        self._source, self._ids = source, ids
+        self.data_columns = source.data_columns
+        self.ids_count, self.repeats_count = ids.ids_count, ids.repeats_count
+        self.same_as_digest = ids.same_as_digest
+
+    def records(self, size: int) -> Iterator[Block]:
+        """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
+        wanted = (user for block in self._ids.unique_blocks(stored_lists.CHUNK_IDS) for user in block)
+        following = next(wanted, None)
+        ids, data = array("q"), list[bytes]()
+        for users, packed in self._source.records(size):
+            for user, one in zip(users, packed, strict=True):
+                if user != following:
+                    continue
+                ids.append(user)
+                data.append(one)
+                following = next(wanted, None)
+                if len(ids) == size:
+                    yield ids, data
+                    ids, data = array("q"), []
+        if ids:
+            yield ids, data
+
+
+def write(id_list: models.IdList, source: RecordSource) -> dict[str, Any]:
+    """Store the IDs and the data of a list, in short transactions. Returns what its `about` says of the data.
+
+    Within an open transaction, everything belongs to that transaction.
+    """
+    data_bytes = 0
+
+    def numbers() -> Iterator[array[int]]:
+        nonlocal data_bytes
+        position = 0
+        pending = array("q")
+        for ids, data in source.records(DATA_CHUNK_IDS):
+            joined = b"\n".join(data)
+            with store.write():
+                models.DataChunk.objects.create(
+                    list=id_list, first_position=position, ids_count=len(ids), data=joined
+                )
+            position += len(ids)
+            data_bytes += len(joined)
+            pending.extend(ids)
+            while len(pending) >= stored_lists.CHUNK_IDS:
+                yield pending[: stored_lists.CHUNK_IDS]
+                pending = pending[stored_lists.CHUNK_IDS :]
+        if pending:
+            yield pending
+
+    count = stored_lists.write(id_list, numbers())
+    fitting = SEGMENT_BYTES * count // max(1, data_bytes)
+    return {
+        "data_columns": list(source.data_columns),
+        "segment_ids": max(DATA_CHUNK_IDS, min(SEGMENT_IDS, fitting)),
+    }
+
+
+def has_data(id_list: models.IdList) -> bool:
+    """Whether the IDs of a list have data."""
+    return id_list.about.get("data_columns") is not None
+
+
+def unwritten(list_id: int, first_position: int, count: int) -> dict[int, str]:
+    """Return the data of consecutive IDs of a list from its chunks, by ID."""
+    chunks = models.DataChunk.objects.filter(
+        list=list_id,
+        first_position__gt=first_position - DATA_CHUNK_IDS,
+        first_position__lt=first_position + count,
+    )
+    found: dict[int, str] = {}
+    for start, ids_count, packed in list(
+        chunks.order_by("first_position").values_list("first_position", "ids_count", "data")
+    ):
+        begin, end = max(start, first_position), min(start + ids_count, first_position + count)
+        if begin < end:
+            lines = bytes(packed).split(b"\n")[begin - start : end - start]
+            ids = stored_lists.ids_of(list_id, begin, end - begin)
+            found.update(zip(ids, map(bytes.decode, lines), strict=True))
+    return found
+
+
+def read(task_id: int, users: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+    """Return the data of IDs of a task whose rows are written, by ID. Those that have none are missing."""
+    return {user: json.loads(text) for user, text in texts(task_id, users).items()}
+
+
+def of_task(task: models.Task, users: Sequence[int]) -> dict[int, str]:
+    """Return the data of IDs of a task as JSON, by ID, whether their rows are written or not."""
+    if task.data_columns is None:
+        return {}
+    found: dict[int, str] = {}
+    if task.placed_at is None:
+        placing = models.Segment.objects.unwritten().filter(task=task)
+        for list_id in list(placing.order_by().values_list("list_id", flat=True).distinct()):
+            found |= _of_list(list_id, set(users))
+    # Only then: they may be written in the meantime. What an edit brings back has other data in its list.
+    return texts(task.pk, [user for user in users if user not in found]) | found
+
+
+def texts(task_id: int, users: Iterable[int]) -> dict[int, str]:
+    """Return the data of IDs of a task whose rows are written, as JSON, by ID."""
+    wanted = list(users)
+    found: dict[int, str] = {}
+    for start in range(0, len(wanted), limits.IDS_PER_QUERY):
+        some = wanted[start : start + limits.IDS_PER_QUERY]
+        rows = models.IdData.objects.filter(task_id=task_id, user_id__in=some)
+        found.update(rows.values_list("user_id", "data"))
+    return found
+
+
+def _of_list(list_id: int, wanted: set[int]) -> dict[int, str]:
+    """Return the data of some IDs of a list from its chunks, by ID, in one pass over the list."""
+    found: dict[int, str] = {}
+    position = 0
+    for ids in stored_lists.blocks(list_id, DATA_CHUNK_IDS):
+        if not wanted.isdisjoint(ids):
+            data = unwritten(list_id, position, len(ids))
+            found |= {user: data[user] for user in ids if user in wanted and user in data}
+        position += len(ids)
+    return found
+
+
+def delete_chunks(list_ids: Iterable[int]) -> None:
+    """Delete the data chunks of lists, in short transactions."""
+    of_lists = models.DataChunk.objects.filter(list__in=list(list_ids))
+    while numbers := list(of_lists.values_list("pk", flat=True)[:_STEP_CHUNKS]):
+        models.DataChunk.objects.filter(pk__in=numbers).delete()
+
+
+def delete_step(task_id: int) -> int:
+    """Delete the data of some of a task's IDs. Returns how many; 0 once there are none."""
+    of_task = models.IdData.objects.filter(task_id=task_id).order_by("user_id")
+    with store.write():
+        users = list(of_task.values_list("user_id", flat=True)[:_STEP_ROWS])
+        if users:
+            some = models.IdData.objects.filter(task_id=task_id, user_id__range=(users[0], users[-1]))
+            some._raw_delete("default")
+    return len(users)
