@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -97,7 +97,7 @@ def _page_of(request: HttpRequest) -> str:
 
 def client_address(request: HttpRequest) -> str:
     """The address that a request came from; failed sign-ins are counted by it."""
-    return address_in(request.META)
+    return network_of(address_in(request.META))
 
 
 def address_in(meta: Mapping[str, Any]) -> str:
@@ -114,6 +114,19 @@ def address_in(meta: Mapping[str, Any]) -> str:
         return str(ip_address(hops[-settings.TRUSTED_PROXIES].strip()))
     except ValueError:
         return peer
+
+
+def network_of(address: str) -> str:
+    """What limits for an address apply to: one of IPv4, or the first of the IPv6 network (/64) that a client has."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Address(int(parsed) >> 64 << 64))
 
 
 class RecordsRefusals:

@@ -17,10 +17,11 @@ import structlog
 from django.conf import settings
 from django.db import connections
 
-from operators.middleware import address_in
+from api.middleware import is_page
+from operators.middleware import address_in, network_of
 from runner.web import pages, sockets
 from runner.web.bodies import FORM_SECONDS, Disconnected, Incoming, NoSpace, Receive, TooSlow
-from runner.web.limits import Rates
+from runner.web.limits import Known, Rates
 from runner.web.pages import FORM_BYTES, Missing, Response, Wanted
 from runner.web.threads import Busy, Lane, Threads
 
@@ -41,12 +42,17 @@ HASHES_AT_ONCE, SIGN_INS_WAITING = 1, 10
 TESTS_AT_ONCE, TESTS_WAITING = 1, 4
 # What a piece of an export, or a question, waits at most until the next one may be produced.
 POLITE_SECONDS = 0.1
+# Questions whether a body would be accepted that may wait before short bodies are received without asking.
+QUESTIONS_WAITING = 20
 # Requests that may wait for a thread.
 WAITING = 1000
 SWITCH_SECONDS = 0.0005
 # An address may be shared by an office, or by all clients behind a proxy that isn't declared.
 ADDRESS_FACTOR = 5
 BURST_SECONDS = 3
+# Refusals that an address may have at once, and a second. Further ones wait: whoever only ever tries again is slowed
+# down by that, and a connection that waits costs some kilobytes.
+REFUSALS_AT_ONCE, REFUSALS_A_SECOND, HELD_SECONDS, HELD_AT_ONCE = 100, 10, 5, 4000
 LIVE, READY, SIGN_IN = "/healthz/live", "/healthz/ready", "/sign-in"
 TEST = "/test"
 READING = ("GET", "HEAD", "OPTIONS")
@@ -62,8 +68,11 @@ class Server:
         self.loop = loop
         self.threads = Threads(loop, on_end=connections.close_all)
         # Each lane has threads of its own: writers wait for each other in the database, and readers don't.
-        self.writes = self.threads.lane(settings.WEB_THREADS * 2 // 5, WAITING)
-        self.reads = self.threads.lane(settings.WEB_THREADS - self.writes.threads, WAITING)
+        # Whoever isn't known yet has those of strangers, and no others.
+        self.strangers = self.threads.lane(max(1, settings.WEB_THREADS // 4), WAITING)
+        others = settings.WEB_THREADS - self.strangers.threads
+        self.writes = self.threads.lane(others * 2 // 5, WAITING)
+        self.reads = self.threads.lane(others - self.writes.threads, WAITING)
         self.live = self.threads.lane(1, WAITING)
         self.ready = self.threads.lane(1, WAITING)
         self.sign_ins = self.threads.lane(HASHES_AT_ONCE, SIGN_INS_WAITING)
@@ -73,23 +82,30 @@ class Server:
         self.exports = self.threads.lane(1, WAITING)
         # Whether a body would be accepted: a thousand slow senders must not delay anybody else.
         self.questions = self.threads.lane(1, WAITING)
+        self.known = Known()
+        self.refusals = Rates(REFUSALS_A_SECOND, REFUSALS_AT_ONCE)
+        self.held = 0
         per_second = settings.REQUESTS_PER_SECOND
         self.clients = Rates(per_second, per_second * BURST_SECONDS)
         self.addresses = Rates(per_second * ADDRESS_FACTOR, per_second * ADDRESS_FACTOR * BURST_SECONDS)
+        sockets.bound_buffers(port)
         self.stalled = sockets.Stalled(port, STALLED_SECONDS)
         self.housekeeping = loop.create_task(self._keep_house())
 
-    def lane(self, method: str, path: str) -> Lane:
+    def lane(self, method: str, path: str, *, is_known: bool) -> Lane:
         """The lane for a request, by its method and its path without the final slash."""
         if path == LIVE:
             return self.live
         if path == READY:
             return self.ready
-        if method in READING:
-            return self.reads
-        if path.endswith(TEST):
-            return self.test_requests
-        return self.sign_ins if path == SIGN_IN else self.writes
+        if method not in READING:
+            if path.endswith(TEST):
+                return self.test_requests
+            if path == SIGN_IN:
+                return self.sign_ins
+        if not is_known:
+            return self.strangers
+        return self.reads if method in READING else self.writes
 
     def politely(self, work: Callable[[], Any]) -> Any:
         """Do work in a thread; half of its time belongs to the pages, while any is being produced."""
@@ -104,7 +120,9 @@ class Server:
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             self.threads.end_idle(IDLE_THREAD_SECONDS)
-            if closed := self.stalled.close(self.loop.time()):
+            # Outside of the loop: there may be thousands of connections to look at.
+            closed = await self.loop.run_in_executor(None, self.stalled.close, self.loop.time())
+            if closed:
                 log.info("stalled_readers_closed", count=closed)
 
 
@@ -132,7 +150,7 @@ class Exchange:
         self.environ = pages.environ(scope)
         self.method: str = self.environ["REQUEST_METHOD"]
         self.path: str = self.environ["PATH_INFO"].rstrip("/")
-        self.address = address_in(self.environ)
+        self.address = network_of(address_in(self.environ))
         self.client = _client(self.environ) or self.address
         self.body: Incoming | None = None
 
@@ -149,6 +167,7 @@ class Exchange:
             response = self._refuse("body-too-slow", "The body did not arrive in time.")
         except NoSpace:
             response = self._refuse("disk-full", "The disk is full: the list was not received.")
+        await self._hold(response)
         await self._write(response)
         if self.body and not self.body.is_complete:
             await self.body.drain(DRAINED_BYTES, DRAINED_SECONDS)
@@ -157,6 +176,20 @@ class Exchange:
         if after:
             headers["Retry-After"] = str(math.ceil(after))
         return pages.refusal(self.environ["PATH_INFO"], kind, sentence, headers)
+
+    async def _hold(self, response: Response) -> None:
+        """Let a refusal wait where the address has had many: the next try comes that much later."""
+        if response.status < 400 or self.path in (LIVE, READY):
+            return
+        if self._is_known and response.status != 429:
+            return
+        wait = self.server.refusals.wait(self.address)
+        if wait and self.server.held < HELD_AT_ONCE:
+            self.server.held += 1
+            try:
+                await asyncio.sleep(HELD_SECONDS)
+            finally:
+                self.server.held -= 1
 
     # --- The request ---
 
@@ -169,11 +202,43 @@ class Exchange:
         self.body = Incoming(self.receive, length)
         if length <= FORM_BYTES and (short := await self.body.short(AT_ONCE_SECONDS)):
             return await self._answer(short)
-        # It is slow or long. Would Django read it?
+        # It is slow or long.
+        if not is_page(self.environ["PATH_INFO"]) and self.client == self.address:
+            return pages.unknown()
+        if length <= FORM_BYTES and self.server.questions.waiting_count >= QUESTIONS_WAITING:
+            # Many are slow at once: a few kilobytes are received sooner than the question is answered.
+            return await self._answer(await self._form(self.body))
+        # Would Django read it?
         asked = await self._run_politely(
             self.server.questions, partial(pages.respond, self.environ, Missing())
         )
-        return asked if isinstance(asked, Response) else await self._received(self.body, asked)
+        if isinstance(asked, Response):
+            return self._answered(asked)
+        if asked.from_known:
+            self._remember()
+        return await self._received(self.body, asked)
+
+    async def _form(self, body: Incoming) -> IO[bytes]:
+        short = await body.short(FORM_SECONDS)
+        if short is None:
+            raise TooSlow
+        return short
+
+    @property
+    def _is_known(self) -> bool:
+        return self.client in self.server.known
+
+    def _answered(self, response: Response) -> Response:
+        """Remember whether the token or session was valid."""
+        if response.to_known:
+            self._remember()
+        elif response.status == 401:
+            self.server.known.forget(self.client)
+        return response
+
+    def _remember(self) -> None:
+        if self.client != self.address:
+            self.server.known.add(self.client)
 
     async def _received(self, body: Incoming, wanted: Wanted) -> Response:
         if body.length > wanted.limit:
@@ -181,10 +246,7 @@ class Exchange:
         if body.length > FORM_BYTES:
             with await body.long(settings.SPOOL_DIR) as file:
                 return await self._answer(file)
-        short = await body.short(FORM_SECONDS)
-        if short is None:
-            raise TooSlow
-        return await self._answer(short)
+        return await self._answer(await self._form(body))
 
     def _too_many(self) -> Response | None:
         """Count the request for its client and its address."""
@@ -202,7 +264,7 @@ class Exchange:
         )
 
     async def _answer(self, body: IO[bytes]) -> Response:
-        lane = self.server.lane(self.method, self.path)
+        lane = self.server.lane(self.method, self.path, is_known=self._is_known)
         try:
             answer = await self._run(lane, partial(pages.respond, self.environ, body))
         except Busy:
@@ -210,10 +272,12 @@ class Exchange:
                 raise
             return self._refuse("too-many-requests", "Too many people are signing in. Try again.", after=2)
         assert isinstance(answer, Response)
-        return answer
+        return self._answered(answer)
 
     async def _run(self, lane: Lane, work: Callable[[], Any]) -> Any:
-        return await self.server.threads.run(lane, work, client=self.client)
+        # Credentials that anybody can make up give nobody a turn of its own.
+        client = self.client if self._is_known else self.address
+        return await self.server.threads.run(lane, work, client=client)
 
     async def _run_politely(self, lane: Lane, work: Callable[[], Any]) -> Any:
         return await self._run(lane, partial(self.server.politely, work))
@@ -233,7 +297,6 @@ class Exchange:
     async def _write_rest(self, response: Response) -> None:
         """Send further pieces as they are taken. Between two pieces no thread and no cursor is in use."""
         port, peer = _port(self.scope), self.scope["client"][:2]
-        sockets.bound_buffer(port, peer)
         gone = asyncio.ensure_future(self._gone())
         try:
             while not gone.done():

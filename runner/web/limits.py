@@ -1,4 +1,4 @@
-"""How many requests a client may send: token buckets in memory, one set for each web process."""
+"""How many requests a client may send, and who is known: in memory, for each web process on its own."""
 
 import time
 from collections.abc import Callable
@@ -39,3 +39,22 @@ class Rates:
             return (1 - bucket.tokens) / self.per_second
         bucket.tokens -= 1
         return 0.0
+
+
+class Known:
+    """Clients whose token or session was valid when it was used last: anybody can make up another one."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, None] = {}
+
+    def __contains__(self, client: str) -> bool:
+        return client in self.clients
+
+    def add(self, client: str) -> None:
+        self.forget(client)
+        if len(self.clients) >= REMEMBERED:
+            self.forget(next(iter(self.clients)))
+        self.clients[client] = None
+
+    def forget(self, client: str) -> None:
+        self.clients.pop(client, None)

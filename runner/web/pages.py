@@ -21,7 +21,8 @@ from django.http.response import HttpResponseBase
 from django.urls import get_resolver, set_script_prefix
 
 from api.middleware import is_page
-from api.problems import problem_response
+from api.problems import not_signed_in, problem_response
+from operators.middleware import PRIVATE
 
 log = structlog.get_logger("web")
 
@@ -61,9 +62,10 @@ class Missing:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Django would read the body. limit: how much of it."""
+    """Django would read the body. limit: how much of it. from_known: its sender's token or session is valid."""
 
     limit: int
+    from_known: bool
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Response:
     body: bytes
     rest: Iterator[bytes] | None = None
     source: HttpResponseBase | None = None
+    # Whether its sender had a valid token or session.
+    to_known: bool = False
 
     def begin(self) -> None:
         """Produce the first piece, which for most is all of it."""
@@ -148,11 +152,21 @@ def respond(found: dict[str, Any], body: IO[bytes] | Missing) -> Response | Want
     try:
         response = handler.get_response(request)
     except NotReceived:
-        return Wanted(_limit(request))
+        return Wanted(_limit(request), _is_known(request))
     except Exception:
         log.exception("request_failed", path=request.path)
         response = HttpResponse("Something went wrong on our side.", status=500, content_type="text/plain")
     response._handler_class = WSGIHandler  # type: ignore[attr-defined]  # as Django's own WSGIHandler does
+    begun = _begun(response)
+    # Where the database fails, whose session it is can't be asked either.
+    begun.to_known = response.status_code < 500 and _is_known(request)
+    return begun
+
+
+def unknown() -> Response:
+    """What the API answers to a request without token and session."""
+    response = not_signed_in()
+    response["Cache-Control"] = "no-store"
     return _begun(response)
 
 
@@ -172,6 +186,13 @@ def refusal(path: str, kind: str, sentence: str, headers: dict[str, str] | None 
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>Quarterdeck</title><p role=alert>{}</p></html>"
 )
+
+
+def _is_known(request: HttpRequest) -> bool:
+    """Whether the request came with a valid token or session. Asks the database nothing that it wasn't asked."""
+    if hasattr(request, "caller"):
+        return True
+    return PRIVATE in request.META and hasattr(request, "user") and request.user.is_authenticated
 
 
 def _length(request: HttpRequest) -> int:

@@ -19,8 +19,8 @@ ACKED_AT, INFO_BYTES = 120, 128
 SEND_BUFFER = 256 * 1024
 
 
-def accepted(port: int) -> Iterator[socket.socket]:
-    """Yield the connections that this process accepted on `port`, each as a duplicate that is closed again."""
+def on_port(port: int) -> Iterator[socket.socket]:
+    """Yield what listens on `port` and the connections accepted there, each as a duplicate that is closed again."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -45,7 +45,7 @@ def acknowledged_bytes(connection: socket.socket) -> int:
 
 def of_peer(port: int, peer: Address) -> Iterator[socket.socket]:
     """Yield the connection of `peer`, if it is still there."""
-    for connection in accepted(port) if sys.platform == "linux" else ():
+    for connection in on_port(port) if sys.platform == "linux" else ():
         with suppress(OSError):
             if connection.getpeername()[:2] == peer:
                 yield connection
@@ -58,10 +58,14 @@ def close(port: int, peer: Address) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def bound_buffer(port: int, peer: Address) -> None:
-    """Let the kernel keep no more than SEND_BUFFER of what `peer` doesn't read, instead of some megabytes."""
-    for connection in of_peer(port, peer):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+def bound_buffers(port: int) -> None:
+    """Let the kernel keep no more than SEND_BUFFER of what a peer doesn't read, instead of some megabytes.
+
+    Connections inherit it from the socket that listens.
+    """
+    for each in on_port(port) if sys.platform == "linux" else ():
+        with suppress(OSError):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 class Stalled:
@@ -79,7 +83,7 @@ class Stalled:
             return 0
         seen: dict[Address, tuple[int, float]] = {}
         closed = 0
-        for connection in accepted(self.port):
+        for connection in on_port(self.port):
             with suppress(OSError):
                 if not unsent_bytes(connection):
                     continue

@@ -20,21 +20,52 @@ class Busy(Exception):
 
 
 @dataclass
-class Lane:
-    """Jobs of one kind. threads: how many run at once. longest: how many may wait; a client may have half."""
-
-    threads: int
-    longest: int
-    running: int = 0
-    waiting: deque["Job"] = field(default_factory=deque)
-    running_of: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
 class Job:
     work: Work
     client: str
     result: asyncio.Future[Any]
+
+
+@dataclass
+class Lane:
+    """Jobs of one kind, of each client in turn. threads: how many run at once. longest: how many may wait."""
+
+    threads: int
+    longest: int
+    running: int = 0
+    # Of each client with waiting jobs, in the order in which the clients are served; and how many all have.
+    waiting: dict[str, deque[Job]] = field(default_factory=dict)
+    waiting_count: int = 0
+    running_of: dict[str, int] = field(default_factory=dict)
+
+    def add(self, job: Job) -> None:
+        """Let the job wait. Where all places are taken, it gets one of whoever has the most. Raises Busy."""
+        if self.waiting_count >= self.longest:
+            most = max(self.waiting, key=lambda client: len(self.waiting[client]), default="")
+            if len(self.waiting.get(job.client, ())) + 1 >= len(self.waiting.get(most, ())):
+                raise Busy
+            dropped = self.waiting[most].pop()
+            self.waiting_count -= 1
+            if not dropped.result.done():
+                dropped.result.set_exception(Busy())
+        self.waiting.setdefault(job.client, deque()).append(job)
+        self.waiting_count += 1
+
+    def next(self) -> Job | None:
+        """The job to run next: of the client whose turn it is and who doesn't have half of the lane already."""
+        at_most = (self.threads + 1) // 2
+        for client in self.waiting:
+            if not client or self.running_of.get(client, 0) < at_most:
+                break
+        else:
+            return None
+        jobs = self.waiting.pop(client)
+        job = jobs.popleft()
+        self.waiting_count -= 1
+        if jobs:
+            # At the end: everybody else has a turn first.
+            self.waiting[client] = jobs
+        return job
 
 
 class Worker:
@@ -78,12 +109,10 @@ class Threads:
     def run(self, lane: Lane, work: Work, *, client: str = "") -> asyncio.Future[Any]:
         """Run `work` in a thread, and return its future result. Raises Busy.
 
-        client: on whose behalf; nobody's jobs take more than half of a lane while others wait.
+        client: on whose behalf. Clients take turns, and nobody's jobs take more than half of a lane.
         """
-        if len(lane.waiting) >= lane.longest:
-            raise Busy
         job = Job(work, client, self.loop.create_future())
-        lane.waiting.append(job)
+        lane.add(job)
         self._start_waiting()
         return job.result
 
@@ -111,17 +140,8 @@ class Threads:
 
     def _start_waiting(self) -> None:
         for lane in self.lanes:
-            while lane.running < lane.threads and (job := self._next(lane)):
+            while lane.running < lane.threads and (job := lane.next()):
                 lane.running += 1
                 lane.running_of[job.client] = lane.running_of.get(job.client, 0) + 1
                 worker = self.idle.pop() if self.idle else Worker(self)
                 worker.jobs.put((lane, job))
-
-    def _next(self, lane: Lane) -> Job | None:
-        """The job that waited longest, of a client that doesn't have half of the lane already."""
-        most = (lane.threads + 1) // 2
-        for at, job in enumerate(lane.waiting):
-            if not job.client or lane.running_of.get(job.client, 0) < most:
-                del lane.waiting[at]
-                return job
-        return None

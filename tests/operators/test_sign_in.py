@@ -1,7 +1,7 @@
 import pytest
 from django.test import RequestFactory
 
-from operators.middleware import client_address
+from operators.middleware import client_address, network_of
 from operators.models import Operator
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +60,28 @@ def test_address_behind_trusted_proxies_is_what_they_wrote(settings):
     assert client_address(request) == "192.0.2.1"
     settings.TRUSTED_PROXIES = 4
     assert client_address(request) == "127.0.0.1"
+
+
+def test_addresses_of_one_ipv6_network_lock_a_name_together(client, make_operator):
+    make_operator("operator")
+    for number in range(5):
+        sign_in(client, "wrong", REMOTE_ADDR=f"2001:db8:1:2::{number}")
+    assert sign_in(client, PASSWORD, REMOTE_ADDR="2001:db8:1:2:3:4:5:6").status_code == 429
+    assert sign_in(client, PASSWORD, REMOTE_ADDR="2001:db8:1:3::1").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_limits_apply_to_an_ipv4_address_or_an_ipv6_network(address, network):
+    assert network_of(address) == network
 
 
 def test_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):

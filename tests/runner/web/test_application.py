@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings as used
 from django.utils import timezone
 
+from operators.models import Token
 from runner.web import bodies, pages
 from runner.web.application import _servers, application
 from scheduling import models
@@ -267,6 +269,100 @@ def test_reader_who_hangs_up_ends_the_response(make_token):
     ask(reader)
     assert reader.status == 200
     assert not reader.is_whole
+
+
+def test_slow_list_without_a_token_occupies_no_thread(monkeypatch):
+    def respond(*_: object) -> None:
+        raise AssertionError("Django was asked")
+
+    monkeypatch.setattr(pages, "respond", respond)
+    client = ask(Client("POST", "/celery_ids_tasks/", {}, [b"1,2"], 1000))
+    assert client.status == 401
+    assert client.answer["www-authenticate"] == 'Bearer realm="Quarterdeck"'
+    assert json.loads(client.body)["type"].endswith("not-signed-in")
+
+
+def test_strangers_share_threads_of_their_own(make_token):
+    token = make_token("read")
+    made_up = [{"Authorization": f"Bearer qd_{number}"} for number in range(3)]
+    lanes = []
+
+    async def scenario() -> None:
+        for headers in ({"Authorization": f"Bearer {token}"}, *made_up, {}):
+            client = Client(path="/queues/", headers=headers)
+            await application(client.scope(), client.receive, client.send)
+            assert client.status == (200 if token in str(headers) else 401)
+        server = _servers[asyncio.get_running_loop()]
+        assert len(server.known.clients) == 1
+        known = next(iter(server.known.clients))
+        lanes.append(server.lane("GET", "/queues", is_known=known in server.known) is server.reads)
+        lanes.append(server.lane("GET", "/queues", is_known=False) is server.strangers)
+        threads = server.strangers.threads + server.reads.threads + server.writes.threads
+        assert threads == used.WEB_THREADS
+
+    asyncio.run(scenario())
+    assert lanes == [True, True]
+
+
+def test_client_whose_token_is_revoked_is_a_stranger_again(make_token):
+    token = make_token("read")
+    headers = {"Authorization": f"Bearer {token}"}
+
+    async def scenario() -> None:
+        for status in (200, 401):
+            client = Client(path="/queues/", headers=headers)
+            await application(client.scope(), client.receive, client.send)
+            assert client.status == status
+            assert len(_servers[asyncio.get_running_loop()].known.clients) == (status == 200)
+            await sync_to_async(Token.objects.update)(revoked_at=timezone.now())
+
+    asyncio.run(scenario())
+
+
+def test_address_that_was_refused_often_waits_for_further_refusals(monkeypatch):
+    monkeypatch.setattr("runner.web.application.REFUSALS_AT_ONCE", 3)
+    monkeypatch.setattr("runner.web.application.REFUSALS_A_SECOND", 0.01)
+    monkeypatch.setattr("runner.web.application.HELD_SECONDS", 0.6)
+    refused = [Client("POST", "/celery_ids_tasks/", {}, [b"1,2"], 1000) for _ in range(6)]
+    pages_of_others = [Client(), Client(path="/healthz/live")]
+    held = []
+
+    async def scenario() -> None:
+        calls = [asyncio.ensure_future(application(one.scope(), one.receive, one.send)) for one in refused]
+        await asyncio.sleep(0.4)
+        held.append(sum(client.status == 0 for client in refused))
+        for client in pages_of_others:
+            await application(client.scope(), client.receive, client.send)
+        await asyncio.gather(*calls)
+
+    asyncio.run(scenario())
+    assert held == [3]
+    assert {client.status for client in refused} == {401}
+    assert {client.status for client in pages_of_others} == {200}
+
+
+def test_short_forms_are_received_without_asking_where_many_are_slow(monkeypatch):
+    monkeypatch.setattr("runner.web.application.QUESTIONS_WAITING", 0)
+    kind = "application/x-www-form-urlencoded"
+    slow = Client("POST", "/sign-in/", {"Content-Type": kind}, [b"a"], 100)
+    assert ask(slow).status == 408
+    whole = Client("POST", "/sign-in/", {"Content-Type": kind}, [b"a=1"], 3)
+    assert ask(whole).status == 403
+
+
+def test_limits_for_an_address_apply_to_a_whole_ipv6_network(settings):
+    settings.REQUESTS_PER_SECOND = 1
+    statuses = []
+
+    async def scenario() -> None:
+        for number in range(30):
+            client = Client(path="/nothing/")
+            scope = client.scope() | {"client": (f"2001:db8:1:2:{number:x}::1", 4711)}
+            await application(scope, client.receive, client.send)
+            statuses.append(client.status)
+
+    asyncio.run(scenario())
+    assert 429 in statuses
 
 
 def test_test_requests_that_wait_for_a_slot_keep_no_page_waiting(make_token):

@@ -1,6 +1,6 @@
 """Token buckets: the clock is an argument."""
 
-from runner.web.limits import REMEMBERED, Rates
+from runner.web.limits import REMEMBERED, Known, Rates
 
 
 class Clock:
@@ -41,3 +41,16 @@ def test_flood_of_clients_takes_no_more_memory():
     for number in range(REMEMBERED * 2):
         rates.wait(str(number))
     assert len(rates.buckets) == REMEMBERED
+
+
+def test_known_client_is_forgotten_once_its_token_is_refused_or_many_came_after_it():
+    known = Known()
+    known.add("a")
+    known.add("b")
+    assert "a" in known
+    known.forget("a")
+    assert "a" not in known
+    for number in range(REMEMBERED):
+        known.add(str(number))
+    assert "b" not in known
+    assert len(known.clients) == REMEMBERED

@@ -12,13 +12,18 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and
 
 
 @pytest.fixture
-def connection():
-    """A listener's port, the accepted end and the client's end."""
+def listener():
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        client = socket.create_connection(listener.getsockname())
-        accepted, _ = listener.accept()
-        with client, accepted:
-            yield listener.getsockname()[1], accepted, client
+        yield listener
+
+
+@pytest.fixture
+def connection(listener):
+    """A listener's port, the accepted end and the client's end."""
+    client = socket.create_connection(listener.getsockname())
+    accepted, _ = listener.accept()
+    with client, accepted:
+        yield listener.getsockname()[1], accepted, client
 
 
 def fill(accepted: socket.socket) -> None:
@@ -81,8 +86,11 @@ def test_connection_of_one_peer_is_cut(connection):
     assert other.close(0) == 0
 
 
-def test_kernel_keeps_little_for_a_peer_whose_buffer_is_bounded(connection):
-    port, accepted, client = connection
-    sockets.bound_buffer(port, client.getsockname())
-    fill(accepted)
-    assert sockets.unsent_bytes(accepted) <= 4 * sockets.SEND_BUFFER
+def test_kernel_keeps_little_for_peers_that_read_nothing(listener, connection):
+    port, earlier, _ = connection
+    sockets.bound_buffers(port)
+    with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as later:
+        assert client
+        for accepted in (earlier, later):
+            fill(accepted)
+            assert sockets.unsent_bytes(accepted) <= 4 * sockets.SEND_BUFFER

@@ -71,6 +71,42 @@ def test_more_jobs_than_may_wait_are_refused():
     run(scenario)
 
 
+def test_clients_take_turns_however_many_jobs_one_of_them_has():
+    async def scenario(threads):
+        free, order = threading.Event(), []
+        lane = threads.lane(1, 1000)
+        jobs = [threads.run(lane, free.wait, client="first")]
+        jobs += [threads.run(lane, lambda: order.append("flood"), client="flood") for _ in range(100)]
+        jobs += [threads.run(lane, lambda: order.append("modest"), client="modest") for _ in range(2)]
+        free.set()
+        await asyncio.gather(*jobs)
+        assert order[:4] == ["flood", "modest", "flood", "modest"]
+        assert len(order) == 102
+        assert lane.waiting == {}
+        assert lane.waiting_count == 0
+
+    run(scenario)
+
+
+def test_client_with_the_most_jobs_makes_room_in_a_full_lane():
+    async def scenario(threads):
+        free = threading.Event()
+        lane = threads.lane(1, 3)
+        blocked = threads.run(lane, free.wait, client="first")
+        flood = [threads.run(lane, lambda: "served", client="flood") for _ in range(3)]
+        with pytest.raises(Busy):
+            threads.run(lane, lambda: "served", client="flood")
+        modest = threads.run(lane, lambda: "served", client="modest")
+        free.set()
+        assert await blocked
+        assert await modest == "served"
+        with pytest.raises(Busy):
+            await flood[2]
+        assert await asyncio.gather(*flood[:2]) == ["served"] * 2
+
+    run(scenario)
+
+
 def test_idle_threads_end_and_give_their_connections_back():
     async def scenario(threads):
         lane = threads.lane(3, 10)
