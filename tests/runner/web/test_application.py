@@ -365,7 +365,9 @@ def test_limits_for_an_address_apply_to_a_whole_ipv6_network(settings):
     assert 429 in statuses
 
 
-def test_test_requests_that_wait_for_a_slot_keep_no_page_waiting(make_token):
+def test_test_requests_that_wait_for_a_slot_keep_no_page_waiting(make_token, monkeypatch):
+    # The one that waits goes on in its thread when its client is gone.
+    monkeypatch.setattr("scheduling.dispatch.test_request.WAIT_SECONDS", 2.0)
     # No slot is free within a minute, since each call takes one of one.
     models.Queue.objects.update(rpm=1)
     headers = {"Authorization": f"Bearer {make_token()}"}
