@@ -48,7 +48,7 @@ def test_the_order_of_locks_is_the_same_everywhere():
 
 
 def test_every_folder_that_is_described_is_there_and_none_is_forgotten():
-    described = set(re.findall(r"`([\w/]+)/`", DEVELOPMENT.split("## The house")[1].split("\n## ")[0]))
+    described = set(re.findall(r"`([\w/]+)/`", DEVELOPMENT.split("## Packages")[1].split("\n## ")[0]))
     assert all((BASE_DIR / name).is_dir() for name in described)
     packages = {path.parent.relative_to(BASE_DIR).as_posix() for path in BASE_DIR.glob("*/__init__.py")}
     assert packages <= described
