@@ -64,7 +64,7 @@ class ActivityAdmin(ReadOnly, ByKey):
     list_display = ("at", "actor_name", "actor_kind", "face", "verb", "about", "count", "what_changed")
     list_filter = (FaceFilter, KindFilter, ObjectFilter)
     search_help_text = (
-        "The number of what it was done to, an exact word such as cancelled, or somebody's exact name."
+        "The number of an object, an exact verb such as cancelled, or the exact name of an operator or token."
     )
     fields = ("at", "actor_name", "actor_kind", "face", "verb", "about", "count", "before", "after")
     readonly_fields = ("about",)

@@ -136,7 +136,7 @@ class AssignmentAdmin(ReadOnly, ByKey):
             ),
         ) or self.get_empty_value_display()  # fmt: skip
 
-    @admin.display(description="answers that were no success")
+    @admin.display(description="unsuccessful responses")
     def answers(self, row: models.Assignment) -> str:
         attempts = models.Attempt.objects.filter(task_id=row.task_id, user_id=row.user_id).order_by(
             "number", "pk"
@@ -152,8 +152,8 @@ class AssignmentAdmin(ReadOnly, ByKey):
 
     def related_links(self, request: HttpRequest, row: models.Assignment) -> list[tuple[str, str]]:
         return [
-            ("Its user", page_of(models.User(pk=row.user_id))),
-            ("Its story on the dashboard", on_dashboard("id", row.user_id)),
+            ("User", page_of(models.User(pk=row.user_id))),
+            ("History on the dashboard", on_dashboard("id", row.user_id)),
         ]
 
 

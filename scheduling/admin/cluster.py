@@ -72,7 +72,7 @@ class QueuedAdmin(ReadOnly, ByKey):
 
     @admin.display(description="state")
     def state(self, row: QueuedJob) -> str:
-        return "due" if row.lock is None or row.lock <= store.now() else "taken, or not before this time"
+        return "due" if row.lock is None or row.lock <= store.now() else "due, or claimed until"
 
 
 @admin.register(models.Heartbeat)

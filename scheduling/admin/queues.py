@@ -22,9 +22,9 @@ class QueueForm(ModelForm):
     webhook_secret = forms.CharField(
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        help_text="whsec_ and 24 to 64 bytes in base64. It is never shown. Leave it empty to keep the present one.",
+        help_text="whsec_ and 24 to 64 bytes in base64. It is never shown. Leave it empty to keep the current one.",
     )
-    forget_secret = forms.BooleanField(label="Send unsigned: forget the secret", required=False)
+    forget_secret = forms.BooleanField(label="Send unsigned: remove the secret", required=False)
     webhook_method = forms.ChoiceField(
         choices=[(method, method) for method in validation.METHODS], initial="POST"
     )
@@ -148,16 +148,16 @@ class QueueAdmin(ByKey):
 
     @admin.display(description="tasks")
     def tasks(self, queue: models.Queue) -> str:
-        return link(list_of(models.Task, queue=queue.pk), "Its tasks")
+        return link(list_of(models.Task, queue=queue.pk), "Tasks")
 
     @admin.display(description="windows")
     def windows(self, queue: models.Queue) -> str:
-        return link(list_of(models.Window, queue=queue.pk), "Its windows")
+        return link(list_of(models.Window, queue=queue.pk), "Windows")
 
     def related_links(self, request: HttpRequest, queue: models.Queue) -> list[tuple[str, str]]:
         return [
-            ("Its page on the dashboard, where rpm is changed", on_dashboard("queue", queue.name)),
-            ("Its board", on_dashboard("board", queue=queue.name)),
-            ("Its tasks", list_of(models.Task, queue=queue.pk)),
-            ("Its windows", list_of(models.Window, queue=queue.pk)),
+            ("Page on the dashboard, where rpm is changed", on_dashboard("queue", queue.name)),
+            ("Board", on_dashboard("board", queue=queue.name)),
+            ("Tasks", list_of(models.Task, queue=queue.pk)),
+            ("Windows", list_of(models.Window, queue=queue.pk)),
         ]

@@ -20,7 +20,7 @@ class ListForm(forms.Form):
         # The reader trims what surrounds the first and the last ID, and counts lines by it.
         strip=False,
         widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false"}),
-        help_text="Separated by commas, blanks or line ends; up to 2 MB. Use the API for longer lists.",
+        help_text="Separated by commas, spaces or line breaks; up to 2 MB. Use the API for longer lists.",
     )
     allow_peak = forms.BooleanField(label="Allow minutes above the queue's max_peak", required=False)
     version = forms.IntegerField(widget=forms.HiddenInput)
@@ -62,8 +62,8 @@ def words(replaced: edits.Replaced) -> str:
     gone = [
         f"{count:,} of those left out {word}"
         for count, word in (
-            (replaced.already_sent, "were sent already"),
-            (replaced.in_flight, "are just being sent"),
+            (replaced.already_sent, "had already been sent"),
+            (replaced.in_flight, "are being sent now"),
         )
         if count
     ]

@@ -33,7 +33,7 @@ class FailedSignInAdmin(SignInLog):
     def locked_out(self, attempt: AccessAttempt) -> bool:
         return bool(attempt.failures_since_start >= settings.AXES_FAILURE_LIMIT)
 
-    @admin.action(description="Let in again", permissions=["view"])
+    @admin.action(description="Unlock", permissions=["view"])
     def let_in_again(self, request: HttpRequest, queryset: Rows) -> None:
         """Forget the failed attempts of a name from an address, in any browser."""
         for username, address in {(row.username, row.ip_address) for row in queryset}:

@@ -37,7 +37,7 @@ from .base import (
 )
 from .windows import QueueFilter
 
-VIEWERS_DO_NOT = "Your role is viewer: acting takes the role operator."
+VIEWERS_DO_NOT = "Your role is viewer; this requires the role operator."
 # Ticked rows travel in an address.
 MOST_TICKED = 100
 
@@ -133,13 +133,13 @@ class TaskAdmin(ByKey):
 
     @admin.display(description="dashboard")
     def page(self, task: models.Task) -> str:
-        return link(on_dashboard("task", task.pk), "Its page")
+        return link(on_dashboard("task", task.pk), "Open")
 
     def related_links(self, request: HttpRequest, task: models.Task) -> list[tuple[str, str]]:
         links = [
-            ("Its page on the dashboard", on_dashboard("task", task.pk)),
-            ("Its IDs", list_of(models.Assignment, task=task.pk)),
-            ("Its queue", page_of(task.queue)),
+            ("Page on the dashboard", on_dashboard("task", task.pk)),
+            ("IDs", list_of(models.Assignment, task=task.pk)),
+            ("Queue", page_of(task.queue)),
         ]
         return links if self._why_not(request, task) else [*links, *self._operations(task)]
 
@@ -149,8 +149,8 @@ class TaskAdmin(ByKey):
 
     def _operations(self, task: models.Task) -> list[tuple[str, str]]:
         return [
-            ("Replace its list", reverse("admin:scheduling_task_replace", args=[task.pk])),
-            ("Cancel it", cancel_url(ids=str(task.pk))),
+            ("Replace the list", reverse("admin:scheduling_task_replace", args=[task.pk])),
+            ("Cancel", cancel_url(ids=str(task.pk))),
         ]
 
     def _why_not(self, request: HttpRequest, task: models.Task) -> str:

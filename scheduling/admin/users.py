@@ -98,11 +98,11 @@ class UserAdmin(ByKey):
 
     @admin.display(description="assignments")
     def assignments(self, user: models.User) -> str:
-        return link(list_of(models.Assignment, q=user.pk), "Its assignments")
+        return link(list_of(models.Assignment, q=user.pk), "Assignments")
 
     @admin.display(description="dashboard")
     def story(self, user: models.User) -> str:
-        return link(on_dashboard("id", user.pk), "Its story")
+        return link(on_dashboard("id", user.pk), "History")
 
     def save_model(self, request: HttpRequest, obj: models.User, form: ModelForm, change: bool) -> None:
         by, at = actor_of(request), store.now()
@@ -117,6 +117,6 @@ class UserAdmin(ByKey):
 
     def related_links(self, request: HttpRequest, user: models.User) -> list[tuple[str, str]]:
         return [
-            ("Its assignments", list_of(models.Assignment, q=user.pk)),
-            ("Its story on the dashboard", on_dashboard("id", user.pk)),
+            ("Assignments", list_of(models.Assignment, q=user.pk)),
+            ("History on the dashboard", on_dashboard("id", user.pk)),
         ]

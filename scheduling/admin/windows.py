@@ -41,7 +41,7 @@ class WindowAdmin(ReadOnly, ByKey):
     list_display = ("starts", "queue_", "label", "state", "totalled_at")
     list_filter = (QueueFilter,)
     list_select_related = ("queue",)
-    search_help_text = "When it starts: 2026-11-25 12:15, in your time zone."
+    search_help_text = "The start, such as 2026-11-25 12:15, in your time zone."
     key_order = ("-starts_at", "-pk")
     fields = ("starts", "runs", "queue_", "label", "state", "version", "totalled_at", "receipt")
     readonly_fields = ("starts", "runs", "queue_", "label", "state")
@@ -85,6 +85,6 @@ class WindowAdmin(ReadOnly, ByKey):
     def related_links(self, request: HttpRequest, window: models.Window) -> list[tuple[str, str]]:
         stamp = f"{window.starts_at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
         return [
-            ("Its page on the dashboard", on_dashboard("window", window.queue.name, stamp)),
-            ("Its queue", page_of(window.queue)),
+            ("Page on the dashboard", on_dashboard("window", window.queue.name, stamp)),
+            ("Queue", page_of(window.queue)),
         ]

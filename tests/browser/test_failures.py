@@ -23,7 +23,7 @@ def test_the_button_and_what_is_sent_follow_the_ticks(open_page, things):  # noq
     expect(button).to_have_text(f"Retry {failed - 1}")
     button.click()
 
-    expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} IDs are waiting for another try")
+    expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} IDs are waiting to be retried")
     assert models.Assignment.objects.filter(status=models.Status.FAILED).count() == 1
 
 
@@ -36,4 +36,4 @@ def test_without_javascript_the_number_less_those_left_out_is_asked(open_page, t
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {failed - 1} IDs?")
     page.get_by_role("button", name=f"Retry {failed - 1}").click()
 
-    expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} IDs are waiting for another try")
+    expect(page.get_by_role("status").first).to_contain_text(f"{failed - 1} IDs are waiting to be retried")

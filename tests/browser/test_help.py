@@ -22,7 +22,7 @@ def test_help_is_behind_a_question_mark(open_page, size, scheme):
     page.keyboard.press("?")
 
     page.wait_for_url("**/dashboard/help/")
-    expect(page.get_by_role("heading", name="Words")).to_be_visible()
+    expect(page.get_by_role("heading", name="Terms")).to_be_visible()
     expect(page.locator("main")).to_contain_text("Late IDs take the next free places")
     assert_fits(page)
 

@@ -126,7 +126,7 @@ def test_ids_that_wait_elsewhere_are_left_out_by_a_button(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(10))
 
-    page.get_by_role("button", name="Leave those 3 out").click()
+    page.get_by_role("button", name="Leave these 3 out").click()
 
     expect(page.get_by_role("button", name=re.compile("Place 7 IDs"))).to_be_visible()
 
@@ -186,7 +186,7 @@ def test_without_javascript_a_paste_goes_the_same_way(open_page):
     page.get_by_label("Or paste IDs").fill("1001, 1002, x")
     page.get_by_role("button", name="Show the preview").click()
     page.wait_for_url(re.compile(r"/upload/\d+/"))
-    page.get_by_role("link", name="Which IDs are new, which wait in other tasks?").click()
+    page.get_by_role("link", name="Which IDs are new, and which wait in other tasks?").click()
     expect(page.locator("#overlap")).to_contain_text("never seen before")
     page.get_by_role("link", name="back to the preview").click()
     page.get_by_role("button", name=re.compile("Place 2 IDs")).click()
@@ -266,7 +266,7 @@ def test_example_of_the_empty_board_is_placed_in_three_clicks_with_a_countdown_t
     page.get_by_role("radio", name="In the next quarter-hour").check()
     expect(page.locator("#preview")).to_contain_text("As soon as there is room: first at")
     page.get_by_role("radio", name="As soon as there is room").check()
-    expect(page.locator("#preview")).to_contain_text("It takes free places only")
+    expect(page.locator("#preview")).to_contain_text("The list takes free places only")
     page.get_by_role("button", name="Place 3 IDs in default").click()
 
     page.wait_for_url(re.compile(r"/tasks/\d+/"))

@@ -154,7 +154,7 @@ def test_one_dead_cluster_of_two_is_red_on_the_board_though_the_other_lives(queu
 
     body = poll(sign_in("viewer")).content.decode()
 
-    assert "1 cluster minutes: no sign since" in body
+    assert "1 cluster minutes: silent since" in body
     assert "2 clusters" in body
     assert "nothing is sent" not in body
 

@@ -135,7 +135,7 @@ def test_the_story_of_an_id_is_a_file_of_all_its_tasks_however_many(place, fail,
 
     found = objects(client, f"{address}?format=ndjson")
 
-    assert "its story in all of them as" in client.get(address).content.decode()
+    assert "history in all of them as" in client.get(address).content.decode()
     assert [(row["task_id"], row["event"]) for row in found] == [
         *((task.pk, "placed") for task in reversed(others)),
         (first.pk, "placed"),

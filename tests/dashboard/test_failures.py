@@ -68,7 +68,7 @@ def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, si
     answer = again(client, page, left_out=keys[:2], number="8")
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["8 IDs are waiting for another try. 5 newer failures match this filter."]
+    assert said == ["8 IDs are waiting to be retried. 5 newer failures match this filter."]
     assert failed_count() == 80 + 5 - 8
     assert models.Activity.objects.get(verb="retried").count == 8
 
@@ -88,7 +88,7 @@ def test_without_javascript_another_number_than_the_button_s_is_asked_first(fail
     posted = {name: [value for each, value in fields if each == name] for name, _ in fields}
     answer = client.post("/dashboard/failures/?queue=b&last=1h", posted)
     told = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert told == ["8 IDs are waiting for another try."]
+    assert told == ["8 IDs are waiting to be retried."]
     assert failed_count() == 72
 
 
@@ -112,7 +112,7 @@ def test_what_was_ticked_on_one_page_is_left_out_on_all_of_them(failed, sign_in,
     answer = again(client, page, left_out=left_out, number="7")
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["7 IDs are waiting for another try."]
+    assert said == ["7 IDs are waiting to be retried."]
     kept = models.Assignment.objects.filter(pk__in=left_out).values_list("status", flat=True)
     assert set(kept) == {models.Status.FAILED}
 
@@ -140,7 +140,7 @@ def test_what_was_on_its_way_when_the_page_was_shown_is_not_among_what_it_showed
     answer = again(client, page)
 
     said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["10 IDs are waiting for another try. 5 newer failures match this filter."]
+    assert said == ["10 IDs are waiting to be retried. 5 newer failures match this filter."]
 
 
 def test_where_somebody_was_faster_the_question_comes_again_with_its_new_number(failed, sign_in):
@@ -178,7 +178,7 @@ def test_where_nothing_is_left_nothing_is_done_and_no_line_says_so(failed, sign_
     )
 
     assert [str(each) for each in answer.context["messages"]] == [
-        "Nothing was retried: none of them is left."
+        "Nothing was retried: these failures no longer exist."
     ]
     assert not models.Activity.objects.filter(verb="retried").exists()
 
@@ -255,7 +255,7 @@ def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, 
     resend.resume_retry(job, store.now)
 
     said = squeezed(client.get(answer.url))
-    assert "<b>0</b> of 50 are waiting for another try; the other 50 were retried or cancelled" in said
+    assert "<b>0</b> of 50 are waiting to be retried; the other 50 were retried or cancelled" in said
     assert 'hx-trigger="every 2s"' not in said
 
 
@@ -270,7 +270,7 @@ def test_a_run_that_a_job_ended_says_how_many_newer_ones_match_by_then(
     resend.resume_retry(_job(), store.now)
 
     said = squeezed(client.get(answer.url))
-    assert "<b>50</b> of 50 are waiting for another try: all of them. 5 newer failures match" in said
+    assert "<b>50</b> of 50 are waiting to be retried: all of them. 5 newer failures match" in said
 
 
 def test_an_empty_message_is_a_filter_on_every_way(place, fail, sign_in, monkeypatch):

@@ -219,7 +219,7 @@ def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(p
 def test_a_day_past_the_retention_does_not_say_that_nothing_was_planned(queue, sign_in):
     client = sign_in("viewer")
     for days_ago, said in (
-        (100, "so nothing is known about this day any more"),
+        (100, "so the data of this day has been deleted"),
         (1, "Nothing was planned on this day"),
     ):
         day = store.now() - timedelta(days=days_ago)

@@ -335,7 +335,7 @@ def test_id_of_a_test_request_is_chosen(queue, sign_in):
     refused = client.post("/dashboard/queues/default/test/", {"user_id": "-1"}, follow=True)
 
     assert "&quot;user_id&quot;:4711" in sent.content.decode()
-    assert "is no ID" in refused.content.decode()
+    assert "is not an ID" in refused.content.decode()
 
 
 def test_next_minute_with_room_for_a_test_request_is_in_the_operators_zone(queue, sign_in, monkeypatch):

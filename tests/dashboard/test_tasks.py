@@ -401,9 +401,7 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
     (told,) = stories.stories(50, at=store.now())
     event = told.history[-1]
     assert (event.kind, event.at, event.details["number"]) == ("attempt", started, 1)
-    assert (
-        "request 1 was made, and succeeded." in sign_in("viewer").get("/dashboard/ids/50/").content.decode()
-    )
+    assert "request 1 was sent and succeeded." in sign_in("viewer").get("/dashboard/ids/50/").content.decode()
 
     models.Attempt.objects.create(
         task_id=task.pk,

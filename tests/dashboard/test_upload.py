@@ -167,7 +167,7 @@ def test_ids_that_wait_elsewhere_are_counted_named_and_left_out(queue, sign_in, 
     page = client.get(f"{address}overlap/", headers={"HX-Request": "true"}).content.decode()
     answer = client.post(f"{address}leave-out/")
 
-    assert "Leave those 2 out" in page
+    assert "Leave these 2 out" in page
     assert other.name in page
     smaller = drafts().get()
     assert answer.url == f"/dashboard/upload/{smaller.pk}/"

@@ -13,7 +13,7 @@ def page(sign_in, starts_at) -> str:
 def test_a_window_that_ended_empty_waits_for_no_receipt(queue, sign_in):
     said = page(sign_in, clock.open_window_start(store.now()) - 9 * clock.QUARTER)
 
-    assert "Nothing came in, so there is nothing to total." in said
+    assert "No list came in, so there is nothing to total." in said
     assert "accepted lists from" in said
 
 

@@ -134,5 +134,5 @@ def test_what_can_not_be_done_to_a_task_stands_there_with_the_reason(signed_in, 
 
     page = client.get(address).content.decode()
 
-    for name in ("Replace its list", "Cancel it"):
+    for name in ("Replace the list", "Cancel"):
         assert re.search(f'aria-disabled="true"[^>]* title="It is cancelled."[^>]*>{name}<', page), name
