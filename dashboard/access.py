@@ -1,4 +1,7 @@
-"""Who may open what: each view of the dashboard has one of these decorators, and nothing else decides it."""
+"""Permissions of the dashboard.
+
+Each view has one of these decorators, and nothing else decides who may open it.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,11 +18,11 @@ from operators.actor import Actor, Interface
 from operators.models import Operator
 from operators.roles import Permission
 
-# The attribute of a view that tells what it needs: a test walks all addresses and reads it.
+# The attribute of a view that names the permission it needs. A test visits every address and reads it.
 NEEDS = "needs"
 View = Callable[..., HttpResponseBase]
 
-# On a button that somebody may not press, and in the response to whoever presses it anyway.
+# Shown on a button that an operator may not press, and in the response if they send its request anyway.
 REASONS = {
     Permission.VIEW: "Your account is disabled.",
     Permission.ACT: "You can view but not change things. Ask an admin for the operator role.",
@@ -28,7 +31,7 @@ REASONS = {
 
 
 class OperatorRequest(HttpRequest):
-    """A request of somebody who is signed in and may do what the view does."""
+    """A request of a signed-in operator who has the permission that the view needs."""
 
     user: Operator
     actor: Actor
@@ -36,7 +39,7 @@ class OperatorRequest(HttpRequest):
 
 
 def zone_of(operator: Operator) -> ZoneInfo:
-    """The operator's time zone; UTC where it is one that this machine doesn't know."""
+    """Return the operator's time zone, or UTC if this machine doesn't know it."""
     try:
         return ZoneInfo(operator.time_zone or "UTC")
     except (ZoneInfoNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""Lists as files: streamed, complete or visibly cut, with cells that no spreadsheet runs."""
+"""Lists as files: streamed, complete or visibly cut, with cells that no spreadsheet executes."""
 
 import csv as csv_module
 import json
@@ -21,7 +21,7 @@ class _Echo:
 def csv(
     name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: str = ""
 ) -> StreamingHttpResponse:
-    """A CSV with a header. cut: what is said in a last line where the file is not complete."""
+    """Export as CSV with a header. cut: what the last line says if the file is incomplete."""
     return _attachment(_csv_lines(heads, rows, cut), f"{name}.csv", "text/csv; charset=utf-8")
 
 
@@ -36,7 +36,7 @@ def _csv_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) ->
                 yield "".join(block)
                 block = []
     except Exception:
-        # The status line is gone already: the file itself has to say that it isn't whole.
+        # The status line has already been sent, so the file itself has to say that it is incomplete.
         yield "".join(block) + "# CUT: the export broke here\r\n"
         raise
     yield "".join(block)
@@ -47,7 +47,10 @@ def _csv_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) ->
 def ndjson(
     name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: str = ""
 ) -> StreamingHttpResponse:
-    """A line of JSON for each row. IDs come as text, since JavaScript rounds long numbers. cut: as for `csv`."""
+    """Export as one line of JSON for each row. IDs are text, since JavaScript rounds long numbers.
+
+    cut: as for `csv`.
+    """
     return _attachment(_json_lines(heads, rows, cut), f"{name}.ndjson", "application/x-ndjson")
 
 
@@ -81,19 +84,19 @@ def _attachment(content: Iterator[str], name: str, kind: str) -> StreamingHttpRe
 def named(
     form: str, name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: str = ""
 ) -> StreamingHttpResponse:
-    """The form that an address asks for. Raises BadRequest for one that isn't there."""
+    """Return the export in the format that the address names. Raises BadRequest for an unknown format."""
     makers = {"csv": csv, "ndjson": ndjson}
     if form not in makers:
-        raise BadRequest(f"format: {form!r} is none of {', '.join(makers)}.")
+        raise BadRequest(f"format: {form!r} is not one of {', '.join(makers)}.")
     return makers[form](name, heads, rows, cut=cut)
 
 
 def wanted_list(request: HttpRequest, *lists: str) -> str:
-    """Of a page with more than one list: which `list` is to be exported, the first where none is named.
+    """Return which `list` of a page the address asks for: the first if it names none.
 
-    Raises BadRequest for one that isn't there.
+    Raises BadRequest for an unknown list.
     """
     name = request.GET.get("list", lists[0])
     if name not in lists:
-        raise BadRequest(f"list: {name[:40]!r} is none of {', '.join(lists)}.")
+        raise BadRequest(f"list: {name[:40]!r} is not one of {', '.join(lists)}.")
     return name

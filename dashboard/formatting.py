@@ -13,33 +13,35 @@ from scheduling.core import clock as clocks
 
 
 def number(value: int | None) -> str:
-    """12480 as 12,480. For counts; IDs are text and never have separators."""
+    """Format a count: 12480 as 12,480. IDs are text and never have separators."""
     return "" if value is None else f"{value:,}"
 
 
 def plural(count: int | None, word: str) -> str:
-    """`1 ID`, `2 IDs`; irregular ones as `reply/replies`."""
+    """Return a count with its noun: `1 ID`, `2 IDs`; irregular plurals as `reply/replies`."""
     one, _, many = word.partition("/")
     return f"{count or 0:,} {one if count == 1 else many or one + 's'}"
 
 
 def percent(part: int, whole: int) -> str:
-    """For a drawing: part of whole, 0 to 100, with two decimals."""
+    """Return part of whole for a drawing: 0 to 100, with two decimals."""
     return f"{100 * part / whole:.2f}" if whole else "0"
 
 
 def compact(count: int) -> str:
-    """A number that fits over a narrow bar: 120, 1,250, 12.5k, 1.2M."""
+    """Format a number to fit above a narrow bar: 120, 1,250, 12.5k, 1.2M."""
     return f"{count:,}" if count < 10_000 else _in_units(count, below=1_000, whole_from=100)
 
 
 def shortest(count: int) -> str:
-    """A number of three digits at most, for over a bar with a sign before it: 999, 4.0k, 13k, 1.2M."""
+    """Format a number with at most three digits, to fit above a bar with a sign before it: 999, 4.0k, 13k,
+    1.2M.
+    """
     return f"{count}" if count < 1_000 else _in_units(count, below=999.5, whole_from=9.95)
 
 
 def _in_units(count: int, *, below: float, whole_from: float) -> str:
-    """In the first unit of which there are fewer than `below`; from `whole_from` of it on without a decimal."""
+    """Format in the first unit with fewer than `below`, without a decimal from `whole_from` on."""
     for divisor, unit in ((1_000, "k"), (1_000_000, "M")):
         if count < divisor * below:
             value = count / divisor
@@ -48,7 +50,7 @@ def _in_units(count: int, *, below: float, whole_from: float) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes: 312 B, 312 kB, 58.2 MB."""
+    """Format a number of bytes: 312 B, 312 kB, 58.2 MB."""
     value = float(count or 0)
     if value < 1000:
         return f"{value:.0f} B"
@@ -60,7 +62,7 @@ def size(count: int | None) -> str:
 
 
 def text(user_id: int) -> str:
-    """An ID as text: no separators, and nothing that a script would round."""
+    """Return an ID as text: without separators, and safe from rounding by scripts."""
     return str(user_id)
 
 
@@ -68,7 +70,7 @@ def text(user_id: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span as somebody would say it: 0.4 s, 38 s, 7 min, 3.2 h, 3.9 days."""
+    """Format a duration as people say it: 0.4 s, 38 s, 7 min, 3.2 h, 3.9 days."""
     if seconds is None:
         return ""
     if seconds < 10:
@@ -83,7 +85,7 @@ def duration(seconds: float | None) -> str:
 
 
 def whole_minutes(span: timedelta) -> str:
-    """A span of whole minutes: 1 minute, 15 minutes, 6 hours, 7 days."""
+    """Format a duration of whole minutes: 1 minute, 15 minutes, 6 hours, 7 days."""
     minutes = span // timedelta(minutes=1)
     if minutes % 60:
         return plural(minutes, "minute")
@@ -91,7 +93,9 @@ def whole_minutes(span: timedelta) -> str:
 
 
 def countdown(until: datetime, at: datetime) -> str:
-    """7:22, 1:07:22; empty where it is more than a day: page.js and board.js count."""
+    """Format a countdown, 7:22 or 1:07:22, that page.js and board.js continue; empty if it is longer than a
+    day.
+    """
     remaining = max(0, int((until - at).total_seconds()))
     minutes, seconds = divmod(remaining, 60)
     if remaining > 86_400:
@@ -102,7 +106,7 @@ def countdown(until: datetime, at: datetime) -> str:
 
 
 def lag(value: float | None) -> str:
-    """How long after its beginning a minute began: "on time", or by how much it didn't."""
+    """Say how late a minute started: "on time", or by how much it was late."""
     if value is None:
         return ""
     if value <= 0:
@@ -117,9 +121,9 @@ def lag(value: float | None) -> str:
 
 @lru_cache(maxsize=8192)
 def time_element(at: datetime, form: str, zone: tzinfo) -> Markup:
-    """A time in a zone, exact on hover. Cached, since a board writes the same times again each second."""
+    """Draw a time in a zone, exact on hover. Cached, since a board draws the same times again each second."""
     local, utc = at.astimezone(zone), at.astimezone(UTC)
-    # A page has a hundred of them: what says nothing is left out.
+    # A page has a hundred of them, so empty parts are left out.
     fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
     beside = "" if str(zone) == "UTC" else f" ({utc:%H:%M:%S} UTC)"
     return markup(
@@ -150,7 +154,7 @@ def clock_milliseconds(at: datetime | None) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """The time, and the day where it isn't today."""
+    """Draw the time, with the day if it isn't today."""
     return "" if at is None else _time(at, _moment_format(at))
 
 
@@ -159,34 +163,34 @@ def _moment_format(at: datetime) -> str:
 
 
 def minute_text(at: datetime) -> str:
-    """The same as plain text, for a whole minute in a long list: there is nothing more exact to say."""
+    """Return a whole minute as `moment` shows it, as plain text for long lists."""
     return f"{timezone.localtime(at):{_moment_format(at)}}"
 
 
 def hour_mark(at: datetime) -> str:
-    """14:17, as plain text for a drawing."""
+    """Return 14:17, as plain text for a drawing."""
     return f"{timezone.localtime(at):%H:%M}"
 
 
 def day(at: Any) -> str:
-    """Wednesday 25 November 2026."""
+    """Return Wednesday 25 November 2026."""
     local = timezone.localtime(at) if isinstance(at, datetime) else at
     return f"{local:%A} {local.day} {local:%B %Y}"
 
 
 def window_label(starts_at: datetime) -> str:
-    """A window by the time in which it runs: 14:15 to 14:30."""
+    """Return the time in which a window runs: 14:15 to 14:30."""
     runs_at = timezone.localtime(clocks.runs_at(starts_at))
     return f"{runs_at:%H:%M} to {runs_at + clocks.QUARTER:%H:%M}"
 
 
 def local_input(at: datetime | None) -> str:
-    """What a field for date and time contains, in the operator's zone."""
+    """Return the value of a date and time field, in the operator's zone."""
     return "" if at is None else f"{timezone.localtime(at):%Y-%m-%dT%H:%M}"
 
 
 def epoch_ms(at: datetime | None) -> str:
-    """For the scripts that let clocks and ages tick."""
+    """Return milliseconds since 1970, for the scripts that update clocks and ages."""
     return "" if at is None else str(int(at.timestamp() * 1000))
 
 
@@ -194,10 +198,10 @@ def epoch_ms(at: datetime | None) -> str:
 
 
 def spoken(word: str) -> str:
-    """`cancelled_matching` as it is read."""
+    """Return a name such as `cancelled_matching` as words."""
     return word.replace("_", " ")
 
 
 def lower_first(sentence: str) -> str:
-    """A sentence that continues another one."""
+    """Return a sentence that continues another one."""
     return sentence[:1].lower() + sentence[1:]

@@ -13,22 +13,25 @@ from django.utils.safestring import SafeString
 
 
 class Markup(SafeString):
-    """Escaped HTML. Signs stand in it as entities: one letter beyond ASCII doubles what is copied."""
+    """Escaped HTML.
+
+    Signs are written as entities in it: one character beyond ASCII doubles the bytes that are copied.
+    """
 
     __slots__ = ()
-    # SafeString's own is a Python call for each value that a template is filled with.
+    # SafeString's own __str__ would be a Python call for each value that a template is filled with.
     __str__ = str.__str__
 
 
 EMPTY = Markup("")
 _SAFE = frozenset({Markup, SafeString, int, float})
-# Of the values, a few hundred different ones occur: names, numbers, coordinates.
+# A few hundred different values occur: names, numbers, coordinates.
 _escape = lru_cache(maxsize=8192)(escape)
 
 
 def markup(template: str, *values: Any) -> Markup:
-    """Fill the `%s` of a template, which is a literal in the code. Values are escaped, unless they are Markup."""
-    # By class and not by isinstance: a board fills a thousand values each second.
+    """Fill the `%s` of a template, which is a literal in the code. Values are escaped unless they are Markup."""
+    # By class, not by isinstance, for speed: a board fills a thousand values each second.
     return Markup(
         template
         % tuple(
@@ -43,15 +46,15 @@ def markup(template: str, *values: Any) -> Markup:
 
 
 def join(parts: Iterable[Markup], separator: Markup = EMPTY) -> Markup:
-    """One after another."""
+    """Join pieces of markup."""
     return Markup(separator.join(parts))
 
 
 class Part(NamedTuple):
-    """A piece of a page that updates by itself, found by the id of its root element.
+    """A part of a page that updates by itself, found by the id of its root element.
 
-    Where only a child differs, the child is sent alone. inside: the element that browsers parse it in, such as a
-    row's table; empty for what may stand anywhere.
+    If only a child differs, the child is sent alone. inside: the element that browsers parse it in, such as
+    the table of a row; empty for elements that may stand anywhere.
     """
 
     id: str
@@ -61,11 +64,11 @@ class Part(NamedTuple):
     inside: str = ""
 
     def render(self) -> Markup:
-        """The piece with all its children."""
+        """Return the part with all its children."""
         return join([self.before, *[child.render() for child in self.children], self.after])
 
 
-# An element and its parents, by `Part.inside`.
+# The opening and closing tags of an element's parents, by `Part.inside`.
 _AROUND = {
     "": ("", ""),
     "svg": ("<svg>", "</svg>"),
@@ -75,7 +78,7 @@ _AROUND = {
 
 
 def changed_parts(old: Part, new: Part) -> Iterator[Part]:
-    """The smallest parts that differ; a parent where it is itself another one, or has other children."""
+    """Return the smallest parts that differ: a parent if it differs itself, or has other children."""
     if old is new:
         return
     ids = [child.id for child in new.children]
@@ -87,7 +90,7 @@ def changed_parts(old: Part, new: Part) -> Iterator[Part]:
 
 
 def update(parts: Iterable[Part]) -> Markup:
-    """Parts as a poll sends them: each in the element that browsers parse it in."""
+    """Return parts as a poll sends them: each in the element that browsers parse it in."""
     pieces: list[str] = []
     inside = ""
     for part in parts:

@@ -6,7 +6,11 @@ from operators.roles import Permission
 
 
 class Section(NamedTuple):
-    """name as shown; url: the name of its address; path: what all addresses in it begin with; needs: an act."""
+    """A section of the menu.
+
+    name: as shown; url: the name of its address; path: what all of its addresses begin with; needs: a
+    permission.
+    """
 
     name: str
     url: str
@@ -27,7 +31,7 @@ SECTIONS = (
 
 
 def current(path: str) -> Section | None:
-    """The section that an address lies in: the longest that fits."""
+    """Return the section that an address belongs to: the longest path that fits."""
     found = [section for section in SECTIONS if path.startswith(section.path)]
     exact = [section for section in found if section.url != "board" or path == section.path]
     return max(exact, key=lambda section: len(section.path), default=None)

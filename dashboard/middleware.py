@@ -1,4 +1,4 @@
-"""What no view of ours says in words."""
+"""Error pages for responses that none of our views makes."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,14 @@ from django.shortcuts import render
 
 
 class NotAllowedInWords:
-    """A page where Django answers nothing at all: who types a button's address sees an empty window."""
+    """Adds a page to an empty 405: somebody who opens a button's address would see an empty window."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        # The API says it in its own way already.
+        # The API has its own response.
         if response.status_code != 405 or response.streaming or response.content:
             return response
         page = render(request, "405.html", status=405)

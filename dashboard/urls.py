@@ -1,4 +1,4 @@
-"""The addresses of the operators' face."""
+"""The addresses of the dashboard."""
 
 from django.urls import include, path, re_path, register_converter
 
@@ -26,14 +26,15 @@ from dashboard.views import (
 
 
 class Verb:
-    """What may be done to a queue by one button."""
+    """An action on a queue that has a button."""
 
     regex = "pause|resume|brake"
     to_python = to_url = staticmethod(str)
 
 
 register_converter(Verb, "verb")
-# <int:user_id> takes any number of digits; what is no ID was never in a list, and the page says so.
+# <int:user_id> takes any number of digits; a number that is not an ID was never in a list, and the page says
+# so.
 urlpatterns = [
     path(
         "dashboard/",
@@ -96,6 +97,6 @@ urlpatterns = [
             ]
         ),
     ),
-    # Typed by hand: without its final slash an address leads to the same page.
+    # An address typed without its final slash leads to the same page.
     re_path(r"^(?:dashboard|admin)(?:/.*[^/])?$", errors.without_slash),
 ]

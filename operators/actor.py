@@ -1,4 +1,4 @@
-"""Who performs an operation: every operation takes an actor, and the activity log stores it."""
+"""The actor of an operation: every operation takes one, and the activity log stores it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

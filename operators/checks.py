@@ -1,4 +1,6 @@
-"""System checks: who else can read what is kept, and what stands between us and the database."""
+"""System checks: whether others can read confidential files, and whether there is a pooler before the
+database.
+"""
 
 import stat
 from collections.abc import Sequence
@@ -37,7 +39,7 @@ def check_pooler(databases: Sequence[str] | None = None, **_: object) -> list[Ch
         return []
     return [
         Error(
-            "Between Quarterdeck and PostgreSQL is a pooler that works by transaction.",
+            "There is a pooler in transaction mode between Quarterdeck and PostgreSQL.",
             hint="Set DATABASE_POOLER=transaction.",
             id="quarterdeck.E101",
         )
@@ -45,7 +47,7 @@ def check_pooler(databases: Sequence[str] | None = None, **_: object) -> list[Ch
 
 
 def is_pooled_by_transaction() -> bool:
-    """Whether a connection gets another session of the server once its own is in use by somebody else."""
+    """Return whether a connection gets another server session while its own is in use by somebody else."""
     parameters = connection.get_connection_params()
     with (
         closing(connection.get_new_connection(parameters)) as ours,
@@ -55,6 +57,6 @@ def is_pooled_by_transaction() -> bool:
         for _ in range(2):
             sessions.append(ours.execute("SELECT pg_backend_pid()").fetchone()[0])
             ours.commit()
-            # Stays in a transaction: a session that is lent by transaction is lent to it now.
+            # It stays in a transaction, so a pooler in transaction mode keeps its session occupied.
             other.execute("SELECT pg_backend_pid()")
         return bool(sessions[0] != sessions[1])

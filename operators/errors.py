@@ -17,7 +17,7 @@ class InvalidTokenName(OperatorsError):
 
 
 class SignInRefused(OperatorsError):
-    """The organization's server knows them, and they may not come in all the same."""
+    """The organization's server has identified somebody who may not sign in here."""
 
     def __init__(self, *, reason: str) -> None:
         super().__init__()

@@ -130,17 +130,17 @@ def network_of(address: str) -> str:
 
 
 class RecordsRefusals:
-    """Adds an entry to the activity log when somebody who is known may not do what they tried."""
+    """Adds an entry to the activity log when a known operator or token is refused something."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
-        # Of who, method and path: when an entry was made, in monotonic seconds.
+        # When an entry was made for an actor, method and path, in monotonic seconds.
         self.recorded: dict[tuple[str, int | None, str, str], float] = {}
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
         if response.status_code == 403:
-            # A log that can't be written refuses nobody anything else.
+            # If the log can't be written, nothing else is refused.
             with suppress(DatabaseError), transaction.atomic():
                 self._record(request)
         return response
@@ -165,7 +165,7 @@ class RecordsRefusals:
 
 
 class Probes:
-    """Lets whatever watches the service ask by address or without a Host, which ALLOWED_HOSTS would refuse."""
+    """Lets monitoring ask by IP address or without a Host header, which ALLOWED_HOSTS would refuse."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

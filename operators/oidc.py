@@ -1,7 +1,7 @@
-"""Sign-in by OpenID Connect: who somebody is, and which role they have, says the organization's own server.
+"""Sign-in by OpenID Connect: the organization's own server says who somebody is and which role they have.
 
-Off unless OIDC_ISSUER is set. Authlib does the protocol: discovery, state, nonce, PKCE, and the signature of the ID
-token by the server's published keys.
+Off unless OIDC_ISSUER is set. Authlib implements the protocol: discovery, state, nonce, PKCE, and checking
+the signature of the ID token with the server's published keys.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from operators.roles import Role
 log = structlog.get_logger(__name__)
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 NEXT = "oidc_next"
-# What can go wrong between the two servers.
+# The errors that can occur between the two servers.
 FAILURES = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError)
 DEFAULT_SECONDS = 10
 
@@ -41,7 +41,7 @@ def is_on() -> bool:
 
 @lru_cache(maxsize=4)
 def _client(issuer: str, client_id: str, client_secret: str, scopes: str) -> Any:
-    """The client for one server; its keys and addresses are looked up at the first sign-in."""
+    """Return the client of the server. Its keys and addresses are looked up at the first sign-in."""
     return OAuth().register(
         "oidc",
         client_id=client_id,
@@ -66,7 +66,7 @@ def _current() -> Any:
 @login_not_required
 @require_safe
 def begin(request: HttpRequest) -> HttpResponse:
-    """To the organization's server, which leads back to `finish`."""
+    """Redirect to the organization's server, which redirects back to `finish`."""
     client = _current()
     request.session[NEXT] = request.GET.get("next", "")
     try:
@@ -82,7 +82,7 @@ def begin(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @require_safe
 def finish(request: HttpRequest) -> HttpResponse:
-    """Back from the organization's server: sign in whoever it says, with the role of the claim."""
+    """Sign in the person whom the organization's server names, with the role of the claim."""
     client = _current()
     try:
         claims = client.authorize_access_token(request)["userinfo"]
@@ -93,7 +93,9 @@ def finish(request: HttpRequest) -> HttpResponse:
     try:
         role = role_of(claims)
         if role is None:
-            raise SignInRefused(reason="Your account has no role here. Ask whoever manages your accounts.")
+            raise SignInRefused(
+                reason="Your account has no role here. Ask the person who manages your accounts."
+            )
         operator = accounts.of_subject(subject, role=role, claims=claims, at=timezone.now())
     except SignInRefused as error:
         log.warning("oidc_refused", subject=subject, reason=str(error))

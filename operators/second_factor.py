@@ -1,4 +1,4 @@
-"""A second factor for signing in with a password: codes of an authenticator app (TOTP), as an option."""
+"""A second factor for signing in with a password: codes of an authenticator app (TOTP), optional."""
 
 from datetime import datetime
 
@@ -18,20 +18,20 @@ def device_of(operator: Operator) -> TOTPDevice | None:
 
 
 def unconfirmed_device_of(operator: Operator) -> TOTPDevice | None:
-    """Return the app whose first code is still to come."""
+    """Return the app whose first code has not been entered yet."""
     found: TOTPDevice | None = TOTPDevice.objects.filter(user=operator, confirmed=False).first()
     return found
 
 
 def begin(operator: Operator) -> None:
-    """Draw a secret for an app. It counts once a code of it was entered."""
+    """Create a secret for an app. It takes effect once a code from it has been entered."""
     with transaction.atomic():
         TOTPDevice.objects.filter(user=operator, confirmed=False).delete()
         TOTPDevice.objects.create(user=operator, name="authenticator app", confirmed=False)
 
 
 def confirm(operator: Operator, code: str, *, by: Actor, at: datetime) -> bool:
-    """Turn it on if the code is right; return whether."""
+    """Turn it on if the code is right. Returns whether it was."""
     with transaction.atomic():
         device = TOTPDevice.objects.select_for_update().filter(user=operator, confirmed=False).first()
         if device is None or not _verifies(device, code):
@@ -44,17 +44,17 @@ def confirm(operator: Operator, code: str, *, by: Actor, at: datetime) -> bool:
 
 
 def _verifies(device: TOTPDevice, code: str) -> bool:
-    # A code that was wrong makes the next ones wait, which both remember.
+    # A wrong code delays the next attempts, which both devices remember.
     return bool(device.verify_is_allowed()[0] and device.verify_token(code))
 
 
 def verifies(operator: Operator, code: str) -> bool:
-    """Whether the code is right. Each is good once, and wrong ones make the next ones wait."""
+    """Return whether the code is right. Each code works once, and wrong ones delay the next attempts."""
     return match_token(operator, code) is not None
 
 
 def turn_off(operator: Operator, *, by: Actor, at: datetime) -> None:
-    """Forget the app; the password alone signs in again."""
+    """Delete the app, so that the password alone signs in again."""
     with transaction.atomic():
         deleted, _ = TOTPDevice.objects.filter(user=operator).delete()
         if deleted:

@@ -1,4 +1,4 @@
-"""The sign-in page, with a limit for each address beside the one that django-axes keeps for each name."""
+"""The sign-in page, with a limit for each address in addition to the one that django-axes has for each name."""
 
 import math
 from typing import Any
@@ -18,22 +18,23 @@ from operators import oidc, second_factor
 from operators.middleware import client_address
 from operators.models import Operator
 
-# Names that somebody may try from one address before it is locked out, each as often as a name may be tried.
+# The number of names that may be tried from one address before it is locked out, each as often as a name may
+# be tried.
 NAMES_OF_AN_ADDRESS = 10
 
 
 class SignInForm(AuthenticationForm):
-    """Name and password, and a code of an operator's authenticator app where they have set one up."""
+    """Name and password, and a code of an authenticator app for operators who have set one up."""
 
     code = forms.CharField(
-        label="Code of your authenticator app",
+        label="Code from your authenticator app",
         required=False,
         max_length=10,
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
     )
 
     def confirm_login_allowed(self, user: Operator) -> None:
-        """After name and password were right: the second factor, where there is one."""
+        """Check the second factor, if there is one, after name and password were right."""
         super().confirm_login_allowed(user)
         if second_factor.device_of(user) is None:
             return
@@ -42,7 +43,7 @@ class SignInForm(AuthenticationForm):
             raise ValidationError("Enter the code that your authenticator app shows.", code="code_missing")
         if not second_factor.verifies(user, code):
             raise ValidationError(
-                "The code is not right, or was used already. Wait for the next one.", code="code_wrong"
+                "The code is wrong or has already been used. Wait for the next one.", code="code_wrong"
             )
 
 
@@ -52,7 +53,7 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """With the way to the organization's sign-in server, where there is one."""
+        """Add the link to the organization's sign-in server, if there is one."""
         by_server = {"oidc_name": settings.OIDC_NAME} if oidc.is_on() else {}
         return super().get_context_data(**kwargs, **by_server)
 
@@ -63,7 +64,7 @@ class SignIn(LoginView):
 
 
 def failures_of(address: str) -> int:
-    """How many sign-ins from `address` failed lately, whatever the name."""
+    """Return how many sign-ins from `address` have recently failed, whatever the name."""
     since = timezone.now() - settings.AXES_COOLOFF_TIME
     lately = AccessAttempt.objects.filter(ip_address=address, attempt_time__gte=since)
     return int(lately.aggregate(total=Sum("failures_since_start"))["total"] or 0)

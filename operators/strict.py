@@ -46,10 +46,10 @@ class RefusesUnknown(Admin):
                 names = ", ".join(sorted(known))
                 raise BadRequest(f"There is no parameter {name[:60]!r} here; there are: {names}.")
             if len(values) > 1:
-                raise BadRequest(f"The parameter {name!r} is given {len(values)} times.")
+                raise BadRequest(f"The parameter {name!r} was given {len(values)} times.")
             if "\0" in values[0]:
                 # Django itself shows a message above the whole list.
-                raise BadRequest(f"{name}: {values[0][:60]!r} holds a null character.")
+                raise BadRequest(f"{name}: {values[0][:60]!r} contains a null character.")
             self._check_choice(name, values[0])
 
     def _filter_names(self, request: HttpRequest) -> Iterator[str]:
@@ -69,4 +69,4 @@ class RefusesUnknown(Admin):
         choices = getattr(self.opts.get_field(column), "flatchoices", ())
         known = [str(choice) for choice, _ in choices] or ["0", "1"]
         if value not in known:
-            raise BadRequest(f"{name}: {value[:60]!r} is none of {', '.join(known)}.")
+            raise BadRequest(f"{name}: {value[:60]!r} is not one of {', '.join(known)}.")

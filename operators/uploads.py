@@ -1,10 +1,10 @@
-"""Files in forms: Django itself takes none. Lists are read as streams, by views that are exempt from this."""
+"""Files in ordinary forms are ignored. Lists are read as streams, by views that don't use this."""
 
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 
 
 class NoFiles(FileUploadHandler):
-    """Passes over every file of a form, so that none is written to the disk."""
+    """Skips every file of a form, so that none is written to disk."""
 
     def new_file(self, *args: object, **kwargs: object) -> None:
         raise SkipFile

@@ -23,7 +23,7 @@ from scheduling.reports.board import TASKS_COUNTED
 from scheduling.reports.cards import Board, Card, QueueTab, TaskLine
 
 ALL = "*"
-# Of more queues than this only the first few have a tab: the board begins where it is looked for.
+# With more queues than this, only the first few have a tab, so that tabs don't push the board down.
 TABS, FIRST_TABS = 12, 5
 DOT = Markup(" &middot; ")
 DIV, SECTION, CELL = Markup("</div>"), Markup("</section>"), Markup("</td>")
@@ -38,8 +38,11 @@ HEADS = Markup(
 
 
 def draw(board: Board, *, queue_name: str, viewpoint: Viewpoint) -> Part:
-    """All of it. queue_name: as the address has it, `*` for all. Nothing personal but the viewpoint is in it."""
-    # One scale for both, so that a bar on the left can be compared with one on the right.
+    """Draw the live part. It contains nothing personal but the viewpoint.
+
+    queue_name: as in the address, `*` for all.
+    """
+    # Both charts have one scale, so that their bars can be compared.
     minutes = (*board.running.minutes, *board.filling.minutes)
     scale = max([1, *(max(minute.filled, minute.capacity) for minute in minutes)])
     windows = (
@@ -63,7 +66,7 @@ def draw(board: Board, *, queue_name: str, viewpoint: Viewpoint) -> Part:
 
 @lru_cache(maxsize=256)
 def _tabs(queues: Sequence[QueueTab], chosen: str, viewpoint: Viewpoint) -> Markup:
-    """A tab a queue, by what it may send; drawn anew only where one of them changed."""
+    """Draw a tab for each queue, with its limit. The tabs are sent again only when one of them has changed."""
     count = len(queues) if len(queues) <= TABS else FIRST_TABS
     named = [tab for k, tab in enumerate(queues) if k < count or tab.name == chosen]
     tabs = [_tab(f"tab-{tab.name}", tab.name, _pace(tab), chosen) for tab in named]
@@ -79,7 +82,7 @@ def _tabs(queues: Sequence[QueueTab], chosen: str, viewpoint: Viewpoint) -> Mark
 
 def _queue_buttons(tab: QueueTab, viewpoint: Viewpoint) -> Markup:
     panel = reverse("queue_slow_down", args=[tab.name])
-    # Beside what it changes: a page of its own without JavaScript.
+    # It opens beside the board; without JavaScript, it is a page of its own.
     here = markup(' hx-get="%s" hx-target="#slow-down" hx-swap="innerHTML"', panel)
     pause = viewpoint.action(Markup("Pause&hellip;"), panel, "to-queue", more=here)
     if tab.paused_at:
@@ -107,8 +110,8 @@ def _pace(tab: QueueTab) -> Markup:
 
 @lru_cache(maxsize=64)
 def _empty(runs_at: datetime, viewpoint: Viewpoint) -> Markup:
-    """What to do first."""
-    # Drawn once a quarter-hour: board.js counts.
+    """Draw the empty board, which says what to do first."""
+    # This is drawn once a quarter-hour; board.js counts down.
     context = {"runs_at": runs_at, "countdown": "at most 15 minutes", "why": viewpoint.why_not}
     return markup("%s", render_to_string("dashboard/_board_empty.html", context))
 
@@ -120,29 +123,26 @@ _KEY = '<svg class="key" aria-hidden="true"><rect class="%s" width="12" height="
 
 
 class Numbers(NamedTuple):
-    """Numbers of a window, each a link to the list of exactly what it counts.
-
-    prefix: of their ids in the page.
-    """
+    """Draws the numbers of a window, each a link to the IDs that it counts. prefix: of their element ids."""
 
     prefix: str
     queue_name: str
     card: Card
 
     def link(self, kind: str, label: Any, *, css: str = "") -> Markup:
-        """kind: see reports.drill_down; empty for all of them."""
+        """Draw a link to the IDs of a kind. kind: see reports.drill_down; empty for all IDs."""
         address = addresses.drill_down(self.queue_name, self.card.starts_at, kind)
         return link(label, address, f"{self.prefix}-{kind or 'counts'}", css)
 
     def peak(self) -> Markup:
-        """The fullest minute."""
+        """Draw the fullest minute."""
         peak = self.card.peak
         css = Markup(' class="notice"') if peak.over else EMPTY
         label = markup("<b%s>%s a minute</b>", css, f"{peak.filled:,}")
         full = link(label, addresses.minute(peak.minute, self.queue_name), f"{self.prefix}-peak")
         if not peak.over:
             return markup("%s of %s", full, f"{peak.capacity:,}")
-        # Of all queues together a window has no page: its minute is what there is.
+        # There is no page of a window of all queues together, so this leads to the minute.
         href = addresses.minute(peak.minute, self.queue_name)
         if self.queue_name != ALL:
             href = _window_address(self.queue_name, self.card.starts_at)
@@ -150,9 +150,12 @@ class Numbers(NamedTuple):
         return markup("%s, %s", full, over)
 
     def legend(self, entries: Iterable[tuple[str, str, int]]) -> Part:
-        """(kind, word, count): what a colour means, with what it counts. Places are fixed, so that none jumps."""
+        """Draw the legend: (kind, word, count) for each colour.
+
+        Entries keep their places, so that none moves.
+        """
         key = f"{self.prefix}-legend"
-        head = markup('<ul class="legend counted" id="%s" aria-label="Its IDs by state">', key)
+        head = markup('<ul class="legend counted" id="%s" aria-label="IDs by state">', key)
         return Part(key, head, tuple(self._entry(*entry) for entry in entries), Markup("</ul>"))
 
     def _entry(self, kind: str, word: str, count: int) -> Part:
@@ -173,11 +176,11 @@ class Numbers(NamedTuple):
         legend: Part,
         aside: Markup = EMPTY,
     ) -> Part:
-        """The panel of the window. aside: beside its name."""
+        """Draw the panel of a window. aside: shown beside its name."""
         card, key = self.card, self.prefix
         times = (viewpoint.clock(card.runs_at), viewpoint.clock(card.ends_at))
         name = markup("%s %s &ndash; %s", head, *times)
-        # All queues together have no such page.
+        # There is no such page of all queues together.
         if self.queue_name != ALL:
             name = link(name, _window_address(self.queue_name, card.starts_at), f"{key}-window")
         start = markup(
@@ -211,7 +214,7 @@ def _running(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
         head=Markup("Running &middot;"),
         sentence=join(sentence, DOT),
         plot=svg.plot_part(
-            chart, name="The window that runs, by minute", prefix="run", queue_name=queue_name
+            chart, name="The running quarter-hour, by minute", prefix="run", queue_name=queue_name
         ),
         legend=numbers.legend(
             (
@@ -227,12 +230,12 @@ def _running(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
 
 
 def _counts(sums: Any, *statuses: Status) -> list[tuple[str, str, int]]:
-    """Entries of a legend."""
+    """Return entries of a legend."""
     return [(status.css, status.label, getattr(sums, status.word)) for status in statuses]
 
 
 def _outlook(board: Board, viewpoint: Viewpoint) -> Markup:
-    """When the window that runs will be done, as far as nothing keeps its queue from the plan."""
+    """Say when the running window will be done, unless something keeps its queue from the plan."""
     last_at = board.running.last_at
     if board.tab and board.tab.paused_at:
         return Markup('<span class="notice">paused</span>')
@@ -253,7 +256,7 @@ def _outlook(board: Board, viewpoint: Viewpoint) -> Markup:
 
 
 def _braked_outlook(board: Board, per_minute: int, viewpoint: Viewpoint) -> Markup:
-    """What a brake lets through in the rest of the window. What doesn't fit moves to later minutes."""
+    """Say how many IDs a brake lets through in the rest of the window. The others move to later minutes."""
     card, current = board.running, clock.minute_start(board.at)
     rest = sum(minute.waiting for minute in card.minutes)
     fits = min(rest, per_minute * sum(minute.minute > current for minute in card.minutes))
@@ -273,7 +276,7 @@ def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
         count, _, ids = plural(card.filled, "ID").partition(" ")
         sentence = [numbers.link("", markup("<b>%s</b> %s", count, ids)), markup("peak %s", numbers.peak())]
     closes = markup(
-        ' <span class="quiet">&middot; closes for lists at %s</span>', viewpoint.clock_seconds(card.closes_at)
+        ' <span class="quiet">&middot; accepts lists until %s</span>', viewpoint.clock_seconds(card.closes_at)
     )
     chart = charts.chart(card.minutes, scale=scale)
     return numbers.window(
@@ -282,7 +285,7 @@ def _filling(board: Board, queue_name: str, viewpoint: Viewpoint, scale: int) ->
         aside=closes,
         sentence=join(sentence, DOT),
         plot=svg.plot_part(
-            chart, name="The window that fills, by minute", prefix="fill", queue_name=queue_name
+            chart, name="The filling quarter-hour, by minute", prefix="fill", queue_name=queue_name
         ),
         legend=numbers.legend(
             (
@@ -327,11 +330,11 @@ def _tasks(board: Board, viewpoint: Viewpoint) -> Part:
 
 @lru_cache(maxsize=64)
 def _task_links(viewpoint: Viewpoint) -> Markup:
-    """To the other tasks, and to a new one."""
+    """Draw the links to the other tasks and to the upload page."""
     upload = viewpoint.action(
         Markup("Upload a list"), reverse("upload"), "to-upload", css="button main small"
     )
-    # What is new is counted by the browser, which keeps the rows in place: empty until then.
+    # The browser counts new tasks and keeps the rows in place, so this is empty at first.
     return markup(
         '<a class="small" id="to-tasks" href="%s">all tasks</a>'
         '<button type="button" class="button small offer" id="offer" data-offer></button>'
@@ -344,7 +347,7 @@ def _task_links(viewpoint: Viewpoint) -> Markup:
 def _row_ends(
     key: int, name: str, queue: str, ids: int, by: str, viewpoint: Viewpoint
 ) -> tuple[Markup, Markup]:
-    """What stays the same of a row while its numbers change."""
+    """Draw the parts of a row that stay the same while its numbers change."""
     page = _task_address(key)
     start = markup(
         '<tr id="row-%s"><td class="name"><a id="task-%s" href="%s">%s</a></td><td class="quiet">%s</td>'
@@ -388,7 +391,7 @@ def _bar(task: TaskLine) -> Markup:
 
 
 def _done_at(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Markup:
-    """The end of its last minute, unless something keeps it or its queue from the plan."""
+    """Return the end of the task's last minute, unless something keeps its queue from the plan."""
     if task.is_on_hold:
         return Markup("on hold")
     tab = next((tab for tab in board.queues if tab.name == task.queue), None)
@@ -404,7 +407,7 @@ _task_address = lru_cache(maxsize=1024)(addresses.task)
 
 
 def _state(task: TaskLine, page: str, viewpoint: Viewpoint) -> Markup:
-    """How far it is, in words; each number leads to the IDs that it counts."""
+    """Draw a task's progress in words. Each number leads to the IDs that it counts."""
 
     def counted(count: int, status: Status, word: str = "", css: str = "") -> Markup:
         label = f"{count:,} {word or status.label}"

@@ -1,4 +1,6 @@
-"""The board's strip: whether all is well, in words with a sign; what isn't, and the button that helps."""
+"""The board's strip: alarms, each with a sign and the button that helps, and a line that sums up what is
+working.
+"""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -14,12 +16,12 @@ from scheduling.reports.cards import BlockedTarget, Board, LateIds, QueueTab
 from scheduling.reports.health import Health
 
 ALL = "*"
-# So many jobs come and go all the time.
+# That many jobs may wait at any time without being a problem.
 MANY_JOBS = 20
 SLOW_SECONDS = 1
-# More of a kind than this are summed up: pausing all queues must not push the bars off the page.
+# More alarms of one kind are combined: pausing all queues must not push the bars off the page.
 EACH = 3
-# Signs of chips, each beside words.
+# The signs of chips. Each stands beside words.
 GOOD, BAD, NOTICE = Markup("&check;"), Markup("&#10005;"), Markup("!")
 LATE, PAUSED = Markup("&#9684;"), Markup("&Vert;")
 DOT = Markup(" &middot; ")
@@ -28,8 +30,9 @@ HEALTH = '<p class="health quiet small" id="health">%s</p>'
 
 
 def strip(board: Board, viewpoint: Viewpoint) -> list[Part]:
-    """What needs attention, first and together; below it in one line what is well. Both keep their height, so that
-    trouble that comes shifts nothing.
+    """Draw the alarms, and below them a line that sums up what is working.
+
+    Both keep their height, so that a new alarm doesn't shift the page.
     """
     alarms = [*_silence(board.health, viewpoint), *_trouble(board, viewpoint)]
     shown = join(alarms) or _chip("good", GOOD, "All well: nothing is late, blocked or paused")
@@ -51,7 +54,7 @@ def _text(*parts: Any) -> Markup:
 
 
 def _silence(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
-    """What of the disks, of the clusters and of their work is missing or late."""
+    """Yield alarms about disks, clusters and late quarter-hours."""
     for volume in health.low_disks:
         free = f"{formatting.size(volume.free_bytes)} free"
         yield _chip("bad", BAD, f"The disk with {volume.name} is nearly full: {free}")
@@ -59,9 +62,9 @@ def _silence(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
         yield _chip("bad", BAD, _missing(health, viewpoint), ": lists are accepted, nothing is sent")
     else:
         for cluster in health.silent:
-            silent = f"{plural(cluster.silent_count, 'cluster')} {cluster.name}: no sign since "
+            silent = f"{plural(cluster.silent_count, 'cluster')} {cluster.name}: silent since "
             since = viewpoint.moment_or_blank(cluster.silent_since)
-            yield _chip("bad", BAD, silent, since, "; another one does its work")
+            yield _chip("bad", BAD, silent, since, "; another one is doing its work")
     if health.quarter_is_late:
         last = Markup("never")
         if health.quarter_at:
@@ -79,7 +82,7 @@ def _minute(health: Health, at: datetime, viewpoint: Viewpoint) -> Markup:
 
 
 def _well(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
-    """What is as it should be."""
+    """Yield what is working."""
     if not health.missing:
         alive, workers = plural(len(health.alive), "cluster"), plural(health.workers, "worker")
         yield _text(f"{alive}, {workers}, last seen ", _age(health.seen_at, health), " ago")
@@ -93,16 +96,16 @@ def _well(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
 
 
 def _missing(health: Health, viewpoint: Viewpoint) -> Markup:
-    """The clusters without which nothing is sent."""
+    """Name the clusters without which nothing is sent."""
     silent = [
-        _text(f"cluster {cluster.name}: no sign since ", viewpoint.moment_or_blank(cluster.silent_since))
+        _text(f"cluster {cluster.name}: silent since ", viewpoint.moment_or_blank(cluster.silent_since))
         for cluster in health.silent
     ]
-    return join(silent, Markup(", ")) or _text(f"no sign of {' and '.join(health.missing)}")
+    return join(silent, Markup(", ")) or _text(f"not running: {' and '.join(health.missing)}")
 
 
 def _age(at: datetime | None, health: Health) -> Markup:
-    """An age that ticks in the browser."""
+    """Draw an age that the browser keeps counting."""
     if at is None:
         return Markup("an unknown time")
     seconds = max(0.0, (health.at - at).total_seconds())
@@ -127,7 +130,7 @@ def _trouble(board: Board, viewpoint: Viewpoint) -> Iterator[Markup]:
 def _switched(
     tabs: list[QueueTab], verb: str, state: str, sign: Markup, viewpoint: Viewpoint
 ) -> Iterable[Markup]:
-    """The queues that are paused, or braked."""
+    """Yield alarms about queues that are paused or braked."""
     if len(tabs) <= EACH:
         return [_queue_switch(tab, viewpoint) for tab in tabs]
     button = _to_queues(f"{verb}…", verb.lower(), viewpoint)

@@ -1,4 +1,4 @@
-"""For whom the board is drawn: their time zone, and whether they may act."""
+"""The viewpoint of the board's reader: their time zone, and whether they may act."""
 
 from datetime import date, datetime, tzinfo
 from functools import lru_cache
@@ -11,7 +11,10 @@ from dashboard.markup import EMPTY, Markup, markup
 
 
 class Viewpoint(NamedTuple):
-    """Whoever shares one shares what is drawn. why_not: why they may not act, in words; empty where they may."""
+    """A time zone and permission that several readers can share; they share what is drawn.
+
+    why_not: the reason why they may not act; empty if they may.
+    """
 
     zone: tzinfo
     today: date
@@ -19,7 +22,7 @@ class Viewpoint(NamedTuple):
 
     @classmethod
     def at(cls, at: datetime, why_not: str = "") -> "Viewpoint":
-        """In the zone that is set, on the day of `at` there."""
+        """Return a viewpoint in the active time zone, on the local day of `at`."""
         zone = timezone.get_current_timezone()
         return cls(zone, at.astimezone(zone).date(), why_not)
 
@@ -32,19 +35,19 @@ class Viewpoint(NamedTuple):
         return formatting.time_element(at, "%H:%M:%S", self.zone)
 
     def moment(self, at: datetime) -> Markup:
-        """The time, and the day where it isn't today."""
+        """Draw the time, with the day if it isn't today."""
         return _moment(at, self.today, self.zone)
 
     def moment_or_blank(self, at: datetime | None) -> Markup:
-        """The same; empty where there is no time."""
+        """Draw the time as `moment` does; nothing if there is none."""
         return self.moment(at) if at else EMPTY
 
     def action(
         self, label: Markup, href: str, key: str, *, css: str = "button small", more: Markup = EMPTY
     ) -> Markup:
-        """A link to an action; for who may not, disabled with the reason. key: unique in the page.
+        """Draw a link to an operation, disabled with the reason for readers who may not act.
 
-        more: further attributes of the link.
+        key: unique in the page. more: further attributes of the link.
         """
         if self.why_not:
             disabled = '<button type="button" class="%s" id="%s" disabled title="%s">%s</button>'
@@ -52,8 +55,10 @@ class Viewpoint(NamedTuple):
         return markup('<a class="%s" id="%s" href="%s"%s>%s</a>', css, key, href, more, label)
 
     def submit(self, label: Markup, action: str, key: str, *, field: str = "") -> Markup:
-        """A button that acts at once, by the page's own form: its token is the page's, so that all who look may
-        share what is drawn. field: sent empty with it.
+        """Draw a button that acts at once.
+
+        It belongs to the page's own form and uses the token of that form, so that all readers can share the
+        drawing. field: sent empty with it.
         """
         if self.why_not:
             return self.action(label, action, key)
@@ -71,7 +76,7 @@ def _moment(at: datetime, today: date, zone: tzinfo) -> Markup:
 
 
 def link(label: Any, href: str, key: str, css: str = "") -> Markup:
-    """A link that keeps the focus over a poll, by its id."""
+    """Draw a link that keeps the focus during polls, because it has an id."""
     if css:
         return markup('<a id="%s" href="%s" class="%s">%s</a>', key, href, css, label)
     return markup('<a id="%s" href="%s">%s</a>', key, href, label)

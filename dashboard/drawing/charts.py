@@ -1,6 +1,6 @@
-"""Where the parts of a drawing lie, in percent of it, so that it fits any width without a script.
+"""The geometry of drawings, in percent, so that they fit any width without a script.
 
-A strict CSP drops `style="..."` in silence: geometry goes into SVG attributes, colour into classes.
+A strict CSP silently drops `style="..."`, so geometry goes into SVG attributes and colour into classes.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from dashboard.formatting import compact, plural, shortest, spoken
 from scheduling.models import Status
 from scheduling.reports.cards import Minute
 
-# From the ground up; what is done lies below what is to come.
+# From the bottom up: finished IDs below those to come.
 STACK = tuple(status.css for status in Status.drawn())
 DONE = tuple(kind for kind in STACK if kind != Status.WAITING.css)
 KINDS = (*STACK, "late", "past", "mine")
 TOP, GROUND = 10.0, 90.0
-# So thin a part would not be seen, and one ID is worth seeing.
+# A thinner part could not be seen, and a single ID should be visible.
 THINNEST = 0.9
 BAR_SHARE = 0.8
 LABELLED = 3
@@ -27,12 +27,12 @@ FEW = 20
 
 # A piece of a bar: its kind, y and height. kind: a state; `past`: waits above capacity; `late`: overstayed;
 # `mine`: of the list that is previewed.
-# A plain tuple: a board draws a hundred of them each second for everybody who looks.
+# A plain tuple, because a board draws a hundred of them per reader and second.
 Part = tuple[str, float, float]
 
 
 class Column(NamedTuple):
-    """Where a bar stands, in percent of the drawing, as text: its column, itself, its middle."""
+    """The position of a bar, in percent of the drawing, as text: of its column, of itself, and of its middle."""
 
     left: str
     width: str
@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One minute, drawn. y of its label and line: percent of the drawing."""
+    """One minute as it is drawn. y of its label and line: in percent of the drawing."""
 
     counts: Minute
     parts: Sequence[Part]
@@ -54,20 +54,20 @@ class Bar(NamedTuple):
     over: int
     is_now: bool
     is_labelled: bool
-    # Of the list that is previewed.
+    # The IDs of the list that is previewed.
     mine: int = 0
 
 
 @dataclass(frozen=True)
 class Chart:
-    """15 bars (or however many), with the capacity at the axis."""
+    """Bars (usually 15), with the capacity at the axis."""
 
     bars: tuple[Bar, ...]
     capacity: int
     capacity_y: str
     shows_capacity: bool
     is_dense: bool
-    # What a bar spans.
+    # The length of time that a bar covers.
     span: timedelta = timedelta(minutes=1)
     ground_y: str = f"{GROUND}"
 
@@ -81,13 +81,13 @@ def chart(
 ) -> Chart:
     """Draw minutes, or longer spans, as bars against their capacity.
 
-    now: start of the current minute, which is marked. scale: the count at the top, where several drawings are
-    to be compared; by default the largest of fills and capacities.
+    now: the start of the current minute, which is marked. scale: the count at the top, if several drawings
+    are to be compared; by default the largest fill or capacity.
     """
     top = scale or max([1, *(max(m.filled, m.capacity) for m in minutes)])
     per_id = (GROUND - TOP) / top
     columns = _columns(len(minutes))
-    # Labels must not collide: of few bars every third one has one, of many every tenth part.
+    # Labels must not collide: every third bar has one, or with many bars every tenth part of the drawing.
     every = LABELLED if len(minutes) <= FEW else -(-len(minutes) // 10)
     current = next((k for k, m in enumerate(minutes) if m.minute == now), None)
     bars = tuple(
@@ -112,7 +112,7 @@ def plan_chart(
     now: datetime | None = None,
     span: timedelta = timedelta(minutes=1),
 ) -> Chart:
-    """Draw a plan: what minutes, or longer spans, hold already, and on top of it what a list adds."""
+    """Draw a plan: what minutes, or longer spans, already contain, and on top of it what a list adds."""
     after = [
         minute._replace(waiting=minute.waiting + count) for minute, count in zip(before, added, strict=True)
     ]
@@ -129,7 +129,7 @@ def plan_chart(
 
 @lru_cache(maxsize=64)
 def _columns(count: int) -> tuple[Column, ...]:
-    """Where so many bars stand, next to each other."""
+    """Return the positions of this many bars next to each other."""
     step = 100 / max(1, count)
     return tuple(
         Column(
@@ -164,7 +164,7 @@ def _bar(counts: Minute, column: Column, per_id: float, now: datetime | None, la
 
 
 def _parts(counts: Minute, filled: int, per_id: float, is_over: bool) -> tuple[list[Part], float]:
-    """The pieces of a bar from the ground up, and where the last one ends."""
+    """Return the parts of a bar from the bottom up, and where the last one ends."""
     waiting, past = counts.waiting, 0
     if is_over:
         sizes = [(kind, getattr(counts, kind)) for kind in DONE] + [("late", waiting)]
@@ -178,7 +178,7 @@ def _parts(counts: Minute, filled: int, per_id: float, is_over: bool) -> tuple[l
 
 
 def _stacked(sizes: Sequence[tuple[str, int]], per_id: float) -> tuple[list[Part], float]:
-    """Pieces of these sizes from the ground up, and where the last one ends."""
+    """Return parts of these sizes from the bottom up, and where the last one ends."""
     parts: list[Part] = []
     ground = GROUND
     for kind, size in sizes:
@@ -192,9 +192,9 @@ def _stacked(sizes: Sequence[tuple[str, int]], per_id: float) -> tuple[list[Part
 
 
 def shares(counts: Sequence[tuple[str, int]], whole: int, *, cancelled: int = 0) -> list[Part]:
-    """For a horizontal bar: (kind, x, width) in percent for each (kind, count), next to each other.
+    """Return (kind, x, width) in percent for each (kind, count), for a horizontal bar.
 
-    cancelled: how many of the whole will not be sent any more; they take the far end.
+    cancelled: how many of the IDs will not be sent any more; they take the far end.
     """
     found: list[Part] = []
     left = 0.0
@@ -210,12 +210,12 @@ def shares(counts: Sequence[tuple[str, int]], whole: int, *, cancelled: int = 0)
 
 
 def progress_text(sent: int, ids: int, cancelled: int) -> str:
-    """How far a task is: "100 of 100 sent, 50 cancelled"."""
+    """Return how far a task is: "100 of 100 sent, 50 cancelled"."""
     return f"{sent:,} of {ids - cancelled:,} sent" + (f", {cancelled:,} cancelled" if cancelled else "")
 
 
 def heat(count: int, capacity: int) -> str:
-    """The class of a cell of the heat map: how full a minute is, in five steps, or past its capacity."""
+    """Return the class of a cell of the heat map: how full a minute is, in five steps, or past its capacity."""
     if count <= 0:
         return "heat-0"
     if count > capacity:
@@ -231,9 +231,9 @@ _WORDS = tuple((kind, spoken(kind)) for kind in STACK)
 
 
 def summary(counts: Minute, mine: int = 0) -> str:
-    """What is in a minute, in words: "157 IDs, 37 over 120, 3 failed, 154 waiting".
+    """Describe a minute: "157 IDs, 37 over 120, 3 failed, 154 waiting".
 
-    mine: how many of them belong to the list that is previewed.
+    mine: how many of its IDs belong to the list that is previewed.
     """
     filled, capacity = counts.filled, counts.capacity
     if not filled:

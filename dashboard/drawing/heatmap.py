@@ -1,7 +1,7 @@
-"""A day as a heat map: a column is a window, a cell a minute.
+"""A day as a heat map: a column is a window, a cell is a minute.
 
-1,440 links would weigh more than the page may. So a column is one link with an image over it that tells where
-it was pointed at (`ismap`, which needs no script), and each cell leads to its minute.
+1,440 links would exceed the size limit of a page. So a column is one link with an image over it that sends
+the position of the click (`ismap`, which needs no script), and each cell leads to its minute.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from dashboard.drawing.charts import heat
 from scheduling.core import clock
 from scheduling.reports.days import Cell, Column
 
-# A cell's height, as the style sheet has it: by it a point is told which minute it lies in.
+# The height of a cell in the style sheet, from which the minute of a click is computed.
 CELL_PIXELS = 8
 LEGEND = (
     ("heat-0", "none"),
@@ -20,15 +20,15 @@ LEGEND = (
     ("heat-4", "full"),
     ("heat-past", "above the limit"),
 )
-# A minute that has just gone by may have requests in flight.
+# A minute that has just passed may have requests in flight.
 FLIGHT = timedelta(minutes=1)
-# Every eighth column has its time below.
+# Every eighth column has its time below it.
 MARKED = 8
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A time below the map. x: percent."""
+    """A time below the heat map. x: percent."""
 
     at: datetime
     x: str
@@ -36,10 +36,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """All of it. inks: (kind, path) for each kind of cell, a stroke a run; the ground shows the rest.
+    """A drawn heat map.
 
-    unsent: the path of the cells that are over and of which not all was sent; empty where there are none.
-    now_x: the column that runs now, in columns from the left; None where none of them does.
+    inks: (kind, path) for each kind of cell, with one stroke for each run of equal cells; the ground shows
+    the others. unsent: the path of past cells whose IDs were not all sent; empty if there are none. now_x:
+    the running column, counted from the left; None if none of them is running.
     """
 
     columns: Sequence[Column]
@@ -54,12 +55,12 @@ class HeatMap:
 
     @property
     def gaps(self) -> str:
-        """The path of the lines between the rows."""
+        """Return the path of the lines between the rows."""
         return "".join(f"M0 {row}h{self.width}" for row in range(1, clock.BUCKETS))
 
 
 def draw(columns: Sequence[Column], *, at: datetime) -> HeatMap:
-    """Draw a day's windows; the one that runs at `at` is framed."""
+    """Draw a day's windows. The one that is running at `at` is framed."""
     now_x = None
     for x, column in enumerate(columns):
         last = column.cells[-1].minute
@@ -79,12 +80,12 @@ def draw(columns: Sequence[Column], *, at: datetime) -> HeatMap:
 
 
 def _strokes(columns: Sequence[Column], kind_of: Callable[[Cell], str]) -> dict[str, str]:
-    """A path for each kind of cell."""
+    """Return a path for each kind of cell."""
     strokes: dict[str, list[str]] = {}
     for x, column in enumerate(columns):
         ends: dict[str, int] = {}
         for kind, first, count in _runs(column, kind_of):
-            # Behind the first of a column only the way from one to the next is said: shorter by a half.
+            # After the first cell of a column, only the relative way to the next is written: half the length.
             move = f"m0 {first - ends[kind]}" if kind in ends else f"M{x} {first}"
             strokes.setdefault(kind, []).append(f"{move}v{count}")
             ends[kind] = first + count
@@ -92,7 +93,7 @@ def _strokes(columns: Sequence[Column], kind_of: Callable[[Cell], str]) -> dict[
 
 
 def _runs(column: Column, kind_of: Callable[[Cell], str]) -> list[tuple[str, int, int]]:
-    """(kind, first row, how many): equal neighbours are one stroke, so that a full day stays small."""
+    """Return (kind, first row, length) of runs of equal neighbours, so that a full day stays small."""
     found: list[tuple[str, int, int]] = []
     for row, cell in enumerate(column.cells):
         kind = kind_of(cell)

@@ -1,4 +1,7 @@
-"""Drawings as markup. In Python and not in a template: a board has thirty bars and polls each second."""
+"""Drawings as markup.
+
+In Python and not in a template, because a board has thirty bars and is polled each second.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -15,10 +18,10 @@ from dashboard.markup import EMPTY, Markup, Part, join, markup
 
 
 def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None) -> Markup:
-    """Bars against their capacity; each is a link to its minute's page, or to what a task has in it.
+    """Draw bars against their capacity. Each is a link to its minute's page, or to the task's IDs in it.
 
-    name: the drawing in words. prefix: makes ids unique in the page. queue_name: of the minute's page; empty for
-    all queues.
+    name: the drawing in words. prefix: makes ids unique in the page. queue_name: of the minute's page; empty
+    for all queues.
     """
     return plot_part(chart, name=name, prefix=prefix, queue_name=queue_name, task_id=task_id).render()
 
@@ -26,7 +29,7 @@ def plot(chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id:
 def plot_part(
     chart: Chart, *, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
 ) -> Part:
-    """The same in parts: each bar is one."""
+    """Draw a plot in parts: each bar is a part that updates by itself."""
     zone = timezone.get_current_timezone()
     now = [
         markup(
@@ -49,13 +52,15 @@ def plot_part(
 
 
 class Place(NamedTuple):
-    """What stays the same of a bar while its numbers move: made once a minute and column, then looked up."""
+    """The parts of a bar that stay the same while its numbers change: made once for each minute and column,
+    then looked up.
+    """
 
     key: str
     time: str
     link: Markup
     hit: Markup
-    # By kind: up to where its y is given.
+    # By kind, up to the value of y.
     parts: dict[str, Markup]
     label: Markup
     mark: Markup
@@ -80,7 +85,7 @@ def _place(
         href = addresses.ids_of_task(task_id, minute, minutes)
     mark = time if is_dense or minutes > 1 else time[2:]
     if is_long:
-        # Days by their names, hours by the clock; at midnight the day that begins.
+        # Spans of days are labelled by the day, hours by the time; midnight by the day that begins.
         is_day = span >= timedelta(days=1) or (local.hour, local.minute) == (0, 0)
         mark = f"{local:%-d %b}" if is_day else f"{local:%H:%M}"
     part = '<rect class="part %s" id="%s-%s" x="%s%%" width="%s%%" y="'
@@ -100,7 +105,8 @@ _PART = '%s%.2f%%" height="%.2f%%"/>'
 _LABEL = '<text%s %s%.2f%%">%s</text>'
 
 
-# By the number of its parts, and whether it has a label: a bar is filled in one go, since a board has thirty.
+# By the number of parts and whether it has a label: each bar is filled by one format, because a board has
+# thirty.
 _BARS = {
     (count, bool(label)): f'<g class="bar%s" id="%s-bar">%s><title>%s: %s</title>%s{_PART * count}{label}'
     '<text class="minute%s" %s'
@@ -129,7 +135,9 @@ def _capacity(chart: Chart) -> Markup:
 
 
 def _capacity_lines(bars: Sequence[Bar]) -> Iterator[Markup]:
-    """The line, in one piece for neighbours of the same capacity, so that its dashes don't begin anew."""
+    """Draw the capacity line, in one piece for neighbours of the same capacity, so that its dashes don't
+    restart.
+    """
     start = 0
     for k in range(1, len(bars) + 1):
         if k == len(bars) or bars[k].line_y != bars[start].line_y:
@@ -140,14 +148,14 @@ def _capacity_lines(bars: Sequence[Bar]) -> Iterator[Markup]:
 
 
 def progress(parts: Sequence[BarPart], *, label: str, key: str) -> Markup:
-    """A horizontal bar. parts: (kind, x, width), see charts.shares. key: unique in the page."""
+    """Draw a horizontal bar. parts: (kind, x, width), see charts.shares. key: unique in the page."""
     piece = '<rect class="%s" id="%s-%s" x="%.2f%%" width="%.2f%%" y="0" height="100%%"/>'
     pieces = [markup(piece, kind, key, kind, x, width) for kind, x, width in parts]
     return markup('<svg class="progress" role="img" aria-label="%s">%s</svg>', label, join(pieces))
 
 
 def task_progress(task: Any) -> Markup:
-    """The bar of a task: what became of its IDs, next to each other."""
+    """Draw the bar of a task: its IDs by state, next to each other."""
     counts = [(kind, getattr(task, f"{kind}_count")) for kind in DONE]
     label = progress_text(task.sent_count, task.ids_count, task.cancelled_count)
     return progress(

@@ -1,6 +1,6 @@
-"""What may be chosen in a filter of the activity log."""
+"""The choices of the activity log's filters."""
 
-# Every verb that the log may hold; a test compares them with what the code records.
+# Every verb in the log. A test compares them with the verbs that the code records.
 VERBS = (
     "submitted", "renamed", "replaced", "cancelled", "cancelled_matching", "retried", "stopped_retrying",
     "stopped_sending_again", "stopped_cancelling",
@@ -10,7 +10,7 @@ VERBS = (
     "turned_on_two_factor", "turned_off_two_factor", "saved_view", "deleted_view", "put_on_hold", "continued",
     "changed_password", "signed_out_everywhere", "let_in_again", "checked_plan", "refused",
 )  # fmt: skip
-# What something was done to, and how it is called.
+# The kinds of objects in the log, with their names.
 KINDS = {
     "task": "task",
     "queue": "queue",

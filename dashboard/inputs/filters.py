@@ -1,4 +1,4 @@
-"""What a list shows: one object for the page, its export, and "all that match".
+"""The filters of lists: one object serves the page, its export, and "all that match".
 
 An unknown parameter or value is refused by name: it must never mean "no filter".
 """
@@ -23,27 +23,27 @@ from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.tasks import failures
 
-# With more a page would pass the bytes and the time that a page may take.
+# With more rows, a page would exceed its limits of bytes and time.
 SIZES = (25, 50, 100)
 DEFAULT_SIZE = 50
 
 
 class Filter(forms.Form):
-    """A form whose data are the address. `of` refuses what it doesn't know."""
+    """A form whose data come from the address. `of` refuses what it doesn't know."""
 
-    # Parameters of the page beside the filter's own.
+    # The parameters of the page besides those of the filter.
     beside: ClassVar[Collection[str]] = ("before", "size", "format", COLUMNS)
 
     @classmethod
     def of(cls, request: HttpRequest, **kwargs: Any) -> Self:
-        """Raises BadRequest for an unknown name or value."""
+        """Return the filter that a request asks for. Raises BadRequest for an unknown name or value."""
         form = cls(request.GET, label_suffix="", **kwargs)
         refuse_unknown(request, {*form.fields, *cls.beside})
         form.refuse_faults()
         return form
 
     def refuse_faults(self) -> None:
-        """Raise BadRequest for a value that can't be meant, by its name and itself."""
+        """Raise BadRequest for an invalid value, naming the parameter and the value."""
         if not self.is_valid():
             name, said = next(iter(self.errors.items()))
             given, words = str(self.data.get(name, ""))[:60], " ".join(map(str, said))
@@ -72,7 +72,7 @@ class Filter(forms.Form):
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was asked for, as it stands in the address."""
+        """Return the parameters as they are written in the address."""
         return {name: self.data[name] for name in self.fields if self.data.get(name)}
 
 
@@ -82,19 +82,19 @@ def _queues() -> "forms.ModelChoiceField[models.Queue]":
         to_field_name="name",
         required=False,
         empty_label="all queues",
-        error_messages={"invalid_choice": "there is no queue of that name"},
+        error_messages={"invalid_choice": "there is no queue with that name"},
     )
 
 
 def _day_bounds(day: date) -> tuple[datetime, datetime]:
-    """The day in the operator's zone: 23 and 25 hours long, too."""
+    """Return the bounds of a day in the operator's zone, which may have 23 or 25 hours."""
     zone = timezone.get_current_timezone()
     next_day = day.fromordinal(day.toordinal() + 1)
     return datetime.combine(day, time(), zone), datetime.combine(next_day, time(), zone)
 
 
 def _key(label: str | None = None, **kwargs: Any) -> forms.IntegerField:
-    """The number of a row, or an ID: what 64 bits hold."""
+    """A field for the number of a row, or an ID, within 64 bits."""
     return forms.IntegerField(label=label, min_value=1, max_value=models.MAX_ID, required=False, **kwargs)
 
 
@@ -108,10 +108,10 @@ def _date(label: str) -> forms.DateField:
 
 
 class TaskFilter(Filter):
-    """Tasks by state, queue, the beginning of the name, days, and who."""
+    """Filters tasks by state, queue, the beginning of the name, days, and creator."""
 
     SORTS: ClassVar[dict[str, str]] = {"": "newest first", "ids": "largest first", "name": "by name"}
-    # Pages begin behind a value of a column and a key.
+    # Pages begin after the value of a column and a key.
     ORDERS: ClassVar[dict[str, str]] = {"": "", "ids": "-ids_count", "name": "name"}
 
     q = forms.CharField(label="Name begins with", max_length=200, required=False)
@@ -124,11 +124,11 @@ class TaskFilter(Filter):
 
     @property
     def order(self) -> str:
-        """The column that comes before the key; empty where there is none."""
+        """Return the column that precedes the key in the order; empty if there is none."""
         return self.ORDERS[self.cleaned_data["sort"]]
 
     def tasks(self, *, at: datetime) -> QuerySet[Any]:
-        """The tasks that match at `at`, in their order."""
+        """Return the tasks that match at `at`, in their order."""
         asked = self.cleaned_data
         found = models.Task.objects.select_related("queue").defer("payload")
         if asked["state"]:
@@ -147,7 +147,7 @@ class TaskFilter(Filter):
 
 
 class PlaceFilter(Filter):
-    """A task's IDs by status and minute."""
+    """Filters a task's IDs by status and minute."""
 
     status = forms.ChoiceField(
         choices=[
@@ -157,26 +157,26 @@ class PlaceFilter(Filter):
         required=False,
     )
     minute = forms.CharField(required=False)
-    # As many, from that one on: up to a year.
+    # The number of minutes from that one on: up to a year.
     minutes = forms.IntegerField(min_value=1, max_value=366 * 1440, required=False)
 
     beside = ("after", "format", "version", COLUMNS)
 
     def clean_minute(self) -> datetime | None:
-        """A minute as addresses have it."""
+        """Read a minute as it is written in addresses."""
         text = self.cleaned_data["minute"]
         try:
             at = addresses.read_stamp(text) if text else None
             if at is not None:
-                # Refuses what no window holds.
+                # Refuses a minute that no window contains.
                 keys.bucket_at(1, at)
             return at
         except ValueError:
-            raise forms.ValidationError(f"{text!r} is no minute, such as 2026-11-25T12:17Z") from None
+            raise forms.ValidationError(f"{text!r} is not a minute, such as 2026-11-25T12:17Z") from None
 
     @property
     def span(self) -> timedelta:
-        """How long the time is from which IDs are wanted, where there is one."""
+        """Return the length of the time whose IDs are shown, if there is one."""
         return (self.cleaned_data["minutes"] or 1) * clock.MINUTE
 
     @property
@@ -186,7 +186,7 @@ class PlaceFilter(Filter):
 
 
 class ActivityFilter(Filter):
-    """Acts by words in them, verb, who, what it was done to, face and day."""
+    """Filters the activity log by words, verb, actor, object, interface and day."""
 
     q = forms.CharField(label="Search", max_length=200, required=False)
     verb = forms.ChoiceField(
@@ -207,7 +207,7 @@ class ActivityFilter(Filter):
     until = _date("To")
 
     def lines(self) -> QuerySet[Any]:
-        """The lines that match, newest first."""
+        """Return the entries that match, newest first."""
         asked = self.cleaned_data
         columns = {
             "verb": "verb",
@@ -230,18 +230,18 @@ class ActivityFilter(Filter):
 
 
 def day_bounds(day: date) -> tuple[datetime, datetime]:
-    """The beginning and the end of a day in the operator's zone, in UTC on whole quarters."""
+    """Return the beginning and the end of a day in the operator's zone, in UTC on whole quarter-hours."""
     begin, end = _day_bounds(day)
     return clock.quarter_start(begin), clock.quarter_start(end)
 
 
 def page_size(request: HttpRequest) -> int:
-    """How many rows a page has: as the address says, else as the last one said."""
+    """Return the number of rows of a page: from the address, or the size that was last chosen."""
     given, last = request.GET.get("size"), request.session.get("page_size")
     if given is None:
         return last if last in SIZES else DEFAULT_SIZE
     if given not in map(str, SIZES):
-        raise BadRequest(f"size: {given[:40]!r} is none of {', '.join(map(str, SIZES))}.")
+        raise BadRequest(f"size: {given[:40]!r} is not one of {', '.join(map(str, SIZES))}.")
     if (last or DEFAULT_SIZE) != int(given):
         request.session["page_size"] = int(given)
     return int(given)
@@ -283,11 +283,11 @@ class FailureFilter(Filter):
 
     @property
     def asked(self) -> dict[str, Any]:
-        # An empty message is one too: without it any would match.
+        # An empty message is a filter, too: without it, any message would match.
         return super().asked | ({"message": self.data["message"]} if "message" in self.data else {})
 
     def address(self, of: str, **more: Any) -> str:
-        """The address of a page of failures with this filter."""
+        """Return the address of a page of failures with this filter."""
         return f"{of}?{urlencode({**self.asked, **more})}"
 
     def asked_for(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.Asked:

@@ -1,4 +1,7 @@
-"""What operators fill in. Forms check what a form can know; the rules are the verbs'."""
+"""The forms that operators fill in.
+
+Forms check what can be checked without the database; the operations check the rules.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,7 +18,10 @@ from scheduling.placement.reservations import Start
 
 
 def zone_names() -> list[str]:
-    """Zones by the name of a place, and UTC: the rest are old names of the same ones, some hundred of them."""
+    """Return the zones that are named after places, and UTC.
+
+    The others are some hundred old names of the same zones.
+    """
     by_place = (
         name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "US/"))
     )
@@ -23,13 +29,13 @@ def zone_names() -> list[str]:
 
 
 class ZoneForm(forms.Form):
-    """In which zone an operator wants to read times."""
+    """The time zone in which an operator wants to read times."""
 
     time_zone = forms.ChoiceField(label="Time zone")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Whoever has chosen an old name keeps it until they choose another.
+        # An operator who has chosen an old name keeps it until they choose another.
         names = {*zone_names(), self.initial.get("time_zone") or "UTC"}
         field = self.fields["time_zone"]
         assert isinstance(field, forms.ChoiceField)
@@ -37,7 +43,7 @@ class ZoneForm(forms.Form):
 
 
 class PersonForm(forms.Form):
-    """What an operator is called, and their e-mail address."""
+    """The name and e-mail address of an operator."""
 
     first_name = forms.CharField(max_length=150, required=False)
     last_name = forms.CharField(max_length=150, required=False)
@@ -45,7 +51,7 @@ class PersonForm(forms.Form):
 
 
 class CodeForm(forms.Form):
-    """A code of an authenticator app."""
+    """A code from an authenticator app."""
 
     code = forms.CharField(
         label="Code that the app shows",
@@ -54,19 +60,19 @@ class CodeForm(forms.Form):
     )
 
     def clean_code(self) -> str:
-        """As apps show it, or without the blank in the middle."""
+        """Accept the code with or without the space in the middle that apps show."""
         code: str = self.cleaned_data["code"]
         return code.replace(" ", "")
 
 
 class StartField(forms.CharField):
-    """A time: as the browser's field has it, in the operator's zone, or a minute as addresses have it.
+    """A time, in the format of the browser's field in the operator's zone, or as a minute in an address.
 
-    An hour that a zone has twice is its first one, and one that it leaves out begins where it would have. The
-    far past is as good as any: whoever types a year has typed 0002 first.
+    Of an hour that a zone repeats, the first one is meant; in an hour that it skips, the time at which it
+    would have begun. The distant past is accepted, because whoever types a year has typed 0002 first.
     """
 
-    # In between, every zone's time has a window with a key.
+    # Between these years, every time in any zone has a window with a key.
     YEARS = range(clock.EPOCH.year + 1, limits.LATEST_START.year)
 
     def clean(self, value: str) -> datetime | None:
@@ -76,7 +82,7 @@ class StartField(forms.CharField):
         try:
             at = addresses.read_stamp(text) if text.endswith("Z") else datetime.fromisoformat(text)
         except ValueError:
-            raise forms.ValidationError(f"{text[:40]!r} is no time") from None
+            raise forms.ValidationError(f"{text[:40]!r} is not a time") from None
         if at.year > self.YEARS[-1]:
             raise forms.ValidationError(f"a time up to the year {self.YEARS[-1]}")
         if at.year < self.YEARS[0]:
@@ -85,28 +91,29 @@ class StartField(forms.CharField):
         return self.whole_minute(at)
 
     def whole_minute(self, at: datetime) -> datetime:
-        """Never earlier: what asks for it again says it by the minute."""
+        """Round up: the time must never become earlier when it is repeated as a minute."""
         return clock.minute_start(at + clock.MINUTE - timedelta(microseconds=1))
 
 
 class DeadlineField(StartField):
-    """A time by which something is to be done: what is done by its minute is done by the time."""
+    """A time by which a list has to be done."""
 
     def whole_minute(self, at: datetime) -> datetime:
-        """Never later."""
+        """Round down: the time must never become later."""
         return clock.minute_start(at)
 
 
 def start_choices() -> list[tuple[str, str]]:
-    """When a list may start, with its words: the default first."""
+    """Return the choices of when a list starts, with their words: the default first."""
     words = {Start.NEXT_WINDOW: "In the next quarter-hour", Start.FIRST_FREE: "As soon as there is room"}
     return [(start.value, words[start]) for start in Start]
 
 
 class PreviewForm(forms.Form):
-    """What is asked for a draft. `peak`, `at_rpm`, `first` and `last` are what the preview promised, to be compared.
+    """The choices for a draft, and what its preview promised.
 
-    seen_at: when that was. rpm_of: the queue beside which the slider stood. Of another queue it says nothing.
+    `peak`, `at_rpm`, `first` and `last` are what the preview promised, for comparison. seen_at: the time of
+    that preview. rpm_of: the queue that the slider belonged to. For another queue, the slider is ignored.
     """
 
     task_name = forms.CharField(max_length=200, required=False)
@@ -114,7 +121,7 @@ class PreviewForm(forms.Form):
         models.Queue.objects.all(),
         to_field_name="name",
         required=False,
-        error_messages={"invalid_choice": "there is no queue of that name"},
+        error_messages={"invalid_choice": "there is no queue with that name"},
     )
     start = forms.ChoiceField(choices=start_choices, required=False)
     rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, required=False)
@@ -134,7 +141,7 @@ class PreviewForm(forms.Form):
         self._draft = draft
 
     def clean_queue(self) -> models.Queue:
-        """The queue asked for, or the one that was chosen with the upload."""
+        """Return the queue asked for, or the one that was chosen with the upload."""
         chosen: models.Queue | None = self.cleaned_data["queue"]
         if chosen is None:
             name = self._draft.about.get("queue") or "default"
@@ -144,19 +151,19 @@ class PreviewForm(forms.Form):
         return chosen
 
     def clean_start(self) -> Start:
-        """The start asked for, or the one that was chosen with the upload."""
+        """Return the start asked for, or the one that was chosen with the upload."""
         return Start(self.cleaned_data["start"] or self._draft.about.get("start") or Start.NEXT_WINDOW)
 
     def clean_seen_at(self) -> datetime | None:
-        """A minute as addresses have it."""
+        """Read a minute as it is written in addresses."""
         return self._minute("seen_at")
 
     def clean_first(self) -> datetime | None:
-        """A minute as addresses have it."""
+        """Read a minute as it is written in addresses."""
         return self._minute("first")
 
     def clean_last(self) -> datetime | None:
-        """A minute as addresses have it."""
+        """Read a minute as it is written in addresses."""
         return self._minute("last")
 
     def _minute(self, name: str) -> datetime | None:
@@ -164,10 +171,10 @@ class PreviewForm(forms.Form):
         try:
             return addresses.read_stamp(text) if text else None
         except ValueError:
-            raise forms.ValidationError(f"{text!r} is no time") from None
+            raise forms.ValidationError(f"{text!r} is not a time") from None
 
     def clean(self) -> dict[str, Any]:
-        """Without an rpm that was asked for another queue."""
+        """Drop an rpm that was asked for another queue."""
         super().clean()
         asked = self.cleaned_data
         queue, of = asked.get("queue"), asked.get("rpm_of")
@@ -177,20 +184,20 @@ class PreviewForm(forms.Form):
 
     @property
     def has_other_queue(self) -> bool:
-        """Whether another queue was just chosen, so that the slider has to follow."""
+        """Return whether another queue has just been chosen, so that the slider has to follow."""
         of = self.cleaned_data["rpm_of"]
         return bool(of) and of != self.cleaned_data["queue"].name
 
     @property
     def faults(self) -> str:
-        """What can't be meant, in one line."""
+        """Return all errors in one line."""
         return " ".join(
             f"{name.replace('_', ' ')}: {' '.join(map(str, said))}." for name, said in self.errors.items()
         )
 
 
 class RenameForm(forms.Form):
-    """A task's new name, and the version that was renamed."""
+    """A task's new name, and the version that the operator saw."""
 
     name = forms.CharField(
         max_length=200,
@@ -210,10 +217,10 @@ class HoldForm(forms.Form):
 
 
 class ConfirmForm(forms.Form):
-    """The number to be typed where an operation changes much.
+    """The number to be typed to confirm an operation that changes much.
 
-    asked: the number in the question. While a task runs, fewer IDs are left each second: the question still stands,
-    and the result gives the actual number. Where there are more by now, the question is asked again.
+    asked: the number in the question. While a task runs, fewer IDs remain each second: the answer is still
+    accepted, and the result gives the actual number. If the number has grown, the question is asked again.
     """
 
     ASKED_FROM = 1_000
@@ -226,7 +233,7 @@ class ConfirmForm(forms.Form):
     ) -> None:
         super().__init__(data)
         self.expected = max(count, self._number(str((data or {}).get("asked", ""))))
-        # large: whether a large number is reason enough.
+        # large: whether a large number is enough reason to ask.
         self.is_asked = always or (large and self.expected >= self.ASKED_FROM)
 
     @staticmethod
@@ -234,7 +241,7 @@ class ConfirmForm(forms.Form):
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
     def clean_count(self) -> str:
-        """The number, as it stands in the question or without its commas."""
+        """Read the number, with or without its commas."""
         typed: str = self.cleaned_data["count"].replace(",", "").strip()
         if self.is_asked and typed != str(self.expected):
             raise forms.ValidationError(f"Type {self.expected:,} to confirm. Nothing has been changed.")
@@ -242,14 +249,14 @@ class ConfirmForm(forms.Form):
 
 
 class NewQueueForm(forms.Form):
-    """A queue to be made; the rest is set on its page."""
+    """A queue to be created. Its other settings are changed on its page."""
 
     name = forms.CharField(max_length=50, help_text="Letters, digits, - and _.")
     rpm = forms.IntegerField(label="Requests per minute", min_value=1, max_value=models.MAX_RPM, initial=120)
 
 
 class PaceForm(forms.Form):
-    """Another rpm, of a page that has shown what it does."""
+    """Another rpm, from a page that has shown its effect."""
 
     rpm = forms.IntegerField(min_value=1, max_value=models.MAX_RPM, widget=forms.HiddenInput)
     version = forms.IntegerField(widget=forms.HiddenInput)

@@ -1,4 +1,4 @@
-"""Pages by key: none of the rows is skipped or doubled while new ones arrive."""
+"""Pages by key: no row is skipped or repeated while new ones arrive."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from dashboard.inputs.parameters import is_number, whole_number
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows of a list, and where the next page begins: behind a key, or `key:value` where it is sorted."""
+    """Some rows of a list, and where the next page begins: after a key, or `key:value` if the list is sorted."""
 
     rows: list[Any]
     next_before: int | str | None
@@ -20,7 +20,7 @@ class Page:
 
 
 def by_id(request: HttpRequest, found: QuerySet[Any], size: int) -> Page:
-    """The page that the address asks for by `before`, an id. Raises BadRequest for another `before`."""
+    """Return the page that the address asks for by `before`, an id. Raises BadRequest for another `before`."""
     before = whole_number(request, "before")
     if before is not None:
         found = found.filter(pk__lt=before)
@@ -30,9 +30,9 @@ def by_id(request: HttpRequest, found: QuerySet[Any], size: int) -> Page:
 
 
 def by_value(request: HttpRequest, found: QuerySet[Any], size: int, order: str) -> Page:
-    """A page of a list that is sorted by a column (`-ids_count`, `name`), and then by key, the newest first.
+    """Return a page of a list sorted by a column (`-ids_count`, `name`) and then by key, newest first.
 
-    The value stands in the address, too: a row that is renamed meanwhile moves no page.
+    The address contains the value, too, so a row that is renamed in the meantime moves no page.
     """
     column, way = order.lstrip("-"), "lt" if order.startswith("-") else "gt"
     text = request.GET.get("before", "")
@@ -49,5 +49,5 @@ def _key_and_value(text: str, field: "Field[Any, Any]") -> tuple[int, int | str]
     key, colon, value = text.partition(":")
     is_text = isinstance(field, CharField)
     if not (colon and is_number(key) and ("\0" not in value if is_text else is_number(value))):
-        raise BadRequest(f"before: {text[:40]!r} is no place in this order.")
+        raise BadRequest(f"before: {text[:40]!r} is not a position in this list.")
     return int(key), value if is_text else int(value)

@@ -1,4 +1,7 @@
-"""The parameters of an address: known ones only, since a misspelt filter must never mean "no filter"."""
+"""The parameters of an address.
+
+Unknown ones are refused, since a misspelt filter must never mean "no filter".
+"""
 
 from collections.abc import Collection
 from datetime import date, datetime
@@ -7,7 +10,7 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 
 MAX_KEY = 2**63 - 1
-# Days that may be asked for: in every zone the database can store them, and windows know their quarters.
+# The days that may be asked for: the database can store them in every zone, and they have windows.
 EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 
 
@@ -26,12 +29,12 @@ def refuse_unknown(request: HttpRequest, known: Collection[str]) -> None:
 
 
 def whole_number(request: HttpRequest, name: str, *, low: int = 0) -> int | None:
-    """A parameter that is a whole number; None where it isn't given. Raises BadRequest."""
+    """Read a parameter that is a whole number; None if it isn't given. Raises BadRequest."""
     text = request.GET.get(name, "")
     if not text:
         return None
     if not (is_number(text) and int(text) >= low):
-        raise BadRequest(f"{name}: {text[:40]!r} is no number from {low} to {MAX_KEY}.")
+        raise BadRequest(f"{name}: {text[:40]!r} is not a number from {low} to {MAX_KEY}.")
     return int(text)
 
 
@@ -40,12 +43,12 @@ def is_number(text: str) -> bool:
 
 
 def read_moment(text: str) -> datetime:
-    """A time as an address has it. Raises BadRequest."""
+    """Read a time from an address. Raises BadRequest."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         at = None
-    # Past these years neither every zone nor every database has it.
+    # Beyond these years, not every zone and database can represent it.
     if at is None or at.tzinfo is None or not EARLIEST.year <= at.year <= LATEST.year:
-        raise BadRequest(f"at: {text[:40]!r} is no time with a zone.")
+        raise BadRequest(f"at: {text[:40]!r} is not a time with a time zone.")
     return at

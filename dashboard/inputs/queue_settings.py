@@ -1,4 +1,6 @@
-"""The settings of a queue as a form: in sections, each with what it is for, and shown by the handler that reads it."""
+"""The settings of a queue as a form, in sections with their purpose; some are shown only for the handler that
+reads them.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,12 +16,12 @@ from scheduling.queues import validation
 if TYPE_CHECKING:
     QueueModelForm = forms.ModelForm[models.Queue]
 else:
-    # Django's own class takes no parameter.
+    # Django's own class takes no type parameter.
     QueueModelForm = forms.ModelForm
 
 
 class Section(NamedTuple):
-    """Fields that belong together. handler: the only one that reads them; empty: every one does."""
+    """Fields that belong together. handler: the only handler that reads them; empty if all do."""
 
     title: str
     about: str
@@ -85,8 +87,10 @@ class Shown(NamedTuple):
 
 
 class HeadersField(forms.CharField):
-    """Headers, one a line: "Name: value". Values are written and never read: one that is there shows as HIDDEN, and
-    a line with it keeps the value.
+    """Headers, one per line: "Name: value".
+
+    Values are written but never shown: an existing value shows as HIDDEN, and a line with HIDDEN keeps the
+    value.
     """
 
     HIDDEN = "(not shown)"
@@ -98,7 +102,7 @@ class HeadersField(forms.CharField):
         self.current: Mapping[str, str] = {}
 
     def shown(self) -> str:
-        """What the field contains at first."""
+        """Return the initial content of the field."""
         return "\n".join(f"{name}: {self.HIDDEN}" for name in self.current)
 
     def clean(self, value: str) -> dict[str, str]:
@@ -115,7 +119,7 @@ class HeadersField(forms.CharField):
         return headers
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether the headers would be other ones than they are."""
+        """Return whether the headers would change."""
         try:
             return self.clean(data or "") != dict(self.current)
         except forms.ValidationError:
@@ -142,7 +146,7 @@ class DelaysField(forms.CharField):
 
 
 class ConditionField(forms.JSONField):
-    """A condition as JSON; empty where there is none."""
+    """A condition as JSON; empty if there is none."""
 
     widget = forms.Textarea(attrs={"rows": 3, "spellcheck": "false"})
 
@@ -156,16 +160,16 @@ STANDARD, NONE, TEMPLATE = "standard", "none", "template"
 
 
 def _body_kind(queue: models.Queue) -> str:
-    """Which of the three bodies the queue sends."""
+    """Return which of the three kinds of body the queue sends."""
     if queue.webhook_body is None:
         return STANDARD
     return TEMPLATE if queue.webhook_body else NONE
 
 
 class QueueForm(QueueModelForm):
-    """A queue's fields but its rpm, whose effect is shown first (PaceForm).
+    """The fields of a queue except its rpm, whose effect is shown first (PaceForm).
 
-    Which values they may have is checked by the verb that changes them.
+    The operation that changes the queue checks the values.
     """
 
     handler = forms.ChoiceField(
@@ -195,7 +199,7 @@ class QueueForm(QueueModelForm):
     webhook_method = forms.ChoiceField(
         label="Method", choices=[(name, name) for name in validation.METHODS], required=False
     )
-    # Written and never read: what is there shows as "set".
+    # It is written but never shown: an existing secret shows as "set".
     webhook_secret = forms.CharField(
         label="Secret",
         required=False,
@@ -277,7 +281,7 @@ class QueueForm(QueueModelForm):
         function.help_text = "" if named else "PYTHON_HANDLERS allows none yet."
 
     def sections(self) -> Iterator[Shown]:
-        """The fields, each in its section; what none names comes last."""
+        """Return the fields, each in its section; fields that no section names come last."""
         named = {name for section in SECTIONS for name in section.names}
         rest = tuple(field.name for field in self.visible_fields() if field.name not in named)
         for section in (*SECTIONS, MORE._replace(names=rest)):
@@ -286,12 +290,12 @@ class QueueForm(QueueModelForm):
                 yield Shown(section, [self[name] for name in names])
 
     def _is_meant(self, name: str) -> bool:
-        # There is nothing to forget.
+        # There is no secret to remove.
         return name != "forget_secret" or bool(self.instance.webhook_secret)
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What was filled in otherwise than it is, by the verb's names."""
+        """Return the changed fields, by the names that the operation uses."""
         changed = {name: self.cleaned_data[name] for name in self.changed_data if name in self.Meta.fields}
         if self.cleaned_data.get("forget_secret"):
             changed["webhook_secret"] = ""
@@ -310,9 +314,9 @@ class QueueForm(QueueModelForm):
         return self.cleaned_data["webhook_body"] if kind == TEMPLATE else ""
 
     def take(self, reasons: Mapping[str, str]) -> None:
-        """Show the verb's reasons beside the fields."""
+        """Show the reasons of the operation beside the fields."""
         for name, reason in reasons.items():
             self.add_error(name if name in self.fields else None, reason)
 
     def _post_clean(self) -> None:
-        """The instance is not touched: the verb reads the queue anew, under its lock."""
+        """Leave the instance untouched: the operation reads the queue again under its lock."""

@@ -1,6 +1,6 @@
-"""An upload on its way: read by the same function as the API's lists, stored as a draft that nobody sees.
+"""Uploads: read by the same function as the API's lists, and stored as a draft that is not shown to others.
 
-The body is read as it arrives, before Django could: its own parser would keep the whole of it first.
+The body is read as it arrives, before Django can: Django's parser would first store all of it.
 """
 
 import base64
@@ -25,11 +25,11 @@ from scheduling.intake import acceptance
 from scheduling.parsing import FIELDS, Limits, Reading, Spool, read_body
 
 BLOCK = 64 * 1024
-# A preview keeps and offers so many faults, and shows so many of them; the count is of all.
+# The faults that a preview stores and offers, and those that it shows. The count includes all of them.
 FAULTS_KEPT = 20_000
 FAULTS_SHOWN = 20
 CSRF_FIELD = "csrfmiddlewaretoken"
-# When the list is to start: kept with the draft, for its preview.
+# The start of the list, which is stored with the draft for its preview.
 START_FIELD = "start"
 
 
@@ -38,7 +38,7 @@ class CsrfFailed(PermissionDenied):
 
 
 def limits() -> Limits:
-    """How much a deployment takes in."""
+    """Return the limits of this deployment."""
     return Limits(
         max_ids=settings.INTAKE_MAX_IDS,
         max_body_bytes=settings.INTAKE_MAX_BODY_BYTES,
@@ -47,7 +47,9 @@ def limits() -> Limits:
 
 
 def asked(request: OperatorRequest) -> dict[str, bool]:
-    """What the address asks for: `hidden` leaves out the hidden rows of a sheet, `example` shows one. Or BadRequest."""
+    """Read the options in the address: `hidden` leaves out the hidden rows of a sheet, `example` shows an
+    example. Raises BadRequest.
+    """
     words = {"hidden": "leave_out", "example": "show"}
     refuse_unknown(request, words)
     for name, word in words.items():
@@ -60,7 +62,7 @@ def asked(request: OperatorRequest) -> dict[str, bool]:
 def read(request: OperatorRequest) -> Reading:
     """Read the form's file or payload. Raises a ReadingError, and CsrfFailed for a forged form.
 
-    The view must be exempt from Django's own check, which would read the body first.
+    The view must be exempt from Django's own CSRF check, which would read the body first.
     """
     length = request.META.get("CONTENT_LENGTH") or ""
     reading = read_body(
@@ -69,9 +71,9 @@ def read(request: OperatorRequest) -> Reading:
         content_length=int(length) if length.isdigit() else None,
         limits=limits(),
         spool_dir=settings.SPOOL_DIR,
-        # The preview shows faults before anything is placed, so the rest of the list has to be there.
+        # The preview shows faults before anything is placed, so the rest of the list has to be read.
         skip_faults=True,
-        # In the address, since it must be known before the file is read.
+        # In the address, because it must be known before the file is read.
         leave_out_hidden=asked(request)["hidden"],
         allowed=(FIELDS | {CSRF_FIELD, START_FIELD}) - {"data"},
     )
@@ -89,12 +91,12 @@ class _Check(CsrfViewMiddleware):
 
 
 def _no_view(request: HttpRequest) -> HttpResponse:
-    """What the check guards: nothing, since the caller goes on by itself."""
+    """Stand in for the view that the CSRF check protects, since the caller continues by itself."""
     return HttpResponse()
 
 
 def check_csrf(request: HttpRequest, token: str) -> None:
-    """Django's own check, with a token that came in a body which Django did not read."""
+    """Run Django's own check with a token from a body that Django did not read."""
     request.META.setdefault(settings.CSRF_HEADER_NAME, token)
     check = _Check(_no_view)
     check.process_request(request)
@@ -103,7 +105,7 @@ def check_csrf(request: HttpRequest, token: str) -> None:
 
 
 def spool_of(reading: Reading) -> Spool:
-    """The IDs that were read: a form without a list is refused while it is read."""
+    """Return the IDs that were read. A form without a list is refused while it is read."""
     assert reading.spool is not None
     return reading.spool
 
@@ -118,7 +120,10 @@ def store_draft(
     start: str = "",
     replaces: int | None = None,
 ) -> models.IdList:
-    """Keep what was read, and what a preview says of it, as a draft. replaces: the task it is meant for."""
+    """Store what was read, and what a preview needs to know of it, as a draft.
+
+    replaces: the task that the list is meant for.
+    """
     about = _about(reading, name, queue, operator) | {"start": start}
     if replaces is not None:
         about["replaces"] = replaces
@@ -126,12 +131,12 @@ def store_draft(
 
 
 def _packed(faults: list[dict[str, Any]]) -> str:
-    """Megabytes as they stand, and a list of previews would read those of each."""
+    """Compress the faults: they can be megabytes, and a list of previews would read those of each."""
     return base64.b64encode(zlib.compress(orjson.dumps(faults), 1)).decode()
 
 
 def kept_faults(about: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All faults that are kept of a list. One that came by the API keeps none."""
+    """Return the stored faults of a list. A list that came through the API has none."""
     packed = about.get("faults_packed")
     unpacked = orjson.loads(zlib.decompress(base64.b64decode(packed))) if packed else about.get("faults", [])
     return list(unpacked)

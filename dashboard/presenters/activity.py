@@ -1,4 +1,4 @@
-"""Lines of the activity log in words: what somebody did, and what it changed."""
+"""Entries of the activity log in words: what was done, and what it changed."""
 
 import re
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from scheduling import models
 
 FACES = {Interface.PAGE: "on a page", Interface.ADMIN: "in the admin", Interface.API: "over the API"}
 COMMA = Markup(", ")
-# Internal references, which say nothing to a reader.
+# Internal references that mean nothing to a reader.
 HIDDEN = frozenset({"run", "up_to"})
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
 
 
 def face(entry: models.Activity) -> str:
-    """The interface that was used; empty where the actor's name says so already."""
+    """Return the interface that was used; empty if the actor's name already says it."""
     return FACES.get(Interface(entry.face), "")
 
 
 def changes(entry: models.Activity) -> list[Markup]:
-    """What was changed, a piece for each field: `rpm 120 → 200`."""
+    """Return the changes, a piece for each field: `rpm 120 → 200`."""
     return list(_pieces(entry.before or {}, entry.after or {}))
 
 
@@ -41,7 +41,7 @@ def _pieces(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Markup]:
 
 
 def value_text(value: Any, name: str = "") -> Markup | str:
-    """A value as it is read: none, yes, 12,480, a time in the operator's zone.
+    """Return a value as people read it: none, yes, 12,480, a time in the operator's zone.
 
     name: of its field; the number of a row is not a count and has no separators.
     """

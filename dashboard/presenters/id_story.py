@@ -1,4 +1,4 @@
-"""The story of an ID, in sentences."""
+"""The history of an ID in sentences."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from scheduling.reports import id_history, stories
 
 
 def attempts_text(place: id_history.Place) -> str:
-    """How many requests were made, to end a sentence."""
+    """Return how many requests were made, as the end of a sentence."""
     is_waiting = place.status is Status.WAITING
     if place.attempts > 1 or (place.attempts and is_waiting):
         return f", after {plural(place.attempts, 'attempt')}."
@@ -18,7 +18,7 @@ def attempts_text(place: id_history.Place) -> str:
 
 
 def sentence(event: stories.Event) -> str:
-    """What happened, as somebody would tell it; the time stands before it."""
+    """Describe an event. The time is shown before it."""
     said = event.details
     if event.kind == "placed":
         why = f": {said['rule']}" if said["rule"] else ""
@@ -28,12 +28,12 @@ def sentence(event: stories.Event) -> str:
         return f"moved from {came_from} to {goes_to}, since {said['reason']}."
     took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
     if said.get("succeeded"):
-        return f"request {said['number']} was made, and succeeded."
+        return f"request {said['number']} was sent and succeeded."
     if said["unknown"]:
-        return f"request {said['number']} was started; its process died before the answer was kept."
+        return f"request {said['number']} was started; its process died before the answer was stored."
     if said["http_status"]:
         answered = f"answered {said['http_status']}"
-        # A redirect says where to; that of another status says nothing more.
+        # The error of a redirect names its address; that of another status adds nothing.
         more = said["error"] if said["error"] not in ("", None, answered) else said["answer"]
         return f"request {said['number']} was {answered}{took}. {more}".strip()
     return f"request {said['number']} failed{took}: {said['error'] or said['answer'] or 'no answer'}."
@@ -44,6 +44,6 @@ def _minute(at: datetime) -> str:
 
 
 def time_text(at: datetime, form: str) -> str:
-    """In the operator's zone, which the page names."""
+    """Return a time in the operator's zone, which the page names."""
     local = timezone.localtime(at)
     return f"{local:{form}}" if local.date() == timezone.localdate() else f"{local:%-d %b} {local:{form}}"

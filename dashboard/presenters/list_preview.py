@@ -15,19 +15,19 @@ from scheduling.placement import reservations
 from scheduling.placement.reservations import Start
 from scheduling.reports import cards
 
-# So many times a queue's limit is confirmed by typing the number of IDs.
+# From this multiple of a queue's limit on, the number of IDs has to be typed.
 DANGEROUS_PEAK = 2
-# Within this a list that takes longer could be done, at another limit.
+# The time in which a longer list could be done at another limit.
 AN_HOUR = 60
 
 
 def other_start(start: Start) -> Start:
-    """The start that was not chosen."""
+    """Return the start that was not chosen."""
     return Start.NEXT_WINDOW if start == Start.FIRST_FREE else Start.FIRST_FREE
 
 
 def imagined(queue: models.Queue, rpm: int) -> models.Queue:
-    """The queue with another rpm. Never saved: what the slider asks is only a picture."""
+    """Return the queue with another rpm. It is never saved: the slider shows a preview only."""
     changed = copy(queue)
     changed.rpm, changed.headroom = rpm, min(queue.headroom, rpm - 1)
     return changed
@@ -35,7 +35,7 @@ def imagined(queue: models.Queue, rpm: int) -> models.Queue:
 
 @dataclass(frozen=True)
 class Preview:
-    """A draft, what it asks for, and what would become of it at `at`. other: with the other start."""
+    """A draft with its choices, and the plan that it would get at `at`. other: the plan with the other start."""
 
     draft: models.IdList
     queue: models.Queue
@@ -54,12 +54,12 @@ class Preview:
 
     @property
     def is_first_free(self) -> bool:
-        """Whether the list takes free places only, so that it adds to no peak."""
+        """Return whether the list takes free places only, so that it adds to no peak."""
         return self.plan.start == Start.FIRST_FREE
 
     @property
     def over(self) -> int:
-        """By how many the fullest minute is above the limit, where the list has a part in that."""
+        """Return by how much the fullest minute exceeds the limit, if the list contributes to it."""
         return 0 if self.is_first_free else max(0, self.plan.peak_per_minute - self.rpm)
 
     @property
@@ -72,22 +72,22 @@ class Preview:
 
     @property
     def lost_minute_seconds(self) -> float:
-        """How long at rpm it takes to make up for the fullest minute, if it were lost."""
+        """Return how long it would take to catch up at rpm if the fullest minute were missed."""
         return 60 * self.plan.peak_per_minute / self.rpm
 
     @property
     def why_not(self) -> str:
-        """Why it can't be placed, not even with a tick."""
+        """Return why the list can't be placed, even with a tick; empty if it can."""
         return "" if self.may_insist else self.refusal_words
 
     @property
     def may_insist(self) -> bool:
-        """Whether a tick places it anyway."""
+        """Return whether a tick places it anyway."""
         return isinstance(self.refusal, PastPeak)
 
     @property
     def dangers(self) -> list[str]:
-        """Why placing it takes a typed number: it is hardly what anybody meant."""
+        """Return the reasons why placing it requires typing a number: the list is hardly intended."""
         found = []
         if not self.is_first_free and self.plan.peak_per_minute >= DANGEROUS_PEAK * self.queue.rpm:
             times = self.plan.peak_per_minute / self.queue.rpm
@@ -100,10 +100,12 @@ class Preview:
 
     @property
     def cautions(self) -> list[str]:
-        """What keeps the queue from starting at the plan's pace, as things stand, or IDs from being soon retried."""
+        """Return what currently keeps the queue from starting at the planned pace, or IDs from being retried
+        soon.
+        """
         said = []
         if self.queue.paused:
-            said.append("The queue is paused: nothing of this list is sent until somebody resumes it.")
+            said.append("The queue is paused: nothing of this list is sent until it is resumed.")
         elif self.queue.brake_per_minute is not None:
             said.append(
                 f"A brake limits the queue to {self.queue.brake_per_minute:,} a minute: until it is released, the list"
@@ -122,7 +124,7 @@ class Preview:
 
     @property
     def fills_the_queue(self) -> bool:
-        """Whether it takes all room of more than one quarter-hour, with nothing reserved for retries."""
+        """Return whether it takes all room of several quarter-hours, with nothing reserved for retries."""
         is_capped = self.is_first_free or self.queue.overflow == models.Overflow.CARRY_OVER
         return is_capped and len(self.plan.windows) > 2 and self.queue.headroom == 0
 
@@ -136,14 +138,14 @@ class Preview:
 
     @property
     def rpm_for_an_hour(self) -> int | None:
-        """At which limit a list that takes longer would be done within an hour."""
+        """Return the limit at which a longer list would be done within an hour."""
         if self.ends_at - self.at <= (AN_HOUR + clock.BUCKETS) * clock.MINUTE:
             return None
         needed = -(-self.draft.ids_count // AN_HOUR) + self.queue.headroom
         return needed if self.rpm < needed <= models.MAX_RPM else None
 
     def first_window(self) -> charts.Chart:
-        """The first quarter-hour by minute: what is there, and on top of it this list."""
+        """Draw the first quarter-hour by minute: what it contains, and on top of it this list."""
         window = self.plan.windows[0]
         minutes = [
             cards.Minute(minute, self.rpm, waiting=count)
@@ -152,7 +154,7 @@ class Preview:
         return charts.plan_chart(minutes, window.added, now=clock.minute_start(self.at))
 
     def whole(self) -> charts.Chart | None:
-        """All of a list that takes more than one quarter-hour, by quarter-hours or longer spans."""
+        """Draw all of a list that takes several quarter-hours, by quarter-hours or longer spans."""
         if not self.other_windows:
             return None
         starts = [clock.runs_at(window.starts_at) for window in self.plan.windows]
@@ -168,13 +170,13 @@ class Preview:
 
 
 def ends_at(plan: reservations.Plan) -> datetime:
-    """When the plan's last minute ends. A list has an ID, so that its plan has minutes."""
+    """Return when the plan's last minute ends. A list has an ID, so its plan has minutes."""
     assert plan.last_at is not None
     return plan.last_at + clock.MINUTE
 
 
 def end_words(plan: reservations.Plan) -> str:
-    """When the plan's last minute ends: the time, and the day where it isn't today."""
+    """Return when the plan's last minute ends: the time, and the day if it isn't today."""
     return formatting.minute_text(ends_at(plan))
 
 
@@ -185,7 +187,7 @@ def changed_words(
     first: datetime | None,
     first_window_at: datetime,
 ) -> str:
-    """Why a plan is no longer the previewed one. rpm, first: what the preview said; None where it said nothing."""
+    """Return why a plan differs from the preview. rpm, first: as the preview had them; None if it had none."""
     if rpm not in (None, plan.rpm):
         return f"The queue's rpm is now {plan.rpm:,}"
     first = first if plan.start == Start.NEXT_WINDOW else None
@@ -197,7 +199,7 @@ def changed_words(
 def previewed_otherwise(
     plan: reservations.Plan, *, peak: int | None, first: datetime | None, last: datetime | None
 ) -> str:
-    """What the preview had said, where that isn't what was placed."""
+    """Return what the preview said, if something else was placed."""
     said: list[str] = []
     if peak not in (None, plan.peak_per_minute) and plan.start == Start.NEXT_WINDOW:
         said.append(f"{peak:,} a minute")
@@ -216,9 +218,9 @@ def is_worse(
     seen_at: datetime | None,
     at: datetime,
 ) -> bool:
-    """Whether a plan is fuller or later than its preview said.
+    """Return whether a plan is fuller or later than its preview said.
 
-    seen_at: when the preview was made. The first free places move on with the clock, and that is no news.
+    seen_at: when the preview was made: the first free places move with the clock, which doesn't count.
     """
     if plan.start == Start.NEXT_WINDOW and peak is not None and plan.peak_per_minute > peak:
         return True

@@ -26,7 +26,7 @@ PLACE_HEADS = ("user_id", "window", "bucket", "minute", "status", "attempts", "l
 
 @dataclass(frozen=True)
 class Line:
-    """A task at a moment."""
+    """A task at one moment."""
 
     task: models.Task
     at: datetime
@@ -41,7 +41,7 @@ class Line:
 
     @property
     def done_at(self) -> datetime:
-        """End of its last minute, or when it was done."""
+        """Return the end of its last minute, or when it was done."""
         return self.task.ends_at
 
     @property
@@ -58,22 +58,22 @@ class Line:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it moves any more; what is in flight at a cancel still comes to its end."""
+        """Return whether none of its IDs changes any more. IDs in flight at a cancel still reach their end."""
         return self.is_over and not self.task.in_flight_count
 
     @property
     def to_send_count(self) -> int:
-        """IDs that were sent or still are to be: all but the cancelled ones."""
+        """Return the number of IDs that were or will be sent: all except the cancelled ones."""
         return self.task.ids_count - self.task.cancelled_count
 
     @property
     def late_count(self) -> int:
-        """IDs that wait although its last minute has passed."""
+        """Return the number of IDs that wait although its last minute has passed."""
         return self.task.waiting_count if not self.is_over and self.done_at < self.at else 0
 
     @property
     def parts(self) -> list[charts.Part]:
-        """Its bar."""
+        """Return the parts of its bar."""
         counts = [
             (status.css, getattr(self.task, status.counter))
             for status in models.Status.drawn()
@@ -83,13 +83,13 @@ class Line:
 
     @property
     def counts(self) -> list[tuple[str, str, int]]:
-        """(status as a word, as it is said, how many), in the order of the bar."""
+        """Return (status word, label, count) for each status, in the order of the bar."""
         return [(status.word, status.label, getattr(self.task, status.counter)) for status in models.Status]
 
 
 @dataclass(frozen=True)
 class Action:
-    """A button of a task's page. why_not: a sentence where it can't be pressed."""
+    """A button of a task's page. why_not: a sentence if it can't be pressed."""
 
     key: str
     label: str
@@ -98,7 +98,7 @@ class Action:
 
 
 def actions(line: Line) -> list[Action]:
-    """What may be done to a task. In an order in which a number that grows moves no other button."""
+    """Return what may be done to a task, in an order in which a growing number moves no other button."""
     task = line.task
     cancelled = "the task is cancelled." if task.cancelled_at else ""
     failed = f" {task.failed_count:,}" if task.failed_count else ""
@@ -139,9 +139,11 @@ def actions(line: Line) -> list[Action]:
 
 
 def version(task_id: int, at: datetime) -> str:
-    """Differs when the part of a task's page that moves would look different. One query; Http404 without one.
+    """Return a value that changes when the live part of a task's page would look different.
 
-    What its minutes hold changes with its own counters, or moves from one to another.
+    One query; Http404 if there is no such task.
+
+    The contents of its minutes change with its own counters, or when IDs move between minutes.
     """
     counters = [status.counter for status in models.Status]
     columns = (
@@ -168,7 +170,7 @@ def version(task_id: int, at: datetime) -> str:
 
 
 def row(task: models.Task, at: datetime) -> list[Any]:
-    """A task in an export."""
+    """Return a task as a row of an export."""
     counts = [getattr(task, status.counter) for status in models.Status]
     times = [moment.isoformat() for moment in (task.first_minute_at, task.last_minute_at, task.created_at)]
     return [
@@ -178,7 +180,7 @@ def row(task: models.Task, at: datetime) -> list[Any]:
 
 
 def place_row(place: id_history.Place) -> list[Any]:
-    """An ID in an export. As text, since JavaScript and spreadsheets round long numbers."""
+    """Return an ID as a row of an export, as text, since JavaScript and spreadsheets round long numbers."""
     window, minute = (moment.isoformat() for moment in (place.window_starts_at, place.minute_at))
     return [
         str(place.user_id),
@@ -201,7 +203,7 @@ class Places:
 
 
 def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) -> Places:
-    """A page of the task's IDs: in the order of its list, or those that match, minute by minute."""
+    """Return a page of the task's IDs: in the order of its list, or the matching ones minute by minute."""
     if chosen.is_set:
         keys_found = list(islice(_matching(task, chosen, after=after), PLACES_SHOWN + 1))
         rows = _told(task, keys_found[:PLACES_SHOWN], at)
@@ -213,11 +215,14 @@ def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) 
 
 
 def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iterator[tuple[int, int]]:
-    """(key, ID) of the task's rows that match, by key. Its counters say in which minutes any of them are."""
+    """Yield (key, ID) of the task's matching rows, by key.
+
+    The task's counters tell which minutes contain any.
+    """
     minute = chosen.cleaned_data["minute"]
     statuses = None if chosen.wanted is None else task.rows_that_mean(chosen.wanted)
     if minute is not None and chosen.wanted is None:
-        # What has a place there: that of a cancelled one is free.
+        # Only IDs that have a place there: the place of a cancelled ID is free.
         statuses = tuple(s for s in models.Status if task.meaning_of(s) != models.Status.CANCELLED)
     placed = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
     if minute is not None:
@@ -244,7 +249,7 @@ def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> 
 
 
 def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Iterator[id_history.Place]:
-    """All of the task's IDs that match, in the same order as a page shows them."""
+    """Yield all of the task's IDs that match, in the order of the page."""
     if chosen.is_set:
         found = _matching(task, chosen)
         while block := list(islice(found, BLOCK)):
@@ -255,7 +260,7 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
 
 
 def chart(task: models.Task, *, at: datetime) -> charts.Chart:
-    """The task's own IDs over all of its time: by minute, or by so long a span that there are few bars."""
+    """Draw the task's IDs over its whole time, by minute or by a longer span, so that there are few bars."""
     held = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
     span = span_of([keys.minute_of_bucket(minute.bucket_id) for minute in held])
     sums: dict[datetime, list[int]] = {}
@@ -265,7 +270,7 @@ def chart(task: models.Task, *, at: datetime) -> charts.Chart:
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]
     capacity = task.queue.rpm * (span // clock.MINUTE)
     drawn = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items())]
-    # Of minutes side by side their whole quarters are drawn.
+    # Minutes are drawn with the whole of their quarter-hours.
     if drawn and span == clock.MINUTE and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
         drawn = _with_gaps(drawn, capacity)
     largest = max([1, *(minute.filled for minute in drawn)])
@@ -273,7 +278,9 @@ def chart(task: models.Task, *, at: datetime) -> charts.Chart:
 
 
 def _with_gaps(drawn: list[cards.Minute], capacity: int) -> list[cards.Minute]:
-    """The same minutes among all of their quarters': a bar stands where its minute lies."""
+    """Return the minutes among all minutes of their quarter-hours, so that a bar stands where its minute
+    lies.
+    """
     known = {minute.minute: minute for minute in drawn}
     start = clock.quarter_start(drawn[0].minute)
     end = clock.quarter_start(drawn[-1].minute) + clock.QUARTER

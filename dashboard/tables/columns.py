@@ -1,6 +1,8 @@
-"""What the tables are made of: their columns, links, and what all lists share. A table neither counts nor orders.
+"""The building blocks of tables: columns, links, and what all tables share.
 
-Not for what is polled: a row takes about 0.6 ms of CPU.
+A table neither counts nor orders.
+
+Not for parts that are polled: a row takes about 0.6 ms of CPU.
 """
 
 from collections.abc import Callable
@@ -18,8 +20,11 @@ CARDS = {"class": "list cards"}
 def text(
     name: str | SafeString, accessor: str | None = None, *, shown: str | None = None, short: str | None = None
 ) -> tables.Column:
-    """A column of words. shown: its cells' class. short: its name on a phone, where the head is hidden."""
-    # Every cell is written by its render method, those that hold nothing too.
+    """A column of words. shown: the class of its cells.
+
+    short: its name on a phone, where the header is hidden.
+    """
+    # Every cell is written by its render method, including empty ones.
     attrs = {"th": {}, "td": {"class": shown, "data-name": short}}
     return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
@@ -31,7 +36,10 @@ def number(
     shown: str | Callable[..., str] = "number",
     short: str | None = None,
 ) -> tables.Column:
-    """A column of numbers or times, to the right. shown: its cells' class, or what gives it by record."""
+    """A column of numbers or times, right-aligned.
+
+    shown: the class of its cells, or a function that returns it for a record.
+    """
     attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short}}
     return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
@@ -43,17 +51,17 @@ def link(address: str, said: Any, css: str = "") -> SafeString:
 
 
 class Count(tables.Column):  # type: ignore[misc]  # django-tables2 has no types
-    """A column of counts, each with its separators."""
+    """A column of counts, with separators."""
 
     def render(self, value: int | None) -> str:
         return formatting.number(value)
 
 
 def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Count:
-    """A column of counts. short: its name on a phone. mark: the class of what isn't 0, such as `bad`."""
+    """A column of counts. short: its name on a phone. mark: the class of counts that aren't 0, such as `bad`."""
 
     def shown(value: str) -> str:
-        # On a phone, where it needs its name, what isn't there isn't said.
+        # On a phone, where a count needs its name, zeros are left out.
         return "number zero" if value in ("", "0") else f"number {mark}".strip()
 
     attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short or name.lower()}}
@@ -61,7 +69,7 @@ def count(name: str, accessor: str | None = None, *, short: str | None = None, m
 
 
 class Listed(tables.Table):  # type: ignore[misc]  # the same
-    """What all lists share: one template, and an order that is the view's."""
+    """What all tables share: one template, and the order of the view."""
 
     # Columns that are there to be chosen.
     hidden_at_first: ClassVar[tuple[str, ...]] = ()
@@ -78,9 +86,9 @@ class Listed(tables.Table):  # type: ignore[misc]  # the same
 
 
 class Counted(tables.Column):  # type: ignore[misc]  # the same
-    """A column of counts, each of which leads to the IDs that it counts.
+    """A column of counts, each of which leads to the IDs that it counts. kind: see reports.drill_down.
 
-    kind: see reports.drill_down. Its table's `drill_down(record, kind)` is the address of the list.
+    The table's `drill_down(record, kind)` returns the address of the list.
     """
 
     def __init__(self, kind: str, css: str, **kwargs: Any) -> None:
@@ -97,6 +105,6 @@ class Counted(tables.Column):  # type: ignore[misc]  # the same
 def counted(
     name: str, accessor: str | None = None, kind: str = "", *, short: str | None = None, mark: str = ""
 ) -> Counted:
-    """Like tables.count, with links."""
+    """A column of counts like `count`, with links."""
     attrs = count(name, accessor, short=short, mark=mark).attrs
     return Counted(kind, mark, verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())

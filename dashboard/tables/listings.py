@@ -1,4 +1,4 @@
-"""The lists of rows: a class a list. Views give a page's rows, already cut."""
+"""Tables of rows, one class for each list. Views pass in the rows of one page."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -95,7 +95,7 @@ class TaskTable(Listed):
 
 
 class PlaceTable(Listed):
-    """A task's IDs; a row is a whereabouts.Place."""
+    """A task's IDs; a row is a task_detail.Place."""
 
     user_id = text("ID")
     minute = text("Minute", "minute_at")
@@ -162,11 +162,12 @@ class MinuteTable(Listed):
     def render_late(self, record: minute_rows.Row) -> SafeString | str:
         if record.late_seconds:
             return format_html('<span class="notice">{}</span>', formatting.duration(record.late_seconds))
-        # Within its minute, how far from its slot it started.
+        # For a start within its minute, its distance from its slot.
         if record.planned_at is None or record.started_at is None:
             return ""
         late_ms = (record.started_at - record.planned_at).total_seconds() * 1000
-        # A start is kept in whole milliseconds, rounded down: less than one before the slot is on it.
+        # A start is stored in whole milliseconds, rounded down: less than one before the slot counts as on
+        # it.
         return f"{0 if -1 < late_ms < 0 else late_ms:,.0f} ms"
 
 
@@ -184,7 +185,7 @@ class DrillDownTable(Listed):
 
     def __init__(self, *args: Any, queues: dict[int, str], happened: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # happened: what is said in place of a status.
+        # happened: shown in place of a status.
         self.queues, self.happened = queues, happened
 
     def render_user_id(self, value: int) -> SafeString:
@@ -209,7 +210,7 @@ class DrillDownTable(Listed):
 
 
 class FailureTable(Listed):
-    """What failed, one by one, each to be left out of the next try; a row is a failures.Row."""
+    """Failures, one by one, each of which can be left out of the retry; a row is a failures.Row."""
 
     user_id = text("ID")
     task = text("Task", "task_name")
@@ -223,7 +224,7 @@ class FailureTable(Listed):
 
     def __init__(self, *args: Any, left_out: Collection[int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The keys of rows that are ticked already.
+        # The keys of rows that are already ticked.
         self.left_out = left_out
 
     def render_user_id(self, value: int) -> SafeString:
@@ -250,7 +251,7 @@ class FailureTable(Listed):
 
 
 class QueueTable(Listed):
-    """Queues; a row is a (queue, card of the window that fills)."""
+    """Queues; a row is a (queue, card of the filling window)."""
 
     name = text("Queue", "0__name", shown="name")
     state = text("State", "0")

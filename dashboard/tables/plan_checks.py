@@ -1,4 +1,4 @@
-"""The tables of the proof: which checks were made, and what did not hold, with links to it."""
+"""Tables of plan checks: the checks that were made, and the differences that they found, with links."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ _NAMED = re.compile(r"\b(task|window|bucket|ID) (\d+)")
 
 
 def seconds_of(check: models.BulkAct) -> float | None:
-    """How long it took; None while it is under way."""
+    """Return how long a check took; None while it is in progress."""
     return (check.ended_at - check.began_at).total_seconds() if check.ended_at else None
 
 
 def result(check: models.BulkAct) -> str:
-    """What a check says, in words."""
+    """Return the result of a check in words."""
     if check.found_count:
         return f"{formatting.plural(check.found_count, 'difference')} found"
     return "the plan was kept" if check.ended_at else "in progress"
@@ -100,7 +100,7 @@ class CheckedWindowsTable(Listed):
 
 
 class DifferenceTable(Listed):
-    """What does not hold; a row is a proof.Difference as a dict."""
+    """Differences that a check found; a row is a proof.Difference as a dict."""
 
     check = text("Difference", shown="name")
     of = text("Where", shown="whole")
@@ -131,7 +131,10 @@ class DifferenceTable(Listed):
         yield words[end:]
 
     def _linked(self, kind: str, key: int) -> str:
-        """Keys of windows and minutes are no names: what they are the keys of is said."""
+        """Link an object.
+
+        Keys of windows and minutes mean nothing to people, so they are shown as what they stand for.
+        """
         if kind == "task":
             return link(addresses.task(key), f"task {key}")
         if kind == "ID":

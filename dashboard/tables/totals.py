@@ -1,4 +1,4 @@
-"""The tables of counts: how many failed alike, and what minutes, windows and queues held."""
+"""Tables of counts: groups of failures, and the totals of minutes, windows and queues."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +19,7 @@ ALL = "*"
 
 
 class FailureGroupTable(Listed):
-    """What failed alike; a row is a (failures.Group, address of its page)."""
+    """Groups of equal failures; a row is a (failures.Group, address of its page)."""
 
     queue = text("Queue", "0__queue", shown="name")
     answer = text("Answer", "0__http_status", short="answer")
@@ -45,7 +45,7 @@ class FailureGroupTable(Listed):
 
 
 class MinuteOfQueuesTable(Listed):
-    """What a minute holds, a line for each queue; a row is a (queue, cards.Minute)."""
+    """The contents of a minute, a line for each queue; a row is a (queue, cards.Minute)."""
 
     queue = text("Queue", "0__name", shown="name")
     window = text("Window", "0", short="window")
@@ -64,9 +64,9 @@ class MinuteOfQueuesTable(Listed):
         attrs = CARDS
 
     def __init__(self, *args: Any, window: datetime, is_over: bool, **kwargs: Any) -> None:
-        # What waits in a minute that is over is late.
+        # IDs that wait in a past minute are late.
         super().__init__(*args, exclude=("waiting",) if is_over else ("late",), **kwargs)
-        # Of all queues the same quarter.
+        # The same quarter-hour of all queues.
         self.starts_at = window
 
     def drill_down(self, record: tuple[models.Queue, cards.Minute], kind: str) -> str:
@@ -88,7 +88,7 @@ class MinuteOfQueuesTable(Listed):
 
 
 class ReceiptTable(Listed):
-    """A window's receipt; a row is a (minute as it is kept: a dict, planning.Planning)."""
+    """A window's receipt; a row is a minute as it is stored: a dict."""
 
     minute = text("Minute", "0__minute", shown="name")
     first_planned = count("First planned", "1__first_planned")
@@ -118,7 +118,7 @@ class ReceiptTable(Listed):
 
 
 class DayOfQueuesTable(Listed):
-    """A day, a line for each queue; a row is a (name, sums by name)."""
+    """The totals of a day, a line for each queue; a row is a (name, sums by name)."""
 
     queue = text("Queue", "0", shown="name")
     planned = counted("IDs", "1__filled", short="IDs")
@@ -143,7 +143,7 @@ class DayOfQueuesTable(Listed):
 
 
 class DayOfWindowsTable(Listed):
-    """A day, a line for each window that held something; a row is a days.Column."""
+    """The totals of a day, a line for each window with IDs; a row is a days.Column."""
 
     runs_at = text("Runs at", shown="name")
     first_planned = number("First planned", "runs_at", short="first planned")
@@ -166,7 +166,7 @@ class DayOfWindowsTable(Listed):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.planning = planned
-        # Empty where several are added up: then there is no page of a window.
+        # Empty if several windows are added up, since there is no page of them.
         self.queue = queue
 
     def drill_down(self, record: days.Column, kind: str) -> str:
@@ -200,7 +200,7 @@ class DayOfWindowsTable(Listed):
 
 
 class FaultTable(Listed):
-    """What could not be read of a list; a row is a fault as a draft keeps it: a dict."""
+    """Faults of a list; a row is a fault as a draft stores it: a dict."""
 
     where = text("Where", "token", shown="name")
     token = text("Token", shown="token", short="token")
@@ -219,7 +219,7 @@ class FaultTable(Listed):
 
 
 class DraftTable(Listed):
-    """Previews that nobody has committed yet; a row is an IdList."""
+    """Previews that are not placed yet; a row is an IdList."""
 
     name = text("Name", "about__task_name", shown="name")
     ids = count("IDs", "ids_count", short="IDs")

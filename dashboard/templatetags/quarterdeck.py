@@ -1,4 +1,4 @@
-"""What templates may call: the formats of formatting.py, and what every page has in its head."""
+"""Template tags and filters: the formats of formatting.py, and what the head of every page needs."""
 
 from datetime import datetime
 from typing import Any
@@ -45,19 +45,19 @@ register.simple_tag(svg.task_progress, name="progress")
 
 @register.filter
 def stamp(at: datetime | None) -> str:
-    """A minute as it stands in an address."""
+    """A minute as it is written in an address."""
     return "" if at is None else addresses.stamp(at)
 
 
 @register.filter
 def warnings(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """What was trimmed or converted while reading: each kind's sentence with its count."""
+    """Return a sentence and a count for each kind of trimming or conversion while the list was read."""
     return [(WARNINGS.get(kind, kind), count) for kind, count in counts.items()]
 
 
 @register.filter
 def first_and_last(about: dict[str, Any], count: int) -> str:
-    """The first and the last IDs of a list, none of them twice: "1, 2, 3 … 8, 9"."""
+    """Return the first and the last IDs of a list, none of them twice: "1, 2, 3 … 8, 9"."""
     first, last = about["first"], about["last"]
     rest = last[max(0, len(first) + len(last) - count) :]
     gap = " … " if count > len(first) + len(rest) else ", "
@@ -66,19 +66,19 @@ def first_and_last(about: dict[str, Any], count: int) -> str:
 
 @register.filter
 def kind_of_thing(word: str) -> str:
-    """How an object in the activity log is called."""
+    """Return the name of a kind of object in the activity log."""
     return choices.KINDS.get(word, word)
 
 
 @register.filter
 def has_any(queues: list[tuple[Any, cards.Minute]]) -> bool:
-    """Whether one of the (queue, counts) has an ID."""
+    """Return whether one of the (queue, counts) has an ID."""
     return any(counts.filled for _, counts in queues)
 
 
 @register.simple_tag
 def instance_label() -> str:
-    """Which instance this is, where the deployment says so."""
+    """Draw the name of this instance, if the deployment sets one."""
     return format_html(" <small>{}</small>", settings.INSTANCE_LABEL) if settings.INSTANCE_LABEL else ""
 
 
@@ -90,7 +90,7 @@ def instance_name() -> str:
 
 @register.simple_tag(takes_context=True)
 def sections(context: dict[str, Any]) -> list[dict[str, Any]]:
-    """The menu, with the section that is open."""
+    """Return the menu, with the current section marked."""
     request = context["request"]
     current = menu.current(request.path)
     return [
@@ -106,25 +106,25 @@ def sections(context: dict[str, Any]) -> list[dict[str, Any]]:
 
 @register.simple_tag(takes_context=True)
 def why_not(context: dict[str, Any], act: str = "act") -> str:
-    """Why the operator may not act; empty if they may. For the `title` of a disabled button."""
+    """Return why the operator may not act; empty if they may. For the `title` of a disabled button."""
     return "" if context["request"].user.may(Permission(act)) else REASONS[Permission(act)]
 
 
 @register.simple_tag
 def csrf_cookie_name() -> str:
-    """For scripts, which send a form's token as the cookie has it."""
+    """Return the name of the cookie whose value scripts send as the form's token."""
     return settings.CSRF_COOKIE_NAME
 
 
 @register.simple_tag
 def problem_id() -> str:
-    """The id by which an error is found in the logs."""
+    """Return the ID by which an error is found in the logs."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 @register.simple_tag(takes_context=True)
 def with_query(context: dict[str, Any], **changes: Any) -> str:
-    """The page's own query with some parameters changed; None removes one."""
+    """Return the page's own query with some parameters changed; None removes one."""
     query = context["request"].GET.copy()
     for name, value in changes.items():
         query.pop(name, None)
@@ -162,13 +162,13 @@ def saved_views(context: dict[str, Any], page: str) -> dict[str, Any]:
 def plot(
     chart: charts.Chart, name: str, prefix: str, queue_name: str = "", task_id: int | None = None
 ) -> SafeString:
-    """Bars against their capacity."""
+    """Draw bars against their capacity."""
     return svg.plot(chart, name=name, prefix=prefix, queue_name=queue_name, task_id=task_id)
 
 
 @register.simple_tag(takes_context=True)
 def export_links(context: dict[str, Any], **changes: Any) -> Markup:
-    """All that the page lists as files: its own filters, without the part of the list that is shown."""
+    """Draw links to everything that the page lists, as files: with its filters, without its paging."""
     same = {"before": None, "after": None, "size": None, **changes}
     csv, ndjson = (with_query(context, format=form, **same) for form in ("csv", "ndjson"))
     return markup('<a href="%s">CSV</a> · <a href="%s">NDJSON</a>', csv, ndjson)
@@ -176,20 +176,20 @@ def export_links(context: dict[str, Any], **changes: Any) -> Markup:
 
 @register.simple_tag
 def disabled(*reasons: str) -> Markup:
-    """On a button: disabled, with the first reason that there is; nothing where there is none."""
+    """Return the attributes that disable a button, with the first reason given; nothing if there is none."""
     reason = next(filter(None, reasons), "")
     return markup(' disabled title="%s"', reason) if reason else EMPTY
 
 
 @register.simple_tag
 def link_if(is_link: Any, address: str, label: Any) -> Markup:
-    """A link where there is something to see, else its label alone."""
+    """Draw a link if it leads to something, else its label alone."""
     return markup('<a href="%s">%s</a>', address, label) if is_link else markup("%s", label)
 
 
 @register.simple_tag
 def key(css: str) -> Markup:
-    """The sample of a colour beside its word."""
+    """Draw the sample of a colour for a legend."""
     return markup(
         '<svg class="key" aria-hidden="true"><rect class="%s" width="12" height="12" rx="2"/></svg>', css
     )
@@ -197,7 +197,7 @@ def key(css: str) -> Markup:
 
 @register.simple_tag
 def heat_column(column: days.Column, image: str, queue_name: str) -> Markup:
-    """A column of the heat map: a link that tells where it was pressed."""
+    """Draw a column of the heat map: a link that sends the position of the click."""
     if not column.filled:
         return Markup("<i></i>")
     stamp_of_column = addresses.stamp(column.runs_at)
@@ -212,7 +212,9 @@ def heat_column(column: days.Column, image: str, queue_name: str) -> Markup:
 
 @register.simple_tag(takes_context=True)
 def in_admin(context: dict[str, Any], kind: str, key: int) -> str:
-    """The admin's page of a row of ours, `scheduling_task`; empty for those who may not see it there."""
+    """Return the address of a row's page in the admin, such as `scheduling_task`; empty for operators who may
+    not see it.
+    """
     app, model = kind.split("_")
     may_view = context["request"].user.has_perm(f"{app}.view_{model}")
     return reverse(f"admin:{kind}_change", args=[key]) if may_view else ""

@@ -1,4 +1,4 @@
-"""What operators set for themselves: name, time zone, password, a second factor, and an end to all sessions."""
+"""An operator's own settings: name, time zone, password, second factor, and signing out everywhere."""
 
 import base64
 from typing import Any
@@ -28,7 +28,7 @@ PERSON = ("first_name", "last_name", "email")
 @require_http_methods(POSTABLE)
 @viewer_required
 def account(request: OperatorRequest) -> HttpResponseBase:
-    """The page; a POST changes the name, the zone or the password, whichever form it is."""
+    """Show the page. A POST changes the name, the zone or the password, depending on the form."""
     refuse_unknown(request, ())
     given = request.POST if request.method == "POST" else None
     changing_password = given is not None and "new_password1" in given
@@ -66,7 +66,7 @@ def account(request: OperatorRequest) -> HttpResponseBase:
 
 
 def _two_factor(request: OperatorRequest) -> dict[str, Any]:
-    """Whether there is a second factor; and while one is set up, what an app has to know."""
+    """Return whether the operator has a second factor and, during its setup, what an app needs to know."""
     waiting = second_factor.unconfirmed_device_of(request.user)
     shown: dict[str, Any] = {
         "has_two_factor": second_factor.device_of(request.user) is not None,
@@ -87,7 +87,7 @@ def _two_factor(request: OperatorRequest) -> dict[str, Any]:
 @require_POST
 @viewer_required
 def two_factor(request: OperatorRequest) -> HttpResponseBase:
-    """Draw a secret; turn it on by its first code; or turn it off by another one."""
+    """Create a secret, turn the second factor on by its first code, or turn it off by another one."""
     at, form = store.now(), CodeForm(request.POST)
     step = request.POST.get("step", "")
     if step == "begin":
@@ -98,15 +98,13 @@ def two_factor(request: OperatorRequest) -> HttpResponseBase:
         if second_factor.confirm(request.user, code, by=request.actor, at=at):
             messages.success(request, "Two-factor sign-in is on. From now on, sign in with a code as well.")
         else:
-            messages.error(
-                request, "The code is not right. Wait for the next one, and check the device's clock."
-            )
+            messages.error(request, "The code is wrong. Wait for the next one, and check the device's clock.")
     elif step == "turn_off":
         if second_factor.verifies(request.user, code):
             second_factor.turn_off(request.user, by=request.actor, at=at)
             messages.success(request, "Two-factor sign-in is off.")
         else:
-            messages.error(request, "The code is not right, or was used already. Nothing has been changed.")
+            messages.error(request, "The code is wrong or has already been used. Nothing has been changed.")
     else:
         raise BadRequest(f"step: {step[:40]!r} is not begin, confirm or turn_off.")
     return redirect("account")
@@ -115,7 +113,7 @@ def two_factor(request: OperatorRequest) -> HttpResponseBase:
 @require_POST
 @viewer_required
 def sign_out_everywhere(request: OperatorRequest) -> HttpResponseBase:
-    """End every session of this operator, this one too."""
+    """End every session of this operator, including this one."""
     accounts.end_sessions(request.user, by=request.actor, at=store.now())
     logout(request)
     return redirect("sign_in")

@@ -1,4 +1,4 @@
-"""Who did what, when, to how many, by which face."""
+"""The activity log: who did what, when, to how many, through which interface."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ HEADS = (
 @require_safe
 @viewer_required
 def activity(request: OperatorRequest) -> HttpResponseBase:
-    """The log, newest first; all that match as a file with `format`."""
+    """Show the log, newest first; with `format`, everything that matches as a file."""
     chosen = ActivityFilter.of(request)
     lines = chosen.lines()
     if wanted := request.GET.get("format"):

@@ -1,4 +1,4 @@
-"""The board: what fills and what runs, live."""
+"""The board: the filling and the running window, live."""
 
 import re
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 @require_safe
 @viewer_required
 def board(request: OperatorRequest) -> HttpResponseBase:
-    """The page, and the part of it that moves: nothing (204) where the poll has what there is."""
+    """Show the page, or its live part: an empty 204 if the poll already has everything."""
     refuse_unknown(request, {"queue", "version"})
     name = request.GET.get("queue", FIRST)
     snapshot = boards.snapshot("" if name == ALL else name, at=store.now())
@@ -70,8 +70,9 @@ def _board(snapshot: boards.Snapshot, name: str) -> Board:
     return found
 
 
-# The same for all who look at a queue in a zone and may do the same: nothing personal is in it. Kept, so that a
-# poll can be answered with what has changed since the version that the browser has.
+# Shared by all operators with the same queue, zone and permission: it contains nothing personal. It is kept
+# so that a
+# poll can be answered with the changes since the version that the browser has.
 _boards: dict[tuple[str, str, str, str], Part] = {}
 BOARDS_KEPT = 64
 
@@ -81,12 +82,12 @@ def _key(version: str, name: str, why_not: str) -> tuple[str, str, str, str]:
 
 
 def _drawn(snapshot: boards.Snapshot, name: str, why_not: str) -> Part:
-    """The live part; drawn once for each state of the board, however many look at it."""
+    """Draw the live part, once for each state of the board, however many operators look at it."""
     key = _key(snapshot.version, name, why_not)
     if key not in _boards:
         viewpoint = Viewpoint.at(snapshot.at, why_not)
         drawn = live_board.draw(_board(snapshot, name), queue_name=name, viewpoint=viewpoint)
-        # Those drawn first; other threads may do the same.
+        # The oldest ones go; other threads may do the same.
         for oldest in list(_boards)[: len(_boards) + 1 - BOARDS_KEPT]:
             _boards.pop(oldest, None)
         _boards[key] = drawn
@@ -94,7 +95,9 @@ def _drawn(snapshot: boards.Snapshot, name: str, why_not: str) -> Part:
 
 
 def _update(snapshot: boards.Snapshot, name: str, why_not: str, seen: str) -> str:
-    """What has changed since the version that the browser has; all of it where that is no longer known."""
+    """Return what has changed since the version that the browser has, or all of it if that version is no
+    longer known.
+    """
     new, old = _drawn(snapshot, name, why_not), _boards.get(_key(seen, name, why_not))
     return update([new] if old is None else changed_parts(old, new))
 
@@ -102,7 +105,7 @@ def _update(snapshot: boards.Snapshot, name: str, why_not: str, seen: str) -> st
 @require_safe
 @viewer_required
 def ahead(request: OperatorRequest) -> HttpResponseBase:
-    """What moves slowly: the windows to come, and the day as a heat map."""
+    """Show the part that changes slowly: the later windows, and the day as a heat map."""
     refuse_unknown(request, {"queue"})
     name = request.GET.get("queue", FIRST)
     if name not in (ALL, FIRST) and not models.Queue.objects.filter(name=name).exists():
@@ -126,7 +129,7 @@ def _ahead(name: str) -> dict[str, Any]:
         "finished": TaskTable(_finished_lately(queues, at), exclude=NOT_ON_BOARD),
         "ahead": upcoming[:AHEAD_SHOWN],
         "has_more_ahead": len(upcoming) > AHEAD_SHOWN,
-        # Of all queues, whichever is looked at: what was late is the first thing to see.
+        # Late IDs of all queues, whichever queue is shown: they come first on the page.
         "replanned": days.replanned_late_ids(every, at=at),
         "day": day,
         "previous": day - timedelta(days=1),
@@ -142,7 +145,7 @@ def _ahead(name: str) -> dict[str, Any]:
 
 
 def _finished_lately(queues: list[models.Queue], at: datetime) -> list[Line]:
-    """Of the newest tasks those that are done or cancelled."""
+    """Return those of the newest tasks that are done or cancelled."""
     found = models.Task.objects.filter(queue__in=queues).exclude(finished_at=None, cancelled_at=None)
     newest = found.select_related("queue").defer("payload").order_by("-pk")
     return [Line(task, at) for task in newest[:FINISHED_SHOWN]]
@@ -151,9 +154,11 @@ def _finished_lately(queues: list[models.Queue], at: datetime) -> list[Line]:
 @require_safe
 @viewer_required
 def cell(request: OperatorRequest, stamp: str, name: str = "") -> HttpResponseBase:
-    """From a point of a heat map's column, which the browser adds as `?x,y`, to the minute that lies there.
+    """Redirect from a point of a heat map's column, which the browser adds as `?x,y`, to the minute at that
+    point.
 
-    A column that is opened by a key, without a point, leads to its window; that of all queues, to its IDs.
+    A column that is opened by the keyboard, without a point, leads to its window; with all queues, to its
+    IDs.
     """
     try:
         runs_at = addresses.read_quarter(stamp)

@@ -1,4 +1,4 @@
-"""The list behind a number: the IDs of a window, a minute or a day by what became of them; or all late ones."""
+"""The drill-down: the IDs behind a number, of a window, a minute or a day, by state; or all late IDs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from scheduling.reports import drill_down as drill_downs
 
 ROWS = 60
 ALL = "*"
-# A day has so many hours at most.
+# The longest day.
 LONGEST = timedelta(hours=25)
 HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attempts", "moved_to")
 
@@ -30,7 +30,7 @@ HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attemp
 @require_safe
 @viewer_required
 def drill_down(request: OperatorRequest) -> HttpResponseBase:
-    """A page of them; all of them as a file with `format`."""
+    """Show a page of the IDs; with `format`, all of them as a file."""
     refuse_unknown(request, {"queue", "kind", "after", "format", COLUMNS, *OF})
     name = request.GET.get("queue", ALL)
     queues = {queue.pk: queue.name for queue in models.Queue.objects.all() if name in (ALL, queue.name)}
@@ -69,7 +69,7 @@ def drill_down(request: OperatorRequest) -> HttpResponseBase:
 
 @dataclass(frozen=True)
 class Span:
-    """The minutes that are meant. window: its start, where they are those of one."""
+    """The minutes that are listed. window: its start, if they are those of one window."""
 
     begin: datetime
     end: datetime
@@ -77,11 +77,11 @@ class Span:
 
     @property
     def minute(self) -> datetime | None:
-        """The one that it is, if it is but one."""
+        """Return the only minute, if it is just one."""
         return self.begin if self.end - self.begin == clock.MINUTE else None
 
 
-# By which of its names a list is of some minutes.
+# The parameters that name minutes.
 OF = ("window", "minute", "from", "to")
 
 
@@ -91,7 +91,7 @@ def _kind(request: OperatorRequest, span: Span | None) -> drill_downs.Kind:
         return drill_downs.Kind(word)
     except ValueError:
         known = ", ".join(kind.value for kind in drill_downs.Kind if kind.value)
-        raise BadRequest(f"kind: {word!r} is none of {known}.") from None
+        raise BadRequest(f"kind: {word!r} is not one of {known}.") from None
 
 
 def _span(request: OperatorRequest) -> Span | None:
@@ -101,27 +101,27 @@ def _span(request: OperatorRequest) -> Span | None:
     if given not in (["window"], ["minute"], ["from", "to"]):
         raise BadRequest("Give one of: window, minute, or from and to.")
     if given == ["window"]:
-        starts_at = _time(request, "window", addresses.read_quarter, "the start of none")
+        starts_at = _time(request, "window", addresses.read_quarter, "not the start of a quarter-hour")
         runs_at = clock.runs_at(starts_at)
         return Span(runs_at, runs_at + clock.QUARTER, starts_at)
-    begin, *end = (_time(request, name, addresses.read_minute, "no minute") for name in given)
+    begin, *end = (_time(request, name, addresses.read_minute, "not a minute") for name in given)
     if not end:
         return Span(begin, begin + clock.MINUTE)
     if not timedelta(0) < end[0] - begin <= LONGEST:
-        raise BadRequest("to: later than from, and by a day of 25 hours at most.")
+        raise BadRequest("to: the time must be later than from, by at most 25 hours.")
     return Span(begin, end[0])
 
 
 @dataclass(frozen=True)
 class Then:
-    """What a receipt says of the same IDs."""
+    """What the receipt says about the same IDs."""
 
     count: int
     at: datetime
 
 
 def _then(span: Span | None, wanted: drill_downs.DrillDown, count: int) -> Then | None:
-    """Where there is another number in the receipt, from which one came here."""
+    """Return the number in the receipt that the operator came from, if it differs."""
     if span is None or len(wanted.queue_ids) > 1 or span.end - span.begin > clock.QUARTER:
         return None
     bucket = keys.bucket_at(wanted.queue_ids[0], span.begin)
@@ -135,7 +135,7 @@ def _then(span: Span | None, wanted: drill_downs.DrillDown, count: int) -> Then 
         return None
     receipt = window.receipt if span.window else window.receipt["minutes"][keys.index_of_bucket(bucket)]
     then = receipt[wanted.kind.value]
-    # Of starts and of late ones a receipt counts something else.
+    # A receipt counts starts and late IDs differently.
     if wanted.kind in (drill_downs.Kind.SENT, drill_downs.Kind.LATE) or then == count:
         return None
     return Then(then, window.totalled_at)

@@ -1,4 +1,4 @@
-"""Errors of the pages, in plain words."""
+"""Error pages with a plain explanation."""
 
 from django.conf import settings
 from django.core.exceptions import BadRequest, RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
@@ -13,7 +13,7 @@ from dashboard.formatting import size
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """A 400 or 413 that says what is wrong. What Django itself suspects it keeps to its log."""
+    """Show a 400 or 413 with its reason. The reasons of Django's own suspicions go to the log only."""
     if isinstance(exception, RequestDataTooBig | TooManyFieldsSent | TooManyFilesSent):
         return render(request, "413.html", {"limit": _limit_in_words(request, exception)}, status=413)
     said = str(exception) if isinstance(exception, BadRequest) else ""
@@ -21,10 +21,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def _limit_in_words(request: HttpRequest, exception: Exception) -> str:
-    """What the form has too much of, where that has a number."""
+    """Return the limit that the form exceeded, if it is a number."""
     if isinstance(exception, TooManyFieldsSent):
         return f"{settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} fields"
-    # Who hasn't signed in may send less, and the page for that is the one with two fields.
+    # Anonymous visitors may send less, and the only page for them has two fields.
     is_known = hasattr(request, "user") and request.user.is_authenticated
     return size(settings.DATA_UPLOAD_MAX_MEMORY_SIZE) if is_known else ""
 
@@ -32,7 +32,7 @@ def _limit_in_words(request: HttpRequest, exception: Exception) -> str:
 @require_safe
 @viewer_required
 def without_slash(request: OperatorRequest) -> HttpResponseBase:
-    """Lead to the address with its final slash, if there is one."""
+    """Redirect to the address with its final slash, if that exists."""
     with_slash = f"{request.path_info}/"
     try:
         resolve(with_slash)
@@ -43,8 +43,8 @@ def without_slash(request: OperatorRequest) -> HttpResponseBase:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """A 404 with the sentence of the view that raised it; the resolver's own is for those who write code."""
+    """Show a 404 with the sentence of the view that raised it; the resolver's own message is for programmers."""
     said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
-    # Django's own words for a missing row name a class.
+    # Django's own message for a missing row names a class.
     reason = "" if said.startswith("No ") and "matches the given query" in said else said
     return render(request, "404.html", {"reason": reason}, status=404)

@@ -1,4 +1,4 @@
-"""Failures, grouped by answer; and retrying all that match."""
+"""Failures, grouped by response, and the retry of all that match."""
 
 import secrets
 from collections.abc import Collection
@@ -29,19 +29,20 @@ from scheduling.tasks import failures as failing
 from scheduling.tasks import resend
 
 ROWS = 50
-# So many that nobody has counted yet are worth counting for good; it takes about as long as to read them.
+# From this many uncounted failures on, they are counted and stored, which takes about as long as reading
+# them.
 KEPT_FROM = 5_000
 KEEPING_SECONDS = 0.5
 HEADS = ("user_id", "task_id", "task_name", "queue", "http_status", "message", "attempts", "started_at")
 GROUP_HEADS = ("queue", "http_status", "message", "ids", "last_at")
-# In a file; where each answer is another, there are as many groups as IDs.
+# The most groups in a file: if every response differs, there are as many groups as IDs.
 GROUPS_AT_MOST = 100_000
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def failures(request: OperatorRequest) -> HttpResponseBase:
-    """Grouped, and with a filter one by one; a POST retries what the page showed."""
+    """Show the groups and, with a filter, single failures. A POST retries what the page showed."""
     chosen = FailureFilter.of(request)
     if request.method == "POST":
         return _next_page(request, chosen) if "go_to" in request.POST else _retry(request, chosen)
@@ -51,7 +52,7 @@ def failures(request: OperatorRequest) -> HttpResponseBase:
 
 
 def _next_page(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
-    """Another page of the same question: what was ticked goes along."""
+    """Show another page of the same list; the ticks are carried along."""
     at, up_to = parameters.read_moment(request.POST.get("at", "")), _number(request.POST, "up_to")
     left_out = _left_out(request, chosen.asked_for(at=at, up_to=up_to))
     after = _key(request.POST["go_to"])
@@ -67,9 +68,12 @@ def _shown(
     after: int = 0,
     left_out: Collection[int] = (),
 ) -> HttpResponseBase:
-    """A page as of one moment, of the rows behind a key. left_out: what was ticked on the pages before."""
+    """Show a page as of one moment, of the rows after a key.
+
+    left_out: the keys that were ticked on earlier pages.
+    """
     asked = chosen.asked_for(at=at, up_to=up_to)
-    # Jobs do so each minute; where they don't, the first who looks counts for all.
+    # Jobs do so each minute; if they don't, the first visitor counts for all.
     failing.keep_counts(at=at, seconds=KEEPING_SECONDS, unless_fewer=KEPT_FROM)
     found = asked.summary(at_most=failing.GROUPS_SHOWN + 1)
     groups = [(group, _address(group)) for group in found.groups[: failing.GROUPS_SHOWN]]
@@ -115,9 +119,9 @@ def _written(at: datetime | None) -> str | None:
 
 
 def _address(group: failing.Group) -> str:
-    """The page of one group."""
+    """Return the address of one group's page."""
     status = FailureFilter.NONE if group.http_status is None else group.http_status
-    # An empty message is one too: without it in the address any would match.
+    # An empty message counts, too: without it in the address, any message would match.
     query = urlencode({"queue": group.queue, "status": status, "message": group.message})
     return f"{reverse('failures')}?{query}"
 
@@ -140,15 +144,16 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
     form = ConfirmForm(request.POST, count=number, always=not chosen.is_set)
     back = request.get_full_path()
     if count == _number(request.POST, "shown", count) and number != _number(request.POST, "number", count):
-        # Without JavaScript the button couldn't follow the ticks: the question comes with its right number.
+        # Without JavaScript, the button couldn't follow the ticks, so the right number has to be confirmed.
         return _asked_again(request, chosen, number, left_out)
     if count != _number(request.POST, "shown", count):
-        # Somebody else was faster. Question, progress and result give one number, so the question is asked again.
+        # Somebody else was faster. Question, progress and result must give one number, so the question is
+        # asked again.
         still = f"{plural(count, 'ID')} still match{'es' if count == 1 else ''}"
         messages.error(request, f"Nothing was retried, because the list has changed: {still}. Look again.")
         return redirect(back)
     if not number:
-        messages.info(request, "Nothing was retried: none of them is left.")
+        messages.info(request, "Nothing was retried: these failures no longer exist.")
         return redirect(back)
     if not form.is_valid():
         messages.error(request, f"Nothing was retried. To confirm, type {form.expected:,}.")
@@ -162,13 +167,13 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
 
 
 def _left_out(request: OperatorRequest, asked: failing.Asked) -> list[int]:
-    """The keys that were ticked, of those that are meant at all."""
+    """Return the ticked keys that are among the matching rows."""
     return sorted(asked.among({_key(text) for text in request.POST.getlist("left_out")}))
 
 
 def _key(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise BadRequest(f"left_out: {text[:40]!r} is no row.")
+        raise BadRequest(f"left_out: {text[:40]!r} is not the key of a row.")
     return int(text)
 
 
@@ -201,7 +206,7 @@ def _result(done: int, number: int, chosen: FailureFilter, up_to: int | None) ->
 @require_http_methods(["GET", "HEAD"])
 @viewer_required
 def retrying(request: OperatorRequest) -> HttpResponseBase:
-    """The progress of a retry."""
+    """Show the progress of a retry."""
     chosen = FailureFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, "run"})
     chosen.refuse_faults()
@@ -218,5 +223,5 @@ def _number(given: QueryDict, name: str, default: int | None = None) -> int | No
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise BadRequest(f"{name}: {text[:40]!r} is no number.")
+        raise BadRequest(f"{name}: {text[:40]!r} is not a number.")
     return int(text)

@@ -1,4 +1,4 @@
-"""Help in the product: what the words mean, and what the keys do."""
+"""Help: the terms, and the keyboard shortcuts."""
 
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -18,12 +18,12 @@ TERMS = (
     ("Filling", "The quarter-hour that still accepts lists. It runs next."),
     ("Above the limit", "IDs in a minute beyond the queue's limit. The minute still sends them, faster."),
     ("Waiting", "The ID has a minute, and its request has not been made yet."),
-    ("In flight", "The request has been started, and its answer is not there yet."),
+    ("In flight", "The request has been sent, and its response has not arrived yet."),
     ("Failed", "The request failed, and the queue's attempts are used up. It can be retried by hand."),
-    ("Expired", "The ID was dropped, since its request would have been made too late."),
+    ("Expired", "The ID was dropped, because its request would have been made too late."),
     ("Late", "The ID's minute passed without its request. Late IDs take the next free places."),
-    ("Moved out", "The ID left its minute for a later one: it was late, is retried, or no longer fitted."),
-    ("Peak", "The fullest minute."),
+    ("Moved out", "The ID moved to a later minute: it was late, is being retried, or no longer fitted."),
+    ("Peak", "The number of IDs in the fullest minute."),
     ("Free place", "Room in a minute below the limit. Retries and late IDs take free places only."),
     ("Brake", "A lower limit that applies from the next minute, until it is released."),
     ("Pause", "Nothing is sent. Lists are accepted, and IDs keep their places."),
@@ -33,8 +33,8 @@ TERMS = (
     ),
     ("Disperse", "A list that doesn't fit goes above the limit, evenly over its quarter-hour."),
     ("Carry over", "A list that doesn't fit continues in later quarter-hours. The limit is never exceeded."),
-    ("Receipt", "What happened in a quarter-hour, totalled when it was over."),
-    ("Proof", "A check that every ID is where the plan put it, and that every number is right."),
+    ("Receipt", "The totals of a quarter-hour, counted when it has ended."),
+    ("Proof", "A check that every ID is where the plan put it, and that every count is right."),
 )
 SHORTCUTS = (
     ("/", "Find an ID"),
@@ -48,6 +48,6 @@ SHORTCUTS = (
 @require_safe
 @viewer_required
 def help_page(request: OperatorRequest) -> HttpResponseBase:
-    """The glossary and the shortcuts."""
+    """Show the terms and the shortcuts."""
     refuse_unknown(request, ())
     return render(request, "dashboard/help.html", {"terms": TERMS, "shortcuts": SHORTCUTS})

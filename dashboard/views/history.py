@@ -1,4 +1,4 @@
-"""Any day that is kept, as a heat map and as numbers, in the operator's zone."""
+"""The history of any stored day, as a heat map and as numbers, in the operator's zone."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -23,7 +23,7 @@ from scheduling import models, store
 from scheduling.reports import days, planning
 
 ALL = "*"
-# More queues than this are chosen from a list, and are a list of their own height.
+# More queues than this are chosen from a list, and their table scrolls.
 TABS = 12
 HEADS = ("minute", "capacity", "ids", "sent", "failed")
 WINDOW_HEADS = ("runs_at", *planning.NAMES, "ids", "sent", "failed", "peak")
@@ -34,13 +34,13 @@ QUEUE_HEADS = ("queue", "ids", "requests_made", *QUEUE_COUNTS[2:-1], "moved_out"
 @require_safe
 @viewer_required
 def today(request: OperatorRequest) -> HttpResponseBase:
-    """Leads to today, in the operator's zone; or to the day that the form asks for."""
+    """Redirect to today in the operator's zone, or to the day that the form asks for."""
     refuse_unknown(request, {"day", "queue"})
     day = request.GET.get("day") or timezone.localdate().isoformat()
     try:
         date.fromisoformat(day)
     except ValueError:
-        raise BadRequest(f"day: {day[:40]!r} is none, such as 2026-11-25.") from None
+        raise BadRequest(f"day: {day[:40]!r} is not a day, such as 2026-11-25.") from None
     name = request.GET.get("queue", "")
     return redirect(addresses.with_query(reverse("history", args=[day]), queue=name))
 
@@ -48,7 +48,7 @@ def today(request: OperatorRequest) -> HttpResponseBase:
 @require_safe
 @viewer_required
 def history(request: OperatorRequest, day: str) -> HttpResponseBase:
-    """One day: of 23, 24 or 25 hours."""
+    """Show one day, of 23, 24 or 25 hours."""
     refuse_unknown(request, {"queue", "format", "list", COLUMNS})
     chosen = _day(day)
     name = request.GET.get("queue", ALL)
@@ -88,7 +88,7 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         ),
         "columns": chosen_columns,
         "queues_table": totals.DayOfQueuesTable(
-            # Those that did something first.
+            # Active queues come first.
             sorted(days.sums_by_queue(shown, begin=begin, end=end), key=lambda row: not any(row[1].values())),
             begin=begin,
             end=end,
@@ -97,7 +97,7 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
         "failed_url": addresses.drill_down_between(name, begin, end, "failed"),
         "sent": sum(column.sent for column in quarters),
         "failed": sum(column.failed for column in quarters),
-        # What is older is let go of: then nobody knows what was planned.
+        # Older windows are deleted, so it is unknown what was planned then.
         "is_forgotten": end <= store.now() - timedelta(days=settings.RETENTION_DAYS),
         "kept_days": settings.RETENTION_DAYS,
         "heat_legend": heatmap.LEGEND,
@@ -112,7 +112,7 @@ def _export_queues(form: str, day: date, sums: Sequence[tuple[str, dict[str, int
 
 
 def _is_busy(column: days.Column) -> bool:
-    # One from which everything has moved away held something too.
+    # A window counts even if all of its IDs have moved away.
     return bool(column.filled or column.moved)
 
 

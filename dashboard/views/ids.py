@@ -1,4 +1,4 @@
-"""One ID: found from any page, and told as a story."""
+"""One ID, found from any page, with its history."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,7 +29,7 @@ HEADS = (
 @require_safe
 @viewer_required
 def find(request: OperatorRequest) -> HttpResponseBase:
-    """The search box: an ID's digits lead to its page."""
+    """Redirect from the search box to the page of an ID."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()
     found = id_tokens.read(text)
@@ -43,10 +43,10 @@ def find(request: OperatorRequest) -> HttpResponseBase:
 @require_safe
 @viewer_required
 def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
-    """All that is known of an ID: in one task told whole, the others as links; in all of them with `format`."""
+    """Show the history of an ID: one task in full, the others as links; with `format`, all of them as a file."""
     refuse_unknown(request, {"task", "format"})
     if not user_id:
-        # The search says why it is none.
+        # The search says why it is not an ID.
         return redirect(f"{reverse('find')}?q=0")
     if wanted := request.GET.get("format"):
         return exports.named(wanted, f"id-{user_id}", HEADS, _rows(user_id, at=store.now()))
@@ -54,7 +54,7 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
     if user_id <= models.MAX_ID:
         tasks = stories.tasks_with(user_id, count=TASKS_SHOWN + 1)
         task_id = whole_number(request, "task")
-        # One of an older task than are shown is asked for by its number.
+        # An older task than those shown is asked for by its number.
         before = None if task_id is None else min(task_id, models.MAX_ID - 1) + 1
         among = tasks if before is None else stories.tasks_with(user_id, before_task=before, count=1)
         chosen = next((task for task in among if task_id in (None, task.pk)), None)
@@ -73,7 +73,7 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
 
 
 def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
-    """What happened to the ID, an event a row: the newest task first, in each the earliest event."""
+    """Yield the events of the ID, one for each row: the newest task first, in each the earliest event."""
     before = None
     while user_id <= models.MAX_ID:
         found = stories.stories(user_id, at=at, before_task=before, count=TASKS_SHOWN)

@@ -1,4 +1,4 @@
-"""A minute, with its IDs; and a window, with its receipt."""
+"""The page of a minute, with its IDs; and of a window, with its receipt."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -27,7 +27,7 @@ ROWS = 60
 CHANGES_SHOWN = 100
 QUEUES = 12
 ALL = "*"
-# What a receipt totals: the kind of its list (of starts there is none), how it is said.
+# The totals of a receipt: the kind of the list (there is none of starts), and its label.
 TOTALS = (
     *((word, word, word) for word in ("succeeded", "failed")),
     ("moved_late", "late", "late"),
@@ -66,7 +66,7 @@ def _queues(request: OperatorRequest) -> list[models.Queue]:
 @require_safe
 @viewer_required
 def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
-    """Its counts by queue, and its IDs; as a file with `format`."""
+    """Show a minute's counts by queue, and its IDs; with `format`, the IDs as a file."""
     refuse_unknown(request, {"queue", "after", "format", COLUMNS})
     at = _moment(stamp)
     queues = _queues(request)
@@ -79,7 +79,7 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     after = whole_number(request, "after")
     rows = list(minute_rows.rows(sorted(ids), at=now, after=after, at_most=ROWS + 1))
     counts = [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()]
-    # Of many queues those that have something to do with it.
+    # Of many queues, only those with IDs in the minute.
     told = counts if len(counts) <= QUEUES else [each for each in counts if any(each[1][2:])]
     shown = columns.choose(request, listings.MinuteTable)
     context = {
@@ -131,7 +131,7 @@ def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list[Any]:
 @require_safe
 @viewer_required
 def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
-    """Fifteen minutes of a queue: its bars, its receipt, and every change of its fill; as files with `format`."""
+    """Show a window: its bars, its receipt, and every change of its fill; with `format`, as files."""
     refuse_unknown(request, {"format", "list"})
     queue = get_object_or_404(models.Queue, name=name)
     starts_at = _moment(stamp)
@@ -183,7 +183,7 @@ def _receipt_rows(
 
 
 def _changes(window_id: int) -> QuerySet[Any]:
-    """Every change of the window's fill, the latest first, with the `task_name` of its task."""
+    """Yield every change of the window's fill, the latest first, with the `task_name` of its task."""
     names = models.Task.objects.filter(pk=OuterRef("task_id")).values("name")
     found = models.Reservation.objects.filter(window_id=window_id).order_by("-version")
     return found.annotate(task_name=Coalesce(Subquery(names), Value("")))

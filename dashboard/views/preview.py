@@ -1,4 +1,4 @@
-"""A list before anything is placed: what would happen, and the button that makes it happen."""
+"""The preview of a list: the plan that it would get, and the button that places it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +56,7 @@ PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "deadline", "part
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def preview(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
-    """What would happen; a POST commits just that, or shows the new plan where it got worse."""
+    """Show the preview. A POST places the list as shown, or shows the new plan if it has become worse."""
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
@@ -67,7 +67,7 @@ def preview(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
 
 
 def _committed(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
-    """To the task that the preview has become: of two who press its button, or press it twice, one is too late."""
+    """Redirect to the task that the preview has become, if its button was pressed twice or by two operators."""
     task = models.Task.objects.filter(list=draft).first()
     if task is None:
         raise Http404("This preview was placed; its task has another list by now.")
@@ -86,7 +86,7 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
     is_part = request.htmx and "part" in request.GET
     if not form.is_valid():
         if is_part:
-            # In the preview's place: what stood there is no answer to what was asked, and its button goes too.
+            # This replaces the preview, including its button, which no longer fits the choices.
             return render(request, "dashboard/_preview_not.html", {"reason": form.faults})
         raise BadRequest(form.faults)
     found = _planned(draft, form)
@@ -113,12 +113,12 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
 
 
 def _confirmation(found: Preview, data: QueryDict | None) -> ConfirmForm:
-    """The number that is typed where a list is hardly what anybody meant."""
+    """Return the form for the number that has to be typed if the list is hardly intended."""
     return ConfirmForm(data, count=found.draft.ids_count, always=bool(found.dangers), large=False)
 
 
 def _ask_address(found: Preview, **changed: Any) -> str:
-    """The preview at the queue's own limit, or with something else changed."""
+    """Return the address of the preview at the queue's own limit, or with other choices changed."""
     times = {name: formatting.local_input(getattr(found, name)) for name in ("not_before", "deadline")}
     asked = {"start": found.plan.start, **times, **changed}
     return addresses.with_query("", queue=found.queue.name, **asked)
@@ -175,7 +175,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
         messages.warning(request, f"{said} Nothing was placed; this is the new preview.")
         return _shown(request, draft, form)
     except DraftGone:
-        # 404 where it was discarded or swept.
+        # 404 if it was discarded or deleted after a day.
         return _committed(request, _draft(draft.pk))
     except Refused as error:
         said = refused_words(error, asked["queue"])
@@ -188,7 +188,7 @@ def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
 
 
 def refused_words(error: Refused, queue: models.Queue) -> str:
-    """In the words of the page, and the operator's zone."""
+    """Return the reason of a refusal in the words of the page and the operator's zone."""
     if isinstance(error, PastPeak):
         peak = error.plan.peak_per_minute
         return f"The fullest minute would have {peak:,} requests, above the queue's max_peak of {queue.max_peak:,}."
@@ -206,7 +206,7 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
 
 
 def _worse_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
-    """The same minute as the preview says, in the operator's zone."""
+    """Return how a plan became worse, with times in the operator's zone, as in the preview."""
     result = (
         f"the fullest minute would now have {plan.peak_per_minute:,} requests, and the list would be done at"
     )
@@ -228,28 +228,28 @@ def _placed_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
             why = "time has passed since"
         said += f" The preview said {other}: {why}."
     if asked["queue"].paused:
-        said += " The queue is paused: nothing is sent until somebody resumes it."
+        said += " The queue is paused: nothing is sent until it is resumed."
     return said
 
 
 @require_POST
 @operator_required
 def discard(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
-    """Throw the draft away; somebody else's only when asked about it."""
+    """Delete the draft. Another operator's draft needs a confirmation."""
     draft = _any_draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
     if draft.about.get("operator_id") != request.user.pk and "sure" not in request.POST:
         return render(request, "dashboard/preview_discard.html", {"draft": draft, "about": draft.about})
     if not acceptance.discard_preview(draft, by=request.actor, at=store.now()):
-        # Somebody was quicker: committed, or discarded.
+        # Somebody else has already placed or discarded it.
         return _committed(request, _any_draft(draft.pk))
     messages.info(request, "The preview has been discarded. Nothing was placed.")
     return redirect("upload")
 
 
 def _any_draft(draft_id: int) -> models.IdList:
-    """Also one that is meant for a task that has a list already."""
+    """Return the draft, even if it is meant to replace the list of a task."""
     draft = models.IdList.objects.filter(pk=draft_id).first()
     if draft is None or draft.about.get("writing"):
         raise Http404(GONE)
@@ -259,7 +259,10 @@ def _any_draft(draft_id: int) -> models.IdList:
 @require_safe
 @operator_required
 def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
-    """Which IDs are unknown, which wait elsewhere: asked for after the page, since it takes a while."""
+    """Show which IDs are unknown and which wait in other tasks.
+
+    Loaded after the page, since it takes a while.
+    """
     refuse_unknown(request, PARAMETERS)
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
@@ -285,19 +288,19 @@ def _queue_asked_for(draft: models.IdList, asked: Mapping[str, str]) -> str:
 
 
 def _recent(queue_name: str) -> dict[int, str]:
-    """The tasks in which an ID counts as sent already."""
+    """Return the tasks whose IDs count as sent recently."""
     return overlaps.recent_tasks(queue_name, since=store.now() - acceptance.SAME_AS_WITHIN)
 
 
 def _asked(given: QueryDict) -> dict[str, str]:
-    """What was asked for a draft: another draft is asked the same."""
+    """Return the choices for a draft, to be repeated for another draft."""
     return {name: str(given[name]) for name in ("queue", "rpm", "rpm_of", "not_before") if given.get(name)}
 
 
 @require_POST
 @operator_required
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
-    """A new draft without the IDs that wait in other tasks, or were sent lately; the old one goes."""
+    """Create a draft without the IDs that wait in other tasks or were sent recently, and delete the old one."""
     which = overlaps.Which.SENT if request.GET.get("which") == "sent" else overlaps.Which.WAITING
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
@@ -321,7 +324,7 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
 
 
 def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList:
-    """A draft of what is left; of the rest of what was read it says the same."""
+    """Create a draft of the remaining IDs, with the same facts about the list."""
     about: dict[str, Any] = {
         name: value
         for name, value in draft.about.items()
@@ -340,7 +343,7 @@ def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList
 @require_safe
 @operator_required
 def faults(request: OperatorRequest, draft_id: int, form: str) -> HttpResponseBase:
-    """The faults as a file."""
+    """Export the faults."""
     refuse_unknown(request, ())
     about = _any_draft(draft_id).about
     heads = ("line", "column", "index", "sheet", "cell", "token", "reason")

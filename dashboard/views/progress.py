@@ -1,4 +1,4 @@
-"""An operation on so many rows that a job continues it: its progress, and a way to stop it."""
+"""The progress of an operation on so many rows that a job continues it, and a way to stop it."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ from scheduling import store
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind
 
-# By which htmx ends a poll.
+# The status with which htmx ends a poll.
 END_OF_POLL = 286
-# Title, what has been done to the number, and what happened to the rest once it has ended.
+# The title, what has been done to the counted rows, and what happened to the others once it has ended.
 WORDS = {
     BulkActKind.RETRY_FAILED: (
         "Retrying",
-        "are waiting for another try",
+        "are waiting to be retried",
         "were retried or cancelled by somebody else in the meantime",
     ),
     BulkActKind.SEND_AGAIN: (
@@ -40,20 +40,20 @@ WORDS = {
 
 
 def waiting_again(count: int) -> str:
-    """23 IDs are waiting for another try"""
-    return f"{plural(count, 'ID')} {'is' if count == 1 else 'are'} waiting for another try"
+    """Return "23 IDs are waiting to be retried"."""
+    return f"{plural(count, 'ID')} {'is' if count == 1 else 'are'} waiting to be retried"
 
 
 @require_safe
 @viewer_required
 def progress(request: OperatorRequest, run: str) -> HttpResponseBase:
-    """Its progress."""
+    """Show the progress of an operation."""
     refuse_unknown(request, ())
     return page(request, named(run))
 
 
 def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int = 0) -> HttpResponseBase:
-    """The page of an operation, or for a poll the part that updates. newer: failures since it began."""
+    """Show the page of an operation, or for a poll the part that updates. newer: failures since it began."""
     title, done, rest = WORDS[BulkActKind(act.kind)]
     context = {
         "run": act,
@@ -67,19 +67,19 @@ def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int =
     }
     if not request.htmx:
         return render(request, "dashboard/progress.html", context)
-    # The last poll: nothing changes any more.
+    # This is the last poll: nothing changes any more.
     status = END_OF_POLL if act.ended_at else 200
     return render(request, "dashboard/_progress.html", context, status=status)
 
 
 def under_way(*kinds: BulkActKind, **asked: Any) -> list[BulkAct]:
-    """The operations of these kinds that jobs continue, as pages offer them."""
+    """Return the operations of these kinds that jobs are continuing, for links on other pages."""
     wanted = {f"asked__{name}": value for name, value in asked.items()}
     return list(bulk_operations.unfinished().filter(kind__in=kinds, **wanted).order_by("pk"))
 
 
 def named(run: str) -> BulkAct:
-    """The operation of that name. Raises Http404."""
+    """Return the operation of that name. Raises Http404."""
     found = BulkAct.objects.filter(name=run, kind__in=WORDS).first()
     if found is None:
         raise Http404("There is no such operation: it is past its retention, or never existed.")
@@ -95,7 +95,7 @@ def _back(act: BulkAct) -> str:
 @require_POST
 @operator_required
 def stop(request: OperatorRequest, run: str) -> HttpResponseBase:
-    """Stop it."""
+    """Stop an operation."""
     act = named(run)
     if bulk_operations.stop(act, by=request.actor, at=store.now()):
         messages.info(request, "It stops after the current part. What has been done stays done.")

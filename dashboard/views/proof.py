@@ -1,4 +1,4 @@
-"""Whether the plan is kept: what the last checks found, and a button that has it checked now."""
+"""The proof: what the last checks of the plan found, and a button that starts one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ from scheduling import models, store
 from scheduling.proof import checks as plan_checks
 
 CHECKS = 30
-# What doesn't hold, as far as a page shows it; an export has all that is kept.
+# The differences that a page shows; an export has all that are stored.
 SHOWN = 100
 HEADS = ("check", "of", "said", "found")
 
@@ -35,7 +35,7 @@ HEADS = ("check", "of", "said", "found")
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def proof(request: OperatorRequest) -> HttpResponseBase:
-    """The newest check, or the one that is asked for; a POST has the plan checked."""
+    """Show the newest check, or the one that is asked for. A POST starts a check."""
     if request.method == "POST":
         return _begin(request)
     refuse_unknown(request, {"check", "format"})
@@ -68,7 +68,7 @@ def proof(request: OperatorRequest) -> HttpResponseBase:
         return render(request, "dashboard/proof.html", context)
     part = render(request, "dashboard/_check.html", context)
     if shown and shown.ended_at:
-        # Its line in the table of all checks has ended, too.
+        # Its row in the table of all checks has to change, too.
         part["HX-Refresh"] = "true"
     return part
 

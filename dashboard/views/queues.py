@@ -1,4 +1,4 @@
-"""Queues: how each one stands, and what may be done to it."""
+"""Queues: their state, and the operations on them."""
 
 from typing import Any
 
@@ -31,10 +31,10 @@ from scheduling.queues import operations, rates, slowing
 from scheduling.reports import cards
 
 ALL = "*"
-# Of a page; the file has all.
+# The queues of a page; the export has all.
 ROWS = 50
 ENTRIES_SHOWN = 20
-# Of the pause whose effect is shown.
+# The length of the pause whose effect is shown.
 PAUSE_MINUTES = 15
 HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", "filling", "peak")
 
@@ -42,7 +42,7 @@ HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def all_queues(request: OperatorRequest) -> HttpResponseBase:
-    """The list; a POST makes a new one."""
+    """Show the list. A POST creates a queue."""
     refuse_unknown(request, {"before", "format", COLUMNS})
     if request.method == "POST":
         return _create(request)
@@ -102,7 +102,7 @@ def _create(request: OperatorRequest) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def queue(request: OperatorRequest, name: str) -> HttpResponseBase:
-    """One queue. `rpm` shows what another rpm would do; a POST changes that, or what was filled in."""
+    """Show a queue. `rpm` shows what another rpm would do; a POST changes it, or the settings."""
     found = get_object_or_404(models.Queue, name=name)
     if request.method == "POST":
         return _set_pace(request, found) if "rpm" in request.POST else _change(request, found)
@@ -151,7 +151,7 @@ def _set_pace(request: OperatorRequest, found: models.Queue) -> HttpResponseBase
 
 
 def _next_quarter() -> str:
-    """When the open window begins to run, in the operator's zone."""
+    """Return when the open window begins to run, in the operator's zone."""
     return formatting.minute_text(clock.runs_at(clock.open_window_start(store.now())))
 
 
@@ -177,7 +177,7 @@ def _change(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
 @require_safe
 @viewer_required
 def slow_down(request: OperatorRequest, name: str) -> HttpResponseBase:
-    """A brake and a pause, with what each would do: the panel of the board, or a page."""
+    """Show what a brake and a pause would do: as a panel of the board, or as a page."""
     found = get_object_or_404(models.Queue, name=name)
     refuse_unknown(request, {"per_minute", "part"})
     at = store.now()
@@ -193,7 +193,7 @@ def slow_down(request: OperatorRequest, name: str) -> HttpResponseBase:
         "brake": slowing.effect_of_brake(found, per_minute, at=at),
         "pause": slowing.effect_of_pause(found, PAUSE_MINUTES, at=at),
         "pause_minutes": PAUSE_MINUTES,
-        "why_no_pause": "It is paused already." if found.paused else "",
+        "why_no_pause": "It is already paused." if found.paused else "",
     }
     if not request.htmx:
         return render(request, "dashboard/queue_slow_down.html", context)
@@ -204,7 +204,7 @@ def slow_down(request: OperatorRequest, name: str) -> HttpResponseBase:
 @require_POST
 @operator_required
 def act(request: OperatorRequest, name: str, verb: str) -> HttpResponseBase:
-    """Pause, resume, or brake."""
+    """Pause, resume or brake a queue."""
     found = get_object_or_404(models.Queue, name=name)
     try:
         if verb == "pause":
@@ -213,7 +213,7 @@ def act(request: OperatorRequest, name: str, verb: str) -> HttpResponseBase:
         elif verb == "resume":
             operations.resume(found, by=request.actor, at=store.now())
             messages.success(
-                request, f"{name} has resumed. What was due meanwhile takes the next free places."
+                request, f"{name} has resumed. IDs that became due in the meantime take the next free places."
             )
         else:
             _brake(request, found)
@@ -225,7 +225,7 @@ def act(request: OperatorRequest, name: str, verb: str) -> HttpResponseBase:
 
 
 def _back(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
-    """To the board that the button stood on, or to the queue's page."""
+    """Redirect to the board that the button stood on, or to the queue's page."""
     board = request.POST.get("board", "")
     if board == ALL or models.Queue.objects.filter(name=board).exists():
         return redirect(addresses.with_query(reverse("board"), queue=board))
@@ -249,11 +249,13 @@ def _brake(request: OperatorRequest, found: models.Queue) -> None:
 @require_POST
 @operator_required
 def test(request: OperatorRequest, name: str) -> HttpResponseBase:
-    """Send one test request in a free slot, and show its answer."""
+    """Send one test request in a free slot, and show its response."""
     found = get_object_or_404(models.Queue, name=name)
     text = request.POST.get("user_id", "1").strip()
     if not (is_number(text) and int(text) >= 1):
-        messages.error(request, f"{text[:40]!r} is no ID: a whole number from 1 on. Nothing was sent.")
+        messages.error(
+            request, f"{text[:40]!r} is not an ID: an ID is a whole number from 1 on. Nothing was sent."
+        )
         return redirect(addresses.queue(found.name))
     try:
         sent = test_request.send_one(found, by=request.actor, now=store.now, user_id=int(text))
@@ -264,7 +266,7 @@ def test(request: OperatorRequest, name: str) -> HttpResponseBase:
         messages.error(request, str(error))
     else:
         outcome = sent.outcome
-        # A redirect says where to.
+        # The error of a redirect names its address.
         said = outcome.error or (f"answered {outcome.status}" if outcome.status else "done")
         at = timezone.localtime(sent.started_at)
         text = f"Test request at {at:%H:%M:%S}: {said} after {outcome.duration_ms:,} ms. {outcome.answer}"
@@ -274,7 +276,7 @@ def test(request: OperatorRequest, name: str) -> HttpResponseBase:
 
 
 def _with_sent(text: str, sent: shown_request.Sent | None) -> str:
-    """What is said of a test request, and below it the request as it went out."""
+    """Return the result of a test request, with the request as it was sent below it."""
     if sent is None:
         return text
     lines = [f"{sent.method} {sent.url}", *(f"{name}: {said}" for name, said in sent.headers.items())]
@@ -284,7 +286,7 @@ def _with_sent(text: str, sent: shown_request.Sent | None) -> str:
 @require_POST
 @operator_required
 def release(request: OperatorRequest, name: str) -> HttpResponseBase:
-    """Let requests to the queue's target go on."""
+    """Unblock the requests to the queue's target."""
     found = get_object_or_404(models.Queue, name=name)
     target = breakers.of_queue(found, at=store.now())
     try:
@@ -301,7 +303,7 @@ def release(request: OperatorRequest, name: str) -> HttpResponseBase:
 @require_POST
 @operator_required
 def act_on_all(request: OperatorRequest, verb: str) -> HttpResponseBase:
-    """Pause or resume every queue; pausing several is asked about first."""
+    """Pause or resume every queue. Pausing several needs a confirmation."""
     verbs = {
         "pause": (operations.pause_all, "paused", "paused"),
         "resume": (operations.resume_all, "resumed", "running"),

@@ -1,4 +1,6 @@
-"""Another list for a task: read as an upload is, shown beside the old one, then exchanged as a whole."""
+"""Replacing the list of a task: the new list is read like an upload, compared with the old one, then
+exchanged.
+"""
 
 from django.contrib import messages
 from django.http import Http404, JsonResponse
@@ -28,7 +30,7 @@ from scheduling.tasks import edits
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
-    """The form; a POST reads the list and leads to its preview."""
+    """Show the form. A POST reads the list and leads to its preview."""
     task = get_object_or_404(models.Task, pk=task_id)
     uploads.asked(request)
     if request.method != "POST":
@@ -50,7 +52,10 @@ def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpResponseBase:
-    """What would be kept, added and cancelled; a POST replaces the list, after a typed number where many go."""
+    """Show what would be kept, added and cancelled.
+
+    A POST replaces the list; if it cancels many IDs, their number has to be typed.
+    """
     task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     draft = models.IdList.objects.filter(pk=draft_id, accepted_at=None).first()
     if draft is None or draft.about.get("replaces") != task.pk:

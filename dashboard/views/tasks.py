@@ -1,4 +1,4 @@
-"""Tasks: the list, one of them with its IDs, and what may be done to it."""
+"""Tasks: the list, the page of one with its IDs, and the operations on it."""
 
 import secrets
 from datetime import datetime
@@ -41,7 +41,7 @@ ENTRIES_SHOWN = 50
 @require_safe
 @viewer_required
 def tasks(request: OperatorRequest) -> HttpResponseBase:
-    """The list, or all that match as a file."""
+    """Show the list, or export everything that matches."""
     at = store.now()
     chosen = TaskFilter.of(request)
     found = chosen.tasks(at=at)
@@ -75,7 +75,10 @@ def tasks(request: OperatorRequest) -> HttpResponseBase:
 @require_safe
 @viewer_required
 def newer(request: OperatorRequest) -> HttpResponseBase:
-    """How many tasks that match came in since the list was drawn: offered, so that no row moves by itself."""
+    """Say how many matching tasks came in since the list was drawn.
+
+    They are offered, so that no row moves by itself.
+    """
     chosen = TaskFilter(request.GET)
     refuse_unknown(request, {*chosen.fields, *chosen.beside, "than"})
     chosen.refuse_faults()
@@ -88,7 +91,9 @@ def newer(request: OperatorRequest) -> HttpResponseBase:
 
 
 def _cancel_all_address(chosen: TaskFilter, at: datetime, newest: int) -> str:
-    """Carries the filter, the moment of the page, and its newest task: what comes in later is not included."""
+    """Return an address with the filter, the moment of the page, and its newest task, so that later tasks are
+    not included.
+    """
     asked = {name: value for name, value in chosen.asked.items() if name in SEVERAL}
     return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=newest)
 
@@ -100,7 +105,7 @@ def _newest() -> int:
 @require_safe
 @viewer_required
 def task(request: OperatorRequest, task_id: int) -> HttpResponseBase:
-    """One task; its IDs as a file with `format`."""
+    """Show a task; with `format`, export its IDs."""
     at = store.now()
     chosen = PlaceFilter.of(request)
     if request.htmx:
@@ -134,7 +139,7 @@ def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
         "line": line,
         "task": found,
         "actions": actions,
-        # On a button that can't be pressed a reason is a hint for the mouse alone.
+        # The reason on a disabled button shows only on hover, so the reasons are listed, too.
         "reasons": [(action.label.rstrip("…"), action.why_not) for action in actions if action.why_not],
         "chart": task_detail.chart(found, at=at),
         "planning": planning.of_task(found),
@@ -142,8 +147,10 @@ def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
 
 
 def _live_part(request: OperatorRequest, task_id: int, at: datetime) -> HttpResponseBase:
-    """The part of a task's page that updates: nothing (204) where the poll has what there is, and a last one
-    (286, by which htmx ends the poll) once nothing of it will change any more.
+    """Return the part of a task's page that updates.
+
+    An empty 204 if the poll already has it, and a last 286, with which htmx ends the poll, once nothing will
+    change any more.
     """
     version = task_detail.version(task_id, at)
     if request.GET.get("version") == version:
@@ -162,7 +169,7 @@ def _varied(response: HttpResponseBase) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def rename(request: OperatorRequest, task_id: int) -> HttpResponseBase:
-    """Give the task another name."""
+    """Rename the task."""
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task, pk=task_id)
     if request.method == "POST":
@@ -186,12 +193,12 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def cancel(request: OperatorRequest, task_id: int) -> HttpResponseBase:
-    """Ask, with the number; then cancel what was not sent yet."""
+    """Ask with the number, then cancel the IDs that have not been sent."""
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     form = ConfirmForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
     if request.method == "POST" and found.cancelled_at is not None:
-        # A second operator, or the same one from a page that is old by now.
+        # Another operator was faster, or the page was outdated.
         messages.info(request, "The task had already been cancelled; nothing was changed.")
         return redirect(addresses.task(found.pk))
     if request.method == "POST" and form.is_valid():
@@ -246,7 +253,7 @@ def resume(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
-    """Ask, with the number; then resend what succeeded."""
+    """Ask with the number, then resend the IDs that succeeded."""
     refuse_unknown(request, ())
     found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
@@ -271,7 +278,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def cancel_matching(request: OperatorRequest) -> HttpResponseBase:
-    """Ask, with the number; then cancel all tasks that matched when the list was looked at."""
+    """Ask with the number, then cancel all tasks that matched when the list was opened."""
     wanted = _matching(request)
     count = bulk_cancel.count(wanted)
     form = ConfirmForm(
@@ -293,7 +300,7 @@ def cancel_matching(request: OperatorRequest) -> HttpResponseBase:
 
 
 def _matching(request: OperatorRequest) -> bulk_cancel.Matching:
-    """What the list showed: its filter, its moment, its newest task, all of them in the address."""
+    """Return what the list showed: its filter, its moment and its newest task, all from the address."""
     chosen = TaskFilter(request.GET)
     known = {*SEVERAL, "at", "up_to"}
     refuse_unknown(request, known)

@@ -1,4 +1,4 @@
-"""A list comes in by hand: read as it arrives and kept as a draft, which its preview shows."""
+"""Uploads: a list is read as it arrives and stored as a draft, which its preview shows."""
 
 import os
 from typing import Any
@@ -22,7 +22,7 @@ from scheduling.core import clock
 from scheduling.parsing import errors
 from scheduling.placement.reservations import Start
 
-# By which family of errors a script is told what kind of trouble it is.
+# The families of errors, with the status that a script gets.
 STATUSES = (
     (errors.NoSpace, 507),
     (errors.TooLarge, 413),
@@ -30,9 +30,9 @@ STATUSES = (
     (errors.LengthUnknown, 411),
 )
 PREVIEWS_SHOWN = 5
-# What somebody new may try: three IDs, at once.
+# An example for newcomers: three IDs that run at once.
 EXAMPLE = {"task_name": "A first try", "payload": "1001, 1002, 1003", "start": Start.FIRST_FREE}
-# So many are looked at, since some of them belong to replacements.
+# More are read than shown, since some of them belong to replacements.
 DRAFTS_READ = 50
 
 
@@ -40,7 +40,7 @@ DRAFTS_READ = 50
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def upload(request: OperatorRequest) -> HttpResponseBase:
-    """The form; a POST reads the list and leads to its preview."""
+    """Show the form. A POST reads the list and leads to its preview."""
     is_example = uploads.asked(request)["example"]
     if request.method != "POST":
         example = {"given": EXAMPLE} if is_example else {}
@@ -72,7 +72,7 @@ def upload(request: OperatorRequest) -> HttpResponseBase:
 
 
 def form_context(request: OperatorRequest) -> dict[str, Any]:
-    """What the form shows beside its fields."""
+    """Return what the form shows besides its fields."""
     drafts = models.IdList.objects.filter(accepted_at=None).order_by("-created_at")[:DRAFTS_READ]
     previews = [
         draft for draft in drafts if not draft.about.get("writing") and not draft.about.get("replaces")
@@ -102,12 +102,12 @@ def refused(
     page: str = "dashboard/upload.html",
     context: dict[str, Any] | None = None,
 ) -> HttpResponseBase:
-    """Why a list could not be read: for a script as JSON, else on the page that it came from."""
+    """Say why a list could not be read: as JSON for a script, else on the page that it came from."""
     status = next((status for family, status in STATUSES if isinstance(error, family)), 422)
     said = {
         "sentence": _sentence(error),
         "choices": [choice._asdict() for choice in getattr(error, "choices", ())],
-        # What is to be chosen: a column or a sheet.
+        # The choice to be made: a column or a sheet.
         "parameter": error.facts.get("parameter", ""),
         "faults": [fault.sentence for fault in getattr(error, "faults", ())],
     }
@@ -115,13 +115,13 @@ def refused(
 
 
 def _sentence(error: errors.ReadingError) -> str:
-    """In the words of the page: whoever fills in a form knows no parameters, and sees the columns below."""
+    """Return the reason in the words of the page: a form has no parameters, and shows the columns below."""
     if isinstance(error, errors.ColumnUnclear):
         return f"It is not clear which column contains the IDs: {error.facts['problem']}."
     if isinstance(error, errors.ColumnUnknown):
         return f"There is no column {error.facts['given']}."
     if isinstance(error, errors.SheetUnclear):
-        return "It is not clear which sheet contains the list, since several could."
+        return "It is not clear which sheet contains the list: several could."
     if isinstance(error, errors.SheetUnknown):
         return f"There is no sheet {error.facts['given']}."
     return str(error)
@@ -130,7 +130,7 @@ def _sentence(error: errors.ReadingError) -> str:
 def not_ours(
     request: OperatorRequest, page: str = "dashboard/upload.html", context: dict[str, Any] | None = None
 ) -> HttpResponseBase:
-    """The form's token doesn't fit the session."""
+    """Refuse a form whose token doesn't fit the session."""
     said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it again."}
     return _said(request, said, 403, page, context)
 

@@ -10,7 +10,7 @@ from operators.models import Scope
 
 
 class Command(BaseCommand):
-    help = "Issue a token for a program and print it, and nothing else. It can't be shown again."
+    help = "Issue a token for a program and print only the token. It can't be shown again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="what the token is for")

@@ -6,7 +6,9 @@ from operators.actor import Actor
 
 
 class Command(BaseCommand):
-    help = "Create the first operator with a random password and print both, unless there is an operator."
+    help = (
+        "Create the first operator with a random password and print both, unless an operator already exists."
+    )
 
     def handle(self, **options: object) -> None:
         if made := accounts.make_first(by=Actor.command_line(), at=timezone.now()):
