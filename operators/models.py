@@ -47,7 +47,7 @@ class Operator(AbstractUser):
         null=True,
         blank=True,
         unique=True,
-        help_text="Whoever signs in with this subject is this operator and gets the role of the claim.",
+        help_text="Who signs in with this subject is this operator, and gets the role of the claim.",
     )
     # Part of the hash that sessions are checked against: incrementing it ends every session of the operator.
     session_epoch = models.PositiveIntegerField(default=0, editable=False)

@@ -53,7 +53,7 @@ def test_sign_in_asks_for_the_code_and_takes_each_once(set_up):
     assert "Enter the code" in sign_in().content.decode()
     good = code_of(device, steps=1)
     assert sign_in(good).status_code == 302
-    assert "used already" in sign_in(good).content.decode()
+    assert "already been used" in sign_in(good).content.decode()
 
 
 def test_sign_in_says_nothing_of_the_code_to_who_has_not_the_password(set_up):
