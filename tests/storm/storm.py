@@ -63,6 +63,14 @@ _UNFINISHED = (
     "SELECT 1 FROM scheduling_task WHERE placed_at IS NULL",
     "SELECT 1 FROM scheduling_task WHERE cancelled_at IS NOT NULL AND cancel_position < ids_count",
 )
+_SEALED = (
+    "SELECT id, sealed_count, planned_cursor, leftover_count, claimed_to_id FROM scheduling_bucket"
+    " WHERE id IN ({}) AND sealed_count IS NOT NULL AND waiting_count > 0 ORDER BY id"
+)
+_WAITING_KEYS = (
+    "SELECT a.id FROM scheduling_assignment a JOIN scheduling_task t ON t.id = a.task_id"
+    " WHERE a.id BETWEEN %s AND %s AND a.status = %s AND t.cancelled_at IS NULL"
+)
 _BUCKETS = (
     "SELECT sealed_count, slot_count, planned_cursor, cursor, leftover_count, waiting_count"
     " FROM scheduling_bucket WHERE id IN ({}) AND waiting_count > 0 ORDER BY id"
@@ -382,6 +390,7 @@ class Storm:
 
         This is no rule that is tested: it may be wrong, and then some IDs are late.
         """
+        self._check_cursors(minute)
         t = self.world.t
         if self.dice.random() < 0.02 or t < minute - 2.5:
             return max(0.0, min(seconds, 0.5))
@@ -406,11 +415,13 @@ class Storm:
 
     def _rows_of_minute(self, minute: float) -> list[tuple[Any, ...]]:
         """What waits in a minute, as its buckets say."""
-        at = self._epoch() + timedelta(seconds=minute)
-        ids = [keys.bucket_at(pk, at) for pk in self._queue_ids]
         with connection.cursor() as cursor:
-            cursor.execute(_BUCKETS.format(", ".join(map(str, ids))))
+            cursor.execute(_BUCKETS.format(self._buckets_of_minute(minute)))
             return cursor.fetchall()
+
+    def _buckets_of_minute(self, minute: float) -> str:
+        at = self._epoch() + timedelta(seconds=minute)
+        return ", ".join(str(keys.bucket_at(pk, at)) for pk in self._queue_ids)
 
     def _next_slots(self, minute: float, rows: list[tuple[Any, ...]]) -> Iterator[float]:
         """When to wake for the next slots of the minute in which something could be sent."""
@@ -609,6 +620,33 @@ class Storm:
                     numbers["cancelled"] += numbers.pop("waiting")
             if said != found:
                 raise Violation(f"counters of task {task.pk}: {said} by the table, {found} rows")
+
+    def _check_cursors(self, minute: float) -> None:
+        """No ID that waits in a sealed minute is passed over by its cursor, or has neither a slot nor a free one.
+
+        Called between two ticks of a worker: what is found is kept, since a worker goes on after any error.
+        """
+        world = self.world
+        process, world.current = world.current, None
+        try:
+            self.errors += [Violation(text) for text in self._wrong_cursors(minute)]
+        finally:
+            world.current = process
+
+    def _wrong_cursors(self, minute: float) -> Iterator[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(_SEALED.format(self._buckets_of_minute(minute)))
+            for bucket, sealed, planned, leftover, claimed_to in cursor.fetchall():
+                # Those whose rows aren't written yet will move to another minute.
+                cursor.execute(_WAITING_KEYS, [*keys.range_of_bucket(bucket), Status.WAITING])
+                waiting = [key for (key,) in cursor.fetchall()]
+                if len(waiting) > sealed - planned + leftover:
+                    yield (
+                        f"slots: {len(waiting)} wait in bucket {bucket}: {sealed - planned} of its plan are ahead,"
+                        f" and {leftover} are left over"
+                    )
+                if passed := [key for key in waiting if claimed_to is not None and key <= claimed_to]:
+                    yield f"cursor: {passed} wait in bucket {bucket}, and its cursor is past them"
 
     def _check_at_the_end(self) -> None:
         self._check_plan(at_the_end=True)
