@@ -336,6 +336,8 @@ DATA_VISIBLE_TO = environment.choice(
 )
 # What a signed-in operator may send in a form; lists are longer, and read as streams.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+# A list this short is written by the transaction that accepts it, unless its first minute is near.
+WRITE_AT_ONCE_IDS = environment.integer("WRITE_AT_ONCE_IDS", default=100, low=0, high=1_000)
 # IDs a second at which a list that is being written is taken to be written, when a window closes.
 WRITE_RATE = environment.integer("WRITE_RATE", default=50_000, low=100, high=10_000_000)
 # How far ahead a list under carry_over may be planned.

@@ -34,6 +34,8 @@ from settings.base import *  # noqa: E402, F403
 
 STATIC_ROOT.mkdir(exist_ok=True)  # noqa: F405
 
+# A test says itself when a list is written.
+WRITE_AT_ONCE_IDS = 0
 # Most tests are one transaction, and may take their time in it.
 FROZEN_TRANSACTION_SECONDS = 0
 # The real hashers take a tenth of a second each, on purpose.

@@ -18,7 +18,7 @@ from scheduling import activity, models, store
 from scheduling.core import disk, limits
 from scheduling.core.errors import DraftGone, NoSuchQueue, UnexpectedCount
 from scheduling.handlers import columns
-from scheduling.intake import idempotency
+from scheduling.intake import allocation, idempotency
 from scheduling.intake.idempotency import IdempotencyKey
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.lists import record_lists, stored_lists
@@ -284,8 +284,12 @@ def _accept(
             confirm(plan)
         digest = id_list.about["same_as_digest"]
         duplicate_of = find_same_list(queue, digest, at=at)
+        at_once = allocation.may_write_at_once(id_list, plan, at=at)
         task = _make_task(submission, queue, id_list, plan, digest=digest, by=by, at=at)
-        place(task, queue, id_list, plan, at=at)
+        if at_once:
+            task.placed_at = at
+        inserting.insert([task])
+        place(task, queue, id_list, plan, at=at, at_once=at_once)
         activity.record(by, "submitted", task, at=at, count=id_list.ids_count, after={"queue": queue.name})
         accepted = Accepted(task, plan, duplicate_of)
         accepted = Accepted(task, plan, duplicate_of, answer=render(accepted))
@@ -305,18 +309,30 @@ def _is_committed(accepted: Accepted) -> bool:
 
 
 def place(
-    task: models.Task, queue: models.Queue, id_list: models.IdList, plan: reservations.Plan, *, at: datetime
+    task: models.Task,
+    queue: models.Queue,
+    id_list: models.IdList,
+    plan: reservations.Plan,
+    *,
+    at: datetime,
+    at_once: bool = False,
 ) -> None:
-    """Reserve the plan for the list's IDs, divide them into segments, arm their minutes, and queue the jobs."""
-    reservations.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
+    """Reserve the plan for the list's IDs, divide them into segments, arm their minutes, and queue the jobs.
+
+    at_once: write the rows here, without a job.
+    """
+    log = reservations.reserve(queue, plan, task_id=task.pk, list_id=id_list.pk, at=at)
     segments = _segments(id_list, plan)
     for segment in segments:
         segment.task, segment.lease_until = task, at + limits.SEGMENT_LEASE
+    if at_once:
+        allocation.write_at_once(segments, log, at=at)
     inserting.insert(segments)
     # The first may run, the second be open; later windows are armed when they open.
     minute_jobs.arm_windows([window.starts_at for window in plan.windows[:2]], at=at)
-    for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
-        cluster.enqueue("scheduling.jobs.allocate")
+    if not at_once:
+        for _ in range(min(settings.Q_CLUSTER["workers"], -(-plan.ids_count // SEGMENT_IDS))):
+            cluster.enqueue("scheduling.jobs.allocate")
 
 
 def _segments(id_list: models.IdList, plan: reservations.Plan) -> list[models.Segment]:
@@ -360,7 +376,7 @@ def _make_task(
     first_at, last_at = plan.first_at, plan.last_at
     if first_at is None or last_at is None:
         raise ValueError("a list without IDs has no minute")
-    task = models.Task(
+    return models.Task(
         name=submission.task_name,
         queue=queue,
         list=id_list,
@@ -382,8 +398,6 @@ def _make_task(
         reference=submission.reference,
         data_columns=id_list.about.get("data_columns"),
     )
-    inserting.insert([task])
-    return task
 
 
 def _claim_draft(draft: models.IdList, at: datetime) -> models.IdList:

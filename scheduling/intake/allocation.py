@@ -16,6 +16,7 @@ from functools import lru_cache
 from itertools import islice
 
 import structlog
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
@@ -86,6 +87,36 @@ def write_segments(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS)
             connection.close()
             time.sleep(0.5)
             limit.extend_to(1)
+
+
+def may_write_at_once(id_list: models.IdList, plan: reservations.Plan, *, at: datetime) -> bool:
+    """Whether the transaction that accepts a list may write its rows: it is short, and none of its minutes is near."""
+    first_at = plan.first_at
+    # Parts and data are moved to where they belong as the rows are written.
+    is_plain = not id_list.about.get("ranges") and not record_lists.has_data(id_list)
+    is_short = is_plain and 0 < plan.ids_count <= settings.WRITE_AT_ONCE_IDS
+    return is_short and first_at is not None and clock.sealed_at(first_at) > at + NEAR
+
+
+def write_at_once(
+    segments: Sequence[models.Segment], log: Iterable[models.Reservation], *, at: datetime
+) -> None:
+    """Write the rows of segments that aren't stored yet, in the transaction that reserved their places.
+
+    Each becomes what it is once a worker has written it. log: the reservations. The caller holds the queue's row, and
+    no minute of theirs is near.
+    """
+    log = list(log)
+    for segment in segments:
+        assert segment.first_position is not None
+        groups = _grouped(_by_log(log, segment.list_id, segment.first_position, segment.ids_count))
+        first = reservations.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
+        segment.first_ordinals = {str(bucket): ordinal for bucket, ordinal in first.items()}
+        segment.written_count = segment.ids_count
+        placed = [_with_keys(group, segment.first_ordinals) for group in groups]
+        rows = [(part.first_key, part.ids) for part in placed]
+        store.insert_assignments(segment.task_id, rows, status=Status.WAITING)
+        store.insert_users(sorted(user for group in groups for user in group.ids), at=at)
 
 
 def wake(*, at: datetime) -> bool:
@@ -188,6 +219,10 @@ def prepare(segment: models.Segment) -> list[Group]:
         blocks = _by_position(segment.list_id, segment.first_position, segment.ids_count)
     else:
         blocks = _by_range(segment.list_id, segment.number)
+    return _grouped(blocks)
+
+
+def _grouped(blocks: "Iterable[Block]") -> list[Group]:
     by_bucket: dict[int, list[int]] = {}
     for buckets, users, which in blocks:
         add = [by_bucket.setdefault(bucket, []).append for bucket in buckets]
@@ -229,7 +264,13 @@ Block = tuple[Sequence[int], Iterable[int], Iterable[int]]
 
 
 def _by_position(list_id: int, first_position: int, count: int) -> Iterator[Block]:
-    for reservation in _reservations(list_id, first_position, count):
+    return _by_log(_reservations(list_id, first_position, count), list_id, first_position, count)
+
+
+def _by_log(
+    log: Iterable[models.Reservation], list_id: int, first_position: int, count: int
+) -> Iterator[Block]:
+    for reservation in log:
         first = max(first_position, reservation.first_position)
         last = min(first_position + count, reservation.first_position + reservation.ids_count)
         if first < last:

@@ -230,8 +230,10 @@ def check(
         raise PastPeak(plan)
 
 
-def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: datetime) -> None:
-    """Take the plan's places: windows, buckets, the log, and what the task has where."""
+def reserve(
+    queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: datetime
+) -> Sequence[models.Reservation]:
+    """Take the plan's places: windows, buckets, the log, and what the task has where. Returns the log."""
     window_ids = [w.window_id for w in plan.windows]
     versions = _next_versions(window_ids, capacity=queue.rpm)
     taken = {
@@ -259,6 +261,7 @@ def reserve(queue: models.Queue, plan: Plan, *, task_id: int, list_id: int, at: 
     _append(log, versions)
     store.add_to_buckets({b: {"filled_count": n, "waiting_count": n} for b, n in taken.items()})
     store.place_in_task_buckets(task_id, taken)
+    return log
 
 
 def _next_versions(window_ids: Sequence[int], *, capacity: int) -> dict[int, int]:
@@ -352,10 +355,7 @@ def take_free_places(
 
 def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
     """Hand out ordinals: bucket ID to how many, returned as bucket ID to the first. Never given twice."""
-    buckets = models.Bucket.objects.select_for_update().filter(pk__in=list(counts))
-    first = dict(buckets.order_by("pk").values_list("pk", "next_ordinal"))
-    store.add_to_buckets({bucket: {"next_ordinal": count} for bucket, count in counts.items()})
-    return first
+    return store.take_ordinals(counts)
 
 
 def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:

@@ -162,6 +162,12 @@ def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
     backend().place_in_task_buckets(task_id, counts)
 
 
+def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
+    """Move the next ordinal of buckets: bucket ID to how many; return bucket ID to the first of them."""
+    following: dict[int, int] = backend().move_ordinals(counts) if counts else {}
+    return {bucket: ordinal - counts[bucket] for bucket, ordinal in following.items()}
+
+
 def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
     """Give each of the windows that are there its next version; return window ID to version."""
     versions: dict[int, int] = backend().next_versions(window_ids)

@@ -161,6 +161,22 @@ def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
         )
 
 
+def move_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
+    ids = sorted(counts)
+    with connection.cursor() as cursor:
+        if len(ids) > 1:
+            # As in `add`: an UPDATE of several locks in the order of its plan.
+            cursor.execute(
+                "SELECT id FROM scheduling_bucket WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids]
+            )
+        cursor.execute(
+            "UPDATE scheduling_bucket b SET next_ordinal = next_ordinal + d.n"
+            " FROM unnest(%s::bigint[], %s::int[]) d (id, n) WHERE b.id = d.id RETURNING b.id, next_ordinal",
+            [ids, [counts[bucket] for bucket in ids]],
+        )
+        return dict(cursor.fetchall())
+
+
 def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
     ids = sorted(window_ids)
     with connection.cursor() as cursor:

@@ -126,6 +126,17 @@ def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
         )
 
 
+def move_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_bucket SET next_ordinal = next_ordinal + json_extract(d.value, '$[1]')"
+            " FROM json_each(%s) d WHERE scheduling_bucket.id = json_extract(d.value, '$[0]')"
+            " RETURNING scheduling_bucket.id, next_ordinal",
+            [_json(sorted(counts.items()))],
+        )
+        return dict(cursor.fetchall())
+
+
 def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(

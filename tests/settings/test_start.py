@@ -37,6 +37,7 @@ NONSENSE = {
     "INTAKE_MAX_BODY_BYTES": "1e9",
     "DATA_MAX_BYTES": "1",
     "DATA_VISIBLE_TO": "everybody",
+    "WRITE_AT_ONCE_IDS": "-1",
     "WRITE_RATE": "0",
     "HORIZON_DAYS": "0",
     "RETENTION_DAYS": "for ever",

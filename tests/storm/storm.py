@@ -112,7 +112,11 @@ class Storm:
             stack.enter_context(simulated(world, self.targets, self._logged))
             stack.enter_context(world.connected())
             stack.enter_context(
-                override_settings(SEATS=self.scenario.workers, PYTHON_HANDLERS=frozenset({"storm.callable"}))
+                override_settings(
+                    SEATS=self.scenario.workers,
+                    PYTHON_HANDLERS=frozenset({"storm.callable"}),
+                    WRITE_AT_ONCE_IDS=self.scenario.dice("at once").choice([0, 0, 3, 100]),
+                )
             )
             stack.callback(world.end)
             self._prepare()
