@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 from django.apps import apps
 from django.db import OperationalError, connection, transaction
+from django.test.utils import override_settings
 
 from operators import tokens
 from operators.actor import Actor
@@ -85,6 +86,11 @@ class Stage:
     def submit(self, name: str, queue: str, ids: list[int], **more: Any) -> Any:
         submission = acceptance.Submission(task_name=name, queue_name=queue, **more)
         return acceptance.submit(submission, Ids(ids), by=BY, now=self.now, render=lambda one: {})
+
+    def submit_at_once(self, name: str, queue: str, ids: list[int]) -> Any:
+        """Submit a list whose rows are written with its acceptance."""
+        with override_settings(WRITE_AT_ONCE_IDS=len(ids)):
+            return self.submit(name, queue, ids)
 
     def write(self) -> None:
         while models.Segment.objects.unwritten().exists():
@@ -207,6 +213,7 @@ def answered(stage: Stage, status: int) -> list[messages.RequestResult]:
 # --- Lists ---
 
 case("submit")(lambda s: s.submit("new", "a", list(range(500, 520))))
+case("submit a list that is written at once")(lambda s: s.submit_at_once("new", "a", list(range(500, 520))))
 case("submit with a key")(
     lambda s: acceptance.submit(
         acceptance.Submission("new"), Ids([1, 2]), by=BY, now=s.now, render=lambda one: {}, key=KEY
