@@ -42,7 +42,8 @@ urlpatterns = [
             [
                 path("", board.board, name="board"),
                 path("ahead/", board.ahead, name="ahead"),
-                path("held/", drill_down.drill_down, name="drill_down"),
+                path("drill-down/", drill_down.drill_down, name="drill_down"),
+                path("held/", drill_down.former_address, name="former_drill_down"),
                 path("heat/<str:stamp>/", board.cell, name="cell_of_all"),
                 path("heat/<slug:name>/<str:stamp>/", board.cell, name="cell"),
                 path("upload/", upload.upload, name="upload"),

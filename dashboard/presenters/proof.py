@@ -65,7 +65,7 @@ def _checked(counts: dict[str, int]) -> str:
 
 
 def windows(found: Iterable[dict[str, Any]], queues: dict[int, str], *, at: datetime) -> list[CheckedWindow]:
-    """The latest quarter-hours that held something, and all in which something does not hold, latest first.
+    """The latest quarter-hours with IDs in them, and all with differences, latest first.
 
     found: the differences that are kept. at: when the check began.
     """

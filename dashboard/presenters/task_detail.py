@@ -261,10 +261,10 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
 
 def chart(task: models.Task, *, at: datetime) -> charts.Chart:
     """Draw the task's IDs over its whole time, by minute or by a longer span, so that there are few bars."""
-    held = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
-    span = span_of([keys.minute_of_bucket(minute.bucket_id) for minute in held])
+    filled = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
+    span = span_of([keys.minute_of_bucket(minute.bucket_id) for minute in filled])
     sums: dict[datetime, list[int]] = {}
-    for found in held:
+    for found in filled:
         start = start_of(keys.minute_of_bucket(found.bucket_id), span)
         counts = (found.waiting, found.in_flight, found.succeeded, found.failed, found.expired)
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]

@@ -172,7 +172,7 @@ class MinuteTable(Listed):
 
 
 class DrillDownTable(Listed):
-    """The IDs behind a number; a row is a held.Row."""
+    """The IDs behind a number; a row is a drill_down.Row."""
 
     user_id = text("ID")
     task = text("Task", "task_name", shown="name")

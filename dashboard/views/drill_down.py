@@ -7,8 +7,10 @@ from itertools import islice
 from typing import Any
 
 from django.core.exceptions import BadRequest
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from dashboard import addresses, exports
@@ -22,6 +24,7 @@ from scheduling.reports import drill_down as drill_downs
 
 ROWS = 60
 ALL = "*"
+PARAMETERS = ("queue", "kind", "after", "format", COLUMNS)
 # The longest day.
 LONGEST = timedelta(hours=25)
 HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attempts", "moved_to")
@@ -31,7 +34,7 @@ HEADS = ("user_id", "task_id", "task_name", "queue", "minute", "status", "attemp
 @viewer_required
 def drill_down(request: OperatorRequest) -> HttpResponseBase:
     """Show a page of the IDs; with `format`, all of them as a file."""
-    refuse_unknown(request, {"queue", "kind", "after", "format", COLUMNS, *OF})
+    refuse_unknown(request, {*PARAMETERS, *OF})
     name = request.GET.get("queue", ALL)
     queues = {queue.pk: queue.name for queue in models.Queue.objects.all() if name in (ALL, queue.name)}
     if not queues:
@@ -83,6 +86,14 @@ class Span:
 
 # The parameters that name minutes.
 OF = ("window", "minute", "from", "to")
+
+
+@require_safe
+@viewer_required
+def former_address(request: OperatorRequest) -> HttpResponse:
+    """Redirect from the address that links of earlier releases have."""
+    refuse_unknown(request, {*PARAMETERS, *OF})
+    return redirect(f"{reverse('drill_down')}?{request.META['QUERY_STRING']}")
 
 
 def _kind(request: OperatorRequest, span: Span | None) -> drill_downs.Kind:

@@ -119,7 +119,7 @@ def _is_busy(column: days.Column) -> bool:
 def _export_windows(
     form: str, day: date, columns: Sequence[days.Column], planned: Mapping[datetime, planning.Planning]
 ) -> HttpResponseBase:
-    """The windows that held something, as the page has them."""
+    """Return the rows of the windows with IDs in them, as on the page."""
     rows = (
         [
             column.runs_at.isoformat(), *planned.get(column.runs_at, planning.Planning()).values,

@@ -52,7 +52,7 @@ ADDRESS_FACTOR = 5
 BURST_SECONDS = 3
 # Refusals that an address may have at once, and a second. Further ones wait: whoever only ever tries again is slowed
 # down by that, and a connection that waits costs some kilobytes.
-REFUSALS_AT_ONCE, REFUSALS_A_SECOND, HELD_SECONDS, HELD_AT_ONCE = 100, 10, 5, 4000
+REFUSALS_AT_ONCE, REFUSALS_A_SECOND, DELAY_SECONDS, DELAYED_AT_ONCE = 100, 10, 5, 4000
 LIVE, READY, SIGN_IN = "/healthz/live", "/healthz/ready", "/sign-in"
 TEST = "/test"
 READING = ("GET", "HEAD", "OPTIONS")
@@ -84,7 +84,7 @@ class Server:
         self.questions = self.threads.lane(1, WAITING)
         self.known = Known()
         self.refusals = Rates(REFUSALS_A_SECOND, REFUSALS_AT_ONCE)
-        self.held = 0
+        self.delayed_count = 0
         per_second = settings.REQUESTS_PER_SECOND
         self.clients = Rates(per_second, per_second * BURST_SECONDS)
         self.addresses = Rates(per_second * ADDRESS_FACTOR, per_second * ADDRESS_FACTOR * BURST_SECONDS)
@@ -167,7 +167,7 @@ class Exchange:
             response = self._refuse("body-too-slow", "The body did not arrive in time.")
         except NoSpace:
             response = self._refuse("disk-full", "The disk is full: the list was not received.")
-        await self._hold(response)
+        await self._delay(response)
         await self._write(response)
         if self.body and not self.body.is_complete:
             await self.body.drain(DRAINED_BYTES, DRAINED_SECONDS)
@@ -177,19 +177,19 @@ class Exchange:
             headers["Retry-After"] = str(math.ceil(after))
         return pages.refusal(self.environ["PATH_INFO"], kind, sentence, headers)
 
-    async def _hold(self, response: Response) -> None:
-        """Let a refusal wait where the address has had many: the next try comes that much later."""
+    async def _delay(self, response: Response) -> None:
+        """Delay a refusal if the address has had many, so that its next try comes later."""
         if response.status < 400 or self.path in (LIVE, READY):
             return
         if self._is_known and response.status != 429:
             return
         wait = self.server.refusals.wait(self.address)
-        if wait and self.server.held < HELD_AT_ONCE:
-            self.server.held += 1
+        if wait and self.server.delayed_count < DELAYED_AT_ONCE:
+            self.server.delayed_count += 1
             try:
-                await asyncio.sleep(HELD_SECONDS)
+                await asyncio.sleep(DELAY_SECONDS)
             finally:
-                self.server.held -= 1
+                self.server.delayed_count -= 1
 
     # --- The request ---
 

@@ -77,13 +77,13 @@ def overdue_buckets(at: datetime) -> list[int]:
 
 def _of_tasks_on_hold_alone() -> set[int]:
     """Buckets in which nothing waits but tasks on hold. One query where there are none."""
-    held_tasks = list(models.Task.objects.on_hold().values_list("pk", flat=True))
-    if not held_tasks:
+    tasks_on_hold = list(models.Task.objects.on_hold().values_list("pk", flat=True))
+    if not tasks_on_hold:
         return set()
-    placed = models.TaskBucket.objects.filter(task__in=held_tasks, waiting_count__gt=0).order_by()
-    held = dict(placed.values_list("bucket_id").annotate(Sum("waiting_count")))
+    placed = models.TaskBucket.objects.filter(task__in=tasks_on_hold, waiting_count__gt=0).order_by()
+    on_hold = dict(placed.values_list("bucket_id").annotate(Sum("waiting_count")))
     buckets = models.Bucket.objects.filter(pk__in=placed.values("bucket_id"))
-    return {pk for pk, waiting in buckets.values_list("pk", "waiting_count") if waiting <= held.get(pk, 0)}
+    return {pk for pk, waiting in buckets.values_list("pk", "waiting_count") if waiting <= on_hold.get(pk, 0)}
 
 
 def _move_slice_or_end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> int:

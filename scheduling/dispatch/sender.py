@@ -218,11 +218,11 @@ class Sender:
         return self._not_started(reason, group)
 
     def _without_tasks_on_hold(self, group: list[ScheduledRequest]) -> list[ScheduledRequest]:
-        held = [item for item in group if item.claim.task_id in self.tasks_on_hold]
-        if not held:
+        on_hold = [item for item in group if item.claim.task_id in self.tasks_on_hold]
+        if not on_hold:
             return group
-        self._not_started("on_hold", held)
-        self._results.extend([RequestResult(item, None, None) for item in held])
+        self._not_started("on_hold", on_hold)
+        self._results.extend([RequestResult(item, None, None) for item in on_hold])
         return [item for item in group if item.claim.task_id not in self.tasks_on_hold]
 
     def _not_started(self, reason: str, group: list[ScheduledRequest]) -> bool:

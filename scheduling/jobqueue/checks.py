@@ -117,7 +117,9 @@ def check_database(app_configs: object = None, **kwargs: object) -> list[CheckMe
         hint = "Each poll of the clusters would open a connection of its own. Set CONN_MAX_AGE to None."
         found.append(Error("Database connections don't last.", hint=hint, id="quarterdeck.E012"))
     if database.get("ATOMIC_REQUESTS"):
-        hint = "On SQLite each page would hold the one write lock; no lock is held while a body is coming."
+        hint = (
+            "On SQLite, each page would take the one write lock; no lock may be taken while a body arrives."
+        )
         found.append(Error("ATOMIC_REQUESTS is on.", hint=hint, id="quarterdeck.E013"))
     if "sqlite" in database["ENGINE"] and options.get("transaction_mode") != "IMMEDIATE":
         hint = "A transaction that reads first fails with 'database is locked'. Set it to IMMEDIATE."

@@ -268,10 +268,10 @@ class _Obstacles:
         if target.opened_at is not None:
             since = format_time(target.opened_at, "%H:%M")
             return (
-                f"The target {target.origin} to answer again: held since {since}, "
+                f"The target {target.origin} to answer again: blocked since {since}, "
                 f"after {target.failures_count} failures in a row; one request each half minute tries."
             )
         if target.held_until is not None and target.held_until > max(at, place.minute_at):
             until = format_time(target.held_until, "%H:%M:%S")
-            return f"The target {target.origin}, which asked to be left in peace until {until}."
+            return f"The target {target.origin}, which asked for no requests until {until}."
         return None

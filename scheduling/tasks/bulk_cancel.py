@@ -120,7 +120,7 @@ def _cancel(
 ) -> tuple[int, int]:
     limit, done = TimeLimit(seconds), 0
     try:
-        # One query a task: each is a row by its key, and no list of millions is held.
+        # One query a task: each is a row by its key, and no list of millions is in memory.
         while task := matching.tasks(act.after_id).first():
             if limit.is_over:
                 bulk_operations.hand_over(act, at=now())

@@ -67,7 +67,7 @@ def test_a_press_that_lasts_longer_than_a_poll_is_a_click(busy):
     page.wait_for_timeout(2500)
     page.mouse.up()
 
-    page.wait_for_url("**/dashboard/held/**")
+    page.wait_for_url("**/dashboard/drill-down/**")
 
 
 def test_selected_text_stays_selected_and_catches_up_afterwards(busy):

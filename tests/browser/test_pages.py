@@ -110,7 +110,7 @@ SELDOM = [
     "/dashboard/tasks/{task}/send-again/",
     "/dashboard/tasks/cancel/?q=Addr&at={now}&up_to={waiting}",
     "/dashboard/failures/retrying/?queue=default&run=abc",
-    "/dashboard/held/?queue=default&window={window}&kind=failed",
+    "/dashboard/drill-down/?queue=default&window={window}&kind=failed",
 ]
 NOT_FOUND = "/dashboard/tasks/987654321/"
 FORBIDDEN = "/dashboard/upload/"

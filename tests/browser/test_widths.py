@@ -56,7 +56,7 @@ def pages() -> list[str]:
         "queues/default/?rpm=60",
         f"windows/default/{stamp}/",
         f"minutes/{clock.runs_at(starts_at):%Y-%m-%dT%H:%MZ}/",
-        f"held/?queue=default&window={stamp}",
+        f"drill-down/?queue=default&window={stamp}",
         f"history/{store.now():%Y-%m-%d}/",
         "proof/",
         "activity/",

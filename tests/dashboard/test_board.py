@@ -361,7 +361,7 @@ NUMBERED = re.compile(
 def numbers(page: str) -> list[tuple[str, int]]:
     """(address, number) of each link to a list of IDs that says a number."""
     found = [(html.unescape(href), int(said.replace(",", ""))) for href, said in NUMBERED.findall(page)]
-    return [(href, said) for href, said in found if "/held/" in href or "#ids" in href]
+    return [(href, said) for href, said in found if "/drill-down/" in href or "#ids" in href]
 
 
 def length(client, address: str) -> int:
@@ -399,7 +399,7 @@ def test_ids_that_moved_away_are_listed_with_the_minute_that_they_went_to(place,
     overdue.run(store.now)
     client = sign_in("viewer")
 
-    address = f"/dashboard/held/?queue=default&window={window:%Y-%m-%dT%H:%MZ}&kind=moved"
+    address = f"/dashboard/drill-down/?queue=default&window={window:%Y-%m-%dT%H:%MZ}&kind=moved"
 
     assert "30 IDs: moved away" in client.get(address).content.decode()
     assert length(client, address) == 30
@@ -457,7 +457,7 @@ def test_a_list_of_what_has_a_place_says_when_its_rows_are_still_being_written(q
     ],
 )
 def test_a_list_of_nothing_that_can_be_counted_is_refused_in_words(queue, sign_in, query):
-    assert sign_in("viewer").get(f"/dashboard/held/?{query}").status_code == 400
+    assert sign_in("viewer").get(f"/dashboard/drill-down/?{query}").status_code == 400
 
 
 HOSTILE = """"><script>alert('1')</script><b title='x' & "y">"""
@@ -523,7 +523,7 @@ def test_sixty_queues_in_trouble_leave_the_bars_where_they_are(place, sign_in):
     assert "<option selected>q44</option>" in jump
     every = client.get("/dashboard/?queue=*").content.decode()
     assert ">8 IDs late</a> in 4 queues" in every
-    assert length(client, "/dashboard/held/?queue=*&kind=late") == 8
+    assert length(client, "/dashboard/drill-down/?queue=*&kind=late") == 8
 
 
 @pytest.mark.parametrize(
@@ -552,3 +552,8 @@ def test_the_page_without_javascript_holds_the_very_same_drawing_as_a_poll(place
         if shown_in(page) == shown_in(fragment):
             break
     assert fragment in page
+
+
+def test_former_address_of_the_drill_down_redirects_with_its_query(sign_in):
+    answer = sign_in("viewer").get("/dashboard/held/?queue=*&kind=late")
+    assert (answer.status_code, answer.url) == (302, "/dashboard/drill-down/?queue=*&kind=late")

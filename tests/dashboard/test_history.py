@@ -38,8 +38,8 @@ def test_a_day_begins_at_its_own_midnight_also_45_minutes_off(queue, sign_in):
         # By a key there is no point: the window has all its minutes as bars.
         ("default/", "?0,0", "/dashboard/windows/default/2026-11-25T12:00Z/"),
         ("default/", "", "/dashboard/windows/default/2026-11-25T12:00Z/"),
-        ("", "?0,0", "/dashboard/held/?queue=%2A&window=2026-11-25T12%3A00Z"),
-        ("", "", "/dashboard/held/?queue=%2A&window=2026-11-25T12%3A00Z"),
+        ("", "?0,0", "/dashboard/drill-down/?queue=%2A&window=2026-11-25T12%3A00Z"),
+        ("", "", "/dashboard/drill-down/?queue=%2A&window=2026-11-25T12%3A00Z"),
     ],
 )
 def test_a_cell_of_the_heat_map_leads_to_its_minute(queue, sign_in, queue_name, point, leads_to):
@@ -152,7 +152,7 @@ def test_a_list_from_a_receipt_says_when_the_receipt_says_another_number(queue, 
     demo.catch_up(task.first_minute_at, at=store.now())
     quarter_hour.total(store.now)
     window = models.Window.objects.get()
-    address = f"/dashboard/held/?queue=default&window={window.starts_at:%Y-%m-%dT%H:%MZ}&kind=succeeded"
+    address = f"/dashboard/drill-down/?queue=default&window={window.starts_at:%Y-%m-%dT%H:%MZ}&kind=succeeded"
     client = sign_in("viewer")
     assert "The receipt says" not in client.get(address).content.decode()
 

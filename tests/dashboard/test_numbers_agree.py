@@ -90,8 +90,8 @@ def test_board_lists_exports_and_minutes_count_the_same_ids(running):
     for kind in KINDS:
         if not counts[kind]:
             continue
-        page = client.get(f"/dashboard/held/?{window}&kind={kind}")
-        export = client.get(f"/dashboard/held/?{window}&kind={kind}&format=csv")
+        page = client.get(f"/dashboard/drill-down/?{window}&kind={kind}")
+        export = client.get(f"/dashboard/drill-down/?{window}&kind={kind}&format=csv")
         lines = b"".join(export.streaming_content).decode().splitlines()
         assert page.context["count"] == counts[kind], kind
         assert len(lines) - 1 == counts[kind], kind
@@ -206,7 +206,7 @@ def test_ids_that_were_late_in_an_ended_window_are_listed(queue, place, sign_in,
     client = sign_in()
     window = f"window={start - clock.QUARTER:%Y-%m-%dT%H:%MZ}"
 
-    page = client.get(f"/dashboard/held/?queue=default&{window}&kind=moved_late")
+    page = client.get(f"/dashboard/drill-down/?queue=default&{window}&kind=moved_late")
 
     assert page.context["count"] == task.ids_count
     assert len(page.context["rows"]) == task.ids_count

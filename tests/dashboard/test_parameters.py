@@ -114,7 +114,7 @@ def test_a_value_that_nothing_has_is_refused_by_its_name_and_never_an_empty_list
         "tasks/?before=1",
         "tasks/?sort=name&before=1:zzz",
         "activity/?before=0",
-        "held/?kind=late&after=9223372036854775807",
+        "drill-down/?kind=late&after=9223372036854775807",
         "minutes/2026-11-25T12:17Z/?after=9223372036854775807",
     ],
 )

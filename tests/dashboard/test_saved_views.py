@@ -75,7 +75,7 @@ def test_columns_can_be_chosen_on_every_page_with_rows(place, fail, sign_in):
         "queues/",
         "failures/?queue=default",
         f"minutes/{minute}/",
-        f"held/?minute={minute}&queue=default",
+        f"drill-down/?minute={minute}&queue=default",
         f"history/{task.first_minute_at:%Y-%m-%d}/",
     ):
         answer = client.get(f"/dashboard/{page}")

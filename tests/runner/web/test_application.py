@@ -322,7 +322,7 @@ def test_client_whose_token_is_revoked_is_a_stranger_again(make_token):
 def test_address_that_was_refused_often_waits_for_further_refusals(monkeypatch):
     monkeypatch.setattr("runner.web.application.REFUSALS_AT_ONCE", 3)
     monkeypatch.setattr("runner.web.application.REFUSALS_A_SECOND", 0.01)
-    monkeypatch.setattr("runner.web.application.HELD_SECONDS", 0.6)
+    monkeypatch.setattr("runner.web.application.DELAY_SECONDS", 0.6)
     refused = [Client("POST", "/celery_ids_tasks/", {}, [b"1,2"], 1000) for _ in range(6)]
     pages_of_others = [Client(), Client(path="/healthz/live")]
     held = []

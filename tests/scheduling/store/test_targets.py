@@ -1,4 +1,4 @@
-"""Targets are held when they ask, and left in peace behind a breaker; retries take places of their own."""
+"""Targets are blocked by a Retry-After or an open breaker; retries take places of their own."""
 
 from collections import Counter
 from datetime import timedelta
