@@ -33,8 +33,8 @@ class Given:
         if self.is_first_free:
             return f"the first free place when the list was accepted (rule {self.rule})"
         if self.rule == Rule.CONSECUTIVE:
-            return f"the first minute with fewer than {self.rpm:,} IDs (rule {self.rule})"
-        return f"every minute had {self.rpm:,} IDs or more, and this one the fewest (rule {self.rule})"
+            return f"the first minute filled below {self.rpm:,} (rule {self.rule})"
+        return f"every minute was filled to {self.rpm:,} or more, and this one the least (rule {self.rule})"
 
 
 def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:

@@ -51,8 +51,8 @@ def test_it_is_said_in_words(queue, by, tmp_path):
     said = [
         rules.of_places(user, {task.pk: keys.bucket_id(*places(task)[user])}).get(task.pk) for user in (1, 50)
     ]
-    assert said[0].sentence == "the first minute with fewer than 3 IDs (rule 1)"
-    assert said[1].sentence == "every minute had 3 IDs or more, and this one the fewest (rule 2)"
+    assert said[0].sentence == "the first minute filled below 3 (rule 1)"
+    assert said[1].sentence == "every minute was filled to 3 or more, and this one the least (rule 2)"
     assert said[0].at == NOON
 
 
@@ -80,4 +80,4 @@ def test_the_story_tells_it(queue, by, tmp_path):
     (story,) = stories.stories(50, at=LATER)
     placed = story.history[0]
     assert placed.kind == "placed"
-    assert placed.details["rule"] == "every minute had 3 IDs or more, and this one the fewest (rule 2)"
+    assert placed.details["rule"] == "every minute was filled to 3 or more, and this one the least (rule 2)"
