@@ -179,7 +179,7 @@ else:
     _database |= {
         "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLER == "transaction",
         # No pool: its sockets would be shared by the processes that a cluster forks.
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "scheduling.postgresql",
         "CONN_HEALTH_CHECKS": True,
         # A host that is gone without a word would else be waited for for a quarter of an hour.
         "OPTIONS": {

@@ -13,6 +13,7 @@ from hypothesis import settings as properties
 from operators import tokens
 from operators.actor import Actor
 from operators.models import Operator
+from scheduling import store
 
 # How long an example takes says more about the machine than about us; what is to be quick is measured apart.
 properties.register_profile("house", deadline=None, print_blob=True)
@@ -51,6 +52,13 @@ def no_transaction_begins_on_an_open_reading(monkeypatch):
 
     monkeypatch.setattr(backend, "chunked_cursor", noted)
     monkeypatch.setattr(Atomic, "__enter__", checked)
+
+
+@pytest.fixture(autouse=True)
+def waits_are_those_of_other_processes():
+    """A minute worker that a test drives tick by tick leaves its connection as it is between two ticks."""
+    yield
+    store.end_short_waits()
 
 
 @pytest.fixture

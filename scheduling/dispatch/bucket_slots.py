@@ -4,6 +4,7 @@ from datetime import datetime
 
 from scheduling import models
 from scheduling.core import pacing
+from scheduling.store import later
 
 # A slot that passed this long before its tolerance ends can still be met.
 _LEAD_SECONDS = 0.02
@@ -21,7 +22,7 @@ def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
     if most is not None:
         slots = min(slots, most)
     sealed = models.Bucket.objects.filter(pk=bucket.pk, sealed_at=None)
-    sealed.update(sealed_at=at, sealed_count=ids, slot_count=slots)
+    later.update(sealed, sealed_at=at, sealed_count=ids, slot_count=slots)
     bucket.sealed_at, bucket.sealed_count, bucket.slot_count = at, ids, slots
     return True
 

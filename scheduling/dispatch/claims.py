@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
@@ -21,7 +22,7 @@ from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
 from scheduling.placement import holds, ledger, reservations
 from scheduling.placement.removals import removed_in_flight
-from scheduling.store import recording
+from scheduling.store import later, recording
 
 
 def active_buckets(number: int, window_ids: Iterable[int]) -> QuerySet[models.Bucket]:
@@ -164,12 +165,14 @@ class _Tick:
             self._renew_leases()
             self._take_slots()
             self._lock_tasks()
+            self._take_rows()
             self._record_results()
             if {keys.queue_of_bucket(bucket_id) for bucket_id in self.freed} - set(queue_ids):
                 raise _EndedMeanwhile
             self._record_at_once()
             self._claim()
             self._write_counters()
+        self._list_claims()
         return self.result
 
     def _lock_buckets(self) -> None:
@@ -184,19 +187,21 @@ class _Tick:
     def _renew_leases(self) -> None:
         work = self.work
         if work.finished_batches:
-            models.Batch.objects.filter(pk__in=work.finished_batches, owner=work.owner).delete()
+            later.delete(models.Batch.objects.filter(pk__in=work.finished_batches, owner=work.owner))
         # Also of batches that were lost some ticks ago: their results may come only now.
-        wanted = sorted({*work.open_batches, *(item.claim.batch_id for item in work.results)})
-        if wanted:
-            owned = models.Batch.objects.filter(pk__in=wanted, owner=work.owner)
-            living = set(owned.select_for_update().order_by("pk").values_list("pk", flat=True))
-            owned.update(lease_until=self.at + limits.LEASE, may_start_until_ms=self.may_start_until_ms)
-            self.result.lost_batches = set(wanted) - living
-        lost = self.result.lost_batches
-        self.results = [item for item in work.results if item.claim.batch_id not in lost]
+        self._wanted_batches = {*work.open_batches, *(item.claim.batch_id for item in work.results)}
+        self._living_batches: set[int] = set()
+        if self._wanted_batches:
+            store.renew_batches(
+                sorted(self._wanted_batches),
+                owner=work.owner,
+                lease_until=self.at + limits.LEASE,
+                may_start_until_ms=self.may_start_until_ms,
+                then=self._living_batches.update,
+            )
 
     def _take_slots(self) -> None:
-        """Take the slots of each bucket whose minute may go on, and find the rows that wait for them."""
+        """Take the slots of each bucket whose minute may go on, and look for the rows that wait for them."""
         self.slots: dict[int, pacing.Slots] = {}
         for bucket_id, request in sorted(self.work.requests.items()):
             bucket = self.buckets.get(bucket_id)
@@ -204,21 +209,55 @@ class _Tick:
                 self.slots[bucket_id] = bucket_slots.next_slots(
                     bucket, elapsed=self.elapsed, until=request.until, at_most=request.at_most
                 )
-        sent = {b: taken for b, taken in self.slots.items() if not self.work.requests[b].immediate}
-        at_once = {b: taken for b, taken in self.slots.items() if self.work.requests[b].immediate}
-        self.rows = _waiting_rows(self.buckets, sent)
-        self.counted = _waiting_tasks(self.buckets, at_once)
+        unclaimed = _unclaimed_keys(self.buckets, self.slots)
+        self._ranges = {b: (*unclaimed[b], len(self.slots[b])) for b in unclaimed}
+        self._found: list[_Row] = []
+        # The same rows counted by task, for those that need not be looked at one by one.
+        self.counted: dict[int, list[recording.Waiting]] = {}
+        sent = [one for b, one in self._ranges.items() if not self.work.requests[b].immediate]
+        store.read_waiting_rows(sent, lambda rows: self._found.extend(map(_Row._make, rows)))
+        for bucket_id, (first, last, at_most) in self._ranges.items():
+            if self.work.requests[bucket_id].immediate:
+                take = partial(self.counted.__setitem__, bucket_id)
+                recording.waiting_tasks(first, last, at_most=at_most, then=take)
+
+    def _lock_tasks(self) -> None:
+        """Lock all of them at once, in order: another worker may lock the same tasks in another minute."""
+        task_ids = {item.claim.task_id for item in self.work.results}
+        if self._ranges and later.is_possible():
+            self.tasks = ledger.lock_tasks_and_waiting(task_ids, list(self._ranges.values()))
+            return
+        task_ids.update(row.task_id for row in self._found)
+        task_ids.update(waiting.task_id for counted in self.counted.values() for waiting in counted)
+        self.tasks = ledger.lock_tasks(task_ids)
+
+    def _take_rows(self) -> None:
+        """Look at what was found: the batches that this worker still owns, and the rows; move the cursors past them."""
+        later.wait()
+        lost = self.result.lost_batches = self._wanted_batches - self._living_batches
+        self.results = [item for item in self.work.results if item.claim.batch_id not in lost]
+        self.rows: dict[int, list[_Row]] = defaultdict(list)
+        for row in self._found:
+            self.rows[keys.bucket_of_assignment(row.key)].append(row)
+        # One that was put on hold between the two statements, so that the second one passed it over.
+        found = {row.task_id for row in self._found}
+        found.update(waiting.task_id for counted in self.counted.values() for waiting in counted)
+        if missing := found - self.tasks.keys():
+            self.tasks |= ledger.lock_tasks(missing)
+        for bucket_id, (_, _, at_most) in self._ranges.items():
+            if self.work.requests[bucket_id].immediate:
+                counted = self.counted[bucket_id]
+                last, count = max((one.last for one in counted), default=0), sum(one.count for one in counted)
+            else:
+                rows = self.rows[bucket_id]
+                last, count = rows[-1].key if rows else 0, len(rows)
+            _move_past(self.buckets[bucket_id], last, short=count < at_most)
+        self.rows = {bucket_id: rows for bucket_id, rows in self.rows.items() if rows}
+        self.counted = {bucket_id: counted for bucket_id, counted in self.counted.items() if counted}
         for item in self.results:
             # Only now: the unsent rows aren't written yet, and would have been passed over.
             if item.status == Status.WAITING:
                 bucket_slots.return_to_waiting(self.buckets[item.claim.bucket_id], item.claim.key)
-
-    def _lock_tasks(self) -> None:
-        """Lock all of them at once, in order: another worker may lock the same tasks in another minute."""
-        task_ids = {item.claim.task_id for item in self.results}
-        task_ids.update(row.task_id for rows in self.rows.values() for row in rows)
-        task_ids.update(waiting.task_id for counted in self.counted.values() for waiting in counted)
-        self.tasks = self.result.tasks = ledger.lock_tasks(task_ids)
 
     def _record_results(self) -> None:
         if not self.results:
@@ -238,8 +277,8 @@ class _Tick:
             self.counters.change(claim.task_id, claim.bucket_id, Status.IN_FLIGHT, status)
             if sent:
                 self.counters.started(claim.bucket_id)
-        ledger.must_be(len(rows), store.set_outcomes(rows, was=Status.IN_FLIGHT))
-        models.Attempt.objects.bulk_create(item.attempt for item in self.results if item.attempt is not None)
+        store.set_outcomes(rows, was=Status.IN_FLIGHT)
+        later.insert(item.attempt for item in self.results if item.attempt is not None)
         _remove_from_batches(unsent)
         for bucket_id, count in self.freed.items():
             # log_release takes the places from what waits, and keeps the log.
@@ -268,11 +307,11 @@ class _Tick:
             }
             for one in counted:
                 if one.task_id in goes_on - set(alive):
-                    ledger.must_be(one.count, recording.expire(first, last, task_id=one.task_id))
+                    recording.expire(first, last, task_id=one.task_id, count=one.count)
                     self.counters.change(one.task_id, bucket_id, Status.WAITING, Status.EXPIRED, one.count)
             slots, now_ms = self.slots[bucket_id], max(0, round(self.elapsed * 1000))
-            count = recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms)
-            ledger.must_be(sum(alive.values()), count)
+            recording.succeed(first, last, of_tasks=alive, slots=slots, now_ms=now_ms)
+            count = sum(alive.values())
             self.result.lateness[bucket_id].update(slots.lateness_ms(count, now_ms))
             for task_id, of_task in alive.items():
                 self.counters.change(task_id, bucket_id, Status.WAITING, Status.SUCCEEDED, of_task)
@@ -281,16 +320,14 @@ class _Tick:
 
     def _claim(self) -> None:
         """Take the rows into flight, as batches that this worker owns."""
-        shares = [share for bucket_id in self.rows if (share := self._share(bucket_id)).rows]
-        claimed = [row.key for share in shares for row in share.rows]
-        ledger.must_be(len(claimed), store.set_status(claimed, Status.IN_FLIGHT, was=Status.WAITING))
-        batches = models.Batch.objects.bulk_create(self._batch(share) for share in shares)
-        for share, batch in zip(shares, batches, strict=True):
-            tolerance = share.plan.tolerance_seconds
-            for row, slot in zip(share.rows, share.slots, strict=True):
+        self._shares = [share for bucket_id in self.rows if (share := self._share(bucket_id)).rows]
+        claimed = [row.key for share in self._shares for row in share.rows]
+        store.set_status_of_all(claimed, Status.IN_FLIGHT, was=Status.WAITING)
+        self._batches = [self._batch(share) for share in self._shares]
+        later.insert(self._batches)
+        for share in self._shares:
+            for row in share.rows:
                 self.counters.change(row.task_id, share.bucket_id, Status.WAITING, Status.IN_FLIGHT)
-                offset = share.plan.offset_of(slot)
-                self.result.claims.append(Claim(batch.pk, *row, share.bucket_id, slot, offset, tolerance))
 
     def _refuse_uncountable(self, rows: Sequence[_Row]) -> None:
         """Raise where a request could not be counted once it is made."""
@@ -311,7 +348,7 @@ class _Tick:
             return rows
         expired = [row for row in rows if row.task_id in ended - stopped]
         expired_keys = [row.key for row in expired]
-        ledger.must_be(len(expired), store.set_status(expired_keys, Status.EXPIRED, was=Status.WAITING))
+        store.set_status_of_all(expired_keys, Status.EXPIRED, was=Status.WAITING)
         for row in expired:
             self.counters.change(row.task_id, bucket_id, Status.WAITING, Status.EXPIRED)
         return [row for row in rows if row.task_id not in ended]
@@ -334,7 +371,7 @@ class _Tick:
         store.set_on_buckets(cursors)
         for bucket_id, count in self.freed.items():
             ledger.log_release(bucket_id, count, at=self.at)
-        ledger.finish((task.pk for task in self.tasks.values() if self._may_be_done(task)), at=self.at)
+        ledger.finish_locked((task for task in self.tasks.values() if self._may_be_done(task)), at=self.at)
         failing = [task.pk for task in self.tasks.values() if self._has_failed_by_its_budget(task)]
         if failing:
             holds.stop_over_budget(failing, at=self.at)
@@ -343,6 +380,15 @@ class _Tick:
         """Whether IDs of it have failed just now, and it has an error budget."""
         failed = self.counters.tasks.get(task.pk, {}).get(Status.FAILED.counter, 0)
         return failed > 0 and task.max_failed_percent is not None
+
+    def _list_claims(self) -> None:
+        """List what was claimed, now that it is committed and the batches have their keys."""
+        self.result.tasks = self.tasks
+        for share, batch in zip(self._shares, self._batches, strict=True):
+            tolerance = share.plan.tolerance_seconds
+            for row, slot in zip(share.rows, share.slots, strict=True):
+                offset = share.plan.offset_of(slot)
+                self.result.claims.append(Claim(batch.pk, *row, share.bucket_id, slot, offset, tolerance))
 
     def _may_be_done(self, task: models.Task) -> bool:
         """Whether nothing of it remains, by what its locked row said and what has changed since."""
@@ -360,7 +406,7 @@ def _remove_from_batches(unsent: Sequence[Claim]) -> None:
         before = keys_and_slots(batch)
         after = [(key, slot) for key, slot in before if key not in by_batch[batch.pk]]
         # An ID that is returned a second time may be somebody else's by now.
-        ledger.must_be(len(by_batch[batch.pk]), len(before) - len(after))
+        later.must_be(len(by_batch[batch.pk]), len(before) - len(after))
         batch.ids = array("q", [key for key, _ in after]).tobytes()
         batch.slots = array("I", [slot for _, slot in after]).tobytes()
         batch.ids_count = len(after)
@@ -368,38 +414,6 @@ def _remove_from_batches(unsent: Sequence[Claim]) -> None:
 
 
 # --- What waits for the slots ---
-
-
-def _waiting_rows(
-    buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
-) -> dict[int, list[_Row]]:
-    """Return the rows that wait for these slots; the buckets' `claimed_to_id` moves past them."""
-    ranges = [(*unclaimed, len(slots[b])) for b, unclaimed in _unclaimed_keys(buckets, slots).items()]
-    found: dict[int, list[_Row]] = {keys.bucket_of_assignment(one[1]): [] for one in ranges}
-    rows = map(_Row._make, store.waiting_rows(ranges))
-    if len(found) == 1:
-        found = {bucket_id: list(rows) for bucket_id in found}
-    else:
-        for row in rows:
-            found[keys.bucket_of_assignment(row.key)].append(row)
-    for bucket_id, of_bucket in found.items():
-        last = of_bucket[-1].key if of_bucket else 0
-        _move_past(buckets[bucket_id], last, short=len(of_bucket) < len(slots[bucket_id]))
-    return {bucket_id: of_bucket for bucket_id, of_bucket in found.items() if of_bucket}
-
-
-def _waiting_tasks(
-    buckets: Mapping[int, models.Bucket], slots: Mapping[int, pacing.Slots]
-) -> dict[int, list[recording.Waiting]]:
-    """Return the same rows counted by task, for those that need not be looked at one by one."""
-    found = {}
-    for bucket_id, unclaimed in _unclaimed_keys(buckets, slots).items():
-        counted = recording.waiting_tasks(*unclaimed, at_most=len(slots[bucket_id]))
-        short = sum(one.count for one in counted) < len(slots[bucket_id])
-        _move_past(buckets[bucket_id], max((one.last for one in counted), default=0), short=short)
-        if counted:
-            found[bucket_id] = counted
-    return found
 
 
 def _unclaimed_keys(

@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterable, Mapping
 
 from scheduling import models, store
 from scheduling.dispatch.messages import Result, TickResult
+from scheduling.store import later
+
+# Buckets whose histograms are stored in one short transaction.
+TOGETHER = 10
 
 
-def add(bucket_id: int, milliseconds: Mapping[int, int]) -> None:
-    """Add to how late requests of a bucket started: a histogram, exact to the millisecond up to 100."""
-    if not milliseconds:
-        return
+def add(milliseconds: Mapping[int, Mapping[int, int]]) -> None:
+    """Add to how late requests started, by bucket: a histogram, exact to the millisecond up to 100."""
     with store.write():
-        bucket = models.Bucket.objects.select_for_update().only("pk", "lateness").get(pk=bucket_id)
-        histogram = Counter(bucket.lateness or {})
-        for late, count in milliseconds.items():
-            step = 1 if late <= 100 else 10 if late <= 1_000 else 100
-            histogram[str(late // step * step)] += count
-        models.Bucket.objects.filter(pk=bucket_id).update(lateness=dict(histogram))
+        buckets = models.Bucket.objects.select_for_update().only("pk", "lateness").order_by("pk")
+        for bucket in buckets.filter(pk__in=milliseconds):
+            histogram = Counter(bucket.lateness or {})
+            for late, count in milliseconds[bucket.pk].items():
+                step = 1 if late <= 100 else 10 if late <= 1_000 else 100
+                histogram[str(late // step * step)] += count
+            later.update(models.Bucket.objects.filter(pk=bucket.pk), lateness=dict(histogram))
 
 
 class Lateness:
@@ -26,6 +29,9 @@ class Lateness:
 
     def __init__(self) -> None:
         self._by_bucket: dict[int, Counter[int]] = defaultdict(Counter)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_bucket)
 
     def count(self, tick: TickResult, results: Iterable[Result]) -> None:
         """Count what a committed tick recorded."""
@@ -37,9 +43,8 @@ class Lateness:
                 self._by_bucket[item.claim.bucket_id][max(0, late_ms)] += 1
 
     def store(self, monotonic: Callable[[], float], *, seconds: float = math.inf) -> None:
-        """Store what is known, the bucket that waited longest first; after `seconds` none is begun."""
+        """Store what is known, the buckets that waited longest first; after `seconds` none are begun."""
         until = monotonic() + seconds
-        for bucket_id in list(self._by_bucket):
-            if monotonic() >= until:
-                break
-            add(bucket_id, self._by_bucket.pop(bucket_id))
+        while self._by_bucket and monotonic() < until:
+            some = list(self._by_bucket)[:TOGETHER]
+            add({bucket_id: self._by_bucket.pop(bucket_id) for bucket_id in some})

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from django.db.models import QuerySet
 
 from scheduling import models
 from scheduling.core import clock, keys
@@ -14,6 +15,7 @@ from scheduling.handlers.base import Request
 from scheduling.jobqueue import minute_jobs
 from scheduling.lists import record_lists
 from scheduling.models import HandlerKind
+from scheduling.store import later
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +30,9 @@ EXCLUDED_SECONDS = 5.0
 MINUTE_SECONDS = clock.MINUTE.total_seconds()
 
 
-def windows_of(number: int) -> list[int]:
+def windows_of(number: int) -> QuerySet[models.Window]:
     """Return the windows of all queues that have a bucket in a minute (in minutes since 1970)."""
-    starts_at = clock.running_window_start(minute_jobs.minute_of(number))
-    return list(models.Window.objects.filter(starts_at=starts_at).values_list("pk", flat=True))
+    return models.Window.objects.filter(starts_at=clock.running_window_start(minute_jobs.minute_of(number)))
 
 
 class MinuteView:
@@ -55,22 +56,50 @@ class MinuteView:
         self.excluded_until: dict[int, float] = {}
         self._read_at = float("-inf")
 
+    def read_windows(self) -> None:
+        """Read which queues have a window: far from the database with the next statement that is waited for."""
+        later.read(windows_of(self.number).only("pk"), self._take_windows)
+
+    def _take_windows(self, windows: Iterable[models.Window]) -> None:
+        self.windows = [window.pk for window in windows]
+
     def refresh(self, elapsed: float) -> bool:
         """Read buckets, queues and targets where that is due; return whether it was."""
         # At first it is read at each tick, so that what is sealed is known when the minute begins.
         if REFRESH_SECONDS <= elapsed < self._read_at + REFRESH_SECONDS:
             return False
-        self._read_at = elapsed
-        self.buckets = list(claims.active_buckets(self.number, self.windows))
-        self.is_empty = not self.buckets
-        queue_ids = [keys.queue_of_bucket(bucket.pk) for bucket in self.buckets]
-        self.queues.update(models.Queue.objects.in_bulk(queue_ids))
-        sends = any(queue.handler != HandlerKind.RECORD for queue in map(self.queues.__getitem__, queue_ids))
-        # What `record` claims is done by then.
-        on_hold = models.Task.objects.on_hold().values_list("pk", flat=True) if sends else ()
-        self.tasks_on_hold = frozenset(on_hold)
-        self.targets.look([self.queues[queue_id] for queue_id in queue_ids], at=self.now())
+        self.installation = self.installation or models.Installation.current()
+        self.read(elapsed)
+        later.wait()
         return True
+
+    def read(self, elapsed: float) -> None:
+        """Read buckets, queues and targets: far from the database with the next statement that is waited for."""
+        self._read_at = elapsed
+        active, at = claims.active_buckets(self.number, self.windows), self.now()
+        found: list[models.Bucket] = []
+        later.read(active, found.extend)
+        later.read(
+            models.Queue.objects.filter(pk__in=active.values("window__queue")),
+            lambda queues: self.queues.update({queue.pk: queue for queue in queues}),
+        )
+        on_hold: list[models.Task] = []
+        later.read(models.Task.objects.on_hold().only("pk"), on_hold.extend)
+        later.read(targets.in_trouble(at), lambda in_trouble: self._take(found, on_hold, in_trouble, at))
+
+    def _take(
+        self,
+        buckets: Iterable[models.Bucket],
+        on_hold: Iterable[models.Task],
+        in_trouble: Iterable[models.Target],
+        at: datetime,
+    ) -> None:
+        # One that was emptied between the two statements may be without its queue.
+        self.buckets = [one for one in buckets if keys.queue_of_bucket(one.pk) in self.queues]
+        self.is_empty = not self.buckets
+        queues = [self.queues[keys.queue_of_bucket(bucket.pk)] for bucket in self.buckets]
+        self.tasks_on_hold = frozenset(task.pk for task in on_hold)
+        self.targets.look(queues, in_trouble, at=at)
 
     def exclude(self, bucket_id: int, elapsed: float) -> None:
         """Claim nothing of a bucket for a while."""
@@ -130,7 +159,7 @@ class MinuteView:
     ) -> list[ScheduledRequest]:
         """Return the requests of claimed IDs. tasks: by key, as they were when the IDs were claimed."""
         claimed = list(claimed)
-        installation = self.installation = self.installation or models.Installation.current()
+        installation = self.installation or models.Installation.current()
         contents = _contents(claimed, tasks)
         scheduled = []
         for claim in claimed:

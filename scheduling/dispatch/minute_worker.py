@@ -28,6 +28,7 @@ from scheduling.dispatch.open_work import OpenWork
 from scheduling.dispatch.sender import Sender, SenderThread
 from scheduling.handlers import factory
 from scheduling.jobqueue import minute_jobs
+from scheduling.store import later
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +107,8 @@ def wake(*, at: datetime) -> bool:
     number = minute_jobs.minute_number(clock.minute_start(at + minute_jobs.WORKER_AHEAD))
     if at < minute_jobs.minute_of(number) - timedelta(seconds=clock.SEAL_SECONDS - 1):
         return False
-    if not claims.active_buckets(number, windows_of(number)).filter(window__queue__paused_at=None).exists():
+    windows = windows_of(number).values_list("pk", flat=True)
+    if not claims.active_buckets(number, windows).filter(window__queue__paused_at=None).exists():
         return False
     # A worker that was queued a moment ago is on its way.
     quiet = at - timedelta(seconds=4)
@@ -151,7 +153,7 @@ class MinuteWorker:
         self._make_sender, self._is_stopping = make_sender, is_stopping
         self._next_tick = -float(clock.SEAL_SECONDS)
         self._stopping_at: float | None = None
-        self._housekeeping_at = float("-inf")
+        self._housekeeping_at = self._lateness_at = float("-inf")
         # Whether nobody knows if the last tick was committed.
         self._in_doubt = False
         # For the log: how many IDs got their result from this worker, and how long a tick took at most.
@@ -176,10 +178,14 @@ class MinuteWorker:
 
         Both in seconds after the minute's start.
         """
-        began, ready_at = self.clocks.monotonic(), float("-inf")
+        began, ready_at, pause = self.clocks.monotonic(), float("-inf"), TICK_SECONDS
         try:
             store.keep_waits_short()
-            self._tick()
+            if not self._keep_house() or not later.is_possible(in_transaction=False):
+                self._tick()
+            else:
+                # From far away each takes long enough.
+                pause = 0.0
             self._longest_tick = max(self._longest_tick, self.clocks.monotonic() - began)
         except (DatabaseError, InterfaceError) as error:
             if not store.is_unavailable(error):
@@ -192,7 +198,7 @@ class MinuteWorker:
         elapsed = self.clock.elapsed()
         if self._is_served(elapsed):
             return None
-        following = max(self._next_tick + TICK_SECONDS, elapsed + PAUSE_SECONDS, ready_at)
+        following = max(self._next_tick + pause, elapsed + PAUSE_SECONDS, ready_at)
         # The first one of the minute right after its first slots, which don't have to share the processor.
         before_first = elapsed < 0 and following > -FIRST_TICK_SECONDS
         self._next_tick = FIRST_TICK_SECONDS if before_first else following
@@ -240,20 +246,26 @@ class MinuteWorker:
 
     def _tick(self) -> None:
         elapsed = self.clock.elapsed()
-        if elapsed - self._housekeeping_at >= 1:
-            self._keep_house(elapsed)
         if self._in_doubt:
             self._resolve_doubt()
         requests = self._claim_requests(elapsed)
         answered = self.sender.take() if self.sender else []
         if self._stopping_at is not None and self.sender:
             self.sender.blocked_queues = frozenset(self.view.queues)
+        is_far = later.is_possible(in_transaction=False)
         if not (requests or answered or self.work):
+            if is_far:
+                self._refresh(elapsed)
             return
+        if is_far:
+            # With the tick's first statement; the next tick claims by it.
+            self.view.read(elapsed)
         classified = results.classify(answered, self.view.queues, minute=self.minute, at=self.clock.now())
         self.work.retries.extend(classified.retries)
         self.work.results.extend(classified.results)
         self._claim_and_record(requests)
+        if self.sender and self._stopping_at is None:
+            self._configure(self.sender)
         self._place_retries()
         self._tell_targets(answered)
 
@@ -267,19 +279,30 @@ class MinuteWorker:
             log.warning("commit_was_lost_on_its_way", results=len(recorded), batches=unknown)
         self._in_doubt = False
 
-    def _keep_house(self, elapsed: float) -> None:
-        """Do what is needed no more than once a second."""
+    def _keep_house(self) -> bool:
+        """Do what is needed no more than once a second, in two parts; return whether there was any."""
+        elapsed = self.clock.elapsed()
+        if elapsed - self._housekeeping_at >= 1:
+            self._look_around(elapsed)
+        elif self.lateness and elapsed - self._lateness_at >= 1:
+            self._lateness_at = elapsed
+            self.lateness.store(self.clocks.monotonic, seconds=LATENESS_SECONDS)
+        else:
+            return False
+        return True
+
+    def _look_around(self, elapsed: float) -> None:
+        """Look at the clocks, at which queues there are and at what dead workers had claimed; say who is alive."""
         self._housekeeping_at = elapsed
-        self.view.windows = windows_of(self.number)
         self._watch_clocks()
+        self.view.read_windows()
         at = self.clock.now()
         with store.write():
             seen = models.Minute.objects.filter(pk=self.number)
-            seen.update(seen_at=at, started_at=Coalesce("started_at", Value(at)))
+            later.update(seen, seen_at=at, started_at=Coalesce("started_at", Value(at)))
         # In its own minute some of that is still in time. What takes longer is a job's (overdue.run).
         with self._isolated("batches_not_recovered"):
             recovery.recover(self.clock.now, seconds=RECOVERY_SECONDS, monotonic=self.clocks.monotonic)
-        self.lateness.store(self.clocks.monotonic, seconds=LATENESS_SECONDS)
 
     def _watch_clocks(self) -> None:
         if not self.clock.synchronize():
@@ -292,9 +315,13 @@ class MinuteWorker:
     def _claim_requests(self, elapsed: float) -> dict[int, ClaimRequest]:
         if elapsed >= MINUTE_SECONDS or self._stopping_at is not None:
             return {}
-        if self.view.refresh(elapsed) and self.sender:
-            self._configure(self.sender)
+        if not later.is_possible(in_transaction=False):
+            self._refresh(elapsed)
         return self.view.claim_requests(elapsed)
+
+    def _refresh(self, elapsed: float) -> None:
+        if self.view.refresh(elapsed) and self.sender and self._stopping_at is None:
+            self._configure(self.sender)
 
     def _configure(self, sender: Sender) -> None:
         sender.blocked_queues = self.view.blocked_queues()

@@ -4,12 +4,13 @@ A Retry-After or an open circuit breaker keeps the requests of all its queues ba
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 import structlog
+from django.db.models import Q, QuerySet
 
 from scheduling import models, store
 from scheduling.core import clock, retry
@@ -58,6 +59,13 @@ def breaker_of(target: models.Target) -> retry.Breaker:
     return retry.Breaker(target.failures_count, target.opened_at, target.probe_at)
 
 
+def in_trouble(at: datetime) -> QuerySet[models.Target]:
+    """Return the targets that are blocked, or that failed lately: few of all."""
+    return models.Target.objects.filter(
+        Q(opened_at__isnull=False) | Q(held_until__gt=at) | Q(failures_count__gt=0)
+    )
+
+
 class Targets:
     """The targets of some queues, as a minute worker last read them."""
 
@@ -67,11 +75,13 @@ class Targets:
         # Queues whose requests are kept back now.
         self.blocked: frozenset[int] = frozenset()
 
-    def look(self, queues: Sequence[models.Queue], *, at: datetime) -> None:
-        """Read the targets of the queues, and which of them are blocked."""
+    def look(
+        self, queues: Sequence[models.Queue], in_trouble: Iterable[models.Target], *, at: datetime
+    ) -> None:
+        """Take what is known of the targets of the queues, and which of them are blocked. in_trouble: see there."""
         origins = {q.pk: origin for q in queues if (origin := origin_of_queue(q))}
-        known = models.Target.objects.filter(origin__in=set(origins.values())) if origins else ()
-        self.by_origin = {target.origin: target for target in known}
+        wanted = set(origins.values())
+        self.by_origin = {target.origin: target for target in in_trouble if target.origin in wanted}
         self.by_queue = {
             pk: self.by_origin[origin] for pk, origin in origins.items() if origin in self.by_origin
         }

@@ -13,6 +13,7 @@ from scheduling.core import keys
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import Status
 from scheduling.placement import late_ids, reservations
+from scheduling.store import later
 
 # The columns of a task that has something to do, also where it was done before: then its end is told again.
 NOT_DONE = {
@@ -170,38 +171,63 @@ def record_returns(moved: Mapping[Route, Sequence[int]], *, at: datetime) -> Non
         store.add_to_task_buckets(task_id, deltas[task_id])
 
 
+# What outcomes need to know of a task.
+TASK_COLUMNS = (
+    "id",
+    "name",
+    "max_failed_percent",
+    "cancelled_at",
+    "expires_at",
+    "held_at",
+    "queue_id",
+    "waiting_count",
+    "in_flight_count",
+    "data_columns",
+)
+
+
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
     """Return the tasks by key, their rows locked in this order; only what outcomes and requests need is read."""
     wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
-    columns = (
-        "pk",
-        "max_failed_percent",
-        "cancelled_at",
-        "expires_at",
-        "held_at",
-        "queue_id",
-        "waiting_count",
-        "in_flight_count",
-        "name",
-        "data_columns",
+    return {task.pk: task for task in wanted.only(*TASK_COLUMNS)}
+
+
+def lock_tasks_and_waiting(
+    task_ids: Iterable[int], ranges: Sequence[tuple[int, int, int]]
+) -> dict[int, models.Task]:
+    """The same, and those of the first waiting rows of ranges of keys, which the caller hasn't read yet."""
+    waiting, params = store.tasks_that_wait(ranges)
+    # The array is made first: as part of the condition, it could be looked for in every task there is.
+    wanted = models.Task.objects.raw(
+        f"SELECT {', '.join(TASK_COLUMNS)},"
+        " (SELECT q.callback_url FROM scheduling_queue q WHERE q.id = queue_id) AS callback_url FROM scheduling_task"
+        f" WHERE id = ANY(ARRAY(SELECT unnest(%s::bigint[]) UNION {waiting})) ORDER BY id FOR UPDATE",
+        [sorted(task_ids), *params],
     )
-    return {task.pk: task for task in wanted.only(*columns)}
-
-
-def must_be(wanted: int, count: int) -> None:
-    """Raise RuntimeError unless as many rows changed as were to.
-
-    Under the bucket's lock nobody else changes them; if somebody did, nothing of this transaction may stay.
-    """
-    if count != wanted:
-        raise RuntimeError(f"{wanted} rows were to change, {count} did")
+    return {task.pk: task for task in wanted}
 
 
 def finish(task_ids: Iterable[int], *, at: datetime) -> None:
     """Mark those of the tasks that have nothing left to do as finished, and have that called back."""
     if not (task_ids := list(task_ids)):
         return
-    done = models.Task.objects.filter(
+    done = _done(task_ids)
+    for task_id, callback in list(done.order_by("pk").values_list("pk", "queue__callback_url")):
+        if done.filter(pk=task_id).update(finished_at=at) and callback:
+            cluster.enqueue("scheduling.jobs.call_back", task_id)
+
+
+def finish_locked(tasks: Iterable[models.Task], *, at: datetime) -> None:
+    """The same, for tasks as `lock_tasks` or `lock_tasks_and_waiting` gave them: few have a callback to look up."""
+    tasks = list(tasks)
+    silent = [task.pk for task in tasks if not getattr(task, "callback_url", True)]
+    if silent:
+        later.update(_done(silent), finished_at=at)
+    finish([task.pk for task in tasks if task.pk not in silent], at=at)
+
+
+def _done(task_ids: Sequence[int]) -> QuerySet[models.Task]:
+    return models.Task.objects.filter(
         pk__in=task_ids,
         finished_at=None,
         cancelled_at=None,
@@ -209,6 +235,3 @@ def finish(task_ids: Iterable[int], *, at: datetime) -> None:
         waiting_count=0,
         in_flight_count=0,
     )
-    for task_id, callback in list(done.order_by("pk").values_list("pk", "queue__callback_url")):
-        if done.filter(pk=task_id).update(finished_at=at) and callback:
-            cluster.enqueue("scheduling.jobs.call_back", task_id)

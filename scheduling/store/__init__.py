@@ -25,9 +25,8 @@ from django.db import (
 from django.db.models import BinaryField, Func, IntegerField, Q, Value
 from django.db.models.sql.compiler import SQLCompiler
 
-from scheduling.core import keys
 from scheduling.core.time_limit import TimeLimit
-from scheduling.models import TRANSITIONS, Status, TaskBucket
+from scheduling.models import TRANSITIONS, Status
 from scheduling.sqlite.base import DatabaseWrapper
 from scheduling.store import on_postgresql, on_sqlite
 
@@ -189,18 +188,28 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
     ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say, and
     those of tasks on hold are left out.
     """
-    if not ranges:
-        return []
-    rows: list[tuple[int, int, int, int]] = backend().waiting_rows(ranges, stopped_in(ranges))
+    rows: list[tuple[int, int, int, int]] = backend().waiting_rows(ranges) if ranges else []
     return rows
 
 
-def stopped_in(ranges: Sequence[tuple[int, int, int]]) -> list[int]:
-    """The tasks with rows there that are cancelled or on hold: few or none, so that no row is joined with its task."""
-    buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
-    is_stopped = Q(task__cancelled_at__isnull=False) | Q(task__held_at__isnull=False)
-    placed = TaskBucket.objects.filter(is_stopped, bucket_id__in=buckets)
-    return list(placed.order_by("task_id").values_list("task_id", flat=True).distinct())
+def read_waiting_rows(
+    ranges: Sequence[tuple[int, int, int]], then: Callable[[list[tuple[int, int, int, int]]], None]
+) -> None:
+    """Read the same, in a tick with the next statement that is waited for. then: is given the rows."""
+    if ranges:
+        backend().read_waiting_rows(ranges, then)
+
+
+def tasks_that_wait(ranges: Sequence[tuple[int, int, int]]) -> tuple[str, Sequence[str | int]]:
+    """The tasks of the same rows, as a statement and its parameters: where statements are put off."""
+    statement: tuple[str, Sequence[str | int]] = on_postgresql.tasks_that_wait(ranges)
+    return statement
+
+
+def not_stopped_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    """The condition, as SQL, that a row in these ranges belongs to no task that is cancelled or on hold."""
+    condition: str = backend().not_stopped_in(ranges)
+    return condition
 
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
@@ -210,18 +219,39 @@ def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     return count
 
 
-def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
-    """Set (key, status, attempts, started after ms) of rows with the status `was`; return how many had it."""
-    may_become(was, {row[1] for row in rows})
-    count: int = backend().set_outcomes(rows, was=was) if rows else 0
-    return count
-
-
-def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
-    """Give rows with the status `was` another place and status: (key, new key); return how many had it."""
+def set_status_of_all(ids: Sequence[int], status: int, *, was: int) -> None:
+    """The same, where every row must have had it: else this raises, or COMMIT does."""
     may_become(was, [status])
-    count: int = backend().move_rows(pairs, status=status, was=was) if pairs else 0
-    return count
+    if ids:
+        backend().set_status_of_all(ids, status, was=was)
+
+
+def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> None:
+    """Set (key, status, attempts, started after ms) of rows that all must have the status `was`."""
+    may_become(was, {row[1] for row in rows})
+    if rows:
+        backend().set_outcomes(rows, was=was)
+
+
+def renew_batches(
+    ids: Sequence[int],
+    *,
+    owner: int,
+    lease_until: datetime,
+    may_start_until_ms: int,
+    then: Callable[[set[int]], None],
+) -> None:
+    """Lock the batches that an owner still has, and renew their leases. then: is given their keys."""
+    backend().renew_batches(
+        ids, owner=owner, lease_until=lease_until, may_start_until_ms=may_start_until_ms, then=then
+    )
+
+
+def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> None:
+    """Give rows, which all must have the status `was`, another place and status: (key, new key)."""
+    may_become(was, [status])
+    if pairs:
+        backend().move_rows(pairs, status=status, was=was)
 
 
 def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:

@@ -1,14 +1,14 @@
 """Bulk statements for PostgreSQL: sets travel as arrays."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from weakref import WeakSet
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from scheduling.core import keys
 from scheduling.models import Status
-from scheduling.store import counters
+from scheduling.postgresql.base import DatabaseWrapper
+from scheduling.store import counters, later
 
 
 def now() -> datetime:
@@ -22,23 +22,22 @@ def now() -> datetime:
 # A transaction of a minute worker takes some 20 ms. Of a host that vanished in one, the first session to go is the
 # one that waits for a row: it would be given the row only to keep it.
 LOCK_MS, IDLE_MS = 500, 800
-_bounded: WeakSet[object] = WeakSet()
 
 
 def keep_waits_short() -> None:
-    connection.ensure_connection()
-    if connection.connection not in _bounded:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET lock_timeout = {LOCK_MS}; SET idle_in_transaction_session_timeout = {IDLE_MS}"
-            )
-        _bounded.add(connection.connection)
+    if isinstance(wrapper := connections[DEFAULT_DB_ALIAS], DatabaseWrapper):
+        # Of each transaction: behind a pooler the session is everybody's.
+        wrapper.be_brief(
+            [
+                f"SET LOCAL lock_timeout = {LOCK_MS}",
+                f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS}",
+            ]
+        )
 
 
 def end_short_waits() -> None:
-    # The next job connects anew, with the bounds that all connections have.
-    if connection.connection is not None and connection.connection in _bounded:
-        connection.close()
+    if isinstance(wrapper := connections[DEFAULT_DB_ALIAS], DatabaseWrapper):
+        wrapper.end_brief()
 
 
 def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]], *, status: int) -> None:
@@ -117,11 +116,10 @@ def add(table: str, deltas: Mapping[int, Mapping[str, int]]) -> None:
         return
     ids = sorted(deltas)
     columns = sorted({column for row in deltas.values() for column in row})
-    with connection.cursor() as cursor:
-        if len(ids) > 1:
-            # UPDATE ... FROM locks in the order of its plan; two of them could wait in a circle.
-            cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
-        cursor.execute(_update(table, columns, "id"), [ids, *_arrays(deltas, ids, columns)])
+    if len(ids) > 1:
+        # UPDATE ... FROM locks in the order of its plan; two of them could wait in a circle.
+        later.run(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
+    later.run(_update(table, columns, "id"), [ids, *_arrays(deltas, ids, columns)])
 
 
 def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -> None:
@@ -214,49 +212,79 @@ def _arrays(
     return [[deltas[i].get(c, 0) for i in ids] for c in columns]
 
 
-def waiting_rows(
-    ranges: Sequence[tuple[int, int, int]], but_of_tasks: Sequence[int]
-) -> list[tuple[int, int, int, int]]:
+def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    found: list[tuple[int, int, int, int]] = []
+    read_waiting_rows(ranges, found.extend, run=later.run_now)
+    return found
+
+
+def read_waiting_rows(
+    ranges: Sequence[tuple[int, int, int]],
+    then: Callable[[list[tuple[int, int, int, int]]], None],
+    *,
+    run: Callable[..., None] = later.run,
+) -> None:
+    run(*_waiting(ranges, "id, user_id, task_id, attempts", "SELECT r.*", " ORDER BY 1"), then)
+
+
+def tasks_that_wait(ranges: Sequence[tuple[int, int, int]]) -> tuple[str, Sequence[str | int]]:
+    """The tasks of the same rows, as a statement and its parameters."""
+    return _waiting(ranges, "id, task_id", "SELECT r.task_id")
+
+
+def _waiting(
+    ranges: Sequence[tuple[int, int, int]], columns: str, select: str, order: str = ""
+) -> tuple[str, Sequence[str | int]]:
     firsts, lasts, limits = zip(*ranges, strict=True)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT r.* FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS w(first, last, most),"
-            " LATERAL (SELECT id, user_id, task_id, attempts FROM scheduling_assignment"
-            " WHERE id BETWEEN w.first AND w.last AND status = %s AND task_id <> ALL(%s::bigint[])"
-            " ORDER BY id LIMIT w.most) r ORDER BY 1",
-            [_text(firsts), _text(lasts), _text(limits), Status.WAITING, _text(but_of_tasks)],
-        )
-        return list(cursor.fetchall())
+    return (
+        f"{select} FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS w(first, last, most),"
+        f" LATERAL (SELECT {columns} FROM scheduling_assignment"
+        f" WHERE id BETWEEN w.first AND w.last AND status = %s AND {not_stopped_in(ranges)}"
+        f" ORDER BY id LIMIT w.most) r{order}",
+        [_text(firsts), _text(lasts), _text(limits), Status.WAITING],
+    )
+
+
+def not_stopped_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
+    # An array, so that it is found once: few tasks are stopped, or none.
+    return (
+        "task_id <> ALL(ARRAY(SELECT tb.task_id FROM scheduling_taskbucket tb JOIN scheduling_task t"
+        f" ON t.id = tb.task_id WHERE tb.bucket_id = ANY('{_text(sorted(buckets))}'::bigint[])"
+        " AND (t.cancelled_at IS NOT NULL OR t.held_at IS NOT NULL)))"
+    )
 
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment SET status = %s WHERE id = ANY(%s::bigint[]) AND status = %s",
-            [status, _text(ids), was],
-        )
+        cursor.execute(_SET_STATUS, [status, _text(ids), was])
         return int(cursor.rowcount)
 
 
-def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment a SET status = d.status, attempts = d.attempts, started_after_ms = d.ms"
-            " FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::integer[]) AS d(id, status, attempts, ms)"
-            " WHERE a.id = d.id AND a.status = %s",
-            [*(_text(column) for column in zip(*rows, strict=True)), was],
-        )
-        return int(cursor.rowcount)
+def set_status_of_all(ids: Sequence[int], status: int, *, was: int) -> None:
+    later.run_for(len(ids), _SET_STATUS, [status, _text(ids), was])
 
 
-def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment a SET id = d.new_id, status = %s, started_after_ms = NULL"
-            " FROM unnest(%s::bigint[], %s::bigint[]) AS d(id, new_id) WHERE a.id = d.id AND a.status = %s",
-            [status, *(_text(column) for column in zip(*pairs, strict=True)), was],
-        )
-        return int(cursor.rowcount)
+_SET_STATUS = "UPDATE scheduling_assignment SET status = %s WHERE id = ANY(%s::bigint[]) AND status = %s"
+
+
+def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> None:
+    later.run_for(
+        len(rows),
+        "UPDATE scheduling_assignment a SET status = d.status, attempts = d.attempts, started_after_ms = d.ms"
+        " FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::integer[]) AS d(id, status, attempts, ms)"
+        " WHERE a.id = d.id AND a.status = %s",
+        [*(_text(column) for column in zip(*rows, strict=True)), was],
+    )
+
+
+def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> None:
+    later.run_for(
+        len(pairs),
+        "UPDATE scheduling_assignment a SET id = d.new_id, status = %s, started_after_ms = NULL"
+        " FROM unnest(%s::bigint[], %s::bigint[]) AS d(id, new_id) WHERE a.id = d.id AND a.status = %s",
+        [status, *(_text(column) for column in zip(*pairs, strict=True)), was],
+    )
 
 
 def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
@@ -266,12 +294,10 @@ def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
     columns = sorted(next(iter(values.values())))
     sets = ", ".join(f"{c} = d.{c}" for c in columns)
     arrays = ", ".join(["%s::bigint[]"] * (len(columns) + 1))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE scheduling_bucket b SET {sets} FROM unnest({arrays}) AS d(k, {', '.join(columns)})"
-            " WHERE b.id = d.k",
-            [ids, *([values[i][c] for i in ids] for c in columns)],
-        )
+    later.run(
+        f"UPDATE scheduling_bucket b SET {sets} FROM unnest({arrays}) AS d(k, {', '.join(columns)}) WHERE b.id = d.k",
+        [ids, *([values[i][c] for i in ids] for c in columns)],
+    )
 
 
 def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
@@ -282,18 +308,35 @@ def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
     tasks, buckets = [task for task, _ in pairs], [bucket for _, bucket in pairs]
     sets = ", ".join(f"{c} = scheduling_taskbucket.{c} + d.{c}" for c in columns)
     arrays = ", ".join(["%s::bigint[]"] * (len(columns) + 2))
-    with connection.cursor() as cursor:
-        if len(pairs) > 1:
-            cursor.execute(
-                "SELECT tb.id FROM scheduling_taskbucket tb JOIN unnest(%s::bigint[], %s::bigint[]) AS d(t, b)"
-                " ON tb.task_id = d.t AND tb.bucket_id = d.b ORDER BY tb.task_id, tb.bucket_id FOR UPDATE OF tb",
-                [tasks, buckets],
-            )
-        cursor.execute(
-            f"UPDATE scheduling_taskbucket SET {sets} FROM unnest({arrays}) AS d(t, b, {', '.join(columns)})"
-            " WHERE task_id = d.t AND bucket_id = d.b",
-            [tasks, buckets, *([deltas[pair].get(c, 0) for pair in pairs] for c in columns)],
+    if len(pairs) > 1:
+        later.run(
+            "SELECT tb.id FROM scheduling_taskbucket tb JOIN unnest(%s::bigint[], %s::bigint[]) AS d(t, b)"
+            " ON tb.task_id = d.t AND tb.bucket_id = d.b ORDER BY tb.task_id, tb.bucket_id FOR UPDATE OF tb",
+            [tasks, buckets],
         )
+    later.run(
+        f"UPDATE scheduling_taskbucket SET {sets} FROM unnest({arrays}) AS d(t, b, {', '.join(columns)})"
+        " WHERE task_id = d.t AND bucket_id = d.b",
+        [tasks, buckets, *([deltas[pair].get(c, 0) for pair in pairs] for c in columns)],
+    )
+
+
+def renew_batches(
+    ids: Sequence[int],
+    *,
+    owner: int,
+    lease_until: datetime,
+    may_start_until_ms: int,
+    then: Callable[[set[int]], None],
+) -> None:
+    # Locked in order, since others lock them too.
+    later.run(
+        "WITH owned AS MATERIALIZED (SELECT id FROM scheduling_batch WHERE id = ANY(%s::bigint[]) AND owner = %s"
+        " ORDER BY id FOR UPDATE) UPDATE scheduling_batch b SET lease_until = %s, may_start_until_ms = %s"
+        " FROM owned WHERE b.id = owned.id RETURNING b.id",
+        [_text(ids), owner, lease_until, may_start_until_ms],
+        lambda rows: then({batch_id for (batch_id,) in rows}),
+    )
 
 
 def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:

@@ -1,15 +1,16 @@
 """Bulk statements for SQLite: sets travel as one JSON text, which json_each reads in C."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import orjson
 from django.db import connection
+from django.db.models import Q
 
 from scheduling.core import keys
-from scheduling.models import Status
-from scheduling.store import counters
+from scheduling.models import Batch, Status, TaskBucket
+from scheduling.store import counters, later
 
 
 def now() -> datetime:
@@ -162,20 +163,33 @@ def _text(at: datetime) -> str:
     return str(connection.ops.adapt_datetimefield_value(at))
 
 
-def waiting_rows(
-    ranges: Sequence[tuple[int, int, int]], but_of_tasks: Sequence[int]
-) -> list[tuple[int, int, int, int]]:
+def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
     found: list[tuple[int, int, int, int]] = []
-    but = "AND task_id NOT IN (SELECT value FROM json_each(%s))" if but_of_tasks else ""
+    but = not_stopped_in(ranges)
     with connection.cursor() as cursor:
         for first, last, limit in ranges:
             cursor.execute(
                 "SELECT id, user_id, task_id, attempts FROM scheduling_assignment"
-                f" WHERE id BETWEEN %s AND %s AND status = %s {but} ORDER BY id LIMIT %s",
-                [first, last, Status.WAITING, *([str(list(but_of_tasks))] if but else []), limit],
+                f" WHERE id BETWEEN %s AND %s AND status = %s AND {but} ORDER BY id LIMIT %s",
+                [first, last, Status.WAITING, limit],
             )
             found.extend(cursor.fetchall())
     return found
+
+
+def read_waiting_rows(
+    ranges: Sequence[tuple[int, int, int]], then: Callable[[list[tuple[int, int, int, int]]], None]
+) -> None:
+    then(waiting_rows(ranges))
+
+
+def not_stopped_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    # Few tasks are, or none, so that no row is joined with its task.
+    buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
+    is_stopped = Q(task__cancelled_at__isnull=False) | Q(task__held_at__isnull=False)
+    placed = TaskBucket.objects.filter(is_stopped, bucket_id__in=buckets)
+    stopped = placed.order_by("task_id").values_list("task_id", flat=True).distinct()
+    return f"task_id NOT IN ({', '.join(map(str, stopped))})"
 
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
@@ -188,26 +202,42 @@ def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
         return int(cursor.rowcount)
 
 
-def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment SET status = json_extract(d.value, '$[1]'),"
-            " attempts = json_extract(d.value, '$[2]'), started_after_ms = json_extract(d.value, '$[3]')"
-            " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
-            [_json(rows), was],
-        )
-        return int(cursor.rowcount)
+def set_status_of_all(ids: Sequence[int], status: int, *, was: int) -> None:
+    later.must_be(len(ids), set_status(ids, status, was=was))
 
 
-def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment SET id = json_extract(d.value, '$[1]'), status = %s,"
-            " started_after_ms = NULL"
-            " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
-            [status, _json(pairs), was],
-        )
-        return int(cursor.rowcount)
+def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> None:
+    later.run_for(
+        len(rows),
+        "UPDATE scheduling_assignment SET status = json_extract(d.value, '$[1]'),"
+        " attempts = json_extract(d.value, '$[2]'), started_after_ms = json_extract(d.value, '$[3]')"
+        " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
+        [_json(rows), was],
+    )
+
+
+def renew_batches(
+    ids: Sequence[int],
+    *,
+    owner: int,
+    lease_until: datetime,
+    may_start_until_ms: int,
+    then: Callable[[set[int]], None],
+) -> None:
+    owned = Batch.objects.filter(pk__in=ids, owner=owner)
+    living = set(owned.values_list("pk", flat=True))
+    owned.update(lease_until=lease_until, may_start_until_ms=may_start_until_ms)
+    then(living)
+
+
+def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> None:
+    later.run_for(
+        len(pairs),
+        "UPDATE scheduling_assignment SET id = json_extract(d.value, '$[1]'), status = %s,"
+        " started_after_ms = NULL"
+        " FROM json_each(%s) d WHERE scheduling_assignment.id = json_extract(d.value, '$[0]') AND status = %s",
+        [status, _json(pairs), was],
+    )
 
 
 def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:

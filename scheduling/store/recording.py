@@ -4,7 +4,7 @@ Neither keys nor times travel. Which slot the k-th row gets is closed form (paci
 keys follow each other, so that k is the distance from the first.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from django.db import connection
@@ -12,6 +12,7 @@ from django.db import connection
 from scheduling import store
 from scheduling.core import pacing
 from scheduling.models import Status
+from scheduling.store import later
 
 _THESE = "id BETWEEN %s AND %s AND status = %s"
 
@@ -26,32 +27,32 @@ class Waiting:
     last: int
 
 
-def waiting_tasks(first: int, last: int, *, at_most: int) -> list[Waiting]:
-    """Count the first waiting rows of a range of keys, by task, without cancelled tasks and those on hold."""
-    stopped = store.stopped_in([(first, last, at_most)])
-    but = f" AND task_id NOT IN ({_numbers(stopped)})" if stopped else ""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT task_id, COUNT(*), MIN(id), MAX(id) FROM (SELECT id, task_id FROM scheduling_assignment"
-            f" WHERE {_THESE}{but} ORDER BY id LIMIT %s) rows_there GROUP BY task_id",
-            [first, last, Status.WAITING, at_most],
-        )
-        return [Waiting(*row) for row in cursor.fetchall()]
+def waiting_tasks(first: int, last: int, *, at_most: int, then: Callable[[list[Waiting]], None]) -> None:
+    """Count the first waiting rows of a range of keys, by task. without cancelled tasks and those on hold.
+
+    then: is given the counts; in a tick with the next statement that is waited for.
+    """
+    later.run(
+        "SELECT task_id, COUNT(*), MIN(id), MAX(id) FROM (SELECT id, task_id FROM scheduling_assignment"
+        f" WHERE {_THESE} AND {store.not_stopped_in([(first, last, at_most)])} ORDER BY id LIMIT %s) rows_there"
+        " GROUP BY task_id",
+        [first, last, Status.WAITING, at_most],
+        lambda rows: then([Waiting(*row) for row in rows]),
+    )
 
 
-def expire(first: int, last: int, *, task_id: int) -> int:
-    """Let the waiting rows of a task in a range of keys expire; return how many did."""
+def expire(first: int, last: int, *, task_id: int, count: int) -> None:
+    """Let the waiting rows of a task in a range of keys expire: so many."""
     store.may_become(Status.WAITING, [Status.EXPIRED])
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE scheduling_assignment SET status = %s WHERE {_THESE} AND task_id = %s",
-            [Status.EXPIRED, first, last, Status.WAITING, task_id],
-        )
-        return int(cursor.rowcount)
+    later.run_for(
+        count,
+        f"UPDATE scheduling_assignment SET status = %s WHERE {_THESE} AND task_id = %s",
+        [Status.EXPIRED, first, last, Status.WAITING, task_id],
+    )
 
 
-def succeed(first: int, last: int, *, of_tasks: Mapping[int, int], slots: pacing.Slots, now_ms: int) -> int:
-    """Let waiting rows in a range of keys succeed, an attempt more for each; return how many did.
+def succeed(first: int, last: int, *, of_tasks: Mapping[int, int], slots: pacing.Slots, now_ms: int) -> None:
+    """Let waiting rows in a range of keys succeed, an attempt more for each.
 
     of_tasks: whose rows, and how many of each are there. The k-th of all starts at the k-th of the slots, or
     `now_ms` after the minute's start where that is later.
@@ -59,7 +60,7 @@ def succeed(first: int, last: int, *, of_tasks: Mapping[int, int], slots: pacing
     store.may_become(Status.WAITING, [Status.SUCCEEDED])
     count = sum(of_tasks.values())
     if not count:
-        return 0
+        return
     rank, rows, where = f"(id - {first:d})", "", _THESE
     if last - first + 1 != count:
         # Others' rows lie between.
@@ -67,13 +68,12 @@ def succeed(first: int, last: int, *, of_tasks: Mapping[int, int], slots: pacing
         ranked = f"SELECT id AS key, row_number() OVER (ORDER BY id) - 1 AS k FROM scheduling_assignment WHERE {these}"
         rank, rows, where = "k", f" FROM ({ranked}) ranked", "id = key"
     larger = "greatest" if connection.vendor == "postgresql" else "max"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_assignment SET status = %s, attempts = attempts + 1, started_after_ms ="
-            f" {larger}(%s, {_slot_of(rank, slots)} * 60000 / {slots.plan.slot_count}){rows} WHERE {where}",
-            [Status.SUCCEEDED, now_ms, first, last, Status.WAITING],
-        )
-        return int(cursor.rowcount)
+    later.run_for(
+        count,
+        "UPDATE scheduling_assignment SET status = %s, attempts = attempts + 1, started_after_ms ="
+        f" {larger}(%s, {_slot_of(rank, slots)} * 60000 / {slots.plan.slot_count}){rows} WHERE {where}",
+        [Status.SUCCEEDED, now_ms, first, last, Status.WAITING],
+    )
 
 
 def _slot_of(rank: str, slots: pacing.Slots) -> str:

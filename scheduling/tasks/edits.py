@@ -25,6 +25,7 @@ from scheduling.lists.record_lists import RecordSource, SomeRecords
 from scheduling.models import Group, Status
 from scheduling.placement import ledger, reservations
 from scheduling.placement.removals import ChangedMeanwhile, Removal, record_in_flight
+from scheduling.store import later
 from scheduling.tasks.cancellation import Cancelled
 from scheduling.tasks.edited_data import ChangedData, columns_after
 
@@ -294,8 +295,8 @@ def _bring_back(
         models.EarlierAttempts.objects.bulk_create(earlier, batch_size=limits.IDS_PER_QUERY)
         for user, pk, _ in found:
             moved[ledger.Route(task.pk, keys.bucket_of_assignment(pk), new_buckets[user])].append(user)
-        ledger.must_be(len(new_buckets), len(found))
-        ledger.must_be(len(new_buckets), rows.delete()[0])
+        later.must_be(len(new_buckets), len(found))
+        later.must_be(len(new_buckets), rows.delete()[0])
         ledger.record_returns(moved, at=at)
         returned_count += len(found)
     return returned_count

@@ -56,7 +56,7 @@ def test_ids_past_rpm_are_counted_of_each_window_and_those_beyond_it_of_the_queu
 def test_how_late_requests_started_is_said_as_quantiles():
     queue = make_queue("q1", rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
-    lateness.add(SimulatedWorker(queue).bucket_id, {2: 98, 40: 1, 500: 1})
+    lateness.add({SimulatedWorker(queue).bucket_id: {2: 98, 40: 1, 500: 1}})
     said = {
         quantile: numbers(queue="q1", quantile=quantile)["quarterdeck_start_lateness_seconds"]
         for quantile in ("0.5", "0.99", "1")

@@ -1,7 +1,7 @@
 """Targets are blocked by a Retry-After or an open breaker; retries take places of their own."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -108,6 +108,10 @@ def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
 # --- Holds and breakers ---
 
 
+def look(known: targets.Targets, queues: list[models.Queue], *, at: datetime) -> None:
+    known.look(queues, targets.in_trouble(at), at=at)
+
+
 class BlockedTarget:
     """Targets as a worker sees them, and claims to answer for."""
 
@@ -123,7 +127,7 @@ class BlockedTarget:
         self.look(at)
 
     def look(self, at: float) -> bool:
-        self.targets.look([self.queue], at=MINUTE + timedelta(seconds=at))
+        look(self.targets, [self.queue], at=MINUTE + timedelta(seconds=at))
         return self.queue.pk in self.targets.blocked
 
     def probe(self, at: float) -> bool:
@@ -136,7 +140,7 @@ def test_retry_after_holds_the_whole_target_until_then(queue):
     twin = make_queue("twin", handler="webhook", webhook_url="https://hook.test:443/other")
     blocked.answer(Outcome(Verdict.RETRY, status=429, retry_after="20", error="answered 429"))
     for seconds, wanted in ((2.0, True), (21.9, True), (22.1, False)):
-        blocked.targets.look([queue, twin], at=MINUTE + timedelta(seconds=seconds))
+        look(blocked.targets, [queue, twin], at=MINUTE + timedelta(seconds=seconds))
         assert blocked.targets.blocked == (frozenset({queue.pk, twin.pk}) if wanted else frozenset())
     assert "20 s" in models.Target.objects.get().held_because
 
@@ -166,12 +170,12 @@ def test_an_answer_counts_for_the_target_that_gave_it_wherever_its_queue_goes_by
     came = [answered(queue, blocked.claimed[0], MOVED, 1.0) for _ in range(3)]
     edited = models.Queue.objects.get(pk=queue.pk)
     edited.webhook_url, edited.breaker_threshold = "https://new.test/", 2
-    blocked.targets.look([edited], at=MINUTE)
+    look(blocked.targets, [edited], at=MINUTE)
     blocked.targets.record(came, {queue.pk: edited}, minute=MINUTE, now=lambda: MINUTE + timedelta(seconds=2))
     assert [target.origin for target in models.Target.objects.filter(opened_at__isnull=False)] == [
         "https://hook.test:443"
     ]
-    blocked.targets.look([edited], at=MINUTE + timedelta(seconds=3))
+    look(blocked.targets, [edited], at=MINUTE + timedelta(seconds=3))
     assert not blocked.targets.blocked
 
 
@@ -181,7 +185,7 @@ def test_one_probe_each_half_minute_whoever_asks_and_its_success_closes(queue):
     blocked.answer(BUSY, at=2)
     assert not blocked.probe(31.9)
     others = targets.Targets()
-    others.look([queue], at=MINUTE + timedelta(seconds=32.1))
+    look(others, [queue], at=MINUTE + timedelta(seconds=32.1))
     assert blocked.probe(32.1)
     assert not others.probe(queue, now=lambda: MINUTE + timedelta(seconds=32.2))
     assert not blocked.probe(61)

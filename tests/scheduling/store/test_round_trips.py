@@ -1,0 +1,102 @@
+"""A minute worker needs few round trips to its database, so that it keeps its pace from far away."""
+
+import tempfile
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import DataError, connection, transaction
+
+from scheduling import models, store
+from scheduling.models import Status
+from scheduling.store import later
+from tests.far_database import way_to
+from tests.scheduling.lists_of_ids import check_counters
+from tests.scheduling.placed import counted, make_queue, place
+from tests.scheduling.simulated import SimulatedHandler, SimulatedTime
+
+from .test_claims import BEFORE, MINUTE
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite is no round trip away"),
+]
+
+
+@pytest.fixture
+def way():
+    # Short: the path of a UNIX socket may have some 100 characters.
+    with tempfile.TemporaryDirectory(prefix="qd-", dir="/tmp") as directory:
+        connection.close()
+        with way_to(connection.settings_dict, Path(directory)) as one:
+            yield one
+            connection.close()
+
+
+def serve(way, handler, *, seconds: float = 20) -> list[int]:
+    """Serve a minute; return how many round trips each tick took."""
+    time = SimulatedTime(MINUTE - timedelta(seconds=3))
+    worker = time.worker(MINUTE, make_handler=lambda queue: handler)
+    taken, due = [], worker.tick()
+    while due is not None and worker.clock.elapsed() < seconds:
+        time.sleep(max(0.0, due - worker.clock.elapsed()))
+        before = way.round_trips
+        due = worker.tick()
+        taken.append(way.round_trips - before)
+    return taken
+
+
+@pytest.mark.parametrize("handler", ["webhook", "record"])
+def test_tick_takes_three_round_trips(way, handler):
+    of_webhooks = {"webhook_url": "https://hook.test/in"} if handler == "webhook" else {}
+    for name in ("a", "b"):
+        place(make_queue(name, rpm=600, handler=handler, **of_webhooks), {MINUTE: range(1, 601)}, at=BEFORE)
+    models.Installation.current()
+    taken = serve(way, SimulatedHandler())
+    assert counted()["succeeded"] > 200
+    assert max(taken) <= 3, Counter(taken)
+    check_counters()
+
+
+def test_rows_that_do_not_change_end_the_transaction():
+    store.keep_waits_short()
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: [1, 2]}, at=BEFORE)
+    keys = list(models.Assignment.objects.values_list("pk", flat=True))
+
+    @transaction.atomic
+    def change():
+        models.Assignment.objects.filter(pk=keys[0]).update(status=Status.CANCELLED)
+        store.set_status_of_all(keys, Status.IN_FLIGHT, was=Status.WAITING)
+
+    with pytest.raises(DataError, match="2 rows were to change, 1 did"):
+        change()
+    assert counted() == {"waiting": 2}
+
+
+def test_limits_of_a_transaction_are_not_those_of_the_session():
+    store.keep_waits_short()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("500ms",)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
+def test_what_was_put_off_before_an_error_is_not_made():
+    store.keep_waits_short()
+    queue = make_queue(rpm=60)
+
+    @transaction.atomic
+    def fail():
+        later.update(models.Queue.objects.filter(pk=queue.pk), rpm=7)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with transaction.atomic():
+        later.update(models.Queue.objects.filter(pk=queue.pk), brake_per_minute=9)
+    queue.refresh_from_db()
+    assert (queue.rpm, queue.brake_per_minute) == (60, 9)
