@@ -50,6 +50,15 @@ def _checks(report: health.Health) -> dict[str, object]:
             }
             for one in report.clusters
         ],
+        "hosts": [
+            {
+                "name": one.host,
+                "cluster": one.cluster,
+                "clock_offset_ms": one.clock_offset_ms,
+                "round_trip_ms": one.round_trip_ms,
+            }
+            for one in report.host_reports
+        ],
         "last_quarter_at": iso(report.quarter_ran_at),
         "last_quarter_age_seconds": _age(report.quarter_ran_at, report.at),
         "last_minute_at": iso(report.minute_at),

@@ -17,7 +17,7 @@ import socket
 import time
 import uuid
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from django_q.signals import post_execute_in_worker, post_spawn, pre_execute
 from django_q.signing import SignedPackage
 
 from scheduling import models, store
+from scheduling.core import limits
 from scheduling.jobqueue.cluster import MINUTES, ResilientORM
 
 log = structlog.get_logger(__name__)
@@ -47,9 +48,10 @@ REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
 # A job that is queued for now waits this long at most. One that is queued ahead is met to the millisecond.
 QUIET_SECONDS = 0.5
-# A job of another key is left to other clusters for so long, and so often; then nobody has the key any more.
+# A job of another key is left to other clusters for so long, and so often where there are none: then nobody has the
+# key any more. While another cluster lives, it gets an hour.
 FOREIGN_PAUSE_SECONDS = 1
-MOST_STRIKES = 3
+MOST_STRIKES, MOST_STRIKES_BESIDE_OTHERS = 3, 3_600
 # On a busy machine minute workers get about three times the CPU time of workers that write lists.
 NICE = 5
 SIGNS = Path(os.environ["QUARTERDECK_SIGNS"]) if os.environ.get("QUARTERDECK_SIGNS") else None
@@ -119,15 +121,24 @@ class WatchedBroker(ResilientORM):
         """Leave a job that was signed with another SECRET_KEY to clusters that have it, if there are any."""
         self._strikes[task_id] = self._strikes.get(task_id, 0) + 1
         reason = "signed with another SECRET_KEY: do all hosts have the same?"
-        if self._strikes[task_id] >= MOST_STRIKES:
+        at = store.now()
+        models.Heartbeat.objects.filter(owner=self.owner).update(foreign_job_at=at)
+        most = MOST_STRIKES_BESIDE_OTHERS if self._is_beside_others(at) else MOST_STRIKES
+        if self._strikes[task_id] >= most:
             log.error("malformed_job_dropped", row=task_id, reason=reason)
             del self._strikes[task_id]
             super().acknowledge(task_id)
         else:
-            log.error("foreign_job_left", row=task_id, reason=reason)
-            OrmQ.objects.filter(pk=task_id).update(lock=timezone.now())
+            if self._strikes[task_id] == 1:
+                log.error("foreign_job_left", row=task_id, reason=reason)
+            OrmQ.objects.filter(pk=task_id).update(lock=at)
             self._look_at = time.monotonic() + FOREIGN_PAUSE_SECONDS
         return False
+
+    def _is_beside_others(self, at: datetime) -> bool:
+        """Whether another cluster of the same name lives, which may have the key."""
+        others = models.Heartbeat.objects.filter(cluster=self.list_key, seen_at__gt=at - limits.SILENT_AFTER)
+        return others.exclude(owner=self.owner).exists()
 
     def acknowledge(self, task_id: Any) -> Any:
         if task_id != SIGN:
@@ -158,13 +169,19 @@ class WatchedBroker(ResilientORM):
     def _write_row(self) -> None:
         # An unavailable database must not end the monitor, which has results to store.
         try:
-            at = store.now()
+            at, reading = store.now(), self.host_watch.look()
+            offset, round_trip = (round(value.total_seconds() * 1000) for value in reading)
+            said = {
+                "seen_at": at,
+                "workers": Conf.WORKERS,
+                "clock_offset_ms": offset,
+                "round_trip_ms": round_trip,
+            }
             models.Heartbeat.objects.update_or_create(
                 owner=self.owner,
-                defaults={"seen_at": at, "workers": Conf.WORKERS},
+                defaults=said,
                 create_defaults={
-                    "seen_at": at,
-                    "workers": Conf.WORKERS,
+                    **said,
                     "cluster": self.list_key,
                     "host": socket.gethostname(),
                     "pid": os.getppid(),

@@ -65,6 +65,8 @@ def _silence(health: Health, viewpoint: Viewpoint) -> Iterator[Markup]:
             silent = f"{plural(cluster.silent_count, 'cluster')} {cluster.name}: silent since "
             since = viewpoint.moment_or_blank(cluster.silent_since)
             yield _chip("bad", BAD, silent, since, "; another one is doing its work")
+    for problem in health.host_problems:
+        yield _chip("bad", BAD, problem)
     if health.quarter_is_late:
         last = Markup("never")
         if health.quarter_at:

@@ -77,4 +77,13 @@ class QueuedAdmin(ReadOnly, ByKey):
 
 @admin.register(models.Heartbeat)
 class HeartbeatAdmin(ReadOnly, ByKey):
-    list_display = ("cluster", "host", "pid", "workers", "started_at", "seen_at")
+    list_display = (
+        "cluster",
+        "host",
+        "pid",
+        "workers",
+        "clock_offset_ms",
+        "round_trip_ms",
+        "started_at",
+        "seen_at",
+    )

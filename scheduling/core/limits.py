@@ -18,6 +18,9 @@ STOPPED_WITHIN = timedelta(seconds=1, milliseconds=UNCOMMITTED_MS)
 # Between a host's clock and the database's: from the first on it is reported, past the second nothing is sent.
 CLOCK_OFFSET_REPORTED = timedelta(milliseconds=250)
 CLOCK_OFFSET_ALLOWED = timedelta(seconds=2)
+# A question to the database and its answer: from the first on it is reported, past the second a host takes no minute.
+ROUND_TRIP_REPORTED = timedelta(milliseconds=30)
+ROUND_TRIP_ALLOWED = timedelta(milliseconds=60)
 # How long a segment of a list counts as looked after: by who was told of it, then by who writes it.
 SEGMENT_LEASE = timedelta(seconds=15)
 # The same for an operation on many rows: far longer than a slice takes. A job that was queued to continue has as

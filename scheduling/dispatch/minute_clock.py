@@ -42,11 +42,6 @@ class Reading(NamedTuple):
     host_offset: timedelta
 
 
-def is_off(host_offset: timedelta) -> bool:
-    """Whether a host's clock is so far from the database's that the host takes no minute."""
-    return abs(host_offset) > limits.CLOCK_OFFSET_ALLOWED
-
-
 class MinuteClock:
     """Seconds since a minute's start, by the database's clock, counted on the monotonic clock in between.
 
@@ -59,6 +54,7 @@ class MinuteClock:
         # The minute's start on the monotonic clock.
         self.anchor = best.anchor
         self.host_offset = best.host_offset
+        self.round_trip = timedelta(seconds=best.round_trip)
 
     def elapsed(self) -> float:
         """Return the seconds since the minute's start; before it they are negative."""

@@ -22,12 +22,12 @@ from scheduling.core import clock, limits
 from scheduling.dispatch import bad_rows, claims, overdue, recovery, results
 from scheduling.dispatch.lateness import Lateness
 from scheduling.dispatch.messages import ClaimRequest, RequestResult, Result, TickResult
-from scheduling.dispatch.minute_clock import Clocks, MinuteClock, is_off
+from scheduling.dispatch.minute_clock import Clocks, MinuteClock
 from scheduling.dispatch.minute_view import MINUTE_SECONDS, MinuteView, windows_of
 from scheduling.dispatch.open_work import OpenWork
 from scheduling.dispatch.sender import Sender, SenderThread
 from scheduling.handlers import factory
-from scheduling.jobqueue import minute_jobs
+from scheduling.jobqueue import host_watch, minute_jobs
 from scheduling.store import later
 
 log = structlog.get_logger(__name__)
@@ -78,14 +78,19 @@ def serve_minute(number: int, index: int, clocks: Clocks) -> None:
     """Serve a minute (in minutes since 1970) until it is over and its responses are there.
 
     index: of this worker among those of its minute. A minute that is over is left to `overdue`. A host whose clock
-    is off takes none: another worker is queued in its place.
+    is off, or that is far from the database, takes none: another worker is queued in its place.
     """
     at = clocks.now()
     if at < minute_jobs.minute_of(number) + clock.MINUTE:
         worker = MinuteWorker(number, index, clocks)
-        if is_off(worker.clock.host_offset):
+        if host_watch.is_off(worker.clock.host_offset):
             offset_ms = round(worker.clock.host_offset.total_seconds() * 1000)
             log.error("minute_not_taken_since_clock_is_off", host_ahead_ms=offset_ms)
+            decline(number, clocks)
+            return
+        if host_watch.is_far(worker.clock.round_trip):
+            round_trip_ms = round(worker.clock.round_trip.total_seconds() * 1000)
+            log.error("minute_not_taken_since_database_is_far", round_trip_ms=round_trip_ms)
             decline(number, clocks)
             return
         worker.serve()

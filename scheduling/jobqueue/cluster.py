@@ -6,6 +6,7 @@ Jobs are hints, our rows are the truth: every job here can be lost or run twice.
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -19,14 +20,13 @@ from django_q.models import OrmQ
 from django_q.tasks import async_task
 
 from scheduling import store
-from scheduling.core import limits
 from scheduling.core.time_limit import TimeLimit
+from scheduling.jobqueue import host_watch
 
 log = structlog.get_logger(__name__)
 
 DEFAULT: str = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
-CLOCK_CHECK_SECONDS = 5.0
 # Rows of a queue that are looked at together.
 LOOK_AT = 100
 
@@ -39,11 +39,14 @@ class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
     host that is furthest ahead would take every job.
     """
 
-    _clock_checked_at, _clock_is_off = float("-inf"), False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.host_watch = host_watch.HostWatch()
+        self._leaves_minutes = ""
 
     def dequeue(self) -> list[tuple[int, str]] | None:
         try:
-            if self.list_key == MINUTES and self._is_clock_off():
+            if self.list_key == MINUTES and self._leaves_minutes_to_others():
                 time.sleep(Conf.POLL)
                 return None
             return self._take_due()
@@ -67,15 +70,19 @@ class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
             time.sleep(Conf.POLL)
         return taken or None
 
-    def _is_clock_off(self) -> bool:
-        """Whether this host's clock is so far from the database's that it leaves minutes to others."""
-        if time.monotonic() - self._clock_checked_at > CLOCK_CHECK_SECONDS:
-            self._clock_checked_at = time.monotonic()
-            offset = timezone.now() - store.now()
-            was_off, self._clock_is_off = self._clock_is_off, abs(offset) > limits.CLOCK_OFFSET_ALLOWED
-            if self._clock_is_off and not was_off:
-                log.error("clock_is_off_no_minutes_taken", host_ahead_ms=round(offset.total_seconds() * 1000))
-        return self._clock_is_off
+    def _leaves_minutes_to_others(self) -> bool:
+        """Whether this host's clock is off, or the database so far away, that it takes no minute."""
+        reading = self.host_watch.look()
+        reason = ""
+        if host_watch.is_off(reading.offset):
+            reason = "clock_is_off_no_minutes_taken"
+        elif host_watch.is_far(reading.round_trip):
+            reason = "database_is_far_no_minutes_taken"
+        if reason and reason != self._leaves_minutes:
+            offset, round_trip = (round(value.total_seconds() * 1000) for value in reading)
+            log.error(reason, host_ahead_ms=offset, round_trip_ms=round_trip)
+        self._leaves_minutes = reason
+        return bool(reason)
 
     def acknowledge(self, task_id: int) -> None:
         self._retry(super().acknowledge, task_id)

@@ -37,3 +37,8 @@ class Heartbeat(models.Model):
     workers = models.PositiveSmallIntegerField(default=0)
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
+    # How far the host's clock is ahead of the database's (behind it is negative), and how far away that is.
+    clock_offset_ms = models.IntegerField(null=True, blank=True)
+    round_trip_ms = models.PositiveIntegerField(null=True, blank=True)
+    # When it last met a job that was signed with another SECRET_KEY.
+    foreign_job_at = models.DateTimeField(null=True, blank=True)

@@ -29,6 +29,7 @@ from scheduling.reports.cards import (
     TaskLine,
 )
 from scheduling.reports.health import ClusterHealth, Health, Sign, disks, is_silent
+from scheduling.reports.hosts import HostReport
 
 TASKS_SHOWN = 10
 # A row of the one statement: its kind, and columns whose meaning follows from the kind.
@@ -102,6 +103,11 @@ SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL
        MAX(h.seen_at), MIN(h.seen_at), NULL
   FROM scheduling_heartbeat h WHERE h.seen_at > %(a_day_ago)s
  GROUP BY h.cluster, CASE WHEN h.seen_at < %(silent_since)s THEN 1 ELSE 0 END
+UNION ALL
+SELECT 'host', h.clock_offset_ms, h.round_trip_ms, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, h.host,
+       h.foreign_job_at, h.seen_at, NULL
+  FROM scheduling_heartbeat h
+ WHERE h.seen_at >= %(silent_since)s
 UNION ALL
 SELECT 'quarter', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '',
        MAX(r.quarter_at), MAX(r.ran_at), NULL
@@ -248,6 +254,10 @@ class Snapshot:
             minute_started_at=store.as_time(started[13]),
             jobs_waiting=self.of("jobs")[0][1],
             disks=disks(),
+            host_reports=tuple(
+                HostReport(row[11], row[12], row[1], row[2], store.as_time(row[13]))
+                for row in self.of("host")
+            ),
         )
 
 

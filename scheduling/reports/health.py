@@ -15,6 +15,7 @@ from scheduling.core import clock, disk, keys, limits
 from scheduling.dispatch import claims, overdue
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import MoveReason
+from scheduling.reports import hosts
 from scheduling.store import schema
 
 MINUTE_LATE = timedelta(seconds=5)
@@ -83,6 +84,7 @@ class Health:
     minute_started_at: datetime | None = None
     jobs_waiting: int = 0
     disks: tuple[disk.Volume, ...] = ()
+    host_reports: tuple[hosts.HostReport, ...] = ()
     # What only /healthz/ready looks for.
     tables: schema.Schema = field(default_factory=schema.Schema)
     minute_missing: datetime | None = None
@@ -134,6 +136,11 @@ class Health:
         return not self.problems
 
     @property
+    def host_problems(self) -> tuple[str, ...]:
+        """What is wrong with the clusters' hosts, as sentences."""
+        return tuple(hosts.problems(self.host_reports, self.at))
+
+    @property
     def low_disks(self) -> tuple[disk.Volume, ...]:
         return tuple(volume for volume in self.disks if volume.is_low)
 
@@ -153,6 +160,7 @@ class Health:
             yield f"The quarter-hour of {clock.quarter_start(self.at):%H:%M} has not been processed."
         if self.minute_missing is not None:
             yield f"The minute {self.minute_missing:%H:%M} runs and nobody serves it."
+        yield from self.host_problems
         apart = self.clocks_apart_seconds
         if apart > limits.CLOCK_OFFSET_ALLOWED.total_seconds():
             yield f"This machine's clock and the database's are {apart:.1f} s apart: nothing is sent."
@@ -183,6 +191,7 @@ def assess(now: datetime | None = None) -> Health:
         tables=schema.current(),
         minute_missing=minute_missing(at),
         disks=disks(),
+        host_reports=tuple(hosts.reports(at)),
         clocks_apart_seconds=clocks_apart() if now is None else 0.0,
     )
 

@@ -18,7 +18,7 @@ from scheduling.dispatch import targets
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
 from scheduling.proof import checks
-from scheduling.reports import health, receipts
+from scheduling.reports import health, hosts, receipts
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def gauges(now: datetime | None = None) -> list[Gauge]:
         Gauge("quarterdeck_clocks_apart_seconds", words, apart),
         *_of_disks(),
         *_of_clusters(at),
+        *_of_hosts(at),
         *_of_targets(at),
         *_of_tasks(queues),
         *_of_requests(queues),
@@ -59,6 +60,17 @@ def _of_the_plan(at: datetime) -> Iterator[Gauge]:
         yield Gauge("quarterdeck_plan_differences", words, last.found_count)
         age = (at - last.began_at).total_seconds()
         yield Gauge("quarterdeck_plan_checked_seconds", "Since the plan was last checked.", age)
+
+
+def _of_hosts(at: datetime) -> Iterator[Gauge]:
+    for one in {(one.host, one.cluster): one for one in hosts.reports(at)}.values():
+        label = (("host", one.host), ("cluster", one.cluster))
+        if one.clock_offset_ms is not None:
+            words = "How far a host's clock is ahead of the database's: beyond 2 seconds it takes no minutes."
+            yield Gauge("quarterdeck_clock_offset_seconds", words, one.clock_offset_ms / 1000, label)
+        if one.round_trip_ms is not None:
+            words = "How long a host waits for the database: above 0.06 seconds it takes no minutes."
+            yield Gauge("quarterdeck_round_trip_seconds", words, one.round_trip_ms / 1000, label)
 
 
 def _of_disks() -> Iterator[Gauge]:

@@ -125,6 +125,21 @@ def test_job_of_another_key_is_left_to_a_cluster_that_has_the_key():
     assert OrmQ.objects.filter(pk=foreign, lock__lte=timezone.now()).exists()
 
 
+def test_job_of_another_key_is_never_dropped_while_another_cluster_lives(monkeypatch):
+    monkeypatch.setattr("runner.broker.FOREIGN_PAUSE_SECONDS", 0)
+    foreign = queue_row(signing.dumps(JOB, key="another key", salt=Conf.PREFIX, serializer=PickleSerializer))
+    ours, other = broker(owner=1), broker(owner=2)
+    for cluster in (ours, other):
+        cluster._write_row()
+    for _ in range(5):
+        assert taken(ours) == []
+    assert OrmQ.objects.filter(pk=foreign).exists()
+    assert list(models.Heartbeat.objects.filter(foreign_job_at__isnull=False).values_list("owner")) == [(1,)]
+    models.Heartbeat.objects.filter(owner=2).delete()
+    assert taken(ours) == []
+    assert not OrmQ.objects.filter(pk=foreign).exists()
+
+
 def test_idle_cluster_looks_twice_a_second_and_meets_the_next_job_on_time(django_assert_max_num_queries):
     cluster = broker(owner=1)
     cluster._next_sign = time.monotonic() + 60

@@ -15,8 +15,8 @@ from django.db import DatabaseError, connection
 
 from scheduling import models, store
 from scheduling.core import limits
-from scheduling.jobqueue import cluster, schedules
-from scheduling.reports import health
+from scheduling.jobqueue import cluster, host_watch, schedules
+from scheduling.reports import health, hosts
 from scheduling.store import schema
 
 TLS_SECONDS = 5
@@ -57,6 +57,7 @@ def examine() -> Iterator[Finding]:
     yield from _system_checks()
     yield from _schema()
     yield _clock(apart)
+    yield from _distance()
     if connection.vendor == "postgresql":
         yield _connections()
     yield _static_files()
@@ -102,6 +103,17 @@ def _clock(apart: float) -> Finding:
     is_off = apart > limits.CLOCK_OFFSET_REPORTED.total_seconds()
     advice = "Is chrony or NTP running on this host and on the database's?" if is_off else ""
     return Finding("clock", f"{apart * 1000:.0f} ms from the database's.", advice)
+
+
+def _distance() -> Iterator[Finding]:
+    """How far the database is from this host, and what the clusters say of theirs."""
+    round_trip = min(host_watch.read().round_trip for _ in range(host_watch.READINGS))
+    is_far = round_trip >= limits.ROUND_TRIP_REPORTED
+    said = f"{round_trip.total_seconds() * 1000:.0f} ms to the database and back."
+    yield Finding("distance", said, "Run `minutes` nearer to the database." if is_far else "")
+    at = store.now()
+    for problem in hosts.problems(hosts.reports(at), at):
+        yield Finding("hosts", problem, "See docs/deployment.md, on several hosts.")
 
 
 def _connections() -> Finding:

@@ -1,6 +1,7 @@
 """A minute worker on simulated time: whole minutes in milliseconds."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -162,6 +163,21 @@ def test_a_host_whose_clock_is_off_takes_no_minute_and_leaves_it_to_another(time
     assert [job.task["func"] for job in OrmQ.objects.all()] == ["scheduling.jobs.seat"]
     # To `wake` and to health it is a minute that nobody serves.
     assert not models.Minute.objects.filter(seen_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize(("round_trip", "takes"), [(0.05, True), (0.07, False)])
+def test_a_host_far_from_the_database_takes_no_minute_and_leaves_it_to_another(time, round_trip, takes):
+    place(make_queue(rpm=6_000), {MINUTE: [1, 2, 3]}, at=BEFORE)
+
+    def now():
+        time.sleep(round_trip / 2)
+        at = time.now()
+        time.sleep(round_trip / 2)
+        return at
+
+    minute_worker.serve_minute(NUMBER, 0, replace(time.clocks(), now=now))
+    assert counted() == ({"succeeded": 3} if takes else {"waiting": 3})
+    assert [job.task["func"] for job in OrmQ.objects.all()].count("scheduling.jobs.seat") == (not takes)
 
 
 @pytest.mark.parametrize("seconds", [1.9, -1.9])

@@ -1,0 +1,63 @@
+"""How far this host's clock is from the database's, and how long a question to the database takes."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.utils import timezone
+
+from scheduling import store
+from scheduling.core import limits
+
+READ_SECONDS = 1.0
+# A host is as near as the best of so many answers says: on a busy one some take long.
+READINGS = 5
+
+
+class Reading(NamedTuple):
+    """The database's clock, read once. offset: how far this host's clock is ahead of it; behind it is negative."""
+
+    offset: timedelta
+    round_trip: timedelta
+
+
+def read() -> Reading:
+    """Ask the database for its time. Raises DatabaseError."""
+    began = time.monotonic()
+    at, host = store.now(), timezone.now()
+    round_trip = timedelta(seconds=time.monotonic() - began)
+    return Reading(host - at - round_trip / 2, round_trip)
+
+
+class HostWatch:
+    """The last readings of this host."""
+
+    def __init__(
+        self, read: Callable[[], Reading] = read, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read, self._monotonic = read, monotonic
+        self._readings: deque[Reading] = deque(maxlen=READINGS)
+        self._read_at = float("-inf")
+
+    def look(self) -> Reading:
+        """Return the best of the last readings, with a new one each second. Raises DatabaseError."""
+        if self._monotonic() - self._read_at >= READ_SECONDS:
+            self._read_at = self._monotonic()
+            self._readings.append(self._read())
+        best = min(self._readings, key=lambda reading: reading.round_trip)
+        # The clock may have been set since that: what the newest says counts, if it is exact enough.
+        newest = self._readings[-1]
+        is_exact = newest.round_trip < best.round_trip + limits.CLOCK_OFFSET_REPORTED
+        return Reading((newest if is_exact else best).offset, best.round_trip)
+
+
+def is_off(offset: timedelta) -> bool:
+    """Whether a host's clock is so far from the database's that the host takes no minute."""
+    return abs(offset) > limits.CLOCK_OFFSET_ALLOWED
+
+
+def is_far(round_trip: timedelta) -> bool:
+    """Whether a host is so far from the database that it takes no minute."""
+    return round_trip > limits.ROUND_TRIP_ALLOWED
