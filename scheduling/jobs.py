@@ -8,6 +8,7 @@ from scheduling.core.clock_watch import ClockWatch
 from scheduling.dispatch import minute_worker, overdue
 from scheduling.dispatch.minute_clock import Clocks
 from scheduling.intake import allocation
+from scheduling.jobqueue import host_watch
 from scheduling.proof import checks
 from scheduling.queues import rates
 from scheduling.tasks import bulk_cancel, callbacks, cancellation, resend
@@ -79,9 +80,11 @@ def sweep() -> None:
     sweeping.clean_up(at=store.now())
 
 
-def seat(number: int, index: int) -> None:
-    """Serve a minute, in minutes since 1970."""
-    if _clock_has_jumped():
+def seat(number: int, index: int, not_on: str = "") -> None:
+    """Serve a minute, in minutes since 1970. not_on: the host that asked others to."""
+    if not_on and not_on == host_watch.host_name():
+        minute_worker.decline(number, Clocks(store.now), not_on=not_on)
+    elif _clock_has_jumped():
         minute_worker.decline(number, Clocks(store.now))
     else:
         minute_worker.serve_minute(number, index, Clocks(store.now))

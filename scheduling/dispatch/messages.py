@@ -93,8 +93,6 @@ class TickResult:
     may_start_until: float = 0.0
     # By bucket: how many starts were how many milliseconds after their slot.
     lateness: dict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    # The tasks of what was claimed, by key.
-    tasks: dict[int, models.Task] = field(default_factory=dict)
 
 
 class ScheduledRequest(NamedTuple):

@@ -9,10 +9,10 @@ from django.db.models import QuerySet
 
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.dispatch import bucket_slots, claims, targets
+from scheduling.dispatch import bucket_slots, claims, reach, targets
 from scheduling.dispatch.messages import Claim, ClaimRequest, ScheduledRequest
 from scheduling.handlers.base import Request
-from scheduling.jobqueue import minute_jobs
+from scheduling.jobqueue import host_watch, minute_jobs
 from scheduling.lists import record_lists
 from scheduling.models import HandlerKind
 from scheduling.store import later
@@ -50,6 +50,7 @@ class MinuteView:
         self.queues: dict[int, models.Queue] = {}
         self.installation: models.Installation | None = None
         self.targets = targets.Targets()
+        self.reach = reach.Reach(host_watch.host_name())
         # Those of which nothing may start, whatever was claimed.
         self.tasks_on_hold: frozenset[int] = frozenset()
         # Buckets that made a tick fail: until when nothing of them is claimed, in seconds after the minute's start.
@@ -85,6 +86,9 @@ class MinuteView:
         )
         on_hold: list[models.Task] = []
         later.read(models.Task.objects.on_hold().only("pk"), on_hold.extend)
+        marks: list[models.Unreachable] = []
+        later.read(reach.fresh_marks(at), marks.extend)
+        later.read(reach.living_hosts(at), lambda alive: self.reach.look(marks, alive))
         later.read(targets.in_trouble(at), lambda in_trouble: self._take(found, on_hold, in_trouble, at))
 
     def _take(
@@ -113,6 +117,11 @@ class MinuteView:
         """Let the next refresh read, however short the time since the last one."""
         self._read_at = float("-inf")
 
+    def has_left(self) -> bool:
+        """Whether other hosts have to serve some of it."""
+        waiting = (self.queues[keys.queue_of_bucket(one.pk)] for one in self.buckets if one.waiting_count)
+        return any(self.reach.is_left(queue) for queue in waiting)
+
     def blocked_queues(self) -> frozenset[int]:
         """Return the queues whose requests may not start now: paused, or behind a target that is blocked."""
         paused = {pk for pk, queue in self.queues.items() if queue.paused}
@@ -139,15 +148,18 @@ class MinuteView:
         if queue.paused:
             return None
         immediate = queue.handler == HandlerKind.RECORD
-        blocked = queue.pk in self.targets.blocked
+        blocked, left = queue.pk in self.targets.blocked, self.reach.is_left(queue)
         if bucket.sealed_at is None:
             # What isn't to start yet is sealed all the same: nothing is claimed before the minute's start.
-            seals_only = blocked or (immediate and elapsed < 0)
+            seals_only = blocked or left or (immediate and elapsed < 0)
             until = elapsed - 1 if seals_only else _claim_until(elapsed, immediate)
             return ClaimRequest(queue, until, immediate)
         until = _claim_until(elapsed, immediate)
         if (immediate and elapsed < 0) or not _slots_are_due(bucket, elapsed, until):
             return None
+        if left:
+            trying = not blocked and self.reach.may_try(queue, at=self.now())
+            return ClaimRequest(queue, until, immediate, at_most=1) if trying else None
         if not blocked:
             return ClaimRequest(queue, until, immediate)
         # A probe goes out at once, so that the next can't come sooner than half a minute after it.

@@ -97,9 +97,10 @@ def serve_minute(number: int, index: int, clocks: Clocks) -> None:
     overdue.wake(at=clocks.now())
 
 
-def decline(number: int, clocks: Clocks) -> None:
-    """Leave a minute to another worker, which is queued."""
-    minute_jobs.enqueue_workers(number, 1)
+def decline(number: int, clocks: Clocks, *, not_on: str = "") -> None:
+    """Leave a minute to another worker, which is queued, unless it is over."""
+    if clocks.now() < minute_jobs.minute_of(number) + clock.MINUTE:
+        minute_jobs.enqueue_workers(number, 1, not_on=not_on)
     # This process takes no other job meanwhile, so that a host whose clock is right is there first.
     clocks.sleep(DECLINED_SECONDS)
 
@@ -161,6 +162,8 @@ class MinuteWorker:
         self._housekeeping_at = self._lateness_at = float("-inf")
         # Whether nobody knows if the last tick was committed.
         self._in_doubt = False
+        # Whether another host was asked to serve what this one doesn't reach.
+        self._called_others = False
         # For the log: how many IDs got their result from this worker, and how long a tick took at most.
         self._recorded_count, self._longest_tick = 0, 0.0
 
@@ -265,6 +268,7 @@ class MinuteWorker:
         if is_far:
             # With the tick's first statement; the next tick claims by it.
             self.view.read(elapsed)
+        answered, unreached = self.view.reach.take_unreached(answered)
         classified = results.classify(answered, self.view.queues, minute=self.minute, at=self.clock.now())
         self.work.retries.extend(classified.retries)
         self.work.results.extend(classified.results)
@@ -273,6 +277,7 @@ class MinuteWorker:
             self._configure(self.sender)
         self._place_retries()
         self._tell_targets(answered)
+        self._leave_to_others(unreached, answered)
 
     def _resolve_doubt(self) -> None:
         """Look up what the last tick had done: where a COMMIT's answer was lost, all of it is in the database."""
@@ -305,6 +310,9 @@ class MinuteWorker:
         with store.write():
             seen = models.Minute.objects.filter(pk=self.number)
             later.update(seen, seen_at=at, started_at=Coalesce("started_at", Value(at)))
+        if not self._called_others and self._stopping_at is None and self.view.has_left():
+            self._called_others = True
+            minute_jobs.enqueue_workers(self.number, 1, not_on=self.view.reach.host)
         # In its own minute some of that is still in time. What takes longer is a job's (overdue.run).
         with self._isolated("batches_not_recovered"):
             recovery.recover(self.clock.now, seconds=RECOVERY_SECONDS, monotonic=self.clocks.monotonic)
@@ -440,6 +448,12 @@ class MinuteWorker:
             targets = self.view.targets
             if targets.record(answered, self.view.queues, minute=self.minute, now=self.clock.now):
                 # A target may be blocked from now on.
+                self.view.expire()
+
+    def _leave_to_others(self, unreached: Mapping[str, str], answered: Sequence[RequestResult]) -> None:
+        """Store which targets this host doesn't reach, and leaves to others."""
+        with self._isolated("reach_not_recorded"):
+            if self.view.reach.record(unreached, answered, at=self.clock.now()):
                 self.view.expire()
 
     @contextmanager

@@ -50,6 +50,7 @@ class Outcome:
     retry_in_this_minute: the attempt failed through no fault of the target, so it takes the next free slot
     instead of waiting for a later minute.
     keep_answer: the answer is stored although the request succeeded as expected.
+    unreached: no connection came about, so that another host may have to make the request.
     """
 
     verdict: Verdict
@@ -61,6 +62,7 @@ class Outcome:
     started: bool = True
     retry_in_this_minute: bool = False
     keep_answer: bool = False
+    unreached: bool = False
 
 
 class Handler(Protocol):

@@ -62,6 +62,10 @@ class TimedOut(CallFailed):
         self.seconds = seconds
 
 
+class NotConnected(CallFailed):
+    """No address of the target accepted a connection."""
+
+
 class ClosedUnread(CallFailed):
     """A kept connection was closed before the target read the request."""
 
@@ -396,7 +400,7 @@ class Client:
             for task in pending:
                 task.add_done_callback(_close_result)
                 task.cancel()
-        raise CallFailed("could not connect: " + "; ".join(dict.fromkeys(errors)))
+        raise NotConnected("could not connect: " + "; ".join(dict.fromkeys(errors)))
 
     async def _connect_to(self, address: lookup.Address) -> Connection:
         loop = asyncio.get_running_loop()

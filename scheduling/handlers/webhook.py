@@ -184,6 +184,7 @@ class Webhook:
                 duration_ms=_milliseconds_since(began),
                 # The target closed a kept connection: no fault of its own, and none of the ID's.
                 retry_in_this_minute=isinstance(error, http_client.ClosedInsteadOfResponse) and error.kept,
+                unreached=_is_unreached(error),
             )
         return self._outcome(response, message, began)
 
@@ -247,6 +248,13 @@ class Webhook:
 def _same_origin(one: str, other: str) -> bool:
     first, second = urlsplit(one), urlsplit(other)
     return (first.scheme, first.netloc.lower()) == (second.scheme, second.netloc.lower())
+
+
+def _is_unreached(error: Exception) -> bool:
+    """Whether no connection came about: that may be this host's fault."""
+    if isinstance(error, http_client.TimedOut):
+        return error.phase in ("look-up", "connect")
+    return isinstance(error, (http_client.NotConnected, lookup.LookupFailed))
 
 
 def _connection_of(queue: Any) -> dict[str, Any]:

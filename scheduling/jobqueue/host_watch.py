@@ -1,5 +1,6 @@
 """How far this host's clock is from the database's, and how long a question to the database takes."""
 
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from scheduling.core import limits
 READ_SECONDS = 1.0
 # A host is as near as the best of so many answers says: on a busy one some take long.
 READINGS = 5
+
+
+def host_name() -> str:
+    return socket.gethostname()
 
 
 class Reading(NamedTuple):

@@ -74,13 +74,17 @@ def arm_at_once(number: int, *, at: datetime) -> bool:
     return True
 
 
-def enqueue_workers(number: int, count: int) -> None:
-    """Queue workers of a minute; each starts a little before the minute, or at once when that has passed."""
+def enqueue_workers(number: int, count: int, *, not_on: str = "") -> None:
+    """Queue workers of a minute; each starts a little before the minute, or at once when that has passed.
+
+    not_on: a host that leaves them to others.
+    """
     for index in range(count):
         cluster.enqueue(
             "scheduling.jobs.seat",
             number,
             index,
+            *([not_on] if not_on else []),
             cluster=cluster.MINUTES,
             not_before=minute_of(number) - WORKER_AHEAD,
         )

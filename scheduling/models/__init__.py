@@ -14,7 +14,7 @@ from .cluster import Heartbeat, Minute, QuarterRun
 from .data import DataChunk, IdData
 from .edit import EarlierAttempts, LeftInFlight
 from .installation import Installation
-from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target
+from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target, Unreachable
 from .states import TRANSITIONS, Group, MoveReason, Status, TaskState
 from .task import (
     Chunk,
@@ -71,6 +71,7 @@ __all__ = [
     "TaskBucket",
     "TaskQuerySet",
     "TaskState",
+    "Unreachable",
     "User",
     "Window",
 ]

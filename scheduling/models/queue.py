@@ -125,3 +125,20 @@ class Target(models.Model):
 
     def __str__(self) -> str:
         return self.origin
+
+
+class Unreachable(models.Model):
+    """A target that a host could not connect to, so that it leaves the target's requests to hosts that may."""
+
+    origin = models.CharField(max_length=300)
+    host = models.CharField(max_length=200)
+    since = models.DateTimeField()
+    # When it tried last.
+    seen_at = models.DateTimeField()
+    error = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["origin", "host"], name="unreachable_once")]
+
+    def __str__(self) -> str:
+        return f"{self.origin} from {self.host}"

@@ -17,7 +17,7 @@ from django.db import connection
 
 from scheduling import store
 from scheduling.core import clock, keys, limits
-from scheduling.dispatch import targets
+from scheduling.dispatch import reach, targets
 from scheduling.models import Group, Status
 from scheduling.reports.cards import (
     BlockedTarget,
@@ -29,7 +29,7 @@ from scheduling.reports.cards import (
     TaskLine,
 )
 from scheduling.reports.health import ClusterHealth, Health, Sign, disks, is_silent
-from scheduling.reports.hosts import HostReport
+from scheduling.reports.hosts import HostReport, Unreached
 
 TASKS_SHOWN = 10
 # A row of the one statement: its kind, and columns whose meaning follows from the kind.
@@ -108,6 +108,10 @@ SELECT 'host', h.clock_offset_ms, h.round_trip_ms, NULL, NULL, NULL, NULL, NULL,
        h.foreign_job_at, h.seen_at, NULL
   FROM scheduling_heartbeat h
  WHERE h.seen_at >= %(silent_since)s
+UNION ALL
+SELECT 'unreached', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, n.host, n.origin, n.seen_at, NULL, NULL
+  FROM scheduling_unreachable n
+ WHERE n.seen_at > %(tried_since)s
 UNION ALL
 SELECT 'quarter', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', '',
        MAX(r.quarter_at), MAX(r.ran_at), NULL
@@ -254,6 +258,7 @@ class Snapshot:
             minute_started_at=store.as_time(started[13]),
             jobs_waiting=self.of("jobs")[0][1],
             disks=disks(),
+            unreached=tuple(Unreached(row[11], row[12]) for row in self.of("unreached")),
             host_reports=tuple(
                 HostReport(row[11], row[12], row[1], row[2], store.as_time(row[13]))
                 for row in self.of("host")
@@ -309,6 +314,7 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
                 "at": to_database(at),
                 "a_day_ago": to_database(at - timedelta(days=1)),
                 "silent_since": to_database(at - limits.SILENT_AFTER),
+                "tried_since": to_database(at - reach.FORGET_AFTER),
             },
         )
         rows = cursor.fetchall()

@@ -85,6 +85,7 @@ class Health:
     jobs_waiting: int = 0
     disks: tuple[disk.Volume, ...] = ()
     host_reports: tuple[hosts.HostReport, ...] = ()
+    unreached: tuple[hosts.Unreached, ...] = ()
     # What only /healthz/ready looks for.
     tables: schema.Schema = field(default_factory=schema.Schema)
     minute_missing: datetime | None = None
@@ -138,7 +139,7 @@ class Health:
     @property
     def host_problems(self) -> tuple[str, ...]:
         """What is wrong with the clusters' hosts, as sentences."""
-        return tuple(hosts.problems(self.host_reports, self.at))
+        return tuple(hosts.problems(self.host_reports, self.at, self.unreached))
 
     @property
     def low_disks(self) -> tuple[disk.Volume, ...]:
@@ -192,6 +193,7 @@ def assess(now: datetime | None = None) -> Health:
         minute_missing=minute_missing(at),
         disks=disks(),
         host_reports=tuple(hosts.reports(at)),
+        unreached=tuple(hosts.unreached(at)),
         clocks_apart_seconds=clocks_apart() if now is None else 0.0,
     )
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from scheduling import models
 from scheduling.core import limits
+from scheduling.dispatch import reach
 
 # So long a host is named after it met a job that it can't read.
 FOREIGN_FOR = timedelta(minutes=5)
@@ -32,8 +33,24 @@ def reports(at: datetime) -> list[HostReport]:
     return [HostReport(*row) for row in alive.values_list(*columns)]
 
 
-def problems(found: Iterable[HostReport], at: datetime) -> Iterator[str]:
+@dataclass(frozen=True)
+class Unreached:
+    """A target that a host can't connect to, and leaves to others."""
+
+    host: str
+    origin: str
+
+
+def unreached(at: datetime) -> list[Unreached]:
+    """Return which targets are left to other hosts."""
+    marks = reach.fresh_marks(at).order_by("host", "origin")
+    return [Unreached(*row) for row in marks.values_list("host", "origin")]
+
+
+def problems(found: Iterable[HostReport], at: datetime, left: Iterable[Unreached] = ()) -> Iterator[str]:
     """Yield what is wrong with each host, as sentences."""
+    for one in left:
+        yield f"{one.host} can't connect to {one.origin}: other hosts send its requests."
     by_host: dict[str, list[HostReport]] = defaultdict(list)
     for report in found:
         by_host[report.host].append(report)

@@ -112,7 +112,7 @@ def _distance() -> Iterator[Finding]:
     said = f"{round_trip.total_seconds() * 1000:.0f} ms to the database and back."
     yield Finding("distance", said, "Run `minutes` nearer to the database." if is_far else "")
     at = store.now()
-    for problem in hosts.problems(hosts.reports(at), at):
+    for problem in hosts.problems(hosts.reports(at), at, hosts.unreached(at)):
         yield Finding("hosts", problem, "See docs/deployment.md, on several hosts.")
 
 
