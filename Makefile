@@ -71,6 +71,7 @@ lock: $(DEVELOPMENT)
 
 map: $(DEVELOPMENT)
 	$(BIN)/python docs/make_map.py
+	$(BIN)/python docs/make_queue_fields.py
 
 faults: $(DEVELOPMENT)
 	$(PYTEST) -m faults tests

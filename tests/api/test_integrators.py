@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from django.conf import settings
 from api.docs import schema_of
 from api.problems import KINDS
 from api.urls import api as the_api
+from settings.place import BASE_DIR
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
 COMMANDS = re.findall(r"```sh\n# answers (\d{3}) ?([a-z-]*)\n(.*?)```", PAGE, re.DOTALL)
@@ -62,6 +64,25 @@ def test_paging_example_of_the_guide_runs(server):
     found: dict = {}
     exec(code.replace('"/celery_ids_tasks/"', '"/celery_ids_tasks/?limit=1"'), found)
     assert [task["task_name"] for task in found["every_task"](server.url, server.token)] == ["2", "1", "0"]
+
+
+def test_page_of_queue_fields_is_current():
+    """`make map` writes it."""
+    make_page = runpy.run_path(str(BASE_DIR / "docs/make_queue_fields.py"))
+
+    assert make_page["PAGE"].read_text() == make_page["page"](schema_of(the_api)), "run `make map`"
+
+
+def test_links_between_the_pages_lead_somewhere():
+    for page in sorted((BASE_DIR / "docs").glob("*.md")):
+        text = page.read_text()
+        for target, anchor in re.findall(r"\]\(([\w./-]+\.md)(#[\w-]+)?\)", text):
+            found = (page.parent / target).resolve()
+            assert found.exists(), f"{page.name}: {target}"
+            if anchor:
+                heads = re.findall(r"^#+ (.+)$", found.read_text(), re.M)
+                anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+                assert anchor[1:] in anchors, f"{page.name}: {target}{anchor}"
 
 
 def test_guide_describes_every_field_of_a_queue():

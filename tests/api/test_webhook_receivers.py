@@ -1,4 +1,4 @@
-"""The code of docs/webhooks.md, run unchanged against calls of the real sender."""
+"""The code of docs/signatures.md, run unchanged against calls of the real sender."""
 
 import asyncio
 import base64
@@ -22,6 +22,7 @@ from scheduling.handlers.webhook import Webhook
 from scheduling.tasks import callbacks
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "webhooks.md").read_text()
+SIGNATURES = (Path(settings.BASE_DIR) / "docs" / "signatures.md").read_text()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -99,7 +100,7 @@ def others(body: bytes, headers: dict[str, str]) -> list[tuple[bytes, dict[str, 
 
 
 def test_signature_check_in_python_recognizes_our_calls(received):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", SIGNATURES, re.DOTALL)
     found: dict = {}
     exec(code, found)
     is_genuine = found["is_genuine"]
@@ -109,7 +110,7 @@ def test_signature_check_in_python_recognizes_our_calls(received):
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_signature_check_in_javascript_recognizes_our_calls(received):
-    (code,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(r"```js\n(.*?)```", SIGNATURES, re.DOTALL)
     calls = [(*received, SECRET), *others(*received)]
     data = json.dumps([[secret, body.decode(), headers] for body, headers, secret in calls])
     script = code + (
@@ -206,7 +207,7 @@ LANGUAGES = {
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_signature_check_recognizes_our_calls(received, tmp_path, language):
     program, files, command = LANGUAGES[language]
-    (code,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(rf"```{language}\n(.*?)```", SIGNATURES, re.DOTALL)
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     for name, content in files.items():
