@@ -41,6 +41,7 @@ urlpatterns = [
         include(
             [
                 path("", board.board, name="board"),
+                path("alarms/", board.alarms, name="alarms"),
                 path("ahead/", board.ahead, name="ahead"),
                 path("drill-down/", drill_down.drill_down, name="drill_down"),
                 path("held/", drill_down.former_address, name="former_drill_down"),

@@ -34,12 +34,17 @@ def strip(board: Board, viewpoint: Viewpoint) -> list[Part]:
 
     Both keep their height, so that a new alarm doesn't shift the page.
     """
-    alarms = [*_silence(board.health, viewpoint), *_trouble(board, viewpoint)]
-    shown = join(alarms) or _chip("good", GOOD, "All well: nothing is late, blocked or paused")
+    chips = alarms(board, viewpoint)
+    shown = join(chips) or _chip("good", GOOD, "All well: nothing is late, blocked or paused")
     return [
-        Part("alarms", markup(ALARMS, len(alarms), shown)),
+        Part("alarms", markup(ALARMS, len(chips), shown)),
         Part("health", markup(HEALTH, join(_well(board.health, viewpoint), DOT))),
     ]
+
+
+def alarms(board: Board, viewpoint: Viewpoint) -> list[Markup]:
+    """What needs attention, each with its sign and the button that helps."""
+    return [*_silence(board.health, viewpoint), *_trouble(board, viewpoint)]
 
 
 def _chip(kind: str, sign: Markup, *text: Any) -> Markup:

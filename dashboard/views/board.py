@@ -2,24 +2,26 @@
 
 import re
 from datetime import datetime, timedelta
+from html import unescape
 from typing import Any
 
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
+from django.utils.html import strip_tags
 from django.views.decorators.http import require_safe
 
 from dashboard import addresses
 from dashboard.access import REASONS, OperatorRequest, viewer_required
-from dashboard.board import live_board
+from dashboard.board import live_board, strip
 from dashboard.board.viewpoint import Viewpoint
 from dashboard.drawing import heatmap
 from dashboard.inputs.filters import day_bounds
 from dashboard.inputs.parameters import refuse_unknown
-from dashboard.markup import Part, changed_parts, update
+from dashboard.markup import Markup, Part, changed_parts, update
 from dashboard.presenters.task_detail import Line
 from dashboard.tables.listings import TaskTable
 from operators.compression import compress
@@ -35,6 +37,7 @@ FIRST = "default"
 FINISHED_SHOWN = 5
 AHEAD_SHOWN = 12
 NOT_ON_BOARD = ("progress", *TaskTable.hidden_at_first)
+BUTTON_OR_SIGN = re.compile(r"<button.*?</button>|<span class=\"sign\".*?</span>", re.DOTALL)
 POINT = re.compile(r"(\d{1,5}),(\d{1,5})")
 
 
@@ -100,6 +103,24 @@ def _update(snapshot: boards.Snapshot, name: str, why_not: str, seen: str) -> st
     """
     new, old = _drawn(snapshot, name, why_not), _boards.get(_key(seen, name, why_not))
     return update([new] if old is None else changed_parts(old, new))
+
+
+@require_safe
+@viewer_required
+def alarms(request: OperatorRequest) -> HttpResponseBase:
+    """What needs attention, as sentences in JSON: for the titles and icons of all other pages."""
+    refuse_unknown(request, ())
+    snapshot = boards.snapshot("", at=store.now())
+    # Without buttons, which a title can't show.
+    viewpoint = Viewpoint.at(snapshot.at, REASONS[Permission.ACT])
+    chips = strip.alarms(snapshot.board(), viewpoint)
+    return JsonResponse({"alarms": [_words(chip) for chip in chips]}, headers={"Cache-Control": "no-store"})
+
+
+def _words(chip: Markup) -> str:
+    """A chip as plain text, without its sign and buttons."""
+    text = BUTTON_OR_SIGN.sub("", chip)
+    return " ".join(unescape(strip_tags(text)).split())
 
 
 @require_safe

@@ -160,3 +160,41 @@ setInterval(() => {
         if (element.textContent !== text) element.textContent = text;
     });
 }, 250);
+
+// --- Alarms: every page but the board asks now and then, for its title, its icon, the menu and screen readers ---
+const alarmsAddress = document.querySelector("meta[name=alarms]")?.content;
+if (alarmsAddress) {
+    document.addEventListener("DOMContentLoaded", () => {
+        if (document.querySelector("#alarms")) return;
+        const title = document.title;
+        const icon = document.querySelector("link[rel=icon]");
+        const calm = icon?.href;
+        const words = document.querySelector("[data-page-alarms]");
+        let told = "";
+        const ask = async () => {
+            if (document.hidden) return;
+            const response = await fetch(alarmsAddress).catch(() => null);
+            if (!response?.ok || response.redirected) return;
+            const { alarms } = await response.json();
+            document.title = alarms.length ? `(${alarms.length}!) ${title}` : title;
+            if (icon) icon.href = alarms.length ? icon.dataset.alarm : calm;
+            const board = document.querySelector(".sections a");
+            if (board) {
+                board.querySelector(".badge")?.remove();
+                if (alarms.length) {
+                    const badge = document.createElement("span");
+                    badge.className = "badge";
+                    badge.textContent = `${alarms.length}!`;
+                    badge.title = alarms.join("; ");
+                    board.append(" ", badge);
+                }
+            }
+            // Only what is new is announced.
+            if (words && alarms.length !== Number(told)) words.textContent = alarms.join(". ");
+            told = String(alarms.length);
+        };
+        ask();
+        setInterval(ask, 20000);
+        document.addEventListener("visibilitychange", ask);
+    });
+}

@@ -144,3 +144,13 @@ def test_a_poll_brings_only_what_changed(busy, open_page):
     assert len(text) <= 5_000
     assert "tabs" not in text
     assert text.count('-bar"') <= 2
+
+
+def test_an_alarm_is_in_the_title_and_the_icon_of_every_other_page(busy, open_page):
+    models.Queue.objects.update(paused_at=clock.EPOCH)
+    page = open_page("/dashboard/tasks/")
+
+    expect(page).to_have_title(re.compile(r"^\([23]!\) Tasks"))
+    expect(page.locator("link[rel=icon]")).to_have_attribute("href", "/static/quarterdeck/icon-alarm.svg")
+    expect(page.locator("[data-page-alarms]")).to_contain_text("default paused since")
+    expect(page.locator(".sections .badge")).to_have_attribute("title", re.compile("default paused since"))

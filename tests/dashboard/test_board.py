@@ -557,3 +557,17 @@ def test_the_page_without_javascript_holds_the_very_same_drawing_as_a_poll(place
 def test_former_address_of_the_drill_down_redirects_with_its_query(sign_in):
     answer = sign_in("viewer").get("/dashboard/held/?queue=*&kind=late")
     assert (answer.status_code, answer.url) == (302, "/dashboard/drill-down/?queue=*&kind=late")
+
+
+def test_alarms_are_told_to_every_page_without_signs_and_buttons(queue, sign_in):
+    models.Queue.objects.create(name="held", rpm=5, created_at=store.now(), paused_at=store.now())
+    client = sign_in("operator")
+
+    alarms = client.get("/dashboard/alarms/").json()["alarms"]
+
+    assert any(alarm.startswith("held paused since ") for alarm in alarms), alarms
+    assert not any("Resume" in alarm or "‖" in alarm or "<" in alarm for alarm in alarms)
+    assert (
+        '<meta name="alarms" content="/dashboard/alarms/">'
+        in client.get("/dashboard/tasks/").content.decode()
+    )
