@@ -11,6 +11,7 @@ from django.db.models import Max, Q, Sum
 from django.http import Http404
 from django.urls import reverse
 
+from dashboard import exports
 from dashboard.drawing import charts
 from dashboard.drawing.spans import BARS, span_of, start_of
 from dashboard.inputs.filters import PlaceFilter
@@ -172,7 +173,7 @@ def version(task_id: int, at: datetime) -> str:
 def row(task: models.Task, at: datetime) -> list[Any]:
     """Return a task as a row of an export."""
     counts = [getattr(task, status.counter) for status in models.Status]
-    times = [moment.isoformat() for moment in (task.first_minute_at, task.last_minute_at, task.created_at)]
+    times = [exports.time(at) for at in (task.first_minute_at, task.last_minute_at, task.created_at)]
     return [
         task.pk, task.name, task.state_at(at).value, task.queue.name, task.ids_count, task.repeats_count,
         *counts, *times, task.created_by,
@@ -181,7 +182,7 @@ def row(task: models.Task, at: datetime) -> list[Any]:
 
 def place_row(place: id_history.Place) -> list[Any]:
     """Return an ID as a row of an export, as text, since JavaScript and spreadsheets round long numbers."""
-    window, minute = (moment.isoformat() for moment in (place.window_starts_at, place.minute_at))
+    window, minute = exports.time(place.window_starts_at), exports.time(place.minute_at)
     return [
         str(place.user_id),
         window,

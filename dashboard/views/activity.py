@@ -38,6 +38,6 @@ def activity(request: OperatorRequest) -> HttpResponseBase:
 
 def _row(act: models.Activity) -> list[Any]:
     return [
-        act.pk, act.at.isoformat(), act.actor_kind, act.actor_name, act.face, act.verb, act.object_kind,
+        act.pk, exports.time(act.at), act.actor_kind, act.actor_name, act.face, act.verb, act.object_kind,
         act.object_id, act.object_name, act.count, act.before, act.after,
     ]  # fmt: skip

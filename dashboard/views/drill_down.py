@@ -166,8 +166,8 @@ def _export(row: drill_downs.Row, queues: dict[int, str], kind: drill_downs.Kind
         row.task_id,
         row.task_name,
         queues[row.queue_id],
-        row.minute_at.isoformat(),
+        exports.time(row.minute_at),
         row.status.word if row.status else kind.value,
         row.attempts,
-        row.to_minute.isoformat() if row.to_minute else None,
+        exports.time(row.to_minute),
     ]

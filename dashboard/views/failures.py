@@ -108,14 +108,10 @@ def _export(form: str, wanted: str, asked: failing.Asked) -> HttpResponseBase:
     groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
     cut = f"the largest {GROUPS_AT_MOST:,} groups" if len(groups) > GROUPS_AT_MOST else ""
     rows = (
-        (group.queue, group.http_status, group.message, group.count, _written(group.last_at))
+        (group.queue, group.http_status, group.message, group.count, exports.time(group.last_at))
         for group in groups[:GROUPS_AT_MOST]
     )
     return exports.named(form, "failure-groups", GROUP_HEADS, rows, cut=cut)
-
-
-def _written(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
 
 
 def _address(group: failing.Group) -> str:
@@ -129,7 +125,7 @@ def _address(group: failing.Group) -> str:
 def _row(row: failing.Row) -> list[Any]:
     return [
         str(row.user_id), row.task_id, row.task_name, row.queue, row.http_status, row.message, row.attempts,
-        _written(row.started_at),
+        exports.time(row.started_at),
     ]  # fmt: skip
 
 

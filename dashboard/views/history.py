@@ -122,7 +122,7 @@ def _export_windows(
     """Return the rows of the windows with IDs in them, as on the page."""
     rows = (
         [
-            column.runs_at.isoformat(), *planned.get(column.runs_at, planning.Planning()).values,
+            exports.time(column.runs_at), *planned.get(column.runs_at, planning.Planning()).values,
             column.filled, column.sent, column.failed, column.peak,
         ]
         for column in filter(_is_busy, columns)
@@ -133,7 +133,7 @@ def _export_windows(
 def _export_minutes(form: str, day: date, columns: Sequence[days.Column]) -> HttpResponseBase:
     """By minute, the empty ones too."""
     cells = (cell for column in columns for cell in column.cells)
-    rows = ((cell.minute.isoformat(), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells)
+    rows = ((exports.time(cell.minute), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells)
     return exports.named(form, f"day-{day}", HEADS, rows)
 
 

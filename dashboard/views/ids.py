@@ -81,7 +81,7 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
             place = told.place
             beginning = [
                 str(user_id), told.task.pk, told.task.name, told.task.queue.name, place.status.word,
-                place.minute_at.isoformat(), place.attempts, place.late_seconds,
+                exports.time(place.minute_at), place.attempts, place.late_seconds,
             ]  # fmt: skip
             for event in told.history:
                 details = {name: _plain(value) for name, value in event.details.items()}
@@ -92,4 +92,4 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return exports.time(value) if isinstance(value, datetime) else value

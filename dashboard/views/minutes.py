@@ -120,10 +120,10 @@ def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list[Any]:
         str(row.user_id),
         row.task.pk,
         ids[bucket].name,
-        keys.minute_of_bucket(bucket).isoformat(),
+        exports.time(keys.minute_of_bucket(bucket)),
         row.status.word,
         row.attempts,
-        *(at.isoformat(timespec="milliseconds") if at else None for at in (row.planned_at, row.started_at)),
+        *(exports.time(at, "milliseconds") for at in (row.planned_at, row.started_at)),
         row.late_seconds,
     ]
 
@@ -205,6 +205,6 @@ def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | No
 
 def _row_of_change(change: Any) -> list[Any]:
     return [
-        change.version, change.made_at.isoformat(), change.kind, change.task_id, change.task_name,
+        change.version, exports.time(change.made_at), change.kind, change.task_id, change.task_name,
         change.ids_count, change.rpm, change.fill_before, change.deltas, change.note,
     ]  # fmt: skip

@@ -70,10 +70,9 @@ def _list(request: OperatorRequest, form: NewQueueForm) -> dict[str, Any]:
 
 def _row(row: tuple[models.Queue, cards.Card]) -> list[Any]:
     found, card = row
-    paused = found.paused_at.isoformat() if found.paused_at else None
     return [
-        found.name, found.rpm, found.overflow, found.handler, paused, found.brake_per_minute, card.filled,
-        card.peak.filled,
+        found.name, found.rpm, found.overflow, found.handler, exports.time(found.paused_at),
+        found.brake_per_minute, card.filled, card.peak.filled,
     ]  # fmt: skip
 
 

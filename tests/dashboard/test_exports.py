@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -43,6 +44,33 @@ def test_a_file_that_breaks_in_the_middle_says_so_in_its_last_line():
         written = b"".join(got).decode().splitlines()
         assert written[-1] == said
         assert len([line for line in written if "69" in line]) == 17
+
+
+def test_times_in_files_are_in_utc_with_z(place, fail, sign_in):
+    task = place(range(1, 4), at=store.now() - 3 * clock.QUARTER)
+    fail(task)
+    client = sign_in("viewer", time_zone="Asia/Kathmandu")
+    minute = f"{task.first_minute_at:%Y-%m-%dT%H:%MZ}"
+    models.Queue.objects.update(paused_at=store.now())
+
+    for page in (
+        "tasks/",
+        f"tasks/{task.pk}/",
+        f"minutes/{minute}/",
+        f"held/?minute={minute}&queue=default",
+        "failures/?queue=default",
+        "failures/?list=groups",
+        f"history/{task.first_minute_at:%Y-%m-%d}/",
+        f"history/{task.first_minute_at:%Y-%m-%d}/?list=windows",
+        "ids/1/",
+        "activity/",
+        "queues/",
+    ):
+        joined = "&" if "?" in page else "?"
+        text = b"".join(client.get(f"/dashboard/{page}{joined}format=csv").streaming_content).decode()
+        assert re.search(r"\d{2}:\d{2}:\d{2}(\.\d+)?Z", text), page
+        assert "+00:00" not in text, page
+        assert "+05:45" not in text, page
 
 
 def test_a_list_that_a_page_doesn_t_have_is_refused_by_name(db, sign_in):
