@@ -26,6 +26,8 @@ from scheduling.tasks import failures
 # With more rows, a page would exceed its limits of bytes and time.
 SIZES = (25, 50, 100)
 DEFAULT_SIZE = 50
+# Where programs submit lists all day, what people did is lost among them.
+NOT_API = "not-api"
 
 
 class Filter(forms.Form):
@@ -200,7 +202,11 @@ class ActivityFilter(Filter):
     id = _key(widget=forms.HiddenInput)
     face = forms.ChoiceField(
         label="Made through",
-        choices=[("", "anything"), *((face.value, face.value.replace("_", " ")) for face in Interface)],
+        choices=[
+            ("", "anything"),
+            (NOT_API, "anything but the API"),
+            *((face.value, face.value.replace("_", " ")) for face in Interface),
+        ],
         required=False,
     )
     since = _date("From")
@@ -214,10 +220,13 @@ class ActivityFilter(Filter):
             "actor_name": "actor",
             "object_kind": "kind",
             "object_id": "id",
-            "face": "face",
         }
+        if asked["face"] != NOT_API:
+            columns["face"] = "face"
         wanted = {column: asked[name] for column, name in columns.items() if asked[name] not in (None, "")}
         found = models.Activity.objects.filter(**wanted)
+        if asked["face"] == NOT_API:
+            found = found.exclude(face=Interface.API)
         for word in asked["q"].split():
             found = found.filter(
                 Q(actor_name__icontains=word) | Q(object_name__icontains=word) | Q(verb__icontains=word)

@@ -26,9 +26,13 @@ class FailureGroupTable(Listed):
     message = text("Message", "0__message", shown="token whole")
     ids = number("IDs", "0__count", short="IDs")
     latest = number("Latest", "0__last_at", short="latest")
+    act = text(format_html('<span class="visually-hidden">{}</span>', "Actions"), "1", shown="act")
 
     class Meta(Listed.Meta):
         attrs = CARDS
+
+    def render_act(self, value: str) -> SafeString:
+        return link(f"{value}#retry", "Retry…", "button small")
 
     def render_answer(self, value: int | None) -> str:
         return "none" if value is None else str(value)

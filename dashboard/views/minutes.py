@@ -17,6 +17,7 @@ from dashboard.access import OperatorRequest, viewer_required
 from dashboard.drawing import charts
 from dashboard.inputs import columns
 from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
+from dashboard.presenters import window_log
 from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
@@ -162,8 +163,9 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
         else None,
         "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),
         "totalled_at": found.totalled_at if found else None,
-        "changes": reservations,
+        "changes": window_log.grouped(reservations),
         "is_cut": found is not None and found.version > len(reservations),
+        "changes_shown": len(reservations),
         "previous": starts_at - clock.QUARTER,
         "following": starts_at + clock.QUARTER,
         "allowed": pacing.most_starts_in_60_seconds(queue.rpm),

@@ -38,7 +38,7 @@ class BucketInline(ReadOnly, TabularInline):
 
 @admin.register(models.Window)
 class WindowAdmin(ReadOnly, ByKey):
-    list_display = ("starts", "queue_", "label", "state", "totalled_at")
+    list_display = ("starts", "runs", "queue_", "label", "state", "totalled_at")
     list_filter = (QueueFilter,)
     list_select_related = ("queue",)
     search_help_text = "The start, such as 2026-11-25 12:15, in your time zone."
@@ -66,7 +66,7 @@ class WindowAdmin(ReadOnly, ByKey):
         aware = starts_at if timezone.is_aware(starts_at) else timezone.make_aware(starts_at)
         return queryset.filter(starts_at=clock.quarter_start(aware))
 
-    @admin.display(description="starts")
+    @admin.display(description="accepts lists from")
     def starts(self, window: models.Window) -> str:
         return f"{timezone.localtime(window.starts_at):%Y-%m-%d %H:%M}"
 

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from dashboard.inputs import choices
 from operators.actor import Actor
-from scheduling import activity, models
+from scheduling import activity, models, store
 from scheduling.queues import operations
 
 pytestmark = pytest.mark.django_db
@@ -119,3 +119,16 @@ def test_every_kind_of_thing_in_the_log_can_be_chosen(sign_in):
     known = {model._meta.model_name for model in (models.Task, models.Queue, models.User, models.Target)}
 
     assert known <= set(choices.KINDS)
+
+
+def test_what_programs_submit_is_left_out_when_asked(queue, place, sign_in, make_token):
+    place([1], name="by hand")
+    models.Activity.objects.create(
+        at=store.now(), verb="submitted", face="api", actor_name="crm", object_name="by API"
+    )
+    client = sign_in("viewer")
+
+    page = client.get("/dashboard/activity/?face=not-api").content.decode()
+
+    assert "by hand" in page
+    assert "by API" not in page

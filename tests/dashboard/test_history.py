@@ -115,7 +115,7 @@ def test_a_day_as_numbers_is_a_line_for_each_minute(queue, place, sign_in):
 
     lines = b"".join(answer.streaming_content).decode().splitlines()
     assert len(lines) == 1 + 24 * 60
-    assert f"{runs_at.isoformat()},120,120,0,0" in lines
+    assert f"{runs_at:%Y-%m-%dT%H:%M:%SZ},120,120,0,0" in lines
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import pytest
 
 from scheduling import models, store
 from scheduling.core import clock
+from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
 
@@ -47,3 +48,24 @@ def test_a_start_that_is_kept_a_part_of_a_millisecond_early_is_on_its_slot(place
     assert said.count(">0 ms<") == 3
     assert "-0 ms" not in said
     assert "-1 ms" not in said
+
+
+def test_small_moves_for_one_reason_are_one_line(place, sign_in):
+    task = place(range(1, 4), name="a list")
+    window = models.Window.objects.get()
+    latest = models.Reservation.objects.get()
+    for version in (2, 3, 4):
+        models.Reservation.objects.create(
+            window=window, version=version, kind="move_out", ids_count=1, rpm=120, note="retry",
+            fill_before=latest.fill_before, deltas=[-1] + [0] * 14, made_at=latest.made_at + version * clock.MINUTE,
+        )  # fmt: skip
+    models.Window.objects.update(version=4)
+
+    page = sign_in("viewer").get(f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/")
+
+    assert [(entry.kind, entry.ids_count, entry.steps) for entry in page.context["changes"]] == [
+        ("move_out", 3, 3),
+        ("reserve", 3, 1),
+    ]
+    assert "3 IDs</a> in 3 changes" in squeezed(page)
+    assert task.name in squeezed(page)
