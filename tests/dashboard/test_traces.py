@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from operators.actor import Actor
-from operators.models import SavedView
+from operators.models import AuthenticatorApp, SavedView
 from operators.roles import Permission
 from scheduling import demo, models, store
 from scheduling.core import clock
@@ -112,7 +111,7 @@ def test_the_act_leaves_a_line(route, things, sign_in):
     address, posted, verb = ACTS[route]
     if "code" in posted:
         client.post("/dashboard/account/two-factor/", {"step": "begin"})
-        things["$code"] = code_of(TOTPDevice.objects.get())
+        things["$code"] = code_of(AuthenticatorApp.objects.get())
     if "$view" in address:
         client.post("/dashboard/account/views/", {"page": "tasks", "name": "Large"})
         things["$view"] = str(SavedView.objects.get().pk)

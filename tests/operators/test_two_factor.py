@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from operators.models import Operator
+from operators import encryption, second_factor
+from operators.models import AuthenticatorApp, Operator
 from scheduling import models
 from tests.code_of_app import code_of
 
@@ -18,7 +19,7 @@ def set_up(make_operator, client):
     operator = make_operator("operator", username="ann", password=PASSWORD)
     client.force_login(operator)
     client.post("/dashboard/account/two-factor/", {"step": "begin"})
-    device = TOTPDevice.objects.get()
+    device = AuthenticatorApp.objects.get()
     client.post("/dashboard/account/two-factor/", {"step": "confirm", "code": code_of(device)})
     device.refresh_from_db()
     return client, operator, device
@@ -44,7 +45,7 @@ def test_two_factor_shows_its_key_and_a_picture_until_it_is_confirmed(make_opera
 
     assert "data:image/svg+xml" in page
     client.post("/dashboard/account/two-factor/", {"step": "confirm", "code": "000000"})
-    assert not TOTPDevice.objects.filter(confirmed=True).exists()
+    assert not AuthenticatorApp.objects.filter(confirmed=True).exists()
 
 
 def test_sign_in_asks_for_the_code_and_takes_each_once(set_up):
@@ -77,18 +78,18 @@ def test_sign_in_without_a_second_factor_is_as_before(make_operator):
 def test_two_factor_is_turned_off_by_a_code_and_by_an_admin(set_up, make_operator):
     client, operator, device = set_up
     client.post("/dashboard/account/two-factor/", {"step": "turn_off", "code": "123"})
-    assert TOTPDevice.objects.exists()
-    TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+    assert AuthenticatorApp.objects.exists()
+    AuthenticatorApp.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
     client.post("/dashboard/account/two-factor/", {"step": "turn_off", "code": code_of(device, steps=1)})
-    assert not TOTPDevice.objects.exists()
+    assert not AuthenticatorApp.objects.exists()
 
-    TOTPDevice.objects.create(user=operator, confirmed=True)
+    AuthenticatorApp.objects.create(user=operator, confirmed=True)
     admin = Client()
     admin.force_login(make_operator("admin", username="boss"))
     admin.post(
         "/admin/operators/operator/", {"action": "turn_off_two_factor", "_selected_action": [operator.pk]}
     )
-    assert not TOTPDevice.objects.exists()
+    assert not AuthenticatorApp.objects.exists()
 
 
 def test_secrets_of_others_are_on_no_page_of_the_admin(make_operator, client):
@@ -106,3 +107,38 @@ def test_name_and_email_are_saved_with_a_line(make_operator, client):
     assert models.Activity.objects.get(verb="changed").after["email"] == "ann@example.org"
     answer = client.post("/dashboard/account/", {"email": "nonsense"})
     assert "valid email" in answer.content.decode()
+
+
+def test_key_is_encrypted_in_the_database(set_up):
+    _, _, device = set_up
+    stored = TOTPDevice.objects.values_list("key", flat=True).get()
+
+    assert stored.startswith(encryption.PREFIX)
+    assert device.bin_key.hex() not in stored
+    assert len(stored) <= TOTPDevice._meta.get_field("key").max_length
+
+
+def test_key_of_another_operator_is_none(set_up, make_operator):
+    _, _, device = set_up
+    stolen = AuthenticatorApp(user=make_operator("admin"), key=device.key)
+
+    with pytest.raises(encryption.Undecryptable):
+        _ = stolen.bin_key
+
+
+def test_key_from_before_is_encrypted_by_its_next_code(set_up):
+    _, _, device = set_up
+    TOTPDevice.objects.update(key=device.bin_key.hex())
+
+    assert sign_in(code_of(device, steps=1)).status_code == 302
+    assert TOTPDevice.objects.get().key.startswith(encryption.PREFIX)
+
+
+def test_another_secret_key_verifies_no_code_and_an_earlier_one_does(set_up, settings):
+    _, operator, device = set_up
+    code, earlier = code_of(device, steps=1), settings.SECRET_KEY
+    settings.SECRET_KEY = "another key that is long enough"
+
+    assert not second_factor.verifies(operator, code)
+    settings.SECRET_KEY_FALLBACKS = [earlier]
+    assert second_factor.verifies(operator, code)
