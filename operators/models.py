@@ -173,6 +173,8 @@ class SavedView(models.Model):
 class AuthenticatorApp(TOTPDevice):  # type: ignore[misc]  # django-otp has no types
     """An operator's authenticator app; its key is encrypted in the database."""
 
+    key: str
+
     class Meta:
         proxy = True
 

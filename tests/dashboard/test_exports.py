@@ -57,7 +57,7 @@ def test_times_in_files_are_in_utc_with_z(place, fail, sign_in):
         "tasks/",
         f"tasks/{task.pk}/",
         f"minutes/{minute}/",
-        f"held/?minute={minute}&queue=default",
+        f"drill-down/?minute={minute}&queue=default",
         "failures/?queue=default",
         "failures/?list=groups",
         f"history/{task.first_minute_at:%Y-%m-%d}/",
