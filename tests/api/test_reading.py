@@ -302,8 +302,8 @@ def test_waits_for_names_what_blocks_the_target(api, write_lists):
     api.list([5])
     write_lists()
     until = store.now() + timedelta(hours=1)
-    target = models.Target.objects.create(origin="https://hook.test:443", held_until=until)
-    assert f"in peace until {until:%Y-%m-%d %H:%M:%S} UTC" in api.get("/ids/5/").json()[0]["waits_for"]
+    target = models.Target.objects.create(origin="https://hook.test:443", blocked_until=until)
+    assert f"no requests until {until:%Y-%m-%d %H:%M:%S} UTC" in api.get("/ids/5/").json()[0]["waits_for"]
     target.opened_at, target.failures_count = store.now(), 20
     target.save()
     assert "after 20 failures in a row" in api.get("/ids/5/").json()[0]["waits_for"]
