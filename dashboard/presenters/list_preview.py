@@ -112,7 +112,7 @@ class Preview:
                 " takes longer."
             )
         target = targets.target_of(self.queue)
-        if target and (target.opened_at or (target.held_until and target.held_until > self.at)):
+        if target and (target.opened_at or (target.blocked_until and target.blocked_until > self.at)):
             said.append(f"Requests to {target.origin} are blocked: nothing is sent until it answers again.")
         if self.fills_the_queue:
             said.append(

@@ -25,9 +25,9 @@ def release(target: models.Target, *, by: Actor, at: datetime) -> None:
             raise NotBlocked(origin=target.origin)
         before = {
             "opened_at": target.opened_at and target.opened_at.isoformat(),
-            "held_until": target.held_until and target.held_until.isoformat(),
+            "held_until": target.blocked_until and target.blocked_until.isoformat(),
         }
         models.Target.objects.filter(pk=target.pk).update(
-            opened_at=None, probe_at=None, held_until=None, held_because="", failures_count=0
+            opened_at=None, probe_at=None, blocked_until=None, block_reason="", failures_count=0
         )
         activity.record(by, "released_target", target, at=at, before=before)

@@ -137,9 +137,9 @@ class Targets:
 def first_minute(queue: models.Queue, at: datetime) -> datetime:
     """Return the first minute in which a queue's requests may be made, as far as its target has said so."""
     minute, target = clock.next_unsealed_minute(at), target_of(queue)
-    if target is None or target.held_until is None or target.held_until <= at:
+    if target is None or target.blocked_until is None or target.blocked_until <= at:
         return minute
-    return max(minute, clock.minute_start(target.held_until) + clock.MINUTE)
+    return max(minute, clock.minute_start(target.blocked_until) + clock.MINUTE)
 
 
 def is_blocked(target: models.Target, at: datetime) -> bool:
@@ -148,7 +148,7 @@ def is_blocked(target: models.Target, at: datetime) -> bool:
 
 
 def _asked_to_wait(target: models.Target, at: datetime) -> bool:
-    return target.held_until is not None and target.held_until > at
+    return target.blocked_until is not None and target.blocked_until > at
 
 
 def _apply(
@@ -183,6 +183,6 @@ def _wait_as_asked(target: models.Target, outcome: Outcome, at: datetime) -> Non
     seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
     if seconds:
         until = at + timedelta(seconds=seconds)
-        target.held_until = max(until, target.held_until or until)
-        target.held_because = f"it answered {outcome.status} and asked for {seconds:.0f} s"
+        target.blocked_until = max(until, target.blocked_until or until)
+        target.block_reason = f"it answered {outcome.status} and asked for {seconds:.0f} s"
         log.warning("target_blocked", target=target.origin, seconds=round(seconds), status=outcome.status)

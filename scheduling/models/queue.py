@@ -108,16 +108,17 @@ class Queue(models.Model):
 
     @property
     def list_rpm(self) -> int:
-        """Requests a minute that lists may plan: rpm less the share kept for late IDs and retries."""
+        """The requests per minute that lists may plan: rpm less the share reserved for late IDs and retries."""
         return self.rpm - self.headroom
 
 
 class Target(models.Model):
-    """Where webhooks go: scheme, host and port, shared by all queues that send there."""
+    """The target of webhooks: scheme, host and port, shared by all queues that send to it."""
 
     origin = models.CharField(max_length=300, unique=True)
-    held_until = models.DateTimeField(null=True, blank=True)
-    held_because = models.CharField(max_length=200, blank=True, default="")
+    # By a Retry-After. The columns keep their first names, which the previous release uses.
+    blocked_until = models.DateTimeField(null=True, blank=True, db_column="held_until")
+    block_reason = models.CharField(max_length=200, blank=True, default="", db_column="held_because")
     failures_count = models.PositiveIntegerField(default=0)
     opened_at = models.DateTimeField(null=True, blank=True)
     probe_at = models.DateTimeField(null=True, blank=True)

@@ -103,7 +103,7 @@ def _of_targets(at: datetime) -> Iterator[Gauge]:
     used = {targets.origin_of_queue(queue) for queue in models.Queue.objects.filter(handler="webhook")}
     found = models.Target.objects.filter(origin__in=used - {None})
     open_breakers = found.filter(opened_at__isnull=False).count()
-    blocked = found.filter(held_until__gt=at).count()
+    blocked = found.filter(blocked_until__gt=at).count()
     yield Gauge("quarterdeck_breakers_open", "Targets whose breaker is open.", open_breakers)
     yield Gauge("quarterdeck_targets_held", "Targets that are blocked by a Retry-After.", blocked)
 

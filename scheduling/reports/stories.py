@@ -271,7 +271,7 @@ class _Obstacles:
                 f"The target {target.origin} to answer again: blocked since {since}, "
                 f"after {target.failures_count} failures in a row; one request each half minute tries."
             )
-        if target.held_until is not None and target.held_until > max(at, place.minute_at):
-            until = format_time(target.held_until, "%H:%M:%S")
+        if target.blocked_until is not None and target.blocked_until > max(at, place.minute_at):
+            until = format_time(target.blocked_until, "%H:%M:%S")
             return f"The target {target.origin}, which asked for no requests until {until}."
         return None

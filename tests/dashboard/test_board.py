@@ -470,7 +470,7 @@ def test_what_people_write_stands_on_the_board_as_text(queue, place, sign_in):
         name="hook", handler="webhook", webhook_url="https://x.test/", created_at=store.now()
     )
     models.Target.objects.create(
-        origin="https://x.test:443", held_until=store.now() + timedelta(minutes=9), held_because=HOSTILE
+        origin="https://x.test:443", blocked_until=store.now() + timedelta(minutes=9), block_reason=HOSTILE
     )
     silent = {"seen_at": store.now() - timedelta(hours=1), "started_at": NOON}
     models.Heartbeat.objects.create(owner=1, cluster=HOSTILE, host="a", pid=1, **silent)

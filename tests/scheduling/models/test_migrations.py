@@ -58,6 +58,9 @@ def hindrances(migration: migrations.Migration) -> list[str]:
         elif isinstance(operation, migrations.AddField):
             if not operation.field.null and operation.field.db_default is models.NOT_PROVIDED:
                 found.append(f"{operation.describe()}: the previous release inserts rows without it")
+        elif isinstance(operation, migrations.SeparateDatabaseAndState):
+            if operation.database_operations:
+                found.append(f"{operation.describe()}: changes the database")
         elif isinstance(operation, migrations.AlterField):
             if _narrows(operation):
                 found.append(f"{operation.describe()}: needs a default in the database")

@@ -142,7 +142,7 @@ def test_retry_after_holds_the_whole_target_until_then(queue):
     for seconds, wanted in ((2.0, True), (21.9, True), (22.1, False)):
         look(blocked.targets, [queue, twin], at=MINUTE + timedelta(seconds=seconds))
         assert blocked.targets.blocked == (frozenset({queue.pk, twin.pk}) if wanted else frozenset())
-    assert "20 s" in models.Target.objects.get().held_because
+    assert "20 s" in models.Target.objects.get().block_reason
 
 
 def test_failures_in_a_row_open_the_breaker_and_a_success_between_them_does_not(queue):
@@ -213,7 +213,7 @@ def blocked_target(**fields) -> models.Target:
 def test_late_ids_of_a_target_that_asked_to_wait_move_once_to_minutes_after_it(queue):
     place(queue, {MINUTE: range(1, 41), MINUTE + clock.MINUTE: range(41, 61)}, at=BEFORE)
     until = MINUTE + timedelta(hours=1)
-    blocked_target(held_until=until)
+    blocked_target(blocked_until=until)
     for minutes in range(1, 6):
         overdue.run(lambda minutes=minutes: MINUTE + timedelta(minutes=minutes, seconds=5))
     assert Counter(models.Move.objects.values_list("user_id", flat=True)) == Counter(range(1, 61))
@@ -227,7 +227,7 @@ def test_late_ids_of_a_target_that_asked_to_wait_move_once_to_minutes_after_it(q
 def test_a_retry_of_a_target_that_asked_to_wait_is_placed_after_it(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     until = MINUTE + timedelta(minutes=30)
-    blocked_target(held_until=until)
+    blocked_target(blocked_until=until)
     worker = SimulatedWorker(queue)
     keep(worker, queue, [answered(queue, worker.tick(0).claims[0], BUSY)], 0.5)
     assert models.Assignment.objects.get().minute_at == until + clock.MINUTE
