@@ -9,7 +9,8 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from scheduling import activity
-        from scheduling.jobqueue import allow_list, checks  # noqa: F401 (the checks register themselves)
+        from scheduling.handlers import checks as handler_checks  # noqa: F401 (the checks register themselves)
+        from scheduling.jobqueue import allow_list, checks  # noqa: F401
 
         from .store import frozen
 
