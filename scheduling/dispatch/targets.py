@@ -62,7 +62,7 @@ def breaker_of(target: models.Target) -> retry.Breaker:
 def in_trouble(at: datetime) -> QuerySet[models.Target]:
     """Return the targets that are blocked, or that failed lately: few of all."""
     return models.Target.objects.filter(
-        Q(opened_at__isnull=False) | Q(held_until__gt=at) | Q(failures_count__gt=0)
+        Q(opened_at__isnull=False) | Q(blocked_until__gt=at) | Q(failures_count__gt=0)
     )
 
 
