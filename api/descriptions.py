@@ -3,7 +3,7 @@
 FIELDS: dict[str, str] = {
     # Users
     "id": "The number of the resource.",
-    "User.id": "The ID of the user, as lists contain it.",
+    "User.id": "The ID of the user, as lists contain it; a negative number, its address, for one whose ID is text.",
     "NewUser.id": "The ID of the new user. Without it, a free one is chosen.",
     "User.name": "The name of the user. It is empty until somebody sets it.",
     "NewUser.name": "The name of the user, up to 200 characters.",
@@ -49,6 +49,10 @@ FIELDS: dict[str, str] = {
     "Accepted.column": "The name or the number of the column that was read, or null if the list has no columns.",
     "column_number": "The number of the column that was read, from 1, or null.",
     "sheet": "The sheet of the workbook that has the IDs.",
+    "id_type": "Whether IDs are numbers (`integer`, the default) or text of 1 to 100 characters (`text`).",
+    "header": "Whether the first line of a table of text IDs is a header: true unless you say false.",
+    "external_id": "The ID as text, or null for one that is a number.",
+    "NewUser.external_id": "The ID of the new user if it is text: 1 to 100 characters. Either `id` or this.",
     "data": "The columns that travel with each ID: `*` for all but the ID's, names with commas, or an array"
     " of names.",
     "PlaceOfTask.data": "With `data=true`: the columns that travel with the ID, or null. Not everybody may see them.",
@@ -120,15 +124,15 @@ FIELDS: dict[str, str] = {
     "reason": "What is wrong, in a sentence.",
     "field": "The field of the body.",
     "parameter": "The query parameter.",
-    "header": "The header of the request.",
+    "ProblemPlace.header": "The header of the request.",
     "Problem.type": "A URI whose last part is the kind of problem.",
     "Problem.title": "The kind of problem in words.",
     "Problem.status": "The status code of the response.",
     "Problem.detail": "What is wrong, in a sentence.",
     "errors": "The places of what is wrong.",
     # Places
-    "user_id": "The ID as a number.",
-    "user_id_str": "The ID as a string: JavaScript rounds numbers from 2^53 on.",
+    "user_id": "The ID as a number, or null for one that is text.",
+    "user_id_str": "The ID as a string: JavaScript rounds numbers from 2^53 on. Null once a text ID was erased.",
     "window": "The start of the window that has the ID.",
     "bucket": "The minute within the window, 0 to 14.",
     "minute": "The start of the minute in which the ID runs or ran.",

@@ -24,7 +24,7 @@ from api.submissions import (
 )
 from api.tasks import find, router
 from scheduling import models, store
-from scheduling.core import errors
+from scheduling.core import errors, id_tokens
 from scheduling.tasks import cancellation, edits
 
 _EDITED = responses(schemas.Task | schemas.Replaced, 404, 409, 412, *WITH_BODY)
@@ -79,7 +79,10 @@ def edit_by_body(request: ApiRequest, options: Query[schemas.EditOptions]) -> Ht
 
 def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None) -> HttpResponse:
     """Read what changes, and change it: the list, the name, or neither."""
-    with read_list(request, options, payload_optional=True) as reading:
+    id_type = None if task_id is None else find(task_id).id_type
+    with read_list(
+        request, options, payload_optional=True, id_type=id_type, id_type_of=_id_type_of
+    ) as reading:
         fields = fields_of(request, reading, options)
         # If the path names the task, an id in the body is read-only.
         number = task_id if task_id is not None else fields.id
@@ -88,6 +91,8 @@ def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None)
         task = find(number)
         matched = check_if_match(request, str(task.version))
         _check_fixed_fields(task, fields)
+        if reading.ids_count and reading.id_type != task.id_type:
+            raise bad_field("id_type", f"The IDs of this task are of the type {task.id_type}.")
         refuse_faults(reading, options.on_error)
         if_version = task.version if matched else None
         if not reading.ids_count or _is_no_change(task, stored_payload(reading)):
@@ -105,6 +110,12 @@ def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None)
             now=store.now,
         )
     return _replaced(find(number), replaced)
+
+
+def _id_type_of(task_id: str) -> str | None:
+    """Return the id_type of the task that a body names; None for what is no task."""
+    number = id_tokens.read(task_id).id
+    return models.Task.objects.filter(pk=number or 0).values_list("id_type", flat=True).first()
 
 
 def _check_fixed_fields(task: models.Task, fields: schemas.ListFields) -> None:

@@ -116,9 +116,29 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _user_number(value: Any) -> Any:
+    """Accept what is a whole number but for its sign."""
+    if isinstance(value, str) and value.startswith("-"):
+        return -_whole_number(value[1:])
+    return _whole_number(value)
+
+
+def _external_id(value: Any) -> str:
+    """Accept an ID that is text, as lists contain it."""
+    text, reason, _ = id_tokens.read_text(_text(value))
+    if text is None:
+        raise ValueError(reason if reason != id_tokens.EMPTY else "It is empty.")
+    return text
+
+
 WHOLE = BeforeValidator(_whole_number)
 # Limits come before the reader of the value. Otherwise they would be missing in the description.
 Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}), WHOLE]
+# Of a user: negative for one whose ID is text.
+UserNumber = Annotated[
+    int, Field(ge=-MAX_ID, le=MAX_ID, json_schema_extra={"format": "int64"}), BeforeValidator(_user_number)
+]
+ExternalId = Annotated[str, Field(json_schema_extra={"maxLength": 100}), BeforeValidator(_external_id)]
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE]
 Flag = Annotated[bool, BeforeValidator(_flag)]

@@ -24,9 +24,10 @@ from api.problems import Problem
 from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
+from scheduling.core import id_tokens
 from scheduling.core.cells import cell
 from scheduling.core.templates import as_json
-from scheduling.lists import record_lists, stored_lists
+from scheduling.lists import external_ids, record_lists, stored_lists
 from scheduling.reports import id_history, stories
 
 router = Router(tags=["IDs"])
@@ -37,7 +38,8 @@ BLOCK = 5_000
 # With a filter, a page ends after this many positions, full or not, so that its cost is bounded.
 POSITIONS_PER_PAGE = 100_000
 RESULT_COLUMNS = ("http_status", "error", "answer")
-COLUMNS = ("user_id", "user_id_str", "window", "bucket", "minute", "status", "attempts", "late_seconds")
+ID_COLUMNS = ("user_id", "user_id_str", "external_id")
+COLUMNS = (*ID_COLUMNS, "window", "bucket", "minute", "status", "attempts", "late_seconds")
 
 
 @lru_cache(maxsize=16_384)
@@ -47,11 +49,16 @@ def _bucket_columns(bucket_id: int) -> tuple[str | None, int, str | None]:
     return iso(place.window_starts_at), place.index, iso(place.minute_at)
 
 
-def place_json(place: id_history.Place) -> dict[str, Any]:
+def id_json(user_id: int, external_id: str | None) -> dict[str, Any]:
+    """An ID in its forms. A number that stands for an ID that is text is shown to nobody."""
+    if user_id < 0:
+        return {"user_id": None, "user_id_str": external_id, "external_id": external_id}
+    return {"user_id": user_id, "user_id_str": str(user_id), "external_id": None}
+
+
+def place_json(place: id_history.Place, external_id: str | None) -> dict[str, Any]:
     window, bucket, minute = _bucket_columns(place.bucket_id)
-    return {
-        "user_id": place.user_id,
-        "user_id_str": str(place.user_id),
+    return id_json(place.user_id, external_id) | {
         "window": window,
         "bucket": bucket,
         "minute": minute,
@@ -70,8 +77,9 @@ def _rows_of(
         users = [place.user_id for place in block]
         last = id_history.last_attempts(task, users) if results else {}
         with_data = record_lists.of_task(task, users) if data else {}
+        texts = external_ids.texts(users)
         for place in block:
-            row = place_json(place)
+            row = place_json(place, texts.get(place.user_id))
             if results:
                 attempt = last.get(place.user_id, id_history.NO_ATTEMPT)
                 row |= dict(zip(RESULT_COLUMNS, attempt, strict=True))
@@ -199,7 +207,18 @@ def _csv_lines(
         data = row.pop("data", None)
         values = [*row.values(), *(data_cells(data, data_columns) if data_columns else ())]
         # The others are numbers, times and our own words: none of them can be a formula.
-        write(values[: len(COLUMNS)] + [cell(value) for value in values[len(COLUMNS) :]])
+        own = len(ID_COLUMNS)
+        write(
+            [
+                *(
+                    [row["user_id"], row["user_id_str"], None]
+                    if row["external_id"] is None
+                    else map(cell, values[:own])
+                ),
+                *values[own : len(COLUMNS)],
+                *map(cell, values[len(COLUMNS) :]),
+            ]
+        )
         if buffer.tell() > 32_768:
             yield buffer.getvalue().encode()
             buffer.seek(0)
@@ -229,44 +248,74 @@ def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:
 
 
 @router.get(
-    "/ids/{id:user_id}/",
+    "/ids/{external_id:user_id}/eta/",
+    auth=CAN_READ,
+    response=responses(schemas.Eta, 404),
+    operation_id="get_eta",
+    summary="The minute in which an ID is sent next",
+)
+def get_eta(request: ApiRequest, user_id: str, asked: Query[schemas.IdType]) -> HttpResponse:
+    """Small enough to be embedded in a page. 404 if nothing of the ID is waiting."""
+    number = number_of(user_id, asked.id_type)
+    found = None if number is None else stories.next_minute(number, at=store.now())
+    if number is None or found is None:
+        raise Http404("Nothing of this ID is waiting.")
+    task_id, minute = found
+    shown = id_json(number, external_ids.texts([number]).get(number))
+    if number > 0:
+        del shown["external_id"]
+    return json_response(shown | {"task_id": task_id, "minute": iso(minute)})
+
+
+def number_of(asked: str, id_type: str | None) -> int | None:
+    """Return the number of an ID in a path, or None for a text that was never received.
+
+    Digits are a number, unless that was never received and the text was. Raises Http404 for what is neither a number
+    nor a text that was received, unless `id_type` says that it is text.
+    """
+    text = id_tokens.read_text(asked)[0]
+    if id_type != "text" and asked.isascii() and asked.isdigit():
+        read = id_tokens.read(asked)
+        if read.id is not None and (
+            id_type is not None or models.Assignment.objects.filter(user_id=read.id).exists()
+        ):
+            return read.id
+        known = None if id_type is not None or text is None else external_ids.number_of(text)
+        if known is None and read.id is None:
+            raise Http404(f"{asked[:40]} is not an ID.")
+        return known if known is not None else read.id
+    known = None if text is None or id_type == "integer" else external_ids.number_of(text)
+    if known is None and id_type != "text":
+        raise Http404("There is no such ID.")
+    return known
+
+
+@router.get(
+    "/ids/{external_id:user_id}/",
     auth=CAN_READ,
     response=responses(list[schemas.Story], 404),
     operation_id="get_id",
     summary="Everything known about one ID, newest task first",
     openapi_extra=describe(sent={200: ["Link"]}),
 )
-def get_id(request: ApiRequest, user_id: Id, page: Query[schemas.StoryPage]) -> HttpResponse:
-    """Its places and attempts in each of its tasks, and what it waits for. [] for an ID that was never received."""
+def get_id(request: ApiRequest, user_id: str, page: Query[schemas.StoryPage]) -> HttpResponse:
+    """Its places and attempts in each of its tasks, and what it waits for. [] for an ID that was never received.
+
+    The ID is percent-encoded. Digits are a number, unless only the text was received: `id_type` decides.
+    """
     key = paging.read_cursor(request, page.cursor)
-    found = stories.stories(
-        user_id, at=store.now(), before_task=key[0] if key else None, count=page.limit + 1
-    )
+    number = number_of(user_id, page.id_type)
+    if number is None:
+        return json_response([])
+    found = stories.stories(number, at=store.now(), before_task=key[0] if key else None, count=page.limit + 1)
+    external_id = external_ids.texts([number]).get(number)
     shown = found[: page.limit]
     more = paging.next_link(request, [shown[-1].task.pk]) if len(found) > len(shown) else {}
-    return json_response([_story(story) for story in shown], headers=more)
+    return json_response([_story(story, external_id) for story in shown], headers=more)
 
 
-@router.get(
-    "/ids/{id:user_id}/eta/",
-    auth=CAN_READ,
-    response=responses(schemas.Eta, 404),
-    operation_id="get_eta",
-    summary="The minute in which an ID is sent next",
-)
-def get_eta(request: ApiRequest, user_id: Id) -> HttpResponse:
-    """Small enough to be embedded in a page. 404 if nothing of the ID is waiting."""
-    found = stories.next_minute(user_id, at=store.now())
-    if found is None:
-        raise Http404(f"Nothing of the ID {user_id} is waiting.")
-    task_id, minute = found
-    return json_response(
-        {"user_id": user_id, "user_id_str": str(user_id), "task_id": task_id, "minute": iso(minute)}
-    )
-
-
-def _story(story: stories.Story) -> dict[str, Any]:
-    return place_json(story.place) | {
+def _story(story: stories.Story, external_id: str | None) -> dict[str, Any]:
+    return place_json(story.place, external_id) | {
         "task_id": story.task.pk,
         "task_name": story.task.name,
         "queue": story.task.queue.name,

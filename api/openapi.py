@@ -29,11 +29,13 @@ _LIST = [
             "oneOf": [
                 _ID,
                 {"type": "string", "pattern": "^[0-9]{1,19}$"},
-                {"type": "object", "properties": {"id": _ID}, "required": ["id"]},
+                {"type": "object", "properties": {"id": {"type": ["integer", "string"]}}, "required": ["id"]},
             ]
         },
     },
 ]
+_ID_TYPE = {"type": ["string", "null"], "enum": ["integer", "text", None]}
+_HEADER = {"type": ["boolean", "null"]}
 _DATA = {"type": ["string", "array", "null"], "items": {"type": "string"}}
 _TIME = {"type": ["string", "null"], "format": "date-time", "minLength": 20}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
@@ -56,6 +58,8 @@ _FIELDS: dict[str, Any] = {
     "queue": {"type": ["string", "null"], "pattern": "^[-a-zA-Z0-9_]{1,50}$"},
     "column": {"type": ["string", "null"]},
     "sheet": {"type": ["string", "null"]},
+    "id_type": _ID_TYPE,
+    "header": _HEADER,
     "data": _DATA,
     "not_before": _TIME,
     "expires_at": _TIME,
@@ -66,6 +70,8 @@ _FORM: dict[str, Any] = {
     "queue": {"type": "string"},
     "column": {"type": "string"},
     "sheet": {"type": "string"},
+    "id_type": {"type": "string", "enum": ["integer", "text"]},
+    "header": {"type": "boolean"},
     "data": {"type": "string"},
     "not_before": {"type": "string", "format": "date-time"},
     "expires_at": {"type": "string", "format": "date-time"},

@@ -13,6 +13,7 @@ from api.fields import (
     ColumnNames,
     Count,
     Expected,
+    ExternalId,
     Finished,
     Flag,
     Id,
@@ -29,6 +30,7 @@ from api.fields import (
     Time,
     TimeIn,
     UserName,
+    UserNumber,
     Words,
 )
 from api.paging import MAX_LIMIT
@@ -45,6 +47,7 @@ WindowStateWord = Literal["future", "open", "running", "ended"]
 
 WarningKind = StrEnum("WarningKind", {kind.upper(): kind for kind in WARNINGS})  # type: ignore[misc]  # the same
 MethodWord = Literal["POST", "PUT", "PATCH", "GET", "DELETE"]
+IdTypeWord = Literal["integer", "text"]
 UnknownFields = Literal["refuse", "ignore"]
 
 
@@ -87,8 +90,9 @@ class Problem(Schema):
 
 
 class User(Schema):
-    id: Id
+    id: UserNumber
     id_str: str
+    external_id: str | None
     name: str
     date_created: Time
 
@@ -97,6 +101,7 @@ class NewUser(Schema):
     model_config = ConfigDict(extra="forbid")
 
     id: Id | None = None
+    external_id: ExternalId | None = None
     name: UserName = ""
     id_str: Any = ReadOnly
     date_created: Any = ReadOnly
@@ -110,6 +115,7 @@ class UserReplacement(Schema):
     name: UserName
     id: Any = ReadOnly
     id_str: Any = ReadOnly
+    external_id: Any = ReadOnly
     date_created: Any = ReadOnly
 
 
@@ -121,6 +127,7 @@ class UserUpdate(UserReplacement):
 
 class UserFilter(Schema):
     id: Ids | None = None
+    external_id: ExternalId | None = None
     name: UserName | None = None
     limit: Limit = MAX_LIMIT
     cursor: str | None = None
@@ -169,6 +176,7 @@ class TaskInList(Schema):
     hold: Hold | None
     max_failed_percent: float | None
     min_finished: Count | None
+    id_type: IdTypeWord
     data_columns: list[str] | None
     callback: Callback | None
 
@@ -256,6 +264,8 @@ class ListOptions(Schema):
     queue: QueueName | None = None
     column: Text | None = None
     sheet: Text | None = None
+    id_type: IdTypeWord | None = None
+    header: Flag | None = None
     data: Text | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
@@ -284,6 +294,8 @@ class EditOptions(Schema):
     queue: QueueName | None = None
     column: Text | None = None
     sheet: Text | None = None
+    id_type: IdTypeWord | None = None
+    header: Flag | None = None
     data: Text | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     allow_peak: Flag = False
@@ -298,6 +310,8 @@ class ListFields(Schema):
     queue: QueueName | None = None
     column: Text | None = None
     sheet: Text | None = None
+    id_type: IdTypeWord | None = None
+    header: Flag | None = None
     data: ColumnNames | None = None
     not_before: TimeIn | None = None
     expires_at: TimeIn | None = None
@@ -347,8 +361,9 @@ class WindowOfTask(Schema):
 
 
 class Place(Schema):
-    user_id: Id
-    user_id_str: str
+    user_id: Id | None
+    user_id_str: str | None
+    external_id: str | None
     window: Time
     bucket: Annotated[int, Field(ge=0, le=14)]
     minute: Time
@@ -357,9 +372,16 @@ class Place(Schema):
     late_seconds: float
 
 
+class IdType(Schema):
+    """How an ID in a path is meant."""
+
+    id_type: IdTypeWord | None = None
+
+
 class Eta(Schema):
-    user_id: Id
-    user_id_str: str
+    user_id: Id | None
+    user_id_str: str | None
+    external_id: str | None = None
     task_id: Id
     minute: Time
 
@@ -394,6 +416,7 @@ class Event(Schema):
 class StoryPage(Schema):
     limit: Limit = MAX_LIMIT
     cursor: str | None = None
+    id_type: IdTypeWord | None = None
 
 
 class Story(Place):

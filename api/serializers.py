@@ -35,6 +35,7 @@ def task_json(task: models.Task, *, at: datetime, payload: bool = True) -> dict[
         "max_failed_percent": task.max_failed_percent,
         "min_finished": task.min_finished,
         "hold": {"at": iso(task.held_at), "reason": task.hold_reason} if task.is_on_hold else None,
+        "id_type": task.id_type,
         "data_columns": task.data_columns,
         "callback": callback_json(task),
     }
@@ -56,8 +57,14 @@ def callback_json(task: models.Task) -> dict[str, Any] | None:
     }
 
 
-def user_json(user: models.User) -> dict[str, Any]:
-    return {"id": user.pk, "id_str": str(user.pk), "name": user.name, "date_created": iso(user.created_at)}
+def user_json(user: models.User, external_id: str | None) -> dict[str, Any]:
+    return {
+        "id": user.pk,
+        "id_str": str(user.pk),
+        "external_id": external_id,
+        "name": user.name,
+        "date_created": iso(user.created_at),
+    }
 
 
 # The secret can be written but not read. Pause and brake are set by actions of their own, and shown.

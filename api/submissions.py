@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -79,8 +80,18 @@ def _spool(reading: Reading) -> Spool | RecordSpool:
     return spool
 
 
-def read_list(request: HttpRequest, options: Any, *, payload_optional: bool = False) -> Reading:
-    """Read the request's body. No lock is taken and no transaction is open while it arrives."""
+def read_list(
+    request: HttpRequest,
+    options: Any,
+    *,
+    payload_optional: bool = False,
+    id_type: str | None = None,
+    id_type_of: Callable[[str], str | None] | None = None,
+) -> Reading:
+    """Read the request's body. No lock is taken and no transaction is open while it arrives.
+
+    id_type: of the list where neither query nor body says. id_type_of: the same, of the task named in the body.
+    """
     return read_body(
         chunks(request),
         content_type=request.headers.get("Content-Type"),
@@ -91,8 +102,11 @@ def read_list(request: HttpRequest, options: Any, *, payload_optional: bool = Fa
         column=options.column,
         sheet=options.sheet,
         data=options.data,
+        id_type=options.id_type or id_type,
+        header=options.header,
         skip_faults=options.on_error == "skip",
         payload_optional=payload_optional,
+        id_type_of=id_type_of,
         allowed=frozenset(schemas.ListFields.model_fields),
         ignorable=READ_ONLY_FIELDS,
     )
@@ -115,8 +129,8 @@ def fields_of(request: ApiRequest, reading: Reading, options: Any) -> schemas.Li
     check_unknown(request, reading.fields.unknown, known, options.unknown_fields)
     fields = validate(schemas.ListFields, dict(reading.fields.values))
     for name in schemas.ListFields.model_fields:
-        if name == "data":
-            # Compared by what it means, where the list is read.
+        if name in ("data", "id_type", "header"):
+            # Compared by what they mean, where the list is read.
             continue
         asked, given = getattr(options, name, None), getattr(fields, name)
         if asked is not None and given is not None and asked != given:
@@ -160,7 +174,7 @@ def columns_of(reading: Reading) -> tuple[str, ...] | None:
 def source_of(reading: Reading) -> stored_lists.Source:
     """Return the IDs of a list, and their data. Where a payload is required, there are some."""
     if reading.records is not None:
-        return SpooledRecords(reading.records, reading.data_columns)
+        return SpooledRecords(reading.records, id_type=reading.id_type, data_columns=reading.data_columns)
     return _spool(reading)
 
 
@@ -199,6 +213,8 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
         facts.append(f"deadline {submission.deadline.isoformat()}")
     if submission.max_failed_percent is not None:
         facts.append(f"budget {submission.max_failed_percent} {submission.min_finished}")
+    if reading.id_type == "text":
+        facts.append("text")
     if submission.data_columns is not None:
         facts.append(f"data {json.dumps(submission.data_columns)}")
     if submission.reference:
@@ -282,15 +298,14 @@ def _preview(reading: Reading, submission: acceptance.Submission) -> HttpRespons
 
 def first_ids(reading: Reading) -> list[first_requests.FirstId]:
     """Return the first IDs of a list with their data."""
-    ids, data = source_of(reading), None
-    if isinstance(ids, SpooledRecords):
-        numbers, data = next(ids.records(first_requests.COUNT))
-    else:
-        numbers = next(ids.unique_blocks(first_requests.COUNT))
-    return [
-        first_requests.FirstId(number, data=None if data is None else json.loads(data[at]))
-        for at, number in enumerate(numbers)
-    ]
+    if reading.records is None:
+        return [first_requests.FirstId(int(number)) for number in _spool(reading).first(first_requests.COUNT)]
+    ids, packed = next(reading.records.unique_records(first_requests.COUNT))
+    data = [None] * len(ids) if packed is None else list(map(json.loads, packed))
+    if reading.id_type == "text":
+        # Its number is given when the list is accepted.
+        return [first_requests.FirstId(-1, text, one) for text, one in zip(ids, data, strict=True)]
+    return [first_requests.FirstId(int(number), None, one) for number, one in zip(ids, data, strict=True)]
 
 
 def request_json(planned: first_requests.PlannedRequest) -> dict[str, Any]:

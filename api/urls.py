@@ -25,6 +25,30 @@ class IdConverter:
         return str(number)
 
 
+class UserNumberConverter:
+    """A user's number in a path: negative for one whose ID is text."""
+
+    regex = "-?[0-9]{1,30}"
+
+    def to_python(self, text: str) -> int:
+        return int(text)
+
+    def to_url(self, number: int) -> str:
+        return str(number)
+
+
+class ExternalIdConverter:
+    """An ID in a path, a number or text, which may contain slashes."""
+
+    regex = ".{1,400}?"
+
+    def to_python(self, text: str) -> str:
+        return text
+
+    def to_url(self, text: str) -> str:
+        return text
+
+
 class QueueNameConverter:
     """The name of a queue in a path."""
 
@@ -38,6 +62,8 @@ class QueueNameConverter:
 
 
 register_converter(IdConverter, "id")
+register_converter(UserNumberConverter, "user_number")
+register_converter(ExternalIdConverter, "external_id")
 register_converter(QueueNameConverter, "queue_name")
 
 api = Api(

@@ -11,13 +11,14 @@ from api import paging, schemas
 from api.auth import CAN_READ, CAN_WRITE, ApiRequest
 from api.bodies import read_fields
 from api.endpoints import WITH_BODY, responses
-from api.fields import Id
+from api.fields import UserNumber
 from api.idempotency import key_of_fields, replayed
 from api.openapi import describe, fields_body
 from api.responses import check_if_match, etag_of, json_response, location_of, revalidated
 from api.serializers import user_json
 from scheduling import models, store, users
 from scheduling.intake import idempotency
+from scheduling.lists import external_ids
 
 router = Router(tags=["Users"])
 
@@ -43,6 +44,8 @@ def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpR
         found = found.filter(Q(created_at__lt=created_at) | Q(pk__lt=user_id))
     if filters.id is not None:
         found = found.filter(pk__in=[int(word) for word in filters.id.split(",")])
+    if filters.external_id is not None:
+        found = found.filter(pk=external_ids.number_of(filters.external_id) or 0)
     if filters.name is not None:
         found = found.filter(name=filters.name)
     if filters.name:
@@ -55,7 +58,7 @@ def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpR
         if len(rows) > len(page)
         else {}
     )
-    return revalidated(request, json_response([user_json(user) for user in page], headers=more))
+    return revalidated(request, json_response(_users_json(page), headers=more))
 
 
 @router.post(
@@ -73,13 +76,26 @@ def create_user(request: ApiRequest, options: Query[schemas.BodyOptions]) -> Htt
     fields = read_fields(request, schemas.NewUser, options.unknown_fields)
 
     def create() -> dict[str, Any]:
-        user = users.create(user_id=fields.id, name=fields.name, by=request.caller.actor, at=store.now())
-        return user_json(user)
+        user = users.create(
+            user_id=fields.id,
+            external_id=fields.external_id,
+            name=fields.name,
+            by=request.caller.actor,
+            at=store.now(),
+        )
+        return user_json(user, fields.external_id)
 
-    key = key_of_fields(request, [fields.id, fields.name])
+    key = key_of_fields(
+        request, [fields.id, fields.name, *([fields.external_id] if fields.external_id is not None else [])]
+    )
     user, is_repeated = idempotency.once(key, create, now=store.now)
     headers = replayed({"Location": location_of(request, user["id"])}, is_repeated)
     return json_response(user, status=201, etag=etag_of(user["id"], user["name"]), headers=headers)
+
+
+def _users_json(found: list[models.User]) -> list[dict[str, Any]]:
+    texts = external_ids.texts(user.pk for user in found)
+    return [user_json(user, texts.get(user.pk)) for user in found]
 
 
 def find(user_id: int) -> models.User:
@@ -94,20 +110,20 @@ def _tag(user: models.User) -> str:
 
 
 @router.get(
-    "/users/{id:id}/",
+    "/users/{user_number:id}/",
     auth=CAN_READ,
     response=responses(schemas.User, 404),
     operation_id="get_user",
     summary="One user",
     openapi_extra=describe(sent={200: ["ETag"]}),
 )
-def get_user(request: ApiRequest, id: Id) -> HttpResponse:
+def get_user(request: ApiRequest, id: UserNumber) -> HttpResponse:
     user = find(id)
-    return revalidated(request, json_response(user_json(user), etag=_tag(user)))
+    return revalidated(request, json_response(_users_json([user])[0], etag=_tag(user)))
 
 
 @router.put(
-    "/users/{id:id}/",
+    "/users/{user_number:id}/",
     auth=CAN_WRITE,
     response=_EDITED,
     operation_id="put_user",
@@ -116,14 +132,14 @@ def get_user(request: ApiRequest, id: Id) -> HttpResponse:
         body=fields_body(schemas.UserReplacement), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
-def put_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -> HttpResponse:
+def put_user(request: ApiRequest, id: UserNumber, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """An ID never changes: `id` and `date_created` in the body are ignored."""
     user = find(id)
     return _renamed(request, user, read_fields(request, schemas.UserReplacement, options.unknown_fields).name)
 
 
 @router.patch(
-    "/users/{id:id}/",
+    "/users/{user_number:id}/",
     auth=CAN_WRITE,
     response=_EDITED,
     operation_id="patch_user",
@@ -132,7 +148,7 @@ def put_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -
         body=fields_body(schemas.UserUpdate, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
-def patch_user(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions]) -> HttpResponse:
+def patch_user(request: ApiRequest, id: UserNumber, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """The same. Without a name nothing changes."""
     user = find(id)
     return _renamed(request, user, read_fields(request, schemas.UserUpdate, options.unknown_fields).name)
@@ -145,18 +161,18 @@ def _renamed(request: ApiRequest, user: models.User, name: str | None) -> HttpRe
             user = users.rename(user, name, by=request.caller.actor, at=store.now())
         except models.User.DoesNotExist:
             raise Http404(f"There is no user {user.pk}.") from None
-    return json_response(user_json(user), etag=_tag(user))
+    return json_response(_users_json([user])[0], etag=_tag(user))
 
 
 @router.delete(
-    "/users/{id:id}/",
+    "/users/{user_number:id}/",
     auth=CAN_WRITE,
     response=responses(None, 404, 412, status=204),
     operation_id="delete_user",
     summary="Delete a user's row",
     openapi_extra=describe(headers=["If-Match"]),
 )
-def delete_user(request: ApiRequest, id: Id) -> HttpResponse:
+def delete_user(request: ApiRequest, id: UserNumber) -> HttpResponse:
     """The name is deleted. The ID stays in its tasks, and is still sent if it is waiting."""
     user = find(id)
     check_if_match(request, _tag(user))

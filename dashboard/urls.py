@@ -32,8 +32,22 @@ class Verb:
     to_python = to_url = staticmethod(str)
 
 
+class UserKey:
+    """A number, or t and a number for an ID that is text: no address contains the text, and no log does."""
+
+    regex = "t?[0-9]+"
+
+    def to_python(self, text: str) -> int:
+        number = int(text.removeprefix("t"))
+        return -number if text.startswith("t") else number
+
+    def to_url(self, user_id: int) -> str:
+        return str(user_id) if user_id >= 0 else f"t{-user_id}"
+
+
 register_converter(Verb, "verb")
-# <int:user_id> takes any number of digits; a number that is not an ID was never in a list, and the page says
+register_converter(UserKey, "user_key")
+# <user_key:user_id> takes any number of digits; a number that is not an ID was never in a list, and the page says
 # so.
 urlpatterns = [
     path(
@@ -75,7 +89,7 @@ urlpatterns = [
                 path("acts/<slug:run>/", progress.progress, name="progress"),
                 path("acts/<slug:run>/stop/", progress.stop, name="stop_operation"),
                 path("ids/", ids.find, name="find"),
-                path("ids/<int:user_id>/", ids.story, name="id"),
+                path("ids/<user_key:user_id>/", ids.story, name="id"),
                 path("minutes/<str:stamp>/", minutes.minute, name="minute"),
                 path("windows/<slug:name>/<str:stamp>/", minutes.window, name="window"),
                 path("queues/", queues.all_queues, name="queues"),

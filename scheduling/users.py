@@ -9,13 +9,26 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import id_tokens
 from scheduling.core.errors import BadFields, IdTaken
+from scheduling.lists import external_ids
 
 NAME_LENGTH = 200
 
 
-def create(*, user_id: int | None = None, name: str = "", by: Actor, at: datetime) -> models.User:
-    """Make a user, with a free ID where none is asked for. Raises BadFields, IdTaken."""
+def create(
+    *,
+    user_id: int | None = None,
+    external_id: str | None = None,
+    name: str = "",
+    by: Actor,
+    at: datetime,
+) -> models.User:
+    """Make a user, with a free ID where none is asked for. Raises BadFields, IdTaken.
+
+    external_id: of one whose ID is text, in its normal form (`id_tokens.read_text`).
+    """
     _check_name(name)
+    if external_id is not None:
+        return _create_with_text(user_id, external_id, name, by=by, at=at)
     if user_id is not None and not 1 <= user_id <= models.MAX_ID:
         raise BadFields(id=f"It must be a whole number from 1 to {models.MAX_ID}.")
     with store.write():
@@ -25,6 +38,20 @@ def create(*, user_id: int | None = None, name: str = "", by: Actor, at: datetim
                 raise IdTaken(id=user_id)
             # Somebody else was given the same free one in the same moment.
             user = _insert(None, name, at)
+        activity.record(by, "created", user, at=at, after={"name": name})
+    return user
+
+
+def _create_with_text(
+    user_id: int | None, external_id: str, name: str, *, by: Actor, at: datetime
+) -> models.User:
+    if user_id is not None:
+        raise BadFields(external_id="a user has either an id or an external_id")
+    with store.write():
+        [number] = external_ids.number([external_id])
+        user = _insert(number, name, at)
+        if user is None:
+            raise IdTaken(id=external_id)
         activity.record(by, "created", user, at=at, after={"name": name})
     return user
 
@@ -44,7 +71,8 @@ def _free_id() -> int:
 
     Not from a sequence: that would end for good once the largest ID was given.
     """
-    largest = models.User.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    # Of users whose IDs are text it is negative.
+    largest = max(0, models.User.objects.order_by("-pk").values_list("pk", flat=True).first() or 0)
     if largest < models.MAX_ID:
         return largest + 1
     while models.User.objects.filter(

@@ -1,10 +1,11 @@
 """Logs: one line for each event, with a stable name; JSON for machines, text for people."""
 
 import logging.config
+import re
 import time
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 # How the system and SQLite say that a disk is full.
 # What two lines that say the same differ in.
@@ -45,11 +46,25 @@ class Repeats(logging.Filter):
         return True
 
 
+# In addresses: an ID, which may be a person's e-mail address, and the parameters that name one.
+_IDS = re.compile(r"(?<![0-9])(/ids/)[^?\s'\"]+|\b((?:external_id|q)=)[^&\s'\"]+")
+MASK = "***"
+
+
+def mask_ids(_: object, __: str, event: EventDict) -> EventDict:
+    """Leave IDs out of the addresses in a line: what is personal in them is nobody's business who reads logs."""
+    for name, value in event.items():
+        if isinstance(value, str) and ("/ids/" in value or "external_id=" in value or "q=" in value):
+            event[name] = _IDS.sub(lambda found: f"{found[1] or found[2]}{MASK}", value)
+    return event
+
+
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
+    mask_ids,
 ]
 
 

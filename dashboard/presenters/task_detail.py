@@ -181,10 +181,9 @@ def row(task: models.Task, at: datetime) -> list[Any]:
 
 
 def place_row(place: id_history.Place) -> list[Any]:
-    """Return an ID as a row of an export, as text, since JavaScript and spreadsheets round long numbers."""
+    """Return an ID as a row of an export, without the ID itself."""
     window, minute = exports.time(place.window_starts_at), exports.time(place.minute_at)
     return [
-        str(place.user_id),
         window,
         place.index,
         minute,

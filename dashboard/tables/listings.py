@@ -1,6 +1,6 @@
 """Tables of rows, one class for each list. Views pass in the rows of one page."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,18 +8,31 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from dashboard import addresses, formatting
+from dashboard import addresses, formatting, id_texts
 from dashboard.drawing import svg
 from dashboard.markup import Markup
 from dashboard.presenters.task_detail import Line
 from dashboard.tables.columns import CARDS, Listed, count, link, number, text
 from scheduling import models
+from scheduling.lists import external_ids
 from scheduling.reports import cards, drill_down, id_history, minute_rows
 from scheduling.tasks import failures
 
 
-def _id(user_id: int) -> SafeString:
-    return link(reverse("id", args=[user_id]), str(user_id), "id")
+class OfIds(Listed):
+    """A list with an ID in each row."""
+
+    user_id = text("ID")
+
+    def __init__(self, rows: Sequence[Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(rows, *args, **kwargs)
+        self.id_texts = external_ids.texts(row.user_id for row in rows)
+
+    def render_user_id(self, value: int) -> SafeString:
+        return link(reverse("id", args=[value]), id_texts.shown(value, self.id_texts), "id")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
 
 
 def _status(status: models.Status) -> SafeString:
@@ -94,10 +107,9 @@ class TaskTable(Listed):
         return formatting.moment(record.task.created_at)
 
 
-class PlaceTable(Listed):
+class PlaceTable(OfIds):
     """A task's IDs; a row is a task_detail.Place."""
 
-    user_id = text("ID")
     minute = text("Minute", "minute_at")
     status = text("Status", shown="nowrap")
     attempts = number("Attempts", short="attempts")
@@ -108,16 +120,12 @@ class PlaceTable(Listed):
         short="late",
     )
 
-    class Meta(Listed.Meta):
-        attrs = CARDS
+    class Meta(OfIds.Meta):
         empty_text = "None of its IDs match."
 
     def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = queue
-
-    def render_user_id(self, value: int) -> SafeString:
-        return _id(value)
 
     def render_minute(self, record: id_history.Place) -> SafeString:
         at = record.minute_at
@@ -131,22 +139,15 @@ class PlaceTable(Listed):
         return formatting.duration(value) if value else ""
 
 
-class MinuteTable(Listed):
+class MinuteTable(OfIds):
     """A minute's IDs; a row is a minute_rows.Row."""
 
-    user_id = text("ID")
     task = text("Task", shown="name whole")
     status = text("Status", shown="nowrap")
     attempts = number("Attempts", short="attempts")
     planned = number("Planned", "planned_at", short="planned")
     started = number("Started", "started_at", short="started")
     late = number("Late by", "late_seconds", short="late by")
-
-    class Meta(Listed.Meta):
-        attrs = CARDS
-
-    def render_user_id(self, value: int) -> SafeString:
-        return _id(value)
 
     def render_task(self, value: models.Task) -> SafeString:
         return link(addresses.task(value.pk), value.name)
@@ -171,25 +172,18 @@ class MinuteTable(Listed):
         return f"{0 if -1 < late_ms < 0 else late_ms:,.0f} ms"
 
 
-class DrillDownTable(Listed):
+class DrillDownTable(OfIds):
     """The IDs behind a number; a row is a drill_down.Row."""
 
-    user_id = text("ID")
     task = text("Task", "task_name", shown="name")
     minute = text("Minute", "minute_at", short="minute")
     status = text("Status", shown="nowrap")
     attempts = number("Attempts", short="attempts")
 
-    class Meta(Listed.Meta):
-        attrs = CARDS
-
     def __init__(self, *args: Any, queues: dict[int, str], happened: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # happened: shown in place of a status.
         self.queues, self.happened = queues, happened
-
-    def render_user_id(self, value: int) -> SafeString:
-        return _id(value)
 
     def render_task(self, record: drill_down.Row) -> SafeString:
         return link(addresses.task(record.task_id), record.task_name)
@@ -209,26 +203,19 @@ class DrillDownTable(Listed):
         return formatting.number(value)
 
 
-class FailureTable(Listed):
+class FailureTable(OfIds):
     """Failures, one by one, each of which can be left out of the retry; a row is a failures.Row."""
 
-    user_id = text("ID")
     task = text("Task", "task_name")
     answer = text("Answer", "http_status")
     attempts = number("Attempts", short="attempts")
     started = number("Started", "started_at")
     leave_out = text("Leave out", "key", short="leave out")
 
-    class Meta(Listed.Meta):
-        attrs = CARDS
-
     def __init__(self, *args: Any, left_out: Collection[int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # The keys of rows that are already ticked.
         self.left_out = left_out
-
-    def render_user_id(self, value: int) -> SafeString:
-        return _id(value)
 
     def render_task(self, record: failures.Row) -> SafeString:
         return link(addresses.task(record.task_id), record.task_name)
@@ -247,7 +234,7 @@ class FailureTable(Listed):
             "</label>"
         )
         ticked = Markup(" checked") if record.key in self.left_out else ""
-        return format_html(box, str(record.key), str(record.user_id), ticked)
+        return format_html(box, str(record.key), id_texts.shown(record.user_id, self.id_texts), ticked)
 
 
 class QueueTable(Listed):

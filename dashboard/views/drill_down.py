@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, exports
+from dashboard import addresses, exports, id_texts
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.inputs import columns
 from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
@@ -47,7 +47,8 @@ def drill_down(request: OperatorRequest) -> HttpResponseBase:
         )
     wanted = drill_downs.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
     if form := request.GET.get("format"):
-        return exports.named(form, "ids", HEADS, (_export(row, queues, wanted.kind) for row in wanted.rows()))
+        exported = id_texts.exported(wanted.rows(), lambda row: _export(row, queues, wanted.kind))
+        return exports.named(form, "ids", HEADS, exported)
     after = whole_number(request, "after") or 0
     rows = list(islice(wanted.rows(after=after), ROWS + 1))
     has_more = len(rows) > ROWS
@@ -162,7 +163,6 @@ def _time(request: OperatorRequest, name: str, read: Callable[[str], datetime], 
 
 def _export(row: drill_downs.Row, queues: dict[int, str], kind: drill_downs.Kind) -> list[Any]:
     return [
-        str(row.user_id),
         row.task_id,
         row.task_name,
         queues[row.queue_id],

@@ -14,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from dashboard import exports
+from dashboard import exports, id_texts
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.formatting import plural
 from dashboard.inputs import columns, parameters
@@ -104,7 +104,7 @@ def _shown(
 
 def _export(form: str, wanted: str, asked: failing.Asked) -> HttpResponseBase:
     if wanted == "ids":
-        return exports.named(form, "failures", HEADS, map(_row, asked.rows()))
+        return exports.named(form, "failures", HEADS, id_texts.exported(asked.rows(), _row))
     groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
     cut = f"the largest {GROUPS_AT_MOST:,} groups" if len(groups) > GROUPS_AT_MOST else ""
     rows = (
@@ -124,9 +124,14 @@ def _address(group: failing.Group) -> str:
 
 def _row(row: failing.Row) -> list[Any]:
     return [
-        str(row.user_id), row.task_id, row.task_name, row.queue, row.http_status, row.message, row.attempts,
+        row.task_id,
+        row.task_name,
+        row.queue,
+        row.http_status,
+        row.message,
+        row.attempts,
         exports.time(row.started_at),
-    ]  # fmt: skip
+    ]
 
 
 @operator_required

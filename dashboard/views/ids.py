@@ -1,5 +1,6 @@
 """One ID, found from any page, with its history."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -11,12 +12,15 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from dashboard import exports
+from dashboard import exports, id_texts
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.inputs.parameters import refuse_unknown, whole_number
 from dashboard.presenters import id_story
+from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core import id_tokens
+from scheduling.core.templates import as_json
+from scheduling.lists import external_ids, record_lists
 from scheduling.reports import stories
 
 TASKS_SHOWN = 100
@@ -29,10 +33,14 @@ HEADS = (
 @require_safe
 @viewer_required
 def find(request: OperatorRequest) -> HttpResponseBase:
-    """Redirect from the search box to the page of an ID."""
+    """The search box: an ID leads to its page. Digits are a number, unless only the text is known."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()
     found = id_tokens.read(text)
+    external_id = id_tokens.read_text(text)[0]
+    of_text = None if external_id is None else external_ids.number_of(external_id)
+    if of_text is not None and (found.id is None or not stories.tasks_with(found.id, count=1)):
+        return redirect("id", user_id=of_text)
     if found.id is None:
         if text:
             messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", found.reason or ""))
@@ -49,8 +57,8 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
         # The search says why it is not an ID.
         return redirect(f"{reverse('find')}?q=0")
     if wanted := request.GET.get("format"):
-        return exports.named(wanted, f"id-{user_id}", HEADS, _rows(user_id, at=store.now()))
-    context: dict[str, Any] = {"text": str(user_id), "user_id": user_id}
+        return exports.named(wanted, f"id-{_key(user_id)}", HEADS, _rows(user_id, at=store.now()))
+    context: dict[str, Any] = {"text": id_texts.of(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
         tasks = stories.tasks_with(user_id, count=TASKS_SHOWN + 1)
         task_id = whole_number(request, "task")
@@ -68,19 +76,36 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks[:TASKS_SHOWN],
             "story": next(iter(told), None),
+            "data": _data(request, chosen, user_id),
         }
     return render(request, "dashboard/id.html", context)
 
 
+def _key(user_id: int) -> str:
+    """What names an ID in an address or a file: never a number that only stands for text."""
+    return str(user_id) if user_id >= 0 else f"t{-user_id}"
+
+
+def _data(request: OperatorRequest, task: models.Task | None, user_id: int) -> list[tuple[str, str]] | None:
+    """The columns that travel with the ID, as names and values, for those who may see them."""
+    if task is None or task.data_columns is None or not request.user.may(needed_for_data()):
+        return None
+    text = record_lists.of_task(task, [user_id]).get(user_id)
+    return [
+        (name, value if isinstance(value, str) else as_json(value))
+        for name, value in (json.loads(text) if text else {}).items()
+    ]
+
+
 def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
     """Yield the events of the ID, one for each row: the newest task first, in each the earliest event."""
-    before = None
+    before, text = None, id_texts.of(user_id)
     while user_id <= models.MAX_ID:
         found = stories.stories(user_id, at=at, before_task=before, count=TASKS_SHOWN)
         for told in found:
             place = told.place
             beginning = [
-                str(user_id), told.task.pk, told.task.name, told.task.queue.name, place.status.word,
+                text, told.task.pk, told.task.name, told.task.queue.name, place.status.word,
                 exports.time(place.minute_at), place.attempts, place.late_seconds,
             ]  # fmt: skip
             for event in told.history:

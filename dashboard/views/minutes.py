@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from dashboard import addresses, exports
+from dashboard import addresses, exports, id_texts
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.drawing import charts
 from dashboard.inputs import columns
@@ -74,7 +74,7 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     ids = {keys.bucket_at(queue.pk, at): queue for queue in queues}
     now = store.now()
     if wanted := request.GET.get("format"):
-        exported = (_export(row, ids) for row in minute_rows.rows(sorted(ids), at=now))
+        exported = id_texts.exported(minute_rows.rows(sorted(ids), at=now), lambda row: _export(row, ids))
         return exports.named(wanted, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, exported)
     buckets = {bucket.pk: bucket for bucket in models.Bucket.objects.filter(pk__in=ids)}
     after = whole_number(request, "after")
@@ -118,7 +118,6 @@ def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> 
 def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list[Any]:
     bucket = keys.bucket_of_assignment(row.key)
     return [
-        str(row.user_id),
         row.task.pk,
         ids[bucket].name,
         exports.time(keys.minute_of_bucket(bucket)),

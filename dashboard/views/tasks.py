@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, exports, formatting
+from dashboard import addresses, exports, formatting, id_texts
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.formatting import plural
 from dashboard.inputs import columns, paging, parameters
@@ -112,7 +112,7 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponseBase:
         return _live_part(request, task_id, at)
     found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
     if wanted := request.GET.get("format"):
-        rows = map(task_detail.place_row, task_detail.all_places(found, chosen, at=at))
+        rows = id_texts.exported(task_detail.all_places(found, chosen, at=at), task_detail.place_row)
         return exports.named(wanted, f"task-{found.pk}", task_detail.PLACE_HEADS, rows)
     shown = columns.choose(request, listings.PlaceTable)
     page = task_detail.places(found, chosen, after=parameters.whole_number(request, "after") or 0, at=at)

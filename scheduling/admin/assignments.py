@@ -8,8 +8,8 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 
 from scheduling import models
-from scheduling.core import keys
-from scheduling.lists import stored_lists
+from scheduling.core import id_tokens, keys
+from scheduling.lists import external_ids, stored_lists
 from scheduling.models import MoveReason
 
 from .base import (
@@ -90,11 +90,14 @@ class AssignmentAdmin(ReadOnly, ByKey):
 
     def search(self, queryset: Rows, text: str) -> Rows:
         number = whole_number(text)
+        if number is None:
+            number = external_ids.number_of(id_tokens.read_text(text)[0] or "")
         return queryset.none() if number is None else queryset.filter(user_id=number)
 
     @admin.display(description="ID")
     def user_id_(self, row: models.Assignment) -> str:
-        return link(page_of(row), row.user_id)
+        # Of numbers that stand for themselves nothing is read.
+        return link(page_of(row), external_ids.texts([row.user_id]).get(row.user_id, str(row.user_id)))
 
     @admin.display(description="task")
     def task_(self, row: models.Assignment) -> str:

@@ -9,6 +9,8 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from scheduling import models, store, users
+from scheduling.core import id_tokens
+from scheduling.lists import external_ids
 from scheduling.models import MAX_ID
 
 from .base import (
@@ -72,8 +74,8 @@ class UserList(KeyList):
 
 @admin.register(models.User)
 class UserAdmin(ByKey):
-    list_display = ("id", "name", "created_at", "assignments", "story")
-    search_help_text = "The exact ID, or how a name begins."
+    list_display = ("id", "external_id", "name", "created_at", "assignments", "story")
+    search_help_text = "The exact ID, a number or text, or how a name begins."
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyList]:
         return UserList
@@ -84,21 +86,33 @@ class UserAdmin(ByKey):
         return UserForm if obj is None else NameForm
 
     def get_fields(self, request: HttpRequest, obj: models.User | None = None) -> tuple[str, ...]:
-        return ("id", "name") if obj is None else ("id", "name", "created_at", "assignments", "story")
+        return (
+            ("id", "name")
+            if obj is None
+            else ("id", "external_id", "name", "created_at", "assignments", "story")
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: models.User | None = None) -> tuple[str, ...]:
-        return () if obj is None else ("id", "created_at", "assignments", "story")
+        return () if obj is None else ("id", "external_id", "created_at", "assignments", "story")
 
     def search(self, queryset: Rows, text: str) -> Rows:
         number = whole_number(text)
         if number is not None:
             return queryset.filter(pk=number)
+        of_text = external_ids.number_of(id_tokens.read_text(text)[0] or "")
+        if of_text is not None:
+            return queryset.filter(pk=of_text)
         # Without the empty ones, since the index holds only those who have one; and in its order.
         return queryset.exclude(name="").filter(store.begins_with("name", text)).order_by("name", "pk")
 
+    @admin.display(description="external ID")
+    def external_id(self, user: models.User) -> str:
+        # Of numbers that stand for themselves nothing is read.
+        return external_ids.texts([user.pk]).get(user.pk, "")
+
     @admin.display(description="assignments")
     def assignments(self, user: models.User) -> str:
-        return link(list_of(models.Assignment, q=user.pk), "Assignments")
+        return link(list_of(models.Assignment, q=self.external_id(user) or user.pk), "Assignments")
 
     @admin.display(description="dashboard")
     def story(self, user: models.User) -> str:
@@ -117,6 +131,6 @@ class UserAdmin(ByKey):
 
     def related_links(self, request: HttpRequest, user: models.User) -> list[tuple[str, str]]:
         return [
-            ("Assignments", list_of(models.Assignment, q=user.pk)),
+            ("Assignments", list_of(models.Assignment, q=self.external_id(user) or user.pk)),
             ("History on the dashboard", on_dashboard("id", user.pk)),
         ]

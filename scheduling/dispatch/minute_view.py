@@ -13,7 +13,7 @@ from scheduling.dispatch import bucket_slots, claims, reach, targets
 from scheduling.dispatch.messages import Claim, ClaimRequest, ScheduledRequest
 from scheduling.handlers.base import Request
 from scheduling.jobqueue import host_watch, minute_jobs
-from scheduling.lists import record_lists
+from scheduling.lists import external_ids, record_lists
 from scheduling.models import HandlerKind
 from scheduling.store import later
 
@@ -173,6 +173,8 @@ class MinuteView:
         claimed = list(claimed)
         installation = self.installation or models.Installation.current()
         contents = _contents(claimed, tasks)
+        # Of tasks whose IDs are numbers nothing is read.
+        texts = external_ids.texts(claim.user_id for claim in claimed)
         scheduled = []
         for claim in claimed:
             queue = self.queues[keys.queue_of_bucket(claim.bucket_id)]
@@ -184,6 +186,7 @@ class MinuteView:
                 planned_at=self.minute,
                 attempt=claim.attempts + 1,
                 key_part=installation.key_part_of(claim.task_id),
+                external_id=texts.get(claim.user_id),
                 data=contents.get((claim.task_id, claim.user_id)),
             )
             scheduled.append(ScheduledRequest(claim, request, queue))

@@ -35,7 +35,9 @@ class Request:
 
 def message_key(key_part: str, *facts: int | str) -> str:
     """Return a `webhook-id`. key_part: the installation's, empty for tasks that are older than it."""
-    return "_".join(["msg", *([key_part] if key_part else []), *map(str, facts)])
+    # Of an ID that is text, the number that stands for it: x in place of the sign.
+    words = [f"x{-fact}" if isinstance(fact, int) and fact < 0 else str(fact) for fact in facts]
+    return "_".join(["msg", *([key_part] if key_part else []), *words])
 
 
 @dataclass(frozen=True, slots=True)

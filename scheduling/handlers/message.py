@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from scheduling.core.errors import CannotFill
 from scheduling.core.templates import JSON_TYPE, RequestTemplate, Values, as_json
 
 from .base import Request
@@ -159,6 +160,8 @@ class MessageMaker:
 
     def of_request(self, request: Request) -> Message:
         """Make the message of a request that is sent now. Raises CannotFill."""
+        if request.user_id < 0 and request.external_id is None:
+            raise CannotFill(reason="its ID was erased")
         if self._template is None:
             return self.of_body(request.idempotency_key, body_of(request))
         values = values_of(request)

@@ -21,7 +21,7 @@ from scheduling.handlers import columns
 from scheduling.intake import allocation, idempotency
 from scheduling.intake.idempotency import IdempotencyKey
 from scheduling.jobqueue import cluster, minute_jobs
-from scheduling.lists import record_lists, stored_lists
+from scheduling.lists import external_ids, record_lists, stored_lists
 from scheduling.lists.record_lists import RecordSource
 from scheduling.parsing.errors import NoSpace
 from scheduling.placement import reservations
@@ -144,7 +144,9 @@ def write_draft(
     If this fails, nothing of the draft remains.
     """
     check_room(source.ids_count)
-    draft = models.IdList.objects.create(created_at=at, about={**(about or {}), "writing": True})
+    # Known from the beginning, so that its numbers are taken back whatever becomes of it.
+    kind = {"id_type": source.id_type} if isinstance(source, RecordSource) else {}
+    draft = models.IdList.objects.create(created_at=at, about={**(about or {}), **kind, "writing": True})
     try:
         said = _write(draft, source)
         # Data are read in the order of the list.
@@ -186,10 +188,25 @@ def delete_draft(draft: models.IdList) -> None:
     """Delete a draft, in short transactions; an accepted list is never touched."""
     if not models.IdList.objects.filter(pk=draft.pk, accepted_at=None).exists():
         return
+    if draft.about.get("id_type") == "text" and not _release_ids(draft):
+        return
     for table in (models.Chunk, models.SegmentPart, models.DataChunk):
         while numbers := list(table.objects.filter(list=draft.pk).values_list("pk", flat=True)[:32]):
             table.objects.filter(pk__in=numbers, list__accepted_at=None).delete()
     models.IdList.objects.filter(pk=draft.pk, accepted_at=None).delete()
+
+
+def _release_ids(draft: models.IdList) -> bool:
+    """Take back the numbers of a draft's text IDs; if that isn't possible now, leave the draft to the sweep."""
+    record_lists.delete_chunks([draft.pk])
+    while (chunk := models.Chunk.objects.filter(list=draft.pk).order_by("-number").first()) is not None:
+        with store.write():
+            if not external_ids.release(draft, stored_lists.ids_of_chunk(chunk)):
+                given_up = {"id_type": "text", "writing": True, "given_up": True}
+                models.IdList.objects.filter(pk=draft.pk, accepted_at=None).update(about=given_up)
+                return False
+            models.Chunk.objects.filter(pk=chunk.pk, list__accepted_at=None).delete()
+    return True
 
 
 def sweep_drafts(*, at: datetime) -> int:
@@ -396,6 +413,7 @@ def _make_task(
         same_as_digest=digest,
         column=submission.column,
         reference=submission.reference,
+        id_type=id_list.about.get("id_type", "integer"),
         data_columns=id_list.about.get("data_columns"),
     )
 

@@ -1,4 +1,4 @@
-"""Lists whose IDs have data: the numbers are stored as those of any list, and the data beside them.
+"""Lists whose IDs are text or have data: numbers are stored as those of any list, and the data beside them.
 
 Until an ID has its row, its data are in a chunk, in the order of the list. The transaction that writes the row moves
 them to a table that is keyed by task and ID.
@@ -14,7 +14,7 @@ from typing import Any
 
 from scheduling import models, store
 from scheduling.core import limits
-from scheduling.lists import stored_lists
+from scheduling.lists import external_ids, stored_lists
 from scheduling.parsing.record_spool import RecordSpool
 
 # IDs of a data chunk: at the most bytes that an ID may have by default, 16 MB.
@@ -26,14 +26,18 @@ SEGMENT_BYTES = 32 * 1024 * 1024
 _STEP_CHUNKS = 16
 _STEP_ROWS = 2_000
 
-# Some IDs in list order, and the compact JSON of each.
-Block = tuple["array[int]", list[bytes]]
+# Some IDs in list order, and the compact JSON of each; None where the list has no data.
+Block = tuple["array[int]", list[bytes] | None]
 
 
 class RecordSource(ABC):
-    """A checked list without repeats whose IDs have data: a `stored_lists.Source` that yields the data too."""
+    """A checked list without repeats whose IDs are text or have data: a `stored_lists.Source` with more to it.
 
-    data_columns: tuple[str, ...]
+    data_columns: the names of the columns that travel with the IDs; None where none do.
+    """
+
+    id_type: str
+    data_columns: tuple[str, ...] | None
     ids_count: int
     repeats_count: int
     same_as_digest: str
@@ -48,11 +52,12 @@ class RecordSource(ABC):
 
 
 class SpooledRecords(RecordSource):
-    """Records as they were read. data_columns: the names of the columns that travel with the IDs."""
+    """Records as they were read. IDs that are text get their numbers as they are yielded."""
 
-    def __init__(self, spool: RecordSpool, data_columns: Sequence[str]) -> None:
+    def __init__(self, spool: RecordSpool, *, id_type: str, data_columns: Sequence[str]) -> None:
         self._spool = spool
-        self.data_columns = tuple(data_columns)
+        self.id_type = id_type
+        self.data_columns = tuple(data_columns) if spool.has_data else None
         self.ids_count = spool.ids_count
         self.repeats_count = spool.repeats_count
         self.same_as_digest = spool.same_as_digest
@@ -60,7 +65,32 @@ class SpooledRecords(RecordSource):
     def records(self, size: int) -> Iterator[Block]:
         """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
         for block in self._spool.unique_records(size):
-            yield array("q", map(int, block.ids)), block.data or []
+            is_text = self.id_type == "text"
+            yield external_ids.number(block.ids) if is_text else array("q", map(int, block.ids)), block.data
+
+
+class StoredRecords(RecordSource):
+    """A draft as a source: its IDs have their numbers already."""
+
+    def __init__(self, draft: models.IdList) -> None:
+        self._list_id = draft.pk
+        self.id_type = draft.about.get("id_type", "integer")
+        columns = draft.about.get("data_columns")
+        self.data_columns = None if columns is None else tuple(columns)
+        self.ids_count = draft.ids_count
+        self.repeats_count = draft.repeats_count
+        self.same_as_digest = draft.about["same_as_digest"]
+
+    def records(self, size: int) -> Iterator[Block]:
+        """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
+        position = 0
+        for ids in stored_lists.blocks(self._list_id, size):
+            data = None
+            if self.data_columns is not None:
+                found = unwritten(self._list_id, position, len(ids))
+                data = [found[user].encode() for user in ids]
+            position += len(ids)
+            yield ids, data
 
 
 class SomeRecords(RecordSource):
@@ -68,7 +98,7 @@ class SomeRecords(RecordSource):
 
     def __init__(self, source: RecordSource, ids: stored_lists.Source) -> None:
         self._source, self._ids = source, ids
-        self.data_columns = source.data_columns
+        self.id_type, self.data_columns = source.id_type, source.data_columns
         self.ids_count, self.repeats_count = ids.ids_count, ids.repeats_count
         self.same_as_digest = ids.same_as_digest
 
@@ -76,23 +106,24 @@ class SomeRecords(RecordSource):
         """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
         wanted = (user for block in self._ids.unique_blocks(stored_lists.CHUNK_IDS) for user in block)
         following = next(wanted, None)
+        has_data = self.data_columns is not None
         ids, data = array("q"), list[bytes]()
         for users, packed in self._source.records(size):
-            for user, one in zip(users, packed, strict=True):
+            for user, one in zip(users, packed or [b""] * len(users), strict=True):
                 if user != following:
                     continue
                 ids.append(user)
                 data.append(one)
                 following = next(wanted, None)
                 if len(ids) == size:
-                    yield ids, data
+                    yield ids, data if has_data else None
                     ids, data = array("q"), []
         if ids:
-            yield ids, data
+            yield ids, data if has_data else None
 
 
 def write(id_list: models.IdList, source: RecordSource) -> dict[str, Any]:
-    """Store the IDs and the data of a list, in short transactions. Returns what its `about` says of the data.
+    """Store the IDs and the data of a list, in short transactions. Returns what its `about` says of them.
 
     Within an open transaction, everything belongs to that transaction.
     """
@@ -103,13 +134,14 @@ def write(id_list: models.IdList, source: RecordSource) -> dict[str, Any]:
         position = 0
         pending = array("q")
         for ids, data in source.records(DATA_CHUNK_IDS):
-            joined = b"\n".join(data)
-            with store.write():
-                models.DataChunk.objects.create(
-                    list=id_list, first_position=position, ids_count=len(ids), data=joined
-                )
+            if data is not None:
+                joined = b"\n".join(data)
+                with store.write():
+                    models.DataChunk.objects.create(
+                        list=id_list, first_position=position, ids_count=len(ids), data=joined
+                    )
+                data_bytes += len(joined)
             position += len(ids)
-            data_bytes += len(joined)
             pending.extend(ids)
             while len(pending) >= stored_lists.CHUNK_IDS:
                 yield pending[: stored_lists.CHUNK_IDS]
@@ -118,11 +150,12 @@ def write(id_list: models.IdList, source: RecordSource) -> dict[str, Any]:
             yield pending
 
     count = stored_lists.write(id_list, numbers())
-    fitting = SEGMENT_BYTES * count // max(1, data_bytes)
-    return {
-        "data_columns": list(source.data_columns),
-        "segment_ids": max(DATA_CHUNK_IDS, min(SEGMENT_IDS, fitting)),
-    }
+    about: dict[str, Any] = {"id_type": source.id_type} if source.id_type == "text" else {}
+    if source.data_columns is not None:
+        fitting = SEGMENT_BYTES * count // max(1, data_bytes)
+        about["data_columns"] = list(source.data_columns)
+        about["segment_ids"] = max(DATA_CHUNK_IDS, min(SEGMENT_IDS, fitting))
+    return about
 
 
 def has_data(id_list: models.IdList) -> bool:

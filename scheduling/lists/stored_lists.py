@@ -76,6 +76,11 @@ def ids_of(list_id: int, first_position: int, count: int) -> array[int]:
     return ids
 
 
+def ids_of_chunk(chunk: models.Chunk) -> array[int]:
+    """Return the IDs of a chunk."""
+    return _unpack(chunk.ids)
+
+
 def blocks(list_id: int, size: int = CHUNK_IDS) -> Iterator[array[int]]:
     """Yield the IDs in list order, `size` at a time."""
     position = 0

@@ -13,6 +13,7 @@ from .bulk_act import BulkAct, BulkActKind
 from .cluster import Heartbeat, Minute, QuarterRun
 from .data import DataChunk, IdData
 from .edit import EarlierAttempts, LeftInFlight
+from .external_id import ExternalId
 from .installation import Installation
 from .queue import MAX_QUEUES, MAX_RPM, HandlerKind, LatePolicy, Overflow, Queue, Target, Unreachable
 from .states import TRANSITIONS, Group, MoveReason, Status, TaskState
@@ -45,6 +46,7 @@ __all__ = [
     "Chunk",
     "DataChunk",
     "EarlierAttempts",
+    "ExternalId",
     "FailureCount",
     "Group",
     "HandlerKind",

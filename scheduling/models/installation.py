@@ -19,6 +19,8 @@ class Installation(models.Model):
     key_part = models.CharField(max_length=16, default=draw_key_part)
     # Tasks up to this number are older than the part: their keys have none, so that none changes between attempts.
     last_task_without_part = models.BigIntegerField(default=0)
+    # The last number that stands for an ID that is text: they go from -1 down.
+    last_external_number = models.BigIntegerField(default=0, db_default=0)
 
     def __str__(self) -> str:
         return "the installation"

@@ -115,6 +115,8 @@ class Task(models.Model):
     column = models.CharField(max_length=200, blank=True, default="")
     # What the sender calls it, such as the number of a campaign.
     reference = models.CharField(max_length=200, blank=True, default="", db_default="")
+    # Whether its IDs are numbers or text.
+    id_type = models.CharField(max_length=8, default="integer", db_default="integer")
     # The columns that travel with its IDs; null where none do.
     data_columns = models.JSONField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)

@@ -23,7 +23,9 @@ class User(models.Model):
             # Newest first, page by page. Users of a list are added in this order, so it costs little.
             models.Index(fields=["created_at", "id"], name="user_by_age"),
         ]
-        constraints = [models.CheckConstraint(condition=Q(id__gte=1), name="user_id_in_range")]
+        # Negative: it stands for an ID that is text.
+        constraints = [models.CheckConstraint(condition=~Q(id=0), name="user_id_in_range")]
 
     def __str__(self) -> str:
-        return f"{self.id} {self.name}".rstrip()
+        # Of one whose ID is text, nobody is told the number.
+        return (self.name or "a user") if self.id < 0 else f"{self.id} {self.name}".rstrip()

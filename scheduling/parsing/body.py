@@ -1,6 +1,6 @@
 """Reads the body of a request: chooses the reader, and decides what makes the result a list."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from scheduling.parsing.results import Fields, Limits
 from scheduling.parsing.spool import Spool
 from scheduling.parsing.streams import ArrivingBody, as_utf8, gunzip
 
-FIELDS = frozenset({"task_name", "queue", "column", "sheet", "data", "not_before", "expires_at", "id"})
+FIELDS = frozenset(
+    {"task_name", "queue", "column", "sheet", "id_type", "header", "data", "not_before", "expires_at", "id"}
+)
 
 ACCEPTED = {
     "application/json": "json",
@@ -52,6 +54,7 @@ def read_body(
     id_type: str | None = None,
     data: Any = None,
     header: bool | None = None,
+    id_type_of: Callable[[str], str | None] | None = None,
     skip_faults: bool = False,
     leave_out_hidden: bool = False,
     payload_optional: bool = False,
@@ -61,7 +64,8 @@ def read_body(
     """Read a body to its end, in constant memory, and return what it contains. Close the Reading afterwards.
 
     chunks: the body as it arrives; if it raises OSError, the sender has disconnected. column, sheet, id_type, data,
-    header: from the query; those in `allowed` may also be fields of the body. skip_faults: `on_error=skip`.
+    header: from the query; those in `allowed` may also be fields of the body. id_type_of: the id_type of the list
+    that the body's field `id` names. skip_faults: `on_error=skip`.
     leave_out_hidden: leave out rows hidden in a sheet. payload_optional: the payload may be absent or null, as in an
     edit. allowed: the fields to keep. ignorable: read-only fields, which are dropped. Any other field is listed in
     the result as unknown.
@@ -85,6 +89,7 @@ def read_body(
         data=DataRequest.parse(data),
         header=header,
         leave_out_hidden=leave_out_hidden,
+        id_type_of=id_type_of,
         accepted=OPTION_FIELDS & allowed,
     )
     lists = ListReader(options, limits=limits, folder=spool_dir, keeps_going=skip_faults)

@@ -7,7 +7,6 @@ from typing import Any
 from scheduling.parsing import errors
 from scheduling.parsing.form_parts import Part, multipart_parts, urlencoded_parts
 from scheduling.parsing.json_body import BYTES_SENT_BACK, TOKENS_SENT_BACK
-from scheduling.parsing.list_options import OPTION_FIELDS
 from scheduling.parsing.list_reader import HEAD_BYTES, ListReader, UploadedFile, peeked
 from scheduling.parsing.media import MediaType, is_table
 
@@ -80,8 +79,7 @@ class _Form:
         if self._fields_bytes > self._lists.limits.max_fields_bytes:
             raise errors.FieldsTooLong(limit=self._lists.limits.max_fields_bytes)
         self._content.values[part.name] = value
-        if part.name in OPTION_FIELDS:
-            self._lists.options.set(part.name, value)
+        self._lists.options.note(part.name, value)
 
     def _read_list(self, part: Part) -> None:
         head, chunks = peeked(part.chunks)

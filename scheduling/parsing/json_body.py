@@ -23,7 +23,6 @@ from scheduling.parsing import errors, id_objects
 from scheduling.parsing.data_columns import ObjectData
 from scheduling.parsing.id_objects import IdObjects
 from scheduling.parsing.json_scanner import LITERALS, DoubledName, Scanner, decoder, shown
-from scheduling.parsing.list_options import OPTION_FIELDS
 from scheduling.parsing.list_reader import ListReader
 from scheduling.parsing.sink import Sink
 from scheduling.parsing.text_list import plain_ids, read_text
@@ -95,8 +94,8 @@ class JsonBody:
             else:
                 began = scan.passed()
                 self.fields[name] = self._read_value()
-                if name in OPTION_FIELDS and self._lists.options.set(name, self.fields[name]):
-                    self.must_read_again = self.payload_given
+                if self._lists.options.note(name, self.fields[name]):
+                    self.must_read_again |= self.payload_given
                 fields_bytes += scan.passed() - began
                 if fields_bytes > self._limits.max_fields_bytes:
                     raise errors.FieldsTooLong(limit=self._limits.max_fields_bytes)

@@ -1,6 +1,6 @@
 """How a list is to be read: what the query says, completed by the fields of the body as they arrive."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class ListOptions:
     data: DataRequest | None = None
     header: bool | None = None
     leave_out_hidden: bool = False
+    # The id_type of a list that the field `id` names, where nothing else says it.
+    id_type_of: Callable[[str], str | None] | None = None
     accepted: frozenset[str] = OPTION_FIELDS
     _given: dict[str, Any] = field(default_factory=dict)
 
@@ -47,6 +49,13 @@ class ListOptions:
     def is_complete(self) -> bool:
         """Whether no later field of a form can change how the list is read."""
         return all(name in self._given for name in self.accepted & {"column", "id_type", "data"})
+
+    def note(self, name: str, value: Any) -> bool:
+        """Take over a field of the body if it says how the list is to be read. Returns whether that changes."""
+        if name == "id" and self.id_type_of is not None and "id_type" not in self._given:
+            before, self.id_type = self.id_type, self.id_type_of(str(value)) or self.id_type
+            return before != self.id_type
+        return name in OPTION_FIELDS and self.set(name, value)
 
     def set(self, name: str, value: Any) -> bool:
         """Take over a field of the body. Returns whether it changes anything.

@@ -131,6 +131,18 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool 
         backend().insert_data(task_id, rows, replace=replace)
 
 
+def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
+    """Insert IDs that are text: (number, ID)."""
+    if rows:
+        backend().insert_external_ids(rows)
+
+
+def numbers_of_texts(texts: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of those IDs that have one."""
+    numbers: dict[str, int] = backend().numbers_of_texts(texts) if texts else {}
+    return numbers
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:

@@ -82,6 +82,28 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool)
         copy.write("".join(lines).replace("\\", "\\\\"))
 
 
+def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
+    # Such an ID has no control characters; its backslashes are COPY's as well.
+    lines = "".join([f"{number}\t{text}\n" for number, text in rows]).replace("\\", "\\\\")
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy("COPY scheduling_externalid (id, external_id) FROM STDIN") as copy,
+    ):
+        copy.write(lines)
+
+
+def numbers_of_texts(texts: Sequence[str]) -> dict[str, int]:
+    with connection.cursor() as cursor:
+        # OFFSET 0: a look into the index for each ID, as in count_users.
+        cursor.execute(
+            "SELECT e.external_id, e.id FROM unnest(%s::text[]) asked(text) CROSS JOIN LATERAL"
+            " (SELECT external_id, id FROM scheduling_externalid WHERE external_id = asked.text OFFSET 0) e",
+            [list(texts)],
+        )
+        return dict(cursor.fetchall())
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:

@@ -53,6 +53,21 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool)
         )
 
 
+def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO scheduling_externalid (id, external_id) VALUES (%s, %s)", rows)
+
+
+def numbers_of_texts(texts: Sequence[str]) -> dict[str, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT e.external_id, e.id FROM json_each(%s) j CROSS JOIN scheduling_externalid e"
+            " WHERE e.external_id = j.value",
+            [orjson.dumps(texts).decode()],
+        )
+        return dict(cursor.fetchall())
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:

@@ -23,7 +23,7 @@ class ChangedData:
     def __init__(self, task: models.Task, source: object, difference: Difference) -> None:
         self._task = task
         self._spool: RecordSpool | None = None
-        if isinstance(source, RecordSource):
+        if isinstance(source, RecordSource) and source.data_columns is not None:
             self._spool = RecordSpool(settings.SPOOL_DIR, has_data=True)
             try:
                 self._look_up(self._spool, source, difference)
@@ -37,7 +37,7 @@ class ChangedData:
         next_added = next(added, None)
         for users, data in source.records(limits.IDS_PER_QUERY):
             kept: dict[int, bytes] = {}
-            for user, packed in zip(users, data, strict=True):
+            for user, packed in zip(users, data or (), strict=True):
                 if user == next_added:
                     next_added = next(added, None)
                 else:
@@ -74,7 +74,7 @@ def _ids_of(difference: Difference) -> Iterator[int]:
 
 def columns_after(task: models.Task, source: object) -> list[str] | None:
     """Return the columns that a task's IDs have once a list replaces its own: what was sent keeps the old ones."""
-    if not isinstance(source, RecordSource):
+    if not isinstance(source, RecordSource) or source.data_columns is None:
         columns: list[str] | None = task.data_columns
         return columns
     return list(dict.fromkeys([*source.data_columns, *(task.data_columns or ())]))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain, compress, islice
 from typing import Any
 
@@ -21,7 +23,7 @@ from scheduling.handlers import columns
 from scheduling.intake import acceptance
 from scheduling.lists import stored_lists
 from scheduling.lists.differences import CombinedSource, Difference, blocks_of
-from scheduling.lists.record_lists import RecordSource, SomeRecords
+from scheduling.lists.record_lists import RecordSource, SomeRecords, StoredRecords
 from scheduling.models import Group, Status
 from scheduling.placement import ledger, reservations
 from scheduling.placement.removals import ChangedMeanwhile, Removal, record_in_flight
@@ -103,6 +105,50 @@ def replace(
         raise UnexpectedCount(found=source.ids_count, expected=expect)
     if name is not None:
         _check_name(name)
+    edit = partial(
+        _replace,
+        task,
+        name=name,
+        payload=payload,
+        column=column,
+        allow_peak=allow_peak,
+        if_version=if_version,
+        by=by,
+        now=now,
+    )
+    if not isinstance(source, RecordSource) or source.id_type == "integer":
+        return edit(source)
+    with _numbered(source, at=now()) as numbered:
+        return edit(numbered)
+
+
+@contextmanager
+def _numbered(source: RecordSource, *, at: datetime) -> Iterator[RecordSource]:
+    """Give the text IDs of a source their numbers; they are taken back if the edit is refused."""
+    draft = acceptance.write_draft(source, at=at, to_place=False)
+    try:
+        yield StoredRecords(draft)
+    except BaseException:
+        acceptance.delete_draft(draft)
+        raise
+    # They are the task's now.
+    draft.about = {"writing": True}
+    draft.save(update_fields=["about"])
+    acceptance.delete_draft(draft)
+
+
+def _replace(
+    task: models.Task,
+    source: stored_lists.Source,
+    *,
+    name: str | None,
+    payload: Any,
+    column: str,
+    allow_peak: bool,
+    if_version: int | None,
+    by: Actor,
+    now: Callable[[], datetime],
+) -> Replaced:
     while True:
         task = models.Task.objects.select_related("list").get(pk=task.pk)
         _check_replaceable(task)
@@ -205,7 +251,7 @@ def _exchange_locked(
     _check_replaceable(task)
     if task.version != edit.task.version:
         raise ChangedMeanwhile
-    columns.check(queue, edit.source.data_columns if isinstance(edit.source, RecordSource) else None)
+    columns.check(queue, getattr(edit.source, "data_columns", None))
     ledger.lock_waiting_buckets(task)
     # Removed IDs first: their places are free for the added ones.
     removed = removal.cancel_waiting()

@@ -16,7 +16,7 @@ def test_user_is_created_renamed_and_deleted(api):
     assert made.status_code == 201
     assert made["Location"] == "5/"
     user = made.json()
-    assert user.keys() == {"id", "id_str", "name", "date_created"}
+    assert user.keys() == {"id", "id_str", "external_id", "name", "date_created"}
     assert (user["id"], user["name"]) == (5, "Ann")
     assert user["date_created"].endswith("Z")
     assert api.get("/users/5/").json() == user
