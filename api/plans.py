@@ -25,6 +25,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "starts_at": iso(window.starts_at),
                 "before": list(window.before),
                 "added": list(window.added),
+                "capacity": None if window.level is None else list(window.level),
             }
             for window in plan.windows[:WINDOWS_SHOWN]
         ],

@@ -20,7 +20,7 @@ from api.serializers import queue_json
 from scheduling import models, store
 from scheduling.dispatch import test_request
 from scheduling.intake import idempotency
-from scheduling.queues import operations
+from scheduling.queues import operations, rates
 
 router = Router(tags=["Queues"])
 
@@ -106,20 +106,33 @@ def _shown(queue: models.Queue) -> HttpResponse:
 @router.patch(
     "/queues/{queue_name:name}/",
     auth=CAN_WRITE,
-    response=responses(schemas.Queue, 404, 412, *WITH_BODY),
+    response=responses(schemas.Queue | schemas.QueueEffect, 404, 412, *WITH_BODY),
     operation_id="patch_queue",
     summary="Change a queue",
     openapi_extra=describe(
         body=fields_body(schemas.QueueUpdate, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
-def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
-    """Absent fields stay. A new rpm applies to open and future windows, not to the running one."""
+def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.QueueOptions]) -> HttpResponse:
+    """Absent fields stay. A new rpm applies to open and future windows, new hours and ramps to future ones.
+
+    With `dry_run=true` nothing is changed, and the response says what would move.
+    """
     queue = find(name)
     changes = _values(read_fields(request, schemas.QueueUpdate, options.unknown_fields))
     if_version = queue.version if check_if_match(request, str(queue.version)) else None
+    if options.dry_run:
+        return json_response(_effect_json(operations.effect_of(queue, changes, at=store.now())))
     queue = operations.update(queue, changes, by=request.caller.actor, now=store.now, if_version=if_version)
     return _shown(queue)
+
+
+def _effect_json(effect: rates.Effect) -> dict[str, Any]:
+    loads = {
+        name: {"peak_per_minute": load.peak, "over": load.over_count, "done_at": iso(load.ends_at)}
+        for name, load in (("before", effect.before), ("after", effect.after))
+    }
+    return {"moved": effect.moved_count, **loads}
 
 
 @router.delete(

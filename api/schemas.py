@@ -201,6 +201,7 @@ class WindowOfPlan(Schema):
     starts_at: Time
     before: list[Count]
     added: list[Count]
+    capacity: list[Count] | None
 
 
 class Plan(Schema):
@@ -430,12 +431,32 @@ class Story(Place):
 # --- queues -----------------------------------------------------------------------------------------------
 
 
+class QueueOptions(BodyOptions):
+    """The query parameters of a change of a queue."""
+
+    dry_run: Flag = False
+
+
+class QueueLoad(Schema):
+    peak_per_minute: Count
+    over: Count
+    done_at: Time | None
+
+
+class QueueEffect(Schema):
+    moved: Count
+    before: QueueLoad
+    after: QueueLoad
+
+
 class QueueFields(Schema):
     """The fields of a queue that can be written. Null means "none"."""
 
     model_config = ConfigDict(extra="forbid")
 
     rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] = 120
+    hours: dict[str, Any] | None = None
+    ramp: dict[str, Any] | None = None
     overflow: Overflow = Overflow.DISPERSE
     max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
     handler: HandlerKind = HandlerKind.RECORD
@@ -483,6 +504,8 @@ class QueueUpdate(QueueFields):
 class Queue(Schema):
     name: str
     rpm: int
+    hours: dict[str, Any] | None
+    ramp: dict[str, Any] | None
     overflow: Overflow
     max_peak: int | None
     handler: HandlerKind
@@ -587,6 +610,7 @@ class TestedCallback(Schema):
 class Bucket(Schema):
     minute: Time
     capacity: Count
+    reason: str | None
     filled: Count
     waiting: Count
     in_flight: Count

@@ -6,6 +6,7 @@ from typing import Any
 from api.plans import iso
 from scheduling import models
 from scheduling.core import clock, keys
+from scheduling.placement import shapes
 from scheduling.queues import validation
 from scheduling.tasks import callbacks
 
@@ -97,17 +98,19 @@ def window_json(
         "label": clock.label(starts_at),
         "state": clock.state(starts_at, at).value,
         "buckets": [
-            _bucket(buckets.get(keys.bucket_id(window.pk, k)) or models.Bucket(capacity=queue.rpm), minute)
+            _bucket(queue, buckets.get(keys.bucket_id(window.pk, k)), minute)
             for k, minute in enumerate(clock.minutes(starts_at))
         ],
         "receipt": window.receipt,
     }
 
 
-def _bucket(bucket: models.Bucket, minute: datetime) -> dict[str, Any]:
+def _bucket(queue: models.Queue, stored: models.Bucket | None, minute: datetime) -> dict[str, Any]:
+    bucket = stored or models.Bucket(capacity=shapes.capacity_at(queue, minute))
     counts = ("filled", *STATES, "moved")
     return {
         "minute": iso(minute),
         "capacity": bucket.capacity,
+        "reason": shapes.reason_at(queue, minute, bucket.capacity) or None,
         **{name: getattr(bucket, f"{name}_count") for name in counts},
     }

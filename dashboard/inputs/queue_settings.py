@@ -36,6 +36,11 @@ SECTIONS = (
         ("overflow", "max_peak", "headroom"),
     ),
     Section(
+        "Hours and ramp",
+        "When the queue sends, and how its limit grows. From the next quarter-hour that isn't open yet.",
+        ("hours", "ramp"),
+    ),
+    Section(
         "When a request fails, or is late",
         "Retries and late IDs take free places, so they never go above the limit.",
         ("max_attempts", "retry_delays_minutes", "breaker_threshold", "late_policy", "late_after_seconds"),
@@ -145,6 +150,33 @@ class DelaysField(forms.CharField):
             return True
 
 
+class HoursField(forms.CharField):
+    """Sending hours as lines: the zone, a span each, and closed dates; empty where it always sends."""
+
+    widget = forms.Textarea(attrs={"rows": 4, "spellcheck": "false"})
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        closed = [f"closed {day}" for day in value.get("closed", ())]
+        return "\n".join([str(value.get("zone", "UTC")), *map(str, value.get("open", ())), *closed])
+
+    def to_python(self, value: Any) -> Any:
+        lines = [line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()]
+        if not lines:
+            return None
+        zone, *rest = lines
+        closed = [line.split(None, 1)[1] for line in rest if line.lower().startswith("closed ")]
+        form: dict[str, Any] = {
+            "zone": zone,
+            "open": [o for o in rest if not o.lower().startswith("closed ")],
+        }
+        return form | ({"closed": closed} if closed else {})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(self.to_python(data) != self.to_python(self.prepare_value(initial)))
+
+
 class ConditionField(forms.JSONField):
     """A condition as JSON; empty if there is none."""
 
@@ -226,7 +258,19 @@ class QueueForm(QueueModelForm):
         required=False,
         help_text='JSON, such as {"pointer": "/ok", "equals": true}. Empty: the status decides.',
     )
+    hours = HoursField(
+        label="Hours",
+        required=False,
+        help_text="A time zone, then a span on each line, such as mon-fri 09:00-18:00, or closed 2026-12-25.",
+    )
+    ramp = ConditionField(
+        label="Ramp",
+        required=False,
+        help_text='JSON: {"from": "2026-11-30", "start_rpm": 50, "factor": 1.5, "every": 1, "unit": "days"}.',
+    )
     python_callable = forms.ChoiceField(label="Function", required=False)
+    # How many IDs the page said that the change moves.
+    moves = forms.IntegerField(widget=forms.HiddenInput, required=False)
     version = forms.IntegerField(widget=forms.HiddenInput)
 
     class Meta:

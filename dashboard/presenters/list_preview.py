@@ -60,7 +60,19 @@ class Preview:
     @property
     def over(self) -> int:
         """Return by how much the fullest minute exceeds the limit, if the list contributes to it."""
-        return 0 if self.is_first_free else max(0, self.plan.peak_per_minute - self.rpm)
+        if self.is_first_free:
+            return 0
+        most = 0
+        for window in self.plan.windows:
+            for k, (before, added) in enumerate(zip(window.before, window.added, strict=True)):
+                most = max(most, before + added - self._capacity(window, k) if added else 0)
+        return most
+
+    def _capacity(self, window: reservations.WindowPlan, k: int) -> int:
+        """Return what a minute of the plan may take at most."""
+        if window.level is None:
+            return self.rpm
+        return window.level[k] + self.queue.headroom if window.level[k] else 0
 
     @property
     def ends_at(self) -> datetime:
@@ -148,8 +160,8 @@ class Preview:
         """Draw the first quarter-hour by minute: what it contains, and on top of it this list."""
         window = self.plan.windows[0]
         minutes = [
-            cards.Minute(minute, self.rpm, waiting=count)
-            for minute, count in zip(clock.minutes(window.starts_at), window.before, strict=True)
+            cards.Minute(minute, self._capacity(window, k), waiting=window.before[k])
+            for k, minute in enumerate(clock.minutes(window.starts_at))
         ]
         return charts.plan_chart(minutes, window.added, now=clock.minute_start(self.at))
 

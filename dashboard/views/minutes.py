@@ -21,6 +21,7 @@ from dashboard.presenters import window_log
 from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
+from scheduling.placement import shapes
 from scheduling.reports import cards, minute_rows, planning
 from scheduling.store.blocks import in_blocks
 
@@ -87,6 +88,11 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
         "minute": at,
         "queues": counts,
         "idle": len(counts) - len(told),
+        "reasons": [
+            (queue.name, reason)
+            for queue, minute in told
+            if (reason := shapes.reason_at(queue, at, minute.capacity))
+        ],
         "counts_table": totals.MinuteOfQueuesTable(
             told, window=clock.quarter_start(at) - clock.QUARTER, is_over=at < clock.minute_start(now)
         ),
@@ -110,7 +116,7 @@ def _index_of(at: datetime) -> int:
 
 def _counts(bucket: models.Bucket | None, queue: models.Queue, at: datetime) -> cards.Minute:
     if bucket is None:
-        return cards.Minute(at, queue.rpm)
+        return cards.Minute(at, shapes.capacity_at(queue, at))
     kinds = (*(status.word for status in models.Status), "moved")
     return cards.Minute(at, bucket.capacity, **{kind: getattr(bucket, f"{kind}_count") for kind in kinds})
 

@@ -154,11 +154,22 @@ def _next_quarter() -> str:
     return formatting.minute_text(clock.runs_at(clock.open_window_start(store.now())))
 
 
+def _unseen_effect(found: models.Queue, form: QueueForm) -> rates.Effect | None:
+    """What other hours or another ramp would move, where the page hasn't said so yet. Raises BadFields."""
+    if not {"hours", "ramp"} & form.changes.keys():
+        return None
+    effect = operations.effect_of(found, form.changes, at=store.now())
+    return effect if effect.moved_count and form.cleaned_data.get("moves") is None else None
+
+
 @operator_required
 def _change(request: OperatorRequest, found: models.Queue) -> HttpResponseBase:
     form = QueueForm(found, request.POST)
     if form.is_valid():
         try:
+            if effect := _unseen_effect(found, form):
+                context = _page(request, found, form) | {"settings_effect": effect}
+                return render(request, "dashboard/queue.html", context)
             operations.update(
                 found, form.changes, by=request.actor, now=store.now, if_version=form.cleaned_data["version"]
             )

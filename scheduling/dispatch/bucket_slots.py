@@ -15,7 +15,8 @@ def seal(bucket: models.Bucket, queue: models.Queue, at: datetime) -> bool:
     if bucket.sealed_at is not None:
         return True
     most = queue.brake_per_minute
-    if most == 0:
+    # Nothing is sent in a closed minute, whatever waits there: it is late, and moves.
+    if most == 0 or bucket.capacity == 0:
         return False
     ids = bucket.waiting_count
     slots = max(bucket.capacity, ids)

@@ -20,7 +20,7 @@ from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
 from scheduling.handlers.shown_request import Sent, shown
 from scheduling.handlers.webhook import Webhook
-from scheduling.placement import reservations
+from scheduling.placement import reservations, shapes
 
 # What a receiver sees in place of a task's number and a user's: no task has it.
 TASK_ID = 0
@@ -142,7 +142,7 @@ def _take_slot(
     bucket_id = keys.bucket_at(queue.pk, minute)
     with store.write():
         queue = reservations.lock_queue(queue.pk)
-        store.create_windows([keys.window_of_bucket(bucket_id)], capacity=queue.rpm)
+        shapes.create_windows(queue, [keys.window_of_bucket(bucket_id)])
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
         if not bucket_slots.seal(bucket, queue, at):

@@ -47,6 +47,9 @@ class Queue(models.Model):
     overflow = models.CharField(max_length=16, choices=Overflow, default=Overflow.DISPERSE)
     max_peak = models.PositiveIntegerField(null=True, blank=True)
     headroom = models.PositiveIntegerField(default=0)
+    # When it sends, and how its rpm grows; null: always, and rpm from the start. See scheduling.core.capacity.
+    hours = models.JSONField(null=True, blank=True)
+    ramp = models.JSONField(null=True, blank=True)
     handler = models.CharField(max_length=16, choices=HandlerKind, default=HandlerKind.RECORD)
     paused_at = models.DateTimeField(null=True, blank=True)
     brake_per_minute = models.PositiveIntegerField(null=True, blank=True)

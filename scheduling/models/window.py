@@ -130,10 +130,17 @@ class Reservation(models.Model):
     first_position = models.PositiveBigIntegerField(default=0)
     ids_count = models.PositiveBigIntegerField(default=0)
     rpm = models.PositiveIntegerField()
+    # What each of the 15 minutes may take, where they differ from rpm.
+    capacities = models.JSONField(null=True, blank=True)
     fill_before = models.JSONField()
     deltas = models.JSONField()
     made_at = models.DateTimeField()
     note = models.CharField(max_length=200, blank=True, default="")
+
+    @property
+    def level(self) -> allocator.Capacity:
+        """What each of the 15 minutes may take."""
+        return self.capacities or self.rpm
 
     @property
     def is_first_free(self) -> bool:
@@ -143,7 +150,8 @@ class Reservation(models.Model):
         """Yield the bucket (0-14) of each of the list's IDs here, from the ID at `position` on. Recomputed."""
         if self.is_first_free:
             return allocator.in_order(self.deltas, position)
-        return allocator.places(allocator.fill_after(self.fill_before, self.rpm, position), self.rpm)
+        level = self.level
+        return allocator.places(allocator.fill_after(self.fill_before, level, position), level)
 
     class Meta:
         ordering = ["window", "version"]

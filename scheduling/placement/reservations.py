@@ -14,9 +14,11 @@ from django.conf import settings
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys, limits
 from scheduling.core.errors import BadFields, PastDeadline, PastExpiry, PastHorizon, PastPeak
+from scheduling.placement import shapes
 from scheduling.store import inserting
 from scheduling.store.prepared import PreparedQuery
 
+NEVER_OPEN = "No minute of the next ten years is open."
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
 # Windows read at a time where a search walks on until it finds a free place: a day of them.
@@ -25,12 +27,14 @@ STRIDE = WINDOWS_A_DAY
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """What a list takes in one window: `before` and `added` are 15 numbers each."""
+    """What a list takes in one window: `before`, `added` and `level` are 15 numbers each."""
 
     window_id: int
     before: tuple[int, ...]
     added: tuple[int, ...]
     first_position: int
+    # What lists may plan of each minute, where that isn't the queue's rpm.
+    level: tuple[int, ...] | None = None
 
     @property
     def ids_count(self) -> int:
@@ -105,7 +109,7 @@ _fills = PreparedQuery(
 def buckets_in_order(queue: models.Queue, plan: Plan) -> Iterator[int]:
     """Yield the bucket of each ID of a plan, in the order of its list."""
     for window in plan.windows:
-        for k in islice(allocator.places(window.before, queue.list_rpm), window.ids_count):
+        for k in islice(allocator.places(window.before, window.level or queue.list_rpm), window.ids_count):
             yield keys.bucket_id(window.window_id, k)
 
 
@@ -156,21 +160,41 @@ def plan(
         return Plan(queue.rpm, tuple(_first_free(queue, ids_count, minute)), start)
     starts_at = clock.first_window(at, ids=ids_count, unwritten=others, rate=rate, not_before=not_before)
     first = keys.window_id(queue.pk, starts_at)
+    if queue.overflow == models.Overflow.DISPERSE and shapes.is_shaped(queue):
+        return Plan(queue.rpm, (_dispersed(queue, first, ids_count),))
     if queue.overflow == models.Overflow.DISPERSE:
         before = fills([first]).get(first, EMPTY)
         return Plan(
             queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),)
         )
-    return Plan(queue.rpm, tuple(_carried_over(first, queue.list_rpm, ids_count)))
+    windows = tuple(_carried_over(queue, first, ids_count))
+    if not windows:
+        raise BadFields(hours=NEVER_OPEN)
+    return Plan(queue.rpm, windows)
+
+
+def _dispersed(queue: models.Queue, first: int, ids_count: int) -> WindowPlan:
+    """Both rules, in the first window that has an open minute."""
+    window_id = first
+    for stretch in shapes.stretches(queue, first):
+        if any(stretch.capacity):
+            before = fills([window_id]).get(window_id, EMPTY)
+            added = allocator.counts(before, stretch.capacity, ids_count)
+            return WindowPlan(window_id, before, added, 0, stretch.capacity)
+        window_id += stretch.windows
+    raise BadFields(hours=NEVER_OPEN)
 
 
 def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[WindowPlan]:
     """Rule 1 from a minute on: first in what remains of its window, then in the following ones."""
     # As for late IDs, a brake holds, and one of 0 is a stop: places are those of the time after it.
+    is_shaped = shapes.is_shaped(queue)
     per_minute = min(queue.list_rpm, queue.brake_per_minute or queue.list_rpm)
     bucket = keys.bucket_at(queue.pk, from_minute)
     window_id = keys.window_of_bucket(bucket)
     fill, room = [0] * clock.BUCKETS, [per_minute] * clock.BUCKETS
+    if is_shaped:
+        room = list(shapes.list_level(queue, shapes.capacities(queue, window_id), per_minute))
     rows = models.Bucket.objects.filter(pk__range=keys.range_of_window(window_id))
     for pk, filled, capacity, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at"):
         k = keys.index_of_bucket(pk)
@@ -178,14 +202,16 @@ def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> I
         fill[k], room[k] = filled, 0 if sealed else min(per_minute, max(0, capacity - queue.headroom))
     added = allocator.free_places(fill, room, ids_count, keys.index_of_bucket(bucket))
     if any(added):
-        yield WindowPlan(window_id, tuple(fill), added, 0)
+        yield WindowPlan(window_id, tuple(fill), added, 0, tuple(room) if is_shaped else None)
     if remaining := ids_count - sum(added):
-        for window in _carried_over(window_id + 1, per_minute, remaining):
+        for window in _carried_over(queue, window_id + 1, remaining, at_most=per_minute):
             yield replace(window, first_position=window.first_position + sum(added))
 
 
-def _carried_over(first: int, rpm: int, ids_count: int) -> Iterator[WindowPlan]:
-    """Rule 1 over as many windows as it takes, each in closed form.
+def _carried_over(
+    queue: models.Queue, first: int, ids_count: int, *, at_most: int | None = None
+) -> Iterator[WindowPlan]:
+    """Rule 1 over as many windows as it takes, each in closed form. at_most: IDs in a minute.
 
     Of the windows past the horizon, for which the list is refused, only the last: so that what a list of
     years costs under the queue's lock doesn't grow with the years.
@@ -194,13 +220,38 @@ def _carried_over(first: int, rpm: int, ids_count: int) -> Iterator[WindowPlan]:
     known = {window - first: fill for window, fill in fills([first, last_of_queue]).items()}
     horizon = None
     position = 0
-    for run in allocator.carry_over_runs(known, rpm, ids_count):
+    for run, level in _runs(queue, first, ids_count, known, at_most):
         horizon = run.first + settings.HORIZON_DAYS * WINDOWS_A_DAY if horizon is None else horizon
         each, last = sum(run.added), run.first + run.windows - 1
         for offset in (*range(run.first, min(last, horizon + 1)), last):
             window_id = min(first + offset, last_of_queue)
-            yield WindowPlan(window_id, run.before, run.added, position + (offset - run.first) * each)
+            yield WindowPlan(window_id, run.before, run.added, position + (offset - run.first) * each, level)
         position += run.windows * each
+
+
+def _runs(
+    queue: models.Queue,
+    first: int,
+    ids_count: int,
+    known: Mapping[int, Sequence[int]],
+    at_most: int | None,
+) -> Iterator[tuple[allocator.Run, tuple[int, ...] | None]]:
+    """Where IDs go by rule 1 alone, with what lists may plan of the minutes where these differ."""
+    if not shapes.is_shaped(queue):
+        rpm = queue.list_rpm if at_most is None else at_most
+        for run in allocator.carry_over_runs(known, rpm, ids_count):
+            yield run, None
+        return
+    levels: list[tuple[int, ...]] = []
+
+    def watched() -> Iterator[allocator.Stretch]:
+        for stretch in shapes.stretches(queue, first, at_most=at_most):
+            levels.append(stretch.capacity)
+            yield stretch
+
+    # A run lies in the stretch that was read last.
+    for run in allocator.runs_within(watched(), ids_count, fills=known, quotas={}):
+        yield run, levels[-1]
 
 
 def check(
@@ -235,7 +286,7 @@ def reserve(
 ) -> Sequence[models.Reservation]:
     """Take the plan's places: windows, buckets, the log, and what the task has where. Returns the log."""
     window_ids = [w.window_id for w in plan.windows]
-    versions = _next_versions(window_ids, capacity=queue.rpm)
+    versions = _next_versions(queue, window_ids)
     taken = {
         keys.bucket_id(window.window_id, k): count
         for window in plan.windows
@@ -251,6 +302,7 @@ def reserve(
             first_position=window.first_position,
             ids_count=window.ids_count,
             rpm=queue.list_rpm,
+            capacities=None if window.level is None else list(window.level),
             fill_before=list(window.before),
             deltas=list(window.added),
             made_at=at,
@@ -264,12 +316,12 @@ def reserve(
     return log
 
 
-def _next_versions(window_ids: Sequence[int], *, capacity: int) -> dict[int, int]:
+def _next_versions(queue: models.Queue, window_ids: Sequence[int]) -> dict[int, int]:
     """Return the next version of each window. Windows that aren't there are created, with their buckets."""
     versions = store.next_versions(window_ids)
     # Looked for before they are made: of a thousand short lists, one is the first of its window.
     if missing := [window for window in window_ids if window not in versions]:
-        store.create_windows(missing, capacity=capacity)
+        shapes.create_windows(queue, missing)
         versions |= store.next_versions(missing)
     return versions
 
@@ -300,6 +352,8 @@ def change(
     """
     by_window = keys.by_window(deltas.items())
     known = fills(sorted(by_window)) if by_window else {}
+    comes_in = kind == models.ReservationKind.MOVE_IN and shapes.is_shaped(queue)
+    capacities = shapes.stored(sorted(by_window)) if comes_in else {}
     record(
         [
             models.Reservation(
@@ -308,6 +362,7 @@ def change(
                 task_id=task_id,
                 ids_count=abs(sum(row)),
                 rpm=queue.rpm,
+                capacities=list(capacities[window]) if window in capacities else None,
                 fill_before=list(known[window]),
                 deltas=row,
                 made_at=at,
@@ -347,7 +402,7 @@ def take_free_places(
     and waiting; what the IDs leave behind, their rows and task counters are the caller's.
     """
     found = list(free(queue, ids_count, from_minute))
-    store.create_windows(sorted({keys.window_of_bucket(b) for b, _ in found}), capacity=queue.rpm)
+    shapes.create_windows(queue, sorted({keys.window_of_bucket(b) for b, _ in found}))
     change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
     ordinals = take_ordinals(dict(found))
     return [Places(b, ordinals[b], n) for b, n in found]
@@ -364,6 +419,7 @@ def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator
     window, first_k = keys.window_of_bucket(bucket), keys.index_of_bucket(bucket)
     # A brake of 0 is a stop: places are those of the time after it.
     capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
+    alike, is_shaped = (capacity,) * clock.BUCKETS, shapes.is_shaped(queue)
     remaining = ids_count
     while remaining:
         first, last = keys.range_of_window(window)[0], keys.range_of_window(window + STRIDE - 1)[1]
@@ -375,7 +431,14 @@ def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator
         }
         for window_id in range(window, window + STRIDE):
             buckets = keys.buckets_of_window(window_id)
-            fill, most = zip(*(known.get(bucket, (0, capacity)) for bucket in buckets), strict=True)
+            level = shapes.capacities(queue, window_id) if is_shaped else alike
+            fill, most = zip(
+                *(
+                    known.get(bucket, (0, min(capacity, number)))
+                    for bucket, number in zip(buckets, level, strict=True)
+                ),
+                strict=True,
+            )
             taken = allocator.free_places(fill, most, remaining, first_k)
             yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
             remaining -= sum(taken)

@@ -61,30 +61,38 @@ def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:
         if rule is None:
             unclear += candidates
         else:
-            found[task_id] = _given(candidates[0], rule)
+            found[task_id] = _given(candidates[0], rule, keys.index_of_bucket(buckets[task_id]))
     positions = stored_lists.positions_of(user_id, {line.list_id or 0 for line in unclear})
     # The newest list that has the ID put it there.
     for line in unclear:
         position = positions.get(line.list_id or 0)
         if position is not None:
-            found[line.task_id or 0] = _given(line, _at(line, position - line.first_position))
+            rule = _at(line, position - line.first_position)
+            found[line.task_id or 0] = _given(line, rule, keys.index_of_bucket(buckets[line.task_id or 0]))
     return found
 
 
-def _given(line: models.Reservation, rule: Rule) -> Given:
-    return Given(line.made_at, rule, line.rpm, line.is_first_free)
+def _given(line: models.Reservation, rule: Rule, k: int) -> Given:
+    return Given(line.made_at, rule, _capacity(line, k), line.is_first_free)
+
+
+def _capacity(line: models.Reservation, k: int) -> int:
+    capacity: int = line.capacities[k] if line.capacities else line.rpm
+    return capacity
 
 
 def _of_bucket(line: models.Reservation, k: int) -> Rule | None:
     """The rule for all that a list put into a bucket; None where the first of them came by the other one."""
     before, after = line.fill_before[k], line.fill_before[k] + line.deltas[k]
-    if after <= line.rpm or line.is_first_free:
+    capacity = _capacity(line, k)
+    if after <= capacity or line.is_first_free:
         return Rule.CONSECUTIVE
-    return Rule.DISPERSED if before >= line.rpm else None
+    return Rule.DISPERSED if before >= capacity else None
 
 
 def _at(line: models.Reservation, offset: int) -> Rule:
     if line.is_first_free:
         return Rule.CONSECUTIVE
-    fill: Sequence[int] = allocator.fill_after(line.fill_before, line.rpm, offset)
-    return Rule.CONSECUTIVE if min(fill) < line.rpm else Rule.DISPERSED
+    fill: Sequence[int] = allocator.fill_after(line.fill_before, line.level, offset)
+    has_room = any(count < _capacity(line, k) for k, count in enumerate(fill))
+    return Rule.CONSECUTIVE if has_room else Rule.DISPERSED

@@ -82,6 +82,12 @@ class Line:
     rpm: int
     ids_count: int
     note: str
+    capacities: list[int] | None
+
+    @property
+    def level(self) -> tuple[int, ...]:
+        """What each minute may take by rule 1."""
+        return tuple(self.capacities) if self.capacities else (self.rpm,) * clock.BUCKETS
 
     @property
     def name(self) -> str:
@@ -94,7 +100,17 @@ class Line:
 
 def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Iterator[Difference]:
     """Each window's log, replayed: every line begins where the last one ended, and the end is the fill."""
-    columns = ("window_id", "version", "kind", "fill_before", "deltas", "rpm", "ids_count", "note")
+    columns = (
+        "window_id",
+        "version",
+        "kind",
+        "fill_before",
+        "deltas",
+        "rpm",
+        "ids_count",
+        "note",
+        "capacities",
+    )
     lines: dict[int, list[Line]] = defaultdict(list)
     logged = models.Reservation.objects.filter(window_id__in=[window.pk for window in windows])
     for row in logged.order_by("window_id", "version").values_list(*columns):
@@ -132,22 +148,25 @@ def _by_the_rules(line: Line) -> Iterator[Difference]:
         yield from _of_a_list(line)
     elif line.kind == ReservationKind.MOVE_IN:
         for k, (delta, after) in enumerate(zip(line.deltas, line.after, strict=True)):
-            if delta > 0 and after > line.rpm:
+            if delta > 0 and after > line.level[k]:
                 of = f"{line.name}, minute {k}"
-                yield Difference("what is late stays within rpm", of, line.rpm, after)
+                yield Difference("what is late stays within rpm", of, line.level[k], after)
 
 
 def _of_a_list(line: Line) -> Iterator[Difference]:
     """By the two rules; carry_over keeps to the first, and so do the first free places of minutes to come."""
     if line.note == models.Reservation.FIRST_FREE:
         for k, (delta, after) in enumerate(zip(line.deltas, line.after, strict=True)):
-            if delta and after > line.rpm:
+            if delta and after > line.level[k]:
                 yield Difference(
-                    "first free places stay within rpm", f"{line.name}, minute {k}", line.rpm, after
+                    "first free places stay within rpm", f"{line.name}, minute {k}", line.level[k], after
                 )
         return
-    nearest = allocator.counts(line.before, line.rpm, line.ids_count)
-    capped = allocator.free_places(line.before, (line.rpm,) * clock.BUCKETS, line.ids_count)
+    if not any(line.level):
+        yield Difference("places follow the rules", line.name, 0, line.ids_count)
+        return
+    nearest = allocator.counts(line.before, line.level, line.ids_count)
+    capped = allocator.free_places(line.before, line.level, line.ids_count)
     if tuple(line.deltas) not in {nearest, capped}:
         for k, (said, rule) in enumerate(zip(line.deltas, nearest, strict=True)):
             if said != rule:

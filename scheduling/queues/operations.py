@@ -87,6 +87,8 @@ def update(
         changed = {name: value for name, value in changes.items() if getattr(queue, name) != value}
         if changed:
             before = {name: getattr(queue, name) for name in changed}
+            if {"hours", "ramp"} & set(changed):
+                rates.keep_open_windows(queue, at=at)
             for name, value in changed.items():
                 setattr(queue, name, value)
             _save(queue, *changed)
@@ -97,6 +99,18 @@ def update(
         elif pausing is False and queue.paused:
             _resume(queue, by=by, at=at)
     return queue
+
+
+def effect_of(queue: models.Queue, changes: Mapping[str, Any], *, at: datetime) -> rates.Effect:
+    """Return what an update with these changes would do to the plan; nothing is stored. Raises BadFields."""
+    changes = _given(changes)
+    changes.pop("paused", None)
+    validation.check(changes)
+    if "webhook_headers" in changes:
+        stored = queue.webhook_headers
+        changes["webhook_headers"] = validation.with_stored_values(changes["webhook_headers"], stored)
+    validation.check_together(queue, changes)
+    return rates.effect_of(queue, changes, at=at)
 
 
 def delete(queue: models.Queue, *, by: Actor, at: datetime) -> None:

@@ -1,19 +1,21 @@
-"""Another rpm: what it would do, what it does at once, and what moves on since it no longer fits."""
+"""Another rpm, other hours or another ramp: what they would do, what they do, and what moves as it no longer fits."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
 from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
-from scheduling.placement import moves, reservations
+from scheduling.placement import moves, reservations, shapes
 
 log = structlog.get_logger(__name__)
 
@@ -44,35 +46,73 @@ class Effect:
     moved_count: int
 
 
+# What a minute may take, by its bucket.
+Capacity = Callable[[int], int]
+# Fields that say how many requests a minute may make.
+SHAPE = frozenset({"rpm", "hours", "ramp"})
+
+
 def effect_of_rpm(queue: models.Queue, rpm: int, *, at: datetime) -> Effect:
-    """Return what another rpm would do to what is planned from the open window on; nothing is stored.
+    """Return what another rpm would do to what is planned from the open window on; nothing is stored."""
+    return effect_of(queue, {"rpm": rpm}, at=at)
 
-    Under `disperse` every ID keeps its minute. Under `carry_over` what no longer fits moves on.
+
+def effect_of(queue: models.Queue, changes: Mapping[str, Any], *, at: datetime) -> Effect:
+    """Return what other fields of a queue would do to what is planned from the open window on; nothing is stored.
+
+    Under `disperse` every ID keeps its minute, as long as that is open. Under `carry_over` what no longer fits
+    moves on.
     """
-    filled = dict(_planned(queue, at).filter(filled_count__gt=0).values_list("pk", "filled_count"))
-    after, moved = filled, 0
-    if queue.overflow == models.Overflow.CARRY_OVER:
-        after, moved = _fitted(filled, rpm)
-    return Effect(queue.rpm, rpm, _load(filled, queue.rpm), _load(after, rpm), moved)
+    changed = copy(queue)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    planned = list(_planned(queue, at).values_list("pk", "filled_count", "capacity"))
+    filled = {bucket: count for bucket, count, _ in planned if count}
+    stored = {bucket: capacity for bucket, _, capacity in planned}
+    # Windows that are open keep the hours that they were created with.
+    kept = {} if changes.keys().isdisjoint({"hours", "ramp"}) else _of_open_window(queue, stored, at)
+    before = _capacities(queue, stored)
+    now = _capacities(changed, kept)
+    after, moved = _fitted(filled, now, closed_only=changed.overflow != models.Overflow.CARRY_OVER)
+    return Effect(queue.rpm, changed.rpm, _load(filled, before), _load(after, now), moved)
 
 
-def _load(filled: dict[int, int], rpm: int) -> Load:
+def _capacities(queue: models.Queue, kept: Mapping[int, int]) -> Capacity:
+    def capacity(bucket: int) -> int:
+        if bucket in kept:
+            return kept[bucket]
+        return shapes.capacity_at(queue, keys.minute_of_bucket(bucket))
+
+    return capacity
+
+
+def _of_open_window(queue: models.Queue, stored: Mapping[int, int], at: datetime) -> dict[int, int]:
+    window = keys.window_id(queue.pk, clock.open_window_start(at))
+    capacities = zip(keys.buckets_of_window(window), shapes.capacities(queue, window), strict=True)
+    return {bucket: stored.get(bucket, capacity) for bucket, capacity in capacities}
+
+
+def _load(filled: dict[int, int], capacity: Capacity) -> Load:
     return Load(
         peak=max(filled.values(), default=0),
-        over_count=sum(max(0, count - rpm) for count in filled.values()),
+        over_count=sum(max(0, count - capacity(bucket)) for bucket, count in filled.items()),
         ends_at=keys.minute_of_bucket(max(filled)) + clock.MINUTE if filled else None,
     )
 
 
-def _fitted(filled: dict[int, int], rpm: int) -> tuple[dict[int, int], int]:
-    """Let what is past rpm take the first free places behind it. Time grows with the minutes, not the IDs."""
+def _fitted(filled: dict[int, int], capacity: Capacity, *, closed_only: bool) -> tuple[dict[int, int], int]:
+    """Let what is past capacity take the first free places behind it. Time grows with the minutes, not the IDs.
+
+    closed_only: only what is in minutes that take nothing at all moves.
+    """
     fitted: dict[int, int] = {}
     carried = moved = 0
     for bucket in _minutes(sorted(filled)):
         if not carried and bucket > max(filled):
             break
-        count = filled.get(bucket, 0)
-        out, room = max(0, count - rpm), max(0, rpm - count)
+        count, most = filled.get(bucket, 0), capacity(bucket)
+        out, room = max(0, count - most), max(0, most - count)
+        out = 0 if closed_only and most else out
         moved += out
         taken = min(carried, room)
         carried += out - taken
@@ -91,9 +131,13 @@ def _minutes(buckets: list[int]) -> Iterator[int]:
         number += 1
 
 
-def _planned(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
-    """The buckets of the open window and of future ones, as far as they aren't sealed."""
-    first = max(clock.runs_at(clock.open_window_start(at)), clock.next_unsealed_minute(at))
+def _planned(queue: models.Queue, at: datetime, *, from_next_window: bool = False) -> QuerySet[models.Bucket]:
+    """The buckets of the open window and of future ones, as far as they aren't sealed.
+
+    from_next_window: of those that aren't open yet.
+    """
+    open_window = clock.open_window_start(at) + (clock.QUARTER if from_next_window else timedelta())
+    first = max(clock.runs_at(open_window), clock.next_unsealed_minute(at))
     return models.Bucket.objects.filter(
         pk__gte=keys.bucket_at(queue.pk, first), pk__lte=keys.range_of_queue(queue.pk)[1], sealed_at=None
     )
@@ -101,29 +145,56 @@ def _planned(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
 
 def follow(queue: models.Queue, changed: Iterable[str], *, at: datetime) -> None:
     """Let the minutes that are planned follow a change of the queue, whose row the caller holds."""
-    if "rpm" in changed:
-        _planned(queue, at).update(capacity=queue.rpm)
-    if {"rpm", "overflow"} & set(changed) and _crowded(queue, at).exists():
+    if SHAPE & set(changed):
+        _resize(queue, at, from_next_window=bool({"hours", "ramp"} & set(changed)))
+    if {*SHAPE, "overflow"} & set(changed) and _crowded(queue, at).exists():
         cluster.enqueue("scheduling.jobs.refit")
 
 
+def keep_open_windows(queue: models.Queue, *, at: datetime) -> None:
+    """Let the windows that run and take lists in keep their capacities, whatever the queue becomes.
+
+    For a queue with hours or a ramp they are created, if nobody has: what shows them reads their rows.
+    """
+    running = keys.window_id(queue.pk, clock.running_window_start(at))
+    shapes.create_windows(queue, [running, running + 1])
+
+
+def _resize(queue: models.Queue, at: datetime, *, from_next_window: bool) -> None:
+    """Give the minutes that are planned the capacities of the queue as it is now."""
+    planned = _planned(queue, at, from_next_window=from_next_window)
+    if not shapes.is_shaped(queue):
+        planned.update(capacity=queue.rpm)
+        return
+    by_capacity: dict[int, list[int]] = {}
+    for bucket_id, before in planned.values_list("pk", "capacity"):
+        capacity = shapes.capacity_at(queue, keys.minute_of_bucket(bucket_id))
+        if capacity != before:
+            by_capacity.setdefault(capacity, []).append(bucket_id)
+    for capacity, bucket_ids in by_capacity.items():
+        for start in range(0, len(bucket_ids), limits.IDS_PER_QUERY):
+            some = models.Bucket.objects.filter(pk__in=bucket_ids[start : start + limits.IDS_PER_QUERY])
+            some.update(capacity=capacity)
+
+
 def _crowded(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
-    """Minutes that hold more than they may: under `carry_over` alone, where rpm is a hard cap."""
-    if queue.overflow != models.Overflow.CARRY_OVER:
-        return models.Bucket.objects.none()
-    return _planned(queue, at).filter(filled_count__gt=F("capacity"), waiting_count__gt=0)
+    """Minutes that hold more than they may: closed ones, and under `carry_over`, where rpm is a hard cap, all."""
+    crowded = _planned(queue, at).filter(filled_count__gt=F("capacity"), waiting_count__gt=0)
+    return crowded if queue.overflow == models.Overflow.CARRY_OVER else crowded.filter(capacity=0)
 
 
 def wake(*, at: datetime) -> bool:
     """Queue a job where a queue that isn't paused has minutes past its hard cap; return whether."""
-    if not any(_crowded(queue, at).exists() for queue in _hard_capped()):
+    if not any(_crowded(queue, at).exists() for queue in _capped()):
         return False
     cluster.enqueue("scheduling.jobs.refit")
     return True
 
 
-def _hard_capped() -> QuerySet[models.Queue]:
-    return models.Queue.objects.filter(overflow=models.Overflow.CARRY_OVER, paused_at=None)
+def _capped() -> QuerySet[models.Queue]:
+    """The queues with minutes that IDs have to leave: of a hard cap, or closed."""
+    is_capped = Q(overflow=models.Overflow.CARRY_OVER) | Q(hours__isnull=False) | Q(ramp__isnull=False)
+    return models.Queue.objects.filter(is_capped, paused_at=None)
 
 
 def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
@@ -133,7 +204,7 @@ def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     """
     limit = TimeLimit(seconds)
     moved = 0
-    for queue in list(_hard_capped().order_by("pk")):
+    for queue in list(_capped().order_by("pk")):
         try:
             for count in _refit_queue(queue.pk, now):
                 moved += count
@@ -169,7 +240,8 @@ def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tup
         rows: list[moves.Row] = []
         last = first
         for bucket in _full_run(queue, first):
-            rows += _too_many(bucket, SLICE_IDS - len(rows))
+            if bucket.capacity == 0 or queue.overflow == models.Overflow.CARRY_OVER:
+                rows += _too_many(bucket, SLICE_IDS - len(rows))
             last = bucket.pk
             if len(rows) >= SLICE_IDS:
                 break

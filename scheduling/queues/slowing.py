@@ -6,6 +6,10 @@ from datetime import datetime
 
 from scheduling import models
 from scheduling.core import clock, keys
+from scheduling.placement import shapes
+
+# A year: what isn't sent by then has no finish that means anything.
+MOST_MINUTES = 366 * 1440
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ def _slowed(
     waiting = _waiting(queue, from_minute)
     ends_before = _end(max(waiting)) if waiting else None
     until = None if for_minutes is None else first + for_minutes
+    if shapes.is_shaped(queue):
+        moved, last = _slowed_by_minute(queue, waiting, first, limit=limit, room=room, until=until)
+        ends_after = None if last is None else _end(last)
+        return Slowing(from_minute, sum(waiting.values()), moved, ends_before, ends_after)
     carried = moved = 0
     number, last = first, None
     for planned in sorted(waiting):
@@ -60,6 +68,32 @@ def _slowed(
         last = start + -(-carried // room) - 1 if room else None
     ends_after = _end(last) if last is not None and (room or not carried) else None
     return Slowing(from_minute, sum(waiting.values()), moved, ends_before, ends_after)
+
+
+def _slowed_by_minute(
+    queue: models.Queue, waiting: Mapping[int, int], first: int, *, limit: int, room: int, until: int | None
+) -> tuple[int, int | None]:
+    """The same, minute by minute, for a queue whose minutes differ: how many move, and the last minute that has one.
+
+    None where nothing waits, or would never be sent.
+    """
+    carried = moved = 0
+    last, end = None, max(waiting, default=first)
+    for number in range(first, first + MOST_MINUTES):
+        if number > end and not carried:
+            return moved, last
+        if number > end and not room:
+            break
+        planned = waiting.get(number, 0)
+        is_limited = until is None or number < until
+        kept = min(planned, limit) if is_limited else planned
+        most = min(room, shapes.capacity_at(queue, clock.EPOCH + number * clock.MINUTE))
+        free = 0 if is_limited and until is not None else max(0, most - kept)
+        taken = min(carried, free)
+        moved += planned - kept
+        carried += planned - kept - taken
+        last = number if kept + taken else last
+    return moved, None
 
 
 def _waiting(queue: models.Queue, from_minute: datetime) -> Mapping[int, int]:

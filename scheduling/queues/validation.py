@@ -14,10 +14,13 @@ from scheduling.core import responses, templates
 from scheduling.core.errors import BadFields, BadRule, BadTemplate
 from scheduling.handlers import ssrf
 from scheduling.handlers.webhook import KEEP_ALL, KEEP_UNEXPECTED
+from scheduling.placement import shapes
 
 # What may be set; `paused` and the brake are acts of their own.
 FIELDS = (
     "rpm",
+    "hours",
+    "ramp",
     "overflow",
     "max_peak",
     "handler",
@@ -51,6 +54,8 @@ LONGEST_DELAY_MINUTES = 7 * 24 * 60
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)  # Standard Webhooks: from 192 to 512 bits
 MOST_HEADERS = 50
+# Of sending hours, or a ramp.
+FORM_CHARACTERS = 20_000
 _LARGEST = 2**31 - 1
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]{1,50}")
@@ -100,7 +105,28 @@ def _together(value: Callable[[str], Any]) -> dict[str, str]:
     if value("handler") == models.HandlerKind.PYTHON and not value("python_callable"):
         reasons["python_callable"] = "The handler python needs a callable."
     reasons |= _request_reasons(value)
+    reasons |= _shape_reasons(value)
     return reasons
+
+
+def _shape_reasons(value: Callable[[str], Any]) -> dict[str, str]:
+    """What is wrong with a queue's hours and its ramp; each is read as the plan will read it."""
+    reasons, hours = {}, value("hours")
+    try:
+        shapes.read(value("rpm"), hours, None)
+    except ValueError as error:
+        reasons["hours"], hours = str(error), None
+    try:
+        shapes.read(value("rpm"), hours, value("ramp"))
+    except ValueError as error:
+        reasons["ramp"] = str(error)
+    return reasons
+
+
+def _form(value: Any) -> str | None:
+    if value is None or (isinstance(value, Mapping) and len(str(value)) <= FORM_CHARACTERS):
+        return None
+    return f"It must be an object of at most {FORM_CHARACTERS:,} characters, or null."
 
 
 def _request_reasons(value: Callable[[str], Any]) -> dict[str, str]:
@@ -268,6 +294,8 @@ def check_overlap(seconds: int) -> None:
 
 _CHECKS: dict[str, Check] = {
     "rpm": _whole(1, models.MAX_RPM),
+    "hours": _form,
+    "ramp": _form,
     "overflow": _among(models.Overflow.values),
     "max_peak": _whole(1, _LARGEST, none=True),
     "handler": _among(models.HandlerKind.values),

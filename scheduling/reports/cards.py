@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scheduling import models
 from scheduling.core import clock, keys
+from scheduling.placement import shapes
 from scheduling.reports.health import Health
 
 
@@ -233,7 +234,7 @@ def filling_cards(queues: Sequence[models.Queue], *, at: datetime) -> dict[int, 
         cards[queue.pk] = Card(
             starts_at,
             tuple(
-                Minute(minute, *known.get(bucket, (queue.rpm,)))
+                Minute(minute, *(known.get(bucket) or (shapes.capacity_at(queue, minute),)))
                 for bucket, minute in zip(buckets, clock.minutes(starts_at), strict=True)
             ),
         )

@@ -123,7 +123,7 @@ def _plan(bucket: models.Bucket | None, written: int) -> _Plan | None:
     if bucket is None or written != bucket.filled_count + bucket.cancelled_count:
         return None
     if bucket.sealed_at is None:
-        return _Plan(pacing.MinutePlan(bucket.capacity, bucket.filled_count), with_cancelled=False)
+        return _Plan(pacing.MinutePlan(max(1, bucket.capacity), bucket.filled_count), with_cancelled=False)
     if not bucket.slot_count:
         return None
     return _Plan(

@@ -22,7 +22,7 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
     """
     late = _late_counts(window)
     starts = start_times(window.pk)
-    rpm = max((bucket.capacity for bucket in buckets), default=1)
+    rpm = max([1, *(bucket.capacity for bucket in buckets)])
     before = models.Bucket.objects.filter(pk=_last_before(window.pk))
     fullest = max((bucket.slot_count or bucket.capacity for bucket in (*before, *buckets)), default=rpm)
     histogram: Counter[int] = Counter()

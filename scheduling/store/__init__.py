@@ -25,6 +25,7 @@ from django.db import (
 from django.db.models import BinaryField, Func, IntegerField, Q, Value
 from django.db.models.sql.compiler import SQLCompiler
 
+from scheduling.core import keys
 from scheduling.core.time_limit import TimeLimit
 from scheduling.models import TRANSITIONS, Status
 from scheduling.sqlite.base import DatabaseWrapper
@@ -150,9 +151,13 @@ def insert_moves(
     backend().insert_moves(task_id, moves, reason=reason, at=at)
 
 
-def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
-    """Create the windows, with their 15 buckets, that aren't there yet. All of one queue, ascending."""
-    backend().create_windows(window_ids, capacity=capacity)
+def create_windows(window_ids: Sequence[int], *, capacity: int | Sequence[int]) -> None:
+    """Create the windows, with their 15 buckets, that aren't there yet. All of one queue, ascending.
+
+    capacity: one number for all buckets, or 15.
+    """
+    fill = [capacity] * keys.BUCKETS if isinstance(capacity, int) else list(capacity)
+    backend().create_windows(window_ids, capacities=fill)
 
 
 def add_to_buckets(deltas: Mapping[int, Mapping[str, int]]) -> None:

@@ -116,7 +116,7 @@ def insert_moves(
             )
 
 
-def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
+def create_windows(window_ids: Sequence[int], *, capacities: Sequence[int]) -> None:
     starts = [keys.starts_at_of_window(w) for w in window_ids]
     queues = [keys.queue_of_window(w) for w in window_ids]
     with connection.cursor() as cursor:
@@ -127,9 +127,10 @@ def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
         )
         cursor.execute(
             f"INSERT INTO scheduling_bucket (id, window_id, capacity, {counters.BUCKET_COLUMNS})"
-            f" SELECT {keys.sql_bucket('w', 'k')}, w, %s, {counters.BUCKET_ZEROS}"
-            " FROM unnest(%s::bigint[]) w, generate_series(0, 14) k ON CONFLICT DO NOTHING",
-            [capacity, list(window_ids)],
+            f" SELECT {keys.sql_bucket('w', '(k.number - 1)')}, w, k.capacity, {counters.BUCKET_ZEROS}"
+            " FROM unnest(%s::bigint[]) w, unnest(%s::integer[]) WITH ORDINALITY k(capacity, number)"
+            " ON CONFLICT DO NOTHING",
+            [list(window_ids), list(capacities)],
         )
 
 

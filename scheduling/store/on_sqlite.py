@@ -80,7 +80,7 @@ def insert_moves(
             )
 
 
-def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
+def create_windows(window_ids: Sequence[int], *, capacities: Sequence[int]) -> None:
     rows = [[w, keys.queue_of_window(w), _text(keys.starts_at_of_window(w))] for w in window_ids]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -91,9 +91,9 @@ def create_windows(window_ids: Sequence[int], *, capacity: int) -> None:
         )
         cursor.execute(
             f"INSERT OR IGNORE INTO scheduling_bucket (id, window_id, capacity, {counters.BUCKET_COLUMNS})"
-            f" SELECT {keys.sql_bucket('w.value', 'k.value')}, w.value, %s, {counters.BUCKET_ZEROS}"
-            " FROM json_each(%s) w, json_each('[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14]') k",
-            [capacity, str(list(window_ids))],
+            f" SELECT {keys.sql_bucket('w.value', 'k.key')}, w.value, k.value, {counters.BUCKET_ZEROS}"
+            " FROM json_each(%s) w, json_each(%s) k",
+            [str(list(window_ids)), str(list(capacities))],
         )
 
 

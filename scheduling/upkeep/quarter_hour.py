@@ -8,13 +8,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster, minute_jobs
+from scheduling.placement import reservations
+from scheduling.queues import rates
 from scheduling.reports import receipts
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,10 @@ def arm(*, at: datetime) -> int:
     """Arm the minutes of the running and the open windows; return how many weren't armed yet."""
     wanted = (clock.running_window_start(at), clock.open_window_start(at))
     armed = 0
+    for queue in models.Queue.objects.filter(Q(hours__isnull=False) | Q(ramp__isnull=False)).order_by("pk"):
+        # What shows a window that has hours or a ramp reads its rows.
+        with store.write():
+            rates.keep_open_windows(reservations.lock_queue(queue.pk), at=at)
     for starts_at in wanted:
         if models.Window.objects.filter(starts_at=starts_at).exists():
             with store.write():

@@ -2,10 +2,11 @@
 
 import json
 import time
+from datetime import timedelta
 
 import pytest
 
-from scheduling import models
+from scheduling import models, store
 from scheduling.dispatch import test_request
 
 from .test_reading import walk
@@ -224,3 +225,62 @@ def test_body_template_of_several_lines_is_stored(api):
     assert api.get("/queues/default/").json()["webhook_body"] == body
     assert api.send("PATCH", "/queues/default/", {"webhook_body": "a\x00b"}).status_code == 422
     assert api.send("PATCH", "/queues/default/", {"webhook_body": None}).json()["webhook_body"] is None
+
+
+OFFICE = {"zone": "Europe/Berlin", "open": ["mon-fri 09:00-18:00"]}
+RAMP = {"from": "2026-11-30", "start_rpm": 5, "factor": 2, "every": 1, "unit": "days"}
+
+
+def test_hours_and_ramp_are_kept_shown_and_planned(api):
+    made = api.send("POST", "/queues/", {"name": "mail", "rpm": 60, "hours": OFFICE, "ramp": RAMP})
+    assert (made.json()["hours"], made.json()["ramp"]) == (OFFICE, RAMP)
+
+    plan = api.list([1, 2], query="?task_name=x&queue=mail&dry_run=true").json()["plan"]
+
+    capacity = plan["windows"][0]["capacity"]
+    assert len(capacity) == 15
+    assert max(capacity) > 0
+    assert api.send("PATCH", "/queues/mail/", {"hours": None, "ramp": None}).json()["hours"] is None
+    plan = api.list([1, 2], query="?task_name=x&queue=mail&dry_run=true").json()["plan"]
+    assert plan["windows"][0]["capacity"] is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hours": {"zone": "Nowhere", "open": ["mon 09:00-10:00"]}},
+        {"hours": {"zone": "UTC", "open": ["mon"]}},
+        {"hours": ["mon 09:00-10:00"]},
+        {"ramp": {"from": "2026-11-30", "start_rpm": 5, "factor": 1, "every": 1}},
+    ],
+)
+def test_hours_and_ramps_that_mean_nothing_are_refused(api, fields):
+    answer = api.send("PATCH", "/queues/default/", fields)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, next(iter(fields)))
+
+
+def test_dry_run_of_a_change_says_what_would_move_and_changes_nothing(api):
+    api.send("POST", "/queues/", {"name": "mail", "rpm": 2, "overflow": "carry_over"})
+    api.list(list(range(1, 301)), query="?task_name=x&queue=mail")
+    before = api.get("/queues/mail/").json()
+    day = (store.now() + timedelta(days=3)).strftime("%a").lower()
+    hours = {"zone": "UTC", "open": [f"{day} 00:00-24:00"]}
+
+    effect = api.send("PATCH", "/queues/mail/?dry_run=true", {"hours": hours}).json()
+
+    # All but those of the window that is open.
+    assert 270 <= effect["moved"] <= 300
+    assert effect["after"]["done_at"] > effect["before"]["done_at"]
+    assert api.get("/queues/mail/").json() == before
+    refused = api.send("PATCH", "/queues/mail/?dry_run=true", {"hours": {"zone": "UTC"}})
+    assert refused.status_code == 422
+
+
+def test_buckets_say_why_they_have_their_capacity(api):
+    api.send("POST", "/queues/", {"name": "mail", "rpm": 60, "ramp": RAMP | {"from": "2026-01-01"}})
+    number = api.list([1], query="?task_name=x&queue=mail").json()["task_id"]
+    window = api.get(f"/celery_ids_tasks/{number}/distribution/").json()[0]["id"]
+
+    bucket = api.get(f"/windows/{window}/").json()["buckets"][0]
+
+    assert (bucket["capacity"], bucket["reason"]) == (60, "60: rpm")

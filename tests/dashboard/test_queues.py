@@ -1,6 +1,6 @@
 import html
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -347,3 +347,32 @@ def test_next_minute_with_room_for_a_test_request_is_in_the_operators_zone(queue
     page = sign_in(time_zone="Asia/Kathmandu").post("/dashboard/queues/default/test/", follow=True)
 
     assert "02:58" in page.content.decode()
+
+
+def test_hours_are_written_as_lines_and_their_effect_is_shown_before_they_are_saved(queue, sign_in, place):
+    client = sign_in()
+    place(range(1, 300))
+    models.Queue.objects.update(overflow="carry_over")
+    place(range(1, 5_000), name="a long one")
+    day = (store.now() + timedelta(days=3)).strftime("%a").lower()
+    asked = fields(client) | {"hours": f"UTC\n{day} 00:00-24:00\nclosed 2059-12-25"}
+
+    shown = client.post("/dashboard/queues/default/", asked)
+
+    assert "would get a later minute" in squeezed(shown)
+    assert models.Queue.objects.get().hours is None
+    moves = re.search(r'name="moves" value="(\d+)"', shown.content.decode())[1]
+    assert client.post("/dashboard/queues/default/", asked | {"moves": moves}).status_code == 302
+    hours = {"zone": "UTC", "open": [f"{day} 00:00-24:00"], "closed": ["2059-12-25"]}
+    assert models.Queue.objects.get().hours == hours
+    assert f"{day} 00:00-24:00" in client.get("/dashboard/queues/default/").content.decode()
+    again = client.post("/dashboard/queues/default/", fields(client))
+    assert again.status_code == 302
+    assert models.Queue.objects.get().hours == hours
+
+
+def test_hours_that_mean_nothing_say_why(queue, sign_in):
+    client = sign_in()
+    answer = client.post("/dashboard/queues/default/", fields(client) | {"hours": "Mars\nmon 09:00-10:00"})
+    assert answer.status_code == 422
+    assert "There is no time zone named" in squeezed(answer)

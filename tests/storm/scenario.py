@@ -34,6 +34,7 @@ PLOTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "what failed is retried": (("submit", "now", "long"), ("retry", "request", ""), ("retry", "now", "")),
     "what succeeded is sent again": (("resend", "request", ""), ("resend", "now", "")),
     "a pause meets a minute": (("submit", "now", "long"), ("pause", "request", ""), ("resume", "now", "")),
+    "a hold meets a minute": (("submit", "now", "long"), ("hold", "request", ""), ("continue", "now", "")),
     "an edit meets a list in two windows": (("submit", "now", "longest"), ("replace", "now", "longer")),
     "a brake meets a minute": (("submit", "now", "long"), ("brake", "request", "lowest"), ("brake", "now", "")),
 }  # fmt: skip

@@ -60,6 +60,7 @@ EXPECTED = frozenset({
     "an edit brought an ID back",
     "an edit met a list in two windows",
     "a pause met a running minute",
+    "a hold met requests in flight",
     "a brake held back a running minute",
     "a lower rpm moved planned IDs",
     "failed IDs were retried by an operator",

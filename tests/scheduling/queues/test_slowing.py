@@ -11,6 +11,8 @@ from tests.scheduling.placed import make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE
 
 pytestmark = pytest.mark.django_db
+# Minute by minute it is worked out the same.
+ALWAYS = {"zone": "UTC", "open": ["mon-sun 00:00-24:00"]}
 AT = MINUTE - timedelta(seconds=30)
 
 
@@ -48,8 +50,9 @@ def simulated(counts: dict[int, int], *, limit, room, minutes=None) -> tuple[int
     "counts", [{0: 10, 1: 10, 2: 10}, {0: 30}, {0: 3, 5: 25, 6: 1, 30: 4}, {2: 7, 9: 12}]
 )
 @pytest.mark.parametrize("per_minute", [0, 1, 4, 10, 50])
-def test_effect_of_a_brake_is_that_of_a_simulation(counts, per_minute):
-    queue = planned(counts)
+@pytest.mark.parametrize("hours", [None, ALWAYS])
+def test_effect_of_a_brake_is_that_of_a_simulation(counts, per_minute, hours):
+    queue = planned(counts, hours=hours)
 
     found = slowing.effect_of_brake(queue, per_minute, at=AT)
 
@@ -86,3 +89,14 @@ def test_effect_begins_at_the_first_minute_that_is_not_sealed():
         found.ids_count
         == models.Bucket.objects.get(pk=keys.bucket_at(queue.pk, found.from_minute)).waiting_count
     )
+
+
+def test_effect_of_a_pause_passes_over_closed_minutes():
+    opens_at = MINUTE + 5 * clock.MINUTE
+    span = f"{MINUTE:%a} {MINUTE:%H:%M}-{MINUTE + 2 * clock.MINUTE:%H:%M}".lower()
+    later = f"{opens_at:%a} {opens_at:%H:%M}-24:00".lower()
+    queue = planned({0: 10, 1: 5}, hours={"zone": "UTC", "open": [span, later]})
+
+    found = slowing.effect_of_pause(queue, 2, at=AT)
+
+    assert (found.moved_count, found.ends_after) == (15, opens_at + 2 * clock.MINUTE)

@@ -1,0 +1,324 @@
+"""Queues with hours and ramps, compared with a reference that places one ID at a time, by the documentation alone."""
+
+import math
+import random
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from operators.actor import Actor
+from scheduling import models, proof
+from scheduling.core import clock, keys
+from scheduling.dispatch import overdue
+from scheduling.placement import reservations, shapes
+from scheduling.placement.reservations import Start
+from scheduling.queues import operations, rates
+from scheduling.tasks import holds
+from tests.scheduling.lists_of_ids import check_counters, check_log, places, submit, write_all
+from tests.scheduling.placed import make_queue
+from tests.scheduling.store.test_claims import SimulatedWorker
+
+pytestmark = pytest.mark.django_db
+BY = Actor.command_line()
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+# The days before clocks change, in three zones; of one they change by half an hour.
+CHANGES = [
+    ("Europe/Berlin", "2026-03-28"),
+    ("Europe/Berlin", "2026-10-24"),
+    ("America/New_York", "2026-03-07"),
+    ("America/New_York", "2026-10-31"),
+    ("Australia/Lord_Howe", "2026-04-04"),
+    ("Australia/Lord_Howe", "2026-10-03"),
+]
+OFFICE = {"zone": "Europe/Berlin", "open": ["mon-fri 09:00-18:00"]}
+# A Friday, at 17:20 in Berlin: lists run from 17:30 on.
+FRIDAY = datetime(2026, 11, 27, 16, 20, tzinfo=UTC)
+MONDAY = datetime(2026, 11, 30, 8, 0, tzinfo=UTC)
+
+
+class Reference:
+    """The rules as the documentation has them: one ID at a time, one minute at a time."""
+
+    def __init__(self, queue: models.Queue) -> None:
+        self.queue = queue
+        self.fill: Counter[datetime] = Counter()
+
+    def is_open(self, minute: datetime) -> bool:
+        hours = self.queue.hours
+        if not hours:
+            return True
+        local = minute.astimezone(ZoneInfo(hours["zone"]))
+        if local.date().isoformat() in hours.get("closed", ()):
+            return False
+        now, yesterday = f"{local:%H:%M}", local.date() - timedelta(days=1)
+        for span in hours["open"]:
+            days, times = span.split(" ")
+            begin, end = times.split("-")
+            first, _, last = days.partition("-")
+            a, b = DAYS.index(first), DAYS.index(last or first)
+            meant = {(a + n) % 7 for n in range((b - a) % 7 + 1)}
+            crosses = end <= begin
+            if local.weekday() in meant and begin <= now and (crosses or now < end):
+                return True
+            if crosses and yesterday.weekday() in meant and now < end:
+                return True
+        return False
+
+    def capacity(self, minute: datetime) -> int:
+        queue = self.queue
+        if not self.is_open(minute):
+            return 0
+        if not queue.ramp:
+            return queue.rpm
+        ramp = queue.ramp
+        if ramp["unit"] == "minutes":
+            steps = math.floor(
+                (minute - datetime.fromisoformat(ramp["from"])) / timedelta(minutes=ramp["every"])
+            )
+        else:
+            zone = ZoneInfo(queue.hours["zone"]) if queue.hours else UTC
+            since = minute.astimezone(zone).date() - date.fromisoformat(ramp["from"])
+            steps = since.days // ramp["every"]
+        return 0 if steps < 0 else min(queue.rpm, math.floor(ramp["start_rpm"] * ramp["factor"] ** steps))
+
+    def for_lists(self, minute: datetime) -> int:
+        return max(0, self.capacity(minute) - self.queue.headroom)
+
+    def place(self, count: int, window: datetime) -> Counter:
+        """Place a list that is accepted into the window that runs from `window` on."""
+        if self.queue.overflow == models.Overflow.DISPERSE:
+            while not any(self.for_lists(window + k * clock.MINUTE) for k in range(15)):
+                window += clock.QUARTER
+        added: Counter[datetime] = Counter()
+        for _ in range(count):
+            minute = self._minute(window)
+            self.fill[minute] += 1
+            added[minute] += 1
+        return added
+
+    def _minute(self, window: datetime) -> datetime:
+        if self.queue.overflow == models.Overflow.CARRY_OVER:
+            minute = window
+            while self.fill[minute] >= self.for_lists(minute):
+                minute += clock.MINUTE
+            return minute
+        minutes = [window + k * clock.MINUTE for k in range(15)]
+        opened = [minute for minute in minutes if self.for_lists(minute)]
+        for minute in opened:
+            if self.fill[minute] < self.for_lists(minute):
+                return minute
+        return min(opened, key=lambda minute: (self.fill[minute], minute))
+
+
+def invented(dice: random.Random) -> tuple[dict, datetime]:
+    """A queue's fields, and a time near a change of clocks at which lists are accepted."""
+    zone, day = dice.choice(CHANGES)
+    at = datetime.fromisoformat(f"{day}T{dice.randint(0, 23):02}:{dice.randint(0, 59):02}:07+00:00")
+
+    def time() -> str:
+        return f"{dice.randint(0, 23):02}:{dice.choice([0, 15, 17, 30, 59]):02}"
+
+    def span() -> str:
+        days = dice.choice(DAYS) if dice.random() < 0.3 else f"{dice.choice(DAYS)}-{dice.choice(DAYS)}"
+        begin, end = time(), time()
+        return f"{days} {begin}-{end if end != begin else '24:00'}"
+
+    hours = {"zone": zone, "open": [span() for _ in range(dice.randint(1, 3))]}
+    if dice.random() < 0.3:
+        hours["closed"] = [f"{at + timedelta(days=1):%Y-%m-%d}"]
+    ramp = {
+        "from": f"{at + timedelta(days=dice.randint(-3, 1)):%Y-%m-%d}",
+        "start_rpm": dice.randint(1, 5),
+        "factor": dice.choice([1.5, 2, 1.1]),
+        "every": dice.randint(1, 2),
+        "unit": "days",
+    }
+    if dice.random() < 0.3:
+        ramp |= {"unit": "minutes", "every": dice.randint(5, 300), "from": f"{at:%Y-%m-%dT%H:%M}:00Z"}
+    fields = {
+        "rpm": dice.randint(2, 9),
+        "overflow": dice.choice(["carry_over", "disperse"]),
+        "hours": hours if dice.random() < 0.8 else None,
+        "ramp": ramp if dice.random() < 0.5 else None,
+    }
+    return {**fields, "headroom": dice.choice([0, 0, 1])}, at
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_lists_are_placed_as_the_reference_places_them(seed, tmp_path):
+    dice = random.Random(seed)
+    fields, at = invented(dice)
+    queue = operations.create(name="q", fields=fields, by=BY, at=at)
+    reference = Reference(queue)
+    for number in range(3):
+        count = dice.randint(1, 150)
+        plan = reservations.plan(queue, count, at=at)
+        window = clock.runs_at(clock.first_window(at, ids=count, unwritten=(), rate=10**6))
+
+        expected = reference.place(count, window)
+
+        assert {
+            keys.minute_of_bucket(keys.bucket_id(w.window_id, k)): n
+            for w in plan.windows
+            for k, n in enumerate(w.added)
+            if n
+        } == expected, (number, fields)
+        task = submit(range(1, count + 1), tmp_path, by=BY, at=at, queue_name="q").task
+        assert task.ids_count == count
+        write_all(at)
+    assert {
+        bucket.minute_at: bucket.filled_count for bucket in models.Bucket.objects.filter(filled_count__gt=0)
+    } == {minute: count for minute, count in reference.fill.items() if count}
+    for bucket in models.Bucket.objects.all():
+        assert bucket.capacity == reference.capacity(bucket.minute_at), bucket.minute_at
+    assert [str(each) for each in proof.check(lambda: at)] == []
+    check_log()
+
+
+def filled() -> dict[datetime, int]:
+    return {
+        bucket.minute_at: bucket.filled_count for bucket in models.Bucket.objects.filter(filled_count__gt=0)
+    }
+
+
+@pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
+def test_list_on_friday_evening_goes_on_on_monday_morning(tmp_path, overflow):
+    queue = operations.create(
+        name="q", fields={"rpm": 2, "hours": OFFICE, "overflow": overflow}, by=BY, at=FRIDAY
+    )
+
+    submit(range(1, 101), tmp_path, by=BY, at=FRIDAY, queue_name="q")
+
+    if overflow == "carry_over":
+        # 30 minutes on Friday, and then from nine.
+        assert len(filled()) == 50
+        assert sorted(filled())[29:31] == [MONDAY - timedelta(days=2, hours=15, minutes=1), MONDAY]
+    else:
+        assert filled() == {FRIDAY + timedelta(minutes=10 + k): 6 + (k < 10) for k in range(15)}
+    assert shapes.reason_at(queue, MONDAY - timedelta(hours=1)) == "0: closed until Monday 09:00"
+
+
+def test_disperse_passes_over_windows_without_an_open_minute(tmp_path):
+    operations.create(name="q", fields={"rpm": 2, "hours": OFFICE}, by=BY, at=FRIDAY)
+
+    submit(range(1, 61), tmp_path, by=BY, at=FRIDAY + timedelta(hours=2), queue_name="q")
+
+    assert filled() == {MONDAY + k * clock.MINUTE: 4 for k in range(15)}
+
+
+def test_late_ids_and_retries_get_nothing_in_a_closed_minute(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60, "hours": OFFICE}, by=BY, at=FRIDAY)
+    task = submit(range(1, 11), tmp_path, by=BY, at=FRIDAY + timedelta(minutes=20), queue_name="q").task
+    write_all(FRIDAY + timedelta(minutes=20))
+    closing = FRIDAY + timedelta(hours=1)
+
+    assert overdue.run(lambda: closing) == 10
+
+    assert {row.minute_at for row in models.Assignment.objects.filter(task=task)} == {MONDAY}
+    assert [str(each) for each in proof.check(lambda: closing)] == []
+    assert next(reservations.free(queue, 1, FRIDAY + timedelta(hours=3)))[0] == keys.bucket_at(
+        queue.pk, MONDAY
+    )
+    held = holds.hold(task, by=BY, now=lambda: closing)
+    assert holds.effect_of_resume(held, at=closing).ends_at == MONDAY + clock.MINUTE
+    check_counters()
+
+
+def test_first_free_minutes_of_a_closed_queue_are_those_after_it_opens(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60, "hours": OFFICE}, by=BY, at=FRIDAY)
+
+    plan = reservations.plan(queue, 90, at=FRIDAY + timedelta(hours=1), start=Start.FIRST_FREE)
+
+    assert (plan.first_at, plan.last_at) == (MONDAY, MONDAY + clock.MINUTE)
+
+
+def test_nothing_starts_in_a_closed_minute_whatever_waits_there(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60}, by=BY, at=FRIDAY)
+    submit(range(1, 11), tmp_path, by=BY, at=FRIDAY, queue_name="q")
+    write_all(FRIDAY)
+    models.Bucket.objects.update(capacity=0)
+
+    worker = SimulatedWorker(queue, FRIDAY + timedelta(minutes=10))
+    worker.serve(0, 60)
+
+    assert worker.sent == []
+
+
+@pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
+def test_change_of_hours_shows_its_effect_and_moves_what_no_longer_fits(tmp_path, overflow):
+    queue = operations.create(name="q", fields={"rpm": 2, "overflow": overflow}, by=BY, at=FRIDAY)
+    for ids in (range(1, 101), range(101, 131)):
+        submit(ids, tmp_path, by=BY, at=FRIDAY, queue_name="q")
+    at = FRIDAY + timedelta(minutes=16)
+    later = submit(range(1, 91), tmp_path, by=BY, at=at + timedelta(minutes=45), queue_name="q").task
+    write_all(at)
+    before = filled()
+    wanted = {"hours": OFFICE}
+
+    effect = operations.effect_of(queue, wanted, at=at)
+    assert filled() == before, "nothing is changed yet"
+    queue = operations.update(queue, wanted, by=BY, now=lambda: at)
+    while rates.refit(lambda: at):
+        continue
+
+    reference = Reference(queue)
+    open_until = clock.runs_at(clock.open_window_start(at)) + clock.QUARTER
+    for minute, count in filled().items():
+        assert minute < open_until or reference.is_open(minute), minute
+        assert overflow == "disperse" or count <= 2
+    assert effect.moved_count == models.Move.objects.filter(reason="rpm").count() > 0
+    assert effect.after.ends_at == max(filled()) + clock.MINUTE
+    assert sum(filled().values()) == sum(before.values())
+    assert len(places(later)) == 90
+    assert [str(each) for each in proof.check(lambda: at)] == []
+    check_counters()
+    check_log()
+
+
+def test_windows_that_are_open_keep_their_hours(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 2}, by=BY, at=FRIDAY)
+
+    operations.update(
+        queue, {"hours": {"zone": "UTC", "open": ["sun 00:00-24:00"]}}, by=BY, now=lambda: FRIDAY
+    )
+
+    opened = FRIDAY - timedelta(minutes=5)
+    capacities = dict(models.Bucket.objects.order_by("pk").values_list("window__starts_at", "capacity"))
+    assert capacities == {opened - clock.QUARTER: 2, opened: 2}
+    plan = reservations.plan(models.Queue.objects.get(), 40, at=FRIDAY)
+    assert plan.first_at == FRIDAY + timedelta(minutes=10), "the open window still takes them"
+
+
+def test_a_million_ids_within_hours_are_planned_as_one_run_after_the_other(
+    django_assert_max_num_queries, settings
+):
+    settings.HORIZON_DAYS = 366
+    queue = make_queue(rpm=9, overflow="carry_over", hours=OFFICE)
+    with django_assert_max_num_queries(4):
+        plan = reservations.plan(queue, 1_000_000, at=FRIDAY)
+    assert plan.ids_count == 1_000_000
+    assert plan.last_at is not None
+    assert timedelta(days=280) < plan.last_at - FRIDAY < timedelta(days=300)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hours": {"zone": "Mars/Phobos", "open": ["mon 09:00-10:00"]}}, "no time zone"),
+        ({"hours": {"zone": "UTC", "open": []}}, "at least one span"),
+        ({"hours": {"zone": "UTC", "open": ["mon 9-10"]}}, "not a span"),
+        ({"hours": {"zone": "UTC", "open": ["mon 09:00-10:00"], "shut": 1}}, "no field"),
+        ({"hours": "weekdays"}, "object"),
+        ({"ramp": {"from": "2026-11-30", "start_rpm": 0, "factor": 2, "every": 1}}, "start_rpm"),
+        ({"ramp": {"from": "30.11.", "start_rpm": 1, "factor": 2, "every": 1}}, "not a date"),
+        (
+            {"ramp": {"from": "2026-11-30", "start_rpm": 1, "factor": 2, "every": 1, "unit": "minutes"}},
+            "with Z",
+        ),
+    ],
+)
+def test_fields_that_mean_nothing_are_refused_in_a_sentence(fields, said):
+    with pytest.raises(operations.BadFields, match=said):
+        operations.create(name="q", fields=fields, by=BY, at=FRIDAY)
