@@ -4,20 +4,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('scheduling', '0017_deadline_of_a_task'),
+        ("scheduling", "0017_deadline_of_a_task"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='task',
-            name='held_at',
+            model_name="task",
+            name="held_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='task',
-            name='hold_reason',
-            field=models.CharField(blank=True, db_default='', default='', max_length=200),
+            model_name="task",
+            name="hold_reason",
+            field=models.CharField(blank=True, db_default="", default="", max_length=200),
         ),
     ]

@@ -4,30 +4,29 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('scheduling', '0018_hold_of_a_task'),
+        ("scheduling", "0018_hold_of_a_task"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='task',
-            name='failed_before_count',
+            model_name="task",
+            name="failed_before_count",
             field=models.PositiveBigIntegerField(db_default=0, default=0),
         ),
         migrations.AddField(
-            model_name='task',
-            name='max_failed_percent',
+            model_name="task",
+            name="max_failed_percent",
             field=models.FloatField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='task',
-            name='min_finished',
+            model_name="task",
+            name="min_finished",
             field=models.PositiveBigIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='task',
-            name='succeeded_before_count',
+            model_name="task",
+            name="succeeded_before_count",
             field=models.PositiveBigIntegerField(db_default=0, default=0),
         ),
     ]

@@ -5,37 +5,58 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('scheduling', '0019_error_budget_of_a_task'),
+        ("scheduling", "0019_error_budget_of_a_task"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='IdData',
+            name="IdData",
             fields=[
-                ('pk', models.CompositePrimaryKey('task_id', 'user_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('task_id', models.BigIntegerField()),
-                ('user_id', models.BigIntegerField()),
-                ('data', models.TextField()),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "task_id", "user_id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("task_id", models.BigIntegerField()),
+                ("user_id", models.BigIntegerField()),
+                ("data", models.TextField()),
             ],
         ),
         migrations.AddField(
-            model_name='task',
-            name='data_columns',
+            model_name="task",
+            name="data_columns",
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.CreateModel(
-            name='DataChunk',
+            name="DataChunk",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('first_position', models.PositiveBigIntegerField()),
-                ('ids_count', models.PositiveIntegerField()),
-                ('data', models.BinaryField()),
-                ('list', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='data_chunks', to='scheduling.idlist')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("first_position", models.PositiveBigIntegerField()),
+                ("ids_count", models.PositiveIntegerField()),
+                ("data", models.BinaryField()),
+                (
+                    "list",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="data_chunks",
+                        to="scheduling.idlist",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('list', 'first_position'), name='data_chunk_once_in_a_list')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("list", "first_position"), name="data_chunk_once_in_a_list"
+                    )
+                ],
             },
         ),
     ]

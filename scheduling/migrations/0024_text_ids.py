@@ -5,43 +5,46 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('scheduling', '0023_name_what_blocks_a_target'),
+        ("scheduling", "0023_name_what_blocks_a_target"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ExternalId',
+            name="ExternalId",
             fields=[
-                ('id', scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
-                ('external_id', models.CharField(max_length=100)),
+                ("id", scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
+                ("external_id", models.CharField(max_length=100)),
             ],
         ),
         migrations.RemoveConstraint(
-            model_name='user',
-            name='user_id_in_range',
+            model_name="user",
+            name="user_id_in_range",
         ),
         migrations.AddField(
-            model_name='installation',
-            name='last_external_number',
+            model_name="installation",
+            name="last_external_number",
             field=models.BigIntegerField(db_default=0, default=0),
         ),
         migrations.AddField(
-            model_name='task',
-            name='id_type',
-            field=models.CharField(db_default='integer', default='integer', max_length=8),
+            model_name="task",
+            name="id_type",
+            field=models.CharField(db_default="integer", default="integer", max_length=8),
         ),
         migrations.AddConstraint(
-            model_name='user',
-            constraint=models.CheckConstraint(condition=models.Q(('id', 0), _negated=True), name='user_id_in_range'),
+            model_name="user",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("id", 0), _negated=True), name="user_id_in_range"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='externalid',
-            constraint=models.UniqueConstraint(fields=('external_id',), name='external_id_once'),
+            model_name="externalid",
+            constraint=models.UniqueConstraint(fields=("external_id",), name="external_id_once"),
         ),
         migrations.AddConstraint(
-            model_name='externalid',
-            constraint=models.CheckConstraint(condition=models.Q(('id__lt', 0)), name='external_id_has_a_negative_number'),
+            model_name="externalid",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("id__lt", 0)), name="external_id_has_a_negative_number"
+            ),
         ),
     ]

@@ -9,6 +9,7 @@ from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core.errors import BadFields
 from scheduling.dispatch import test_request as trial
+from scheduling.handlers.shown_request import MASK
 from scheduling.queues import operations, validation
 from scheduling.tasks import callbacks
 from tests.scheduling.placed import make_queue, place
@@ -117,7 +118,7 @@ def test_test_request_shows_the_filled_request_and_no_secret(settings):
         sent = trial.send_one(queue, by=Actor.system(), now=store.now).sent
     assert sent.url == f"http://127.0.0.1:{target.port}/users/1"
     assert sent.body == '{"id":1}'
-    assert (sent.headers["Authorization"], sent.headers["X-Id"]) == (trial.MASK, trial.MASK)
+    assert (sent.headers["Authorization"], sent.headers["X-Id"]) == (MASK, MASK)
     assert target.seen[0].headers["authorization"] == "Bearer hush"
 
 

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("scheduling", "0023_name_what_blocks_a_target"),
+        ("scheduling", "0024_text_ids"),
     ]
 
     operations = [
