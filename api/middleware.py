@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 from django.utils.cache import patch_vary_headers
 
-from api.problems import internal_error, problem_response
+from api.problems import DISK_FULL, UNREACHABLE, internal_error, problem_response
 from operators.compression import refuses_gzip
 
 # Pages respond in their own way, for people.
@@ -23,12 +23,21 @@ def is_page(path: str) -> bool:
     return _PAGES.fullmatch(path) is not None
 
 
-_KINDS = {400: "bad-request", 403: "not-allowed", 404: "not-found", 413: "too-large"}
+_KINDS = {
+    400: "bad-request",
+    403: "not-allowed",
+    404: "not-found",
+    413: "too-large",
+    503: "not-ready",
+    507: "disk-full",
+}
 _DETAILS = {
     400: "This service can't read the request: its host or its form is wrong.",
     403: "This is not allowed.",
     404: "There is nothing at this address.",
     413: "The request is too large.",
+    503: UNREACHABLE,
+    507: DISK_FULL,
 }
 
 
@@ -44,7 +53,7 @@ class ProblemResponses:
             return response
         if is_page(request.path_info):
             return response
-        if response.status_code >= 500:
+        if response.status_code == 500:
             return internal_error(request)
         kind = _KINDS.get(response.status_code, "bad-request")
         return problem_response(kind, _DETAILS.get(response.status_code, response.reason_phrase))

@@ -12,12 +12,16 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, ValidationError
 
 from api.plans import plan_json
+from scheduling import store
 from scheduling.core import errors
 from scheduling.parsing import errors as reading
 from scheduling.parsing.results import Fault
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:quarterdeck:problem:"
+
+DISK_FULL = "The disk is full, so nothing was changed. Try again later, or tell an administrator."
+UNREACHABLE = "The database is locked or unreachable, and nothing was done. Try again in a moment."
 
 log = structlog.get_logger("api")
 
@@ -271,14 +275,11 @@ def _suspicious_request(request: HttpRequest, error: SuspiciousOperation) -> Htt
 
 
 def _database_error(request: HttpRequest, error: Exception) -> HttpResponse:
-    message = str(error).lower()
-    if "disk is full" in message or "no space left" in message:
+    if store.disk_is_full(error):
         log.error("disk_full", exc_info=error)
-        return problem_response("disk-full", str(reading.NoSpace()))
+        return problem_response("disk-full", DISK_FULL)
     log.warning("database_unreachable", exc_info=error)
-    return problem_response(
-        "not-ready", "The database is locked or unreachable, and nothing was done. Try again in a moment."
-    )
+    return problem_response("not-ready", UNREACHABLE)
 
 
 def _unexpected_error(request: HttpRequest, error: Exception) -> HttpResponse:

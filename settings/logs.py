@@ -7,14 +7,16 @@ import time
 import structlog
 from structlog.typing import EventDict, Processor
 
-# How the system and SQLite say that a disk is full.
 # What two lines that say the same differ in.
 OF_ONE_LINE = ("timestamp", "request_id")
-DISK_FULL = ("No space left on device", "database or disk is full")
+# How the system and SQLite say that a disk is full, and Django that it answered so.
+DISK_FULL = ("No space left on device", "database or disk is full", "Insufficient Storage: ", "'code': 507")
+# What those see who ask whether the service is ready, every few seconds.
+NOT_READY = ("Service Unavailable: /healthz/ready", "'request': 'GET /healthz/ready")
 
 
 class Repeats(logging.Filter):
-    """Drops what says the same as a moment ago: errors for a second, a full disk for a minute.
+    """Drops what says the same as a moment ago: errors for a second, a full disk and a failing probe for a minute.
 
     A cluster that can't write tries again twice a second, for as long as that lasts.
     """
@@ -33,10 +35,14 @@ class Repeats(logging.Filter):
         else:
             message = record.getMessage()
         words = f"{message} {record.exc_info[1] if record.exc_info else ''}"
-        full = next((sentence for sentence in DISK_FULL if sentence in words), "")
-        if not full and record.levelno < logging.ERROR:
+        if any(sentence in words for sentence in DISK_FULL):
+            key, seconds = "full", 60.0
+        elif any(sentence in words for sentence in NOT_READY):
+            key, seconds = "not ready", 60.0
+        elif record.levelno < logging.ERROR:
             return True
-        key, seconds = (full, 60.0) if full else (f"{record.name} {words}", 1.0)
+        else:
+            key, seconds = f"{record.name} {words}", 1.0
         now = time.monotonic()
         if now - self.passed.get(key, -seconds) < seconds:
             return False

@@ -16,3 +16,4 @@ urlpatterns = [
 # Pages for people; for addresses of the API, api.middleware turns them into problems.
 handler400 = "dashboard.views.errors.bad_request"
 handler404 = "dashboard.views.errors.not_found"
+handler500 = "dashboard.views.errors.failed"

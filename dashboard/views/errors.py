@@ -1,15 +1,19 @@
 """Error pages with a plain explanation."""
 
+import sys
+
 from django.conf import settings
 from django.core.exceptions import BadRequest, RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 from django.views.decorators.http import require_safe
 
 from dashboard.access import OperatorRequest, viewer_required
 from dashboard.formatting import size
+from scheduling import store
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -27,6 +31,21 @@ def _limit_in_words(request: HttpRequest, exception: Exception) -> str:
     # Anonymous visitors may send less, and the only page for them has two fields.
     is_known = hasattr(request, "user") and request.user.is_authenticated
     return size(settings.DATA_UPLOAD_MAX_MEMORY_SIZE) if is_known else ""
+
+
+def failed(request: HttpRequest) -> HttpResponseBase:
+    """A 500, or what is known about it: a full disk, or a database that can't be reached just now."""
+    error = sys.exc_info()[1]
+    status = 500
+    if error is not None and store.disk_is_full(error):
+        status = 507
+    elif error is not None and store.is_unavailable(error):
+        status = 503
+    # Without the request: menu and name would ask the database.
+    response = HttpResponse(render_to_string(f"{status}.html"), status=status)
+    if status == 503:
+        response["Retry-After"] = "5"
+    return response
 
 
 @require_safe

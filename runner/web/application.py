@@ -69,9 +69,9 @@ class Server:
         self.threads = Threads(loop, on_end=connections.close_all)
         # Each lane has threads of its own: writers wait for each other in the database, and readers don't.
         # Whoever isn't known yet has those of strangers, and no others.
-        self.strangers = self.threads.lane(max(1, settings.WEB_THREADS // 4), WAITING)
+        self.strangers = self.threads.lane(max(1, settings.WEB_THREADS // 8), WAITING)
         others = settings.WEB_THREADS - self.strangers.threads
-        self.writes = self.threads.lane(others * 2 // 5, WAITING)
+        self.writes = self.threads.lane((others + 1) * 2 // 5, WAITING)
         self.reads = self.threads.lane(others - self.writes.threads, WAITING)
         self.live = self.threads.lane(1, WAITING)
         self.ready = self.threads.lane(1, WAITING)
@@ -166,7 +166,9 @@ class Exchange:
         except TooSlow:
             response = self._refuse("body-too-slow", "The body did not arrive in time.")
         except NoSpace:
-            response = self._refuse("disk-full", "The disk is full: the list was not received.")
+            response = self._refuse(
+                "disk-full", "The disk has no room for this list, so it was not received."
+            )
         await self._delay(response)
         await self._write(response)
         if self.body and not self.body.is_complete:

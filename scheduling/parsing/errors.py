@@ -60,7 +60,7 @@ class LengthUnknown(ReadingError):
 
 
 class NoSpace(ReadingError):
-    """The disk is full, so the list was not stored. Try again later, or tell an administrator."""
+    """The disk has no room for this list, so it was not stored. Try again later, or tell an administrator."""
 
 
 class BodyTooLarge(TooLarge):

@@ -5,6 +5,7 @@ task_bucket, users. Every change of fills begins with the queue's row. On SQLite
 `scheduling.sqlite` is all the locking there is.
 """
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 from django.db import (
     DEFAULT_DB_ALIAS,
+    DatabaseError,
     InterfaceError,
     OperationalError,
     connection,
@@ -55,6 +57,16 @@ def is_unavailable(error: BaseException) -> bool:
     # What a standby says until it is promoted is no OperationalError.
     read_only = getattr(error.__cause__, "sqlstate", None) == "25006"
     return read_only or isinstance(error, (OperationalError, InterfaceError))
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether the database, or the system, had no room to write."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not isinstance(error, DatabaseError):
+        return False
+    said = str(error).lower()
+    return "disk is full" in said or "no space left" in said
 
 
 def keep_waits_short() -> None:

@@ -19,6 +19,12 @@ def full():
     except OSError:
         log.exception("not_written", number=next(numbers))
         logging.getLogger("theirs").error("[Errno 28] No space left on device: '%s'", next(numbers))
+def refused():
+    logging.getLogger("django.request").error("%s: %s", "Insufficient Storage", "/queues/%s/" % next(numbers))
+    log.error("request_finished", code=507, request="POST /queues/%s/" % next(numbers))
+def probed():
+    log.error("request_finished", code=503, request="GET /healthz/ready", request_id=next(numbers))
+    logging.getLogger("django.request").error("%s: %s", "Service Unavailable", "/healthz/ready")
 def broken():
     log.error("broken", request_id=next(numbers))
     logging.getLogger("theirs").error("the connection is closed")
@@ -40,6 +46,11 @@ def lines(body: str) -> list[dict]:
 
 def test_full_disk_is_logged_once_a_minute():
     assert len(lines("for _ in range(20): full(); time.sleep(0.1)")) == 1
+
+
+@pytest.mark.parametrize("event", ["refused", "probed"])
+def test_refusals_of_a_full_disk_and_of_probes_are_logged_once_a_minute(event):
+    assert len(lines(f"for _ in range(15): {event}(); time.sleep(0.1)")) == 1
 
 
 def test_same_error_is_logged_once_a_second():
