@@ -202,7 +202,9 @@ class Exchange:
         if self.method in READING or not length:
             return await self._answer(BytesIO())
         self.body = Incoming(self.receive, length)
-        if length <= FORM_BYTES and (short := await self.body.short(AT_ONCE_SECONDS)):
+        # Who expects to be asked for the body sends it only then: reading would ask for it.
+        is_sent = "HTTP_EXPECT" not in self.environ
+        if is_sent and length <= FORM_BYTES and (short := await self.body.short(AT_ONCE_SECONDS)):
             return await self._answer(short)
         # It is slow or long.
         if not is_page(self.environ["PATH_INFO"]) and self.client == self.address:

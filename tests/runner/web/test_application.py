@@ -282,6 +282,25 @@ def test_slow_list_without_a_token_occupies_no_thread(monkeypatch):
     assert json.loads(client.body)["type"].endswith("not-signed-in")
 
 
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), ({"Authorization": "Bearer qd_wrong"}, 401)])
+def test_body_that_is_not_wanted_is_not_asked_for(headers, status):
+    client = Client("POST", "/celery_ids_tasks/", headers | {"Expect": "100-continue"}, [b"1,2,3"], 5)
+    received_before_the_answer = []
+    send = client.send
+
+    async def noted(message: dict) -> None:
+        received_before_the_answer.append(client.received)
+        await send(message)
+
+    client.send = noted
+    assert ask(client).status == status
+    assert received_before_the_answer[0] == 0
+
+
+def test_body_that_is_wanted_is_asked_for(make_token):
+    assert ask(list_of(make_token(), [b"1,2,3"], Expect="100-continue")).status == 201
+
+
 def test_strangers_share_threads_of_their_own(make_token):
     token = make_token("read")
     made_up = [{"Authorization": f"Bearer qd_{number}"} for number in range(3)]
