@@ -72,8 +72,8 @@ def resend_task(request: ApiRequest, id: Id, options: Query[schemas.ActionOption
 )
 def hold_task(request: ApiRequest, id: Id, options: Query[schemas.HoldOptions]) -> HttpResponse:
     """Nothing more of it starts; other tasks of the queue go on. Its places pass unused, and its IDs become late."""
-    held = holds.hold(tasks.find(id), options.reason or "", by=request.caller.actor, now=store.now)
-    return json_response(task_json(tasks.find(held.pk), at=store.now()))
+    task = holds.hold(tasks.find(id), options.reason or "", by=request.caller.actor, now=store.now)
+    return json_response(task_json(tasks.find(task.pk), at=store.now()))
 
 
 @router.post(

@@ -345,14 +345,14 @@ def _webhooks() -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any], access: Access, named: Mapping[str, Any]) -> None:
     operation["security"] = [{"token": []}, {"session": []}]
-    who = (
+    callers = (
         "a token of either scope, and every operator"
         if access.act == Permission.VIEW
         else (
             "a token with the scope write, and operators who may act. A session sends its CSRF token in X-CSRFToken"
         )
     )
-    operation["description"] = f"{operation.get('description', '')}\n\nFor {who}.".strip()
+    operation["description"] = f"{operation.get('description', '')}\n\nFor {callers}.".strip()
     for parameter in operation["parameters"]:
         parameter["schema"] = _plain(parameter["schema"], named)
         parameter["schema"].pop("title", None)

@@ -38,8 +38,10 @@ def revalidated(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     response["Vary"] = "Authorization, Cookie"
     if not _matches(request.headers.get("If-None-Match", ""), response["ETag"].strip('"')):
         return response
-    kept = ("ETag", "Cache-Control", "Vary", "Link")
-    return HttpResponse(status=304, headers={name: response[name] for name in kept if name in response})
+    headers_kept = ("ETag", "Cache-Control", "Vary", "Link")
+    return HttpResponse(
+        status=304, headers={name: response[name] for name in headers_kept if name in response}
+    )
 
 
 def _matches(header: str, etag: str) -> bool:

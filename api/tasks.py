@@ -53,10 +53,10 @@ def filtered(filters: schemas.TaskFilter, *, as_of: datetime) -> QuerySet[models
     if filters.id is not None:
         tasks = tasks.filter(pk__in=[int(word) for word in filters.id.split(",")])
     if filters.state is not None:
-        had_one = Q(pk__in=[])
+        condition = Q(pk__in=[])
         for state in _states(filters.state):
-            had_one |= _had_state(state, as_of)
-        tasks = tasks.filter(had_one)
+            condition |= _had_state(state, as_of)
+        tasks = tasks.filter(condition)
     if filters.queue is not None:
         queue = models.Queue.objects.filter(name=filters.queue).first()
         if queue is None:

@@ -91,10 +91,10 @@ def set_person(
     operator: Operator, *, first_name: str, last_name: str, email: str, by: Actor, at: datetime
 ) -> None:
     """Set what an operator is called, and their e-mail address."""
-    given = {"first_name": first_name, "last_name": last_name, "email": email}
+    values = {"first_name": first_name, "last_name": last_name, "email": email}
     with transaction.atomic():
         locked = Operator.objects.select_for_update().get(pk=operator.pk)
-        changed = {name: value for name, value in given.items() if getattr(locked, name) != value}
+        changed = {name: value for name, value in values.items() if getattr(locked, name) != value}
         if not changed:
             return
         before = {name: getattr(locked, name) for name in changed}

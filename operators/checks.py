@@ -50,13 +50,13 @@ def is_pooled_by_transaction() -> bool:
     """Return whether a connection gets another server session while its own is in use by somebody else."""
     parameters = connection.get_connection_params()
     with (
-        closing(connection.get_new_connection(parameters)) as ours,
+        closing(connection.get_new_connection(parameters)) as first,
         closing(connection.get_new_connection(parameters)) as other,
     ):
         sessions = []
         for _ in range(2):
-            sessions.append(ours.execute("SELECT pg_backend_pid()").fetchone()[0])
-            ours.commit()
+            sessions.append(first.execute("SELECT pg_backend_pid()").fetchone()[0])
+            first.commit()
             # It stays in a transaction, so a pooler in transaction mode keeps its session occupied.
             other.execute("SELECT pg_backend_pid()")
         return bool(sessions[0] != sessions[1])

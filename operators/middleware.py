@@ -86,12 +86,12 @@ def _sign_in(request: HttpRequest) -> str:
 
 def _page_of(request: HttpRequest) -> str:
     """The page with the form, never the address that the form is sent to: that may only accept POST."""
-    came_from = request.headers.get("HX-Current-URL") or request.headers.get("Referer", "")
+    address = request.headers.get("HX-Current-URL") or request.headers.get("Referer", "")
     if not url_has_allowed_host_and_scheme(
-        came_from, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+        address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     ):
         return resolve_url(settings.LOGIN_REDIRECT_URL)
-    parts = urlsplit(came_from)
+    parts = urlsplit(address)
     return urlunsplit(("", "", parts.path or "/", parts.query, ""))
 
 
@@ -148,9 +148,9 @@ class RecordsRefusals:
     def _record(self, request: HttpRequest) -> None:
         caller = getattr(request, "caller", None)
         if caller is not None:
-            who, by = caller.principal, caller.actor
+            principal, by = caller.principal, caller.actor
         elif request.user.is_authenticated:
-            who, by = request.user, Actor.of_operator(request.user)
+            principal, by = request.user, Actor.of_operator(request.user)
         else:
             return
         key = (by.kind, by.id, request.method or "", request.path)
@@ -161,7 +161,9 @@ class RecordsRefusals:
             self.recorded.clear()
         self.recorded[key] = now
         details = {"method": request.method, "path": request.path[:200]}
-        action_taken.send(type(who), by=by, act="refused", target=who, at=timezone.now(), details=details)
+        action_taken.send(
+            type(principal), by=by, act="refused", target=principal, at=timezone.now(), details=details
+        )
 
 
 class Probes:

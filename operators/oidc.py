@@ -123,5 +123,5 @@ def role_of(claims: Mapping[str, Any]) -> Role | None:
         for part in settings.OIDC_ROLE_CLAIM.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
     words = {value} if isinstance(value, str) else set(value) if isinstance(value, list) else set()
-    given = {role for word, role in settings.OIDC_ROLES.items() if word in words}
-    return next((role for role in (Role.ADMIN, Role.OPERATOR, Role.VIEWER) if role.value in given), None)
+    roles = {role for word, role in settings.OIDC_ROLES.items() if word in words}
+    return next((role for role in (Role.ADMIN, Role.OPERATOR, Role.VIEWER) if role.value in roles), None)

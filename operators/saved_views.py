@@ -23,8 +23,8 @@ def save(operator: Operator, *, page: str, name: str, query: str, by: Actor, at:
         raise InvalidView
     with transaction.atomic():
         Operator.objects.select_for_update().get(pk=operator.pk)
-        theirs = SavedView.objects.filter(operator=operator, page=page)
-        if theirs.exclude(name=name).count() >= MOST:
+        saved = SavedView.objects.filter(operator=operator, page=page)
+        if saved.exclude(name=name).count() >= MOST:
             raise TooManyViews
         view, _ = SavedView.objects.update_or_create(
             operator=operator, page=page, name=name, defaults={"query": query, "created_at": at}

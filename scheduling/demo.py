@@ -187,16 +187,16 @@ def _run_bucket(
     failures = sum(dice.random() < failing for _ in range(bucket.waiting_count))
     if failures:
         want = messages.ClaimRequest(queue, until=60.0, immediate=False, at_most=failures)
-        taken = claims.commit_tick(
+        tick = claims.commit_tick(
             owner=owner, elapsed=lambda: 0.0, requests={bucket.pk: want}, now=lambda: minute
         )
-        kept = [_failed(claimed, minute, dice) for claimed in taken.claims]
-        batches = {claimed.batch_id for claimed in taken.claims}
+        results = [_failed(claimed, minute, dice) for claimed in tick.claims]
+        batches = {claimed.batch_id for claimed in tick.claims}
         claims.commit_tick(
             owner=owner,
             elapsed=lambda: 0.0,
             requests={},
-            results=kept,
+            results=results,
             open_batches=batches,
             now=lambda: minute,
         )

@@ -83,19 +83,19 @@ def _tabs(queues: Sequence[QueueTab], chosen: str, viewpoint: Viewpoint) -> Mark
 def _queue_buttons(tab: QueueTab, viewpoint: Viewpoint) -> Markup:
     panel = reverse("queue_slow_down", args=[tab.name])
     # It opens beside the board; without JavaScript, it is a page of its own.
-    here = markup(' hx-get="%s" hx-target="#slow-down" hx-swap="innerHTML"', panel)
-    pause = viewpoint.action(Markup("Pause&hellip;"), panel, "to-queue", more=here)
+    attributes = markup(' hx-get="%s" hx-target="#slow-down" hx-swap="innerHTML"', panel)
+    pause = viewpoint.action(Markup("Pause&hellip;"), panel, "to-queue", more=attributes)
     if tab.paused_at:
         resume = addresses.queue_operation(tab.name, "resume")
         pause = viewpoint.submit(Markup("Resume"), resume, "resume-shown")
-    brake = viewpoint.action(Markup("Brake&hellip;"), panel, "to-brake", more=here)
+    brake = viewpoint.action(Markup("Brake&hellip;"), panel, "to-brake", more=attributes)
     return markup('<span class="end">%s %s</span>', pause, brake)
 
 
 def _tab(key: str, name: str, label: str, chosen: str) -> Markup:
-    here = Markup(' aria-current="page"') if name == chosen else EMPTY
+    current = Markup(' aria-current="page"') if name == chosen else EMPTY
     href = addresses.with_query(reverse("board"), queue=name)
-    return markup('<a id="%s" href="%s"%s>%s</a>', key, href, here, label)
+    return markup('<a id="%s" href="%s"%s>%s</a>', key, href, current, label)
 
 
 def _pace(tab: QueueTab) -> Markup:

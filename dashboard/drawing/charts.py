@@ -197,14 +197,14 @@ def shares(counts: Sequence[tuple[str, int]], whole: int, *, cancelled: int = 0)
     cancelled: how many of the IDs will not be sent any more; they take the far end.
     """
     found: list[Part] = []
-    left = 0.0
+    x = 0.0
     for kind, count in counts:
         if count and whole:
-            width = min(max(100 * count / whole, 0.5), 100 - left)
-            found.append((kind, left, width))
-            left += width
+            width = min(max(100 * count / whole, 0.5), 100 - x)
+            found.append((kind, x, width))
+            x += width
     if cancelled and whole:
-        width = min(100 * cancelled / whole, 100 - left)
+        width = min(100 * cancelled / whole, 100 - x)
         found.append((Status.CANCELLED.css, 100 - width, width))
     return found
 

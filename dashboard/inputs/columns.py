@@ -48,9 +48,9 @@ def choose(request: HttpRequest, table: type[Choosable]) -> Choice:
     every = tuple(table.choosable())
     known = {name for name, _ in every}
     usual = known - set(table.hidden_at_first)
-    kept = request.session.get(KEPT, {})
+    stored = request.session.get(KEPT, {})
     if COLUMNS not in request.GET:
-        return _choice(every, known & set(kept.get(table.__name__, usual)), usual)
+        return _choice(every, known & set(stored.get(table.__name__, usual)), usual)
     asked = {name for name in request.GET.getlist(COLUMNS) if name}
     # The button sends it beside the boxes, as they are ticked.
     if USUAL in asked:
@@ -60,8 +60,8 @@ def choose(request: HttpRequest, table: type[Choosable]) -> Choice:
         raise BadRequest(f"columns: {sorted(unknown)[0][:40]!r} is none of {names}.")
     # None at all: those that the table begins with.
     shown = asked or usual
-    if shown != set(kept.get(table.__name__, usual)):
-        request.session[KEPT] = {**kept, table.__name__: sorted(shown)}
+    if shown != set(stored.get(table.__name__, usual)):
+        request.session[KEPT] = {**stored, table.__name__: sorted(shown)}
     return _choice(every, shown, usual)
 
 

@@ -48,8 +48,8 @@ class Filter(forms.Form):
         """Raise BadRequest for an invalid value, naming the parameter and the value."""
         if not self.is_valid():
             name, said = next(iter(self.errors.items()))
-            given, words = str(self.data.get(name, ""))[:60], " ".join(map(str, said))
-            raise BadRequest(f"{name}: {words}" if repr(given) in words else f"{name}: {given!r}. {words}")
+            value, words = str(self.data.get(name, ""))[:60], " ".join(map(str, said))
+            raise BadRequest(f"{name}: {words}" if repr(value) in words else f"{name}: {value!r}. {words}")
 
     @property
     def is_set(self) -> bool:
@@ -65,12 +65,12 @@ class Filter(forms.Form):
         return ", ".join(shown)[:100]
 
     def _word(self, name: str) -> str:
-        given, field = str(self.data[name]), self.fields[name]
+        value, field = str(self.data[name]), self.fields[name]
         if isinstance(field, forms.ModelChoiceField) or not isinstance(field, forms.ChoiceField):
-            return given
+            return value
         # A select's choices are pairs, without groups.
         words: dict[str, str] = dict(field.widget.choices)
-        return str(words.get(given, given))
+        return str(words.get(value, value))
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -246,14 +246,14 @@ def day_bounds(day: date) -> tuple[datetime, datetime]:
 
 def page_size(request: HttpRequest) -> int:
     """Return the number of rows of a page: from the address, or the size that was last chosen."""
-    given, last = request.GET.get("size"), request.session.get("page_size")
-    if given is None:
+    size, last = request.GET.get("size"), request.session.get("page_size")
+    if size is None:
         return last if last in SIZES else DEFAULT_SIZE
-    if given not in map(str, SIZES):
-        raise BadRequest(f"size: {given[:40]!r} is not one of {', '.join(map(str, SIZES))}.")
-    if (last or DEFAULT_SIZE) != int(given):
-        request.session["page_size"] = int(given)
-    return int(given)
+    if size not in map(str, SIZES):
+        raise BadRequest(f"size: {size[:40]!r} is not one of {', '.join(map(str, SIZES))}.")
+    if (last or DEFAULT_SIZE) != int(size):
+        request.session["page_size"] = int(size)
+    return int(size)
 
 
 class FailureFilter(Filter):

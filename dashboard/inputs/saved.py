@@ -13,8 +13,10 @@ _BESIDE = ("before", "after", "size", "format", "list")
 
 def filter_of(query: str) -> str:
     """The filter in a query, in one order, so that the same filter is the same text."""
-    given = QueryDict(query)
-    filled = {name: sorted(filter(None, values)) for name, values in given.lists() if name not in _BESIDE}
+    parameters = QueryDict(query)
+    filled = {
+        name: sorted(filter(None, values)) for name, values in parameters.lists() if name not in _BESIDE
+    }
     if USUAL in filled.get(COLUMNS, ()):
         del filled[COLUMNS]
     result = QueryDict(mutable=True)

@@ -53,9 +53,9 @@ def asked(request: OperatorRequest) -> dict[str, bool]:
     words = {"hidden": "leave_out", "example": "show"}
     refuse_unknown(request, words)
     for name, word in words.items():
-        given = request.GET.get(name, "")
-        if given not in ("", word):
-            raise BadRequest(f"{name}: {given[:40]!r} is not {word}.")
+        value = request.GET.get(name, "")
+        if value not in ("", word):
+            raise BadRequest(f"{name}: {value[:40]!r} is not {word}.")
     return {name: bool(request.GET.get(name)) for name in words}
 
 

@@ -24,8 +24,8 @@ def sentence(event: stories.Event) -> str:
         why = f": {said['rule']}" if said["rule"] else ""
         return f"got a place in the minute {_minute(said['minute'])}{why}."
     if event.kind == "moved":
-        came_from, goes_to = _minute(said["from_minute"]), _minute(said["to_minute"])
-        return f"moved from {came_from} to {goes_to}, since {said['reason']}."
+        from_minute, to_minute = _minute(said["from_minute"]), _minute(said["to_minute"])
+        return f"moved from {from_minute} to {to_minute}, since {said['reason']}."
     took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
     if said.get("succeeded"):
         return f"request {said['number']} was sent and succeeded."

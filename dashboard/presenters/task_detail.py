@@ -229,10 +229,10 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
         first, end = (keys.bucket_at(task.queue_id, at) for at in (minute, minute + chosen.span))
         placed = placed.filter(bucket_id__gte=first, bucket_id__lt=end)
     if statuses is not None:
-        some = Q()
+        buckets_filter = Q()
         for status in {*statuses, *([chosen.wanted] if chosen.wanted else [])}:
-            some |= Q(**{f"{status.counter}__gt": 0})
-        placed = placed.filter(some)
+            buckets_filter |= Q(**{f"{status.counter}__gt": 0})
+        placed = placed.filter(buckets_filter)
     for bucket_id in placed.filter(bucket_id__gte=keys.bucket_of_cursor(after)).values_list(
         "bucket_id", flat=True
     ):

@@ -137,8 +137,8 @@ def with_query(context: dict[str, Any], **changes: Any) -> str:
 def other_parameters(context: dict[str, Any], *names: str) -> list[tuple[str, str]]:
     """The parameters of the page's address but these, and but the place in the list."""
     left_out = {*names, "before", "after", "format"}
-    given = context["request"].GET.lists()
-    return [(name, value) for name, values in given if name not in left_out for value in values]
+    parameters = context["request"].GET.lists()
+    return [(name, value) for name, values in parameters if name not in left_out for value in values]
 
 
 @register.simple_tag(takes_context=True)

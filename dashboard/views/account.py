@@ -30,20 +30,20 @@ PERSON = ("first_name", "last_name", "email")
 def account(request: OperatorRequest) -> HttpResponseBase:
     """Show the page. A POST changes the name, the zone or the password, depending on the form."""
     refuse_unknown(request, ())
-    given = request.POST if request.method == "POST" else None
-    changing_password = given is not None and "new_password1" in given
-    changing_person = given is not None and "email" in given
+    posted = request.POST if request.method == "POST" else None
+    changing_password = posted is not None and "new_password1" in posted
+    changing_person = posted is not None and "email" in posted
     person = PersonForm(
-        given if changing_person else None,
+        posted if changing_person else None,
         initial={name: getattr(request.user, name) for name in PERSON},
         label_suffix="",
     )
     zone = ZoneForm(
-        None if changing_password or changing_person else given,
+        None if changing_password or changing_person else posted,
         initial={"time_zone": request.user.time_zone},
         label_suffix="",
     )
-    password = PasswordChangeForm(request.user, given if changing_password else None, label_suffix="")
+    password = PasswordChangeForm(request.user, posted if changing_password else None, label_suffix="")
     for field in password.fields.values():
         field.widget.attrs.pop("autofocus", None)
     if changing_password and password.is_valid():
@@ -57,7 +57,7 @@ def account(request: OperatorRequest) -> HttpResponseBase:
         accounts.set_person(request.user, **person.cleaned_data, by=request.actor, at=store.now())
         messages.success(request, "Your name and e-mail address have been saved.")
         return redirect("account")
-    if given is not None and zone.is_valid():
+    if posted is not None and zone.is_valid():
         accounts.set_time_zone(request.user, zone.cleaned_data["time_zone"], by=request.actor, at=store.now())
         messages.success(request, f"Times are now shown in {request.user.time_zone}.")
         return redirect("account")

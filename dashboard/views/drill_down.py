@@ -107,16 +107,16 @@ def _kind(request: OperatorRequest, span: Span | None) -> drill_downs.Kind:
 
 
 def _span(request: OperatorRequest) -> Span | None:
-    given = [name for name in OF if request.GET.get(name)]
-    if not given:
+    names = [name for name in OF if request.GET.get(name)]
+    if not names:
         return None
-    if given not in (["window"], ["minute"], ["from", "to"]):
+    if names not in (["window"], ["minute"], ["from", "to"]):
         raise BadRequest("Give one of: window, minute, or from and to.")
-    if given == ["window"]:
+    if names == ["window"]:
         starts_at = _time(request, "window", addresses.read_quarter, "not the start of a quarter-hour")
         runs_at = clock.runs_at(starts_at)
         return Span(runs_at, runs_at + clock.QUARTER, starts_at)
-    begin, *end = (_time(request, name, addresses.read_minute, "not a minute") for name in given)
+    begin, *end = (_time(request, name, addresses.read_minute, "not a minute") for name in names)
     if not end:
         return Span(begin, begin + clock.MINUTE)
     if not timedelta(0) < end[0] - begin <= LONGEST:

@@ -150,8 +150,10 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
     if count != _number(request.POST, "shown", count):
         # Somebody else was faster. Question, progress and result must give one number, so the question is
         # asked again.
-        still = f"{plural(count, 'ID')} still match{'es' if count == 1 else ''}"
-        messages.error(request, f"Nothing was retried, because the list has changed: {still}. Look again.")
+        remaining = f"{plural(count, 'ID')} still match{'es' if count == 1 else ''}"
+        messages.error(
+            request, f"Nothing was retried, because the list has changed: {remaining}. Look again."
+        )
         return redirect(back)
     if not number:
         messages.info(request, "Nothing was retried: these failures no longer exist.")

@@ -68,14 +68,14 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
         chosen = next((task for task in among if task_id in (None, task.pk)), None)
         if task_id is not None and chosen is None:
             raise BadRequest(f"task: {task_id} does not contain the ID {user_id}.")
-        told = stories.stories_in(
+        id_stories = stories.stories_in(
             [chosen] if chosen else [], user_id, at=store.now(), format_time=id_story.time_text
         )
         context |= {
             "is_cut": len(tasks) > TASKS_SHOWN,
             "user_row": models.User.objects.filter(pk=user_id).first(),
             "tasks": tasks[:TASKS_SHOWN],
-            "story": next(iter(told), None),
+            "story": next(iter(id_stories), None),
             "data": _data(request, chosen, user_id),
         }
     return render(request, "dashboard/id.html", context)
@@ -102,13 +102,13 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
     before, text = None, id_texts.of(user_id)
     while user_id <= models.MAX_ID:
         found = stories.stories(user_id, at=at, before_task=before, count=TASKS_SHOWN)
-        for told in found:
-            place = told.place
+        for id_history in found:
+            place = id_history.place
             beginning = [
-                text, told.task.pk, told.task.name, told.task.queue.name, place.status.word,
+                text, id_history.task.pk, id_history.task.name, id_history.task.queue.name, place.status.word,
                 exports.time(place.minute_at), place.attempts, place.late_seconds,
             ]  # fmt: skip
-            for event in told.history:
+            for event in id_history.history:
                 details = {name: _plain(value) for name, value in event.details.items()}
                 yield [*beginning, _plain(event.at), event.kind, details]
         if len(found) < TASKS_SHOWN:

@@ -82,19 +82,19 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     rows = list(minute_rows.rows(sorted(ids), at=now, after=after, at_most=ROWS + 1))
     counts = [(queue, _counts(buckets.get(pk), queue, at)) for pk, queue in ids.items()]
     # Of many queues, only those with IDs in the minute.
-    told = counts if len(counts) <= QUEUES else [each for each in counts if any(each[1][2:])]
+    listed = counts if len(counts) <= QUEUES else [each for each in counts if any(each[1][2:])]
     shown = columns.choose(request, listings.MinuteTable)
     context = {
         "minute": at,
         "queues": counts,
-        "idle": len(counts) - len(told),
+        "idle": len(counts) - len(listed),
         "reasons": [
             (queue.name, reason)
-            for queue, minute in told
+            for queue, minute in listed
             if (reason := shapes.reason_at(queue, at, minute.capacity))
         ],
         "counts_table": totals.MinuteOfQueuesTable(
-            told, window=clock.quarter_start(at) - clock.QUARTER, is_over=at < clock.minute_start(now)
+            listed, window=clock.quarter_start(at) - clock.QUARTER, is_over=at < clock.minute_start(now)
         ),
         "planning": planning.total(
             planning.by_minute([keys.window_of_bucket(pk) for pk in ids], [_index_of(at)]).values()

@@ -301,7 +301,7 @@ def _asked(given: QueryDict) -> dict[str, str]:
 @operator_required
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     """Create a draft without the IDs that wait in other tasks or were sent recently, and delete the old one."""
-    which = overlaps.Which.SENT if request.GET.get("which") == "sent" else overlaps.Which.WAITING
+    reason = overlaps.Which.SENT if request.GET.get("which") == "sent" else overlaps.Which.WAITING
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
@@ -310,16 +310,16 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     try:
         with Spool(settings.SPOOL_DIR) as spool:
             recent = _recent(_queue_asked_for(draft, asked))
-            left_out = overlaps.spool_without(draft, spool, which, recent=recent)
+            left_out = overlaps.spool_without(draft, spool, reason, recent=recent)
             smaller = _smaller(draft, spool, left_out) if spool.ids_count else None
     except NoSpace as error:
         messages.error(request, str(error))
         return redirect(same)
     if smaller is None:
-        messages.warning(request, f"All of its IDs {WHY_LEFT_OUT[which]}, so nothing is left to place.")
+        messages.warning(request, f"All of its IDs {WHY_LEFT_OUT[reason]}, so nothing is left to place.")
         return redirect(same)
     acceptance.delete_draft(draft)
-    messages.success(request, f"{formatting.plural(left_out, 'ID')} left out: they {WHY_LEFT_OUT[which]}.")
+    messages.success(request, f"{formatting.plural(left_out, 'ID')} left out: they {WHY_LEFT_OUT[reason]}.")
     return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
 
 

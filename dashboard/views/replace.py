@@ -94,6 +94,6 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
 
 
 def _result(done: edits.Replaced) -> str:
-    kept = f"{plural(done.kept, 'ID')} kept {'its place' if done.kept == 1 else 'their places'}"
-    changed = f"{kept}, {done.added:,} added, {done.cancelled:,} cancelled"
+    kept_words = f"{plural(done.kept, 'ID')} kept {'its place' if done.kept == 1 else 'their places'}"
+    changed = f"{kept_words}, {done.added:,} added, {done.cancelled:,} cancelled"
     return f"{changed}; {done.already_sent:,} had been sent, {done.in_flight:,} were in flight."

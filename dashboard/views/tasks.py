@@ -288,8 +288,8 @@ def cancel_matching(request: OperatorRequest) -> HttpResponseBase:
     )
     if request.method == "POST" and form.is_valid():
         run = secrets.token_hex(6)
-        done, left = bulk_cancel.cancel(wanted, run=run, by=request.actor, now=store.now)
-        if left:
+        done, remaining = bulk_cancel.cancel(wanted, run=run, by=request.actor, now=store.now)
+        if remaining:
             return redirect("progress", run=run)
         messages.success(request, f"{plural(done, 'task')} cancelled.")
         return redirect("tasks")

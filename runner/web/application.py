@@ -301,9 +301,9 @@ class Exchange:
     async def _write_rest(self, response: Response) -> None:
         """Send further pieces as they are taken. Between two pieces no thread and no cursor is in use."""
         port, peer = _port(self.scope), self.scope["client"][:2]
-        gone = asyncio.ensure_future(self._gone())
+        disconnect = asyncio.ensure_future(self._gone())
         try:
-            while not gone.done():
+            while not disconnect.done():
                 piece = await self._run_politely(self.server.exports, response.next_piece)
                 await self.send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
                 if not piece:
@@ -313,7 +313,7 @@ class Exchange:
             log.warning("response_cut", path=self.path, exc_info=True)
             sockets.close(port, peer)
         finally:
-            gone.cancel()
+            disconnect.cancel()
             with suppress(Busy):
                 await self._run(self.server.exports, response.close)
 

@@ -118,9 +118,9 @@ class Threads:
 
     def finished(self, worker: Worker, lane: Lane, job: Job, outcome: Any, failed: bool) -> None:
         lane.running -= 1
-        left = lane.running_of.pop(job.client) - 1
-        if left:
-            lane.running_of[job.client] = left
+        remaining = lane.running_of.pop(job.client) - 1
+        if remaining:
+            lane.running_of[job.client] = remaining
         worker.idle_since = self.loop.time()
         self.idle.append(worker)
         self._start_waiting()

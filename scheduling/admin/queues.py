@@ -113,10 +113,12 @@ class QueueAdmin(ByKey):
         by, changes = actor_of(request), form.changes()
         if change:
             seen = form.cleaned_data["seen_version"]
-            kept = operations.update(obj, changes, by=by, now=store.now, if_version=seen) if changes else obj
+            updated = (
+                operations.update(obj, changes, by=by, now=store.now, if_version=seen) if changes else obj
+            )
         else:
-            kept = operations.create(name=obj.name, fields=changes, by=by, at=store.now())
-        obj.__dict__.update(kept.__dict__)
+            updated = operations.create(name=obj.name, fields=changes, by=by, at=store.now())
+        obj.__dict__.update(updated.__dict__)
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: Rows) -> None:

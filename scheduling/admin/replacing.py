@@ -26,9 +26,9 @@ class ListForm(forms.Form):
     version = forms.IntegerField(widget=forms.HiddenInput)
 
 
-def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Replaced:
+def replace(task: models.Task, values: dict[str, Any], *, by: Actor) -> edits.Replaced:
     """Replace a task's list. Raises ReadingError, ValidationError for a token that is no ID, or Refused."""
-    body = given["payload"].encode()
+    body = values["payload"].encode()
     with read_body(
         [body],
         content_type="text/plain",
@@ -45,9 +45,9 @@ def replace(task: models.Task, given: dict[str, Any], *, by: Actor) -> edits.Rep
         return edits.replace(
             task,
             reading.spool,
-            payload=given["payload"] if reading.ids_count + reading.repeats_count <= PAYLOAD_KEPT else None,
-            allow_peak=given["allow_peak"],
-            if_version=given["version"],
+            payload=values["payload"] if reading.ids_count + reading.repeats_count <= PAYLOAD_KEPT else None,
+            allow_peak=values["allow_peak"],
+            if_version=values["version"],
             by=by,
             now=store.now,
         )
@@ -59,7 +59,7 @@ def words(replaced: edits.Replaced) -> str:
         f"The list has been replaced: {replaced.kept:,} kept, {replaced.added:,} new, "
         f"{replaced.cancelled:,} cancelled"
     )
-    gone = [
+    remarks = [
         f"{count:,} of those left out {word}"
         for count, word in (
             (replaced.already_sent, "had already been sent"),
@@ -67,4 +67,4 @@ def words(replaced: edits.Replaced) -> str:
         )
         if count
     ]
-    return f"{'; '.join([said, *gone])}."
+    return f"{'; '.join([said, *remarks])}."

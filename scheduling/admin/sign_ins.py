@@ -39,9 +39,9 @@ class FailedSignInAdmin(SignInLog):
         for username, address in {(row.username, row.ip_address) for row in queryset}:
             with store.write():
                 forgotten = reset(username=username, ip=address)
-                what = {"username": username, "address": address}
+                attempt = {"username": username, "address": address}
                 activity.record(
-                    actor_of(request), "let_in_again", at=store.now(), count=forgotten, after=what
+                    actor_of(request), "let_in_again", at=store.now(), count=forgotten, after=attempt
                 )
             messages.success(request, f"{username} may try again from {address}.")
 

@@ -212,12 +212,16 @@ class TaskAdmin(ByKey):
         """Ask for confirmation with the number, and cancel all tasks that match the address."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        meant = self._matching(request)
-        found = bulk_cancel.count(meant)
+        matching = self._matching(request)
+        found = bulk_cancel.count(matching)
         form = ConfirmForm(request.POST if request.method == "POST" else None, expected=found.tasks)
         if request.method == "POST" and found.tasks and form.is_valid():
-            done, left = bulk_cancel.cancel(meant, by=actor_of(request), now=store.now)
-            rest = f"; {left:,} more are cancelled by a job: the list shows how far it is" if left else ""
+            done, remaining = bulk_cancel.cancel(matching, by=actor_of(request), now=store.now)
+            rest = (
+                f"; {remaining:,} more are cancelled by a job: the list shows how far it is"
+                if remaining
+                else ""
+            )
             messages.success(request, f"{done:,} {'task is' if done == 1 else 'tasks are'} cancelled{rest}.")
             return HttpResponseRedirect(reverse("admin:scheduling_task_changelist"))
         context = {
@@ -226,10 +230,10 @@ class TaskAdmin(ByKey):
             "title": "Cancel tasks",
             "found": found,
             "form": form,
-            "first_tasks": meant.tasks()[:10],
-            "meant": meant,
-            "queue": models.Queue.objects.filter(pk=meant.queue_id).first() if meant.queue_id else None,
-            "seen": f"{meant.at.isoformat()} {meant.up_to_id}",
+            "first_tasks": matching.tasks()[:10],
+            "meant": matching,
+            "queue": models.Queue.objects.filter(pk=matching.queue_id).first() if matching.queue_id else None,
+            "seen": f"{matching.at.isoformat()} {matching.up_to_id}",
             "back": reverse("admin:scheduling_task_changelist"),
         }
         return TemplateResponse(request, "admin/scheduling/task/cancel.html", context)

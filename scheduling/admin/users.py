@@ -121,10 +121,10 @@ class UserAdmin(ByKey):
     def save_model(self, request: HttpRequest, obj: models.User, form: ModelForm, change: bool) -> None:
         by, at = actor_of(request), store.now()
         if change:
-            kept = users.rename(obj, obj.name, by=by, at=at)
+            renamed = users.rename(obj, obj.name, by=by, at=at)
         else:
-            kept = users.create(user_id=obj.pk, name=obj.name, by=by, at=at)
-        obj.__dict__.update(kept.__dict__)
+            renamed = users.create(user_id=obj.pk, name=obj.name, by=by, at=at)
+        obj.__dict__.update(renamed.__dict__)
 
     def delete_model(self, request: HttpRequest, obj: models.User) -> None:
         users.delete(obj, by=actor_of(request), at=store.now())

@@ -82,7 +82,7 @@ class Hours:
             own[weekday][begin : min(end, MINUTES_A_DAY)] = b"\1" * (min(end, MINUTES_A_DAY) - begin)
             if end > MINUTES_A_DAY:
                 spilled[(weekday + 1) % 7][: end - MINUTES_A_DAY] = b"\1" * (end - MINUTES_A_DAY)
-        return tuple((bytes(mine), bytes(before)) for mine, before in zip(own, spilled, strict=True))
+        return tuple((bytes(day), bytes(before)) for day, before in zip(own, spilled, strict=True))
 
     def _table(self, day: date) -> bytes:
         """Which of the 1,440 wall-clock minutes of a date are open."""
@@ -93,7 +93,7 @@ class Hours:
     @cached_property
     def _tables(self) -> tuple[bytes, ...]:
         return tuple(
-            bytes(a | b for a, b in zip(mine, before, strict=True)) for mine, before in self._of_weekday
+            bytes(a | b for a, b in zip(day, before, strict=True)) for day, before in self._of_weekday
         )
 
     @cached_property
@@ -364,11 +364,11 @@ class Shape:
         self, stretches: Sequence[Stretch], booked: Mapping[Hashable, int]
     ) -> dict[Hashable, int]:
         """How many more each period of the stretches may take. booked: how many it has taken."""
-        left: dict[Hashable, int] = {}
+        remaining: dict[Hashable, int] = {}
         for stretch in stretches:
             for quota, period in zip(self.quotas, stretch.periods, strict=True):
-                left[period] = max(0, quota.limit - booked.get(period, 0))
-        return left
+                remaining[period] = max(0, quota.limit - booked.get(period, 0))
+        return remaining
 
     def _windows(self, at: datetime) -> Iterator[tuple[int, Fill, tuple[tuple[int, datetime], ...]]]:
         """(windows, capacities, periods) for runs of windows between two moments at which something changes."""

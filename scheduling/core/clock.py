@@ -121,10 +121,10 @@ def write_time(*, ids: int, unwritten: Iterable[int], rate: int) -> timedelta:
     if ids < 0 or rate < 1:
         raise ValueError(f"ids must be >= 0 and rate >= 1, not {ids} and {rate}")
     total = ids
-    for left in unwritten:
-        if left < 0:
-            raise ValueError(f"a list can't have {left} unwritten IDs")
-        total += min(left, ids)
+    for count in unwritten:
+        if count < 0:
+            raise ValueError(f"a list can't have {count} unwritten IDs")
+        total += min(count, ids)
     return timedelta(microseconds=-(-total * 1_000_000 // rate))
 
 

@@ -205,12 +205,12 @@ def _reason_by_character(core: str) -> str | None:
 
 def _not_utf8(byte: int) -> str:
     """Return the reason for a byte that is not UTF-8, with what it would be in the usual code page."""
-    meant = bytes([byte]).decode("cp1252", "replace")
-    if meant == "\ufffd" or not meant.isprintable():
+    character = bytes([byte]).decode("cp1252", "replace")
+    if character == "\ufffd" or not character.isprintable():
         return f"The byte 0x{byte:02X} is not UTF-8. Save the file as CSV UTF-8."
     return (
         f"The byte 0x{byte:02X} is not UTF-8. The file is probably in the code page Windows-1252, "
-        f"where this byte is {meant}. Save the file as CSV UTF-8."
+        f"where this byte is {character}. Save the file as CSV UTF-8."
     )
 
 

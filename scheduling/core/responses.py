@@ -116,8 +116,8 @@ class Rules:
     def parse(cls, success: str = SUCCESS_STATUSES, retry: str = RETRY_STATUSES, when: Any = None) -> "Rules":
         """when: None for no condition. Raises BadRule."""
         rules = cls(statuses(success), statuses(retry), None if when is None else SuccessWhen.parse(when))
-        if both := sorted(rules.success & rules.retry):
-            raise BadRule(reason=f"{both[0]} can't both succeed and be retried.")
+        if overlap := sorted(rules.success & rules.retry):
+            raise BadRule(reason=f"{overlap[0]} can't both succeed and be retried.")
         return rules
 
     def verdict(self, status: int, body: bytes, *, complete: bool = True) -> tuple[Verdict, str]:

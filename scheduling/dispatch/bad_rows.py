@@ -49,11 +49,11 @@ def end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> set[int]:
     return set(reasons)
 
 
-def _refused(some: Sequence[int]) -> dict[int, str]:
+def _refused(keys_tried: Sequence[int]) -> dict[int, str]:
     """Return the keys whose rows can't be changed, each with the reason. Nothing is changed."""
     try:
         with transaction.atomic():
-            rows = models.Assignment.objects.filter(pk__in=some)
+            rows = models.Assignment.objects.filter(pk__in=keys_tried)
             for status in (Status.IN_FLIGHT, Status.SUCCEEDED):
                 rows.update(status=status, attempts=F("attempts") + 1, started_after_ms=0)
                 rows.update(attempts=F("attempts") - 1)
@@ -65,10 +65,10 @@ def _refused(some: Sequence[int]) -> dict[int, str]:
     except DatabaseError as error:
         if store.is_unavailable(error):
             raise
-        if len(some) == 1:
-            return {some[0]: truncate(error, ERROR_CHARACTERS)}
-    middle = len(some) // 2
-    return _refused(some[:middle]) | _refused(some[middle:])
+        if len(keys_tried) == 1:
+            return {keys_tried[0]: truncate(error, ERROR_CHARACTERS)}
+    middle = len(keys_tried) // 2
+    return _refused(keys_tried[:middle]) | _refused(keys_tried[middle:])
 
 
 def _end(bucket_id: int, key: int, reason: str, now: Callable[[], datetime]) -> None:

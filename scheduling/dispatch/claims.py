@@ -299,14 +299,14 @@ class _Tick:
             first, last = min(one.first for one in counted), max(one.last for one in counted)
             ends = self._last_start(bucket_id)
             # What was cancelled since it was counted is handled by its cancel; what was put on hold becomes late.
-            goes_on = {one.task_id for one in counted if not self.tasks[one.task_id].is_stopped}
+            active_tasks = {one.task_id for one in counted if not self.tasks[one.task_id].is_stopped}
             alive = {
                 one.task_id: one.count
                 for one in counted
-                if one.task_id in goes_on and not self.tasks[one.task_id].ended_by(ends)
+                if one.task_id in active_tasks and not self.tasks[one.task_id].ended_by(ends)
             }
             for one in counted:
-                if one.task_id in goes_on - set(alive):
+                if one.task_id in active_tasks - set(alive):
                     recording.expire(first, last, task_id=one.task_id, count=one.count)
                     self.counters.change(one.task_id, bucket_id, Status.WAITING, Status.EXPIRED, one.count)
             slots, now_ms = self.slots[bucket_id], max(0, round(self.elapsed * 1000))

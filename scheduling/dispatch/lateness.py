@@ -46,5 +46,5 @@ class Lateness:
         """Store what is known, the buckets that waited longest first; after `seconds` none are begun."""
         until = monotonic() + seconds
         while self._by_bucket and monotonic() < until:
-            some = list(self._by_bucket)[:TOGETHER]
-            add({bucket_id: self._by_bucket.pop(bucket_id) for bucket_id in some})
+            bucket_ids = list(self._by_bucket)[:TOGETHER]
+            add({bucket_id: self._by_bucket.pop(bucket_id) for bucket_id in bucket_ids})

@@ -148,16 +148,16 @@ class MinuteView:
         if queue.paused:
             return None
         immediate = queue.handler == HandlerKind.RECORD
-        blocked, left = queue.pk in self.targets.blocked, self.reach.is_left(queue)
+        blocked, is_left = queue.pk in self.targets.blocked, self.reach.is_left(queue)
         if bucket.sealed_at is None:
             # What isn't to start yet is sealed all the same: nothing is claimed before the minute's start.
-            seals_only = blocked or left or (immediate and elapsed < 0)
+            seals_only = blocked or is_left or (immediate and elapsed < 0)
             until = elapsed - 1 if seals_only else _claim_until(elapsed, immediate)
             return ClaimRequest(queue, until, immediate)
         until = _claim_until(elapsed, immediate)
         if (immediate and elapsed < 0) or not _slots_are_due(bucket, elapsed, until):
             return None
-        if left:
+        if is_left:
             trying = not blocked and self.reach.may_try(queue, at=self.now())
             return ClaimRequest(queue, until, immediate, at_most=1) if trying else None
         if not blocked:

@@ -80,11 +80,11 @@ class Sender:
 
     def take(self) -> list[RequestResult]:
         """Return the results since the last call."""
-        taken = []
+        results = []
         while self._results:
-            taken.append(self._results.popleft())
-        self._taken_count += len(taken)
-        return taken
+            results.append(self._results.popleft())
+        self._taken_count += len(results)
+        return results
 
     def withdraw(self) -> None:
         """Return at once what waits for its slot: others may send it in time."""

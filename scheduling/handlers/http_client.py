@@ -242,12 +242,12 @@ class Connection(asyncio.Protocol):
             return False
         until = self._loop.time() + ACKNOWLEDGED_SECONDS
         duplicate, self._duplicate = self._duplicate, -1
-        with socket.socket(fileno=duplicate) as ours:
+        with socket.socket(fileno=duplicate) as copy:
             while self._loop.time() < until:
                 # A kernel whose program closed the connection, or left something unread, answers with a reset.
-                if ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     return False
-                info = ours.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 104)
+                info = copy.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 104)
                 if info[0] != _CLOSE_WAIT:
                     return False
                 if not struct.unpack_from("=I", info, _UNACKNOWLEDGED_AT)[0]:

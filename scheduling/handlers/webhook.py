@@ -222,8 +222,8 @@ class Webhook:
         if status in retry.REDIRECTS and verdict is not retry.Verdict.SUCCEEDED:
             error = redirect_words(response, self.url_of(message), status)
         answer = text_of(response, content)
-        kept = verdict is retry.Verdict.SUCCEEDED and self.keep_answers != KEEP_UNEXPECTED
-        if kept and self._kept_value is not None:
+        keeps_answer = verdict is retry.Verdict.SUCCEEDED and self.keep_answers != KEEP_UNEXPECTED
+        if keeps_answer and self._kept_value is not None:
             answer = self._value_in(content)
         return Outcome(
             verdict,
@@ -232,7 +232,7 @@ class Webhook:
             answer=answer,
             duration_ms=_milliseconds_since(began),
             retry_after=longest_retry_after(response.headers.get("retry-after", []), status),
-            keep_answer=kept,
+            keep_answer=keeps_answer,
         )
 
     def _value_in(self, content: bytes) -> str:

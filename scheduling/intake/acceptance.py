@@ -373,11 +373,11 @@ def _stretches(plan: reservations.Plan, most_ids: int) -> Iterator[tuple[int, in
     """Yield (first position, count): consecutive, of much the same size, over few windows each."""
     for first in range(0, len(plan.windows), SEGMENT_WINDOWS):
         group = plan.windows[first : first + SEGMENT_WINDOWS]
-        position, left = group[0].first_position, sum(window.ids_count for window in group)
-        for parts in range(-(-left // most_ids), 0, -1):
-            count = -(-left // parts)
+        position, remaining = group[0].first_position, sum(window.ids_count for window in group)
+        for parts in range(-(-remaining // most_ids), 0, -1):
+            count = -(-remaining // parts)
             yield position, count
-            position, left = position + count, left - count
+            position, remaining = position + count, remaining - count
 
 
 def _make_task(

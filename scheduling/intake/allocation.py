@@ -171,8 +171,8 @@ def _alone(segment: models.Segment, owner: int, now: Callable[[], datetime]) -> 
         raise
     except Exception:
         log.exception("segment_not_written", segment=segment.pk, task=segment.task_id)
-        aside = models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner)
-        aside.update(owner=SET_ASIDE, lease_until=now() + SET_ASIDE_FOR)
+        segment_row = models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner)
+        segment_row.update(owner=SET_ASIDE, lease_until=now() + SET_ASIDE_FOR)
 
 
 def _write_segment(
@@ -418,8 +418,8 @@ def _give_attempts(task: models.Task, users: Sequence[int]) -> None:
     by_attempts: dict[int, list[int]] = {}
     for user in found and set(found).intersection(users):
         by_attempts.setdefault(found[user], []).append(user)
-    for attempts, some in by_attempts.items():
-        for start in range(0, len(some), limits.IDS_PER_QUERY):
-            these = some[start : start + limits.IDS_PER_QUERY]
-            models.Assignment.objects.filter(task=task, user_id__in=these).update(attempts=attempts)
-            earlier.filter(user_id__in=these).delete()
+    for attempts, user_ids in by_attempts.items():
+        for start in range(0, len(user_ids), limits.IDS_PER_QUERY):
+            batch = user_ids[start : start + limits.IDS_PER_QUERY]
+            models.Assignment.objects.filter(task=task, user_id__in=batch).update(attempts=attempts)
+            earlier.filter(user_id__in=batch).delete()

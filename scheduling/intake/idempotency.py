@@ -34,9 +34,9 @@ def take(key: IdempotencyKey, *, at: datetime) -> models.IdempotentAnswer | None
     """Take the key for the open transaction; or return the response it got, after waiting for whoever has it."""
     rows = models.IdempotentAnswer.objects
     rows.filter(scope=key.scope, key=key.key, created_at__lt=at - KEYS_KEPT).delete()
-    mine = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
+    answer = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
     # Waits for an equal key in an open transaction. A row without a response is ours: others' are never committed.
-    rows.bulk_create([mine], ignore_conflicts=True)
+    rows.bulk_create([answer], ignore_conflicts=True)
     return stored(key, at=at)
 
 

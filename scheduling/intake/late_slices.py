@@ -74,8 +74,8 @@ def _partition_movable(
                 minute = keys.minute_of_bucket(bucket_id)
             if minute > last or (task.expires_at is not None and minute >= task.expires_at):
                 break
-            taken = min(room, len(group.ids) - count)
-            count, room = count + taken, room - taken
+            moving = min(room, len(group.ids) - count)
+            count, room = count + moving, room - moving
         if count:
             movable.append(Placed(group.bucket_id, group.first_key, group.ids[:count]))
         if count < len(group.ids):

@@ -53,8 +53,8 @@ _LOCK = 7_211_001
 
 def missing() -> list[str]:
     """The names of the schedules that aren't there."""
-    there = set(Schedule.objects.values_list("name", flat=True))
-    return [wanted.name for wanted in WANTED if wanted.name not in there]
+    existing = set(Schedule.objects.values_list("name", flat=True))
+    return [wanted.name for wanted in WANTED if wanted.name not in existing]
 
 
 def ensure(*, at: datetime) -> bool:

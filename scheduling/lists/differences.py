@@ -77,9 +77,9 @@ class Difference:
                 start += len(ids)
             listed = max(0, listed_count - position)
             for ids, is_now in ((part[:listed], True), (part[listed:], False)):
-                gone = array("q", filter(missing.__contains__, ids))
-                self.gone.append(gone)
-                self.gone_now_count += is_now * len(gone)
+                removed = array("q", filter(missing.__contains__, ids))
+                self.gone.append(removed)
+                self.gone_now_count += is_now * len(removed)
             position += len(part)
         return in_both
 
@@ -94,7 +94,9 @@ class Difference:
             flags = in_both[start : start + len(ids)]
             returning = cancelled(array("q", compress(ids, flags)))
             pairs = zip(ids, flags, strict=True)
-            added = array("q", (user_id for user_id, both in pairs if not both or user_id in returning))
+            added = array(
+                "q", (user_id for user_id, is_in_both in pairs if not is_in_both or user_id in returning)
+            )
             self.added.append(added)
             self.returning.extend(map(returning.__contains__, added))
             self.kept_count += len(ids) - len(added)

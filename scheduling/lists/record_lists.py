@@ -205,8 +205,8 @@ def texts(task_id: int, users: Iterable[int]) -> dict[int, str]:
     wanted = list(users)
     found: dict[int, str] = {}
     for start in range(0, len(wanted), limits.IDS_PER_QUERY):
-        some = wanted[start : start + limits.IDS_PER_QUERY]
-        rows = models.IdData.objects.filter(task_id=task_id, user_id__in=some)
+        batch = wanted[start : start + limits.IDS_PER_QUERY]
+        rows = models.IdData.objects.filter(task_id=task_id, user_id__in=batch)
         found.update(rows.values_list("user_id", "data"))
     return found
 
@@ -236,6 +236,6 @@ def delete_step(task_id: int) -> int:
     with store.write():
         users = list(of_task.values_list("user_id", flat=True)[:_STEP_ROWS])
         if users:
-            some = models.IdData.objects.filter(task_id=task_id, user_id__range=(users[0], users[-1]))
-            some._raw_delete("default")
+            rows = models.IdData.objects.filter(task_id=task_id, user_id__range=(users[0], users[-1]))
+            rows._raw_delete("default")
     return len(users)

@@ -70,12 +70,12 @@ def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, options: ListO
 
 
 def _top(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    kept: list[bytes] = []
+    lines: list[bytes] = []
     for block in blocks:
-        kept.append(block)
-        if sum(map(len, kept)) >= _TOP_BYTES:
+        lines.append(block)
+        if sum(map(len, lines)) >= _TOP_BYTES:
             break
-    return b"".join(kept), blocks
+    return b"".join(lines), blocks
 
 
 def _cut(top: bytes) -> int:

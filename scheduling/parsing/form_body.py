@@ -108,13 +108,13 @@ class _Form:
     def _counted(self, chunks: Iterator[bytes], *, keep: bool) -> Iterator[bytes]:
         """Pass the list on, count its bytes and keep the text of a short one."""
         self._content.list_bytes = 0
-        kept = bytearray()
+        content = bytearray()
         for chunk in chunks:
             self._content.list_bytes += len(chunk)
             keep = keep and self._content.list_bytes <= BYTES_SENT_BACK
             if keep:
-                kept += chunk
-                self._content.payload_text = kept.decode("utf-8", "replace")
+                content += chunk
+                self._content.payload_text = content.decode("utf-8", "replace")
             else:
                 self._content.payload_text = None
             yield chunk

@@ -186,8 +186,8 @@ def _string_pieces(scan: Scanner) -> Iterator[bytes]:
         if match is None:
             if scan.buffer[scan.at : scan.at + 1] == b'"':
                 break
-            left = len(scan.buffer) - scan.at
-            cut_escape = left < _ESCAPE_BYTES and scan.buffer[scan.at : scan.at + 1] in (b"", b"\\")
+            remaining = len(scan.buffer) - scan.at
+            cut_escape = remaining < _ESCAPE_BYTES and scan.buffer[scan.at : scan.at + 1] in (b"", b"\\")
             if not (cut_escape and scan.more()):
                 scan.broken_string()
             continue

@@ -18,8 +18,8 @@ def late_since(task_ids: Collection[int], users: Collection[int]) -> dict[tuple[
     by_id: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
     wanted = list(users)
     for first in range(0, len(wanted), IDS_PER_QUERY):
-        some = wanted[first : first + IDS_PER_QUERY]
-        moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=some).order_by("pk")
+        batch = wanted[first : first + IDS_PER_QUERY]
+        moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=batch).order_by("pk")
         columns = ("task_id", "user_id", "from_bucket_id", "reason")
         for task_id, user, from_bucket, reason in moves.values_list(*columns):
             by_id[task_id, user].append((from_bucket, reason))
@@ -45,8 +45,8 @@ def keep_late_since(moved: Iterable[tuple[int, int, int, Sequence[int]]]) -> Non
     holds the rows of the buckets.
     """
     moved = list(moved)
-    left = {from_bucket for _, from_bucket, _, _ in moved}
-    late_before = models.Bucket.objects.filter(pk__in=left, late_since_bucket_id__isnull=False)
+    former_buckets = {from_bucket for _, from_bucket, _, _ in moved}
+    late_before = models.Bucket.objects.filter(pk__in=former_buckets, late_since_bucket_id__isnull=False)
     postponed = set(late_before.values_list("pk", flat=True))
     # A queue's buckets are in the order of time, so the smaller one is the older one.
     first: dict[int, int] = {}

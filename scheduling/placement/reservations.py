@@ -439,9 +439,9 @@ def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator
                 ),
                 strict=True,
             )
-            taken = allocator.free_places(fill, most, remaining, first_k)
-            yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
-            remaining -= sum(taken)
+            added = allocator.free_places(fill, most, remaining, first_k)
+            yield from ((bucket, count) for bucket, count in zip(buckets, added, strict=True) if count)
+            remaining -= sum(added)
             if not remaining:
                 return
             first_k = 0

@@ -40,9 +40,9 @@ def _old_claims(at: datetime) -> Iterator[Difference]:
     # Leases and `at` are both of the database's clock. One more lease is allowed, since `at` is when the check began.
     ahead = models.Batch.objects.filter(lease_until__gt=at + 2 * limits.LEASE)
     for batch in ahead.order_by("pk"):
-        left = round((batch.lease_until - at).total_seconds())
+        seconds_left = round((batch.lease_until - at).total_seconds())
         of = f"batch {batch.pk}, seconds"
-        yield Difference("no claim is leased for longer than a lease", of, 15, left, by_clock=True)
+        yield Difference("no claim is leased for longer than a lease", of, 15, seconds_left, by_clock=True)
 
 
 def _in_flight_is_claimed() -> Iterator[Difference]:

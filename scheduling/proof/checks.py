@@ -61,12 +61,12 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
     """Store the progress and the differences. Raises Overtaken."""
     for difference in step.differences:
         log.error("plan_does_not_hold", **asdict(difference))
-    kept = act.found or []
-    act.found = kept + [asdict(one) for one in step.differences[: KEPT - len(kept)]]
+    stored = act.found or []
+    act.found = stored + [asdict(one) for one in step.differences[: KEPT - len(stored)]]
     figures = _figures(act.asked.get("figures"), step)
     act.asked = {"stage": step.stage, "behind": list(step.cursor), "figures": figures}
-    mine = bulk_operations.unfinished().filter(pk=act.pk, owner=act.owner)
-    if not mine.update(
+    own_act = bulk_operations.unfinished().filter(pk=act.pk, owner=act.owner)
+    if not own_act.update(
         asked=act.asked,
         found=act.found,
         found_count=F("found_count") + len(step.differences),

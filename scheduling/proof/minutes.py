@@ -48,8 +48,8 @@ RowCounts = dict[tuple[int, int, Status], int]
 
 def _next(cursor: int, at: datetime) -> tuple[list[models.Window], Buckets, bool]:
     """Return the next windows, their buckets by key, and whether these are the last."""
-    kept = models.Window.objects.filter(pk__gt=cursor, starts_at__gte=retained_since(at)).order_by("pk")
-    windows = list(kept.only("pk", "version")[: WINDOWS_AT_A_TIME + 1])
+    retained = models.Window.objects.filter(pk__gt=cursor, starts_at__gte=retained_since(at)).order_by("pk")
+    windows = list(retained.only("pk", "version")[: WINDOWS_AT_A_TIME + 1])
     is_last = len(windows) <= WINDOWS_AT_A_TIME
     windows = windows[:WINDOWS_AT_A_TIME]
     found = models.Bucket.objects.filter(window_id__in=[window.pk for window in windows])
@@ -140,9 +140,9 @@ def _by_the_rules(line: Line) -> Iterator[Difference]:
     """What a line may change: a list's places by the two rules, what is late within rpm, and what it says."""
     if abs(sum(line.deltas)) != line.ids_count:
         yield Difference("a line counts its places", line.name, line.ids_count, abs(sum(line.deltas)))
-    comes_in = line.kind in _COMES_IN
+    is_addition = line.kind in _COMES_IN
     for k, delta in enumerate(line.deltas):
-        if delta and (delta > 0) != comes_in:
+        if delta and (delta > 0) != is_addition:
             yield Difference(f"a line of {line.kind} has its direction", f"{line.name}, minute {k}", 0, delta)
     if line.kind == ReservationKind.RESERVE:
         yield from _of_a_list(line)
@@ -256,8 +256,10 @@ def _cancelled(task_ids: set[int]) -> set[int]:
     found: set[int] = set()
     in_order = sorted(task_ids)
     for start in range(0, len(in_order), 1_000):
-        some = models.Task.objects.filter(pk__in=in_order[start : start + 1_000], cancelled_at__isnull=False)
-        found.update(some.values_list("pk", flat=True))
+        cancelled_tasks = models.Task.objects.filter(
+            pk__in=in_order[start : start + 1_000], cancelled_at__isnull=False
+        )
+        found.update(cancelled_tasks.values_list("pk", flat=True))
     return found
 
 

@@ -66,9 +66,9 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
     without = len(wanted) - len(rows)
     if without and without > _unwritten(task_id):
         yield Difference("every ID has its row", of, len(wanted), len(rows))
-    there = sum(map(len, rows.values()))
-    if there != len(rows):
-        yield Difference("no ID is twice", of, there, len(rows))
+    row_count = sum(map(len, rows.values()))
+    if row_count != len(rows):
+        yield Difference("no ID is twice", of, row_count, len(rows))
     yield from _explained(of, task_id, wanted, rows)
 
 
@@ -76,17 +76,17 @@ def _rows(task_id: int, users: Sequence[int]) -> dict[int, list[int]]:
     """The buckets of a task's IDs, of those that have a row."""
     found: dict[int, list[int]] = defaultdict(list)
     for start in range(0, len(users), limits.IDS_PER_QUERY):
-        some = models.Assignment.objects.filter(
+        assignments = models.Assignment.objects.filter(
             task_id=task_id, user_id__in=users[start : start + limits.IDS_PER_QUERY]
         )
-        for user, key in some.values_list("user_id", "pk"):
+        for user, key in assignments.values_list("user_id", "pk"):
             found[user].append(keys.bucket_of_assignment(key))
     return found
 
 
 def _unwritten(task_id: int) -> int:
-    left = models.Segment.objects.unwritten().filter(task_id=task_id)
-    return left.aggregate(n=Sum(F("ids_count") - F("written_count")))["n"] or 0
+    segments = models.Segment.objects.unwritten().filter(task_id=task_id)
+    return segments.aggregate(n=Sum(F("ids_count") - F("written_count")))["n"] or 0
 
 
 def _explained(
@@ -107,7 +107,9 @@ def _leads(given: int, is_in: int, moves: Sequence[Moved]) -> bool:
         return given == is_in
     follow_each_other = all(one[1] == other[0] for one, other in pairwise(moves))
     # The place of a line is left by a move; that of an edit's is where the edit brought the ID back to.
-    known = {came_from for came_from, _, _ in moves} | {to for _, to, why in moves if why == MoveReason.EDIT}
+    known = {from_bucket for from_bucket, _, _ in moves} | {
+        to for _, to, why in moves if why == MoveReason.EDIT
+    }
     return follow_each_other and moves[-1][1] == is_in and given in known
 
 
@@ -118,8 +120,8 @@ def _moves(task_id: int, users: Sequence[int]) -> dict[int, list[Moved]]:
         return {}
     found: dict[int, list[Moved]] = defaultdict(list)
     for start in range(0, len(users), limits.IDS_PER_QUERY):
-        some = all_of_task.filter(user_id__in=users[start : start + limits.IDS_PER_QUERY]).order_by("pk")
-        for user, from_bucket, to_bucket, reason in some.values_list(
+        batch = all_of_task.filter(user_id__in=users[start : start + limits.IDS_PER_QUERY]).order_by("pk")
+        for user, from_bucket, to_bucket, reason in batch.values_list(
             "user_id", "from_bucket_id", "to_bucket_id", "reason"
         ):
             found[user].append((from_bucket, to_bucket, reason))

@@ -41,17 +41,17 @@ def _add_up(tasks: list[models.Task]) -> Iterator[Difference]:
 
 def _finished(tasks: list[models.Task]) -> Iterator[Difference]:
     for task in tasks:
-        left = task.waiting_count + task.in_flight_count
-        if task.finished_at is not None and left:
-            yield Difference("a finished task has nothing left", f"task {task.pk}", 0, left)
+        unfinished = task.waiting_count + task.in_flight_count
+        if task.finished_at is not None and unfinished:
+            yield Difference("a finished task has nothing left", f"task {task.pk}", 0, unfinished)
 
 
 def _unwritten(tasks: list[models.Task]) -> Iterator[Difference]:
     """A list that is being written has as many IDs without a row as its segments say."""
     open_ones = models.Segment.objects.unwritten().filter(task__in=[task.pk for task in tasks])
-    left = open_ones.values_list("task_id").annotate(n=Sum(F("ids_count") - F("written_count")))
+    unwritten = open_ones.values_list("task_id").annotate(n=Sum(F("ids_count") - F("written_count")))
     by_id = {task.pk: task for task in tasks}
-    for task_id, said in dict(left.order_by()).items():
+    for task_id, said in dict(unwritten.order_by()).items():
         found = by_id[task_id].ids_count - _written(task_id)
         if said != found:
             yield Difference("what isn't written has no row", f"task {task_id}", said, found)

@@ -56,12 +56,12 @@ def _slowed(
         carried, taken_at = _fill_gap(carried, number, planned, room, until)
         last = taken_at or last
         is_limited = until is None or planned < until
-        kept = min(waiting[planned], limit) if is_limited else waiting[planned]
-        moved += waiting[planned] - kept
-        free = 0 if is_limited and until is not None else max(0, room - kept)
-        taken = min(carried, free)
-        carried += waiting[planned] - kept - taken
-        last = planned if kept + taken else last
+        sent = min(waiting[planned], limit) if is_limited else waiting[planned]
+        moved += waiting[planned] - sent
+        free = 0 if is_limited and until is not None else max(0, room - sent)
+        catching_up = min(carried, free)
+        carried += waiting[planned] - sent - catching_up
+        last = planned if sent + catching_up else last
         number = planned + 1
     if carried:
         start = number if until is None else max(number, until)

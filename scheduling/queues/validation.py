@@ -261,10 +261,10 @@ def with_stored_values(headers: Mapping[str, str | None], stored: Mapping[str, s
     known = {name.lower(): value for name, value in stored.items()}
     found: dict[str, str] = {}
     for name, value in headers.items():
-        kept = known.get(name.lower()) if value is None else value
-        if kept is None:
+        resolved = known.get(name.lower()) if value is None else value
+        if resolved is None:
             raise BadFields(webhook_headers=f"{name} is null, but no value is stored for it.")
-        found[name] = kept
+        found[name] = resolved
     return found
 
 

@@ -176,11 +176,11 @@ def _of_windows(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
 def _of_starts(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
     """Yield how late after their slots requests started, in the running window and the one before it."""
     running = clock.running_window_start(at)
-    kept = models.Bucket.objects.filter(
+    buckets = models.Bucket.objects.filter(
         window__starts_at__in=(running - clock.QUARTER, running), lateness__isnull=False
     )
     histograms: dict[int, Counter[int]] = defaultdict(Counter)
-    for queue_id, lateness in kept.values_list("window__queue_id", "lateness"):
+    for queue_id, lateness in buckets.values_list("window__queue_id", "lateness"):
         histograms[queue_id].update({int(ms): count for ms, count in (lateness or {}).items()})
     words = "How late after its slot a request started, in the window that runs and the one before."
     for queue_id, histogram in histograms.items():

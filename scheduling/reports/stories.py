@@ -127,7 +127,7 @@ def stories_in(
     first = {
         pk: moves[pk][0].from_bucket_id if moves[pk] else place.bucket_id for pk, place in places.items()
     }
-    given = rules.of_places(user_id, first)
+    rules_of_tasks = rules.of_places(user_id, first)
     found = [task for task in tasks if task.pk in places]
     obstacles = _Obstacles.of([(task, places[task.pk]) for task in found], at)
     return [
@@ -138,7 +138,7 @@ def stories_in(
                 task,
                 places[task.pk],
                 rows.get(task.pk),
-                _placed(task, first[task.pk], given.get(task.pk)),
+                _placed(task, first[task.pk], rules_of_tasks.get(task.pk)),
                 moves[task.pk],
                 attempts[task.pk],
             ),

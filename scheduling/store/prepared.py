@@ -55,8 +55,8 @@ class PreparedQuery(Generic[Row]):
     def _rows(self, compiled: _Compiled, parameters: Sequence[int | str | datetime]) -> list[list[Any]]:
         if compiled.compiler.query.select_for_update and not connection.in_atomic_block:
             raise transaction.TransactionManagementError("A row can be locked in a transaction only.")
-        given = [_adapted(parameter) for parameter in parameters]
-        values = [constant if number is None else given[number] for number, constant in compiled.places]
+        adapted = [_adapted(parameter) for parameter in parameters]
+        values = [constant if number is None else adapted[number] for number, constant in compiled.places]
         with connection.cursor() as cursor:
             cursor.execute(compiled.sql, values)
             found = cursor.fetchall()

@@ -62,9 +62,9 @@ def read() -> Schema:
     # A migration that replaces others counts as applied when they are.
     replaced = {old for migration in on_disk.values() for old in migration.replaces}
     missing = (key for key in on_disk.keys() - applied if not applied.intersection(on_disk[key].replaces))
-    ours = {app for app, _ in on_disk}
+    apps = {app for app, _ in on_disk}
     return Schema(
-        _names(missing), _names(key for key in applied - on_disk.keys() - replaced if key[0] in ours)
+        _names(missing), _names(key for key in applied - on_disk.keys() - replaced if key[0] in apps)
     )
 
 

@@ -91,9 +91,9 @@ def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], da
         activity.record(
             by, "cancelled_matching", at=at, count=found.tasks, after={"matching": matching.words()}
         )
-        kept = {**asdict(matching), "at": matching.at.isoformat()}
+        asked = {**asdict(matching), "at": matching.at.isoformat()}
         act = bulk_operations.begin(
-            BulkActKind.CANCEL_MATCHING, asked=kept, number=found.tasks, name=run, by=by, at=at
+            BulkActKind.CANCEL_MATCHING, asked=asked, number=found.tasks, name=run, by=by, at=at
         )
     return _cancel(act, matching, by=by, now=now, seconds=CLICK_SECONDS)
 
@@ -107,12 +107,12 @@ def resume(act_id: int, now: Callable[[], datetime]) -> None:
 
 def _read(act: BulkAct) -> tuple[Matching, Actor]:
     ids = act.asked["ids"]
-    given = {
+    matching = {
         **act.asked,
         "at": datetime.fromisoformat(act.asked["at"]),
         "ids": None if ids is None else tuple(ids),
     }
-    return Matching(**given), bulk_operations.actor_of(act)
+    return Matching(**matching), bulk_operations.actor_of(act)
 
 
 def _cancel(

@@ -36,14 +36,16 @@ class ChangedData:
         added = _ids_of(difference)
         next_added = next(added, None)
         for users, data in source.records(limits.IDS_PER_QUERY):
-            kept: dict[int, bytes] = {}
+            records: dict[int, bytes] = {}
             for user, packed in zip(users, data or (), strict=True):
                 if user == next_added:
                     next_added = next(added, None)
                 else:
-                    kept[user] = packed
-            stored = record_lists.texts(self._task.pk, kept)
-            changed = {user: packed for user, packed in kept.items() if stored.get(user) != packed.decode()}
+                    records[user] = packed
+            stored = record_lists.texts(self._task.pk, records)
+            changed = {
+                user: packed for user, packed in records.items() if stored.get(user) != packed.decode()
+            }
             spool.extend(Records(list(map(str, changed)), list(changed.values())))
 
     def write(self) -> None:

@@ -271,8 +271,8 @@ def _exchange_locked(
     changed.write()
     if added:
         acceptance.place(task, queue, added, plan, at=at)
-    taken = [id_list.pk for id_list in (whole, added) if id_list]
-    models.IdList.objects.filter(pk__in=taken).update(accepted_at=at)
+    list_ids = [id_list.pk for id_list in (whole, added) if id_list]
+    models.IdList.objects.filter(pk__in=list_ids).update(accepted_at=at)
     cancelled_count = sum(removed.released.values())
     updated = models.Task.objects.filter(pk=task.pk, version=task.version).update(
         name=edit.name,
@@ -314,8 +314,8 @@ def _exchange_locked(
 
 def _release_unplaced_list(list_id: int, *, at: datetime) -> None:
     """Leave a list that no place depends on to the sweep, as a draft that nobody will finish."""
-    given = models.Segment.objects.filter(list=list_id)
-    if not given.exists():
+    segments = models.Segment.objects.filter(list=list_id)
+    if not segments.exists():
         abandoned = {"writing": True}
         models.IdList.objects.filter(pk=list_id).update(accepted_at=None, created_at=at, about=abandoned)
 

@@ -308,15 +308,15 @@ def _not_kept(*, before: datetime) -> list[tuple[int, int]]:
 
 def _slices(found: list[tuple[int, int]], step: int) -> Iterator[list[int]]:
     """The buckets of (bucket, failures), some at a time: as many as hold `step` failures."""
-    some, ids = [], 0
+    part, ids = [], 0
     for bucket_id, count in found:
-        some.append(bucket_id)
+        part.append(bucket_id)
         ids += count
         if ids >= step:
-            yield some
-            some, ids = [], 0
-    if some:
-        yield some
+            yield part
+            part, ids = [], 0
+    if part:
+        yield part
 
 
 def _count(buckets: list[int]) -> None:

@@ -53,9 +53,9 @@ def retry(
     try:
         with store.write():
             activity.record(by, "retried", at=at, count=number, after={"asked": _as_json(asked), "run": run})
-            kept = {"matching": _as_json(asked), "left_out": sorted(left_out)}
+            stored = {"matching": _as_json(asked), "left_out": sorted(left_out)}
             act = bulk_operations.begin(
-                BulkActKind.RETRY_FAILED, asked=kept, number=number, name=run, by=by, at=at
+                BulkActKind.RETRY_FAILED, asked=stored, number=number, name=run, by=by, at=at
             )
     except IntegrityError:
         return _begun_already(run)
@@ -76,11 +76,11 @@ def resume_retry(act_id: int, now: Callable[[], datetime]) -> None:
 
 
 def _read_retry(act: BulkAct) -> tuple[Asked, frozenset[int]]:
-    given = dict(act.asked["matching"])
+    matching = dict(act.asked["matching"])
     for name in ("since", "at"):
-        if given.get(name):
-            given[name] = datetime.fromisoformat(given[name])
-    return Asked(**given), frozenset(act.asked["left_out"])
+        if matching.get(name):
+            matching[name] = datetime.fromisoformat(matching[name])
+    return Asked(**matching), frozenset(act.asked["left_out"])
 
 
 def succeeded_until(task: models.Task, *, at: datetime) -> QuerySet[models.Assignment]:
@@ -106,9 +106,9 @@ def resend(
     try:
         with store.write():
             activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
-            kept = {"task": task.pk, "looked_at": looked_at.isoformat()}
+            stored = {"task": task.pk, "looked_at": looked_at.isoformat()}
             act = bulk_operations.begin(
-                BulkActKind.SEND_AGAIN, asked=kept, number=number, name=run, by=by, at=at
+                BulkActKind.SEND_AGAIN, asked=stored, number=number, name=run, by=by, at=at
             )
     except IntegrityError:
         return _begun_already(run)

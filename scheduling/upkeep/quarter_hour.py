@@ -37,10 +37,10 @@ def run(now: Callable[[], datetime]) -> int:
     placed_again = overdue.run(now)
     totalled = total(now)
     with store.write():
-        kept, _ = models.QuarterRun.objects.get_or_create(
+        quarter_run, _ = models.QuarterRun.objects.get_or_create(
             quarter_at=clock.quarter_start(at), defaults={"ran_at": at}
         )
-        models.QuarterRun.objects.filter(pk=kept.pk).update(
+        models.QuarterRun.objects.filter(pk=quarter_run.pk).update(
             ran_at=at,
             totalled_count=F("totalled_count") + totalled,
             placed_again_count=F("placed_again_count") + placed_again,
