@@ -2,10 +2,13 @@
 
 import pytest
 
+from dashboard.tables.listings import TaskTable
 from operators.actor import Actor
-from scheduling import models, store
+from scheduling import demo, models, store
 from scheduling.core import clock, keys
+from scheduling.intake import allocation
 from scheduling.proof import checks
+from scheduling.upkeep import quarter_hour
 from tests.browser.test_board import place
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,14 +45,24 @@ def pages() -> list[str]:
     checks.resume(check.pk, store.now)
     starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").last().pk)
     stamp = f"{starts_at:%Y-%m-%dT%H:%MZ}"
+    ended = store.now() - 4 * clock.QUARTER
+    old = demo.submit("default", "an old list", list(range(5001, 7001)), by=Actor.system(), now=lambda: ended)
+    allocation.write_segments(store.now)
+    demo.catch_up(old.first_minute_at, at=store.now())
+    quarter_hour.total(store.now)
+    receipt = f"{old.first_minute_at - clock.QUARTER:%Y-%m-%dT%H:%MZ}"
     return [
+        f"windows/default/{receipt}/",
         "",
         "?queue=*",
         "upload/",
         "tasks/",
+        "tasks/?" + "&".join(f"columns={name}" for name, _ in TaskTable.choosable()),
         f"tasks/{task.pk}/",
         f"tasks/{task.pk}/cancel/",
         f"tasks/{task.pk}/replace/",
+        "queues/default/slow-down/",
+        "help/",
         "ids/7/",
         "failures/",
         "queues/",
