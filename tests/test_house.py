@@ -12,6 +12,8 @@ import pytest
 from django.core.management import call_command
 from django.utils.module_loading import import_string
 
+from api.docs import schema_of
+from api.urls import api as the_api
 from scheduling.jobqueue import allow_list, schedules
 from settings.place import BASE_DIR
 
@@ -177,3 +179,8 @@ def test_what_the_code_imports_is_asked_for_by_name():
 def test_map_of_the_repository_is_current():
     make_map = runpy.run_path(str(BASE_DIR / "docs/make_map.py"))
     assert (BASE_DIR / "docs/map.md").read_text() == make_map["page"](), "run `make map`"
+
+
+def test_page_of_queue_fields_is_current():
+    make_page = runpy.run_path(str(BASE_DIR / "docs/make_queue_fields.py"))
+    assert make_page["PAGE"].read_text() == make_page["page"](schema_of(the_api)), "run `make map`"

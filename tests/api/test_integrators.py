@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -64,13 +63,6 @@ def test_paging_example_of_the_guide_runs(server):
     found: dict = {}
     exec(code.replace('"/celery_ids_tasks/"', '"/celery_ids_tasks/?limit=1"'), found)
     assert [task["task_name"] for task in found["every_task"](server.url, server.token)] == ["2", "1", "0"]
-
-
-def test_page_of_queue_fields_is_current():
-    """`make map` writes it."""
-    make_page = runpy.run_path(str(BASE_DIR / "docs/make_queue_fields.py"))
-
-    assert make_page["PAGE"].read_text() == make_page["page"](schema_of(the_api)), "run `make map`"
 
 
 def test_links_between_the_pages_lead_somewhere():
