@@ -9,6 +9,7 @@ from operators.actor import Actor
 from scheduling import models
 from scheduling.core import keys
 from scheduling.queues import operations
+from tests.browser.test_board import LOOKS
 from tests.scheduling.lists_of_ids import submit, write_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,8 +39,6 @@ PAGES = {
     "replace": "/admin/scheduling/task/{task}/replace/",
     "activity": "/admin/scheduling/activity/",
 }
-# Both colours and both widths, once each: a page of the admin has no more to it.
-LOOKS = [("desk", "light"), ("phone", "dark")]
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
