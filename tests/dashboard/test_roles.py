@@ -70,7 +70,7 @@ def things(place):
         "<int:draft_id>": str(draft.pk),
         "<int:view_id>": "1",
         "<int:task_id>": str(task.pk),
-        "<int:user_id>": "7",
+        "<user_key:user_id>": "7",
         "<slug:run>": "abc",
         "<slug:name>": "default",
         "<str:day>": "2026-11-25",
