@@ -42,12 +42,16 @@ class QueueForm(ModelForm):
             "headroom": "Requests a minute that lists leave free, for late IDs and retries.",
             "late_after_seconds": "With the policy expire: how late an ID can be and still be sent.",
             "breaker_threshold": "Failures in a row that open the circuit breaker. Empty: never.",
+            "webhook_headers": "Values are never shown. Null keeps the stored one.",
             "callback_url": "Called once when a task is done.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["seen_version"] = self.instance.version
+        # Values may be credentials: names alone are shown, to everybody.
+        self.stored_headers = dict(self.instance.webhook_headers)
+        self.initial["webhook_headers"] = dict.fromkeys(self.stored_headers)
         field = self.fields.get("python_callable")
         if isinstance(field, forms.ChoiceField):
             named = {*settings.PYTHON_HANDLERS, self.instance.python_callable} - {""}
@@ -60,8 +64,11 @@ class QueueForm(ModelForm):
             changed["webhook_secret"] = ""
         elif not changed.get("webhook_secret"):
             changed.pop("webhook_secret", None)
-        if changed.get("webhook_headers", "") is None:
-            changed["webhook_headers"] = {}
+        if "webhook_headers" in changed:
+            headers = changed["webhook_headers"] or {}
+            if isinstance(headers, dict):
+                headers = validation.with_stored_values(headers, self.stored_headers)
+            changed["webhook_headers"] = headers
         return changed
 
     def clean(self) -> dict[str, Any] | None:

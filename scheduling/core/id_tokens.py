@@ -256,7 +256,7 @@ def _reason_by_odd_character(core: str) -> str:
     if head[0] == "=":
         return "It is a formula. Write the digits alone."
     if head.startswith(("[", "{")) or head.endswith(("]", "}")):
-        return "It has a bracket. Send a JSON list as application/json."
+        return "It has a bracket. Remove it, or send the list as JSON (application/json)."
     odd = next((c for c in head if c not in "0123456789"), None)
     if odd is None or not any(c.isdigit() for c in head):
         return _NOT_A_NUMBER

@@ -61,6 +61,7 @@ class Sender:
         self._open: dict[int, int] = defaultdict(int)
         # By queue and version: an edit applies from the next claim on, not from the next minute.
         self._handlers: dict[tuple[int, int], Handler] = {}
+        self._not_made: set[tuple[int, int]] = set()
         # What waits for its slot.
         self._timers: dict[int, tuple[asyncio.TimerHandle, list[ScheduledRequest]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,8 +116,10 @@ class Sender:
             try:
                 together = self._handler(queue).batch_seconds
             except BaseException as error:
-                # A queue whose handler can't be made fails alone.
-                log.exception("handler_not_made", queue=queue.pk)
+                # A queue whose handler can't be made fails alone. It is logged once for each minute and worker.
+                if (queue.pk, queue.version) not in self._not_made:
+                    self._not_made.add((queue.pk, queue.version))
+                    log.exception("handler_not_made", queue=queue.pk)
                 failed = Outcome(Verdict.FAILED, error=f"{type(error).__name__}: {error}")
                 self._results.extend([RequestResult(item, failed, self.clock.elapsed()) for item in items])
                 continue

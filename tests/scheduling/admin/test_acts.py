@@ -193,6 +193,27 @@ def test_a_viewer_sees_no_headers_since_they_may_hold_keys(signed_in, deck):
     assert "hush" not in page
 
 
+def test_values_of_headers_are_shown_to_nobody_and_kept_where_null_is_sent_back(signed_in, deck):
+    models.Queue.objects.update(webhook_headers={"Authorization": "Bearer hush", "X-Api-Key": "hush"})
+    client = signed_in()
+    address = f"/admin/scheduling/queue/{deck.queue.pk}/change/"
+    page = client.get(address).content.decode()
+    assert "Authorization" in page
+    assert "hush" not in page
+    shown = '{"Authorization": null, "X-Api-Key": null}'
+    unchanged = {"webhook_headers": shown, "initial-webhook_headers": shown}
+    client.post(address, queue_form(client, deck.queue, max_attempts=3) | unchanged)
+    assert refresh(deck.queue).max_attempts == 3
+    assert refresh(deck.queue).webhook_headers == {"Authorization": "Bearer hush", "X-Api-Key": "hush"}
+    edited = {"webhook_headers": '{"Authorization": null, "X-New": "1"}', "initial-webhook_headers": shown}
+    client.post(address, queue_form(client, deck.queue) | edited)
+    assert refresh(deck.queue).webhook_headers == {"Authorization": "Bearer hush", "X-New": "1"}
+    unknown = {"webhook_headers": '{"X-Other": null}', "initial-webhook_headers": shown}
+    answer = client.post(address, queue_form(client, deck.queue) | unknown)
+    assert "no value is stored for it" in answer.content.decode()
+    assert "hush" not in str(list(models.Activity.objects.values()))
+
+
 def test_queues_are_paused_and_resumed(signed_in, deck):
     client = signed_in()
     for act in ("pause", "pause", "resume"):

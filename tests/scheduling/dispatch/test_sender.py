@@ -117,6 +117,22 @@ def test_a_handler_that_raises_gives_attempts_that_come_to_an_end(time, error):
     assert sender.pending_count == 0
 
 
+def test_handler_that_cannot_be_made_fails_its_ids_and_is_logged_once(time, caplog):
+    def make(queue):
+        raise ValueError("no handler is named warp")
+
+    sender = time.sender(make)(MinuteClock(MINUTE, time.clocks()))
+    sender.may_start_until = 60.0
+    for user in range(5):
+        sender.send([due(user, 0.1 + user * 0.05, batch=user)])
+        time.sleep(0.1)
+    results = sender.take()
+    assert len(results) == 5
+    assert {result.outcome.verdict for result in results} == {Verdict.FAILED}
+    assert all("no handler is named warp" in result.outcome.error for result in results)
+    assert sum("handler_not_made" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_what_is_claimed_after_an_edit_of_its_queue_goes_where_that_says(time):
     made = {version: SimulatedHandler() for version in (1, 2)}
     sender = time.sender(lambda queue: made[queue.version])(MinuteClock(MINUTE, time.clocks()))
