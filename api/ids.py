@@ -35,6 +35,8 @@ log = structlog.get_logger("api")
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 BLOCK = 5_000
+# Of a stream: about as many rows as are sent in one piece, so that pages needn't wait for more.
+BLOCK_OF_STREAM = 1_000
 # With a filter, a page ends after this many positions, full or not, so that its cost is bounded.
 POSITIONS_PER_PAGE = 100_000
 RESULT_COLUMNS = ("http_status", "error", "answer")
@@ -69,11 +71,16 @@ def place_json(place: id_history.Place, external_id: str | None) -> dict[str, An
 
 
 def _rows_of(
-    task: models.Task, places: Iterable[id_history.Place], *, results: bool, data: bool
+    task: models.Task,
+    places: Iterable[id_history.Place],
+    *,
+    results: bool,
+    data: bool,
+    block_size: int = BLOCK,
 ) -> Iterator[dict[str, Any]]:
     """Each place as JSON; with `results`, along with the last response that is kept; with `data`, its data as text."""
     places = iter(places)
-    while block := list(islice(places, BLOCK)):
+    while block := list(islice(places, block_size)):
         users = [place.user_id for place in block]
         last = id_history.last_attempts(task, users) if results else {}
         with_data = record_lists.of_task(task, users) if data else {}
@@ -112,7 +119,7 @@ def list_ids(
     first = _first_position(request, task, filters.cursor)
     if media != JSON:
         places = _all_places(task, filters, first)
-        rows = _rows_of(task, places, results=filters.results, data=filters.data)
+        rows = _rows_of(task, places, results=filters.results, data=filters.data, block_size=BLOCK_OF_STREAM)
         columns = COLUMNS + RESULT_COLUMNS if filters.results else COLUMNS
         return _stream(task, media, rows, columns, (task.data_columns or []) if filters.data else [])
     limit = filters.limit or paging.MAX_LIMIT
@@ -167,9 +174,10 @@ def _positions(
 
 
 def _all_places(task: models.Task, filters: schemas.PlaceFilter, first: int) -> Iterator[id_history.Place]:
+    block = BLOCK if filters.status else BLOCK_OF_STREAM
     places = (
         place
-        for _, place in _positions(task, first, store.now(), block=BLOCK, status=_status(filters))
+        for _, place in _positions(task, first, store.now(), block=block, status=_status(filters))
         if place is not None
     )
     return islice(places, filters.limit)
