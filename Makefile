@@ -16,7 +16,7 @@ NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d
 TEMPLATES := $(shell find templates operators api -name '*.html')
 QUICK := not faults and not minutes and not bench and not screens and not npm
 
-.PHONY: help run demo test test-next lint format linters lock map faults fuzz storm minutes bench screens chromium
+.PHONY: help run demo test test-next lint format linters lock map faults fuzz storm mutants minutes bench screens chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make test-next the same, without browsers and servers, on Python 3.13 and Django 6.1"
 	@echo "make faults   kills and seeds       make minutes  real minutes"
 	@echo "make storm    a simulated world under faults (SEED=17, SEEDS=1000)"
+	@echo "make mutants  small faults in the code, and how many of them the tests find (SAMPLE=100, SEED=1)"
 	@echo "make bench    measurements          make screens  the pictures"
 	@echo "make linters  Spectral and Redocly, on the API's description"
 	@echo "make fuzz     searches for lists that take more than linear time to read"
@@ -79,6 +80,9 @@ faults: $(DEVELOPMENT)
 # One seed: SEED=17. Others: SEEDS=1000, FROM=5000. On PostgreSQL: DATABASE_URL.
 storm: $(DEVELOPMENT)
 	$(BIN)/python -m tests.storm $(if $(SEED),$(SEED) --trace,--seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) --processes $(or $(PROCESSES),2) --shrink)
+
+mutants: $(DEVELOPMENT)
+	$(BIN)/python -m tests.mutation --sample $(or $(SAMPLE),100) --seed $(or $(SEED),1)
 
 minutes: $(DEVELOPMENT)
 	$(PYTEST) -m minutes tests
