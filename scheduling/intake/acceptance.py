@@ -25,7 +25,7 @@ from scheduling.lists import external_ids, record_lists, stored_lists
 from scheduling.lists.record_lists import RecordSource
 from scheduling.parsing.errors import NoSpace
 from scheduling.placement import reservations
-from scheduling.store import inserting
+from scheduling.store import grouped, inserting
 from scheduling.store.prepared import PreparedQuery
 
 # A list this short is stored in the accepting transaction itself.
@@ -314,7 +314,7 @@ def _accept(
             idempotency.keep(key, accepted.answer, task_id=task.pk)
         return accepted
 
-    return store.write_and_recognise(change, _is_committed)
+    return grouped.write_together(change, _is_committed)
 
 
 def _is_committed(accepted: Accepted) -> bool:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -100,22 +99,26 @@ def write_and_recognise(
             results.append(change())
     except (OperationalError, InterfaceError):
         # Part of a larger transaction it hasn't been committed; and without a result it was never made.
-        if connection.in_atomic_block or not results or not _is_there(partial(is_there, results[0])):
+        if connection.in_atomic_block or not results or not was_committed(is_there, results[0]):
             raise
-        log.warning("lost_commit_recognised")
     return results[0]
 
 
-def _is_there(look: Callable[[], bool]) -> bool:
+def was_committed(is_there: Callable[[Result], bool], result: Result) -> bool:
+    """Whether a change is there whose COMMIT got no answer: looked up on a new connection, for some seconds."""
     limit = TimeLimit(RECOGNISE_SECONDS)
     while True:
         connection.close()
         try:
-            return look()
+            found = is_there(result)
         except (OperationalError, InterfaceError):
             if limit.is_over:
                 return False
             time.sleep(0.2)
+        else:
+            if found:
+                log.warning("lost_commit_recognised")
+            return found
 
 
 @contextmanager
