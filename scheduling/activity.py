@@ -1,4 +1,4 @@
-"""The log of acts: who did what, when, to how many, by which face."""
+"""The activity log: who did what, when, to how many, through which interface."""
 
 from datetime import datetime
 from typing import Any
@@ -19,9 +19,9 @@ def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Append a line, in the transaction of the act itself.
+    """Add an entry, in the transaction of the operation itself.
 
-    verb: one stable word ("submitted", "cancelled", "paused"). thing: the row it was done to.
+    verb: one stable word ("submitted", "cancelled", "paused"). thing: the row of the object.
     """
     line = models.Activity(
         at=at,
@@ -41,7 +41,7 @@ def record(
 
 
 def connect() -> None:
-    """Write down what is done to operators and tokens too: their app knows nobody, and sends a signal."""
+    """Record operations on operators and tokens, too: their app knows no other one, and sends a signal."""
     action_taken.connect(_record_of_operators, dispatch_uid="scheduling.activity")
 
 

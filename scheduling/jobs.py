@@ -1,4 +1,4 @@
-"""What the clusters call. Each hands the clock in; each may be lost or run twice."""
+"""The functions that clusters call. Each passes the clock in, and each may be lost or run twice."""
 
 import structlog
 from django.db import Error as DatabaseError
@@ -36,22 +36,22 @@ def allocate() -> None:
 
 
 def follow_cancel(task_id: int) -> None:
-    """Let the rows of a cancelled task say so."""
+    """Update the rows of a cancelled task."""
     cancellation.update_rows(task_id, store.now)
 
 
 def cancel_matching(act_id: int) -> None:
-    """Go on cancelling all that matched a filter."""
+    """Continue cancelling all tasks that match a filter."""
     bulk_cancel.resume(act_id, store.now)
 
 
 def retry_failed(act_id: int) -> None:
-    """Go on trying failed IDs again that an operator asked for."""
+    """Continue retrying the failed IDs that an operator asked for."""
     resend.resume_retry(act_id, store.now)
 
 
 def send_again(act_id: int) -> None:
-    """Go on sending a task's IDs once more."""
+    """Continue resending a task's IDs."""
     resend.resume_resend(act_id, store.now)
 
 
@@ -68,12 +68,12 @@ def look_around() -> None:
         if not _clock_has_jumped():
             sweeping.requeue_lost_work(at=store.now())
     except DatabaseError as error:
-        # The next look comes in seconds; a failure kept for each would fill the table.
+        # The next check comes in seconds; a stored failure for each would fill the table.
         log.warning("look_around_failed", reason=str(error))
 
 
 def sweep() -> None:
-    """The same, and what can wait for a minute."""
+    """Do the same, and whatever can wait for a minute."""
     if _clock_has_jumped():
         return
     sweeping.requeue_lost_work(at=store.now())
@@ -98,14 +98,14 @@ def place_late() -> None:
 
 
 def process_quarter() -> None:
-    """Arm what comes, total what has ended."""
+    """Arm the coming minutes, and total the windows that have ended."""
     if _clock_has_jumped():
         return
     quarter_hour.run(store.now)
 
 
 def call_back(task_id: int) -> None:
-    """Tell a queue's callback_url that a task is done."""
+    """Call a queue's callback_url to say that a task is done."""
     callbacks.call_back(task_id, store.now)
 
 
@@ -117,12 +117,12 @@ def nightly() -> None:
 
 
 def prune(act_id: int) -> None:
-    """Go on letting go of what is past its retention."""
+    """Continue deleting what is past its retention."""
     if _clock_has_jumped():
         return
     keeping.resume(act_id, store.now)
 
 
 def check_plan(act_id: int) -> None:
-    """Go on checking the plan."""
+    """Continue checking the plan."""
     checks.resume(act_id, store.now)

@@ -31,7 +31,7 @@ JOBS = {
     BulkActKind.CHECK_PLAN: "scheduling.jobs.check_plan",
 }
 
-# The verb with which the activity log records a stop.
+# The verb that the activity log records for a stop.
 STOPPED = {
     BulkActKind.CANCEL_MATCHING: "stopped_cancelling",
     BulkActKind.RETRY_FAILED: "stopped_retrying",
@@ -90,7 +90,7 @@ def claim_and_read(
 
 
 def unfinished() -> QuerySet[BulkAct]:
-    """The operations that haven't ended."""
+    """Return the operations that haven't ended."""
     return BulkAct.objects.filter(ended_at=None)
 
 
@@ -111,7 +111,7 @@ def count(act: BulkAct, done: int) -> None:
 
 
 def hand_over(act: BulkAct, *, at: datetime) -> None:
-    """Leave the rest to a job."""
+    """Leave the remaining rows to a job."""
     with store.write():
         if (
             unfinished()
@@ -141,7 +141,7 @@ def is_stopped(name: str) -> bool:
 
 
 def actor_of(act: BulkAct) -> Actor:
-    """Who asked for it."""
+    """Return the actor who asked for it."""
     return Actor(Kind(act.by["kind"]), act.by["id"], act.by["name"], Interface(act.by["face"]))
 
 
@@ -149,7 +149,7 @@ def wake(*, at: datetime) -> None:
     """Queue jobs for operations without a live owner whose job, if there was one, didn't start."""
     for act_id, kind in unfinished().filter(lease_until__lt=at).values_list("pk", "kind")[:10]:
         with store.write():
-            # Compare-and-set: of many who look at the same time, one queues the job.
+            # Compare-and-set: of several processes that look at the same time, only one queues the job.
             orphan = unfinished().filter(pk=act_id, lease_until__lt=at)
             if orphan.update(owner=None, lease_until=at + limits.BULK_LEASE):
                 cluster.enqueue(JOBS[BulkActKind(kind)], act_id)

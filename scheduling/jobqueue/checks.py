@@ -1,6 +1,6 @@
-"""System checks: a cluster that would lose, double or never run jobs doesn't start. Each has its reason.
+"""System checks: a cluster whose settings would lose, duplicate or never run jobs doesn't start.
 
-django-q2 takes any settings and says nothing; what they do is measured in docs/decisions.md.
+django-q2 accepts any settings without a warning; their effects are measured in docs/decisions.md.
 """
 
 import os
@@ -12,14 +12,14 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.utils.module_loading import import_string
 from django_q.brokers.orm import ORM
 
-# django-q2 counts its rounds down in these steps; others never meet zero.
+# django-q2 counts its rounds down in these steps; others never reach zero.
 GUARD_CYCLES = (0.25, 0.5, 1)
 # A job that is taken waits in the cluster's memory for the ones before it: three time-outs and a margin.
 RETRY_MARGIN_SECONDS = 10
 
 
 def clusters() -> dict[str, dict[str, Any]]:
-    """Every cluster's settings, by its name."""
+    """Return every cluster's settings by its name."""
     base = {key: value for key, value in settings.Q_CLUSTER.items() if key != "ALT_CLUSTERS"}
     others = settings.Q_CLUSTER.get("ALT_CLUSTERS", {})
     return {base["name"]: base} | {name: {**base, **own} for name, own in others.items()}

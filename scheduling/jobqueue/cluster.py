@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT: str = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
-# Rows of a queue that are looked at together.
+# The rows of a queue that are read together.
 LOOK_AT = 100
 
 
@@ -138,7 +138,7 @@ def enqueue(
 
 
 def waiting_count(cluster: str, at: datetime) -> int:
-    """How many jobs of a cluster are due and not taken."""
+    """Return how many jobs of a cluster are due and not claimed."""
     return int(OrmQ.objects.filter(key=cluster, lock__lt=at).count())
 
 

@@ -1,4 +1,4 @@
-"""How far this host's clock is from the database's, and how long a question to the database takes."""
+"""The offset of this host's clock from the database's, and the round-trip time to the database."""
 
 import socket
 import time
@@ -37,7 +37,7 @@ def read() -> Reading:
 
 
 class HostWatch:
-    """The last readings of this host."""
+    """The latest readings of this host."""
 
     def __init__(
         self, read: Callable[[], Reading] = read, monotonic: Callable[[], float] = time.monotonic

@@ -1,7 +1,9 @@
-"""The rows of django-q2's schedules: made, and made right again, by code alone.
+"""The rows of django-q2's schedules, which only code creates and restores.
 
-A Schedule row can run any callable, and one bad row stops all of them; so what is not ours is deleted, and
-what somebody edited is set right. Nothing that must be on time waits for a schedule: it may fire 30 s late.
+A Schedule row can run any callable, and one bad row stops all of them. So unknown rows are deleted, and
+edited rows are restored.
+
+Nothing that must be on time waits for a schedule: it may fire 30 s late.
 """
 
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ _LOCK = 7_211_001
 
 
 def missing() -> list[str]:
-    """The names of the schedules that aren't there."""
+    """Return the names of the schedules that don't exist."""
     existing = set(Schedule.objects.values_list("name", flat=True))
     return [wanted.name for wanted in WANTED if wanted.name not in existing]
 

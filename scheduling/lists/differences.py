@@ -16,7 +16,7 @@ from typing import Self
 from scheduling.lists import stored_lists
 from scheduling.parsing.spool import IdFile
 
-# IDs that are in memory as a set at a time: some 20 MB.
+# The IDs that are in memory as a set at a time: some 20 MB.
 PART_IDS = 250_000
 
 

@@ -14,23 +14,26 @@ from scheduling.lists import stored_lists
 from scheduling.models.states import Group, Status
 from scheduling.parsing.spool import Spool
 
-# IDs that are looked up in one statement: in list order, and sorted.
+# The IDs that one statement looks up: in list order, and sorted.
 IDS_PER_LOOKUP = 10_000
 SORTED_IDS_PER_LOOKUP = 250_000
 TASKS_NAMED = 20
 
 
 class Which(StrEnum):
-    """IDs of a list that are in other tasks as well."""
+    """The ways in which IDs of a list can be in other tasks as well."""
 
     WAITING = "waiting"
-    # Their request succeeded, in one of the tasks that are asked about.
+    # Their request has succeeded, in one of the given tasks.
     SENT = "sent"
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """How many IDs of a list are in which other tasks. tasks: the first few of them, the largest first."""
+    """The number of IDs of a list that are in other tasks.
+
+    tasks: the first few of these tasks, the largest overlap first.
+    """
 
     count: int
     tasks: tuple[tuple[models.Task, int], ...]
@@ -39,7 +42,9 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many IDs of a list belong to no user, which are waiting in other tasks, and which were sent lately."""
+    """How many IDs of a list belong to no user, how many wait in other tasks, and how many were recently
+    sent.
+    """
 
     unknown_count: int
     waiting: Elsewhere
@@ -47,7 +52,10 @@ class Overlap:
 
 
 def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
-    """Look up each ID of a list, which takes some seconds for a million. recent: tasks that count as sent lately."""
+    """Look up each ID of a list, which takes some seconds for a million.
+
+    recent: tasks that count as recently sent.
+    """
     known = total = 0
     counts = dict.fromkeys(Which, 0)
     by_task: dict[Which, Counter[int]] = {which: Counter() for which in Which}

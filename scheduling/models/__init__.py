@@ -1,4 +1,4 @@
-"""The tables. DESIGN of the keys: scheduling.core.keys; who locks what in which order: scheduling.store."""
+"""The tables. The layout of keys: scheduling.core.keys; the order of locks: scheduling.store."""
 
 from .activity import Activity
 from .assignment import (

@@ -1,10 +1,10 @@
-"""Who did what, when, to how many, by which face."""
+"""The activity log: who did what, when, to how many, through which interface."""
 
 from django.db import models
 
 
 class Activity(models.Model):
-    """One act. Append-only: nothing in the project changes or deletes a line but the retention."""
+    """One entry. Append-only: nothing but the retention changes or deletes entries."""
 
     at = models.DateTimeField(db_index=True)
     actor_kind = models.CharField(max_length=16)
@@ -24,7 +24,8 @@ class Activity(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["object_kind", "object_id"], name="activity_by_object"),
-            # Newest first, of somebody or by a face that did little: without them the whole log is read.
+            # For the newest entries of an actor or interface with few of them: without these indexes, the
+            # whole log is read.
             models.Index(fields=["actor_name", "-id"], name="activity_by_actor"),
             models.Index(fields=["face", "-id"], name="activity_by_face"),
         ]

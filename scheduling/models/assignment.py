@@ -1,4 +1,4 @@
-"""Assignments: one ID of one task in one bucket, and what became of it."""
+"""Assignments: one ID of one task in one bucket, and its status."""
 
 from datetime import datetime
 
@@ -21,7 +21,7 @@ BUCKET_OF_ROW = models.Func(
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def with_status(self, *statuses: Status) -> "AssignmentQuerySet":
-        """The rows whose `effective_status` is one of these, decided by the database."""
+        """Return the rows whose `effective_status` is one of these, decided by the database."""
         wanted = Q(status__in=[status for status in statuses if status != Status.WAITING])
         if Status.WAITING in statuses:
             wanted |= Q(status=Status.WAITING, task__cancelled_at=None)
@@ -41,7 +41,7 @@ class Assignment(models.Model):
     task = models.ForeignKey(Task, on_delete=models.PROTECT, db_constraint=False, db_index=False)
     status = models.SmallIntegerField(choices=Status.words(), default=Status.WAITING)
     attempts = models.SmallIntegerField(default=0)
-    # Milliseconds from the start of its minute to the start of its last request.
+    # Milliseconds from the start of the minute to the start of the last request.
     started_after_ms = models.IntegerField(null=True, blank=True)
 
     objects = AssignmentQuerySet.as_manager()
@@ -60,7 +60,7 @@ class Assignment(models.Model):
 
     @property
     def effective_status(self) -> Status:
-        """Its status, as its task's cancel has changed it; the task is read beside it."""
+        """Return the status, with the cancel of its task taken into account; the task is read, too."""
         return self.task.meaning_of(Status(self.status))
 
     @property
@@ -69,12 +69,12 @@ class Assignment(models.Model):
 
     @property
     def minute_at(self) -> datetime:
-        """Start of the minute in which it runs or ran."""
+        """Return the start of the minute in which it runs or ran."""
         return keys.minute_of_bucket(self.bucket_id)
 
 
 class Move(models.Model):
-    """One ID's change of minute, kept."""
+    """One ID's change of minute."""
 
     task_id = models.BigIntegerField()
     user_id = models.BigIntegerField()
@@ -91,7 +91,7 @@ class Move(models.Model):
 
 
 class Attempt(models.Model):
-    """One request that was not a success at once, with the answer it got."""
+    """A request that did not succeed at once, with the response."""
 
     task_id = models.BigIntegerField()
     user_id = models.BigIntegerField()
@@ -102,7 +102,8 @@ class Attempt(models.Model):
     http_status = models.PositiveSmallIntegerField(null=True, blank=True)
     answer = models.CharField(max_length=500, blank=True, default="")
     error = models.CharField(max_length=200, blank=True, default="")
-    # Started, its outcome not committed when its process died: it may have gone out twice.
+    # The request was started, and its process died before the outcome was committed: it may have been sent
+    # twice.
     unknown = models.BooleanField(default=False)
 
     class Meta:
@@ -146,5 +147,6 @@ class Batch(models.Model):
     ids_count = models.PositiveIntegerField()
     owner = models.BigIntegerField()
     lease_until = models.DateTimeField(db_index=True)
-    # The owner starts nothing later than this in the minute: what has a later slot was surely not sent.
+    # The owner starts no request later than this in the minute, so IDs with a later slot were certainly not
+    # sent.
     may_start_until_ms = models.IntegerField(default=0)

@@ -1,11 +1,11 @@
-"""Acts on so many rows that one click can't do them all."""
+"""Operations on so many rows that one click can't do all of them."""
 
 from django.db import models
 from django.db.models import Q
 
 
 class BulkActKind(models.TextChoices):
-    """What is done to each row; the word is also the job's that goes on with it."""
+    """The operation on each row. The word is also the name of the job that continues it."""
 
     CANCEL_MATCHING = "cancel_matching", "cancel all that match"
     RETRY_FAILED = "retry_failed", "try again all that match"
@@ -15,23 +15,23 @@ class BulkActKind(models.TextChoices):
 
 
 class BulkAct(models.Model):
-    """An act that somebody set going, how far it is, and who is at it.
+    """An operation on many rows, its progress, and its owner.
 
-    What one slice of it changes is committed with how far it got. So whoever finds it without a living owner
-    goes on, and nothing is done twice.
+    Each slice commits its changes together with the progress. So any process that finds an operation without
+    a living owner continues it, and nothing is done twice.
     """
 
     kind = models.CharField(max_length=16, choices=BulkActKind)
-    # By which a page shows it and stops it.
+    # The name by which pages show and stop it.
     name = models.CharField(max_length=40, unique=True)
-    # What was asked for, and who asked: see scheduling.tasks.bulk_cancel and scheduling.tasks.resend.
+    # The request and the actor: see scheduling.tasks.bulk_cancel and scheduling.tasks.resend.
     asked = models.JSONField(default=dict)
     by = models.JSONField()
-    # How many rows that were when somebody asked, how many are done, and behind which key it goes on.
+    # The number of rows at the time of the request, the number done, and the key after which it continues.
     number = models.PositiveBigIntegerField(default=0)
     done_count = models.PositiveBigIntegerField(default=0)
     after_id = models.BigIntegerField(default=0)
-    # Of a check of the plan: how much doesn't hold, and of what, the first of them.
+    # For a check of the plan: the number of differences, and the first of them.
     found_count = models.PositiveIntegerField(db_default=0)
     found = models.JSONField(null=True, blank=True)
     began_at = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""What the clusters did: minutes armed, quarter-hours run, signs of life."""
+"""The work of the clusters: armed minutes, quarter-hour runs, heartbeats."""
 
 from django.db import models
 
@@ -11,7 +11,7 @@ class Minute(models.Model):
     id = RowIdField()
     armed_at = models.DateTimeField()
     seats = models.PositiveSmallIntegerField()
-    # When its first worker began to serve it, when a worker last said so, when another one was called.
+    # When its first worker began, when a worker last reported, and when another worker was queued.
     started_at = models.DateTimeField(null=True, blank=True)
     seen_at = models.DateTimeField(null=True, blank=True)
     called_at = models.DateTimeField(null=True, blank=True)
@@ -19,7 +19,7 @@ class Minute(models.Model):
 
 
 class QuarterRun(models.Model):
-    """One run of the quarter-hour processing. `quarter_at` is the quarter that had just begun."""
+    """One run of the quarter-hour processing. `quarter_at` is the quarter-hour that had just begun."""
 
     quarter_at = models.DateTimeField(unique=True)
     ran_at = models.DateTimeField()
@@ -28,7 +28,7 @@ class QuarterRun(models.Model):
 
 
 class Heartbeat(models.Model):
-    """A cluster's sign of life. The owner is a random number drawn after fork, never host and PID."""
+    """The heartbeat of a cluster. The owner is a random number drawn after fork, never host and PID."""
 
     owner = models.BigIntegerField(unique=True)
     cluster = models.CharField(max_length=50)

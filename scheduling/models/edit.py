@@ -1,4 +1,7 @@
-"""What an edit of a list keeps of an ID beside its row. Few rows: most IDs of a list were never sent."""
+"""What an edit of a list stores about IDs besides their rows.
+
+There are few of these rows: most IDs of a list were never sent.
+"""
 
 from django.db import models
 
@@ -6,7 +9,7 @@ from .task import Task
 
 
 class LeftInFlight(models.Model):
-    """An ID that an edit left out while its request was under way: whatever comes back, it isn't sent again."""
+    """An ID that an edit removed while its request was under way: whatever the outcome, it isn't sent again."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="left_in_flight", db_index=False)
     user_id = models.BigIntegerField()
@@ -16,7 +19,9 @@ class LeftInFlight(models.Model):
 
 
 class EarlierAttempts(models.Model):
-    """How many requests were made for an ID that an edit had left out and brings back, until its row is there."""
+    """The number of requests made for an ID that an edit had removed and another adds back, until its row
+    exists.
+    """
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="earlier_attempts", db_index=False)
     user_id = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""Column types that Django has no word for."""
+"""Column types that Django doesn't have."""
 
 from typing import Any
 

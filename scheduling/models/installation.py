@@ -1,4 +1,4 @@
-"""What tells this installation, and the history of its database, from all others."""
+"""The random part that distinguishes this installation, and the history of its database, from all others."""
 
 import secrets
 
@@ -36,5 +36,5 @@ class Installation(models.Model):
         return cls.objects.update_or_create(pk=1, defaults=values)[0]
 
     def key_part_of(self, task_id: int) -> str:
-        """The random part of the keys of a task; empty for one that is older than the part."""
+        """Return the random part of the keys of a task; empty for a task that is older than the part."""
         return self.key_part if task_id > self.last_task_without_part else ""

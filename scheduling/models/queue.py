@@ -12,14 +12,14 @@ MAX_RPM = 1_000_000
 
 
 class Overflow(models.TextChoices):
-    """What happens to what a window cannot hold within rpm."""
+    """What happens to IDs that a window cannot contain within rpm."""
 
     DISPERSE = "disperse", "disperse evenly past rpm"
     CARRY_OVER = "carry_over", "carry over to the next windows"
 
 
 class HandlerKind(models.TextChoices):
-    """Who makes a queue's requests."""
+    """The handler that makes a queue's requests."""
 
     RECORD = "record", "record"
     WEBHOOK = "webhook", "webhook"
@@ -27,7 +27,7 @@ class HandlerKind(models.TextChoices):
 
 
 class LatePolicy(models.TextChoices):
-    """What becomes of an ID whose minute passed without its request."""
+    """What happens to an ID whose minute passed without its request."""
 
     PLACE_AGAIN = "place_again", "place again"
     EXPIRE = "expire", "expire"
@@ -47,7 +47,8 @@ class Queue(models.Model):
     overflow = models.CharField(max_length=16, choices=Overflow, default=Overflow.DISPERSE)
     max_peak = models.PositiveIntegerField(null=True, blank=True)
     headroom = models.PositiveIntegerField(default=0)
-    # When it sends, and how its rpm grows; null: always, and rpm from the start. See scheduling.core.capacity.
+    # Sending hours, and the growth of rpm; null: always, and rpm from the start. See
+    # scheduling.core.capacity.
     hours = models.JSONField(null=True, blank=True)
     ramp = models.JSONField(null=True, blank=True)
     handler = models.CharField(max_length=16, choices=HandlerKind, default=HandlerKind.RECORD)
@@ -137,7 +138,7 @@ class Unreachable(models.Model):
     origin = models.CharField(max_length=300)
     host = models.CharField(max_length=200)
     since = models.DateTimeField()
-    # When it tried last.
+    # The time of the latest attempt.
     seen_at = models.DateTimeField()
     error = models.CharField(max_length=200, blank=True, default="")
 

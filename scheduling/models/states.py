@@ -14,7 +14,7 @@ from django.db.models.expressions import CombinedExpression
 
 
 class Group(Flag):
-    """What several states have in common."""
+    """A property that several states share."""
 
     # Its request may still be made.
     UNFINISHED = auto()
@@ -51,38 +51,38 @@ class Status(models.IntegerChoices):
 
     @property
     def word(self) -> str:
-        """What the API, exports and addresses call it."""
+        """Return the name in the API, in exports and in addresses."""
         return self.name.lower()
 
     @property
     def css(self) -> str:
-        """The class of whatever shows it."""
+        """Return the class of elements that show it."""
         return self.word
 
     @property
     def counter(self) -> str:
-        """The column that counts it on buckets, tasks, and what a task has in a bucket."""
+        """Return the name of the column that counts it on buckets, tasks and task buckets."""
         return f"{self.word}_count"
 
     @classmethod
     def of(cls, group: Group) -> "tuple[Status, ...]":
-        """The members of a group."""
+        """Return the members of a group."""
         return tuple(status for status in cls if group in status.groups)
 
     @classmethod
     def drawn(cls) -> "tuple[Status, ...]":
-        """Those that have a place, from the ground of a chart up."""
+        """Return the states that have a place, from the bottom of a chart up."""
         return tuple(sorted(cls.of(Group.PLACED), key=lambda status: status.order))
 
     @classmethod
     def ended(cls) -> "tuple[Status, ...]":
-        """Those that nothing more happens to by itself, from the ground of a chart up."""
+        """Return the states in which nothing more happens by itself, from the bottom of a chart up."""
         finished = (status for status in cls if Group.UNFINISHED not in status.groups)
         return tuple(sorted(finished, key=lambda status: status.order))
 
     @classmethod
     def words(cls) -> list[tuple[int, str]]:
-        """(value, word) for a column's choices."""
+        """Return (value, word) for a column's choices."""
         return [(status.value, status.word) for status in cls]
 
     @classmethod
@@ -95,11 +95,11 @@ class Status(models.IntegerChoices):
 
 
 def summed(statuses: Iterable[Status]) -> CombinedExpression | F:
-    """The sum of the states' counters, for a statement or a constraint."""
+    """Return the sum of the states' counters, for a statement or a constraint."""
     return reduce(add, (F(status.counter) for status in statuses))
 
 
-# What each may become, and by what. docs/states.md draws it; changes are compare-and-set.
+# What each state may become, and why. docs/states.md draws this; changes are compare-and-set.
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.WAITING: frozenset(
         {
@@ -121,7 +121,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 
 
 class TaskState(models.TextChoices):
-    """How far a task is, as one word. Follows from its columns and the clock."""
+    """A task's progress as one word. It follows from the task's columns and the clock."""
 
     sign: str
 
@@ -139,7 +139,7 @@ class TaskState(models.TextChoices):
 
 
 class MoveReason(models.TextChoices):
-    """Why an ID left its minute. made_late: it left because its request wasn't made in time."""
+    """The reason why an ID left its minute. made_late: it left because its request wasn't made in time."""
 
     made_late: bool
 
@@ -159,5 +159,5 @@ class MoveReason(models.TextChoices):
 
     @classmethod
     def what_made_late(cls) -> "tuple[MoveReason, ...]":
-        """The reasons by which an ID counts as late."""
+        """Return the reasons that make an ID count as late."""
         return tuple(reason for reason in cls if reason.made_late)

@@ -21,7 +21,7 @@ class IdList(models.Model):
     repeats_count = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(db_index=True)
     accepted_at = models.DateTimeField(null=True, blank=True)
-    # What a preview shows and an acceptance needs: name, queue, column, faults, warnings.
+    # What a preview shows and acceptance needs: name, queue, column, faults, warnings.
     about = models.JSONField(default=dict)
 
     class Meta:
@@ -45,11 +45,11 @@ class Chunk(models.Model):
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def on_hold(self) -> "TaskQuerySet":
-        """The tasks of which nothing starts until somebody continues them."""
+        """Return the tasks that are on hold."""
         return self.filter(held_at__isnull=False, cancelled_at=None, finished_at=None)
 
     def in_state(self, state: str, at: datetime) -> "TaskQuerySet":
-        """The tasks whose `state_at(at)` is `state`, decided by the database."""
+        """Return the tasks whose `state_at(at)` is `state`, decided by the database."""
         live = Q(cancelled_at=None, finished_at=None)
         conditions = {
             TaskState.CANCELLED: Q(cancelled_at__isnull=False),
@@ -92,7 +92,7 @@ class Task(models.Model):
     cancelled_at = models.DateTimeField(null=True, blank=True)
     # The answer to a cancel: `cancelled`, `already_sent`, `in_flight` as they were then.
     cancel_answer = models.JSONField(null=True, blank=True)
-    # How far, in positions of the list, rows have followed the cancel's mark.
+    # The position in the list up to which rows have been updated after a cancel.
     cancel_position = models.PositiveBigIntegerField(default=0)
     # Nothing of it starts meanwhile; kept where the task ends on hold.
     held_at = models.DateTimeField(null=True, blank=True)
@@ -108,9 +108,9 @@ class Task(models.Model):
     # nor soon after one that failed.
     callback_attempts = models.PositiveSmallIntegerField(default=0)
     callback_due_at = models.DateTimeField(null=True, blank=True)
-    # Nobody wants a call, or it was given up.
+    # There is no callback to make, or it was given up.
     no_callback = models.BooleanField(default=False)
-    # The same for two lists with the same IDs in whatever order.
+    # Equal for two lists with the same IDs in any order.
     same_as_digest = models.CharField(max_length=64, db_index=True)
     column = models.CharField(max_length=200, blank=True, default="")
     # What the sender calls it, such as the number of a campaign.
@@ -154,7 +154,7 @@ class Task(models.Model):
         return self.name
 
     def state_at(self, at: datetime) -> TaskState:
-        """How far the task is at `at` (aware, UTC)."""
+        """Return the task's state at `at` (aware, UTC)."""
         if self.cancelled_at is not None:
             return TaskState.CANCELLED
         if self.finished_at is not None:
@@ -174,7 +174,7 @@ class Task(models.Model):
 
     @property
     def ends_at(self) -> datetime:
-        """When it was done, or the end of the last minute in which it has an ID."""
+        """Return when it was done, or the end of the last minute in which it has an ID."""
         return self.finished_at or self.last_minute_at + clock.MINUTE
 
     def misses_deadline_at(self, at: datetime) -> bool:
@@ -198,13 +198,13 @@ class Task(models.Model):
 
     @property
     def sent_count(self) -> int:
-        """IDs whose request was made and answered."""
+        """Return the number of IDs whose request was made and answered."""
         return self.succeeded_count + self.failed_count
 
 
 class SegmentQuerySet(models.QuerySet["Segment"]):
     def unwritten(self) -> "SegmentQuerySet":
-        """The segments that have IDs without a row."""
+        """Return the segments that have IDs without a row."""
         return self.filter(written_count__lt=F("ids_count"))
 
 
@@ -261,7 +261,7 @@ class SegmentPart(models.Model):
 
 
 class TaskBucket(models.Model):
-    """How many of a task's IDs are in a bucket, by state."""
+    """The number of a task's IDs in a bucket, by state."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="task_buckets", db_index=False)
     bucket_id = models.BigIntegerField(db_index=True)
@@ -278,7 +278,7 @@ class TaskBucket(models.Model):
 
 
 class IdempotentAnswer(models.Model):
-    """What an accepted request was answered, kept for 7 days under its key."""
+    """The response to an accepted request, stored for 7 days under its key."""
 
     scope = models.CharField(max_length=100)
     key = models.CharField(max_length=255)

@@ -1,4 +1,4 @@
-"""The people whose IDs are in lists. Operators, who log in, are another thing."""
+"""The people whose IDs are in lists. Operators, who sign in, are stored elsewhere."""
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -10,7 +10,7 @@ MAX_ID = 2**63 - 1
 
 
 class User(models.Model):
-    """A person whose ID is in a list; the name stays empty until somebody gives one."""
+    """A person whose ID is in a list. The name stays empty until somebody sets it."""
 
     id = RowIdField(validators=[MinValueValidator(1), MaxValueValidator(MAX_ID)])
     name = models.CharField(max_length=200, blank=True, default="")

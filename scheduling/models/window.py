@@ -14,12 +14,12 @@ from .states import Group, Status, summed
 
 
 class Window(models.Model):
-    """One quarter-hour of one queue: takes IDs in during it, runs in the next. See scheduling.core.keys."""
+    """One quarter-hour of one queue: accepts IDs during it, runs in the next. See scheduling.core.keys."""
 
     id = RowIdField()
     queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="windows", db_index=False)
     starts_at = models.DateTimeField(db_index=True)
-    # One more with every change of its fill: the order of the reservation log.
+    # Incremented with every change of its fill: the order of the reservation log.
     version = models.PositiveIntegerField(default=0)
     totalled_at = models.DateTimeField(null=True, blank=True)
     receipt = models.JSONField(null=True, blank=True)
@@ -41,7 +41,7 @@ class Window(models.Model):
 
 
 class Bucket(models.Model):
-    """One minute of a window. `filled_count` is what is there; cancelled and moved IDs are not."""
+    """One minute of a window. `filled_count` excludes cancelled and moved IDs."""
 
     id = RowIdField()
     window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="buckets", db_constraint=False)
@@ -55,20 +55,20 @@ class Bucket(models.Model):
     cancelled_count = models.PositiveIntegerField(default=0)
     moved_count = models.PositiveIntegerField(default=0)
     started_count = models.PositiveIntegerField(default=0)
-    # Handed out once each: a place is never given twice, whatever is cancelled.
+    # Each ordinal is used once: a place is never given twice, even after a cancel.
     next_ordinal = models.PositiveIntegerField(default=0)
     sealed_at = models.DateTimeField(null=True, blank=True)
     # The minute's plan: how many IDs had a place when it was sealed, and how many slots it has.
     sealed_count = models.PositiveIntegerField(null=True, blank=True)
     slot_count = models.PositiveIntegerField(null=True, blank=True)
-    # How far its slots are given out: of the plan, and of the free ones.
+    # The position up to which slots are taken: planned ones, and free ones.
     planned_cursor = models.PositiveIntegerField(db_default=0)
     cursor = models.PositiveIntegerField(default=0)
-    # IDs whose slot passed unused, or that came back: they may have free slots.
+    # IDs whose slot passed unused, or that were returned unsent: they may take free slots.
     leftover_count = models.PositiveIntegerField(db_default=0)
-    # No ID that waits has this key or a smaller one; null before the first claim.
+    # No waiting ID has this key or a smaller one; null before the first claim.
     claimed_to_id = models.BigIntegerField(null=True, blank=True)
-    # Requests that may have gone out twice, since their process died before the outcome was kept.
+    # Requests that may have been sent twice, since their process died before the outcome was stored.
     repeats_count = models.PositiveIntegerField(db_default=0)
     # Of the late IDs that have a place here, the first minute for which any was planned, as a bucket; null before the
     # first one came.
@@ -99,12 +99,12 @@ class Bucket(models.Model):
 
     @property
     def minute_at(self) -> datetime:
-        """Start of the minute in which it runs."""
+        """Return the start of the minute in which it runs."""
         return keys.minute_of_bucket(self.id)
 
 
 class ReservationKind(models.TextChoices):
-    """Why a window's fill changed."""
+    """The reason why a window's fill changed."""
 
     RESERVE = "reserve", "a list was placed"
     CANCEL = "cancel", "places were given back"
@@ -130,7 +130,7 @@ class Reservation(models.Model):
     first_position = models.PositiveBigIntegerField(default=0)
     ids_count = models.PositiveBigIntegerField(default=0)
     rpm = models.PositiveIntegerField()
-    # What each of the 15 minutes may take, where they differ from rpm.
+    # The capacity of each of the 15 minutes, if they differ from rpm.
     capacities = models.JSONField(null=True, blank=True)
     fill_before = models.JSONField()
     deltas = models.JSONField()
@@ -139,7 +139,7 @@ class Reservation(models.Model):
 
     @property
     def level(self) -> allocator.Capacity:
-        """What each of the 15 minutes may take."""
+        """Return the capacity of each of the 15 minutes."""
         return self.capacities or self.rpm
 
     @property

@@ -1,4 +1,4 @@
-"""A task on hold: nothing more of it is claimed or starts, its places pass unused, and its IDs become late."""
+"""Tasks on hold: none of their IDs is claimed or starts, their places pass unused, and their IDs become late."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,12 +8,12 @@ from scheduling import activity, models
 from scheduling.core import stopping
 
 REASON_CHARACTERS = 200
-# So many finished IDs an error budget waits for by itself.
+# The number of finished IDs that an error budget waits for by default.
 MIN_FINISHED = 100
 
 
 def put_on_hold(task: models.Task, reason: str, *, by: Actor, at: datetime) -> None:
-    """Put a task on hold, whose row the caller has locked and which is neither on hold nor at its end."""
+    """Put a task on hold. The caller has locked its row, and it is neither on hold nor at its end."""
     reason = reason[:REASON_CHARACTERS]
     models.Task.objects.filter(pk=task.pk).update(held_at=at, hold_reason=reason)
     task.held_at, task.hold_reason = at, reason

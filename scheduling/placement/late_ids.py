@@ -1,4 +1,4 @@
-"""Since when IDs are late: since the first minute in which they were planned, however often they got another one."""
+"""The minute since which IDs are late: the first one in which they were planned, however often they moved."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -48,10 +48,10 @@ def keep_late_since(moved: Iterable[tuple[int, int, int, Sequence[int]]]) -> Non
     former_buckets = {from_bucket for _, from_bucket, _, _ in moved}
     late_before = models.Bucket.objects.filter(pk__in=former_buckets, late_since_bucket_id__isnull=False)
     postponed = set(late_before.values_list("pk", flat=True))
-    # A queue's buckets are in the order of time, so the smaller one is the older one.
+    # A queue's buckets are ordered by time, so the smaller one is the earlier one.
     first: dict[int, int] = {}
     for task_id, from_bucket, to_bucket, users in moved:
-        # Others of the same bucket may have been late for longer.
+        # Other IDs of the same bucket may have been late for longer.
         known = late_since([task_id], users) if from_bucket in postponed else {}
         since = min([from_bucket, *known.values()])
         first[to_bucket] = min(since, first.get(to_bucket, since))

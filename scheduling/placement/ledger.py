@@ -26,7 +26,7 @@ NOT_DONE = {
 
 
 class Route(NamedTuple):
-    """From which bucket to which IDs of a task move."""
+    """The buckets between which IDs of a task move."""
 
     task_id: int
     from_bucket: int
@@ -34,7 +34,7 @@ class Route(NamedTuple):
 
 
 class Counters:
-    """Deltas of counters, gathered, and written once in the order of the locks."""
+    """Changes of counters, collected, and written once in the order of the locks."""
 
     def __init__(self) -> None:
         self.buckets: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -42,7 +42,7 @@ class Counters:
         self.placed: dict[tuple[int, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
 
     def change(self, task_id: int, bucket_id: int, was: Status, becomes: Status, count: int = 1) -> None:
-        """`count` IDs of a task in a bucket were `was` and become `becomes`."""
+        """Count `count` IDs of a task in a bucket as `becomes` instead of `was`."""
         for counters in (self.buckets[bucket_id], self.tasks[task_id], self.placed[task_id, bucket_id]):
             counters[was.counter] -= count
             counters[becomes.counter] += count
@@ -59,7 +59,7 @@ class Counters:
 
 
 def waiting_buckets_of(task: models.Task) -> QuerySet[models.TaskBucket]:
-    """What the task has in the buckets in which any of its IDs wait."""
+    """Return the task's counters in the buckets in which any of its IDs wait."""
     return models.TaskBucket.objects.filter(task=task, waiting_count__gt=0)
 
 
@@ -74,7 +74,10 @@ def lock_waiting_buckets(task: models.Task) -> None:
 def release_places(
     queue: models.Queue, task: models.Task, places: Mapping[int, int], *, at: datetime
 ) -> None:
-    """Free places of IDs that wait: bucket ID to how many. The task's row and its IDs' are the caller's."""
+    """Free the places of waiting IDs. The caller updates the rows of the task and of its IDs.
+
+    released: bucket ID to the number of places.
+    """
     if not places:
         return
     reservations.change(
@@ -92,7 +95,7 @@ def release_places(
 
 
 def log_release(bucket_id: int, count: int, *, at: datetime) -> None:
-    """Log that places came free because their task is cancelled; the caller holds the queue's row."""
+    """Log places that became free because their task is cancelled. The caller has locked the queue's row."""
     queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
     reservations.change(queue, {bucket_id: -count}, kind=models.ReservationKind.CANCEL, at=at)
 
@@ -171,7 +174,7 @@ def record_returns(moved: Mapping[Route, Sequence[int]], *, at: datetime) -> Non
         store.add_to_task_buckets(task_id, deltas[task_id])
 
 
-# What outcomes need to know of a task.
+# The columns of a task that recording outcomes needs.
 TASK_COLUMNS = (
     "id",
     "name",
@@ -195,7 +198,9 @@ def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
 def lock_tasks_and_waiting(
     task_ids: Iterable[int], ranges: Sequence[tuple[int, int, int]]
 ) -> dict[int, models.Task]:
-    """The same, and those of the first waiting rows of ranges of keys, which the caller hasn't read yet."""
+    """Lock tasks as `lock_tasks` does, and those of the first waiting rows of ranges of keys that the caller
+    hasn't read yet.
+    """
     waiting, params = store.tasks_that_wait(ranges)
     # The array is made first: as part of the condition, it could be looked for in every task there is.
     wanted = models.Task.objects.raw(
@@ -208,7 +213,7 @@ def lock_tasks_and_waiting(
 
 
 def finish(task_ids: Iterable[int], *, at: datetime) -> None:
-    """Mark those of the tasks that have nothing left to do as finished, and have that called back."""
+    """Mark the tasks that have nothing left to do as finished, and queue their callbacks."""
     if not (task_ids := list(task_ids)):
         return
     done = _done(task_ids)
@@ -218,7 +223,9 @@ def finish(task_ids: Iterable[int], *, at: datetime) -> None:
 
 
 def finish_locked(tasks: Iterable[models.Task], *, at: datetime) -> None:
-    """The same, for tasks as `lock_tasks` or `lock_tasks_and_waiting` gave them: few have a callback to look up."""
+    """Do the same for tasks as `lock_tasks` or `lock_tasks_and_waiting` returned them: few have a callback to
+    look up.
+    """
     tasks = list(tasks)
     silent = [task.pk for task in tasks if not getattr(task, "callback_url", True)]
     if silent:

@@ -19,7 +19,7 @@ FAR = datetime.max.replace(tzinfo=UTC)
 
 
 class Row(NamedTuple):
-    """An assignment, as much of it as a move needs."""
+    """The columns of an assignment that a move needs."""
 
     key: int
     user_id: int
@@ -49,15 +49,15 @@ def move(
     """
     task_ids = {row.task_id for row in rows}
     rows, ending = _partition_movable(queue, rows, latest or {}, from_minute=from_minute, was=was)
-    # What an operator asks for again, and would come too late, stays what it is.
+    # IDs that an operator retries or resends, and that would come too late, keep their status.
     if ending and Group.UNFINISHED in was.groups:
-        # In order, and with those that move: another transaction may be changing the same tasks.
+        # In order, together with those that move: another transaction may be changing the same tasks.
         ledger.lock_tasks(task_ids)
         _end_all(queue, ending, was=was, at=at)
     if not rows:
         return []
     if Group.UNFINISHED not in was.groups:
-        # An operator wants them sent, whatever edit has removed them.
+        # The operator wants them sent, even if an edit has removed them.
         removals.forget_in_flight((row.task_id, row.user_id) for row in rows)
     leaving: dict[int, int] = defaultdict(int)
     for row in rows:
@@ -88,7 +88,7 @@ def _partition_movable(
     expires = dict(expiring.values_list("pk", "expires_at"))
     if not removed and not expires and not latest:
         return list(rows), {}
-    # It was sent and failed; or it came back unsent.
+    # It was sent and failed, or was returned unsent.
     status_of_removed = Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED
     free = reservations.free(queue, len(rows), from_minute)
     minutes = chain.from_iterable(repeat(keys.minute_of_bucket(bucket), count) for bucket, count in free)

@@ -25,7 +25,7 @@ _UNFINISHED = Status.of(Group.UNFINISHED)
 
 
 class ChangedMeanwhile(Exception):
-    """What was looked up has changed in a way that only another look-up can tell."""
+    """Something has changed since the look-up, and only another look-up can tell what."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Removed:
 
 
 class Removal:
-    """The IDs in a difference's `gone`, by place: looked up first, then cancelled in the edit's transaction."""
+    """The IDs that an edit removes, by place: first looked up, then cancelled in the edit's transaction."""
 
     def __init__(self, task: models.Task, difference: Difference, folder: Path) -> None:
         self._task = task
@@ -87,7 +87,7 @@ class Removal:
 
     def cancel_waiting(self) -> Removed:
         """Cancel what waits; the caller holds the buckets where the task waits. Raises ChangedMeanwhile."""
-        # What was sent or expired comes to wait again only when an operator asks for it.
+        # Sent and expired IDs wait again only if an operator asks for it.
         if self._resent().filter(pk__gt=self._last_move).exists():
             raise ChangedMeanwhile
         result = Removed(
@@ -132,14 +132,14 @@ class Removal:
 
 
 def record_in_flight(task: models.Task, users: Iterable[int]) -> None:
-    """Keep which IDs were removed while their request is being made, in the transaction of the edit."""
+    """Record which IDs were removed while their request was being made, in the transaction of the edit."""
     models.LeftInFlight.objects.filter(task=task).delete()
     removed = [models.LeftInFlight(task=task, user_id=user) for user in users]
     models.LeftInFlight.objects.bulk_create(removed, batch_size=limits.IDS_PER_QUERY)
 
 
 def removed_in_flight(task_ids: Iterable[int]) -> set[tuple[int, int]]:
-    """(task, ID) of IDs that edits removed while their request was being made: they aren't sent again."""
+    """Return (task, ID) of IDs that edits removed while their request was being made: they aren't sent again."""
     removed = models.LeftInFlight.objects.filter(task__in=set(task_ids))
     return set(removed.values_list("task_id", "user_id"))
 
@@ -156,7 +156,7 @@ def forget_in_flight(ids: Iterable[tuple[int, int]]) -> None:
 
 
 def _parts(users: list[int]) -> Iterator[list[int]]:
-    """As many IDs at a time as one statement may name."""
+    """Yield as many IDs at a time as one statement may name."""
     for start in range(0, len(users), limits.IDS_PER_QUERY):
         yield users[start : start + limits.IDS_PER_QUERY]
 

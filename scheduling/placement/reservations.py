@@ -21,13 +21,13 @@ from scheduling.store.prepared import PreparedQuery
 NEVER_OPEN = "No minute of the next ten years is open."
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
-# Windows read at a time where a search walks on until it finds a free place: a day of them.
+# The windows that a search for a free place reads at a time: a day of them.
 STRIDE = WINDOWS_A_DAY
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """What a list takes in one window: `before`, `added` and `level` are 15 numbers each."""
+    """The places that a list takes in one window. `before`, `added` and `level` are 15 numbers each."""
 
     window_id: int
     before: tuple[int, ...]
@@ -46,7 +46,7 @@ class WindowPlan:
 
 
 class Start(StrEnum):
-    """From which minute on a list is placed."""
+    """The minute from which on a list is placed."""
 
     # In the window that takes lists in, by the queue's overflow policy.
     NEXT_WINDOW = "next_window"
@@ -56,7 +56,7 @@ class Start(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a list goes: what a preview shows, an acceptance reserves and a response says."""
+    """The places of a list: what a preview shows, an acceptance reserves and a response contains."""
 
     rpm: int
     windows: tuple[WindowPlan, ...] = field(default=())
@@ -68,17 +68,17 @@ class Plan:
 
     @property
     def peak_per_minute(self) -> int:
-        """The fullest minute of the windows that the list touches, once it is in."""
+        """Return the fullest minute of the list's windows, once the list is in them."""
         return max((b + a for w in self.windows for b, a in zip(w.before, w.added, strict=True)), default=0)
 
     @property
     def first_at(self) -> datetime | None:
-        """Start of the first minute that gets an ID."""
+        """Return the start of the first minute that gets an ID."""
         return self._minute(self.windows[:1], min)
 
     @property
     def last_at(self) -> datetime | None:
-        """Start of the last minute that gets an ID."""
+        """Return the start of the last minute that gets an ID."""
         return self._minute(self.windows[-1:], max)
 
     @staticmethod
@@ -119,7 +119,7 @@ def lock_queue(queue_id: int) -> models.Queue:
 
 
 def unwritten(queue: models.Queue) -> list[int]:
-    """For each list of the queue that is still being written, how many of its IDs have no row yet."""
+    """Return, for each list of the queue that is being written, how many of its IDs have no row yet."""
     counts: dict[int, int] = {}
     for task_id, ids, written in _unwritten.values(queue.pk):
         counts[task_id] = counts.get(task_id, 0) + ids - written
@@ -174,7 +174,7 @@ def plan(
 
 
 def _dispersed(queue: models.Queue, first: int, ids_count: int) -> WindowPlan:
-    """Both rules, in the first window that has an open minute."""
+    """Place by both rules, in the first window that has an open minute."""
     window_id = first
     for stretch in shapes.stretches(queue, first):
         if any(stretch.capacity):
@@ -186,7 +186,7 @@ def _dispersed(queue: models.Queue, first: int, ids_count: int) -> WindowPlan:
 
 
 def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[WindowPlan]:
-    """Rule 1 from a minute on: first in what remains of its window, then in the following ones."""
+    """Place by rule 1 from a minute on: first in the rest of its window, then in the following ones."""
     # As for late IDs, a brake holds, and one of 0 is a stop: places are those of the time after it.
     is_shaped = shapes.is_shaped(queue)
     per_minute = min(queue.list_rpm, queue.brake_per_minute or queue.list_rpm)
@@ -249,7 +249,7 @@ def _runs(
             levels.append(stretch.capacity)
             yield stretch
 
-    # A run lies in the stretch that was read last.
+    # The run is in the stretch that was read last.
     for run in allocator.runs_within(watched(), ids_count, fills=known, quotas={}):
         yield run, levels[-1]
 
@@ -327,7 +327,7 @@ def _next_versions(queue: models.Queue, window_ids: Sequence[int]) -> dict[int, 
 
 
 def record(log: Sequence[models.Reservation]) -> None:
-    """Append to the reservation log, at most one line a window: each gets its window's next version."""
+    """Append to the reservation log, at most one line for each window: each gets its window's next version."""
     _append(log, store.next_versions([line.window_id for line in log]))
 
 
@@ -409,7 +409,9 @@ def take_free_places(
 
 
 def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
-    """Hand out ordinals: bucket ID to how many, returned as bucket ID to the first. Never given twice."""
+    """Assign ordinals, which are never assigned twice: bucket ID to a number, returned as bucket ID to the
+    first.
+    """
     return store.take_ordinals(counts)
 
 

@@ -1,4 +1,4 @@
-"""By which of the two rules an ID got its place: worked out when somebody asks, stored nowhere."""
+"""The rule by which an ID got its place: computed on request, and not stored."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class Rule(IntEnum):
 
 @dataclass(frozen=True)
 class Given:
-    """How an ID came by a place: when the list was accepted, by which rule, at how many requests a minute."""
+    """How an ID got a place: when its list was accepted, by which rule, at how many requests per minute."""
 
     at: datetime
     rule: Rule
@@ -29,7 +29,7 @@ class Given:
 
     @property
     def sentence(self) -> str:
-        """Why it was that minute."""
+        """Say why it was that minute."""
         if self.is_first_free:
             return f"the first free place when the list was accepted (rule {self.rule})"
         if self.rule == Rule.CONSECUTIVE:

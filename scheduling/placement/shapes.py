@@ -14,7 +14,7 @@ from scheduling import models, store
 from scheduling.core import capacity, clock, keys
 from scheduling.core.allocator import BUCKETS, Fill, Stretch
 
-# No list is planned further ahead than this: a list of years is past every horizon.
+# No list is planned further ahead than this.
 LONGEST_PLAN_WINDOWS = 10 * 366 * 96
 
 

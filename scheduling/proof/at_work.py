@@ -1,4 +1,4 @@
-"""Work in progress: nothing waits in a minute that is over, and every claim has an owner."""
+"""Checks of work in progress: no ID waits in a past minute, and every claim has an owner."""
 
 from array import array
 from collections.abc import Iterator
@@ -21,7 +21,9 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
 
 
 def _left_behind(at: datetime) -> Iterator[Difference]:
-    """No ID waits in a minute that ended two leases ago, but of a queue that is paused or whose target fails."""
+    """Check that no ID waits in a minute that ended two leases ago, unless its queue is paused or its target
+    fails.
+    """
     for bucket_id in overdue.overdue_buckets(at - 2 * limits.LEASE):
         if overdue.movable_count(keys.queue_of_bucket(bucket_id), at) < overdue.SLICE_IDS:
             continue
@@ -31,7 +33,9 @@ def _left_behind(at: datetime) -> Iterator[Difference]:
 
 
 def _old_claims(at: datetime) -> Iterator[Difference]:
-    """Every claim has a living owner, or had until a lease ago; none is leased for longer than a lease."""
+    """Check that every claim has a living owner, or had one until a lease ago, and that none is leased for
+    longer.
+    """
     old = models.Batch.objects.filter(lease_until__lt=at - limits.LEASE)
     for batch in old.order_by("pk"):
         age = round((at - batch.lease_until).total_seconds() + limits.LEASE.total_seconds())

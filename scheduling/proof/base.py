@@ -1,4 +1,7 @@
-"""What a check of the plan finds, and the pieces in which it runs. A check resumes at a cursor."""
+"""The differences that a check of the plan finds, and the pieces in which it runs.
+
+A check resumes at a cursor.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,18 +12,18 @@ from django.conf import settings
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that doesn't hold: of what, the number that the tables state, and the number that was found."""
+    """A difference between the number that the tables state and the number that was found."""
 
     check: str
     of: str
     said: int
     found: int
-    # Its numbers are ages, so that a second look finds larger ones.
+    # Its numbers are ages, which are larger at the second look.
     by_clock: bool = False
 
     @property
     def same_as(self) -> tuple[str | int, ...]:
-        """Equal for the same difference in two looks; numbers that differ between them are in motion."""
+        """Return whether two looks found the same difference. Numbers that differ between them are changing."""
         return (self.check, self.of) if self.by_clock else (self.check, self.of, self.said, self.found)
 
     def __str__(self) -> str:

@@ -18,9 +18,9 @@ from scheduling.models import BulkAct, BulkActKind
 
 log = structlog.get_logger(__name__)
 
-# A job runs this long. The next job does the rest, so that lists that arrive meanwhile go first.
+# A job runs this long. The next job continues, so that lists that have arrived in the meantime go first.
 JOB_SECONDS = 5.0
-# So many differences are stored; all of them are counted.
+# The differences that are stored; all of them are counted.
 KEPT = 1_000
 
 
@@ -39,7 +39,7 @@ def begin(*, by: Actor, at: datetime) -> BulkAct:
 
 
 def resume(act_id: int, now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> None:
-    """The job: continue where the last job stopped, unless another job has the check."""
+    """Continue where the last job stopped, unless another job owns the check. Called by the job."""
     act = bulk_operations.claim(act_id, at=now())
     if act is None:
         return
@@ -77,7 +77,7 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
 
 
 def _figures(before: list[dict[str, Any]] | None, step: proof.Step) -> list[dict[str, Any]]:
-    """What each stage has checked and found so far, with a piece added."""
+    """Return the figures of each stage, with a piece added."""
     figures = [dict(each) for each in before or [{"checked": {}, "found": 0} for _ in proof.STAGES]]
     of_stage = figures[step.of_stage]
     of_stage["checked"] = dict(Counter(of_stage["checked"]) + Counter(step.checked)) or dict(step.checked)

@@ -1,4 +1,6 @@
-"""Windows and their minutes: the log leads to the fills, counters equal sums and rows, each start left a trace."""
+"""Checks of windows and minutes: the log leads to the fills, counters equal sums and rows, and each start
+left a row.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from .base import Cursor, Difference, Piece, retained_since
 _STATUSES = {status.value: status for status in Status}
 COLUMNS = [status.counter for status in Status]
 WINDOWS_AT_A_TIME = 50
-# A piece ends with the window that reaches so many rows.
+# A piece ends with the window that reaches this many rows.
 IDS_AT_A_TIME = 250_000
 _COMES_IN = frozenset({ReservationKind.RESERVE, ReservationKind.MOVE_IN})
 
@@ -26,7 +28,7 @@ _COMES_IN = frozenset({ReservationKind.RESERVE, ReservationKind.MOVE_IN})
 def piece(cursor: Cursor, at: datetime) -> Piece:
     """Check the next windows in the order of their keys, and everything between them."""
     windows, buckets, is_last = _next(cursor[0], at)
-    # The keys of buckets between which the piece lies.
+    # The first and last bucket of the piece.
     first = keys.first_bucket_from(cursor[0] + 1 if cursor[0] else 0)
     end = keys.first_bucket_from(keys.WINDOWS_END if is_last else windows[-1].pk + 1)
     return Piece(
@@ -42,7 +44,7 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
 
 
 Buckets = dict[int, models.Bucket]
-# How many rows, by task, bucket and status.
+# The number of rows, by task, bucket and status.
 RowCounts = dict[tuple[int, int, Status], int]
 
 
@@ -86,7 +88,7 @@ class Line:
 
     @property
     def level(self) -> tuple[int, ...]:
-        """What each minute may take by rule 1."""
+        """Return what each minute may take by rule 1."""
         return tuple(self.capacities) if self.capacities else (self.rpm,) * clock.BUCKETS
 
     @property
@@ -99,7 +101,9 @@ class Line:
 
 
 def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Iterator[Difference]:
-    """Each window's log, replayed: every line begins where the last one ended, and the end is the fill."""
+    """Replay each window's log: every line must begin where the previous one ended, and the last one must end
+    at the fill.
+    """
     columns = (
         "window_id",
         "version",
@@ -137,7 +141,9 @@ def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Itera
 
 
 def _by_the_rules(line: Line) -> Iterator[Difference]:
-    """What a line may change: a list's places by the two rules, what is late within rpm, and what it says."""
+    """Check a line: a list's places follow the two rules, late IDs stay within rpm, and its numbers are
+    right.
+    """
     if abs(sum(line.deltas)) != line.ids_count:
         yield Difference("a line counts its places", line.name, line.ids_count, abs(sum(line.deltas)))
     is_addition = line.kind in _COMES_IN
@@ -154,7 +160,10 @@ def _by_the_rules(line: Line) -> Iterator[Difference]:
 
 
 def _of_a_list(line: Line) -> Iterator[Difference]:
-    """By the two rules; carry_over keeps to the first, and so do the first free places of minutes to come."""
+    """Check the places of a list by the two rules.
+
+    With carry_over and with the first free places, only rule 1 applies.
+    """
     if line.note == models.Reservation.FIRST_FREE:
         for k, (delta, after) in enumerate(zip(line.deltas, line.after, strict=True)):
             if delta and after > line.level[k]:
@@ -177,7 +186,7 @@ def _of_a_list(line: Line) -> Iterator[Difference]:
 
 
 def _minutes_add_up(buckets: Buckets, first: int, end: int) -> Iterator[Difference]:
-    """A minute counts what the tasks have in it."""
+    """Check that a minute's counters equal those of the tasks in it."""
     columns = [*COLUMNS, "moved_count"]
     within = models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
     sums = within.order_by().values("bucket_id").annotate(**{f"sum_{name}": Sum(name) for name in columns})
@@ -243,7 +252,7 @@ def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> RowCounts:
 
 
 def _cuts(buckets: Buckets) -> Iterator[int]:
-    """Where the rows are parted: a database holds in memory what it groups."""
+    """Return where to divide the rows: a database groups in memory."""
     total = 0
     for pk, bucket in sorted(buckets.items()):
         total += bucket.filled_count + bucket.cancelled_count
@@ -267,17 +276,19 @@ def _cancelled(task_ids: set[int]) -> set[int]:
 
 
 def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Difference]:
-    """Each start left a success or an attempt, each possible repeat an attempt without an answer, each move one."""
+    """Check that each start left a success or an attempt, each possible repeat an attempt without a response,
+    and each move one.
+    """
     attempts = models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
     answers = attempts.filter(unknown=False)
     succeeded = Q(http_status__range=(200, 299))
     failed = _by_bucket(answers.exclude(succeeded), "bucket_id")
-    # The answer to a success is stored if it was unusual; it isn't another start.
+    # The response of a success is stored if it was unusual; that isn't another start.
     noted = _by_bucket(answers.filter(succeeded), "bucket_id")
     unknown = _by_bucket(attempts.filter(unknown=True), "bucket_id")
     moves = models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lt=end)
     moved = _by_bucket(moves, "from_bucket_id")
-    # Successes that are sent again leave no attempt where they were.
+    # Successes that are resent leave no attempt in their former minute.
     by_hand = moves.filter(reason__in=(MoveReason.OPERATOR, MoveReason.EDIT))
     again = _by_bucket(by_hand, "from_bucket_id")
     for pk, bucket in buckets.items():

@@ -1,4 +1,4 @@
-"""IDs one by one: each has one row, in the place that the rules gave it, or where its moves have led."""
+"""Checks of single IDs: each has one row, in the place that the rules gave it or to which its moves lead."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from .base import Cursor, Difference, Piece, retained_since
 IDS_AT_A_TIME = stored_lists.CHUNK_IDS
 LINES_AT_A_TIME = 200
 
-# From which bucket, to which, and why.
+# The bucket it left, the bucket it reached, and the reason.
 Moved = tuple[int, int, str]
 
 
@@ -73,7 +73,7 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
 
 
 def _rows(task_id: int, users: Sequence[int]) -> dict[int, list[int]]:
-    """The buckets of a task's IDs, of those that have a row."""
+    """Return the buckets of those of a task's IDs that have a row."""
     found: dict[int, list[int]] = defaultdict(list)
     for start in range(0, len(users), limits.IDS_PER_QUERY):
         assignments = models.Assignment.objects.filter(
@@ -115,7 +115,7 @@ def _leads(given: int, is_in: int, moves: Sequence[Moved]) -> bool:
 
 def _moves(task_id: int, users: Sequence[int]) -> dict[int, list[Moved]]:
     all_of_task = models.Move.objects.filter(task_id=task_id)
-    # Most tasks have none, and one look says so.
+    # Most tasks have none, which one query shows.
     if not all_of_task.exists():
         return {}
     found: dict[int, list[Moved]] = defaultdict(list)

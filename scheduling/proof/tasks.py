@@ -1,4 +1,4 @@
-"""Tasks: each is the sum of its minutes, and a finished one has nothing left to do."""
+"""Checks of tasks: each is the sum of its minutes, and a finished one has nothing left to do."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ def piece(cursor: Cursor, at: datetime) -> Piece:
 
 
 def _add_up(tasks: list[models.Task]) -> Iterator[Difference]:
-    """What a task counts is what it has in its minutes."""
+    """Check that a task's counters are the sums of its minutes."""
     parts = models.TaskBucket.objects.filter(task__in=[task.pk for task in tasks]).order_by()
     sums = parts.values("task_id").annotate(**{f"sum_{name}": Sum(name) for name in COLUMNS})
     by_task: dict[int, Any] = {row["task_id"]: row for row in sums}
@@ -47,7 +47,7 @@ def _finished(tasks: list[models.Task]) -> Iterator[Difference]:
 
 
 def _unwritten(tasks: list[models.Task]) -> Iterator[Difference]:
-    """A list that is being written has as many IDs without a row as its segments say."""
+    """Check that a list that is being written has as many IDs without a row as its segments say."""
     open_ones = models.Segment.objects.unwritten().filter(task__in=[task.pk for task in tasks])
     unwritten = open_ones.values_list("task_id").annotate(n=Sum(F("ids_count") - F("written_count")))
     by_id = {task.pk: task for task in tasks}
@@ -58,7 +58,7 @@ def _unwritten(tasks: list[models.Task]) -> Iterator[Difference]:
 
 
 def _on_hold(tasks: list[models.Task]) -> Iterator[Difference]:
-    """Nothing of a task on hold has started since, but what was claimed before."""
+    """Check that only requests claimed before a hold have started since."""
     for task in tasks:
         if task.is_on_hold and task.held_at is not None:
             started = _started_after(task, task.held_at + limits.STOPPED_WITHIN)
@@ -79,7 +79,7 @@ def _started_after(task: models.Task, at: datetime) -> int:
 
 
 def _written(task_id: int) -> int:
-    """How many rows a task has, counted in its minutes."""
+    """Return how many rows a task has, counted in its minutes."""
     count = 0
     buckets = models.TaskBucket.objects.filter(task_id=task_id).values_list("bucket_id", flat=True)
     for bucket_id in list(buckets):

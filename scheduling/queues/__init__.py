@@ -1,1 +1,1 @@
-"""Operations on queues, and what their fields may hold."""
+"""Operations on queues, and the values of their fields."""

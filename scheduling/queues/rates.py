@@ -19,7 +19,7 @@ from scheduling.placement import moves, reservations, shapes
 
 log = structlog.get_logger(__name__)
 
-# What one transaction moves: some 30 ms, of which each bucket costs two.
+# The IDs that one transaction moves: some 30 ms, of which each bucket costs two.
 SLICE_IDS = 5_000
 SLICE_BUCKETS = 15
 # A job ends after this long, so that other jobs of the cluster get their turn.
@@ -28,7 +28,9 @@ JOB_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Load:
-    """A queue's open and future minutes: the fullest, IDs past rpm, and the end of the last that has one."""
+    """The load of a queue's open and future minutes: the fullest, the IDs past rpm, and the end of the last
+    minute with an ID.
+    """
 
     peak: int
     over_count: int
@@ -37,7 +39,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a change of rpm does; `moved_count` IDs get a later minute."""
+    """The effect of a change of rpm; `moved_count` IDs get a later minute."""
 
     rpm_before: int
     rpm_after: int
@@ -46,9 +48,9 @@ class Effect:
     moved_count: int
 
 
-# What a minute may take, by its bucket.
+# The capacity of a minute, by its bucket.
 Capacity = Callable[[int], int]
-# Fields that say how many requests a minute may make.
+# The fields that determine how many requests a minute may make.
 SHAPE = frozenset({"rpm", "hours", "ramp"})
 
 
@@ -122,7 +124,7 @@ def _fitted(filled: dict[int, int], capacity: Capacity, *, closed_only: bool) ->
 
 
 def _minutes(buckets: list[int]) -> Iterator[int]:
-    """The keys of all minutes from the first of the buckets on, without end."""
+    """Yield the keys of all minutes from the first of the buckets on, without end."""
     if not buckets:
         return
     queue_id, number = keys.queue_of_bucket(buckets[0]), keys.minute_number_of_bucket(buckets[0])
@@ -214,7 +216,7 @@ def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
         except (OperationalError, InterfaceError):
             raise
         except Exception:
-            # What is wrong with one queue keeps no other back.
+            # An error in one queue must not delay the others.
             log.exception("queue_not_refitted", queue=queue.name)
     return moved
 
@@ -248,7 +250,7 @@ def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tup
         # Behind minutes that are all full, so each gets just the place that it would get alone.
         from_minute = keys.minute_of_bucket(last) + clock.MINUTE
         moves.move(queue, rows, from_minute=from_minute, reason=MoveReason.RPM, was=Status.WAITING, at=at)
-    # A bucket that was cut by the slice's end comes again.
+    # A bucket that the slice's end divided is read again.
     return len(rows), last - 1 if len(rows) >= SLICE_IDS else last
 
 
@@ -267,7 +269,9 @@ def _full_run(queue: models.Queue, first: int) -> list[models.Bucket]:
 
 
 def _too_many(bucket: models.Bucket, at_most: int) -> list[moves.Row]:
-    """What is past the bucket's capacity: of what waits and has its row, the last places; in their order."""
+    """Return the IDs beyond the bucket's capacity: of the waiting ones that have a row, those in the last
+    places, in order.
+    """
     count = min(at_most, bucket.filled_count - bucket.capacity)
     if count <= 0:
         return []

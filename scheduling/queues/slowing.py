@@ -1,4 +1,6 @@
-"""What a brake or a pause would do, worked out before it is set: which IDs get later minutes, and the new finish."""
+"""The effect of a brake or a pause, computed before it is set: which IDs get later minutes, and the new
+finish.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +10,13 @@ from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.placement import shapes
 
-# A year: what isn't sent by then has no finish that means anything.
+# A year: a finish after that means nothing.
 MOST_MINUTES = 366 * 1440
 
 
 @dataclass(frozen=True)
 class Slowing:
-    """What it does to the IDs that wait from `from_minute` on. ends_after: None if they would never be sent."""
+    """The effect on the IDs that wait from `from_minute` on. ends_after: None if they would never be sent."""
 
     from_minute: datetime
     ids_count: int

@@ -16,7 +16,7 @@ from scheduling.handlers import ssrf
 from scheduling.handlers.webhook import KEEP_ALL, KEEP_UNEXPECTED
 from scheduling.placement import shapes
 
-# What may be set; `paused` and the brake are acts of their own.
+# The fields that may be set; `paused` and the brake have operations of their own.
 FIELDS = (
     "rpm",
     "hours",
@@ -63,14 +63,14 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 # Anything but control characters; beyond ASCII it is sent as UTF-8.
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]{0,4000}")
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
-# What the client writes itself, or what a receiver verifies.
+# Headers that the client writes itself, or that a receiver verifies.
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "upgrade"}
     | {"te", "trailer", "expect", "proxy-connection", "idempotency-key"}
 )
 
 
-# Returns what is wrong with a value, or None.
+# Returns the reason why a value is invalid, or None.
 Check = Callable[[Any], str | None]
 
 
@@ -110,7 +110,7 @@ def _together(value: Callable[[str], Any]) -> dict[str, str]:
 
 
 def _shape_reasons(value: Callable[[str], Any]) -> dict[str, str]:
-    """What is wrong with a queue's hours and its ramp; each is read as the plan will read it."""
+    """Return the reasons why a queue's hours or ramp are invalid; each is read as the plan will read it."""
     reasons, hours = {}, value("hours")
     try:
         shapes.read(value("rpm"), hours, None)
@@ -130,7 +130,7 @@ def _form(value: Any) -> str | None:
 
 
 def _request_reasons(value: Callable[[str], Any]) -> dict[str, str]:
-    """What is wrong with a webhook's request and the meaning of its responses."""
+    """Return the reasons why a webhook's request, or the meaning of its responses, is invalid."""
     reasons = {}
     if value("webhook_body"):
         try:
@@ -174,7 +174,7 @@ def _seconds(value: Any) -> str | None:
 
 
 def _address(value: Any) -> str | None:
-    """An address may be left empty; whether one is needed depends on the handler."""
+    """Check an address, which may be empty; whether one is needed depends on the handler."""
     if value == "":
         return None
     if not isinstance(value, str) or len(value) > 2000:

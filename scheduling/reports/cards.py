@@ -172,9 +172,9 @@ class LateIds(NamedTuple):
 
 
 class BlockedTarget(NamedTuple):
-    """A target to which requests are blocked: by its open circuit breaker, or by its own Retry-After.
+    """A target to which requests are blocked, by its open circuit breaker or its own Retry-After.
 
-    queues: the names of those that send there.
+    queues: the names of those that send to it.
     """
 
     id: int

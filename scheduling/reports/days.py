@@ -24,13 +24,13 @@ class Cell:
     filled: int
     sent: int
     failed: int
-    # IDs that left it for a later minute.
+    # IDs that moved to a later minute.
     moved: int = 0
 
 
 @dataclass(frozen=True)
 class Column:
-    """One window of a day: its minutes, by the time in which they run."""
+    """One window of a day: its minutes, at the time when they run."""
 
     runs_at: datetime
     cells: tuple[Cell, ...]
@@ -94,7 +94,7 @@ def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -
 def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cell:
     number = (minute - clock.EPOCH) // clock.MINUTE
     filled, capacity, sent, failed, moved, rpm_there = counts.get(number, (0, 0, 0, 0, 0, 0))
-    # Queues without a window there would have had their rpm.
+    # Queues without a window then would have had their rpm.
     return Cell(minute, capacity + rpm - rpm_there, filled, sent, failed, moved)
 
 

@@ -21,7 +21,7 @@ BUCKETS_A_QUERY = 30
 
 
 class Kind(fields.TextChoices):
-    """What a number counts. IDs that wait are `late` if their minute is over, else `waiting`."""
+    """What a number counts. Waiting IDs are `late` if their minute is over, else `waiting`."""
 
     ALL = "", "all that have a place"
     SENT = "sent", "sent"
@@ -33,7 +33,7 @@ class Kind(fields.TextChoices):
     LATE = "late", "late"
     CANCELLED = Status.CANCELLED.word, Status.CANCELLED.label
     MOVED = "moved", "moved away"
-    # As a receipt counts them: they left after their minute had passed.
+    # As a receipt counts them: they moved after their minute had passed.
     MOVED_LATE = "moved_late", "were late and moved away"
     REPEATS = "repeats", "may have gone out twice"
 
@@ -43,7 +43,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     Kind.ALL: ("filled",),
     Kind.SENT: tuple(status.word for status in Status.of(Group.SENT)),
     Kind.LATE: (Status.WAITING.word,),
-    # At most so many: which of them were late, their moves say.
+    # An upper bound: their moves tell which of them were late.
     Kind.MOVED_LATE: ("moved",),
     **{kind: (kind.value,) for kind in Kind if kind not in (Kind.ALL, Kind.SENT, Kind.LATE, Kind.MOVED_LATE)},
 }

@@ -1,4 +1,7 @@
-"""How the service runs, for /healthz/ready, the board and /metrics. Cheap: keys and partial indexes only."""
+"""The health of the service, for /healthz/ready, the board and /metrics.
+
+Cheap: it uses keys and partial indexes only.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -72,7 +75,7 @@ class ClusterHealth:
 
 @dataclass(frozen=True)
 class Health:
-    """How the service runs at `at`. The board reads it each second, /healthz/ready on request."""
+    """The health of the service at `at`. The board reads it each second, /healthz/ready on request."""
 
     at: datetime
     clusters: tuple[ClusterHealth, ...] = ()
@@ -86,7 +89,7 @@ class Health:
     disks: tuple[disk.Volume, ...] = ()
     host_reports: tuple[hosts.HostReport, ...] = ()
     unreached: tuple[hosts.Unreached, ...] = ()
-    # What only /healthz/ready looks for.
+    # Read for /healthz/ready only.
     tables: schema.Schema = field(default_factory=schema.Schema)
     minute_missing: datetime | None = None
     clocks_apart_seconds: float = 0.0
@@ -97,12 +100,12 @@ class Health:
 
     @property
     def silent(self) -> tuple[ClusterHealth, ...]:
-        """Clusters with a process that gave signs and gives none now."""
+        """Return the clusters with a process that has stopped giving signs of life."""
         return tuple(one for one in self.clusters if one.silent_count)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Clusters that work needs and that give no sign of life."""
+        """Return the clusters that are needed and give no sign of life."""
         alive = {one.name for one in self.alive}
         return tuple(name for name in CLUSTERS if name not in alive)
 
@@ -112,7 +115,7 @@ class Health:
 
     @property
     def seen_at(self) -> datetime | None:
-        """The latest sign of the living cluster that was silent longest."""
+        """Return the latest sign of the living cluster that has been silent longest."""
         return min((one.seen_at for one in self.alive if one.seen_at), default=None)
 
     @property
@@ -122,14 +125,14 @@ class Health:
 
     @property
     def minute_lag(self) -> float | None:
-        """Seconds from the beginning of the last minute to its first request."""
+        """Return the seconds from the beginning of the latest minute to its first request."""
         if self.minute_at is None or self.minute_started_at is None:
             return None
         return (self.minute_started_at - self.minute_at).total_seconds()
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, as sentences; none means ready."""
+        """Return what is wrong, as sentences; none means ready."""
         return tuple(self._problems())
 
     @property
@@ -138,7 +141,7 @@ class Health:
 
     @property
     def host_problems(self) -> tuple[str, ...]:
-        """What is wrong with the clusters' hosts, as sentences."""
+        """Return what is wrong with the clusters' hosts, as sentences."""
         return tuple(hosts.problems(self.host_reports, self.at, self.unreached))
 
     @property
@@ -199,7 +202,7 @@ def assess(now: datetime | None = None) -> Health:
 
 
 def disks() -> tuple[disk.Volume, ...]:
-    """The disks that this process writes to."""
+    """Return the disks that this process writes to."""
     return tuple(disk.volume(name, getattr(settings, name)) for name in ("DATA_DIR", "SPOOL_DIR"))
 
 
@@ -238,7 +241,7 @@ def cluster_health(name: str, at: datetime) -> ClusterHealth:
 
 @dataclass(frozen=True)
 class LateQueue:
-    """What is late in a queue: in minutes that are over, and on its way in later ones."""
+    """The late IDs of a queue: those in past minutes, and those that have a later minute."""
 
     queue: str
     waiting_behind: int

@@ -1,4 +1,4 @@
-"""What is wrong with a host: its clock, its way to the database, the jobs that it can't read."""
+"""Problems of hosts: their clocks, their connections to the database, and jobs that they can't read."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,13 +9,16 @@ from scheduling import models
 from scheduling.core import limits
 from scheduling.dispatch import reach
 
-# So long a host is named after it met a job that it can't read.
+# How long a host is reported after it has read a job with another key.
 FOREIGN_FOR = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class HostReport:
-    """What a cluster says of its host. clock_offset_ms: how far its clock is ahead; behind it is negative."""
+    """What a cluster reports about its host.
+
+    clock_offset_ms: how far its clock is ahead; negative if it is behind.
+    """
 
     cluster: str
     host: str

@@ -71,13 +71,13 @@ def places(
     first_position: the position of the first in the task's list, if they are consecutive there. status: leave
     out IDs with another one.
     """
-    # The other states are stored in the row itself.
+    # The other states are stored in the rows.
     by_row_alone = status not in (None, Status.WAITING, Status.CANCELLED)
     rows = _rows(task, users, status if by_row_alone else None)
     missing = [] if by_row_alone else [user for user in users if user not in rows]
     reserved = _reserved(task, missing, first_position, len(users))
     if len(reserved) < len(missing):
-        # Written in the meantime.
+        # It has been written in the meantime.
         rows |= _rows(task, [user for user in missing if user not in reserved])
     bases = _late_since(task, list(rows))
     minutes: dict[int, float] = {}
@@ -95,7 +95,7 @@ def places(
     return found
 
 
-# Status, error and answer of an ID of which no response is kept.
+# The status, error and response of an ID without a stored response.
 NO_ATTEMPT: tuple[int | None, str, str] = (None, "", "")
 
 

@@ -1,6 +1,7 @@
-"""The numbers that /metrics gives to Prometheus.
+"""The numbers of /metrics for Prometheus.
 
-All are gauges, since they count rows: they fall when an ID is retried, and at night when old rows are deleted.
+All are gauges, since they count rows: they fall when an ID is retried, and at night when old rows are
+deleted.
 """
 
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""What was planned stays visible, whatever has moved since: of windows and minutes from the log of reservations."""
+"""The original plan of windows and minutes, from the log of reservations, whatever has moved since."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -50,19 +50,19 @@ class Planning:
 
     @property
     def now(self) -> int:
-        """How many IDs have a place there now."""
+        """Return how many IDs have a place there now."""
         return self.first_planned - self.cancelled + self.moved_in - self.moved_out
 
     @property
     def rows(self) -> list[tuple[str, int]]:
-        """By the names that every page uses."""
+        """Return the numbers with the names that every page uses."""
         return [
             (name.replace("_", " "), value) for name in NAMES if (value := getattr(self, name)) is not None
         ]
 
     @property
     def values(self) -> list[int | None]:
-        """In the order of NAMES, for a file."""
+        """Return the numbers in the order of NAMES, for a file."""
         return [getattr(self, name) for name in NAMES]
 
 
@@ -141,7 +141,7 @@ def of_task(task: models.Task) -> Planning:
     of_task = Value(task.pk, BigIntegerField())
     lines = models.Reservation.objects.filter(task_id=of_task, kind=ReservationKind.RESERVE)
     minutes = models.TaskBucket.objects.filter(task=of_task)
-    # The answer to a success is kept if it was unusual; it isn't another request.
+    # The response of a success is stored if it was unusual; that isn't another request.
     attempts = models.Attempt.objects.filter(task_id=of_task)
     failed = attempts.exclude(http_status__range=(200, 299), unknown=False)
     placed, moved, requests = models.Task.objects.filter(pk=task.pk).values_list(

@@ -1,6 +1,6 @@
-"""The story of one ID: its places, moves and attempts in each of its tasks, and what it waits for.
+"""The history of one ID: its places, moves and attempts in each of its tasks, and what it waits for.
 
-However many tasks an ID is in, its stories take at most ten queries.
+However many tasks an ID is in, this takes at most ten queries.
 """
 
 from collections import defaultdict
@@ -30,9 +30,9 @@ FormatTime = Callable[[datetime, str], str]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an ID. kind: placed, moved or attempt; details: plain values to show.
+    """An event in the history of an ID. kind: placed, moved or attempt; details: plain values to show.
 
-    The response to an attempt that succeeded at once isn't stored: its details have `succeeded` instead.
+    The response of an attempt that succeeded at once isn't stored: its details have `succeeded` instead.
     """
 
     at: datetime | None
@@ -91,7 +91,7 @@ def next_minute(user_id: int, *, at: datetime) -> tuple[int, datetime] | None:
 
 
 def _planned_minute(bucket_id: int, at: datetime) -> datetime:
-    """The bucket's minute, or the first free one of its queue if that has passed."""
+    """Return the bucket's minute, or the first free one of its queue if that has passed."""
     minute = keys.minute_of_bucket(bucket_id)
     if minute + clock.MINUTE > at:
         return minute
@@ -218,7 +218,7 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class _Obstacles:
-    """What may keep waiting IDs back: the targets of their queues, and minutes sealed before a brake."""
+    """What may delay waiting IDs: the targets of their queues, and minutes sealed before a brake."""
 
     targets: Mapping[str, models.Target]
     sealed: frozenset[int]

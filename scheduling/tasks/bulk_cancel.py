@@ -17,7 +17,7 @@ from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind, TaskState
 from scheduling.tasks import cancellation
 
-# How long a click may take; a job does the rest.
+# The seconds that a click may take; a job does the rest.
 CLICK_SECONDS = 1.0
 JOB_SECONDS = 5.0
 
@@ -37,7 +37,7 @@ class Matching:
     ids: tuple[int, ...] | None = None
 
     def tasks(self, after_id: int = 0) -> models.TaskQuerySet:
-        """Those that can still be cancelled, oldest first."""
+        """Return the tasks that can still be cancelled, oldest first."""
         found = models.Task.objects.filter(
             pk__gt=after_id, pk__lte=self.up_to_id, cancelled_at=None, finished_at=None
         )
@@ -60,14 +60,14 @@ class Matching:
         }.get(TaskState(self.state), Q(pk__in=()))
 
     def words(self) -> dict[str, object]:
-        """What was asked for, as the activity log keeps it."""
+        """Return the filter as the activity log records it."""
         asked = {"queue_id": self.queue_id, "state": self.state, "name": self.name, "ids": self.ids}
         return {name: value for name, value in asked.items() if value not in (None, "")}
 
 
 @dataclass(frozen=True)
 class Count:
-    """tasks: how many match and aren't over. ids: how many of their IDs wait."""
+    """The number of matching unfinished tasks, and of their waiting IDs."""
 
     tasks: int
     ids: int

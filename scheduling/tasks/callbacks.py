@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 COUNTS = ("ids", "repeats", *(status.word for status in models.Status))
 JOB = "scheduling.jobs.call_back"
-# Longer than a job can live: who took a call and hasn't said by then what came of it is dead.
+# Longer than a job can live: a worker that has claimed a call and stored no result by then is dead.
 LEASE = timedelta(seconds=90)
-# Whose call has been due for so long has no job.
+# A call that has been due for this long has no job.
 GRACE = timedelta(seconds=10)
 LOOK_AT = 500
 CALLS_A_LOOK = 10
@@ -113,7 +113,7 @@ def wake(*, at: datetime) -> None:
 
 
 def _due(at: datetime) -> models.TaskQuerySet:
-    """The tasks that were done at `at` and may be called back since, if anybody wants that."""
+    """Return the tasks that were done at `at` and may have been called back since, if they have a callback."""
     done = models.Task.objects.filter(finished_at__isnull=False, called_back_at=None, no_callback=False)
     return done.filter(Q(callback_due_at=None, finished_at__lte=at) | Q(callback_due_at__lte=at))
 
@@ -129,7 +129,7 @@ def _claim(task_id: int, at: datetime) -> models.Task | None:
     if task is None or not task.queue.callback_url:
         return None
     if task.callback_attempts >= task.queue.max_attempts:
-        # Who made the last call died before it could say what came of it.
+        # The process that made the last call died before it stored the result.
         _give_up(task, at, None)
         return None
     unclaimed = _due(at).filter(
@@ -172,7 +172,7 @@ def body_of(task: models.Task, finished_at: datetime) -> bytes:
 
 
 async def _call(task: models.Task, finished_at: datetime, installation: models.Installation) -> Outcome:
-    # A list that is sent again is done again: another call, with a key of its own.
+    # A list that is resent is done again, which takes another call, with a key of its own.
     done = f"done_{int(finished_at.timestamp())}"
     key = message_key(installation.key_part_of(task.pk), task.pk, done)
     return await _post(task.queue, key, body_of(task, finished_at))

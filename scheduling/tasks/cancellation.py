@@ -15,14 +15,16 @@ from scheduling.jobqueue import cluster
 from scheduling.lists import stored_lists
 from scheduling.placement import ledger, reservations
 
-# Rows that follow a cancel in one transaction: some 30 ms.
+# The rows that one transaction updates after a cancel: some 30 ms.
 SLICE_IDS = 10_000
 # A job ends after this long, so that other jobs of the cluster get their turn.
 JOB_SECONDS = 5.0
 
 
 class Cancelled(TypedDict):
-    """Of a task's IDs at the moment of its cancel: cancelled by it, sent before it, in flight during it."""
+    """A task's IDs at the moment of its cancel: those cancelled by it, sent before it, and in flight during
+    it.
+    """
 
     cancelled: int
     already_sent: int

@@ -62,11 +62,11 @@ def _check_name(name: str) -> None:
 
 @dataclass(frozen=True)
 class Replaced:
-    """What another list made of a task.
+    """The result of replacing a task's list.
 
-    Of the new list, `kept` IDs keep their place or their outcome, and `added` got a place by `plan`. Of the old
-    list's other IDs, `cancelled` had not been sent, `already_sent` had, and `in_flight` are being sent; those that
-    had expired are in none of these counts.
+    Of the new list, `kept` IDs keep their place or their outcome, and `added` got a place by `plan`. Of the
+    old list's other IDs, `cancelled` had not been sent, `already_sent` had, and `in_flight` were being sent;
+    those that had expired are in none of these counts.
     """
 
     task: models.Task
@@ -131,7 +131,7 @@ def _numbered(source: RecordSource, *, at: datetime) -> Iterator[RecordSource]:
     except BaseException:
         acceptance.delete_draft(draft)
         raise
-    # They are the task's now.
+    # They belong to the task now.
     draft.about = {"writing": True}
     draft.save(update_fields=["about"])
     acceptance.delete_draft(draft)
@@ -253,7 +253,7 @@ def _exchange_locked(
         raise ChangedMeanwhile
     columns.check(queue, getattr(edit.source, "data_columns", None))
     ledger.lock_waiting_buckets(task)
-    # Removed IDs first: their places are free for the added ones.
+    # Removed IDs first, so that their places are free for the added ones.
     removed = removal.cancel_waiting()
     record_in_flight(task, removed.in_flight)
     ledger.release_places(queue, task, removed.released, at=at)

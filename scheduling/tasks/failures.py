@@ -1,9 +1,9 @@
-"""What failed, grouped by queue and by what came back: for the page, and for "all that match".
+"""Failures, grouped by queue and response: for the page, and for "all that match".
 
-Failures of cancelled tasks are not included: nothing of those tasks is sent any more.
+Failures of cancelled tasks are not included, since those tasks are not sent any more.
 
-Reading every failure costs as much as there are failures, so those of past minutes are counted once and kept
-(`keep_counts`, models.FailureCount). The numbers are still exact, at one moment of the database: where a bucket's
+Reading every failure costs as much as there are failures, so those of past minutes are counted once and the counts
+stored (`keep_counts`, models.FailureCount). The numbers are still exact, at one moment of the database: if a bucket's
 counters have changed since, or its failures lie on both sides of a requested time, its rows are read in the same
 statement.
 """
@@ -22,9 +22,9 @@ from scheduling.models import Status
 from scheduling.store import failed
 
 GROUPS_SHOWN = 100
-# Failures that one transaction counts: some milliseconds.
+# The failures that one transaction counts: some milliseconds.
 STEP_IDS = 2_000
-# A minute's last outcomes come in so long after it.
+# The last outcomes of a minute are recorded this long after it.
 TRAILING = timedelta(seconds=30)
 
 # Why it failed: what went wrong, or the answer itself where the status is all that did.
@@ -38,7 +38,7 @@ _IS_OF_NOW = "f.bucket_id = b.id AND f.at_failed_count = b.failed_count AND f.at
 
 @dataclass(frozen=True)
 class Group:
-    """Failures that look alike. http_status: None where no answer came or none was kept."""
+    """Equal failures. http_status: None if there was no response or none was stored."""
 
     queue: str
     http_status: int | None
@@ -49,7 +49,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """How many IDs match, and the largest groups of them."""
+    """The number of matching IDs, and the largest groups of them."""
 
     count: int
     groups: tuple[Group, ...]
@@ -107,14 +107,14 @@ class Asked:
         return Summary(int(found[0][-1]) if found else 0, tuple(groups))
 
     def count(self) -> int:
-        """How many failed IDs match."""
+        """Return how many failed IDs match."""
         parts, values = self._parts()
         with connection.cursor() as cursor:
             cursor.execute(f"{parts} SELECT COALESCE(SUM(p.ids_count), 0) FROM parts p", values)
             return int(cursor.fetchone()[0])
 
     def rows(self, *, after: int = 0, limit: int | None = None) -> Iterator[Row]:
-        """The failed IDs, by key: behind the key `after`."""
+        """Yield the failed IDs, by key, after the key `after`."""
         step = STEP_IDS if limit is None else min(limit, STEP_IDS)
         for buckets in self._buckets_that_match(after, step):
             for row in self._rows_of(buckets, after, limit):
@@ -266,7 +266,7 @@ class Asked:
 
 
 def newest() -> int:
-    """The request that was kept last: up to which somebody sees who looks now."""
+    """Return the latest stored request, up to which somebody who looks now sees failures."""
     return models.Attempt.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
@@ -307,7 +307,7 @@ def _not_kept(*, before: datetime) -> list[tuple[int, int]]:
 
 
 def _slices(found: list[tuple[int, int]], step: int) -> Iterator[list[int]]:
-    """The buckets of (bucket, failures), some at a time: as many as hold `step` failures."""
+    """Yield the buckets of (bucket, failures) in parts with `step` failures."""
     part, ids = [], 0
     for bucket_id, count in found:
         part.append(bucket_id)

@@ -16,10 +16,10 @@ from scheduling.placement import holds, reservations
 
 @dataclass(frozen=True)
 class Effect:
-    """What continuing a task does at a moment.
+    """What continuing a task would do.
 
-    late_count: IDs whose minute has passed; they take the first free places. ends_at: when its last ID is sent then,
-    None where nothing of it waits.
+    late_count: IDs whose minute has passed; they take the first free places. ends_at: when its last ID would
+    be sent; None if none of its IDs waits.
     """
 
     waiting_count: int
@@ -48,7 +48,7 @@ def resume(task: models.Task, *, by: Actor, now: Callable[[], datetime]) -> mode
         if not task.is_on_hold:
             raise NotOnHold
         at, before = now(), {"reason": task.hold_reason}
-        # Its error budget counts anew: what failed before the hold has been looked at.
+        # Its error budget starts again: somebody has looked at the failures before the hold.
         models.Task.objects.filter(pk=task.pk).update(
             held_at=None,
             hold_reason="",

@@ -23,13 +23,13 @@ from scheduling.placement import ledger, moves, reservations
 from scheduling.tasks.failures import Asked
 
 SLICE_IDS = 2_000
-# How long a click may take; a job does the rest.
+# The seconds that a click may take; a job does the rest.
 CLICK_SECONDS = 1.0
 JOB_SECONDS = 5.0
 
 
 class Retried(NamedTuple):
-    """How many IDs wait again, and whether a job continues with the rest."""
+    """The number of IDs that wait again, and whether a job continues with the rest."""
 
     ids_count: int
     goes_on: bool
