@@ -149,6 +149,9 @@ class MinuteTable(OfIds):
     started = number("Started", "started_at", short="started")
     late = number("Late by", "late_seconds", short="late by")
 
+    class Meta(OfIds.Meta):
+        pass
+
     def render_task(self, value: models.Task) -> SafeString:
         return link(addresses.task(value.pk), value.name)
 
@@ -179,6 +182,9 @@ class DrillDownTable(OfIds):
     minute = text("Minute", "minute_at", short="minute")
     status = text("Status", shown="nowrap")
     attempts = number("Attempts", short="attempts")
+
+    class Meta(OfIds.Meta):
+        pass
 
     def __init__(self, *args: Any, queues: dict[int, str], happened: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -211,6 +217,9 @@ class FailureTable(OfIds):
     attempts = number("Attempts", short="attempts")
     started = number("Started", "started_at")
     leave_out = text("Leave out", "key", short="leave out")
+
+    class Meta(OfIds.Meta):
+        pass
 
     def __init__(self, *args: Any, left_out: Collection[int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

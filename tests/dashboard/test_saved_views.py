@@ -4,6 +4,7 @@ import pytest
 
 from dashboard.inputs.columns import Choosable
 from dashboard.tables import listings, totals
+from dashboard.tables.columns import CARDS
 from operators.models import SavedView
 from operators.saved_views import MOST
 from scheduling import models, store
@@ -61,6 +62,14 @@ def test_columns_that_do_not_exist_are_refused_by_name(place, sign_in):
 def test_columns_that_are_hidden_at_first_exist(table):
     assert set(table.hidden_at_first) <= {name for name, _ in table.choosable()}
     assert all(label for _, label in table.choosable())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_become_cards_on_a_phone_and_are_ordered_by_their_page(table):
+    """django-tables2 doesn't inherit the Meta of a parent: each table names it."""
+    assert table._meta.attrs == CARDS
+    assert table._meta.template_name == "dashboard/table.html"
+    assert not table._meta.orderable
 
 
 def test_columns_can_be_chosen_on_every_page_with_rows(place, fail, sign_in):
