@@ -25,7 +25,7 @@ import structlog
 from django.core.signing import BadSignature
 from django.db import Error as DatabaseError
 from django.db import connection, connections
-from django.db.models.functions import Now
+from django.db.models import Q
 from django.dispatch import receiver
 from django.utils import timezone
 from django_q.conf import Conf
@@ -35,12 +35,16 @@ from django_q.signing import SignedPackage
 
 from scheduling import models, store
 from scheduling.core import limits
+from scheduling.jobqueue import host_watch
 from scheduling.jobqueue.cluster import MINUTES, ResilientORM
 
 log = structlog.get_logger(__name__)
 
 SIGN_SECONDS = 3
+# Of so many signs one looks for all kinds of lost work.
+LOOK_EACH = 2
 ROW_SECONDS = 9
+CLEANUP_SECONDS = 25
 # Rows of clusters that ended long ago.
 FORGET_AFTER = timedelta(hours=1)
 # A cluster that has been silent this long, and was when another of its name started on this host, was replaced.
@@ -66,7 +70,8 @@ class WatchedBroker(ResilientORM):
         self.owner = random.SystemRandom().getrandbits(62)
         self.started_at = timezone.now()
         self._next_sign = 0.0
-        self._next_row = 0.0
+        self._next_row = self._next_cleanup = 0.0
+        self._signs_count = 0
         # When to look for jobs again.
         self._look_at = 0.0
         # For each row with a job of another key, how often it was met.
@@ -80,7 +85,11 @@ class WatchedBroker(ResilientORM):
                 return None
             return [job for job in super().dequeue() or () if self._is_sound(*job)] or None
         self._next_sign = time.monotonic() + SIGN_SECONDS
-        return [(SIGN, SignedPackage.dumps(_sign_job()))]
+        # Useful as well: a job looks for work that a dead worker left, mostly for a minute that nobody serves.
+        self._signs_count += 1
+        looks_for_all = self.list_key != MINUTES and self._signs_count % LOOK_EACH == 0
+        func = "look_around" if looks_for_all else "look_at_minutes"
+        return [(SIGN, SignedPackage.dumps(_sign_job(func)))]
 
     def _take_due(self) -> Any:
         """Take jobs that are due. While none is, look again when the next one will be, twice a second at least."""
@@ -91,15 +100,23 @@ class WatchedBroker(ResilientORM):
         return None
 
     def _seconds_to_next(self) -> float:
-        rows = OrmQ.objects.filter(key=self.list_key, lock__isnull=False).order_by("lock")
-        if connection.vendor == "postgresql":
-            found = rows.values_list("lock", Now()).first()
-        else:
-            found = rows.values_list("lock").first()
-        if found is None:
-            return QUIET_SECONDS
-        due_at, *now = found
-        return float((due_at - (now[0] if now else timezone.now())).total_seconds())
+        rows = OrmQ.objects.filter(key=self.list_key, lock__isnull=False).order_by("lock").values("lock")
+        if connection.vendor != "postgresql":
+            found = rows.first()
+            return (found["lock"] - timezone.now()).total_seconds() if found else QUIET_SECONDS
+        sql, parameters = rows[:1].query.sql_with_params()
+        answers: list[tuple[datetime, datetime | None]] = []
+
+        def ask() -> datetime:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT clock_timestamp(), ({sql})", parameters)
+                answers.append(cursor.fetchone())
+            return answers[0][0]
+
+        # The same answer says how far away the database and its clock are.
+        self.host_watch.offer(host_watch.read(ask))
+        [(at, due_at)] = answers
+        return QUIET_SECONDS if due_at is None else (due_at - at).total_seconds()
 
     def _is_sound(self, task_id: int, payload: str) -> bool:
         """Whether a row contains a job. One that doesn't is dropped, or would come back for ever."""
@@ -177,26 +194,30 @@ class WatchedBroker(ResilientORM):
                 "clock_offset_ms": offset,
                 "round_trip_ms": round_trip,
             }
-            models.Heartbeat.objects.update_or_create(
-                owner=self.owner,
-                defaults=said,
-                create_defaults={
+            if not models.Heartbeat.objects.filter(owner=self.owner).update(**said):
+                models.Heartbeat.objects.create(
+                    owner=self.owner,
+                    cluster=self.list_key,
+                    host=socket.gethostname(),
+                    pid=os.getppid(),
+                    started_at=self.started_at,
                     **said,
-                    "cluster": self.list_key,
-                    "host": socket.gethostname(),
-                    "pid": os.getppid(),
-                    "started_at": self.started_at,
-                },
-            )
-            models.Heartbeat.objects.filter(seen_at__lt=at - FORGET_AFTER).delete()
-            models.Heartbeat.objects.filter(
-                cluster=self.list_key,
-                host=socket.gethostname(),
-                seen_at__lt=min(self.started_at, at - REPLACED_AFTER),
-            ).exclude(owner=self.owner).delete()
+                )
+            if time.monotonic() >= self._next_cleanup:
+                self._next_cleanup = time.monotonic() + CLEANUP_SECONDS
+                self._delete_rows_of_others(at)
         except DatabaseError as error:
             log.warning("heartbeat_not_written", reason=str(error))
             self._reconnect()
+
+    def _delete_rows_of_others(self, at: datetime) -> None:
+        forgotten = Q(seen_at__lt=at - FORGET_AFTER)
+        replaced = Q(
+            cluster=self.list_key,
+            host=socket.gethostname(),
+            seen_at__lt=min(self.started_at, at - REPLACED_AFTER),
+        )
+        models.Heartbeat.objects.filter(forgotten | replaced).exclude(owner=self.owner).delete()
 
     def _delete_row(self) -> None:
         # Otherwise the row would report a dead cluster for an hour.
@@ -236,13 +257,12 @@ def _job_ended(sender: object, task: dict[str, Any], **_: object) -> None:
             (SIGNS / f"busy-{os.getpid()}").unlink()
 
 
-def _sign_job() -> dict[str, Any]:
+def _sign_job(func: str) -> dict[str, Any]:
     """A job as django-q2's async_task would have queued it."""
     return {
         "id": uuid.uuid4().hex,
         "name": SIGN,
-        # Useful as well: it looks for work that a dead worker left.
-        "func": "scheduling.jobs.look_around",
+        "func": f"scheduling.jobs.{func}",
         "args": (),
         "kwargs": {},
         "started": timezone.now(),

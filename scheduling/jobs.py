@@ -1,5 +1,8 @@
 """The functions that clusters call. Each passes the clock in, and each may be lost or run twice."""
 
+from collections.abc import Callable
+from datetime import datetime
+
 import structlog
 from django.db import Error as DatabaseError
 
@@ -20,9 +23,12 @@ log = structlog.get_logger(__name__)
 _clock_watch = ClockWatch()
 
 
-def _clock_has_jumped() -> bool:
-    """Whether a job that moves, ends or removes what is late has to wait: another one is queued in its place."""
-    if _clock_watch.is_steady(store.now()):
+def _clock_has_jumped(at: datetime | None = None) -> bool:
+    """Whether a job that moves, ends or removes what is late has to wait: another one is queued in its place.
+
+    at: the database's time, where it was just asked for.
+    """
+    if _clock_watch.is_steady(at or store.now()):
         return False
     log.error("clock_has_jumped")
     return True
@@ -63,10 +69,20 @@ def refit() -> None:
 
 
 def look_around() -> None:
-    """Find work that nobody is at. Every cluster does so each few seconds: see runner.broker."""
+    """Find work that nobody is at. Each cluster `quarterdeck` does so each few seconds: see runner.broker."""
+    _look(sweeping.requeue_lost_work)
+
+
+def look_at_minutes() -> None:
+    """Find a minute that nobody serves. Every cluster does so each few seconds."""
+    _look(minute_worker.wake)
+
+
+def _look(look: Callable[..., object]) -> None:
     try:
-        if not _clock_has_jumped():
-            sweeping.requeue_lost_work(at=store.now())
+        at = store.now()
+        if not _clock_has_jumped(at):
+            look(at=at)
     except DatabaseError as error:
         # The next check comes in seconds; a stored failure for each would fill the table.
         log.warning("look_around_failed", reason=str(error))

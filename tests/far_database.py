@@ -18,7 +18,6 @@ class Way:
         self.target, self.one_way_seconds = target, 0.0
         # How often somebody asked after an answer had come.
         self.round_trips = 0
-        self._answered = True
         self._is_open = True
 
     def serve(self, listener: socket.socket) -> None:
@@ -37,6 +36,7 @@ class Way:
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         pieces: deque[tuple[float, socket.socket, bytes]] = deque()
+        is_answered = True
         with selectors.DefaultSelector() as ready, client, server:
             ready.register(client, selectors.EVENT_READ, server)
             ready.register(server, selectors.EVENT_READ, client)
@@ -45,16 +45,13 @@ class Way:
                 for key, _ in ready.select(wait):
                     if not (data := key.fileobj.recv(1 << 20)):
                         return
-                    self._count(is_question=key.fileobj is client)
+                    is_question = key.fileobj is client
+                    self.round_trips += is_question and is_answered
+                    is_answered = not is_question
                     pieces.append((time.monotonic() + self.one_way_seconds, key.data, data))
                 while pieces and pieces[0][0] <= time.monotonic():
                     _, to, data = pieces.popleft()
                     to.sendall(data)
-
-    def _count(self, *, is_question: bool) -> None:
-        if is_question and self._answered:
-            self.round_trips += 1
-        self._answered = not is_question
 
 
 @contextmanager

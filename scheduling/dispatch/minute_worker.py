@@ -160,6 +160,8 @@ class MinuteWorker:
         self._next_tick = -float(clock.SEAL_SECONDS)
         self._stopping_at: float | None = None
         self._housekeeping_at = self._lateness_at = float("-inf")
+        # Whether the last tick did nothing else.
+        self._kept_house = False
         # Whether nobody knows if the last tick was committed.
         self._in_doubt = False
         # Whether another host was asked to serve what this one doesn't reach.
@@ -189,11 +191,13 @@ class MinuteWorker:
         began, ready_at, pause = self.clocks.monotonic(), float("-inf"), TICK_SECONDS
         try:
             store.keep_waits_short()
-            if not self._keep_house() or not later.is_possible(in_transaction=False):
-                self._tick()
-            else:
-                # From far away each takes long enough.
+            # From far away each takes long enough. But however long it takes, the next one claims.
+            is_apart = later.is_possible(in_transaction=False)
+            self._kept_house = not (is_apart and self._kept_house) and self._keep_house()
+            if is_apart and self._kept_house:
                 pause = 0.0
+            else:
+                self._tick()
             self._longest_tick = max(self._longest_tick, self.clocks.monotonic() - began)
         except (DatabaseError, InterfaceError) as error:
             if not store.is_unavailable(error):

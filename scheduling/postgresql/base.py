@@ -8,8 +8,11 @@ this transaction alone, so that a pooler may give the next one another session.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from django.db import OperationalError
 from django.db.backends.postgresql import base
 from django.db.backends.utils import CursorWrapper
+
+from scheduling.postgresql import timeline
 
 Rows = list[tuple[Any, ...]]
 
@@ -19,6 +22,15 @@ class PutOff(NamedTuple):
 
     sql: str
     then: Callable[[Rows], None] | None = None
+
+
+def _one_by_one(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parameters of a connection to each of several servers by itself."""
+    hosts, ports = str(parameters.get("host") or "").split(","), str(parameters.get("port") or "").split(",")
+    if len(hosts) == 1:
+        return []
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return [{**parameters, "host": host, "port": port} for host, port in zip(hosts, ports, strict=False)]
 
 
 class _Sends:
@@ -70,6 +82,27 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.is_brief = False
         self._limits: Sequence[str] = ()
         self.put_off_statements: list[PutOff] = []
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Connect; where several servers are named, to one that no other has replaced."""
+        refusal: OperationalError | None = None
+        for parameters in (conn_params, *_one_by_one(conn_params)):
+            try:
+                connection = super().get_new_connection(parameters)
+            except self.Database.OperationalError:
+                if refusal is not None:
+                    continue
+                raise
+            try:
+                if (found := timeline.read(connection)) is not None:
+                    timeline.check(found)
+            except OperationalError as error:
+                connection.close()
+                refusal = error
+                continue
+            return connection
+        assert refusal is not None
+        raise refusal
 
     def be_brief(self, limits: Sequence[str]) -> None:
         """From the next transaction on put off what can be. limits: statements that follow each BEGIN."""

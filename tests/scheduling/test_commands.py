@@ -17,8 +17,8 @@ ACTS: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 # Only looks.
 READS = {"check_plan"}
-# Run as processes on databases of their own: see tests/runner/test_backup.py.
-ELSEWHERE = {"backup", "doctor", "restore"}
+# Run as processes on databases of their own, or with arguments, elsewhere: see tests/runner/test_backup.py.
+ELSEWHERE = {"backup", "doctor", "possible_repeats", "restore"}
 # Invents lists, which come in as any others do; and its queues, see below.
 INVENTS = {"demo"}
 

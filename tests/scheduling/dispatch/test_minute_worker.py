@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django_q.models import OrmQ
 
 from scheduling import models
@@ -228,6 +228,9 @@ def test_an_error_after_the_commit_does_not_repeat_the_tick(time, monkeypatch):
     worker = time.worker(MINUTE)
     for _ in range(5):
         worker.tick()
+        if connection.vendor == "postgresql":
+            # There what is done once a second has a tick of its own.
+            worker.tick()
         time.sleep(1)
     # Nobody renews what it claimed: it is recovered once its lease has ended.
     assert not worker.view.excluded_until
@@ -274,7 +277,8 @@ def test_a_locked_database_is_waited_for(time, monkeypatch):
     assert counted() == {"succeeded": 3}
 
 
-@pytest.mark.parametrize("lost", range(2, 9))
+# On PostgreSQL each second one would always be the one that claims.
+@pytest.mark.parametrize("lost", range(2 if connection.vendor == "sqlite" else 3, 9))
 def test_a_commit_whose_answer_is_lost_is_recognized(time, monkeypatch, lost):
     handler = SimulatedHandler(seconds=0.2)
     queue = make_queue(rpm=600, handler="webhook", webhook_url=HOOK)

@@ -42,7 +42,7 @@ def test_slow_answers_of_a_busy_host_do_not_make_it_far():
 
 def test_host_is_far_when_every_answer_takes_long():
     watched = Watched(Reading(MS, 2 * MS), Reading(MS, 80 * MS))
-    assert [host_watch.is_far(watched.after(1).round_trip) for _ in range(7)] == [False] * 5 + [True] * 2
+    assert [host_watch.is_far(watched.after(1).round_trip) for _ in range(12)] == [False] * 10 + [True] * 2
 
 
 @pytest.mark.parametrize("offset", [3, -3, 3_600])

@@ -1,0 +1,66 @@
+"""Behind a real PgBouncer that works by transaction: declared, all of it works; undeclared, nothing starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from settings.place import BASE_DIR
+from tests import pgbouncer
+from tests.conftest import database_url
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL only"),
+    pytest.mark.skipif(not pgbouncer.PROGRAM, reason="there is no pgbouncer here: install it to run this"),
+]
+
+
+@pytest.fixture
+def pooled():
+    with pgbouncer.pooler(database_url()) as url:
+        yield url
+
+
+def run(url: str, declared: str, *command: str, directory: Path, **more: str) -> tuple[int, str]:
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DATABASE_POOLER": declared,
+        "DATA_DIR": str(directory),
+        **more,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("declared", ["none", "session"])
+def test_pooler_that_is_not_declared_stops_the_start(pooled, tmp_path, declared):
+    production = {"DJANGO_SETTINGS_MODULE": "settings.production", "SECRET_KEY": settings.SECRET_KEY}
+    code, said = run(pooled, declared, "runner.prepare", directory=tmp_path, **production)
+    assert code == 1
+    # Older ones refuse the options of a direct connection already.
+    assert "DATABASE_POOLER=transaction" in said or "unsupported startup parameter" in said
+
+
+def test_minutes_and_pages_work_through_it(pooled, tmp_path):
+    chosen = [
+        "tests/scheduling/dispatch",
+        "tests/scheduling/store/test_round_trips.py",
+        "tests/dashboard/test_proof.py",
+    ]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--reuse-db", "-m", "not faults"]
+    code, said = run(pooled, "transaction", "pytest", *options, *chosen, directory=tmp_path)
+    assert code == 0, said[-3000:]
