@@ -19,9 +19,6 @@ from scheduling.upkeep import quarter_hour
 log = structlog.get_logger(__name__)
 
 LOG_AGAIN_SECONDS = 600.0
-ENSURE_SECONDS = 30.0
-# When the schedules are looked at again by this process.
-_schedules_ensured: dict[str, TimeLimit] = {}
 # When the failure of a look is logged again, by its module.
 _logged: dict[str, TimeLimit] = {}
 
@@ -37,19 +34,12 @@ def requeue_lost_work(*, at: datetime) -> None:
         overdue.wake,
         allocation.wake,
         quarter_hour.wake,
-        _ensure_schedules,
+        schedules.ensure,
         callbacks.wake,
         bulk_operations.wake,
         requeue_cancels,
     ):
         _look_alone(look, at)
-
-
-def _ensure_schedules(*, at: datetime) -> None:
-    # They hardly ever get lost, and none is due within the minute after that.
-    if _schedules_ensured.get("next", TimeLimit(-1)).is_over:
-        schedules.ensure(at=at)
-        _schedules_ensured["next"] = TimeLimit(ENSURE_SECONDS)
 
 
 def _look_alone(look: Callable[..., object], at: datetime) -> None:
