@@ -14,6 +14,7 @@ from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.handlers.base import message_key
 from scheduling.models import Status
+from scheduling.store import blocks
 
 LONGEST = timedelta(days=1)
 
@@ -67,15 +68,15 @@ def possible_repeats(lost_from: datetime, promoted: datetime) -> Iterator[tuple[
 def _of_bucket(bucket_id: int, minute: datetime, promoted: datetime) -> Iterator[tuple[int, int, str]]:
     low, high = keys.range_of_bucket(bucket_id)
     known_by_then = max(0, round((promoted - minute).total_seconds() * 1000))
-    rows = models.Assignment.objects.filter(pk__gte=low, pk__lte=high).order_by("pk")
+    rows = models.Assignment.objects.filter(pk__gte=low, pk__lte=high)
     columns = ("task_id", "user_id", "status", "started_after_ms")
-    for task_id, user_id, status, started in rows.values_list(*columns).iterator(chunk_size=2_000):
+    for _, task_id, user_id, status, started in blocks.values_in_blocks(rows, *columns):
         if status in (Status.WAITING, Status.IN_FLIGHT):
             yield task_id, user_id, "not sent yet: may go out a second time"
         elif started is not None and started >= known_by_then:
             yield task_id, user_id, "sent after the promotion: may have been sent before"
-    moved = models.Move.objects.filter(from_bucket_id=bucket_id, moved_at__gte=promoted).order_by("pk")
-    for task_id, user_id in moved.values_list("task_id", "user_id").iterator(chunk_size=2_000):
+    moved = models.Move.objects.filter(from_bucket_id=bucket_id, moved_at__gte=promoted)
+    for _, task_id, user_id in blocks.values_in_blocks(moved, "task_id", "user_id"):
         yield task_id, user_id, "moved after the promotion: may have been sent before"
 
 
