@@ -56,6 +56,13 @@ class MinuteClock:
         self.host_offset = best.host_offset
         self.round_trip = timedelta(seconds=best.round_trip)
 
+    def measure_distance(self, readings: int) -> timedelta:
+        """Return the shortest round trip to the database of some more: on a busy host some take long."""
+        self.round_trip = min(
+            self.round_trip, *(timedelta(seconds=self._read().round_trip) for _ in range(readings))
+        )
+        return self.round_trip
+
     def elapsed(self) -> float:
         """Return the seconds since the minute's start; before it they are negative."""
         return self._clocks.monotonic() - self.anchor

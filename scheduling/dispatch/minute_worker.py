@@ -88,7 +88,8 @@ def serve_minute(number: int, index: int, clocks: Clocks) -> None:
             log.error("minute_not_taken_since_clock_is_off", host_ahead_ms=offset_ms)
             decline(number, clocks)
             return
-        if host_watch.is_far(worker.clock.round_trip):
+        is_far = host_watch.is_far(worker.clock.round_trip)
+        if is_far and host_watch.is_far(worker.clock.measure_distance(host_watch.READINGS)):
             round_trip_ms = round(worker.clock.round_trip.total_seconds() * 1000)
             log.error("minute_not_taken_since_database_is_far", round_trip_ms=round_trip_ms)
             decline(number, clocks)

@@ -17,6 +17,8 @@ READ_SECONDS = 1.0
 TAKE_SECONDS = 0.4
 # A host is as near as the best of so many answers says: on a busy one some take long.
 READINGS = 10
+# Nothing is said by less.
+FEWEST_READINGS = 3
 
 
 def host_name() -> str:
@@ -60,6 +62,8 @@ class HostWatch:
     def look(self) -> Reading:
         """Return the best of the last readings, with a new one each second. Raises DatabaseError."""
         if self._monotonic() - self._read_at >= READ_SECONDS:
+            self._take(self._read())
+        while len(self._readings) < FEWEST_READINGS:
             self._take(self._read())
         best = min(self._readings, key=lambda reading: reading.round_trip)
         # The clock may have been set since that: what the newest says counts, if it is exact enough.

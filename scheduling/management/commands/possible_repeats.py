@@ -39,7 +39,7 @@ class Command(BaseCommand):
         for row in possible_repeats(lost_from, promoted):
             rows.writerow(row)
             count += 1
-        print(f"{count:,} IDs may have gone out twice.", file=sys.stderr)
+        print(f"May have gone out twice: {count:,}.", file=sys.stderr)
 
 
 def possible_repeats(lost_from: datetime, promoted: datetime) -> Iterator[tuple[Any, ...]]:

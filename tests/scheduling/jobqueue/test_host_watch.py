@@ -28,25 +28,25 @@ def test_database_is_asked_once_a_second():
     watched = Watched(Reading(MS, MS))
     for _ in range(13):
         watched.after(0.25)
-    assert watched.read_count == 4
+    # At first three.
+    assert watched.read_count == 6
 
 
 def test_slow_answers_of_a_busy_host_do_not_make_it_far():
     watched = Watched(
         Reading(MS, 400 * MS), Reading(MS, 2 * MS), Reading(MS, 300 * MS), Reading(MS, 500 * MS)
     )
-    assert host_watch.is_far(watched.after(0).round_trip)
-    for _ in range(3):
+    for _ in range(9):
         assert watched.after(1).round_trip == 2 * MS
 
 
 def test_host_is_far_when_every_answer_takes_long():
     watched = Watched(Reading(MS, 2 * MS), Reading(MS, 80 * MS))
-    assert [host_watch.is_far(watched.after(1).round_trip) for _ in range(12)] == [False] * 10 + [True] * 2
+    assert [host_watch.is_far(watched.after(1).round_trip) for _ in range(10)] == [False] * 8 + [True] * 2
 
 
 @pytest.mark.parametrize("offset", [3, -3, 3_600])
 def test_clock_that_was_set_is_known_with_the_next_answer(offset):
-    watched = Watched(Reading(MS, MS), Reading(timedelta(seconds=offset), 40 * MS))
+    watched = Watched(*[Reading(MS, MS)] * 3, Reading(timedelta(seconds=offset), 40 * MS))
     assert not host_watch.is_off(watched.after(1).offset)
     assert host_watch.is_off(watched.after(1).offset)
