@@ -286,3 +286,47 @@ def test_the_theme_is_toggled_and_kept(open_page, things):
     page.reload()
 
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("phone", "light"), ("desk", "dark")])
+def test_columns_and_views_are_chosen_by_keyboard(open_page, things, size, scheme):
+    page = open_page("/dashboard/tasks/?state=done", size=size, scheme=scheme)
+
+    page.locator("summary", has_text="Columns").focus()
+    page.keyboard.press("Enter")
+    assert_fits(page)
+    page.get_by_label("Created").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**columns=**")
+    expect(page.get_by_role("columnheader", name="Created")).to_have_count(0)
+
+    page.locator("summary", has_text="Save this view").focus()
+    page.keyboard.press("Enter")
+    assert_fits(page)
+    page.get_by_label("Name of this view").fill("Done lists")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Done lists")).to_have_attribute("aria-current", "true")
+
+    page.locator("summary", has_text="Columns").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    expect(page.locator("summary", has_text="Columns")).to_be_focused()
+    expect(page.get_by_label("Created")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("phone", "dark"), ("desk", "light")])
+@pytest.mark.parametrize("javascript", [True, False])
+def test_settings_show_what_the_handler_reads(open_page, things, size, scheme, javascript):
+    page = open_page("/dashboard/queues/default/", size=size, scheme=scheme, javascript=javascript)
+    expect(page.get_by_label("Statuses that mean success")).to_be_hidden()
+
+    page.get_by_label("For each ID").select_option("webhook")
+
+    expect(page.get_by_label("Statuses that mean success")).to_be_visible()
+    expect(page.get_by_label("Function", exact=True)).to_be_hidden()
+    expect(page.get_by_label("Template of the body")).to_be_hidden()
+    page.get_by_label("Body", exact=True).select_option("template")
+    expect(page.get_by_label("Template of the body")).to_be_visible()
+    if javascript:
+        assert_fits(page)
