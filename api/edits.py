@@ -18,13 +18,13 @@ from api.submissions import (
     fields_of,
     read_list,
     refuse_faults,
-    source_of,
     stored_column,
     stored_payload,
 )
 from api.tasks import find, router
 from scheduling import models, store
 from scheduling.core import errors, id_tokens
+from scheduling.lists.record_lists import source_of
 from scheduling.tasks import cancellation, edits
 
 _EDITED = responses(schemas.Task | schemas.Replaced, 404, 409, 412, *WITH_BODY)

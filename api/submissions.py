@@ -24,8 +24,7 @@ from api.tasks import router
 from scheduling import models, store
 from scheduling.core import errors, id_tokens
 from scheduling.intake import acceptance
-from scheduling.lists import stored_lists
-from scheduling.lists.record_lists import SpooledRecords
+from scheduling.lists.record_lists import source_of
 from scheduling.parsing.body import read_body
 from scheduling.parsing.reading import Reading
 from scheduling.parsing.record_spool import RecordSpool
@@ -169,13 +168,6 @@ def submission_of(
 def columns_of(reading: Reading) -> tuple[str, ...] | None:
     """Return the columns that travel with the IDs; None where none do."""
     return reading.data_columns if reading.records is not None and reading.records.has_data else None
-
-
-def source_of(reading: Reading) -> stored_lists.Source:
-    """Return the IDs of a list, and their data. Where a payload is required, there are some."""
-    if reading.records is not None:
-        return SpooledRecords(reading.records, id_type=reading.id_type, data_columns=reading.data_columns)
-    return _spool(reading)
 
 
 def refuse_faults(reading: Reading, on_error: str) -> None:

@@ -22,12 +22,15 @@ from dashboard.inputs.parameters import refuse_unknown
 from scheduling import models
 from scheduling.core import id_tokens
 from scheduling.intake import acceptance
+from scheduling.lists.record_lists import source_of
 from scheduling.parsing import FIELDS, Limits, Reading, Spool, read_body
+from scheduling.parsing.record_spool import RecordSpool
 
 BLOCK = 64 * 1024
 # The faults that a preview stores and offers, and those that it shows. The count includes all of them.
 FAULTS_KEPT = 20_000
 FAULTS_SHOWN = 20
+COLUMNS_SHOWN = 100
 CSRF_FIELD = "csrfmiddlewaretoken"
 # The start of the list, which is stored with the draft for its preview.
 START_FIELD = "start"
@@ -59,7 +62,7 @@ def asked(request: OperatorRequest) -> dict[str, bool]:
     return {name: bool(request.GET.get(name)) for name in words}
 
 
-def read(request: OperatorRequest) -> Reading:
+def read(request: OperatorRequest, *, id_type: str | None = None) -> Reading:
     """Read the form's file or payload. Raises a ReadingError, and CsrfFailed for a forged form.
 
     The view must be exempt from Django's own CSRF check, which would read the body first.
@@ -75,7 +78,8 @@ def read(request: OperatorRequest) -> Reading:
         skip_faults=True,
         # In the address, because it must be known before the file is read.
         leave_out_hidden=asked(request)["hidden"],
-        allowed=(FIELDS | {CSRF_FIELD, START_FIELD}) - {"data"},
+        id_type=id_type,
+        allowed=FIELDS | {CSRF_FIELD, START_FIELD},
     )
     try:
         check_csrf(request, reading.fields.values.get(CSRF_FIELD, ""))
@@ -104,10 +108,11 @@ def check_csrf(request: HttpRequest, token: str) -> None:
         raise CsrfFailed
 
 
-def spool_of(reading: Reading) -> Spool:
+def spool_of(reading: Reading) -> Spool | RecordSpool:
     """Return the IDs that were read. A form without a list is refused while it is read."""
-    assert reading.spool is not None
-    return reading.spool
+    spool = reading.spool or reading.records
+    assert spool is not None
+    return spool
 
 
 def store_draft(
@@ -127,7 +132,7 @@ def store_draft(
     about = _about(reading, name, queue, operator) | {"start": start}
     if replaces is not None:
         about["replaces"] = replaces
-    return acceptance.write_draft(spool_of(reading), at=at, about=about)
+    return acceptance.write_draft(source_of(reading), at=at, about=about)
 
 
 def _packed(faults: list[dict[str, Any]]) -> str:
@@ -164,6 +169,7 @@ def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict[str, 
         "format": reading.format,
         "column": asdict(reading.column) if reading.column else None,
         "sheet": asdict(reading.sheet) if reading.sheet else None,
+        "columns_left_out": reading.columns_left_out[:COLUMNS_SHOWN],
         "first": [str(user_id) for user_id in spool_of(reading).first(3)],
         "last": [str(user_id) for user_id in spool_of(reading).last(3)],
         "faults": faults[:FAULTS_SHOWN],

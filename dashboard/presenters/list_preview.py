@@ -11,6 +11,7 @@ from scheduling import models
 from scheduling.core import clock
 from scheduling.core.errors import PastPeak, PlanRefused
 from scheduling.dispatch import targets
+from scheduling.handlers import columns
 from scheduling.placement import reservations
 from scheduling.placement.reservations import Start
 from scheduling.reports import cards
@@ -90,7 +91,19 @@ class Preview:
     @property
     def why_not(self) -> str:
         """Return why the list can't be placed, even with a tick; empty if it can."""
+        if self.missing_columns:
+            return f"The queue's request needs the column {', '.join(self.missing_columns)}, and the list lacks it."
         return "" if self.may_insist else self.refusal_words
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """Return the columns that the queue's request needs."""
+        return columns.needed(self.queue)
+
+    @property
+    def missing_columns(self) -> list[str]:
+        """Return those of them that the list lacks."""
+        return [name for name in self.needed_columns if name not in self.draft.about.get("data_columns", ())]
 
     @property
     def may_insist(self) -> bool:

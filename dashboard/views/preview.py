@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, exports, formatting
+from dashboard import addresses, exports, formatting, id_texts
 from dashboard.access import OperatorRequest, operator_required
 from dashboard.inputs import uploads
 from dashboard.inputs.forms import ConfirmForm, PreviewForm, start_choices
@@ -27,6 +27,7 @@ from dashboard.presenters.list_preview import (
     previewed_otherwise,
 )
 from dashboard.tables import totals
+from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core import clock
 from scheduling.core.errors import (
@@ -38,12 +39,15 @@ from scheduling.core.errors import (
     PlanWorse,
     Refused,
 )
+from scheduling.core.templates import as_json
 from scheduling.intake import acceptance
-from scheduling.lists import overlaps
+from scheduling.lists import external_ids, overlaps, record_lists
+from scheduling.lists.record_lists import SomeRecords, StoredRecords, is_record_list
 from scheduling.parsing.errors import NoSpace
 from scheduling.parsing.spool import Spool
 from scheduling.placement import reservations
 from scheduling.placement.reservations import Start
+from scheduling.reports import first_requests
 
 GONE = "This preview no longer exists: it was discarded, or deleted after a day."
 WHY_LEFT_OUT = {
@@ -108,8 +112,29 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
         "faults": faults,
         "faults_table": totals.FaultTable(faults),
         "queues": models.Queue.objects.all(),
+        **_going_out(request, found),
     }
     return render(request, "dashboard/_preview.html" if is_part else "dashboard/preview.html", context)
+
+
+def _going_out(request: OperatorRequest, found: Preview) -> dict[str, Any]:
+    """Return the columns that travel with the IDs, what the queue's request needs of them, and the first requests."""
+    has_columns = record_lists.has_data(found.draft)
+    if has_columns and not request.user.may(needed_for_data()):
+        return {"values_hidden": True}
+    ids = first_requests.of_draft(found.draft)
+    shown = [
+        (name, [as_text(one.data.get(name)) for one in ids if one.data])
+        for name in found.draft.about.get("data_columns") or ()
+    ]
+    name = found.draft.about.get("task_name") or ""
+    planned = first_requests.first_requests(found.queue, found.plan, ids, task_name=name)
+    return {"columns": shown, "requests": planned}
+
+
+def as_text(value: Any) -> str:
+    """Return a value that travels with an ID as it is shown."""
+    return "" if value is None else value if isinstance(value, str) else as_json(value)
 
 
 def _confirmation(found: Preview, data: QueryDict | None) -> ConfirmForm:
@@ -325,16 +350,18 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
 
 def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList:
     """Create a draft of the remaining IDs, with the same facts about the list."""
+    texts = external_ids.texts([*spool.first(3), *spool.last(3)])
     about: dict[str, Any] = {
         name: value
         for name, value in draft.about.items()
         if name not in ("same_as_digest", "payload", "ranges")
     } | {
-        "first": [str(user_id) for user_id in spool.first(3)],
-        "last": [str(user_id) for user_id in spool.last(3)],
+        "first": [id_texts.shown(user_id, texts) for user_id in spool.first(3)],
+        "last": [id_texts.shown(user_id, texts) for user_id in spool.last(3)],
         "left_out": draft.about.get("left_out", 0) + left_out,
     }
-    smaller = acceptance.write_draft(spool, at=store.now(), about=about)
+    ids = SomeRecords(StoredRecords(draft), spool) if is_record_list(draft) else spool
+    smaller = acceptance.write_draft(ids, at=store.now(), about=about)
     smaller.repeats_count = draft.repeats_count
     smaller.save(update_fields=["repeats_count"])
     return smaller

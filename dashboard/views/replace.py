@@ -22,6 +22,7 @@ from scheduling import models, store
 from scheduling.core.errors import PastPeak, Refused
 from scheduling.intake import acceptance
 from scheduling.lists import overlaps
+from scheduling.lists.record_lists import StoredRecords, is_record_list
 from scheduling.parsing import errors
 from scheduling.tasks import edits
 
@@ -36,7 +37,7 @@ def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     if request.method != "POST":
         return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context(request)})
     try:
-        reading = uploads.read(request)
+        reading = uploads.read(request, id_type=task.id_type)
     except errors.ReadingError as error:
         return upload.refused(request, error, "dashboard/task_replace.html", {"task": task})
     except uploads.CsrfFailed:
@@ -68,7 +69,7 @@ def preview(request: OperatorRequest, task_id: int, draft_id: int) -> HttpRespon
         try:
             done = edits.replace(
                 task,
-                overlaps.StoredSource(draft),
+                StoredRecords(draft) if is_record_list(draft) else overlaps.StoredSource(draft),
                 payload=draft.about.get("payload"),
                 column=(draft.about.get("column") or {}).get("name") or "",
                 allow_peak=request.POST.get("allow_peak") == "on",

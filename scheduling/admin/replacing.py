@@ -7,6 +7,7 @@ from django.conf import settings
 
 from operators.actor import Actor
 from scheduling import models, store
+from scheduling.lists.record_lists import source_of
 from scheduling.parsing import Limits, read_body
 from scheduling.tasks import edits
 
@@ -35,17 +36,17 @@ def replace(task: models.Task, values: dict[str, Any], *, by: Actor) -> edits.Re
         content_length=len(body),
         limits=Limits(max_ids=settings.INTAKE_MAX_IDS, max_body_bytes=settings.INTAKE_MAX_BODY_BYTES),
         spool_dir=settings.SPOOL_DIR,
+        id_type=task.id_type,
     ) as reading:
         if reading.fault_count:
             first, more = reading.faults[0], reading.fault_count - 1
             rest = f", and {more:,} more" if more else ""
             raise forms.ValidationError(f"Line {first.line}: {first.token!r} is {first.reason}{rest}.")
-        # A body without faults has been spooled.
-        assert reading.spool is not None
+        is_kept = reading.spool is not None and reading.ids_count + reading.repeats_count <= PAYLOAD_KEPT
         return edits.replace(
             task,
-            reading.spool,
-            payload=values["payload"] if reading.ids_count + reading.repeats_count <= PAYLOAD_KEPT else None,
+            source_of(reading),
+            payload=values["payload"] if is_kept else None,
             allow_peak=values["allow_peak"],
             if_version=values["version"],
             by=by,

@@ -15,6 +15,7 @@ from typing import Any
 from scheduling import models, store
 from scheduling.core import limits
 from scheduling.lists import external_ids, stored_lists
+from scheduling.parsing.reading import Reading
 from scheduling.parsing.record_spool import RecordSpool
 
 # IDs of a data chunk: at the most bytes that an ID may have by default, 16 MB.
@@ -67,6 +68,14 @@ class SpooledRecords(RecordSource):
         for block in self._spool.unique_records(size):
             is_text = self.id_type == "text"
             yield external_ids.number(block.ids) if is_text else array("q", map(int, block.ids)), block.data
+
+
+def source_of(reading: Reading) -> stored_lists.Source:
+    """Return the IDs of a list that was read, and their data. Where a payload is required, there are some."""
+    if reading.records is not None:
+        return SpooledRecords(reading.records, id_type=reading.id_type, data_columns=reading.data_columns)
+    assert reading.spool is not None
+    return reading.spool
 
 
 class StoredRecords(RecordSource):
@@ -156,6 +165,11 @@ def write(id_list: models.IdList, source: RecordSource) -> dict[str, Any]:
         about["data_columns"] = list(source.data_columns)
         about["segment_ids"] = max(DATA_CHUNK_IDS, min(SEGMENT_IDS, fitting))
     return about
+
+
+def is_record_list(id_list: models.IdList) -> bool:
+    """Whether the IDs of a list are text or have data."""
+    return has_data(id_list) or id_list.about.get("id_type") == "text"
 
 
 def has_data(id_list: models.IdList) -> bool:

@@ -30,6 +30,8 @@ class ListOptions:
     id_type_of: Callable[[str], str | None] | None = None
     accepted: frozenset[str] = OPTION_FIELDS
     _given: dict[str, Any] = field(default_factory=dict)
+    # Fields of a form that are there and empty.
+    _seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in OPTION_FIELDS}
@@ -48,7 +50,7 @@ class ListOptions:
     @property
     def is_complete(self) -> bool:
         """Whether no later field of a form can change how the list is read."""
-        return all(name in self._given for name in self.accepted & {"column", "id_type", "data"})
+        return self.accepted & {"column", "id_type", "data"} <= self._given.keys() | self._seen
 
     def note(self, name: str, value: Any) -> bool:
         """Take over a field of the body if it says how the list is to be read. Returns whether that changes."""
@@ -63,6 +65,7 @@ class ListOptions:
         Raises DoubledField if the query gave another value, IdTypeUnknown and DataUnclear.
         """
         if name not in self.accepted or value is None or value == "" or value == []:
+            self._seen.add(name)
             return False
         plain = parsed_option(name, value)
         if plain is None:

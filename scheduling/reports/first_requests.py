@@ -1,5 +1,7 @@
 """The first requests of a list as they would go out: what a preview and a dry run show."""
 
+import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,8 @@ from scheduling.core.errors import Refused
 from scheduling.handlers.base import Request
 from scheduling.handlers.shown_request import Sent, shown
 from scheduling.handlers.webhook import Webhook
+from scheduling.lists import external_ids
+from scheduling.lists.record_lists import StoredRecords
 from scheduling.placement import reservations
 
 COUNT = 3
@@ -24,6 +28,14 @@ class FirstId:
     user_id: int
     external_id: str | None = None
     data: Mapping[str, Any] | None = None
+
+
+def of_draft(draft: models.IdList) -> list[FirstId]:
+    """Return the first IDs of a stored list, with their data."""
+    ids, packed = next(StoredRecords(draft).records(COUNT), (array("q"), None))
+    texts = external_ids.texts(ids)
+    data = [None] * len(ids) if packed is None else [json.loads(one) for one in packed]
+    return [FirstId(user, texts.get(user), one) for user, one in zip(ids, data, strict=True)]
 
 
 @dataclass(frozen=True)

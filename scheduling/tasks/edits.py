@@ -105,6 +105,8 @@ def replace(
         raise UnexpectedCount(found=source.ids_count, expected=expect)
     if name is not None:
         _check_name(name)
+    if getattr(source, "id_type", "integer") != task.id_type:
+        raise BadFields(id_type=f"the IDs of this task are of the type {task.id_type}")
     edit = partial(
         _replace,
         task,

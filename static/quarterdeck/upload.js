@@ -34,8 +34,68 @@
         delete form.dataset.sent;
     };
 
+    // The columns of a table, as its first lines show them: ticks that fill in the field. The server decides.
+    const cells = (line, delimiter) => {
+        const found = [];
+        const pattern = new RegExp(`(?:"((?:[^"]|"")*)"|([^${delimiter}]*))(?:${delimiter}|$)`, "y");
+        while (pattern.lastIndex <= line.length) {
+            const match = pattern.exec(line);
+            if (!match) break;
+            found.push((match[1] ?? match[2] ?? "").replaceAll('""', '"').trim());
+            if (pattern.lastIndex >= line.length && !match[0].endsWith(delimiter)) break;
+        }
+        return found;
+    };
+    const isNumber = (text) => /^[0-9]+$/.test(text);
+    const offerColumns = async () => {
+        const list = find("columns");
+        if (!list) return;
+        list.replaceChildren();
+        list.hidden = true;
+        find("text-offer").hidden = true;
+        const chosen = file.files[0];
+        if (!chosen || /\.(xlsx|gz|ndjson|jsonl)$/i.test(chosen.name)) return;
+        const lines = (await chosen.slice(0, 65536).text()).split(/\r\n|\r|\n/).filter((line) => line.trim());
+        if (chosen !== file.files[0] || lines.length < 2) return;
+        const delimiter = [",", ";", "\t"].sort((a, b) => lines[0].split(b).length - lines[0].split(a).length)[0];
+        const names = cells(lines[0], delimiter);
+        const rows = lines.slice(1, 4).map((line) => cells(line, delimiter));
+        const asked = form.elements.column.value.trim();
+        const plain = (name) => name.toLowerCase().replace(/[\s_-]/g, "");
+        const named = names.findIndex((name) => asked ? name === asked : ["id", "userid"].includes(plain(name)));
+        const id = isNumber(asked) ? Number(asked) - 1 : names.length === 1 ? 0 : named;
+        if (id >= 0 && form.elements.id_type.value !== "text") {
+            find("text-offer").hidden = rows.some((row) => isNumber(row[id] ?? "")) || names.some(isNumber);
+        }
+        if (names.length < 2 || names.some(isNumber)) return;
+        const fill = () => {
+            const ticked = [...list.querySelectorAll("input:checked")].map((box) => box.value);
+            const plainNames = ticked.every((name) => !/[,[*]/.test(name));
+            form.elements.data.value = plainNames ? ticked.join(", ") : JSON.stringify(ticked);
+        };
+        names.forEach((name, column) => {
+            if (!name || column === id) return;
+            const label = element("label");
+            const box = element("input");
+            box.type = "checkbox";
+            box.value = name;
+            box.addEventListener("change", fill);
+            const values = rows.map((row) => (row[column] ?? "").slice(0, 30)).filter(Boolean).join(" · ");
+            label.append(box, ` ${name} `, element("span", values, "quiet"));
+            const item = element("li");
+            item.append(label);
+            list.append(item);
+        });
+        list.hidden = !list.children.length;
+    };
+    find("text")?.addEventListener("click", () => {
+        form.elements.id_type.value = "text";
+        find("text-offer").hidden = true;
+    });
+
     // Its name stands beside the button already: the browser says it.
     const measured = () => {
+        offerColumns();
         const chosen = file.files[0];
         find("file-words").textContent = chosen ? size(chosen.size) : "or drop it here";
         find("file-clear").hidden = !chosen;
