@@ -86,6 +86,8 @@ KIND_OF: dict[type[Exception], str] = {
     errors.KeyReused: "key-reused",
     errors.ColumnsMissing: "bad-list",
     errors.StillPlacing: "still-placing",
+    errors.StillInFlight: "still-placing",
+    errors.NobodyToErase: "not-found",
     errors.TaskCancelled: "task-cancelled",
     errors.OtherQueue: "other-queue",
     errors.StaleVersion: "changed-meanwhile",

@@ -125,6 +125,12 @@ class UserUpdate(UserReplacement):
     name: UserName | None = None  # type: ignore[assignment]  # optional in a PATCH
 
 
+class Erasure(Schema):
+    """How a user is deleted."""
+
+    erase: Flag = False
+
+
 class UserFilter(Schema):
     id: Ids | None = None
     external_id: ExternalId | None = None

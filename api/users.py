@@ -16,7 +16,7 @@ from api.idempotency import key_of_fields, replayed
 from api.openapi import describe, fields_body
 from api.responses import check_if_match, etag_of, json_response, location_of, revalidated
 from api.serializers import user_json
-from scheduling import models, store, users
+from scheduling import erasure, models, store, users
 from scheduling.intake import idempotency
 from scheduling.lists import external_ids
 
@@ -167,13 +167,23 @@ def _renamed(request: ApiRequest, user: models.User, name: str | None) -> HttpRe
 @router.delete(
     "/users/{user_number:id}/",
     auth=CAN_WRITE,
-    response=responses(None, 404, 412, status=204),
+    response=responses(None, 404, 409, 412, status=204),
     operation_id="delete_user",
     summary="Delete a user's row",
     openapi_extra=describe(headers=["If-Match"]),
 )
-def delete_user(request: ApiRequest, id: UserNumber) -> HttpResponse:
-    """The name is deleted. The ID stays in its tasks, and is still sent if it is waiting."""
+def delete_user(request: ApiRequest, id: UserNumber, options: Query[schemas.Erasure]) -> HttpResponse:
+    """The name is deleted. The ID stays in its tasks, and is still sent if it is waiting.
+
+    With `erase=true` everything about the person is deleted instead: the name, the ID if it is text, the data, and
+    the responses that are kept. Whatever is waiting is cancelled, and rows keep only the number.
+    """
+    if options.erase:
+        user = models.User.objects.filter(pk=id).first()
+        if user is not None:
+            check_if_match(request, _tag(user))
+        erasure.erase(id, by=request.caller.actor, now=store.now)
+        return HttpResponse(status=204)
     user = find(id)
     check_if_match(request, _tag(user))
     users.delete(user, by=request.caller.actor, at=store.now())

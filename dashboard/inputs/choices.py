@@ -5,7 +5,7 @@ VERBS = (
     "submitted", "renamed", "replaced", "cancelled", "cancelled_matching", "retried", "stopped_retrying",
     "stopped_sending_again", "stopped_cancelling",
     "sent_again", "discarded", "paused", "resumed", "braked", "released", "released_target", "tested",
-    "created", "changed", "deleted", "drew_keys_again", "rotated_secret",
+    "created", "changed", "deleted", "erased", "drew_keys_again", "rotated_secret",
     "gave_up_calling_back", "asked_to_call_back", "tested_callback", "issued", "revoked", "set_time_zone",
     "turned_on_two_factor", "turned_off_two_factor", "saved_view", "deleted_view", "put_on_hold", "continued",
     "changed_password", "signed_out_everywhere", "let_in_again", "checked_plan", "refused",

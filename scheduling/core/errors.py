@@ -70,6 +70,14 @@ class StillPlacing(Refused):
     """The task's list is still being written. Try again in a moment."""
 
 
+class NobodyToErase(Refused):
+    """Nothing is known of this ID."""
+
+
+class StillInFlight(Refused):
+    """A request for this ID is being made; try again in a moment."""
+
+
 class TaskCancelled(Refused):
     """The task is cancelled, so its list can't be changed any more."""
 

@@ -147,6 +147,16 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool 
         backend().insert_data(task_id, rows, replace=replace)
 
 
+def overwrite_what_is_deleted() -> None:
+    """Let what this connection deletes be overwritten in the file, where the database can do that."""
+    backend().overwrite_what_is_deleted()
+
+
+def overwrite_log() -> None:
+    """Move what was written to its place, so that the log in front of it keeps no older version. Best effort."""
+    backend().overwrite_log()
+
+
 def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
     """Insert IDs that are text: (number, ID)."""
     if rows:

@@ -82,6 +82,14 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool)
         copy.write("".join(lines).replace("\\", "\\\\"))
 
 
+def overwrite_what_is_deleted() -> None:
+    """Nothing to do: a vacuum frees what was deleted, at a time of its own."""
+
+
+def overwrite_log() -> None:
+    """Nothing to do: the log belongs to the server."""
+
+
 def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
     # Such an ID has no control characters; its backslashes are COPY's as well.
     lines = "".join([f"{number}\t{text}\n" for number, text in rows]).replace("\\", "\\\\")

@@ -53,6 +53,21 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool)
         )
 
 
+def overwrite_what_is_deleted() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA secure_delete = ON")
+        cursor.fetchall()
+
+
+def overwrite_log() -> None:
+    if connection.in_atomic_block:
+        return
+    with connection.cursor() as cursor:
+        # A reader of an older version keeps it from being truncated: then the next checkpoint does it.
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.fetchall()
+
+
 def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO scheduling_externalid (id, external_id) VALUES (%s, %s)", rows)

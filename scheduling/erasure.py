@@ -1,0 +1,117 @@
+"""Erase a person: what waits is cancelled, and nothing remains but the numbers that counts are made of."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import F, Q
+
+from operators.actor import Actor
+from scheduling import activity, models, store
+from scheduling.core import keys
+from scheduling.core.errors import NobodyToErase, StillInFlight, StillPlacing
+from scheduling.lists import external_ids, record_lists, stored_lists
+from scheduling.models import Status
+from scheduling.placement import ledger, reservations
+
+# What stands where a text ID was.
+ERASED = "(erased)"
+
+
+def erase(user_id: int, *, by: Actor, now: Callable[[], datetime]) -> int:
+    """Erase a person everywhere; return how many requests were cancelled. Rows keep only the number.
+
+    user_id: negative for an ID that is text. Raises NobodyToErase for an ID that nothing is known of, StillPlacing
+    while a list with it is being written, and StillInFlight while a request for it is being made; then nothing is
+    erased.
+    """
+    texts = external_ids.texts([user_id])
+    rows = models.Assignment.objects.filter(user_id=user_id)
+    known = models.User.objects.filter(pk=user_id).exists() or texts or rows.exists()
+    if not known:
+        raise NobodyToErase
+    _check_written(user_id)
+    task_ids = sorted(rows.values_list("task_id", flat=True))
+    with store.write():
+        store.overwrite_what_is_deleted()
+        # Queues first, in their order, as everywhere.
+        queues = {
+            queue_id: reservations.lock_queue(queue_id)
+            for queue_id in sorted(
+                models.Task.objects.filter(pk__in=task_ids)
+                .order_by()
+                .values_list("queue_id", flat=True)
+                .distinct()
+            )
+        }
+        at = now()
+        if rows.filter(status=Status.IN_FLIGHT).exists():
+            raise StillInFlight
+        cancelled = sum(_cancel(row, queues, at) for row in rows.filter(status=Status.WAITING).order_by("pk"))
+        if rows.filter(status__in=(Status.IN_FLIGHT, Status.WAITING), task__cancelled_at=None).exists():
+            # Claimed between the two looks.
+            raise StillInFlight
+        _forget(user_id, task_ids, texts.get(user_id))
+        activity.record(by, "erased", models.User(pk=user_id), at=at, count=len(task_ids))
+    store.overwrite_log()
+    return cancelled
+
+
+def _check_written(user_id: int) -> None:
+    """Raise StillPlacing if a list that has the ID is being written: its chunks hold data."""
+    placing = models.Segment.objects.unwritten().order_by().values("list_id")
+    if stored_lists.positions_of(user_id, placing):
+        raise StillPlacing
+
+
+def _cancel(row: models.Assignment, queues: dict[int, models.Queue], at: datetime) -> int:
+    """Cancel a waiting row and free its place. Returns 0 for one of a cancelled task, whose place is free."""
+    task = models.Task.objects.get(pk=row.task_id)
+    if task.cancelled_at is not None:
+        return 0
+    ledger.lock_waiting_buckets(task)
+    if not store.set_status([row.pk], Status.CANCELLED, was=Status.WAITING):
+        return 0
+    ledger.release_places(queues[task.queue_id], task, {keys.bucket_of_assignment(row.pk): 1}, at=at)
+    models.Task.objects.filter(pk=task.pk).update(
+        waiting_count=F("waiting_count") - 1, cancelled_count=F("cancelled_count") + 1
+    )
+    ledger.finish([task.pk], at=at)
+    return 1
+
+
+def _forget(user_id: int, task_ids: list[int], text: str | None) -> None:
+    """Delete what is known of a person besides the number."""
+    models.User.objects.filter(pk=user_id).delete()
+    models.ExternalId.objects.filter(pk=user_id).delete()
+    # Of lists that are written, these remain if their worker died.
+    record_lists.delete_chunks(models.Task.objects.filter(pk__in=task_ids).values_list("list_id", flat=True))
+    for task_id in task_ids:
+        models.IdData.objects.filter(task_id=task_id, user_id=user_id).delete()
+    attempts = models.Attempt.objects.filter(task_id__in=task_ids, user_id=user_id)
+    # A summary of failures is made again from what is kept.
+    models.FailureCount.objects.filter(bucket_id__in=attempts.values("bucket_id")).delete()
+    attempts.update(answer="", error="")
+    of_user = models.Activity.objects.filter(object_kind="user", object_id=user_id)
+    of_user.update(object_name=ERASED, before=None, after=None)
+    if text is not None:
+        _forget_text(task_ids, text)
+
+
+def _forget_text(task_ids: list[int], text: str) -> None:
+    """Take a text ID out of what was shown of its lists: their first and last IDs."""
+    lists = models.IdList.objects.filter(
+        Q(task__in=task_ids) | Q(pk__in=models.Segment.objects.filter(task__in=task_ids).values("list"))
+    )
+    for id_list in lists.filter(about__has_key="first").distinct():
+        id_list.about = _without(id_list.about, ("first", "last"), text)
+        id_list.save(update_fields=["about"])
+    for answer in models.IdempotentAnswer.objects.filter(task_id__in=task_ids):
+        if isinstance(answer.answer, dict):
+            answer.answer = _without(answer.answer, ("first_ids", "last_ids"), text)
+            answer.save(update_fields=["answer"])
+
+
+def _without(facts: dict[str, Any], names: Iterable[str], text: str) -> dict[str, Any]:
+    changed = {name: [ERASED if one == text else one for one in facts.get(name) or ()] for name in names}
+    return {**facts, **{name: value for name, value in changed.items() if name in facts}}
