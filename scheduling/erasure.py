@@ -48,7 +48,7 @@ def erase(user_id: int, *, by: Actor, now: Callable[[], datetime]) -> int:
         if rows.filter(status=Status.IN_FLIGHT).exists():
             raise StillInFlight
         cancelled = sum(_cancel(row, queues, at) for row in rows.filter(status=Status.WAITING).order_by("pk"))
-        if rows.filter(status__in=(Status.IN_FLIGHT, Status.WAITING), task__cancelled_at=None).exists():
+        if rows.with_status(Status.IN_FLIGHT, Status.WAITING).exists():
             # Claimed between the two looks.
             raise StillInFlight
         _forget(user_id, task_ids, texts.get(user_id))
