@@ -281,7 +281,7 @@ def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):
 def test_the_theme_is_toggled_and_kept(open_page, things):
     page = open_page("/dashboard/tasks/")
 
-    page.locator("summary").click()
+    page.locator("summary", has_text="m.ortiz").click()
     page.get_by_role("button", name="Toggle theme").click()
     page.reload()
 
