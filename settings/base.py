@@ -191,8 +191,9 @@ else:
             **_database["OPTIONS"],
         },
     }
-# Ours last milliseconds and wait for nothing; who is idle in one for so long is frozen, or gone. Below the
-# lease of what a seat has claimed, so that a frozen seat's rows are free by the time that others take them up.
+# Our transactions last milliseconds and wait for nothing: a process that is idle in one for this long is
+# frozen or gone. Shorter than the lease of what a minute worker has claimed, so that a frozen worker's rows
+# are free by the time that others take them over.
 FROZEN_TRANSACTION_SECONDS = 10
 # Without lasting connections every poll of the broker opens a new one.
 DATABASES = {"default": {"CONN_MAX_AGE": None, **_database}}
@@ -251,7 +252,7 @@ Q_CLUSTER: dict[str, Any] = {
             "workers": 2 * SEATS + 1,
             "queue_limit": 2 * SEATS + 1,
             "poll": 0.1,
-            # A seat comes 4 s before its minute and waits up to 26 s for the last answers: some 90 s.
+            # A minute worker starts 4 s before its minute and waits up to 26 s for the last answers: some 90 s.
             "timeout": 110,
             "retry": 360,
             "scheduler": False,

@@ -317,7 +317,7 @@ def waiting_buckets(ranges: Sequence[tuple[int, int]]) -> list[int]:
     return buckets
 
 
-# --- Faces: what is looked for ---
+# --- Queries of pages and the API ---
 
 
 def count_users(ids: Sequence[int]) -> int:
