@@ -1,10 +1,13 @@
 """The OpenAPI document, checked against the service with generated requests; and the page for reading it."""
 
 import re
+import warnings
 
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections, transaction
 from hypothesis import HealthCheck, given, settings
 from schemathesis import checks
 from schemathesis.specs.openapi.checks import (
@@ -71,6 +74,58 @@ def test_responses_to_generated_requests_match_the_description(operation, queue,
         case.call_and_validate(headers=headers, checks=HELD)
 
     hold()
+
+
+@pytest.fixture
+def one_connection(db):
+    """Requests keep the connection of the test, whose transaction it has."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+def test_requests_that_follow_from_responses_match_the_description(one_connection, queue, make_token):
+    """Task keys of one response go into the next request, and so on: created, read, changed, cancelled, read again."""
+    headers = {"Authorization": f"Bearer {make_token('write')}", "Accept-Encoding": "identity"}
+    followed = set()
+    # A test request gives its connection back while it waits, and with it the transaction of this test.
+    without_tests = SCHEMA.exclude(path_regex="/test(_callback)?/")
+
+    class Workflow(without_tests.as_state_machine()):
+        def setup(self):
+            # Each scenario begins with the same tables.
+            self._transaction = transaction.atomic()
+            self._transaction.__enter__()
+
+        def teardown(self):
+            transaction.set_rollback(True)
+            self._transaction.__exit__(None, None, None)
+
+        def get_call_kwargs(self, case):
+            return {"headers": headers}
+
+        def validate_response(self, response, case, additional_checks=None, **options):
+            if case.path_parameters and response.status_code < 400:
+                followed.add(case.operation.label)
+            case.validate_response(response, checks=HELD)
+
+    with warnings.catch_warnings():
+        # Of schemathesis itself.
+        warnings.simplefilter("ignore")
+        Workflow.run(
+            settings=settings(
+                max_examples=15,
+                stateful_step_count=8,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
+        )
+    # Requests about what an earlier one has created, or named.
+    assert followed
 
 
 def _something_of_each(client: ApiClient) -> dict[str, object]:
