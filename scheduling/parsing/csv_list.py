@@ -325,6 +325,10 @@ class _Reader:
         self._sink.warn("leading_zeros", plain[1])
 
     def _read_carefully(self, batch: list[list[str]]) -> None:
+        if not any(batch):
+            # Blank lines, of which a few kilobytes of gzip contain millions.
+            self._sink.warn("blank_rows", len(batch))
+            return
         line = self._rows.line
         found = array("q")
         for row in batch:
