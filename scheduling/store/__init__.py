@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 # How long a change is looked for whose COMMIT got no answer: a failover takes some seconds.
 RECOGNISE_SECONDS = 5.0
 
+# What is no OperationalError: a standby is read-only until it is promoted, and a transaction was idle for too long.
+_UNAVAILABLE = ("25006", "25P03")
+
 Result = TypeVar("Result")
 
 
@@ -53,9 +56,8 @@ def now() -> datetime:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database is locked, gone or read-only: no row is at fault, and the same may succeed later."""
-    # What a standby says until it is promoted is no OperationalError.
-    read_only = getattr(error.__cause__, "sqlstate", None) == "25006"
-    return read_only or isinstance(error, (OperationalError, InterfaceError))
+    said_so = getattr(error.__cause__, "sqlstate", None) in _UNAVAILABLE
+    return said_so or isinstance(error, (OperationalError, InterfaceError))
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -55,11 +55,13 @@ def test_a_host_whose_clock_is_off_takes_no_minutes_and_other_jobs_all_the_same(
     assert broker().dequeue()
 
 
-def test_a_read_only_database_counts_as_unavailable():
-    class ReadOnly(Exception):
-        sqlstate = "25006"
+@pytest.mark.parametrize("sqlstate", ["25006", "25P03"], ids=["read-only", "idle for too long"])
+def test_what_is_no_operational_error_may_mean_that_the_database_is_unavailable(sqlstate):
+    class Said(Exception):
+        pass
 
+    Said.sqlstate = sqlstate
     error = InternalError("cannot execute UPDATE in a read-only transaction")
     assert not store.is_unavailable(error)
-    error.__cause__ = ReadOnly()
+    error.__cause__ = Said()
     assert store.is_unavailable(error)
