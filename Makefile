@@ -16,7 +16,7 @@ NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d
 TEMPLATES := $(shell find templates operators api -name '*.html')
 QUICK := not faults and not minutes and not bench and not screens and not npm
 
-.PHONY: help run demo test test-next lint format linters lock map faults fuzz storm mutants minutes bench screens chromium
+.PHONY: help run demo test test-next lint format linters lock map faults fuzz storm hosts mutants minutes bench screens chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make faults   kills and seeds       make minutes  real minutes"
 	@echo "make storm    a simulated world under faults (SEED=17, SEEDS=1000)"
 	@echo "make mutants  small faults in the code, and how many of them the tests find (SAMPLE=100, SEED=1)"
+	@echo "make hosts    two hosts in network namespaces, cut off, killed and delayed (as root)"
 	@echo "make bench    measurements          make screens  the pictures"
 	@echo "make linters  Spectral and Redocly, on the API's description"
 	@echo "make fuzz     searches for lists that take more than linear time to read"
@@ -83,6 +84,10 @@ storm: $(DEVELOPMENT)
 
 mutants: $(DEVELOPMENT)
 	$(BIN)/python -m tests.mutation --sample $(or $(SAMPLE),100) --seed $(or $(SEED),1)
+
+# As root, where network namespaces can be made; otherwise it is skipped, and says so.
+hosts: $(DEVELOPMENT)
+	$(BIN)/python -m tests.hosts
 
 minutes: $(DEVELOPMENT)
 	$(PYTEST) -m minutes tests
