@@ -37,7 +37,7 @@ def retry_task(request: ApiRequest, id: Id, options: Query[schemas.ActionOptions
     task = tasks.find(id)
     if task.cancelled_at is not None:
         raise errors.TaskCancelled
-    asked = failures.Asked(task_id=task.pk, at=store.now(), up_to=failures.newest())
+    asked = failures.FailureSelection(task_id=task.pk, at=store.now(), up_to=failures.newest())
     return _retry(request, asked, options.expect)
 
 
@@ -142,7 +142,7 @@ def retry_failures(request: ApiRequest, options: Query[schemas.ActionBodyOptions
         raise bad_field("queue", f"There is no queue named {fields.queue}.")
     at = store.now()
     status = fields.status
-    asked = failures.Asked(
+    asked = failures.FailureSelection(
         queue_id=queue.pk if queue else None,
         task_id=fields.task,
         user_id=fields.user,
@@ -156,7 +156,7 @@ def retry_failures(request: ApiRequest, options: Query[schemas.ActionBodyOptions
     return _retry(request, asked, options.expect)
 
 
-def _retry(request: ApiRequest, asked: failures.Asked, expect: int | None) -> HttpResponse:
+def _retry(request: ApiRequest, asked: failures.FailureSelection, expect: int | None) -> HttpResponse:
     count = asked.count()
     _check_count(count, expect)
     if not count:
@@ -174,8 +174,8 @@ def _check_count(found: int, expect: int | None) -> None:
 
 def _retried(count: int, retried: resend.Retried) -> HttpResponse:
     """`done` is how many are waiting again already; a job continues with the rest."""
-    done = count if not retried.goes_on else retried.ids_count
-    return json_response({"ids": count, "done": done, "is_finished": not retried.goes_on})
+    done = count if not retried.continues else retried.ids_count
+    return json_response({"ids": count, "done": done, "is_finished": not retried.continues})
 
 
 @router.post(

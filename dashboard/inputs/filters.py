@@ -299,12 +299,12 @@ class FailureFilter(Filter):
         """Return the address of a page of failures with this filter."""
         return f"{of}?{urlencode({**self.asked, **more})}"
 
-    def asked_for(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.Asked:
+    def asked_for(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.FailureSelection:
         """What is meant; with the moment of a page, and the newest request then, only what it showed."""
         asked = self.cleaned_data
         status = asked["status"]
         span = self.SPANS.get(asked["last"])
-        return failures.Asked(
+        return failures.FailureSelection(
             queue_id=asked["queue"].pk if asked["queue"] else None,
             task_id=asked["task"],
             user_id=asked["user"],

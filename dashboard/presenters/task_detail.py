@@ -206,7 +206,7 @@ def places(task: models.Task, chosen: PlaceFilter, *, after: int, at: datetime) 
     """Return a page of the task's IDs: in the order of its list, or the matching ones minute by minute."""
     if chosen.is_set:
         keys_found = list(islice(_matching(task, chosen, after=after), PLACES_SHOWN + 1))
-        rows = _told(task, keys_found[:PLACES_SHOWN], at)
+        rows = _places_of(task, keys_found[:PLACES_SHOWN], at)
         more = len(keys_found) > PLACES_SHOWN
         return Places(rows, after, keys_found[PLACES_SHOWN - 1][0] if more else None)
     rows = id_history.places_of(task, after, PLACES_SHOWN, at=at)
@@ -244,7 +244,7 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
             yield row.pk, row.user_id
 
 
-def _told(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[id_history.Place]:
+def _places_of(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[id_history.Place]:
     return id_history.places(task, [user_id for _, user_id in found], at=at)
 
 
@@ -253,7 +253,7 @@ def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Itera
     if chosen.is_set:
         found = _matching(task, chosen)
         while block := list(islice(found, BLOCK)):
-            yield from _told(task, block, at)
+            yield from _places_of(task, block, at)
         return
     for position in range(0, task.ids_count, BLOCK):
         yield from id_history.places_of(task, position, BLOCK, at=at)

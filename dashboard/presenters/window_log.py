@@ -31,10 +31,10 @@ class Entry:
 
 def grouped(changes: Sequence[Any]) -> list[Entry]:
     """Return the entries, latest first. changes: reservations with the `task_name` of their task, latest first."""
-    return [_entry(list(group)) for _, group in groupby(changes, _what)]
+    return [_entry(list(group)) for _, group in groupby(changes, _kind_and_object)]
 
 
-def _what(change: Any) -> tuple[Any, ...]:
+def _kind_and_object(change: Any) -> tuple[Any, ...]:
     # What somebody did to a list stays a line of its own.
     own = change.version if change.kind in (ReservationKind.RESERVE, ReservationKind.CANCEL) else None
     return (change.kind, change.note, change.task_id, own)

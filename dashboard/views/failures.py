@@ -102,7 +102,7 @@ def _shown(
     return render(request, "dashboard/failures.html", context)
 
 
-def _export(form: str, wanted: str, asked: failing.Asked) -> HttpResponseBase:
+def _export(form: str, wanted: str, asked: failing.FailureSelection) -> HttpResponseBase:
     if wanted == "ids":
         return exports.named(form, "failures", HEADS, id_texts.exported(asked.rows(), _row))
     groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
@@ -163,13 +163,13 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
         return redirect(back)
     run = secrets.token_hex(6)
     retried = resend.retry(asked, left_out=left_out, number=number, run=run, by=request.actor, now=store.now)
-    if not retried.goes_on:
+    if not retried.continues:
         messages.success(request, _result(retried.ids_count, number, chosen, up_to))
         return redirect(back)
     return redirect(chosen.address(reverse("retrying"), run=run))
 
 
-def _left_out(request: OperatorRequest, asked: failing.Asked) -> list[int]:
+def _left_out(request: OperatorRequest, asked: failing.FailureSelection) -> list[int]:
     """Return the ticked keys that are among the matching rows."""
     return sorted(asked.among({_key(text) for text in request.POST.getlist("left_out")}))
 

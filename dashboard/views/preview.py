@@ -51,8 +51,8 @@ from scheduling.reports import first_requests
 
 GONE = "This preview no longer exists: it was discarded, or deleted after a day."
 WHY_LEFT_OUT = {
-    overlaps.Which.WAITING: "wait in other tasks",
-    overlaps.Which.SENT: "were sent in the last 24 hours",
+    overlaps.OverlapKind.WAITING: "wait in other tasks",
+    overlaps.OverlapKind.SENT: "were sent in the last 24 hours",
 }
 PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "deadline", "part"}
 
@@ -326,7 +326,7 @@ def _asked(given: QueryDict) -> dict[str, str]:
 @operator_required
 def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     """Create a draft without the IDs that wait in other tasks or were sent recently, and delete the old one."""
-    reason = overlaps.Which.SENT if request.GET.get("which") == "sent" else overlaps.Which.WAITING
+    reason = overlaps.OverlapKind.SENT if request.GET.get("which") == "sent" else overlaps.OverlapKind.WAITING
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)

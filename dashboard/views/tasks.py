@@ -267,7 +267,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
         except Refused as error:
             messages.error(request, str(error))
         else:
-            if sent.goes_on:
+            if sent.continues:
                 return redirect("progress", run=run)
             messages.success(request, f"{waiting_again(sent.ids_count)}.")
         return redirect(addresses.task(found.pk))

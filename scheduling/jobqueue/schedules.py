@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedSchedule:
     """One schedule. period: the longest time between two runs."""
 
     name: str
@@ -45,9 +45,9 @@ class Wanted:
 
 
 WANTED = (
-    Wanted("quarter-hour", "scheduling.jobs.process_quarter", "0,15,30,45 * * * *", clock.QUARTER),
-    Wanted("sweep", "scheduling.jobs.sweep", "* * * * *", clock.MINUTE),
-    Wanted("nightly", "scheduling.jobs.nightly", "17 3 * * *", timedelta(days=1)),
+    WantedSchedule("quarter-hour", "scheduling.jobs.process_quarter", "0,15,30,45 * * * *", clock.QUARTER),
+    WantedSchedule("sweep", "scheduling.jobs.sweep", "* * * * *", clock.MINUTE),
+    WantedSchedule("nightly", "scheduling.jobs.nightly", "17 3 * * *", timedelta(days=1)),
 )
 # One number for all who set the rows right at the same time, on PostgreSQL.
 _LOCK = 7_211_001
@@ -78,7 +78,7 @@ def ensure(*, at: datetime) -> bool:
     return True
 
 
-def _set_right(wanted: Wanted, at: datetime) -> None:
+def _set_right(wanted: WantedSchedule, at: datetime) -> None:
     rows = list(Schedule.objects.filter(name=wanted.name).order_by("pk"))
     Schedule.objects.filter(pk__in=[row.pk for row in rows[1:]]).delete()
     if rows and _is_right(rows[0], wanted, at):
@@ -100,7 +100,7 @@ def _right(at: datetime) -> bool:
     )
 
 
-def _is_right(row: Schedule, wanted: Wanted, at: datetime) -> bool:
+def _is_right(row: Schedule, wanted: WantedSchedule, at: datetime) -> bool:
     return (
         all(getattr(row, column) == value for column, value in wanted.columns.items())
         and row.next_run is not None

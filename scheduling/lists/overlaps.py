@@ -20,7 +20,7 @@ SORTED_IDS_PER_LOOKUP = 250_000
 TASKS_NAMED = 20
 
 
-class Which(StrEnum):
+class OverlapKind(StrEnum):
     """The ways in which IDs of a list can be in other tasks as well."""
 
     WAITING = "waiting"
@@ -57,24 +57,24 @@ def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
     recent: tasks that count as recently sent.
     """
     known = total = 0
-    counts = dict.fromkeys(Which, 0)
-    by_task: dict[Which, Counter[int]] = {which: Counter() for which in Which}
+    counts = dict.fromkeys(OverlapKind, 0)
+    by_task: dict[OverlapKind, Counter[int]] = {kind: Counter() for kind in OverlapKind}
     for ids in _sorted_parts(list_id):
         total += len(ids)
         known += store.count_users(ids)
-        for which in Which:
-            found = _elsewhere(ids, which, recent)
-            counts[which] += len({user_id for user_id, _ in found})
-            by_task[which].update(task_id for _, task_id in found)
-    named = {which: by_task[which].most_common(TASKS_NAMED) for which in Which}
+        for kind in OverlapKind:
+            found = _elsewhere(ids, kind, recent)
+            counts[kind] += len({user_id for user_id, _ in found})
+            by_task[kind].update(task_id for _, task_id in found)
+    named = {kind: by_task[kind].most_common(TASKS_NAMED) for kind in OverlapKind}
     tasks = models.Task.objects.in_bulk({task_id for each in named.values() for task_id, _ in each})
     waiting, sent = (
         Elsewhere(
-            counts[which],
-            tuple((tasks[task_id], count) for task_id, count in named[which] if task_id in tasks),
-            len(by_task[which]),
+            counts[kind],
+            tuple((tasks[task_id], count) for task_id, count in named[kind] if task_id in tasks),
+            len(by_task[kind]),
         )
-        for which in Which
+        for kind in OverlapKind
     )
     return Overlap(total - known, waiting, sent)
 
@@ -90,9 +90,9 @@ def _sorted_parts(list_id: int) -> Iterator[list[int]]:
     return map(sorted, stored_lists.blocks(list_id, SORTED_IDS_PER_LOOKUP))
 
 
-def _elsewhere(ids: Sequence[int], which: Which, recent: Collection[int]) -> list[tuple[int, int]]:
+def _elsewhere(ids: Sequence[int], kind: OverlapKind, recent: Collection[int]) -> list[tuple[int, int]]:
     """Return pairs of an ID and a task in which it is waiting, or was sent."""
-    if which is Which.SENT:
+    if kind is OverlapKind.SENT:
         sent = store.in_status(ids, [Status.SUCCEEDED]) if recent else []
         return [pair for pair in sent if pair[1] in recent]
     found = store.in_status(ids, Status.of(Group.UNFINISHED))
@@ -105,7 +105,11 @@ def _elsewhere(ids: Sequence[int], which: Which, recent: Collection[int]) -> lis
 
 
 def spool_without(
-    id_list: models.IdList, spool: Spool, which: Which = Which.WAITING, *, recent: Collection[int] = ()
+    id_list: models.IdList,
+    spool: Spool,
+    kind: OverlapKind = OverlapKind.WAITING,
+    *,
+    recent: Collection[int] = (),
 ) -> int:
     """Spool a stored list without the IDs that are in other tasks as well. Returns how many are left out.
 
@@ -114,7 +118,7 @@ def spool_without(
     """
     left_out = 0
     for ids in stored_lists.blocks(id_list.pk, IDS_PER_LOOKUP):
-        elsewhere = {user_id for user_id, _ in _elsewhere(ids, which, recent)}
+        elsewhere = {user_id for user_id, _ in _elsewhere(ids, kind, recent)}
         remaining = array("q", [user_id for user_id in ids if user_id not in elsewhere])
         left_out += len(ids) - len(remaining)
         spool.extend(remaining)

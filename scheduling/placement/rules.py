@@ -19,7 +19,7 @@ class Rule(IntEnum):
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenPlace:
     """How an ID got a place: when its list was accepted, by which rule, at how many requests per minute."""
 
     at: datetime
@@ -37,7 +37,7 @@ class Given:
         return f"every minute was filled to {self.rpm:,} or more, and this one the least (rule {self.rule})"
 
 
-def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:
+def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, GivenPlace]:
     """Return how an ID got its places, by task, where a list put it there.
 
     buckets: task to the bucket of the ID in it.
@@ -51,7 +51,7 @@ def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:
         task_id = line.task_id or 0
         if line.window_id == windows[task_id] and line.deltas[keys.index_of_bucket(buckets[task_id])]:
             lines[task_id].append(line)
-    found: dict[int, Given] = {}
+    found: dict[int, GivenPlace] = {}
     unclear: list[models.Reservation] = []
     for task_id, candidates in lines.items():
         # Of an edited task, several lists may have put IDs into this minute.
@@ -72,8 +72,8 @@ def of_places(user_id: int, buckets: Mapping[int, int]) -> dict[int, Given]:
     return found
 
 
-def _given(line: models.Reservation, rule: Rule, k: int) -> Given:
-    return Given(line.made_at, rule, _capacity(line, k), line.is_first_free)
+def _given(line: models.Reservation, rule: Rule, k: int) -> GivenPlace:
+    return GivenPlace(line.made_at, rule, _capacity(line, k), line.is_first_free)
 
 
 def _capacity(line: models.Reservation, k: int) -> int:

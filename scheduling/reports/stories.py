@@ -156,7 +156,7 @@ def _by_task(rows: Any, tasks: Iterable[models.Task], user_id: int) -> Mapping[i
     return by_task
 
 
-def _placed(task: models.Task, bucket_id: int, given: rules.Given | None) -> Event:
+def _placed(task: models.Task, bucket_id: int, given: rules.GivenPlace | None) -> Event:
     details = {"minute": keys.minute_of_bucket(bucket_id), "rule": given.sentence if given else ""}
     return Event(given.at if given else task.created_at, "placed", details)
 

@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FailureSelection:
     """Which failures are meant. None asks for nothing.
 
     since, at: those whose last request had started from then on, by then. up_to: those whose last request was

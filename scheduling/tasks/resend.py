@@ -20,7 +20,7 @@ from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, BulkActKind, MoveReason, Status
 from scheduling.placement import ledger, moves, reservations
-from scheduling.tasks.failures import Asked
+from scheduling.tasks.failures import FailureSelection
 
 SLICE_IDS = 2_000
 # The seconds that a click may take; a job does the rest.
@@ -32,11 +32,11 @@ class Retried(NamedTuple):
     """The number of IDs that wait again, and whether a job continues with the rest."""
 
     ids_count: int
-    goes_on: bool
+    continues: bool
 
 
 def retry(
-    asked: Asked,
+    asked: FailureSelection,
     *,
     left_out: Collection[int] = (),
     number: int,
@@ -75,12 +75,12 @@ def resume_retry(act_id: int, now: Callable[[], datetime]) -> None:
         _retry(act, asked, left_out, now=now, seconds=JOB_SECONDS)
 
 
-def _read_retry(act: BulkAct) -> tuple[Asked, frozenset[int]]:
+def _read_retry(act: BulkAct) -> tuple[FailureSelection, frozenset[int]]:
     matching = dict(act.asked["matching"])
     for name in ("since", "at"):
         if matching.get(name):
             matching[name] = datetime.fromisoformat(matching[name])
-    return Asked(**matching), frozenset(act.asked["left_out"])
+    return FailureSelection(**matching), frozenset(act.asked["left_out"])
 
 
 def succeeded_until(task: models.Task, *, at: datetime) -> QuerySet[models.Assignment]:
@@ -144,7 +144,7 @@ def _resend(
     return _in_slices(act, following, was=Status.SUCCEEDED, now=now, seconds=seconds)
 
 
-def _as_json(asked: Asked) -> dict[str, Any]:
+def _as_json(asked: FailureSelection) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in asdict(asked).items()
@@ -154,7 +154,7 @@ def _as_json(asked: Asked) -> dict[str, Any]:
 
 def _retry(
     act: BulkAct,
-    asked: Asked,
+    asked: FailureSelection,
     left_out: Collection[int],
     *,
     now: Callable[[], datetime],

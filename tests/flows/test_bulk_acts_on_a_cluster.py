@@ -12,7 +12,7 @@ from scheduling import models, store
 from scheduling.core import clock, limits
 from scheduling.models import BulkAct, Status
 from scheduling.tasks import resend
-from scheduling.tasks.failures import Asked
+from scheduling.tasks.failures import FailureSelection
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.target import Target
 
@@ -39,7 +39,7 @@ def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_job
 ):
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     task = failed_task()
-    resend.retry(Asked(), number=IDS, run="r", by=Actor.command_line(), now=store.now)
+    resend.retry(FailureSelection(), number=IDS, run="r", by=Actor.command_line(), now=store.now)
     cluster = start_cluster()
     act = BulkAct.objects.filter(name="r")
     wait_until(act.filter(done_count__gt=0).exists, seconds=30, what="it is under way")

@@ -271,7 +271,7 @@ class Operators:
         self.storm.model.asked_again = True
         number = models.Assignment.objects.filter(status=Status.FAILED).count()
         retried = resend.retry(
-            failures.Asked(at=store.now()),
+            failures.FailureSelection(at=store.now()),
             number=number,
             run=f"retry {dice.getrandbits(40):x}",
             by=BY,

@@ -363,7 +363,7 @@ def _arm(stage: Stage) -> None:
 # --- Failures ---
 
 case("retry failed IDs", arrange=failed, in_parts=True)(
-    lambda s: resend.retry(failures.Asked(at=s.at), number=2, run="run", by=BY, now=s.now)
+    lambda s: resend.retry(failures.FailureSelection(at=s.at), number=2, run="run", by=BY, now=s.now)
 )
 case("send again", arrange=succeeded, in_parts=True)(
     lambda s: resend.resend(s.task("list b"), looked_at=s.at, number=2, run="run", by=BY, now=s.now)

@@ -11,7 +11,7 @@ from scheduling.dispatch import overdue
 from scheduling.models import Status
 from scheduling.queues import operations
 from scheduling.tasks import resend
-from scheduling.tasks.failures import Asked
+from scheduling.tasks.failures import FailureSelection
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, submit, write_all
 from tests.scheduling.placed import counted, make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE
@@ -97,7 +97,7 @@ def test_what_an_operator_retries_too_late_stays_failed():
         rows.objects.filter(waiting_count__gt=0).update(waiting_count=0, failed_count=30)
     place(queue, {minute(2): range(1_000, 1_050), minute(3): range(2_000, 2_060)}, at=BEFORE)
     at = minute(1) + timedelta(seconds=30)
-    assert resend.retry(Asked(), number=30, run="r", by=BY, now=lambda: at) == (10, False)
+    assert resend.retry(FailureSelection(), number=30, run="r", by=BY, now=lambda: at) == (10, False)
     assert counted() == {"waiting": 120, "failed": 20}
     check_all(at)
 
@@ -122,4 +122,9 @@ def test_under_a_brake_of_none_a_retry_still_finds_a_place():
     for rows in (models.Bucket, models.Task, models.TaskBucket):
         rows.objects.filter(waiting_count__gt=0).update(waiting_count=0, failed_count=30)
     operations.brake(queue, 0, by=BY, at=BEFORE)
-    assert resend.retry(Asked(), number=30, run="r", by=BY, now=lambda: NOON + clock.QUARTER).ids_count == 30
+    assert (
+        resend.retry(
+            FailureSelection(), number=30, run="r", by=BY, now=lambda: NOON + clock.QUARTER
+        ).ids_count
+        == 30
+    )

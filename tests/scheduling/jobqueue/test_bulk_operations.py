@@ -12,7 +12,7 @@ from scheduling.core import clock, limits
 from scheduling.jobqueue import bulk_operations
 from scheduling.models import BulkAct, Status
 from scheduling.tasks import bulk_cancel, resend
-from scheduling.tasks.failures import Asked
+from scheduling.tasks.failures import FailureSelection
 from scheduling.upkeep import reconciliation, retention
 from tests.scheduling.lists_of_ids import check_counters, check_log
 from tests.scheduling.placed import counted, make_queue, place
@@ -66,7 +66,7 @@ def at_their_time(monkeypatch):
 
 
 def retry(**fields):
-    return resend.retry(Asked(), number=50, run="r", by=BY, now=lambda: AFTER, **fields)
+    return resend.retry(FailureSelection(), number=50, run="r", by=BY, now=lambda: AFTER, **fields)
 
 
 @pytest.mark.usefixtures("clicks_end_at_once")
@@ -124,7 +124,7 @@ def test_a_frozen_worker_that_wakes_does_nothing_more():
     act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=50, by=BY, at=AFTER)
     assert bulk_operations.claim(act.pk, at=AFTER) is None, "somebody is at it"
     assert bulk_operations.claim(act.pk, at=AFTER + 2 * limits.BULK_LEASE) is not None
-    done = resend._retry(act, Asked(), (), now=lambda: AFTER, seconds=5)
+    done = resend._retry(act, FailureSelection(), (), now=lambda: AFTER, seconds=5)
     assert done == (0, True)
     assert counted() == {"failed": 50}
 

@@ -11,7 +11,7 @@ from scheduling.core import clock, keys
 from scheduling.dispatch import claims, messages
 from scheduling.models import Status
 from scheduling.tasks import failures, resend
-from scheduling.tasks.failures import Asked
+from scheduling.tasks.failures import FailureSelection
 from scheduling.upkeep import retention
 from tests.scheduling.placed import make_queue, place
 
@@ -101,7 +101,7 @@ def rows() -> list[tuple]:
     return sorted(found)
 
 
-def expected(asked: Asked) -> list[tuple]:
+def expected(asked: FailureSelection) -> list[tuple]:
     def matches(row: tuple) -> bool:
         _, queue, task, user, status, said, at, key = row
         return (
@@ -119,24 +119,24 @@ def expected(asked: Asked) -> list[tuple]:
     return [row for row in rows() if matches(row)]
 
 
-def questions(several: list[models.Task]) -> list[Asked]:
+def questions(several: list[models.Task]) -> list[FailureSelection]:
     middle = MINUTES[1] + timedelta(seconds=20)
     task = several[1]
     return [
-        Asked(),
-        Asked(queue_id=task.queue_id),
-        Asked(task_id=task.pk),
-        Asked(user_id=5),
-        Asked(http_status=404),
-        Asked(has_no_status=True, message="reset"),
-        Asked(message=""),
-        Asked(at=middle),
-        Asked(since=middle),
-        Asked(up_to=models.Attempt.objects.order_by("pk")[models.Attempt.objects.count() // 2].pk),
-        Asked(up_to=0),
-        Asked(queue_id=task.queue_id, up_to=failures.newest(), since=middle),
-        Asked(since=MINUTES[0] + timedelta(seconds=10), at=MINUTES[1] + timedelta(seconds=40)),
-        Asked(task_id=task.pk, http_status=500, at=middle),
+        FailureSelection(),
+        FailureSelection(queue_id=task.queue_id),
+        FailureSelection(task_id=task.pk),
+        FailureSelection(user_id=5),
+        FailureSelection(http_status=404),
+        FailureSelection(has_no_status=True, message="reset"),
+        FailureSelection(message=""),
+        FailureSelection(at=middle),
+        FailureSelection(since=middle),
+        FailureSelection(up_to=models.Attempt.objects.order_by("pk")[models.Attempt.objects.count() // 2].pk),
+        FailureSelection(up_to=0),
+        FailureSelection(queue_id=task.queue_id, up_to=failures.newest(), since=middle),
+        FailureSelection(since=MINUTES[0] + timedelta(seconds=10), at=MINUTES[1] + timedelta(seconds=40)),
+        FailureSelection(task_id=task.pk, http_status=500, at=middle),
     ]
 
 
@@ -176,7 +176,7 @@ def test_only_what_moved_since_is_counted_again(several):
 
 def test_what_is_tried_again_is_no_failure_any_more_and_what_fails_again_is_one(several):
     failures.keep_counts(at=LATER)
-    asked = Asked(task_id=several[1].pk, http_status=404, at=LATER)
+    asked = FailureSelection(task_id=several[1].pk, http_status=404, at=LATER)
     count = asked.count()
 
     resend.retry(asked, number=count, run="r", by=Actor.system(), now=lambda: LATER)
@@ -189,7 +189,7 @@ def test_what_is_tried_again_is_no_failure_any_more_and_what_fails_again_is_one(
 
 
 def test_retry_by_two_clicks_is_one_run(several):
-    asked = Asked(at=LATER)
+    asked = FailureSelection(at=LATER)
     given = {"number": asked.count(), "run": "one run", "by": Actor.system(), "now": lambda: LATER}
     first = resend.retry(asked, **given)
     assert resend.retry(asked, **given) == first
@@ -203,7 +203,7 @@ def test_the_same_number_in_a_bucket_is_not_taken_for_the_same_failures(queues):
     before = len(rows())
     failures.keep_counts(at=LATER)
     assert 0 < before < 30
-    first = Asked(user_id=rows()[0][3])
+    first = FailureSelection(user_id=rows()[0][3])
 
     resend.retry(first, number=1, run="r", by=Actor.system(), now=lambda: MINUTE + timedelta(seconds=31))
     _run(queues[0], MINUTE, from_second=32, to_second=34, at_most=1)
@@ -217,7 +217,7 @@ def test_failures_of_a_cancelled_task_are_none(several):
     failures.keep_counts(at=LATER)
     place(several[1].queue, {LATER: range(900, 910)}, at=BEFORE)
     models.Task.objects.filter(pk=several[1].pk).update(cancelled_at=LATER)
-    assert Asked(task_id=several[1].pk).count() == 0
+    assert FailureSelection(task_id=several[1].pk).count() == 0
     assert_all_is_told(several)
 
 
@@ -243,7 +243,7 @@ def test_time_ends_the_counting_and_the_next_call_goes_on(several, monkeypatch):
 def test_with_counts_no_row_of_a_failure_is_read(several):
     failures.keep_counts(at=LATER)
     models.Attempt.objects.all().delete()
-    assert {group.http_status for group in Asked().summary().groups} == {404, 500, None}
+    assert {group.http_status for group in FailureSelection().summary().groups} == {404, 500, None}
 
 
 def test_pruning_takes_them_along(several, settings):

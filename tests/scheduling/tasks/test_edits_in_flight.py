@@ -11,7 +11,7 @@ from scheduling.dispatch import overdue, results
 from scheduling.dispatch.messages import Claim, Result
 from scheduling.models import Status
 from scheduling.tasks import edits, resend
-from scheduling.tasks.failures import Asked
+from scheduling.tasks.failures import FailureSelection
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, spool_of, submit, write_all
 from tests.scheduling.store.test_claims import MINUTE, SimulatedWorker
 
@@ -87,7 +87,9 @@ def test_removed_id_that_failed_and_is_retried_by_an_operator_gets_another_place
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
     fail(claimed, at)
-    assert resend.retry(Asked(user_id=claimed.user_id), number=1, run="", by=BY, now=lambda: at) == (1, False)
+    assert resend.retry(
+        FailureSelection(user_id=claimed.user_id), number=1, run="", by=BY, now=lambda: at
+    ) == (1, False)
     assert row(claimed.user_id).status == Status.WAITING
     minute_passed = row(claimed.user_id).minute_at + timedelta(minutes=2)
     overdue.run(lambda: minute_passed)
