@@ -73,6 +73,8 @@ def read_fields(request: ApiRequest, schema: type[Fields], unknown_fields: Unkno
         payload_optional=True,
         allowed=frozenset(writable),
         ignorable=frozenset(read_only) | FORM_NOISE,
+        # No list is read, so they are fields like any other.
+        option_fields=frozenset(),
     ) as body:
         unknown = [*body.fields.unknown, *(["payload"] if body.fields.payload_given else [])]
         check_unknown(request, unknown, writable, unknown_fields)

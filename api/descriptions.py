@@ -51,6 +51,8 @@ FIELDS: dict[str, str] = {
     "sheet": "The sheet of the workbook that has the IDs.",
     "id_type": "Whether IDs are numbers (`integer`, the default) or text of 1 to 100 characters (`text`).",
     "header": "Whether the first line of a table of text IDs is a header: true unless you say false.",
+    "TestId.id": "The ID of the test request, a number or text: 1 by default.",
+    "TestId.data": "The columns that travel with it. Without them, those of the ID's latest list in the queue.",
     "erase": "Whether everything about the person is deleted, and not only the name.",
     "external_id": "The ID as text, or null for one that is a number.",
     "NewUser.external_id": "The ID of the new user if it is text: 1 to 100 characters. Either `id` or this.",

@@ -9,10 +9,11 @@ from ninja import Query, Router
 
 from api import paging, schemas
 from api.auth import CAN_READ, CAN_WRITE, ApiRequest
-from api.bodies import read_fields
+from api.bodies import content_length, read_fields
 from api.endpoints import WITH_BODY, responses
 from api.fields import QueueName
 from api.idempotency import key_of_fields, replayed
+from api.ids import id_json
 from api.openapi import describe, fields_body
 from api.plans import iso
 from api.responses import check_if_match, json_response, location_of, revalidated
@@ -20,6 +21,7 @@ from api.serializers import queue_json
 from scheduling import models, store
 from scheduling.dispatch import test_request
 from scheduling.intake import idempotency
+from scheduling.parsing import errors as reading
 from scheduling.queues import operations, rates
 
 router = Router(tags=["Queues"])
@@ -214,20 +216,33 @@ def rotate_secret(request: ApiRequest, name: QueueName, options: Query[schemas.B
 @router.post(
     "/queues/{queue_name:name}/test/",
     auth=CAN_WRITE,
-    response=responses(schemas.Tested, 404, 409),
+    response=responses(schemas.Tested, 404, 409, *WITH_BODY),
     operation_id="test_queue",
     summary="Send one test request",
+    openapi_extra=describe(body=fields_body(schemas.TestId) | {"required": False}),
 )
-def test_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
-    """In the next free slot of the plan. The response is shown, not kept. No slot within a minute: a conflict."""
-    tested = test_request.send_one(find(name), by=request.caller.actor, now=store.now)
+def test_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
+    """In the next free slot of the plan. The response is shown, not kept. No slot within a minute: a conflict.
+
+    The body is optional. Without `data`, those of the ID's latest list in the queue are sent.
+    """
+    queue = find(name)
+    asked = schemas.TestId()
+    if content_length(request):
+        try:
+            asked = read_fields(request, schemas.TestId, options.unknown_fields)
+        except reading.NotAnObject as error:
+            # It asks for nothing.
+            if error.facts["what"] != "null":
+                raise
+    example = test_request.ExampleId.of(queue, str(asked.id), asked.data)
+    tested = test_request.send_one(queue, by=request.caller.actor, now=store.now, example=example)
     sent, outcome = tested.request, tested.outcome
     return json_response(
         {
             "started_at": iso(tested.started_at),
             "request": {
-                "user_id": sent.user_id,
-                "user_id_str": str(sent.user_id),
+                **id_json(sent.user_id, sent.external_id),
                 "task_id": sent.task_id,
                 "task_name": sent.task_name,
                 "queue": sent.queue,

@@ -568,9 +568,19 @@ class Brake(Schema):
     per_minute: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] | None
 
 
+class TestId(Schema):
+    """What a test request is sent for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Id | ExternalId = 1
+    data: dict[str, Any] | None = None
+
+
 class TestRequest(Schema):
-    user_id: int
+    user_id: int | None
     user_id_str: str
+    external_id: str | None
     task_id: int
     task_name: str
     queue: str

@@ -1,5 +1,6 @@
 """Queues: their state, and the operations on them."""
 
+import json
 from typing import Any
 
 from django.contrib import messages
@@ -18,7 +19,7 @@ from dashboard.drawing import charts
 from dashboard.formatting import plural
 from dashboard.inputs import columns, paging
 from dashboard.inputs.forms import NewQueueForm, PaceForm
-from dashboard.inputs.parameters import COLUMNS, is_number, refuse_unknown, whole_number
+from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
 from scheduling import models, store
@@ -261,14 +262,10 @@ def _brake(request: OperatorRequest, found: models.Queue) -> None:
 def test(request: OperatorRequest, name: str) -> HttpResponseBase:
     """Send one test request in a free slot, and show its response."""
     found = get_object_or_404(models.Queue, name=name)
-    text = request.POST.get("user_id", "1").strip()
-    if not (is_number(text) and int(text) >= 1):
-        messages.error(
-            request, f"{text[:40]!r} is not an ID: an ID is a whole number from 1 on. Nothing was sent."
-        )
-        return redirect(addresses.queue(found.name))
     try:
-        sent = test_request.send_one(found, by=request.actor, now=store.now, user_id=int(text))
+        data = _typed_data(request.POST.get("data", ""))
+        example = test_request.ExampleId.of(found, request.POST.get("user_id", "1"), data)
+        sent = test_request.send_one(found, by=request.actor, now=store.now, example=example)
     except NoFreeSlot as error:
         free_at = formatting.minute_text(error.next_at)
         messages.error(request, f"No slot is free within a minute. The next minute with room is {free_at}.")
@@ -283,6 +280,19 @@ def test(request: OperatorRequest, name: str) -> HttpResponseBase:
         level = messages.SUCCESS if outcome.verdict == Verdict.SUCCEEDED else messages.ERROR
         messages.add_message(request, level, _with_sent(text.strip(), sent.sent))
     return redirect(addresses.queue(found.name))
+
+
+def _typed_data(text: str) -> dict[str, Any] | None:
+    """Return the data of a test request that were typed: a JSON object. Raises BadFields."""
+    if not text.strip():
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise BadFields(data='It must be a JSON object such as {"first_name": "Ann"}. Nothing was sent.')
+    return data
 
 
 def _with_sent(text: str, sent: shown_request.Sent | None) -> str:

@@ -4,22 +4,24 @@ import asyncio
 import fcntl
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core import clock, keys
-from scheduling.core.errors import NoFreeSlot, TestRequestWaiting
+from scheduling.core import clock, id_tokens, keys
+from scheduling.core.errors import BadFields, NoFreeSlot, TestRequestWaiting
 from scheduling.dispatch import bucket_slots
 from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
 from scheduling.handlers.shown_request import Sent, shown
 from scheduling.handlers.webhook import Webhook
+from scheduling.lists import external_ids, record_lists
 from scheduling.placement import reservations, shapes
 
 # What a receiver sees in place of a task's number and a user's: no task has it.
@@ -39,6 +41,40 @@ class TrialRequest(Request):
 
 
 @dataclass(frozen=True)
+class ExampleId:
+    """The ID of a test request. external_id: where it is text. data: the columns that travel with it."""
+
+    user_id: int = 1
+    external_id: str | None = None
+    data: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, queue: models.Queue, text: str, data: Mapping[str, Any] | None = None) -> "ExampleId":
+        """Return the example that somebody asks for; without data, those of the ID's latest list in the queue.
+
+        text: an ID; digits are a number. Raises BadFields for what is no ID.
+        """
+        number, external_id = id_tokens.read(text).id, None
+        if number is None:
+            external_id, reason, _ = id_tokens.read_text(text)
+            # A damaged number is not taken for text.
+            if external_id is None or id_tokens.looks_like_a_number(text):
+                raise BadFields(id=f"{text[:40]!r} is not an ID. {reason or ''}".rstrip())
+            number = external_ids.number_of(external_id)
+        if data is None and number is not None:
+            data = _latest_data(queue, number)
+        # A text that was never received has no number yet.
+        return cls(number or -1, external_id, data)
+
+
+def _latest_data(queue: models.Queue, user_id: int) -> Mapping[str, Any] | None:
+    tasks = models.Task.objects.filter(queue=queue, data_columns__isnull=False)
+    rows = models.Assignment.objects.filter(user_id=user_id, task__in=tasks).order_by("-task_id")
+    task_id = rows.values_list("task_id", flat=True).first()
+    return None if task_id is None else record_lists.read(task_id, [user_id]).get(user_id)
+
+
+@dataclass(frozen=True)
 class Trial:
     """What was sent, when, and what came of it. sent: None where the handler isn't `webhook`."""
 
@@ -53,7 +89,7 @@ def send_one(
     *,
     by: Actor,
     now: Callable[[], datetime],
-    user_id: int = 1,
+    example: ExampleId = ExampleId(),
     sleep: Callable[[float], None] = time.sleep,
 ) -> Trial:
     """Send one request in the next free slot, and wait for its response.
@@ -62,7 +98,7 @@ def send_one(
     minute that has one, if no slot is free within a minute.
     """
     with _only_one(queue):
-        return _send_one(queue, by=by, now=now, user_id=user_id, sleep=sleep)
+        return _send_one(queue, by=by, now=now, example=example, sleep=sleep)
 
 
 @contextmanager
@@ -82,7 +118,7 @@ def _send_one(
     *,
     by: Actor,
     now: Callable[[], datetime],
-    user_id: int,
+    example: ExampleId,
     sleep: Callable[[float], None],
 ) -> Trial:
     deadline = now() + timedelta(seconds=WAIT_SECONDS)
@@ -94,7 +130,17 @@ def _send_one(
             break
     key = f"msg_test_{secrets.token_hex(12)}"
     planned_at = clock.minute_start(slot_at)
-    request = TrialRequest(user_id, TASK_ID, "a test request", queue.name, planned_at, 1, own_key=key)
+    request = TrialRequest(
+        example.user_id,
+        TASK_ID,
+        "a test request",
+        queue.name,
+        planned_at,
+        1,
+        external_id=example.external_id,
+        data=example.data,
+        own_key=key,
+    )
     started_at = now()
     outcome, sent = asyncio.run(_send(queue, request))
     with store.write():

@@ -60,6 +60,7 @@ def read_body(
     payload_optional: bool = False,
     allowed: frozenset[str] = FIELDS,
     ignorable: frozenset[str] = frozenset(),
+    option_fields: frozenset[str] = OPTION_FIELDS,
 ) -> Reading:
     """Read a body to its end, in constant memory, and return what it contains. Close the Reading afterwards.
 
@@ -68,7 +69,7 @@ def read_body(
     that the body's field `id` names. skip_faults: `on_error=skip`.
     leave_out_hidden: leave out rows hidden in a sheet. payload_optional: the payload may be absent or null, as in an
     edit. allowed: the fields to keep. ignorable: read-only fields, which are dropped. Any other field is listed in
-    the result as unknown.
+    the result as unknown. option_fields: those that say how the list is to be read.
 
     Faults in tokens are in the Reading. Raises a ReadingError if the body as such can't be read, is too large,
     contains too many entries or no list. Then nothing is left on disk.
@@ -90,7 +91,7 @@ def read_body(
         header=header,
         leave_out_hidden=leave_out_hidden,
         id_type_of=id_type_of,
-        accepted=OPTION_FIELDS & allowed,
+        accepted=option_fields & allowed,
     )
     lists = ListReader(options, limits=limits, folder=spool_dir, keeps_going=skip_faults)
     try:

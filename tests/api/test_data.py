@@ -10,7 +10,9 @@ import pytest
 
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.retry import Verdict
 from scheduling.dispatch import minute_worker
+from scheduling.handlers.base import Outcome
 from scheduling.handlers.webhook import Webhook
 from scheduling.intake import acceptance
 from scheduling.lists import record_lists
@@ -365,3 +367,33 @@ def test_half_of_a_character_in_data_is_a_fault(api):
     body = '{"task_name": "x", "data": "*", "payload": [{"id": 7, "x": "\\ud800"}]}'
     assert api.send("POST", "/celery_ids_tasks/", body).status_code == 422
     assert store.now()
+
+
+@pytest.mark.parametrize(
+    ("body", "target", "hello"),
+    [
+        ({"id": 7}, "/users/7?c=K%C3%B6ln", "Dear Ann"),
+        ({"id": 7, "data": {"first name": "Zoë"}}, "/users/7?c=-", "Dear Zoë"),
+        ({"id": "sku/1", "data": {"first name": "T"}}, "/users/sku%2F1?c=-", "Dear T"),
+    ],
+)
+def test_test_request_takes_an_id_or_typed_data(api, webhook, write_lists, monkeypatch, body, target, hello):
+    submit(api)
+    write_lists()
+    made = []
+
+    async def send(self, message):
+        made.append(message)
+        return Outcome(Verdict.SUCCEEDED, status=200)
+
+    monkeypatch.setattr(Webhook, "_send", send)
+    answer = api.send("POST", "/queues/default/test/", body)
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["sent"]["url"] == f"https://example.com{target}"
+    assert json.loads(made[0].body)["hello"] == hello
+    assert answer.json()["request"]["external_id"] == ("sku/1" if body["id"] == "sku/1" else None)
+
+
+def test_test_request_of_what_is_no_id_is_refused(api, webhook):
+    for body in ({"id": ""}, {"id": 0}, {"id": 7, "data": "x"}, {"ID": 7}):
+        assert api.send("POST", "/queues/default/test/", body).status_code == 422, body
