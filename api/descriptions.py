@@ -163,6 +163,7 @@ FIELDS: dict[str, str] = {
     "QueueUpdate.name": "The name of the queue, which stays.",
     "hours": "When the queue sends: a weekly table in a time zone, and closed dates. Null: always.",
     "ramp": "How the rpm grows from a day, or a minute, on. Null: it is `rpm` from the start.",
+    "quotas": "At most so many requests per hour, day or month of a time zone; `limit`, `per` and `zone` of each.",
     "WindowOfPlan.capacity": "What lists may plan of each minute, where that isn't the rpm. Otherwise null.",
     "Bucket.reason": "Why the minute has its capacity. Null for a queue without hours and ramp.",
     "QueueEffect.moved": "How many IDs would get a later minute.",

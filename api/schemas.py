@@ -463,6 +463,7 @@ class QueueFields(Schema):
     rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] = 120
     hours: dict[str, Any] | None = None
     ramp: dict[str, Any] | None = None
+    quotas: list[dict[str, Any]] = Field(default_factory=list, max_length=5)
     overflow: Overflow = Overflow.DISPERSE
     max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
     handler: HandlerKind = HandlerKind.RECORD
@@ -512,6 +513,7 @@ class Queue(Schema):
     rpm: int
     hours: dict[str, Any] | None
     ramp: dict[str, Any] | None
+    quotas: list[dict[str, Any]]
     overflow: Overflow
     max_peak: int | None
     handler: HandlerKind

@@ -36,9 +36,9 @@ SECTIONS = (
         ("overflow", "max_peak", "headroom"),
     ),
     Section(
-        "Hours and ramp",
-        "When the queue sends, and how its limit grows. From the next quarter-hour that isn't open yet.",
-        ("hours", "ramp"),
+        "Hours, ramp and quotas",
+        "When the queue sends, how its limit grows, and how much it may send in all.",
+        ("hours", "ramp", "quotas"),
     ),
     Section(
         "When a request fails, or is late",
@@ -188,6 +188,17 @@ class ConditionField(forms.JSONField):
         return value if isinstance(value, str) else json.dumps(value)
 
 
+class QuotasField(ConditionField):
+    """Quotas as JSON; empty where there are none."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return super().prepare_value(value or None)
+
+    def to_python(self, value: Any) -> Any:
+        found = super().to_python(value)
+        return [] if found is None else found
+
+
 STANDARD, NONE, TEMPLATE = "standard", "none", "template"
 
 
@@ -267,6 +278,11 @@ class QueueForm(QueueModelForm):
         label="Ramp",
         required=False,
         help_text='JSON: {"from": "2026-11-30", "start_rpm": 50, "factor": 1.5, "every": 1, "unit": "days"}.',
+    )
+    quotas = QuotasField(
+        label="Quotas",
+        required=False,
+        help_text='JSON: [{"limit": 250000, "per": "day", "zone": "Europe/Berlin"}]; per hour, day or month.',
     )
     python_callable = forms.ChoiceField(label="Function", required=False)
     # How many IDs the page said that the change moves.

@@ -2,7 +2,9 @@
 
 from copy import copy
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+
+from django.utils import timezone
 
 from dashboard import formatting
 from dashboard.drawing import charts
@@ -20,6 +22,7 @@ from scheduling.reports import cards
 DANGEROUS_PEAK = 2
 # The time in which a longer list could be done at another limit.
 AN_HOUR = 60
+DAYS_SHOWN = 14
 
 
 def other_start(start: Start) -> Start:
@@ -74,6 +77,15 @@ class Preview:
         if window.level is None:
             return self.rpm
         return window.level[k] + self.queue.headroom if window.level[k] else 0
+
+    @property
+    def days(self) -> list[tuple[date, int]]:
+        """Return how many IDs are sent on which day, if that is more than one; the first two weeks of them."""
+        counts: dict[date, int] = {}
+        for window in self.plan.windows:
+            day = timezone.localtime(clock.runs_at(window.starts_at)).date()
+            counts[day] = counts.get(day, 0) + window.ids_count
+        return list(counts.items())[:DAYS_SHOWN] if len(counts) > 1 else []
 
     @property
     def ends_at(self) -> datetime:

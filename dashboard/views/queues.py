@@ -157,7 +157,7 @@ def _next_quarter() -> str:
 
 def _unseen_effect(found: models.Queue, form: QueueForm) -> rates.Effect | None:
     """What other hours or another ramp would move, where the page hasn't said so yet. Raises BadFields."""
-    if not {"hours", "ramp"} & form.changes.keys():
+    if not {"hours", "ramp", "quotas"} & form.changes.keys():
         return None
     effect = operations.effect_of(found, form.changes, at=store.now())
     return effect if effect.moved_count and form.cleaned_data.get("moves") is None else None

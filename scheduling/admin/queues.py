@@ -69,6 +69,8 @@ class QueueForm(ModelForm):
             if isinstance(headers, dict):
                 headers = validation.with_stored_values(headers, self.stored_headers)
             changed["webhook_headers"] = headers
+        if changed.get("quotas", "") is None:
+            changed["quotas"] = []
         return changed
 
     def clean(self) -> dict[str, Any] | None:

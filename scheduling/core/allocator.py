@@ -21,6 +21,7 @@ golden/distribution.json and golden/capacities.json.
 import sys
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain, cycle, islice, pairwise, repeat
 
@@ -194,7 +195,7 @@ def runs_within(
     n: int,
     *,
     fills: Mapping[int, Sequence[int]],
-    quotas: Mapping[Hashable, int],
+    quotas: dict[Hashable, int],
 ) -> Iterator[Run]:
     """Yield where `n` IDs go by rule 1 alone, over windows whose capacities and quotas differ.
 
@@ -206,9 +207,11 @@ def runs_within(
     remaining = _at_least(0, n, "n")
     offsets = sorted(fills)
     known = {offset: _fifteen(fills[offset], "fill") for offset in offsets}
-    available = dict(quotas)
+    available = copy(quotas)
     first = 0
     for stretch in stretches:
+        if not remaining:
+            return
         level = _fifteen(stretch.capacity, "capacity")
         if not any(level) or not _most(remaining, stretch.periods, available):
             first += stretch.windows
@@ -261,7 +264,7 @@ def dispersed_within(
     n: int,
     *,
     fills: Mapping[int, Sequence[int]],
-    quotas: Mapping[Hashable, int],
+    quotas: dict[Hashable, int],
 ) -> Iterator[Run]:
     """Yield where `n` IDs go by both rules: all into the first window with an open bucket that a quota leaves room in.
 
@@ -269,7 +272,7 @@ def dispersed_within(
     for `runs_within`.
     """
     remaining = _at_least(0, n, "n")
-    available = dict(quotas)
+    available = copy(quotas)
     first = 0
     for stretch in stretches:
         most = _most(remaining, stretch.periods, available)

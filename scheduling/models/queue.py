@@ -51,6 +51,8 @@ class Queue(models.Model):
     # scheduling.core.capacity.
     hours = models.JSONField(null=True, blank=True)
     ramp = models.JSONField(null=True, blank=True)
+    # At most so many requests per hour, day or month; see scheduling.core.capacity.
+    quotas = models.JSONField(default=list, blank=True, db_default=Value([], models.JSONField()))
     handler = models.CharField(max_length=16, choices=HandlerKind, default=HandlerKind.RECORD)
     paused_at = models.DateTimeField(null=True, blank=True)
     brake_per_minute = models.PositiveIntegerField(null=True, blank=True)

@@ -14,7 +14,7 @@ from django.conf import settings
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys, limits
 from scheduling.core.errors import BadFields, PastDeadline, PastExpiry, PastHorizon, PastPeak
-from scheduling.placement import shapes
+from scheduling.placement import quotas, shapes
 from scheduling.store import inserting
 from scheduling.store.prepared import PreparedQuery
 
@@ -161,28 +161,50 @@ def plan(
     starts_at = clock.first_window(at, ids=ids_count, unwritten=others, rate=rate, not_before=not_before)
     first = keys.window_id(queue.pk, starts_at)
     if queue.overflow == models.Overflow.DISPERSE and shapes.is_shaped(queue):
-        return Plan(queue.rpm, (_dispersed(queue, first, ids_count),))
+        return Plan(queue.rpm, _some(_dispersed(queue, first, ids_count)))
     if queue.overflow == models.Overflow.DISPERSE:
         before = fills([first]).get(first, EMPTY)
         return Plan(
             queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),)
         )
-    windows = tuple(_carried_over(queue, first, ids_count))
-    if not windows:
+    return Plan(queue.rpm, _some(_carried_over(queue, first, ids_count)))
+
+
+def _some(windows: Iterator[WindowPlan]) -> tuple[WindowPlan, ...]:
+    found = tuple(windows)
+    if not found:
         raise BadFields(hours=NEVER_OPEN)
-    return Plan(queue.rpm, windows)
+    return found
 
 
-def _dispersed(queue: models.Queue, first: int, ids_count: int) -> WindowPlan:
-    """Place by both rules, in the first window that has an open minute."""
-    window_id = first
-    for stretch in shapes.stretches(queue, first):
-        if any(stretch.capacity):
-            before = fills([window_id]).get(window_id, EMPTY)
-            added = allocator.counts(before, stretch.capacity, ids_count)
-            return WindowPlan(window_id, before, added, 0, stretch.capacity)
-        window_id += stretch.windows
-    raise BadFields(hours=NEVER_OPEN)
+def _dispersed(queue: models.Queue, first: int, ids_count: int) -> Iterator[WindowPlan]:
+    """Both rules, in the first window that has an open minute; what a quota leaves no room for, in a later period."""
+    known, position = _known(first), 0
+    stretches, levels = _watched(shapes.stretches(queue, first))
+    left = quotas.left(queue, first)
+    for run in allocator.dispersed_within(stretches, ids_count, fills=known, quotas=left):
+        yield WindowPlan(first + run.first, run.before, run.added, position, levels[-1])
+        position += run.ids
+
+
+def _known(first: int) -> dict[int, tuple[int, ...]]:
+    """The fills of a queue's windows from one on, by their offset from it."""
+    last_of_queue = (keys.queue_of_window(first) + 1) * keys.QUARTERS - 1
+    return {window - first: fill for window, fill in fills([first, last_of_queue]).items()}
+
+
+def _watched(
+    stretches: Iterator[allocator.Stretch],
+) -> tuple[Iterator[allocator.Stretch], list[tuple[int, ...]]]:
+    """The stretches, and the capacities of those that were read: a run lies in the one that was read last."""
+    levels: list[tuple[int, ...]] = []
+
+    def watched() -> Iterator[allocator.Stretch]:
+        for stretch in stretches:
+            levels.append(stretch.capacity)
+            yield stretch
+
+    return watched(), levels
 
 
 def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[WindowPlan]:
@@ -200,27 +222,34 @@ def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> I
         k = keys.index_of_bucket(pk)
         # Sealed by whoever's clock: nothing comes in. A window that runs may have another rpm.
         fill[k], room[k] = filled, 0 if sealed else min(per_minute, max(0, capacity - queue.headroom))
-    added = allocator.free_places(fill, room, ids_count, keys.index_of_bucket(bucket))
+    left = quotas.left(queue, window_id)
+    most = left.most(ids_count, window_id)
+    added = allocator.free_places(fill, room, most, keys.index_of_bucket(bucket))
+    left.book(sum(added), window_id)
     if any(added):
         yield WindowPlan(window_id, tuple(fill), added, 0, tuple(room) if is_shaped else None)
     if remaining := ids_count - sum(added):
-        for window in _carried_over(queue, window_id + 1, remaining, at_most=per_minute):
+        for window in _carried_over(queue, window_id + 1, remaining, at_most=per_minute, left=left):
             yield replace(window, first_position=window.first_position + sum(added))
 
 
 def _carried_over(
-    queue: models.Queue, first: int, ids_count: int, *, at_most: int | None = None
+    queue: models.Queue,
+    first: int,
+    ids_count: int,
+    *,
+    at_most: int | None = None,
+    left: quotas.Left | None = None,
 ) -> Iterator[WindowPlan]:
-    """Rule 1 over as many windows as it takes, each in closed form. at_most: IDs in a minute.
+    """Rule 1 over as many windows as it takes, each in closed form. at_most: IDs in a minute. left: of its quotas.
 
     Of the windows past the horizon, for which the list is refused, only the last: so that what a list of
     years costs under the queue's lock doesn't grow with the years.
     """
     last_of_queue = (keys.queue_of_window(first) + 1) * keys.QUARTERS - 1
-    known = {window - first: fill for window, fill in fills([first, last_of_queue]).items()}
     horizon = None
     position = 0
-    for run, level in _runs(queue, first, ids_count, known, at_most):
+    for run, level in _runs(queue, first, ids_count, at_most, left):
         horizon = run.first + settings.HORIZON_DAYS * WINDOWS_A_DAY if horizon is None else horizon
         each, last = sum(run.added), run.first + run.windows - 1
         for offset in (*range(run.first, min(last, horizon + 1)), last):
@@ -233,24 +262,19 @@ def _runs(
     queue: models.Queue,
     first: int,
     ids_count: int,
-    known: Mapping[int, Sequence[int]],
     at_most: int | None,
+    left: quotas.Left | None,
 ) -> Iterator[tuple[allocator.Run, tuple[int, ...] | None]]:
     """Where IDs go by rule 1 alone, with what lists may plan of the minutes where these differ."""
+    known = _known(first)
     if not shapes.is_shaped(queue):
         rpm = queue.list_rpm if at_most is None else at_most
         for run in allocator.carry_over_runs(known, rpm, ids_count):
             yield run, None
         return
-    levels: list[tuple[int, ...]] = []
-
-    def watched() -> Iterator[allocator.Stretch]:
-        for stretch in shapes.stretches(queue, first, at_most=at_most):
-            levels.append(stretch.capacity)
-            yield stretch
-
-    # The run is in the stretch that was read last.
-    for run in allocator.runs_within(watched(), ids_count, fills=known, quotas={}):
+    stretches, levels = _watched(shapes.stretches(queue, first, at_most=at_most))
+    left = quotas.left(queue, first) if left is None else left
+    for run in allocator.runs_within(stretches, ids_count, fills=known, quotas=left):
         yield run, levels[-1]
 
 
@@ -273,6 +297,7 @@ def check(
         raise PastDeadline(plan)
     horizon = timedelta(days=settings.HORIZON_DAYS)
     is_capped = queue.overflow == models.Overflow.CARRY_OVER or plan.start == Start.FIRST_FREE
+    is_capped = is_capped or bool(queue.quotas)
     if is_capped and end > max(at, plan.windows[0].starts_at) + horizon:
         raise PastHorizon(plan)
     # At free places a list adds to no peak.
@@ -422,7 +447,7 @@ def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator
     # A brake of 0 is a stop: places are those of the time after it.
     capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
     alike, is_shaped = (capacity,) * clock.BUCKETS, shapes.is_shaped(queue)
-    remaining = ids_count
+    remaining, left = ids_count, quotas.left(queue, window)
     while remaining:
         first, last = keys.range_of_window(window)[0], keys.range_of_window(window + STRIDE - 1)[1]
         rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last)
@@ -441,9 +466,12 @@ def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator
                 ),
                 strict=True,
             )
-            added = allocator.free_places(fill, most, remaining, first_k)
-            yield from ((bucket, count) for bucket, count in zip(buckets, added, strict=True) if count)
-            remaining -= sum(added)
+            wanted = left.most(remaining, window_id) if queue.quotas else remaining
+            taken = allocator.free_places(fill, most, wanted, first_k)
+            if queue.quotas:
+                left.book(sum(taken), window_id)
+            yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
+            remaining -= sum(taken)
             if not remaining:
                 return
             first_k = 0

@@ -1,6 +1,6 @@
-"""The shape of a queue's plan: how many requests each minute may make, by its rpm, its hours and its ramp.
+"""The shape of a queue's plan: how many requests each minute may make, by its rpm, its hours, its ramp and its quotas.
 
-A queue without hours and ramp has rpm in every minute, and pays nothing here. What a window was created with is
+A queue without hours, ramp and quotas has rpm in every minute, and pays nothing here. What a window was created with is
 stored with its buckets and stays: windows that are running or open keep theirs when a queue changes.
 """
 
@@ -20,19 +20,24 @@ LONGEST_PLAN_WINDOWS = 10 * 366 * 96
 
 def is_shaped(queue: models.Queue) -> bool:
     """Whether minutes of the queue may have different capacities."""
-    return bool(queue.hours or queue.ramp)
+    return bool(queue.hours or queue.ramp or queue.quotas)
 
 
 def of(queue: models.Queue) -> capacity.Shape:
     """Return the queue's shape."""
-    return _shape(queue.rpm, _text(queue.hours), _text(queue.ramp))
+    return _shape(queue.rpm, _text(queue.hours), _text(queue.ramp), _text(queue.quotas))
 
 
-def read(rpm: int, hours: Mapping[str, Any] | None, ramp: Mapping[str, Any] | None) -> capacity.Shape:
+def read(
+    rpm: int,
+    hours: Mapping[str, Any] | None,
+    ramp: Mapping[str, Any] | None,
+    quotas: Sequence[Mapping[str, Any]] = (),
+) -> capacity.Shape:
     """Read a shape from the forms of its parts. ValueError, as a sentence, for anything that can't be meant."""
     opened = capacity.Hours.read(hours) if hours else None
     growing = capacity.Ramp.read(ramp, opened.zone if opened else None) if ramp else None
-    return capacity.Shape(rpm, opened, growing)
+    return capacity.Shape(rpm, opened, growing, tuple(map(capacity.Quota.read, quotas)))
 
 
 def _text(form: Any) -> str:
@@ -40,8 +45,9 @@ def _text(form: Any) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _shape(rpm: int, hours: str, ramp: str) -> capacity.Shape:
-    return read(rpm, json.loads(hours) if hours else None, json.loads(ramp) if ramp else None)
+def _shape(rpm: int, hours: str, ramp: str, quotas: str) -> capacity.Shape:
+    opened, growing = (json.loads(text) if text else None for text in (hours, ramp))
+    return read(rpm, opened, growing, json.loads(quotas) if quotas else ())
 
 
 def capacity_at(queue: models.Queue, minute: datetime) -> int:
@@ -104,7 +110,8 @@ def stretches(queue: models.Queue, first_window: int, *, at_most: int | None = N
 def _stretches(queue: models.Queue, first_window: int) -> Iterator[Stretch]:
     kept = stored([first_window]).get(first_window)
     if kept is not None:
-        yield Stretch(1, kept)
+        planned = next(of(queue).stretches(clock.runs_at(keys.starts_at_of_window(first_window))))
+        yield Stretch(1, kept, planned.periods)
         first_window += 1
     yield from of(queue).stretches(clock.runs_at(keys.starts_at_of_window(first_window)))
 

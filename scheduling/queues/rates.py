@@ -11,11 +11,11 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import F, Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import clock, keys, limits
+from scheduling.core import allocator, clock, keys, limits
 from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
-from scheduling.placement import moves, reservations, shapes
+from scheduling.placement import moves, quotas, reservations, shapes
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,38 @@ def effect_of(queue: models.Queue, changes: Mapping[str, Any], *, at: datetime) 
     before = _capacities(queue, stored)
     now = _capacities(changed, kept)
     after, moved = _fitted(filled, now, closed_only=changed.overflow != models.Overflow.CARRY_OVER)
+    if changed.quotas and changed.quotas != queue.quotas:
+        after, moved_by_quotas = _within_quotas(changed, after, at)
+        moved += moved_by_quotas
     return Effect(queue.rpm, changed.rpm, _load(filled, before), _load(after, now), moved)
+
+
+def _within_quotas(queue: models.Queue, filled: dict[int, int], at: datetime) -> tuple[dict[int, int], int]:
+    """Let what is past a period's quota take the first free places of later ones, as `refit` does."""
+    filled, moved = dict(filled), 0
+    for number, quota in enumerate(shapes.of(queue).quotas):
+        for period in quotas.periods(queue, at):
+            if period.number != number:
+                continue
+            planned = [b for b in filled if period.begins_at <= keys.minute_of_bucket(b) < period.ends_at]
+            started = period.booked - sum(filled[b] for b in planned)
+            excess = max(0, started + sum(filled[b] for b in planned) - quota.limit)
+            for bucket in sorted(planned, reverse=True):
+                taken = min(excess, filled[bucket])
+                filled[bucket] -= taken
+                excess, moved = excess - taken, moved + taken
+    first = keys.window_id(queue.pk, clock.open_window_start(at))
+    fills = {
+        window - first: fill for window, fill in keys.by_window(filled.items()).items() if window >= first
+    }
+    left = quotas.Left(shapes.of(queue), {})
+    for offset, fill in fills.items():
+        left.book(sum(fill), first + offset)
+    for run in allocator.runs_within(shapes.stretches(queue, first), moved, fills=fills, quotas=left):
+        for offset in range(run.first, run.first + run.windows):
+            for bucket, count in zip(keys.buckets_of_window(first + offset), run.added, strict=True):
+                filled[bucket] = filled.get(bucket, 0) + count
+    return {bucket: count for bucket, count in filled.items() if count}, moved
 
 
 def _capacities(queue: models.Queue, kept: Mapping[int, int]) -> Capacity:
@@ -149,7 +180,8 @@ def follow(queue: models.Queue, changed: Iterable[str], *, at: datetime) -> None
     """Let the minutes that are planned follow a change of the queue, whose row the caller holds."""
     if SHAPE & set(changed):
         _resize(queue, at, from_next_window=bool({"hours", "ramp"} & set(changed)))
-    if {*SHAPE, "overflow"} & set(changed) and _crowded(queue, at).exists():
+    is_crowded = {*SHAPE, "overflow"} & set(changed) and _crowded(queue, at).exists()
+    if is_crowded or ("quotas" in changed and _is_over_quota(queue, at)):
         cluster.enqueue("scheduling.jobs.refit")
 
 
@@ -187,7 +219,7 @@ def _crowded(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
 
 def wake(*, at: datetime) -> bool:
     """Queue a job where a queue that isn't paused has minutes past its hard cap; return whether."""
-    if not any(_crowded(queue, at).exists() for queue in _capped()):
+    if not any(_crowded(queue, at).exists() or _is_over_quota(queue, at) for queue in _capped()):
         return False
     cluster.enqueue("scheduling.jobs.refit")
     return True
@@ -196,7 +228,26 @@ def wake(*, at: datetime) -> bool:
 def _capped() -> QuerySet[models.Queue]:
     """The queues with minutes that IDs have to leave: of a hard cap, or closed."""
     is_capped = Q(overflow=models.Overflow.CARRY_OVER) | Q(hours__isnull=False) | Q(ramp__isnull=False)
-    return models.Queue.objects.filter(is_capped, paused_at=None)
+    return models.Queue.objects.filter(is_capped | ~Q(quotas=[]), paused_at=None)
+
+
+def _is_over_quota(queue: models.Queue, at: datetime) -> bool:
+    return any(
+        period.excess and _last_waiting(queue, period, at).exists() for period in quotas.periods(queue, at)
+    )
+
+
+def _last_waiting(queue: models.Queue, period: quotas.Period, at: datetime) -> QuerySet[models.Bucket]:
+    """The minutes of a period, the last one first, from which IDs can still go to a later one."""
+    first = max(period.begins_at, clock.next_unsealed_minute(at))
+    if first >= period.ends_at:
+        return models.Bucket.objects.none()
+    return models.Bucket.objects.filter(
+        pk__gte=keys.bucket_at(queue.pk, first),
+        pk__lt=keys.bucket_at(queue.pk, period.ends_at),
+        waiting_count__gt=0,
+        sealed_at=None,
+    ).order_by("-pk")
 
 
 def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
@@ -227,6 +278,40 @@ def _refit_queue(queue_id: int, now: Callable[[], datetime]) -> Iterator[int]:
     while behind is not None:
         count, behind = _refit_slice(queue_id, behind, now)
         yield count
+    while count := _refit_quotas(queue_id, now):
+        yield count
+
+
+def _refit_quotas(queue_id: int, now: Callable[[], datetime]) -> int:
+    """Move on the last IDs of a period that has more than its quota: one transaction; return how many."""
+    with store.bulk_write():
+        queue = reservations.lock_queue(queue_id)
+        at = now()
+        if queue.paused:
+            return 0
+        for period in quotas.periods(queue, at):
+            rows: list[moves.Row] = []
+            wanted = min(SLICE_IDS, period.excess)
+            buckets = _last_waiting(queue, period, at)[:SLICE_BUCKETS] if wanted else ()
+            for bucket in sorted(buckets, key=lambda bucket: -bucket.pk):
+                rows += reversed(_last_rows(bucket, wanted - len(rows)))
+            if rows:
+                list(
+                    models.Bucket.objects.select_for_update()
+                    .filter(pk__in={row.bucket_id for row in rows})
+                    .order_by("pk")
+                )
+                # In the order of their places.
+                moves.move(
+                    queue,
+                    rows[::-1],
+                    from_minute=max(period.ends_at, clock.next_unsealed_minute(at)),
+                    reason=MoveReason.RPM,
+                    was=Status.WAITING,
+                    at=at,
+                )
+                return len(rows)
+    return 0
 
 
 def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tuple[int, int | None]:
@@ -269,10 +354,12 @@ def _full_run(queue: models.Queue, first: int) -> list[models.Bucket]:
 
 
 def _too_many(bucket: models.Bucket, at_most: int) -> list[moves.Row]:
-    """Return the IDs beyond the bucket's capacity: of the waiting ones that have a row, those in the last
-    places, in order.
-    """
-    count = min(at_most, bucket.filled_count - bucket.capacity)
+    """Return the IDs beyond the bucket's capacity: of the waiting ones that have a row, those in the last places."""
+    return _last_rows(bucket, min(at_most, bucket.filled_count - bucket.capacity))
+
+
+def _last_rows(bucket: models.Bucket, count: int) -> list[moves.Row]:
+    """The last `count` of what waits in a bucket and has its row, in the order of their places."""
     if count <= 0:
         return []
     first, last = keys.range_of_bucket(bucket.pk)

@@ -21,6 +21,7 @@ FIELDS = (
     "rpm",
     "hours",
     "ramp",
+    "quotas",
     "overflow",
     "max_peak",
     "handler",
@@ -56,6 +57,7 @@ SECRET_BYTES = (24, 64)  # Standard Webhooks: from 192 to 512 bits
 MOST_HEADERS = 50
 # Of sending hours, or a ramp.
 FORM_CHARACTERS = 20_000
+MOST_QUOTAS = 5
 _LARGEST = 2**31 - 1
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]{1,50}")
@@ -121,6 +123,19 @@ def _shape_reasons(value: Callable[[str], Any]) -> dict[str, str]:
     except ValueError as error:
         reasons["ramp"] = str(error)
     return reasons
+
+
+def _quotas(value: Any) -> str | None:
+    known = {"limit", "per", "zone"}
+    if not isinstance(value, list) or len(value) > MOST_QUOTAS:
+        return f"It must be a list of at most {MOST_QUOTAS} quotas."
+    if not all(isinstance(quota, Mapping) and set(quota) <= known for quota in value):
+        return "Each quota must be an object with limit, per and zone."
+    try:
+        shapes.read(1, None, None, value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _form(value: Any) -> str | None:
@@ -296,6 +311,7 @@ _CHECKS: dict[str, Check] = {
     "rpm": _whole(1, models.MAX_RPM),
     "hours": _form,
     "ramp": _form,
+    "quotas": _quotas,
     "overflow": _among(models.Overflow.values),
     "max_peak": _whole(1, _LARGEST, none=True),
     "handler": _among(models.HandlerKind.values),

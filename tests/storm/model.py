@@ -132,7 +132,7 @@ def sent_after_end(model: Model, sent: Iterable[Sent]) -> list[str]:
                 found.append(
                     f"pause: {one.task_id}/{one.user_id} at {one.t:.3f}, paused {begin:.3f} to {end}"
                 )
-        for begin, end in model.holds[one.task_id]:
+        for begin, end in model.holds.get(one.task_id, ()):
             if begin is not None and begin + 1.5 < one.t < (end if end is not None else one.t + 1):
                 found.append(
                     f"hold: {one.task_id}/{one.user_id} at {one.t:.3f}, on hold {begin:.3f} to {end}"

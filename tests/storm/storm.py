@@ -68,8 +68,8 @@ _SEALED = (
     " WHERE id IN ({}) AND sealed_count IS NOT NULL AND waiting_count > 0 ORDER BY id"
 )
 _WAITING_KEYS = (
-    "SELECT a.id FROM scheduling_assignment a JOIN scheduling_task t ON t.id = a.task_id"
-    " WHERE a.id BETWEEN %s AND %s AND a.status = %s AND t.cancelled_at IS NULL"
+    "SELECT a.id, a.task_id FROM scheduling_assignment a JOIN scheduling_task t ON t.id = a.task_id"
+    " WHERE a.id BETWEEN %s AND %s AND a.status = %s AND t.cancelled_at IS NULL AND t.held_at IS NULL"
 )
 _BUCKETS = (
     "SELECT sealed_count, slot_count, planned_cursor, cursor, leftover_count, waiting_count"
@@ -643,7 +643,8 @@ class Storm:
             for bucket, sealed, planned, leftover, claimed_to in cursor.fetchall():
                 # Those whose rows aren't written yet will move to another minute.
                 cursor.execute(_WAITING_KEYS, [*keys.range_of_bucket(bucket), Status.WAITING])
-                waiting = [key for (key,) in cursor.fetchall()]
+                # What is on hold when its slot comes is passed over, and late: also once its task has continued.
+                waiting = [key for key, task_id in cursor.fetchall() if task_id not in self.model.holds]
                 if len(waiting) > sealed - planned + leftover:
                     yield (
                         f"slots: {len(waiting)} wait in bucket {bucket}: {sealed - planned} of its plan are ahead,"

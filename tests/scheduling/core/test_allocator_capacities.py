@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
 from pathlib import Path
 
 import pytest
@@ -186,3 +186,10 @@ def test_memory_and_time_do_not_grow_with_the_ids():
         Run(0, 10**9 // 15, EMPTY, (1,) * 15),
         Run(10**9 // 15, 1, EMPTY, (1,) * 10 + (0,) * 5),
     ]
+
+
+def test_stretches_are_read_no_further_than_the_ids_reach():
+    # Without an end, as a queue's are.
+    stretches = repeat(allocator.Stretch(1, (1,) * 15))
+    runs = list(allocator.runs_within(stretches, 30, fills={}, quotas={}))
+    assert sum(run.ids for run in runs) == 30

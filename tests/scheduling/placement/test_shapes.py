@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,7 +19,7 @@ from scheduling.queues import operations, rates
 from scheduling.tasks import holds
 from tests.scheduling.lists_of_ids import check_counters, check_log, places, submit, write_all
 from tests.scheduling.placed import make_queue
-from tests.scheduling.store.test_claims import SimulatedWorker
+from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 BY = Actor.command_line()
@@ -44,8 +45,10 @@ class Reference:
     def __init__(self, queue: models.Queue) -> None:
         self.queue = queue
         self.fill: Counter[datetime] = Counter()
+        self.booked: Counter[tuple] = Counter()
+        self.is_open, self.capacity, self.periods = map(cache, (self._is_open, self._capacity, self._periods))
 
-    def is_open(self, minute: datetime) -> bool:
+    def _is_open(self, minute: datetime) -> bool:
         hours = self.queue.hours
         if not hours:
             return True
@@ -66,7 +69,7 @@ class Reference:
                 return True
         return False
 
-    def capacity(self, minute: datetime) -> int:
+    def _capacity(self, minute: datetime) -> int:
         queue = self.queue
         if not self.is_open(minute):
             return 0
@@ -86,22 +89,45 @@ class Reference:
     def for_lists(self, minute: datetime) -> int:
         return max(0, self.capacity(minute) - self.queue.headroom)
 
+    def _periods(self, minute: datetime) -> list[tuple]:
+        """The period of each quota in which a minute lies; the same hour of two offsets is two hours."""
+        found = []
+        for number, quota in enumerate(self.queue.quotas):
+            local = minute.astimezone(ZoneInfo(quota.get("zone", "UTC")))
+            form = {"hour": "%Y-%m-%d %H %z", "day": "%Y-%m-%d", "month": "%Y-%m"}[quota["per"]]
+            found.append((number, local.strftime(form)))
+        return found
+
+    def has_quota(self, minute: datetime) -> bool:
+        return all(self.booked[one] < self.queue.quotas[one[0]]["limit"] for one in self.periods(minute))
+
     def place(self, count: int, window: datetime) -> Counter:
         """Place a list that is accepted into the window that runs from `window` on."""
-        if self.queue.overflow == models.Overflow.DISPERSE:
-            while not any(self.for_lists(window + k * clock.MINUTE) for k in range(15)):
-                window += clock.QUARTER
         added: Counter[datetime] = Counter()
         for _ in range(count):
+            if self.queue.overflow == models.Overflow.DISPERSE:
+                window = self._window(window)
             minute = self._minute(window)
+            if self.queue.overflow == models.Overflow.CARRY_OVER:
+                # What is full, or past its quota, stays so for the rest of the list.
+                window = minute
             self.fill[minute] += 1
+            self.booked.update(self.periods(minute))
             added[minute] += 1
         return added
+
+    def _window(self, window: datetime) -> datetime:
+        """The window itself while it may take an ID, otherwise the next one that may."""
+        while not self.has_quota(window) or not any(
+            self.for_lists(window + k * clock.MINUTE) for k in range(15)
+        ):
+            window += clock.QUARTER
+        return window
 
     def _minute(self, window: datetime) -> datetime:
         if self.queue.overflow == models.Overflow.CARRY_OVER:
             minute = window
-            while self.fill[minute] >= self.for_lists(minute):
+            while self.fill[minute] >= self.for_lists(minute) or not self.has_quota(minute):
                 minute += clock.MINUTE
             return minute
         minutes = [window + k * clock.MINUTE for k in range(15)]
@@ -143,11 +169,16 @@ def invented(dice: random.Random) -> tuple[dict, datetime]:
         "hours": hours if dice.random() < 0.8 else None,
         "ramp": ramp if dice.random() < 0.5 else None,
     }
-    return {**fields, "headroom": dice.choice([0, 0, 1])}, at
+    quotas = [
+        {"limit": dice.randint(20, 60), "per": dice.choice(["hour", "day"]), "zone": dice.choice(CHANGES)[0]}
+        for _ in range(dice.choice([0, 0, 1, 2]))
+    ]
+    return {**fields, "headroom": dice.choice([0, 0, 1]), "quotas": quotas}, at
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_lists_are_placed_as_the_reference_places_them(seed, tmp_path):
+@pytest.mark.parametrize("seed", range(24))
+def test_lists_are_placed_as_the_reference_places_them(seed, tmp_path, settings):
+    settings.HORIZON_DAYS = 366
     dice = random.Random(seed)
     fields, at = invented(dice)
     queue = operations.create(name="q", fields=fields, by=BY, at=at)
@@ -234,16 +265,18 @@ def test_first_free_minutes_of_a_closed_queue_are_those_after_it_opens(tmp_path)
     assert (plan.first_at, plan.last_at) == (MONDAY, MONDAY + clock.MINUTE)
 
 
-def test_nothing_starts_in_a_closed_minute_whatever_waits_there(tmp_path):
-    queue = operations.create(name="q", fields={"rpm": 60}, by=BY, at=FRIDAY)
-    submit(range(1, 11), tmp_path, by=BY, at=FRIDAY, queue_name="q")
-    write_all(FRIDAY)
-    models.Bucket.objects.update(capacity=0)
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_nothing_starts_in_a_closed_minute_whatever_waits_there(tmp_path, is_closed):
+    queue = operations.create(name="q", fields={"rpm": 60}, by=BY, at=BEFORE)
+    submit(range(1, 11), tmp_path, by=BY, at=BEFORE, queue_name="q")
+    write_all(BEFORE)
+    if is_closed:
+        models.Bucket.objects.update(capacity=0)
 
-    worker = SimulatedWorker(queue, FRIDAY + timedelta(minutes=10))
+    worker = SimulatedWorker(queue)
     worker.serve(0, 60)
 
-    assert worker.sent == []
+    assert len(worker.sent) == (0 if is_closed else 10)
 
 
 @pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
@@ -322,3 +355,97 @@ def test_a_million_ids_within_hours_are_planned_as_one_run_after_the_other(
 def test_fields_that_mean_nothing_are_refused_in_a_sentence(fields, said):
     with pytest.raises(operations.BadFields, match=said):
         operations.create(name="q", fields=fields, by=BY, at=FRIDAY)
+
+
+# --- Quotas ---
+
+A_DAY = {"limit": 40, "per": "day", "zone": "Europe/Berlin"}
+
+
+def by_day() -> Counter:
+    days: Counter[str] = Counter()
+    for minute, count in filled().items():
+        days[f"{minute.astimezone(ZoneInfo('Europe/Berlin')):%a}"] += count
+    return days
+
+
+@pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
+def test_quota_of_a_day_sends_the_rest_of_a_list_to_the_next_days(tmp_path, overflow):
+    fields = {"rpm": 60, "quotas": [A_DAY], "overflow": overflow}
+    operations.create(name="q", fields=fields, by=BY, at=FRIDAY)
+    submit(range(1, 31), tmp_path, by=BY, at=FRIDAY, queue_name="q")
+
+    submit(range(1, 61), tmp_path, by=BY, at=FRIDAY, queue_name="q")
+
+    assert by_day() == {"Fri": 40, "Sat": 40, "Sun": 10}
+    write_all(FRIDAY)
+    assert [str(each) for each in proof.check(lambda: FRIDAY)] == []
+
+
+def test_every_start_counts_towards_a_quota_and_late_ids_keep_to_it(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60, "quotas": [A_DAY]}, by=BY, at=BEFORE)
+    submit(range(1, 41), tmp_path, by=BY, at=BEFORE, queue_name="q")
+    write_all(BEFORE)
+    worker = SimulatedWorker(queue)
+    worker.serve(0, 20)
+    sent = len(worker.sent)
+    after = MINUTE + timedelta(minutes=3)
+
+    moved = overdue.run(lambda: after)
+
+    assert 0 < sent < 40
+    assert moved == 40 - sent
+    assert by_day() == {"Wed": 40}, "late IDs give back what they had booked"
+    submit([999], tmp_path, by=BY, at=after, queue_name="q")
+    assert by_day() == {"Wed": 40, "Thu": 1}
+    ((bucket, _),) = reservations.free(queue, 1, after + timedelta(minutes=1))
+    assert f"{keys.minute_of_bucket(bucket).astimezone(ZoneInfo('Europe/Berlin')):%a %H:%M}" == "Thu 00:00"
+
+
+@pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
+def test_quota_that_is_set_later_shows_its_effect_and_moves_what_is_past_it(tmp_path, overflow):
+    queue = operations.create(name="q", fields={"rpm": 9, "overflow": overflow}, by=BY, at=FRIDAY)
+    submit(range(1, 101), tmp_path, by=BY, at=FRIDAY, queue_name="q")
+    write_all(FRIDAY)
+
+    effect = operations.effect_of(queue, {"quotas": [A_DAY]}, at=FRIDAY)
+    assert by_day() == {"Fri": 100}
+    operations.update(queue, {"quotas": [A_DAY]}, by=BY, now=lambda: FRIDAY)
+    assert rates.wake(at=FRIDAY)
+    rates.refit(lambda: FRIDAY)
+
+    assert by_day() == {"Fri": 40, "Sat": 40, "Sun": 20}
+    assert effect.moved_count == 60
+    assert effect.after.ends_at == max(filled()) + clock.MINUTE
+    assert not rates.wake(at=FRIDAY)
+    assert [str(each) for each in proof.check(lambda: FRIDAY)] == []
+    check_counters()
+    check_log()
+
+
+def test_first_free_places_keep_to_a_quota(tmp_path):
+    fields = {"rpm": 60, "quotas": [A_DAY, {"limit": 10, "per": "hour"}]}
+    queue = operations.create(name="q", fields=fields, by=BY, at=FRIDAY)
+
+    plan = reservations.plan(queue, 25, at=FRIDAY, start=Start.FIRST_FREE)
+
+    hours = Counter(
+        clock.runs_at(window.starts_at).hour for window in plan.windows for _ in range(window.ids_count)
+    )
+    assert hours == {16: 10, 17: 10, 18: 5}
+
+
+@pytest.mark.parametrize(
+    "quotas",
+    [
+        {"limit": 1, "per": "day"},
+        [{"limit": 0, "per": "day"}],
+        [{"limit": 1, "per": "week"}],
+        [{"limit": 1, "per": "day", "zone": "Nowhere"}],
+        [{"limit": 1, "per": "day", "of": "x"}],
+        [A_DAY] * 6,
+    ],
+)
+def test_quotas_that_mean_nothing_are_refused(quotas):
+    with pytest.raises(operations.BadFields, match="quotas"):
+        operations.create(name="q", fields={"quotas": quotas}, by=BY, at=FRIDAY)
