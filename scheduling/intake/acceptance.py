@@ -318,11 +318,13 @@ def _accept(
 
 
 def _is_committed(accepted: Accepted) -> bool:
-    # A key draws from a sequence; should the row be another's all the same, it has another moment.
     task = accepted.task
-    return accepted.repeated or (
-        task is not None and models.Task.objects.filter(pk=task.pk, created_at=task.created_at).exists()
-    )
+    if task is None:
+        # Of a repeated request whose task is so old that it was deleted.
+        return accepted.repeated
+    # Also of one that repeats a request which was committed with it. A key draws from a sequence; should the row be
+    # another's all the same, it has another moment.
+    return models.Task.objects.filter(pk=task.pk, created_at=task.created_at).exists()
 
 
 def place(

@@ -151,6 +151,35 @@ def test_each_is_looked_up_where_the_commit_got_no_answer(threads, monkeypatch):
     assert isinstance(ended[1], OperationalError)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_request_that_repeats_one_of_the_same_commit_has_its_fate(
+    threads, queue, tmp_path, monkeypatch, when
+):
+    real = DatabaseWrapper._commit
+    lost = []
+
+    def commit(wrapper) -> None:
+        if when == "after" or lost:
+            real(wrapper)
+        if not lost:
+            lost.append(1)
+            raise OperationalError("the answer was lost")
+
+    monkeypatch.setattr(store, "RECOGNISE_SECONDS", 0.2)
+    key = acceptance.IdempotencyKey("me", "k", "f")
+    call = partial(submit, [1, 2], tmp_path, by=BY, key=key)
+    monkeypatch.setattr(DatabaseWrapper, "_commit", commit)
+    ended = threads.run([call, call])
+    monkeypatch.undo()
+    if when == "before":
+        assert {type(ended[0]), type(ended[1])} == {OperationalError}
+        assert not models.Task.objects.exists()
+    else:
+        assert [ended[0].repeated, ended[1].repeated] == [False, True]
+        assert ended[0].answer == ended[1].answer
+        assert models.Task.objects.count() == 1
+
+
 def test_change_that_fails_alone_needs_no_savepoint(threads):
     with CaptureQueriesContext(connection) as captured, pytest.raises(LookupError):
         grouped.write_together(lambda: {}["none"], lambda result: True)
