@@ -29,12 +29,13 @@ _PLACE = re.compile(r"\b(window|bucket) (\d+)")
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a check. checked: in words. found: how many differences."""
+    """A part of a check. checked: in words. found: how many differences. is_done: whether all of it was checked."""
 
     name: str
     about: str
     checked: str
     found: int
+    is_done: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ class CheckedWindow:
 def parts(check: models.BulkAct) -> list[Part]:
     """The parts of a check with their figures; empty for one that kept none."""
     figures = check.asked.get("figures") or []
+    # Of a check that is in progress, those before the stage at which it goes on.
+    done = len(STAGES) if check.ended_at else check.asked.get("stage", 0)
     return [
-        Part(name, about, _checked(each["checked"]), each["found"])
-        for (name, about), each in zip(STAGES, figures, strict=False)
+        Part(name, about, _checked(each["checked"]), each["found"], is_done=k < done)
+        for k, ((name, about), each) in enumerate(zip(STAGES, figures, strict=False))
     ]
 
 

@@ -71,8 +71,10 @@ class PartsTable(Listed):
     class Meta(Listed.Meta):
         attrs = CARDS
 
-    def render_found(self, value: int) -> SafeString:
-        return _mark(value)
+    def render_found(self, record: proof.Part) -> SafeString | str:
+        if record.is_done or record.found:
+            return _mark(record.found)
+        return "in progress" if record.checked else "not yet"
 
 
 class CheckedWindowsTable(Listed):

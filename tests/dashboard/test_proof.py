@@ -102,6 +102,20 @@ def test_figures_say_what_was_checked_part_by_part(place, sign_in):
     assert len(presenter.STAGES) == len(proof.STAGES)
 
 
+def test_part_that_is_not_checked_yet_has_no_tick(place, sign_in):
+    place(range(1, 41))
+    client = sign_in("operator")
+    client.post("/dashboard/proof/")
+    check = checks.stored().first()
+    checks.resume(check.pk, store.now, seconds=-1)
+
+    page = client.get("/dashboard/proof/")
+
+    assert [part.is_done for part in page.context["parts_table"].data] == [True, False, False, False]
+    assert text_of(page).count("✓") == 1
+    assert text_of(page).count("not yet") == 3
+
+
 def test_quarter_hours_are_listed_with_their_figures_and_differences(place, sign_in):
     early = place(range(1, 41), at=store.now() - 2 * clock.QUARTER)
     demo.catch_up(early.first_minute_at, at=store.now())
