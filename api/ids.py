@@ -264,38 +264,36 @@ def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:
 )
 def get_eta(request: ApiRequest, user_id: str, asked: Query[schemas.IdType]) -> HttpResponse:
     """Small enough to be embedded in a page. 404 if nothing of the ID is waiting."""
-    number = number_of(user_id, asked.id_type)
-    found = None if number is None else stories.next_minute(number, at=store.now())
-    if number is None or found is None:
-        raise Http404("Nothing of this ID is waiting.")
-    task_id, minute = found
-    shown = id_json(number, external_ids.texts([number]).get(number))
-    if number > 0:
-        del shown["external_id"]
-    return json_response(shown | {"task_id": task_id, "minute": iso(minute)})
+    for number in numbers_of(user_id, asked.id_type):
+        if found := stories.next_minute(number, at=store.now()):
+            task_id, minute = found
+            shown = id_json(number, external_ids.texts([number]).get(number))
+            if number > 0:
+                del shown["external_id"]
+            return json_response(shown | {"task_id": task_id, "minute": iso(minute)})
+        if models.Assignment.objects.filter(user_id=number).exists():
+            break
+    raise Http404("Nothing of this ID is waiting.")
 
 
-def number_of(asked: str, id_type: str | None) -> int | None:
-    """Return the number of an ID in a path, or None for a text that was never received.
+def numbers_of(asked: str, id_type: str | None) -> Iterator[int]:
+    """Yield the numbers that an ID in a path may stand for: the next one if the one before was never received.
 
     Digits are a number, unless that was never received and the text was. Raises Http404 for what is neither a number
     nor a text that was received, unless `id_type` says that it is text.
     """
+    is_digits = id_type != "text" and asked.isascii() and asked.isdigit()
+    number = id_tokens.read(asked).id if is_digits else None
+    if number is not None:
+        yield number
     text = id_tokens.read_text(asked)[0]
-    if id_type != "text" and asked.isascii() and asked.isdigit():
-        read = id_tokens.read(asked)
-        if read.id is not None and (
-            id_type is not None or models.Assignment.objects.filter(user_id=read.id).exists()
-        ):
-            return read.id
-        known = None if id_type is not None or text is None else external_ids.number_of(text)
-        if known is None and read.id is None:
-            raise Http404(f"{asked[:40]} is not an ID.")
-        return known if known is not None else read.id
     known = None if text is None or id_type == "integer" else external_ids.number_of(text)
-    if known is None and id_type != "text":
+    if known is not None:
+        yield known
+    elif number is None and is_digits:
+        raise Http404(f"{asked[:40]} is not an ID.")
+    elif number is None and id_type != "text":
         raise Http404("There is no such ID.")
-    return known
 
 
 @router.get(
@@ -312,10 +310,12 @@ def get_id(request: ApiRequest, user_id: str, page: Query[schemas.StoryPage]) ->
     The ID is percent-encoded. Digits are a number, unless only the text was received: `id_type` decides.
     """
     key = paging.read_cursor(request, page.cursor)
-    number = number_of(user_id, page.id_type)
-    if number is None:
-        return json_response([])
-    found = stories.stories(number, at=store.now(), before_task=key[0] if key else None, count=page.limit + 1)
+    before_task, at = key[0] if key else None, store.now()
+    number, found = 0, list[stories.Story]()
+    for number in numbers_of(user_id, page.id_type):
+        found = stories.stories(number, at=at, before_task=before_task, count=page.limit + 1)
+        if found:
+            break
     external_id = external_ids.texts([number]).get(number)
     shown = found[: page.limit]
     more = paging.next_link(request, [shown[-1].task.pk]) if len(found) > len(shown) else {}

@@ -170,7 +170,7 @@ def test_idempotency_key_of_a_refused_user_is_free(api):
         ("POST", "/users/", {"name": "x", "nmae": 1}, "nmae", "name"),
         ("PATCH", "/users/5/", {"nam": "x"}, "nam", "name"),
         ("PUT", "/users/5/", {"name": "x", "ID": 5}, "ID", None),
-        ("POST", "/queues/", {"name": "q", "rmp": 5}, "rmp", "rpm"),
+        ("POST", "/queues/", {"name": "q", "rpmm": 5}, "rpmm", "rpm"),
         ("PATCH", "/queues/default/", {"webhook_header": {}}, "webhook_header", "webhook_headers"),
         ("POST", "/queues/default/brake/", {"per_minute": 1, "per_min": 5}, "per_min", "per_minute"),
         ("PATCH", "/celery_ids_tasks/{task}/", {"taskname": "new"}, "taskname", "task_name"),
