@@ -271,3 +271,22 @@ def test_example_of_the_empty_board_is_placed_in_three_clicks_with_a_countdown_t
 
     page.wait_for_url(re.compile(r"/tasks/\d+/"))
     assert (models.Task.objects.get().first_minute_at - store.now()).total_seconds() <= 65
+
+
+def test_columns_are_ticked_and_text_is_offered(open_page, tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text('user_id;"first;name";city\nann@x;Ann;Köln\nbo@x;Bo;Bonn\n')
+    page = open_page("/dashboard/upload/")
+    page.set_input_files("#file", str(table))
+
+    page.get_by_label("first;name").check()
+    page.get_by_label("city").check()
+    assert page.input_value("#data") == "first;name, city"
+    page.get_by_role("button", name="Read text").click()
+    assert page.input_value("#id_type") == "text"
+    page.get_by_label("first;name").uncheck()
+    page.get_by_role("button", name="Show the preview").click()
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#preview")).to_contain_text("Köln")
+    expect(page.locator("main")).to_contain_text("ann@x")
+    assert_fits(page)
