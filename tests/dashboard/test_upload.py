@@ -19,6 +19,13 @@ from tests.scheduling.parsing.sheets import number, sheet_xml, text, workbook
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def in_the_middle(monkeypatch):
+    """Five minutes into a quarter-hour: near its end, its free places and the next one's are the same."""
+    at = clock.quarter_start(store.now()) + timedelta(minutes=5, seconds=20)
+    monkeypatch.setattr(store, "now", lambda: at)
+
+
 def csv(text: str, name: str = "renewals.csv") -> SimpleUploadedFile:
     return SimpleUploadedFile(name, text.encode(), content_type="text/csv")
 
