@@ -11,12 +11,12 @@ MISSED = {"name": "b", "value": 1.4, "unit": "of the time, at most", "limit": 1.
 TOLD = {"name": "c", "value": 17.0, "unit": "MB", "limit": None, "ok": True}
 
 
-def test_every_module_that_measures_is_found():
+def test_every_benchmark_module_is_found():
     assert {"allocator", "intake"} <= set(driver.names())
     assert "service" not in driver.names()
 
 
-def test_a_section_says_what_was_kept_and_what_was_missed():
+def test_section_shows_kept_and_missed_limits():
     lines = driver.section("intake", [KEPT, MISSED, TOLD]).splitlines()
     assert "| a | 0.61 of the rate, at least | 0.5 | kept |" in lines
     assert "| b | 1.4 of the time, at most | 1.2 | **missed** |" in lines
@@ -30,7 +30,7 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "RESULTS.md"
 
 
-def test_one_measured_alone_leaves_the_others_as_they_were(results, monkeypatch):
+def test_measuring_one_benchmark_keeps_the_results_of_others(results, monkeypatch):
     rows = {"allocator": [KEPT], "intake": [MISSED]}
     monkeypatch.setattr(driver, "_run_apart", rows.__getitem__)
     assert driver.main([]) == 1
@@ -44,6 +44,6 @@ def test_one_measured_alone_leaves_the_others_as_they_were(results, monkeypatch)
     assert "1.4 of the time" in text
 
 
-def test_a_name_that_is_none_is_refused(results):
+def test_unknown_benchmark_name_is_refused(results):
     assert driver.main(["nosuch"]) == 64
     assert not results.exists()

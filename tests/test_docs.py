@@ -14,32 +14,32 @@ DEVELOPMENT = (BASE_DIR / "docs/development.md").read_text()
 KNOWN = {status: {to.word for to in TRANSITIONS[status]} for status in Status}
 
 
-def test_every_state_may_become_something_that_is_said():
+def test_every_transition_of_a_state_is_explained():
     assert set(TRANSITIONS) == set(Status)
 
 
-def test_the_diagram_draws_the_table_of_the_code():
+def test_state_diagram_matches_the_code():
     arrows: dict[str, set[str]] = {}
     for came, goes in re.findall(r"^\s+(\w+) --> (\w+): .+$", STATES, re.MULTILINE):
         arrows.setdefault(came, set()).add(goes)
     assert arrows == {status.word: words for status, words in KNOWN.items()}
 
 
-def test_the_table_of_states_says_the_same():
+def test_state_table_of_the_docs_matches_the_code():
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", STATES, re.MULTILINE)
     assert {state: set(re.findall(r"`(\w+)`", may)) for state, may in rows} == {
         status.word: words for status, words in KNOWN.items()
     }
 
 
-def test_the_states_of_tasks_and_windows_are_all_explained():
+def test_states_of_tasks_and_windows_are_all_explained():
     of_tasks = STATES.split("## A task's state")[1]
     assert re.findall(r"^\| `(\w+)` \|", of_tasks, re.MULTILINE) == models.TaskState.values
     of_windows = STATES.split("## A window's state")[1]
     assert {state.value for state in clock.WindowState} <= set(re.findall(r"`(\w+)`", of_windows))
 
 
-def test_the_order_of_locks_is_the_same_everywhere():
+def test_lock_order_is_the_same_in_all_documents():
     order = "idempotency key, queue, window, bucket, task, task_bucket, users"
     said = " ".join((store.__doc__ or "").split())
     assert order in said
@@ -47,7 +47,7 @@ def test_the_order_of_locks_is_the_same_everywhere():
     assert order in DEVELOPMENT
 
 
-def test_every_folder_that_is_described_is_there_and_none_is_forgotten():
+def test_every_folder_is_described_and_every_described_one_exists():
     described = set(re.findall(r"`([\w/]+)/`", DEVELOPMENT.split("## Packages")[1].split("\n## ")[0]))
     assert all((BASE_DIR / name).is_dir() for name in described)
     packages = {path.parent.relative_to(BASE_DIR).as_posix() for path in BASE_DIR.glob("*/__init__.py")}
@@ -60,13 +60,13 @@ def test_every_folder_that_is_described_is_there_and_none_is_forgotten():
     assert parts <= described
 
 
-def test_links_between_documents_lead_somewhere():
+def test_links_between_documents_work():
     for path in sorted((BASE_DIR / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:|/|#)([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), (path.name, target)
 
 
-def test_modules_that_are_named_are_there():
+def test_modules_named_in_documents_exist():
     for text in (STATES, DECISIONS, DEVELOPMENT):
         for name in re.findall(r"`((?:scheduling|settings|operators|tests)/[\w/]+\.py)`", text):
             assert (BASE_DIR / name).exists(), name

@@ -34,7 +34,7 @@ def sources() -> list[Path]:
 
 
 @pytest.mark.django_db
-def test_the_migrations_match_the_models():
+def test_migrations_match_the_models():
     out = StringIO()
     try:
         call_command("makemigrations", "--check", "--dry-run", stdout=out)
@@ -51,7 +51,7 @@ def job_paths() -> set[str]:
     }
 
 
-def test_every_job_path_leads_to_a_job():
+def test_every_job_path_resolves():
     paths = job_paths() | {wanted.func for wanted in schedules.WANTED}
     assert len(paths) >= 5
     for path in sorted(paths):
@@ -126,7 +126,7 @@ def test_every_setting_is_in_the_documents():
     assert gone <= {"Q_CLUSTER_NAME", "DJANGO_SETTINGS_MODULE", "INFO"}
 
 
-def test_the_unit_stops_its_main_process_alone_and_starts_again_whatever_the_code():
+def test_systemd_unit_stops_its_main_process_and_always_restarts():
     # Both were measured: the defaults of systemd hang a stopping cluster, or leave a dead one dead.
     unit = dict(re.findall(r"^(\w+)=(.+)$", DEPLOYMENT.split("```ini")[1].split("```")[0], re.MULTILINE))
     assert unit["KillMode"] == "mixed"
@@ -147,7 +147,7 @@ def test_every_dependency_is_pinned_with_hashes(name):
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
 
 
-def test_what_the_code_imports_is_asked_for_by_name():
+def test_imported_packages_are_listed_as_requirements():
     wanted = {
         re.split(r"[\[~=<>]", line)[0].lower().replace("-", "_")
         for line in (BASE_DIR / "requirements.in").read_text().splitlines()
@@ -184,3 +184,12 @@ def test_map_of_the_repository_is_current():
 def test_page_of_queue_fields_is_current():
     make_page = runpy.run_path(str(BASE_DIR / "docs/make_queue_fields.py"))
     assert make_page["PAGE"].read_text() == make_page["page"](schema_of(the_api)), "run `make map`"
+
+
+# --- Tests ---
+
+
+def test_test_names_begin_with_what_is_tested():
+    tests = [path for name in ("tests", "clients") for path in sorted((BASE_DIR / name).rglob("test_*.py"))]
+    weak = re.compile(r"def (test_(?:a|an|the|what|who|whoever|it|its|one|no|so|our|ours)_\w+)")
+    assert [name for path in tests for name in weak.findall(path.read_text())] == []

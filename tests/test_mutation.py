@@ -34,7 +34,7 @@ def mutants(tmp_path, monkeypatch):
     return list(mutation.mutants_of(path))
 
 
-def test_each_fault_changes_one_place(mutants):
+def test_mutation_changes_one_place(mutants):
     by_way = {mutant.way: mutation.mutated(SOURCE, mutant) for mutant in mutants if mutant.way != "constant"}
     assert by_way.keys() == CHANGES.keys()
     for way, text in by_way.items():
@@ -47,14 +47,14 @@ def test_each_fault_changes_one_place(mutants):
         ]
 
 
-def test_what_only_people_read_is_left_alone(mutants):
+def test_mutation_skips_text_for_people(mutants):
     constants = [mutation.mutated(SOURCE, mutant) for mutant in mutants if mutant.way == "constant"]
     # The default, the bound and the summand; not the docstring, the log line and the message.
     assert len(constants) == 3
     assert all("ValueError(6)" in text and "b=4" in text and "Return 2" in text for text in constants)
 
 
-def test_every_fault_of_the_code_is_another_program():
+def test_every_mutation_is_a_different_program():
     for path in sorted((Path(mutation.ROOT) / "scheduling" / "placement").glob("[a-z]*.py")):
         source = path.read_text()
         unchanged = ast.unparse(ast.parse(source))

@@ -48,7 +48,7 @@ def test_layout_of_keys_is_known_to_core_keys_alone():
     assert [hit for hit in found if "journal_size_limit" not in hit and "settings/base.py" not in hit] == []
 
 
-def test_what_made_an_id_late_is_a_column_of_move_reason():
+def test_reasons_for_lateness_are_listed_once():
     # Whoever names two of the reasons side by side makes a list of its own.
     reason = r"(?:LATE|WRITTEN_LATE|BRAKE)\b"
     pairs = rf"MoveReason\.{reason}[\s,]+(?:models\.)?MoveReason\.{reason}"
@@ -56,7 +56,7 @@ def test_what_made_an_id_late_is_a_column_of_move_reason():
     assert found_in(f"{pairs}|{words}", except_in=("scheduling/models/states.py",)) == []
 
 
-def test_a_waiting_row_of_a_cancelled_task_is_cancelled_by_one_rule():
+def test_rule_for_waiting_rows_of_a_cancelled_task_is_written_once():
     either_way = (
         r"WAITING[^\n]*cancelled_at|cancelled_at[^\n]*WAITING"
         r"""|cancelled_at[^\n]*["']waiting["']|["']waiting["'][^\n]*cancelled_at"""
@@ -102,6 +102,6 @@ def test_constants_of_health_are_defined_once(constant):
     assert len(found_in(rf"^{constant}\b[^\n=]*=")) == 1
 
 
-def test_no_cursor_outlives_a_transaction():
+def test_database_cursors_never_outlive_a_transaction():
     # A pooler that works by transaction loses it: store.blocks reads by key instead.
     assert found_in(r"\.iterator\(") == []

@@ -81,7 +81,7 @@ def test_columns_travel_with_each_id(api, write_lists):
     assert models.IdData.objects.count() == 3
 
 
-def test_without_data_only_ids_are_kept_and_the_response_names_the_columns(api, write_lists):
+def test_list_without_data_keeps_ids_only_and_names_the_columns(api, write_lists):
     answer = submit(api, query="")
     assert answer.status_code == 201
     warning = next(one for one in answer.json()["warnings"] if one["kind"] == "columns_left_out")
@@ -93,7 +93,7 @@ def test_without_data_only_ids_are_kept_and_the_response_names_the_columns(api, 
 
 
 @pytest.mark.parametrize("asked", ["city,voucher", '["city", "voucher"]'])
-def test_some_columns_may_be_named(api, asked):
+def test_data_columns_can_be_selected(api, asked):
     answer = submit(api, query=f"&data={asked}")
     assert data_of(api, answer.json()["task_id"])[7] == {"city": "Köln", "voucher": "A-1"}
 
@@ -163,7 +163,7 @@ def test_repeats_with_other_data_are_counted(api):
         ("id," + ",".join(f"c{n}" for n in range(101)) + "\n7\n", "&data=*", "100"),
     ],
 )
-def test_columns_that_are_unclear_are_refused(api, body, query, word):
+def test_ambiguous_data_columns_are_refused(api, body, query, word):
     answer = submit(api, body, query=query)
     assert answer.status_code == 422, answer.content
     assert word in answer.json()["detail"]
@@ -346,7 +346,7 @@ def test_long_list_with_data_is_stored_and_written_in_parts(api, write_lists, mo
     assert not models.DataChunk.objects.exists()
 
 
-def test_plain_list_costs_no_more_statements(api, webhook, write_lists, django_assert_num_queries):
+def test_list_without_data_takes_no_more_statements(api, webhook, write_lists, django_assert_num_queries):
     models.Queue.objects.filter(pk=webhook.pk).update(
         webhook_body=None, webhook_headers={}, webhook_url="https://e.com"
     )
@@ -361,7 +361,7 @@ def test_plain_list_costs_no_more_statements(api, webhook, write_lists, django_a
     assert not models.IdData.objects.exists()
 
 
-def test_half_of_a_character_in_data_is_a_fault(api):
+def test_lone_surrogate_in_data_is_a_fault(api):
     answer = submit(api, '{"id": 7, "x": "\\ud800"}\n', type="application/x-ndjson")
     assert answer.status_code == 422, answer.content
     body = '{"task_name": "x", "data": "*", "payload": [{"id": 7, "x": "\\ud800"}]}'

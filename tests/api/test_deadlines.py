@@ -42,7 +42,7 @@ def test_deadline_refuses_a_list_that_would_end_later_with_its_plan(api, queue, 
     assert models.Task.objects.count() == 1
 
 
-def test_deadline_tells_requests_with_one_key_apart(api, queue):
+def test_deadline_distinguishes_requests_with_one_key(api, queue):
     first, second = ("2059-01-01T00:00:00Z", "2059-01-02T00:00:00Z")
     body, header = {"task_name": "x", "payload": [1]}, {"Idempotency_Key": "k"}
 
@@ -131,5 +131,5 @@ def test_error_budget_is_read_from_body_query_and_form_and_kept(api, queue):
         {"max_failed_percent": 2, "min_finished": 0},
     ],
 )
-def test_error_budget_that_means_nothing_is_refused(api, queue, fields):
+def test_invalid_error_budget_is_refused(api, queue, fields):
     assert submit(api, [1], **fields).status_code == 422

@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("at_once", [0, 1])
-def test_one_id_is_accepted_by_few_statements(api, settings, at_once):
+def test_list_of_one_id_is_accepted_in_few_statements(api, settings, at_once):
     settings.WRITE_AT_ONCE_IDS = at_once
     assert api.list([1]).status_code == 201
     with CaptureQueriesContext(connection) as captured:

@@ -57,7 +57,7 @@ def test_text_ids_are_shown_as_their_owner_wrote_them(api, write_lists):
 
 
 @pytest.mark.parametrize("text", IDS)
-def test_story_of_a_text_id(api, write_lists, text):
+def test_history_of_a_text_id_shows_the_text(api, write_lists, text):
     task_id = submit(api).json()["task_id"]
     write_lists()
     query = "?id_type=text" if text.isdigit() else ""
@@ -207,7 +207,7 @@ def test_refused_edit_takes_the_new_numbers_back(api, write_lists):
     assert list(models.ExternalId.objects.values_list("external_id", flat=True)) == ["a"]
 
 
-def test_users_by_external_id(api, write_lists):
+def test_users_are_found_by_external_id(api, write_lists):
     made = api.send("POST", "/users/", {"external_id": " ann@x ", "name": "Ann"})
     assert made.status_code == 201, made.content
     assert made.json()["external_id"] == "ann@x"
@@ -239,7 +239,7 @@ def test_long_list_of_text_is_stored_in_parts(api, write_lists, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["x" * 101, "a\x07b"])
-def test_what_is_no_text_id_is_a_fault(api, text):
+def test_invalid_text_id_is_a_fault(api, text):
     answer = submit(api, ["a", text])
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["line"] == 2

@@ -42,7 +42,7 @@ PAGES = {
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_each_page_fits_and_axe_has_nothing_to_say(open_page, deck, size, scheme):
+def test_admin_pages_fit_and_pass_axe(open_page, deck, size, scheme):
     wrong = []
     for name, path in PAGES.items():
         page = open_page(path.format(**deck), size=size, scheme=scheme)
@@ -55,7 +55,7 @@ def test_each_page_fits_and_axe_has_nothing_to_say(open_page, deck, size, scheme
     assert not wrong, "\n".join(wrong)
 
 
-def test_all_that_match_are_cancelled_by_keyboard_and_without_javascript(open_page, deck):
+def test_matching_tasks_are_cancelled_by_keyboard_and_without_javascript(open_page, deck):
     for javascript in (True, False):
         page = open_page("/admin/scheduling/task/?q=spring", javascript=javascript)
         link = page.get_by_role("link", name="Cancel all that match")
@@ -68,6 +68,6 @@ def test_all_that_match_are_cancelled_by_keyboard_and_without_javascript(open_pa
     assert models.Task.objects.get().cancelled_count == 40
 
 
-def test_a_time_is_the_operator_s_own_and_says_whose(open_page, deck):
+def test_times_are_in_the_operators_zone_which_is_named(open_page, deck):
     page = open_page("/admin/scheduling/task/", time_zone="Asia/Tokyo")
     expect(page.locator("footer")).to_contain_text("Times are in Asia/Tokyo")

@@ -42,7 +42,7 @@ def assert_fits(page) -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_a_board_that_is_past_rpm_says_so_in_words_and_has_no_axe_violation(open_page, size, scheme):
+def test_board_past_rpm_says_so_in_words_and_passes_axe(open_page, size, scheme):
     place(120 * 15 + 30)
 
     page = open_page("/dashboard/", size=size, scheme=scheme)
@@ -57,7 +57,7 @@ def test_a_board_that_is_past_rpm_says_so_in_words_and_has_no_axe_violation(open
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_an_empty_board_says_what_to_do_first(open_page, size, scheme):
+def test_empty_board_says_what_to_do_first(open_page, size, scheme):
     models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": store.now()})
 
     page = open_page("/dashboard/", size=size, scheme=scheme)
@@ -66,7 +66,7 @@ def test_an_empty_board_says_what_to_do_first(open_page, size, scheme):
     assert_fits(page)
 
 
-def test_a_list_that_comes_in_is_seen_without_a_reload(open_page):
+def test_new_list_appears_without_a_reload(open_page):
     place(10)
     page = open_page("/dashboard/")
     expect(page.locator("#board")).to_contain_text("10 IDs")
@@ -78,7 +78,7 @@ def test_a_list_that_comes_in_is_seen_without_a_reload(open_page):
 
 
 @pytest.mark.parametrize("how", ["pointed at", "focused"])
-def test_a_row_that_is_pointed_at_or_focused_stays_where_it_is(open_page, how):
+def test_row_stays_in_place_while_hovered_or_focused(open_page, how):
     for number in range(3):
         place(10, name=f"list {number}", first=1 + 100 * number)
     page = open_page("/dashboard/")
@@ -127,7 +127,7 @@ def test_paused_updates_stay_paused_and_say_so(open_page):
     expect(page.locator("#board")).to_contain_text("42 IDs", timeout=4000)
 
 
-def test_a_lost_connection_is_said_and_its_return_too(open_page):
+def test_lost_and_restored_connection_are_both_shown(open_page):
     place(10)
     page = open_page("/dashboard/")
 
@@ -142,7 +142,7 @@ def test_a_lost_connection_is_said_and_its_return_too(open_page):
     open_page.errors[:] = [said for said in open_page.errors if not any(word in said for word in expected)]
 
 
-def test_a_session_that_ended_leads_to_the_sign_in_page_and_back(open_page):
+def test_ended_session_leads_to_the_sign_in_page_and_back(open_page):
     place(10)
     page = open_page("/dashboard/")
 
@@ -156,7 +156,7 @@ def test_a_session_that_ended_leads_to_the_sign_in_page_and_back(open_page):
     page.wait_for_url(re.compile(r"/dashboard/\??"))
 
 
-def test_a_bar_is_a_link_that_the_keyboard_reaches_and_keeps_focus_over_a_poll(open_page):
+def test_bar_is_a_keyboard_link_and_keeps_focus_during_a_poll(open_page):
     place(10)
     page = open_page("/dashboard/")
 
@@ -170,7 +170,7 @@ def test_a_bar_is_a_link_that_the_keyboard_reaches_and_keeps_focus_over_a_poll(o
     assert_fits(page)
 
 
-def test_the_search_box_is_focused_by_a_slash_and_finds_an_id(open_page):
+def test_slash_focuses_the_search_which_finds_an_id(open_page):
     place(10, first=9_007_199_254_740_990)
     page = open_page("/dashboard/")
 
@@ -182,7 +182,7 @@ def test_the_search_box_is_focused_by_a_slash_and_finds_an_id(open_page):
     assert_fits(page)
 
 
-def test_without_javascript_the_board_is_all_there(open_page):
+def test_board_is_complete_without_javascript(open_page):
     place(120)
 
     page = open_page("/dashboard/", javascript=False)
@@ -194,7 +194,7 @@ def test_without_javascript_the_board_is_all_there(open_page):
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_a_cell_of_the_heat_map_leads_to_its_minute(open_page, javascript):
+def test_heat_map_cell_links_to_its_minute(open_page, javascript):
     place(3 * 120)
     page = open_page("/dashboard/", javascript=javascript)
     runs_at = clock.runs_at(clock.open_window_start(store.now()))
@@ -207,7 +207,7 @@ def test_a_cell_of_the_heat_map_leads_to_its_minute(open_page, javascript):
     expect(page.locator("tbody tr")).not_to_have_count(0)
 
 
-def test_by_key_a_column_of_the_heat_map_leads_to_its_window(open_page):
+def test_heat_map_column_opens_its_window_by_keyboard(open_page):
     place(10)
     page = open_page("/dashboard/")
 
@@ -218,7 +218,7 @@ def test_by_key_a_column_of_the_heat_map_leads_to_its_window(open_page):
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_a_paused_queue_resumes_by_the_boards_own_button(open_page, javascript):
+def test_paused_queue_is_resumed_by_the_button_on_the_board(open_page, javascript):
     place(10)
     models.Queue.objects.update(paused_at=store.now())
     page = open_page("/dashboard/", javascript=javascript)
@@ -236,7 +236,7 @@ def test_a_paused_queue_resumes_by_the_boards_own_button(open_page, javascript):
     assert "/dashboard/?queue=default" in page.url
 
 
-def test_on_a_phone_the_map_begins_at_the_window_that_runs(open_page):
+def test_heat_map_on_a_phone_starts_at_the_running_window(open_page):
     place(10)
     page = open_page("/dashboard/", size="phone")
     frame = page.locator(".heat-frame")
@@ -258,7 +258,7 @@ def test_on_a_phone_the_map_begins_at_the_window_that_runs(open_page):
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_a_list_behind_a_number_holds_as_many_and_fits(open_page, size, scheme):
+def test_drill_down_lists_as_many_ids_as_the_number_and_fits(open_page, size, scheme):
     place(32)
     page = open_page("/dashboard/", size=size, scheme=scheme)
 
@@ -270,7 +270,7 @@ def test_a_list_behind_a_number_holds_as_many_and_fits(open_page, size, scheme):
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_a_viewer_sees_the_acts_disabled_with_the_reason(open_page, size, scheme):
+def test_viewer_sees_disabled_actions_with_the_reason(open_page, size, scheme):
     task = place(10)
 
     page = open_page("/dashboard/", size=size, scheme=scheme, role="viewer")
@@ -284,7 +284,7 @@ def test_a_viewer_sees_the_acts_disabled_with_the_reason(open_page, size, scheme
     assert_fits(page)
 
 
-def test_a_hidden_tab_asks_for_nothing(open_page):
+def test_hidden_tab_does_not_poll(open_page):
     place(10)
     page = open_page("/dashboard/")
     expect(page.locator("[data-live-words]")).to_have_text(re.compile("updated"))
@@ -307,7 +307,7 @@ def test_a_hidden_tab_asks_for_nothing(open_page):
 
 
 @pytest.mark.parametrize("size", ["desk", "phone"])
-def test_nothing_shifts_when_all_of_it_changes(open_page, size):
+def test_layout_does_not_shift_when_everything_changes(open_page, size):
     """By the browser's own measure too: a queue is braked, and there is more of each state."""
     place(10)
     for number, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
@@ -337,7 +337,7 @@ def test_nothing_shifts_when_all_of_it_changes(open_page, size):
     assert sum(shift[0] for shift in page.evaluate("window.shifts")) < 0.01, page.evaluate("window.shifts")
 
 
-def test_the_part_that_moves_shifts_nothing(open_page):
+def test_live_updates_do_not_shift_the_layout(open_page):
     place(10)
     page = open_page("/dashboard/")
     before = page.locator("#tasks-name").bounding_box()

@@ -9,7 +9,7 @@ from tests.browser.test_pages import things  # noqa: F401 (a fixture)
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_the_button_and_what_is_sent_follow_the_ticks(open_page, things):  # noqa: F811
+def test_retry_button_and_request_follow_the_ticks(open_page, things):  # noqa: F811
     page = open_page("/dashboard/failures/?queue=default")
     failed = models.Assignment.objects.filter(status=models.Status.FAILED).count()
     button = page.get_by_role("button", name="Try", exact=False)
@@ -27,7 +27,7 @@ def test_the_button_and_what_is_sent_follow_the_ticks(open_page, things):  # noq
     assert models.Assignment.objects.filter(status=models.Status.FAILED).count() == 1
 
 
-def test_without_javascript_the_number_less_those_left_out_is_asked(open_page, things):  # noqa: F811
+def test_retry_without_javascript_confirms_the_number_without_excluded_ids(open_page, things):  # noqa: F811
     page = open_page("/dashboard/failures/?queue=default", javascript=False)
     failed = models.Assignment.objects.filter(status=models.Status.FAILED).count()
 

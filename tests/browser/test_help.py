@@ -16,7 +16,7 @@ def queue() -> None:
 
 @pytest.mark.parametrize("size", ["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_help_is_behind_a_question_mark(open_page, size, scheme):
+def test_question_mark_opens_help(open_page, size, scheme):
     page = open_page("/dashboard/tasks/", size=size, scheme=scheme)
 
     page.keyboard.press("?")
@@ -27,7 +27,7 @@ def test_help_is_behind_a_question_mark(open_page, size, scheme):
     assert_fits(page)
 
 
-def test_a_question_mark_in_a_field_is_a_question_mark(open_page):
+def test_question_mark_typed_in_a_field_does_not_open_help(open_page):
     page = open_page("/dashboard/tasks/")
     page.locator("#id_q").fill("")
     page.locator("#id_q").press("?")
@@ -36,7 +36,7 @@ def test_a_question_mark_in_a_field_is_a_question_mark(open_page):
     assert page.url.endswith("/dashboard/tasks/")
 
 
-def test_the_palette_goes_to_pages_and_ids(open_page):
+def test_palette_opens_pages_and_ids(open_page):
     page = open_page("/dashboard/")
     page.keyboard.press("Control+k")
     expect(page.get_by_role("dialog", name="Go to")).to_be_visible()
@@ -60,7 +60,7 @@ def test_the_palette_goes_to_pages_and_ids(open_page):
     expect(page.get_by_role("dialog", name="Go to")).to_be_hidden()
 
 
-def test_a_chart_is_one_stop_of_the_tab_key(open_page):
+def test_chart_is_one_stop_of_the_tab_key(open_page):
     place(120)
     page = open_page("/dashboard/")
 

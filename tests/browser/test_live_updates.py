@@ -57,7 +57,7 @@ def test_every_press_on_a_changing_board_is_a_click(busy):
     assert page.evaluate("window.clicks") == PRESSES
 
 
-def test_a_press_that_lasts_longer_than_a_poll_is_a_click(busy):
+def test_press_that_outlasts_a_poll_is_a_click(busy):
     page, _ = busy
     link = page.locator("#filling-counts")
     box = link.bounding_box()
@@ -101,7 +101,7 @@ def test_focus_and_an_open_menu_survive_polls(busy):
     expect(page.locator("[data-menu]")).to_have_attribute("open", "")
 
 
-def test_an_element_that_did_not_change_stays_the_same_element(busy):
+def test_unchanged_elements_are_not_replaced(busy):
     page, task = busy
     names = ["tabs", "fill-14-bar", f"task-{task.pk}", "filling-window"]
     page.evaluate("(names) => names.forEach((name) => { document.getElementById(name).mark = name })", names)
@@ -111,7 +111,7 @@ def test_an_element_that_did_not_change_stays_the_same_element(busy):
     assert page.evaluate("(names) => names.map((name) => document.getElementById(name).mark)", names) == names
 
 
-def test_an_alarm_is_in_the_title_the_icon_and_the_live_region(busy):
+def test_alarm_is_in_the_title_the_icon_and_the_live_region(busy):
     page, _ = busy
     # No cluster runs in these tests.
     expect(page).to_have_title(re.compile(r"^\([12]!\) default: board"))
@@ -122,7 +122,7 @@ def test_an_alarm_is_in_the_title_the_icon_and_the_live_region(busy):
     expect(page.locator("link[rel=icon]")).to_have_attribute("href", "/static/quarterdeck/icon-alarm.svg")
 
 
-def test_a_poll_brings_only_what_changed(busy, open_page):
+def test_poll_returns_only_changed_parts(busy, open_page):
     page, task = busy
     bodies: list[bytes] = []
     page.on(
@@ -146,7 +146,7 @@ def test_a_poll_brings_only_what_changed(busy, open_page):
     assert text.count('-bar"') <= 2
 
 
-def test_an_alarm_is_in_the_title_and_the_icon_of_every_other_page(busy, open_page):
+def test_alarm_is_in_the_title_and_the_icon_of_every_other_page(busy, open_page):
     models.Queue.objects.update(paused_at=clock.EPOCH)
     page = open_page("/dashboard/tasks/")
 

@@ -117,7 +117,7 @@ FORBIDDEN = "/dashboard/upload/"
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_every_page_fits_and_axe_has_nothing_to_say(open_page, things, size, scheme):
+def test_every_page_fits_and_passes_axe(open_page, things, size, scheme):
     page = open_page(PAGES[0], size=size, scheme=scheme, role="admin")
     seldom = {("phone", "light"): SELDOM[::2], ("desk", "dark"): SELDOM[1::2]}
     for path in [*PAGES, *seldom.get((size, scheme), ())]:
@@ -133,7 +133,7 @@ def _assert_it_fits(page, path: str) -> None:
         raise AssertionError(f"{path}: {error}") from error
 
 
-def test_a_question_and_the_pages_of_what_is_not_there_or_not_allowed_fit(open_page, things):
+def test_confirmation_and_error_pages_fit(open_page, things):
     size, scheme = "phone", "dark"
     page = open_page(f"/dashboard/upload/{things['draft']}/", size=size, scheme=scheme)
     page.get_by_role("button", name="Discard").click()
@@ -151,14 +151,14 @@ def test_a_question_and_the_pages_of_what_is_not_there_or_not_allowed_fit(open_p
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", ["desk", "phone"])
-def test_the_sign_in_page_fits(open_page, size, scheme):
+def test_sign_in_page_fits(open_page, size, scheme):
     page = open_page("/dashboard/", size=size, scheme=scheme, role=None)
 
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert_fits(page)
 
 
-def test_a_wrong_password_is_said_and_the_sixth_try_finds_the_door_locked(open_page):
+def test_sixth_wrong_password_is_locked_out_with_a_message(open_page):
     page = open_page("/sign-in/", role=None)
 
     for _ in range(6):
@@ -171,7 +171,7 @@ def test_a_wrong_password_is_said_and_the_sixth_try_finds_the_door_locked(open_p
     open_page.errors[:] = [said for said in open_page.errors if "status of 429" not in said]
 
 
-def test_a_cancel_asks_with_the_number_and_says_three(open_page, things):
+def test_cancel_asks_for_the_number_and_reports_the_result(open_page, things):
     task = models.Task.objects.get(name="Address check")
     page = open_page(f"/dashboard/tasks/{task.pk}/")
 
@@ -187,7 +187,7 @@ def test_a_cancel_asks_with_the_number_and_says_three(open_page, things):
     assert task.cancelled_count == 2100
 
 
-def test_without_javascript_a_list_is_replaced_and_what_is_left_of_it_cancelled(open_page, things):
+def test_list_is_replaced_and_cancelled_without_javascript(open_page, things):
     page = open_page(f"/dashboard/tasks/{things['waiting']}/", javascript=False)
 
     page.get_by_role("link", name="Replace").click()
@@ -202,7 +202,7 @@ def test_without_javascript_a_list_is_replaced_and_what_is_left_of_it_cancelled(
     expect(page.get_by_role("status")).to_contain_text("2,100 IDs cancelled")
 
 
-def test_without_javascript_a_queue_is_paused_resumed_braked_and_its_rpm_tried_first(open_page, things):
+def test_queue_is_paused_braked_and_its_rpm_previewed_without_javascript(open_page, things):
     page = open_page("/dashboard/queues/default/", javascript=False)
     main, address = page.locator("main"), page.url
 
@@ -230,7 +230,7 @@ def test_without_javascript_a_queue_is_paused_resumed_braked_and_its_rpm_tried_f
     expect(main).to_contain_text("runs at 200 a minute")
 
 
-def test_a_cancel_that_asks_begins_in_its_field(open_page, things):
+def test_cancel_confirmation_focuses_its_field(open_page, things):
     task = models.Task.objects.get(name="Address check")
     page = open_page(f"/dashboard/tasks/{task.pk}/cancel/")
 
@@ -242,7 +242,7 @@ def test_a_cancel_that_asks_begins_in_its_field(open_page, things):
 
 
 @pytest.mark.parametrize("size", ["phone", "desk"])
-def test_what_is_new_is_offered_without_moving_the_list(open_page, things, size):
+def test_new_tasks_are_offered_without_moving_the_list(open_page, things, size):
     page = open_page("/dashboard/tasks/", size=size)
     before = page.locator("table.list").bounding_box()
     demo.submit("default", "One more", [7], by=Actor.system(), now=store.now)
@@ -252,7 +252,7 @@ def test_what_is_new_is_offered_without_moving_the_list(open_page, things, size)
     assert page.locator("table.list").bounding_box() == before
 
 
-def test_every_section_can_be_seen_on_a_phone(open_page, things):
+def test_every_section_is_reachable_on_a_phone(open_page, things):
     page = open_page("/dashboard/tasks/", size="phone", javascript=False)
 
     for link in page.get_by_role("navigation", name="Sections").get_by_role("link").all():
@@ -261,7 +261,7 @@ def test_every_section_can_be_seen_on_a_phone(open_page, things):
         assert box["x"] + box["width"] <= 360
 
 
-def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):
+def test_queue_is_paused_and_resumed_by_keyboard(open_page, things):
     page = open_page("/dashboard/queues/default/")
 
     address = page.url
@@ -278,7 +278,7 @@ def test_a_queue_is_paused_and_resumed_by_keyboard_alone(open_page, things):
     expect(page.locator("main")).to_contain_text("runs at 120 a minute")
 
 
-def test_the_theme_is_toggled_and_kept(open_page, things):
+def test_theme_is_toggled_and_remembered(open_page, things):
     page = open_page("/dashboard/tasks/")
 
     page.locator("summary", has_text="m.ortiz").click()

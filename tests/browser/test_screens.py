@@ -86,7 +86,7 @@ def take(
     assert page.locator("html").evaluate("html => html.scrollWidth") <= SIZES[size]["width"]
 
 
-def test_make_the_pictures(a_day, open_page):
+def test_screenshots_for_the_docs(a_day, open_page):
     task = models.Task.objects.filter(queue__name="default", succeeded_count__gt=0, finished_at=None).first()
     failed = models.Assignment.objects.filter(status=models.Status.FAILED).latest("pk")
 
@@ -109,7 +109,7 @@ def test_make_the_pictures(a_day, open_page):
 
 @pytest.mark.parametrize("size", ["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_make_a_picture_of_every_page(open_page, things, size, scheme):  # noqa: F811
+def test_screenshots_of_every_page(open_page, things, size, scheme):  # noqa: F811
     page = open_page("/dashboard/account/", size=size, scheme=scheme, role="admin")
     root = page.url.split("/dashboard")[0]
     look = EVERY_PAGE / f"{size}-{scheme}"

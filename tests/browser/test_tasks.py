@@ -36,7 +36,7 @@ def fail_the_rest() -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_its_counts_and_bars_move_without_a_reload_and_it_fits(open_page, task, size, scheme):
+def test_task_counts_and_bars_update_without_a_reload(open_page, task, size, scheme):
     page = open_page(f"/dashboard/tasks/{task.pk}/", size=size, scheme=scheme)
     expect(page.locator("#task")).to_contain_text("5 failed")
     page.evaluate("window.stayed = true")
@@ -50,7 +50,7 @@ def test_its_counts_and_bars_move_without_a_reload_and_it_fits(open_page, task, 
     assert_fits(page)
 
 
-def test_what_has_the_focus_keeps_it_and_rows_stay_where_they_are(open_page, task):
+def test_focus_and_rows_stay_in_place_during_updates(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/?status=failed")
     expect(page.locator("#ids tbody tr")).to_have_count(5)
     page.locator("#to-failures").focus()
@@ -68,7 +68,7 @@ def test_what_has_the_focus_keeps_it_and_rows_stay_where_they_are(open_page, tas
     expect(page.locator("#ids tbody tr")).to_have_count(10)
 
 
-def test_a_name_that_is_being_typed_is_not_lost(open_page, task):
+def test_name_being_typed_survives_an_update(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/")
     page.get_by_role("textbox", name="Name").fill("Summer ren")
 
@@ -78,7 +78,7 @@ def test_a_name_that_is_being_typed_is_not_lost(open_page, task):
     expect(page.get_by_role("textbox", name="Name")).to_have_value("Summer ren")
 
 
-def test_a_hidden_tab_asks_for_nothing(open_page, task):
+def test_hidden_tab_does_not_poll(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/")
     page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
     page.wait_for_timeout(500)
@@ -92,7 +92,7 @@ def test_a_hidden_tab_asks_for_nothing(open_page, task):
     expect(page.locator("#task")).not_to_contain_text("10 failed")
 
 
-def test_the_questions_end_with_the_task(open_page, task):
+def test_polling_ends_with_the_task(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/")
     expect(page.locator("[data-live-words]")).to_have_text("live")
 
@@ -106,7 +106,7 @@ def test_the_questions_end_with_the_task(open_page, task):
     assert asked == []
 
 
-def test_a_lost_connection_is_said(open_page, task):
+def test_lost_connection_is_shown(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/")
     expect(page.locator("[data-live-words]")).to_have_text("live")
 
@@ -119,7 +119,7 @@ def test_a_lost_connection_is_said(open_page, task):
     ]
 
 
-def test_without_javascript_it_is_all_there_and_says_as_of_when(open_page, task):
+def test_task_page_is_complete_without_javascript_and_shows_its_time(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/", javascript=False)
 
     expect(page.locator("#task")).to_contain_text("5 failed")

@@ -33,7 +33,7 @@ def choose(page, content: bytes, name: str = "renewals.csv") -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_a_file_with_faults_is_previewed_and_placed_without_them(open_page, size, scheme):
+def test_file_with_faults_is_previewed_and_placed_without_them(open_page, size, scheme):
     page = open_page("/dashboard/upload/", size=size, scheme=scheme)
     assert_fits(page)
 
@@ -52,7 +52,7 @@ def test_a_file_with_faults_is_previewed_and_placed_without_them(open_page, size
     assert_fits(page)
 
 
-def test_the_slider_moves_the_bars_and_the_button_goes(open_page):
+def test_rpm_slider_redraws_the_bars_and_removes_the_button(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(3000))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
@@ -66,7 +66,7 @@ def test_the_slider_moves_the_bars_and_the_button_goes(open_page):
     expect(page.get_by_role("button", name=re.compile("^Place"))).to_have_count(0)
 
 
-def test_another_queue_is_placed_in_at_its_own_rpm_and_no_stale_plan_can_be(open_page):
+def test_choosing_another_queue_uses_its_rpm_and_no_stale_plan(open_page):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
     page = open_page("/dashboard/upload/")
     choose(page, rows(40))
@@ -85,7 +85,7 @@ def test_another_queue_is_placed_in_at_its_own_rpm_and_no_stale_plan_can_be(open
     assert models.Task.objects.get().queue.name == "slow"
 
 
-def test_a_slider_that_is_drawn_along_ends_at_its_last_place_and_breaks_off_no_call(open_page):
+def test_dragged_slider_ends_at_its_last_value_without_failed_requests(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(3000))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
@@ -106,7 +106,7 @@ def test_a_slider_that_is_drawn_along_ends_at_its_last_place_and_breaks_off_no_c
     expect(page.get_by_role("link", name="Back to 120")).to_be_focused()
 
 
-def test_a_plan_that_others_made_worse_is_shown_anew_with_nothing_in_the_console(open_page):
+def test_worsened_plan_is_shown_again_without_console_errors(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(10))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
@@ -121,7 +121,7 @@ def test_a_plan_that_others_made_worse_is_shown_anew_with_nothing_in_the_console
     page.wait_for_url(re.compile(r"/tasks/\d+/"))
 
 
-def test_ids_that_wait_elsewhere_are_left_out_by_a_button(open_page):
+def test_button_excludes_ids_waiting_in_other_tasks(open_page):
     place(3, name="the other", first=70_001)
     page = open_page("/dashboard/upload/")
     choose(page, rows(10))
@@ -131,7 +131,7 @@ def test_ids_that_wait_elsewhere_are_left_out_by_a_button(open_page):
     expect(page.get_by_role("button", name=re.compile("Place 7 IDs"))).to_be_visible()
 
 
-def test_a_column_that_is_unclear_is_chosen_by_a_button_and_the_file_stays(open_page):
+def test_ambiguous_column_is_chosen_by_a_button_and_the_file_is_kept(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, b"order,customer\n1,90017\n2,90018\n")
 
@@ -147,7 +147,7 @@ def _expect_refusal(open_page) -> None:
     open_page.errors[:] = [said for said in open_page.errors if "status of 422" not in said]
 
 
-def test_a_session_that_ended_meanwhile_is_said_at_once_and_the_same_step_works_after_signing_in(open_page):
+def test_upload_after_the_session_ended_says_so_and_works_after_sign_in(open_page):
     page = open_page("/dashboard/upload/")
     cookies = page.context.cookies()
     page.get_by_label("Or paste IDs").fill("1001 1002 1003")
@@ -167,7 +167,7 @@ def test_a_session_that_ended_meanwhile_is_said_at_once_and_the_same_step_works_
     page.wait_for_url(re.compile(r"/upload/\d+/"))
 
 
-def test_a_role_that_was_lowered_meanwhile_is_said_and_nothing_is_placed(open_page):
+def test_placing_with_a_lowered_role_is_refused_with_the_reason(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(5))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
@@ -180,7 +180,7 @@ def test_a_role_that_was_lowered_meanwhile_is_said_and_nothing_is_placed(open_pa
     open_page.errors[:] = [said for said in open_page.errors if "status of 403" not in said]
 
 
-def test_without_javascript_a_paste_goes_the_same_way(open_page):
+def test_pasted_list_is_placed_without_javascript(open_page):
     page = open_page("/dashboard/upload/", javascript=False)
 
     page.get_by_label("Or paste IDs").fill("1001, 1002, x")
@@ -196,7 +196,7 @@ def test_without_javascript_a_paste_goes_the_same_way(open_page):
 
 
 @pytest.mark.parametrize("where", ["[data-drop]", "h1"])
-def test_a_drop_anywhere_is_a_file(open_page, where):
+def test_dropping_a_file_anywhere_selects_it(open_page, where):
     page = open_page("/dashboard/upload/")
     handle = page.evaluate_handle(
         "() => { const data = new DataTransfer();"
@@ -210,7 +210,7 @@ def test_a_drop_anywhere_is_a_file(open_page, where):
     assert page.get_by_label("A file").evaluate("field => field.files[0].name") == "dropped.txt"
 
 
-def test_a_sign_in_in_a_second_tab_does_not_spoil_the_first_ones_button(open_page, live_server):
+def test_sign_in_in_a_second_tab_keeps_the_button_of_the_first_valid(open_page, live_server):
     page = open_page("/dashboard/upload/")
     choose(page, rows(5))
     page.wait_for_url(re.compile(r"/upload/\d+/"))
@@ -229,7 +229,7 @@ def test_a_sign_in_in_a_second_tab_does_not_spoil_the_first_ones_button(open_pag
     assert models.Task.objects.get().ids_count == 5
 
 
-def test_a_commit_after_the_session_ended_goes_on_after_signing_in(open_page):
+def test_placing_after_the_session_ended_continues_after_sign_in(open_page):
     page = open_page("/dashboard/upload/")
     choose(page, rows(5))
     page.wait_for_url(re.compile(r"/upload/\d+/"))

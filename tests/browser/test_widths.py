@@ -78,7 +78,7 @@ def pages() -> list[str]:
     ]
 
 
-def test_no_page_overflows_at_any_width(pages, open_page):
+def test_pages_do_not_overflow_at_any_width(pages, open_page):
     page = open_page("/dashboard/")
     base = page.url.split("/dashboard/")[0]
     found = []
@@ -95,7 +95,7 @@ def test_no_page_overflows_at_any_width(pages, open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_mark_stands_out_from_its_panel(open_page, scheme):
+def test_chart_marks_contrast_with_their_panel(open_page, scheme):
     models.Queue.objects.get_or_create(name="default", defaults={"rpm": 120, "created_at": store.now()})
     page = open_page("/dashboard/", scheme=scheme)
 

@@ -10,7 +10,7 @@ from scheduling import models
 pytestmark = pytest.mark.django_db
 
 
-def test_another_zone_is_kept_and_leaves_its_line(sign_in):
+def test_time_zone_is_saved_and_logged(sign_in):
     client = sign_in("viewer")
 
     client.post("/dashboard/account/", {"time_zone": "Europe/Berlin"})
@@ -19,14 +19,14 @@ def test_another_zone_is_kept_and_leaves_its_line(sign_in):
     assert models.Activity.objects.get(verb="set_time_zone").after == {"time_zone": "Europe/Berlin"}
 
 
-def test_a_zone_that_is_none_is_refused(sign_in):
+def test_unknown_time_zone_is_refused(sign_in):
     answer = sign_in("viewer").post("/dashboard/account/", {"time_zone": "Mars/Olympus"})
 
     assert answer.status_code == 200
     assert Operator.objects.get().time_zone == "UTC"
 
 
-def test_another_password_ends_the_other_sessions_and_not_this_one(sign_in):
+def test_password_change_ends_other_sessions_only(sign_in):
     client, other = sign_in("viewer"), Client()
     other.force_login(Operator.objects.get())
     new = "another long passphrase"
@@ -51,7 +51,7 @@ def test_sign_out_everywhere_ends_every_session(sign_in):
     assert other.get("/dashboard/").status_code == 302
 
 
-def test_an_old_name_of_a_zone_stays_chosen(sign_in):
+def test_legacy_time_zone_name_stays_selected(sign_in):
     page = sign_in("viewer", time_zone="US/Eastern").get("/dashboard/account/").content.decode()
     assert '<option value="US/Eastern" selected>' in page
 

@@ -34,7 +34,7 @@ def lines(client, query: str = "") -> list[str]:
     return [" ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split()) for text in texts]
 
 
-def test_a_pause_says_the_time_in_the_operator_s_zone_and_what_was_before(queue, sign_in):
+def test_pause_entry_shows_local_time_and_the_previous_value(queue, sign_in):
     operations.pause(queue, by=Actor.system(), at=AT)
 
     (line,) = lines(sign_in("viewer", time_zone="Asia/Tokyo"))
@@ -43,7 +43,7 @@ def test_a_pause_says_the_time_in_the_operator_s_zone_and_what_was_before(queue,
     assert line.replace("25 Nov 2026, ", "") == "17:34 system paused queue default · paused at none → 17:34"
 
 
-def test_values_are_told_by_their_type(queue, sign_in):
+def test_values_are_shown_by_their_type(queue, sign_in):
     record(
         "changed",
         queue,
@@ -56,7 +56,7 @@ def test_values_are_told_by_their_type(queue, sign_in):
     assert "max peak none → 12,480, rpm 1,200 → 1,000, webhook url none → https://hook.test/<b>" in line
 
 
-def test_who_is_the_face_is_said_once_and_another_face_in_words(queue, sign_in, make_operator):
+def test_interface_of_an_entry_is_named_once(queue, sign_in, make_operator):
     record("tested", queue)
     record("tested", queue, by=Actor.of_operator(make_operator("operator", username="ann")))
 
@@ -67,7 +67,7 @@ def test_who_is_the_face_is_said_once_and_another_face_in_words(queue, sign_in, 
 
 
 @pytest.mark.parametrize("words", ["ann", "ANN", "default", "tested", "ann tested", "efau"])
-def test_a_line_is_found_by_who_what_or_verb(queue, sign_in, make_operator, words):
+def test_activity_search_matches_actor_object_or_verb(queue, sign_in, make_operator, words):
     record("tested", queue, by=Actor.of_operator(make_operator("operator", username="ann")))
     record("created", make_operator("operator", username="bob"))
 
@@ -87,7 +87,7 @@ def test_before_and_after_are_json_in_the_csv(queue, sign_in):
     assert json.loads(row["after"]) == {"rpm": 5, "paused": True}
 
 
-def test_every_verb_that_the_code_records_can_be_chosen():
+def test_every_recorded_verb_can_be_chosen():
     written = set(_verbs())
 
     assert {"submitted", "set_time_zone", "paused"} <= written
@@ -115,13 +115,13 @@ def _verb_of(call: ast.Call):
     return [node.value for node in given if isinstance(node, ast.Constant)]
 
 
-def test_every_kind_of_thing_in_the_log_can_be_chosen(sign_in):
+def test_every_kind_of_object_in_the_log_can_be_chosen(sign_in):
     known = {model._meta.model_name for model in (models.Task, models.Queue, models.User, models.Target)}
 
     assert known <= set(choices.KINDS)
 
 
-def test_what_programs_submit_is_left_out_when_asked(queue, place, sign_in, make_token):
+def test_activity_filter_can_exclude_programs(queue, place, sign_in, make_token):
     place([1], name="by hand")
     models.Activity.objects.create(
         at=store.now(), verb="submitted", face="api", actor_name="crm", object_name="by API"

@@ -55,7 +55,7 @@ def test_poll_is_compressed_for_browsers_that_accept_it(sign_in, queue, accept, 
     assert "Content-Encoding" not in page
 
 
-def test_what_was_sent_in_stands_in_the_window_that_fills(place):
+def test_submitted_ids_are_in_the_filling_window(place):
     place(range(1, 301), at=NOON)
 
     found = board.snapshot("default", at=NOON).board()
@@ -65,7 +65,7 @@ def test_what_was_sent_in_stands_in_the_window_that_fills(place):
     assert found.running.filled == 0
 
 
-def test_a_quarter_later_it_runs(place):
+def test_filling_window_runs_a_quarter_later(place):
     place(range(1, 301), at=NOON)
 
     found = board.snapshot("default", at=NOON + clock.QUARTER).board()
@@ -74,7 +74,7 @@ def test_a_quarter_later_it_runs(place):
     assert found.filling.filled == 0
 
 
-def test_what_is_past_rpm_is_said_per_minute_and_in_all(place):
+def test_excess_over_rpm_is_given_per_minute_and_in_total(place):
     place(range(1, 120 * 15 + 31), at=NOON)
 
     filling = board.snapshot("default", at=NOON).board().filling
@@ -84,7 +84,7 @@ def test_what_is_past_rpm_is_said_per_minute_and_in_all(place):
     assert filling.over == 30
 
 
-def test_all_queues_together_are_added_up_with_the_rpm_of_those_without_a_window(place, queue):
+def test_board_of_all_queues_adds_up_capacity_of_queues_without_a_window(place, queue):
     models.Queue.objects.create(name="other", rpm=60, created_at=NOON)
     models.Queue.objects.create(name="idle", rpm=7, created_at=NOON)
     place(range(1, 101), at=NOON)
@@ -96,7 +96,7 @@ def test_all_queues_together_are_added_up_with_the_rpm_of_those_without_a_window
     assert first.capacity == 187
 
 
-def test_what_stayed_behind_is_late_since_its_minute(place):
+def test_unsent_ids_are_late_since_their_minute(place):
     place(range(1, 301), at=NOON)
 
     found = board.snapshot("default", at=NOON + clock.QUARTER + timedelta(minutes=10)).board()
@@ -105,7 +105,7 @@ def test_what_stayed_behind_is_late_since_its_minute(place):
     assert found.late[0].since == clock.quarter_start(NOON) + clock.QUARTER
 
 
-def test_the_fingerprint_changes_with_an_id_and_not_with_a_second(place):
+def test_fingerprint_changes_with_an_id_and_not_with_a_second(place):
     before = board.snapshot("default", at=NOON)
     place([1], at=NOON)
 
@@ -115,7 +115,7 @@ def test_the_fingerprint_changes_with_an_id_and_not_with_a_second(place):
     assert board.snapshot("default", at=NOON + timedelta(seconds=1)).version == after.version
 
 
-def test_the_fingerprint_changes_with_the_minute_since_another_bar_is_marked(queue):
+def test_fingerprint_changes_with_the_minute(queue):
     assert (
         board.snapshot("default", at=NOON).version
         != board.snapshot("default", at=NOON + clock.MINUTE).version
@@ -123,7 +123,7 @@ def test_the_fingerprint_changes_with_the_minute_since_another_bar_is_marked(que
 
 
 @pytest.mark.parametrize("seconds", [1, 31, 59, 61, 120])
-def test_the_board_says_of_clusters_and_quarters_what_the_health_check_says(queue, seconds):
+def test_board_and_health_check_agree_on_clusters_and_quarters(queue, seconds):
     at = clock.quarter_start(NOON) + timedelta(seconds=seconds)
     for owner, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
         models.Heartbeat.objects.create(
@@ -141,7 +141,7 @@ def test_the_board_says_of_clusters_and_quarters_what_the_health_check_says(queu
     assert on_board.quarter_is_late == any("quarter-hour" in said for said in checked.problems)
 
 
-def test_one_dead_cluster_of_two_is_red_on_the_board_though_the_other_lives(queue, sign_in):
+def test_dead_cluster_is_red_on_the_board_beside_a_live_one(queue, sign_in):
     at = store.now()
     for owner, name, seen_at in (
         (1, cluster.DEFAULT, at),
@@ -159,7 +159,7 @@ def test_one_dead_cluster_of_two_is_red_on_the_board_though_the_other_lives(queu
     assert "nothing is sent" not in body
 
 
-def test_the_number_of_jobs_that_wait_is_said_and_so_is_the_age_of_a_quarter_that_is_late(queue, sign_in):
+def test_board_shows_waiting_jobs_and_the_age_of_a_late_quarter(queue, sign_in):
     quarter = clock.quarter_start(NOON) - clock.QUARTER
     models.QuarterRun.objects.create(quarter_at=quarter, ran_at=quarter + timedelta(seconds=8))
     at = store.now()
@@ -181,7 +181,7 @@ def test_the_number_of_jobs_that_wait_is_said_and_so_is_the_age_of_a_quarter_tha
     assert re.search(r"last quarter-hour run: .*<span data-ago=\"\d+\">20 min</span> ago", said)
 
 
-def test_a_quarter_that_becomes_late_changes_the_fingerprint_at_that_second(queue):
+def test_fingerprint_changes_in_the_second_a_quarter_becomes_late(queue):
     due = clock.quarter_start(NOON)
     at = due + limits.QUARTER_LATE
 
@@ -191,7 +191,7 @@ def test_a_quarter_that_becomes_late_changes_the_fingerprint_at_that_second(queu
     )
 
 
-def test_a_poll_is_two_queries_beside_session_and_operator(place, sign_in, django_assert_max_num_queries):
+def test_poll_takes_two_queries_besides_session_and_operator(place, sign_in, django_assert_max_num_queries):
     place(range(1, 301))
     client = sign_in("viewer")
 
@@ -199,7 +199,7 @@ def test_a_poll_is_two_queries_beside_session_and_operator(place, sign_in, djang
         assert poll(client).status_code == 200
 
 
-def test_a_poll_that_knows_everything_is_answered_204_with_nothing(place, sign_in):
+def test_poll_without_changes_is_an_empty_204(place, sign_in):
     place(range(1, 301))
     client = sign_in("viewer")
     version = shown(poll(client))
@@ -213,7 +213,7 @@ def test_a_poll_that_knows_everything_is_answered_204_with_nothing(place, sign_i
     assert answer.content == b""
 
 
-def test_page_and_fragment_say_that_they_differ_by_header(queue, sign_in):
+def test_page_and_fragment_vary_by_the_htmx_header(queue, sign_in):
     client = sign_in("viewer")
 
     page, fragment = client.get("/dashboard/"), poll(client)
@@ -224,26 +224,26 @@ def test_page_and_fragment_say_that_they_differ_by_header(queue, sign_in):
     assert "HX-Request" in fragment["Vary"]
 
 
-def test_a_fragment_sets_no_cookie_so_that_open_forms_stay_good(queue, sign_in):
+def test_fragment_sets_no_cookie_so_open_forms_stay_valid(queue, sign_in):
     assert not poll(sign_in("viewer")).cookies
 
 
 @pytest.mark.parametrize("query", ["?queu=default", "?queue=nosuch", "?queue=default&queue=other"])
-def test_a_parameter_that_means_nothing_is_refused_by_name(queue, sign_in, query):
+def test_unknown_board_parameter_is_refused_by_name(queue, sign_in, query):
     answer = sign_in("viewer").get(f"/dashboard/{query}")
 
     assert answer.status_code == 400
     assert b"queu" in answer.content
 
 
-def test_a_signed_out_poll_is_sent_to_the_sign_in_page_and_not_given_it(queue, client):
+def test_signed_out_poll_is_redirected_to_the_sign_in_page(queue, client):
     answer = poll(client)
 
     assert answer.status_code == 204
     assert "HX-Redirect" in answer.headers
 
 
-def test_an_empty_board_says_what_to_do_first(queue, sign_in):
+def test_empty_board_says_what_to_do_first(queue, sign_in):
     assert b"Nothing is planned yet" in sign_in("viewer").get("/dashboard/").content
 
 
@@ -257,7 +257,7 @@ def test_times_are_in_the_operators_zone_which_is_named(queue, sign_in):
     assert (runs_at + timedelta(hours=5, minutes=45)).strftime(">%H:%M<") in filling
 
 
-def test_a_fragment_holds_nothing_of_who_asks_so_that_all_may_share_it(place, sign_in, make_operator, client):
+def test_fragment_is_the_same_for_every_operator(place, sign_in, make_operator, client):
     place(range(1, 30))
     first = poll(sign_in("operator")).content
     client.force_login(make_operator("admin"))
@@ -266,7 +266,7 @@ def test_a_fragment_holds_nothing_of_who_asks_so_that_all_may_share_it(place, si
     assert b"csrfmiddlewaretoken" not in first
 
 
-def test_what_a_viewer_may_not_do_stands_there_disabled_with_the_reason(place, client, make_operator):
+def test_viewer_sees_disabled_buttons_with_the_reason(place, client, make_operator):
     task = place(range(1, 30))
     bodies = {}
     for role in ("operator", "viewer"):
@@ -280,7 +280,7 @@ def test_what_a_viewer_may_not_do_stands_there_disabled_with_the_reason(place, c
     assert client.get(f"/dashboard/tasks/{task.pk}/cancel/").status_code == 403
 
 
-def test_what_is_held_on_the_board_goes_on_by_its_button_and_leads_back_to_the_board(make_operator, queue):
+def test_board_buttons_resume_and_release_and_return_to_the_board(make_operator, queue):
     """By the page's form, which names its token: a poll has none of its own."""
     at = store.now()
     models.Queue.objects.create(name="held", rpm=30, created_at=at, paused_at=at)
@@ -321,7 +321,7 @@ def test_what_is_held_on_the_board_goes_on_by_its_button_and_leads_back_to_the_b
     assert away.url == "/dashboard/queues/held/"
 
 
-def test_two_who_read_times_in_different_zones_are_not_given_each_others(place, client, make_operator):
+def test_fragments_of_different_time_zones_are_not_shared(place, client, make_operator):
     place(range(1, 30))
     bodies = []
     for zone in ("UTC", "Asia/Kathmandu"):
@@ -334,7 +334,7 @@ def test_two_who_read_times_in_different_zones_are_not_given_each_others(place, 
     assert bodies[0] != bodies[1]
 
 
-def test_what_was_late_and_has_another_minute_is_said_with_its_minutes(place, sign_in):
+def test_rescheduled_late_ids_are_shown_with_both_minutes(place, sign_in):
     task = place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
     models.Queue.objects.create(name="other", rpm=5, created_at=store.now())
     client = sign_in("viewer")
@@ -373,7 +373,7 @@ def length(client, address: str) -> int:
 
 
 @pytest.mark.parametrize("query", ["", "&queue=*"])
-def test_each_number_of_ids_leads_to_a_list_of_exactly_that_length(place, sign_in, fail, query):
+def test_every_number_of_ids_links_to_a_list_of_that_length(place, sign_in, fail, query):
     models.Queue.objects.create(name="other", rpm=60, created_at=store.now())
     now = store.now()
     fail(place(range(1, 41), at=now - clock.QUARTER), 404)
@@ -393,7 +393,7 @@ def test_each_number_of_ids_leads_to_a_list_of_exactly_that_length(place, sign_i
         assert number == length(client, address), address
 
 
-def test_ids_that_moved_away_are_listed_with_the_minute_that_they_went_to(place, sign_in):
+def test_moved_ids_are_listed_with_their_new_minute(place, sign_in):
     place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
     window = clock.quarter_start(store.now()) - 2 * clock.QUARTER
     overdue.run(store.now)
@@ -405,7 +405,7 @@ def test_ids_that_moved_away_are_listed_with_the_minute_that_they_went_to(place,
     assert length(client, address) == 30
 
 
-def test_what_may_have_gone_out_twice_is_named_from_the_windows_receipt(place, sign_in):
+def test_receipt_links_to_ids_that_may_have_been_sent_twice(place, sign_in):
     task = place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
     bucket = models.Bucket.objects.filter(filled_count__gt=0).first()
     minute = bucket.minute_at
@@ -430,7 +430,7 @@ def test_what_may_have_gone_out_twice_is_named_from_the_windows_receipt(place, s
     assert length(client, address) == 2
 
 
-def test_a_list_of_what_has_a_place_says_when_its_rows_are_still_being_written(queue, sign_in):
+def test_drill_down_says_while_rows_are_being_written(queue, sign_in):
     demo.submit("default", "a list", list(range(1, 11)), by=Actor.system(), now=store.now)
     client = sign_in("viewer")
 
@@ -456,14 +456,14 @@ def test_a_list_of_what_has_a_place_says_when_its_rows_are_still_being_written(q
         "minute=2026-11-25T12:16Z&window=2026-11-25T12:15Z",
     ],
 )
-def test_a_list_of_nothing_that_can_be_counted_is_refused_in_words(queue, sign_in, query):
+def test_drill_down_of_an_unknown_kind_is_refused(queue, sign_in, query):
     assert sign_in("viewer").get(f"/dashboard/drill-down/?{query}").status_code == 400
 
 
 HOSTILE = """"><script>alert('1')</script><b title='x' & "y">"""
 
 
-def test_what_people_write_stands_on_the_board_as_text(queue, place, sign_in):
+def test_board_escapes_what_people_write(queue, place, sign_in):
     place(range(1, 11), name=HOSTILE)
     models.Task.objects.update(created_by=HOSTILE)
     models.Queue.objects.create(
@@ -483,7 +483,7 @@ def test_what_people_write_stands_on_the_board_as_text(queue, place, sign_in):
     assert html.unescape(body).count(HOSTILE) == 4
 
 
-def test_a_breaker_that_no_queue_sends_through_any_more_is_not_told(queue, sign_in):
+def test_breaker_that_no_queue_uses_is_not_shown(queue, sign_in):
     """Nothing waits for it, no probe closes it, and no page has a button for it."""
     hook = models.Queue.objects.create(
         name="hook", handler="webhook", webhook_url="https://x.test/", created_at=store.now()
@@ -499,7 +499,7 @@ def test_a_breaker_that_no_queue_sends_through_any_more_is_not_told(queue, sign_
     assert "breaker open" not in poll(client).content.decode()
 
 
-def test_sixty_queues_in_trouble_leave_the_bars_where_they_are(place, sign_in):
+def test_bars_stay_in_place_with_sixty_queues_in_trouble(place, sign_in):
     """Told together, with the first few tabs and the chosen one; the rest are chosen from a list."""
     at, then = store.now(), store.now() - 2 * clock.QUARTER
     models.Queue.objects.bulk_create(
@@ -538,11 +538,11 @@ def test_sixty_queues_in_trouble_leave_the_bars_where_they_are(place, sign_in):
         (999_500, "1.0M"),
     ],
 )
-def test_a_number_over_a_bar_is_no_wider_than_the_bar(count, said):
+def test_number_above_a_bar_fits_its_width(count, said):
     assert charts.shortest(count) == said
 
 
-def test_the_page_without_javascript_holds_the_very_same_drawing_as_a_poll(place, sign_in):
+def test_page_without_javascript_contains_the_same_drawing_as_a_poll(place, sign_in):
     place(range(1, 301))
     client = sign_in("operator")
 

@@ -36,7 +36,7 @@ def fail_with(monkeypatch, error):
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_page_that_fails_says_why(browser, monkeypatch, kind):
+def test_failing_page_says_why(browser, monkeypatch, kind):
     error, status, words = FAILURES[kind]
     fail_with(monkeypatch, error)
     answer = browser.get("/dashboard/")
@@ -45,7 +45,7 @@ def test_page_that_fails_says_why(browser, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_api_says_it_too_where_no_view_was_reached(browser, monkeypatch, kind):
+def test_api_error_without_a_view_is_a_problem_too(browser, monkeypatch, kind):
     error, status, _ = FAILURES[kind]
     fail_with(monkeypatch, error)
     answer = browser.get("/queues/")

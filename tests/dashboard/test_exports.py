@@ -31,7 +31,7 @@ def records(client, address: str) -> list[dict]:
     return list(csv.DictReader(lines(client, address)))
 
 
-def test_a_file_that_breaks_in_the_middle_says_so_in_its_last_line():
+def test_broken_export_says_so_in_its_last_line():
     def rows():
         yield from ([n] for n in range(700))
         raise RuntimeError
@@ -73,14 +73,14 @@ def test_times_in_files_are_in_utc_with_z(place, fail, sign_in):
         assert "+05:45" not in text, page
 
 
-def test_a_list_that_a_page_doesn_t_have_is_refused_by_name(db, sign_in):
+def test_export_of_an_unknown_list_is_refused_by_name(db, sign_in):
     answer = sign_in("viewer").get("/dashboard/failures/?format=csv&list=grops")
 
     assert answer.status_code == 400
     assert "grops" in answer.content.decode()
 
 
-def test_the_groups_of_failures_are_a_file_with_the_counts_of_the_page(place, fail, sign_in, monkeypatch):
+def test_export_of_failure_groups_has_the_counts_of_the_page(place, fail, sign_in, monkeypatch):
     then = store.now() - 3 * clock.QUARTER
     fail(place(range(1, 8), at=then), 404, "=no such customer")
     fail(place(range(10, 13), at=then + clock.QUARTER), 410, "gone")
@@ -101,7 +101,7 @@ def test_the_groups_of_failures_are_a_file_with_the_counts_of_the_page(place, fa
     ]
 
 
-def test_the_page_of_failures_says_that_it_shows_the_largest_groups(place, fail, sign_in, monkeypatch):
+def test_failures_page_says_that_it_shows_the_largest_groups(place, fail, sign_in, monkeypatch):
     monkeypatch.setattr(failures.failing, "GROUPS_SHOWN", 1)
     for quarters, status in ((3, 404), (4, 410)):
         fail(place([status], at=store.now() - quarters * clock.QUARTER), status, "gone")
@@ -111,7 +111,7 @@ def test_the_page_of_failures_says_that_it_shows_the_largest_groups(place, fail,
     assert "The largest 1 groups; more as" in said
 
 
-def test_a_window_s_receipt_and_every_change_of_its_fill_are_files(place, fail, sign_in, monkeypatch):
+def test_export_of_a_window_has_its_receipt_and_every_change(place, fail, sign_in, monkeypatch):
     then = store.now() - 4 * clock.QUARTER
     task = place(range(1, 31), at=then, name="=renewals")
     client = sign_in("viewer")
@@ -135,7 +135,7 @@ def test_a_window_s_receipt_and_every_change_of_its_fill_are_files(place, fail, 
     assert change["task_name"] == "'=renewals"
 
 
-def test_a_day_is_a_file_by_minute_by_window_and_by_queue_with_one_sum(place, fail, sign_in):
+def test_exports_of_a_day_by_minute_window_and_queue_have_one_sum(place, fail, sign_in):
     for quarters in (3, 4):
         fail(place(range(quarters * 100, quarters * 100 + 40), at=store.now() - quarters * clock.QUARTER))
     client = sign_in("viewer")
@@ -151,7 +151,7 @@ def test_a_day_is_a_file_by_minute_by_window_and_by_queue_with_one_sum(place, fa
     assert len(found["windows"]) == 2
 
 
-def test_the_story_of_an_id_is_a_file_of_all_its_tasks_however_many(place, fail, sign_in, monkeypatch):
+def test_export_of_an_id_contains_all_its_tasks(place, fail, sign_in, monkeypatch):
     monkeypatch.setattr(ids, "TASKS_SHOWN", 2)
     user_id = 9007199254740993
     first, *others = [
@@ -175,7 +175,7 @@ def test_the_story_of_an_id_is_a_file_of_all_its_tasks_however_many(place, fail,
 
 
 @pytest.mark.parametrize("shown", [3, 4])
-def test_who_did_what_says_where_it_ends_and_leads_to_all(queue, place, sign_in, monkeypatch, shown):
+def test_activity_list_says_where_it_ends_and_links_to_all_entries(queue, place, sign_in, monkeypatch, shown):
     monkeypatch.setattr(tasks, "ENTRIES_SHOWN", shown)
     monkeypatch.setattr(queues, "ENTRIES_SHOWN", shown)
     task = place([1])

@@ -51,14 +51,14 @@ def test_failures_are_grouped_by_queue_answer_and_message(failed, sign_in):
     ]
 
 
-def test_each_group_links_to_a_list_of_exactly_its_length(failed, sign_in):
+def test_failure_group_links_to_a_list_of_its_length(failed, sign_in):
     client = sign_in("viewer")
 
     for group, address in client.get("/dashboard/failures/").context["groups"]:
         assert client.get(address).context["count"] == group.count
 
 
-def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, sign_in, place, fail):
+def test_retry_takes_exactly_the_shown_failures_less_the_excluded(failed, sign_in, place, fail):
     client = sign_in()
     page = client.get("/dashboard/failures/?queue=b&last=1h")
     keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
@@ -73,7 +73,7 @@ def test_exactly_what_was_shown_less_what_was_left_out_is_tried_again(failed, si
     assert models.Activity.objects.get(verb="retried").count == 8
 
 
-def test_without_javascript_another_number_than_the_button_s_is_asked_first(failed, sign_in):
+def test_retry_without_javascript_confirms_a_number_that_differs_from_the_button(failed, sign_in):
     client = sign_in()
     page = client.get("/dashboard/failures/?queue=b&last=1h")
     keys = re.findall(r'name="left_out" value="(\d+)"', page.content.decode())
@@ -92,7 +92,7 @@ def test_without_javascript_another_number_than_the_button_s_is_asked_first(fail
     assert failed_count() == 72
 
 
-def test_what_was_ticked_on_one_page_is_left_out_on_all_of_them(failed, sign_in, monkeypatch):
+def test_ids_excluded_on_one_page_stay_excluded_on_all_pages(failed, sign_in, monkeypatch):
     monkeypatch.setattr(view, "ROWS", 4)
     client = sign_in()
     page, left_out, seen = client.get("/dashboard/failures/?queue=b&last=1h"), [], []
@@ -117,7 +117,7 @@ def test_what_was_ticked_on_one_page_is_left_out_on_all_of_them(failed, sign_in,
     assert set(kept) == {models.Status.FAILED}
 
 
-def test_the_number_to_be_typed_is_less_by_those_that_are_left_out(failed, sign_in, monkeypatch):
+def test_number_to_type_excludes_left_out_ids(failed, sign_in, monkeypatch):
     monkeypatch.setattr(ConfirmForm, "ASKED_FROM", 5)
     client = sign_in()
     page = client.get("/dashboard/failures/?queue=b&last=1h")
@@ -129,9 +129,7 @@ def test_the_number_to_be_typed_is_less_by_those_that_are_left_out(failed, sign_
     assert failed_count() == 72
 
 
-def test_what_was_on_its_way_when_the_page_was_shown_is_not_among_what_it_showed(
-    failed, sign_in, place, fail
-):
+def test_retry_excludes_ids_that_were_in_flight_when_the_page_was_shown(failed, sign_in, place, fail):
     client = sign_in()
     before = store.now() - timedelta(seconds=1)
     page = client.get("/dashboard/failures/?queue=b&last=1h")
@@ -143,7 +141,7 @@ def test_what_was_on_its_way_when_the_page_was_shown_is_not_among_what_it_showed
     assert said == ["10 IDs are waiting to be retried. 5 newer failures match this filter."]
 
 
-def test_where_somebody_was_faster_the_question_comes_again_with_its_new_number(failed, sign_in):
+def test_retry_asks_again_if_somebody_changed_the_list(failed, sign_in):
     client = sign_in()
     page = client.get("/dashboard/failures/?queue=b")
     again(client, client.get("/dashboard/failures/?queue=b&status=410"))
@@ -158,7 +156,7 @@ def test_where_somebody_was_faster_the_question_comes_again_with_its_new_number(
     assert failed_count() == 70
 
 
-def test_what_is_tried_again_takes_free_places_and_counters_hold(failed, sign_in):
+def test_retried_ids_take_free_places_and_counters_add_up(failed, sign_in):
     client = sign_in()
 
     again(client, client.get("/dashboard/failures/?queue=a"))
@@ -172,7 +170,7 @@ def test_what_is_tried_again_takes_free_places_and_counters_hold(failed, sign_in
     assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 50
 
 
-def test_where_nothing_is_left_nothing_is_done_and_no_line_says_so(failed, sign_in):
+def test_retry_of_nothing_changes_and_logs_nothing(failed, sign_in):
     answer = sign_in().post(
         "/dashboard/failures/?queue=a&status=500", {"at": store.now().isoformat()}, follow=True
     )
@@ -183,7 +181,7 @@ def test_where_nothing_is_left_nothing_is_done_and_no_line_says_so(failed, sign_
     assert not models.Activity.objects.filter(verb="retried").exists()
 
 
-def test_without_a_filter_the_number_must_be_typed(failed, sign_in):
+def test_retry_without_a_filter_requires_typing_the_number(failed, sign_in):
     client = sign_in()
     page = client.get("/dashboard/failures/")
 
@@ -203,7 +201,7 @@ def test_without_a_filter_the_number_must_be_typed(failed, sign_in):
         ("task=x", "task"),
     ],
 )
-def test_an_unknown_name_or_value_is_refused_by_its_name_and_acts_on_nothing(failed, sign_in, query, words):
+def test_unknown_failure_filter_is_refused_and_retries_nothing(failed, sign_in, query, words):
     client = sign_in()
 
     for answer in (client.get(f"/dashboard/failures/?{query}"), client.post(f"/dashboard/failures/?{query}")):
@@ -212,7 +210,7 @@ def test_an_unknown_name_or_value_is_refused_by_its_name_and_acts_on_nothing(fai
     assert failed_count() == 80
 
 
-def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
+def test_stopped_retry_goes_no_further(failed, sign_in, monkeypatch):
     monkeypatch.setattr(resend, "SLICE_IDS", 10)
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     client = sign_in()
@@ -229,7 +227,7 @@ def test_a_run_that_was_stopped_goes_no_further(failed, sign_in, monkeypatch):
     assert "stopped, 50 are unchanged" in squeezed(client.get(answer.url))
 
 
-def test_a_run_that_has_ended_can_not_be_stopped_and_one_that_never_was_is_not_there(failed, sign_in):
+def test_stopping_an_ended_retry_does_nothing_and_an_unknown_one_is_404(failed, sign_in):
     client = sign_in()
     again(client, client.get("/dashboard/failures/?queue=a"))
     run = models.BulkAct.objects.get(kind=models.BulkActKind.RETRY_FAILED)
@@ -243,7 +241,7 @@ def test_a_run_that_has_ended_can_not_be_stopped_and_one_that_never_was_is_not_t
     assert not models.Activity.objects.filter(verb="stopped_retrying").exists()
 
 
-def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, sign_in, monkeypatch):
+def test_retry_counts_only_the_ids_it_retried_itself(failed, sign_in, monkeypatch):
     monkeypatch.setattr(resend, "SLICE_IDS", 10)
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     client = sign_in()
@@ -259,9 +257,7 @@ def test_a_run_says_what_it_did_and_not_what_somebody_else_took_from_it(failed, 
     assert 'hx-trigger="every 2s"' not in said
 
 
-def test_a_run_that_a_job_ended_says_how_many_newer_ones_match_by_then(
-    failed, place, fail, sign_in, monkeypatch
-):
+def test_retry_finished_by_a_job_counts_newer_failures(failed, place, fail, sign_in, monkeypatch):
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     client = sign_in()
     answer = again(client, client.get("/dashboard/failures/?queue=a"))
@@ -273,7 +269,7 @@ def test_a_run_that_a_job_ended_says_how_many_newer_ones_match_by_then(
     assert "<b>50</b> of 50 are waiting to be retried: all of them. 5 newer failures match" in said
 
 
-def test_an_empty_message_is_a_filter_on_every_way(place, fail, sign_in, monkeypatch):
+def test_empty_message_stays_a_filter_through_every_link_and_form(place, fail, sign_in, monkeypatch):
     """Without it the list to come back to, and the filter's own form, would mean any message."""
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     then = store.now() - LONG_AGO
@@ -298,7 +294,7 @@ def _job() -> str:
     return next(job["args"][0] for job in jobs if job["func"].endswith("retry_failed"))
 
 
-def test_a_job_goes_on_where_the_click_ended(failed, sign_in, monkeypatch):
+def test_job_continues_where_the_click_stopped(failed, sign_in, monkeypatch):
     monkeypatch.setattr(resend, "SLICE_IDS", 10)
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     client = sign_in()
@@ -309,7 +305,7 @@ def test_a_job_goes_on_where_the_click_ended(failed, sign_in, monkeypatch):
     assert failed_count() == 30
 
 
-def test_a_viewer_is_refused(failed, sign_in):
+def test_retry_by_a_viewer_is_refused(failed, sign_in):
     client = sign_in("viewer")
 
     answer = again(client, client.get("/dashboard/failures/?queue=a"))
@@ -318,7 +314,7 @@ def test_a_viewer_is_refused(failed, sign_in):
     assert failed_count() == 80
 
 
-def test_the_export_is_of_the_filter_and_whole(failed, sign_in):
+def test_failures_export_follows_the_filter_and_is_complete(failed, sign_in):
     answer = sign_in("viewer").get("/dashboard/failures/?queue=b&format=csv")
 
     lines = b"".join(answer.streaming_content).decode().splitlines()
@@ -326,7 +322,7 @@ def test_the_export_is_of_the_filter_and_whole(failed, sign_in):
     assert lines[0].startswith("user_id,task_id,task_name")
 
 
-def test_of_a_plain_status_the_answer_tells_why_and_of_a_redirect_where_to(place, fail, sign_in):
+def test_failure_shows_the_answer_or_the_address_of_a_redirect(place, fail, sign_in):
     then = store.now() - 2 * clock.QUARTER
     task = place([1, 2, 3], at=then)
     fail(task, 404, "no such customer")

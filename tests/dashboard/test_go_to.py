@@ -48,7 +48,7 @@ def test_every_address_that_is_found_is_a_page(place, sign_in):
     assert all(client.get(address).status_code == 200 for address in addresses)
 
 
-def test_viewer_finds_nothing_to_do_and_no_views_of_others(place, sign_in):
+def test_palette_offers_a_viewer_no_actions_and_no_views_of_others(place, sign_in):
     client = sign_in("operator")
     client.post("/dashboard/account/views/", {"page": "tasks", "name": "default", "query": "queue=default"})
     assert SavedView.objects.exists()

@@ -14,13 +14,13 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2026-10-25", 25), ("2026-03-29", 23), ("2026-11-25", 24)])
-def test_a_day_has_as_many_hours_as_the_operators_zone_gives_it(queue, sign_in, day, hours):
+def test_day_has_the_hours_of_the_operators_zone(queue, sign_in, day, hours):
     page = sign_in("viewer", time_zone="Europe/Berlin").get(f"/dashboard/history/{day}/")
 
     assert len(page.context["map"].columns) == hours * 4
 
 
-def test_a_day_begins_at_its_own_midnight_also_45_minutes_off(queue, sign_in):
+def test_day_begins_at_local_midnight_in_a_zone_45_minutes_off(queue, sign_in):
     page = sign_in("viewer", time_zone="Asia/Kathmandu").get("/dashboard/history/2026-11-25/")
 
     first = page.context["map"].columns[0].runs_at
@@ -42,7 +42,7 @@ def test_a_day_begins_at_its_own_midnight_also_45_minutes_off(queue, sign_in):
         ("", "", "/dashboard/drill-down/?queue=%2A&window=2026-11-25T12%3A00Z"),
     ],
 )
-def test_a_cell_of_the_heat_map_leads_to_its_minute(queue, sign_in, queue_name, point, leads_to):
+def test_heat_map_cell_links_to_its_minute(queue, sign_in, queue_name, point, leads_to):
     answer = sign_in("viewer").get(f"/dashboard/heat/{queue_name}2026-11-25T12:15Z/{point}")
 
     assert answer.url == leads_to
@@ -57,11 +57,11 @@ def test_a_cell_of_the_heat_map_leads_to_its_minute(queue, sign_in, queue_name, 
         ("2026-11-25T12:15Z/?x=1", 400),
     ],
 )
-def test_a_cell_that_is_none_is_refused(queue, sign_in, address, status):
+def test_heat_map_address_that_is_no_cell_is_refused(queue, sign_in, address, status):
     assert sign_in("viewer").get(f"/dashboard/heat/{address}").status_code == status
 
 
-def test_a_map_holds_each_minute_that_holds_something_and_no_other(queue):
+def test_heat_map_contains_exactly_the_filled_minutes(queue):
     begin = datetime(2026, 11, 25, tzinfo=UTC)
     filled = {0: 60, 1: 60, 2: 300, 4: 120, 13: 1, 14: 60}
 
@@ -82,7 +82,7 @@ def test_a_map_holds_each_minute_that_holds_something_and_no_other(queue):
     assert found.now_x == 0
 
 
-def test_a_minute_that_is_over_and_was_not_sent_whole_is_marked_in_the_map(queue):
+def test_past_minute_with_unsent_ids_is_marked_in_the_heat_map(queue):
     at = clock.quarter_start(store.now()) + timedelta(minutes=10)
 
     def column(runs_at: datetime, sent: int) -> days.Column:
@@ -97,7 +97,7 @@ def test_a_minute_that_is_over_and_was_not_sent_whole_is_marked_in_the_map(queue
     assert heatmap.draw([column(now - clock.QUARTER, 100)], at=at).unsent == ""
 
 
-def test_a_minute_past_rpm_is_told_by_a_dot_and_not_by_its_colour_alone(place, sign_in):
+def test_minute_past_rpm_has_a_dot_as_well_as_a_colour(place, sign_in):
     task = place(range(1, 120 * 15 + 31))
 
     page = sign_in("viewer").get(f"/dashboard/history/{task.first_minute_at:%Y-%m-%d}/").content.decode()
@@ -107,7 +107,7 @@ def test_a_minute_past_rpm_is_told_by_a_dot_and_not_by_its_colour_alone(place, s
     assert '<circle class="sign-dot"' in page.split('aria-label="Colours"')[1].split("past rpm")[0]
 
 
-def test_a_day_as_numbers_is_a_line_for_each_minute(queue, place, sign_in):
+def test_export_of_a_day_has_a_line_for_each_minute(queue, place, sign_in):
     place(range(1, 131), at=store.now() - 2 * clock.QUARTER)
     runs_at = clock.runs_at(clock.quarter_start(store.now() - 2 * clock.QUARTER))
 
@@ -121,14 +121,14 @@ def test_a_day_as_numbers_is_a_line_for_each_minute(queue, place, sign_in):
 @pytest.mark.parametrize(
     "path", ["history/2026-13-01/", "history/never/", "minutes/12:00/", "windows/default/2026-11-25T12:07Z/"]
 )
-def test_a_time_that_is_none_is_not_found_in_words(queue, sign_in, path):
+def test_invalid_time_in_an_address_is_404_with_a_sentence(queue, sign_in, path):
     answer = sign_in("viewer").get(f"/dashboard/{path}")
 
     assert answer.status_code == 404
     assert "2026-11-25" in answer.content.decode() or "window begins" in answer.content.decode()
 
 
-def test_a_windows_page_has_its_receipt_and_its_log(queue, place, sign_in):
+def test_window_page_has_its_receipt_and_its_log(queue, place, sign_in):
     task = place(range(1, 4), name="the list", at=store.now() - 3 * clock.QUARTER)
     demo.catch_up(task.first_minute_at, at=store.now())
     quarter_hour.total(store.now)
@@ -147,7 +147,7 @@ def test_a_windows_page_has_its_receipt_and_its_log(queue, place, sign_in):
         assert number == length(client, address), address
 
 
-def test_a_list_from_a_receipt_says_when_the_receipt_says_another_number(queue, place, sign_in):
+def test_drill_down_says_if_the_receipt_has_another_number(queue, place, sign_in):
     task = place(range(1, 4), at=store.now() - 3 * clock.QUARTER)
     demo.catch_up(task.first_minute_at, at=store.now())
     quarter_hour.total(store.now)
@@ -164,7 +164,7 @@ def test_a_list_from_a_receipt_says_when_the_receipt_says_another_number(queue, 
     assert "The receipt says 5" in page
 
 
-def test_of_many_queues_those_that_did_something_come_first_and_one_is_chosen_from_a_list(place, sign_in):
+def test_active_queues_come_first_and_one_is_chosen_from_a_list(place, sign_in):
     models.Queue.objects.bulk_create(
         models.Queue(name=f"q{number:02d}", rpm=5, created_at=store.now()) for number in range(60)
     )
@@ -181,7 +181,7 @@ def test_of_many_queues_those_that_did_something_come_first_and_one_is_chosen_fr
     assert 'href="?queue=q40" aria-current="page"' in chosen.content.decode()
 
 
-def test_a_minute_of_many_queues_tells_of_those_that_have_something_in_it(place, sign_in):
+def test_minute_page_lists_only_queues_with_ids_in_it(place, sign_in):
     models.Queue.objects.bulk_create(
         models.Queue(name=f"q{number:02d}", rpm=5, created_at=store.now()) for number in range(60)
     )
@@ -194,7 +194,7 @@ def test_a_minute_of_many_queues_tells_of_those_that_have_something_in_it(place,
 
 
 @pytest.mark.parametrize("query", ["", "?queue=default"])
-def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(place, fail, sign_in, query):
+def test_every_number_of_a_days_windows_links_to_a_list_of_that_length(place, fail, sign_in, query):
     fail(place(range(1, 41), at=store.now() - 2 * clock.QUARTER), 404)
     task = place(range(100, 230))
     client = sign_in("viewer")
@@ -216,7 +216,7 @@ def test_each_number_of_a_day_s_windows_leads_to_a_list_of_exactly_that_length(p
         assert number == length(client, address), address
 
 
-def test_a_day_past_the_retention_does_not_say_that_nothing_was_planned(queue, sign_in):
+def test_day_past_retention_does_not_claim_that_nothing_was_planned(queue, sign_in):
     client = sign_in("viewer")
     for days_ago, said in (
         (100, "so the data of this day has been deleted"),

@@ -67,7 +67,7 @@ def truth(start) -> dict[str, int]:
     return counts | {"late": late, "waiting": counts["waiting"] - late}
 
 
-def test_all_kinds_occur(running):
+def test_comparison_covers_every_kind(running):
     """Else the comparison would compare nothing."""
     _, start, _ = running
     counts = truth(start)
@@ -123,14 +123,14 @@ def test_window_history_and_tasks_count_the_same_ids(running):
     assert re.sub(r"<[^>]+>", "", text).count(f"{filled:,} IDs") == 1
 
 
-def test_a_braked_board_promises_no_time_that_the_brake_can_not_keep(running):
+def test_board_promises_no_finish_that_the_brake_prevents(running):
     client, _, _ = running
     board = re.sub(r"<[^>]+>", "", squeezed(client.get("/dashboard/")))
     assert "braked to 30 a minute: at most 210 more by" in board
     assert "done at" not in board.split("Filling")[0].split("Running")[1]
 
 
-def test_a_cancelled_id_is_no_longer_to_be_sent(running):
+def test_cancelled_ids_are_not_counted_as_to_be_sent(running):
     client, _, tasks = running
     page = squeezed(client.get(f"/dashboard/tasks/{tasks[2].pk}/"))
     tasks[2].refresh_from_db()
@@ -139,7 +139,7 @@ def test_a_cancelled_id_is_no_longer_to_be_sent(running):
     assert f'aria-label="{tasks[2].sent_count} of {live} sent, {tasks[2].cancelled_count} cancelled"' in page
 
 
-def test_what_was_planned_stays_visible_on_the_pages_of_window_and_day(running, queue):
+def test_original_plan_stays_visible_for_window_and_day(running, queue):
     client, start, tasks = running
     window = client.get(f"/dashboard/windows/default/{start - clock.QUARTER:%Y-%m-%dT%H:%MZ}/")
     day = client.get(f"/dashboard/history/{start:%Y-%m-%d}/?queue=default")
@@ -197,7 +197,7 @@ def test_exports_use_the_names_of_the_pages(running, queue):
         assert f"{int(of_start[name]):,}" == row.get_cell(name), name
 
 
-def test_ids_that_were_late_in_an_ended_window_are_listed(queue, place, sign_in, monkeypatch):
+def test_late_ids_of_an_ended_window_are_listed(queue, place, sign_in, monkeypatch):
     start = clock.quarter_start(store.now())
     task = place(range(1, 31), at=start - clock.QUARTER + clock.MINUTE)
     later = start + 20 * clock.MINUTE

@@ -43,7 +43,7 @@ def names_of(client, path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("route", pages())
-def test_a_page_refuses_a_name_that_it_doesn_t_know_and_no_number_is_too_long_for_it(
+def test_page_refuses_unknown_parameters_and_survives_long_values(
     sign_in,
     things,  # noqa: F811
     route,
@@ -58,7 +58,7 @@ def test_a_page_refuses_a_name_that_it_doesn_t_know_and_no_number_is_too_long_fo
 
 
 @pytest.mark.parametrize("route", [route for route in pages() if "<int:" in route])
-def test_a_number_in_an_address_may_be_of_any_length(sign_in, things, route):  # noqa: F811
+def test_path_with_a_number_of_any_length_is_handled(sign_in, things, route):  # noqa: F811
     client = sign_in("admin")
     path = f"/{re.sub('<int:[^>]+>', '9' * 20, route)}"
 
@@ -99,7 +99,7 @@ def test_a_number_in_an_address_may_be_of_any_length(sign_in, things, route):  #
         ("upload/?hidden=nosuch", "nosuch"),
     ],
 )
-def test_a_value_that_nothing_has_is_refused_by_its_name_and_never_an_empty_list(sign_in, place, path, word):
+def test_unknown_filter_value_is_refused_by_name_instead_of_matching_nothing(sign_in, place, path, word):
     place([50100])
 
     answer = sign_in().get(f"/dashboard/{path}")
@@ -118,7 +118,7 @@ def test_a_value_that_nothing_has_is_refused_by_its_name_and_never_an_empty_list
         "minutes/2026-11-25T12:17Z/?after=9223372036854775807",
     ],
 )
-def test_a_page_behind_the_last_row_says_so_and_leads_back(sign_in, place, path):
+def test_page_past_the_last_row_says_so_and_links_back(sign_in, place, path):
     """None of them says that there is nothing at all, or that something is being written."""
     place([50100])
 
@@ -129,14 +129,14 @@ def test_a_page_behind_the_last_row_says_so_and_leads_back(sign_in, place, path)
 
 
 @pytest.mark.parametrize("path", ["queues/default/pause/", "all-queues/pause/", "account/sign-out/"])
-def test_a_button_s_address_that_is_typed_says_in_words_that_nothing_was_done(sign_in, queue, path):
+def test_get_of_an_action_address_says_that_nothing_was_done(sign_in, queue, path):
     answer = sign_in().get(f"/dashboard/{path}")
 
     assert (answer.status_code, answer["Allow"]) == (405, "POST")
     assert "Nothing was done" in answer.content.decode()
 
 
-def test_zero_is_no_id_and_the_search_says_why(sign_in):
+def test_search_for_zero_says_why_it_is_no_id(sign_in):
     said = sign_in("viewer").get("/dashboard/ids/0/", follow=True).content.decode()
 
     assert "“0” is not allowed" in said

@@ -26,13 +26,13 @@ def text_of(answer) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
 
 
-def test_before_the_first_check_it_says_when_there_will_be_one(queue, sign_in):
+def test_plan_page_says_when_the_first_check_will_run(queue, sign_in):
     words = text_of(sign_in("operator").get("/dashboard/proof/"))
     assert "has not been checked yet" in words
     assert "All checks" not in words
 
 
-def test_the_button_has_it_checked_and_the_page_follows(place, sign_in):
+def test_check_button_starts_a_check_that_the_page_follows(place, sign_in):
     place(range(1, 41))
     client = sign_in("operator")
     answer = client.post("/dashboard/proof/", follow=True)
@@ -49,7 +49,7 @@ def test_the_button_has_it_checked_and_the_page_follows(place, sign_in):
     assert "<html" not in part.content.decode()
 
 
-def test_what_does_not_hold_is_told_with_links_to_it(place, sign_in):
+def test_violations_are_shown_with_links(place, sign_in):
     task = place(range(1, 41))
     bucket = models.Bucket.objects.filter(filled_count__gt=0).first()
     models.Bucket.objects.filter(pk=bucket.pk).update(started_count=9)
@@ -70,7 +70,7 @@ def test_what_does_not_hold_is_told_with_links_to_it(place, sign_in):
     assert (rows[0]["said"], rows[0]["found"]) == ("9", "0")
 
 
-def test_more_than_is_shown_or_kept_is_said(place, sign_in, monkeypatch):
+def test_truncated_violations_are_mentioned(place, sign_in, monkeypatch):
     monkeypatch.setattr(checks, "KEPT", 2)
     monkeypatch.setattr(view, "SHOWN", 1)
     place(range(1, 41))
@@ -144,7 +144,7 @@ def test_check_without_figures_is_shown_without_them(place, sign_in):
     assert "The plan was kept." in text_of(page)
 
 
-def test_a_viewer_reads_it_and_may_not_begin_one(place, sign_in):
+def test_viewer_reads_the_check_but_cannot_start_one(place, sign_in):
     client = sign_in("viewer")
     page = client.get("/dashboard/proof/").content.decode()
     assert re.search(r"<button[^>]*disabled[^>]*>Check the plan", page)
@@ -152,7 +152,7 @@ def test_a_viewer_reads_it_and_may_not_begin_one(place, sign_in):
     assert not checks.stored().exists()
 
 
-def test_what_is_no_check_is_said(queue, sign_in):
+def test_unknown_check_or_parameter_is_refused(queue, sign_in):
     client = sign_in("viewer")
     assert client.get("/dashboard/proof/?check=77").status_code == 404
     assert client.get("/dashboard/proof/?check=x").status_code == 400

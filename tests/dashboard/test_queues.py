@@ -19,7 +19,7 @@ def fields(client, name="default") -> dict:
     return {key: "" if value is None else value for key, value in shown.items()} | {"webhook_headers": ""}
 
 
-def test_an_rpm_shows_its_effect_before_it_is_set(queue, place, sign_in):
+def test_rpm_change_shows_its_effect_first(queue, place, sign_in):
     place(range(1, 3001))
     client = sign_in()
 
@@ -30,7 +30,7 @@ def test_an_rpm_shows_its_effect_before_it_is_set(queue, place, sign_in):
     assert queue.rpm == 120
 
 
-def test_settings_are_changed_by_the_verb_with_its_line_in_the_log(queue, sign_in):
+def test_settings_change_is_logged(queue, sign_in):
     client = sign_in()
 
     client.post("/dashboard/queues/default/", {**fields(client), "max_attempts": "9"})
@@ -41,7 +41,7 @@ def test_settings_are_changed_by_the_verb_with_its_line_in_the_log(queue, sign_i
     assert (line.after, line.face) == ({"max_attempts": 9}, "page")
 
 
-def test_an_rpm_is_set_by_the_form_that_shows_its_effect_and_by_no_other(queue, sign_in):
+def test_rpm_is_set_only_by_the_form_that_shows_its_effect(queue, sign_in):
     client = sign_in()
     settings = client.get("/dashboard/queues/default/").content.decode()
     shown = client.get("/dashboard/queues/default/?rpm=200")
@@ -57,7 +57,7 @@ def test_an_rpm_is_set_by_the_form_that_shows_its_effect_and_by_no_other(queue, 
     assert (line.before, line.after, line.face) == ({"rpm": 120}, {"rpm": 200}, "page")
 
 
-def test_an_rpm_whose_effect_was_shown_of_an_older_queue_shows_it_anew(queue, sign_in):
+def test_rpm_change_of_a_stale_page_shows_its_effect_again(queue, sign_in):
     client = sign_in()
     models.Queue.objects.update(version=7)
 
@@ -69,7 +69,7 @@ def test_an_rpm_whose_effect_was_shown_of_an_older_queue_shows_it_anew(queue, si
     assert queue.rpm == 120
 
 
-def test_what_the_verb_refuses_stands_beside_its_field(queue, sign_in):
+def test_refused_setting_is_explained_beside_its_field(queue, sign_in):
     client = sign_in()
 
     answer = client.post("/dashboard/queues/default/", {**fields(client), "handler": "webhook"})
@@ -80,7 +80,7 @@ def test_what_the_verb_refuses_stands_beside_its_field(queue, sign_in):
     assert queue.handler == "record"
 
 
-def test_a_change_of_somebody_else_in_between_is_said(queue, sign_in):
+def test_concurrent_settings_change_is_reported(queue, sign_in):
     client = sign_in()
     filled = fields(client)
     models.Queue.objects.update(version=7)
@@ -91,7 +91,7 @@ def test_a_change_of_somebody_else_in_between_is_said(queue, sign_in):
     assert "changed in the meantime" in answer.content.decode()
 
 
-def test_a_secret_is_written_and_never_shown(queue, sign_in):
+def test_secret_is_saved_and_never_shown(queue, sign_in):
     client = sign_in()
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -105,7 +105,7 @@ def test_a_secret_is_written_and_never_shown(queue, sign_in):
     assert "One is set" in page
 
 
-def test_pause_brake_and_resume_leave_their_lines(queue, sign_in):
+def test_pause_brake_and_resume_are_logged(queue, sign_in):
     client = sign_in()
 
     client.post("/dashboard/queues/default/pause/")
@@ -117,7 +117,7 @@ def test_pause_brake_and_resume_leave_their_lines(queue, sign_in):
     assert verbs == ["paused", "resumed", "braked", "released"]
 
 
-def test_two_who_pause_at_once_are_told_and_one_line_is_kept(queue, sign_in):
+def test_second_pause_is_reported_and_logged_once(queue, sign_in):
     client = sign_in()
 
     client.post("/dashboard/queues/default/pause/")
@@ -127,7 +127,7 @@ def test_two_who_pause_at_once_are_told_and_one_line_is_kept(queue, sign_in):
     assert models.Activity.objects.filter(verb="paused").count() == 1
 
 
-def test_all_are_paused_or_resumed_and_a_brake_is_none_of_both(queue, sign_in):
+def test_all_queues_are_paused_and_resumed_but_never_braked(queue, sign_in):
     models.Queue.objects.create(name="other", rpm=5, created_at=store.now(), paused_at=store.now())
     client = sign_in()
 
@@ -147,7 +147,7 @@ def test_all_are_paused_or_resumed_and_a_brake_is_none_of_both(queue, sign_in):
     assert not models.Queue.objects.exclude(paused_at=None).exists()
 
 
-def test_the_list_has_pages_by_name_and_its_file_is_whole(queue, sign_in, monkeypatch):
+def test_queue_list_is_paged_by_name_and_its_export_is_complete(queue, sign_in, monkeypatch):
     monkeypatch.setattr(views, "ROWS", 2)
     for name in ("a", "b"):
         models.Queue.objects.create(name=name, rpm=5, created_at=store.now())
@@ -163,7 +163,7 @@ def test_the_list_has_pages_by_name_and_its_file_is_whole(queue, sign_in, monkey
     assert [line.split(",")[0] for line in lines] == ["name", *shown]
 
 
-def test_an_open_breaker_is_on_the_board_and_closed_by_its_button(queue, sign_in):
+def test_open_breaker_is_on_the_board_and_closed_by_its_button(queue, sign_in):
     models.Queue.objects.update(handler="webhook", webhook_url="https://hook.test/in")
     models.Target.objects.create(origin="https://hook.test:443", opened_at=store.now(), failures_count=20)
     client = sign_in()
@@ -175,13 +175,13 @@ def test_an_open_breaker_is_on_the_board_and_closed_by_its_button(queue, sign_in
     assert models.Activity.objects.get(verb="released_target").object_name == "https://hook.test:443"
 
 
-def test_a_test_request_is_sent_in_a_free_slot_and_its_answer_shown(queue, sign_in):
+def test_test_request_is_sent_in_a_free_slot_and_shows_its_answer(queue, sign_in):
     answer = sign_in().post("/dashboard/queues/default/test/", follow=True)
 
     assert "Test request at" in answer.content.decode()
 
 
-def test_a_test_request_is_shown_with_its_headers_and_body(queue, sign_in):
+def test_test_request_is_shown_with_its_headers_and_body(queue, sign_in):
     models.Queue.objects.update(
         handler="webhook", webhook_url="http://127.0.0.1:9/in", webhook_headers={"X-Token": "s3<cret>"}
     )
@@ -226,7 +226,7 @@ def test_webhook_headers_keep_the_values_that_are_not_shown(queue, sign_in):
     assert refused.status_code == 422
 
 
-def test_pausing_several_queues_is_asked_about_first(queue, sign_in):
+def test_pausing_several_queues_asks_for_confirmation(queue, sign_in):
     models.Queue.objects.create(name="other", rpm=60, created_at=store.now())
     client = sign_in("operator")
 

@@ -98,7 +98,7 @@ def asked(client, path: str, method: str, headers: dict[str, str] | None = None)
     return answer
 
 
-def test_each_view_says_what_it_needs():
+def test_every_view_declares_its_permission():
     assert addresses()
     for route, pattern in addresses():
         assert isinstance(needed(pattern), Permission), route
@@ -113,18 +113,18 @@ def test_each_view_says_what_it_needs():
         ("/admin/scheduling/task", "/admin/scheduling/task/"),
     ],
 )
-def test_an_address_without_its_slash_leads_to_the_page(queue, sign_in, typed, leads_to):
+def test_address_without_a_final_slash_redirects_to_the_page(queue, sign_in, typed, leads_to):
     assert sign_in("viewer").get(typed).url == leads_to
 
 
-def test_an_address_that_is_none_is_not_found_with_or_without_its_slash(queue, sign_in):
+def test_unknown_address_is_404_with_and_without_a_final_slash(queue, sign_in):
     client = sign_in("viewer")
 
     for path in ("/dashboard/nope", "/dashboard/nope/", "/admin/nope", "/admin/nope/"):
         assert client.get(path, follow=True).status_code == 404, path
 
 
-def test_nobody_gets_anything_but_the_way_to_the_sign_in_page(client, things):
+def test_anonymous_page_requests_redirect_to_the_sign_in_page(client, things):
     for route, _ in addresses():
         answer = asked(client, filled_in(route, things), "GET")
         assert (answer.status_code, answer.url.split("?")[0]) == (302, "/sign-in/"), route
@@ -135,7 +135,7 @@ def _nobody_s_answer(client, path: str, headers: dict[str, str]) -> tuple[int, s
     return answer.status_code, answer.headers.get("Location", "").split("?")[0]
 
 
-def test_nobody_gets_a_fragment_either(client, things):
+def test_anonymous_fragment_requests_get_no_content(client, things):
     for route, _ in addresses():
         answer = asked(client, filled_in(route, things), "GET", FRAGMENT)
         assert answer.status_code in (204, 302, 401), route
@@ -143,7 +143,7 @@ def test_nobody_gets_a_fragment_either(client, things):
 
 
 @pytest.mark.parametrize("scope", Scope.values)
-def test_a_token_lets_nobody_into_the_pages_or_the_admin(client, make_token, things, scope):
+def test_token_opens_neither_pages_nor_admin(client, make_token, things, scope):
     token = {"Authorization": f"Bearer {make_token(scope)}"}
     before = _state()
     pages = [filled_in(route, things) for route, _ in addresses()]
@@ -160,7 +160,7 @@ def test_a_token_lets_nobody_into_the_pages_or_the_admin(client, make_token, thi
     assert _state() == before
 
 
-def test_nobody_s_post_is_answered_that_nothing_was_done(client, things):
+def test_anonymous_post_is_told_that_nothing_was_done(client, things):
     before = _state()
     for route, _ in addresses():
         answer = asked(client, filled_in(route, things), "POST")
@@ -170,7 +170,7 @@ def test_nobody_s_post_is_answered_that_nothing_was_done(client, things):
 
 
 @pytest.mark.parametrize("role", Role.values)
-def test_each_role_may_open_what_its_row_of_the_table_says(sign_in, things, role):
+def test_roles_open_exactly_what_the_table_allows(sign_in, things, role):
     client = sign_in(role)
     for route, pattern in addresses():
         for headers, answered in (({}, (200, 302, 405)), (FRAGMENT, (200, 204, 286, 302, 405))):
@@ -182,7 +182,7 @@ def test_each_role_may_open_what_its_row_of_the_table_says(sign_in, things, role
                 assert answer.status_code in (403, 405), route
 
 
-def test_a_viewer_changes_nothing_by_any_post(sign_in, things):
+def test_viewer_changes_nothing_by_any_post(sign_in, things):
     client = sign_in("viewer")
     before = _state()
     for route, _ in addresses():
@@ -206,14 +206,14 @@ def _state():
     ]
 
 
-def test_what_a_viewer_may_not_do_is_shown_disabled_with_the_reason(sign_in, things):
+def test_viewer_sees_disabled_buttons_of_a_task_with_the_reason(sign_in, things):
     page = sign_in("viewer").get(f"/dashboard/tasks/{things['<int:task_id>']}/").content.decode()
 
     assert 'disabled title="You can view but not change things' in page.replace("&quot;", '"')
 
 
 @pytest.mark.parametrize("page", ["tasks/", "", "queues/", "activity/"])
-def test_no_link_leads_a_viewer_to_a_refusal(sign_in, things, page):
+def test_links_never_lead_a_viewer_to_a_refusal(sign_in, things, page):
     client = sign_in("viewer")
     said = client.get(f"/dashboard/{page}").content.decode()
 
@@ -224,11 +224,11 @@ def test_no_link_leads_a_viewer_to_a_refusal(sign_in, things, page):
     assert re.search(r'aria-disabled="true"[^>]*title="You can view but not change things[^>]*>Upload<', said)
 
 
-def test_an_operator_s_menu_has_its_upload(sign_in, things):
+def test_operator_menu_contains_upload(sign_in, things):
     assert '<a href="/dashboard/upload/">Upload</a>' in sign_in().get("/dashboard/tasks/").content.decode()
 
 
-def test_a_thing_s_page_links_to_the_admin_and_back(sign_in, things):
+def test_pages_link_to_the_admin_and_back(sign_in, things):
     client = sign_in("viewer")
     user = models.User.objects.get(pk=7)
     task = models.Task.objects.get(pk=things["<int:task_id>"])

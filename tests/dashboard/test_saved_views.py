@@ -37,7 +37,7 @@ def save(client, name: str, query: str, page: str = "tasks"):
     return client.post("/dashboard/account/views/", posted, follow=True)
 
 
-def test_columns_are_those_of_the_address_and_stay_for_the_session(place, sign_in):
+def test_columns_follow_the_address_and_are_remembered_for_the_session(place, sign_in):
     place([1], name="a list")
     client = sign_in("viewer")
 
@@ -134,7 +134,7 @@ def test_saved_view_of_a_name_is_replaced(queue, sign_in):
     assert SavedView.objects.get().query == "state=done"
 
 
-def test_saved_views_are_their_owners_alone(queue, sign_in):
+def test_saved_views_are_private_to_their_owner(queue, sign_in):
     save(sign_in("operator"), "mine", "state=placed")
     view = SavedView.objects.get()
     client = sign_in("viewer")
@@ -180,5 +180,5 @@ def test_views_of_a_page_are_limited(queue, sign_in):
     assert SavedView.objects.count() == MOST
 
 
-def test_view_of_a_page_that_has_none_is_refused(queue, sign_in):
+def test_saved_view_of_a_page_without_views_is_refused(queue, sign_in):
     assert save(sign_in("viewer"), "mine", "", page="account").status_code == 400

@@ -16,7 +16,7 @@ from tests.dashboard.conftest import squeezed
 pytestmark = pytest.mark.django_db
 
 
-def test_the_list_is_filtered_by_what_stands_in_the_address(place, sign_in):
+def test_task_list_is_filtered_by_its_address(place, sign_in):
     place([1], name="Spring renewals")
     place([2], name="Address check")
     client = sign_in("viewer")
@@ -29,14 +29,14 @@ def test_the_list_is_filtered_by_what_stands_in_the_address(place, sign_in):
 @pytest.mark.parametrize(
     "query", ["quue=default", "queue=nosuch", "state=lost", "since=yesterday", "size=7", "before=x"]
 )
-def test_an_unknown_filter_or_value_is_refused_by_name(place, sign_in, query):
+def test_unknown_task_filter_is_refused_by_name(place, sign_in, query):
     answer = sign_in("viewer").get(f"/dashboard/tasks/?{query}")
 
     assert answer.status_code == 400
     assert query.split("=")[0] in answer.content.decode()
 
 
-def test_pages_skip_and_double_none_while_new_ones_arrive(place, sign_in):
+def test_pages_skip_and_repeat_no_task_while_new_ones_arrive(place, sign_in):
     for number in range(60):
         place([number + 1], name=f"list {number}")
     client = sign_in("viewer")
@@ -52,7 +52,7 @@ def test_pages_skip_and_double_none_while_new_ones_arrive(place, sign_in):
 
 
 @pytest.mark.parametrize(("sort", "name"), [("ids", "list {}"), ("name", "the same"), ("name", "list {}")])
-def test_pages_of_a_sorted_list_skip_and_double_none_while_rows_come_in_front(place, sign_in, sort, name):
+def test_sorted_pages_skip_and_repeat_no_task_while_rows_arrive_in_front(place, sign_in, sort, name):
     """Most have the same value; what comes in meanwhile sorts before them, and one is renamed on the way."""
     for number in range(60):
         place([number + 1], name=name.format(number))
@@ -72,7 +72,7 @@ def test_pages_of_a_sorted_list_skip_and_double_none_while_rows_come_in_front(pl
     assert mine <= set(seen)
 
 
-def test_the_size_of_a_page_is_remembered(place, sign_in):
+def test_page_size_is_remembered(place, sign_in):
     client = sign_in("viewer")
 
     client.get("/dashboard/tasks/?size=25")
@@ -80,7 +80,7 @@ def test_the_size_of_a_page_is_remembered(place, sign_in):
     assert client.get("/dashboard/tasks/").context["size"] == 25
 
 
-def test_an_export_is_of_all_that_match_and_no_spreadsheet_runs_it(place, sign_in):
+def test_export_contains_all_matching_tasks_and_no_formulas(place, sign_in):
     place([1], name="=cmd()")
     place([2], name="another")
 
@@ -99,7 +99,7 @@ def test_ids_are_text_in_exports_past_what_javascript_can_count(place, sign_in):
     assert b'"user_id": "9007199254740993"' in b"".join(answer.streaming_content)
 
 
-def test_each_count_of_a_task_leads_to_a_list_of_that_length(place, fail, sign_in):
+def test_every_count_of_a_task_links_to_a_list_of_that_length(place, fail, sign_in):
     task = place(range(1, 40), at=store.now() - 2 * clock.QUARTER)
     fail(task)
     client = sign_in("viewer")
@@ -111,7 +111,7 @@ def test_each_count_of_a_task_leads_to_a_list_of_that_length(place, fail, sign_i
 @pytest.mark.parametrize(
     ("ids", "span"), [(14, "1 minute"), (150, "15 minutes"), (2_000, "1 hour"), (9_000, "6 hours")]
 )
-def test_its_bars_are_all_of_its_time_and_each_leads_to_what_it_counts(queue, place, sign_in, ids, span):
+def test_task_bars_cover_its_whole_time_and_link_to_their_ids(queue, place, sign_in, ids, span):
     models.Queue.objects.create(name="slow", rpm=2, overflow="carry_over", created_at=store.now())
     task = place(range(1, ids + 1), into="slow")
     client = sign_in("viewer")
@@ -130,7 +130,7 @@ def test_its_bars_are_all_of_its_time_and_each_leads_to_what_it_counts(queue, pl
         assert len(listed.splitlines()) - 1 == int(count.replace(",", ""))
 
 
-def test_a_cancelled_id_is_not_among_those_of_a_minute(place, sign_in):
+def test_minute_of_a_task_excludes_cancelled_ids(place, sign_in):
     task = place(range(1, 11))
     models.Assignment.objects.filter(task=task, user_id__lte=4).update(status=models.Status.CANCELLED)
     client = sign_in("viewer")
@@ -139,7 +139,7 @@ def test_a_cancelled_id_is_not_among_those_of_a_minute(place, sign_in):
     assert len(listed.splitlines()) - 1 == 6
 
 
-def test_a_cancel_of_many_takes_the_number(place, sign_in):
+def test_cancel_of_many_ids_requires_the_number(place, sign_in):
     task = place(range(1, 1500))
     client = sign_in()
 
@@ -155,9 +155,7 @@ def test_a_cancel_of_many_takes_the_number(place, sign_in):
 @pytest.mark.parametrize(
     "address", ["tasks/{}/cancel/", "tasks/cancel/?q=S&up_to={}&at=2026-11-25T12:00:00Z"]
 )
-def test_a_number_that_falls_while_it_is_typed_still_cancels_and_one_that_grows_asks_again(
-    place, sign_in, address
-):
+def test_cancel_accepts_a_number_that_has_fallen_and_asks_again_if_it_grew(place, sign_in, address):
     """A running task has less to cancel each second: the number of the question counts."""
     task = place(range(1, 1500), name="Spring")
     address = f"/dashboard/{address.format(task.pk)}"
@@ -174,7 +172,7 @@ def test_a_number_that_falls_while_it_is_typed_still_cancels_and_one_that_grows_
     assert task.cancelled_count == 1499
 
 
-def test_who_cancels_from_an_old_page_is_told_that_somebody_was_faster(place, sign_in):
+def test_second_cancel_is_told_that_the_task_was_already_cancelled(place, sign_in):
     task = place(range(1, 30))
     client = sign_in()
     client.post(f"/dashboard/tasks/{task.pk}/cancel/")
@@ -187,7 +185,7 @@ def test_who_cancels_from_an_old_page_is_told_that_somebody_was_faster(place, si
     assert models.Activity.objects.filter(verb="cancelled").count() == 1
 
 
-def test_all_that_match_are_cancelled_and_none_that_came_later(place, sign_in):
+def test_bulk_cancel_excludes_tasks_that_came_later(place, sign_in):
     for number in range(3):
         place([number + 1], name=f"Spring {number}")
     place([9], name="another")
@@ -202,7 +200,7 @@ def test_all_that_match_are_cancelled_and_none_that_came_later(place, sign_in):
     assert sorted(cancelled.values_list("name", flat=True)) == ["Spring 0", "Spring 1", "Spring 2"]
 
 
-def test_a_stale_rename_is_said_and_changes_nothing(place, sign_in):
+def test_stale_rename_is_reported_and_changes_nothing(place, sign_in):
     task = place([1], name="before")
     models.Task.objects.update(version=5)
 
@@ -215,7 +213,7 @@ def test_a_stale_rename_is_said_and_changes_nothing(place, sign_in):
     assert "changed in the meantime" in answer.content.decode()
 
 
-def test_another_list_keeps_adds_and_cancels_what_the_preview_said(place, sign_in):
+def test_replacement_keeps_adds_and_cancels_what_the_preview_said(place, sign_in):
     task = place([1, 2, 3, 4], name="a list")
     client = sign_in()
 
@@ -229,7 +227,7 @@ def test_another_list_keeps_adds_and_cancels_what_the_preview_said(place, sign_i
     assert not models.IdList.objects.filter(accepted_at=None).exists()
 
 
-def test_an_id_tells_its_story_and_one_that_was_never_there_says_so(place, sign_in):
+def test_id_page_tells_its_story_or_that_no_list_contained_it(place, sign_in):
     place([42], name="the only list")
     client = sign_in("viewer")
 
@@ -240,7 +238,7 @@ def test_an_id_tells_its_story_and_one_that_was_never_there_says_so(place, sign_
     assert client.get(f"/dashboard/ids/{10**30}/").status_code == 200
 
 
-def test_what_came_in_since_is_offered_and_moves_no_row(place, sign_in):
+def test_newer_tasks_are_offered_and_move_no_row(place, sign_in):
     place([1], name="Spring 1")
     client = sign_in("viewer")
     address = client.get("/dashboard/tasks/?q=Spring").context["newer_url"]
@@ -252,7 +250,7 @@ def test_what_came_in_since_is_offered_and_moves_no_row(place, sign_in):
     assert "1 new" in client.get(address).content.decode()
 
 
-def test_what_succeeded_is_sent_once_more_and_only_once(place, sign_in):
+def test_resend_sends_succeeded_ids_again_once(place, sign_in):
     task = place(range(1, 11), at=store.now() - 2 * clock.QUARTER)
     demo.catch_up(task.first_minute_at, at=store.now())
     client = sign_in()
@@ -267,7 +265,7 @@ def test_what_succeeded_is_sent_once_more_and_only_once(place, sign_in):
     assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 10
 
 
-def test_what_a_job_goes_on_with_is_followed_and_stopped(place, sign_in, monkeypatch):
+def test_operation_continued_by_a_job_is_followed_and_stopped(place, sign_in, monkeypatch):
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     monkeypatch.setattr(bulk_cancel, "CLICK_SECONDS", -1.0)
     task = place(range(1, 11), at=store.now() - 2 * clock.QUARTER)
@@ -302,9 +300,7 @@ def poll(client, task, version: str = ""):
     )
 
 
-def test_what_moves_is_sent_anew_only_where_it_moved(
-    place, fail, sign_in, django_assert_num_queries, monkeypatch
-):
+def test_task_poll_returns_only_what_changed(place, fail, sign_in, django_assert_num_queries, monkeypatch):
     at = store.now()
     monkeypatch.setattr(store, "now", lambda: at)
     task = place(range(1, 40), at=at - 2 * clock.QUARTER)
@@ -324,7 +320,7 @@ def test_what_moves_is_sent_anew_only_where_it_moved(
     assert moved.headers["Vary"].count("HX-Request") == 1
 
 
-def test_the_poll_ends_with_the_task_and_its_page_asks_no_more(place, fail, sign_in):
+def test_task_poll_ends_when_the_task_does(place, fail, sign_in):
     task = place(range(1, 5), at=store.now() - 2 * clock.QUARTER)
     client = sign_in("viewer")
     assert poll(client, task).status_code == 200
@@ -337,13 +333,13 @@ def test_the_poll_ends_with_the_task_and_its_page_asks_no_more(place, fail, sign
     assert "hx-trigger" not in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
 
 
-def test_a_task_that_is_gone_is_said_to_be_gone(queue, sign_in):
+def test_page_and_poll_of_a_missing_task_are_404(queue, sign_in):
     client = sign_in("viewer")
     assert client.get("/dashboard/tasks/77/").status_code == 404
     assert client.get("/dashboard/tasks/77/", headers={"HX-Request": "true"}).status_code == 404
 
 
-def test_ids_that_get_another_minute_move_the_bars_too(place, sign_in):
+def test_moved_ids_move_the_bars(place, sign_in):
     task = place(range(1, 5))
     client = sign_in("viewer")
     version = client.get(f"/dashboard/tasks/{task.pk}/").context["version"]
@@ -353,7 +349,7 @@ def test_ids_that_get_another_minute_move_the_bars_too(place, sign_in):
     assert poll(client, task, version).status_code == 200
 
 
-def test_what_cannot_be_done_is_shown_with_its_reason(place, fail, sign_in):
+def test_unavailable_actions_are_disabled_with_the_reason(place, fail, sign_in):
     task = place(range(1, 5), at=store.now() - 2 * clock.QUARTER)
     client = sign_in()
     before = client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
@@ -365,7 +361,7 @@ def test_what_cannot_be_done_is_shown_with_its_reason(place, fail, sign_in):
     assert 'disabled title="the task is done."' in after
 
 
-def test_another_list_that_cancels_many_takes_the_number(place, sign_in):
+def test_replacement_that_cancels_many_ids_requires_the_number(place, sign_in):
     task = place(range(1, 1500))
     client = sign_in()
     address = client.post(f"/dashboard/tasks/{task.pk}/replace/", {"payload": "3 x 4"}).url
@@ -382,7 +378,7 @@ def test_another_list_that_cancels_many_takes_the_number(place, sign_in):
     assert (task.waiting_count, task.cancelled_count) == (2, 1497)
 
 
-def test_the_story_of_an_id_says_each_time_in_the_operator_s_zone(place, sign_in):
+def test_id_story_has_times_in_the_operators_zone(place, sign_in):
     task = place([50])
     client = sign_in("viewer", time_zone="Asia/Kolkata")
     minute = task.first_minute_at.astimezone(ZoneInfo("Asia/Kolkata"))
@@ -393,7 +389,7 @@ def test_the_story_of_an_id_says_each_time_in_the_operator_s_zone(place, sign_in
     assert "UTC." not in client.get("/dashboard/ids/50/").content.decode()
 
 
-def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
+def test_id_story_includes_a_request_that_succeeded_at_once(place, sign_in):
     task = place([50], at=store.now() - 2 * clock.QUARTER)
     models.Assignment.objects.update(status=models.Status.SUCCEEDED, attempts=1, started_after_ms=1500)
     started = task.first_minute_at + timedelta(milliseconds=1500)
@@ -414,7 +410,7 @@ def test_a_request_that_succeeded_at_once_is_part_of_the_story(place, sign_in):
     assert len(stories.stories(50, at=store.now())[0].history) == len(told.history)
 
 
-def test_an_id_in_more_tasks_than_are_shown_says_so_and_each_can_be_told(place, sign_in, monkeypatch):
+def test_id_in_many_tasks_says_so_and_every_task_can_be_shown(place, sign_in, monkeypatch):
     monkeypatch.setattr("dashboard.views.ids.TASKS_SHOWN", 2)
     first, *_ = [place([50], name=f"list {n}") for n in range(3)]
     client = sign_in("viewer")

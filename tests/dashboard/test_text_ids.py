@@ -21,7 +21,7 @@ def task(make_token, queue, write_lists) -> models.Task:  # noqa: F811
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator"])
-def test_story_of_a_text_id(client, make_operator, task, role):
+def test_history_of_a_text_id_shows_the_text(client, make_operator, task, role):
     client.force_login(make_operator(role))
     found = client.get(reverse("find"), {"q": f" {TEXT} "})
     assert found.status_code == 302

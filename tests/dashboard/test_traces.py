@@ -106,7 +106,7 @@ def form_of(client) -> dict:
 
 
 @pytest.mark.parametrize("route", sorted(ACTS))
-def test_the_act_leaves_a_line(route, things, sign_in):
+def test_every_action_of_the_dashboard_is_logged(route, things, sign_in):
     client = sign_in("operator")
     address, posted, verb = ACTS[route]
     if "code" in posted:
@@ -124,7 +124,7 @@ def test_the_act_leaves_a_line(route, things, sign_in):
     assert (line.actor_name, line.actor_kind, line.face) == ("a operator", "operator", "page")
 
 
-def test_no_address_takes_a_post_that_this_file_does_not_know():
+def test_every_address_that_takes_a_post_is_tested_here():
     posting = {route.removeprefix("dashboard/") for route, pattern in addresses() if _posts(pattern.callback)}
 
     # A brake is put on one queue.

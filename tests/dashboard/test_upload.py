@@ -38,7 +38,7 @@ def drafts():
     return models.IdList.objects.filter(accepted_at=None)
 
 
-def test_a_paste_becomes_a_draft_and_its_preview_and_nothing_else(queue, sign_in):
+def test_pasted_list_becomes_a_draft_only(queue, sign_in):
     answer = upload(sign_in(), payload="1001, 1002\n1003")
 
     draft = drafts().get()
@@ -48,13 +48,13 @@ def test_a_paste_becomes_a_draft_and_its_preview_and_nothing_else(queue, sign_in
     assert not models.User.objects.exists()
 
 
-def test_the_name_of_a_file_becomes_the_name_of_the_list(queue, sign_in):
+def test_file_name_becomes_the_task_name(queue, sign_in):
     upload(sign_in(), file=csv("user_id\n1\n2\n"))
 
     assert drafts().get().about["task_name"] == "renewals"
 
 
-def test_faults_stand_in_the_preview_by_line_and_the_rest_can_be_placed(queue, sign_in):
+def test_preview_lists_faults_by_line_and_places_the_rest(queue, sign_in):
     client = sign_in()
     page = client.get(upload(client, file=csv("user_id\n1\n1e+05\n2\n")).url).content.decode()
 
@@ -63,7 +63,7 @@ def test_faults_stand_in_the_preview_by_line_and_the_rest_can_be_placed(queue, s
     assert "Place 2 IDs in default without the 1 fault" in " ".join(page.split())
 
 
-def test_faults_are_downloaded_as_csv_that_no_spreadsheet_runs(queue, sign_in):
+def test_faults_are_downloaded_as_csv_without_formulas(queue, sign_in):
     client = sign_in()
     address = upload(client, file=csv("user_id\n1\n=cmd()\n")).url
 
@@ -77,7 +77,7 @@ def test_faults_are_downloaded_as_csv_that_no_spreadsheet_runs(queue, sign_in):
     assert "faults.ndjson" in client.get(address).content.decode()
 
 
-def test_a_commit_places_what_was_previewed(queue, sign_in):
+def test_placing_follows_the_preview(queue, sign_in):
     client = sign_in()
     address = upload(client, payload="1 2 3 4 5").url
     promised = client.get(address).context["preview"].plan
@@ -102,7 +102,7 @@ def _promised(client, address) -> dict[str, str]:
     )
 
 
-def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign_in, place):
+def test_worsened_plan_shows_the_new_preview_before_placing(queue, sign_in, place):
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     fields = _promised(client, address)
@@ -116,7 +116,7 @@ def test_a_commit_that_others_made_worse_shows_the_new_preview_first(queue, sign
     assert client.post(address, {"queue": "default"}).status_code == 302
 
 
-def test_a_fuller_minute_within_rpm_is_shown_first_too(queue, sign_in, place):
+def test_fuller_minute_within_rpm_shows_the_new_preview_first(queue, sign_in, place):
     client = sign_in()
     address = upload(client, payload="1 2").url
     fields = _promised(client, address)
@@ -129,7 +129,7 @@ def test_a_fuller_minute_within_rpm_is_shown_first_too(queue, sign_in, place):
     assert not models.Task.objects.filter(ids_count=2).exists()
 
 
-def test_what_became_better_than_previewed_is_said(queue, sign_in, place):
+def test_improved_plan_is_reported(queue, sign_in, place):
     other = place(range(100, 100 + 130))
     client = sign_in()
     address = upload(client, payload="1 2").url
@@ -143,7 +143,7 @@ def test_what_became_better_than_previewed_is_said(queue, sign_in, place):
     assert said.endswith(": other lists came in or were cancelled.")
 
 
-def test_a_preview_that_was_committed_leads_to_its_task(queue, sign_in):
+def test_preview_that_was_placed_leads_to_its_task(queue, sign_in):
     client = sign_in()
     address = upload(client, payload="1 2").url
     commit(client, address)
@@ -153,7 +153,7 @@ def test_a_preview_that_was_committed_leads_to_its_task(queue, sign_in):
     assert models.Task.objects.count() == 1
 
 
-def test_what_if_rpm_were_is_a_picture_and_has_no_button(queue, sign_in):
+def test_preview_at_another_rpm_has_no_button(queue, sign_in):
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 3001)))).url
 
@@ -166,7 +166,7 @@ def test_what_if_rpm_were_is_a_picture_and_has_no_button(queue, sign_in):
     assert queue.rpm == 120
 
 
-def test_ids_that_wait_elsewhere_are_counted_named_and_left_out(queue, sign_in, place):
+def test_ids_waiting_in_other_tasks_are_counted_named_and_excluded(queue, sign_in, place):
     other = place([2, 3], name="the other")
     client = sign_in()
     address = upload(client, payload="1 2 3 4").url
@@ -182,7 +182,7 @@ def test_ids_that_wait_elsewhere_are_counted_named_and_left_out(queue, sign_in, 
     assert smaller.about["first"] == ["1", "4"]
 
 
-def test_a_long_list_less_those_that_wait_elsewhere_is_placed_id_by_id(queue, sign_in, place, monkeypatch):
+def test_long_list_is_placed_without_ids_waiting_in_other_tasks(queue, sign_in, place, monkeypatch):
     # Written by ranges, it is read several times.
     monkeypatch.setattr(acceptance, "SEGMENT_IDS", 10)
     place(range(1, 41), name="the other")
@@ -204,7 +204,7 @@ def test_a_long_list_less_those_that_wait_elsewhere_is_placed_id_by_id(queue, si
     assert sorted(placed) == list(range(41, 102))
 
 
-def test_a_list_that_waits_elsewhere_as_a_whole_stays_as_it_is(queue, sign_in, place):
+def test_list_waiting_entirely_in_other_tasks_is_not_emptied(queue, sign_in, place):
     place([1, 2], name="the other")
     client = sign_in()
     address = upload(client, payload="1 2").url
@@ -215,7 +215,7 @@ def test_a_list_that_waits_elsewhere_as_a_whole_stays_as_it_is(queue, sign_in, p
     assert drafts().get().ids_count == 2
 
 
-def test_a_discarded_draft_leaves_nothing(queue, sign_in):
+def test_discarded_draft_leaves_nothing(queue, sign_in):
     client = sign_in()
     address = upload(client, payload="1 2").url
 
@@ -238,7 +238,9 @@ def test_a_discarded_draft_leaves_nothing(queue, sign_in):
         ),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_words_and_leaves_nothing(queue, sign_in, fields, status, words):
+def test_unreadable_upload_is_refused_with_a_sentence_and_leaves_nothing(
+    queue, sign_in, fields, status, words
+):
     answer = upload(sign_in(), **fields)
 
     assert answer.status_code == status
@@ -246,7 +248,7 @@ def test_what_cannot_be_read_is_refused_in_words_and_leaves_nothing(queue, sign_
     assert not models.IdList.objects.exists()
 
 
-def test_a_script_is_answered_with_an_address_or_a_sentence(queue, sign_in):
+def test_script_upload_gets_an_address_or_a_sentence(queue, sign_in):
     client = sign_in()
     header = {"HX-Request": "true"}
 
@@ -259,7 +261,7 @@ def test_a_script_is_answered_with_an_address_or_a_sentence(queue, sign_in):
     assert refused.json()["sentence"]
 
 
-def test_a_forged_form_is_refused_and_a_good_one_is_not(queue, make_operator):
+def test_forged_form_is_refused_and_a_genuine_one_accepted(queue, make_operator):
     client = Client(enforce_csrf_checks=True)
     client.force_login(make_operator("operator"))
     page = client.get("/dashboard/upload/").content.decode()
@@ -273,7 +275,7 @@ def test_a_forged_form_is_refused_and_a_good_one_is_not(queue, make_operator):
     assert drafts().count() == 1
 
 
-def test_a_viewer_is_told_why_not(queue, sign_in):
+def test_upload_by_a_viewer_is_refused_with_the_reason(queue, sign_in):
     answer = upload(sign_in("viewer"), payload="1 2")
 
     assert answer.status_code == 403
@@ -281,14 +283,14 @@ def test_a_viewer_is_told_why_not(queue, sign_in):
     assert not models.IdList.objects.exists()
 
 
-def test_a_signed_out_script_gets_no_sign_in_page_for_a_success(queue, client):
+def test_signed_out_script_gets_401_instead_of_a_sign_in_page(queue, client):
     answer = client.post("/dashboard/upload/", {"payload": "1 2"}, headers={"HX-Request": "true"})
 
     assert answer.status_code == 401
     assert "You are signed out; nothing was done" in answer.content.decode()
 
 
-def test_an_upload_without_a_length_is_refused(queue, sign_in):
+def test_upload_without_a_length_is_refused(queue, sign_in):
     client = sign_in()
     body = b"payload=1+2"
     answer = client.generic(
@@ -298,7 +300,7 @@ def test_an_upload_without_a_length_is_refused(queue, sign_in):
     assert answer.status_code == 411
 
 
-def test_a_csv_that_is_named_xlsx_is_refused_by_name(queue, sign_in):
+def test_csv_named_xlsx_is_refused_by_name(queue, sign_in):
     answer = upload(sign_in(), file=SimpleUploadedFile("a.xlsx", b"user_id\n1\n"))
 
     assert answer.status_code == 415
@@ -306,7 +308,7 @@ def test_a_csv_that_is_named_xlsx_is_refused_by_name(queue, sign_in):
 
 
 @pytest.mark.parametrize("export", ["tasks/$/?format=csv", "failures/?task=$&format=csv"])
-def test_what_was_exported_uploads_again_with_the_same_ids(queue, sign_in, place, fail, export):
+def test_export_can_be_uploaded_again_with_the_same_ids(queue, sign_in, place, fail, export):
     task = place([3, 9007199254740993, 1], at=store.now() - 2 * clock.QUARTER)
     fail(task)
     client = sign_in()
@@ -319,7 +321,7 @@ def test_what_was_exported_uploads_again_with_the_same_ids(queue, sign_in, place
     assert draft.about["fault_count"] == 0
 
 
-def test_past_max_peak_the_preview_says_so_and_a_tick_places_it_all_the_same(queue, sign_in):
+def test_list_past_max_peak_needs_a_tick_to_be_placed(queue, sign_in):
     models.Queue.objects.update(max_peak=100)
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 301)))).url
@@ -332,7 +334,7 @@ def test_past_max_peak_the_preview_says_so_and_a_tick_places_it_all_the_same(que
     assert commit(client, address, allow_peak="on").status_code == 302
 
 
-def test_a_start_not_before_is_read_in_the_operators_zone(queue, sign_in):
+def test_not_before_is_read_in_the_operators_zone(queue, sign_in):
     client = sign_in(time_zone="Asia/Kathmandu")
     address = upload(client, payload="1 2").url
     local = store.now().astimezone(ZoneInfo("Asia/Kathmandu")) + timedelta(hours=5)
@@ -360,7 +362,7 @@ def test_deadline_refuses_a_list_that_would_be_done_later(queue, sign_in):
     assert 'id="its-deadline"' in client.get(f"/dashboard/tasks/{task.pk}/").content.decode()
 
 
-def test_what_is_left_of_a_list_is_asked_the_same_as_the_whole(queue, sign_in, place):
+def test_shortened_list_keeps_the_choices_of_the_preview(queue, sign_in, place):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
     place([1, 2])
     client = sign_in()
@@ -377,7 +379,7 @@ def test_what_is_left_of_a_list_is_asked_the_same_as_the_whole(queue, sign_in, p
     assert (shown.queue.name, str(shown.rpm), f"{shown.not_before:%Y-%m-%dT%H:%M}") == tuple(asked.values())
 
 
-def test_a_plan_that_got_worse_is_told_in_the_operator_s_zone(queue, sign_in, place):
+def test_worsened_plan_is_reported_in_the_operators_zone(queue, sign_in, place):
     client = sign_in(time_zone="Asia/Kolkata")
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     form = client.get(address).content.decode().split("data-commit")[1]
@@ -394,7 +396,7 @@ def test_a_plan_that_got_worse_is_told_in_the_operator_s_zone(queue, sign_in, pl
     assert "Z" not in said
 
 
-def test_somebody_else_s_preview_is_discarded_only_when_asked_and_leaves_its_line(queue, sign_in):
+def test_discarding_another_operators_preview_asks_first_and_is_logged(queue, sign_in):
     address = upload(sign_in(), payload="1 2 3").url
     client = sign_in("admin")
 
@@ -409,7 +411,7 @@ def test_somebody_else_s_preview_is_discarded_only_when_asked_and_leaves_its_lin
     assert line.after == {"preview_of": "pasted list", "made_by": "a operator"}
 
 
-def test_one_s_own_preview_is_discarded_at_once(queue, sign_in):
+def test_discarding_ones_own_preview_asks_nothing(queue, sign_in):
     client = sign_in()
     address = upload(client, payload="1 2 3").url
 
@@ -419,7 +421,7 @@ def test_one_s_own_preview_is_discarded_at_once(queue, sign_in):
     assert models.Activity.objects.filter(verb="discarded").count() == 1
 
 
-def test_without_javascript_what_was_typed_is_given_back_where_the_column_is_unclear(queue, sign_in):
+def test_ambiguous_column_without_javascript_keeps_what_was_typed(queue, sign_in):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
     file = csv("left,right\n1,2\n3,4\n")
 
@@ -433,7 +435,7 @@ def test_without_javascript_what_was_typed_is_given_back_where_the_column_is_unc
     assert "parameter" not in page
 
 
-def test_sheets_that_could_be_meant_are_asked_about_and_chosen_by_a_field(queue, sign_in):
+def test_ambiguous_sheet_is_chosen_in_a_field(queue, sign_in):
     content = workbook(
         {
             "Cover": sheet_xml({1: {"A": text("Report year"), "B": number(2026)}}),
@@ -454,13 +456,13 @@ def test_sheets_that_could_be_meant_are_asked_about_and_chosen_by_a_field(queue,
 
 
 @pytest.mark.parametrize("name", ["   ", "\u200b", "\u00a0\u2060", "\u3164"])
-def test_invisible_name_is_replaced_by_that_of_the_file(queue, sign_in, name):
+def test_invisible_name_is_replaced_by_the_file_name(queue, sign_in, name):
     upload(sign_in(), task_name=name, file=csv("1001\n"))
 
     assert drafts().get().about["task_name"] == "renewals"
 
 
-def test_a_list_for_a_queue_that_is_not_there_is_not_stored(queue, sign_in):
+def test_list_for_a_missing_queue_is_not_stored(queue, sign_in):
     answer = upload(sign_in(), payload="1 2", queue="nosuch", task_name="Spring")
 
     assert answer.status_code == 422
@@ -469,7 +471,7 @@ def test_a_list_for_a_queue_that_is_not_there_is_not_stored(queue, sign_in):
     assert not models.IdList.objects.exists()
 
 
-def test_without_javascript_a_list_without_an_id_keeps_its_queue(queue, sign_in):
+def test_list_without_an_id_keeps_its_queue_without_javascript(queue, sign_in):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
 
     page = upload(sign_in(), payload="<x>", queue="slow").content.decode()
@@ -478,7 +480,7 @@ def test_without_javascript_a_list_without_an_id_keeps_its_queue(queue, sign_in)
     assert ">&lt;x&gt;</textarea>" in page
 
 
-def test_another_queue_is_shown_at_its_own_rpm_and_can_be_placed(queue, sign_in):
+def test_choosing_another_queue_shows_its_own_rpm(queue, sign_in):
     """Whoever only chooses another queue asks no what-if: the slider still stood at the first one's rpm."""
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
     client = sign_in()
@@ -497,7 +499,7 @@ def test_another_queue_is_shown_at_its_own_rpm_and_can_be_placed(queue, sign_in)
     assert moved.context["preview"].is_what_if
 
 
-def test_a_changed_rpm_is_named_as_what_made_the_plan_worse(queue, sign_in):
+def test_changed_rpm_is_named_as_the_reason_for_a_worse_plan(queue, sign_in):
     client = sign_in()
     address = upload(client, payload=" ".join(map(str, range(1, 101)))).url
     page = client.get(address).content.decode().split("data-commit")[1]
@@ -514,9 +516,7 @@ def test_a_changed_rpm_is_named_as_what_made_the_plan_worse(queue, sign_in):
 
 
 @pytest.mark.parametrize("act", ["", "discard/", "leave-out/", "overlap/"])
-def test_what_is_done_to_a_preview_that_was_committed_leads_to_its_task_and_changes_nothing(
-    queue, sign_in, act
-):
+def test_actions_on_a_placed_preview_lead_to_its_task_and_change_nothing(queue, sign_in, act):
     """By the back button, a second click, or another operator: never "discarded. Nothing was placed"."""
     client = sign_in()
     address = upload(client, payload="1 2").url
@@ -534,7 +534,7 @@ def test_what_is_done_to_a_preview_that_was_committed_leads_to_its_task_and_chan
     assert not models.Activity.objects.filter(verb="discarded").exists()
 
 
-def test_past_the_horizon_the_preview_offers_no_way_that_is_none(queue, sign_in):
+def test_list_past_the_horizon_cannot_be_placed(queue, sign_in):
     models.Queue.objects.update(rpm=1, overflow="carry_over")
     client = sign_in(time_zone="Asia/Kolkata")
     address = upload(client, payload=" ".join(map(str, range(1, 11_001)))).url
@@ -553,7 +553,7 @@ def test_past_the_horizon_the_preview_offers_no_way_that_is_none(queue, sign_in)
     assert not models.Task.objects.exists()
 
 
-def test_the_preview_says_what_keeps_its_queue_from_starting(queue, sign_in):
+def test_preview_says_what_keeps_the_queue_from_starting(queue, sign_in):
     client = sign_in()
     address = upload(client, payload="1").url
 
@@ -575,7 +575,7 @@ def test_the_preview_says_what_keeps_its_queue_from_starting(queue, sign_in):
         ("2027-01-05T15:00Z", "2027-01-05T15:00Z"),
     ],
 )
-def test_a_start_in_an_hour_that_a_zone_has_twice_or_not_at_all_is_a_time(queue, sign_in, given, start):
+def test_not_before_in_a_repeated_or_skipped_hour_is_accepted(queue, sign_in, given, start):
     client = sign_in(time_zone="America/New_York")
     address = upload(client, payload="1").url
 
@@ -588,7 +588,7 @@ def test_a_start_in_an_hour_that_a_zone_has_twice_or_not_at_all_is_a_time(queue,
 
 
 @pytest.mark.parametrize("given", ["9999-12-31T23:59", "2089-06-01T00:00", "soon"])
-def test_a_start_that_is_no_time_is_said_and_takes_the_button_along(queue, sign_in, given):
+def test_invalid_not_before_is_explained_and_removes_the_button(queue, sign_in, given):
     client = sign_in(time_zone="America/New_York")
     address = upload(client, payload="1").url
 
@@ -601,7 +601,7 @@ def test_a_start_that_is_no_time_is_said_and_takes_the_button_along(queue, sign_
     assert "<button" not in part.content.decode()
 
 
-def test_a_year_that_is_being_typed_is_the_past_and_no_error(queue, sign_in):
+def test_partly_typed_year_counts_as_the_past(queue, sign_in):
     client = sign_in(time_zone="Asia/Tokyo")
     address = upload(client, payload="1").url
 
@@ -609,7 +609,7 @@ def test_a_year_that_is_being_typed_is_the_past_and_no_error(queue, sign_in):
         assert "Place 1 ID in default" in squeezed(client.get(address, {"not_before": given}))
 
 
-def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(queue, sign_in, monkeypatch):
+def test_closed_window_is_named_as_the_reason_for_a_worse_plan(queue, sign_in, monkeypatch):
     client = sign_in()
     address = upload(client, payload="1 2").url
     fields = _promised(client, address)
@@ -625,13 +625,13 @@ def test_a_window_that_closed_meanwhile_is_named_as_what_made_the_plan_worse(que
     assert not models.Task.objects.exists()
 
 
-def test_a_name_loses_what_no_database_takes(queue, sign_in):
+def test_task_name_loses_characters_that_databases_refuse(queue, sign_in):
     upload(sign_in(), file=csv("user_id\n1\n", "n\x00\x1b.csv"), task_name="\x07 ")
 
     assert (drafts().get().about["task_name"], drafts().get().about["file_name"]) == ("n", "n.csv")
 
 
-def test_thousands_of_faults_are_all_downloaded_and_cost_the_list_of_previews_nothing(queue, sign_in):
+def test_thousands_of_faults_are_downloaded_and_do_not_slow_the_preview_list(queue, sign_in):
     client = sign_in()
     address = upload(client, file=csv("user_id\n1\n" + "".join(f"x{n}\n" for n in range(5000)))).url
 
@@ -643,14 +643,14 @@ def test_thousands_of_faults_are_all_downloaded_and_cost_the_list_of_previews_no
     assert len(json.dumps(drafts().get().about)) < 100_000
 
 
-def test_the_page_says_that_it_leaves_hidden_rows_out(queue, sign_in):
+def test_upload_page_says_that_hidden_rows_are_left_out(queue, sign_in):
     client = sign_in()
 
     assert "are left out of this list" in client.get("/dashboard/upload/?hidden=leave_out").content.decode()
     assert "are left out of this list" not in client.get("/dashboard/upload/").content.decode()
 
 
-def test_a_list_that_was_sent_already_is_named_and_left_out_with_one_click(queue, sign_in):
+def test_recently_sent_ids_are_named_and_excluded_with_one_click(queue, sign_in):
     client = sign_in()
     first = upload(client, payload=" ".join(map(str, range(1, 101))), task_name="yesterday's file").url
     commit(client, first)
@@ -671,7 +671,7 @@ def test_a_list_that_was_sent_already_is_named_and_left_out_with_one_click(queue
     assert drafts().get().ids_count == 40
 
 
-def test_the_first_and_last_ids_of_a_list_are_none_of_them_twice(queue, sign_in):
+def test_preview_shows_first_and_last_ids_without_repeats(queue, sign_in):
     client = sign_in()
     for ids, shown in (
         (1, "1"),
@@ -692,7 +692,7 @@ def test_the_first_and_last_ids_of_a_list_are_none_of_them_twice(queue, sign_in)
     ],
     ids=["twice the limit", "mostly faults"],
 )
-def test_a_list_that_nobody_can_mean_takes_its_number(queue, sign_in, payload, number, why):
+def test_implausible_list_requires_typing_its_number(queue, sign_in, payload, number, why):
     """Placing is as guarded as cancelling."""
     client = sign_in()
     address = upload(client, payload=payload).url
@@ -774,7 +774,7 @@ def test_preview_draws_all_quarter_hours_of_a_long_list_and_names_the_limit_for_
     assert "every minute is full" in squeezed(page)
 
 
-def test_free_places_are_no_danger_however_full_other_minutes_are(queue, sign_in, place):
+def test_preview_of_free_places_warns_of_no_full_minutes(queue, sign_in, place):
     place(range(1, 120 * 15 * 3))
     client = sign_in()
 

@@ -75,20 +75,20 @@ def addresses(place, fail, sign_in) -> list[str]:
     ]
 
 
-def test_no_page_asks_the_database_more_than_twelve_times(addresses, sign_in, django_assert_max_num_queries):
+def test_pages_take_at_most_twelve_queries(addresses, sign_in, django_assert_max_num_queries):
     client = sign_in("admin")
     for address in addresses:
         with django_assert_max_num_queries(MOST_QUERIES, info=address):
             assert client.get(address).status_code == 200, address
 
 
-def test_no_page_weighs_more_than_150_kilobytes_with_all_that_it_loads(addresses, sign_in):
+def test_pages_weigh_at_most_150_kilobytes_with_their_assets(addresses, sign_in):
     client = sign_in("admin")
     for address in addresses:
         assert weight(client.get(address).content) < MOST_BYTES, address
 
 
-def test_a_day_on_which_every_minute_holds_something_weighs_no_more(addresses, sign_in):
+def test_full_day_stays_within_the_page_weight(addresses, sign_in):
     """The largest heat map: each minute another shade than its neighbours."""
     queue = models.Queue.objects.get(name="default")
     midnight = store.now().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -109,7 +109,9 @@ def test_a_day_on_which_every_minute_holds_something_weighs_no_more(addresses, s
         assert weight(page) < MOST_BYTES, address
 
 
-def test_an_id_in_many_tasks_costs_no_more_than_one_in_two(place, sign_in, django_assert_max_num_queries):
+def test_id_in_many_tasks_takes_no_more_queries_than_one_in_two(
+    place, sign_in, django_assert_max_num_queries
+):
     for number in range(5):
         place([7, 100 + number], name=f"list {number}")
     client = sign_in("viewer")
@@ -121,7 +123,7 @@ def test_an_id_in_many_tasks_costs_no_more_than_one_in_two(place, sign_in, djang
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="another planner")
 @pytest.mark.parametrize("kind", [drill_down.Kind.ALL, drill_down.Kind.SENT, drill_down.Kind.WAITING])
-def test_the_ids_behind_a_number_are_read_in_their_minutes_and_nowhere_else(place, kind):
+def test_drill_down_reads_only_the_rows_of_its_minutes(place, kind):
     place(range(1, 1000))
     buckets = list(models.Bucket.objects.filter(filled_count__gt=0).values_list("pk", flat=True))
     assert len(buckets) > 1

@@ -11,14 +11,14 @@ def page(sign_in, starts_at) -> str:
     return sign_in("viewer").get(f"/dashboard/windows/default/{starts_at:%Y-%m-%dT%H:%MZ}/").content.decode()
 
 
-def test_a_window_that_ended_empty_waits_for_no_receipt(queue, sign_in):
+def test_empty_ended_window_waits_for_no_receipt(queue, sign_in):
     said = page(sign_in, clock.open_window_start(store.now()) - 9 * clock.QUARTER)
 
     assert "No list came in, so there is nothing to total." in said
     assert "accepted lists from" in said
 
 
-def test_a_window_with_more_changes_than_are_shown_says_how_many_there_were(place, sign_in):
+def test_window_page_says_how_many_changes_are_not_shown(place, sign_in):
     place([1])
     window = models.Window.objects.get()
     line = models.Reservation.objects.get()
@@ -33,7 +33,7 @@ def test_a_window_with_more_changes_than_are_shown_says_how_many_there_were(plac
     assert "accepts lists from" in said
 
 
-def test_a_start_that_is_kept_a_part_of_a_millisecond_early_is_on_its_slot(place, sign_in):
+def test_start_rounded_down_by_less_than_a_millisecond_is_on_its_slot(place, sign_in):
     """Of 11 in a minute the second has its slot at 5.4545 s, and its start is kept as 5.454."""
     task = place(range(1, 12), at=store.now() - 2 * clock.QUARTER)
     for row, ms in zip(models.Assignment.objects.order_by("pk"), (0, 5454, 10_909), strict=False):

@@ -43,7 +43,7 @@ def check_all(*tasks_and_ids) -> None:
     check_log()
 
 
-def test_a_list_is_written_as_soon_as_it_is_accepted(queue, tmp_path, start_cluster):
+def test_list_is_written_as_soon_as_it_is_accepted(queue, tmp_path, start_cluster):
     start_cluster()
     first = submit([1], tmp_path)
     wait_until(written, seconds=20, what="the cluster is up and writes")
@@ -52,7 +52,7 @@ def test_a_list_is_written_as_soon_as_it_is_accepted(queue, tmp_path, start_clus
     check_all((first, [1]), (second, [2, 3]))
 
 
-def test_a_short_list_is_placed_within_two_seconds_beside_four_long_ones(queue, tmp_path, start_cluster):
+def test_short_list_is_placed_within_two_seconds_beside_four_long_ones(queue, tmp_path, start_cluster):
     start_cluster()
     submit([1], tmp_path)
     wait_until(written, seconds=20, what="the cluster is up and writes")
@@ -76,7 +76,7 @@ def test_a_short_list_is_placed_within_two_seconds_beside_four_long_ones(queue, 
         pytest.param("everything", marks=pytest.mark.faults),
     ],
 )
-def test_whatever_is_killed_no_id_is_lost_and_none_placed_twice(queue, tmp_path, start_cluster, victim):
+def test_killing_any_process_loses_and_repeats_no_id(queue, tmp_path, start_cluster, victim):
     cluster = start_cluster()
     ids = shuffled(400_000)
     task = submit(ids, tmp_path)
@@ -99,7 +99,7 @@ def test_whatever_is_killed_no_id_is_lost_and_none_placed_twice(queue, tmp_path,
     check_all((task, ids))
 
 
-def test_a_database_that_is_locked_for_a_while_makes_it_wait(queue, tmp_path, start_cluster):
+def test_writing_waits_while_the_database_is_locked(queue, tmp_path, start_cluster):
     start_cluster()
     ids = shuffled(300_000)
     task = submit(ids, tmp_path)

@@ -34,9 +34,7 @@ def failed_task() -> models.Task:
     return task
 
 
-def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_jobs_are_lost(
-    transactional_db, start_cluster, monkeypatch
-):
+def test_bulk_retry_survives_the_loss_of_cluster_and_jobs(transactional_db, start_cluster, monkeypatch):
     monkeypatch.setattr(resend, "CLICK_SECONDS", -1.0)
     task = failed_task()
     resend.retry(FailureSelection(), number=IDS, run="r", by=Actor.command_line(), now=store.now)
@@ -57,9 +55,7 @@ def test_all_that_match_are_tried_again_once_each_though_the_cluster_and_its_job
     assert not models.Assignment.objects.filter(task=task, status=Status.FAILED).exists()
 
 
-def test_a_call_that_is_owed_is_made_once_by_two_clusters_that_found_it_without_a_job(
-    transactional_db, process_environment, start_cluster
-):
+def test_due_callback_is_made_once_by_two_clusters(transactional_db, process_environment, start_cluster):
     process_environment["WEBHOOK_ALLOWED_NETWORKS"] = "127.0.0.0/8"
     with Target() as target:
         task = failed_task()

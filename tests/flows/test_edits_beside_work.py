@@ -94,7 +94,7 @@ class Seat:
         time.sleep(0.01)
 
 
-def test_nobody_waits_in_a_circle_and_every_number_adds_up(transactional_db, tmp_path):
+def test_concurrent_edits_cancels_and_claims_never_deadlock_and_add_up(transactional_db, tmp_path):
     by = Actor.command_line()
     queue = models.Queue.objects.create(name="default", rpm=600, created_at=NOON)
     tasks = [submit(range(first, first + 3_000), tmp_path, by=by).task for first in (1, 2_001, 4_001)]

@@ -45,7 +45,7 @@ def started(queue: models.Queue, *minutes: datetime) -> list[float]:
     return sorted(found)
 
 
-def test_each_id_is_recorded_in_its_minute_at_its_slot(start_cluster):
+def test_ids_are_recorded_in_their_minute_at_their_slot(start_cluster):
     """Fifty queues, two clusters with two seats each minute, over the border of two minutes."""
     for _ in range(2):
         start_cluster("minutes")

@@ -74,7 +74,7 @@ def test_requests_start_at_their_slots_and_once(clusters):
 
 @pytest.mark.minutes
 @pytest.mark.parametrize("seats", [1, 8])
-def test_fifty_queues_keep_their_rates_whatever_the_number_of_seats(
+def test_fifty_queues_keep_their_rates_with_any_number_of_workers(
     seats, process_environment, start_cluster, settings
 ):
     process_environment.update(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8", SEATS=str(seats))
@@ -104,7 +104,7 @@ def test_fifty_queues_keep_their_rates_whatever_the_number_of_seats(
 
 
 @pytest.mark.minutes
-def test_a_minute_is_kept_while_a_million_ids_are_written_beside_it(clusters, process_environment):
+def test_minutes_stay_punctual_while_a_million_ids_are_written(clusters, process_environment):
     with Target() as target:
         queue = webhook_queue(target, rpm=600)
         first = coming_minute()
@@ -136,7 +136,7 @@ def test_a_minute_is_kept_while_a_million_ids_are_written_beside_it(clusters, pr
 
 
 @pytest.mark.minutes
-def test_half_of_the_answers_are_failures_and_every_id_gets_through(clusters):
+def test_every_id_gets_through_when_half_of_the_answers_fail(clusters):
     tries: Counter = Counter()
 
     def answer(seen: Seen):
@@ -164,7 +164,7 @@ def test_half_of_the_answers_are_failures_and_every_id_gets_through(clusters):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("how", ["kill", "freeze"])
-def test_a_seat_that_dies_costs_no_id_and_names_what_went_out_twice(clusters, how):
+def test_dead_minute_worker_loses_no_id_and_names_repeats(clusters, how):
     with Target() as target:
         queue = webhook_queue(target, rpm=600)
         first = coming_minute()

@@ -20,7 +20,7 @@ def admin(client, make_operator):
     return client
 
 
-def test_token_s_life(admin):
+def test_token_operations_are_logged(admin):
     admin.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
     chosen = {"action": "revoke", "_selected_action": [Token.objects.get().pk]}
     admin.post("/admin/operators/token/", chosen)
@@ -28,7 +28,7 @@ def test_token_s_life(admin):
     assert lines() == [("ada", "admin", "issued", "billing"), ("ada", "admin", "revoked", "billing")]
 
 
-def test_operator_s_life(admin):
+def test_operator_operations_are_logged(admin):
     form = {"username": "bob", "role": "viewer", "usable_password": "true", **PASSWORDS}
     admin.post("/admin/operators/operator/add/", form)
     bob = Operator.objects.get(username="bob")
@@ -52,7 +52,7 @@ def test_operator_s_life(admin):
     assert (changed.before, changed.after) == ({"role": "viewer"}, {"role": "operator"})
 
 
-def test_own_password_and_zone_are_changed_on_one_page_which_leaves_a_line(admin):
+def test_password_and_time_zone_changes_by_oneself_are_logged(admin):
     own = {"old_password": "x", "new_password1": "a long passphrase", "new_password2": "a long passphrase"}
     assert admin.post("/admin/password_change/", own).url == "/dashboard/account/"
     assert not lines()
@@ -66,7 +66,7 @@ def test_own_password_and_zone_are_changed_on_one_page_which_leaves_a_line(admin
     )
 
 
-def test_what_the_command_line_does(make_token):
+def test_token_command_is_logged_as_the_command_line(make_token):
     make_token("write", name="nightly")
     assert lines() == [("command line", "command_line", "issued", "nightly")]
     assert "qd_" not in str(Activity.objects.values().get())

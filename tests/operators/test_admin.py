@@ -75,7 +75,7 @@ def test_admin_makes_and_changes_an_operator(signed_in):
     assert (new.role, new.time_zone) == (Role.OPERATOR, "Europe/Berlin")
 
 
-def test_admin_can_not_step_down_so_one_is_always_left(signed_in):
+def test_admin_cannot_demote_themselves_so_one_always_remains(signed_in):
     client = signed_in("admin")
     me = Operator.objects.get()
     form = {"username": "admin", "role": "viewer", "time_zone": "UTC"}

@@ -75,7 +75,7 @@ def test_first_sign_in_creates_an_operator_with_the_role_of_the_claim(client, si
     assert models.Activity.objects.filter(verb="created", object_id=operator.pk).exists()
 
 
-def test_later_sign_in_follows_the_claim(client, signed_up, settings):
+def test_later_sign_in_updates_the_role_from_the_claim(client, signed_up, settings):
     to_the_server_and_back(client, "ann-1")
     settings.OIDC_ROLES = {"leads": "operator"}
 
@@ -108,7 +108,7 @@ def test_sign_in_never_takes_over_a_name_that_is_taken_until_an_admin_links_it(
     assert there.role == "viewer"
 
 
-def test_sign_in_of_who_is_not_active_is_refused(client, signed_up):
+def test_sign_in_of_an_inactive_operator_is_refused(client, signed_up):
     to_the_server_and_back(client, "ann-1")
     Operator.objects.update(is_active=False)
 
@@ -116,11 +116,11 @@ def test_sign_in_of_who_is_not_active_is_refused(client, signed_up):
 
 
 @pytest.mark.parametrize("query", ["", "?code=x&state=y", "?error=access_denied&state=y"])
-def test_return_that_nobody_began_is_refused(client, signed_up, query):
+def test_oidc_callback_without_a_sign_in_is_refused(client, signed_up, query):
     assert client.get(f"/sign-in/oidc/finish/{query}").status_code == 403
 
 
-def test_return_with_another_browsers_state_is_refused(client, signed_up):
+def test_oidc_callback_with_another_browsers_state_is_refused(client, signed_up):
     there = client.get("/sign-in/oidc/")["Location"]
     answer = requests.post(there, data={"sub": "ann-1"}, allow_redirects=False, timeout=10)
     back = urlsplit(answer.headers["Location"])
@@ -129,18 +129,18 @@ def test_return_with_another_browsers_state_is_refused(client, signed_up):
     assert not Operator.objects.exists()
 
 
-def test_request_has_state_nonce_and_a_challenge(client, signed_up):
+def test_oidc_request_has_state_nonce_and_a_challenge(client, signed_up):
     query = parse_qs(urlsplit(client.get("/sign-in/oidc/")["Location"]).query)
 
     assert query.keys() >= {"state", "nonce", "code_challenge"}
     assert query["code_challenge_method"] == ["S256"]
 
 
-def test_redirect_after_sign_in_never_leaves_the_site_for_who_came_from_the_server(client, signed_up):
+def test_redirect_after_oidc_sign_in_never_leaves_the_site(client, signed_up):
     assert to_the_server_and_back(client, "ann-1", after="https://example.org/")["Location"] == "/dashboard/"
 
 
-def test_server_that_cannot_be_reached_is_said_in_words(client, settings):
+def test_unreachable_oidc_server_is_reported_with_a_sentence(client, settings):
     settings.OIDC_ISSUER = "http://127.0.0.1:9"
 
     answer = client.get("/sign-in/oidc/")

@@ -3,7 +3,7 @@
 from operators.checks import check_privacy
 
 
-def test_directory_that_others_can_open_is_reported(settings, tmp_path):
+def test_directory_readable_by_others_is_reported(settings, tmp_path):
     settings.DATA_DIR = settings.SPOOL_DIR = tmp_path
     tmp_path.chmod(0o700)
     assert check_privacy() == []
@@ -13,13 +13,13 @@ def test_directory_that_others_can_open_is_reported(settings, tmp_path):
     assert f"chmod 700 {tmp_path}" in found[0].hint
 
 
-def test_pages_behind_the_sign_in_are_kept_by_no_browser(client, make_operator):
+def test_pages_behind_the_sign_in_are_not_cached(client, make_operator):
     client.force_login(make_operator("admin"))
     for path in ("/dashboard/", "/dashboard/queues/", "/dashboard/activity/", "/admin/"):
         assert "no-store" in client.get(path)["Cache-Control"], path
 
 
-def test_file_in_a_form_is_passed_over(client, make_operator, tmp_path, settings):
+def test_file_in_an_ordinary_form_is_ignored(client, make_operator, tmp_path, settings):
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
     path = tmp_path / "list"
     path.write_bytes(b"x" * 3_000_000)

@@ -14,7 +14,7 @@ def refusals() -> list[tuple]:
     ]
 
 
-def test_viewer_s_refused_act_is_in_the_log(client, make_operator):
+def test_refused_action_of_a_viewer_is_logged(client, make_operator):
     client.force_login(make_operator("viewer"))
     assert client.get("/dashboard/upload/").status_code == 403
     path = {"method": "GET", "path": "/dashboard/upload/"}
@@ -24,13 +24,13 @@ def test_viewer_s_refused_act_is_in_the_log(client, make_operator):
     assert len(refusals()) == 1
 
 
-def test_token_s_refused_act_is_in_the_log(client, make_token):
+def test_refused_action_of_a_token_is_logged(client, make_token):
     headers = {"Authorization": f"Bearer {make_token('read', name='reporting')}"}
     assert client.post("/queues/", headers=headers).status_code == 403
     assert refusals() == [("token", "reporting", {"method": "POST", "path": "/queues/"})]
 
 
-def test_stranger_fills_no_log(client):
+def test_refused_anonymous_requests_are_not_logged(client):
     assert client.post("/sign-in/", headers={"Cookie": ""}).status_code in (200, 403)
     assert client.post("/queues/").status_code == 401
     assert refusals() == []

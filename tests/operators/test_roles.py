@@ -8,7 +8,7 @@ def test_every_role_is_in_the_table():
     assert set(PERMISSIONS) == set(Role)
 
 
-def test_role_may_do_what_the_lesser_one_may():
+def test_role_includes_the_permissions_of_lesser_roles():
     assert (
         PERMISSIONS[Role.VIEWER]
         < PERMISSIONS[Role.OPERATOR]
@@ -37,7 +37,7 @@ def test_permissions_of_the_admin_follow_the_table(permission, needed):
 
 
 @pytest.mark.parametrize("role", Role)
-def test_operator_may_what_the_role_says(role):
+def test_operator_has_the_permissions_of_their_role(role):
     operator = Operator(username="somebody", role=role)
     assert {act for act in Permission if operator.may(act)} == PERMISSIONS[role]
     assert operator.has_perm("operators.change_token") == (role == Role.ADMIN)

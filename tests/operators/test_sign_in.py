@@ -12,7 +12,7 @@ def sign_in(client, password: str, **headers):
     return client.post("/sign-in/", {"username": "operator", "password": password}, **headers)
 
 
-def test_stranger_is_led_to_the_sign_in_page_and_back(client, make_operator):
+def test_anonymous_visitor_signs_in_and_returns_to_the_page(client, make_operator):
     make_operator("operator")
     answer = client.get("/admin/operators/token/?scope__exact=read")
     answer = client.get(answer["Location"], follow=True)
@@ -39,7 +39,7 @@ def test_five_wrong_passwords_lock_the_name_even_for_the_right_one(client, make_
     assert "Try again in 15 minutes" in answer.content.decode()
 
 
-def test_forged_header_does_not_open_it_again(client, make_operator):
+def test_forged_header_does_not_lift_a_lock_out(client, make_operator):
     make_operator("operator")
     for number in range(6):
         sign_in(client, "wrong", headers={"X-Forwarded-For": f"10.0.0.{number}"})
@@ -53,7 +53,7 @@ def test_failures_of_others_lock_nobody_out(client, make_operator):
     assert sign_in(client, PASSWORD, REMOTE_ADDR="192.0.2.8").status_code == 302
 
 
-def test_address_behind_trusted_proxies_is_what_they_wrote(settings):
+def test_client_address_is_read_from_trusted_proxies(settings):
     request = RequestFactory().get("/", headers={"X-Forwarded-For": "6.6.6.6, 192.0.2.1, 10.0.0.2"})
     assert client_address(request) == "127.0.0.1"
     settings.TRUSTED_PROXIES = 2
@@ -84,7 +84,7 @@ def test_limits_apply_to_an_ipv4_address_or_an_ipv6_network(address, network):
     assert network_of(address) == network
 
 
-def test_fragment_of_a_page_sends_the_whole_page_to_the_sign_in(client):
+def test_fragment_request_redirects_the_whole_page_to_sign_in(client):
     answer = client.get(
         "/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/?queue=a"}
     )
@@ -129,7 +129,7 @@ def test_every_page_forbids_what_is_inline_and_being_framed(client, make_operato
     assert answer["X-Content-Type-Options"] == "nosniff"
 
 
-def test_operator_s_name_is_not_told_by_the_answer(client, make_operator):
+def test_sign_in_answer_does_not_reveal_whether_a_name_exists(client, make_operator):
     make_operator("operator")
     known = sign_in(client, "wrong").content
     Operator.objects.all().delete()
@@ -138,9 +138,7 @@ def test_operator_s_name_is_not_told_by_the_answer(client, make_operator):
     assert b"correct username and password" in unknown
 
 
-def test_act_after_the_session_s_end_says_that_nothing_was_done_and_leads_back_to_its_page(
-    client, make_operator
-):
+def test_action_after_the_session_ended_does_nothing_and_returns_to_its_page(client, make_operator):
     client.force_login(make_operator("operator"))
     client.session.flush()
 
@@ -165,7 +163,7 @@ def test_referer_from_elsewhere_leads_to_the_board(client, referer):
     assert 'href="/sign-in/?next=%2Fdashboard%2F"' in answer.content.decode()
 
 
-def test_script_s_act_gets_the_words_at_once(client):
+def test_action_by_script_without_a_session_gets_a_sentence(client):
     answer = client.post(
         "/dashboard/upload/",
         headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/dashboard/upload/"},
@@ -178,7 +176,7 @@ def test_script_s_act_gets_the_words_at_once(client):
     )
 
 
-def test_ended_session_is_mentioned_only_to_those_who_had_one(client, make_operator):
+def test_ended_session_is_mentioned_only_if_there_was_one(client, make_operator):
     said = b"You are signed out"
     first_visit = client.get(client.get("/dashboard/tasks/").url)
     client.force_login(make_operator("operator"))
@@ -212,7 +210,7 @@ def test_address_that_tries_many_names_is_locked_out(client, make_operator, sett
 
 @pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready", "/healthz/live/", "/metrics"])
 @pytest.mark.parametrize("host", ["10.1.2.3:8000", "[2001:db8::1]", "not a host", ""])
-def test_probe_by_address_is_answered(client, make_token, path, host):
+def test_health_probe_by_ip_address_is_answered(client, make_token, path, host):
     headers = {"Authorization": f"Bearer {make_token('read')}"}
     assert client.get(path, headers=headers, HTTP_HOST=host).status_code in (200, 503)
     assert client.get("/sign-in/", HTTP_HOST="10.1.2.3:8000").status_code == 400

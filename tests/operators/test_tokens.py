@@ -20,7 +20,7 @@ def issue(**changes) -> tuple[Token, str]:
     return tokens.issue(**{**wanted, **changes})
 
 
-def test_secret_is_found_again_and_only_its_hash_is_kept():
+def test_token_is_found_by_its_secret_and_only_a_hash_is_stored():
     token, secret = issue()
     assert tokens.authenticate(secret, at=NOON) == token
     row = Token.objects.filter(pk=token.pk).values().get()
@@ -29,12 +29,12 @@ def test_secret_is_found_again_and_only_its_hash_is_kept():
 
 
 @pytest.mark.parametrize("wrong", ["", "qd_", "qd_unknown", "x" * 100_000, "qd_" + "\ud800", "qd_é"])
-def test_other_secrets_are_nobody(wrong):
+def test_wrong_secrets_authenticate_nobody(wrong):
     issue()
     assert tokens.authenticate(wrong, at=NOON) is None
 
 
-def test_revoked_token_is_nobody_and_is_revoked_once():
+def test_revoked_token_authenticates_nobody_and_is_revoked_once():
     token, secret = issue()
     tokens.revoke(token, by=Actor.command_line(), at=NOON)
     assert tokens.authenticate(secret, at=NOON) is None
@@ -51,7 +51,7 @@ def test_token_ends_with_its_operators_access(make_operator):
     assert tokens.authenticate(secret, at=NOON) is None
 
 
-def test_token_may_what_its_scope_says_and_never_more_than_its_operator(make_operator):
+def test_token_is_allowed_its_scope_and_never_more_than_its_operator(make_operator):
     assert [issue(scope=Scope.READ)[0].may(act) for act in Permission] == [True, False, False]
     assert [issue(scope=Scope.WRITE)[0].may(act) for act in Permission] == [True, True, False]
     viewers, _ = issue(scope=Scope.WRITE, operator=make_operator("viewer"))
@@ -75,7 +75,7 @@ def test_token_needs_a_name(name):
     assert not Token.objects.exists()
 
 
-def test_every_act_is_told_to_who_listens():
+def test_every_action_sends_a_signal():
     heard = []
 
     def listen(sender, by, act, target, at, details, **_):

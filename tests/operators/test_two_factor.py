@@ -29,7 +29,7 @@ def sign_in(code: str = "", password: str = PASSWORD):
     return Client().post("/sign-in/", {"username": "ann", "password": password, "code": code})
 
 
-def test_two_factor_is_on_once_a_first_code_was_right(set_up):
+def test_two_factor_is_on_after_a_first_correct_code(set_up):
     client, _, device = set_up
 
     assert device.confirmed
@@ -57,11 +57,11 @@ def test_sign_in_asks_for_the_code_and_takes_each_once(set_up):
     assert "already been used" in sign_in(good).content.decode()
 
 
-def test_sign_in_says_nothing_of_the_code_to_who_has_not_the_password(set_up):
+def test_sign_in_does_not_mention_the_code_before_the_password_is_right(set_up):
     assert "Enter the code" not in sign_in(password="wrong").content.decode()
 
 
-def test_sign_in_with_wrong_codes_makes_the_next_ones_wait(set_up):
+def test_wrong_codes_delay_the_next_attempts(set_up):
     _, _, device = set_up
     sign_in("000000")
 
@@ -92,13 +92,13 @@ def test_two_factor_is_turned_off_by_a_code_and_by_an_admin(set_up, make_operato
     assert not AuthenticatorApp.objects.exists()
 
 
-def test_secrets_of_others_are_on_no_page_of_the_admin(make_operator, client):
+def test_admin_shows_no_two_factor_secrets(make_operator, client):
     client.force_login(make_operator("admin"))
 
     assert client.get("/admin/otp_totp/totpdevice/").status_code == 404
 
 
-def test_name_and_email_are_saved_with_a_line(make_operator, client):
+def test_name_and_email_changes_are_logged(make_operator, client):
     client.force_login(make_operator("viewer"))
 
     client.post("/dashboard/account/", {"first_name": "Ann", "last_name": "Lee", "email": "ann@example.org"})

@@ -39,7 +39,7 @@ def say(cluster: WatchedBroker, status: str) -> None:
     cluster.set_stat("key", SignedPackage.dumps(SimpleNamespace(status=status)), 3)
 
 
-def test_cluster_that_was_stopped_leaves_no_row_and_one_that_still_stops_does():
+def test_heartbeat_is_deleted_once_a_cluster_has_stopped():
     first, second = broker(owner=1), broker(owner=2)
     for status in (Conf.STARTING, Conf.IDLE, Conf.WORKING, Conf.STOPPING):
         say(first, status)
@@ -49,7 +49,7 @@ def test_cluster_that_was_stopped_leaves_no_row_and_one_that_still_stops_does():
     assert second.owner == 2
 
 
-def test_one_that_was_killed_is_forgotten_by_the_one_that_replaced_it_here_and_by_no_other():
+def test_heartbeat_of_a_killed_cluster_is_deleted_only_by_its_replacement():
     broker(owner=1)
     models.Heartbeat.objects.update(seen_at=store.now() - timedelta(seconds=31))
     broker(owner=2)
@@ -64,7 +64,7 @@ def test_one_that_was_killed_is_forgotten_by_the_one_that_replaced_it_here_and_b
     assert owners() == {2, 3, 4, 5}
 
 
-def test_one_of_two_beside_each_other_that_dies_stays_to_be_seen():
+def test_heartbeat_of_a_dead_cluster_beside_a_live_one_stays_visible():
     broker(owner=1)
     beside = broker(owner=2)
     # The first was alive after the second had begun.
@@ -76,7 +76,7 @@ def test_one_of_two_beside_each_other_that_dies_stays_to_be_seen():
 
 
 @pytest.mark.faults
-def test_clusters_that_run_and_are_stopped_take_their_rows_away(start):
+def test_running_clusters_delete_their_heartbeats_when_stopped(start):
     one = start()
     one.wait_until_up()
 
@@ -140,7 +140,7 @@ def test_job_of_another_key_is_never_dropped_while_another_cluster_lives(monkeyp
     assert not OrmQ.objects.filter(pk=foreign).exists()
 
 
-def test_idle_cluster_looks_twice_a_second_and_meets_the_next_job_on_time(django_assert_max_num_queries):
+def test_idle_cluster_polls_twice_a_second_and_starts_the_next_job_on_time(django_assert_max_num_queries):
     cluster = broker(owner=1)
     cluster._next_sign = time.monotonic() + 60
     started = time.monotonic()

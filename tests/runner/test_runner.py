@@ -30,12 +30,12 @@ def test_clusters_run_as_qcluster(running: Running):
         assert mains[cluster].cmdline()[-1] == "qcluster"
 
 
-def test_directories_are_for_their_owner_only(running: Running):
+def test_directories_are_private_to_their_owner(running: Running):
     for name, mode in {"": 0o700, "secret_key": 0o600, "spool": 0o700, "cache": 0o700, "run": 0o700}.items():
         assert stat.S_IMODE((running.data_dir / name).stat().st_mode) == mode, name
 
 
-def test_files_are_for_their_owner_only(running: Running):
+def test_files_are_private_to_their_owner(running: Running):
     # Static files are no secret, and Django gives them a mode of its own.
     kept = [path for path in running.data_dir.rglob("*") if "static" not in path.parts]
     assert any(path.name.endswith("-wal") for path in kept)
@@ -59,7 +59,7 @@ def test_database_that_others_could_read_is_made_private(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_second_one_on_the_same_data_says_so_and_stops(running: Running):
+def test_second_runner_on_the_same_data_says_so_and_stops(running: Running):
     second = subprocess.run(
         [sys.executable, "-m", "runner"],
         cwd=BASE_DIR,
@@ -73,7 +73,7 @@ def test_second_one_on_the_same_data_says_so_and_stops(running: Running):
     assert running.is_well()
 
 
-def test_port_that_is_taken_is_said(running: Running, tmp_path):
+def test_port_in_use_is_reported(running: Running, tmp_path):
     second = subprocess.run(
         [sys.executable, "-m", "runner"],
         cwd=BASE_DIR,
@@ -86,7 +86,7 @@ def test_port_that_is_taken_is_said(running: Running, tmp_path):
     assert f"PORT {running.port}" in second.stderr
 
 
-def test_main_process_of_a_cluster_comes_back_and_leaves_no_orphans(running: Running):
+def test_killed_cluster_main_process_is_replaced_without_orphans(running: Running):
     main = running.mains()["minutes"]
     before = running.session(main)
     assert len(before) > 3
@@ -95,7 +95,7 @@ def test_main_process_of_a_cluster_comes_back_and_leaves_no_orphans(running: Run
     running.wait_until_up()
 
 
-def test_second_signal_does_not_keep_the_runner_from_stopping_whole(start):
+def test_second_signal_does_not_interrupt_stopping(start):
     one = start()
     one.wait_until_up()
 
@@ -125,7 +125,7 @@ KILLED = [
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("name", "which"), KILLED)
-def test_killed_process_comes_back(running: Running, name: str, which: str):
+def test_killed_process_is_replaced(running: Running, name: str, which: str):
     """child: a web worker, or a cluster's sentinel. grandchild: workers, pusher and monitor, each in turn."""
     running.wait_until_up()
     main = running.mains()[name]
@@ -149,7 +149,7 @@ def test_killed_process_comes_back(running: Running, name: str, which: str):
 @pytest.mark.faults
 @pytest.mark.parametrize("cluster", ["quarterdeck", "minutes"])
 @pytest.mark.parametrize("who", ["workers", "sentinel", "pusher or monitor"])
-def test_cluster_that_stands_still_is_replaced_within_a_minute(running: Running, cluster: str, who: str):
+def test_stuck_cluster_is_replaced_within_a_minute(running: Running, cluster: str, who: str):
     running.wait_until_up()
     main = running.mains()[cluster]
     (sentinel,) = main.children()
@@ -164,7 +164,7 @@ def test_cluster_that_stands_still_is_replaced_within_a_minute(running: Running,
 
 
 @pytest.mark.faults
-def test_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Running):
+def test_cluster_with_all_workers_busy_is_left_alone(running: Running):
     running.wait_until_up()
     before = running.mains()["quarterdeck"]
     queue_sleep(running, 50, times=2)
@@ -175,7 +175,7 @@ def test_cluster_whose_workers_are_all_at_long_work_is_left_alone(running: Runni
 
 
 @pytest.mark.faults
-def test_database_that_is_locked_for_a_minute_is_waited_for(running: Running):
+def test_database_locked_for_a_minute_is_waited_for(running: Running):
     running.wait_until_up()
     before = running.mains()
     with closing(sqlite3.connect(running.data_dir / "quarterdeck.sqlite3", isolation_level=None)) as database:
@@ -187,7 +187,7 @@ def test_database_that_is_locked_for_a_minute_is_waited_for(running: Running):
 
 
 @pytest.mark.faults
-def test_stop_waits_for_no_long_job(start):
+def test_stopping_does_not_wait_for_long_jobs(start):
     one = start()
     one.wait_until_up()
     queue_sleep(one, 55, times=1)
@@ -197,7 +197,7 @@ def test_stop_waits_for_no_long_job(start):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_every_stop_signal_stops_the_runner_whole(start, number: signal.Signals):
+def test_every_stop_signal_stops_the_runner_completely(start, number: signal.Signals):
     one = start()
     one.wait_until_up()
     assert one.stop(lambda: os.killpg(one.process.pid, number)) < 30
@@ -205,7 +205,7 @@ def test_every_stop_signal_stops_the_runner_whole(start, number: signal.Signals)
 
 @pytest.mark.faults
 @pytest.mark.parametrize("to", ["make", "the group", "an impatient group"])
-def test_make_run_stops_whole(start, to: str):
+def test_make_run_stops_completely(start, to: str):
     one = start(["make", "run"])
     one.wait_until_up()
     numbers = {
@@ -226,7 +226,7 @@ def test_runner_stops_while_it_is_preparing(start):
 
 
 @pytest.mark.faults
-def test_stopped_process_does_not_keep_the_rest_from_ending(start):
+def test_suspended_process_does_not_keep_the_others_from_stopping(start):
     one = start()
     one.wait_until_up()
     one.mains()["quarterdeck"].suspend()
@@ -235,7 +235,7 @@ def test_stopped_process_does_not_keep_the_rest_from_ending(start):
 
 
 @pytest.mark.faults
-def test_killed_runner_leaves_no_process_for_long(start):
+def test_killed_runner_leaves_no_processes_for_long(start):
     one = start()
     one.wait_until_up()
     one.process.kill()
@@ -262,7 +262,7 @@ def test_next_start_ends_what_a_killed_keeper_left(start):
 
 
 @pytest.mark.faults
-def test_keeper_that_is_killed_is_replaced_and_knows_everybody(start):
+def test_killed_keeper_is_replaced_and_knows_all_processes(start):
     one = start()
     one.wait_until_up()
     one.keeper().kill()

@@ -49,17 +49,17 @@ def cluster(tmp_path) -> Cluster:
     return Cluster(tmp_path)
 
 
-def test_cluster_with_signs_is_healthy(cluster):
+def test_cluster_with_signs_of_life_is_healthy(cluster):
     assert cluster.goes_on(0, 500, "guard", "jobs") == ""
 
 
-def test_starting_cluster_has_time(cluster):
+def test_starting_cluster_is_given_time(cluster):
     assert cluster.watch.complaint(FIRST_SIGN_SECONDS) == ""
     assert "guard" in cluster.watch.complaint(FIRST_SIGN_SECONDS + 1)
 
 
 @pytest.mark.parametrize(("left", "missing"), [("guard", "no job"), ("jobs", "guard has stopped")])
-def test_cluster_with_one_of_its_signs_is_stuck(cluster, left, missing):
+def test_cluster_with_only_one_sign_of_life_is_stuck(cluster, left, missing):
     cluster.goes_on(0, 10, "guard", "jobs")
     assert cluster.goes_on(10, 10 + STALE_SECONDS, left) == ""
     assert missing in cluster.goes_on(10 + STALE_SECONDS, 12 + STALE_SECONDS, left)
@@ -80,7 +80,7 @@ def test_cluster_with_busy_workers_is_left_alone_as_long_as_a_job_may_take(clust
         other.communicate(b"\n")
 
 
-def test_worker_that_died_at_work_is_not_at_work(cluster):
+def test_dead_worker_does_not_count_as_busy(cluster):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     cluster.goes_on(0, 10, "guard", "jobs", "workers")
@@ -104,14 +104,14 @@ def test_clusters_have_time_to_recover_after_a_lock(cluster):
     assert cluster.goes_on(69 + RECOVERY_SECONDS, 72 + RECOVERY_SECONDS) != ""
 
 
-def test_sleep_of_the_machine_starts_every_count_again(cluster):
+def test_machine_sleep_restarts_every_timer(cluster):
     cluster.goes_on(0, 10, "guard", "jobs")
     cluster.watch.forgive(10_000)
     assert cluster.watch.complaint(10_000 + STALE_SECONDS) == ""
     assert cluster.watch.complaint(10_001 + STALE_SECONDS) != ""
 
 
-def test_lock_is_told_from_a_file_that_is_free_or_missing(tmp_path):
+def test_lock_differs_from_a_free_or_missing_file(tmp_path):
     path = tmp_path / "it's 100% here.sqlite3"
     assert not sqlite_is_locked(path)
     assert not path.exists()

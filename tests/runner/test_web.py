@@ -69,7 +69,7 @@ def slowest_third(running: Running) -> float:
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_half_a_request_delays_nobody(running: Running, token: str, half: str):
+def test_incomplete_requests_delay_nobody(running: Running, token: str, half: str):
     page, _ = answer_to(running, "GET", "/sign-in/")
     cookie = "Cookie: " + page.headers["Set-Cookie"].partition(";")[0]
     text = HALVES[half].replace("TOKEN", f"Authorization: Bearer {token}").replace("COOKIE", cookie)
@@ -83,7 +83,7 @@ def test_half_a_request_delays_nobody(running: Running, token: str, half: str):
         assert seconds_to_answer(running, "/healthz/live") < 1
 
 
-def test_senders_who_hang_up_delay_nobody(running: Running):
+def test_clients_that_hang_up_delay_nobody(running: Running):
     for _ in range(4):
         with ExitStack() as stack:
             for _ in range(100):
@@ -91,7 +91,7 @@ def test_senders_who_hang_up_delay_nobody(running: Running):
     assert slowest_third(running) < 1
 
 
-def test_list_that_comes_slowly_is_accepted(running: Running, token: str):
+def test_slow_list_upload_is_accepted(running: Running, token: str):
     ids = ",".join(map(str, range(1, 20_001))).encode()
     head = f"{LIST}Authorization: Bearer {token}\r\nContent-Length: {len(ids)}\r\n\r\n".encode()
     with connected(running) as connection:
@@ -111,7 +111,7 @@ def test_refusal_reaches_a_client_that_is_still_sending(running: Running):
         assert connection.recv(4096).startswith(b"HTTP/1.1 401")
 
 
-def test_readers_who_do_not_read_delay_nobody(running: Running, token: str):
+def test_clients_that_do_not_read_delay_nobody(running: Running, token: str):
     ids = ",".join(map(str, range(1, 100_001)))
     bearer = {"Authorization": f"Bearer {token}"}
     path = "/celery_ids_tasks/?task_name=long&allow_peak=true"
@@ -143,7 +143,7 @@ def test_pages_and_static_files_come_with_their_headers(running: Running):
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-def test_every_cluster_has_a_row_that_says_it_is_there(running: Running):
+def test_every_cluster_has_a_heartbeat(running: Running):
     def rows() -> dict[str, int]:
         with closing(sqlite3.connect(running.data_dir / "quarterdeck.sqlite3")) as database:
             return dict(database.execute("SELECT cluster, workers FROM scheduling_heartbeat").fetchall())

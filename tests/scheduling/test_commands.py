@@ -35,14 +35,14 @@ def a_fresh_instance(db):
     assert not lines()
 
 
-def test_every_command_of_ours_is_known_here():
+def test_every_command_is_tested_here():
     ours = {name for name, app in get_commands().items() if app in ("scheduling", "operators")}
 
     assert ours == set(ACTS) | READS | ELSEWHERE | INVENTS
 
 
 @pytest.mark.parametrize("command", ACTS)
-def test_a_command_that_acts_leaves_a_line_and_the_second_time_none(command, capsys):
+def test_command_with_an_effect_is_logged_once(command, capsys):
     told, verb, name = ACTS[command]
 
     call_command(command, *told)
@@ -54,13 +54,13 @@ def test_a_command_that_acts_leaves_a_line_and_the_second_time_none(command, cap
 
 
 @pytest.mark.parametrize("command", sorted(READS))
-def test_a_command_that_looks_leaves_none(command, capsys):
+def test_read_only_command_is_not_logged(command, capsys):
     call_command(command)
 
     assert not lines()
 
 
-def test_the_queues_of_the_demonstration_leave_a_line_each():
+def test_demo_queues_are_logged_once_each():
     for _ in range(2):
         demo.make_queues(at=store.now())
 

@@ -34,7 +34,7 @@ def world(monkeypatch):
     return world
 
 
-def test_a_clock_that_jumps_by_an_hour_and_back_leaves_nothing_an_hour_away(world):
+def test_clock_jump_of_an_hour_moves_no_id_an_hour_away(world):
     queue = make_queue(rpm=60)
     place(queue, {MINUTE + n * clock.MINUTE: range(100 * n, 100 * n + 60) for n in range(15)}, at=BEFORE)
     places = set(models.Assignment.objects.values_list("pk", flat=True))
@@ -62,7 +62,7 @@ def test_a_clock_that_jumps_by_an_hour_and_back_leaves_nothing_an_hour_away(worl
     )
 
 
-def test_a_clock_that_stays_is_followed(world):
+def test_clock_that_stays_jumped_is_followed_after_a_while(world):
     place(make_queue(rpm=60), {MINUTE: [1]}, at=BEFORE)
     jobs.place_late()
     world.jumped = HOUR
@@ -73,7 +73,7 @@ def test_a_clock_that_stays_is_followed(world):
     assert models.Move.objects.count() == 1
 
 
-def test_a_lease_that_was_taken_an_hour_ahead_ends():
+def test_lease_taken_an_hour_ahead_ends():
     queue = make_queue(rpm=60, handler="webhook", webhook_url="https://hook.test/")
     place(queue, {MINUTE: [1]}, at=BEFORE)
     SimulatedWorker(queue).tick(0)

@@ -33,7 +33,7 @@ def logged(monkeypatch):
 
 
 @pytest.mark.parametrize("ids_count", [50, 30_000], ids=["short", "long"])
-def test_list_whose_chunk_is_broken_keeps_no_other_list_waiting(queue, logged, tmp_path, ids_count):
+def test_list_with_a_broken_chunk_delays_no_other_list(queue, logged, tmp_path, ids_count):
     broken = submit(range(1, ids_count + 1), tmp_path, by=BY).task
     others = [submit(range(n, n + 10), tmp_path, by=BY).task for n in (100_000, 200_000)]
     long = submit(range(300_000, 325_000), tmp_path, by=BY).task
@@ -75,7 +75,7 @@ def test_operation_that_cannot_be_read_ends(logged, kind, resume, asked):
     assert logged == ["operation_malformed"]
 
 
-def test_queue_that_cannot_be_refitted_keeps_no_other_waiting(logged, monkeypatch):
+def test_queue_that_cannot_be_refitted_delays_no_other(logged, monkeypatch):
     for name in ("bad", "good"):
         models.Queue.objects.create(name=name, rpm=1, overflow="carry_over", created_at=NOON)
     bad, good = models.Queue.objects.order_by("pk")
@@ -93,7 +93,7 @@ def test_queue_that_cannot_be_refitted_keeps_no_other_waiting(logged, monkeypatc
     assert logged == ["queue_not_refitted"]
 
 
-def test_look_that_fails_keeps_no_other_look_back_and_is_logged_once(queue, logged, monkeypatch, tmp_path):
+def test_failed_check_stops_no_other_check_and_is_logged_once(queue, logged, monkeypatch, tmp_path):
     def fail(*, at):
         raise KeyError("a malformed row")
 

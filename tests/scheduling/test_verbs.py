@@ -232,7 +232,7 @@ class Verbs(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-def test_verbs_in_any_order_do_what_a_dictionary_says(tmp_path):
+def test_operations_in_any_order_agree_with_a_dictionary(tmp_path):
     examples = settings(
         max_examples=15, stateful_step_count=15, suppress_health_check=list(HealthCheck), deadline=None
     )

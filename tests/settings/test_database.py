@@ -4,7 +4,7 @@ from settings.database import read_database_url
 from settings.env import BadSetting
 
 
-def test_full_url_of_postgresql():
+def test_postgresql_url_is_read_completely():
     assert read_database_url(
         "postgres://deck:p%40ss%2Fword@db.example:6432/quarter%20deck?sslmode=require"
     ) == {
@@ -21,13 +21,13 @@ def test_full_url_of_postgresql():
 @pytest.mark.parametrize(
     "url", ["postgresql://postgres:@/postgres?host=/tmp/sock", "postgresql:///postgres?host=/tmp/sock"]
 )
-def test_socket_s_directory(url):
+def test_postgresql_socket_directory_is_read(url):
     database = read_database_url(url)
     assert (database["HOST"], database["PORT"], database["NAME"]) == ("/tmp/sock", "", "postgres")
     assert database["OPTIONS"] == {}
 
 
-def test_address_in_brackets():
+def test_ipv6_host_in_brackets_is_read():
     assert read_database_url("postgresql://[::1]:5433/deck")["HOST"] == "::1"
 
 
@@ -39,7 +39,7 @@ def test_address_in_brackets():
         ("sqlite:////srv/my%20deck.sqlite3", "/srv/my deck.sqlite3"),
     ],
 )
-def test_file_of_sqlite(url, name):
+def test_sqlite_file_is_read(url, name):
     assert read_database_url(url) == {"vendor": "sqlite", "NAME": name}
 
 
@@ -67,7 +67,7 @@ def test_file_of_sqlite(url, name):
         "sqlite:///:memory:",
     ],
 )
-def test_other_urls_are_refused(url):
+def test_invalid_database_urls_are_refused(url):
     with pytest.raises(BadSetting, match=r"^DATABASE_URL must be "):
         read_database_url(url)
 

@@ -11,7 +11,7 @@ def of(value: str) -> Environment:
 
 
 @pytest.mark.parametrize(("value", "is_on"), [("1", True), ("True", True), ("off", False), ("no", False)])
-def test_flag_is_on_or_off(value, is_on):
+def test_flag_is_read_as_on_or_off(value, is_on):
     assert of(value).flag("IT", default=not is_on) is is_on
 
 

@@ -60,5 +60,5 @@ def test_same_error_is_logged_once_a_second():
 
 
 @pytest.mark.parametrize("event", ["fine", "careful"])
-def test_anything_else_is_logged_each_time(event):
+def test_other_errors_are_logged_each_time(event):
     assert sum(line["event"] == event for line in lines("for _ in range(5): fine()")) == 5

@@ -9,7 +9,7 @@ from settings.place import BASE_DIR
 from settings.secret import read_or_make_secret_key
 
 
-def test_key_is_made_once_for_its_owner_alone(tmp_path):
+def test_secret_key_is_created_once_and_readable_by_its_owner_only(tmp_path):
     path = tmp_path / "secret_key"
     key = read_or_make_secret_key(path)
     assert len(key) >= 50
@@ -18,7 +18,7 @@ def test_key_is_made_once_for_its_owner_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_many_who_start_at_once_get_the_same_key(tmp_path):
+def test_concurrent_starts_get_the_same_secret_key(tmp_path):
     script = (
         "import sys; from pathlib import Path; from settings.secret import read_or_make_secret_key as read;"
     )
@@ -40,7 +40,7 @@ def test_many_who_start_at_once_get_the_same_key(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "short\n"])
-def test_damaged_file_stops_the_start_and_is_not_shown(tmp_path, content):
+def test_damaged_secret_key_stops_the_start_and_is_not_shown(tmp_path, content):
     path = tmp_path / "secret_key"
     path.write_text(content)
     with pytest.raises(BadSetting, match=r"^SECRET_KEY must be ") as refusal:

@@ -102,7 +102,7 @@ TEXTS = {"INSTANCE_LABEL", "STATIC_ROOT", "OIDC_ISSUER", "OIDC_NAME", "OIDC_CLIE
 TEXTS |= {"OIDC_SCOPES", "OIDC_ROLE_CLAIM"}
 
 
-def test_every_variable_that_is_read_is_tried_here():
+def test_every_variable_is_tested_here():
     text = "".join((BASE_DIR / "settings" / f"{name}.py").read_text() for name in ("base", "place"))
     read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', text))
     assert read == set(NONSENSE) | TEXTS
@@ -119,7 +119,7 @@ def test_defaults_are_safe(tmp_path):
     assert found["INTAKE_MAX_IDS"] == 10_000_000
 
 
-def test_variables_are_used(tmp_path):
+def test_variables_take_effect(tmp_path):
     found = read_settings(
         tmp_path, ALLOWED_HOSTS="deck.example", SECRET_KEY="k" * 50, WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"
     )
@@ -129,13 +129,13 @@ def test_variables_are_used(tmp_path):
     assert not (tmp_path / "secret_key").exists()
 
 
-def test_browsers_insist_on_https_once_a_proxy_provides_it(tmp_path):
+def test_hsts_is_sent_once_a_proxy_provides_https(tmp_path):
     assert read_settings(tmp_path)["SECURE_HSTS_SECONDS"] == 0
     assert read_settings(tmp_path, BEHIND_TLS_PROXY="1")["SECURE_HSTS_SECONDS"] == 31_536_000
     assert read_settings(tmp_path, BEHIND_TLS_PROXY="1", HSTS_SECONDS="0")["SECURE_HSTS_SECONDS"] == 0
 
 
-def test_files_of_a_command_are_for_their_owner_only(tmp_path):
+def test_files_written_by_a_command_are_private(tmp_path):
     before = os.umask(0o022)
     try:
         done = start(["manage.py", "migrate", "operators", "-v0"], tmp_path)

@@ -51,6 +51,6 @@ def test_storm_of_a_seed_that_failed_once(scenario):
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-def test_every_operation_is_whole_or_not_at_all_whatever_statement_fails():
+def test_every_operation_is_atomic_whichever_statement_fails():
     done = python("-m", "tests.storm.statements", "--every", "9")
     assert done.returncode == 0, done.stdout[-4000:]

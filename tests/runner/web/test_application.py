@@ -121,7 +121,7 @@ def test_page_is_answered_with_its_length():
     assert client.is_whole
 
 
-def test_list_is_accepted_in_parts(make_token):
+def test_list_sent_in_parts_is_accepted(make_token):
     client = ask(list_of(make_token(), [b"1,2,", b"3"]))
     assert client.status == 201
     assert json.loads(client.body)["task"]["counts"]["ids"] == 3
@@ -145,7 +145,7 @@ def test_list_without_a_token_is_refused_before_its_body_is_received(sent, lengt
     assert spooled() == []
 
 
-def test_list_of_a_reader_is_refused_before_its_body_is_received(make_token):
+def test_list_with_a_read_token_is_refused_before_its_body_is_received(make_token):
     assert ask(list_of(make_token("read"), [b"1,"], 100_000_000)).status == 403
 
 
@@ -167,14 +167,14 @@ def test_body_that_cannot_be_accepted_is_refused_before_it_is_received(make_toke
 
 @pytest.mark.parametrize("path", ["/sign-in/", "/dashboard/", "/dashboard/upload/", "/admin/", "/nothing/"])
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
-def test_stranger_writes_nothing_to_the_disk(path, kind):
+def test_unauthenticated_client_writes_nothing_to_disk(path, kind):
     start = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"a" * 60_000
     client = ask(Client("POST", path, {"Content-Type": kind}, [start], 300_000_000))
     assert client.status in (401, 403, 404, 405, 413)
     assert spooled() == []
 
 
-def test_form_of_a_stranger_may_have_a_few_kilobytes_only(client):
+def test_unauthenticated_form_is_limited_to_a_few_kilobytes(client):
     page = client.get("/sign-in/")
     cookie = f"{used.CSRF_COOKIE_NAME}={page.cookies[used.CSRF_COOKIE_NAME].value}"
     kind = "application/x-www-form-urlencoded"
@@ -184,7 +184,7 @@ def test_form_of_a_stranger_may_have_a_few_kilobytes_only(client):
     assert sender.answer["content-type"].startswith("text/html")
 
 
-def test_slow_form_is_given_up(client):
+def test_slow_form_times_out(client):
     page = client.get("/sign-in/")
     cookie = f"{used.CSRF_COOKIE_NAME}={page.cookies[used.CSRF_COOKIE_NAME].value}"
     kind = "application/x-www-form-urlencoded"
@@ -194,14 +194,14 @@ def test_slow_form_is_given_up(client):
 
 
 @pytest.mark.parametrize("length", [100, 1_000_000])
-def test_slow_list_is_given_up(make_token, length):
+def test_slow_list_times_out(make_token, length):
     client = ask(list_of(make_token(), [b"1,2"], length))
     assert client.status == 408
     assert json.loads(client.body)["type"].endswith("body-too-slow")
     assert spooled() == []
 
 
-def test_sender_who_hangs_up_is_not_answered(make_token):
+def test_client_that_hangs_up_gets_no_response(make_token):
     client = list_of(make_token(), [b"1,2"], 1_000_000)
     client.hangs_up = True
     assert ask(client).status == 0
@@ -215,7 +215,7 @@ def test_list_that_does_not_fit_on_the_disk_is_refused_when_it_arrives(make_toke
     assert json.loads(client.body)["type"].endswith("disk-full")
 
 
-def test_client_past_its_rate_is_told_when_to_come_back(make_token, settings):
+def test_client_past_its_rate_is_told_when_to_retry(make_token, settings):
     settings.REQUESTS_PER_SECOND = 2
     headers = {"Authorization": f"Bearer {make_token('read')}"}
     clients = [Client(path="/queues/", headers=headers) for _ in range(8)]
@@ -236,7 +236,7 @@ def test_probes_are_never_refused(settings):
     assert {client.status for client in clients} == {200}
 
 
-def test_header_with_an_underscore_is_not_the_one_with_a_dash():
+def test_header_with_an_underscore_differs_from_one_with_a_dash():
     scope = Client(headers={"X_Forwarded_For": "6.6.6.6", "X-Forwarded-Proto": "http"}).scope()
     scope["headers"].append((b"x-forwarded-for", b"9.9.9.9"))
     scope["headers"].append((b"x-forwarded-for", b"8.8.8.8"))
@@ -245,7 +245,7 @@ def test_header_with_an_underscore_is_not_the_one_with_a_dash():
     assert not any("6.6.6.6" in str(value) for value in found.values())
 
 
-def test_long_response_is_sent_in_pieces_and_whole(make_token):
+def test_long_response_is_streamed_completely(make_token):
     token = make_token()
     ids = ",".join(map(str, range(1, 5001))).encode()
     sent = list_of(token, [ids])
@@ -259,7 +259,7 @@ def test_long_response_is_sent_in_pieces_and_whole(make_token):
     assert len(reader.body) > 3 * pages.PIECE_BYTES
 
 
-def test_reader_who_hangs_up_ends_the_response(make_token):
+def test_client_that_hangs_up_ends_the_response(make_token):
     token = make_token()
     sent = list_of(token, [",".join(map(str, range(1, 20_001))).encode()])
     ask(sent)
@@ -384,7 +384,7 @@ def test_limits_for_an_address_apply_to_a_whole_ipv6_network(settings):
     assert 429 in statuses
 
 
-def test_test_requests_that_wait_for_a_slot_keep_no_page_waiting(make_token, monkeypatch):
+def test_test_requests_waiting_for_a_slot_delay_no_page(make_token, monkeypatch):
     # The one that waits goes on in its thread when its client is gone.
     monkeypatch.setattr("scheduling.dispatch.test_request.WAIT_SECONDS", 2.0)
     # No slot is free within a minute, since each call takes one of one.

@@ -16,7 +16,7 @@ def test_burst_is_accepted_and_the_next_request_has_to_wait():
     assert 0 < rates.wait("a") <= 0.1
 
 
-def test_one_client_does_not_use_up_another_s_tokens():
+def test_rate_limit_is_separate_for_each_client():
     rates = Rates(10, 1, Clock())
     assert rates.wait("a") == 0
     assert rates.wait("a") > 0
@@ -36,7 +36,7 @@ def test_zero_means_no_limit():
     assert not any(rates.wait("a") for _ in range(1000))
 
 
-def test_flood_of_clients_takes_no_more_memory():
+def test_rate_limits_take_bounded_memory():
     rates = Rates(10, 20, Clock())
     for number in range(REMEMBERED * 2):
         rates.wait(str(number))

@@ -45,7 +45,7 @@ def is_closed(accepted: socket.socket) -> bool:
     return False
 
 
-def test_connection_that_nobody_reads_is_closed_after_a_while(connection):
+def test_unread_connection_is_closed_after_a_while(connection):
     port, accepted, _ = connection
     fill(accepted)
     stalled = sockets.Stalled(port, 60)
@@ -76,7 +76,7 @@ def test_connection_with_nothing_to_send_may_wait_forever(connection):
     assert not is_closed(accepted)
 
 
-def test_connection_of_one_peer_is_cut(connection):
+def test_closing_a_connection_leaves_other_peers_alone(connection):
     port, accepted, client = connection
     other = sockets.Stalled(port, 60)
     sockets.close(port, ("127.0.0.1", 1))

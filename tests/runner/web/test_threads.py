@@ -46,7 +46,7 @@ def test_full_lane_does_not_delay_another():
     run(scenario)
 
 
-def test_one_client_gets_half_of_a_lane_while_others_wait():
+def test_client_gets_at_most_half_of_a_lane_while_others_wait():
     async def scenario(threads):
         free = threading.Event()
         lane = threads.lane(4, 100)
@@ -58,7 +58,7 @@ def test_one_client_gets_half_of_a_lane_while_others_wait():
     run(scenario)
 
 
-def test_more_jobs_than_may_wait_are_refused():
+def test_jobs_beyond_the_queue_limit_are_refused():
     async def scenario(threads):
         free = threading.Event()
         lane = threads.lane(1, 2)
@@ -107,7 +107,7 @@ def test_client_with_the_most_jobs_makes_room_in_a_full_lane():
     run(scenario)
 
 
-def test_idle_threads_end_and_give_their_connections_back():
+def test_idle_threads_end_and_close_their_database_connections():
     async def scenario(threads):
         lane = threads.lane(3, 10)
         together = threading.Barrier(3)
@@ -125,7 +125,7 @@ def test_idle_threads_end_and_give_their_connections_back():
     assert len(run(scenario)) == 4
 
 
-def test_thread_that_was_used_last_is_used_next():
+def test_most_recently_used_thread_is_used_next():
     async def scenario(threads):
         lane = threads.lane(3, 10)
         together = threading.Barrier(3)

@@ -49,7 +49,7 @@ def more_tasks(deck, tmp_path, count: int) -> list[models.Task]:
 # --- One row ---
 
 
-def test_a_task_is_renamed(signed_in, deck):
+def test_task_is_renamed_in_the_admin(signed_in, deck):
     answer = signed_in().post(f"{TASKS}{deck.task.pk}/change/", {"name": "summer letters"})
     assert answer.status_code == 302
     assert refresh(deck.task).name == "summer letters"
@@ -61,7 +61,7 @@ def test_a_task_is_renamed(signed_in, deck):
     )
 
 
-def test_a_list_is_replaced_and_what_is_in_both_keeps_its_place(signed_in, deck):
+def test_list_is_replaced_in_the_admin_and_common_ids_keep_their_places(signed_in, deck):
     before = {row.user_id: row.pk for row in models.Assignment.objects.all()}
     form = {"payload": "1029, 5\n6", "version": deck.task.version}
     answer = signed_in().post(f"{TASKS}{deck.task.pk}/replace/", form, follow=True)
@@ -81,7 +81,7 @@ def test_a_list_is_replaced_and_what_is_in_both_keeps_its_place(signed_in, deck)
         ({"payload": "5", "version": 0}, "changed in the meantime"),
     ],
 )
-def test_a_list_that_can_not_be_is_refused_in_words_and_nothing_changes(signed_in, deck, form, said):
+def test_invalid_replacement_is_refused_with_a_sentence_and_changes_nothing(signed_in, deck, form, said):
     answer = signed_in().post(
         f"{TASKS}{deck.task.pk}/replace/", {"version": deck.task.version, **form}, follow=True
     )
@@ -90,7 +90,7 @@ def test_a_list_that_can_not_be_is_refused_in_words_and_nothing_changes(signed_i
     assert lines() == []
 
 
-def test_a_user_is_made_renamed_and_deleted(signed_in, deck):
+def test_user_is_created_renamed_and_deleted_in_the_admin(signed_in, deck):
     client = signed_in()
     client.post("/admin/scheduling/user/add/", {"id": "9223372036854775807", "name": "Ann"})
     user = models.User.objects.get(pk=9223372036854775807)
@@ -102,14 +102,14 @@ def test_a_user_is_made_renamed_and_deleted(signed_in, deck):
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1e5", "1_000", "\uff19", "9223372036854775808", "1029", "x"])
-def test_a_user_with_an_id_that_can_not_be_is_refused(signed_in, deck, number):
+def test_user_with_an_invalid_id_is_refused(signed_in, deck, number):
     before = models.User.objects.count()
     answer = signed_in().post("/admin/scheduling/user/add/", {"id": number, "name": ""})
     assert answer.status_code == 200
     assert models.User.objects.count() == before
 
 
-def test_a_user_without_an_id_gets_a_free_one(signed_in, deck):
+def test_user_without_an_id_gets_a_free_one(signed_in, deck):
     signed_in().post("/admin/scheduling/user/add/", {"id": "", "name": "Bo"})
     assert models.User.objects.get(name="Bo").pk == 1031
 
@@ -124,7 +124,7 @@ def queue_form(client, queue, **changes) -> dict:
     return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
-def test_a_queue_is_made_and_changed(signed_in, deck):
+def test_queue_is_created_and_changed_in_the_admin(signed_in, deck):
     client = signed_in()
     form = queue_form(client, deck.queue, name="bills", rpm=600)
     form.pop("seen_version", None)
@@ -153,7 +153,7 @@ def test_a_queue_is_made_and_changed(signed_in, deck):
         {"webhook_headers": '{"Host": "x"}'},
     ],
 )
-def test_a_queue_is_held_to_the_rules_of_every_face(signed_in, deck, wrong):
+def test_admin_enforces_the_rules_of_queues(signed_in, deck, wrong):
     client = signed_in()
     address = f"/admin/scheduling/queue/{deck.queue.pk}/change/"
     answer = client.post(address, queue_form(client, deck.queue, **wrong))
@@ -163,7 +163,7 @@ def test_a_queue_is_held_to_the_rules_of_every_face(signed_in, deck, wrong):
     assert lines() == []
 
 
-def test_a_change_over_somebody_else_s_is_refused(signed_in, deck):
+def test_stale_change_in_the_admin_is_refused(signed_in, deck):
     client = signed_in()
     form = queue_form(client, deck.queue, max_attempts=3)
     models.Queue.objects.filter(pk=deck.queue.pk).update(version=2, max_attempts=5)
@@ -172,7 +172,7 @@ def test_a_change_over_somebody_else_s_is_refused(signed_in, deck):
     assert refresh(deck.queue).max_attempts == 5
 
 
-def test_a_secret_is_kept_until_it_is_forgotten_and_shown_to_nobody(signed_in, deck):
+def test_secret_is_kept_until_cleared_and_never_shown(signed_in, deck):
     client = signed_in()
     secret = "whsec_" + "A" * 40
     address = f"/admin/scheduling/queue/{deck.queue.pk}/change/"
@@ -186,7 +186,7 @@ def test_a_secret_is_kept_until_it_is_forgotten_and_shown_to_nobody(signed_in, d
     assert secret not in str(list(models.Activity.objects.values()))
 
 
-def test_a_viewer_sees_no_headers_since_they_may_hold_keys(signed_in, deck):
+def test_viewer_sees_no_webhook_headers(signed_in, deck):
     models.Queue.objects.update(webhook_headers={"Authorization": "Bearer hush"}, webhook_secret="whsec_hush")
     page = signed_in("viewer").get(f"/admin/scheduling/queue/{deck.queue.pk}/change/").content.decode()
     assert "letters" in page
@@ -227,7 +227,7 @@ def test_queues_are_paused_and_resumed(signed_in, deck):
 # --- All that match ---
 
 
-def test_what_is_ticked_is_asked_about_and_cancelled(signed_in, deck):
+def test_selected_tasks_are_cancelled_after_confirmation(signed_in, deck):
     client = signed_in()
     page = run_action(client, TASKS, "cancel_ticked", deck.task.pk)
     address, _ = page.redirect_chain[-1]
@@ -239,7 +239,7 @@ def test_what_is_ticked_is_asked_about_and_cancelled(signed_in, deck):
     assert [(line.verb, line.count) for line in lines()] == [("cancelled_matching", 1), ("cancelled", 3)]
 
 
-def test_all_that_match_are_cancelled_and_nothing_else_whatever_the_page_shows(signed_in, deck, tmp_path):
+def test_bulk_cancel_in_the_admin_covers_exactly_the_matching_tasks(signed_in, deck, tmp_path):
     tasks = more_tasks(deck, tmp_path, 12)
     client = signed_in()
     page = client.get(CANCEL, {"q": "autumn"})
@@ -256,7 +256,7 @@ def test_all_that_match_are_cancelled_and_nothing_else_whatever_the_page_shows(s
 
 
 @pytest.mark.parametrize("number", ["", "11", "13", "all", "1 2"])
-def test_their_number_has_to_be_typed(signed_in, deck, tmp_path, number):
+def test_bulk_cancel_in_the_admin_requires_typing_the_number(signed_in, deck, tmp_path, number):
     more_tasks(deck, tmp_path, 12)
     client = signed_in()
     answer = client.post(f"{CANCEL}?q=autumn", {"seen": seen(client, q="autumn"), "number": number})
@@ -264,7 +264,7 @@ def test_their_number_has_to_be_typed(signed_in, deck, tmp_path, number):
     assert not models.Task.objects.filter(cancelled_at__isnull=False).exists()
 
 
-def test_what_a_click_does_not_finish_a_job_does(signed_in, deck, tmp_path, monkeypatch):
+def test_bulk_cancel_is_finished_by_a_job(signed_in, deck, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk_cancel, "CLICK_SECONDS", -1)
     tasks = more_tasks(deck, tmp_path, 5)
     client = signed_in()
@@ -289,7 +289,7 @@ def queued(path: str) -> list[tuple]:
 @pytest.mark.parametrize(
     ("state", "count"), [("placing", 0), ("placed", 1), ("running", 0), ("done", 0), ("cancelled", 0)]
 )
-def test_a_state_is_meant_as_it_was_when_it_was_asked_for(deck, state, count):
+def test_bulk_cancel_filters_by_the_state_at_the_time_of_asking(deck, state, count):
     at = store.now()
     meant = bulk_cancel.Matching(at=at, up_to_id=deck.task.pk, state=state)
     assert bulk_cancel.count(meant).tasks == count
@@ -301,7 +301,7 @@ def test_a_state_is_meant_as_it_was_when_it_was_asked_for(deck, state, count):
 @pytest.mark.parametrize(
     "query", ["state=lost", "queue=x", "ids=1,x", "ids=-1", "name=x", "queue=99999999999999999999"]
 )
-def test_a_filter_that_is_none_never_means_all(signed_in, deck, query):
+def test_bulk_cancel_refuses_unknown_filters(signed_in, deck, query):
     client = signed_in()
     assert client.get(f"{CANCEL}?{query}").status_code == 404
     assert client.post(f"{CANCEL}?{query}", {"seen": seen(client)}).status_code == 404
@@ -311,7 +311,7 @@ def test_a_filter_that_is_none_never_means_all(signed_in, deck, query):
 # --- Operators and tokens: each act of the admin leaves its line, too ---
 
 
-def test_what_admins_do_to_operators_and_tokens_is_in_the_log(signed_in, deck):
+def test_admin_operations_on_operators_and_tokens_are_logged(signed_in, deck):
     client = signed_in("admin")
     new = {
         "username": "new",

@@ -20,7 +20,7 @@ class Trap:
         return ran.append, ("read",)
 
 
-def test_results_are_listed_without_being_read(signed_in, deck):
+def test_job_results_are_listed_without_unpickling(signed_in, deck):
     from picklefield.fields import dbsafe_encode
 
     ran.clear()
@@ -40,7 +40,7 @@ def test_results_are_listed_without_being_read(signed_in, deck):
     assert not ran
 
 
-def test_queued_jobs_are_listed_without_being_read(signed_in, deck):
+def test_queued_jobs_are_listed_without_unpickling(signed_in, deck):
     ran.clear()
     at = timezone.now()
     OrmQ.objects.create(key="quarterdeck", payload=pickle.dumps(Trap()).hex(), lock=at - timedelta(minutes=1))
@@ -51,6 +51,6 @@ def test_queued_jobs_are_listed_without_being_read(signed_in, deck):
     assert not ran
 
 
-def test_none_of_django_q2_s_own_pages_is_there():
+def test_django_q2_admin_pages_are_unregistered():
     for model in (Failure, OrmQ, Schedule, Success):
         assert type(admin.site._registry[model]).__module__ == "scheduling.admin.cluster"

@@ -16,7 +16,7 @@ LISTS = [
 
 @pytest.mark.parametrize("address", LISTS)
 @pytest.mark.parametrize("name", ["statee", "e", "pk__lt"])
-def test_no_list_takes_a_parameter_that_it_doesn_t_know(signed_in, deck, address, name):
+def test_admin_list_refuses_unknown_parameters(signed_in, deck, address, name):
     answer = signed_in("admin").get(address, {name: "1"})
 
     assert answer.status_code == 400
@@ -40,7 +40,7 @@ def test_no_list_takes_a_parameter_that_it_doesn_t_know(signed_in, deck, address
         ("operators/token/?revoked_at__isempty=nosuch", "revoked_at"),
     ],
 )
-def test_a_value_that_no_filter_has_is_refused_by_its_name(signed_in, deck, query, word):
+def test_admin_list_refuses_unknown_filter_values_by_name(signed_in, deck, query, word):
     answer = signed_in("admin").get(f"/admin/{query}")
 
     assert answer.status_code == 400
@@ -50,7 +50,7 @@ def test_a_value_that_no_filter_has_is_refused_by_its_name(signed_in, deck, quer
 
 @pytest.mark.parametrize("address", LISTS)
 @pytest.mark.parametrize("digits", ["9" * 20, "0" * 30 + "9", "²", "-" + "9" * 20])
-def test_no_number_is_too_long_for_a_search_or_a_page(signed_in, deck, address, digits):
+def test_admin_search_and_paging_survive_long_numbers(signed_in, deck, address, digits):
     client = signed_in("admin")
 
     assert client.get(address, {"q": digits}).status_code in (200, 400)
@@ -60,7 +60,7 @@ def test_no_number_is_too_long_for_a_search_or_a_page(signed_in, deck, address, 
 
 @pytest.mark.parametrize("address", LISTS)
 @pytest.mark.parametrize("query", ["p=1&p=2", "p=%00"])
-def test_what_is_given_twice_or_holds_no_text_is_refused(signed_in, deck, address, query):
+def test_admin_list_refuses_repeated_or_undecodable_parameters(signed_in, deck, address, query):
     """A list that takes the last of two, or shows all with a warning above, shows what nobody asked for."""
     answer = signed_in("admin").get(f"{address}?{query}")
 
@@ -68,7 +68,7 @@ def test_what_is_given_twice_or_holds_no_text_is_refused(signed_in, deck, addres
     assert answer.context["exception"]
 
 
-def test_a_page_of_names_behind_a_user_who_is_gone_is_refused_and_skips_nobody(signed_in):
+def test_name_page_after_a_deleted_user_is_refused(signed_in):
     models.User.objects.bulk_create(
         models.User(id=number, name=f"name {number:03d}", created_at=store.now()) for number in range(1, 151)
     )

@@ -29,14 +29,14 @@ OTHERS = ["admin:index", "admin:password_change", "admin:scheduling_task_cancel"
 VERBS = {"list": "view", "change": "view", "history": "view", "add": "add", "delete": "delete"}
 
 
-def test_nobody_sees_any_of_it(client, deck):
+def test_anonymous_visitors_see_no_admin_page(client, deck):
     for address in [page[2] for page in pages()] + [reverse(name) for name in OTHERS]:
         answer = client.get(address, follow=True)
         assert answer.redirect_chain[-1][0].startswith("/sign-in/"), address
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
-def test_each_role_sees_what_the_table_says_and_no_page_breaks(signed_in, deck, role):
+def test_roles_see_the_admin_pages_that_the_table_allows(signed_in, deck, role):
     client = signed_in(role)
     who = Operator.objects.get(username=role)
     seen = 0
@@ -54,7 +54,7 @@ def test_each_role_sees_what_the_table_says_and_no_page_breaks(signed_in, deck, 
     assert seen >= 20
 
 
-def test_a_viewer_changes_nothing_by_any_page(signed_in, deck):
+def test_viewer_changes_nothing_in_the_admin(signed_in, deck):
     client = signed_in("viewer")
     for _, kind, address in pages():
         if kind == "history":
@@ -71,7 +71,7 @@ def test_a_viewer_changes_nothing_by_any_page(signed_in, deck):
     assert (deck.task.name, deck.task.cancelled_at) == ("spring letters", None)
 
 
-def test_what_may_be_done_only_by_verbs_or_by_code_can_not_be_added_or_deleted_by_anybody(signed_in, deck):
+def test_rows_owned_by_code_cannot_be_added_or_deleted_in_the_admin(signed_in, deck):
     client = signed_in("admin")
     closed = {
         "django_q": ("schedule", "ormq", "success", "failure"),
@@ -93,7 +93,7 @@ def test_what_may_be_done_only_by_verbs_or_by_code_can_not_be_added_or_deleted_b
     )
 
 
-def test_no_list_offers_to_delete_what_is_ticked(signed_in, deck):
+def test_admin_lists_do_not_offer_bulk_delete(signed_in, deck):
     client = signed_in("admin")
     for model in admin.site._registry:
         if model._meta.app_label in ("scheduling", "django_q", "operators"):
@@ -101,7 +101,7 @@ def test_no_list_offers_to_delete_what_is_ticked(signed_in, deck):
             assert "delete_selected" not in page.content.decode(), model
 
 
-def test_every_link_on_every_page_of_ours_leads_somewhere(signed_in, deck):
+def test_every_link_in_the_admin_works(signed_in, deck):
     client = signed_in("admin")
     links = set()
     for model, kind, address in pages():
@@ -115,7 +115,7 @@ def test_every_link_on_every_page_of_ours_leads_somewhere(signed_in, deck):
         assert not any("e=1" in where for where, _ in answer.redirect_chain), link
 
 
-def test_no_page_has_anything_inline(signed_in, deck):
+def test_admin_pages_have_no_inline_scripts_or_styles(signed_in, deck):
     client = signed_in("admin")
     for _, kind, address in pages():
         if kind in ("list", "change"):
@@ -126,7 +126,7 @@ def test_no_page_has_anything_inline(signed_in, deck):
             assert not re.search(r'\son\w+="', page), address
 
 
-def test_what_can_not_be_done_to_a_task_stands_there_with_the_reason(signed_in, deck):
+def test_unavailable_task_actions_in_the_admin_show_the_reason(signed_in, deck):
     address = reverse("admin:scheduling_task_change", args=[deck.task.pk])
     client = signed_in("operator")
     assert b"aria-disabled" not in client.get(address).content

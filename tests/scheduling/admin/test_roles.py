@@ -64,7 +64,7 @@ def state() -> list:
     return [*rows, list(models.Activity.objects.exclude(verb="refused").order_by("pk").values())]
 
 
-def test_no_list_has_an_action_that_this_file_doesn_t_know(make_operator):
+def test_every_admin_action_is_tested_here(make_operator):
     request = RequestFactory().get("/admin/")
     request.user = make_operator("admin")
     offered = {name for page in admin.site._registry.values() for name in page.get_actions(request)}
@@ -74,7 +74,7 @@ def test_no_list_has_an_action_that_this_file_doesn_t_know(make_operator):
 
 @pytest.mark.parametrize("act", ACTIONS)
 @pytest.mark.parametrize("role", Role.values)
-def test_an_action_that_is_posted_does_what_the_role_may_and_nothing_else(signed_in, rows, role, act):
+def test_posted_admin_action_obeys_the_role(signed_in, rows, role, act):
     table, needed = ACTIONS[act]
     client = signed_in(role)
     # A sign-in is written down too.

@@ -106,7 +106,7 @@ PAGES = [
 ]
 
 
-def test_no_page_counts_or_reads_all_rows(signed_in, crowd):
+def test_admin_pages_never_count_or_read_all_rows(signed_in, crowd):
     client = signed_in()
     with steps() as all_rows:
         assert models.User.objects.exclude(name="x").count() == ROWS
@@ -126,7 +126,7 @@ def test_no_page_counts_or_reads_all_rows(signed_in, crowd):
         assert not [q for q in queries if "COUNT(" in q["sql"]], address
 
 
-def test_the_pages_of_a_list_follow_each_other_to_its_end_and_hold_each_row_once(signed_in, crowd):
+def test_admin_paging_shows_every_row_once(signed_in, crowd):
     models.User.objects.filter(pk__gt=250).delete()
     client = signed_in()
     for address in ("/admin/scheduling/user/", "/admin/scheduling/user/?q=Person"):
@@ -139,7 +139,7 @@ def test_the_pages_of_a_list_follow_each_other_to_its_end_and_hold_each_row_once
         assert sorted(found) == list(range(1, 251))
 
 
-def test_a_task_s_ids_come_in_the_order_of_its_list(signed_in, crowd):
+def test_task_ids_are_in_list_order(signed_in, crowd):
     client = signed_in()
     address = f"/admin/scheduling/assignment/?task={crowd['task']}"
     first = client.get(address).context["cl"]
@@ -147,7 +147,7 @@ def test_a_task_s_ids_come_in_the_order_of_its_list(signed_in, crowd):
     assert [row.user_id for row in [*first.result_list, *second.result_list]] == list(range(1, 201))
 
 
-def test_windows_come_by_time_whatever_their_queue(signed_in, db):
+def test_windows_are_ordered_by_time_across_queues(signed_in, db):
     by, at = Actor.command_line(), timezone.now()
     start = clock.open_window_start(at)
     for name in ("a", "b", "c"):
@@ -167,7 +167,7 @@ def test_windows_come_by_time_whatever_their_queue(signed_in, db):
 @pytest.mark.parametrize(
     "query", ["p=x", "p=99999999999999999999999", "task=x", "bucket=1", "bucket=x", "state=lost"]
 )
-def test_nonsense_in_an_address_is_refused_and_no_error_of_ours(signed_in, deck, query):
+def test_malformed_address_is_refused_without_a_server_error(signed_in, deck, query):
     client = signed_in()
     for model in ("assignment", "task", "user"):
         answer = client.get(f"/admin/scheduling/{model}/?{query}", follow=True)

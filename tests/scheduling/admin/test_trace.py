@@ -140,14 +140,14 @@ def offered(who: Operator) -> set[str]:
     return found
 
 
-def test_every_act_that_is_offered_is_tried_here(deck, make_operator):
+def test_every_offered_admin_action_is_tested_here(deck, make_operator):
     somebody()
     a_failed_sign_in()
     assert offered(make_operator("admin")) | OWN_PAGES == set(ACTS) | NOTHING_TO_CHANGE
 
 
 @pytest.mark.parametrize("name", ACTS)
-def test_it_leaves_its_line(signed_in, deck, name):
+def test_every_admin_action_is_logged(signed_in, deck, name):
     client = signed_in("admin")
     before = models.Activity.objects.filter(face=Interface.ADMIN).count()
     ACTS[name](client, deck)

@@ -47,19 +47,19 @@ def size(case):
 
 
 @golden
-def test_the_reference_of_these_tests_agrees_with_the_golden_case(case):
+def test_reference_implementation_agrees_with_the_golden_case(case):
     assert list(naive(case["fill"], case["rpm"], size(case))) == case["places"]
 
 
 @golden
-def test_the_lazy_form_gives_each_id_the_golden_place(case):
+def test_places_are_those_of_the_golden_case(case):
     ids = range(case["first"], case["last"] + 1)
     placed = dict(zip(ids, allocator.places(case["fill"], case["rpm"]), strict=False))
     assert placed == dict(zip(ids, case["places"], strict=True))
 
 
 @golden
-def test_the_closed_form_gives_the_golden_fill(case):
+def test_fill_after_is_that_of_the_golden_case(case):
     n = size(case)
     assert allocator.fill_after(case["fill"], case["rpm"], n) == tuple(case["after"])
     count = Counter(case["places"])
@@ -67,7 +67,7 @@ def test_the_closed_form_gives_the_golden_fill(case):
 
 
 @golden
-def test_a_golden_case_can_be_taken_up_from_any_position(case):
+def test_golden_case_can_be_resumed_from_any_position(case):
     for position in range(size(case) + 1):
         middle = allocator.fill_after(case["fill"], case["rpm"], position)
         assert middle == added_to(case["fill"], case["places"][:position])
@@ -75,7 +75,7 @@ def test_a_golden_case_can_be_taken_up_from_any_position(case):
 
 
 @golden
-def test_a_golden_case_cut_into_two_calls_at_every_place_is_the_same(case):
+def test_golden_case_is_the_same_in_two_calls_split_anywhere(case):
     for cut in range(size(case) + 1):
         before = first(cut, case["fill"], case["rpm"])
         after = first(size(case) - cut, added_to(case["fill"], before), case["rpm"])
@@ -85,7 +85,7 @@ def test_a_golden_case_cut_into_two_calls_at_every_place_is_the_same(case):
 
 
 @golden
-def test_a_golden_case_in_calls_of_one_id_is_the_same(case):
+def test_golden_case_is_the_same_one_id_at_a_time(case):
     fill, placed = tuple(case["fill"]), []
     for _ in range(size(case)):
         placed += first(1, fill, case["rpm"])
@@ -97,7 +97,7 @@ def test_a_golden_case_in_calls_of_one_id_is_the_same(case):
 
 
 @golden
-def test_each_golden_place_can_be_asked_for_alone(case):
+def test_place_at_gives_every_golden_place(case):
     asked = [allocator.place_at(case["fill"], case["rpm"], position) for position in range(size(case))]
     assert asked == case["places"]
 
@@ -106,19 +106,19 @@ def test_each_golden_place_can_be_asked_for_alone(case):
 
 
 @given(fills, rpms, st.integers(0, 400))
-def test_the_lazy_form_follows_the_two_rules_at_any_fill(fill, rpm, n):
+def test_places_follow_the_two_rules_at_any_fill(fill, rpm, n):
     assert first(n, fill, rpm) == list(naive(fill, rpm, n))
 
 
 @given(fills, rpms, st.integers(0, 400))
-def test_the_closed_form_counts_what_the_lazy_form_yields(fill, rpm, n):
+def test_fill_after_counts_what_places_yields(fill, rpm, n):
     places = first(n, fill, rpm)
     assert allocator.fill_after(fill, rpm, n) == added_to(fill, places)
     assert allocator.counts(fill, rpm, n) == added_to(EMPTY, places)
 
 
 @given(fills, rpms, st.integers(0, 200), st.integers(0, 200))
-def test_from_any_position_the_places_are_the_tail_of_all_places(fill, rpm, position, n):
+def test_places_from_any_position_are_the_tail_of_all_places(fill, rpm, position, n):
     middle = allocator.fill_after(fill, rpm, position)
     assert first(n, middle, rpm) == first(position + n, fill, rpm)[position:]
     assert allocator.place_at(fill, rpm, position) == first(position + 1, fill, rpm)[-1]
@@ -132,13 +132,13 @@ def test_large_lists_cut_in_two_fill_exactly_what_one_list_fills(fill, rpm, one,
 
 
 @given(large_fills, st.integers(1, 10**12), st.integers(1, 10**12), st.integers(0, 60))
-def test_after_a_billion_ids_the_next_ones_still_follow_the_two_rules(fill, rpm, position, n):
+def test_places_follow_the_two_rules_after_a_billion_ids(fill, rpm, position, n):
     middle = allocator.fill_after(fill, rpm, position)
     assert first(n, middle, rpm) == list(naive(middle, rpm, n))
 
 
 @given(large_fills, st.integers(1, 10**12), large)
-def test_the_large_closed_form_obeys_the_rules_as_they_can_be_seen_in_a_fill(fill, rpm, n):
+def test_fill_after_obeys_the_rules_for_large_lists(fill, rpm, n):
     added = allocator.counts(fill, rpm, n)
     after = allocator.fill_after(fill, rpm, n)
     short = [k for k in range(15) if after[k] < rpm]
@@ -154,7 +154,7 @@ def test_the_large_closed_form_obeys_the_rules_as_they_can_be_seen_in_a_fill(fil
 
 
 @given(rpms, st.lists(st.integers(0, 300), max_size=8))
-def test_where_nothing_was_cancelled_two_buckets_past_rpm_are_never_more_than_one_apart(rpm, calls):
+def test_buckets_past_rpm_differ_by_at_most_one_without_cancels(rpm, calls):
     fill = EMPTY
     for n in calls:
         fill = allocator.fill_after(fill, rpm, n)
@@ -162,11 +162,11 @@ def test_where_nothing_was_cancelled_two_buckets_past_rpm_are_never_more_than_on
         assert not past or max(past) - min(fill) <= 1
 
 
-def test_a_trillion_ids_after_all_are_full_are_counted_at_once():
+def test_fill_after_a_trillion_ids_is_immediate():
     assert allocator.fill_after([3] * 15, 2, 10**12) == (66666666670,) * 10 + (66666666669,) * 5
 
 
-def test_a_huge_rpm_is_as_quick_as_a_small_one():
+def test_huge_rpm_is_as_quick_as_a_small_one():
     assert first(3, EMPTY, 10**9) == [0, 0, 0]
     assert allocator.place_at(EMPTY, 10**9, 10**9 * 14) == 14
     assert allocator.place_at(EMPTY, 10**9, 10**9 * 15 + 16) == 1
@@ -174,7 +174,7 @@ def test_a_huge_rpm_is_as_quick_as_a_small_one():
     assert first(2, [10**30, *[1] * 14], 1) == [1, 2]
 
 
-def test_the_fill_that_was_given_is_not_changed():
+def test_given_fill_is_not_modified():
     fill = [0] * 15
     first(100, fill, 2)
     allocator.fill_after(fill, 2, 100)
@@ -185,7 +185,7 @@ def test_the_fill_that_was_given_is_not_changed():
 @pytest.mark.parametrize(
     "fill", [EMPTY, (200,) * 15, (150, *range(135, 149))], ids=["empty", "even", "uneven"]
 )
-def test_zipping_with_ids_takes_no_memory_that_grows(fill):
+def test_zipping_places_with_ids_takes_constant_memory(fill):
     tracemalloc.start()
     try:
         deque(zip(repeat(1, 300_000), allocator.places(fill, 120), strict=False), maxlen=0)
@@ -198,7 +198,7 @@ WRONG_FILLS = [[0] * 14, [0] * 16, [], [-1, *[0] * 14], [True, *[0] * 14], [1.0,
 
 
 @pytest.mark.parametrize("fill", WRONG_FILLS, ids=repr)
-def test_what_is_not_a_fill_is_refused_at_the_call(fill):
+def test_invalid_fill_is_refused_at_the_call(fill):
     for call in (
         lambda: allocator.places(fill, 1),
         lambda: allocator.fill_after(fill, 1, 1),
@@ -213,7 +213,7 @@ def test_what_is_not_a_fill_is_refused_at_the_call(fill):
 
 
 @pytest.mark.parametrize("rpm", [0, -1, True, 1.5, "2", None])
-def test_what_is_not_an_rpm_is_refused_at_the_call(rpm):
+def test_invalid_rpm_is_refused_at_the_call(rpm):
     for call in (
         lambda: allocator.places(EMPTY, rpm),
         lambda: allocator.fill_after(EMPTY, rpm, 1),
@@ -224,7 +224,7 @@ def test_what_is_not_an_rpm_is_refused_at_the_call(rpm):
 
 
 @pytest.mark.parametrize("n", [-1, True, 1.0, None])
-def test_what_is_not_a_number_of_ids_is_refused_at_the_call(n):
+def test_invalid_number_of_ids_is_refused_at_the_call(n):
     for call in (
         lambda: allocator.fill_after(EMPTY, 1, n),
         lambda: allocator.free_places(EMPTY, EMPTY, n),
@@ -244,18 +244,18 @@ def test_free_places_are_the_first_below_capacity_and_never_more_than_free(fill,
 
 
 @given(fills, rpms, st.integers(0, 100))
-def test_as_long_as_a_window_has_room_lists_and_late_ids_go_to_the_same_places(fill, rpm, n):
+def test_late_ids_take_the_same_places_as_a_list_while_a_window_has_room(fill, rpm, n):
     room = sum(max(0, rpm - held) for held in fill)
     assert allocator.free_places(fill, [rpm] * 15, n) == allocator.counts(fill, rpm, min(n, room))
 
 
-def test_late_ids_never_go_past_capacity_however_many_they_are():
+def test_late_ids_never_exceed_capacity():
     assert allocator.free_places([7] * 15, [5] * 15, 10**12) == EMPTY
     assert allocator.free_places([4, 9, *[5] * 13], [5] * 15, 10**12) == (1, *[0] * 14)
 
 
 @pytest.mark.parametrize("first_bucket", [-1, 16, True, None])
-def test_a_first_bucket_that_is_none_is_refused(first_bucket):
+def test_invalid_first_bucket_is_refused(first_bucket):
     with pytest.raises(ValueError, match="first_bucket"):
         allocator.free_places(EMPTY, EMPTY, 1, first_bucket)
 
@@ -272,20 +272,20 @@ def windows(known, rpm, n):
     }
 
 
-def test_a_million_ids_at_rpm_120_take_556_windows():
+def test_million_ids_at_rpm_120_take_556_windows():
     full, last = allocator.carry_over_runs({}, 120, 10**6)
     assert full == Run(0, 555, EMPTY, (120,) * 15)
     assert last == Run(555, 1, EMPTY, (120,) * 8 + (40,) + (0,) * 6)
 
 
-def test_a_trillion_ids_over_empty_windows_are_two_runs():
+def test_trillion_ids_over_empty_windows_are_two_runs():
     runs = list(allocator.carry_over_runs({}, 7, 10**12))
     assert [(run.first, run.windows) for run in runs] == [(0, 9523809523), (9523809523, 1)]
     assert sum(run.ids for run in runs) == 10**12
     assert runs[-1].added == (7,) * 12 + (1, 0, 0)
 
 
-def test_full_windows_are_skipped_and_the_gaps_between_known_ones_are_filled():
+def test_full_windows_are_skipped_and_gaps_between_known_ones_filled():
     runs = list(allocator.carry_over_runs({1: [2] * 15, 2: [0, *[2] * 14], 5: [9] * 15}, 2, 140))
     assert runs == [
         Run(0, 1, EMPTY, (2,) * 15),
@@ -300,7 +300,7 @@ sparse = st.dictionaries(st.integers(0, 9), fills, max_size=6)
 
 
 @given(sparse, rpms, st.integers(0, 3000))
-def test_over_many_windows_each_id_takes_the_first_free_place(known, rpm, n):
+def test_carry_over_gives_each_id_the_first_free_place(known, rpm, n):
     expected, left, offset = {}, n, 0
     while left:
         added = allocator.free_places(known.get(offset, EMPTY), [rpm] * 15, left)
@@ -315,7 +315,7 @@ def test_over_many_windows_each_id_takes_the_first_free_place(known, rpm, n):
 
 
 @given(sparse, rpms, st.integers(0, 1000), st.integers(0, 1000))
-def test_a_carried_list_cut_into_two_calls_takes_the_same_places(known, rpm, one, other):
+def test_carry_over_in_two_calls_takes_the_same_places(known, rpm, one, other):
     def fills_after(before, n):
         after = dict(before)
         for offset, run in windows(before, rpm, n).items():
@@ -326,11 +326,11 @@ def test_a_carried_list_cut_into_two_calls_takes_the_same_places(known, rpm, one
 
 
 @given(sparse, rpms, st.integers(1, 1000))
-def test_under_carry_over_each_windows_places_come_from_the_same_lazy_form(known, rpm, n):
+def test_carry_over_places_of_each_window_agree_with_places(known, rpm, n):
     for run in allocator.carry_over_runs(known, rpm, n):
         assert added_to(EMPTY, first(sum(run.added), run.before, rpm)) == run.added
 
 
-def test_a_window_before_the_first_is_refused():
+def test_negative_window_offset_is_refused():
     with pytest.raises(ValueError, match="offset must be >= 0"):
         allocator.carry_over_runs({-1: EMPTY}, 1, 1)

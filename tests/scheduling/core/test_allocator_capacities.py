@@ -40,12 +40,12 @@ def first(n, fill, capacity):
 
 
 @golden
-def test_golden_case_agrees_with_the_rules_word_for_word(case):
+def test_golden_case_agrees_with_a_literal_reading_of_the_rules(case):
     assert list(naive(case["fill"], case["capacity"], len(case["places"]))) == case["places"]
 
 
 @golden
-def test_golden_case_comes_out_of_both_forms(case):
+def test_golden_case_comes_out_of_both_implementations(case):
     fill, capacity, n = case["fill"], case["capacity"], len(case["places"])
     assert first(n, fill, capacity) == case["places"]
     assert allocator.fill_after(fill, capacity, n) == tuple(case["after"])
@@ -54,7 +54,7 @@ def test_golden_case_comes_out_of_both_forms(case):
 
 
 @golden
-def test_golden_case_can_be_taken_up_from_any_position(case):
+def test_golden_case_can_be_resumed_from_any_position(case):
     fill, capacity, n = case["fill"], case["capacity"], len(case["places"])
     for position in range(n):
         at = allocator.fill_after(fill, capacity, position)
@@ -63,7 +63,7 @@ def test_golden_case_can_be_taken_up_from_any_position(case):
 
 
 @given(fills, capacities, st.integers(0, 150), st.integers(0, 150))
-def test_lazy_and_closed_form_agree_at_any_capacities_fill_and_cut(fill, capacity, n, cut):
+def test_places_and_fill_after_agree_at_any_capacities(fill, capacity, n, cut):
     expected = list(naive(fill, capacity, n))
     assert first(n, fill, capacity) == expected
     after = allocator.fill_after(fill, capacity, n)
@@ -76,7 +76,7 @@ def test_lazy_and_closed_form_agree_at_any_capacities_fill_and_cut(fill, capacit
 
 
 @given(large, large_capacities, st.integers(0, 10**15))
-def test_closed_form_adds_up_and_leaves_closed_minutes_alone(fill, capacity, n):
+def test_fill_after_adds_up_and_leaves_closed_minutes_alone(fill, capacity, n):
     added = allocator.counts(fill, capacity, n)
     assert sum(added) == n
     assert all(count >= 0 for count in added)
@@ -145,7 +145,7 @@ def by_window(runs: list[Run]) -> dict[int, list[int]]:
 
 
 @given(stretches, st.integers(0, 300), known, quotas)
-def test_runs_are_what_rule_1_gives_one_by_one(stretches, n, known, quotas):
+def test_runs_agree_with_rule_1_applied_one_by_one(stretches, n, known, quotas):
     runs = list(allocator.runs_within(stretches, n, fills=known, quotas=quotas))
     assert by_window(runs) == one_by_one(stretches, n, known, quotas)
     assert [run.first for run in runs] == sorted(run.first for run in runs)

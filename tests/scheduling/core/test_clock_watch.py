@@ -18,14 +18,14 @@ class Steps:
         return self.watch.is_steady(NOON + timedelta(seconds=self.seconds) + jumped)
 
 
-def test_a_clock_that_goes_on_is_steady_however_long_nobody_looks():
+def test_steady_clock_is_trusted_after_any_pause():
     steps = Steps()
     assert steps.after(0)
     assert steps.after(86_400)
     assert steps.after(1, JUMP / 2)
 
 
-def test_a_jump_by_an_hour_and_back_is_not_trusted_until_it_is_back():
+def test_clock_that_jumps_by_an_hour_is_not_trusted_until_it_is_back():
     steps = Steps()
     steps.after(0)
     assert not steps.after(1, HOUR)
@@ -34,7 +34,7 @@ def test_a_jump_by_an_hour_and_back_is_not_trusted_until_it_is_back():
     assert not steps.after(1, -HOUR)
 
 
-def test_a_jump_that_lasts_is_the_new_time():
+def test_clock_that_stays_jumped_is_trusted_again():
     steps = Steps()
     steps.after(0)
     assert not steps.after(1, HOUR)

@@ -91,7 +91,7 @@ def test_only_ascii_digits_are_an_id(token):
         ("10\u00b2", "contains"),
     ],
 )
-def test_each_kind_of_fault_has_its_own_reason(token, words):
+def test_every_kind_of_fault_has_its_own_reason(token, words):
     read = id_tokens.read(token)
     assert read.id is None
     assert re.search(words, read.reason), read.reason
@@ -141,7 +141,7 @@ def test_visible_returns_text_that_can_be_encoded(text):
 @pytest.mark.parametrize(
     "cell", ["1", "1e+05", "12.0", "+7", "1,234", "0x1F", "\uff11", "1_000", "99999999999999999999"]
 )
-def test_damaged_number_looks_like_a_number(cell):
+def test_damaged_number_is_recognized_as_a_number(cell):
     assert id_tokens.looks_like_a_number(cell)
 
 

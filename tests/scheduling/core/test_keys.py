@@ -21,7 +21,7 @@ def key_of(queue, start, k, ordinal):
     return keys.assignment_id(keys.bucket_id(keys.window_id(queue, start), k), ordinal)
 
 
-def test_the_key_is_laid_out_as_the_data_model_says():
+def test_key_layout_is_that_of_the_data_model():
     quarters = int(NOON.timestamp()) // 900
     assert keys.window_id(7, NOON) == 7 << 22 | quarters
     assert keys.bucket_id(7 << 22 | quarters, 3) == (7 << 22 | quarters) << 4 | 3
@@ -29,7 +29,7 @@ def test_the_key_is_laid_out_as_the_data_model_says():
 
 
 @given(queues, starts, buckets, ordinals)
-def test_everything_comes_out_of_the_key_again(queue, start, k, ordinal):
+def test_key_can_be_decoded_completely(queue, start, k, ordinal):
     window = keys.window_id(queue, start)
     bucket = keys.bucket_id(window, k)
     key = keys.assignment_id(bucket, ordinal)
@@ -42,17 +42,17 @@ def test_everything_comes_out_of_the_key_again(queue, start, k, ordinal):
 
 
 @given(queues, places, places)
-def test_in_a_queue_the_order_of_keys_is_the_order_of_time(queue, one, other):
+def test_keys_of_a_queue_are_ordered_by_time(queue, one, other):
     assert (key_of(queue, *one) < key_of(queue, *other)) == (one < other)
 
 
-def test_the_largest_key_fits_in_63_bits():
+def test_largest_key_fits_in_63_bits():
     assert key_of(8191, LAST_QUARTER, 14, keys.ORDINALS - 1) < 2**63
     assert LAST_QUARTER.year == 2089
 
 
 @given(queues, starts, buckets)
-def test_a_bucket_runs_a_quarter_after_its_window_begins(queue, start, k):
+def test_bucket_runs_a_quarter_after_its_window_begins(queue, start, k):
     bucket = keys.bucket_id(keys.window_id(queue, start), k)
     minute = keys.minute_of_bucket(bucket)
     assert minute == start + timedelta(minutes=15 + k)
@@ -63,7 +63,7 @@ def test_a_bucket_runs_a_quarter_after_its_window_begins(queue, start, k):
     assert keys.bucket_at_number(queue, keys.minute_number_of_bucket(bucket)) == bucket
 
 
-def test_the_minutes_over_a_windows_border_are_a_minute_apart():
+def test_buckets_across_a_window_border_are_a_minute_apart():
     last = keys.bucket_at(1, NOON - clock.MINUTE)
     first = keys.bucket_at(1, NOON)
     assert (keys.index_of_bucket(last), keys.index_of_bucket(first)) == (14, 0)
@@ -71,7 +71,7 @@ def test_the_minutes_over_a_windows_border_are_a_minute_apart():
 
 
 @given(queues, starts, buckets, ordinals)
-def test_a_buckets_range_holds_its_own_keys_and_no_other(queue, start, k, ordinal):
+def test_bucket_range_contains_exactly_its_keys(queue, start, k, ordinal):
     bucket = keys.bucket_id(keys.window_id(queue, start), k)
     first, last = keys.range_of_bucket(bucket)
     assert first == keys.assignment_id(bucket, 0)
@@ -82,7 +82,7 @@ def test_a_buckets_range_holds_its_own_keys_and_no_other(queue, start, k, ordina
 
 
 @pytest.mark.parametrize("queue", [0, -1, 8192])
-def test_a_queue_id_that_does_not_fit_is_refused(queue):
+def test_queue_id_out_of_range_is_refused(queue):
     with pytest.raises(ValueError, match="queue id"):
         keys.window_id(queue, NOON)
     with pytest.raises(ValueError, match="queue id"):
@@ -98,7 +98,7 @@ def test_a_queue_id_that_does_not_fit_is_refused(queue):
         NOON.replace(tzinfo=None),
     ],
 )
-def test_a_start_before_1970_past_2089_off_the_quarter_or_naive_is_refused(start):
+def test_window_start_that_cannot_be_a_key_is_refused(start):
     with pytest.raises(ValueError, match=r"quarter must be|no window starts|no time zone"):
         keys.window_id(1, start)
 
@@ -112,19 +112,19 @@ def test_a_start_before_1970_past_2089_off_the_quarter_or_naive_is_refused(start
         NOON + timedelta(seconds=1),
     ],
 )
-def test_a_minute_in_which_no_bucket_can_run_is_refused(minute):
+def test_minute_that_cannot_be_a_key_is_refused(minute):
     with pytest.raises(ValueError, match=r"quarter must be|not the start of a minute"):
         keys.bucket_at(1, minute)
 
 
 @pytest.mark.parametrize("k", [-1, 15, 16])
-def test_a_window_has_no_bucket_before_0_or_past_14(k):
+def test_bucket_index_outside_0_to_14_is_refused(k):
     with pytest.raises(ValueError, match="bucket index"):
         keys.bucket_id(keys.window_id(1, NOON), k)
 
 
 @pytest.mark.parametrize("ordinal", [-1, keys.ORDINALS])
-def test_an_ordinal_that_would_run_into_the_next_bucket_is_refused(ordinal):
+def test_ordinal_out_of_range_is_refused(ordinal):
     with pytest.raises(ValueError, match="ordinal"):
         keys.assignment_id(keys.bucket_at(1, NOON), ordinal)
 
@@ -145,7 +145,7 @@ def test_an_ordinal_that_would_run_into_the_next_bucket_is_refused(ordinal):
         (keys.ordinal_of_assignment, 2**63),
     ],
 )
-def test_a_number_that_is_no_such_key_is_refused(function, key):
+def test_invalid_key_is_refused(function, key):
     with pytest.raises(ValueError, match=r"must be .* to"):
         function(key)
 
@@ -164,7 +164,7 @@ def test_ranges_include_both_ends_and_follow_each_other():
     assert keys.window_of_assignment(keys.assignment_id(last, 5)) == window
 
 
-def test_counts_by_window():
+def test_counts_by_window_add_up_the_buckets_of_each():
     window = keys.window_id(7, NOON)
     counts = [
         (keys.bucket_id(window, 3), 2),
@@ -174,7 +174,7 @@ def test_counts_by_window():
     assert keys.by_window(counts) == {window: [0, 0, 0, 3] + [0] * 11, window + 1: [4] + [0] * 14}
 
 
-def test_borders_need_no_key():
+def test_sql_borders_need_no_existing_key():
     window = keys.window_id(7, NOON)
     assert keys.first_bucket_from(0) == keys.first_assignment_from(0) == keys.bucket_of_cursor(0) == 0
     assert keys.first_bucket_from(window) == keys.range_of_window(window)[0]

@@ -31,19 +31,19 @@ def slots_of(plan):
 # Slots
 
 
-def test_a_minute_that_is_not_full_is_spread_evenly_over_its_slots():
+def test_partly_filled_minute_is_spread_evenly_over_its_slots():
     assert slots_of(MinutePlan(120, 4)) == [0, 30, 60, 90]
     assert list(MinutePlan(120, 4).offsets()) == [0, 15, 30, 45]
 
 
-def test_a_minute_past_its_capacity_has_as_many_slots_as_ids():
+def test_minute_past_capacity_has_as_many_slots_as_ids():
     plan = MinutePlan(2, 3)
     assert plan.slot_count == 3
     assert list(plan.offsets()) == [0, 20, 40]
     assert plan.free_count == 0
 
 
-def test_a_minute_without_ids_has_only_free_slots():
+def test_minute_without_ids_has_only_free_slots():
     plan = MinutePlan(60, 0)
     assert list(plan.offsets()) == []
     assert [plan.free_slot(index) for index in range(plan.free_count)] == list(range(60))
@@ -51,7 +51,7 @@ def test_a_minute_without_ids_has_only_free_slots():
 
 
 @given(plans)
-def test_no_two_ids_share_a_slot_and_all_lie_in_the_minute(plan):
+def test_slots_are_distinct_and_within_the_minute(plan):
     slots = slots_of(plan)
     assert len(set(slots)) == plan.n
     assert slots == sorted(slots)
@@ -61,13 +61,13 @@ def test_no_two_ids_share_a_slot_and_all_lie_in_the_minute(plan):
 
 
 @given(plans.filter(lambda plan: plan.n > 1))
-def test_the_gaps_between_two_ids_differ_by_one_slot_at_most(plan):
+def test_gaps_between_ids_differ_by_at_most_one_slot(plan):
     gaps = {later - earlier for earlier, later in pairwise(slots_of(plan))}
     assert max(gaps) - min(gaps) <= 1
 
 
 @given(plans)
-def test_a_slot_is_free_when_no_id_uses_it(plan):
+def test_slot_without_an_id_is_free(plan):
     used = set(slots_of(plan))
     free = [slot for slot in range(plan.slot_count) if slot not in used]
     assert [slot for slot in range(plan.slot_count) if plan.is_free(slot)] == free
@@ -75,15 +75,13 @@ def test_a_slot_is_free_when_no_id_uses_it(plan):
 
 
 @given(plans, offsets, offsets)
-def test_the_ids_between_two_times_are_those_whose_slots_begin_there(plan, start, end):
+def test_ids_between_two_times_have_slots_that_begin_there(plan, start, end):
     expected = [j for j, offset in enumerate(plan.offsets()) if start <= offset < end]
     assert list(plan.slots_between(start, end)) == expected
 
 
 @given(plans, offsets, offsets, st.integers(0, 400))
-def test_the_free_slots_between_two_times_are_those_that_begin_there_from_the_cursor_on(
-    plan, start, end, cursor
-):
+def test_free_slots_between_two_times_follow_the_cursor(plan, start, end, cursor):
     expected = [
         index
         for index in range(plan.free_count)
@@ -93,7 +91,7 @@ def test_the_free_slots_between_two_times_are_those_that_begin_there_from_the_cu
 
 
 @given(plans, st.lists(st.floats(0.01, 5), min_size=1, max_size=80))
-def test_parts_that_follow_each_other_hold_every_id_once(plan, steps):
+def test_consecutive_parts_contain_every_id_once(plan, steps):
     borders = [0.0, *accumulate(steps), 60.0]
     borders = sorted(border for border in borders if border <= 60)
     taken = [j for start, end in pairwise(borders) for j in plan.slots_between(start, end)]
@@ -101,7 +99,7 @@ def test_parts_that_follow_each_other_hold_every_id_once(plan, steps):
 
 
 @given(plans, st.data())
-def test_a_part_that_begins_at_a_slots_own_offset_begins_with_that_slot(plan, data):
+def test_part_that_begins_at_a_slots_offset_includes_that_slot(plan, data):
     slot = data.draw(st.integers(0, plan.slot_count - 1))
     start = plan.offset_of(slot)
     following = plan.slots_between(start, 60)
@@ -109,7 +107,7 @@ def test_a_part_that_begins_at_a_slots_own_offset_begins_with_that_slot(plan, da
 
 
 @given(plans, offsets, st.integers(0, 400))
-def test_the_free_slot_after_a_time_is_the_first_that_begins_then_or_later(plan, offset, cursor):
+def test_free_slot_after_a_time_is_the_first_at_or_after_it(plan, offset, cursor):
     expected = [
         FreeSlot(slot, index + 1)
         for index, slot in enumerate(slot for slot in range(plan.slot_count) if plan.is_free(slot))
@@ -119,7 +117,7 @@ def test_the_free_slot_after_a_time_is_the_first_that_begins_then_or_later(plan,
 
 
 @given(plans, st.lists(offsets, max_size=50))
-def test_a_cursor_gives_no_free_slot_twice_in_whatever_order_the_times_come(plan, times):
+def test_free_slots_are_never_given_twice_in_any_order_of_times(plan, times):
     cursor, given_slots = 0, []
     for offset in times:
         found = plan.free_slot_after(offset, cursor)
@@ -130,12 +128,12 @@ def test_a_cursor_gives_no_free_slot_twice_in_whatever_order_the_times_come(plan
     assert not set(given_slots) & set(slots_of(plan))
 
 
-def test_a_full_minute_has_no_free_slot():
+def test_full_minute_has_no_free_slot():
     assert MinutePlan(60, 60).free_slot_after(0) is None
     assert MinutePlan(60, 61).free_slot_after(0) is None
 
 
-def test_past_the_last_free_slot_there_is_none():
+def test_free_slot_after_the_last_one_is_none():
     plan = MinutePlan(60, 30)
     assert plan.free_slot_after(59) == FreeSlot(59, 30)
     assert plan.free_slot_after(59.001) is None
@@ -143,14 +141,14 @@ def test_past_the_last_free_slot_there_is_none():
 
 
 @pytest.mark.parametrize(("capacity", "tolerance"), [(1, 60), (60, 1), (1_200, 0.05), (6_000, 0.05)])
-def test_a_start_may_be_late_by_one_slot_but_at_least_50_ms(capacity, tolerance):
+def test_start_may_be_late_by_one_slot_but_at_least_50_ms(capacity, tolerance):
     plan = MinutePlan(capacity, 1)
     assert plan.tolerance_seconds == tolerance
     assert plan.in_time(0, tolerance)
     assert not plan.in_time(0, tolerance + 0.001)
 
 
-def test_a_huge_minute_is_as_quick_as_a_small_one():
+def test_huge_minute_is_as_quick_as_a_small_one():
     plan = MinutePlan(10**12, 10**12 - 1)
     assert plan.slot_of(10**12 - 2) == 10**12 - 2
     assert plan.free_slot(0) == 10**12 - 1
@@ -158,12 +156,12 @@ def test_a_huge_minute_is_as_quick_as_a_small_one():
 
 
 @pytest.mark.parametrize("arguments", [(0, 1), (-1, 1), (1.5, 1), (True, 1), (1, -1), (1, True), (1, None)])
-def test_a_minute_that_cannot_be_is_refused(arguments):
+def test_invalid_minute_plan_is_refused(arguments):
     with pytest.raises(ValueError, match="must be a whole number"):
         MinutePlan(*arguments)
 
 
-def test_ids_and_slots_that_the_minute_does_not_have_are_refused():
+def test_ids_and_slots_outside_the_minute_are_refused():
     plan = MinutePlan(10, 4)
     for call, wrong in [
         (plan.slot_of, (-1, 4)),
@@ -205,26 +203,26 @@ small = st.one_of(st.integers(1, 70), st.integers(1, 70), st.sampled_from([600, 
 
 
 @given(small, st.lists(st.floats(0, 1), min_size=1, max_size=3), st.data())
-def test_no_60_seconds_see_more_than_rpm_and_one_starts_whatever_the_minutes_hold(rpm, shares, data):
+def test_starts_in_any_60_seconds_are_at_most_rpm_plus_one(rpm, shares, data):
     minutes = [MinutePlan(rpm, round(rpm * share)) for share in shares]
     assert most_in(starts_of(minutes, data), 60) <= most_starts_in_60_seconds(rpm)
 
 
 @given(st.lists(small, min_size=2, max_size=3), st.data())
-def test_where_rpm_changes_no_60_seconds_see_more_than_the_larger_and_one(rpms, data):
+def test_starts_across_an_rpm_change_are_at_most_the_larger_plus_one(rpms, data):
     minutes = [MinutePlan(rpm, data.draw(st.integers(0, rpm))) for rpm in rpms]
     assert most_in(starts_of(minutes, data), 60) <= most_starts_in_60_seconds(max(rpms))
 
 
 @given(st.lists(st.tuples(small, st.integers(0, 1_300)), min_size=1, max_size=3), st.data())
-def test_no_second_sees_more_than_its_share_and_one_past_capacity_too(minutes, data):
+def test_starts_in_any_second_are_at_most_its_share_plus_one(minutes, data):
     plans = [MinutePlan(*minute) for minute in minutes]
     most = most_starts_in_a_second(max(plan.slot_count for plan in plans))
     assert most_in(starts_of(plans, data), 1) <= most
 
 
 @pytest.mark.parametrize("rpm", [1, 2, 15, 60, 120, 600, 1_200])
-def test_the_bound_is_reached_so_it_cannot_be_promised_lower(rpm):
+def test_bound_on_starts_in_60_seconds_is_reached(rpm):
     full = MinutePlan(rpm, rpm)
     starts = [60 * minute + offset for minute in range(2) for offset in full.offsets()]
     # The first ones as late as they may be, what follows on time: as after a short stall.
@@ -232,7 +230,7 @@ def test_the_bound_is_reached_so_it_cannot_be_promised_lower(rpm):
     assert most_in(starts, 60) == most_starts_in_60_seconds(rpm)
 
 
-def test_starts_in_a_burst_would_break_the_promise_that_these_tests_look_for():
+def test_starts_in_a_burst_would_exceed_the_promise():
     full = MinutePlan(60, 60)
     caught_up = [max(start, 20) for start in full.offsets()]
     following = [60 + offset for offset in full.offsets()]
@@ -242,16 +240,16 @@ def test_starts_in_a_burst_would_break_the_promise_that_these_tests_look_for():
 @pytest.mark.parametrize(
     ("rpm", "most"), [(1, 2), (60, 61), (600, 601), (1_200, 1_201), (1_201, 1_203), (6_000, 6_006)]
 )
-def test_what_any_60_seconds_may_see(rpm, most):
+def test_most_starts_in_60_seconds_is_rpm_plus_one(rpm, most):
     assert most_starts_in_60_seconds(rpm) == most
 
 
 @pytest.mark.parametrize(("slots", "most"), [(1, 2), (60, 2), (61, 3), (600, 11), (1_200, 21), (6_000, 106)])
-def test_what_any_second_may_see(slots, most):
+def test_most_starts_in_a_second_is_its_share_plus_one(slots, most):
     assert most_starts_in_a_second(slots) == most
 
 
-def test_from_one_full_minute_to_the_next_the_step_is_one_slot():
+def test_step_between_two_full_minutes_is_one_slot():
     # 15 in M and 15 in M + 1 at rpm 15: 4 s from the last of M to the first of M + 1.
     plan = MinutePlan(15, 15)
     assert 60 - plan.offset_of(plan.slot_of(14)) == 4

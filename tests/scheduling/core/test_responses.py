@@ -34,7 +34,7 @@ def test_bad_statuses_are_refused(text):
         statuses(text)
 
 
-def test_default_rules_are_those_of_before():
+def test_default_response_rules_are_unchanged():
     rules = Rules.parse()
     for status in range(100, 600):
         assert rules.verdict(status, b"") == (retry.verdict(status, None), "")

@@ -27,7 +27,7 @@ def test_every_2xx_is_a_success_whatever_the_body(status, error):
 @pytest.mark.parametrize(
     "status", [301, 302, 303, 307, 308, 401, 403, 407, 408, 425, 429, 500, 502, 503, 504, 507, 599]
 )
-def test_what_another_time_may_change_is_tried_again(status):
+def test_temporary_status_is_retried(status):
     assert retry.verdict(status, None) is Verdict.RETRY
 
 
@@ -35,21 +35,21 @@ def test_what_another_time_may_change_is_tried_again(status):
     "status",
     [100, 101, 103, 300, 304, 400, 404, 409, 410, 422, 451, 600, 0],
 )
-def test_what_would_be_answered_just_so_again_fails_at_once(status):
+def test_permanent_status_fails_at_once(status):
     assert retry.verdict(status, None) is Verdict.FAILED
 
 
 @pytest.mark.parametrize("error", ["connection refused", "timed out", "name not found", ""])
-def test_an_attempt_without_an_answer_is_tried_again(error):
+def test_attempt_without_a_response_is_retried(error):
     assert retry.verdict(None, error) is Verdict.RETRY
 
 
-def test_an_address_that_is_not_allowed_fails_at_once_with_its_detail_too():
+def test_refused_address_fails_at_once():
     assert retry.verdict(None, retry.ADDRESS_NOT_ALLOWED) is Verdict.FAILED
     assert retry.verdict(None, "address not allowed: 169.254.169.254") is Verdict.FAILED
 
 
-def test_an_outcome_with_neither_status_nor_error_is_refused():
+def test_verdict_requires_a_status_or_an_error():
     with pytest.raises(ValueError, match="a status or an error"):
         retry.verdict(None, None)
 
@@ -57,13 +57,13 @@ def test_an_outcome_with_neither_status_nor_error_is_refused():
 # When it is due again
 
 
-def test_the_delay_doubles_from_one_minute_on():
+def test_retry_delay_doubles_from_one_minute():
     delays = [retry.due_at(NOON, attempts=attempts, random=0) - NOON for attempts in range(1, 7)]
     assert delays == [timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 16, 32)]
 
 
 @given(st.integers(1, 13), st.floats(0, 1, exclude_max=True))
-def test_the_jitter_is_some_seconds_later_and_never_earlier(attempts, random):
+def test_jitter_only_delays_by_some_seconds(attempts, random):
     late = retry.due_at(NOON, attempts=attempts, random=random) - retry.due_at(
         NOON, attempts=attempts, random=0
     )
@@ -71,7 +71,7 @@ def test_the_jitter_is_some_seconds_later_and_never_earlier(attempts, random):
 
 
 @pytest.mark.parametrize("attempts", [6, 7, 100, 10**9])
-def test_last_delay_repeats(attempts):
+def test_last_retry_delay_repeats(attempts):
     assert retry.due_at(NOON, attempts=attempts, random=0) == NOON + timedelta(minutes=32)
 
 
@@ -80,7 +80,7 @@ def test_delays_of_a_queue_decide_when_a_retry_is_due():
     assert due == [timedelta(minutes=5), timedelta(minutes=1), timedelta(minutes=1)]
 
 
-def test_an_id_is_not_due_while_its_target_is_held():
+def test_retry_is_not_due_while_its_target_is_blocked():
     assert retry.due_at(NOON, attempts=1, random=0, not_before=after(3_600)) == after(3_600)
     assert retry.due_at(NOON, attempts=1, random=0, not_before=after(20)) == after(60)
 
@@ -88,7 +88,7 @@ def test_an_id_is_not_due_while_its_target_is_held():
 @pytest.mark.parametrize(
     "wrong", [{"attempts": 0}, {"random": 1}, {"random": -0.1}, {"random": float("nan")}]
 )
-def test_attempts_and_randomness_that_cannot_be_are_refused(wrong):
+def test_invalid_attempts_and_randomness_are_refused(wrong):
     with pytest.raises(ValueError, match="attempts must be"):
         retry.due_at(NOON, **{"attempts": 1, "random": 0} | wrong)
 
@@ -116,7 +116,7 @@ def test_attempts_and_randomness_that_cannot_be_are_refused(wrong):
         ("Thu, 26 Nov 2026 12:00:00 GMT", 3600),
     ],
 )
-def test_a_target_may_ask_in_seconds_or_by_a_date_within_an_hour(value, seconds):
+def test_retry_after_is_read_as_seconds_or_a_date_up_to_an_hour(value, seconds):
     assert retry.retry_after_seconds(429, value, at=NOON) == seconds
     assert retry.retry_after_seconds(503, value, at=NOON) == seconds
 
@@ -142,23 +142,23 @@ def test_a_target_may_ask_in_seconds_or_by_a_date_within_an_hour(value, seconds)
         "Wed, 25 Nov 2026 12:00:30 GMT" + " " * 100 + ".",
     ],
 )
-def test_nonsense_in_retry_after_counts_as_absent(value):
+def test_malformed_retry_after_counts_as_absent(value):
     assert retry.retry_after_seconds(429, value, at=NOON) is None
 
 
 @pytest.mark.parametrize("status", [None, 200, 301, 408, 413, 500, 502])
-def test_only_429_and_503_can_hold_a_target(status):
+def test_retry_after_counts_with_429_and_503_only(status):
     assert retry.retry_after_seconds(status, "20", at=NOON) is None
 
 
 @given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, [0-9]{1,5} [A-Z][a-z]{2} [0-9]{1,6} [0-9:+\- ]{1,20}\Z"))
-def test_whatever_a_target_sends_is_a_number_of_seconds_within_an_hour_or_nothing(value):
+def test_retry_after_of_any_content_is_seconds_up_to_an_hour_or_none(value):
     seconds = retry.retry_after_seconds(503, value, at=NOON)
     assert seconds is None or 0 <= seconds <= 3_600
 
 
 @given(st.integers(-5_000, 5_000))
-def test_every_date_that_python_writes_is_read(seconds):
+def test_retry_after_reads_every_date_that_python_writes(seconds):
     value = format_datetime(after(seconds), usegmt=True)
     assert retry.retry_after_seconds(503, value, at=NOON) == min(max(0, seconds), 3_600)
 
@@ -186,21 +186,21 @@ def opened(at=NOON, threshold=3):
     return breaker
 
 
-def test_a_breaker_opens_at_the_threshold_and_not_before():
+def test_breaker_opens_exactly_at_its_threshold():
     assert opened() == Breaker(3, opened_at=NOON)
 
 
-def test_a_success_between_ends_the_row():
+def test_success_restarts_the_count_of_failures():
     breaker = Breaker(2).on_success(NOON)
     assert breaker == Breaker()
     assert not breaker.on_failure(NOON, at=after(1), threshold=3).is_open
 
 
-def test_without_a_threshold_nothing_opens_it():
+def test_breaker_without_a_threshold_never_opens():
     assert Breaker(10**6).on_failure(NOON, at=NOON, threshold=None) == Breaker(10**6 + 1)
 
 
-def test_a_probe_may_go_out_each_half_minute_and_the_first_one_so_long_after_the_opening():
+def test_breaker_allows_a_probe_every_half_minute():
     breaker = opened()
     assert not breaker.may_probe(after(29.999))
     assert breaker.may_probe(after(30))
@@ -212,16 +212,16 @@ def test_a_probe_may_go_out_each_half_minute_and_the_first_one_so_long_after_the
         probing.probing(after(69))
 
 
-def test_a_closed_breaker_needs_no_probe():
+def test_closed_breaker_needs_no_probe():
     assert Breaker(2).next_probe_at is None
     assert not Breaker(2).may_probe(NOON)
 
 
-def test_a_probes_success_closes_it():
+def test_successful_probe_closes_the_breaker():
     assert opened().probing(after(30)).on_success(after(30.1)) == Breaker()
 
 
-def test_a_probes_failure_leaves_it_open_and_the_next_probe_comes_half_a_minute_after_its_start():
+def test_failed_probe_delays_the_next_by_half_a_minute_from_its_start():
     probing = opened().probing(after(30))
     assert probing.on_failure(after(29.9), at=after(38), threshold=3) == probing
     # It was let out at 30, and had its slot somewhat later.
@@ -234,26 +234,26 @@ def test_a_probes_failure_leaves_it_open_and_the_next_probe_comes_half_a_minute_
 
 @pytest.mark.parametrize("breaker", [opened(), opened().probing(after(30))], ids=["open", "probing"])
 @pytest.mark.parametrize("started_at", [after(-8), NOON])
-def test_answers_to_older_requests_neither_close_nor_extend_it(breaker, started_at):
+def test_answers_to_older_requests_do_not_change_an_open_breaker(breaker, started_at):
     assert breaker.on_success(started_at) == breaker
     assert breaker.on_failure(started_at, at=after(31), threshold=3) == breaker
 
 
-def test_a_success_before_the_first_probe_was_no_probe_and_does_not_close_it():
+def test_success_before_the_first_probe_does_not_close_the_breaker():
     # Another worker that had not seen the opening yet.
     assert opened().on_success(after(0.2)).is_open
 
 
-def test_a_sender_whose_clock_is_a_little_behind_still_closes_it():
+def test_probe_by_a_slightly_slow_clock_still_closes_the_breaker():
     assert opened().probing(after(30)).on_success(after(29.8)) == Breaker()
 
 
-def test_after_closing_the_row_begins_anew():
+def test_closed_breaker_counts_failures_from_zero():
     breaker = opened().probing(after(30)).on_success(after(30))
     assert breaker.on_failure(after(31), at=after(31), threshold=3) == Breaker(1)
 
 
-def test_an_outcome_is_told_to_the_breaker_by_what_it_means():
+def test_breaker_counts_outcomes_by_their_verdict():
     def told(breaker, status, error=None):
         return breaker.after(retry.verdict(status, error), started_at=after(1), at=after(2), threshold=3)
 
@@ -274,7 +274,7 @@ pauses, slots, durations = st.floats(0, 20), st.floats(0, 1), st.floats(0, 25)
 
 
 @given(st.lists(st.tuples(pauses, slots, durations, outcomes), max_size=150), st.integers(1, 5))
-def test_however_late_the_answers_come_starts_while_it_is_open_are_half_a_minute_apart(requests, threshold):
+def test_probes_of_an_open_breaker_are_half_a_minute_apart(requests, threshold):
     breaker, now, last_start, under_way = Breaker(), 0.0, None, []
     for pause, slot, duration, outcome in requests:
         now += pause

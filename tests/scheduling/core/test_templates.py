@@ -250,7 +250,7 @@ def as_text(value) -> str:
 
 
 @given(JSON_VALUE, NASTY)
-def test_no_value_breaks_out_of_json(value, text):
+def test_json_template_confines_every_value(value, text):
     template = '{"first": "{{data.v}}", "in": "<{{data.v}}>", "k {{data.t}}": [1, {"deep": "{{data.t}}"}], "z": true}'
     filled = fill_json(template, with_data(v=value, t=text))
     assert filled == {
@@ -262,14 +262,14 @@ def test_no_value_breaks_out_of_json(value, text):
 
 
 @given(NASTY, NASTY)
-def test_no_value_breaks_out_of_a_form(name, value):
+def test_form_template_confines_every_value(name, value):
     body = parse_body('{"a": "1", "n{{data.n}}": "{{data.v}}", "z": "2"}', FORM_TYPE)
     filled = body.fill(with_data(n=name, v=value)).decode("ascii")
     assert parse_qsl(filled, keep_blank_values=True) == [("a", "1"), (f"n{name}", value), ("z", "2")]
 
 
 @given(JSON_VALUE, NASTY)
-def test_no_value_breaks_out_of_its_part_of_a_url(segment, value):
+def test_url_template_confines_every_value(segment, value):
     template = UrlTemplate.parse("https://hook.test/a/{{data.s}}/b?x=1&v={{data.v}}&y=2")
     try:
         target = template.fill(with_data(s=segment, v=value))
@@ -285,7 +285,7 @@ def test_no_value_breaks_out_of_its_part_of_a_url(segment, value):
 
 
 @given(NASTY)
-def test_no_value_breaks_out_of_a_header(value):
+def test_header_template_confines_every_value(value):
     try:
         filled = HeaderTemplate.parse("a {{data.v}} b").fill(with_data(v=value))
     except CannotFill:
@@ -312,7 +312,7 @@ def test_parsing_ends_with_a_template_or_a_position(text):
     assert 0 <= position(UrlTemplate.parse, url) <= len(url)
 
 
-def test_half_characters_fail_the_id():
+def test_lone_surrogate_in_a_value_fails_the_id():
     for content_type in (JSON_TYPE, FORM_TYPE, "text/plain"):
         with pytest.raises(CannotFill):
             parse_body('{"a": "{{data.x}}"}', content_type).fill(with_data(x="\ud800"))

@@ -9,7 +9,7 @@ from scheduling.dispatch.block_signals import SIGNAL_SECONDS, SIZE, BlockSignals
 HOOK, OTHER = "https://hook.test:443", "https://other.test:443"
 
 
-def test_a_target_is_blocked_for_a_moment_and_no_other():
+def test_block_signal_blocks_one_target_for_a_moment():
     seconds = [100.0]
     signals = BlockSignals(bytearray(SIZE), lambda: seconds[0])
     assert not signals.is_blocked(HOOK)
@@ -25,7 +25,7 @@ def test_a_target_is_blocked_for_a_moment_and_no_other():
     assert not signals.is_blocked(HOOK), "the database tells the rest"
 
 
-def test_what_an_earlier_start_of_the_machine_left_blocks_nothing():
+def test_block_signal_from_before_a_reboot_is_ignored():
     seconds = [1e6]
     signals = BlockSignals(bytearray(SIZE), lambda: seconds[0])
     signals.block(HOOK, 2)
@@ -34,7 +34,7 @@ def test_what_an_earlier_start_of_the_machine_left_blocks_nothing():
 
 
 @pytest.mark.django_db
-def test_another_process_of_the_host_sees_it_at_once(process_environment):
+def test_block_signal_is_seen_by_other_processes_at_once(process_environment):
     code = "import django; django.setup(); from scheduling.dispatch import block_signals as b;"
     code += f" b.of_this_host().block({HOOK!r}, 2)"
     subprocess.run([sys.executable, "-c", code], env=process_environment, check=True)

@@ -37,7 +37,7 @@ def started_after(queue: models.Queue) -> list[int]:
     return sorted(rows.values_list("started_after_ms", flat=True))
 
 
-def test_a_minute_of_webhooks_starts_at_its_slots_and_is_recorded(time):
+def test_webhook_minute_starts_at_its_slots_and_is_recorded(time):
     queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     time.worker(MINUTE, make_handler=lambda queue: handler).serve()
@@ -48,7 +48,7 @@ def test_a_minute_of_webhooks_starts_at_its_slots_and_is_recorded(time):
     check_counters()
 
 
-def test_a_minute_of_records_is_recorded_at_its_slots(time):
+def test_record_minute_is_recorded_at_its_slots(time):
     queue = make_queue(rpm=120)
     place(queue, {MINUTE: range(1, 121)}, at=BEFORE)
     time.worker(MINUTE).serve()
@@ -58,7 +58,7 @@ def test_a_minute_of_records_is_recorded_at_its_slots(time):
     assert models.Task.objects.get().finished_at is not None
 
 
-def test_two_workers_that_tick_in_turn_share_a_minute_and_send_each_id_once(time):
+def test_two_workers_share_a_minute_and_send_each_id_once(time):
     queue, handler = make_queue(rpm=600, handler="webhook", webhook_url=HOOK), SimulatedHandler()
     place(queue, {MINUTE: range(1, 51)}, at=BEFORE)
     time.sleep(40)
@@ -79,7 +79,7 @@ def test_two_workers_that_tick_in_turn_share_a_minute_and_send_each_id_once(time
     assert not models.Batch.objects.exists()
 
 
-def test_a_worker_that_comes_late_serves_what_can_still_be_met(time):
+def test_late_worker_uses_the_free_slots_that_remain(time):
     queue = make_queue(rpm=6_000)
     place(queue, {MINUTE: [1, 2, 3]}, at=MINUTE)
     time.sleep(34)
@@ -89,7 +89,7 @@ def test_a_worker_that_comes_late_serves_what_can_still_be_met(time):
     assert time.seconds < 46, "it ends once nothing waits"
 
 
-def test_a_reset_kept_connection_takes_another_slot_of_its_minute_and_counts(time):
+def test_reset_connection_takes_another_slot_and_counts_as_an_attempt(time):
     reset = Outcome(Verdict.RETRY, error="the connection was closed", retry_in_this_minute=True)
     handler = SimulatedHandler(
         lambda request: (
@@ -108,7 +108,7 @@ def test_a_reset_kept_connection_takes_another_slot_of_its_minute_and_counts(tim
     assert models.Bucket.objects.get(started_count__gt=0).started_count == 6
 
 
-def test_a_handler_that_can_not_be_made_stops_no_other_queue(time):
+def test_broken_handler_stops_no_other_queue(time):
     good = SimulatedHandler()
 
     def make_handler(queue):
@@ -125,7 +125,7 @@ def test_a_handler_that_can_not_be_made_stops_no_other_queue(time):
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 407])
-def test_a_wrong_key_opens_the_breaker_and_no_id_fails_for_good(time, status):
+def test_authentication_error_opens_the_breaker_and_fails_no_id(time, status):
     refused = Outcome(retry.verdict(status, None), status=status, error=f"answered {status}")
     handler = SimulatedHandler(lambda request: refused)
     queue = make_queue(rpm=60, handler="webhook", webhook_url=HOOK, breaker_threshold=3)
@@ -139,7 +139,7 @@ def test_a_wrong_key_opens_the_breaker_and_no_id_fails_for_good(time, status):
     check_counters()
 
 
-def test_a_minute_that_is_over_is_left_to_the_overdue_job(time):
+def test_past_minute_is_left_to_the_overdue_job(time):
     place(make_queue(rpm=60), {MINUTE: [1]}, at=BEFORE)
     time.sleep(74)
     minute_worker.serve_minute(NUMBER, 0, time.clocks())
@@ -147,7 +147,7 @@ def test_a_minute_that_is_over_is_left_to_the_overdue_job(time):
     assert [job.task["func"] for job in OrmQ.objects.all()] == ["scheduling.jobs.place_late"]
 
 
-def test_a_paused_queue_is_not_sealed_and_starts_nothing(time):
+def test_paused_queue_is_not_sealed_and_starts_nothing(time):
     place(make_queue(rpm=6_000), {MINUTE: [1, 2, 3]}, at=BEFORE)
     models.Queue.objects.update(paused_at=BEFORE)
     time.worker(MINUTE).serve()
@@ -156,7 +156,7 @@ def test_a_paused_queue_is_not_sealed_and_starts_nothing(time):
 
 
 @pytest.mark.parametrize("seconds", [2.5, -2.5, 3_600])
-def test_a_host_whose_clock_is_off_takes_no_minute_and_leaves_it_to_another(time, seconds):
+def test_host_with_a_wrong_clock_leaves_the_minute_to_another(time, seconds):
     place(make_queue(rpm=6_000), {MINUTE: [1, 2, 3]}, at=BEFORE)
     minute_worker.serve_minute(NUMBER, 0, time.clocks(timedelta(seconds=seconds)))
     assert counted() == {"waiting": 3}
@@ -166,7 +166,7 @@ def test_a_host_whose_clock_is_off_takes_no_minute_and_leaves_it_to_another(time
 
 
 @pytest.mark.parametrize(("round_trip", "takes"), [(0.05, True), (0.07, False)])
-def test_a_host_far_from_the_database_takes_no_minute_and_leaves_it_to_another(time, round_trip, takes):
+def test_host_far_from_the_database_leaves_the_minute_to_another(time, round_trip, takes):
     place(make_queue(rpm=6_000), {MINUTE: [1, 2, 3]}, at=BEFORE)
 
     def now():
@@ -181,14 +181,14 @@ def test_a_host_far_from_the_database_takes_no_minute_and_leaves_it_to_another(t
 
 
 @pytest.mark.parametrize("seconds", [1.9, -1.9])
-def test_a_host_whose_clock_is_less_than_two_seconds_off_starts_at_the_same_slots(time, seconds):
+def test_host_clock_off_by_less_than_two_seconds_keeps_the_slots(time, seconds):
     queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
     place(queue, {MINUTE: range(1, 4)}, at=BEFORE)
     time.worker(MINUTE, make_handler=lambda queue: handler, host_offset=timedelta(seconds=seconds)).serve()
     assert started_after(queue) == pytest.approx([0, 20_000, 40_000], abs=20)
 
 
-def test_a_minute_is_served_to_its_end_although_the_clock_jumps_by_an_hour_and_back(time):
+def test_minute_is_served_to_its_end_despite_a_clock_jump(time):
     queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
     worker = time.worker(MINUTE, make_handler=lambda queue: handler)
@@ -199,7 +199,7 @@ def test_a_minute_is_served_to_its_end_although_the_clock_jumps_by_an_hour_and_b
     assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 61))
 
 
-def test_a_bad_bucket_stops_no_other(time, monkeypatch):
+def test_bad_bucket_stops_no_other(time, monkeypatch):
     bad, good = make_queue("bad", rpm=6_000), make_queue("good", rpm=6_000)
     for queue in (bad, good):
         place(queue, {MINUTE: [1, 2]}, at=BEFORE)
@@ -218,7 +218,7 @@ def test_a_bad_bucket_stops_no_other(time, monkeypatch):
     assert set(rows.values_list("status", flat=True)) == {models.Status.SUCCEEDED}
 
 
-def test_an_error_after_the_commit_does_not_repeat_the_tick(time, monkeypatch):
+def test_error_after_the_commit_does_not_repeat_the_tick(time, monkeypatch):
     place(make_queue(rpm=6_000, handler="webhook", webhook_url=HOOK), {MINUTE: [1, 2, 3]}, at=BEFORE)
 
     def broken(*_):
@@ -238,7 +238,7 @@ def test_an_error_after_the_commit_does_not_repeat_the_tick(time, monkeypatch):
     assert not worker.work.batches
 
 
-def test_retries_delay_no_claim_and_one_queue_no_other(time, monkeypatch):
+def test_slow_retries_delay_neither_claims_nor_other_queues(time, monkeypatch):
     monkeypatch.setattr(minute_worker, "RETRIES_SECONDS", 0)
     worker = time.worker(MINUTE)
     for n in range(3):
@@ -260,7 +260,7 @@ def test_retries_delay_no_claim_and_one_queue_no_other(time, monkeypatch):
     assert worker.work.open_batches == [bad.batch_id]
 
 
-def test_a_locked_database_is_waited_for(time, monkeypatch):
+def test_locked_database_is_waited_for_by_the_worker(time, monkeypatch):
     place(make_queue(rpm=6_000), {MINUTE: [1, 2, 3]}, at=BEFORE)
     real, calls = claims.commit_tick, []
 
@@ -279,7 +279,7 @@ def test_a_locked_database_is_waited_for(time, monkeypatch):
 
 # On PostgreSQL each second one would always be the one that claims.
 @pytest.mark.parametrize("lost", range(2 if connection.vendor == "sqlite" else 3, 9))
-def test_a_commit_whose_answer_is_lost_is_recognized(time, monkeypatch, lost):
+def test_tick_with_a_lost_commit_response_is_recognized(time, monkeypatch, lost):
     handler = SimulatedHandler(seconds=0.2)
     queue = make_queue(rpm=600, handler="webhook", webhook_url=HOOK)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
@@ -306,7 +306,7 @@ def test_a_commit_whose_answer_is_lost_is_recognized(time, monkeypatch, lost):
     check_counters()
 
 
-def test_a_retry_after_blocks_in_every_worker_from_its_response_on(time):
+def test_retry_after_blocks_the_target_in_every_worker_at_once(time):
     """At rpm 600 there is a slot each 100 ms; the response to the third request asks to wait."""
     asked = Outcome(Verdict.RETRY, status=429, retry_after="7", error="answered 429")
     starts: list[float] = []
@@ -333,7 +333,7 @@ def test_a_retry_after_blocks_in_every_worker_from_its_response_on(time):
         worker.sender.stop()
 
 
-def test_a_worker_that_is_told_to_stop_hands_over_what_it_has_at_once(time):
+def test_stopping_worker_hands_over_its_ids_at_once(time):
     queue, handler = make_queue(rpm=60, handler="webhook", webhook_url=HOOK), SimulatedHandler()
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
     stops = []

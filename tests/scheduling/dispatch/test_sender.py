@@ -44,14 +44,14 @@ def started(sender: Sender) -> dict[int, float | None]:
     return found
 
 
-def test_each_request_starts_at_its_slot(time):
+def test_request_starts_at_its_slot(time):
     sender = sender_of(time, SimulatedHandler())
     sender.send([due(user, 0.1 + user * 0.05) for user in range(8)])
     time.sleep(1)
     assert started(sender) == pytest.approx({user: 0.1 + user * 0.05 for user in range(8)})
 
 
-def test_a_slot_that_has_passed_is_not_used(time):
+def test_past_slot_is_not_used(time):
     sender = sender_of(time, SimulatedHandler())
     time.sleep(0.3)
     sender.send([due(1, 0.1), due(2, 0.5)])
@@ -60,7 +60,7 @@ def test_a_slot_that_has_passed_is_not_used(time):
     assert sender.not_started == {"slot_passed": 1}
 
 
-def test_nothing_starts_later_than_the_last_committed_tick_allows(time):
+def test_request_does_not_start_later_than_the_last_committed_tick_allows(time):
     sender = sender_of(time, SimulatedHandler(), may_start_until=0.2)
     sender.send([due(1, 0.1), due(2, 0.4)])
     time.sleep(1)
@@ -68,7 +68,7 @@ def test_nothing_starts_later_than_the_last_committed_tick_allows(time):
     assert sender.not_started == {"tick_not_committed": 1}
 
 
-def test_a_tick_that_is_committed_within_the_slot_still_lets_it_start(time):
+def test_tick_committed_within_the_slot_still_starts_the_request(time):
     sender = sender_of(time, SimulatedHandler(), may_start_until=0.2)
     sender.send([due(1, 0.3)])
     time.sleep(0.34)
@@ -77,7 +77,7 @@ def test_a_tick_that_is_committed_within_the_slot_still_lets_it_start(time):
     assert started(sender)[1] == pytest.approx(0.345, abs=0.006)
 
 
-def test_what_is_blocked_or_lost_does_not_start(time):
+def test_blocked_and_lost_requests_do_not_start(time):
     sender = sender_of(time, SimulatedHandler())
     sender.blocked_queues, sender.lost_batches, sender.probes = frozenset({1}), {2}, {3, 4}
     sender.send([due(1, 0.1), due(3, 0.1, batch=3), due(4, 0.1, batch=2)])
@@ -85,7 +85,7 @@ def test_what_is_blocked_or_lost_does_not_start(time):
     assert started(sender) == {1: None, 3: pytest.approx(0.1), 4: None}, "a probe is sent all the same"
 
 
-def test_no_more_than_the_connections_of_the_queue_are_open(time):
+def test_max_connections_limits_open_requests(time):
     sender = sender_of(time, SimulatedHandler(seconds=0.5))
     sender.most_connections = {1: 2}
     sender.send([due(user, 0.1 + user * 0.01) for user in range(5)])
@@ -94,7 +94,7 @@ def test_no_more_than_the_connections_of_the_queue_are_open(time):
     assert sender.not_started == {"no_connection_free": 3}
 
 
-def test_a_group_starts_at_its_last_slot(time):
+def test_group_starts_at_its_last_slot(time):
     handler = SimulatedHandler(batch_seconds=0.03)
     sender = sender_of(time, handler)
     sender.send([due(user, 0.2 + user * 0.01) for user in range(6)])
@@ -104,7 +104,7 @@ def test_a_group_starts_at_its_last_slot(time):
 
 
 @pytest.mark.parametrize("error", [LookupError("no such thing"), SystemExit("no such thing")])
-def test_a_handler_that_raises_gives_attempts_that_come_to_an_end(time, error):
+def test_handler_that_raises_results_in_retries(time, error):
     def broken(request):
         raise error
 
@@ -133,7 +133,7 @@ def test_handler_that_cannot_be_made_fails_its_ids_and_is_logged_once(time, capl
     assert sum("handler_not_made" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_what_is_claimed_after_an_edit_of_its_queue_goes_where_that_says(time):
+def test_ids_claimed_after_a_queue_edit_use_the_new_settings(time):
     made = {version: SimulatedHandler() for version in (1, 2)}
     sender = time.sender(lambda queue: made[queue.version])(MinuteClock(MINUTE, time.clocks()))
     sender.may_start_until = 60.0
@@ -147,7 +147,7 @@ def test_what_is_claimed_after_an_edit_of_its_queue_goes_where_that_says(time):
     assert made[2].is_closed
 
 
-def test_stopping_cancels_what_is_open_and_closes_its_handler(time):
+def test_stopping_the_sender_cancels_requests_and_closes_handlers(time):
     handler = SimulatedHandler(seconds=30)
     sender = sender_of(time, handler)
     sender.send([due(1, 0.05)])
@@ -157,7 +157,7 @@ def test_stopping_cancels_what_is_open_and_closes_its_handler(time):
     assert sender.take() == []
 
 
-def test_a_thread_sends_until_it_is_stopped_whatever_asks_its_loop_to_exit():
+def test_sender_thread_survives_an_exit_inside_its_loop():
     handler, answered = SimulatedHandler(seconds=0), threading.Event()
 
     async def handle(batch):

@@ -13,7 +13,7 @@ from scheduling.handlers.checks import check_callables
         ("math.pi", "can't be called"),
     ],
 )
-def test_callable_that_can_not_be_called_is_an_error(settings, path, said):
+def test_uncallable_handler_fails_the_check(settings, path, said):
     settings.PYTHON_HANDLERS = ["math.sqrt", path]
 
     (error,) = check_callables()
@@ -23,7 +23,7 @@ def test_callable_that_can_not_be_called_is_an_error(settings, path, said):
     assert said in error.msg
 
 
-def test_callables_that_exist_are_no_error(settings):
+def test_existing_callables_pass_the_check(settings):
     settings.PYTHON_HANDLERS = ["math.sqrt"]
 
     assert check_callables() == []

@@ -123,7 +123,7 @@ def facts(reader: ResponseReader) -> tuple:
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_reader_makes_the_same_of_every_split(name):
+def test_reader_result_does_not_depend_on_where_pieces_split(name):
     response = RESPONSES[name][0]
     whole = facts(read(response))
     assert facts(read(*(response[at : at + 1] for at in range(len(response))))) == whole
@@ -160,7 +160,7 @@ def test_reader_makes_the_same_of_every_split(name):
     st.data(),
 )
 @settings(max_examples=400, deadline=None)
-def test_reader_makes_the_same_of_any_bytes_in_any_pieces(parts, data):
+def test_reader_result_of_any_bytes_does_not_depend_on_the_pieces(parts, data):
     response = b"".join(parts)
 
     def outcome(pieces):
@@ -195,7 +195,7 @@ def test_incomplete_status_line_is_no_status(start):
     assert read(start).status is None
 
 
-def test_reader_skips_what_the_response_before_wrote_past_its_end():
+def test_reader_skips_surplus_bytes_of_the_previous_response():
     for stray in (b"hello", b"hello\r\n", b"1\r\na\r\n0\r\n\r\n"):
         reader = ResponseReader(after_another=True)
         reader.feed(stray + b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
@@ -238,6 +238,6 @@ def seconds_for(chunks: int) -> float:
     return time.process_time() - began
 
 
-def test_reader_takes_time_in_proportion_to_the_bytes():
+def test_reader_takes_linear_time():
     # Four times the bytes: four times as long, not sixteen times.
     assert min(seconds_for(12_000) for _ in range(3)) < 9 * min(seconds_for(3_000) for _ in range(3))

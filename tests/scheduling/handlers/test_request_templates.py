@@ -31,7 +31,7 @@ def call(target: Target, *requests: Request, path: str = "/in", **options):
     return uvloop.run(run())
 
 
-def test_standard_request_without_templates_is_unchanged():
+def test_request_without_templates_has_its_standard_form():
     with Target() as target:
         call(target, secret=SECRET)
     [seen] = target.seen
@@ -119,7 +119,7 @@ def test_id_whose_request_cannot_be_made_fails_without_a_request(options, error)
     assert error in outcome.error
 
 
-def test_one_id_that_lacks_a_value_stops_no_other():
+def test_id_without_a_template_value_stops_no_other():
     with Target() as target:
         outcomes = call(
             target, *(request(n, data={"x": "a"} if n % 2 else {}) for n in range(1, 7)), body='"{{data.x}}"'
@@ -166,13 +166,13 @@ def test_condition_on_the_json_of_a_response():
         ("/nothing", "", True),
     ],
 )
-def test_answers_of_successes_are_kept_as_the_queue_says(keep, answer, kept):
+def test_answers_of_successes_are_stored_as_the_queue_is_set(keep, answer, kept):
     with Target(lambda seen: status(202, b'{"message": {"id": "m-1"}}')) as target:
         [outcome] = call(target, keep_answers=keep)
     assert (outcome.answer, outcome.keep_answer, outcome.error) == (answer, kept, "")
 
 
-def test_failure_keeps_its_whole_answer_whatever_is_kept_of_successes():
+def test_failed_request_always_stores_its_answer():
     with Target(lambda seen: status(400, b'{"message": {"id": "m-1"}}')) as target:
         [outcome] = call(target, keep_answers="/message/id")
     assert (outcome.answer, outcome.keep_answer) == ('{"message": {"id": "m-1"}}', False)

@@ -169,7 +169,7 @@ def test_time_out_names_the_connection():
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_other_protocol_than_the_url_says_is_an_error_in_words(authority, scheme):
+def test_wrong_protocol_is_explained_in_the_error(authority, scheme):
     tls = server_context(authority, "127.0.0.1") if scheme == "http" else None
     with Target(tls=tls) as target:
         [outcome] = call(f"{scheme}://127.0.0.1:{target.port}/", connect_seconds=1, read_seconds=1)

@@ -51,7 +51,7 @@ def nothing_is_left() -> bool:
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=[case["name"] for case in GOLDEN])
-def test_each_golden_case_comes_out_of_the_tables(case, queue, by, tmp_path):
+def test_golden_cases_are_placed_in_the_tables(case, queue, by, tmp_path):
     queue.rpm = case["rpm"]
     queue.save()
     lower = max(case["rpm"], *case["fill"])
@@ -113,7 +113,7 @@ def make_task(queue, spool, by):
     )
 
 
-def test_the_plan_in_the_answer_is_where_each_id_goes(queue, by, tmp_path):
+def test_plan_in_the_response_is_where_each_id_goes(queue, by, tmp_path):
     ids = shuffled(5_000)
     accepted = submit(ids, tmp_path, by=by)
     write_all()
@@ -124,7 +124,7 @@ def test_the_plan_in_the_answer_is_where_each_id_goes(queue, by, tmp_path):
     check_log()
 
 
-def test_lists_after_each_other_fill_as_one_list_does(queue, by, tmp_path):
+def test_consecutive_lists_fill_like_one_list(queue, by, tmp_path):
     for start in range(0, 3_000, 300):
         submit(range(start + 1, start + 301), tmp_path, by=by)
     write_all()
@@ -133,14 +133,14 @@ def test_lists_after_each_other_fill_as_one_list_does(queue, by, tmp_path):
     check_log()
 
 
-def test_a_list_counts_as_waiting_before_its_rows_are_there(queue, by, tmp_path):
+def test_list_counts_as_waiting_before_its_rows_exist(queue, by, tmp_path):
     task = submit(range(1, 31), tmp_path, by=by).task
     assert not models.Assignment.objects.exists()
     assert models.Task.objects.get(pk=task.pk).waiting_count == 30
     assert models.Bucket.objects.order_by("pk").first().waiting_count == 30
 
 
-def test_a_window_closes_five_seconds_before_its_quarter_ends(queue, by, tmp_path):
+def test_window_closes_to_lists_five_seconds_before_its_quarter_ends(queue, by, tmp_path):
     end = NOON.replace(minute=15, second=0)
     in_time = submit([1], tmp_path, by=by, at=end - timedelta(seconds=5.001))
     too_late = submit([2], tmp_path, by=by, at=end - timedelta(seconds=4.999))
@@ -148,7 +148,7 @@ def test_a_window_closes_five_seconds_before_its_quarter_ends(queue, by, tmp_pat
     assert too_late.plan.first_at == end + timedelta(minutes=15)
 
 
-def test_the_clock_is_read_after_the_lock(queue, by, tmp_path):
+def test_clock_is_read_after_taking_the_lock(queue, by, tmp_path):
     before = NOON.replace(minute=14, second=50)
     # Read before the key is looked up, before it is taken, and once the queue's lock is held.
     times = iter([before, before, NOON.replace(minute=15, second=1)])
@@ -164,12 +164,12 @@ def test_the_clock_is_read_after_the_lock(queue, by, tmp_path):
     assert accepted.plan.first_at.minute == 30
 
 
-def test_a_list_not_before_a_time_goes_into_the_first_window_that_runs_no_earlier(queue, by, tmp_path):
+def test_not_before_selects_the_first_window_that_runs_no_earlier(queue, by, tmp_path):
     accepted = submit([1], tmp_path, by=by, not_before=NOON.replace(hour=15, minute=1, second=0))
     assert accepted.plan.first_at == NOON.replace(hour=15, minute=15, second=0, microsecond=0)
 
 
-def test_a_refused_list_leaves_nothing_behind(queue, by, tmp_path):
+def test_refused_list_leaves_nothing_behind(queue, by, tmp_path):
     queue.max_peak = 200
     queue.save()
     end = NOON.replace(minute=20, second=0)
@@ -186,7 +186,7 @@ def test_a_refused_list_leaves_nothing_behind(queue, by, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_long_refused_list_leaves_nothing_behind(queue, by, tmp_path):
+def test_long_refused_list_leaves_nothing_behind(queue, by, tmp_path):
     queue.overflow = models.Overflow.CARRY_OVER
     queue.rpm = 1
     queue.save()
@@ -195,7 +195,7 @@ def test_a_long_refused_list_leaves_nothing_behind(queue, by, tmp_path):
     assert nothing_is_left()
 
 
-def test_a_confirmed_peak_is_placed(queue, by, tmp_path):
+def test_list_past_max_peak_is_placed_if_allowed(queue, by, tmp_path):
     queue.max_peak = 120
     queue.save()
     accepted = submit(range(1, 2_001), tmp_path, by=by, allow_peak=True)
@@ -223,7 +223,7 @@ def test_carry_over_takes_as_many_windows_as_it_needs(queue, by, tmp_path):
     check_log()
 
 
-def test_an_equal_request_gets_the_same_answer_and_makes_nothing_new(queue, by, tmp_path):
+def test_repeated_request_gets_the_same_response_and_creates_nothing(queue, by, tmp_path):
     key = idempotency.IdempotencyKey("token 1", "k", "fingerprint")
     first = submit([1, 2], tmp_path, by=by, key=key)
     again = submit([1, 2], tmp_path, by=by, key=key, at=NOON + timedelta(days=6))
@@ -236,14 +236,14 @@ def test_an_equal_request_gets_the_same_answer_and_makes_nothing_new(queue, by, 
     assert not later.repeated
 
 
-def test_only_what_was_accepted_is_remembered(queue, by, tmp_path):
+def test_idempotency_key_remembers_accepted_requests_only(queue, by, tmp_path):
     key = idempotency.IdempotencyKey("token 1", "k", "fingerprint")
     with pytest.raises(PastExpiry):
         submit([1], tmp_path, by=by, key=key, expires_at=NOON)
     assert not submit([1], tmp_path, by=by, key=key).repeated
 
 
-def test_a_draft_becomes_one_task_at_most(queue, by, tmp_path):
+def test_draft_becomes_at_most_one_task(queue, by, tmp_path):
     with spool_of(range(1, 101), tmp_path) as spool:
         draft = acceptance.write_draft(spool, at=NOON)
     assert not models.Task.objects.exists()
@@ -255,7 +255,7 @@ def test_a_draft_becomes_one_task_at_most(queue, by, tmp_path):
     assert models.Chunk.objects.count() == 1
 
 
-def test_drafts_are_swept_but_neither_lists_nor_fresh_previews(queue, by, tmp_path):
+def test_old_drafts_are_deleted_but_neither_lists_nor_fresh_previews(queue, by, tmp_path):
     submit([1], tmp_path, by=by)
     with spool_of(range(1, 101), tmp_path) as spool:
         acceptance.write_draft(spool, at=NOON)
@@ -267,14 +267,14 @@ def test_drafts_are_swept_but_neither_lists_nor_fresh_previews(queue, by, tmp_pa
     assert models.IdList.objects.count() == 1
 
 
-def test_the_same_ids_in_another_order_are_named(queue, by, tmp_path):
+def test_same_ids_in_another_order_are_reported(queue, by, tmp_path):
     first = submit([1, 2, 3], tmp_path, by=by)
     assert first.same_as is None
     assert submit([3, 1, 2], tmp_path, by=by).same_as == first.task.pk
     assert submit([3, 1], tmp_path, by=by).same_as is None
 
 
-def test_headroom_is_not_taken_by_lists_until_all_minutes_are_that_full(queue, by, tmp_path):
+def test_lists_leave_headroom_free_until_all_minutes_are_that_full(queue, by, tmp_path):
     queue.headroom = 20
     queue.save()
     accepted = submit(range(1, 1_501), tmp_path, by=by)

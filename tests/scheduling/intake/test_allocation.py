@@ -25,7 +25,7 @@ def queue(transactional_db):
     return models.Queue.objects.create(name="default", rpm=120, created_at=NOON)
 
 
-def test_all_rows_and_users_are_there_and_the_task_says_so(queue, by, tmp_path):
+def test_task_is_placed_once_all_rows_and_users_are_written(queue, by, tmp_path):
     ids = shuffled(25_000)
     task = submit(ids, tmp_path, by=by).task
     assert task.state_at(NOON) == models.TaskState.PLACING
@@ -37,7 +37,7 @@ def test_all_rows_and_users_are_there_and_the_task_says_so(queue, by, tmp_path):
     check_counters()
 
 
-def test_a_worker_that_dies_leaves_whole_slices_and_the_next_goes_on(queue, by, tmp_path, monkeypatch):
+def test_dead_writer_leaves_whole_slices_and_another_continues(queue, by, tmp_path, monkeypatch):
     ids = shuffled(45_000)
     task = submit(ids, tmp_path, by=by).task
     real, calls = allocation.store.insert_users, []
@@ -60,7 +60,7 @@ def test_a_worker_that_dies_leaves_whole_slices_and_the_next_goes_on(queue, by, 
     check_counters()
 
 
-def test_a_frozen_worker_that_wakes_writes_nothing_twice(queue, by, tmp_path):
+def test_frozen_writer_that_wakes_writes_nothing_twice(queue, by, tmp_path):
     submit(shuffled(15_000), tmp_path, by=by)
     segment = allocation._claim(1, NOON)
     groups = allocation.prepare(segment)
@@ -73,7 +73,7 @@ def test_a_frozen_worker_that_wakes_writes_nothing_twice(queue, by, tmp_path):
     assert models.Assignment.objects.count() == 15_000
 
 
-def test_a_short_list_is_written_before_the_next_slice_of_a_long_one(queue, by, tmp_path, monkeypatch):
+def test_short_list_is_written_between_slices_of_a_long_one(queue, by, tmp_path, monkeypatch):
     long = submit(shuffled(60_000), tmp_path, by=by).task
     short = []
     real = allocation._write_slice
@@ -91,9 +91,7 @@ def test_a_short_list_is_written_before_the_next_slice_of_a_long_one(queue, by, 
     assert rows(task=long).count() == 60_000
 
 
-def test_rows_written_after_an_hour_without_workers_take_free_places_and_the_move_is_kept(
-    queue, by, tmp_path
-):
+def test_rows_written_an_hour_late_take_free_places_and_log_the_move(queue, by, tmp_path):
     ids = list(range(1, 2_001))
     task = submit(ids, tmp_path, by=by).task
     before = dict(models.TaskBucket.objects.values_list("bucket_id", "waiting_count"))
@@ -116,7 +114,7 @@ def test_rows_written_after_an_hour_without_workers_take_free_places_and_the_mov
 
 
 @pytest.mark.parametrize("how", ["policy", "expires_at"])
-def test_rows_written_too_late_end_where_they_are(queue, by, tmp_path, how):
+def test_rows_written_too_late_expire_in_place(queue, by, tmp_path, how):
     task = submit(range(1, 1_801), tmp_path, by=by).task
     last = NOON.replace(minute=29, second=0)
     if how == "policy":
@@ -145,7 +143,7 @@ def test_rows_written_too_late_end_where_they_are(queue, by, tmp_path, how):
     assert sum(minute["expired"] for minute in receipt["minutes"]) == ended
 
 
-def test_nothing_is_written_into_a_minute_from_two_seconds_before_it(queue, by, tmp_path):
+def test_rows_are_not_written_into_a_minute_from_two_seconds_before_it(queue, by, tmp_path):
     submit([1], tmp_path, by=by)
     submit([2], tmp_path, by=by)
     minute = NOON.replace(minute=15, second=0)
@@ -159,7 +157,7 @@ def test_nothing_is_written_into_a_minute_from_two_seconds_before_it(queue, by, 
     check_counters()
 
 
-def test_a_sealed_bucket_takes_no_row_whatever_the_clock_says(queue, by, tmp_path):
+def test_sealed_bucket_takes_no_row_whatever_the_clock(queue, by, tmp_path):
     submit([1], tmp_path, by=by)
     minute = NOON.replace(minute=15, second=0)
     models.Bucket.objects.filter(pk__in=models.TaskBucket.objects.values("bucket_id")).update(
@@ -169,14 +167,14 @@ def test_a_sealed_bucket_takes_no_row_whatever_the_clock_says(queue, by, tmp_pat
     assert models.Assignment.objects.get().minute_at == minute + timedelta(minutes=1)
 
 
-def test_a_paused_queue_moves_nothing(queue, by, tmp_path):
+def test_paused_queue_moves_no_ids(queue, by, tmp_path):
     submit([1], tmp_path, by=by)
     models.Queue.objects.update(paused_at=NOON)
     write_all(NOON + timedelta(hours=1))
     assert models.Assignment.objects.get().minute_at == NOON.replace(minute=15, second=0, microsecond=0)
 
 
-def test_the_rest_of_a_cancelled_list_is_written_as_cancelled(queue, by, tmp_path):
+def test_rest_of_a_cancelled_list_is_written_as_cancelled(queue, by, tmp_path):
     task = submit(range(1, 101), tmp_path, by=by).task
     models.Task.objects.filter(pk=task.pk).update(cancelled_at=NOON, waiting_count=0, cancelled_count=100)
     write_all(NOON + timedelta(hours=1))
@@ -184,7 +182,7 @@ def test_the_rest_of_a_cancelled_list_is_written_as_cancelled(queue, by, tmp_pat
     assert statuses == {models.Status.CANCELLED}
 
 
-def test_stretches_of_many_windows_touch_few_each(queue, by, tmp_path):
+def test_segments_of_many_windows_touch_few_windows_each(queue, by, tmp_path):
     queue.overflow = models.Overflow.CARRY_OVER
     queue.rpm = 500
     queue.save()
@@ -197,7 +195,7 @@ def test_stretches_of_many_windows_touch_few_each(queue, by, tmp_path):
     assert max(count for _, count in segments) <= acceptance.SEGMENT_WINDOWS * 7_500
 
 
-def test_only_one_of_many_who_look_queues_a_job(queue, by, tmp_path):
+def test_wake_queues_one_job_however_many_look(queue, by, tmp_path):
     submit([1], tmp_path, by=by)
     later = NOON + timedelta(seconds=16)
     assert not allocation.wake(at=NOON)
@@ -207,9 +205,7 @@ def test_only_one_of_many_who_look_queues_a_job(queue, by, tmp_path):
 
 
 @pytest.mark.parametrize("overflow", models.Overflow)
-def test_a_long_list_is_written_by_ranges_of_ids_and_each_goes_where_its_position_says(
-    queue, by, tmp_path, monkeypatch, overflow
-):
+def test_long_list_is_written_in_ranges_and_keeps_its_places(queue, by, tmp_path, monkeypatch, overflow):
     monkeypatch.setattr(acceptance, "SEGMENT_IDS", 9_000)
     queue.overflow, queue.rpm = overflow, 1000
     queue.save()
@@ -231,7 +227,7 @@ def test_a_long_list_is_written_by_ranges_of_ids_and_each_goes_where_its_positio
     check_log()
 
 
-def test_a_sorted_list_is_cut_into_ranges_of_much_the_same_size(queue, by, tmp_path, monkeypatch):
+def test_sorted_list_is_split_into_ranges_of_similar_size(queue, by, tmp_path, monkeypatch):
     monkeypatch.setattr(acceptance, "SEGMENT_IDS", 10_000)
     task = submit(range(1, 100_001), tmp_path, by=by).task
     counts = list(models.Segment.objects.filter(task=task).values_list("ids_count", flat=True))

@@ -57,7 +57,7 @@ def tables() -> list[list[tuple]]:
 
 @pytest.mark.parametrize("overflow", ["disperse", "carry_over"])
 @pytest.mark.parametrize("start", list(Start))
-def test_rows_are_those_that_a_job_writes(queue, by, tmp_path, settings, overflow, start):
+def test_rows_written_at_once_equal_those_of_a_job(queue, by, tmp_path, settings, overflow, start):
     models.Queue.objects.update(overflow=overflow)
     written = []
     for ids_at_once in (100, 0):

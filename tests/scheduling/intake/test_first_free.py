@@ -48,7 +48,7 @@ def check_all() -> None:
     assert not [one for one in differences if one.check != "places follow the rules"]
 
 
-def test_first_free_takes_what_is_free_in_the_running_then_the_open_then_later_windows(by, tmp_path):
+def test_first_free_takes_places_in_the_running_then_open_then_later_windows(by, tmp_path):
     queue = make_queue("default", rpm=2, overflow=models.Overflow.DISPERSE)
     place(queue, {NEXT: [901], NEXT + clock.MINUTE: [902, 903]}, at=BEFORE)
     running, open_ = clock.running_window_start(AT), clock.open_window_start(AT)
@@ -91,7 +91,7 @@ def test_first_free_is_what_a_dry_run_says(by, tmp_path):
     assert said.first_at == NEXT
 
 
-def test_first_free_passes_by_minutes_that_are_sealed_or_about_to_be(by):
+def test_first_free_skips_sealed_minutes(by):
     queue = make_queue("default", rpm=2)
     for seconds, minute in ((0, 21), (56, 21), (57.5, 22), (59.9, 22)):
         at = AT.replace(second=0) + timedelta(seconds=seconds)

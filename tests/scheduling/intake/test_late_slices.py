@@ -33,7 +33,7 @@ def check_all(at) -> None:
     assert [one for one in proof.check(lambda: at) if one.check not in by_rule] == []
 
 
-def test_the_policy_counts_until_the_minute_that_is_really_free():
+def test_late_policy_counts_until_the_minute_that_is_free():
     queue = make_queue(rpm=60, late_policy="expire", late_after_seconds=300)
     # At 12:16:30 the next minute is 12:17. Two are full, and 12:19 has ten places.
     full = {minute(n): range(100 * n, 100 * n + 60) for n in (2, 3)}
@@ -49,7 +49,7 @@ def test_the_policy_counts_until_the_minute_that_is_really_free():
     check_all(at)
 
 
-def test_late_ids_get_no_place_after_their_list_expires_and_others_get_it():
+def test_late_ids_of_an_expired_list_leave_the_places_to_others():
     queue = make_queue(rpm=60)
     place(queue, {minute(0): range(1, 31)}, at=BEFORE, expires_at=minute(3))
     place(queue, {minute(0): range(101, 111)}, at=BEFORE)
@@ -67,7 +67,7 @@ def test_late_ids_get_no_place_after_their_list_expires_and_others_get_it():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("how", ["policy", "expires_at"])
-def test_rows_that_are_written_late_end_where_no_minute_of_use_is_free(tmp_path, how):
+def test_rows_written_late_expire_if_no_usable_minute_is_free(tmp_path, how):
     queue = make_queue("default", rpm=60)
     submit(range(1, 901), tmp_path, by=BY)
     last = minute(30)
@@ -89,7 +89,7 @@ def test_rows_that_are_written_late_end_where_no_minute_of_use_is_free(tmp_path,
     check_all(at)
 
 
-def test_what_an_operator_retries_too_late_stays_failed():
+def test_retry_past_the_expiry_leaves_ids_failed():
     queue = make_queue(rpm=60)
     place(queue, {minute(0): range(1, 31)}, at=BEFORE, expires_at=minute(4))
     models.Assignment.objects.update(status=Status.FAILED)
@@ -102,7 +102,7 @@ def test_what_an_operator_retries_too_late_stays_failed():
     check_all(at)
 
 
-def test_a_brake_of_none_a_minute_holds_what_is_late_until_it_ends():
+def test_brake_of_zero_keeps_late_ids_until_it_is_released():
     queue = make_queue(rpm=60)
     place(queue, {minute(0): range(1, 31)}, at=BEFORE)
     operations.brake(queue, 0, by=BY, at=BEFORE)
@@ -115,7 +115,7 @@ def test_a_brake_of_none_a_minute_holds_what_is_late_until_it_ends():
     check_all(at)
 
 
-def test_under_a_brake_of_none_a_retry_still_finds_a_place():
+def test_retry_finds_a_place_under_a_brake_of_zero():
     queue = make_queue(rpm=60)
     place(queue, {minute(0): range(1, 31)}, at=BEFORE)
     models.Assignment.objects.update(status=Status.FAILED)

@@ -25,26 +25,26 @@ pytestmark = pytest.mark.django_db
         "",
     ],
 )
-def test_a_schedule_of_something_else_is_refused(func):
+def test_schedule_of_an_unknown_function_is_refused(func):
     with pytest.raises(JobRefused):
         Schedule.objects.create(name="mine", func=func)
     assert not Schedule.objects.exists()
 
 
 @pytest.mark.parametrize("more", [{"hook": "os.system"}, {"args": "'rm -r /'"}, {"kwargs": "a=1"}])
-def test_so_is_one_of_ours_with_more_than_its_time(more):
+def test_schedule_with_arguments_is_refused(more):
     with pytest.raises(JobRefused):
         Schedule.objects.create(name="sweep", func="scheduling.jobs.sweep", **more)
 
 
-def test_ours_are_made_and_saved():
+def test_known_schedules_are_created_and_saved():
     schedules.ensure(at=timezone.now())
     for row in Schedule.objects.all():
         row.save()
     assert {row.func for row in Schedule.objects.all()} == {wanted.func for wanted in schedules.WANTED}
 
 
-def test_a_row_of_ours_is_not_turned_into_something_else():
+def test_schedule_cannot_be_changed_to_an_unknown_function():
     schedules.ensure(at=timezone.now())
     row = Schedule.objects.first()
     row.func = "os.system"
@@ -53,21 +53,21 @@ def test_a_row_of_ours_is_not_turned_into_something_else():
 
 
 @pytest.mark.parametrize("func", ["os.system", print, "builtins.exec"])
-def test_a_job_of_something_else_is_refused(func):
+def test_job_of_an_unknown_function_is_refused(func):
     with pytest.raises(JobRefused):
         async_task(func, "echo")
     assert not OrmQ.objects.exists()
 
 
 @pytest.mark.parametrize("more", [{"hook": "os.system"}, {"chain": [("os.system", ("echo",))]}])
-def test_so_is_one_whose_result_would_be_called_with_something(more):
+def test_job_with_a_hook_is_refused(more):
     with pytest.raises(JobRefused):
         async_task("scheduling.jobs.sweep", **more)
     assert not OrmQ.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_row_that_somebody_wrote_into_the_database_never_runs_and_stops_no_other_schedule():
+def test_injected_schedule_never_runs_and_stops_no_other():
     at = timezone.now() - timedelta(hours=1)
     schedules.ensure(at=at)
     Schedule.objects.bulk_create(

@@ -70,7 +70,7 @@ def retry(**fields):
 
 
 @pytest.mark.usefixtures("clicks_end_at_once")
-def test_a_retry_whose_job_was_lost_goes_on_by_the_sweep(at_their_time):
+def test_retry_with_a_lost_job_is_resumed_by_the_sweep(at_their_time):
     ended_as(Status.FAILED)
     assert retry(left_out=[models.Assignment.objects.first().pk]) == (0, True)
     OrmQ.objects.all().delete()
@@ -90,9 +90,7 @@ def test_a_retry_whose_job_was_lost_goes_on_by_the_sweep(at_their_time):
     check_log()
 
 
-def test_a_process_that_dies_in_a_slice_leaves_whole_slices_and_the_rest_is_done_once(
-    at_their_time, monkeypatch
-):
+def test_dead_process_leaves_whole_slices_and_the_rest_is_done_once(at_their_time, monkeypatch):
     ended_as(Status.FAILED)
     whole, slices = resend.moves.move, []
 
@@ -119,7 +117,7 @@ def test_a_process_that_dies_in_a_slice_leaves_whole_slices_and_the_rest_is_done
     check_counters()
 
 
-def test_a_frozen_worker_that_wakes_does_nothing_more():
+def test_frozen_retry_that_wakes_does_nothing_more():
     ended_as(Status.FAILED)
     act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=50, by=BY, at=AFTER)
     assert bulk_operations.claim(act.pk, at=AFTER) is None, "somebody is at it"
@@ -130,7 +128,7 @@ def test_a_frozen_worker_that_wakes_does_nothing_more():
 
 
 @pytest.mark.usefixtures("clicks_end_at_once")
-def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
+def test_stopped_retry_stays_stopped(at_their_time):
     ended_as(Status.FAILED)
     retry()
     assert bulk_operations.stop(models.BulkAct.objects.get(name="r"), by=BY, at=AFTER)
@@ -143,7 +141,7 @@ def test_a_run_that_was_stopped_stays_stopped_whoever_looks(at_their_time):
 
 
 @pytest.mark.usefixtures("clicks_end_at_once")
-def test_a_list_that_is_sent_again_goes_on_by_the_sweep(at_their_time):
+def test_resend_with_a_lost_job_is_resumed_by_the_sweep(at_their_time):
     task = ended_as(Status.SUCCEEDED)
     resend.resend(task, looked_at=AFTER, number=50, run="r", by=BY, now=lambda: AFTER)
     OrmQ.objects.all().delete()
@@ -156,7 +154,7 @@ def test_a_list_that_is_sent_again_goes_on_by_the_sweep(at_their_time):
 
 
 @pytest.mark.usefixtures("clicks_end_at_once")
-def test_a_cancel_of_all_that_match_goes_on_by_the_sweep(at_their_time):
+def test_bulk_cancel_with_a_lost_job_is_resumed_by_the_sweep(at_their_time):
     queue = make_queue(rpm=60)
     tasks = [place(queue, {MINUTE: range(n, n + 3)}, at=BEFORE, name=f"list {n}") for n in (1, 11, 21)]
     meant = bulk_cancel.Matching(at=BEFORE, up_to_id=tasks[1].pk, ids=tuple(task.pk for task in tasks))
@@ -173,7 +171,7 @@ def test_a_cancel_of_all_that_match_goes_on_by_the_sweep(at_their_time):
     assert BulkAct.objects.get().done_count == 2
 
 
-def test_what_would_end_at_once_is_not_tried_again():
+def test_ids_of_an_expired_list_are_not_retried():
     task = ended_as(Status.FAILED)
     models.Task.objects.update(expires_at=AFTER)
     assert retry() == (0, False)
@@ -181,7 +179,7 @@ def test_what_would_end_at_once_is_not_tried_again():
     assert task.failed_count == 50
 
 
-def test_pruning_that_nobody_is_at_goes_on_by_the_sweep(at_their_time, monkeypatch, settings):
+def test_pruning_with_a_lost_job_is_resumed_by_the_sweep(at_their_time, monkeypatch, settings):
     settings.RETENTION_DAYS = 30
     monkeypatch.setattr(retention, "JOB_SECONDS", -1.0)
     models.QuarterRun.objects.create(quarter_at=MINUTE, ran_at=MINUTE)

@@ -20,7 +20,7 @@ def q_cluster(settings):
     return settings.Q_CLUSTER
 
 
-def test_our_own_settings_pass():
+def test_own_settings_pass_the_system_checks():
     assert messages() == []
 
 
@@ -47,21 +47,21 @@ def test_our_own_settings_pass():
         ("E010", {"broker_class": "nowhere.Broker"}),
     ],
 )
-def test_what_a_cluster_can_not_run_with_is_named(q_cluster, number, change):
+def test_invalid_cluster_setting_is_reported(q_cluster, number, change):
     q_cluster.update(change)
     found = messages()
     assert f"quarterdeck.{number}" in {message.id for message in found}
     assert all(message.hint for message in found)
 
 
-def test_the_minutes_own_settings_are_looked_at_too(q_cluster):
+def test_settings_of_the_minutes_cluster_are_checked(q_cluster):
     q_cluster["ALT_CLUSTERS"]["minutes"]["retry"] = 100
     (found,) = messages()
     assert found.id == "quarterdeck.E006"
     assert "minutes" in found.msg
 
 
-def test_a_cluster_that_nobody_feeds_does_not_start(monkeypatch):
+def test_unknown_cluster_name_does_not_start(monkeypatch):
     monkeypatch.setenv("Q_CLUSTER_NAME", "minuets")
     (found,) = messages()
     assert found.id == "quarterdeck.E003"
@@ -79,7 +79,7 @@ def test_a_cluster_that_nobody_feeds_does_not_start(monkeypatch):
         ("E014", {"ENGINE": "scheduling.sqlite", "OPTIONS": {"transaction_mode": "DEFERRED"}}),
     ],
 )
-def test_what_the_clusters_can_not_stand_in_a_database_is_named(settings, number, change):
+def test_unsuitable_database_setting_is_reported(settings, number, change):
     # The settings of the connection itself stay: the checks read what a start would read.
     settings.DATABASES = {"default": {**live.DATABASES["default"], **change}}
     assert f"quarterdeck.{number}" in {message.id for message in messages()}

@@ -26,7 +26,7 @@ def arm(key: str = cluster.MINUTES, **ahead: float) -> None:
     cluster.enqueue("scheduling.jobs.sweep", cluster=key, not_before=store.now() + timedelta(**ahead))
 
 
-def test_a_job_is_taken_once_it_is_due_and_once():
+def test_job_is_taken_once_when_due():
     arm(seconds=3)
     assert not broker().dequeue()
     arm(seconds=-1)
@@ -34,7 +34,7 @@ def test_a_job_is_taken_once_it_is_due_and_once():
     assert not broker().dequeue()
 
 
-def test_a_host_whose_clock_is_ahead_takes_no_job_early(monkeypatch):
+def test_host_with_a_fast_clock_takes_no_job_early(monkeypatch):
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has no clock of its own")
     arm(cluster.DEFAULT, seconds=3)
@@ -44,7 +44,7 @@ def test_a_host_whose_clock_is_ahead_takes_no_job_early(monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [2.5, -2.5])
-def test_a_host_whose_clock_is_off_takes_no_minutes_and_other_jobs_all_the_same(monkeypatch, seconds):
+def test_host_with_a_wrong_clock_takes_no_minutes_but_other_jobs(monkeypatch, seconds):
     arm(seconds=-10)
     arm(cluster.DEFAULT, seconds=-10)
     real = store.now
@@ -56,7 +56,7 @@ def test_a_host_whose_clock_is_off_takes_no_minutes_and_other_jobs_all_the_same(
 
 
 @pytest.mark.parametrize("sqlstate", ["25006", "25P03"], ids=["read-only", "idle for too long"])
-def test_what_is_no_operational_error_may_mean_that_the_database_is_unavailable(sqlstate):
+def test_errors_of_other_classes_may_mean_that_the_database_is_unavailable(sqlstate):
     class Said(Exception):
         pass
 

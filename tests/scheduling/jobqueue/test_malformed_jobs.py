@@ -19,7 +19,7 @@ def put(payload: str) -> OrmQ:
 
 
 @pytest.mark.parametrize("payload", ["text", ["a", "list"], None, 7, {"args": ()}])
-def test_malformed_job_stops_no_look_and_is_dropped_once(payload):
+def test_malformed_job_stops_no_polling_and_is_dropped_once(payload):
     row = put(SignedPackage.dumps(payload))
     cluster.enqueue("scheduling.jobs.sweep")
     assert cluster.is_queued("scheduling.jobs.sweep", at=timezone.now())
@@ -30,7 +30,7 @@ def test_malformed_job_stops_no_look_and_is_dropped_once(payload):
 
 
 @pytest.mark.parametrize("payload", ["", "garbage", "another:host:signed-it"])
-def test_row_that_this_process_cannot_read_stays(payload):
+def test_job_that_this_process_cannot_read_stays(payload):
     # It may be signed with another host's key.
     row = put(payload)
     assert cluster.queued("scheduling.jobs.sweep", at=timezone.now()) == []

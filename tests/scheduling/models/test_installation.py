@@ -25,7 +25,7 @@ def key(installation: models.Installation, task_id: int = 7, user_id: int = 1029
     return Request(user_id, task_id, "a list", "q", store.now(), 1, part).idempotency_key
 
 
-def test_key_stays_the_same_until_a_restore():
+def test_installation_key_stays_the_same_until_a_restore():
     installation = models.Installation.current()
     assert key(installation) == key(models.Installation.current()) == f"msg_{installation.key_part}_7_1029"
 

@@ -74,7 +74,7 @@ def _narrows(operation: migrations.AlterField) -> bool:
     return not field.null and field.db_default is models.NOT_PROVIDED and not field.choices
 
 
-def test_each_migration_expands_or_says_that_it_contracts():
+def test_migrations_expand_or_declare_that_they_contract():
     assert {
         name: found
         for name, one in migrations_of_ours()
@@ -100,7 +100,7 @@ def test_each_migration_expands_or_says_that_it_contracts():
         (migrations.CreateModel("new", [("id", models.BigAutoField(primary_key=True))]), False),
     ],
 )
-def test_hindrance_is_found_in_a_migration(operation, hinders):
+def test_blocking_operation_is_found_in_a_migration(operation, hinders):
     migration = migrations.Migration("0099_some", "scheduling")
     migration.operations = [operation]
     assert bool(hindrances(migration)) == hinders

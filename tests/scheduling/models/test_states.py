@@ -27,7 +27,7 @@ def test_status_orders_and_signs_are_all_different():
     assert len({state.sign for state in TaskState}) == len(TaskState)
 
 
-def test_status_groups():
+def test_status_groups_contain_the_right_states():
     assert Status.of(Group.UNFINISHED) == (Status.WAITING, Status.IN_FLIGHT)
     assert Status.of(Group.SENT) == (Status.SUCCEEDED, Status.FAILED)
     assert set(Status) - set(Status.of(Group.PLACED)) == {Status.CANCELLED}

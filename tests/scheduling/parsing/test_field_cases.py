@@ -171,7 +171,7 @@ def test_bytes_of_a_code_page_in_the_header_are_counted(read, body, name, column
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "is a JPEG image"),
     ],
 )
-def test_file_sent_as_text_is_refused_for_what_it_is(read, content_type, start, words):
+def test_file_sent_as_text_is_refused_by_its_type(read, content_type, start, words):
     with pytest.raises(errors.BinaryNotAccepted, match=words):
         read(start + bytes(range(256)), content_type)
 
@@ -463,7 +463,7 @@ def test_object_with_both_id_and_user_id_is_asked_about(read):
 # forms
 
 
-def test_form_of_the_old_service_is_read(read):
+def test_form_of_the_previous_service_is_read(read):
     with read("task_name=Spring%20mail+2&payload=1001%2C1002%0D%0A1003+1004", FORM) as reading:
         assert ids_of(reading) == [1001, 1002, 1003, 1004]
         assert reading.fields.values == {"task_name": "Spring mail 2"}

@@ -43,7 +43,7 @@ MIXED = one_column(
 )
 
 
-def test_each_type_of_cell_that_is_not_an_id_has_its_own_reason(read_sheet):
+def test_every_type_of_non_id_cell_has_its_own_reason(read_sheet):
     with read_sheet(workbook({"List": MIXED}, texts=["user_id"]), skip_faults=True) as reading:
         assert ids_of(reading) == [1001, 1002, 1003, 1004]
         assert [(fault.cell, fault.sheet, fault.line, fault.column) for fault in reading.faults] == [
@@ -204,7 +204,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
         (b"%PDF-1.4 1001", "a.pdf", errors.FileNotAccepted, "PDF"),
     ],
 )
-def test_files_that_are_not_workbooks_are_refused_for_what_they_are(read_sheet, content, name, error, words):
+def test_files_that_are_not_workbooks_are_refused_by_their_type(read_sheet, content, name, error, words):
     with pytest.raises(error, match=words):
         read_sheet(content, name)
 

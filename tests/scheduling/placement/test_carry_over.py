@@ -37,7 +37,7 @@ def fill_at_random(queue: models.Queue, windows: range, *, seed: int) -> dict[in
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("ids_count", [1, 29, 30, 31, 500])
-def test_each_id_goes_to_the_first_bucket_with_room(queue, seed, ids_count):
+def test_carry_over_plan_gives_each_id_the_first_bucket_with_room(queue, seed, ids_count):
     fills = fill_at_random(queue, range(12), seed=seed)
     plan = reservations.plan(queue, ids_count, at=NOON)
     # The rule itself, one ID after the other.
@@ -58,7 +58,7 @@ def test_each_id_goes_to_the_first_bucket_with_room(queue, seed, ids_count):
 
 
 @pytest.mark.parametrize("ids_count", [20_160 + 1, 10_000_000])
-def test_a_list_of_years_is_refused_at_once_with_its_end(queue, ids_count):
+def test_list_that_takes_years_is_refused_quickly_with_its_end(queue, ids_count):
     began = time.monotonic()
     plan = reservations.plan(queue, ids_count, at=NOON)
     with pytest.raises(PastHorizon):
@@ -69,7 +69,7 @@ def test_a_list_of_years_is_refused_at_once_with_its_end(queue, ids_count):
     assert ends_with <= plan.last_at < ends_with + clock.QUARTER
 
 
-def test_a_list_that_just_fits_into_the_horizon_is_planned_whole(queue):
+def test_list_that_just_fits_the_horizon_is_planned_completely(queue):
     # From noon on the horizon of 7 days ends with the window before noon.
     plan = reservations.plan(queue, 20_160 - 30, at=NOON)
     assert plan.ids_count == 20_160 - 30

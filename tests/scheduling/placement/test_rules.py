@@ -26,7 +26,7 @@ def queue(transactional_db):
     return models.Queue.objects.create(name="default", rpm=3, created_at=NOON)
 
 
-def test_the_rule_of_each_id_is_the_one_that_the_allocator_used(queue, by, tmp_path):
+def test_rule_of_each_id_is_the_one_the_allocator_used(queue, by, tmp_path):
     first, second = (submit(shuffled(20, first=start), tmp_path, by=by).task for start in (1, 101))
     third = submit(shuffled(40, first=201), tmp_path, by=by).task
     write_all()
@@ -45,7 +45,7 @@ def test_the_rule_of_each_id_is_the_one_that_the_allocator_used(queue, by, tmp_p
             fill[k] += 1
 
 
-def test_it_is_said_in_words(queue, by, tmp_path):
+def test_rule_is_explained_in_a_sentence(queue, by, tmp_path):
     task = submit(range(1, 51), tmp_path, by=by).task
     write_all()
     said = [
@@ -56,7 +56,7 @@ def test_it_is_said_in_words(queue, by, tmp_path):
     assert said[0].at == NOON
 
 
-def test_an_id_that_an_edit_added_has_the_edits_time(queue, by, tmp_path):
+def test_id_added_by_an_edit_has_the_time_of_the_edit(queue, by, tmp_path):
     task = submit(range(1, 5), tmp_path, by=by).task
     write_all()
     with spool_of([1, 2, 77], tmp_path) as spool:
@@ -68,14 +68,14 @@ def test_an_id_that_an_edit_added_has_the_edits_time(queue, by, tmp_path):
     assert [one.at for one in given] == [NOON, LATER]
 
 
-def test_what_no_list_put_there_has_no_rule(queue, by, tmp_path):
+def test_place_that_no_list_gave_has_no_rule(queue, by, tmp_path):
     task = submit([1], tmp_path, by=by).task
     write_all()
     window, k = places(task)[1]
     assert rules.of_places(1, {task.pk: keys.bucket_id(window, k + 1)}).get(task.pk) is None
 
 
-def test_the_story_tells_it(queue, by, tmp_path):
+def test_id_story_names_the_rule(queue, by, tmp_path):
     submit(range(1, 51), tmp_path, by=by)
     (story,) = stories.stories(50, at=LATER)
     placed = story.history[0]

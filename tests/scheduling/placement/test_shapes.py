@@ -266,7 +266,7 @@ def test_first_free_minutes_of_a_closed_queue_are_those_after_it_opens(tmp_path)
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
-def test_nothing_starts_in_a_closed_minute_whatever_waits_there(tmp_path, is_closed):
+def test_closed_minute_starts_no_request(tmp_path, is_closed):
     queue = operations.create(name="q", fields={"rpm": 60}, by=BY, at=BEFORE)
     submit(range(1, 11), tmp_path, by=BY, at=BEFORE, queue_name="q")
     write_all(BEFORE)
@@ -324,7 +324,7 @@ def test_windows_that_are_open_keep_their_hours(tmp_path):
     assert plan.first_at == FRIDAY + timedelta(minutes=10), "the open window still takes them"
 
 
-def test_a_million_ids_within_hours_are_planned_as_one_run_after_the_other(
+def test_million_ids_within_sending_hours_are_planned_in_consecutive_runs(
     django_assert_max_num_queries, settings
 ):
     settings.HORIZON_DAYS = 366
@@ -352,7 +352,7 @@ def test_a_million_ids_within_hours_are_planned_as_one_run_after_the_other(
         ),
     ],
 )
-def test_fields_that_mean_nothing_are_refused_in_a_sentence(fields, said):
+def test_invalid_hours_and_ramps_are_refused_with_a_sentence(fields, said):
     with pytest.raises(operations.BadFields, match=said):
         operations.create(name="q", fields=fields, by=BY, at=FRIDAY)
 

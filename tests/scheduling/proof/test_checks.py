@@ -29,7 +29,7 @@ def placed():
     return task
 
 
-def test_it_is_made_by_a_job_and_says_what_it_found(placed):
+def test_check_is_made_by_a_job_and_stores_its_findings(placed):
     check = checks.begin(by=BY, at=AFTER)
     assert OrmQ.objects.count() == 1
     assert (check.number, check.done_count, check.found) == (40, 0, None)
@@ -42,14 +42,14 @@ def test_it_is_made_by_a_job_and_says_what_it_found(placed):
     assert models.Activity.objects.get().verb == "checked_plan"
 
 
-def test_who_asks_twice_gets_the_one_that_is_under_way(placed):
+def test_second_request_joins_the_running_check(placed):
     check = checks.begin(by=BY, at=AFTER)
     assert checks.begin(by=Actor.system(), at=AFTER) == check
     checks.resume(check.pk, lambda: AFTER)
     assert checks.begin(by=Actor.system(), at=AFTER) != check
 
 
-def test_it_goes_on_in_the_next_job_and_ends_with_the_same(placed, monkeypatch):
+def test_check_continues_in_later_jobs_with_the_same_result(placed, monkeypatch):
     monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
     check = checks.begin(by=BY, at=AFTER)
     for jobs in range(1, 20):
@@ -62,7 +62,7 @@ def test_it_goes_on_in_the_next_job_and_ends_with_the_same(placed, monkeypatch):
     assert (check.done_count, check.found_count) == (40, 2)
 
 
-def test_one_that_lost_its_worker_is_gone_on_with_and_counts_nothing_twice(placed, monkeypatch):
+def test_check_that_lost_its_worker_is_resumed_and_counts_nothing_twice(placed, monkeypatch):
     monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
     check = checks.begin(by=BY, at=AFTER)
     killed = bulk_operations.claim(check.pk, at=AFTER)
@@ -81,7 +81,7 @@ def test_one_that_lost_its_worker_is_gone_on_with_and_counts_nothing_twice(place
         checks._keep(killed, next(steps), at=later)
 
 
-def test_of_very_much_the_first_is_kept_and_all_of_it_counted(placed, monkeypatch):
+def test_check_stores_the_first_findings_and_counts_all(placed, monkeypatch):
     monkeypatch.setattr(checks, "KEPT", 3)
     models.Bucket.objects.update(started_count=F("started_count") + 1)
     check = checks.begin(by=BY, at=AFTER)

@@ -37,11 +37,11 @@ def found() -> list[str]:
     return [str(difference) for difference in proof.check(lambda: AFTER)]
 
 
-def test_what_ran_and_what_was_late_holds(ran):
+def test_correct_plan_has_no_violations(ran):
     assert found() == []
 
 
-def test_lists_that_are_still_being_written_hold():
+def test_list_that_is_being_written_has_no_violations():
     place(make_queue(rpm=60), {MINUTE: range(1, 41)}, at=BEFORE, written=False)
     models.Segment.objects.create(
         task=models.Task.objects.get(),
@@ -53,7 +53,7 @@ def test_lists_that_are_still_being_written_hold():
     assert found() == []
 
 
-def test_a_row_that_is_gone_is_named(ran):
+def test_missing_row_is_found(ran):
     models.Assignment.objects.filter(status=Status.SUCCEEDED).first().delete()
     [counter, ids] = found()
     assert counter.endswith("14 by the tables, 13 found")
@@ -61,19 +61,19 @@ def test_a_row_that_is_gone_is_named(ran):
     assert ids.endswith("40 by the tables, 39 found")
 
 
-def test_a_counter_that_drifted_is_named(ran):
+def test_wrong_counter_is_found(ran):
     models.TaskBucket.objects.filter(succeeded_count__gt=0).update(succeeded_count=F("succeeded_count") + 1)
     assert len(found()) == 3
 
 
-def test_a_fill_that_no_line_of_the_log_explains_is_named(ran):
+def test_fill_that_the_log_does_not_explain_is_found(ran):
     models.Bucket.objects.filter(pk=keys.bucket_at(ran.queue_id, MINUTE)).update(
         filled_count=F("filled_count") + 1, waiting_count=F("waiting_count") + 1
     )
     assert any("the log ends in the fill" in words for words in found())
 
 
-def test_a_fill_without_any_line_is_named():
+def test_fill_without_any_log_line_is_found():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: [1]}, at=BEFORE)
     assert found() == []
@@ -85,14 +85,14 @@ def test_a_fill_without_any_line_is_named():
     assert fill.endswith("1 by the tables, 0 found")
 
 
-def test_a_windows_version_that_no_line_has_is_named(ran):
+def test_window_version_without_a_log_line_is_found(ran):
     window = models.Window.objects.get(pk=keys.window_of_bucket(keys.bucket_at(ran.queue_id, MINUTE)))
     models.Window.objects.filter(pk=window.pk).update(version=F("version") + 3)
     [words] = found()
     assert words.endswith(f"{window.version + 3} by the tables, {window.version} found")
 
 
-def test_a_finished_task_of_which_something_waits_is_named(ran):
+def test_finished_task_with_waiting_ids_is_found(ran):
     models.Task.objects.update(finished_at=AFTER)
     [words] = found()
     waiting = models.Task.objects.get().waiting_count
@@ -100,7 +100,7 @@ def test_a_finished_task_of_which_something_waits_is_named(ran):
 
 
 @pytest.mark.parametrize("column", ["started_count", "repeats_count"])
-def test_starts_and_repeats_that_left_nothing_are_named(ran, column):
+def test_starts_and_repeats_without_rows_are_found(ran, column):
     bucket = models.Bucket.objects.get(pk=keys.bucket_at(ran.queue_id, MINUTE))
     models.Bucket.objects.filter(pk=bucket.pk).update(**{column: F(column) + 5})
     [words] = found()
@@ -108,12 +108,12 @@ def test_starts_and_repeats_that_left_nothing_are_named(ran, column):
     assert words.endswith(f"bucket {bucket.pk}: {was + 5} by the tables, {was} found")
 
 
-def test_places_that_are_not_by_the_rules_are_named():
+def test_places_against_the_rules_are_found():
     place(make_queue(rpm=60), {MINUTE + timedelta(minutes=1): range(1, 41)}, at=BEFORE)
     assert any("places follow the rules" in words for words in found())
 
 
-def test_two_ids_that_changed_places_are_named():
+def test_swapped_ids_are_found():
     task = place(make_queue(rpm=20), {MINUTE: range(1, 21), MINUTE + clock.MINUTE: range(21, 41)}, at=BEFORE)
     assert found() == []
     here, there = (models.Assignment.objects.get(user_id=user) for user in (5, 25))
@@ -125,7 +125,7 @@ def test_two_ids_that_changed_places_are_named():
     assert words.endswith("such as ID 5: 40 by the tables, 38 found")
 
 
-def test_an_id_that_was_moved_without_a_word_is_named(ran):
+def test_moved_id_without_a_move_is_found(ran):
     gone = models.Move.objects.filter(reason=MoveReason.LATE).first()
     gone.delete()
     moved, explained = found()
@@ -133,7 +133,7 @@ def test_an_id_that_was_moved_without_a_word_is_named(ran):
     assert moved.startswith(f"what moved has its move: bucket {gone.from_bucket_id}: ")
 
 
-def test_an_id_that_its_list_does_not_have_is_named():
+def test_id_missing_from_its_list_is_found():
     task = place(make_queue(rpm=60), {MINUTE: range(1, 41)}, at=BEFORE)
     stored_lists.write(models.IdList.objects.create(created_at=BEFORE), [array("q", range(1, 40))])
     shorter = models.IdList.objects.latest("pk")
@@ -143,7 +143,7 @@ def test_an_id_that_its_list_does_not_have_is_named():
     assert words.endswith("40 by the tables, 39 found")
 
 
-def test_what_is_late_and_was_dispersed_is_named(ran):
+def test_late_id_placed_past_rpm_is_found(ran):
     line = models.Reservation.objects.get(kind=models.ReservationKind.MOVE_IN)
     models.Reservation.objects.filter(pk=line.pk).update(rpm=20)
     [words] = found()
@@ -151,7 +151,7 @@ def test_what_is_late_and_was_dispersed_is_named(ran):
     assert words.endswith("20 by the tables, 26 found")
 
 
-def test_a_line_that_says_another_number_or_goes_the_other_way_is_named(ran):
+def test_log_line_with_a_wrong_number_or_direction_is_found(ran):
     models.Reservation.objects.filter(kind=models.ReservationKind.MOVE_OUT).update(
         ids_count=3, kind="move_in"
     )
@@ -161,7 +161,7 @@ def test_a_line_that_says_another_number_or_goes_the_other_way_is_named(ran):
     ]
 
 
-def test_in_small_pieces_it_finds_the_same(ran, monkeypatch):
+def test_proof_in_small_pieces_finds_the_same(ran, monkeypatch):
     second = place(
         make_queue("r", rpm=20), {MINUTE: range(1, 21), MINUTE + clock.MINUTE: range(21, 41)}, at=BEFORE
     )
@@ -185,7 +185,7 @@ def test_in_small_pieces_it_finds_the_same(ran, monkeypatch):
     assert sum("7 by the tables, 6 found" in one for one in words) == 1
 
 
-def test_it_goes_on_where_it_stopped(ran, monkeypatch):
+def test_proof_resumes_where_it_stopped(ran, monkeypatch):
     monkeypatch.setattr(proof.places, "IDS_AT_A_TIME", 7)
     steps = list(proof.steps(lambda: AFTER))
     for number, step in enumerate(steps, 1):
@@ -193,7 +193,7 @@ def test_it_goes_on_where_it_stopped(ran, monkeypatch):
         assert rest == steps[number:]
 
 
-def test_an_old_claim_is_named():
+def test_old_claim_is_found():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
     SimulatedWorker(queue).tick(0)
@@ -202,7 +202,7 @@ def test_an_old_claim_is_named():
     assert words.endswith("30 by the tables, 55 found")
 
 
-def test_an_old_claim_is_named_though_it_grows_older_between_two_looks():
+def test_old_claim_that_grows_older_between_reads_is_found():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
     SimulatedWorker(queue).tick(0)
@@ -212,7 +212,7 @@ def test_an_old_claim_is_named_though_it_grows_older_between_two_looks():
     assert int(words.split()[-2]) > 55
 
 
-def test_a_claim_that_is_leased_for_a_day_is_named():
+def test_claim_leased_for_a_day_is_found():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
     SimulatedWorker(queue).tick(0)
@@ -221,7 +221,7 @@ def test_a_claim_that_is_leased_for_a_day_is_named():
     assert words.endswith("15 by the tables, 86400 found")
 
 
-def test_the_command_prints_them_and_fails(ran):
+def test_check_plan_prints_violations_and_fails(ran):
     out = StringIO()
     call_command("check_plan", stdout=out)
     assert out.getvalue() == "The plan holds.\n"

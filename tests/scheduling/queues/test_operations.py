@@ -58,25 +58,25 @@ def by_minute() -> dict[int, int]:
 # --- made and changed ---
 
 
-def test_a_queue_has_the_defaults_of_the_description(queue):
+def test_queue_has_the_documented_defaults(queue):
     assert (queue.rpm, queue.overflow, queue.handler, queue.max_attempts) == (120, "disperse", "record", 6)
     assert (queue.breaker_threshold, queue.read_timeout_seconds, queue.max_peak) == (20, 10, None)
     assert not queue.paused
 
 
-def test_a_taken_name_is_refused(queue, by):
+def test_taken_queue_name_is_refused(queue, by):
     with pytest.raises(QueueTaken, match="default"):
         operations.create(name="default", by=by, at=NOON)
     assert models.Activity.objects.filter(verb="created").count() == 1
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 51, "a/b", None])
-def test_a_name_is_letters_digits_dashes(by, name):
+def test_queue_name_has_only_letters_digits_and_dashes(by, name):
     with pytest.raises(BadFields):
         operations.create(name=name, by=by, at=NOON)
 
 
-def test_no_queue_gets_a_number_that_no_key_holds(by):
+def test_queue_beyond_the_largest_key_is_refused(by):
     last = models.Queue.objects.create(pk=models.MAX_QUEUES, name="last", created_at=NOON)
     try:
         execute(connection.ops.sequence_reset_sql(no_style(), [models.Queue]))
@@ -139,7 +139,7 @@ def execute(statements):
         ("id", 7),
     ],
 )
-def test_each_field_is_checked_and_named(queue, by, field, value):
+def test_invalid_field_is_refused_by_name(queue, by, field, value):
     with pytest.raises(BadFields) as refused:
         change(queue, by, **{field: value})
     assert len(refused.value.reasons) == 1
@@ -147,19 +147,19 @@ def test_each_field_is_checked_and_named(queue, by, field, value):
     assert models.Queue.objects.get().version == 1
 
 
-def test_an_address_inside_is_taken_where_the_deployment_allows_its_network(queue, by, settings):
+def test_internal_webhook_url_is_accepted_in_an_allowed_network(queue, by, settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     change(queue, by, webhook_url="http://127.0.0.1:8010/in", handler="webhook")
     assert models.Queue.objects.get().handler == "webhook"
 
 
-def test_all_that_is_wrong_is_said_at_once(queue, by):
+def test_all_invalid_fields_are_reported_at_once(queue, by):
     with pytest.raises(BadFields) as refused:
         change(queue, by, rpm=0, max_attempts=99)
     assert set(refused.value.reasons) == {"rpm", "max_attempts"}
 
 
-def test_a_secret_goes_in_and_never_into_the_log(queue, by):
+def test_secret_is_stored_and_never_logged(queue, by):
     changes = {"handler": "webhook", "webhook_url": "https://hook.example.com/in", "webhook_secret": SECRET}
     change(queue, by, webhook_headers={"Authorization": "Bearer abc"}, **changes)
     assert models.Queue.objects.get().webhook_secret == SECRET
@@ -176,13 +176,13 @@ def test_null_clears_a_secret(queue, by):
     assert models.Queue.objects.get().webhook_secret == ""
 
 
-def test_the_python_handler_takes_what_the_settings_allow(queue, by, settings):
+def test_python_handler_accepts_allowed_callables_only(queue, by, settings):
     settings.PYTHON_HANDLERS = ["a.b.c"]
     change(queue, by, handler="python", python_callable="a.b.c")
     assert models.Queue.objects.get().handler == "python"
 
 
-def test_a_change_makes_a_version_and_says_before_and_after(queue, by):
+def test_queue_change_increments_the_version_and_is_logged(queue, by):
     change(queue, by, rpm=60, if_version=1)
     line = models.Activity.objects.get(verb="changed")
     assert (line.before, line.after) == ({"rpm": 120}, {"rpm": 60})
@@ -191,7 +191,7 @@ def test_a_change_makes_a_version_and_says_before_and_after(queue, by):
     assert models.Queue.objects.get().rpm == 60
 
 
-def test_what_changes_nothing_leaves_no_trace(queue, by):
+def test_queue_change_without_effect_leaves_no_trace(queue, by):
     change(queue, by, rpm=120, paused=False)
     assert models.Queue.objects.get().version == 1
     assert models.Activity.objects.filter(verb="changed").count() == 0
@@ -200,7 +200,7 @@ def test_what_changes_nothing_leaves_no_trace(queue, by):
 # --- pause, brake ---
 
 
-def test_a_pause_and_its_end_leave_their_lines(queue, by):
+def test_pause_and_resume_are_logged(queue, by):
     operations.pause(queue, by=by, at=NOON)
     assert models.Queue.objects.get().paused_at == NOON
     operations.resume(queue, by=by, at=NOON + timedelta(hours=1))
@@ -212,7 +212,7 @@ def test_a_pause_and_its_end_leave_their_lines(queue, by):
     ]
 
 
-def test_of_two_who_pause_the_second_is_told(queue, by):
+def test_second_pause_is_refused(queue, by):
     operations.pause(queue, by=by, at=NOON)
     with pytest.raises(AlreadyPaused, match="default"):
         operations.pause(queue, by=by, at=NOON)
@@ -229,7 +229,7 @@ def test_all_queues_are_paused_and_resumed_at_once(queue, by):
     assert not other.paused
 
 
-def test_paused_is_a_field_as_well(queue, by):
+def test_paused_can_be_set_as_a_field(queue, by):
     change(queue, by, paused=True)
     assert models.Queue.objects.get().paused_at == NOON
     change(queue, by, paused=True, rpm=60)
@@ -237,7 +237,7 @@ def test_paused_is_a_field_as_well(queue, by):
     assert models.Queue.objects.get().paused_at is None
 
 
-def test_on_resuming_what_fell_due_meanwhile_is_looked_for_at_once(queue, by, tmp_path):
+def test_resuming_looks_for_overdue_ids_at_once(queue, by, tmp_path):
     from django_q.models import OrmQ
 
     submit([1], tmp_path, by=by)
@@ -248,7 +248,7 @@ def test_on_resuming_what_fell_due_meanwhile_is_looked_for_at_once(queue, by, tm
     assert [job.func() for job in OrmQ.objects.all()] == ["scheduling.jobs.place_late"]
 
 
-def test_a_brake_is_set_and_released(queue, by):
+def test_brake_is_set_and_released(queue, by):
     operations.brake(queue, 30, by=by, at=NOON)
     assert models.Queue.objects.get().brake_per_minute == 30
     operations.brake(queue, 30, by=by, at=NOON)
@@ -263,7 +263,7 @@ def test_a_brake_is_set_and_released(queue, by):
 # --- rpm ---
 
 
-def test_another_rpm_acts_on_open_and_future_windows_and_not_on_the_running_one(queue, by, tmp_path):
+def test_rpm_change_affects_open_and_future_windows_only(queue, by, tmp_path):
     later = NOON + clock.QUARTER
     submit(range(1, 11), tmp_path, by=by)
     submit(range(1, 11), tmp_path, by=by, at=later)
@@ -274,7 +274,7 @@ def test_another_rpm_acts_on_open_and_future_windows_and_not_on_the_running_one(
     assert capacities == [{120}, {60}, {60}]
 
 
-def test_under_disperse_every_id_keeps_its_minute(queue, by, tmp_path):
+def test_rpm_change_under_disperse_moves_no_id(queue, by, tmp_path):
     submit(range(1, 1_001), tmp_path, by=by)
     write_all()
     before = by_minute()
@@ -283,7 +283,7 @@ def test_under_disperse_every_id_keeps_its_minute(queue, by, tmp_path):
     assert by_minute() == before
 
 
-def test_under_carry_over_what_no_longer_fits_moves_on(capped, by, tmp_path):
+def test_rpm_change_under_carry_over_moves_excess_ids_to_later_minutes(capped, by, tmp_path):
     submit(range(1, 351), tmp_path, by=by)
     write_all()
     assert by_minute() == {0: 100, 1: 100, 2: 100, 3: 50}
@@ -302,7 +302,7 @@ def test_under_carry_over_what_no_longer_fits_moves_on(capped, by, tmp_path):
     check_log()
 
 
-def test_what_moves_goes_past_a_window_and_never_to_an_earlier_minute(capped, by, tmp_path):
+def test_rpm_change_never_moves_an_id_to_an_earlier_minute(capped, by, tmp_path):
     submit(range(1, 1_501), tmp_path, by=by)
     submit(range(2_001, 2_101), tmp_path, by=by, not_before=NOON + timedelta(hours=2))
     write_all()
@@ -327,7 +327,7 @@ def test_ids_without_a_row_stay_until_it_is_written(capped, by, tmp_path):
     assert not rates.wake(at=NOON)
 
 
-def test_a_paused_queue_moves_nothing(capped, by, tmp_path):
+def test_paused_queue_moves_no_ids(capped, by, tmp_path):
     submit(range(1, 201), tmp_path, by=by)
     write_all()
     change(capped, by, rpm=60, paused=True)
@@ -337,7 +337,7 @@ def test_a_paused_queue_moves_nothing(capped, by, tmp_path):
     assert rates.refit(lambda: NOON) == 80
 
 
-def test_many_slices_come_out_as_one(capped, by, tmp_path, monkeypatch):
+def test_rpm_change_in_many_slices_gives_the_same_result(capped, by, tmp_path, monkeypatch):
     submit(range(1, 1_001), tmp_path, by=by)
     write_all()
     monkeypatch.setattr(rates, "SLICE_IDS", 37)
@@ -352,7 +352,7 @@ def test_many_slices_come_out_as_one(capped, by, tmp_path, monkeypatch):
     check_log()
 
 
-def test_a_sealed_minute_keeps_what_it_has(capped, by, tmp_path):
+def test_sealed_minute_keeps_its_ids(capped, by, tmp_path):
     submit(range(1, 201), tmp_path, by=by)
     write_all()
     first = keys.bucket_at(capped.pk, NOON.replace(minute=15, second=0))
@@ -362,7 +362,7 @@ def test_a_sealed_minute_keeps_what_it_has(capped, by, tmp_path):
     assert by_minute() == {0: 100, 1: 60, 2: 40}
 
 
-def test_a_change_to_carry_over_makes_rpm_a_hard_cap(queue, by, tmp_path):
+def test_change_to_carry_over_makes_rpm_a_hard_limit(queue, by, tmp_path):
     submit(range(1, 3_001), tmp_path, by=by)
     write_all()
     assert max(by_minute().values()) == 200
@@ -372,13 +372,13 @@ def test_a_change_to_carry_over_makes_rpm_a_hard_cap(queue, by, tmp_path):
     check_counters()
 
 
-def test_the_effect_of_a_larger_rpm_pulls_nothing_forward(capped, by, tmp_path):
+def test_larger_rpm_moves_no_id_to_an_earlier_minute(capped, by, tmp_path):
     submit(range(1, 351), tmp_path, by=by)
     effect = rates.effect_of_rpm(capped, 200, at=NOON)
     assert effect.before.ends_at == effect.after.ends_at
     assert (effect.moved_count, effect.after.over_count) == (0, 0)
 
 
-def test_the_effect_on_nothing_is_nothing(queue):
+def test_rpm_change_of_an_empty_queue_has_no_effect(queue):
     effect = rates.effect_of_rpm(queue, 60, at=NOON)
     assert (effect.before.peak, effect.after.ends_at, effect.moved_count) == (0, None, 0)

@@ -94,7 +94,7 @@ def test_bad_field_of_a_request_is_refused_and_says_where(fields, field, words):
     assert words in caught.value.reasons[field]
 
 
-def test_defaults_are_the_request_of_before():
+def test_default_fields_give_the_standard_request():
     queue = operations.create(name="plain", by=Actor.system(), at=store.now())
     assert (queue.webhook_body, queue.webhook_content_type, queue.webhook_sign) == (
         None,
@@ -122,7 +122,7 @@ def test_test_request_shows_the_filled_request_and_no_secret(settings):
     assert target.seen[0].headers["authorization"] == "Bearer hush"
 
 
-def test_callback_has_its_standard_form_whatever_the_request_of_the_queue(settings):
+def test_callback_ignores_the_request_templates_of_the_queue(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     with Target(lambda seen: status(204)) as target:
         queue = make_queue(

@@ -51,7 +51,7 @@ def simulated(counts: dict[int, int], *, limit, room, minutes=None) -> tuple[int
 )
 @pytest.mark.parametrize("per_minute", [0, 1, 4, 10, 50])
 @pytest.mark.parametrize("hours", [None, ALWAYS])
-def test_effect_of_a_brake_is_that_of_a_simulation(counts, per_minute, hours):
+def test_effect_of_a_brake_agrees_with_a_simulation(counts, per_minute, hours):
     queue = planned(counts, hours=hours)
 
     found = slowing.effect_of_brake(queue, per_minute, at=AT)
@@ -64,7 +64,7 @@ def test_effect_of_a_brake_is_that_of_a_simulation(counts, per_minute, hours):
 
 @pytest.mark.parametrize("counts", [{0: 10, 1: 10, 2: 10}, {0: 3, 5: 25, 6: 1, 30: 4}, {20: 12}])
 @pytest.mark.parametrize("minutes", [1, 5, 15])
-def test_effect_of_a_pause_is_that_of_a_simulation(counts, minutes):
+def test_effect_of_a_pause_agrees_with_a_simulation(counts, minutes):
     queue = planned(counts)
 
     found = slowing.effect_of_pause(queue, minutes, at=AT)
@@ -73,7 +73,7 @@ def test_effect_of_a_pause_is_that_of_a_simulation(counts, minutes):
     assert (found.moved_count, found.ends_after) == (moved, MINUTE + (last + 1) * clock.MINUTE)
 
 
-def test_effect_on_nothing_is_nothing():
+def test_slowing_an_empty_queue_has_no_effect():
     found = slowing.effect_of_brake(make_queue(rpm=10), 1, at=AT)
 
     assert (found.ids_count, found.moved_count, found.ends_before, found.ends_after) == (0, 0, None, None)

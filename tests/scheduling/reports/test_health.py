@@ -31,19 +31,19 @@ def problems(at=AT) -> tuple[str, ...]:
     return health.assess(at).problems
 
 
-def test_a_service_that_runs_is_ready(healthy):
+def test_running_service_is_healthy(healthy):
     assert health.assess(AT).is_healthy
     assert problems() == ()
 
 
-def test_a_cluster_that_is_silent_is_named_within_ninety_seconds(healthy):
+def test_silent_cluster_is_reported_within_ninety_seconds(healthy):
     assert problems(AT + timedelta(seconds=60)) == ()
     later = AT + timedelta(seconds=90)
     models.Heartbeat.objects.filter(cluster="quarterdeck").update(seen_at=later)
     assert problems(later) == ("The cluster minutes has been silent for 90 s.",)
 
 
-def test_one_dead_cluster_of_two_is_named_though_the_other_lives(healthy):
+def test_dead_cluster_is_reported_beside_a_live_one(healthy):
     models.Heartbeat.objects.create(
         owner=3, cluster="minutes", host="other", pid=1, workers=2, started_at=BEFORE, seen_at=AT
     )
@@ -53,17 +53,17 @@ def test_one_dead_cluster_of_two_is_named_though_the_other_lives(healthy):
     assert problems(later) == ("Silent for up to 61 s: 1 of 2 clusters minutes.",)
 
 
-def test_a_cluster_that_was_never_there_is_named(healthy):
+def test_missing_cluster_is_reported(healthy):
     models.Heartbeat.objects.filter(cluster="minutes").delete()
     assert problems() == ("No cluster minutes gives a sign.",)
 
 
-def test_a_quarter_that_nobody_processed_is_named(healthy):
+def test_unprocessed_quarter_is_reported(healthy):
     models.QuarterRun.objects.all().delete()
     assert problems() == ("The quarter-hour of 12:15 has not been processed.",)
 
 
-def test_a_minute_that_runs_without_a_minute_worker_is_named(healthy):
+def test_running_minute_without_a_worker_is_reported(healthy):
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     models.Heartbeat.objects.update(seen_at=MINUTE + timedelta(seconds=10))
@@ -76,7 +76,7 @@ def test_a_minute_that_runs_without_a_minute_worker_is_named(healthy):
     assert health.assess(at).minute_at == MINUTE
 
 
-def test_what_is_late_is_told_by_queue_with_when_it_will_run(healthy):
+def test_late_ids_are_reported_by_queue_with_their_new_minutes(healthy):
     queue = make_queue("slow", rpm=5)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     [one] = health.late_queues(AT)
@@ -98,7 +98,7 @@ def test_nearly_full_disk_is_a_problem():
 
 
 @pytest.mark.parametrize(("ahead", "apart"), [(-3, 3), (-0.5, 0), (0, 0), (0.5, 0), (3, 3)])
-def test_clocks_are_apart_by_what_the_time_of_asking_does_not_explain(monkeypatch, ahead, apart):
+def test_clock_difference_excludes_the_time_of_asking(monkeypatch, ahead, apart):
     host = datetime.now(UTC)
 
     def answer() -> datetime:

@@ -34,7 +34,7 @@ def report(host: str, **said) -> None:
         ({"foreign_job_at": AT - timedelta(minutes=6)}, None),
     ],
 )
-def test_host_is_named_with_what_is_wrong(said, sentence):
+def test_host_is_reported_with_its_problem(said, sentence):
     report("a", clock_offset_ms=3, round_trip_ms=1)
     report("c", **said)
     found = health.assess(AT)
@@ -42,7 +42,7 @@ def test_host_is_named_with_what_is_wrong(said, sentence):
     assert set(found.host_problems) <= set(found.problems)
 
 
-def test_host_that_is_silent_is_judged_no_more():
+def test_silent_host_is_not_reported():
     report("c", clock_offset_ms=3_000)
     models.Heartbeat.objects.update(seen_at=AT - timedelta(seconds=61))
     assert health.assess(AT).host_problems == ()

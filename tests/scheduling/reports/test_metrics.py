@@ -24,7 +24,7 @@ def numbers(at=AT, **labels: str) -> dict[str, float]:
     return {gauge.name: gauge.value for gauge in found if dict(gauge.labels) == labels}
 
 
-def test_of_a_queue_is_said_what_came_what_waits_and_what_is_late():
+def test_queue_metrics_count_intake_waiting_and_late_ids():
     place(make_queue("q1", rpm=5), {MINUTE: range(1, 11)}, at=BEFORE)
     said = numbers(queue="q1")
     assert said["quarterdeck_ids_intake"] == said["quarterdeck_ids_waiting"] == 10
@@ -32,7 +32,7 @@ def test_of_a_queue_is_said_what_came_what_waits_and_what_is_late():
     assert said["quarterdeck_oldest_late_seconds"] == 300
 
 
-def test_a_queue_without_any_list_has_its_numbers_too():
+def test_queue_without_lists_has_metrics():
     make_queue("empty", rpm=5)
     said = numbers(queue="empty")
     assert said["quarterdeck_ids_late"] == said["quarterdeck_ids_failed"] == 0
@@ -40,7 +40,7 @@ def test_a_queue_without_any_list_has_its_numbers_too():
     assert numbers(queue="empty", window="running")["quarterdeck_window_over_rpm"] == 0
 
 
-def test_ids_past_rpm_are_counted_of_each_window_and_those_beyond_it_of_the_queue():
+def test_ids_past_rpm_are_counted_by_window_and_carried_over_by_queue():
     queue = make_queue("q1", rpm=5)
     # Its minutes run in the quarter after the one in which a window fills.
     later = clock.open_window_start(AT) + 2 * clock.QUARTER
@@ -53,7 +53,7 @@ def test_ids_past_rpm_are_counted_of_each_window_and_those_beyond_it_of_the_queu
     assert numbers(queue="q1")["quarterdeck_ids_carried_over"] == 3
 
 
-def test_how_late_requests_started_is_said_as_quantiles():
+def test_start_lateness_is_reported_as_quantiles():
     queue = make_queue("q1", rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     lateness.add({SimulatedWorker(queue).bucket_id: {2: 98, 40: 1, 500: 1}})
@@ -64,7 +64,7 @@ def test_how_late_requests_started_is_said_as_quantiles():
     assert said == {"0.5": 0.002, "0.99": 0.04, "1": 0.5}
 
 
-def test_a_dead_cluster_is_counted_beside_those_that_live():
+def test_dead_cluster_is_counted_beside_live_ones():
     for owner, seen_at in enumerate((AT, AT - timedelta(seconds=70))):
         models.Heartbeat.objects.create(
             owner=owner, cluster="minutes", host="h", pid=1, started_at=BEFORE, seen_at=seen_at
@@ -75,7 +75,7 @@ def test_a_dead_cluster_is_counted_beside_those_that_live():
     assert numbers(cluster="quarterdeck")["quarterdeck_clusters_alive"] == 0
 
 
-def test_a_breaker_that_no_queue_sends_through_is_none():
+def test_breaker_that_no_queue_uses_is_not_counted():
     models.Target.objects.create(origin="https://hook.test:443", opened_at=AT)
     assert numbers()["quarterdeck_breakers_open"] == 0
     make_queue("w", handler="webhook", webhook_url="https://hook.test/in")

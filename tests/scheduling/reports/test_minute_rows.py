@@ -27,7 +27,7 @@ def planned(found) -> list[float | None]:
     return [row.planned_at and (row.planned_at - MINUTE).total_seconds() for row in found]
 
 
-def test_before_the_minute_each_has_the_slot_that_the_plan_gives_it():
+def test_rows_before_their_minute_have_the_planned_slot():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     found = rows(queue)
@@ -35,7 +35,7 @@ def test_before_the_minute_each_has_the_slot_that_the_plan_gives_it():
     assert {row.started_at for row in found} == {None}
 
 
-def test_afterwards_the_second_in_which_it_started_stands_beside():
+def test_rows_after_their_minute_have_their_start_too():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     SimulatedWorker(queue).serve(0, 60)
@@ -46,14 +46,14 @@ def test_afterwards_the_second_in_which_it_started_stands_beside():
     assert {row.late_seconds for row in found} == {0}
 
 
-def test_a_page_goes_on_with_the_ranks_of_the_one_before():
+def test_rows_of_the_next_page_continue_the_slots():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     whole = rows(queue)
     assert rows(queue, after=whole[6].key, at_most=5) == whole[7:12]
 
 
-def test_what_was_cancelled_before_the_minute_was_sealed_has_no_slot_of_it():
+def test_rows_cancelled_before_sealing_have_no_slot():
     queue = make_queue(rpm=60)
     first = place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     place(queue, {MINUTE: range(11, 21)}, at=BEFORE)
@@ -65,14 +65,14 @@ def test_what_was_cancelled_before_the_minute_was_sealed_has_no_slot_of_it():
     assert rows(queue, after=found[12].key) == found[13:]
 
 
-def test_where_rows_are_missing_nobody_can_tell():
+def test_rows_of_an_incomplete_minute_have_no_planned_slot():
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     models.Assignment.objects.filter(task=task, user_id=7).delete()
     assert planned(rows(queue)) == [None] * 19
 
 
-def test_what_comes_from_a_minute_that_passed_is_late_since_then():
+def test_rows_from_an_earlier_minute_are_late_since_it():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     overdue.run(lambda: AFTER)
@@ -82,7 +82,7 @@ def test_what_comes_from_a_minute_that_passed_is_late_since_then():
     assert {row.late_seconds for row in found} == {(minute - MINUTE).total_seconds() - 60}
 
 
-def test_once_some_have_left_a_minute_the_others_keep_the_slots_in_which_they_started():
+def test_rows_keep_their_slots_after_others_have_moved_away():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     worker = SimulatedWorker(queue)

@@ -47,7 +47,7 @@ def time():
 
 @pytest.mark.parametrize("fields", [HOOK, {}], ids=["webhook", "record"])
 @pytest.mark.parametrize("what", ["", "AND NEW.status = 2", "AND NEW.status = 3"])
-def test_a_minute_is_served_but_for_the_rows_that_can_not_be_changed(time, caplog, fields, what):
+def test_minute_is_served_except_for_rows_that_cannot_be_changed(time, caplog, fields, what):
     queue, handler = make_queue(rpm=600, **fields), SimulatedHandler()
     task = place(queue, {MINUTE: range(1, 101)}, at=BEFORE)
     models.Assignment.objects.filter(user_id=40).update(attempts=32_767)
@@ -71,7 +71,7 @@ def test_a_minute_is_served_but_for_the_rows_that_can_not_be_changed(time, caplo
     check_counters()
 
 
-def test_a_row_that_can_not_be_changed_holds_up_no_recovery_and_no_move():
+def test_unchangeable_row_blocks_neither_recovery_nor_moves():
     queue = make_queue(rpm=60, **HOOK)
     place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -91,7 +91,7 @@ def test_a_row_that_can_not_be_changed_holds_up_no_recovery_and_no_move():
     check_counters()
 
 
-def test_nothing_is_ended_where_no_row_is_to_blame():
+def test_rows_are_not_ended_without_a_bad_row():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
     [bucket] = models.Bucket.objects.filter(waiting_count=30)

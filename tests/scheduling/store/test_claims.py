@@ -91,7 +91,7 @@ def users(*workers: SimulatedWorker) -> Counter:
     return Counter(claimed.user_id for worker in workers for _, claimed in worker.sent)
 
 
-def test_recorded_ids_succeed_at_their_slots_and_each_once():
+def test_recorded_ids_succeed_once_at_their_slots():
     queue = make_queue(rpm=120)
     task = place(queue, {MINUTE: range(1, 121)}, at=BEFORE)
     worker = SimulatedWorker(queue, immediate=True)
@@ -105,7 +105,7 @@ def test_recorded_ids_succeed_at_their_slots_and_each_once():
     check_counters()
 
 
-def test_two_seats_share_a_minute_and_no_id_is_sent_twice():
+def test_two_workers_share_a_minute_and_send_no_id_twice():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 401)}, at=BEFORE)
     one, two = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
@@ -119,7 +119,7 @@ def test_two_seats_share_a_minute_and_no_id_is_sent_twice():
     check_counters()
 
 
-def test_what_a_stall_leaves_over_takes_free_slots_and_none_is_taken_twice():
+def test_ids_missed_in_a_stall_take_free_slots_once():
     queue = make_queue(rpm=120)
     place(queue, {MINUTE: range(1, 91)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -133,7 +133,7 @@ def test_what_a_stall_leaves_over_takes_free_slots_and_none_is_taken_twice():
     check_counters()
 
 
-def test_what_finds_no_free_slot_is_late_and_takes_the_next_free_places():
+def test_ids_without_a_free_slot_are_late_and_take_the_next_free_places():
     queue = make_queue(rpm=60)
     full = MINUTE + clock.MINUTE
     place(queue, {MINUTE: range(1, 61), full: range(61, 116)}, at=BEFORE)
@@ -153,7 +153,7 @@ def test_what_finds_no_free_slot_is_late_and_takes_the_next_free_places():
     check_counters()
 
 
-def test_nothing_late_moves_while_the_queue_is_paused():
+def test_late_ids_do_not_move_while_the_queue_is_paused():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     models.Queue.objects.update(paused_at=BEFORE)
@@ -164,7 +164,7 @@ def test_nothing_late_moves_while_the_queue_is_paused():
     check_counters()
 
 
-def test_a_long_outage_comes_back_within_the_plan():
+def test_ids_of_a_long_outage_are_placed_within_capacity():
     queue = make_queue(rpm=60)
     minutes = {MINUTE + n * clock.MINUTE: range(100 * n + 1, 100 * n + 61) for n in range(20)}
     place(queue, minutes, at=BEFORE)
@@ -176,7 +176,7 @@ def test_a_long_outage_comes_back_within_the_plan():
     check_counters()
 
 
-def test_late_ids_end_where_the_queue_says_so():
+def test_late_ids_expire_if_the_queue_says_so():
     queue = make_queue(rpm=60, late_policy="expire", late_after_seconds=600)
     place(queue, {MINUTE: range(1, 11), MINUTE + 9 * clock.MINUTE: range(11, 21)}, at=BEFORE)
     overdue.run(lambda: MINUTE + timedelta(minutes=11))
@@ -184,7 +184,7 @@ def test_late_ids_end_where_the_queue_says_so():
     check_counters()
 
 
-def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
+def test_dead_workers_ids_are_recovered_and_possible_repeats_named():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
     dead, alive = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
@@ -206,7 +206,7 @@ def test_a_dead_seats_ids_come_back_and_only_what_may_have_gone_out_is_named():
     check_counters()
 
 
-def test_a_seat_sees_to_a_little_of_what_dead_ones_had_and_a_job_to_the_rest():
+def test_worker_recovers_one_dead_bucket_and_a_job_the_rest():
     queues = [make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/") for n in range(3)]
     for queue in queues:
         place(queue, {MINUTE: range(1, 4)}, at=BEFORE)
@@ -223,7 +223,7 @@ def test_a_seat_sees_to_a_little_of_what_dead_ones_had_and_a_job_to_the_rest():
     check_counters()
 
 
-def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
+def test_bad_bucket_keeps_no_other_batch_from_recovery():
     queues = [make_queue(f"q{n}", handler="webhook", webhook_url="https://hook.test/") for n in range(2)]
     for queue in queues:
         place(queue, {MINUTE: [1]}, at=BEFORE)
@@ -236,7 +236,7 @@ def test_what_is_wrong_with_one_bucket_keeps_no_other_dead_batch_back():
     ]
 
 
-def test_what_is_in_flight_and_in_no_batch_is_not_left_behind():
+def test_in_flight_ids_without_a_batch_are_recovered():
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -252,7 +252,7 @@ def test_what_is_in_flight_and_in_no_batch_is_not_left_behind():
     check_counters()
 
 
-def test_a_seat_that_wakes_up_has_lost_what_it_held():
+def test_frozen_worker_that_wakes_has_lost_its_claims():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
     frozen = SimulatedWorker(queue, 1)
@@ -267,7 +267,7 @@ def test_a_seat_that_wakes_up_has_lost_what_it_held():
     check_counters()
 
 
-def test_cancelled_ids_are_passed_by_and_their_slots_stay_unused():
+def test_cancelled_ids_are_skipped_and_their_slots_stay_unused():
     queue = make_queue(rpm=60)
     cancelled = place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
     kept = place(queue, {MINUTE: range(31, 61)}, at=BEFORE)
@@ -279,7 +279,7 @@ def test_cancelled_ids_are_passed_by_and_their_slots_stay_unused():
     assert kept.finished_at is not None
 
 
-def test_what_comes_back_unsent_and_waits_again_locks_no_queue():
+def test_unsent_ids_return_to_waiting_without_locking_the_queue():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -291,7 +291,7 @@ def test_what_comes_back_unsent_and_waits_again_locks_no_queue():
 
 
 @pytest.mark.parametrize("status", [Status.WAITING, Status.SUCCEEDED])
-def test_what_a_seat_hears_of_an_id_that_is_anothers_by_now_changes_nothing(status):
+def test_result_of_an_id_claimed_by_another_worker_changes_nothing(status):
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
     frozen, other = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
@@ -309,7 +309,7 @@ def test_what_a_seat_hears_of_an_id_that_is_anothers_by_now_changes_nothing(stat
     check_counters()
 
 
-def test_what_came_back_once_can_not_come_back_twice():
+def test_returned_id_cannot_be_returned_twice():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
     worker, other = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
@@ -322,7 +322,7 @@ def test_what_came_back_once_can_not_come_back_twice():
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen in time", "between the look and the lock"])
-def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled(monkeypatch, seen):
+def test_id_returned_unsent_after_a_cancel_is_cancelled(monkeypatch, seen):
     if not seen:
         monkeypatch.setattr(claims, "queues_of_ended", lambda returned: set())
     queue = make_queue(rpm=60)
@@ -340,7 +340,7 @@ def test_an_id_that_comes_back_unsent_after_a_cancel_is_cancelled(monkeypatch, s
     assert bucket.filled_count == 5 - len(tick.claims)
 
 
-def test_a_list_past_its_expiry_is_not_sent():
+def test_expired_list_is_not_sent():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 31)}, at=BEFORE, expires_at=MINUTE + timedelta(seconds=30))
     worker = SimulatedWorker(queue)
@@ -350,7 +350,7 @@ def test_a_list_past_its_expiry_is_not_sent():
     check_counters()
 
 
-def test_a_brake_holds_in_the_minute_and_the_rest_is_late():
+def test_brake_limits_a_minute_and_the_rest_is_late():
     queue = make_queue(rpm=60, brake_per_minute=20)
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -365,7 +365,7 @@ def test_a_brake_holds_in_the_minute_and_the_rest_is_late():
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="rows are locked on PostgreSQL alone")
 @pytest.mark.django_db(transaction=True)
-def test_a_host_that_vanishes_in_a_tick_delays_others_by_less_than_two_seconds(transactional_db):
+def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transactional_db):
     """Two of its workers: one has locked the bucket, the other one waits for it. Neither says a word any more."""
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)

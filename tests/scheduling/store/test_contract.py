@@ -29,7 +29,7 @@ def window(queue):
     return window_id
 
 
-def test_the_clock_goes_on_within_a_transaction():
+def test_database_clock_advances_within_a_transaction():
     with transaction.atomic():
         first = store.now()
         time.sleep(0.01)
@@ -38,7 +38,7 @@ def test_the_clock_goes_on_within_a_transaction():
     assert abs(first - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-def test_who_freezes_in_a_transaction_keeps_nobody_waiting_for_long(queue, settings):
+def test_frozen_transaction_keeps_nobody_waiting_for_long(queue, settings):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has one gate, and the runner replaces who is stuck behind it")
     settings.FROZEN_TRANSACTION_SECONDS = 0.3
@@ -56,7 +56,7 @@ def test_who_freezes_in_a_transaction_keeps_nobody_waiting_for_long(queue, setti
         frozen.close()
 
 
-def test_windows_come_with_fifteen_empty_buckets_and_are_left_alone_when_there(queue, window):
+def test_windows_are_created_with_fifteen_empty_buckets_once(queue, window):
     store.add_to_buckets({keys.bucket_id(window, 0): {"filled_count": 2, "waiting_count": 2}})
     store.create_windows([window, window + 1], capacity=9)
     assert models.Window.objects.get(pk=window).starts_at == STARTS_AT
@@ -82,7 +82,7 @@ def test_counters_are_added_to_in_one_statement(window):
 @pytest.mark.parametrize(
     "wrong", [{"filled_count": -1, "waiting_count": -1}, {"filled_count": 1}, {"moved_count": -1}]
 )
-def test_the_database_says_no_to_a_counter_that_cannot_be(window, wrong):
+def test_database_refuses_an_impossible_counter(window, wrong):
     with pytest.raises(IntegrityError):
         store.add_to_buckets({keys.bucket_id(window, 0): wrong})
 
@@ -99,7 +99,7 @@ def test_assignments_get_the_keys_of_their_groups(window):
     assert row.bucket_id == keys.bucket_id(window, 0)
 
 
-def test_an_id_is_in_a_task_at_most_once(window):
+def test_id_is_in_a_task_at_most_once(window):
     key = keys.assignment_id(keys.bucket_id(window, 0), 0)
     store.insert_assignments(7, [(key, [5])], status=models.Status.WAITING)
     store.insert_assignments(8, [(key + 1, [5])], status=models.Status.WAITING)
@@ -107,7 +107,7 @@ def test_an_id_is_in_a_task_at_most_once(window):
         store.insert_assignments(7, [(key + 2, [5])], status=models.Status.WAITING)
 
 
-def test_users_that_are_there_keep_their_names(window):
+def test_existing_users_keep_their_names(window):
     models.User.objects.create(pk=2, name="Zoë", created_at=STARTS_AT)
     store.insert_users([1, 2, LARGEST], at=STARTS_AT + timedelta(microseconds=1))
     users = {user.pk: (user.name, user.created_at) for user in models.User.objects.all()}
@@ -115,7 +115,7 @@ def test_users_that_are_there_keep_their_names(window):
     assert users[LARGEST] == ("", STARTS_AT + timedelta(microseconds=1))
 
 
-def test_what_a_task_has_in_buckets_is_made_or_added_to(window):
+def test_task_buckets_are_created_or_added_to(window):
     task = make_task()
     first = keys.bucket_id(window, 0)
     store.add_to_task_buckets(task.pk, {first + 3: {"waiting_count": 2}, first: {"waiting_count": 1}})
@@ -147,7 +147,7 @@ def test_only_windows_that_are_there_get_their_next_version(window):
     assert not models.Window.objects.filter(pk=window + 1).exists()
 
 
-def test_only_waiting_rows_follow_a_cancel(window):
+def test_cancel_changes_waiting_rows_only(window):
     key = keys.assignment_id(keys.bucket_id(window, 0), 0)
     store.insert_assignments(7, [(key, [1, 2, 3])], status=models.Status.WAITING)
     store.insert_assignments(8, [(key + 9, [1])], status=models.Status.WAITING)
@@ -157,7 +157,7 @@ def test_only_waiting_rows_follow_a_cancel(window):
     assert list(statuses) == [5, 3, 1, 1]
 
 
-def test_moves_are_kept_for_each_id(window):
+def test_moves_are_stored_for_each_id(window):
     first = keys.bucket_id(window, 0)
     store.insert_moves(7, [([1, 2], first, first + 1), ([3], first, first + 2)], reason="late", at=STARTS_AT)
     moves = models.Move.objects.order_by("user_id").values_list("user_id", "to_bucket_id", "moved_at")
@@ -210,7 +210,7 @@ def make_task():
     )
 
 
-def test_a_change_of_state_that_the_table_does_not_know_is_refused(window):
+def test_unknown_change_of_state_is_refused(window):
     key = keys.assignment_id(keys.bucket_id(window, 0), 0)
     store.insert_assignments(7, [(key, [1])], status=models.Status.SUCCEEDED)
     with pytest.raises(ValueError, match="succeeded never becomes failed"):

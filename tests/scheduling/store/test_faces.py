@@ -21,7 +21,7 @@ def test_users_are_counted_by_the_largest_key_too():
     assert store.count_users([]) == 0
 
 
-def test_what_waits_or_is_in_flight_is_found_with_its_task_and_what_is_over_is_not():
+def test_unfinished_ids_are_found_with_their_tasks():
     queue = make_queue()
     task = place(queue, {AT: [1, 2, 3, LARGEST]}, at=AT)
     other = place(queue, {AT: [3]}, at=AT)

@@ -155,18 +155,18 @@ def assert_all_is_told(several: list[models.Task]) -> None:
             assert [row.key for row in behind] == [row[0] for row in wanted[9:12]], asked
 
 
-def test_it_is_told_from_rows_alone(several):
+def test_failures_are_summarized_from_rows(several):
     assert rows()
     assert_all_is_told(several)
 
 
-def test_and_from_counts_that_are_kept(several):
+def test_failures_are_summarized_from_stored_counts(several):
     assert failures.keep_counts(at=LATER) == 4
     assert sum(models.FailureCount.objects.values_list("ids_count", flat=True)) == len(rows())
     assert_all_is_told(several)
 
 
-def test_only_what_moved_since_is_counted_again(several):
+def test_failure_counts_are_updated_only_where_changed(several):
     failures.keep_counts(at=LATER)
     assert failures.keep_counts(at=LATER) == 0
     fail(several[0].queue, MINUTES[2], range(401, 411))
@@ -174,7 +174,7 @@ def test_only_what_moved_since_is_counted_again(several):
     assert failures.keep_counts(at=LATER) == 1
 
 
-def test_what_is_tried_again_is_no_failure_any_more_and_what_fails_again_is_one(several):
+def test_failures_exclude_retried_ids_until_they_fail_again(several):
     failures.keep_counts(at=LATER)
     asked = FailureSelection(task_id=several[1].pk, http_status=404, at=LATER)
     count = asked.count()
@@ -197,7 +197,7 @@ def test_retry_by_two_clicks_is_one_run(several):
     assert models.Activity.objects.filter(verb="retried").count() == 1
 
 
-def test_the_same_number_in_a_bucket_is_not_taken_for_the_same_failures(queues):
+def test_failure_counts_notice_a_change_with_the_same_number(queues):
     # One leaves and another comes in: only the second counter tells.
     task = fail(queues[0], MINUTE, range(1, 31), ran=30)
     before = len(rows())
@@ -213,7 +213,7 @@ def test_the_same_number_in_a_bucket_is_not_taken_for_the_same_failures(queues):
     assert_all_is_told([task, task])
 
 
-def test_failures_of_a_cancelled_task_are_none(several):
+def test_failures_of_a_cancelled_task_are_not_counted(several):
     failures.keep_counts(at=LATER)
     place(several[1].queue, {LATER: range(900, 910)}, at=BEFORE)
     models.Task.objects.filter(pk=several[1].pk).update(cancelled_at=LATER)
@@ -221,32 +221,32 @@ def test_failures_of_a_cancelled_task_are_none(several):
     assert_all_is_told(several)
 
 
-def test_a_failure_without_a_request_that_is_known_belongs_to_every_moment(several):
+def test_failure_without_a_known_request_belongs_to_every_moment(several):
     models.Attempt.objects.filter(task_id=several[0].pk, user_id__lt=6).update(unknown=True)
     assert_all_is_told(several)
     failures.keep_counts(at=LATER)
     assert_all_is_told(several)
 
 
-def test_a_minute_that_is_not_over_is_left_to_its_end(several):
+def test_failures_of_a_minute_are_counted_once_it_is_over(several):
     assert failures.keep_counts(at=MINUTES[0] + timedelta(seconds=89)) == 0
     assert failures.keep_counts(at=MINUTES[0] + timedelta(seconds=90)) == 1
 
 
-def test_time_ends_the_counting_and_the_next_call_goes_on(several, monkeypatch):
+def test_failure_counting_stops_in_time_and_resumes(several, monkeypatch):
     monkeypatch.setattr(failures, "STEP_IDS", 1)
     assert failures.keep_counts(at=LATER, seconds=0) == 1
     assert_all_is_told(several)
     assert failures.keep_counts(at=LATER) == 3
 
 
-def test_with_counts_no_row_of_a_failure_is_read(several):
+def test_failure_counts_replace_reading_rows(several):
     failures.keep_counts(at=LATER)
     models.Attempt.objects.all().delete()
     assert {group.http_status for group in FailureSelection().summary().groups} == {404, 500, None}
 
 
-def test_pruning_takes_them_along(several, settings):
+def test_pruning_deletes_failure_counts(several, settings):
     settings.RETENTION_DAYS = 90
     failures.keep_counts(at=LATER)
     night = MINUTE + timedelta(days=100)

@@ -87,7 +87,7 @@ def write(change, is_there=lambda result: True):
     return partial(grouped.write_together, change, is_there)
 
 
-def test_those_that_wait_are_made_in_order_by_one_transaction(threads, monkeypatch):
+def test_waiting_changes_are_made_in_order_in_one_transaction(threads, monkeypatch):
     commits = []
     real = DatabaseWrapper._commit
     monkeypatch.setattr(
@@ -100,7 +100,7 @@ def test_those_that_wait_are_made_in_order_by_one_transaction(threads, monkeypat
     assert len(commits) == 1
 
 
-def test_what_fails_leaves_nothing_behind_and_others_go_on(threads):
+def test_failed_change_of_a_group_leaves_nothing_and_the_others_continue(threads):
     def fail(number: int) -> None:
         insert(number)
         raise LookupError(number)
@@ -111,7 +111,7 @@ def test_what_fails_leaves_nothing_behind_and_others_go_on(threads):
     assert set(models.Queue.objects.values_list("name", flat=True)) == {"q0", "q2", "q4"}
 
 
-def test_those_that_are_rolled_back_with_another_are_made_by_themselves(threads):
+def test_changes_rolled_back_with_another_are_made_again_alone(threads):
     def fail() -> None:
         insert(9)
         raise OperationalError("disk I/O error")
@@ -134,7 +134,7 @@ def test_constraint_that_fails_with_the_commit_is_the_error_of_its_own_change(th
     assert set(models.Queue.objects.values_list("name", flat=True)) == {"q1"}
 
 
-def test_each_is_looked_up_where_the_commit_got_no_answer(threads, monkeypatch):
+def test_grouped_changes_are_looked_up_after_a_lost_commit_response(threads, monkeypatch):
     real = DatabaseWrapper._commit
     lost = []
 
@@ -186,7 +186,7 @@ def test_change_that_fails_alone_needs_no_savepoint(threads):
     assert [query["sql"].split()[0] for query in captured] in (["BEGIN", "ROLLBACK"], ["BEGIN"])
 
 
-def test_lists_that_wait_are_placed_as_if_one_came_after_the_other(threads, queue, tmp_path, settings):
+def test_waiting_lists_are_placed_as_if_submitted_one_by_one(threads, queue, tmp_path, settings):
     settings.WRITE_AT_ONCE_IDS = 100
     models.Queue.objects.update(rpm=2, max_peak=3)
     sizes = (1, 20, 7, 40, 2)

@@ -75,7 +75,7 @@ def test_rows_that_are_written_late_wait_for_a_list_on_hold():
     assert counted() == {"waiting": 10}
 
 
-def test_the_rest_of_a_list_on_hold_can_be_cancelled():
+def test_rest_of_a_list_on_hold_can_be_cancelled():
     held = place(make_queue(rpm=60), {MINUTE: range(1, 11)}, at=BEFORE)
     hold(held)
 
@@ -87,7 +87,7 @@ def test_the_rest_of_a_list_on_hold_can_be_cancelled():
     assert list(proof.check(lambda: AFTER)) == []
 
 
-def test_hold_and_continue_say_what_prevents_them_and_who_did_it():
+def test_hold_and_continue_are_refused_with_the_reason_and_logged():
     task = place(make_queue(rpm=60), {MINUTE: range(1, 11)}, at=BEFORE)
     with pytest.raises(errors.NotOnHold):
         resume(task)

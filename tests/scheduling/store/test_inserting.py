@@ -26,7 +26,7 @@ def stored(row):
     return {field.attname: getattr(fresh, field.attname) for field in fresh._meta.concrete_fields}
 
 
-def test_rows_are_what_the_orm_would_have_stored():
+def test_bulk_inserted_rows_equal_those_of_the_orm():
     ours, theirs = lists(3)[0], lists(3)[0]
     inserting.insert([ours])
     theirs.save(force_insert=True)
@@ -54,7 +54,7 @@ def test_bytes_and_nulls_and_keys_of_other_tables_are_stored():
     assert models.IdList.objects.get(pk=id_list.pk).accepted_at is None
 
 
-def test_values_that_only_the_database_knows_are_left_to_it():
+def test_database_defaults_are_left_to_the_database():
     queue = models.Queue(name="one", created_at=AT)
     known = [field.attname for field in queue._meta.concrete_fields if field.has_db_default()]
     inserting.insert([queue])
@@ -65,13 +65,13 @@ def test_values_that_only_the_database_knows_are_left_to_it():
     assert {name: getattr(fresh, name) for name in known} == {name: getattr(other, name) for name in known}
 
 
-def test_no_rows_are_no_statement():
+def test_insert_of_no_rows_makes_no_statement():
     with CaptureQueriesContext(connection) as captured:
         inserting.insert([])
     assert len(captured) == 0
 
 
-def test_a_constraint_holds():
+def test_constraint_is_enforced_by_bulk_inserts():
     first, second = (models.Queue(name="one", created_at=AT) for _ in range(2))
     inserting.insert([first])
     with pytest.raises(IntegrityError):

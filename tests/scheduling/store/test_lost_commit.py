@@ -56,7 +56,7 @@ def lose_within(commits: Commits, monkeypatch, module, name: str, *, when: str) 
 @pytest.mark.parametrize(
     "key", [None, acceptance.IdempotencyKey("me", "k", "f")], ids=["without key", "with key"]
 )
-def test_acceptance_with_a_lost_commit_answers_as_if_it_had_come(
+def test_acceptance_with_a_lost_commit_response_answers_normally(
     commits, monkeypatch, tmp_path, ids_count, key
 ):
     lose_within(commits, monkeypatch, acceptance, "place", when="after")
@@ -100,7 +100,7 @@ def test_error_before_the_commit_is_no_lost_commit(queue):
         store.write_and_recognise(change, lambda _: True)
 
 
-def test_part_of_a_larger_transaction_is_never_taken_for_committed(queue, commits):
+def test_part_of_a_larger_transaction_is_never_considered_committed(queue, commits):
     def larger():
         with store.write():
             store.write_and_recognise(lambda: models.Queue.objects.update(rpm=7), lambda _: True)

@@ -24,7 +24,7 @@ def queues():
     ]
 
 
-def test_rows_are_what_the_orm_reads(queues):
+def test_prepared_query_reads_the_rows_of_the_orm(queues):
     named = PreparedQuery(lambda name: models.Queue.objects.filter(name=name), str)
     for queue in queues:
         (row,) = named.rows(queue.name)
@@ -35,7 +35,7 @@ def test_rows_are_what_the_orm_reads(queues):
     assert named.rows("none") == []
 
 
-def test_each_call_has_its_own_parameters_and_constants_stay(queues):
+def test_prepared_query_keeps_its_constants_and_takes_new_parameters(queues):
     query = PreparedQuery(
         lambda low, since: (
             models.Queue.objects.filter(rpm__gte=low, created_at__gte=since, max_attempts__gte=1)
@@ -51,7 +51,7 @@ def test_each_call_has_its_own_parameters_and_constants_stay(queues):
     assert [name for name, *_ in query.values(2, AT)] == ["two", "three"]
 
 
-def test_a_row_is_locked_in_a_transaction_only(queues):
+def test_row_can_be_locked_in_a_transaction_only(queues):
     locked = PreparedQuery(lambda name: models.Queue.objects.select_for_update().filter(name=name), str)
     with pytest.raises(transaction.TransactionManagementError):
         locked.rows("one")
@@ -62,7 +62,7 @@ def test_a_row_is_locked_in_a_transaction_only(queues):
         locked.rows("one")
 
 
-def test_a_parameter_that_does_not_stand_in_the_query_is_a_mistake(queues):
+def test_parameter_that_is_not_in_the_query_is_refused(queues):
     never = PreparedQuery(lambda name, rpm: models.Queue.objects.filter(name=name), str, int)
     with pytest.raises(ValueError, match="Each parameter"):
         never.values("one", 1)

@@ -31,7 +31,7 @@ def counted(bucket_id: int, at_most: int) -> tuple[int, int, dict[int, int]]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_each_row_gets_a_slot_of_its_own_whatever_lies_between(data):
+def test_recorded_rows_get_one_slot_each(data):
     models.Assignment.objects.all().delete()
     models.TaskBucket.objects.all().delete()
     queue = models.Queue.objects.filter(name="q").first() or make_queue("q", rpm=1_000)
@@ -64,7 +64,7 @@ def test_each_row_gets_a_slot_of_its_own_whatever_lies_between(data):
     )
 
 
-def test_rows_of_a_cancelled_task_that_lie_between_are_left_alone():
+def test_recording_skips_rows_of_a_cancelled_task():
     queue = make_queue("q", rpm=100)
     ours = place(queue, {MINUTE: [1, 2]}, at=MINUTE)
     gone = place(queue, {MINUTE: [3, 4]}, at=MINUTE)
@@ -82,7 +82,7 @@ def test_rows_of_a_cancelled_task_that_lie_between_are_left_alone():
     assert started(bucket_id) == [0, 12_000, 24_000]
 
 
-def test_only_waiting_rows_of_the_task_expire():
+def test_expiry_changes_waiting_rows_of_its_task_only():
     queue = make_queue("q", rpm=100)
     one = place(queue, {MINUTE: [1, 2]}, at=MINUTE)
     place(queue, {MINUTE: [3]}, at=MINUTE)

@@ -63,7 +63,7 @@ def test_tick_takes_three_round_trips(way, handler):
     check_counters()
 
 
-def test_rows_that_do_not_change_end_the_transaction():
+def test_unchanged_rows_end_the_transaction():
     store.keep_waits_short()
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: [1, 2]}, at=BEFORE)
@@ -79,7 +79,7 @@ def test_rows_that_do_not_change_end_the_transaction():
     assert counted() == {"waiting": 2}
 
 
-def test_limits_of_a_transaction_are_not_those_of_the_session():
+def test_transaction_limits_do_not_outlive_the_transaction():
     store.keep_waits_short()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SHOW lock_timeout")
@@ -89,7 +89,7 @@ def test_limits_of_a_transaction_are_not_those_of_the_session():
         assert cursor.fetchone() == ("0",)
 
 
-def test_what_was_put_off_before_an_error_is_not_made():
+def test_postponed_statements_are_dropped_after_an_error():
     store.keep_waits_short()
     queue = make_queue(rpm=60)
 

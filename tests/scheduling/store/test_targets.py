@@ -44,7 +44,7 @@ def keep(worker: SimulatedWorker, queue, came: list[RequestResult], elapsed: flo
     results.place_retries(queue.pk, sorted_out.retries, worker.owner, lambda: at)
 
 
-def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue):
+def test_failed_id_takes_a_free_place_a_minute_later(queue):
     place(queue, {MINUTE: [1, 2]}, at=BEFORE)
     worker = SimulatedWorker(queue)
     claimed = worker.tick(0).claims
@@ -61,7 +61,7 @@ def test_a_failure_takes_a_free_place_a_minute_later_with_its_attempt_kept(queue
     check_counters()
 
 
-def test_after_max_attempts_it_has_failed_with_its_last_answer(queue):
+def test_id_fails_after_max_attempts_with_its_last_answer(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     models.Assignment.objects.update(attempts=2)
     worker = SimulatedWorker(queue)
@@ -73,7 +73,7 @@ def test_after_max_attempts_it_has_failed_with_its_last_answer(queue):
     check_counters()
 
 
-def test_what_was_not_started_burns_no_attempt(queue):
+def test_unstarted_request_uses_no_attempt(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     worker = SimulatedWorker(queue)
     keep(worker, queue, [answered(queue, worker.tick(0).claims[0], None)], 0.5)
@@ -83,7 +83,7 @@ def test_what_was_not_started_burns_no_attempt(queue):
     check_counters()
 
 
-def test_a_failure_of_a_cancelled_list_is_not_tried_again(queue):
+def test_failed_id_of_a_cancelled_task_is_not_retried(queue):
     task = place(queue, {MINUTE: [1]}, at=BEFORE)
     worker = SimulatedWorker(queue)
     [claimed] = worker.tick(0).claims
@@ -92,7 +92,7 @@ def test_a_failure_of_a_cancelled_list_is_not_tried_again(queue):
     assert counted() == {"failed": 1}
 
 
-def test_an_answer_of_a_batch_that_was_lost_moves_nothing(queue):
+def test_answer_of_a_lost_batch_moves_nothing(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     worker = SimulatedWorker(queue)
     [claimed] = worker.tick(0).claims
@@ -135,7 +135,7 @@ class BlockedTarget:
         return self.targets.probe(self.queue, now=lambda: MINUTE + timedelta(seconds=at))
 
 
-def test_retry_after_holds_the_whole_target_until_then(queue):
+def test_retry_after_blocks_the_whole_target(queue):
     blocked = BlockedTarget(queue)
     twin = make_queue("twin", handler="webhook", webhook_url="https://hook.test:443/other")
     blocked.answer(Outcome(Verdict.RETRY, status=429, retry_after="20", error="answered 429"))
@@ -145,7 +145,7 @@ def test_retry_after_holds_the_whole_target_until_then(queue):
     assert "20 s" in models.Target.objects.get().block_reason
 
 
-def test_failures_in_a_row_open_the_breaker_and_a_success_between_them_does_not(queue):
+def test_breaker_opens_after_consecutive_failures_only(queue):
     queue.breaker_threshold = 3
     blocked = BlockedTarget(queue)
     blocked.answer(BUSY, BUSY, DONE, BUSY, BUSY)
@@ -155,7 +155,7 @@ def test_failures_in_a_row_open_the_breaker_and_a_success_between_them_does_not(
     assert models.Target.objects.get().last_error == "answered 503"
 
 
-def test_redirects_count_and_an_ids_own_failures_do_not(queue):
+def test_breaker_counts_redirects_but_not_failures_of_single_ids(queue):
     queue.breaker_threshold = 3
     blocked = BlockedTarget(queue)
     blocked.answer(GONE, GONE, GONE, GONE)
@@ -164,7 +164,7 @@ def test_redirects_count_and_an_ids_own_failures_do_not(queue):
     assert blocked.look(3)
 
 
-def test_an_answer_counts_for_the_target_that_gave_it_wherever_its_queue_goes_by_now(queue):
+def test_answer_counts_for_its_target_after_the_queue_is_edited(queue):
     queue.breaker_threshold = 2
     blocked = BlockedTarget(queue)
     came = [answered(queue, blocked.claimed[0], MOVED, 1.0) for _ in range(3)]
@@ -179,7 +179,7 @@ def test_an_answer_counts_for_the_target_that_gave_it_wherever_its_queue_goes_by
     assert not blocked.targets.blocked
 
 
-def test_one_probe_each_half_minute_whoever_asks_and_its_success_closes(queue):
+def test_probe_is_sent_every_half_minute_and_its_success_closes_the_breaker(queue):
     queue.breaker_threshold = 1
     blocked = BlockedTarget(queue)
     blocked.answer(BUSY, at=2)
@@ -196,7 +196,7 @@ def test_one_probe_each_half_minute_whoever_asks_and_its_success_closes(queue):
     assert not blocked.look(41)
 
 
-def test_targets_are_told_apart_by_scheme_host_and_port():
+def test_targets_differ_by_scheme_host_and_port():
     same = {targets.origin_of(url) for url in ("https://Hook.test/a", "https://hook.test:443/b?x=1")}
     assert same == {"https://hook.test:443"}
     assert targets.origin_of("http://[2001:db8::1]:8080/") == "http://[2001:db8::1]:8080"
@@ -210,7 +210,7 @@ def blocked_target(**fields) -> models.Target:
     return models.Target.objects.create(origin="https://hook.test:443", **fields)
 
 
-def test_late_ids_of_a_target_that_asked_to_wait_move_once_to_minutes_after_it(queue):
+def test_late_ids_of_a_blocked_target_move_once_to_minutes_after_the_block(queue):
     place(queue, {MINUTE: range(1, 41), MINUTE + clock.MINUTE: range(41, 61)}, at=BEFORE)
     until = MINUTE + timedelta(hours=1)
     blocked_target(blocked_until=until)
@@ -224,7 +224,7 @@ def test_late_ids_of_a_target_that_asked_to_wait_move_once_to_minutes_after_it(q
     check_counters()
 
 
-def test_a_retry_of_a_target_that_asked_to_wait_is_placed_after_it(queue):
+def test_retry_is_placed_after_the_retry_after_of_its_target(queue):
     place(queue, {MINUTE: [1]}, at=BEFORE)
     until = MINUTE + timedelta(minutes=30)
     blocked_target(blocked_until=until)
@@ -233,7 +233,7 @@ def test_a_retry_of_a_target_that_asked_to_wait_is_placed_after_it(queue):
     assert models.Assignment.objects.get().minute_at == until + clock.MINUTE
 
 
-def test_behind_an_open_breaker_one_late_id_moves_on_as_a_probe_and_the_others_when_it_closes(queue):
+def test_open_breaker_lets_one_late_id_move_as_a_probe(queue):
     place(queue, {MINUTE: range(1, 41)}, at=BEFORE)
     target = blocked_target(opened_at=MINUTE)
     for minutes in (1, 2, 3):

@@ -54,7 +54,7 @@ def queued() -> list[tuple]:
     return [job["args"] for job in jobs if job["func"] == "scheduling.jobs.call_back"]
 
 
-def test_a_done_task_is_called_back_once_and_the_call_verifies():
+def test_callback_of_a_done_task_is_sent_once_and_verifies():
     with Target() as target:
         task = done_task(target)
         assert queued() == [(task.pk,)]
@@ -69,7 +69,7 @@ def test_a_done_task_is_called_back_once_and_the_call_verifies():
     assert task.called_back_at == AFTER
 
 
-def test_a_call_that_fails_is_made_again_when_it_is_due_up_to_max_attempts():
+def test_failed_callback_is_retried_up_to_max_attempts():
     with Target(lambda seen: status(503)) as target:
         task = done_task(target)
         at, waits = AFTER, []
@@ -88,7 +88,7 @@ def test_a_call_that_fails_is_made_again_when_it_is_due_up_to_max_attempts():
     assert len({seen.headers["webhook-id"] for seen in target.seen}) == 1
 
 
-def test_a_call_that_is_given_up_is_said_in_the_log_of_acts():
+def test_abandoned_callback_is_logged():
     with Target(lambda seen: status(410)) as target:
         task = done_task(target)
         assert not call(task)
@@ -99,7 +99,7 @@ def test_a_call_that_is_given_up_is_said_in_the_log_of_acts():
     assert queued() == []
 
 
-def test_a_call_whose_job_was_lost_is_found_by_the_sweep():
+def test_callback_with_a_lost_job_is_resumed_by_the_sweep():
     with Target(lambda seen: status(503)) as target:
         task = done_task(target)
         lose_all_jobs()
@@ -116,7 +116,7 @@ def test_a_call_whose_job_was_lost_is_found_by_the_sweep():
         assert queued() == [(task.pk,)]
 
 
-def test_a_worker_that_dies_while_it_calls_has_used_up_an_attempt(monkeypatch):
+def test_callback_of_a_dead_worker_counts_as_an_attempt(monkeypatch):
     with Target() as target:
         task = done_task(target)
         models.Queue.objects.update(max_attempts=2)
@@ -139,7 +139,7 @@ def test_a_worker_that_dies_while_it_calls_has_used_up_an_attempt(monkeypatch):
     assert models.Activity.objects.get(verb="gave_up_calling_back").count == 2
 
 
-def test_a_task_that_nobody_wants_to_be_told_of_leaves_the_sweep_alone():
+def test_task_without_a_callback_url_is_ignored_by_the_sweep():
     with Target() as target:
         task = done_task(target)
         models.Queue.objects.update(callback_url="")
@@ -150,7 +150,7 @@ def test_a_task_that_nobody_wants_to_be_told_of_leaves_the_sweep_alone():
     assert queued() == []
 
 
-def test_what_is_sent_again_is_called_back_again_under_a_key_of_its_own():
+def test_resent_task_is_called_back_again_with_another_key():
     with Target() as target:
         task = done_task(target)
         assert call(task)
@@ -172,7 +172,7 @@ def send_one(queue, at, *stalls: float):
     return test_request.send_one(queue, by=Actor.command_line(), now=lambda: clock[0], sleep=sleep)
 
 
-def test_a_test_request_takes_a_free_slot_and_shows_what_came():
+def test_test_request_takes_a_free_slot_and_shows_its_response():
     with Target(lambda seen: status(418, b"short and stout")) as target:
         queue = make_queue(rpm=60, handler="webhook", webhook_url=target.url)
         place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
@@ -190,7 +190,7 @@ def test_a_test_request_takes_a_free_slot_and_shows_what_came():
     assert {line.verb for line in models.Activity.objects.all()} == {"tested"}
 
 
-def test_a_test_request_is_shown_as_it_went_out_without_the_queues_own_values():
+def test_test_request_is_shown_as_sent_with_header_values_masked():
     with Target() as target:
         queue = make_queue(
             rpm=60,
@@ -212,7 +212,7 @@ def test_a_test_request_is_shown_as_it_went_out_without_the_queues_own_values():
     assert first.sent.headers["webhook-id"] != second.sent.headers["webhook-id"]
 
 
-def test_a_full_minute_makes_it_wait_for_the_next_one_and_two_refuse_it():
+def test_test_request_waits_for_the_next_minute_or_is_refused():
     with Target() as target:
         queue = make_queue(rpm=60, handler="webhook", webhook_url=target.url)
         place(queue, {MINUTE: range(1, 61)}, at=BEFORE)

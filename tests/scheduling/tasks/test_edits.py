@@ -77,7 +77,7 @@ def fills() -> list[int]:
 # --- cancel ---
 
 
-def test_a_cancel_frees_the_places_at_once_and_the_rows_follow(queue, by, tmp_path):
+def test_cancel_frees_places_at_once_and_rows_follow(queue, by, tmp_path):
     task = submit(shuffled(25_000), tmp_path, by=by).task
     write_all()
     assert cancel(task, by) == {"cancelled": 25_000, "already_sent": 0, "in_flight": 0}
@@ -91,7 +91,7 @@ def test_a_cancel_frees_the_places_at_once_and_the_rows_follow(queue, by, tmp_pa
     check_log()
 
 
-def test_its_numbers_tell_cancelled_sent_and_in_flight_apart(queue, by, tmp_path):
+def test_cancel_reports_cancelled_sent_and_in_flight(queue, by, tmp_path):
     task = submit(range(1, 1_001), tmp_path, by=by).task
     write_all()
     send(task, 200)
@@ -103,7 +103,7 @@ def test_its_numbers_tell_cancelled_sent_and_in_flight_apart(queue, by, tmp_path
     check_log()
 
 
-def test_again_it_gives_the_same_answer_and_changes_nothing(queue, by, tmp_path):
+def test_second_cancel_gives_the_same_answer_and_changes_nothing(queue, by, tmp_path):
     task = submit(range(1, 1_001), tmp_path, by=by).task
     write_all()
     send(task, 10)
@@ -115,7 +115,7 @@ def test_again_it_gives_the_same_answer_and_changes_nothing(queue, by, tmp_path)
     assert models.Activity.objects.filter(verb="cancelled").count() == 1
 
 
-def test_the_next_list_takes_the_places_that_a_cancel_gave_back(queue, by, tmp_path):
+def test_next_list_takes_the_places_freed_by_a_cancel(queue, by, tmp_path):
     first = submit(range(1, 1_001), tmp_path, by=by).task
     where = places_by_plan(first)
     cancel(first, by)
@@ -132,7 +132,7 @@ def places_by_plan(task) -> dict[int, int]:
     return dict(waits.values_list("bucket_id", "waiting_count"))
 
 
-def test_a_list_that_is_still_being_written_is_cancelled_whole(queue, by, tmp_path, monkeypatch):
+def test_list_that_is_being_written_is_cancelled_completely(queue, by, tmp_path, monkeypatch):
     task = submit(shuffled(30_000), tmp_path, by=by).task
     real, written = allocation._write_slice, []
 
@@ -151,7 +151,7 @@ def test_a_list_that_is_still_being_written_is_cancelled_whole(queue, by, tmp_pa
     check_counters()
 
 
-def test_rows_follow_only_once_all_of_them_are_there(queue, by, tmp_path):
+def test_cancelled_rows_follow_only_once_all_are_written(queue, by, tmp_path):
     task = submit(range(1, 101), tmp_path, by=by).task
     cancel(task, by, NOON)
     cancellation.update_rows(task.pk, lambda: NOON)
@@ -161,7 +161,7 @@ def test_rows_follow_only_once_all_of_them_are_there(queue, by, tmp_path):
     assert models.Task.objects.get().cancel_position == 100
 
 
-def test_whoever_comes_later_goes_on_where_a_dead_follower_stopped(queue, by, tmp_path, monkeypatch):
+def test_cancel_of_rows_resumes_where_a_dead_process_stopped(queue, by, tmp_path, monkeypatch):
     task = submit(shuffled(25_000), tmp_path, by=by).task
     write_all()
     cancel(task, by)
@@ -183,7 +183,7 @@ def test_whoever_comes_later_goes_on_where_a_dead_follower_stopped(queue, by, tm
     check_counters()
 
 
-def test_a_job_that_has_no_time_left_calls_the_next(queue, by, tmp_path):
+def test_cancel_job_out_of_time_queues_the_next(queue, by, tmp_path):
     task = submit(shuffled(100), tmp_path, by=by).task
     write_all()
     cancel(task, by)
@@ -199,7 +199,7 @@ def jobs(name: str) -> int:
     return sum(job.func().endswith(name) for job in OrmQ.objects.all())
 
 
-def test_a_task_that_is_done_stays_done(queue, by, tmp_path):
+def test_cancel_of_a_done_task_leaves_it_done(queue, by, tmp_path):
     task = submit(range(1, 11), tmp_path, by=by).task
     write_all()
     send(task, 10)
@@ -209,7 +209,7 @@ def test_a_task_that_is_done_stays_done(queue, by, tmp_path):
     assert task.state_at(LATER) == models.TaskState.DONE
 
 
-def test_a_cancel_for_an_older_version_is_refused(queue, by, tmp_path):
+def test_cancel_of_a_stale_version_is_refused(queue, by, tmp_path):
     task = submit(range(1, 11), tmp_path, by=by).task
     edits.rename(task, "other", by=by, at=NOON)
     with pytest.raises(StaleVersion):
@@ -217,7 +217,7 @@ def test_a_cancel_for_an_older_version_is_refused(queue, by, tmp_path):
     assert models.Task.objects.get().cancelled_at is None
 
 
-def test_what_a_claim_gives_back_after_the_cancel_is_cancelled_too(queue, by, tmp_path):
+def test_ids_returned_unsent_after_a_cancel_are_cancelled(queue, by, tmp_path):
     task = submit(range(1, 101), tmp_path, by=by).task
     write_all()
     minute = clock.minutes(clock.open_window_start(NOON))[0]
@@ -247,7 +247,7 @@ def test_what_a_claim_gives_back_after_the_cancel_is_cancelled_too(queue, by, tm
 # --- rename ---
 
 
-def test_a_rename_makes_a_new_version_and_leaves_its_line(queue, by, tmp_path):
+def test_rename_increments_the_version_and_is_logged(queue, by, tmp_path):
     task = submit([1], tmp_path, by=by).task
     edits.rename(task, "spring", by=by, at=LATER, if_version=1)
     stored = models.Task.objects.get()
@@ -256,7 +256,7 @@ def test_a_rename_makes_a_new_version_and_leaves_its_line(queue, by, tmp_path):
     assert (line.before, line.after) == ({"task_name": "a list"}, {"task_name": "spring"})
 
 
-def test_of_two_renames_of_one_version_the_second_is_refused(queue, by, tmp_path):
+def test_second_rename_of_one_version_is_refused(queue, by, tmp_path):
     task = submit([1], tmp_path, by=by).task
     edits.rename(task, "spring", by=by, at=LATER, if_version=1)
     with pytest.raises(StaleVersion):
@@ -265,7 +265,7 @@ def test_of_two_renames_of_one_version_the_second_is_refused(queue, by, tmp_path
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201])
-def test_a_name_has_1_to_200_characters(queue, by, tmp_path, name):
+def test_task_name_has_1_to_200_characters(queue, by, tmp_path, name):
     task = submit([1], tmp_path, by=by).task
     with pytest.raises(BadFields):
         edits.rename(task, name, by=by, at=LATER)
@@ -303,7 +303,7 @@ def names_each_row_once(task) -> list[int]:
     return ids
 
 
-def test_an_id_in_both_keeps_its_place_the_rest_goes_and_what_is_new_is_placed(queue, by, tmp_path):
+def test_replacement_keeps_common_ids_cancels_the_rest_and_places_new_ones(queue, by, tmp_path):
     task = written(range(1, 1_001), tmp_path, by)
     before = places(task)
     replaced = replace(task, range(501, 1_301), tmp_path, by)
@@ -320,7 +320,7 @@ def test_an_id_in_both_keeps_its_place_the_rest_goes_and_what_is_new_is_placed(q
     check_log()
 
 
-def test_what_is_new_takes_the_places_that_were_given_back(queue, by, tmp_path):
+def test_new_ids_take_the_places_of_cancelled_ones(queue, by, tmp_path):
     task = written(range(1, 1_801), tmp_path, by)
     assert fills() == [120] * 15
     replaced = replace(task, range(2_001, 3_801), tmp_path, by)
@@ -332,7 +332,7 @@ def test_what_is_new_takes_the_places_that_were_given_back(queue, by, tmp_path):
     check_log()
 
 
-def test_the_answer_s_plan_is_what_then_happens(queue, by, tmp_path):
+def test_replacement_follows_the_plan_in_its_answer(queue, by, tmp_path):
     task = written(range(1, 301), tmp_path, by)
     replaced = replace(task, shuffled(600, first=151), tmp_path, by)
     write_all(LATER)
@@ -343,7 +343,7 @@ def test_the_answer_s_plan_is_what_then_happens(queue, by, tmp_path):
     assert tuple(added) == replaced.plan.windows[0].added
 
 
-def test_what_was_sent_is_counted_and_stays(queue, by, tmp_path):
+def test_replacement_counts_sent_ids_and_leaves_them(queue, by, tmp_path):
     task = written(range(1, 101), tmp_path, by)
     done = send(task, 30)
     failed = send(task, 10, status=models.Status.FAILED)
@@ -360,7 +360,7 @@ def test_what_was_sent_is_counted_and_stays(queue, by, tmp_path):
     check_log()
 
 
-def test_an_id_that_an_edit_cancelled_comes_back_once(queue, by, tmp_path):
+def test_id_cancelled_by_an_edit_can_be_added_again(queue, by, tmp_path):
     task = written(range(1, 101), tmp_path, by)
     first = places(task)
     replace(task, range(1, 11), tmp_path, by)
@@ -379,7 +379,7 @@ def test_an_id_that_an_edit_cancelled_comes_back_once(queue, by, tmp_path):
     check_log()
 
 
-def test_a_list_and_back_again_leaves_what_was_there(queue, by, tmp_path):
+def test_replacing_back_and_forth_leaves_the_right_ids(queue, by, tmp_path):
     task = written(range(1, 301), tmp_path, by)
     for ids in (range(301, 601), range(1, 301), range(151, 451)):
         replace(task, ids, tmp_path, by)
@@ -391,7 +391,7 @@ def test_a_list_and_back_again_leaves_what_was_there(queue, by, tmp_path):
     assert proof.check(lambda: LATER) == []
 
 
-def test_what_had_gone_before_is_not_counted_again(queue, by, tmp_path):
+def test_earlier_removed_ids_are_not_counted_again(queue, by, tmp_path):
     task = written(range(1, 101), tmp_path, by)
     done = send(task, 50)
     assert numbers(replace(task, range(1_001, 1_011), tmp_path, by)) == (0, 10, 50, 50, 0)
@@ -401,7 +401,7 @@ def test_what_had_gone_before_is_not_counted_again(queue, by, tmp_path):
     names_each_row_once(task)
 
 
-def test_an_id_that_was_sent_and_had_gone_is_not_sent_again_when_it_comes_back(queue, by, tmp_path):
+def test_id_already_sent_is_not_sent_again_when_added_back(queue, by, tmp_path):
     task = written(range(1, 101), tmp_path, by)
     done = send(task, 5)
     replace(task, [50], tmp_path, by)
@@ -409,7 +409,7 @@ def test_an_id_that_was_sent_and_had_gone_is_not_sent_again_when_it_comes_back(q
     assert [statuses(task)[user] for user in done] == [models.Status.SUCCEEDED] * 5
 
 
-def test_another_order_is_kept_and_moves_nothing(queue, by, tmp_path):
+def test_reordered_list_moves_nothing(queue, by, tmp_path):
     task = written(range(1, 101), tmp_path, by)
     before = places(task)
     assert numbers(replace(task, range(100, 0, -1), tmp_path, by)) == (100, 0, 0, 0, 0)
@@ -417,7 +417,7 @@ def test_another_order_is_kept_and_moves_nothing(queue, by, tmp_path):
     assert names_each_row_once(task) == list(range(100, 0, -1))
 
 
-def test_name_payload_and_version_change_with_it(queue, by, tmp_path):
+def test_replacement_changes_name_payload_and_version(queue, by, tmp_path):
     task = written([1, 2], tmp_path, by)
     about = {"name": "spring", "payload": "2,3", "column": "user_id"}
     replaced = replace(task, [2, 3], tmp_path, by, if_version=1, **about)
@@ -429,14 +429,14 @@ def test_name_payload_and_version_change_with_it(queue, by, tmp_path):
     assert line.after["added"] == 1
 
 
-def test_a_task_whose_last_waiting_id_has_gone_is_done(queue, by, tmp_path):
+def test_task_without_waiting_ids_after_an_edit_is_done(queue, by, tmp_path):
     task = written([1, 2, 3], tmp_path, by)
     (done,) = send(task, 1)
     replace(task, [done], tmp_path, by)
     assert models.Task.objects.get().state_at(LATER) == models.TaskState.DONE
 
 
-def test_a_task_that_was_done_goes_on_with_new_ids(queue, by, tmp_path):
+def test_done_task_continues_with_new_ids(queue, by, tmp_path):
     task = written([1], tmp_path, by)
     send(task, 1)
     ledger.finish([task.pk], at=NOON)
@@ -446,7 +446,7 @@ def test_a_task_that_was_done_goes_on_with_new_ids(queue, by, tmp_path):
     assert models.Task.objects.get().state_at(LATER) == models.TaskState.PLACED
 
 
-def test_its_first_and_last_minute_are_those_of_what_it_has(queue, by, tmp_path):
+def test_first_and_last_minute_follow_the_replaced_list(queue, by, tmp_path):
     task = written(range(1, 601), tmp_path, by)
     replace(task, range(121, 241), tmp_path, by)
     task.refresh_from_db()
@@ -464,7 +464,7 @@ def nothing_changed(task, before) -> bool:
     )
 
 
-def test_a_list_past_the_peak_changes_nothing(queue, by, tmp_path):
+def test_replacement_past_max_peak_changes_nothing(queue, by, tmp_path):
     task = written(range(1, 101), tmp_path, by)
     before = (1, task.list_id, statuses(task))
     operations.update(queue, {"max_peak": 130}, by=by, now=lambda: NOON)
@@ -474,14 +474,14 @@ def test_a_list_past_the_peak_changes_nothing(queue, by, tmp_path):
     assert replace(task, range(50, 3_000), tmp_path, by, allow_peak=True).added == 2_899
 
 
-def test_another_number_than_expected_changes_nothing(queue, by, tmp_path):
+def test_replacement_of_an_unexpected_count_changes_nothing(queue, by, tmp_path):
     task = written([1, 2], tmp_path, by)
     with pytest.raises(UnexpectedCount):
         replace(task, [1, 2, 3], tmp_path, by, expect=2)
     assert nothing_changed(task, (1, task.list_id, statuses(task)))
 
 
-def test_a_death_in_the_middle_of_it_changes_nothing(queue, by, tmp_path, monkeypatch):
+def test_replacement_that_dies_halfway_changes_nothing(queue, by, tmp_path, monkeypatch):
     task = written(range(1, 101), tmp_path, by)
     before = (1, task.list_id, statuses(task))
 
@@ -496,20 +496,20 @@ def test_a_death_in_the_middle_of_it_changes_nothing(queue, by, tmp_path, monkey
     check_log()
 
 
-def test_a_list_that_is_still_being_written_is_not_replaced(queue, by, tmp_path):
+def test_list_that_is_being_written_is_not_replaced(queue, by, tmp_path):
     task = submit([1, 2], tmp_path, by=by).task
     with pytest.raises(StillPlacing):
         replace(task, [1], tmp_path, by)
 
 
-def test_a_cancelled_task_is_not_replaced(queue, by, tmp_path):
+def test_cancelled_task_is_not_replaced(queue, by, tmp_path):
     task = written([1, 2], tmp_path, by)
     cancel(task, by)
     with pytest.raises(TaskCancelled):
         replace(task, [1], tmp_path, by)
 
 
-def test_a_list_for_an_older_version_is_refused(queue, by, tmp_path):
+def test_replacement_of_a_stale_version_is_refused(queue, by, tmp_path):
     task = written([1, 2], tmp_path, by)
     edits.rename(task, "other", by=by, at=NOON)
     with pytest.raises(StaleVersion):
@@ -517,7 +517,7 @@ def test_a_list_for_an_older_version_is_refused(queue, by, tmp_path):
     assert set(statuses(task).values()) == {models.Status.WAITING}
 
 
-def test_an_edit_while_the_lists_are_compared_lets_it_begin_again(queue, by, tmp_path, monkeypatch):
+def test_edit_during_the_comparison_restarts_it(queue, by, tmp_path, monkeypatch):
     task = written(range(1, 101), tmp_path, by)
     real, calls = edits.acceptance.write_draft, []
 
@@ -536,9 +536,7 @@ def test_an_edit_while_the_lists_are_compared_lets_it_begin_again(queue, by, tmp
     check_log()
 
 
-def test_what_is_claimed_sent_or_moved_while_the_lists_are_compared_is_looked_up_again(
-    queue, by, tmp_path, monkeypatch
-):
+def test_ids_that_change_during_the_comparison_are_read_again(queue, by, tmp_path, monkeypatch):
     task = written(range(1, 301), tmp_path, by)
     real, calls = edits.acceptance.write_draft, []
 
@@ -573,7 +571,7 @@ def move_on(queue, task, count: int) -> list[int]:
     return [row.user_id for row in rows]
 
 
-def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tmp_path, monkeypatch):
+def test_resend_during_the_comparison_is_noticed(queue, by, tmp_path, monkeypatch):
     task = written(range(1, 101), tmp_path, by)
     done = send(task, 10)
     real, calls = edits.acceptance.write_draft, []
@@ -594,7 +592,7 @@ def test_what_an_operator_sends_again_meanwhile_lets_it_look_again(queue, by, tm
     check_log()
 
 
-def test_an_order_that_nobody_needs_any_more_is_swept(queue, by, tmp_path):
+def test_unneeded_list_order_is_deleted(queue, by, tmp_path):
     task = written(range(1, 11), tmp_path, by)
     first = task.list_id
     lists_after = []
@@ -624,7 +622,7 @@ def test_every_id_has_the_same_place_before_and_after_its_row_is_written(queue, 
     ]
 
 
-def test_a_replaced_task_can_be_cancelled_whole(queue, by, tmp_path):
+def test_replaced_task_can_be_cancelled_completely(queue, by, tmp_path):
     task = written(range(1, 301), tmp_path, by)
     replace(task, range(201, 501), tmp_path, by)
     assert cancel(task, by)["cancelled"] == 300
@@ -652,7 +650,7 @@ def test_long_lists_are_compared_in_parts(queue, by, tmp_path, monkeypatch):
     check_log()
 
 
-def test_under_carry_over_what_comes_goes_on_to_the_next_windows(queue, by, tmp_path):
+def test_replacement_under_carry_over_uses_the_next_windows(queue, by, tmp_path):
     operations.update(queue, {"overflow": "carry_over"}, by=by, now=lambda: NOON)
     task = written(range(1, 4_001), tmp_path, by)
     replaced = replace(task, [*range(3_001, 4_001), *range(5_001, 9_001)], tmp_path, by)

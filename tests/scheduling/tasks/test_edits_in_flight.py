@@ -68,7 +68,7 @@ def check_all(at) -> None:
     assert not [found for found in proof.check(lambda: at) if "claim" not in found.check]
 
 
-def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(worker, tmp_path):
+def test_removed_id_that_fails_in_flight_gets_no_other_minute(worker, tmp_path):
     claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     replaced = replace(range(30, 61), tmp_path, at)
@@ -80,9 +80,7 @@ def test_what_left_in_flight_and_fails_has_failed_and_gets_no_other_minute(worke
     check_all(at)
 
 
-def test_removed_id_that_failed_and_is_retried_by_an_operator_gets_another_place_when_its_minute_passes(
-    worker, tmp_path
-):
+def test_removed_id_retried_by_an_operator_gets_another_place_when_late(worker, tmp_path):
     claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
@@ -101,7 +99,7 @@ def test_removed_id_that_failed_and_is_retried_by_an_operator_gets_another_place
     check_all(minute_passed)
 
 
-def test_a_task_whose_last_request_left_and_failed_is_done(worker, tmp_path):
+def test_task_whose_last_removed_request_failed_is_done(worker, tmp_path):
     at = MINUTE + timedelta(seconds=0.5)
     replace([1_001], tmp_path, at)
     write_all(at)
@@ -113,7 +111,7 @@ def test_a_task_whose_last_request_left_and_failed_is_done(worker, tmp_path):
     assert models.Task.objects.get().finished_at == at
 
 
-def test_what_left_in_flight_and_comes_back_unsent_is_cancelled_and_its_place_is_free(worker, tmp_path):
+def test_removed_id_returned_unsent_is_cancelled_and_frees_its_place(worker, tmp_path):
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
     claimed = worker.claims.copy()
@@ -125,7 +123,7 @@ def test_what_left_in_flight_and_comes_back_unsent_is_cancelled_and_its_place_is
     check_all(after)
 
 
-def test_what_left_and_is_back_before_its_answer_is_tried_again(worker, tmp_path):
+def test_id_removed_and_added_back_before_its_answer_is_retried(worker, tmp_path):
     claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
@@ -138,7 +136,7 @@ def test_what_left_and_is_back_before_its_answer_is_tried_again(worker, tmp_path
     check_all(at)
 
 
-def test_an_id_that_comes_back_goes_on_counting_its_attempts(worker, tmp_path):
+def test_id_added_back_continues_its_attempt_count(worker, tmp_path):
     claimed = worker.claims[0]
     at = MINUTE + timedelta(seconds=0.5)
     fail(claimed, at)
@@ -153,7 +151,7 @@ def test_an_id_that_comes_back_goes_on_counting_its_attempts(worker, tmp_path):
     check_all(at)
 
 
-def test_what_would_be_tried_again_after_its_list_expires_has_expired(worker):
+def test_retry_after_the_expiry_of_its_list_expires(worker):
     claimed = worker.claims[0]
     models.Task.objects.update(expires_at=MINUTE + timedelta(minutes=2))
     fail(claimed, MINUTE + timedelta(seconds=0.5))

@@ -30,7 +30,7 @@ def sent_by(handler) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("fields", [{}, HOOK])
-def test_hold_keeps_one_list_back_and_no_other(fields):
+def test_hold_stops_one_list_only(fields):
     time, handler = SimulatedTime(MINUTE - timedelta(seconds=4)), SimulatedHandler()
     queue = make_queue(rpm=60, **fields)
     held = place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
@@ -64,7 +64,7 @@ def test_hold_in_the_middle_of_a_minute_keeps_back_what_was_claimed():
     check_counters()
 
 
-def test_proof_names_what_started_after_the_hold():
+def test_proof_names_requests_started_after_a_hold():
     time = SimulatedTime(MINUTE - timedelta(seconds=4))
     task = place(make_queue(rpm=60), {MINUTE: range(1, 61), MINUTE + clock.MINUTE: [61]}, at=BEFORE)
     time.worker(MINUTE).serve()

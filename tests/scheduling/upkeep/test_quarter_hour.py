@@ -25,7 +25,7 @@ def run(at):
     return quarter_hour.run(lambda: at)
 
 
-def test_it_arms_the_windows_that_run_and_open():
+def test_quarter_hour_schedules_the_minutes_of_running_and_open_windows():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: [1]}, at=BEFORE)
     place(queue, {MINUTE + clock.QUARTER: [2]}, at=BEFORE)
@@ -39,7 +39,7 @@ def test_it_arms_the_windows_that_run_and_open():
     assert OrmQ.objects.filter(key="minutes").count() == jobs.count()
 
 
-def test_an_ended_window_gets_its_receipt_once():
+def test_ended_window_gets_its_receipt_once():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
     SimulatedWorker(queue).serve(0, 60)
@@ -55,7 +55,7 @@ def test_an_ended_window_gets_its_receipt_once():
     assert kept.quarter_at == clock.quarter_start(ENDED)
 
 
-def test_a_receipt_sees_the_60_seconds_that_began_in_the_window_before():
+def test_receipt_includes_60_seconds_that_began_in_the_previous_window():
     queue, other = make_queue(rpm=60), make_queue("other", rpm=60)
     last = MINUTE - clock.MINUTE
     for where, first in ((queue, 1), (other, 1_001)):
@@ -74,7 +74,7 @@ def test_a_receipt_sees_the_60_seconds_that_began_in_the_window_before():
     assert receipts.most_in_60_seconds(receipts.start_times(of_other)) == 0
 
 
-def test_under_a_brake_what_was_planned_is_what_was_there():
+def test_receipt_under_a_brake_counts_all_planned_ids():
     queue = make_queue(rpm=60, brake_per_minute=10)
     place(queue, {MINUTE: range(1, 61)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -87,7 +87,7 @@ def test_under_a_brake_what_was_planned_is_what_was_there():
     assert (receipt["planned"], receipt["late"]) == (60, 50)
 
 
-def test_missed_quarters_are_all_done_and_what_was_left_behind_is_placed_first():
+def test_missed_quarters_are_all_processed_after_placing_late_ids():
     queue = make_queue(rpm=60)
     for n in range(3):
         place(queue, {MINUTE + n * clock.QUARTER: range(100 * n + 1, 100 * n + 11)}, at=BEFORE)
@@ -98,7 +98,7 @@ def test_missed_quarters_are_all_done_and_what_was_left_behind_is_placed_first()
     assert {window.receipt["late"] for window in receipts_kept} == {10}
 
 
-def test_a_paused_queues_windows_are_totalled_when_it_resumes():
+def test_windows_of_a_paused_queue_are_totalled_after_it_resumes():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     models.Queue.objects.update(paused_at=BEFORE)
@@ -129,7 +129,7 @@ def test_several_clusters_total_a_window_once():
     assert models.Move.objects.count() == 10
 
 
-def test_a_quarter_that_nobody_processed_is_asked_for():
+def test_unprocessed_quarter_is_requested():
     make_queue(rpm=60)
     at = clock.quarter_start(ENDED) + timedelta(seconds=39)
     assert not quarter_hour.wake(at=at)
@@ -153,7 +153,7 @@ def test_a_quarter_that_nobody_processed_is_asked_for():
         lambda rows: rows.bulk_create([Schedule(name="mine", func="os.system")]),
     ],
 )
-def test_an_edited_or_deleted_schedule_is_set_right_by_whoever_looks(edit):
+def test_edited_or_deleted_schedule_is_restored(edit):
     schedules.ensure(at=BEFORE)
     edit(Schedule.objects)
     reconciliation.requeue_lost_work(at=BEFORE)
@@ -163,18 +163,18 @@ def test_an_edited_or_deleted_schedule_is_set_right_by_whoever_looks(edit):
     )
 
 
-def test_the_largest_number_of_starts_is_found_over_the_borders_of_minutes():
+def test_most_in_60_seconds_spans_minute_borders():
     assert receipts.most_in_60_seconds({0: 1, 59_999: 1, 60_000: 1}) == 2
     assert receipts.most_in_60_seconds({}) == 0
     assert receipts.most_in_60_seconds({slot * 500: 1 for slot in range(240)}) == 120
 
 
-def test_lateness_is_told_as_median_p99_and_largest():
+def test_lateness_is_reported_as_median_p99_and_maximum():
     assert receipts.lateness({}) is None
     assert receipts.lateness({0: 98, 5: 1, 300: 1}) == {"median": 0, "p99": 5, "largest": 300}
 
 
-def test_late_work_is_hinted_at_once():
+def test_late_work_is_queued_at_once():
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     after = MINUTE + timedelta(seconds=70)

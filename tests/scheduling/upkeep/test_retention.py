@@ -27,7 +27,7 @@ def old_and_young():
     return old, young
 
 
-def test_an_old_task_goes_with_all_that_is_its_own_and_a_young_one_stays(old_and_young, settings):
+def test_old_task_is_pruned_with_its_rows_and_a_young_one_stays(old_and_young, settings):
     settings.RETENTION_DAYS = 90
     _old, young = old_and_young
     assert retention.prune(lambda: NIGHT)
@@ -38,7 +38,7 @@ def test_an_old_task_goes_with_all_that_is_its_own_and_a_young_one_stays(old_and
     assert proof.check(lambda: clock.quarter_start(NIGHT - timedelta(days=1))) == []
 
 
-def test_nothing_goes_before_its_time(old_and_young, settings):
+def test_rows_are_not_pruned_before_their_time(old_and_young, settings):
     settings.RETENTION_DAYS = 101
     rows = models.Assignment.objects.count()
     assert retention.prune(lambda: NIGHT)
@@ -46,7 +46,7 @@ def test_nothing_goes_before_its_time(old_and_young, settings):
     assert models.Task.objects.count() == 2
 
 
-def test_a_window_that_still_has_something_to_do_stays(settings):
+def test_window_with_waiting_ids_is_not_pruned(settings):
     settings.RETENTION_DAYS = 90
     queue = make_queue(rpm=60, paused_at=BEFORE)
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
@@ -54,7 +54,7 @@ def test_a_window_that_still_has_something_to_do_stays(settings):
     assert models.Assignment.objects.count() == 20
 
 
-def test_many_rows_go_in_small_steps(old_and_young, settings, monkeypatch):
+def test_rows_are_pruned_in_small_steps(old_and_young, settings, monkeypatch):
     settings.RETENTION_DAYS = 90
     monkeypatch.setattr(retention, "STEP_ROWS", 3)
     assert not retention.prune(lambda: NIGHT, seconds=0)
