@@ -14,8 +14,8 @@ never disperse: `free_places` and `carry_over_runs` know rule 1 only. `runs_with
 list over windows whose capacities differ and whose periods have quotas.
 
 Pure: no Django, no clock, no I/O. A fill is 15 whole numbers >= 0 and is never changed; ValueError for any
-other fill, number of IDs or capacity (a bool is no number). Source: DESIGN.md, "The two rules",
-golden/distribution.json and golden/capacities.json.
+other fill, number of IDs or capacity (a bool is no number). Source: the two rules of docs/glossary.md,
+tests/golden/distribution.json and capacities.json.
 """
 
 import sys

@@ -8,7 +8,7 @@ Local times go by the wall clock of a named zone. On the day on which clocks are
 are open or closed as the table says; the hour that is skipped in spring doesn't exist.
 
 Pure: standard library only (zoneinfo reads the zones of the machine). Times are aware; ValueError, as a sentence, for
-anything that can't be read. Source: SHAPES.md.
+anything that can't be read. Source: docs/hours.md.
 """
 
 import re

@@ -5,7 +5,7 @@ takes IDs in during that quarter and runs in the next one: bucket k of the windo
 minute 12:15 + k. Its state follows from the clock, so nobody has to come and close it.
 
 Pure: every function gets its time as an argument, aware; what comes out is UTC. A naive time raises
-ValueError, since nobody can know its zone. Source: DESIGN.md, "Words" and "Time".
+ValueError, since nobody can know its zone.
 """
 
 from collections.abc import Iterable

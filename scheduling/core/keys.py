@@ -11,7 +11,7 @@ the largest key is a 63-bit number that every database holds.
 Pure. ValueError for whatever is out of range. Functions that end in `_number` speak of whole minutes since
 1970 in place of datetimes, for paths that run once an ID. Ranges include both ends, as BETWEEN does. What
 begins with `sql_` is the same for a statement, given the name of a column. Nobody else knows the layout.
-Source: DATA_MODEL.md, "Key = place".
+Source: docs/decisions.md, "The key is the place".
 """
 
 from collections.abc import Iterable

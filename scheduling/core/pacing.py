@@ -17,7 +17,7 @@ made before its minute ends or with it, so the finer grid doesn't get the coarse
 The tests try it on sequences of minutes with capacities that change, free slots taken at will and delays up
 to the tolerance. Up to rpm 1,200 the first bound is reached there, so it can't be promised lower.
 
-Pure. Offsets are seconds from the start of the minute, 0 <= offset < 60. Source: DESIGN.md, "Pacing".
+Pure. Offsets are seconds from the start of the minute, 0 <= offset < 60.
 """
 
 from collections.abc import Iterator

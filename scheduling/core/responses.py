@@ -1,6 +1,6 @@
 """What a queue counts as done: statuses that succeed or are retried, and a condition on a JSON response.
 
-Pure. Source: REQUESTS.md, "What counts as done"; RFC 6901 for pointers.
+Pure. Source: docs/requests.md, "What counts as done"; RFC 6901 for pointers.
 """
 
 import json

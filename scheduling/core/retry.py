@@ -1,7 +1,7 @@
 """What a response means: done, to be retried and when, or failed; and when a target is blocked.
 
 Pure: times, randomness and thresholds come in as arguments. Times are aware, UTC.
-Source: API.md ("Queue fields"), DESIGN.md ("Pacing"), RFC 9110 10.2.3 for Retry-After.
+Source: docs/queue-fields.md, RFC 9110 10.2.3 for Retry-After.
 """
 
 import re

@@ -7,7 +7,7 @@ value or a header, and never more than that. Placeholders have no logic; a defau
 takes the place of a value that is missing (no such column, or null) or empty. A value that is missing and has no
 default fails that ID.
 
-Source: REQUESTS.md, "The request". RFC 3986 for URLs, RFC 8259 for JSON, the URL standard for forms.
+Source: docs/requests.md, "Placeholders". RFC 3986 for URLs, RFC 8259 for JSON, the URL standard for forms.
 """
 
 import difflib

@@ -33,7 +33,7 @@ _SECRET = ("webhook_secret", "webhook_headers")
 def create(
     *, name: str, fields: Mapping[str, Any] | None = None, paused: bool = False, by: Actor, at: datetime
 ) -> models.Queue:
-    """Create a queue. fields: by the names of API.md. Raises BadFields, QueueTaken, TooManyQueues."""
+    """Create a queue. fields: by the names of docs/queue-fields.md. Raises BadFields, QueueTaken, TooManyQueues."""
     fields = _given(fields or {})
     validation.check_name(name)
     validation.check(fields)
