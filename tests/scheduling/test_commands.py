@@ -17,8 +17,8 @@ ACTS: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 # Only looks.
 READS = {"check_plan"}
-# Run as processes on databases of their own, or with arguments, elsewhere: see tests/runner/test_backup.py.
-ELSEWHERE = {"backup", "doctor", "possible_repeats", "restore"}
+# Tested elsewhere, with arguments or on databases of their own: tests/runner/test_backup.py, test_erasure.py.
+ELSEWHERE = {"backup", "doctor", "erase_person", "possible_repeats", "restore"}
 # Invents lists, which come in as any others do; and its queues, see below.
 INVENTS = {"demo"}
 

@@ -36,7 +36,20 @@ def test_block_signal_from_before_a_reboot_is_ignored():
 @pytest.mark.django_db
 def test_block_signal_is_seen_by_other_processes_at_once(process_environment):
     code = "import django; django.setup(); from scheduling.dispatch import block_signals as b;"
-    code += f" b.of_this_host().block({HOOK!r}, 2)"
-    subprocess.run([sys.executable, "-c", code], env=process_environment, check=True)
-    assert block_signals.of_this_host().is_blocked(HOOK)
+    code += f" signals = b.of_this_host(); input(); signals.block({HOOK!r}, 60); print('blocked', flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=process_environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        signals = block_signals.of_this_host()
+        # Both have it open by then, so that no start of a process lies between the block and the look.
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "blocked\n"
+        assert signals.is_blocked(HOOK)
+        process.stdin.write("\n")
     assert (block_signals.settings.DATA_DIR / "blocked-targets").stat().st_mode & 0o777 == 0o600

@@ -157,7 +157,7 @@ FULL = """
 )
 def test_full_disk_raises_no_space(tmp_path, token, content_type, head, tail):
     ended = run(FULL, tmp_path, token, content_type, head, tail)
-    assert ended.stdout.startswith("NoSpace The disk is full"), ended.stderr
+    assert ended.stdout.startswith("NoSpace The disk has no room"), ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 

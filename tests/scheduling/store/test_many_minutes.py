@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from django.db import connection
 
 from scheduling import models, store
 from scheduling.core import keys
@@ -16,12 +17,14 @@ START = NOON.replace(second=0)
 def seconds_for(task: models.Task, minutes: int) -> float:
     first = keys.minute_number_of_bucket(keys.bucket_at(task.queue_id, START))
     buckets = [keys.bucket_at_number(task.queue_id, first + number) for number in range(minutes)]
+    # A busy machine takes time from a process, but no processor time: that of a server can't be seen from here.
+    now = time.process_time if connection.vendor == "sqlite" else time.perf_counter
     took = []
     for _ in range(2):
-        began = time.perf_counter()
+        began = now()
         with store.write():
             store.add_to_task_buckets(task.pk, {bucket: {"waiting_count": 1} for bucket in buckets})
-        took.append(time.perf_counter() - began)
+        took.append(now() - began)
     return min(took)
 
 
