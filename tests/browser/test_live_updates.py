@@ -34,8 +34,10 @@ def busy(open_page):
 def test_every_press_on_a_changing_board_is_a_click(busy):
     page, task = busy
     page.evaluate(
-        "window.clicks = 0; document.addEventListener('click', (event) => {"
-        " if (event.target.closest('a')) { window.clicks += 1; event.preventDefault(); } }, true)"
+        "window.presses = window.clicks = 0; document.addEventListener('click', (event) => {"
+        " if (event.target.closest('a')) { window.clicks += 1; event.preventDefault(); } }, true);"
+        "document.addEventListener('pointerdown', (event) => {"
+        " if (event.target.closest('a')) window.presses += 1; }, true)"
     )
     dice = random.Random(SEED)
     links = [
@@ -54,7 +56,10 @@ def test_every_press_on_a_changing_board_is_a_click(busy):
         page.wait_for_timeout(dice.randrange(20, 160))
         page.mouse.up()
 
-    assert page.evaluate("window.clicks") == PRESSES
+    # The link may move between the look where it is and the press, which then is none of it.
+    presses = page.evaluate("window.presses")
+    assert presses >= 0.98 * PRESSES
+    assert page.evaluate("window.clicks") == presses
 
 
 def test_press_that_outlasts_a_poll_is_a_click(busy):
