@@ -42,6 +42,7 @@ def gauges(now: datetime | None = None) -> list[Gauge]:
         Gauge("quarterdeck_clocks_apart_seconds", words, apart),
         *_of_disks(),
         *_of_clusters(at),
+        *_of_the_clock(at),
         *_of_hosts(at),
         *_of_targets(at),
         *_of_tasks(queues),
@@ -61,6 +62,16 @@ def _of_the_plan(at: datetime) -> Iterator[Gauge]:
         yield Gauge("quarterdeck_plan_differences", words, last.found_count)
         age = (at - last.began_at).total_seconds()
         yield Gauge("quarterdeck_plan_checked_seconds", "Since the plan was last checked.", age)
+
+
+def _of_the_clock(at: datetime) -> Iterator[Gauge]:
+    """Yield whether what the clock makes due was begun, as 0 or 1: the same as in /healthz/ready."""
+    last = models.QuarterRun.objects.order_by("-quarter_at").values_list("quarter_at", flat=True).first()
+    is_late = health.Health(at, quarter_at=last).quarter_is_late
+    words = "1 while the quarter-hour that has begun is not processed, though it should be."
+    yield Gauge("quarterdeck_quarter_late", words, int(is_late))
+    words = "1 while IDs wait in the minute that runs and no cluster serves it."
+    yield Gauge("quarterdeck_minute_unserved", words, int(health.minute_missing(at) is not None))
 
 
 def _of_hosts(at: datetime) -> Iterator[Gauge]:

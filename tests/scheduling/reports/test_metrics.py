@@ -80,3 +80,17 @@ def test_breaker_that_no_queue_uses_is_not_counted():
     assert numbers()["quarterdeck_breakers_open"] == 0
     make_queue("w", handler="webhook", webhook_url="https://hook.test/in")
     assert numbers()["quarterdeck_breakers_open"] == 1
+
+
+def test_quarter_hour_and_minute_that_nobody_begins_are_metrics():
+    place(make_queue("q1", rpm=5), {MINUTE: range(1, 4)}, at=BEFORE)
+    at = MINUTE + timedelta(seconds=20)
+    said = numbers(at)
+    assert said["quarterdeck_minute_unserved"] == 1
+    due = clock.quarter_start(at)
+    models.QuarterRun.objects.create(quarter_at=due - clock.QUARTER, ran_at=BEFORE)
+    late, in_time = due + timedelta(seconds=91), due + timedelta(seconds=89)
+    assert [numbers(time)["quarterdeck_quarter_late"] for time in (in_time, late)] == [0, 1]
+    models.QuarterRun.objects.create(quarter_at=due, ran_at=due)
+    models.Minute.objects.update(seen_at=at)
+    assert numbers(late)["quarterdeck_quarter_late"] == 0
