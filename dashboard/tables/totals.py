@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from dashboard import addresses, formatting
 from dashboard.tables.columns import CARDS, Counted, Listed, count, counted, link, number, text
 from scheduling import models
-from scheduling.reports import cards, days, planning
+from scheduling.reports import cards, coming_days, days, planning
 from scheduling.tasks import failures
 
 ALL = "*"
@@ -201,6 +201,43 @@ class DayOfWindowsTable(Listed):
     def render_runs_at(self, record: days.Column) -> str:
         said = formatting.hour_mark(record.runs_at)
         return link(addresses.window(self.queue, record.starts_at), said) if self.queue else said
+
+
+class ComingDaysTable(Listed):
+    """The coming days of a queue, a line for each; a row is a coming_days.Day."""
+
+    day = text("Day", "begins_at", shown="name")
+    # A 0 is shown on phones too: it is what somebody looks for.
+    capacity = number("Capacity", short="capacity")
+    planned = number("Planned", short="planned")
+    free = number("Free", short="free")
+    used = text("Share", "planned", short="share")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queue = queue
+
+    def render_day(self, value: datetime) -> SafeString:
+        day = timezone.localtime(value)
+        address = addresses.with_query(reverse("history", args=[f"{day:%Y-%m-%d}"]), queue=self.queue)
+        return link(address, f"{day:%A} {day.day} {day:%B}")
+
+    def render_capacity(self, value: int) -> str:
+        return formatting.number(value)
+
+    def render_planned(self, value: int) -> str:
+        return formatting.number(value)
+
+    def render_free(self, value: int) -> str:
+        return formatting.number(value)
+
+    def render_used(self, record: coming_days.Day) -> str:
+        if not record.capacity:
+            return "closed" if not record.planned else "above the limit"
+        return f"{100 * record.planned / record.capacity:.0f}%"
 
 
 class FaultTable(Listed):

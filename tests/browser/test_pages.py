@@ -96,6 +96,7 @@ PAGES = [
     "/dashboard/failures/?queue=default",
     "/dashboard/queues/",
     "/dashboard/queues/default/?rpm=200",
+    "/dashboard/calendar/?ids=5000",
     "/dashboard/history/{day}/",
     "/dashboard/proof/",
     "/dashboard/activity/",

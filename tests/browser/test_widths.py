@@ -67,6 +67,7 @@ def pages() -> list[str]:
         "failures/",
         "queues/",
         "queues/default/?rpm=60",
+        "calendar/?queue=default&ids=100000",
         f"windows/default/{stamp}/",
         f"minutes/{clock.runs_at(starts_at):%Y-%m-%dT%H:%MZ}/",
         f"drill-down/?queue=default&window={stamp}",
