@@ -10,6 +10,7 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import keys
 from scheduling.core.errors import NobodyToErase, StillInFlight, StillPlacing
+from scheduling.intake import acceptance
 from scheduling.lists import external_ids, record_lists, stored_lists
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
@@ -23,17 +24,17 @@ def erase(user_id: int, *, by: Actor, now: Callable[[], datetime]) -> int:
 
     user_id: negative for an ID that is text. Raises NobodyToErase for an ID that nothing is known of, StillPlacing
     while a list with it is being written, and StillInFlight while a request for it is being made; then nothing is
-    erased.
+    erased, except for previews with the ID, which are discarded.
     """
     texts = external_ids.texts([user_id])
     rows = models.Assignment.objects.filter(user_id=user_id)
     known = models.User.objects.filter(pk=user_id).exists() or texts or rows.exists()
-    if not known:
-        raise NobodyToErase
     _check_written(user_id)
+    store.overwrite_what_is_deleted()
+    if not _discard_previews(user_id, by=by, at=now()) and not known:
+        raise NobodyToErase
     task_ids = sorted(rows.values_list("task_id", flat=True))
     with store.write():
-        store.overwrite_what_is_deleted()
         # Queues first, in their order, as everywhere.
         queues = {
             queue_id: reservations.lock_queue(queue_id)
@@ -62,6 +63,24 @@ def _check_written(user_id: int) -> None:
     placing = models.Segment.objects.unwritten().order_by().values("list_id")
     if stored_lists.positions_of(user_id, placing):
         raise StillPlacing
+
+
+def _discard_previews(user_id: int, *, by: Actor, at: datetime) -> bool:
+    """Discard the previews that have the ID; return whether there were any.
+
+    Raises StillPlacing if a list with the ID is being read or accepted.
+    """
+    drafts = models.IdList.objects.filter(accepted_at=None).exclude(about__has_key="given_up")
+    found = stored_lists.positions_of(user_id, drafts.order_by().values("pk"))
+    for draft in drafts.filter(pk__in=list(found)):
+        if "operator" in draft.about and not draft.about.get("writing"):
+            acceptance.discard_preview(draft, by=by, at=at)
+        elif draft.created_at > at - acceptance.WRITING_KEPT:
+            raise StillPlacing
+        else:
+            # Its process died.
+            acceptance.delete_draft(draft)
+    return bool(found)
 
 
 def _cancel(row: models.Assignment, queues: dict[int, models.Queue], at: datetime) -> int:
@@ -94,6 +113,11 @@ def _forget(user_id: int, task_ids: list[int], text: str | None) -> None:
     attempts.update(answer="", error="")
     of_user = models.Activity.objects.filter(object_kind="user", object_id=user_id)
     of_user.update(object_name=ERASED, before=None, after=None)
+    # The response of the request that made the user.
+    for made in models.IdempotentAnswer.objects.filter(task_id=None, answer__id=user_id):
+        answer = made.answer or {}
+        made.answer = answer | {name: ERASED for name in ("name", "external_id") if answer.get(name)}
+        made.save(update_fields=["answer"])
     if text is not None:
         _forget_text(task_ids, text)
 

@@ -117,6 +117,43 @@ def test_number_is_erased_and_may_come_again(api, write_lists):  # noqa: F811
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(("id_type", "text", "number"), [("text", TEXT, -1), ("integer", "7", 7)])
+def test_previews_with_the_person_are_discarded(api, client, make_operator, id_type, text, number):
+    client.force_login(make_operator("operator"))
+    form = {"task_name": "x", "queue": "default", "start": "next_window", "id_type": id_type, "data": "*"}
+    preview = client.post("/dashboard/upload/", {**form, "payload": f"id,city\n{text},{CITY}\n"}).url
+    other = client.post("/dashboard/upload/", {**form, "payload": "id,city\n8,Earth\n"}).url
+    assert CITY in everywhere()
+    assert erase(api, number).status_code == 204
+    assert CITY not in everywhere()
+    assert id_type == "integer" or TEXT not in everywhere()
+    assert client.get(preview).status_code == 404
+    assert client.get(other).status_code == 200
+
+
+@pytest.mark.django_db
+def test_list_that_is_read_keeps_the_person_until_it_is_accepted(api, write_lists):  # noqa: F811
+    task_id = submit(api)
+    write_lists()
+    draft = models.IdList.objects.get(task=task_id)
+    models.IdList.objects.filter(pk=draft.pk).update(accepted_at=None, about={"writing": True})
+    assert erase(api).status_code == 409
+    assert models.ExternalId.objects.filter(pk=-1).exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("fields", "number"), [({"external_id": TEXT}, -1), ({"id": 7}, 7)])
+def test_kept_response_of_the_request_that_made_the_person_is_forgotten(api, fields, number):
+    body = {**fields, "name": NAME}
+    assert api.send("POST", "/users/", body, Idempotency_Key="k").status_code == 201
+    assert erase(api, number).status_code == 204
+    assert not [word for word in (TEXT, NAME) if word in everywhere()]
+    again = api.send("POST", "/users/", body, Idempotency_Key="k")
+    assert (again.status_code, again.json()["name"]) == (201, "(erased)")
+    assert not models.User.objects.filter(pk=number).exists()
+
+
+@pytest.mark.django_db
 def test_command_erases_by_text(api, write_lists, capsys):  # noqa: F811
     submit(api)
     write_lists()
