@@ -11,6 +11,7 @@ Pure: standard library only (zoneinfo reads the zones of the machine). Times are
 anything that can't be read. Source: docs/hours.md.
 """
 
+import math
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ MINUTES_A_DAY = 1440
 # What never changes is given in pieces of some years.
 LONGEST_STRETCH = 4 * 366 * 96
 PERIODS = ("hour", "day", "month")
+LARGEST_QUOTA = 1_000_000_000_000
+RAMP_YEARS = range(2000, 2200)
 DAY = timedelta(days=1)
 
 _SPAN = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? (\d\d):(\d\d)-(\d\d):(\d\d)")
@@ -65,8 +68,11 @@ class Hours:
         opened = form.get("open")
         if not isinstance(opened, Sequence) or isinstance(opened, str) or not opened:
             raise ValueError("Hours need at least one span, such as 'mon-fri 09:00-18:00'.")
+        closed = form.get("closed", ())
+        if not isinstance(closed, Sequence) or isinstance(closed, str):
+            raise ValueError("The closed days of hours must be a list of dates such as 2026-12-25.")
         spans = tuple(span for text in opened for span in _spans(text))
-        return cls(zone(str(form.get("zone", "UTC"))), spans, frozenset(map(_date, form.get("closed", ()))))
+        return cls(zone(str(form.get("zone", "UTC"))), spans, frozenset(map(_date, closed)))
 
     def is_open(self, at: datetime) -> bool:
         """Whether the minute that begins at `at` is open."""
@@ -188,6 +194,9 @@ class Ramp:
 
         where: in whose zone days begin; UTC without sending hours.
         """
+        unknown = set(form) - {"from", "start_rpm", "factor", "every", "unit"}
+        if unknown:
+            raise ValueError(f"A ramp has no field {min(unknown)!r}.")
         unit, where = str(form.get("unit", "days")), where or ZoneInfo("UTC")
         start_rpm, factor, every = form.get("start_rpm"), form.get("factor"), form.get("every")
         if unit not in ("days", "minutes"):
@@ -198,7 +207,13 @@ class Ramp:
             raise ValueError("A ramp's factor must be a number above 1, up to 1,000.")
         if type(every) is not int or not 1 <= every <= 100_000:
             raise ValueError("A ramp's every must be a whole number from 1 to 100,000.")
-        return cls(_ramp_start(form.get("from"), unit, where), start_rpm, float(factor), every, unit, where)
+        try:
+            begins_at: datetime | None = _ramp_start(form.get("from"), unit, where)
+        except OverflowError:
+            begins_at = None
+        if begins_at is None or begins_at.year not in RAMP_YEARS:
+            raise ValueError(f"A ramp begins in the years {RAMP_YEARS.start} to {RAMP_YEARS.stop - 1}.")
+        return cls(begins_at, start_rpm, float(factor), every, unit, where)
 
     def rpm_at(self, at: datetime, rpm: int) -> int:
         """Return the requests per minute at `at`, up to rpm."""
@@ -227,7 +242,8 @@ class Ramp:
 
     def steps_to(self, rpm: int) -> int:
         """How many steps stay below rpm."""
-        step = 0
+        # A small factor takes billions of steps: the loop only mends what rounding leaves.
+        step = max(0, int(math.log(rpm / self.start_rpm) / math.log(self.factor)) - 2)
         while self.rpm_of(step, rpm) < rpm:
             step += 1
         return step
@@ -268,8 +284,8 @@ class Quota:
     def read(cls, form: Mapping[str, Any]) -> "Quota":
         """Read `{"limit": 250000, "per": "day", "zone": "Europe/Berlin"}`."""
         limit, per = form.get("limit"), form.get("per")
-        if type(limit) is not int or limit < 1:
-            raise ValueError("A quota's limit must be a whole number from 1.")
+        if type(limit) is not int or not 1 <= limit <= LARGEST_QUOTA:
+            raise ValueError(f"A quota's limit must be a whole number from 1 to {LARGEST_QUOTA:,}.")
         if per not in PERIODS:
             raise ValueError("A quota is per hour, day or month.")
         return cls(limit, str(per), zone(str(form.get("zone", "UTC"))))

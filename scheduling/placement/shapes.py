@@ -35,8 +35,8 @@ def read(
     quotas: Sequence[Mapping[str, Any]] = (),
 ) -> capacity.Shape:
     """Read a shape from the forms of its parts. ValueError, as a sentence, for anything that can't be meant."""
-    opened = capacity.Hours.read(hours) if hours else None
-    growing = capacity.Ramp.read(ramp, opened.zone if opened else None) if ramp else None
+    opened = capacity.Hours.read(hours) if hours is not None else None
+    growing = capacity.Ramp.read(ramp, opened.zone if opened else None) if ramp is not None else None
     return capacity.Shape(rpm, opened, growing, tuple(map(capacity.Quota.read, quotas)))
 
 

@@ -142,6 +142,9 @@ def test_masks_are_what_the_wall_clock_says_minute_by_minute(texts, zone, day, i
         ({"open": ["mon 09:00-25:00"]}, "has a time that doesn't exist"),
         ({"open": ["mon 09:00-09:00"]}, "is empty"),
         ({"open": ["mon 09:00-10:00"], "closed": ["25.12.2026"]}, "'25.12.2026' is not a date"),
+        ({"open": ["mon 09:00-10:00"], "closed": None}, "must be a list of dates"),
+        ({"open": ["mon 09:00-10:00"], "closed": "2026-12-25"}, "must be a list of dates"),
+        ({}, "Hours need at least one span"),
         ({"open": ["mon 09:00-10:00"], "opened": 1}, "Hours have no field 'opened'."),
     ],
 )
@@ -180,12 +183,21 @@ def test_ramp_by_minutes_begins_at_its_time():
         {"unit": "weeks"}, {"start_rpm": 0}, {"start_rpm": True}, {"factor": 1}, {"factor": "2"},
         {"factor": float("nan")},
         {"every": 0}, {"every": 1.5}, {"from": "tomorrow"}, {"from": "2026-11-30T09:00:00", "unit": "minutes"},
-        {"from": None, "unit": "minutes"},
+        {"from": None, "unit": "minutes"}, {"from": "0001-01-01"}, {"from": "9999-12-31"}, {"until": 7},
+        {"from": "0001-01-01T00:00:00+14:00", "unit": "minutes"},
     ],
 )  # fmt: skip
 def test_ramp_that_cannot_be_read_is_refused(change):
     with pytest.raises(ValueError, match=r"ramp|date"):
         Ramp.read({**DAILY, **change})
+
+
+def test_ramp_with_a_small_factor_counts_its_steps_at_once():
+    ramp = Ramp.read({**DAILY, "from": "2026-11-01", "start_rpm": 1, "factor": 1.0000000001})
+    count = ramp.steps_to(5)
+    assert ramp.rpm_of(count, 5) == 5
+    assert ramp.rpm_of(count - 1, 5) == 4
+    assert "ramp, day" in Shape(rpm=5, ramp=ramp).reason_at(datetime(2026, 11, 30, tzinfo=UTC))
 
 
 # --- Quotas ---
@@ -219,8 +231,12 @@ def test_hours_of_a_zone_with_minutes_begin_at_its_full_hours():
 
 
 @pytest.mark.parametrize(
-    "form", [{"limit": 0, "per": "day"}, {"limit": 5, "per": "week"}, {"limit": 5.0, "per": "day"}]
-)
+    "form",
+    [
+        {"limit": 0, "per": "day"}, {"limit": 5, "per": "week"}, {"limit": 5.0, "per": "day"},
+        {"limit": 10**20, "per": "day"},
+    ],
+)  # fmt: skip
 def test_quota_that_cannot_be_read_is_refused(form):
     with pytest.raises(ValueError, match="quota"):
         Quota.read(form)
