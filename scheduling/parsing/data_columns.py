@@ -1,6 +1,7 @@
 """Takes the columns that travel with each ID: from the header of a table, or from the names of an object."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,13 @@ ALL = "*"
 
 class DataProblem(Exception):
     """The data of one ID can't be kept. Its text is the reason of the fault."""
+
+
+def _storable(name: str) -> str:
+    """Return a name as it is, except for what a database refuses: controls and halves of characters are spelled out."""
+    if all(unicodedata.category(character) not in ("Cc", "Cs") for character in name):
+        return name
+    return id_tokens.visible(name, 8 * len(name))
 
 
 class DataRequest(NamedTuple):
@@ -52,7 +60,7 @@ class TableData:
         others = {column: table.name(column) for column in range(table.width) if column != id_column}
         named = {column: name for column, name in others.items() if name}
         columns = [] if request is None else self._columns(table, named, request)
-        self.names = tuple(id_tokens.readable(named[column]) for column in columns)
+        self.names = tuple(_storable(id_tokens.readable(named[column])) for column in columns)
         self.left_out = tuple(
             id_tokens.visible(named.get(column, "")) or str(column + 1)
             for column in table.used()
@@ -125,7 +133,7 @@ class ObjectData:
             is_kept = self._keeps_all or (self._wanted is not None and name in self._wanted)
             known = self.names if is_kept else self.left_out
             if len(known) < MOST_DATA_COLUMNS:
-                known[id_tokens.visible(name)] = None
+                known[_storable(name) if is_kept else id_tokens.visible(name)] = None
 
     def pack(self, members: Sequence[tuple[str, str]], id_name: str) -> bytes:
         """Return the data of an object. members: names, and values as JSON. Raises DataProblem."""

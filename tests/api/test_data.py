@@ -361,6 +361,16 @@ def test_list_without_data_takes_no_more_statements(api, webhook, write_lists, d
     assert not models.IdData.objects.exists()
 
 
+def test_name_of_a_column_is_kept_whole(api, write_lists):
+    long, combined = "a name of more than forty characters, which is a lot", "Stra\u0308sse"
+    body = json.dumps({"id": 7, long: "x", combined: "y", "\0": 1})
+    task_id = submit(api, body, type="application/x-ndjson").json()["task_id"]
+    write_lists()
+    assert api.get(f"/celery_ids_tasks/{task_id}/").json()["data_columns"] == [long, combined, "<U+0000>"]
+    answer = api.get(f"/celery_ids_tasks/{task_id}/ids/?data=true", headers={"Accept": "text/csv"})
+    assert answer.getvalue().decode().splitlines()[1].endswith(",x,y,")
+
+
 def test_lone_surrogate_in_data_is_a_fault(api):
     answer = submit(api, '{"id": 7, "x": "\\ud800"}\n', type="application/x-ndjson")
     assert answer.status_code == 422, answer.content
