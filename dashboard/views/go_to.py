@@ -1,4 +1,4 @@
-"""What Ctrl K finds beside the pages: queues, tasks and saved views by their names."""
+"""What Ctrl K finds beside the pages: queues and saved views by name, tasks by name or number, IDs that are text."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,8 @@ from dashboard.inputs.parameters import refuse_unknown
 from operators.models import SavedView
 from operators.roles import Permission
 from scheduling import models, store
+from scheduling.core import id_tokens
+from scheduling.lists import external_ids
 
 # Of each kind.
 FOUND = 5
@@ -32,6 +34,14 @@ def go_to(request: OperatorRequest) -> HttpResponseBase:
 
 
 def _found(request: OperatorRequest, text: str) -> Iterator[tuple[str, str, str]]:
+    is_number = text.isascii() and text.isdigit()
+    text_id = None if is_number else id_tokens.read_text(text)[0]
+    # The page's script offers a number itself.
+    if text_id is not None and (number := external_ids.number_of(text_id)) is not None:
+        yield "ID", text_id, reverse("id", args=[number])
+    if is_number and int(text) <= models.MAX_ID:
+        for name in models.Task.objects.filter(pk=int(text)).values_list("name", flat=True):
+            yield f"task {int(text)}", name, addresses.task(int(text))
     may_act = request.user.may(Permission.ACT)
     for queue in models.Queue.objects.filter(name__icontains=text).order_by("name")[:FOUND]:
         yield "queue", queue.name, addresses.queue(queue.name)

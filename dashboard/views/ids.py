@@ -42,7 +42,9 @@ def find(request: OperatorRequest) -> HttpResponseBase:
     if of_text is not None and (found.id is None or not stories.tasks_with(found.id, count=1)):
         return redirect("id", user_id=of_text)
     if found.id is None:
-        if text:
+        if external_id is not None and models.ExternalId.objects.exists():
+            messages.warning(request, f"The ID “{id_tokens.visible(external_id)}” was never received.")
+        elif text:
             messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", found.reason or ""))
         return render(request, "dashboard/id.html", {"text": text})
     return redirect("id", user_id=found.id)

@@ -37,6 +37,19 @@ def test_queues_tasks_and_views_are_found_by_their_names(place, sign_in):
     assert found(client, "") == []
 
 
+def test_text_ids_and_numbers_of_tasks_are_found(place, sign_in):
+    task = place([1], name="a list")
+    models.ExternalId.objects.create(pk=-1, external_id="Zo\u00eb/1")
+    client = sign_in("viewer")
+
+    assert found(client, str(task.pk)) == [(f"task {task.pk}", "a list")]
+    assert found(client, "Zoe\u0308/1") == [("ID", "Zo\u00eb/1")]
+    address = client.get("/dashboard/go-to/", {"q": "Zo\u00eb/1"}).json()["found"][0][2]
+    assert client.get(address).status_code == 200
+    assert found(client, "9" * 30) == found(client, "nobody") == []
+    assert "nobody” was never received" in client.get("/dashboard/ids/?q=nobody").content.decode()
+
+
 def test_every_address_that_is_found_is_a_page(place, sign_in):
     place([1], name="default list")
     client = sign_in("operator")
