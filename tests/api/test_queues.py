@@ -99,6 +99,22 @@ def test_invalid_fields_are_named_and_change_nothing(api, body, field):
     assert api.get("/queues/default/").json() == before
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"quotas": [{"limit": 1, "per": "day"}] * 6}, "It must have at most 5 entries."),
+        ({"quotas": {"limit": 1, "per": "day"}}, "It must be a list."),
+        ({"quotas": [{"limit": 10**20, "per": "day"}]}, "A quota's limit must be a whole number from 1 to"),
+        ({"hours": {}}, "Hours need at least one span"),
+        ({"ramp": {}}, "A ramp's start_rpm must be"),
+    ],
+)
+def test_reasons_of_hours_ramps_and_quotas_are_sentences(api, body, reason):
+    answer = api.send("PATCH", "/queues/default/", body)
+    assert answer.status_code == 422, answer.content
+    assert answer.json()["errors"][0]["reason"].startswith(reason)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "ä", "a/b", "n" * 51, None, 5])
 def test_queue_names_that_are_invalid_are_refused(api, name):
     answer = api.send("POST", "/queues/", {"name": name})
