@@ -146,7 +146,9 @@ def submission_of(
     if fields.task_name is None:
         raise bad_field("task_name", "A task needs a name of 1 to 200 characters.")
     if fields.min_finished is not None and fields.max_failed_percent is None:
-        raise bad_field("min_finished", "It needs max_failed_percent: it is the number of finished IDs from which on that counts.")
+        raise bad_field(
+            "min_finished", "It needs max_failed_percent, which counts from so many finished IDs on."
+        )
     return acceptance.Submission(
         task_name=fields.task_name,
         queue_name=fields.queue or "default",
