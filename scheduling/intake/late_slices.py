@@ -62,7 +62,8 @@ def _partition_movable(
     queue: models.Queue, task: models.Task, groups: Sequence[Placed], from_minute: datetime
 ) -> tuple[list[Placed], list[Placed]]:
     """Return the IDs that get a free place in time, and those that don't. Places go to the first in order."""
-    places = reservations.free(queue, sum(len(group.ids) for group in groups), from_minute)
+    leaving = {group.bucket_id: len(group.ids) for group in groups}
+    places = reservations.free(queue, sum(leaving.values()), from_minute, leaving=leaving)
     movable: list[Placed] = []
     expired: list[Placed] = []
     room, minute = 0, from_minute

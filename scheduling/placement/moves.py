@@ -4,7 +4,7 @@ An ID that waits or was just sent gets no other minute if its request could not 
 it meanwhile, or its list will have expired.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
@@ -90,7 +90,8 @@ def _partition_movable(
         return list(rows), {}
     # It was sent and failed, or was returned unsent.
     status_of_removed = Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED
-    free = reservations.free(queue, len(rows), from_minute)
+    leaving = Counter(row.bucket_id for row in rows) if is_unfinished else None
+    free = reservations.free(queue, len(rows), from_minute, leaving=leaving)
     minutes = chain.from_iterable(repeat(keys.minute_of_bucket(bucket), count) for bucket, count in free)
     movable: list[Row] = []
     ending: dict[Status, list[Row]] = defaultdict(list)

@@ -4,7 +4,7 @@ Nothing is kept beside the counters of buckets: what has started counts where it
 """
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,9 +53,19 @@ class Left(dict[Hashable, int]):
                 self[period] -= count
 
 
-def left(queue: models.Queue, first_window: int) -> Left:
-    """Return what the periods from that of a window on may still take. One query; none without quotas."""
-    return Left(shapes.of(queue), booked(queue, first_window) if queue.quotas else {})
+def left(queue: models.Queue, first_window: int, leaving: Mapping[int, int] | None = None) -> Left:
+    """Return what the periods from that of a window on may still take. One query; none without quotas.
+
+    leaving: by bucket, how many IDs that wait or are in flight there look for another place, so that they give back
+    what they have booked.
+    """
+    if not queue.quotas:
+        return Left(shapes.of(queue), {})
+    found = Left(shapes.of(queue), booked(queue, first_window))
+    for bucket_id, count in (leaving or {}).items():
+        for period in found.periods_of(keys.window_of_bucket(bucket_id)):
+            found.booked[period] = found.booked.get(period, 0) - count
+    return found
 
 
 def booked(queue: models.Queue, first_window: int) -> dict[Hashable, int]:

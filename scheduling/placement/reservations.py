@@ -440,14 +440,23 @@ def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
     return store.take_ordinals(counts)
 
 
-def free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[tuple[int, int]]:
-    """Yield (bucket, count), earliest first, until `ids_count` have a place; none is taken."""
+def free(
+    queue: models.Queue,
+    ids_count: int,
+    from_minute: datetime,
+    *,
+    leaving: Mapping[int, int] | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Yield (bucket, count), earliest first, until `ids_count` have a place; none is taken.
+
+    leaving: by bucket, how many unfinished IDs would leave it for these places, and are still counted there.
+    """
     bucket = keys.bucket_at(queue.pk, from_minute)
     window, first_k = keys.window_of_bucket(bucket), keys.index_of_bucket(bucket)
     # A brake of 0 is a stop: places are those of the time after it.
     capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
     alike, is_shaped = (capacity,) * clock.BUCKETS, shapes.is_shaped(queue)
-    remaining, left = ids_count, quotas.left(queue, window)
+    remaining, left = ids_count, quotas.left(queue, window, leaving)
     while remaining:
         first, last = keys.range_of_window(window)[0], keys.range_of_window(window + STRIDE - 1)[1]
         rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last)

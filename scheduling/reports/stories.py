@@ -96,7 +96,7 @@ def _planned_minute(bucket_id: int, at: datetime) -> datetime:
     if minute + clock.MINUTE > at:
         return minute
     queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
-    found, _ = next(reservations.free(queue, 1, clock.next_unsealed_minute(at)))
+    found, _ = next(reservations.free(queue, 1, clock.next_unsealed_minute(at), leaving={bucket_id: 1}))
     return keys.minute_of_bucket(found)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import F, Sum
+from django.db.models import F
 
 from operators.actor import Actor
 from scheduling import activity, models, store
@@ -76,9 +76,10 @@ def effect_of_resume(task: models.Task, *, at: datetime) -> Effect:
     queue = models.Queue.objects.get(pk=task.queue_id)
     waiting = models.TaskBucket.objects.filter(task=task, waiting_count__gt=0)
     current = keys.bucket_at(queue.pk, clock.minute_start(at))
-    late = waiting.filter(bucket_id__lt=current).aggregate(n=Sum("waiting_count"))["n"] or 0
+    leaving = dict(waiting.filter(bucket_id__lt=current).values_list("bucket_id", "waiting_count"))
+    late = sum(leaving.values())
     last = waiting.order_by("-bucket_id").values_list("bucket_id", flat=True).first()
-    for bucket_id, _ in reservations.free(queue, late, clock.next_unsealed_minute(at)):
+    for bucket_id, _ in reservations.free(queue, late, clock.next_unsealed_minute(at), leaving=leaving):
         last = max(last or 0, bucket_id)
     ends_at = None if last is None else keys.minute_of_bucket(last) + clock.MINUTE
     return Effect(task.waiting_count, late, ends_at)

@@ -16,6 +16,7 @@ from scheduling.dispatch import overdue
 from scheduling.placement import reservations, shapes
 from scheduling.placement.reservations import Start
 from scheduling.queues import operations, rates
+from scheduling.reports import stories
 from scheduling.tasks import holds
 from tests.scheduling.lists_of_ids import check_counters, check_log, places, submit, write_all
 from tests.scheduling.placed import make_queue
@@ -400,6 +401,25 @@ def test_every_start_counts_towards_a_quota_and_late_ids_keep_to_it(tmp_path):
     assert by_day() == {"Wed": 40, "Thu": 1}
     ((bucket, _),) = reservations.free(queue, 1, after + timedelta(minutes=1))
     assert f"{keys.minute_of_bucket(bucket).astimezone(ZoneInfo('Europe/Berlin')):%a %H:%M}" == "Thu 00:00"
+
+
+def test_late_ids_that_may_expire_give_back_what_they_had_booked(tmp_path):
+    fields = {"rpm": 60, "quotas": [A_DAY], "late_policy": "expire", "late_after_seconds": 1800}
+    operations.create(name="q", fields=fields, by=BY, at=BEFORE)
+    task = submit(range(1, 41), tmp_path, by=BY, at=BEFORE, queue_name="q").task
+    write_all(BEFORE)
+    after = MINUTE + timedelta(minutes=3)
+    held = holds.hold(task, by=BY, now=lambda: BEFORE)
+    in_hold = holds.effect_of_resume(held, at=after).ends_at
+    _, first = stories.next_minute(1, at=after)
+    holds.resume(held, by=BY, now=lambda: after)
+
+    overdue.run(lambda: after)
+
+    assert models.Assignment.objects.with_status(models.Status.WAITING).count() == 40
+    assert by_day() == {"Wed": 40}
+    assert in_hold == max(filled()) + clock.MINUTE
+    assert first == clock.next_unsealed_minute(after)
 
 
 @pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
