@@ -48,10 +48,13 @@ def _status(outcome: Outcome, claim: Claim, queue: models.Queue) -> Status | Non
         return Status.SUCCEEDED
     if outcome.verdict == retry.Verdict.FAILED or claim.attempts + 1 >= queue.max_attempts:
         return Status.FAILED
-    return Status.WAITING if outcome.retry_in_this_minute else None
+    # Nobody has booked another start: with a quota, it needs a minute whose period has room.
+    return Status.WAITING if outcome.retry_in_this_minute and not queue.quotas else None
 
 
 def _due_at(outcome: Outcome, claim: Claim, queue: models.Queue, at: datetime) -> datetime:
+    if outcome.retry_in_this_minute:
+        return at
     wait = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
     return retry.due_at(
         at,

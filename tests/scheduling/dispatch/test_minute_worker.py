@@ -108,6 +108,25 @@ def test_reset_connection_takes_another_slot_and_counts_as_an_attempt(time):
     assert models.Bucket.objects.get(started_count__gt=0).started_count == 6
 
 
+def test_reset_connection_does_not_exceed_a_quota(time):
+    reset = Outcome(Verdict.RETRY, error="the connection was closed", retry_in_this_minute=True)
+    handler = SimulatedHandler(
+        lambda request: (
+            reset if request.attempt == 1 and request.user_id == 3 else Outcome(Verdict.SUCCEEDED, 200)
+        )
+    )
+    quotas = [{"limit": 5, "per": "hour"}]
+    queue = make_queue(rpm=60, handler="webhook", webhook_url=HOOK, quotas=quotas)
+    place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
+    time.worker(MINUTE, make_handler=lambda queue: handler).serve()
+    assert counted() == {"succeeded": 4, "waiting": 1}
+    assert len(handler.seen) == 5
+    waiting = models.Assignment.objects.with_status(models.Status.WAITING).get()
+    assert (waiting.user_id, waiting.attempts) == (3, 1)
+    assert waiting.minute_at == MINUTE.replace(hour=13, minute=0)
+    check_counters()
+
+
 def test_broken_handler_stops_no_other_queue(time):
     good = SimulatedHandler()
 
