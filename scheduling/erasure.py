@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
 from django.db.models import F, Q
 
 from operators.actor import Actor
@@ -118,6 +119,11 @@ def _forget(user_id: int, task_ids: list[int], text: str | None) -> None:
         answer = made.answer or {}
         made.answer = answer | {name: ERASED for name in ("name", "external_id") if answer.get(name)}
         made.save(update_fields=["answer"])
+    # The admin keeps a log of its own, with the name.
+    of_admin = LogEntry.objects.filter(
+        content_type__app_label="scheduling", content_type__model="user", object_id=str(user_id)
+    )
+    of_admin.update(object_repr=ERASED, change_message="")
     if text is not None:
         _forget_text(task_ids, text)
 

@@ -3,13 +3,17 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import PAGE_VAR
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 
-from scheduling import models, store, users
+from scheduling import erasure, models, store, users
 from scheduling.core import id_tokens
+from scheduling.core.errors import Refused
 from scheduling.lists import external_ids
 from scheduling.models import MAX_ID
 
@@ -22,6 +26,7 @@ from .base import (
     link,
     list_of,
     on_dashboard,
+    page_of,
     unknown_value,
     whole_number,
 )
@@ -56,6 +61,22 @@ class NameForm(ModelForm):
     class Meta:
         model = models.User
         fields = ("name",)
+
+
+class EraseForm(forms.Form):
+    """The confirmation that a person is erased: their ID, typed."""
+
+    typed = forms.CharField(max_length=200)
+
+    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.expected = expected
+
+    def clean_typed(self) -> str:
+        typed: str = self.cleaned_data["typed"]
+        if id_tokens.read_text(typed)[0] != self.expected:
+            raise forms.ValidationError(f"To confirm, type {self.expected}.")
+        return typed
 
 
 class UserList(KeyList):
@@ -129,8 +150,43 @@ class UserAdmin(ByKey):
     def delete_model(self, request: HttpRequest, obj: models.User) -> None:
         users.delete(obj, by=actor_of(request), at=store.now())
 
+    def get_urls(self) -> list[URLPattern]:
+        erase = self.admin_site.admin_view(self.erase_view)
+        return [path("<object_id>/erase/", erase, name="scheduling_user_erase"), *super().get_urls()]
+
+    def erase_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for the person's ID, and erase the person."""
+        user = self.get_object(request, object_id)
+        if not self.has_delete_permission(request, user):
+            raise PermissionDenied
+        if user is None:
+            raise Http404
+        shown = self.external_id(user) or str(user.pk)
+        form = EraseForm(request.POST if request.method == "POST" else None, expected=shown)
+        if request.method == "POST" and form.is_valid():
+            try:
+                cancelled = erasure.erase(user.pk, by=actor_of(request), now=store.now)
+            except Refused as error:
+                form.add_error(None, str(error))
+            else:
+                messages.success(request, f"The person is erased. Waiting requests cancelled: {cancelled:,}.")
+                return HttpResponseRedirect(reverse("admin:scheduling_user_changelist"))
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Erase this person",
+            "shown": shown,
+            "tasks_count": models.Assignment.objects.filter(user_id=user.pk).count(),
+            "form": form,
+            "back": page_of(user),
+        }
+        return TemplateResponse(request, "admin/scheduling/user/erase.html", context)
+
     def related_links(self, request: HttpRequest, user: models.User) -> list[tuple[str, str]]:
-        return [
+        links = [
             ("Assignments", list_of(models.Assignment, q=self.external_id(user) or user.pk)),
             ("History on the dashboard", on_dashboard("id", user.pk)),
         ]
+        if self.has_delete_permission(request, user):
+            links.append(("Erase this person", reverse("admin:scheduling_user_erase", args=[user.pk])))
+        return links

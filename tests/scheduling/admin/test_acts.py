@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
 from operators.actor import Actor, Interface
 from operators.models import Operator
-from scheduling import jobs, models, store
+from scheduling import jobs, models, store, users
 from scheduling.tasks import bulk_cancel
 from tests.scheduling.lists_of_ids import submit, write_all
 
@@ -112,6 +113,51 @@ def test_user_with_an_invalid_id_is_refused(signed_in, deck, number):
 def test_user_without_an_id_gets_a_free_one(signed_in, deck):
     signed_in().post("/admin/scheduling/user/add/", {"id": "", "name": "Bo"})
     assert models.User.objects.get(name="Bo").pk == 1031
+
+
+ERASE = "/admin/scheduling/user/1029/erase/"
+
+
+def test_person_is_erased_once_the_id_is_typed(signed_in, deck):
+    client = signed_in()
+    client.post("/admin/scheduling/user/1029/change/", {"name": "Zaphod"})
+    assert LogEntry.objects.filter(object_repr__contains="Zaphod").exists()
+    assert f'href="{ERASE}"' in client.get("/admin/scheduling/user/1029/change/").content.decode()
+    assert "1 task" in client.get(ERASE).content.decode()
+    answer = client.post(ERASE, {"typed": "1030"})
+    assert "To confirm, type 1029." in answer.content.decode()
+    assert models.User.objects.filter(pk=1029).exists()
+    answer = client.post(ERASE, {"typed": " 1029 "}, follow=True)
+    assert "The person is erased. Waiting requests cancelled: 1." in answer.content.decode()
+    assert not models.User.objects.filter(pk=1029).exists()
+    assert (refresh(deck.task).waiting_count, deck.task.cancelled_count) == (2, 1)
+    assert [(line.verb, line.count) for line in lines("erased")] == [("erased", 1)]
+    assert not LogEntry.objects.filter(object_repr__contains="Zaphod").exists()
+    assert client.get(ERASE).status_code == 404
+
+
+def test_person_with_a_text_id_is_erased_by_that_text(signed_in, db):
+    user = users.create(external_id="ann@example.com", by=Actor.command_line(), at=store.now())
+    client, address = signed_in(), "/admin/scheduling/user/-1/erase/"
+    assert "To confirm, type ann@example.com:" in client.get(address).content.decode()
+    assert client.post(address, {"typed": "-1"}).status_code == 200
+    assert client.post(address, {"typed": "ann@example.com"}).status_code == 302
+    assert not models.User.objects.filter(pk=user.pk).exists()
+    assert not models.ExternalId.objects.exists()
+
+
+def test_person_whose_request_is_being_made_is_not_erased(signed_in, deck):
+    models.Assignment.objects.filter(user_id=1029).update(status=models.Status.IN_FLIGHT)
+    answer = signed_in().post(ERASE, {"typed": "1029"})
+    assert "try again in a moment" in answer.content.decode()
+    assert models.User.objects.filter(pk=1029).exists()
+
+
+def test_viewer_erases_nobody(signed_in, deck):
+    client = signed_in("viewer")
+    assert client.get(ERASE).status_code == client.post(ERASE, {"typed": "1029"}).status_code == 403
+    assert "Erase this person" not in client.get("/admin/scheduling/user/1029/change/").content.decode()
+    assert models.User.objects.filter(pk=1029).exists()
 
 
 # --- Queues ---

@@ -68,6 +68,10 @@ def a_user() -> int:
     return models.User.objects.first().pk
 
 
+def erase_form(client: Client, deck) -> dict:
+    return {"typed": a_user()}
+
+
 def a_failed_sign_in() -> int:
     return AccessAttempt.objects.create(username="ann", ip_address="192.0.2.1", failures_since_start=5).pk
 
@@ -115,12 +119,13 @@ ACTS = {
     ),
     "scheduling.user add": post("scheduling.user", "add", {"id": "5", "name": "Ann"}),
     "scheduling.user change": post("scheduling.user", "change", {"name": "Ann"}, a_user),
+    "scheduling.user erase": post("scheduling.user", "erase", erase_form, a_user),
     "scheduling.user delete": post("scheduling.user", "delete", {"post": "yes"}, a_user),
     "axes.accessattempt let_in_again": act("axes.accessattempt", "let_in_again", a_failed_sign_in),
 }
 # A token is shown by its page of change, where nothing can be changed; pages of our own have no permission.
 NOTHING_TO_CHANGE = {"operators.token change"}
-OWN_PAGES = {"scheduling.task replace", "scheduling.task cancel"}
+OWN_PAGES = {"scheduling.task replace", "scheduling.task cancel", "scheduling.user erase"}
 
 
 def offered(who: Operator) -> set[str]:
