@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -25,8 +24,7 @@ from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
 from scheduling.core import id_tokens
-from scheduling.core.cells import cell
-from scheduling.core.templates import as_json
+from scheduling.core.cells import cell, data_cells
 from scheduling.lists import external_ids, record_lists, stored_lists
 from scheduling.reports import id_history, stories
 
@@ -232,13 +230,6 @@ def _csv_lines(
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue().encode()
-
-
-def data_cells(data: str | None, columns: Sequence[str]) -> list[str]:
-    """Return the cells of an ID's data: text as it is, anything else as JSON, what is missing empty."""
-    values = {} if data is None else json.loads(data)
-    found = [values.get(name) for name in columns]
-    return [value if isinstance(value, str) else "" if value is None else as_json(value) for value in found]
 
 
 def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """What the pages of tasks show, as plain values."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -11,12 +12,14 @@ from django.db.models import Max, Q, Sum
 from django.http import Http404
 from django.urls import reverse
 
-from dashboard import exports
+from dashboard import exports, id_texts
 from dashboard.drawing import charts
 from dashboard.drawing.spans import BARS, span_of, start_of
 from dashboard.inputs.filters import PlaceFilter
 from scheduling import models
 from scheduling.core import clock, keys
+from scheduling.core.cells import data_cells
+from scheduling.lists import record_lists
 from scheduling.reports import cards, id_history
 from scheduling.store.blocks import in_blocks
 
@@ -191,6 +194,26 @@ def place_row(place: id_history.Place) -> list[Any]:
         place.attempts,
         place.late_seconds,
     ]
+
+
+def exported_places(
+    task: models.Task, places: Iterable[id_history.Place], data_columns: Sequence[str], *, as_text: bool
+) -> Iterator[list[Any]]:
+    """Yield each ID as a row of an export, with a cell for each of the columns that travel with it.
+
+    as_text: for CSV; otherwise values keep their type.
+    """
+    following = iter(places)
+    while block := list(islice(following, BLOCK)):
+        texts = record_lists.of_task(task, [place.user_id for place in block]) if data_columns else {}
+        rows = id_texts.exported(block, place_row)
+        for place, row in zip(block, rows, strict=True):
+            text = texts.get(place.user_id)
+            if as_text:
+                yield row + data_cells(text, data_columns)
+            else:
+                data = json.loads(text) if text else {}
+                yield row + [data.get(name) for name in data_columns]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from dashboard import addresses, exports, formatting, id_texts
+from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.formatting import plural
 from dashboard.inputs import columns, paging, parameters
@@ -24,6 +24,7 @@ from dashboard.presenters import task_detail
 from dashboard.tables import listings
 from dashboard.views import progress
 from dashboard.views.progress import waiting_again
+from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core.errors import Refused
 from scheduling.reports import planning
@@ -112,8 +113,12 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponseBase:
         return _live_part(request, task_id, at)
     found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
     if wanted := request.GET.get("format"):
-        rows = id_texts.exported(task_detail.all_places(found, chosen, at=at), task_detail.place_row)
-        return exports.named(wanted, f"task-{found.pk}", task_detail.PLACE_HEADS, rows)
+        sees_data = request.user.may(needed_for_data())
+        data_columns = (found.data_columns or []) if sees_data else []
+        heads = [*task_detail.PLACE_HEADS, *(f"data.{name}" for name in data_columns)]
+        places = task_detail.all_places(found, chosen, at=at)
+        rows = task_detail.exported_places(found, places, data_columns, as_text=wanted == "csv")
+        return exports.named(wanted, f"task-{found.pk}", heads, rows)
     shown = columns.choose(request, listings.PlaceTable)
     page = task_detail.places(found, chosen, after=parameters.whole_number(request, "after") or 0, at=at)
     context = _drawn(found, at) | {

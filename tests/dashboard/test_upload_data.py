@@ -1,5 +1,8 @@
 """The upload page with columns that travel with each ID, and with IDs that are text."""
 
+import csv
+import json
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
@@ -121,3 +124,51 @@ def test_values_are_hidden_from_those_who_may_not_see_them(webhook, sign_in, set
     page = client.get(upload(client, data="*").url).content.decode()
     assert "Köln" not in page
     assert "first_name, city: you may not see their values" in page
+
+
+def exported(client, task: models.Task, form: str) -> list[str]:
+    answer = client.get(f"/dashboard/tasks/{task.pk}/?format={form}")
+    assert answer.status_code == 200
+    return b"".join(answer.streaming_content).decode().splitlines()
+
+
+def placed(client, text: str = CSV, **fields) -> models.Task:
+    client.post(upload(client, text, data="*", **fields).url, {"queue": "default"})
+    return models.Task.objects.get()
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_export_of_a_task_has_a_column_for_each_that_travels(queue, sign_in, is_written):
+    client = sign_in()
+    task = placed(client, CSV.replace("Ulm", "=1+1"))
+    if is_written:
+        write_lists()
+    head, *rows = csv.reader(exported(client, task, "csv"))
+    assert head[0] == "user_id"
+    assert head[-2:] == ["data.first_name", "data.city"]
+    assert {row[0]: row[-2:] for row in rows} == {
+        "7": ["Ann", "Köln"],
+        "8": ["<b>Bo</b>", "Bonn"],
+        "9": ["Cy", ""],
+        "10": ["Di", "'=1+1"],
+    }
+    objects = [json.loads(line) for line in exported(client, task, "ndjson")]
+    assert {one["user_id"]: one["data.city"] for one in objects} == {
+        "7": "Köln", "8": "Bonn", "9": "", "10": "=1+1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
+@pytest.mark.parametrize("visible_to", ["viewer", "operator", "admin"])
+def test_export_has_data_for_those_who_may_see_them(queue, sign_in, settings, role, visible_to):
+    task = placed(sign_in("admin" if role != "admin" else "operator"))
+    settings.DATA_VISIBLE_TO = visible_to
+    text = "\n".join(exported(sign_in(role), task, "csv"))
+    order = ["viewer", "operator", "admin"]
+    assert ("Köln" in text) == ("data.city" in text) == (order.index(role) >= order.index(visible_to))
+
+
+def test_export_of_a_list_without_data_has_no_more_columns(queue, sign_in):
+    client = sign_in()
+    client.post(upload(client).url, {"queue": "default"})
+    assert exported(client, models.Task.objects.get(), "csv")[0].endswith(",late_seconds")
