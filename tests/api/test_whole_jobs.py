@@ -4,6 +4,8 @@ import asyncio
 import csv
 import io
 import json
+import re
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from scheduling.core import clock
 from scheduling.dispatch import minute_worker, overdue
 from scheduling.handlers import factory
 from scheduling.handlers.base import Fail, Outcome, Request
+from settings.place import BASE_DIR
 from tests.api.conftest import ApiClient
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.placed import counted
@@ -169,6 +172,44 @@ def test_campaign_reaches_each_customer_with_a_voucher_and_keeps_the_message_ids
     assert {row["status"] for row in found} == {"succeeded"}
     assert api.get(f"/celery_ids_tasks/{task_id}/").json()["state"] == "done"
     check_counters()
+
+
+def block_of_page(words: str) -> str:
+    """A block of docs/requests.md, by the words after its fence."""
+    page = (BASE_DIR / "docs" / "requests.md").read_text()
+    [block] = re.findall(rf"^ *```{words}\n(.*?)^ *```", page, re.DOTALL | re.MULTILINE)
+    return textwrap.dedent(block)
+
+
+def test_campaign_of_the_docs_runs_as_the_page_says(api, write_lists, minutes):
+    table, fields = block_of_page("csv campaign"), json.loads(block_of_page("json campaign"))
+    query = re.search(r"celery_ids_tasks/(\?[^\"]+)", block_of_page("sh campaign"))[1]
+    head, _, body = block_of_page("http campaign").partition("\n\n")
+    line, *headers = head.splitlines()
+    result = json.loads(block_of_page("json result"))
+
+    def accept(seen: Seen) -> bytes:
+        voucher = json.loads(seen.body)["vars"]["voucher"]
+        return status(202, json.dumps({"message": {"id": f"m-{voucher}"}}).encode())
+
+    with Target(accept) as target:
+        url = fields["webhook_url"].replace("https://api.example.com", f"http://127.0.0.1:{target.port}")
+        assert api.send("POST", "/queues/", fields | {"webhook_url": url}).status_code == 201
+        dry = api.list(table, query=query, type="text/csv")
+        assert dry.status_code == 200, dry.content
+        assert not target.seen
+        placed = api.list(table, query=query.removesuffix("&dry_run=true"), type="text/csv")
+        assert placed.status_code == 201, placed.content
+        write_lists()
+        minutes.serve()
+    assert len(target.seen) == len(dry.json()["requests"]) == 3
+    seen = next(one for one in target.seen if json.loads(one.body)["to"]["external_id"] == result["user_id"])
+    assert f"{seen.method} {seen.path} HTTP/1.1" == line
+    assert dict(header.split(": ", 1) for header in headers).items() <= seen.headers.items()
+    assert json.loads(seen.body) == json.loads(body)
+    assert dry.json()["requests"][1]["body"] == seen.body.decode()
+    rows = {row["user_id"]: row for row in results(api, placed.json()["task_id"])}
+    assert result.items() <= rows[result["user_id"]].items()
 
 
 RECORDS = [f"0058d000004Zq{n:05}" for n in range(70)]
