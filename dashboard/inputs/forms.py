@@ -248,13 +248,6 @@ class ConfirmForm(forms.Form):
         return typed
 
 
-class NewQueueForm(forms.Form):
-    """A queue to be created. Its other settings are changed on its page."""
-
-    name = forms.CharField(max_length=50, help_text="Letters, digits, - and _.")
-    rpm = forms.IntegerField(label="Requests per minute", min_value=1, max_value=models.MAX_RPM, initial=120)
-
-
 class PaceForm(forms.Form):
     """Another rpm, from a page that has shown its effect."""
 

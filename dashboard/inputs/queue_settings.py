@@ -361,13 +361,14 @@ class QueueForm(QueueModelForm):
             changed["webhook_secret"] = ""
         elif not changed.get("webhook_secret", "kept"):
             changed.pop("webhook_secret")
-        body = self._body()
+        body = self.body()
         changed.pop("webhook_body", None)
         if body != self.instance.webhook_body:
             changed["webhook_body"] = body
         return changed
 
-    def _body(self) -> str | None:
+    def body(self) -> str | None:
+        """Return the body's template: None for the standard body, empty for none."""
         kind = self.cleaned_data.get("body_kind") or _body_kind(self.instance)
         if kind == STANDARD:
             return None

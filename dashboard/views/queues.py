@@ -17,8 +17,8 @@ from dashboard import addresses, exports, formatting
 from dashboard.access import OperatorRequest, operator_required, viewer_required
 from dashboard.drawing import charts
 from dashboard.formatting import plural
-from dashboard.inputs import columns, paging
-from dashboard.inputs.forms import NewQueueForm, PaceForm
+from dashboard.inputs import columns, new_queue, paging
+from dashboard.inputs.forms import PaceForm
 from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
@@ -43,16 +43,17 @@ HEADS = ("name", "rpm", "overflow", "handler", "paused_at", "brake_per_minute", 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
 def all_queues(request: OperatorRequest) -> HttpResponseBase:
-    """Show the list. A POST creates a queue."""
-    refuse_unknown(request, {"before", "format", COLUMNS})
+    """Show the list and a form, begun by `recipe`. A POST creates a queue."""
+    refuse_unknown(request, {"before", "format", "recipe", COLUMNS})
+    recipe = new_queue.recipe(request.GET.get("recipe") or "record")
     if request.method == "POST":
-        return _create(request)
+        return _create(request, recipe)
     if wanted := request.GET.get("format"):
         return exports.named(wanted, "queues", HEADS, map(_row, _cards(list(models.Queue.objects.all()))))
-    return render(request, "dashboard/queues.html", _list(request, NewQueueForm(label_suffix="")))
+    return render(request, "dashboard/queues.html", _list(request, new_queue.NewQueueForm(recipe)))
 
 
-def _list(request: OperatorRequest, form: NewQueueForm) -> dict[str, Any]:
+def _list(request: OperatorRequest, form: new_queue.NewQueueForm) -> dict[str, Any]:
     every = models.Queue.objects.order_by("name", "-pk")
     page = paging.by_value(request, every, ROWS, "name")
     shown = columns.choose(request, listings.QueueTable)
@@ -62,6 +63,7 @@ def _list(request: OperatorRequest, form: NewQueueForm) -> dict[str, Any]:
         "columns": shown,
         "table": listings.QueueTable(_cards(page.rows), exclude=shown.hidden),
         "form": form,
+        "beginnings": new_queue.GROUPS,
         "count": count,
         "paused": paused,
         "why_no_pause": "" if count > paused else "All are paused.",
@@ -83,14 +85,15 @@ def _cards(found: list[models.Queue]) -> list[tuple[models.Queue, cards.Card]]:
 
 
 @operator_required
-def _create(request: OperatorRequest) -> HttpResponseBase:
-    form = NewQueueForm(request.POST, label_suffix="")
+def _create(request: OperatorRequest, recipe: new_queue.Recipe) -> HttpResponseBase:
+    form = new_queue.NewQueueForm(recipe, request.POST)
     if form.is_valid():
-        asked = form.cleaned_data
         try:
             made = operations.create(
-                name=asked["name"], fields={"rpm": asked["rpm"]}, by=request.actor, at=store.now()
+                name=form.cleaned_data["name"], fields=form.given, by=request.actor, at=store.now()
             )
+        except BadFields as error:
+            form.take(error.reasons)
         except Refused as error:
             messages.error(request, str(error))
         else:

@@ -1,6 +1,7 @@
 """Every page of the dashboard in a real browser: it fits, in light and dark, at a desk and on a phone."""
 
 from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from playwright.sync_api import expect
@@ -95,6 +96,7 @@ PAGES = [
     "/dashboard/failures/",
     "/dashboard/failures/?queue=default",
     "/dashboard/queues/",
+    "/dashboard/queues/?recipe=message-api",
     "/dashboard/queues/default/?rpm=200",
     "/dashboard/calendar/?ids=5000",
     "/dashboard/history/{day}/",
@@ -229,6 +231,21 @@ def test_queue_is_paused_braked_and_its_rpm_previewed_without_javascript(open_pa
     assert models.Queue.objects.get(name="default").rpm == 120
     page.get_by_role("button", name="Set 200 a minute").click()
     expect(main).to_contain_text("runs at 200 a minute")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("phone", "dark"), ("desk", "light")])
+def test_recipe_of_a_new_queue_is_filled_in_by_a_click_without_javascript(open_page, settings, size, scheme):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    page = open_page("/dashboard/queues/", size=size, scheme=scheme, javascript=False)
+
+    page.get_by_role("link", name="An e-mail or message API").click()
+    expect(page.locator("main")).to_contain_text("put your key in the place of YOUR-KEY")
+    expect(page.get_by_label("Headers")).to_have_value("Authorization: Bearer YOUR-KEY")
+    page.get_by_label("Headers").fill("Authorization: Bearer k-71")
+    page.get_by_label("Address").fill("http://127.0.0.1/messages")
+    page.get_by_role("button", name="Create queue").click()
+
+    expect(page.get_by_role("status")).to_contain_text("Queue messages created")
 
 
 def test_cancel_confirmation_focuses_its_field(open_page, things):

@@ -66,6 +66,7 @@ def pages() -> list[str]:
         "ids/7/",
         "failures/",
         "queues/",
+        "queues/?recipe=message-api",
         "queues/default/?rpm=60",
         "calendar/?queue=default&ids=100000",
         f"windows/default/{stamp}/",
