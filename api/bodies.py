@@ -110,10 +110,14 @@ def validate(schema: type[Fields], values: dict[str, Any]) -> Fields:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        places = [
-            {"field": ".".join(map(str, place["loc"])) or "body", "reason": sentence(place)}
-            for place in error.errors(include_url=False, include_input=False)
-        ]
+        reasons: dict[str, str] = {}
+        for place in error.errors(include_url=False):
+            first, *rest = place["loc"] or ("body",)
+            # Of a number or text both are named, in Pydantic's words: "id.function-before[...]".
+            field = ".".join([str(first), *(str(step) for step in rest if not str(step).endswith("]"))])
+            if field not in reasons or isinstance(place["input"], str):
+                reasons[field] = sentence(place)
+        places = [{"field": field, "reason": reason} for field, reason in reasons.items()]
         detail = " ".join(f"{place['field']}: {place['reason']}" for place in places)
         raise Problem("bad-field", detail, places=places) from None
 

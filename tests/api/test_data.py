@@ -407,3 +407,12 @@ def test_test_request_takes_an_id_or_typed_data(api, webhook, write_lists, monke
 def test_test_request_of_what_is_no_id_is_refused(api, webhook):
     for body in ({"id": ""}, {"id": 0}, {"id": 7, "data": "x"}, {"ID": 7}):
         assert api.send("POST", "/queues/default/test/", body).status_code == 422, body
+
+
+@pytest.mark.parametrize(
+    ("id", "reason"),
+    [(-1, "It must be at least 1."), (None, "It must be a whole number."), ("", "It is empty.")],
+)
+def test_test_request_gives_one_reason_for_an_id(api, webhook, id, reason):
+    answer = api.send("POST", "/queues/default/test/", {"id": id}).json()
+    assert answer["errors"] == [{"field": "id", "reason": reason}]
