@@ -17,6 +17,7 @@ from scheduling.proof import checks
 from scheduling.queues import operations
 from scheduling.tasks import bulk_cancel, cancellation, edits, failures, holds, resend
 
+from . import shapes
 from .scenario import Action
 from .sometimes import reached
 
@@ -256,6 +257,11 @@ class Operators:
         rpm = 1 if self._hint == "lowest" else dice.choice([2, 3, 4, 6, 9])
         self.storm.model.rpm_may_be(queue.name, rpm)
         operations.update(queue, {"rpm": rpm}, by=BY, now=store.now)
+
+    def _shape(self, dice: random.Random) -> None:
+        queue = self._queue_of(dice)
+        operations.update(queue, shapes.changed(dice, queue), by=BY, now=store.now)
+        reached("hours, a ramp or a quota were changed")
 
     def _policy(self, dice: random.Random) -> None:
         self.storm.model.asked_again = True

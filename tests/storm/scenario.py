@@ -8,6 +8,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import shapes
+
 # Faults that can be left out of a scenario one by one.
 FAULTS = (
     "deaths", "freezes", "statements", "clocks", "jobs", "preemption", "slow", "targets", "stops", "acknowledgements",
@@ -122,19 +124,24 @@ def scenario(
         faults |= {"targets"}
     # A plot may need other queues: fewer IDs fill a window at rpm 1.
     queues = tuple(fields | QUEUES_OF.get(plot or "", {}) for fields in queues)
+    actions = _actions(dice, 900 - begins_at, lasts, plot)
+    workers = dice.choice([1, 1, 1, 2])
+    # From dice of their own, and not where a plot counts on its minutes: what else a seed does stays as it is.
+    shaping = random.Random(f"{seed}:shapes")
+    if plot is None:
+        queues = tuple(fields | shapes.drawn(shaping) for fields in queues)
+        actions += _changes_of_shape(shaping, lasts, len(actions))
     return Scenario(
         seed=seed,
         without=without,
         skipped=skipped,
         faults=faults - without,
         queues=queues,
-        actions=tuple(
-            one for one in _actions(dice, 900 - begins_at, lasts, plot) if one.number not in skipped
-        ),
+        actions=tuple(one for one in actions if one.number not in skipped),
         plot=plot,
         begins_at=begins_at,
         lasts=lasts,
-        workers=dice.choice([1, 1, 1, 2]),
+        workers=workers,
     )
 
 
@@ -179,6 +186,15 @@ def _actions(dice: random.Random, running_from: float, lasts: float, plot: str |
     return [
         Action(number, round(at, 3), name, f"action {number}", moment, hint)
         for number, (name, at, moment, hint) in enumerate(drawn)
+    ]
+
+
+def _changes_of_shape(dice: random.Random, lasts: float, number: int) -> list[Action]:
+    """Now and then, an operator changes the hours, the ramp or the quotas of a queue."""
+    times = [dice.uniform(0, lasts) for _ in range(dice.choice([0, 0, 1, 2]))]
+    return [
+        Action(number + i, round(at, 3), "shape", f"shape {i}", dice.choice(MOMENTS))
+        for i, at in enumerate(sorted(times))
     ]
 
 

@@ -24,7 +24,7 @@ from scheduling.queues import operations
 from scheduling.tasks import holds
 from scheduling.upkeep import reconciliation
 
-from . import database, model
+from . import database, model, shapes
 from .operators import BY, Operators
 from .scenario import STAYS_DOWN, Action, Scenario
 from .seams import simulated
@@ -683,6 +683,7 @@ class Storm:
         most = max(fields["max_attempts"] for fields in self.scenario.queues)
         found += model.too_many_attempts(self.model, self.targets.received, named, most)
         found += self._accounts_of_minutes()
+        found += self._wrong_shapes(named)
         if found:
             raise Violation("; ".join(found[:6]))
         self._note_what_was_reached()
@@ -785,6 +786,34 @@ class Storm:
                     f"{bucket.started_count} are counted and {bucket.repeats_count} named"
                 )
         return found
+
+    def _wrong_shapes(self, named: Counter[tuple[int, int]]) -> Iterator[str]:
+        """Yield where a queue's hours, ramp or quotas were not kept to."""
+        for queue in models.Queue.objects.order_by("pk"):
+            created = next(one for one in self.scenario.queues if one["name"] == queue.name)
+            log = models.Activity.objects.filter(object_kind="queue", object_id=queue.pk, verb="changed")
+            settings = shapes.history(created, log.order_by("pk"))
+            if not any(one.hours or one.ramp or one.quotas for one in settings):
+                continue
+            buckets = models.Bucket.objects.filter(window__queue=queue)
+            started = {one.minute_at: one.started_count for one in buckets if one.started_count}
+            for one in self.targets.received:
+                if one.queue == queue.name:
+                    started[one.minute] = max(1, started.get(one.minute, 0))
+            yield from shapes.closed_minutes(queue.name, settings, started)
+            is_capped = created["overflow"] == "carry_over" and queue.name not in self.model.may_exceed
+            yield from shapes.overfull_minutes(queue.name, settings, self._placed(queue), is_capped=is_capped)
+            yield from shapes.used_up(queue.name, settings, started, sum(named.values()))
+            for name in shapes.reached_by(settings, started):
+                reached(name)
+
+    @staticmethod
+    def _placed(queue: models.Queue) -> Iterator[shapes.Placed]:
+        for line in models.Reservation.objects.filter(window__queue=queue).order_by("pk"):
+            minutes = map(keys.minute_of_bucket, keys.buckets_of_window(line.window_id))
+            is_move = line.kind == models.ReservationKind.MOVE_IN
+            places = list(zip(minutes, line.fill_before, line.deltas, strict=True))
+            yield shapes.Placed(line.made_at, is_move, places)
 
     # --- For the table of what was reached ---
 
