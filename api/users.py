@@ -16,9 +16,10 @@ from api.idempotency import key_of_fields, replayed
 from api.openapi import describe, fields_body
 from api.responses import check_if_match, etag_of, json_response, location_of, revalidated
 from api.serializers import user_json
-from scheduling import erasure, models, store, users
+from scheduling import models, store, users
 from scheduling.intake import idempotency
 from scheduling.lists import external_ids
+from scheduling.tasks import erasure
 
 router = Router(tags=["Users"])
 

@@ -11,11 +11,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from scheduling import erasure, models, store, users
+from scheduling import models, store, users
 from scheduling.core import id_tokens
 from scheduling.core.errors import Refused
 from scheduling.lists import external_ids
 from scheduling.models import MAX_ID
+from scheduling.tasks import erasure
 
 from .base import (
     ByKey,

@@ -5,10 +5,11 @@ from argparse import ArgumentParser
 from django.core.management.base import BaseCommand, CommandError
 
 from operators.actor import Actor
-from scheduling import erasure, store
+from scheduling import store
 from scheduling.core import id_tokens
 from scheduling.core.errors import Refused
 from scheduling.lists import external_ids
+from scheduling.tasks import erasure
 
 
 class Command(BaseCommand):
