@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from scheduling.parsing import errors
-from scheduling.parsing.media import NUMBERS, ODS, XLSB
+from scheduling.parsing.media import NUMBERS, ODS, XLSB, ending
 from scheduling.parsing.results import Limits
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -60,7 +60,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(data)
         except _ZIP_ERRORS as error:
-            raise errors.BrokenWorkbook(problem="it is not a complete ZIP archive") from error
+            raise _incomplete(name) from error
         self._entries = {_plain_path(entry.filename): entry for entry in self._zip.infolist()}
 
     def find(self, path: str) -> str | None:
@@ -99,6 +99,13 @@ def _plain_path(path: str) -> str:
     return path.replace("\\", "/").lstrip("/").lower()
 
 
+def _incomplete(name: str) -> errors.ReadingError:
+    """What is wrong with an archive that ends early: a workbook, unless the name of the file says something else."""
+    if ending(name) in ("", "xlsx", "xlsm"):
+        return errors.BrokenWorkbook(problem="it is not a complete ZIP archive")
+    return errors.FileNotAccepted(name=name, problem="is not a complete ZIP archive")
+
+
 def _check_container(data: Any, name: str) -> None:
     """Refuse files that are not ZIP archives, and directories that are too large, before they are loaded."""
     data.seek(0)
@@ -112,7 +119,7 @@ def _check_container(data: Any, name: str) -> None:
     tail = data.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + _END_BYTES:
-        raise errors.BrokenWorkbook(problem="it is not a complete ZIP archive")
+        raise _incomplete(name)
     entries, directory_bytes = struct.unpack_from("<HI", tail, at + 10)
     if tail[max(0, at - _LOCATOR_BYTES) :].startswith(b"PK\x06\x07"):
         # zipfile believes this record alone, so the usual one must agree with it or refer to it.

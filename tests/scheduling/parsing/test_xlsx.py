@@ -201,6 +201,14 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
         (b"\x89PNG\r\n\x1a\n", "a.csv", errors.FileNotAccepted, "PNG image"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "a.7z", errors.FileNotAccepted, "7z archive"),
         (archive({"a.csv": "1001"}), "a.zip", errors.FileNotAccepted, "without an Excel workbook"),
+        (
+            archive({"mimetype": ODS_TYPE})[:40],
+            "a.ods",
+            errors.FileNotAccepted,
+            "a.ods is not a complete ZIP",
+        ),
+        (archive({"a.csv": "1001"})[:40], "a.zip", errors.FileNotAccepted, "a.zip is not a complete ZIP"),
+        (archive({"a.csv": "1001"})[:40], "a.xlsx", errors.BrokenWorkbook, "workbook cannot be read"),
         (b"%PDF-1.4 1001", "a.pdf", errors.FileNotAccepted, "PDF"),
     ],
 )
