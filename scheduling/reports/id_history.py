@@ -114,6 +114,15 @@ def rows_in(tasks: Iterable[models.Task], user_id: int) -> dict[int, Row]:
     return {task_id: Row(*row) for task_id, *row in rows.values_list("task_id", *Row._fields)}
 
 
+def newest_rows(user_id: int, *, before_task: int | None, count: int) -> dict[int, Row]:
+    """Return an ID's rows in its newest tasks, up to `count` of those older than `before_task`, by task."""
+    rows = models.Assignment.objects.filter(user_id=user_id)
+    if before_task is not None:
+        rows = rows.filter(task_id__lt=before_task)
+    newest = rows.order_by("-task_id").values_list("task_id", *Row._fields)[:count]
+    return {task_id: Row(*row) for task_id, *row in newest}
+
+
 def _rows(task: models.Task, users: Sequence[int], status: Status | None = None) -> dict[int, Row]:
     if not users:
         return {}

@@ -4,7 +4,7 @@ However many tasks an ID is in, this takes at most ten queries.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,19 +56,24 @@ def _in_utc(at: datetime, form: str) -> str:
 
 def stories(user_id: int, *, at: datetime, before_task: int | None = None, count: int = 100) -> list[Story]:
     """Return the stories of an ID, newest task first: up to `count` tasks older than `before_task`."""
-    tasks = tasks_with(user_id, before_task=before_task, count=count)
-    return stories_in(tasks, user_id, at=at)
+    rows = id_history.newest_rows(user_id, before_task=before_task, count=count)
+    tasks = _tasks_with(user_id, rows.keys(), before_task=before_task, count=count)
+    return stories_in(tasks, user_id, at=at, rows=rows)
 
 
 def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100) -> list[models.Task]:
     """Return the tasks that have the ID, newest first; also where its row isn't written yet."""
-    rows = models.Assignment.objects.filter(user_id=user_id)
+    rows = id_history.newest_rows(user_id, before_task=before_task, count=count)
+    return _tasks_with(user_id, rows.keys(), before_task=before_task, count=count)
+
+
+def _tasks_with(user_id: int, written: Set[int], *, before_task: int | None, count: int) -> list[models.Task]:
+    """written: the keys of tasks in which the ID has its row."""
     placing = models.Task.objects.filter(placed_at=None)
     if before_task is not None:
-        rows, placing = rows.filter(task_id__lt=before_task), placing.filter(pk__lt=before_task)
-    written = set(rows.order_by("-task_id").values_list("task_id", flat=True)[:count])
+        placing = placing.filter(pk__lt=before_task)
     searched = placing.order_by("-pk").values("pk")[:LISTS_SEARCHED]
-    found = models.Task.objects.filter(Q(pk__in=written) | Q(pk__in=searched)).order_by("-pk")
+    found = models.Task.objects.filter(Q(pk__in=list(written)) | Q(pk__in=searched)).order_by("-pk")
     candidates = list(found.select_related("queue").defer("payload"))
     lists = [task.list_id for task in candidates if task.pk not in written]
     positions = stored_lists.positions_of(user_id, lists)
@@ -101,10 +106,18 @@ def _planned_minute(bucket_id: int, at: datetime) -> datetime:
 
 
 def stories_in(
-    tasks: Sequence[models.Task], user_id: int, *, at: datetime, format_time: FormatTime = _in_utc
+    tasks: Sequence[models.Task],
+    user_id: int,
+    *,
+    at: datetime,
+    rows: Mapping[int, id_history.Row] | None = None,
+    format_time: FormatTime = _in_utc,
 ) -> list[Story]:
-    """Return the stories of an ID in these tasks, without the tasks that don't have it."""
-    rows = id_history.rows_in(tasks, user_id)
+    """Return the stories of an ID in these tasks, without the tasks that don't have it.
+
+    rows: those that were read already, by task.
+    """
+    rows = id_history.rows_in(tasks, user_id) if rows is None else dict(rows)
     unwritten = [task for task in tasks if task.pk not in rows]
     reserved = allocation.reserved_places(user_id, unwritten)
     if len(reserved) < len(unwritten):

@@ -68,6 +68,17 @@ def test_reading_takes_a_fixed_number_of_queries(api, busy, path):
     assert len(queries) <= MOST, [query["sql"][:150] for query in queries]
 
 
+@pytest.mark.parametrize("minutes", [14, 15])
+def test_story_in_a_minute_that_begins_or_runs_takes_no_more_queries(api, busy, monkeypatch, minutes):
+    real = store.now
+    monkeypatch.setattr(
+        store, "now", lambda: clock.quarter_start(real()) + timedelta(minutes=minutes, seconds=30)
+    )
+    with CaptureQueriesContext(connection) as queries:
+        api.get("/ids/7/")
+    assert len(queries) <= MOST, [query["sql"][:150] for query in queries]
+
+
 def test_id_pages_are_the_same_as_all_stories_at_once(api, busy):
     whole = api.get("/ids/7/").json()
     assert len(whole) == 32
