@@ -8,761 +8,421 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     initial = True
 
-    dependencies = []
+    dependencies = [
+    ]
 
     operations = [
         migrations.CreateModel(
-            name="Heartbeat",
+            name='Heartbeat',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("owner", models.BigIntegerField(unique=True)),
-                ("cluster", models.CharField(max_length=50)),
-                ("host", models.CharField(max_length=200)),
-                ("pid", models.PositiveIntegerField()),
-                ("workers", models.PositiveSmallIntegerField(default=0)),
-                ("started_at", models.DateTimeField()),
-                ("seen_at", models.DateTimeField(db_index=True)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('owner', models.BigIntegerField(unique=True)),
+                ('cluster', models.CharField(max_length=50)),
+                ('host', models.CharField(max_length=200)),
+                ('pid', models.PositiveIntegerField()),
+                ('workers', models.PositiveSmallIntegerField(default=0)),
+                ('started_at', models.DateTimeField()),
+                ('seen_at', models.DateTimeField(db_index=True)),
             ],
         ),
         migrations.CreateModel(
-            name="Minute",
+            name='Minute',
             fields=[
-                ("id", scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
-                ("armed_at", models.DateTimeField()),
-                ("seats", models.PositiveSmallIntegerField()),
-                ("started_at", models.DateTimeField(blank=True, null=True)),
-                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                ('id', scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
+                ('armed_at', models.DateTimeField()),
+                ('seats', models.PositiveSmallIntegerField()),
+                ('started_at', models.DateTimeField(blank=True, null=True)),
+                ('ended_at', models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name="QuarterRun",
+            name='QuarterRun',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("quarter_at", models.DateTimeField(unique=True)),
-                ("ran_at", models.DateTimeField()),
-                ("totalled_count", models.PositiveIntegerField(default=0)),
-                ("placed_again_count", models.PositiveIntegerField(default=0)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('quarter_at', models.DateTimeField(unique=True)),
+                ('ran_at', models.DateTimeField()),
+                ('totalled_count', models.PositiveIntegerField(default=0)),
+                ('placed_again_count', models.PositiveIntegerField(default=0)),
             ],
         ),
         migrations.CreateModel(
-            name="Target",
+            name='Target',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("origin", models.CharField(max_length=300, unique=True)),
-                ("held_until", models.DateTimeField(blank=True, null=True)),
-                ("held_because", models.CharField(blank=True, default="", max_length=200)),
-                ("failures_count", models.PositiveIntegerField(default=0)),
-                ("opened_at", models.DateTimeField(blank=True, null=True)),
-                ("probe_at", models.DateTimeField(blank=True, null=True)),
-                ("last_error", models.CharField(blank=True, default="", max_length=500)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('origin', models.CharField(max_length=300, unique=True)),
+                ('held_until', models.DateTimeField(blank=True, null=True)),
+                ('held_because', models.CharField(blank=True, default='', max_length=200)),
+                ('failures_count', models.PositiveIntegerField(default=0)),
+                ('opened_at', models.DateTimeField(blank=True, null=True)),
+                ('probe_at', models.DateTimeField(blank=True, null=True)),
+                ('last_error', models.CharField(blank=True, default='', max_length=500)),
             ],
         ),
         migrations.CreateModel(
-            name="Activity",
+            name='Activity',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("at", models.DateTimeField(db_index=True)),
-                ("actor_kind", models.CharField(max_length=16)),
-                ("actor_id", models.BigIntegerField(blank=True, null=True)),
-                ("actor_name", models.CharField(max_length=200)),
-                ("face", models.CharField(max_length=16)),
-                ("verb", models.CharField(db_index=True, max_length=50)),
-                ("object_kind", models.CharField(max_length=50)),
-                ("object_id", models.BigIntegerField(blank=True, null=True)),
-                ("object_name", models.CharField(blank=True, default="", max_length=200)),
-                ("count", models.BigIntegerField(blank=True, null=True)),
-                ("before", models.JSONField(blank=True, null=True)),
-                ("after", models.JSONField(blank=True, null=True)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('at', models.DateTimeField(db_index=True)),
+                ('actor_kind', models.CharField(max_length=16)),
+                ('actor_id', models.BigIntegerField(blank=True, null=True)),
+                ('actor_name', models.CharField(max_length=200)),
+                ('face', models.CharField(max_length=16)),
+                ('verb', models.CharField(db_index=True, max_length=50)),
+                ('object_kind', models.CharField(max_length=50)),
+                ('object_id', models.BigIntegerField(blank=True, null=True)),
+                ('object_name', models.CharField(blank=True, default='', max_length=200)),
+                ('count', models.BigIntegerField(blank=True, null=True)),
+                ('before', models.JSONField(blank=True, null=True)),
+                ('after', models.JSONField(blank=True, null=True)),
             ],
             options={
-                "ordering": ["-id"],
-                "indexes": [models.Index(fields=["object_kind", "object_id"], name="activity_by_object")],
+                'ordering': ['-id'],
+                'indexes': [models.Index(fields=['object_kind', 'object_id'], name='activity_by_object')],
             },
         ),
         migrations.CreateModel(
-            name="Attempt",
+            name='Attempt',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("task_id", models.BigIntegerField()),
-                ("user_id", models.BigIntegerField()),
-                ("number", models.SmallIntegerField()),
-                ("bucket_id", models.BigIntegerField()),
-                ("started_at", models.DateTimeField()),
-                ("duration_ms", models.PositiveIntegerField(blank=True, null=True)),
-                ("http_status", models.PositiveSmallIntegerField(blank=True, null=True)),
-                ("answer", models.CharField(blank=True, default="", max_length=500)),
-                ("error", models.CharField(blank=True, default="", max_length=200)),
-                ("unknown", models.BooleanField(default=False)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('task_id', models.BigIntegerField()),
+                ('user_id', models.BigIntegerField()),
+                ('number', models.SmallIntegerField()),
+                ('bucket_id', models.BigIntegerField()),
+                ('started_at', models.DateTimeField()),
+                ('duration_ms', models.PositiveIntegerField(blank=True, null=True)),
+                ('http_status', models.PositiveSmallIntegerField(blank=True, null=True)),
+                ('answer', models.CharField(blank=True, default='', max_length=500)),
+                ('error', models.CharField(blank=True, default='', max_length=200)),
+                ('unknown', models.BooleanField(default=False)),
             ],
             options={
-                "indexes": [models.Index(fields=["task_id", "user_id"], name="attempt_by_id")],
+                'indexes': [models.Index(fields=['task_id', 'user_id'], name='attempt_by_id')],
             },
         ),
         migrations.CreateModel(
-            name="Batch",
+            name='Batch',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("bucket_id", models.BigIntegerField()),
-                ("first_id", models.BigIntegerField()),
-                ("last_id", models.BigIntegerField()),
-                ("ids_count", models.PositiveIntegerField()),
-                ("owner", models.BigIntegerField()),
-                ("epoch", models.PositiveIntegerField(default=1)),
-                ("lease_until", models.DateTimeField(db_index=True)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('bucket_id', models.BigIntegerField()),
+                ('first_id', models.BigIntegerField()),
+                ('last_id', models.BigIntegerField()),
+                ('ids_count', models.PositiveIntegerField()),
+                ('owner', models.BigIntegerField()),
+                ('epoch', models.PositiveIntegerField(default=1)),
+                ('lease_until', models.DateTimeField(db_index=True)),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("bucket_id", "first_id"), name="batch_claimed_once")
-                ],
+                'constraints': [models.UniqueConstraint(fields=('bucket_id', 'first_id'), name='batch_claimed_once')],
             },
         ),
         migrations.CreateModel(
-            name="IdempotentAnswer",
+            name='IdempotentAnswer',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("scope", models.CharField(max_length=100)),
-                ("key", models.CharField(max_length=255)),
-                ("fingerprint", models.CharField(max_length=64)),
-                ("answer", models.JSONField(null=True)),
-                ("task_id", models.BigIntegerField(null=True)),
-                ("created_at", models.DateTimeField(db_index=True)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('scope', models.CharField(max_length=100)),
+                ('key', models.CharField(max_length=255)),
+                ('fingerprint', models.CharField(max_length=64)),
+                ('answer', models.JSONField(null=True)),
+                ('task_id', models.BigIntegerField(null=True)),
+                ('created_at', models.DateTimeField(db_index=True)),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("scope", "key"), name="idempotency_key_once")
-                ],
+                'constraints': [models.UniqueConstraint(fields=('scope', 'key'), name='idempotency_key_once')],
             },
         ),
         migrations.CreateModel(
-            name="IdList",
+            name='IdList',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("ids_count", models.PositiveBigIntegerField(default=0)),
-                ("repeats_count", models.PositiveBigIntegerField(default=0)),
-                ("created_at", models.DateTimeField(db_index=True)),
-                ("accepted_at", models.DateTimeField(blank=True, null=True)),
-                ("about", models.JSONField(default=dict)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('ids_count', models.PositiveBigIntegerField(default=0)),
+                ('repeats_count', models.PositiveBigIntegerField(default=0)),
+                ('created_at', models.DateTimeField(db_index=True)),
+                ('accepted_at', models.DateTimeField(blank=True, null=True)),
+                ('about', models.JSONField(default=dict)),
             ],
             options={
-                "indexes": [
-                    models.Index(
-                        condition=models.Q(("accepted_at", None)), fields=["created_at"], name="draft_by_age"
-                    )
-                ],
+                'indexes': [models.Index(condition=models.Q(('accepted_at', None)), fields=['created_at'], name='draft_by_age')],
             },
         ),
         migrations.CreateModel(
-            name="Move",
+            name='Move',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("task_id", models.BigIntegerField()),
-                ("user_id", models.BigIntegerField()),
-                ("from_bucket_id", models.BigIntegerField()),
-                ("to_bucket_id", models.BigIntegerField()),
-                (
-                    "reason",
-                    models.CharField(
-                        choices=[
-                            ("late", "its minute passed without its request"),
-                            ("written_late", "its row was written after its minute was sealed"),
-                            ("retry", "it failed and is tried again"),
-                            ("rpm", "rpm was lowered"),
-                            ("brake", "the brake was on"),
-                            ("operator", "an operator sent it again"),
-                            ("edit", "an edit brought it back"),
-                        ],
-                        max_length=16,
-                    ),
-                ),
-                ("moved_at", models.DateTimeField()),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('task_id', models.BigIntegerField()),
+                ('user_id', models.BigIntegerField()),
+                ('from_bucket_id', models.BigIntegerField()),
+                ('to_bucket_id', models.BigIntegerField()),
+                ('reason', models.CharField(choices=[('late', 'its minute passed without its request'), ('written_late', 'its row was written after its minute was sealed'), ('retry', 'it failed and is tried again'), ('rpm', 'rpm was lowered'), ('brake', 'the brake was on'), ('operator', 'an operator sent it again'), ('edit', 'an edit brought it back')], max_length=16)),
+                ('moved_at', models.DateTimeField()),
             ],
             options={
-                "indexes": [
-                    models.Index(fields=["task_id", "user_id"], name="move_by_id"),
-                    models.Index(fields=["from_bucket_id"], name="move_by_minute"),
-                ],
+                'indexes': [models.Index(fields=['task_id', 'user_id'], name='move_by_id'), models.Index(fields=['from_bucket_id'], name='move_by_minute')],
             },
         ),
         migrations.CreateModel(
-            name="Queue",
+            name='Queue',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("name", models.SlugField(unique=True)),
-                (
-                    "rpm",
-                    models.PositiveIntegerField(
-                        default=120,
-                        validators=[
-                            django.core.validators.MinValueValidator(1),
-                            django.core.validators.MaxValueValidator(1000000),
-                        ],
-                    ),
-                ),
-                (
-                    "overflow",
-                    models.CharField(
-                        choices=[
-                            ("disperse", "disperse evenly past rpm"),
-                            ("carry_over", "carry over to the next windows"),
-                        ],
-                        default="disperse",
-                        max_length=16,
-                    ),
-                ),
-                ("max_peak", models.PositiveIntegerField(blank=True, null=True)),
-                ("headroom", models.PositiveIntegerField(default=0)),
-                (
-                    "handler",
-                    models.CharField(
-                        choices=[("record", "record"), ("webhook", "webhook"), ("python", "python")],
-                        default="record",
-                        max_length=16,
-                    ),
-                ),
-                ("paused_at", models.DateTimeField(blank=True, null=True)),
-                ("brake_per_minute", models.PositiveIntegerField(blank=True, null=True)),
-                (
-                    "max_attempts",
-                    models.PositiveSmallIntegerField(
-                        default=6,
-                        validators=[
-                            django.core.validators.MinValueValidator(1),
-                            django.core.validators.MaxValueValidator(30),
-                        ],
-                    ),
-                ),
-                (
-                    "late_policy",
-                    models.CharField(
-                        choices=[("place_again", "place again"), ("expire", "expire")],
-                        default="place_again",
-                        max_length=16,
-                    ),
-                ),
-                ("late_after_seconds", models.PositiveIntegerField(blank=True, null=True)),
-                ("breaker_threshold", models.PositiveIntegerField(blank=True, default=20, null=True)),
-                ("webhook_url", models.CharField(blank=True, default="", max_length=2000)),
-                ("webhook_method", models.CharField(default="POST", max_length=8)),
-                ("webhook_headers", models.JSONField(blank=True, default=dict)),
-                ("webhook_secret", models.CharField(blank=True, default="", max_length=200)),
-                ("connect_timeout_seconds", models.FloatField(default=5)),
-                ("read_timeout_seconds", models.FloatField(default=10)),
-                ("max_connections", models.PositiveIntegerField(default=50)),
-                ("python_callable", models.CharField(blank=True, default="", max_length=200)),
-                ("callback_url", models.CharField(blank=True, default="", max_length=2000)),
-                ("created_at", models.DateTimeField()),
-                ("version", models.PositiveIntegerField(default=1)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.SlugField(unique=True)),
+                ('rpm', models.PositiveIntegerField(default=120, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000000)])),
+                ('overflow', models.CharField(choices=[('disperse', 'disperse evenly past rpm'), ('carry_over', 'carry over to the next windows')], default='disperse', max_length=16)),
+                ('max_peak', models.PositiveIntegerField(blank=True, null=True)),
+                ('headroom', models.PositiveIntegerField(default=0)),
+                ('handler', models.CharField(choices=[('record', 'record'), ('webhook', 'webhook'), ('python', 'python')], default='record', max_length=16)),
+                ('paused_at', models.DateTimeField(blank=True, null=True)),
+                ('brake_per_minute', models.PositiveIntegerField(blank=True, null=True)),
+                ('max_attempts', models.PositiveSmallIntegerField(default=6, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(30)])),
+                ('late_policy', models.CharField(choices=[('place_again', 'place again'), ('expire', 'expire')], default='place_again', max_length=16)),
+                ('late_after_seconds', models.PositiveIntegerField(blank=True, null=True)),
+                ('breaker_threshold', models.PositiveIntegerField(blank=True, default=20, null=True)),
+                ('webhook_url', models.CharField(blank=True, default='', max_length=2000)),
+                ('webhook_method', models.CharField(default='POST', max_length=8)),
+                ('webhook_headers', models.JSONField(blank=True, default=dict)),
+                ('webhook_secret', models.CharField(blank=True, default='', max_length=200)),
+                ('connect_timeout_seconds', models.FloatField(default=5)),
+                ('read_timeout_seconds', models.FloatField(default=10)),
+                ('max_connections', models.PositiveIntegerField(default=50)),
+                ('python_callable', models.CharField(blank=True, default='', max_length=200)),
+                ('callback_url', models.CharField(blank=True, default='', max_length=2000)),
+                ('created_at', models.DateTimeField()),
+                ('version', models.PositiveIntegerField(default=1)),
             ],
             options={
-                "ordering": ["name"],
-                "constraints": [
-                    models.CheckConstraint(
-                        condition=models.Q(("id__lte", 8191)), name="queue_number_fits_a_key"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("rpm__gte", 1), ("rpm__lte", 1000000)), name="queue_rpm_in_range"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("headroom__lt", models.F("rpm"))), name="queue_headroom_below_rpm"
-                    ),
-                ],
+                'ordering': ['name'],
+                'constraints': [models.CheckConstraint(condition=models.Q(('id__lte', 8191)), name='queue_number_fits_a_key'), models.CheckConstraint(condition=models.Q(('rpm__gte', 1), ('rpm__lte', 1000000)), name='queue_rpm_in_range'), models.CheckConstraint(condition=models.Q(('headroom__lt', models.F('rpm'))), name='queue_headroom_below_rpm')],
             },
         ),
         migrations.CreateModel(
-            name="Task",
+            name='Task',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("name", models.CharField(db_index=True, max_length=200)),
-                ("payload", models.JSONField(blank=True, null=True)),
-                ("ids_count", models.PositiveBigIntegerField()),
-                ("repeats_count", models.PositiveBigIntegerField(default=0)),
-                ("waiting_count", models.PositiveBigIntegerField()),
-                ("in_flight_count", models.PositiveBigIntegerField(default=0)),
-                ("succeeded_count", models.PositiveBigIntegerField(default=0)),
-                ("failed_count", models.PositiveBigIntegerField(default=0)),
-                ("cancelled_count", models.PositiveBigIntegerField(default=0)),
-                ("expired_count", models.PositiveBigIntegerField(default=0)),
-                ("first_minute_at", models.DateTimeField()),
-                ("last_minute_at", models.DateTimeField()),
-                ("not_before_at", models.DateTimeField(blank=True, null=True)),
-                ("expires_at", models.DateTimeField(blank=True, null=True)),
-                ("created_at", models.DateTimeField(db_index=True)),
-                ("created_by", models.CharField(max_length=200)),
-                ("placed_at", models.DateTimeField(blank=True, null=True)),
-                ("cancelled_at", models.DateTimeField(blank=True, null=True)),
-                ("cancel_answer", models.JSONField(blank=True, null=True)),
-                ("cancel_position", models.PositiveBigIntegerField(default=0)),
-                ("finished_at", models.DateTimeField(blank=True, null=True)),
-                ("called_back_at", models.DateTimeField(blank=True, null=True)),
-                ("same_as_digest", models.CharField(db_index=True, max_length=64)),
-                ("column", models.CharField(blank=True, default="", max_length=200)),
-                ("version", models.PositiveIntegerField(default=1)),
-                (
-                    "list",
-                    models.OneToOneField(
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="task",
-                        to="scheduling.idlist",
-                    ),
-                ),
-                (
-                    "queue",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="tasks",
-                        to="scheduling.queue",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(db_index=True, max_length=200)),
+                ('payload', models.JSONField(blank=True, null=True)),
+                ('ids_count', models.PositiveBigIntegerField()),
+                ('repeats_count', models.PositiveBigIntegerField(default=0)),
+                ('waiting_count', models.PositiveBigIntegerField()),
+                ('in_flight_count', models.PositiveBigIntegerField(default=0)),
+                ('succeeded_count', models.PositiveBigIntegerField(default=0)),
+                ('failed_count', models.PositiveBigIntegerField(default=0)),
+                ('cancelled_count', models.PositiveBigIntegerField(default=0)),
+                ('expired_count', models.PositiveBigIntegerField(default=0)),
+                ('first_minute_at', models.DateTimeField()),
+                ('last_minute_at', models.DateTimeField()),
+                ('not_before_at', models.DateTimeField(blank=True, null=True)),
+                ('expires_at', models.DateTimeField(blank=True, null=True)),
+                ('created_at', models.DateTimeField(db_index=True)),
+                ('created_by', models.CharField(max_length=200)),
+                ('placed_at', models.DateTimeField(blank=True, null=True)),
+                ('cancelled_at', models.DateTimeField(blank=True, null=True)),
+                ('cancel_answer', models.JSONField(blank=True, null=True)),
+                ('cancel_position', models.PositiveBigIntegerField(default=0)),
+                ('finished_at', models.DateTimeField(blank=True, null=True)),
+                ('called_back_at', models.DateTimeField(blank=True, null=True)),
+                ('same_as_digest', models.CharField(db_index=True, max_length=64)),
+                ('column', models.CharField(blank=True, default='', max_length=200)),
+                ('version', models.PositiveIntegerField(default=1)),
+                ('list', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='task', to='scheduling.idlist')),
+                ('queue', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tasks', to='scheduling.queue')),
             ],
             options={
-                "ordering": ["-id"],
+                'ordering': ['-id'],
             },
         ),
         migrations.CreateModel(
-            name="Segment",
+            name='Segment',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("first_position", models.PositiveBigIntegerField()),
-                ("ids_count", models.PositiveIntegerField()),
-                ("written_count", models.PositiveIntegerField(default=0)),
-                ("owner", models.BigIntegerField(blank=True, null=True)),
-                ("lease_until", models.DateTimeField(blank=True, null=True)),
-                (
-                    "list",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="segments",
-                        to="scheduling.idlist",
-                    ),
-                ),
-                (
-                    "task",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="segments",
-                        to="scheduling.task",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('first_position', models.PositiveBigIntegerField()),
+                ('ids_count', models.PositiveIntegerField()),
+                ('written_count', models.PositiveIntegerField(default=0)),
+                ('owner', models.BigIntegerField(blank=True, null=True)),
+                ('lease_until', models.DateTimeField(blank=True, null=True)),
+                ('list', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='segments', to='scheduling.idlist')),
+                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='segments', to='scheduling.task')),
             ],
         ),
         migrations.CreateModel(
-            name="Assignment",
+            name='Assignment',
             fields=[
-                ("id", scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
-                ("user_id", models.BigIntegerField()),
-                (
-                    "status",
-                    models.SmallIntegerField(
-                        choices=[
-                            (1, "waiting"),
-                            (2, "in_flight"),
-                            (3, "succeeded"),
-                            (4, "failed"),
-                            (5, "cancelled"),
-                            (6, "expired"),
-                        ],
-                        default=1,
-                    ),
-                ),
-                ("attempts", models.SmallIntegerField(default=0)),
-                ("started_after_ms", models.IntegerField(blank=True, null=True)),
-                (
-                    "task",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        to="scheduling.task",
-                    ),
-                ),
+                ('id', scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
+                ('user_id', models.BigIntegerField()),
+                ('status', models.SmallIntegerField(choices=[(1, 'waiting'), (2, 'in_flight'), (3, 'succeeded'), (4, 'failed'), (5, 'cancelled'), (6, 'expired')], default=1)),
+                ('attempts', models.SmallIntegerField(default=0)),
+                ('started_after_ms', models.IntegerField(blank=True, null=True)),
+                ('task', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, to='scheduling.task')),
             ],
         ),
         migrations.CreateModel(
-            name="TaskBucket",
+            name='TaskBucket',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("bucket_id", models.BigIntegerField(db_index=True)),
-                ("waiting_count", models.PositiveIntegerField(default=0)),
-                ("in_flight_count", models.PositiveIntegerField(default=0)),
-                ("succeeded_count", models.PositiveIntegerField(default=0)),
-                ("failed_count", models.PositiveIntegerField(default=0)),
-                ("cancelled_count", models.PositiveIntegerField(default=0)),
-                ("expired_count", models.PositiveIntegerField(default=0)),
-                ("moved_count", models.PositiveIntegerField(default=0)),
-                (
-                    "task",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="task_buckets",
-                        to="scheduling.task",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('bucket_id', models.BigIntegerField(db_index=True)),
+                ('waiting_count', models.PositiveIntegerField(default=0)),
+                ('in_flight_count', models.PositiveIntegerField(default=0)),
+                ('succeeded_count', models.PositiveIntegerField(default=0)),
+                ('failed_count', models.PositiveIntegerField(default=0)),
+                ('cancelled_count', models.PositiveIntegerField(default=0)),
+                ('expired_count', models.PositiveIntegerField(default=0)),
+                ('moved_count', models.PositiveIntegerField(default=0)),
+                ('task', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='task_buckets', to='scheduling.task')),
             ],
         ),
         migrations.CreateModel(
-            name="User",
+            name='User',
             fields=[
-                (
-                    "id",
-                    scheduling.models.fields.RowIdField(
-                        primary_key=True,
-                        serialize=False,
-                        validators=[
-                            django.core.validators.MinValueValidator(1),
-                            django.core.validators.MaxValueValidator(9223372036854775807),
-                        ],
-                    ),
-                ),
-                ("name", models.CharField(blank=True, default="", max_length=200)),
-                ("created_at", models.DateTimeField()),
+                ('id', scheduling.models.fields.RowIdField(primary_key=True, serialize=False, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(9223372036854775807)])),
+                ('name', models.CharField(blank=True, default='', max_length=200)),
+                ('created_at', models.DateTimeField()),
             ],
             options={
-                "ordering": ["-id"],
-                "indexes": [
-                    models.Index(
-                        condition=models.Q(("name", ""), _negated=True), fields=["name"], name="user_named"
-                    )
-                ],
-                "constraints": [
-                    models.CheckConstraint(condition=models.Q(("id__gte", 1)), name="user_id_in_range")
-                ],
+                'ordering': ['-id'],
+                'indexes': [models.Index(condition=models.Q(('name', ''), _negated=True), fields=['name'], name='user_named')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('id__gte', 1)), name='user_id_in_range')],
             },
         ),
         migrations.CreateModel(
-            name="Window",
+            name='Window',
             fields=[
-                ("id", scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
-                ("starts_at", models.DateTimeField(db_index=True)),
-                ("version", models.PositiveIntegerField(default=0)),
-                ("totalled_at", models.DateTimeField(blank=True, null=True)),
-                ("receipt", models.JSONField(blank=True, null=True)),
-                (
-                    "queue",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="windows",
-                        to="scheduling.queue",
-                    ),
-                ),
+                ('id', scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
+                ('starts_at', models.DateTimeField(db_index=True)),
+                ('version', models.PositiveIntegerField(default=0)),
+                ('totalled_at', models.DateTimeField(blank=True, null=True)),
+                ('receipt', models.JSONField(blank=True, null=True)),
+                ('queue', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='windows', to='scheduling.queue')),
             ],
             options={
-                "ordering": ["-id"],
+                'ordering': ['-id'],
             },
         ),
         migrations.CreateModel(
-            name="Reservation",
+            name='Reservation',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("version", models.PositiveIntegerField()),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("reserve", "a list was placed"),
-                            ("cancel", "places were given back"),
-                            ("move_in", "late IDs or retries came in"),
-                            ("move_out", "IDs moved to another minute"),
-                        ],
-                        max_length=10,
-                    ),
-                ),
-                ("task_id", models.BigIntegerField(blank=True, db_index=True, null=True)),
-                ("list_id", models.BigIntegerField(blank=True, null=True)),
-                ("first_position", models.PositiveBigIntegerField(default=0)),
-                ("ids_count", models.PositiveBigIntegerField(default=0)),
-                ("rpm", models.PositiveIntegerField()),
-                ("fill_before", models.JSONField()),
-                ("deltas", models.JSONField()),
-                ("first_ordinals", models.JSONField(blank=True, null=True)),
-                ("made_at", models.DateTimeField()),
-                ("note", models.CharField(blank=True, default="", max_length=200)),
-                (
-                    "window",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="reservations",
-                        to="scheduling.window",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('version', models.PositiveIntegerField()),
+                ('kind', models.CharField(choices=[('reserve', 'a list was placed'), ('cancel', 'places were given back'), ('move_in', 'late IDs or retries came in'), ('move_out', 'IDs moved to another minute')], max_length=10)),
+                ('task_id', models.BigIntegerField(blank=True, db_index=True, null=True)),
+                ('list_id', models.BigIntegerField(blank=True, null=True)),
+                ('first_position', models.PositiveBigIntegerField(default=0)),
+                ('ids_count', models.PositiveBigIntegerField(default=0)),
+                ('rpm', models.PositiveIntegerField()),
+                ('fill_before', models.JSONField()),
+                ('deltas', models.JSONField()),
+                ('first_ordinals', models.JSONField(blank=True, null=True)),
+                ('made_at', models.DateTimeField()),
+                ('note', models.CharField(blank=True, default='', max_length=200)),
+                ('window', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='reservations', to='scheduling.window')),
             ],
             options={
-                "ordering": ["window", "version"],
+                'ordering': ['window', 'version'],
             },
         ),
         migrations.CreateModel(
-            name="Bucket",
+            name='Bucket',
             fields=[
-                ("id", scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
-                ("capacity", models.PositiveIntegerField()),
-                ("filled_count", models.PositiveIntegerField(default=0)),
-                ("waiting_count", models.PositiveIntegerField(default=0)),
-                ("in_flight_count", models.PositiveIntegerField(default=0)),
-                ("succeeded_count", models.PositiveIntegerField(default=0)),
-                ("failed_count", models.PositiveIntegerField(default=0)),
-                ("expired_count", models.PositiveIntegerField(default=0)),
-                ("cancelled_count", models.PositiveIntegerField(default=0)),
-                ("moved_count", models.PositiveIntegerField(default=0)),
-                ("started_count", models.PositiveIntegerField(default=0)),
-                ("next_ordinal", models.PositiveIntegerField(default=0)),
-                ("sealed_at", models.DateTimeField(blank=True, null=True)),
-                ("sealed_count", models.PositiveIntegerField(blank=True, null=True)),
-                ("cursor", models.PositiveIntegerField(default=0)),
-                (
-                    "window",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="buckets",
-                        to="scheduling.window",
-                    ),
-                ),
+                ('id', scheduling.models.fields.RowIdField(primary_key=True, serialize=False)),
+                ('capacity', models.PositiveIntegerField()),
+                ('filled_count', models.PositiveIntegerField(default=0)),
+                ('waiting_count', models.PositiveIntegerField(default=0)),
+                ('in_flight_count', models.PositiveIntegerField(default=0)),
+                ('succeeded_count', models.PositiveIntegerField(default=0)),
+                ('failed_count', models.PositiveIntegerField(default=0)),
+                ('expired_count', models.PositiveIntegerField(default=0)),
+                ('cancelled_count', models.PositiveIntegerField(default=0)),
+                ('moved_count', models.PositiveIntegerField(default=0)),
+                ('started_count', models.PositiveIntegerField(default=0)),
+                ('next_ordinal', models.PositiveIntegerField(default=0)),
+                ('sealed_at', models.DateTimeField(blank=True, null=True)),
+                ('sealed_count', models.PositiveIntegerField(blank=True, null=True)),
+                ('cursor', models.PositiveIntegerField(default=0)),
+                ('window', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='buckets', to='scheduling.window')),
             ],
             options={
-                "ordering": ["id"],
+                'ordering': ['id'],
             },
         ),
         migrations.CreateModel(
-            name="Chunk",
+            name='Chunk',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("number", models.PositiveIntegerField()),
-                ("first_position", models.PositiveBigIntegerField()),
-                ("ids_count", models.PositiveIntegerField()),
-                ("ids", models.BinaryField()),
-                (
-                    "list",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="chunks",
-                        to="scheduling.idlist",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.PositiveIntegerField()),
+                ('first_position', models.PositiveBigIntegerField()),
+                ('ids_count', models.PositiveIntegerField()),
+                ('ids', models.BinaryField()),
+                ('list', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='chunks', to='scheduling.idlist')),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("list", "number"), name="chunk_once_in_a_list")
-                ],
+                'constraints': [models.UniqueConstraint(fields=('list', 'number'), name='chunk_once_in_a_list')],
             },
         ),
         migrations.AddIndex(
-            model_name="task",
-            index=models.Index(fields=["queue", "-id"], name="task_by_queue"),
+            model_name='task',
+            index=models.Index(fields=['queue', '-id'], name='task_by_queue'),
         ),
         migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(("cancelled_at", None), ("finished_at", None)),
-                fields=["id"],
-                name="task_in_progress",
-            ),
+            model_name='task',
+            index=models.Index(condition=models.Q(('cancelled_at', None), ('finished_at', None)), fields=['id'], name='task_in_progress'),
         ),
         migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(
-                    ("cancel_position__lt", models.F("ids_count")), ("cancelled_at__isnull", False)
-                ),
-                fields=["id"],
-                name="task_rows_to_follow",
-            ),
+            model_name='task',
+            index=models.Index(condition=models.Q(('cancel_position__lt', models.F('ids_count')), ('cancelled_at__isnull', False)), fields=['id'], name='task_rows_to_follow'),
         ),
         migrations.AddConstraint(
-            model_name="task",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "ids_count",
-                        django.db.models.expressions.CombinedExpression(
-                            django.db.models.expressions.CombinedExpression(
-                                django.db.models.expressions.CombinedExpression(
-                                    django.db.models.expressions.CombinedExpression(
-                                        django.db.models.expressions.CombinedExpression(
-                                            models.F("waiting_count"), "+", models.F("in_flight_count")
-                                        ),
-                                        "+",
-                                        models.F("succeeded_count"),
-                                    ),
-                                    "+",
-                                    models.F("failed_count"),
-                                ),
-                                "+",
-                                models.F("cancelled_count"),
-                            ),
-                            "+",
-                            models.F("expired_count"),
-                        ),
-                    )
-                ),
-                name="task_counts_add_up",
-            ),
+            model_name='task',
+            constraint=models.CheckConstraint(condition=models.Q(('ids_count', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('waiting_count'), '+', models.F('in_flight_count')), '+', models.F('succeeded_count')), '+', models.F('failed_count')), '+', models.F('cancelled_count')), '+', models.F('expired_count')))), name='task_counts_add_up'),
         ),
         migrations.AddIndex(
-            model_name="segment",
-            index=models.Index(
-                condition=models.Q(("written_count__lt", models.F("ids_count"))),
-                fields=["task"],
-                name="segment_unwritten",
-            ),
+            model_name='segment',
+            index=models.Index(condition=models.Q(('written_count__lt', models.F('ids_count'))), fields=['task'], name='segment_unwritten'),
         ),
         migrations.AddConstraint(
-            model_name="segment",
-            constraint=models.UniqueConstraint(
-                fields=("list", "first_position"), name="segment_once_in_a_list"
-            ),
+            model_name='segment',
+            constraint=models.UniqueConstraint(fields=('list', 'first_position'), name='segment_once_in_a_list'),
         ),
         migrations.AddConstraint(
-            model_name="segment",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("written_count__lte", models.F("ids_count"))),
-                name="segment_written_at_most_whole",
-            ),
+            model_name='segment',
+            constraint=models.CheckConstraint(condition=models.Q(('written_count__lte', models.F('ids_count'))), name='segment_written_at_most_whole'),
         ),
         migrations.AddIndex(
-            model_name="assignment",
-            index=models.Index(condition=models.Q(("status", 4)), fields=["task"], name="assignment_failed"),
+            model_name='assignment',
+            index=models.Index(condition=models.Q(('status', 4)), fields=['task'], name='assignment_failed'),
         ),
         migrations.AddIndex(
-            model_name="assignment",
-            index=models.Index(condition=models.Q(("status", 2)), fields=["id"], name="assignment_in_flight"),
+            model_name='assignment',
+            index=models.Index(condition=models.Q(('status', 2)), fields=['id'], name='assignment_in_flight'),
         ),
         migrations.AddConstraint(
-            model_name="assignment",
-            constraint=models.UniqueConstraint(fields=("user_id", "task"), name="id_once_in_a_task"),
+            model_name='assignment',
+            constraint=models.UniqueConstraint(fields=('user_id', 'task'), name='id_once_in_a_task'),
         ),
         migrations.AddConstraint(
-            model_name="taskbucket",
-            constraint=models.UniqueConstraint(fields=("task", "bucket_id"), name="task_once_in_a_bucket"),
+            model_name='taskbucket',
+            constraint=models.UniqueConstraint(fields=('task', 'bucket_id'), name='task_once_in_a_bucket'),
         ),
         migrations.AddIndex(
-            model_name="window",
-            index=models.Index(
-                condition=models.Q(("totalled_at", None)), fields=["id"], name="window_untotalled"
-            ),
+            model_name='window',
+            index=models.Index(condition=models.Q(('totalled_at', None)), fields=['id'], name='window_untotalled'),
         ),
         migrations.AddConstraint(
-            model_name="window",
-            constraint=models.UniqueConstraint(fields=("queue", "starts_at"), name="window_once_in_a_queue"),
+            model_name='window',
+            constraint=models.UniqueConstraint(fields=('queue', 'starts_at'), name='window_once_in_a_queue'),
         ),
         migrations.AddIndex(
-            model_name="reservation",
-            index=models.Index(fields=["list_id", "first_position"], name="reservation_by_position"),
+            model_name='reservation',
+            index=models.Index(fields=['list_id', 'first_position'], name='reservation_by_position'),
         ),
         migrations.AddConstraint(
-            model_name="reservation",
-            constraint=models.UniqueConstraint(fields=("window", "version"), name="window_version_once"),
+            model_name='reservation',
+            constraint=models.UniqueConstraint(fields=('window', 'version'), name='window_version_once'),
         ),
         migrations.AddIndex(
-            model_name="bucket",
-            index=models.Index(
-                condition=models.Q(("waiting_count__gt", 0)), fields=["id"], name="bucket_waiting"
-            ),
+            model_name='bucket',
+            index=models.Index(condition=models.Q(('waiting_count__gt', 0)), fields=['id'], name='bucket_waiting'),
         ),
         migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "filled_count",
-                        django.db.models.expressions.CombinedExpression(
-                            django.db.models.expressions.CombinedExpression(
-                                django.db.models.expressions.CombinedExpression(
-                                    django.db.models.expressions.CombinedExpression(
-                                        models.F("waiting_count"), "+", models.F("in_flight_count")
-                                    ),
-                                    "+",
-                                    models.F("succeeded_count"),
-                                ),
-                                "+",
-                                models.F("failed_count"),
-                            ),
-                            "+",
-                            models.F("expired_count"),
-                        ),
-                    )
-                ),
-                name="bucket_counts_add_up",
-            ),
+            model_name='bucket',
+            constraint=models.CheckConstraint(condition=models.Q(('filled_count', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('waiting_count'), '+', models.F('in_flight_count')), '+', models.F('succeeded_count')), '+', models.F('failed_count')), '+', models.F('expired_count')))), name='bucket_counts_add_up'),
         ),
     ]

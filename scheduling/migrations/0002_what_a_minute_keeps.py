@@ -4,85 +4,86 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0001_tables"),
+        ('scheduling', '0001_tables'),
     ]
 
     operations = [
         migrations.RemoveConstraint(
-            model_name="batch",
-            name="batch_claimed_once",
+            model_name='batch',
+            name='batch_claimed_once',
         ),
         migrations.RemoveField(
-            model_name="batch",
-            name="epoch",
+            model_name='batch',
+            name='epoch',
         ),
         migrations.RemoveField(
-            model_name="batch",
-            name="first_id",
+            model_name='batch',
+            name='first_id',
         ),
         migrations.RemoveField(
-            model_name="batch",
-            name="last_id",
+            model_name='batch',
+            name='last_id',
         ),
         migrations.AddField(
-            model_name="batch",
-            name="ids",
-            field=models.BinaryField(default=b""),
+            model_name='batch',
+            name='ids',
+            field=models.BinaryField(default=b''),
         ),
         migrations.AddField(
-            model_name="batch",
-            name="may_start_until_ms",
+            model_name='batch',
+            name='may_start_until_ms',
             field=models.IntegerField(default=0),
         ),
         migrations.AddField(
-            model_name="batch",
-            name="slots",
-            field=models.BinaryField(default=b""),
+            model_name='batch',
+            name='slots',
+            field=models.BinaryField(default=b''),
         ),
         migrations.AddField(
-            model_name="bucket",
-            name="claimed_to_id",
+            model_name='bucket',
+            name='claimed_to_id',
             field=models.BigIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="bucket",
-            name="lateness",
+            model_name='bucket',
+            name='lateness',
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="bucket",
-            name="leftover_count",
+            model_name='bucket',
+            name='leftover_count',
             field=models.PositiveIntegerField(db_default=0),
         ),
         migrations.AddField(
-            model_name="bucket",
-            name="planned_cursor",
+            model_name='bucket',
+            name='planned_cursor',
             field=models.PositiveIntegerField(db_default=0),
         ),
         migrations.AddField(
-            model_name="bucket",
-            name="repeats_count",
+            model_name='bucket',
+            name='repeats_count',
             field=models.PositiveIntegerField(db_default=0),
         ),
         migrations.AddField(
-            model_name="bucket",
-            name="slot_count",
+            model_name='bucket',
+            name='slot_count',
             field=models.PositiveIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="minute",
-            name="called_at",
+            model_name='minute',
+            name='called_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="minute",
-            name="seen_at",
+            model_name='minute',
+            name='seen_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AlterField(
-            model_name="batch",
-            name="bucket_id",
+            model_name='batch',
+            name='bucket_id',
             field=models.BigIntegerField(db_index=True),
         ),
     ]

@@ -8,72 +8,61 @@ def keep_numbers_as_they_are(apps, schema_editor):
     """PostgreSQL would try to compress 8-byte numbers, in vain and at a cost."""
     if schema_editor.connection.vendor == "postgresql":
         for table, column in (("chunk", "ids"), ("segmentpart", "ids"), ("segmentpart", "positions")):
-            schema_editor.execute(
-                f"ALTER TABLE scheduling_{table} ALTER COLUMN {column} SET STORAGE EXTERNAL"
-            )
+            schema_editor.execute(f"ALTER TABLE scheduling_{table} ALTER COLUMN {column} SET STORAGE EXTERNAL")
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0002_what_a_minute_keeps"),
+        ('scheduling', '0002_what_a_minute_keeps'),
     ]
 
     operations = [
         migrations.CreateModel(
-            name="SegmentPart",
+            name='SegmentPart',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("segment_number", models.PositiveIntegerField()),
-                ("ids", models.BinaryField()),
-                ("positions", models.BinaryField()),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('segment_number', models.PositiveIntegerField()),
+                ('ids', models.BinaryField()),
+                ('positions', models.BinaryField()),
             ],
         ),
         migrations.RemoveConstraint(
-            model_name="segment",
-            name="segment_once_in_a_list",
+            model_name='segment',
+            name='segment_once_in_a_list',
         ),
         migrations.RemoveField(
-            model_name="reservation",
-            name="first_ordinals",
+            model_name='reservation',
+            name='first_ordinals',
         ),
         migrations.AddField(
-            model_name="segment",
-            name="first_ordinals",
+            model_name='segment',
+            name='first_ordinals',
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="segment",
-            name="number",
+            model_name='segment',
+            name='number',
             field=models.PositiveIntegerField(default=0),
             preserve_default=False,
         ),
         migrations.AlterField(
-            model_name="segment",
-            name="first_position",
+            model_name='segment',
+            name='first_position',
             field=models.PositiveBigIntegerField(blank=True, null=True),
         ),
         migrations.AddConstraint(
-            model_name="segment",
-            constraint=models.UniqueConstraint(fields=("list", "number"), name="segment_once_in_a_list"),
+            model_name='segment',
+            constraint=models.UniqueConstraint(fields=('list', 'number'), name='segment_once_in_a_list'),
         ),
         migrations.AddField(
-            model_name="segmentpart",
-            name="list",
-            field=models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="parts",
-                to="scheduling.idlist",
-            ),
+            model_name='segmentpart',
+            name='list',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='parts', to='scheduling.idlist'),
         ),
         migrations.AddIndex(
-            model_name="segmentpart",
-            index=models.Index(fields=["list", "segment_number"], name="part_of_segment"),
+            model_name='segmentpart',
+            index=models.Index(fields=['list', 'segment_number'], name='part_of_segment'),
         ),
         migrations.RunPython(keep_numbers_as_they_are, migrations.RunPython.noop),
     ]

@@ -4,21 +4,22 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0003_segments_by_range"),
+        ('scheduling', '0003_segments_by_range'),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name="activity",
-            options={"ordering": ["-id"], "verbose_name_plural": "activity"},
+            name='activity',
+            options={'ordering': ['-id'], 'verbose_name_plural': 'activity'},
         ),
         migrations.AddIndex(
-            model_name="activity",
-            index=models.Index(fields=["actor_name", "-id"], name="activity_by_actor"),
+            model_name='activity',
+            index=models.Index(fields=['actor_name', '-id'], name='activity_by_actor'),
         ),
         migrations.AddIndex(
-            model_name="activity",
-            index=models.Index(fields=["face", "-id"], name="activity_by_face"),
+            model_name='activity',
+            index=models.Index(fields=['face', '-id'], name='activity_by_face'),
         ),
     ]

@@ -4,45 +4,39 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0004_activity_by_actor_and_face"),
+        ('scheduling', '0004_activity_by_actor_and_face'),
     ]
 
     operations = [
         migrations.CreateModel(
-            name="FailureCount",
+            name='FailureCount',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("bucket_id", models.BigIntegerField(db_index=True)),
-                ("task_id", models.BigIntegerField()),
-                ("http_status", models.PositiveSmallIntegerField(blank=True, null=True)),
-                ("message", models.CharField(blank=True, max_length=120)),
-                ("ids_count", models.PositiveIntegerField()),
-                ("first_at", models.DateTimeField(blank=True, null=True)),
-                ("last_at", models.DateTimeField(blank=True, null=True)),
-                ("first_attempt_id", models.BigIntegerField(blank=True, null=True)),
-                ("last_attempt_id", models.BigIntegerField(blank=True, null=True)),
-                ("at_failed_count", models.PositiveIntegerField()),
-                ("at_moved_count", models.PositiveIntegerField()),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('bucket_id', models.BigIntegerField(db_index=True)),
+                ('task_id', models.BigIntegerField()),
+                ('http_status', models.PositiveSmallIntegerField(blank=True, null=True)),
+                ('message', models.CharField(blank=True, max_length=120)),
+                ('ids_count', models.PositiveIntegerField()),
+                ('first_at', models.DateTimeField(blank=True, null=True)),
+                ('last_at', models.DateTimeField(blank=True, null=True)),
+                ('first_attempt_id', models.BigIntegerField(blank=True, null=True)),
+                ('last_attempt_id', models.BigIntegerField(blank=True, null=True)),
+                ('at_failed_count', models.PositiveIntegerField()),
+                ('at_moved_count', models.PositiveIntegerField()),
             ],
         ),
         migrations.RemoveIndex(
-            model_name="assignment",
-            name="assignment_failed",
+            model_name='assignment',
+            name='assignment_failed',
         ),
         migrations.AddIndex(
-            model_name="assignment",
-            index=models.Index(condition=models.Q(("status", 4)), fields=["id"], name="assignment_failed"),
+            model_name='assignment',
+            index=models.Index(condition=models.Q(('status', 4)), fields=['id'], name='assignment_failed'),
         ),
         migrations.AddIndex(
-            model_name="bucket",
-            index=models.Index(
-                condition=models.Q(("failed_count__gt", 0)), fields=["id"], name="bucket_failed"
-            ),
+            model_name='bucket',
+            index=models.Index(condition=models.Q(('failed_count__gt', 0)), fields=['id'], name='bucket_failed'),
         ),
     ]

@@ -5,127 +5,84 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0005_counts_of_what_failed"),
+        ('scheduling', '0005_counts_of_what_failed'),
     ]
 
     operations = [
         migrations.CreateModel(
-            name="BulkAct",
+            name='BulkAct',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("cancel_matching", "cancel all that match"),
-                            ("retry_failed", "try again all that match"),
-                            ("send_again", "send a task's once more"),
-                            ("prune", "let go of what is past its retention"),
-                        ],
-                        max_length=16,
-                    ),
-                ),
-                ("name", models.CharField(max_length=40, unique=True)),
-                ("asked", models.JSONField(default=dict)),
-                ("by", models.JSONField()),
-                ("number", models.PositiveBigIntegerField(default=0)),
-                ("done_count", models.PositiveBigIntegerField(default=0)),
-                ("after_id", models.BigIntegerField(default=0)),
-                ("began_at", models.DateTimeField()),
-                ("owner", models.BigIntegerField(blank=True, null=True)),
-                ("lease_until", models.DateTimeField()),
-                ("stopped_at", models.DateTimeField(blank=True, null=True)),
-                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('cancel_matching', 'cancel all that match'), ('retry_failed', 'try again all that match'), ('send_again', "send a task's once more"), ('prune', 'let go of what is past its retention')], max_length=16)),
+                ('name', models.CharField(max_length=40, unique=True)),
+                ('asked', models.JSONField(default=dict)),
+                ('by', models.JSONField()),
+                ('number', models.PositiveBigIntegerField(default=0)),
+                ('done_count', models.PositiveBigIntegerField(default=0)),
+                ('after_id', models.BigIntegerField(default=0)),
+                ('began_at', models.DateTimeField()),
+                ('owner', models.BigIntegerField(blank=True, null=True)),
+                ('lease_until', models.DateTimeField()),
+                ('stopped_at', models.DateTimeField(blank=True, null=True)),
+                ('ended_at', models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name="EarlierAttempts",
+            name='EarlierAttempts',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("user_id", models.BigIntegerField()),
-                ("attempts", models.SmallIntegerField()),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('user_id', models.BigIntegerField()),
+                ('attempts', models.SmallIntegerField()),
             ],
         ),
         migrations.CreateModel(
-            name="LeftInFlight",
+            name='LeftInFlight',
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("user_id", models.BigIntegerField()),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('user_id', models.BigIntegerField()),
             ],
         ),
         migrations.AddField(
-            model_name="task",
-            name="callback_attempts",
+            model_name='task',
+            name='callback_attempts',
             field=models.PositiveSmallIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name="task",
-            name="callback_due_at",
+            model_name='task',
+            name='callback_due_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="task",
-            name="no_callback",
+            model_name='task',
+            name='no_callback',
             field=models.BooleanField(default=False),
         ),
         migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(
-                    ("called_back_at", None), ("finished_at__isnull", False), ("no_callback", False)
-                ),
-                fields=["callback_due_at"],
-                name="task_to_call_back",
-            ),
+            model_name='task',
+            index=models.Index(condition=models.Q(('called_back_at', None), ('finished_at__isnull', False), ('no_callback', False)), fields=['callback_due_at'], name='task_to_call_back'),
         ),
         migrations.AddIndex(
-            model_name="bulkact",
-            index=models.Index(
-                condition=models.Q(("ended_at", None)), fields=["lease_until"], name="bulk_act_under_way"
-            ),
+            model_name='bulkact',
+            index=models.Index(condition=models.Q(('ended_at', None)), fields=['lease_until'], name='bulk_act_under_way'),
         ),
         migrations.AddField(
-            model_name="earlierattempts",
-            name="task",
-            field=models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="earlier_attempts",
-                to="scheduling.task",
-            ),
+            model_name='earlierattempts',
+            name='task',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='earlier_attempts', to='scheduling.task'),
         ),
         migrations.AddField(
-            model_name="leftinflight",
-            name="task",
-            field=models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="left_in_flight",
-                to="scheduling.task",
-            ),
+            model_name='leftinflight',
+            name='task',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='left_in_flight', to='scheduling.task'),
         ),
         migrations.AddConstraint(
-            model_name="earlierattempts",
-            constraint=models.UniqueConstraint(fields=("task", "user_id"), name="earlier_attempts_once"),
+            model_name='earlierattempts',
+            constraint=models.UniqueConstraint(fields=('task', 'user_id'), name='earlier_attempts_once'),
         ),
         migrations.AddConstraint(
-            model_name="leftinflight",
-            constraint=models.UniqueConstraint(fields=("task", "user_id"), name="left_once"),
+            model_name='leftinflight',
+            constraint=models.UniqueConstraint(fields=('task', 'user_id'), name='left_once'),
         ),
     ]

@@ -4,37 +4,29 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0006_what_goes_on_by_itself"),
+        ('scheduling', '0006_what_goes_on_by_itself'),
     ]
 
     operations = [
         migrations.AddField(
-            model_name="bulkact",
-            name="found",
+            model_name='bulkact',
+            name='found',
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="bulkact",
-            name="found_count",
+            model_name='bulkact',
+            name='found_count',
             field=models.PositiveIntegerField(db_default=0),
         ),
         migrations.AlterField(
-            model_name="bulkact",
-            name="kind",
-            field=models.CharField(
-                choices=[
-                    ("cancel_matching", "cancel all that match"),
-                    ("retry_failed", "try again all that match"),
-                    ("send_again", "send a task's once more"),
-                    ("prune", "let go of what is past its retention"),
-                    ("check_plan", "check the plan"),
-                ],
-                max_length=16,
-            ),
+            model_name='bulkact',
+            name='kind',
+            field=models.CharField(choices=[('cancel_matching', 'cancel all that match'), ('retry_failed', 'try again all that match'), ('send_again', "send a task's once more"), ('prune', 'let go of what is past its retention'), ('check_plan', 'check the plan')], max_length=16),
         ),
         migrations.AddIndex(
-            model_name="attempt",
-            index=models.Index(fields=["bucket_id"], name="attempt_by_minute"),
+            model_name='attempt',
+            index=models.Index(fields=['bucket_id'], name='attempt_by_minute'),
         ),
     ]

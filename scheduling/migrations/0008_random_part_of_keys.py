@@ -10,6 +10,7 @@ def draw(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
         ("scheduling", "0007_checks_of_the_plan"),
     ]
@@ -18,16 +19,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Installation",
             fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                (
-                    "key_part",
-                    models.CharField(default=scheduling.models.installation.draw_key_part, max_length=16),
-                ),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key_part", models.CharField(default=scheduling.models.installation.draw_key_part, max_length=16)),
                 ("last_task_without_part", models.BigIntegerField(default=0)),
             ],
         ),

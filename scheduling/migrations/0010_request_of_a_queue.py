@@ -4,46 +4,45 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0009_users_by_age"),
+        ('scheduling', '0009_users_by_age'),
     ]
 
     operations = [
         migrations.AddField(
-            model_name="queue",
-            name="keep_answers",
-            field=models.CharField(db_default="unexpected", default="unexpected", max_length=200),
+            model_name='queue',
+            name='keep_answers',
+            field=models.CharField(db_default='unexpected', default='unexpected', max_length=200),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="retry_statuses",
-            field=models.CharField(
-                blank=True, db_default="408,425,429,500-599", default="408,425,429,500-599", max_length=200
-            ),
+            model_name='queue',
+            name='retry_statuses',
+            field=models.CharField(blank=True, db_default='408,425,429,500-599', default='408,425,429,500-599', max_length=200),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="success_statuses",
-            field=models.CharField(blank=True, db_default="200-299", default="200-299", max_length=200),
+            model_name='queue',
+            name='success_statuses',
+            field=models.CharField(blank=True, db_default='200-299', default='200-299', max_length=200),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="success_when",
+            model_name='queue',
+            name='success_when',
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="webhook_body",
+            model_name='queue',
+            name='webhook_body',
             field=models.TextField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="webhook_content_type",
-            field=models.CharField(db_default="application/json", default="application/json", max_length=100),
+            model_name='queue',
+            name='webhook_content_type',
+            field=models.CharField(db_default='application/json', default='application/json', max_length=100),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="webhook_sign",
+            model_name='queue',
+            name='webhook_sign',
             field=models.BooleanField(db_default=True, default=True),
         ),
     ]

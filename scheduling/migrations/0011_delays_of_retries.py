@@ -5,17 +5,15 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0010_request_of_a_queue"),
+        ('scheduling', '0010_request_of_a_queue'),
     ]
 
     operations = [
         migrations.AddField(
-            model_name="queue",
-            name="retry_delays_minutes",
-            field=models.JSONField(
-                db_default=models.Value([1, 2, 4, 8, 16, 32], models.JSONField()),
-                default=scheduling.models.queue.default_delays,
-            ),
+            model_name='queue',
+            name='retry_delays_minutes',
+            field=models.JSONField(db_default=models.Value([1, 2, 4, 8, 16, 32], models.JSONField()), default=scheduling.models.queue.default_delays),
         ),
     ]

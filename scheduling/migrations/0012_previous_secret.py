@@ -4,19 +4,20 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("scheduling", "0011_delays_of_retries"),
+        ('scheduling', '0011_delays_of_retries'),
     ]
 
     operations = [
         migrations.AddField(
-            model_name="queue",
-            name="webhook_previous_secret",
-            field=models.CharField(blank=True, db_default="", default="", max_length=200),
+            model_name='queue',
+            name='webhook_previous_secret',
+            field=models.CharField(blank=True, db_default='', default='', max_length=200),
         ),
         migrations.AddField(
-            model_name="queue",
-            name="webhook_previous_secret_until",
+            model_name='queue',
+            name='webhook_previous_secret_until',
             field=models.DateTimeField(blank=True, null=True),
         ),
     ]
