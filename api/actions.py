@@ -1,7 +1,7 @@
 """Actions on IDs and targets: retry what failed, resend what succeeded, release a blocked target."""
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.http import HttpResponse
 from ninja import Query, Router
@@ -72,8 +72,8 @@ def resend_task(request: ApiRequest, id: Id, options: Query[schemas.ActionOption
 )
 def hold_task(request: ApiRequest, id: Id, options: Query[schemas.HoldOptions]) -> HttpResponse:
     """Nothing more of it starts; other tasks of the queue go on. Its places pass unused, and its IDs become late."""
-    task = holds.hold(tasks.find(id), options.reason or "", by=request.caller.actor, now=store.now)
-    return json_response(task_json(tasks.find(task.pk), at=store.now()))
+    holds.hold(tasks.find(id), options.reason or "", by=request.caller.actor, now=store.now)
+    return _task_response(id, at=store.now())
 
 
 @router.post(
@@ -85,8 +85,8 @@ def hold_task(request: ApiRequest, id: Id, options: Query[schemas.HoldOptions]) 
 )
 def continue_task(request: ApiRequest, id: Id) -> HttpResponse:
     """Its late IDs take free places, at the planned pace. Continuing a task that isn't on hold is a conflict."""
-    continued = holds.resume(tasks.find(id), by=request.caller.actor, now=store.now)
-    return json_response(task_json(tasks.find(continued.pk), at=store.now()))
+    holds.resume(tasks.find(id), by=request.caller.actor, now=store.now)
+    return _task_response(id, at=store.now())
 
 
 @router.post(
@@ -101,6 +101,11 @@ def call_back_task(request: ApiRequest, id: Id) -> HttpResponse:
     task = tasks.find(id)
     at = store.now()
     callbacks.call_again(task, by=request.caller.actor, at=at)
+    return _task_response(id, at=at)
+
+
+def _task_response(id: int, *, at: datetime) -> HttpResponse:
+    """The task as it is after an action."""
     return json_response(task_json(tasks.find(id), at=at))
 
 

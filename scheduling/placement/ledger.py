@@ -76,7 +76,7 @@ def release_places(
 ) -> None:
     """Free the places of waiting IDs. The caller updates the rows of the task and of its IDs.
 
-    released: bucket ID to the number of places.
+    places: bucket ID to how many.
     """
     if not places:
         return

@@ -37,15 +37,9 @@ def erase(user_id: int, *, by: Actor, now: Callable[[], datetime]) -> int:
     task_ids = sorted(rows.values_list("task_id", flat=True))
     with store.write():
         # Queues first, in their order, as everywhere.
-        queues = {
-            queue_id: reservations.lock_queue(queue_id)
-            for queue_id in sorted(
-                models.Task.objects.filter(pk__in=task_ids)
-                .order_by()
-                .values_list("queue_id", flat=True)
-                .distinct()
-            )
-        }
+        tasks = models.Task.objects.filter(pk__in=task_ids).order_by()
+        queue_ids = sorted(tasks.values_list("queue_id", flat=True).distinct())
+        queues = {queue_id: reservations.lock_queue(queue_id) for queue_id in queue_ids}
         at = now()
         if rows.filter(status=Status.IN_FLIGHT).exists():
             raise StillInFlight
@@ -106,8 +100,7 @@ def _forget(user_id: int, task_ids: list[int], text: str | None) -> None:
     models.ExternalId.objects.filter(pk=user_id).delete()
     # Of lists that are written, these remain if their worker died.
     record_lists.delete_chunks(models.Task.objects.filter(pk__in=task_ids).values_list("list_id", flat=True))
-    for task_id in task_ids:
-        models.IdData.objects.filter(task_id=task_id, user_id=user_id).delete()
+    models.IdData.objects.filter(task_id__in=task_ids, user_id=user_id).delete()
     attempts = models.Attempt.objects.filter(task_id__in=task_ids, user_id=user_id)
     # A summary of failures is made again from what is kept.
     models.FailureCount.objects.filter(bucket_id__in=attempts.values("bucket_id")).delete()
