@@ -10,9 +10,9 @@ from api import paging, schemas
 from api.auth import CAN_READ, ApiRequest
 from api.endpoints import responses
 from api.openapi import describe
-from api.plans import iso
 from api.responses import json_response
 from scheduling import models
+from scheduling.core.clock import iso
 
 router = Router(tags=["Activity"])
 

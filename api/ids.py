@@ -18,13 +18,13 @@ from api.auth import CAN_READ, ApiRequest, check_sees_data
 from api.endpoints import responses
 from api.fields import Id
 from api.openapi import describe
-from api.plans import iso
 from api.problems import Problem
 from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
 from scheduling.core import id_tokens
 from scheduling.core.cells import cell, data_cells
+from scheduling.core.clock import iso
 from scheduling.lists import external_ids, record_lists, stored_lists
 from scheduling.reports import id_history, stories
 
@@ -214,17 +214,8 @@ def _csv_lines(
         values = [*row.values(), *(data_cells(data, data_columns) if data_columns else ())]
         # The others are numbers, times and our own words: none of them can be a formula.
         own = len(ID_COLUMNS)
-        write(
-            [
-                *(
-                    [row["user_id"], row["user_id_str"], None]
-                    if row["external_id"] is None
-                    else map(cell, values[:own])
-                ),
-                *values[own : len(COLUMNS)],
-                *map(cell, values[len(COLUMNS) :]),
-            ]
-        )
+        ids = values[:own] if row["external_id"] is None else map(cell, values[:own])
+        write([*ids, *values[own : len(COLUMNS)], *map(cell, values[len(COLUMNS) :])])
         if buffer.tell() > 32_768:
             yield buffer.getvalue().encode()
             buffer.seek(0)

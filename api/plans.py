@@ -1,16 +1,11 @@
 """Plans and times as JSON."""
 
-from datetime import UTC, datetime
 from typing import Any
 
+from scheduling.core.clock import iso
 from scheduling.placement.reservations import Plan
 
 WINDOWS_SHOWN = 96
-
-
-def iso(at: datetime | None) -> str | None:
-    """ISO 8601 in UTC with Z."""
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

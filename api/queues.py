@@ -15,10 +15,10 @@ from api.fields import QueueName
 from api.idempotency import key_of_fields, replayed
 from api.ids import id_json
 from api.openapi import describe, fields_body
-from api.plans import iso
 from api.responses import check_if_match, json_response, location_of, revalidated
 from api.serializers import queue_json
 from scheduling import models, store
+from scheduling.core.clock import iso
 from scheduling.dispatch import test_request
 from scheduling.intake import idempotency
 from scheduling.parsing import errors as reading

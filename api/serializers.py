@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from api.plans import iso
 from scheduling import models
 from scheduling.core import clock, keys
+from scheduling.core.clock import iso
 from scheduling.placement import shapes
 from scheduling.queues import validation
 from scheduling.tasks import callbacks

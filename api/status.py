@@ -9,9 +9,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from api.auth import CAN_READ, requires
 from api.endpoints import read_only
-from api.plans import iso
 from api.problems import problem_response
 from api.responses import json_response
+from scheduling.core.clock import iso
 from scheduling.reports import health
 from scheduling.reports import metrics as numbers
 

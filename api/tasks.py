@@ -12,12 +12,12 @@ from api.auth import CAN_READ, ApiRequest
 from api.endpoints import responses
 from api.fields import Id
 from api.openapi import describe
-from api.plans import iso
 from api.problems import bad_parameter
 from api.responses import json_response
 from api.serializers import STATES, task_json
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.clock import iso
 from scheduling.reports import id_history
 
 # Submissions and edits have the same paths, and therefore use the same router.

@@ -3,7 +3,6 @@
 import csv as csv_module
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import BadRequest
@@ -12,11 +11,6 @@ from django.http import HttpRequest, StreamingHttpResponse
 from scheduling.core.cells import cell
 
 ROWS_AT_ONCE = 500
-
-
-def time(at: datetime | None, timespec: str = "auto") -> str | None:
-    """A time as every file has it: in UTC, with Z. None where there is none."""
-    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z") if at else None
 
 
 class _Echo:

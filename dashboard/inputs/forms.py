@@ -14,6 +14,7 @@ from django.utils import timezone
 from dashboard import addresses
 from scheduling import models
 from scheduling.core import clock, limits
+from scheduling.placement.holds import REASON_CHARACTERS
 from scheduling.placement.reservations import Start
 
 
@@ -213,7 +214,7 @@ class RenameForm(forms.Form):
 class HoldForm(forms.Form):
     """Why a task is put on hold."""
 
-    reason = forms.CharField(max_length=200, required=False)
+    reason = forms.CharField(max_length=REASON_CHARACTERS, required=False)
 
 
 class ConfirmForm(forms.Form):

@@ -12,13 +12,14 @@ from django.db.models import Max, Q, Sum
 from django.http import Http404
 from django.urls import reverse
 
-from dashboard import exports, id_texts
+from dashboard import id_texts
 from dashboard.drawing import charts
 from dashboard.drawing.spans import BARS, span_of, start_of
 from dashboard.inputs.filters import PlaceFilter
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.core.cells import data_cells
+from scheduling.core.clock import iso
 from scheduling.lists import record_lists
 from scheduling.reports import cards, id_history
 from scheduling.store.blocks import in_blocks
@@ -176,7 +177,7 @@ def version(task_id: int, at: datetime) -> str:
 def row(task: models.Task, at: datetime) -> list[Any]:
     """Return a task as a row of an export."""
     counts = [getattr(task, status.counter) for status in models.Status]
-    times = [exports.time(at) for at in (task.first_minute_at, task.last_minute_at, task.created_at)]
+    times = [iso(at) for at in (task.first_minute_at, task.last_minute_at, task.created_at)]
     return [
         task.pk, task.name, task.state_at(at).value, task.queue.name, task.ids_count, task.repeats_count,
         *counts, *times, task.created_by,
@@ -185,7 +186,7 @@ def row(task: models.Task, at: datetime) -> list[Any]:
 
 def place_row(place: id_history.Place) -> list[Any]:
     """Return an ID as a row of an export, without the ID itself."""
-    window, minute = exports.time(place.window_starts_at), exports.time(place.minute_at)
+    window, minute = iso(place.window_starts_at), iso(place.minute_at)
     return [
         window,
         place.index,

@@ -11,6 +11,7 @@ from dashboard.access import OperatorRequest, viewer_required
 from dashboard.inputs import paging
 from dashboard.inputs.filters import SIZES, ActivityFilter, page_size
 from scheduling import models
+from scheduling.core.clock import iso
 from scheduling.store.blocks import in_blocks
 
 HEADS = (
@@ -38,6 +39,6 @@ def activity(request: OperatorRequest) -> HttpResponseBase:
 
 def _row(act: models.Activity) -> list[Any]:
     return [
-        act.pk, exports.time(act.at), act.actor_kind, act.actor_name, act.face, act.verb, act.object_kind,
+        act.pk, iso(act.at), act.actor_kind, act.actor_name, act.face, act.verb, act.object_kind,
         act.object_id, act.object_name, act.count, act.before, act.after,
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.tables import listings
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.core.clock import iso
 from scheduling.reports import drill_down as drill_downs
 
 ROWS = 60
@@ -166,8 +167,8 @@ def _export(row: drill_downs.Row, queues: dict[int, str], kind: drill_downs.Kind
         row.task_id,
         row.task_name,
         queues[row.queue_id],
-        exports.time(row.minute_at),
+        iso(row.minute_at),
         row.status.word if row.status else kind.value,
         row.attempts,
-        exports.time(row.to_minute),
+        iso(row.to_minute),
     ]

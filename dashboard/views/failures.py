@@ -25,6 +25,7 @@ from dashboard.tables import listings, totals
 from dashboard.views import progress
 from dashboard.views.progress import waiting_again
 from scheduling import models, store
+from scheduling.core.clock import iso
 from scheduling.tasks import failures as failing
 from scheduling.tasks import resend
 
@@ -108,7 +109,7 @@ def _export(form: str, wanted: str, asked: failing.FailureSelection) -> HttpResp
     groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
     cut = f"the largest {GROUPS_AT_MOST:,} groups" if len(groups) > GROUPS_AT_MOST else ""
     rows = (
-        (group.queue, group.http_status, group.message, group.count, exports.time(group.last_at))
+        (group.queue, group.http_status, group.message, group.count, iso(group.last_at))
         for group in groups[:GROUPS_AT_MOST]
     )
     return exports.named(form, "failure-groups", GROUP_HEADS, rows, cut=cut)
@@ -130,7 +131,7 @@ def _row(row: failing.Row) -> list[Any]:
         row.http_status,
         row.message,
         row.attempts,
-        exports.time(row.started_at),
+        iso(row.started_at),
     ]
 
 

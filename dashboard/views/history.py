@@ -20,6 +20,7 @@ from dashboard.inputs.filters import day_bounds
 from dashboard.inputs.parameters import COLUMNS, EARLIEST, LATEST, refuse_unknown
 from dashboard.tables import totals
 from scheduling import models, store
+from scheduling.core.clock import iso
 from scheduling.reports import days, planning
 
 ALL = "*"
@@ -122,7 +123,7 @@ def _export_windows(
     """Return the rows of the windows with IDs in them, as on the page."""
     rows = (
         [
-            exports.time(column.runs_at), *planned.get(column.runs_at, planning.Planning()).values,
+            iso(column.runs_at), *planned.get(column.runs_at, planning.Planning()).values,
             column.filled, column.sent, column.failed, column.peak,
         ]
         for column in filter(_is_busy, columns)
@@ -133,7 +134,7 @@ def _export_windows(
 def _export_minutes(form: str, day: date, columns: Sequence[days.Column]) -> HttpResponseBase:
     """By minute, the empty ones too."""
     cells = (cell for column in columns for cell in column.cells)
-    rows = ((exports.time(cell.minute), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells)
+    rows = ((iso(cell.minute), cell.capacity, cell.filled, cell.sent, cell.failed) for cell in cells)
     return exports.named(form, f"day-{day}", HEADS, rows)
 
 

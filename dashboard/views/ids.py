@@ -19,6 +19,7 @@ from dashboard.presenters import id_story
 from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core import id_tokens
+from scheduling.core.clock import iso
 from scheduling.core.templates import as_json
 from scheduling.lists import external_ids, record_lists
 from scheduling.reports import stories
@@ -108,7 +109,7 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
             place = id_history.place
             beginning = [
                 text, id_history.task.pk, id_history.task.name, id_history.task.queue.name, place.status.word,
-                exports.time(place.minute_at), place.attempts, place.late_seconds,
+                iso(place.minute_at), place.attempts, place.late_seconds,
             ]  # fmt: skip
             for event in id_history.history:
                 details = {name: _plain(value) for name, value in event.details.items()}
@@ -119,4 +120,4 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return exports.time(value) if isinstance(value, datetime) else value
+    return iso(value) if isinstance(value, datetime) else value

@@ -21,6 +21,7 @@ from dashboard.presenters import window_log
 from dashboard.tables import listings, totals
 from scheduling import models, store
 from scheduling.core import clock, keys, pacing
+from scheduling.core.clock import iso
 from scheduling.placement import shapes
 from scheduling.reports import cards, minute_rows, planning
 from scheduling.store.blocks import in_blocks
@@ -126,10 +127,10 @@ def _export(row: minute_rows.Row, ids: dict[int, models.Queue]) -> list[Any]:
     return [
         row.task.pk,
         ids[bucket].name,
-        exports.time(keys.minute_of_bucket(bucket)),
+        iso(keys.minute_of_bucket(bucket)),
         row.status.word,
         row.attempts,
-        *(exports.time(at, "milliseconds") for at in (row.planned_at, row.started_at)),
+        *(iso(at, "milliseconds") for at in (row.planned_at, row.started_at)),
         row.late_seconds,
     ]
 
@@ -212,6 +213,6 @@ def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | No
 
 def _row_of_change(change: Any) -> list[Any]:
     return [
-        change.version, exports.time(change.made_at), change.kind, change.task_id, change.task_name,
+        change.version, iso(change.made_at), change.kind, change.task_id, change.task_name,
         change.ids_count, change.rpm, change.fill_before, change.deltas, change.note,
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
 from scheduling import models, store
 from scheduling.core import clock
+from scheduling.core.clock import iso
 from scheduling.core.errors import BadFields, NoFreeSlot, Refused
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import breakers, test_request
@@ -74,7 +75,7 @@ def _list(request: OperatorRequest, form: new_queue.NewQueueForm) -> dict[str, A
 def _row(row: tuple[models.Queue, cards.Card]) -> list[Any]:
     found, card = row
     return [
-        found.name, found.rpm, found.overflow, found.handler, exports.time(found.paused_at),
+        found.name, found.rpm, found.overflow, found.handler, iso(found.paused_at),
         found.brake_per_minute, card.filled, card.peak.filled,
     ]  # fmt: skip
 

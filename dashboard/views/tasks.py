@@ -27,6 +27,7 @@ from dashboard.views.progress import waiting_again
 from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core.errors import Refused
+from scheduling.placement.holds import REASON_CHARACTERS
 from scheduling.reports import planning
 from scheduling.store.blocks import in_blocks
 from scheduling.tasks import bulk_cancel, cancellation, edits, holds, resend
@@ -227,7 +228,7 @@ def hold(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     if request.method == "POST":
         form = HoldForm(request.POST)
         if not form.is_valid():
-            raise BadRequest("A reason has at most 200 characters.")
+            raise BadRequest(f"A reason has at most {REASON_CHARACTERS} characters.")
         try:
             holds.hold(found, form.cleaned_data["reason"], by=request.actor, now=store.now)
             messages.success(request, "The task is on hold. Nothing more of it starts.")

@@ -27,6 +27,11 @@ JOB_START = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def iso(at: datetime | None, timespec: str = "auto") -> str | None:
+    """Return a time as the API and every file have it: ISO 8601 in UTC, with Z. None where there is none."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z") if at else None
+
+
 class WindowState(StrEnum):
     """What a window does at some moment; each follows the one before it, by the clock."""
 
