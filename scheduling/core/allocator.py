@@ -5,7 +5,7 @@
    a tie.
 
 A capacity is one number for all buckets (the queue's rpm), or 15 numbers, of which 0 closes a bucket: it gets nothing
-by either rule.
+by either rule. A limit is 15 more numbers: no bucket gets more than that in all, by either rule.
 
 The fill is the whole state: how a list is cut into calls changes nothing, and the place of the p-th ID is a
 function of p and the fill before. `places` is the lazy form, one bucket for each ID; `fill_after`, `counts`
@@ -53,8 +53,8 @@ class Run:
         return self.windows * sum(self.added)
 
 
-def places(fill: Sequence[int], capacity: Capacity) -> Iterator[int]:
-    """Yield the bucket (0-14) of each next ID, lazily and without end.
+def places(fill: Sequence[int], capacity: Capacity, limit: Sequence[int] | None = None) -> Iterator[int]:
+    """Yield the bucket (0-14) of each next ID, lazily; without end where there is no limit.
 
     fill: IDs per bucket, 15 numbers >= 0, not changed. capacity: requests per minute, >= 1, or 15 numbers >= 0, not
     all 0. Zipped with the IDs it costs constant memory. From position p on it is
@@ -62,19 +62,27 @@ def places(fill: Sequence[int], capacity: Capacity) -> Iterator[int]:
     two rules, golden/distribution.json, golden/capacities.json.
     """
     filled, most = _fifteen(fill, "fill"), _open(capacity)
+    if limit is not None:
+        limited = _limited_steps(filled, most, _fifteen(limit, "limit"))
+        return chain.from_iterable([_rounds(buckets, times) for buckets, times in limited])
     steps = [_rounds(buckets, times) for buckets, times in _steps(filled, most)]
     # Iterators written in C all the way down: a generator would take six times as long.
     return chain.from_iterable([*steps, cycle(_open_buckets(most))])
 
 
-def fill_after(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
+def fill_after(fill: Sequence[int], capacity: Capacity, n: int, limit: Sequence[int] | None = None) -> Fill:
     """Return the fill after `n` more IDs, in time that doesn't grow with `n`.
 
-    Arguments as for `places`; n >= 0. Equal to counting the first `n` of `places` on top of `fill`.
+    Arguments as for `places`; n >= 0. Equal to counting the first `n` of `places` on top of `fill`: less than `n`
+    where the limit leaves room for less.
     """
     filled, most = list(_fifteen(fill, "fill")), _open(capacity)
     remaining = _at_least(0, n, "n")
-    for buckets, times in _steps(tuple(filled), most):
+    if limit is None:
+        steps = _steps(tuple(filled), most)
+    else:
+        steps = _limited_steps(tuple(filled), most, _fifteen(limit, "limit"))
+    for buckets, times in steps:
         rounds = min(times, remaining // len(buckets))
         for k in buckets:
             filled[k] += rounds
@@ -84,6 +92,8 @@ def fill_after(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
             for k in buckets[:remaining]:
                 filled[k] += 1
             return tuple(filled)
+    if limit is not None:
+        return tuple(filled)
     # All open ones are even from here on.
     opened = _open_buckets(most)
     rounds, rest = divmod(remaining, len(opened))
@@ -92,14 +102,30 @@ def fill_after(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
     return tuple(filled)
 
 
-def counts(fill: Sequence[int], capacity: Capacity, n: int) -> Fill:
-    """Return how many of the next `n` IDs each bucket gets: 15 numbers that add up to `n`."""
-    return tuple(after - before for after, before in zip(fill_after(fill, capacity, n), fill, strict=True))
+def counts(fill: Sequence[int], capacity: Capacity, n: int, limit: Sequence[int] | None = None) -> Fill:
+    """Return how many of the next `n` IDs each bucket gets: 15 numbers that add up to `n`, or to what the limit
+    leaves room for.
+    """
+    filled = fill_after(fill, capacity, n, limit)
+    return tuple(after - before for after, before in zip(filled, fill, strict=True))
 
 
 def place_at(fill: Sequence[int], capacity: Capacity, position: int) -> int:
     """Return the bucket of the ID at `position` (from 0): that item of `places`, without walking to it."""
     return next(places(fill_after(fill, capacity, position), capacity))
+
+
+def places_of(
+    positions: Sequence[int], fill: Sequence[int], capacity: Capacity, limit: Sequence[int] | None = None
+) -> Iterator[int]:
+    """Yield the buckets of the IDs at `positions` (from 0, ascending): those items of `places`, without the others.
+
+    Other arguments as for `places`.
+    """
+    filled, most = _fifteen(fill, "fill"), _open(capacity)
+    if limit is not None:
+        return _of_steps(positions, _limited_steps(filled, most, _fifteen(limit, "limit")))
+    return _of_steps(positions, [*_steps(filled, most), (_open_buckets(most), sys.maxsize)])
 
 
 def in_order(counts: Sequence[int], position: int = 0) -> Iterator[int]:
@@ -113,6 +139,11 @@ def in_order(counts: Sequence[int], position: int = 0) -> Iterator[int]:
         runs.append(repeat(k, max(0, count - max(0, position - passed))))
         passed += count
     return chain.from_iterable(runs)
+
+
+def in_order_of(positions: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
+    """Yield the buckets of the IDs at `positions` (from 0, ascending): those items of `in_order`."""
+    return _of_steps(positions, [((k,), count) for k, count in enumerate(_fifteen(counts, "counts"))])
 
 
 def free_places(fill: Sequence[int], capacity: Sequence[int], n: int, first_bucket: int = 0) -> Fill:
@@ -138,7 +169,7 @@ def carry_over_runs(fills: Mapping[int, Sequence[int]], rpm: int, n: int) -> Ite
     fills: the fills of windows by their offset (>= 0) from the first that may take some; absent ones are
     empty. rpm: what each bucket takes.
 
-    There is no horizon: whoever has one compares it with the last run. The time grows with the number of
+    There is no horizon: a caller that has one compares it with the last run. The time grows with the number of
     windows that are named, and with neither `n` nor the number of empty windows. Raises ValueError at the
     call.
     """
@@ -147,22 +178,22 @@ def carry_over_runs(fills: Mapping[int, Sequence[int]], rpm: int, n: int) -> Ite
     if min(fills, default=0) < 0:
         raise ValueError(f"a window's offset must be >= 0, not {min(fills)}")
     # Each fill is looked at now, so that a wrong one is refused here and not in the middle of the list.
-    known = [(offset, _fifteen(fills[offset], "fill")) for offset in sorted(fills)]
-    return _carry_over_runs(known, level, remaining)
+    checked_fills = [(offset, _fifteen(fills[offset], "fill")) for offset in sorted(fills)]
+    return _carry_over_runs(checked_fills, level, remaining)
 
 
-def _carry_over_runs(known: list[tuple[int, Fill]], level: Fill, remaining: int) -> Iterator[Run]:
+def _carry_over_runs(checked_fills: list[tuple[int, Fill]], level: Fill, remaining: int) -> Iterator[Run]:
     following = 0
-    for offset, fill in known:
+    for offset, fill in checked_fills:
         for run in _empty_windows(following, offset - following, level, remaining):
             yield run
             remaining -= run.ids
         if not remaining:
             return
         added = free_places(fill, level, remaining)
-        if taken := sum(added):
+        if added_count := sum(added):
             yield Run(offset, 1, fill, added)
-            remaining -= taken
+            remaining -= added_count
         following = offset + 1
     yield from _empty_windows(following, remaining, level, remaining)
 
@@ -182,12 +213,14 @@ class Stretch:
     """Consecutive windows with the same capacities, in the same periods of every quota.
 
     windows: how many, >= 1. capacity: of the buckets of each of them, 15 numbers. periods: keys of the periods in
-    which they lie, for those periods that have a quota.
+    which they lie, for those periods that have a quota. limit: what a bucket may hold by both rules; without one, IDs
+    go by rule 1 alone.
     """
 
     windows: int
     capacity: Fill
     periods: tuple[Hashable, ...] = ()
+    limit: Fill | None = None
 
 
 def runs_within(
@@ -197,7 +230,7 @@ def runs_within(
     fills: Mapping[int, Sequence[int]],
     quotas: dict[Hashable, int],
 ) -> Iterator[Run]:
-    """Yield where `n` IDs go by rule 1 alone, over windows whose capacities and quotas differ.
+    """Yield where `n` IDs go by rule 1, over windows whose capacities and quotas differ; also by rule 2 up to a limit.
 
     stretches: one after the other, from the first window that may take some; read as far as the IDs reach. fills: as
     for `carry_over_runs`. quotas: how many more IDs each period may take; a period that isn't named takes any number.
@@ -206,7 +239,7 @@ def runs_within(
     """
     remaining = _at_least(0, n, "n")
     offsets = sorted(fills)
-    known = {offset: _fifteen(fills[offset], "fill") for offset in offsets}
+    checked_fills = {offset: _fifteen(fills[offset], "fill") for offset in offsets}
     available = copy(quotas)
     first = 0
     for stretch in stretches:
@@ -217,15 +250,20 @@ def runs_within(
             first += stretch.windows
             continue
         named = offsets[bisect_left(offsets, first) : bisect_left(offsets, first + stretch.windows)]
-        for offset, windows, fill in _pieces(first, stretch.windows, {one: known[one] for one in named}):
+        for offset, windows, fill in _pieces(
+            first, stretch.windows, {key: checked_fills[key] for key in named}
+        ):
             if not remaining:
                 return
             most = _most(remaining, stretch.periods, available)
-            runs = _of_piece(offset, windows, fill, level, most)
+            if stretch.limit is None:
+                runs = _of_piece(offset, windows, fill, level, most)
+            else:
+                runs = _within_limit(offset, windows, fill, stretch, most)
             yield from runs
-            taken = sum(run.ids for run in runs)
-            remaining -= taken
-            _book(taken, stretch.periods, available)
+            added_count = sum(run.ids for run in runs)
+            remaining -= added_count
+            _book(added_count, stretch.periods, available)
         first += stretch.windows
 
 
@@ -246,6 +284,20 @@ def _of_piece(offset: int, windows: int, fill: Fill | None, level: Fill, most: i
         return list(_empty_windows(offset, windows, level, most))
     added = free_places(fill, level, most)
     return [Run(offset, 1, fill, added)] if any(added) else []
+
+
+def _within_limit(offset: int, windows: int, fill: Fill | None, stretch: Stretch, most: int) -> list[Run]:
+    """The same by both rules: windows that hold their limit, and one that takes the rest."""
+    before = EMPTY if fill is None else fill
+    full = counts(before, stretch.capacity, sys.maxsize, stretch.limit)
+    if not (room := sum(full)):
+        return []
+    whole = min(windows, most // room)
+    runs = [Run(offset, whole, before, full)] if whole else []
+    if whole < windows and (rest := most - whole * room):
+        added = counts(before, stretch.capacity, rest, stretch.limit)
+        runs.append(Run(offset + whole, 1, before, added))
+    return runs
 
 
 def _most(n: int, periods: tuple[Hashable, ...], available: Mapping[Hashable, int]) -> int:
@@ -318,11 +370,42 @@ def _steps(filled: Fill, most: Fill) -> list[tuple[tuple[int, ...], int]]:
     return steps
 
 
+def _limited_steps(filled: Fill, most: Fill, limit: Fill) -> list[tuple[tuple[int, ...], int]]:
+    """The same way up to a limit: the lowest rise together, and each leaves them at its limit. At most 45 steps."""
+    top = tuple(map(min, most, limit))
+    steps: list[tuple[tuple[int, ...], int]] = [
+        ((k,), top[k] - number) for k, number in enumerate(filled) if number < top[k]
+    ]
+    raised = tuple(map(max, filled, top))
+    opened = _open_buckets(most)
+    levels = sorted({raised[k] for k in opened} | {limit[k] for k in opened})
+    for level, above in pairwise(levels):
+        if rising := tuple(k for k in opened if raised[k] <= level < limit[k]):
+            steps.append((rising, above - level))
+    return steps
+
+
 def _rounds(buckets: tuple[int, ...], times: int) -> Iterator[int]:
     """Yield `buckets` in order, `times` times over, in constant memory."""
     # itertools counts in machine words. Nobody lives to see the difference.
     number = min(times * len(buckets), sys.maxsize)
     return repeat(buckets[0], number) if len(buckets) == 1 else islice(cycle(buckets), number)
+
+
+def _of_steps(positions: Sequence[int], steps: Iterable[tuple[tuple[int, ...], int]]) -> Iterator[int]:
+    """Yield the buckets at positions, ascending, of the way that these steps describe."""
+    pieces: list[Iterable[int]] = []
+    begins_at = first = 0
+    for buckets, times in steps:
+        each = len(buckets)
+        ends_at = begins_at + times * each
+        last = bisect_left(positions, ends_at, first)
+        if each == 1:
+            pieces.append(repeat(buckets[0], last - first))
+        elif first < last:
+            pieces.append([buckets[(position - begins_at) % each] for position in positions[first:last]])
+        begins_at, first = ends_at, last
+    return chain.from_iterable(pieces)
 
 
 def _at_least(least: int, number: int, name: str) -> int:
@@ -332,7 +415,7 @@ def _at_least(least: int, number: int, name: str) -> int:
 
 
 def _fifteen(numbers: Sequence[int], name: str) -> Fill:
-    checked = tuple(numbers)
-    if len(checked) != BUCKETS or any(type(number) is not int or number < 0 for number in checked):
+    fill = tuple(numbers)
+    if len(fill) != BUCKETS or {*map(type, fill)} != {int} or min(fill) < 0:
         raise ValueError(f"{name} must be {BUCKETS} whole numbers >= 0, not {numbers!r}")
-    return checked
+    return fill

@@ -14,8 +14,9 @@ anything that can't be read. Source: docs/hours.md.
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Context, Decimal
 from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any
@@ -32,13 +33,19 @@ PERIODS = ("hour", "day", "month")
 LARGEST_QUOTA = 1_000_000_000_000
 RAMP_YEARS = range(2000, 2200)
 DAY = timedelta(days=1)
+_ALL_OPEN = (1,) * BUCKETS
+_DECIMALS = Context(prec=50, traps=[])
 
+# Names that mean another zone on another machine, or count leap seconds.
+_NOT_ZONES = re.compile(r"localtime|posixrules|Factory|(posix|right)/.*")
 _SPAN = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? (\d\d):(\d\d)-(\d\d):(\d\d)")
 
 
 def zone(name: str) -> ZoneInfo:
     """Return the time zone with this name."""
     try:
+        if _NOT_ZONES.fullmatch(name):
+            raise ZoneInfoNotFoundError(name)
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"There is no time zone named {name!r}.") from None
@@ -52,7 +59,7 @@ class Hours:
     """A weekly table in a zone. spans: (weekday, from, to) in minutes of the day on which the span begins.
 
     `to` may be past 1,440: a span across midnight belongs to the day on which it begins. closed: dates on which every
-    local minute is closed, also those of a span that began the day before.
+    local minute is closed, including those of a span that began the day before.
     """
 
     zone: ZoneInfo
@@ -64,7 +71,7 @@ class Hours:
         """Read `{"zone": ..., "open": ["mon-fri 09:00-18:00"], "closed": ["2026-12-25"]}`."""
         unknown = set(form) - {"zone", "open", "closed", "name"}
         if unknown:
-            raise ValueError(f"Hours have no field {min(unknown)!r}.")
+            raise ValueError(f"Hours have no field {min(unknown)!r}. Allowed: zone, open, closed.")
         opened = form.get("open")
         if not isinstance(opened, Sequence) or isinstance(opened, str) or not opened:
             raise ValueError("Hours need at least one span, such as 'mon-fri 09:00-18:00'.")
@@ -79,9 +86,14 @@ class Hours:
         local = at.astimezone(self.zone)
         return bool(self._table(local.date())[local.hour * 60 + local.minute])
 
+    def mask_of(self, runs_at: datetime) -> Fill:
+        """Return which minutes of the quarter-hour that begins at `runs_at` are open: 15 numbers, 0 or 1."""
+        day = runs_at.astimezone(self.zone).date()
+        return self.masks(day)[(runs_at - _bounds(day, self.zone)[0]) // clock.QUARTER]
+
     @cached_property
     def _of_weekday(self) -> tuple[tuple[bytes, bytes], ...]:
-        """For each weekday: the minutes of the day that its own spans open, and those of the day before's."""
+        """For each weekday: the minutes that its own spans open, and those that the day before's open."""
         own = [bytearray(MINUTES_A_DAY) for _ in DAYS]
         spilled = [bytearray(MINUTES_A_DAY) for _ in DAYS]
         for weekday, begin, end in self.spans:
@@ -131,10 +143,10 @@ def _spans(text: object) -> Iterator[tuple[int, int, int]]:
         raise ValueError(f"{text!r} is not a span such as 'mon-fri 09:00-18:00'.")
     first, last = match[1], match[2] or match[1]
     if first not in DAYS or last not in DAYS:
-        raise ValueError(f"{text!r} names no weekday: mon, tue, wed, thu, fri, sat, sun.")
+        raise ValueError(f"{text!r} must begin with a weekday: mon, tue, wed, thu, fri, sat or sun.")
     begin, end = int(match[3]) * 60 + int(match[4]), int(match[5]) * 60 + int(match[6])
     if max(int(match[4]), int(match[6])) > 59 or begin >= MINUTES_A_DAY or end > MINUTES_A_DAY:
-        raise ValueError(f"{text!r} has a time that doesn't exist.")
+        raise ValueError(f"{text!r} has an invalid time: times are from 00:00 to 24:00.")
     if begin == end:
         raise ValueError(f"{text!r} is empty: for a whole day, write 00:00-24:00.")
     if end < begin:
@@ -154,7 +166,7 @@ def _date(text: object) -> date:
 @lru_cache(maxsize=4096)
 def _bounds(day: date, where: ZoneInfo) -> tuple[datetime, datetime]:
     """The moments at which a local date begins and ends."""
-    begin, end = (datetime.combine(one, time(), where).astimezone(UTC) for one in (day, day + DAY))
+    begin, end = (datetime.combine(d, time(), where).astimezone(UTC) for d in (day, day + DAY))
     return begin, end
 
 
@@ -196,13 +208,15 @@ class Ramp:
         """
         unknown = set(form) - {"from", "start_rpm", "factor", "every", "unit"}
         if unknown:
-            raise ValueError(f"A ramp has no field {min(unknown)!r}.")
+            raise ValueError(
+                f"A ramp has no field {min(unknown)!r}. Allowed: from, start_rpm, factor, every, unit."
+            )
         unit, where = str(form.get("unit", "days")), where or ZoneInfo("UTC")
         start_rpm, factor, every = form.get("start_rpm"), form.get("factor"), form.get("every")
         if unit not in ("days", "minutes"):
-            raise ValueError(f"A ramp goes by days or minutes, not by {unit}.")
+            raise ValueError(f"A ramp's unit must be days or minutes, not {unit}.")
         if type(start_rpm) is not int or start_rpm < 1:
-            raise ValueError("A ramp's start_rpm must be a whole number from 1.")
+            raise ValueError("A ramp's start_rpm must be a whole number of at least 1.")
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 < factor <= 1_000:
             raise ValueError("A ramp's factor must be a number above 1, up to 1,000.")
         if type(every) is not int or not 1 <= every <= 100_000:
@@ -212,7 +226,9 @@ class Ramp:
         except OverflowError:
             begins_at = None
         if begins_at is None or begins_at.year not in RAMP_YEARS:
-            raise ValueError(f"A ramp begins in the years {RAMP_YEARS.start} to {RAMP_YEARS.stop - 1}.")
+            raise ValueError(
+                f"A ramp's from must be in the years {RAMP_YEARS.start} to {RAMP_YEARS.stop - 1}."
+            )
         return cls(begins_at, start_rpm, float(factor), every, unit, where)
 
     def rpm_at(self, at: datetime, rpm: int) -> int:
@@ -230,11 +246,10 @@ class Ramp:
         """Return the requests per minute of a step, up to rpm."""
         if step < 0:
             return 0
-        # A power past what a float holds is past any rpm.
-        try:
-            return min(rpm, int(self.start_rpm * self.factor**step))
-        except OverflowError:
-            return rpm
+        # As on paper: of floats, 100 * 1.15 is below 115. Past what a decimal holds it is infinite.
+        growth = _DECIMALS.power(Decimal(repr(self.factor)), step)
+        value = _DECIMALS.multiply(self.start_rpm, growth)
+        return rpm if value >= rpm else int(value)
 
     @property
     def word(self) -> str:
@@ -265,7 +280,9 @@ def _ramp_start(text: object, unit: str, where: ZoneInfo) -> datetime:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise ValueError("A ramp by minutes begins at a time with Z, such as 2026-11-30T09:00:00Z.")
+        raise ValueError(
+            "A ramp's from must be a time with Z if its unit is minutes, such as 2026-11-30T09:00:00Z."
+        )
     return clock.minute_start(at)
 
 
@@ -287,7 +304,7 @@ class Quota:
         if type(limit) is not int or not 1 <= limit <= LARGEST_QUOTA:
             raise ValueError(f"A quota's limit must be a whole number from 1 to {LARGEST_QUOTA:,}.")
         if per not in PERIODS:
-            raise ValueError("A quota is per hour, day or month.")
+            raise ValueError("A quota's per must be hour, day or month.")
         return cls(limit, str(per), zone(str(form.get("zone", "UTC"))))
 
     def period_of(self, at: datetime) -> tuple[datetime, datetime]:
@@ -311,22 +328,36 @@ class Quota:
 
 @dataclass(frozen=True)
 class Shape:
-    """What limits a queue, or a target, in each minute."""
+    """What limits a queue, or a target, in each minute.
+
+    target: what limits a queue's target, whose quotas are among the queue's.
+    """
 
     rpm: int
     hours: Hours | None = None
     ramp: Ramp | None = None
     quotas: tuple[Quota, ...] = ()
+    target: "Shape | None" = None
+
+    def within(self, target: "Shape") -> "Shape":
+        """Return this shape with the budget of a target, which also applies; the target's quotas come last."""
+        return replace(self, quotas=self.quotas + target.quotas, target=replace(target, quotas=()))
 
     def capacity_at(self, minute: datetime) -> int:
         """How many requests the minute that begins at `minute` may make; quotas apart."""
+        own = self._own_capacity_at(minute)
+        return own if self.target is None else min(own, self.target.capacity_at(minute))
+
+    def _own_capacity_at(self, minute: datetime) -> int:
         if self.hours is not None and not self.hours.is_open(minute):
             return 0
         return self.rpm if self.ramp is None else self.ramp.rpm_at(minute, self.rpm)
 
     def reason_at(self, minute: datetime) -> str:
         """Why the minute has its capacity, in a few words: "60: ramp, day 3 of 7"."""
-        capacity = self.capacity_at(minute)
+        capacity = self._own_capacity_at(minute)
+        if self.target is not None and self.target.capacity_at(minute) < capacity:
+            return self.target.reason_at(minute).replace(": ", ": the target's budget, ", 1)
         if self.hours is not None and not self.hours.is_open(minute):
             opens_at = self.opens_at(minute)
             return "0: closed" + (
@@ -340,7 +371,9 @@ class Shape:
         return f"{capacity}: rpm"
 
     def opens_at(self, minute: datetime, *, within_days: int = 366) -> datetime | None:
-        """The first open minute from `minute` on, within so many days."""
+        """The first open minute from `minute` on, within this many days."""
+        if self.target is not None:
+            return self._both_open_at(minute, within_days)
         if self.hours is None:
             return minute
         day = minute.astimezone(self.hours.zone).date()
@@ -354,15 +387,40 @@ class Shape:
             day += DAY
         return None
 
+    def _both_open_at(self, minute: datetime, within_days: int) -> datetime | None:
+        assert self.target is not None
+        own, until = replace(self, target=None), minute + within_days * DAY
+        at: datetime | None = minute
+        while at is not None and at < until:
+            opens_at = own.opens_at(at, within_days=within_days)
+            at = self.target.opens_at(opens_at, within_days=within_days) if opens_at else None
+            if at == opens_at:
+                return at
+        return None
+
     def capacities(self, runs_at: datetime) -> Fill:
         """The capacities of the window whose first minute begins at `runs_at`: 15 numbers."""
-        return tuple(self.capacity_at(runs_at + k * clock.MINUTE) for k in range(BUCKETS))
+        own = self._level(runs_at, _ALL_OPEN if self.hours is None else self.hours.mask_of(runs_at))
+        return own if self.target is None else smaller(own, self.target.capacities(runs_at))
+
+    def _level(self, at: datetime, mask: Fill) -> Fill:
+        """The capacities of a window, without its target's. mask: which of its minutes are open."""
+        if self.ramp is None:
+            return _open_at(self.rpm, mask)
+        return tuple(
+            self.ramp.rpm_at(at + k * clock.MINUTE, self.rpm) if is_open else 0
+            for k, is_open in enumerate(mask)
+        )
 
     def stretches(self, runs_at: datetime) -> Iterator[Stretch]:
         """Yield the windows from the one whose first minute begins at `runs_at` on, without end, as stretches.
 
         A stretch's periods are keys for `quotas_left`: (number of the quota, when its period begins).
         """
+        own = self._own_stretches(runs_at)
+        return own if self.target is None else _overlapping(own, self.target.stretches(runs_at))
+
+    def _own_stretches(self, runs_at: datetime) -> Iterator[Stretch]:
         current: Stretch | None = None
         for windows, capacity, periods in self._windows(runs_at):
             if (
@@ -402,7 +460,7 @@ class Shape:
     def _masks_from(self, at: datetime) -> tuple[datetime, list[tuple[int, Fill]]]:
         """The end of the local day, and what is open until then: (windows, mask), the next one last."""
         if self.hours is None:
-            return at + 7 * DAY, [(7 * 96, (1,) * BUCKETS)]
+            return at + 7 * DAY, [(7 * 96, _ALL_OPEN)]
         day = at.astimezone(self.hours.zone).date()
         begin, end = _bounds(day, self.hours.zone)
         masks = self.hours.masks(day)
@@ -418,19 +476,37 @@ class Shape:
             periods.append((number, begins_at))
             end = min(end, ends_at)
         if self.ramp is None:
-            capacity = tuple(self.rpm if is_open else 0 for is_open in mask)
-            return (end - at) // clock.QUARTER, capacity, tuple(periods), end
+            return (end - at) // clock.QUARTER, self._level(at, mask), tuple(periods), end
         step = self.ramp.steps_at(at)
         following = self.ramp.step_begins_at(max(0, step + 1))
         if self.ramp.rpm_of(max(step, 0), self.rpm) < self.rpm or step < 0:
             end = min(end, max(at + clock.QUARTER, clock.quarter_start(following)))
-        capacity = tuple(
-            self.ramp.rpm_at(at + k * clock.MINUTE, self.rpm) if is_open else 0
-            for k, is_open in enumerate(mask)
-        )
-        return (end - at) // clock.QUARTER, capacity, tuple(periods), end
+        return (end - at) // clock.QUARTER, self._level(at, mask), tuple(periods), end
 
 
+def _overlapping(own: Iterator[Stretch], others: Iterator[Stretch]) -> Iterator[Stretch]:
+    """Yield the stretches over which neither changes, with the smaller capacity. Both are without end."""
+    first, second = next(own), next(others)
+    while True:
+        windows = min(first.windows, second.windows)
+        yield Stretch(windows, smaller(first.capacity, second.capacity), first.periods)
+        first = _rest(first, windows) or next(own)
+        second = _rest(second, windows) or next(others)
+
+
+def _rest(stretch: Stretch, passed: int) -> Stretch | None:
+    """What remains of a stretch after some of its windows; None if nothing does."""
+    if passed == stretch.windows:
+        return None
+    return Stretch(stretch.windows - passed, stretch.capacity, stretch.periods)
+
+
+@lru_cache(maxsize=4096)
+def _open_at(rpm: int, mask: Fill) -> Fill:
+    return tuple(rpm if is_open else 0 for is_open in mask)
+
+
+@lru_cache(maxsize=4096)
 def smaller(first: Fill, second: Fill) -> Fill:
     """The smaller capacity of each minute: a queue's beside its target's."""
     return tuple(map(min, first, second))

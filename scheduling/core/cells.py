@@ -1,17 +1,17 @@
-"""What may stand in a cell of a CSV file. Pure: standard library only."""
+"""What a cell of a CSV file may contain. Pure: standard library only."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from scheduling.core.templates import as_json
+from scheduling.core.responses import as_text
 
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def cell(value: Any) -> Any:
-    """A value as it may stand in a CSV cell; what has parts as JSON."""
+    """Return a value as a CSV cell may contain it; lists and objects as JSON."""
     if value is None:
         return ""
     if isinstance(value, dict | list):
@@ -24,5 +24,6 @@ def cell(value: Any) -> Any:
 def data_cells(data: str | None, columns: Sequence[str]) -> list[str]:
     """Return the cells of an ID's data: text as it is, anything else as JSON, what is missing empty."""
     values = {} if data is None else json.loads(data)
-    found = [values.get(name) for name in columns]
-    return [value if isinstance(value, str) else "" if value is None else as_json(value) for value in found]
+    cells = [values.get(name) for name in columns]
+    # What is stored is always shown, even a number that no request can contain.
+    return ["" if value is None else as_text(value) for value in cells]

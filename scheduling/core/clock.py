@@ -4,7 +4,7 @@ A window is one quarter-hour of one queue, `[starts_at, starts_at + 15 min)`, al
 takes IDs in during that quarter and runs in the next one: bucket k of the window that starts at 12:00 runs in
 minute 12:15 + k. Its state follows from the clock, so nobody has to come and close it.
 
-Pure: every function gets its time as an argument, aware; what comes out is UTC. A naive time raises
+Pure: every function gets its time as an argument, aware; results are in UTC. A naive time raises
 ValueError, since nobody can know its zone.
 """
 

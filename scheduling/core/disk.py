@@ -29,7 +29,7 @@ class Volume:
         return self.free_bytes < self.low_bytes
 
     def fits(self, ids_count: int) -> bool:
-        """Whether the rows of so many IDs fit, and leave some room."""
+        """Whether the rows of this many IDs fit, with some room to spare."""
         return ids_count * BYTES_PER_ID + self.low_bytes // 4 <= self.free_bytes
 
 

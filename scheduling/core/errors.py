@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+DELETED_MEANWHILE = "It has been deleted in the meantime."
+
 
 class Refused(Exception):
     """The request was refused."""
@@ -30,7 +32,7 @@ class PastPeak(PlanRefused):
 
 
 class PastHorizon(PlanRefused):
-    """The list would end at {last}, past the horizon. Raise the queue's rpm, or split the list."""
+    """The list would end at {last}, later than lists can be planned. Raise the queue's limits, or split the list."""
 
 
 class PastExpiry(PlanRefused):
@@ -42,7 +44,7 @@ class PastDeadline(PlanRefused):
 
 
 class PlanWorse(PlanRefused):
-    """Other lists came first: a minute would now hold {peak} requests, and the list would end at {last}."""
+    """Other lists were accepted first: a minute would now hold {peak} requests, and the list would end at {last}."""
 
 
 class UnexpectedCount(Refused):
@@ -54,7 +56,7 @@ class NoSuchQueue(Refused):
 
 
 class ColumnsMissing(Refused):
-    """The request of queue {queue} needs {listed}, which the list lacks."""
+    """The request of queue {queue} needs {listed}. A column of the list travels with its IDs only if data names it."""
 
     def __init__(self, *, queue: str, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -71,11 +73,15 @@ class StillPlacing(Refused):
 
 
 class NobodyToErase(Refused):
-    """Nothing is known of this ID."""
+    """No data are stored for this ID."""
 
 
 class StillInFlight(Refused):
-    """A request for this ID is being made; try again in a moment."""
+    """A request for this ID is being made. Try again in a moment."""
+
+
+class ErasedMeanwhile(Refused):
+    """Somebody in the list was erased while it was read, so it was not stored. Send it again without them."""
 
 
 class TaskCancelled(Refused):
@@ -87,7 +93,7 @@ class OtherQueue(Refused):
 
 
 class StaleVersion(Refused):
-    """It was changed in the meantime. Read it again."""
+    """It was changed in the meantime. Load it again, then repeat your change."""
 
 
 class DraftGone(Refused):
@@ -95,7 +101,7 @@ class DraftGone(Refused):
 
 
 class TaskDone(Refused):
-    """The task is done; nothing of it waits."""
+    """The task is done: none of its IDs is waiting."""
 
 
 class AlreadyOnHold(Refused):
@@ -139,8 +145,20 @@ class QueueTaken(Refused):
     """A queue named {name} already exists."""
 
 
+class TargetTaken(Refused):
+    """The target {origin} already has a budget."""
+
+
 class QueueInUse(Refused):
     """The queue {name} has tasks, so it can't be deleted."""
+
+
+class HoursTaken(Refused):
+    """Hours named {name} already exist."""
+
+
+class HoursInUse(Refused):
+    """The hours {name} can't be deleted, since they are used by: {users}."""
 
 
 class DefaultQueueStays(Refused):
@@ -148,7 +166,7 @@ class DefaultQueueStays(Refused):
 
 
 class TooManyQueues(Refused):
-    """There are already {count} queues, the most that is possible."""
+    """There are already {count} queues, which is the largest possible number."""
 
 
 class BadTemplate(Refused):
@@ -179,15 +197,27 @@ class CallbackDue(Refused):
     """A call is already due. Read the task to see when."""
 
 
+class ChannelTaken(Refused):
+    """A channel named {name} already exists."""
+
+
+class DeliveryDue(Refused):
+    """The event is already due. The list of deliveries shows the time of the next attempt."""
+
+
 class TestRequestWaiting(Refused):
     """A test request of the queue {name} is already waiting for its slot. Try again when it is done."""
 
-    # Not a class of tests, whatever pytest thinks.
+    # Prevents pytest from collecting this class as tests.
     __test__ = False
 
 
+class SigningKeyUnreadable(Refused):
+    """The key that signs receipts was encrypted with another SECRET_KEY: `manage.py after_restore` makes a new one."""
+
+
 class NoFreeSlot(Refused):
-    """No slot is free within a minute; the next minute with room begins at {next}."""
+    """No slot is free within a minute. The next minute with a free slot begins at {next}."""
 
     def __init__(self, next_at: datetime) -> None:
         self.next_at = next_at

@@ -4,7 +4,7 @@ A token is an ID if it consists of the digits 0-9 alone, once spaces and invisib
 its ends, and its number is 1 to 9223372036854775807. Nothing is guessed: `int()` accepts full-width digits,
 `1_000`, `+5` and U+00A0, so it is called only after digits and length have been checked.
 
-A reason is one or two sentences that can stand alone beside the token, and that `refusal` can put behind it.
+A reason is one or two sentences that can be shown beside the token, and that `refusal` can put after it.
 """
 
 import re
@@ -84,8 +84,7 @@ def read_text(token: str) -> tuple[str | None, str | None, bool]:
     trimmed = len(core) != len(token)
     if not core:
         return None, EMPTY, trimmed
-    if not core.isascii():
-        core = unicodedata.normalize("NFC", core)
+    core = composed(core)
     if len(core) > TEXT_CHARACTERS:
         return None, f"It has more than {TEXT_CHARACTERS} characters.", trimmed
     if core.isprintable():
@@ -97,6 +96,11 @@ def read_text(token: str) -> tuple[str | None, str | None, bool]:
         if unicodedata.category(character) in ("Cc", "Cs"):
             return None, f"It contains the control character {_visible(character)}.", trimmed
     return core, None, trimmed
+
+
+def composed(text: str) -> str:
+    """Return text in Unicode's NFC: some systems write an umlaut as two characters, which look like one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def is_id(token: str) -> bool:
@@ -257,6 +261,10 @@ def _reason_by_odd_character(core: str) -> str:
         return "It is a formula. Write the digits alone."
     if head.startswith(("[", "{")) or head.endswith(("]", "}")):
         return "It has a bracket. Remove it, or send the list as JSON (application/json)."
+    return _reason_by_first_odd(head)
+
+
+def _reason_by_first_odd(head: str) -> str:
     odd = next((c for c in head if c not in "0123456789"), None)
     if odd is None or not any(c.isdigit() for c in head):
         return _NOT_A_NUMBER

@@ -13,32 +13,41 @@ LEASE = timedelta(seconds=15)
 # A minute worker starts nothing that lies further than this after its last committed tick, so no more than
 # these starts can be unrecorded when it dies.
 UNCOMMITTED_MS = 500
-# Nothing of what is paused or on hold starts later than this after it: claims reach a second ahead.
+# How long after a pause or a hold the last of its requests can start: claims reach a second ahead.
 STOPPED_WITHIN = timedelta(seconds=1, milliseconds=UNCOMMITTED_MS)
-# Between a host's clock and the database's: from the first on it is reported, past the second nothing is sent.
+# The difference between a host's clock and the database's: above the first it is reported, above the second the host
+# sends nothing.
 CLOCK_OFFSET_REPORTED = timedelta(milliseconds=250)
 CLOCK_OFFSET_ALLOWED = timedelta(seconds=2)
-# A question to the database and its answer: from the first on it is reported, past the second a host takes no minute.
+# A round trip to the database: from the first on it is reported, above the second the host serves no minutes.
 ROUND_TRIP_REPORTED = timedelta(milliseconds=30)
 ROUND_TRIP_ALLOWED = timedelta(milliseconds=60)
-# How long a segment of a list counts as looked after: by who was told of it, then by who writes it.
+# If no worker of a minute has been seen for this long, nobody serves it, and another worker is queued. Workers report
+# twice a second.
+MINUTE_SILENT = timedelta(seconds=1, milliseconds=200)
+# How long such a worker may take to start. If none has started by then, none will.
+MINUTE_CALLED = timedelta(seconds=4)
+# How long a segment of a list belongs to the worker that was told of it, and then to the one that writes it.
 SEGMENT_LEASE = timedelta(seconds=15)
-# The same for an operation on many rows: far longer than a slice takes. A job that was queued to continue has as
-# long to arrive.
+# The same for an operation on many rows: far longer than a slice takes. A job that was queued to continue the operation
+# has just as long to start.
 BULK_LEASE = timedelta(seconds=20)
+
+# The longest reason that somebody can give for a hold, a pause or a brake.
+REASON_CHARACTERS = 200
 
 # IDs named in one statement: every SQLite takes 32,766 parameters.
 IDS_PER_QUERY = 5_000
-# IDs that are sorted together before their rows are looked up, so that neighbours in the index are met together:
-# some 20 MB.
+# IDs that are sorted together before their rows are looked up, so that rows that are close in the index are read
+# together: about 20 MB.
 SORTED_IDS = 250_000
-# So much of a response tells one kind of failure from another; the rest is often a number or a time.
+# The beginning of a response that distinguishes kinds of failures; the rest is often a number or a time.
 MESSAGE_CHARACTERS = 120
 
-# A list that is to wait longer is refused: some months later the keys of windows end.
+# A list that should start later is refused: a few months after this, the keys of windows run out.
 LATEST_START = datetime(2089, 1, 1, tzinfo=UTC)
 
-# Older than this a cluster has stopped: its signs come every few seconds. A quarter-hour's run comes up to 30 s
-# late, and then has some work.
+# A cluster whose last heartbeat is older than this has stopped: it sends one every few seconds. The run of a
+# quarter-hour may begin 30 s late, and takes some time.
 SILENT_AFTER = timedelta(seconds=60)
 QUARTER_LATE = timedelta(seconds=90)

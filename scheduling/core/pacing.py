@@ -85,6 +85,10 @@ class MinutePlan:
         """How much later than its slot a start is still made: one slot, but at least 50 ms."""
         return max(self.slot_seconds, LEAST_TOLERANCE_SECONDS)
 
+    def tolerance_of(self, slot: int) -> float:
+        """How much later than this slot a start is still made."""
+        return self.tolerance_seconds
+
     def offset_of(self, slot: int) -> float:
         """Return when the slot begins, in seconds from the start of the minute."""
         return self._slot(slot) * MINUTE_SECONDS / self.slot_count
@@ -97,12 +101,11 @@ class MinutePlan:
 
     def offsets(self) -> Iterator[float]:
         """Yield, lazily, the offset of each ID of the plan in order."""
-        slots, n = self.slot_count, self.n
-        return (j * slots // n * MINUTE_SECONDS / slots for j in range(n))
+        return (self.offset_of(self.slot_of(j)) for j in range(self.n))
 
     def in_time(self, slot: int, offset_seconds: float) -> bool:
         """Whether a start of this slot may still be made at `offset_seconds`."""
-        return offset_seconds <= self.offset_of(slot) + self.tolerance_seconds
+        return offset_seconds <= self.offset_of(slot) + self.tolerance_of(slot)
 
     def slots_between(self, from_seconds: float, to_seconds: float) -> range:
         """Return the IDs of the plan, as a range of j, whose slots begin in `from <= offset < to`.
@@ -129,7 +132,7 @@ class MinutePlan:
         """Return the first free slot that begins at `offset_seconds` or later, or None if none is left.
 
         cursor: how many free slots, counted from the first, are given away or passed by already: 0 at first,
-        then what the last answer said. Whoever moves it by compare-and-set has the slot to itself.
+        then what the last answer said. The process that moves it by compare-and-set has the slot to itself.
         """
         index = max(cursor, self._free_before(self._first_slot_from(offset_seconds)))
         if index >= self.free_count:

@@ -1,6 +1,6 @@
-"""What a queue counts as done: statuses that succeed or are retried, and a condition on a JSON response.
+"""What a queue counts as success: statuses that succeed or are retried, and a condition on a JSON response.
 
-Pure. Source: docs/requests.md, "What counts as done"; RFC 6901 for pointers.
+Pure. Source: docs/requests.md, "What counts as success"; RFC 6901 for pointers.
 """
 
 import json
@@ -26,7 +26,7 @@ _MISSING = object()
 @lru_cache(maxsize=256)
 def statuses(text: str) -> frozenset[int]:
     """Return the statuses of a list such as `200-299,404`. Raises BadRule."""
-    found: set[int] = set()
+    result: set[int] = set()
     for item in text.split(",") if text.strip() else ():
         match = _STATUSES.fullmatch(item)
         if match is None:
@@ -34,8 +34,8 @@ def statuses(text: str) -> frozenset[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last > 599:
             raise BadRule(reason=f"{item.strip()!r} is not a range of statuses from 100 to 599.")
-        found.update(range(first, last + 1))
-    return frozenset(found)
+        result.update(range(first, last + 1))
+    return frozenset(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,12 @@ class SuccessWhen:
 
     def unmet_by(self, document: Any) -> str:
         """Return why a JSON document doesn't meet the condition; empty if it does."""
-        found = self.pointer.find(document, _MISSING)
-        if found is _MISSING:
+        value = self.pointer.find(document, _MISSING)
+        if value is _MISSING:
             return "" if self.equals is None else f"the response has no {self._name}"
-        if same_json(found, self.equals):
+        if same_json(value, self.equals):
             return ""
-        return f"{self._name} of the response is {_short(found)}, not {_short(self.equals)}"
+        return f"{self._name} of the response is {_short(value)}, not {_short(self.equals)}"
 
     @property
     def _name(self) -> str:
@@ -159,15 +159,15 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) < 1_000 else float(digits)
 
 
-def same_json(one: Any, other: Any) -> bool:
+def same_json(first: Any, second: Any) -> bool:
     """Whether two JSON values are equal. Python's == takes true for 1; 1 and 1.0 are the same number."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same_json(one[name], other[name]) for name in one)
-    if _is_list(one) and _is_list(other):
-        return len(one) == len(other) and all(map(same_json, one, other))
-    return bool(one == other)
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(same_json(first[name], second[name]) for name in first)
+    if _is_list(first) and _is_list(second):
+        return len(first) == len(second) and all(map(same_json, first, second))
+    return bool(first == second)
 
 
 def _is_list(value: Any) -> bool:

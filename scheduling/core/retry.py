@@ -15,7 +15,7 @@ from enum import StrEnum
 ADDRESS_NOT_ALLOWED = "address not allowed"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# The target refuses whoever asks, or has moved: that says nothing about the ID, and one wrong key would use up a
+# The target refuses every caller, or has moved: that says nothing about the ID, and one wrong key would use up a
 # whole list.
 REFUSED_TO_ANYONE = frozenset({401, 403, 407}) | REDIRECTS
 # Beyond 5xx: the target asks for another time (408, 425) or for less (429).
@@ -29,7 +29,7 @@ LONGEST_WAIT_SECONDS = 3_600.0
 PROBE_INTERVAL = timedelta(seconds=30)
 
 _SECONDS = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
-# No date is longer; what is, isn't worth the parser's time.
+# No date is longer than this, so a longer value isn't parsed.
 _LONGEST_DATE = 60
 
 
@@ -92,7 +92,7 @@ def retry_after_seconds(status: int | None, value: str | None, *, at: datetime) 
         return None
     text = value.strip()
     if _SECONDS.fullmatch(text):
-        # float, since int() refuses more than 4,300 digits; so many are infinity here, and then an hour.
+        # float, since int() refuses more than 4,300 digits; a number that long becomes infinity, and then an hour.
         return min(max(0.0, float(text)), LONGEST_WAIT_SECONDS)
     until = _http_date(text)
     if until is None:
@@ -141,7 +141,7 @@ class Breaker:
         return None if last is None else last + PROBE_INTERVAL
 
     def may_probe(self, at: datetime) -> bool:
-        """Whether one probe may go out at `at`. Whoever sends it first stores what `probing` returns."""
+        """Whether one probe may be sent at `at`. The sender first stores what `probing` returns."""
         return self.next_probe_at is not None and at >= self.next_probe_at
 
     def probing(self, at: datetime) -> "Breaker":
@@ -160,7 +160,7 @@ class Breaker:
     def on_failure(self, started_at: datetime, *, at: datetime, threshold: int | None) -> "Breaker":
         """Return the breaker after a failure that counts, of a request that started at `started_at`.
 
-        at: when the outcome is looked at; a breaker that opens is open from then on. threshold: so many in a
+        at: when the outcome is looked at; a breaker that opens is open from then on. threshold: how many in a
         row open it, >= 1; None: nothing does. While open an older request's failure changes nothing, and a
         probe's says when that started: the next one goes out PROBE_INTERVAL after it.
         """

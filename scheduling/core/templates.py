@@ -19,19 +19,23 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
 from scheduling.core.errors import BadTemplate, CannotFill
+from scheduling.core.id_tokens import composed
 
 NAMES = ("id", "task_id", "task_name", "queue", "attempt", "planned_at", "idempotency_key")
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
 TEMPLATE_CHARACTERS = 64 * 1024
 
-_PLACEHOLDER = re.compile(r"""\{\{\s*([^{}|"']+?)\s*(?:\|\s*(?:"([^"]*)"|'([^']*)')\s*)?\}\}""")
+# A column's name may contain quotes: those of a default come after a bar.
+_PLACEHOLDER = re.compile(r"""\{\{\s*([^{}|]+?)\s*(?:\|\s*(?:"([^"]*)"|'([^']*)')\s*)?\}\}""")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# What precedes a default whose double quote has ended the string of a JSON document.
+_QUOTED_DEFAULT = re.compile(r'\{\{[^{}|]*\|\s*"\Z')
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 # Every control character but the tab.
 _LINE_BREAK = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 TOO_LONG = f"the template is longer than {TEMPLATE_CHARACTERS} characters"
-NOT_TEXT = "a value contains half of a character (a lone surrogate)"
+NOT_TEXT = "a text contains half of a character (a lone surrogate)"
 Parsed = TypeVar("Parsed")
 
 
@@ -67,18 +71,18 @@ class Placeholder:
     def value(self, values: Values) -> Any:
         """Return the value with its type. Raises CannotFill if it is missing and has no default."""
         column = self.column
-        found = getattr(values, self.name) if column is None else values.data.get(column)
-        if found is None or found == "":
+        value = getattr(values, self.name) if column is None else values.data.get(column)
+        if value is None or value == "":
             if self.default is not None:
                 return self.default
-            if found is None:
+            if value is None:
                 raise CannotFill(reason=f"{self.name} is missing")
-        return found
+        return value
 
     def text(self, values: Values) -> str:
         """Return the value as text: of anything but text the JSON."""
-        found = self.value(values)
-        return found if isinstance(found, str) else as_json(found)
+        value = self.value(values)
+        return value if isinstance(value, str) else as_json(value)
 
 
 Piece = str | Placeholder
@@ -108,9 +112,9 @@ def parse(text: str, position: int = 0) -> tuple[Piece, ...]:
     while (start := text.find("{{", end)) >= 0:
         match = _PLACEHOLDER.match(text, start)
         if match is None:
-            reason = 'a placeholder looks like {{id}} or {{data.name|"a default"}}'
+            reason = "a placeholder looks like {{id}} or {{data.name|'a default'}}"
             raise BadTemplate(reason=reason, position=position + start)
-        name = match[1]
+        name = composed(match[1])
         if name not in NAMES and not (name.startswith("data.") and len(name) > len("data.")):
             raise BadTemplate(reason=_unknown(name), position=position + start)
         if start > end:
@@ -124,8 +128,9 @@ def parse(text: str, position: int = 0) -> tuple[Piece, ...]:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, [*NAMES, f"data.{name}"], 1, 0.6)
-    advice = f"; did you mean {{{{{near[0]}}}}}?" if near else ""
+    column = name.rpartition(".")[2] or "name"
+    near = difflib.get_close_matches(name, [*NAMES, f"data.{column}"], 1, 0.6)
+    advice = f"; the nearest is {{{{{near[0]}}}}}" if near else ""
     return f"there is no placeholder {{{{{name}}}}}{advice}"
 
 
@@ -133,7 +138,7 @@ def as_json(value: Any) -> str:
     """Return a value as compact JSON. Raises CannotFill."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CannotFill(reason=f"a value can't be written as JSON: {error}") from None
 
 
@@ -318,13 +323,13 @@ class FormBody:
             raise BadTemplate(reason="a form is a JSON object of names and values", position=0)
         fields = []
         for name, value in tree.items():
-            for one in value if isinstance(value, list) else [value]:
-                if isinstance(one, Mapping | list):
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Mapping | list):
                     raise BadTemplate(
                         reason=f"a form's values are text or numbers, and {name} isn't", position=0
                     )
-                if one is not None:
-                    fields.append((_compiled(name), _compiled(one)))
+                if item is not None:
+                    fields.append((_compiled(name), _compiled(item)))
         return cls(tuple(fields), pieces)
 
     def fill(self, values: Values) -> bytes:
@@ -341,10 +346,17 @@ def _read_json(template: str) -> Any:
     if len(template) > TEMPLATE_CHARACTERS:
         raise BadTemplate(reason=TOO_LONG, position=0)
     try:
-        return json.loads(template, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        tree = json.loads(template, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        # Whatever can't be sent would fail each ID: half of a character, and 1e400.
+        _encoded(as_json(tree))
+        return tree
+    except CannotFill as error:
+        raise BadTemplate(reason=error.facts["reason"], position=0) from None
     except json.JSONDecodeError as error:
         advice = ""
-        if template.startswith("{{", error.pos) or template.startswith("{", error.pos - 1):
+        if _QUOTED_DEFAULT.search(template, 0, error.pos):
+            advice = " (inside JSON, a default is written in single quotes: {{data.name|'a default'}})"
+        elif template.startswith("{{", error.pos) or template.startswith("{", error.pos - 1):
             advice = ' (a placeholder is written in quotes: "{{id}}" becomes a number if it is one)'
         raise BadTemplate(
             reason=f"the template is not JSON: {error.msg}{advice}", position=error.pos
@@ -360,28 +372,28 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"an object has the name {twice!r} twice")
-    return found
+    return result
 
 
 def _pieces_of_strings(template: str) -> tuple[Piece, ...]:
     """The pieces of all strings of a JSON document, with their positions in it. Raises BadTemplate."""
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     for string in _STRING.finditer(template):
         # Escapes make a string longer than its text: then a position is that of its string.
         text = json.loads(string[0], strict=False)
         exact = len(text) == len(string[0]) - 2
         try:
-            found += parse(text, string.start() + 1)
+            pieces += parse(text, string.start() + 1)
         except BadTemplate as error:
             if not exact:
                 error = BadTemplate(reason=error.facts["reason"], position=string.start() + 1)
             raise error from None
-    return tuple(found)
+    return tuple(pieces)
 
 
 def _compiled(tree: Any) -> Node:
@@ -458,7 +470,11 @@ class RequestTemplate:
     @property
     def required_columns(self) -> list[str]:
         """The columns that a list must have: those of placeholders without a default, in their order."""
-        columns = [one.column for one in self.placeholders if one.column is not None and one.default is None]
+        columns = [
+            placeholder.column
+            for placeholder in self.placeholders
+            if placeholder.column is not None and placeholder.default is None
+        ]
         return list(dict.fromkeys(columns))
 
 

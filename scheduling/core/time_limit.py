@@ -1,11 +1,11 @@
-"""Work in slices until the time is up: a job gives others their turn, and a click is answered."""
+"""Work in slices until the time is up, so that a job lets others have their turn, and a click gets its response."""
 
 import time
 from collections.abc import Callable
 
 
 class TimeLimit:
-    """Seconds that somebody may go on for, from now. Checked between slices, each of which is committed."""
+    """How many seconds work may continue from now on. It is checked between slices, each of which is committed."""
 
     def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -16,9 +16,9 @@ class TimeLimit:
         return self._monotonic() > self._ends
 
     def extend_to(self, seconds: float) -> None:
-        """Leave at least so many seconds from now on."""
+        """Make sure that at least `seconds` are left from now on."""
         self._ends = max(self._ends, self._monotonic() + seconds)
 
     def is_over_by(self, seconds: float) -> bool:
-        """Whether it ended so many seconds ago."""
+        """Whether the time has been up for more than `seconds`."""
         return self._monotonic() > self._ends + seconds

@@ -98,8 +98,8 @@ def test_golden_case_is_the_same_one_id_at_a_time(case):
 
 @golden
 def test_place_at_gives_every_golden_place(case):
-    asked = [allocator.place_at(case["fill"], case["rpm"], position) for position in range(size(case))]
-    assert asked == case["places"]
+    placements = [allocator.place_at(case["fill"], case["rpm"], position) for position in range(size(case))]
+    assert placements == case["places"]
 
 
 # One window, any fill
@@ -124,11 +124,24 @@ def test_places_from_any_position_are_the_tail_of_all_places(fill, rpm, position
     assert allocator.place_at(fill, rpm, position) == first(position + 1, fill, rpm)[-1]
 
 
+@given(fills, rpms, st.sets(st.integers(0, 400)))
+def test_places_of_positions_are_those_items_of_all_places(fill, rpm, chosen):
+    positions, places = sorted(chosen), first(401, fill, rpm)
+    assert list(allocator.places_of(positions, fill, rpm)) == [places[position] for position in positions]
+
+
+@given(fills, st.sets(st.integers(0, 400)))
+def test_positions_in_order_are_those_items_of_all(counts, chosen):
+    places = list(allocator.in_order(counts))
+    positions = sorted(position for position in chosen if position < len(places))
+    assert list(allocator.in_order_of(positions, counts)) == [places[position] for position in positions]
+
+
 @given(large_fills, st.integers(1, 10**12), large, large)
-def test_large_lists_cut_in_two_fill_exactly_what_one_list_fills(fill, rpm, one, other):
-    whole = allocator.fill_after(fill, rpm, one + other)
-    assert allocator.fill_after(allocator.fill_after(fill, rpm, one), rpm, other) == whole
-    assert sum(whole) == sum(fill) + one + other
+def test_large_lists_cut_in_two_fill_exactly_what_one_list_fills(fill, rpm, first_count, other):
+    whole = allocator.fill_after(fill, rpm, first_count + other)
+    assert allocator.fill_after(allocator.fill_after(fill, rpm, first_count), rpm, other) == whole
+    assert sum(whole) == sum(fill) + first_count + other
 
 
 @given(large_fills, st.integers(1, 10**12), st.integers(1, 10**12), st.integers(0, 60))
@@ -263,11 +276,11 @@ def test_invalid_first_bucket_is_refused(first_bucket):
 # Many windows
 
 
-def windows(known, rpm, n):
+def windows(fills_before, rpm, n):
     """What each window takes, by offset: runs spelt out."""
     return {
         offset: run
-        for run in allocator.carry_over_runs(known, rpm, n)
+        for run in allocator.carry_over_runs(fills_before, rpm, n)
         for offset in range(run.first, run.first + run.windows)
     }
 
@@ -300,34 +313,36 @@ sparse = st.dictionaries(st.integers(0, 9), fills, max_size=6)
 
 
 @given(sparse, rpms, st.integers(0, 3000))
-def test_carry_over_gives_each_id_the_first_free_place(known, rpm, n):
-    expected, left, offset = {}, n, 0
-    while left:
-        added = allocator.free_places(known.get(offset, EMPTY), [rpm] * 15, left)
+def test_carry_over_gives_each_id_the_first_free_place(fills_before, rpm, n):
+    expected, remaining, offset = {}, n, 0
+    while remaining:
+        added = allocator.free_places(fills_before.get(offset, EMPTY), [rpm] * 15, remaining)
         if any(added):
             expected[offset] = added
-        left -= sum(added)
+        remaining -= sum(added)
         offset += 1
-    found = windows(known, rpm, n)
-    assert {offset: run.added for offset, run in found.items()} == expected
-    assert list(found) == sorted(expected)
-    assert all(run.before == tuple(known.get(offset, EMPTY)) for offset, run in found.items())
+    result = windows(fills_before, rpm, n)
+    assert {offset: run.added for offset, run in result.items()} == expected
+    assert list(result) == sorted(expected)
+    assert all(run.before == tuple(fills_before.get(offset, EMPTY)) for offset, run in result.items())
 
 
 @given(sparse, rpms, st.integers(0, 1000), st.integers(0, 1000))
-def test_carry_over_in_two_calls_takes_the_same_places(known, rpm, one, other):
+def test_carry_over_in_two_calls_takes_the_same_places(fills_before, rpm, first_count, other):
     def fills_after(before, n):
         after = dict(before)
         for offset, run in windows(before, rpm, n).items():
             after[offset] = tuple(map(sum, zip(run.before, run.added, strict=True)))
         return after
 
-    assert fills_after(fills_after(known, one), other) == fills_after(known, one + other)
+    assert fills_after(fills_after(fills_before, first_count), other) == fills_after(
+        fills_before, first_count + other
+    )
 
 
 @given(sparse, rpms, st.integers(1, 1000))
-def test_carry_over_places_of_each_window_agree_with_places(known, rpm, n):
-    for run in allocator.carry_over_runs(known, rpm, n):
+def test_carry_over_places_of_each_window_agree_with_places(fills_before, rpm, n):
+    for run in allocator.carry_over_runs(fills_before, rpm, n):
         assert added_to(EMPTY, first(sum(run.added), run.before, rpm)) == run.added
 
 

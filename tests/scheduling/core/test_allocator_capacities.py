@@ -39,13 +39,24 @@ def first(n, fill, capacity):
 # One window
 
 
+@given(
+    fills, capacities, st.lists(st.integers(0, 40), min_size=15, max_size=15), st.sets(st.integers(0, 600))
+)
+def test_places_of_positions_are_those_items_of_all_places(fill, capacity, limit, chosen):
+    for most in (None, limit):
+        places = list(islice(allocator.places(fill, capacity, most), 601))
+        positions = sorted(position for position in chosen if position < len(places))
+        result = list(allocator.places_of(positions, fill, capacity, most))
+        assert result == [places[position] for position in positions]
+
+
 @golden
 def test_golden_case_agrees_with_a_literal_reading_of_the_rules(case):
     assert list(naive(case["fill"], case["capacity"], len(case["places"]))) == case["places"]
 
 
 @golden
-def test_golden_case_comes_out_of_both_implementations(case):
+def test_golden_case_is_the_result_of_both_implementations(case):
     fill, capacity, n = case["fill"], case["capacity"], len(case["places"])
     assert first(n, fill, capacity) == case["places"]
     assert allocator.fill_after(fill, capacity, n) == tuple(case["after"])
@@ -115,13 +126,13 @@ stretches = st.lists(
     ),
     max_size=6,
 )
-known = st.dictionaries(st.integers(0, 12), fills, max_size=6)
+fills_before = st.dictionaries(st.integers(0, 12), fills, max_size=6)
 quotas = st.dictionaries(st.sampled_from("ab"), st.integers(0, 60))
 
 
 def windows_of(stretches):
     """(capacity, periods) of each window."""
-    return [(one.capacity, one.periods) for one in stretches for _ in range(one.windows)]
+    return [(stretch.capacity, stretch.periods) for stretch in stretches for _ in range(stretch.windows)]
 
 
 def one_by_one(stretches, n, fills, quotas):
@@ -144,12 +155,12 @@ def by_window(runs: list[Run]) -> dict[int, list[int]]:
     return {run.first + n: list(run.added) for run in runs for n in range(run.windows)}
 
 
-@given(stretches, st.integers(0, 300), known, quotas)
-def test_runs_agree_with_rule_1_applied_one_by_one(stretches, n, known, quotas):
-    runs = list(allocator.runs_within(stretches, n, fills=known, quotas=quotas))
-    assert by_window(runs) == one_by_one(stretches, n, known, quotas)
+@given(stretches, st.integers(0, 300), fills_before, quotas)
+def test_runs_agree_with_rule_1_applied_one_by_one(stretches, n, fills_before, quotas):
+    runs = list(allocator.runs_within(stretches, n, fills=fills_before, quotas=quotas))
+    assert by_window(runs) == one_by_one(stretches, n, fills_before, quotas)
     assert [run.first for run in runs] == sorted(run.first for run in runs)
-    assert all(run.before == tuple(known.get(run.first, EMPTY)) for run in runs)
+    assert all(run.before == tuple(fills_before.get(run.first, EMPTY)) for run in runs)
 
 
 def test_runs_of_equal_windows_without_quotas_are_those_carried_over():
@@ -160,13 +171,15 @@ def test_runs_of_equal_windows_without_quotas_are_those_carried_over():
         assert by_window(runs) == by_window(list(allocator.carry_over_runs(fills, 5, n)))
 
 
-@given(stretches, st.integers(1, 300), known, quotas)
-def test_dispersed_list_takes_what_a_quota_leaves_and_the_rest_of_a_later_period(stretches, n, known, quotas):
-    runs = list(allocator.dispersed_within(stretches, n, fills=known, quotas=quotas))
+@given(stretches, st.integers(1, 300), fills_before, quotas)
+def test_dispersed_list_takes_what_a_quota_leaves_and_the_rest_of_a_later_period(
+    stretches, n, fills_before, quotas
+):
+    runs = list(allocator.dispersed_within(stretches, n, fills=fills_before, quotas=quotas))
     available, windows = dict(quotas), windows_of(stretches)
     for run in runs:
         capacity, periods = windows[run.first]
-        fill = known.get(run.first, EMPTY)
+        fill = fills_before.get(run.first, EMPTY)
         assert run.added == allocator.counts(fill, capacity, run.ids)
         for period in set(periods) & set(available):
             available[period] -= run.ids

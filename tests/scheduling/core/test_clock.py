@@ -149,8 +149,8 @@ def test_first_window_is_open_and_runs_no_earlier_than_not_before(moment, ids, u
         and (floor is None or clock.runs_at(start) >= floor)
     ):
         start += QUARTER
-    found = clock.first_window(moment, ids=ids, unwritten=unwritten, rate=rate, not_before=floor)
-    assert found == start
+    result = clock.first_window(moment, ids=ids, unwritten=unwritten, rate=rate, not_before=floor)
+    assert result == start
 
 
 def test_not_before_at_a_quarter_runs_from_it_and_later_from_the_next():
@@ -174,6 +174,6 @@ def test_minute_is_sealed_two_seconds_before_it_begins():
 
 @given(times, st.integers(0, 300))
 def test_next_unsealed_minute_is_the_first_not_yet_sealed(moment, seal_seconds):
-    found = clock.next_unsealed_minute(moment, seal_seconds)
-    assert clock.sealed_at(found, seal_seconds=seal_seconds) > moment
-    assert clock.sealed_at(found - clock.MINUTE, seal_seconds=seal_seconds) <= moment
+    result = clock.next_unsealed_minute(moment, seal_seconds)
+    assert clock.sealed_at(result, seal_seconds=seal_seconds) > moment
+    assert clock.sealed_at(result - clock.MINUTE, seal_seconds=seal_seconds) <= moment

@@ -28,5 +28,5 @@ def test_list_fits_where_its_rows_do():
 
 
 def test_volume_of_a_directory_is_its_disk(tmp_path):
-    found = volume("SPOOL_DIR", tmp_path)
-    assert 0 <= found.free_bytes <= found.total_bytes
+    result = volume("SPOOL_DIR", tmp_path)
+    assert 0 <= result.free_bytes <= result.total_bytes

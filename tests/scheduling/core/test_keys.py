@@ -42,8 +42,8 @@ def test_key_can_be_decoded_completely(queue, start, k, ordinal):
 
 
 @given(queues, places, places)
-def test_keys_of_a_queue_are_ordered_by_time(queue, one, other):
-    assert (key_of(queue, *one) < key_of(queue, *other)) == (one < other)
+def test_keys_of_a_queue_are_ordered_by_time(queue, first, other):
+    assert (key_of(queue, *first) < key_of(queue, *other)) == (first < other)
 
 
 def test_largest_key_fits_in_63_bits():
@@ -190,7 +190,7 @@ def test_sql_expressions_say_the_same_as_the_functions(ordinal):
     bucket = keys.bucket_id(window, 14)
     key = keys.assignment_id(bucket, ordinal)
     quarters = (NOON - clock.EPOCH) // clock.QUARTER
-    wanted = {
+    expected = {
         keys.sql_bucket_of_assignment(f"{key}"): bucket,
         keys.sql_queue_of_bucket(f"{bucket}"): 8191,
         keys.sql_bucket(f"{window}", "14"): bucket,
@@ -201,5 +201,5 @@ def test_sql_expressions_say_the_same_as_the_functions(ordinal):
         keys.sql_in_bucket(f"{key}", f"{bucket - 1}"): 0,
         keys.sql_minute_number_of_assignment(f"{key}"): keys.minute_number_of_bucket(bucket),
     }
-    said = sqlite3.connect(":memory:").execute(f"SELECT {', '.join(wanted)}").fetchone()
-    assert said == tuple(wanted.values())
+    text = sqlite3.connect(":memory:").execute(f"SELECT {', '.join(expected)}").fetchone()
+    assert text == tuple(expected.values())

@@ -120,10 +120,10 @@ def test_free_slot_after_a_time_is_the_first_at_or_after_it(plan, offset, cursor
 def test_free_slots_are_never_given_twice_in_any_order_of_times(plan, times):
     cursor, given_slots = 0, []
     for offset in times:
-        found = plan.free_slot_after(offset, cursor)
-        if found:
-            given_slots.append(found.slot)
-            cursor = found.cursor
+        result = plan.free_slot_after(offset, cursor)
+        if result:
+            given_slots.append(result.slot)
+            cursor = result.cursor
     assert len(set(given_slots)) == len(given_slots)
     assert not set(given_slots) & set(slots_of(plan))
 

@@ -13,7 +13,7 @@ from scheduling.core.retry import Verdict
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "result"),
     [
         ("200", {200}),
         ("200-202, 404 ,409", {200, 201, 202, 404, 409}),
@@ -22,8 +22,8 @@ from scheduling.core.retry import Verdict
         ("599", {599}),
     ],
 )
-def test_statuses_are_lists_of_statuses_and_ranges(text, found):
-    assert statuses(text) == found
+def test_statuses_are_lists_of_statuses_and_ranges(text, result):
+    assert statuses(text) == result
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_bad_pointer_is_refused(text):
 )
 def test_condition_is_met_or_says_why_not(rule, body, reason):
     for otherwise, verdict in (("retry", Verdict.RETRY), ("fail", Verdict.FAILED)):
-        found, why = Rules.parse(when=rule | {"otherwise": otherwise}).verdict(200, body)
-        assert found == (verdict if reason else Verdict.SUCCEEDED)
+        result, why = Rules.parse(when=rule | {"otherwise": otherwise}).verdict(200, body)
+        assert result == (verdict if reason else Verdict.SUCCEEDED)
         assert why.startswith(reason)
         assert bool(why) == bool(reason)
     assert Rules.parse(when=rule).verdict(503, body) == (Verdict.RETRY, "")
@@ -142,11 +142,11 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON)
-def test_values_are_the_same_exactly_when_their_json_is(one, other):
-    assert same_json(one, read_json(json.dumps(one).encode()))
-    if json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True):
-        assert same_json(one, other)
-    assert same_json(one, other) == same_json(other, one)
+def test_values_are_the_same_exactly_when_their_json_is(value, other):
+    assert same_json(value, read_json(json.dumps(value).encode()))
+    if json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True):
+        assert same_json(value, other)
+    assert same_json(value, other) == same_json(other, value)
 
 
 @given(st.lists(st.text()), JSON)

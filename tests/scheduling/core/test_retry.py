@@ -63,7 +63,7 @@ def test_retry_delay_doubles_from_one_minute():
 
 
 @given(st.integers(1, 13), st.floats(0, 1, exclude_max=True))
-def test_jitter_only_delays_by_some_seconds(attempts, random):
+def test_jitter_delays_by_a_few_seconds_at_most(attempts, random):
     late = retry.due_at(NOON, attempts=attempts, random=random) - retry.due_at(
         NOON, attempts=attempts, random=0
     )
@@ -254,15 +254,15 @@ def test_closed_breaker_counts_failures_from_zero():
 
 
 def test_breaker_counts_outcomes_by_their_verdict():
-    def told(breaker, status, error=None):
+    def after_result(breaker, status, error=None):
         return breaker.after(retry.verdict(status, error), started_at=after(1), at=after(2), threshold=3)
 
-    assert told(Breaker(2), 503) == Breaker(3, opened_at=after(2))
-    assert told(Breaker(2), 308) == Breaker(3, opened_at=after(2))
-    assert told(Breaker(2), None, "timed out") == Breaker(3, opened_at=after(2))
-    assert told(Breaker(2), 204) == Breaker()
-    assert told(Breaker(2), 404) == Breaker(2)
-    assert told(Breaker(2), None, retry.ADDRESS_NOT_ALLOWED) == Breaker(2)
+    assert after_result(Breaker(2), 503) == Breaker(3, opened_at=after(2))
+    assert after_result(Breaker(2), 308) == Breaker(3, opened_at=after(2))
+    assert after_result(Breaker(2), None, "timed out") == Breaker(3, opened_at=after(2))
+    assert after_result(Breaker(2), 204) == Breaker()
+    assert after_result(Breaker(2), 404) == Breaker(2)
+    assert after_result(Breaker(2), None, retry.ADDRESS_NOT_ALLOWED) == Breaker(2)
 
 
 outcomes = st.sampled_from(
@@ -278,7 +278,7 @@ def test_probes_of_an_open_breaker_are_half_a_minute_apart(requests, threshold):
     breaker, now, last_start, under_way = Breaker(), 0.0, None, []
     for pause, slot, duration, outcome in requests:
         now += pause
-        for answered, started, (status, error) in sorted(under_way, key=lambda one: one[0]):
+        for answered, started, (status, error) in sorted(under_way, key=lambda item: item[0]):
             if answered > now:
                 continue
             before, times = breaker, {"started_at": after(started), "at": after(answered)}
@@ -289,7 +289,7 @@ def test_probes_of_an_open_breaker_are_half_a_minute_apart(requests, threshold):
                 assert status == 200
             if breaker.is_open and not before.is_open:
                 last_start = answered
-        under_way = [one for one in under_way if one[0] > now]
+        under_way = [item for item in under_way if item[0] > now]
         started = now
         if breaker.is_open:
             if not breaker.may_probe(after(now)):

@@ -25,10 +25,10 @@ from scheduling.core import stopping
 def test_budget_is_exceeded_by_more_than_its_percentage_of_enough_ids(
     succeeded, failed, percent, least, is_over
 ):
-    found = stopping.is_over_budget(
+    result = stopping.is_over_budget(
         succeeded=succeeded, failed=failed, max_failed_percent=percent, min_finished=least
     )
-    assert found == is_over
+    assert result == is_over
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 99), st.integers(1, 10**6))

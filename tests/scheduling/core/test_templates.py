@@ -96,6 +96,27 @@ def test_form_template_is_url_encoded(template, body):
     assert parse_body(template, FORM_TYPE).fill(VALUES).decode() == body
 
 
+@pytest.mark.parametrize("name", ["Customer's name", 'Size 3"', "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"])
+def test_columns_may_have_quotes_and_umlauts_in_their_names(name):
+    values = with_data(**{"Customer's name": "Ann", 'Size 3"': "Ann", "Gr\u00f6\u00dfe": "Ann"})
+    for placeholder in (
+        f"{{{{data.{name}}}}}",
+        f"{{{{data.{name}|'there'}}}}",
+        f"{{{{ data.{name} | 'it' }}}}",
+    ):
+        assert fill_json(json.dumps({"a": placeholder}), values) == {"a": "Ann"}
+    missing = with_data()
+    assert fill_json(json.dumps({"a": f"{{{{data.{name}|'there'}}}}"}), missing) == {"a": "there"}
+
+
+def test_data_that_are_nested_too_deeply_fail_the_id():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(CannotFill, match="written as JSON"):
+        parse_body('{"a": "{{data.x}}"}', JSON_TYPE).fill(with_data(x=nested))
+
+
 @pytest.mark.parametrize("content_type", [JSON_TYPE, FORM_TYPE, "text/plain"])
 def test_empty_template_is_no_body(content_type):
     assert parse_body("", content_type).fill(VALUES) == b""
@@ -149,7 +170,8 @@ def test_header_with_a_line_break_is_not_filled(value):
     ("template", "position", "words"),
     [
         ('{"a": "{{user}}"}', 7, "there is no placeholder {{user}}"),
-        ('{"a": "x{{taskid}}"}', 8, "did you mean {{task_id}}?"),
+        ('{"a": "x{{taskid}}"}', 8, "the nearest is {{task_id}}."),
+        ('{"a": "x{{dta.name}}"}', 8, "the nearest is {{data.name}}."),
         ('{"a": "{{data.}}"}', 7, "there is no placeholder"),
         ('{"a": "{{id"}', 7, "a placeholder looks like"),
         ('{"a": "{{id|there}}"}', 7, "a placeholder looks like"),
@@ -158,6 +180,10 @@ def test_header_with_a_line_break_is_not_filled(value):
         ('{"a": {{id}}}', 7, "is written in quotes"),
         ('{"a": 1 2}', 8, "not JSON"),
         ('{"a": NaN}', 0, "NaN is not JSON"),
+        ('{"a": 1e400}', 0, "can't be written as JSON"),
+        ('{"a": "\\ud800 {{id}}"}', 0, "half of a character"),
+        ('{"a": "{{data.x|"there"}}"}', 17, "a default is written in single quotes"),
+        ('{"a": "{{data.}}"}', 7, "the nearest is {{data.name}}"),
         ('{"a": 1, "a": 2}', 0, "'a' twice"),
         (" ", 1, "not JSON"),
         ("[" * 100_000, 0, ""),
@@ -279,7 +305,7 @@ def test_url_template_confines_every_value(segment, value):
     assert target.isascii()
     assert target.isprintable()
     parts = urlsplit(f"https://hook.test{target}")
-    assert [unquote(one) for one in parts.path.split("/")] == ["", "a", as_text(segment), "b"]
+    assert [unquote(item) for item in parts.path.split("/")] == ["", "a", as_text(segment), "b"]
     assert parse_qsl(parts.query, keep_blank_values=True) == [("x", "1"), ("v", value), ("y", "2")]
     assert parts.fragment == ""
 
@@ -289,7 +315,7 @@ def test_header_template_confines_every_value(value):
     try:
         filled = HeaderTemplate.parse("a {{data.v}} b").fill(with_data(v=value))
     except CannotFill:
-        assert any(ord(one) < 32 or ord(one) == 127 for one in value)
+        assert any(ord(item) < 32 or ord(item) == 127 for item in value)
         return
     assert filled == f"a {value} b"
     assert not set(filled) & {"\r", "\n", "\0"}
