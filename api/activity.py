@@ -1,5 +1,6 @@
 """The activity log."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -13,6 +14,8 @@ from api.openapi import describe
 from api.responses import json_response
 from scheduling import models
 from scheduling.core.clock import iso
+from scheduling.lists import external_ids
+from scheduling.tasks.erasure import ERASED
 
 router = Router(tags=["Activity"])
 
@@ -28,40 +31,45 @@ router = Router(tags=["Activity"])
 def list_activity(request: ApiRequest, filters: Query[schemas.ActivityFilter]) -> HttpResponse:
     """`since` includes the given time, `until` doesn't."""
     after = paging.read_cursor(request, filters.cursor)
-    found = _filtered(filters)
+    entries = _filtered(filters)
     if after is not None:
-        found = found.filter(pk__lt=after[0])
-    rows = list(found[: filters.limit + 1])
+        entries = entries.filter(pk__lt=after[0])
+    rows = list(entries[: filters.limit + 1])
     page = rows[: filters.limit]
     more = paging.next_link(request, [page[-1].pk]) if len(rows) > len(page) else {}
-    return json_response([_entry(row) for row in page], headers=more)
+    texts = external_ids.texts(row.object_id or 0 for row in page if row.object_kind == "user")
+    return json_response([_entry(row, texts) for row in page], headers=more)
 
 
 def _filtered(filters: schemas.ActivityFilter) -> QuerySet[models.Activity]:
-    found = models.Activity.objects.order_by("-id")
+    entries = models.Activity.objects.order_by("-id")
     if filters.actor is not None:
-        found = found.filter(actor_name=filters.actor)
+        entries = entries.filter(actor_name=filters.actor)
     if filters.verb is not None:
-        found = found.filter(verb=filters.verb)
+        entries = entries.filter(verb=filters.verb)
     if filters.object is not None:
         kind, _, key = filters.object.partition(" ")
-        found = found.filter(object_kind=kind)
+        entries = entries.filter(object_kind=kind)
         if key:
             by_number = kind in NUMBERED and key.isascii() and key.isdigit() and len(key) < 19
-            found = found.filter(object_id=int(key)) if by_number else found.filter(object_name=key)
+            entries = entries.filter(object_id=int(key)) if by_number else entries.filter(object_name=key)
     if filters.since is not None:
-        found = found.filter(at__gte=filters.since)
+        entries = entries.filter(at__gte=filters.since)
     if filters.until is not None:
-        found = found.filter(at__lt=filters.until)
-    return found
+        entries = entries.filter(at__lt=filters.until)
+    return entries
 
 
 # Objects that are named by their number. The others have a name that says more.
 NUMBERED = ("task", "user")
 
 
-def _entry(row: models.Activity) -> dict[str, Any]:
-    key = row.object_id if row.object_kind in NUMBERED else row.object_name
+def _entry(row: models.Activity, texts: Mapping[int, str]) -> dict[str, Any]:
+    key: int | str | None = row.object_name
+    if row.object_kind in NUMBERED:
+        # The number of a user whose ID is text is shown nowhere else: the ID, or that it was erased.
+        number = row.object_id or 0
+        key = row.object_id if number >= 0 else texts.get(number, ERASED)
     return {
         "id": row.pk,
         "at": iso(row.at),

@@ -66,8 +66,19 @@ class SubmitAccess(Access):
         return principal.may_submit if isinstance(principal, Token) else super().allows(principal)
 
 
+class ManageAccess(Access):
+    """Authorizes admins, and tokens with the scope write that are an admin's or nobody's."""
+
+    def allows(self, principal: Token | Operator) -> bool:
+        if isinstance(principal, Token):
+            owner = principal.operator
+            return principal.may(Permission.ACT) and (owner is None or owner.may(self.act))
+        return super().allows(principal)
+
+
 CAN_READ = Access(Permission.VIEW)
 CAN_WRITE = Access(Permission.ACT)
+CAN_MANAGE = ManageAccess(Permission.ADMINISTER)
 CAN_SUBMIT = SubmitAccess(Permission.ACT)
 
 

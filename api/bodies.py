@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from api.auth import ApiRequest
 from api.problems import Problem, sentence
-from api.schemas import UnknownFields
+from api.schemas import HoldOptions, UnknownFields, Why
 from scheduling.parsing import errors
 from scheduling.parsing.body import read_body
 from scheduling.parsing.media import media_type
@@ -81,8 +81,26 @@ def read_fields(request: ApiRequest, schema: type[Fields], unknown_fields: Unkno
         return validate(schema, dict(body.fields.values))
 
 
+def read_optional(request: ApiRequest, schema: type[Fields], unknown_fields: UnknownFields) -> Fields:
+    """Read and check a small body that may be missing, or null. Raises what `read_fields` raises."""
+    if not content_length(request):
+        return schema()
+    try:
+        return read_fields(request, schema, unknown_fields)
+    except errors.NotAnObject as error:
+        # It asks for nothing.
+        if error.facts["what"] != "null":
+            raise
+        return schema()
+
+
+def why(request: ApiRequest, options: HoldOptions) -> str:
+    """Return the reason of an action; empty if there is none. That of the body counts, if both are given."""
+    return read_optional(request, Why, options.unknown_fields).reason or options.reason or ""
+
+
 def check_unknown(
-    request: ApiRequest, unknown: Collection[str], known: Collection[str], unknown_fields: UnknownFields
+    request: ApiRequest, unknown: Collection[str], known_names: Collection[str], unknown_fields: UnknownFields
 ) -> None:
     """Raise Problem (422) that names the unknown fields and the nearest known ones, unless they are ignored.
 
@@ -94,14 +112,14 @@ def check_unknown(
         request.ignored_fields = list(unknown)
         return
     places = [
-        {"field": name, "reason": f"There is no such field.{_nearest(name, known)}"} for name in unknown
+        {"field": name, "reason": f"There is no such field.{_nearest(name, known_names)}"} for name in unknown
     ]
-    detail = " ".join(f"There is no field {name}.{_nearest(name, known)}" for name in unknown)
+    detail = " ".join(f"There is no field {name}.{_nearest(name, known_names)}" for name in unknown)
     raise Problem("bad-field", detail, places=places)
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
-    matches = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+def _nearest(name: str, known_names: Collection[str]) -> str:
+    matches = get_close_matches(name.lower(), known_names, n=1, cutoff=0.5)
     return f" Did you mean {matches[0]}?" if matches else ""
 
 

@@ -106,8 +106,8 @@ def _example(value: Any) -> str | None:
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
     schema = parameter["schema"]
-    either = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
-    words = [word for one in either for word in one.get("enum", [])]
+    either = [variant for variant in schema.get("anyOf", [schema]) if variant.get("type") != "null"]
+    words = [word for variant in either for word in variant.get("enum", [])]
     return {
         "name": parameter["name"],
         "where": parameter["in"],
@@ -123,7 +123,7 @@ def _response_types(response: dict[str, Any]) -> Iterator[str]:
     for kind, content in response.get("content", {}).items():
         schema = content["schema"]
         one_of = schema.get("anyOf", [schema])
-        names = [one.get("$ref") or one.get("items", {}).get("$ref", "") for one in one_of]
+        names = [variant.get("$ref") or variant.get("items", {}).get("$ref", "") for variant in one_of]
         named = " or ".join(name.rpartition("/")[2] for name in names if name)
         yield f"{kind}: {'list of ' if schema.get('type') == 'array' else ''}{named}" if named else kind
 
@@ -141,7 +141,7 @@ def _type(facts: dict[str, Any]) -> str:
     if "$ref" in facts:
         return str(facts["$ref"]).rpartition("/")[2]
     if "anyOf" in facts:
-        return " or ".join(_type(one) for one in facts["anyOf"])
+        return " or ".join(_type(variant) for variant in facts["anyOf"])
     if facts.get("type") == "array":
         return f"list of {_type(facts.get('items', {}))}"
     if "enum" in facts:

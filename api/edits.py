@@ -23,7 +23,7 @@ from api.submissions import (
 )
 from api.tasks import find, router
 from scheduling import models, store
-from scheduling.core import errors, id_tokens
+from scheduling.core import errors, id_tokens, stopping
 from scheduling.lists.record_lists import source_of
 from scheduling.tasks import cancellation, edits
 
@@ -57,7 +57,7 @@ def edit_task(request: ApiRequest, id: Id, options: Query[schemas.EditOptions]) 
     auth=CAN_WRITE,
     response=_EDITED,
     operation_id="put_task_by_body",
-    summary="The same, with the id of the task in the body",
+    summary="Rename a task, or replace its list, with its id in the body",
     openapi_extra=describe(
         body=EDIT_BODY_WITH_ID, headers=["If-Match"], sent={200: ["ETag"], 409: ["Retry-After"]}
     ),
@@ -67,24 +67,25 @@ def edit_task(request: ApiRequest, id: Id, options: Query[schemas.EditOptions]) 
     auth=CAN_WRITE,
     response=_EDITED,
     operation_id="patch_task_by_body",
-    summary="The same, with the id of the task in the body",
+    summary="Rename a task, or replace its list, with its id in the body",
     openapi_extra=describe(
         body=EDIT_BODY_WITH_ID, headers=["If-Match"], sent={200: ["ETag"], 409: ["Retry-After"]}
     ),
 )
 def edit_by_body(request: ApiRequest, options: Query[schemas.EditOptions]) -> HttpResponse:
-    """This is how clients of the old service send it."""
+    """Clients of the old service send it in this form."""
     return edit(request, options, None)
 
 
 def edit(request: ApiRequest, options: schemas.EditOptions, task_id: int | None) -> HttpResponse:
     """Read what changes, and change it: the list, the name, or neither."""
     id_type = None if task_id is None else find(task_id).id_type
+    # If the path names the task, an id in the body is read-only.
+    id_type_of = _id_type_of if task_id is None else None
     with read_list(
-        request, options, payload_optional=True, id_type=id_type, id_type_of=_id_type_of
+        request, options, payload_optional=True, id_type=id_type, id_type_of=id_type_of
     ) as reading:
         fields = fields_of(request, reading, options)
-        # If the path names the task, an id in the body is read-only.
         number = task_id if task_id is not None else fields.id
         if number is None:
             raise bad_field("id", "Which task to change is missing.")
@@ -130,11 +131,16 @@ def _check_fixed_fields(task: models.Task, fields: schemas.ListFields) -> None:
         "deadline": task.deadline_at,
         "max_failed_percent": task.max_failed_percent,
         "min_finished": task.min_finished,
+        "canary": _canary_of(task),
         "reference": task.reference or None,
     }
     for name, fixed in fixed_fields.items():
         if getattr(fields, name) not in (None, fixed):
             raise bad_field(name, "It can't be changed. Cancel the task and submit the list again.")
+
+
+def _canary_of(task: models.Task) -> stopping.Canary | None:
+    return None if task.canary_ids is None else stopping.Canary(task.canary_ids, task.canary_percent or 0)
 
 
 def _rename(request: ApiRequest, task: models.Task, name: str | None, if_version: int | None) -> HttpResponse:

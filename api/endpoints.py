@@ -33,8 +33,8 @@ def known_parameters_only(view: Any) -> View:
     }
 
     @wraps(view)
-    def checked(request: HttpRequest, **values: Any) -> Any:
-        for name, given in request.GET.lists():
+    def refuse_others(request: HttpRequest, **values: Any) -> Any:
+        for name, texts in request.GET.lists():
             if name not in names:
                 accepted = ", ".join(sorted(names)) or "none"
                 raise Problem(
@@ -42,13 +42,13 @@ def known_parameters_only(view: Any) -> View:
                     f"There is no query parameter {name} here. The query parameters are: {accepted}.",
                     places=[{"parameter": name, "reason": "There is no such query parameter here."}],
                 )
-            if len(given) > 1:
+            if len(texts) > 1:
                 raise bad_parameter(name, "It is given more than once.")
-            if "\0" in given[0]:
+            if "\0" in texts[0]:
                 raise bad_parameter(name, "It contains a zero byte.")
         return view(request, **values)
 
-    return checked
+    return refuse_others
 
 
 def completed(view: View) -> View:

@@ -5,10 +5,10 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from api.paging import MAX_LIMIT
-from scheduling.core import id_tokens
+from scheduling.core import id_tokens, stopping
 from scheduling.models import MAX_ID
 
 _DIGITS = re.compile(r"[0-9]{1,30}")
@@ -62,6 +62,15 @@ def _ids(value: Any) -> str:
     text = _words(value)
     for word in text.split(","):
         if not (_DIGITS.fullmatch(word) and 1 <= int(word) <= MAX_ID):
+            raise ValueError(f"It must be IDs with commas between them, and {word[:40]!r} is none.")
+    return text
+
+
+def _user_numbers(value: Any) -> str:
+    """Accept numbers of users with commas between them; those of users whose IDs are text are negative."""
+    text = _words(value)
+    for word in text.split(","):
+        if not (_DIGITS.fullmatch(word.removeprefix("-")) and 1 <= abs(int(word)) <= MAX_ID):
             raise ValueError(f"It must be IDs with commas between them, and {word[:40]!r} is none.")
     return text
 
@@ -131,6 +140,45 @@ def _external_id(value: Any) -> str:
     return text
 
 
+def _canary(value: Any) -> stopping.Canary:
+    """Accept an object, or in a query or a form its JSON text; also as a GET shows it, with what can only be read."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError(
+                'It must be an object such as {"ids": 100, "min_succeeded_percent": 98}.'
+            ) from None
+    if isinstance(value, dict):
+        value = {name: field_value for name, field_value in value.items() if name not in CANARY_READ_ONLY}
+    return stopping.Canary.read(value)
+
+
+# What a GET says of a canary besides what was asked for.
+CANARY_READ_ONLY = frozenset({"state", "count", "succeeded", "needed", "decided_at"})
+CANARY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "ids": {"type": "integer", "minimum": 1, "maximum": stopping.MOST_CANARY_IDS},
+        "min_succeeded_percent": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+    },
+    "required": ["ids", "min_succeeded_percent"],
+    "example": {"ids": 100, "min_succeeded_percent": 98},
+}
+
+
+def _id_as_written(value: Any) -> int | str:
+    """Accept a number, or text as it is written: 007 in quotes isn't the number 7."""
+    if isinstance(value, str):
+        return _external_id(value)
+    number: int = _whole_number(value)
+    if number < 1:
+        raise ValueError("It must be at least 1.")
+    if number > MAX_ID:
+        raise ValueError(f"It must be at most {MAX_ID}.")
+    return number
+
+
 WHOLE = BeforeValidator(_whole_number)
 # Limits come before the reader of the value. Otherwise they would be missing in the description.
 Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}), WHOLE]
@@ -139,6 +187,18 @@ UserNumber = Annotated[
     int, Field(ge=-MAX_ID, le=MAX_ID, json_schema_extra={"format": "int64"}), BeforeValidator(_user_number)
 ]
 ExternalId = Annotated[str, Field(json_schema_extra={"maxLength": 100}), BeforeValidator(_external_id)]
+IdAsWritten = Annotated[
+    int | str,
+    BeforeValidator(_id_as_written),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_ID, "format": "int64"},
+                {"type": "string", "maxLength": 100},
+            ]
+        }
+    ),
+]
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE]
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -158,6 +218,12 @@ Address = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": r"
 # Several values of a filter, with commas between them.
 Ids = Annotated[
     str, Field(json_schema_extra={"pattern": r"^ *[0-9]+ *(, *[0-9]+ *)*$"}), BeforeValidator(_ids)
+]
+# Of users, whose numbers are negative where their IDs are text.
+UserNumbers = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": r"^ *-?[0-9]+ *(, *-?[0-9]+ *)*$"}),
+    BeforeValidator(_user_numbers),
 ]
 Words = Annotated[str, BeforeValidator(_words)]
 ColumnNames = Annotated[
@@ -187,4 +253,9 @@ Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 ReadOnly = Field(None, json_schema_extra={"readOnly": True})
 Percent = Annotated[float, Field(ge=0, lt=100), BeforeValidator(_number)]
 Finished = Annotated[int, Field(ge=1, le=MAX_ID), WHOLE]
+CanaryIn = Annotated[
+    stopping.Canary,
+    PlainValidator(_canary),
+    WithJsonSchema({"type": "string", "examples": ['{"ids": 100, "min_succeeded_percent": 98}']}),
+]
 Seconds = Annotated[float, Field(gt=0, le=20), BeforeValidator(_number)]

@@ -104,7 +104,7 @@ def _rows_of(
 def list_ids(
     request: ApiRequest, id: Id, filters: Query[schemas.PlaceFilter]
 ) -> HttpResponse | StreamingHttpResponse:
-    """JSON is paged. `Accept: application/x-ndjson` or `text/csv` streams all IDs.
+    """JSON comes in pages. `Accept: application/x-ndjson` or `text/csv` streams all IDs.
 
     `status=failed` and `results=true` together say why IDs failed.
     """
@@ -164,8 +164,8 @@ def _positions(
     """Yield each ID's place, or None if the filter excludes it, with the position after it."""
     position = first
     while users := stored_lists.ids_of(task.list_id, position, block):
-        found = id_history.places(task, users, at=at, first_position=position, status=status)
-        by_user = {place.user_id: place for place in found}
+        places = id_history.places(task, users, at=at, first_position=position, status=status)
+        by_user = {place.user_id: place for place in places}
         for user in users:
             position += 1
             yield position, by_user.get(user)
@@ -244,36 +244,36 @@ def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:
     operation_id="get_eta",
     summary="The minute in which an ID is sent next",
 )
-def get_eta(request: ApiRequest, user_id: str, asked: Query[schemas.IdType]) -> HttpResponse:
-    """Small enough to be embedded in a page. 404 if nothing of the ID is waiting."""
-    for number in numbers_of(user_id, asked.id_type):
-        if found := stories.next_minute(number, at=store.now()):
-            task_id, minute = found
+def get_eta(request: ApiRequest, user_id: str, options: Query[schemas.IdType]) -> HttpResponse:
+    """The response is small enough to be embedded in a page. It is 404 if no request for the ID is waiting."""
+    for number in numbers_of(user_id, options.id_type):
+        if position := stories.next_minute(number, at=store.now()):
+            task_id, minute = position
             shown = id_json(number, external_ids.texts([number]).get(number))
             if number > 0:
                 del shown["external_id"]
             return json_response(shown | {"task_id": task_id, "minute": iso(minute)})
-        if models.Assignment.objects.filter(user_id=number).exists():
+        if external_ids.is_received(number):
             break
-    raise Http404("Nothing of this ID is waiting.")
+    raise Http404("No request for this ID is waiting.")
 
 
-def numbers_of(asked: str, id_type: str | None) -> Iterator[int]:
+def numbers_of(text_in_path: str, id_type: str | None) -> Iterator[int]:
     """Yield the numbers that an ID in a path may stand for: the next one if the one before was never received.
 
     Digits are a number, unless that was never received and the text was. Raises Http404 for what is neither a number
     nor a text that was received, unless `id_type` says that it is text.
     """
-    is_digits = id_type != "text" and asked.isascii() and asked.isdigit()
-    number = id_tokens.read(asked).id if is_digits else None
+    is_digits = id_type != "text" and text_in_path.isascii() and text_in_path.isdigit()
+    number = id_tokens.read(text_in_path).id if is_digits else None
     if number is not None:
         yield number
-    text = id_tokens.read_text(asked)[0]
-    known = None if text is None or id_type == "integer" else external_ids.number_of(text)
-    if known is not None:
-        yield known
+    text = id_tokens.read_text(text_in_path)[0]
+    stored_number = None if text is None or id_type == "integer" else external_ids.number_of(text)
+    if stored_number is not None:
+        yield stored_number
     elif number is None and is_digits:
-        raise Http404(f"{asked[:40]} is not an ID.")
+        raise Http404(f"{text_in_path[:40]} is not an ID.")
     elif number is None and id_type != "text":
         raise Http404("There is no such ID.")
 
@@ -287,20 +287,21 @@ def numbers_of(asked: str, id_type: str | None) -> Iterator[int]:
     openapi_extra=describe(sent={200: ["Link"]}),
 )
 def get_id(request: ApiRequest, user_id: str, page: Query[schemas.StoryPage]) -> HttpResponse:
-    """Its places and attempts in each of its tasks, and what it waits for. [] for an ID that was never received.
+    """Its places and attempts in each of its tasks, and what it waits for; [] for an ID that was never received.
 
-    The ID is percent-encoded. Digits are a number, unless only the text was received: `id_type` decides.
+    Percent-encode the ID. Digits are taken as a number, unless only a text of these digits was received. To choose,
+    send `id_type`.
     """
     key = paging.read_cursor(request, page.cursor)
     before_task, at = key[0] if key else None, store.now()
-    number, found = 0, list[stories.Story]()
+    number, id_stories = 0, list[stories.Story]()
     for number in numbers_of(user_id, page.id_type):
-        found = stories.stories(number, at=at, before_task=before_task, count=page.limit + 1)
-        if found:
+        id_stories = stories.stories(number, at=at, before_task=before_task, count=page.limit + 1)
+        if id_stories:
             break
     external_id = external_ids.texts([number]).get(number)
-    shown = found[: page.limit]
-    more = paging.next_link(request, [shown[-1].task.pk]) if len(found) > len(shown) else {}
+    shown = id_stories[: page.limit]
+    more = paging.next_link(request, [shown[-1].task.pk]) if len(id_stories) > len(shown) else {}
     return json_response([_story(story, external_id) for story in shown], headers=more)
 
 

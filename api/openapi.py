@@ -1,4 +1,4 @@
-"""The OpenAPI document: what Ninja finds out by itself, and what only we know."""
+"""The OpenAPI document: what Ninja derives from the views, and what it can't know."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,10 +12,11 @@ from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 
 from api import descriptions
-from api.auth import Access
+from api.auth import Access, SubmitAccess
+from api.fields import CANARY_SCHEMA
 from api.problems import MEDIA_TYPE
 from operators.roles import Permission
-from scheduling.models import Status
+from scheduling.models import ALERT_TYPES, AlertKind, EventType, Status
 from scheduling.parsing.body import FIELDS
 from scheduling.placement.reservations import Start
 
@@ -45,11 +46,13 @@ _NEW_LIST = {
     "deadline": _TIME,
     "max_failed_percent": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 100},
     "min_finished": {"type": ["integer", "null"], "minimum": 1},
+    "canary": CANARY_SCHEMA | {"type": ["object", "null"]},
 }
 _NEW_LIST_FORM = {
     "deadline": {"type": "string", "format": "date-time"},
     "max_failed_percent": {"type": "number", "minimum": 0, "exclusiveMaximum": 100},
     "min_finished": {"type": "integer", "minimum": 1},
+    "canary": {"type": "string", "examples": ['{"ids": 100, "min_succeeded_percent": 98}']},
 }
 _REFERENCE = {"type": ["string", "null"], "minLength": 1, "maxLength": 200}
 _FIELDS: dict[str, Any] = {
@@ -162,8 +165,14 @@ _SENT = {
         "schema": {"type": "string"},
     },
     "Link": {"description": 'The next page: `<https://...>; rel="next"`.', "schema": {"type": "string"}},
-    "Location": {"description": "The new resource, relative to this address.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "A number of seconds.", "schema": {"type": "string"}},
+    "Location": {
+        "description": "The address of the new resource, relative to this one.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "How many seconds to wait before the next try.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -241,7 +250,7 @@ class Api(NinjaAPI):
         }
         components["headers"] = {
             "X-Request-ID": {
-                "description": "The ID of the request: your own, or a new one. The log has it too.",
+                "description": "The ID of the request: your own, or a new one. It is in the log too.",
                 "schema": {"type": "string"},
             }
         }
@@ -264,8 +273,8 @@ def _remove_unused(document: dict[str, Any]) -> None:
     """Remove schemas that nothing refers to: those of query parameters, which are described one by one."""
     schemas = document["components"]["schemas"]
     used = {*_webhook_schemas()}
-    while found := set(re.findall(r'"#/components/schemas/(\w+)"', _json(document, schemas, used))) - used:
-        used |= found
+    while names := set(re.findall(r'"#/components/schemas/(\w+)"', _json(document, schemas, used))) - used:
+        used |= names
     for name in set(schemas) - used:
         del schemas[name]
 
@@ -304,14 +313,69 @@ def _webhook_schemas() -> dict[str, dict[str, Any]]:
         "counts": _object(counts, *counts),
         "finished_at": time,
     }
-    return {"WebhookCall": _object(call, *call), "TaskDone": _object(done, *done)}
+    return {
+        "WebhookCall": _object(call, *call),
+        "TaskDone": _object(done, *done),
+        **_event_schemas(done),
+    }
+
+
+# The events by the names of their schemas, with their types.
+_EVENTS = {
+    "TaskDone": (EventType.TASK_DONE,),
+    "TaskOnHold": (EventType.TASK_ON_HOLD,),
+    "TaskCancelled": (EventType.TASK_CANCELLED,),
+    "TargetBlocked": (EventType.TARGET_BLOCKED,),
+    "Alert": ALERT_TYPES,
+}
+
+
+def _event_schemas(done: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    time = {"type": "string", "format": "date-time"}
+    no_time, text = {"type": ["string", "null"], "format": "date-time"}, {"type": "string"}
+    count = {"type": "integer", "format": "int64", "minimum": 0}
+    task = {name: done[name] for name in ("task_id", "task_name", "queue")}
+    alert = {"subject": text, "summary": text, "started_at": time, "repeat": count, "url": text}
+    data: dict[str, dict[str, Any]] = {
+        "TaskDone": {name: facts for name, facts in done.items() if name != "type"},
+        "TaskOnHold": {**task, "reason": text, "held_at": time},
+        "TaskCancelled": {
+            **task,
+            **dict.fromkeys(("cancelled", "already_sent", "in_flight"), count),
+            "cancelled_at": time,
+        },
+        "TargetBlocked": {"origin": text, "reason": text, "blocked_at": time, "blocked_until": no_time},
+        "Alert": {
+            "kind": {"type": ["string", "null"], "enum": [*AlertKind.values, None]},
+            "subject": text,
+            "started_at": time,
+            "ended_at": no_time,
+            "repeat": count,
+            "count": count,
+            "alerts": {"type": "array", "items": _object(alert, *alert)},
+            "runbook": text,
+            "docs": text,
+            "test": {"type": "boolean"},
+        },
+    }
+    schemas = {}
+    for name, types in _EVENTS.items():
+        facts = {**data[name], "summary": text, "url": text}
+        schemas[f"{name}Data"] = _object(facts, *facts)
+        event = {
+            "type": {"type": "string", "enum": [str(event_type) for event_type in types]},
+            "timestamp": time,
+            "data": {"$ref": f"#/components/schemas/{name}Data"},
+        }
+        schemas[f"{name}Event"] = _object(event, *event)
+    return schemas
 
 
 def _webhooks() -> dict[str, Any]:
     signed = {
         "webhook-id": "The same for every attempt at one ID of one task.",
         "webhook-timestamp": "When the request was signed, in seconds since 1970.",
-        "webhook-signature": "One or more signatures by the Standard Webhooks specification.",
+        "webhook-signature": "One or more signatures, as the Standard Webhooks specification describes.",
         "Idempotency-Key": "Equal to `webhook-id`.",
     }
     parameters = [
@@ -320,7 +384,22 @@ def _webhooks() -> dict[str, Any]:
     ]
     calls = {
         "id": ("receive_id", "One ID in its minute", "WebhookCall", "The ID has succeeded."),
-        "task.done": ("receive_task_done", "A task is done", "TaskDone", "The call is not repeated."),
+        "task.done": (
+            "receive_task_done",
+            "A task is done",
+            "TaskDone",
+            "The call has succeeded, and is not repeated.",
+        ),
+    }
+    calls |= {
+        f"event.{event_type}": (
+            f"receive_event_{event_type.name.lower()}",
+            f"Event {event_type.value}: {event_type.label}",
+            f"{name}Event",
+            "The event has been delivered.",
+        )
+        for name, types in _EVENTS.items()
+        for event_type in types
     }
     return {
         name: {
@@ -334,8 +413,8 @@ def _webhooks() -> dict[str, Any]:
                 "requestBody": {"required": True, "content": {"application/json": _ref(schema)}},
                 "responses": {
                     "2XX": {"description": accepted},
-                    "4XX": {"description": "Some of these are retried, others are final."},
-                    "5XX": {"description": "It is retried some minutes later."},
+                    "4XX": {"description": "Some of these statuses are retried, the others are final."},
+                    "5XX": {"description": "The request is retried a few minutes later."},
                 },
             }
         }
@@ -345,18 +424,11 @@ def _webhooks() -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any], access: Access, named: Mapping[str, Any]) -> None:
     operation["security"] = [{"token": []}, {"session": []}]
-    callers = (
-        "a token of either scope, and every operator"
-        if access.act == Permission.VIEW
-        else (
-            "a token with the scope write, and operators who may act. A session sends its CSRF token in X-CSRFToken"
-        )
-    )
-    operation["description"] = f"{operation.get('description', '')}\n\nFor {callers}.".strip()
+    operation["description"] = f"{operation.get('description', '')}\n\n{_callers(access)}".strip()
     for parameter in operation["parameters"]:
         parameter["schema"] = _plain(parameter["schema"], named)
         parameter["schema"].pop("title", None)
-        # A list belongs into the schema, where it is too: the parameter itself would have a map.
+        # The schema has the examples too, as a list. On the parameter itself they would have to be a map.
         parameter.pop("examples", None)
         parameter.setdefault("description", descriptions.FIELDS.get(parameter["name"], ""))
     for status, response in operation["responses"].items():
@@ -366,9 +438,23 @@ def _complete(operation: dict[str, Any], access: Access, named: Mapping[str, Any
             response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
 
 
+def _callers(access: Access) -> str:
+    """Return a sentence that says who may send a request."""
+    if access.act == Permission.VIEW:
+        return "Needs a token with the scope read or write, or the session of any operator."
+    session = "which sends its CSRF token in X-CSRFToken"
+    if access.act == Permission.ADMINISTER:
+        return (
+            "Needs a token with the scope write that belongs to an admin or to nobody, or the session of an admin,"
+            f" {session}."
+        )
+    scopes = "write or submit" if isinstance(access, SubmitAccess) else "write"
+    return f"Needs a token with the scope {scopes}, or the session of an operator or an admin, {session}."
+
+
 def _plain(schema: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of a parameter that is given: a URL has no null, only absent parameters."""
-    variants = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    variants = [variant for variant in schema.get("anyOf", []) if variant.get("type") != "null"]
     if len(variants) == 1:
         schema = {
             name: value for name, value in schema.items() if name not in ("anyOf", "default")

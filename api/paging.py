@@ -34,8 +34,13 @@ def read_cursor(request: HttpRequest, cursor: str | None) -> Any:
 
 def next_link(request: HttpRequest, key: Sequence[Any]) -> dict[str, str]:
     """Return the Link header for the page after `key`. Filters and limit are kept."""
+    return next_with(request, "cursor", signing.dumps([_list_hash(request), list(key)], salt=_SALT))
+
+
+def next_with(request: HttpRequest, name: str, cursor: str) -> dict[str, str]:
+    """Return the Link header for the same list from a cursor on. name: of the cursor's parameter."""
     query = request.GET.copy()
-    query["cursor"] = signing.dumps([_list_hash(request), list(key)], salt=_SALT)
+    query[name] = cursor
     address = request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
     return {"Link": f'<{address}>; rel="next"'}
 

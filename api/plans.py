@@ -15,6 +15,13 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "last_at": iso(plan.last_at),
         "peak_per_minute": plan.peak_per_minute,
         "rpm": plan.rpm,
+        "share": None
+        if plan.share is None
+        else {
+            "percent": plan.share.percent,
+            "places_left": plan.share.left,
+            "last_at": iso(plan.share.last_at),
+        },
         "windows": [
             {
                 "starts_at": iso(window.starts_at),

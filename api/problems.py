@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import structlog
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import ObjectDoesNotExist, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
@@ -84,6 +84,7 @@ KIND_OF: dict[type[Exception], str] = {
     errors.NoSuchQueue: "bad-field",
     errors.BadFields: "bad-field",
     errors.KeyReused: "key-reused",
+    errors.SigningKeyUnreadable: "not-ready",
     errors.ColumnsMissing: "bad-list",
     errors.StillPlacing: "still-placing",
     errors.StillInFlight: "still-placing",
@@ -93,6 +94,9 @@ KIND_OF: dict[type[Exception], str] = {
     errors.StaleVersion: "changed-meanwhile",
     errors.IdTaken: "id-taken",
     errors.QueueTaken: "name-taken",
+    errors.ChannelTaken: "name-taken",
+    errors.TargetTaken: "name-taken",
+    errors.HoursTaken: "name-taken",
     errors.NoFreeSlot: "no-free-slot",
     errors.TestRequestWaiting: "test-waiting",
     reading.ReadingError: "broken-body",
@@ -186,6 +190,8 @@ def install(api: NinjaAPI) -> None:
         Problem: lambda request, error: error.response(),
         AuthenticationError: lambda request, error: not_signed_in(),
         Http404: lambda request, error: problem_response("not-found", str(error) or NOTHING_HERE),
+        # Somebody else deleted the row after this request had found it.
+        ObjectDoesNotExist: lambda request, error: problem_response("not-found", errors.DELETED_MEANWHILE),
         ValidationError: _invalid_parameters,
         SuspiciousOperation: _suspicious_request,
         reading.ReadingError: _unreadable_body,
@@ -216,6 +222,7 @@ _SENTENCES = {
     "extra_forbidden": "There is no such field.",
     "string_type": "It must be text.",
     "list_type": "It must be a list.",
+    "too_short": "It must have at least {min_length} entry.",
     "too_long": "It must have at most {max_length} entries.",
     "dict_type": "It must be an object.",
     "float_type": "It must be a number.",
@@ -267,7 +274,7 @@ def _refusal(request: HttpRequest, error: errors.Refused) -> HttpResponse:
     if isinstance(error, errors.NoSuchQueue):
         places = [{"field": "queue", "reason": str(error)}]
     elif isinstance(error, errors.ColumnsMissing):
-        reason = "The queue's request needs this column, and the list lacks it."
+        reason = "The queue's request needs this column, but it does not travel with the IDs of the list."
         places = [{"field": "data", "name": name, "reason": reason} for name in error.names]
     elif isinstance(error, errors.BadFields):
         places = [{"field": name, "reason": reason} for name, reason in error.reasons.items()]

@@ -9,20 +9,19 @@ from ninja import Query, Router
 
 from api import paging, schemas
 from api.auth import CAN_READ, CAN_WRITE, ApiRequest
-from api.bodies import content_length, read_fields
+from api.bodies import read_fields, read_optional, why
 from api.endpoints import WITH_BODY, responses
 from api.fields import QueueName
 from api.idempotency import key_of_fields, replayed
 from api.ids import id_json
 from api.openapi import describe, fields_body
 from api.responses import check_if_match, json_response, location_of, revalidated
-from api.serializers import queue_json
+from api.serializers import outcome_json, queue_json
 from scheduling import models, store
 from scheduling.core.clock import iso
 from scheduling.dispatch import test_request
 from scheduling.intake import idempotency
-from scheduling.parsing import errors as reading
-from scheduling.queues import operations, rates
+from scheduling.queues import effects, operations
 
 router = Router(tags=["Queues"])
 
@@ -38,10 +37,10 @@ router = Router(tags=["Queues"])
 def list_queues(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResponse:
     """Secrets can be written but not read."""
     after = paging.read_cursor(request, page.cursor)
-    found = models.Queue.objects.order_by("-pk")
+    queues = models.Queue.objects.select_related("shared_hours").order_by("-pk")
     if after is not None:
-        found = found.filter(pk__lt=after[0])
-    rows = list(found[: page.limit + 1])
+        queues = queues.filter(pk__lt=after[0])
+    rows = list(queues[: page.limit + 1])
     shown = rows[: page.limit]
     more = paging.next_link(request, [shown[-1].pk]) if len(rows) > len(shown) else {}
     return revalidated(request, json_response([queue_json(queue) for queue in shown], headers=more))
@@ -69,21 +68,21 @@ def create_queue(request: ApiRequest, options: Query[schemas.BodyOptions]) -> Ht
         )
         return {"version": queue.version, "queue": queue_json(queue)}
 
-    made, is_repeated = idempotency.once(key, create, now=store.now)
+    created, is_repeated = idempotency.once(key, create, now=store.now)
     headers = replayed({"Location": location_of(request, name)}, is_repeated)
-    return json_response(made["queue"], status=201, etag=str(made["version"]), headers=headers)
+    return json_response(created["queue"], status=201, etag=str(created["version"]), headers=headers)
 
 
 def _values(fields: schemas.QueueFields) -> dict[str, Any]:
     """Return the fields that the body sets, without the read-only ones."""
-    read_only = {"brake_per_minute", "date_created"}
+    read_only = {"brake_per_minute", "note", "date_created"}
     if isinstance(fields, schemas.QueueUpdate):
         read_only.add("name")
     return fields.model_dump(exclude_unset=True, exclude=read_only)
 
 
 def find(name: str) -> models.Queue:
-    queue = models.Queue.objects.filter(name=name).first()
+    queue = models.Queue.objects.select_related("shared_hours").filter(name=name).first()
     if queue is None:
         raise Http404(f"There is no queue {name}.")
     return queue
@@ -116,7 +115,7 @@ def _shown(queue: models.Queue) -> HttpResponse:
     ),
 )
 def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.QueueOptions]) -> HttpResponse:
-    """Absent fields stay. A new rpm applies to open and future windows, new hours and ramps to future ones.
+    """Absent fields stay as they are. A new rpm applies to open and future windows, new hours and ramps to future ones.
 
     With `dry_run=true` nothing is changed, and the response says what would move.
     """
@@ -124,17 +123,25 @@ def patch_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Que
     changes = _values(read_fields(request, schemas.QueueUpdate, options.unknown_fields))
     if_version = queue.version if check_if_match(request, str(queue.version)) else None
     if options.dry_run:
-        return json_response(_effect_json(operations.effect_of(queue, changes, at=store.now())))
+        return json_response(effect_json(operations.effect_of(queue, changes, at=store.now())))
     queue = operations.update(queue, changes, by=request.caller.actor, now=store.now, if_version=if_version)
     return _shown(queue)
 
 
-def _effect_json(effect: rates.Effect) -> dict[str, Any]:
+def effect_json(effect: effects.Effect) -> dict[str, Any]:
     loads = {
         name: {"peak_per_minute": load.peak, "over": load.over_count, "done_at": iso(load.ends_at)}
         for name, load in (("before", effect.before), ("after", effect.after))
     }
-    return {"moved": effect.moved_count, **loads}
+    share = effect.share
+    of_share = share and {
+        "percent": share.percent,
+        "ids": share.ids_count,
+        "places_left": share.left,
+        "done_at": iso(share.ends_at),
+        "done_at_without": iso(share.ends_at_without),
+    }
+    return {"moved": effect.moved_count, **loads, "share": of_share}
 
 
 @router.delete(
@@ -156,26 +163,28 @@ def delete_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
 @router.post(
     "/queues/{queue_name:name}/pause/",
     auth=CAN_WRITE,
-    response=responses(schemas.Queue, 404, 409),
+    response=responses(schemas.Queue, 404, 409, *WITH_BODY),
     operation_id="pause_queue",
     summary="Pause a queue",
-    openapi_extra=describe(sent={200: ["ETag"]}),
+    openapi_extra=describe(body=fields_body(schemas.Why) | {"required": False}, sent={200: ["ETag"]}),
 )
-def pause_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
-    """Lists are still accepted and planned. Pausing a paused queue is a conflict."""
-    return _shown(operations.pause(find(name), by=request.caller.actor, at=store.now()))
+def pause_queue(request: ApiRequest, name: QueueName, options: Query[schemas.HoldOptions]) -> HttpResponse:
+    """Lists are still accepted and planned. Pausing a paused queue is a conflict. `reason` is shown on the board."""
+    reason = why(request, options)
+    return _shown(operations.pause(find(name), reason, by=request.caller.actor, at=store.now()))
 
 
 @router.post(
     "/queues/{queue_name:name}/resume/",
     auth=CAN_WRITE,
-    response=responses(schemas.Queue, 404, 409),
+    response=responses(schemas.Queue, 404, 409, *WITH_BODY),
     operation_id="resume_queue",
     summary="Resume a queue at the planned pace",
     openapi_extra=describe(sent={200: ["ETag"]}),
 )
-def resume_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
-    """IDs that fell due meanwhile are late and take free places. Resuming a running queue is a conflict."""
+def resume_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
+    """IDs that fell due during the pause are late and take free places. Resuming a running queue is a conflict."""
+    read_optional(request, schemas.NoFields, options.unknown_fields)
     return _shown(operations.resume(find(name), by=request.caller.actor, at=store.now()))
 
 
@@ -190,8 +199,9 @@ def resume_queue(request: ApiRequest, name: QueueName) -> HttpResponse:
 def brake_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
     """This includes the running window. IDs that it makes late take free places. `null` ends it."""
     queue = find(name)
-    per_minute = read_fields(request, schemas.Brake, options.unknown_fields).per_minute
-    return _shown(operations.brake(queue, per_minute, by=request.caller.actor, at=store.now()))
+    fields = read_fields(request, schemas.Brake, options.unknown_fields)
+    reason = fields.reason or ""
+    return _shown(operations.brake(queue, fields.per_minute, reason, by=request.caller.actor, at=store.now()))
 
 
 @router.post(
@@ -203,7 +213,7 @@ def brake_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Bod
     openapi_extra=describe(body=fields_body(schemas.RotateSecret)),
 )
 def rotate_secret(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
-    """During the overlap requests carry a signature by each secret. The new one is shown in this response only."""
+    """During the overlap, requests carry a signature by each secret. Only this response shows the new one."""
     queue, at = find(name), store.now()
     fields = read_fields(request, schemas.RotateSecret, options.unknown_fields)
     secret = operations.rotate_secret(
@@ -222,22 +232,17 @@ def rotate_secret(request: ApiRequest, name: QueueName, options: Query[schemas.B
     openapi_extra=describe(body=fields_body(schemas.TestId) | {"required": False}),
 )
 def test_queue(request: ApiRequest, name: QueueName, options: Query[schemas.BodyOptions]) -> HttpResponse:
-    """In the next free slot of the plan. The response is shown, not kept. No slot within a minute: a conflict.
+    """It is sent in the next free slot of the plan; if none is free within a minute, this is a conflict. The target's
+    response is shown, and not stored.
 
-    The body is optional. Without `data`, those of the ID's latest list in the queue are sent.
+    The body is optional. Without `data`, the data of the ID's latest list in the queue are sent.
     """
     queue = find(name)
-    asked = schemas.TestId()
-    if content_length(request):
-        try:
-            asked = read_fields(request, schemas.TestId, options.unknown_fields)
-        except reading.NotAnObject as error:
-            # It asks for nothing.
-            if error.facts["what"] != "null":
-                raise
-    example = test_request.ExampleId.of(queue, str(asked.id), asked.data)
+    test_id = read_optional(request, schemas.TestId, options.unknown_fields)
+    id_type = "integer" if test_id.id_type is None and isinstance(test_id.id, int) else test_id.id_type
+    example = test_request.ExampleId.of(queue, str(test_id.id), test_id.data, id_type=id_type)
     tested = test_request.send_one(queue, by=request.caller.actor, now=store.now, example=example)
-    sent, outcome = tested.request, tested.outcome
+    sent = tested.request
     return json_response(
         {
             "started_at": iso(tested.started_at),
@@ -250,10 +255,6 @@ def test_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Body
                 "attempt": sent.attempt,
             },
             "sent": None if tested.sent is None else asdict(tested.sent),
-            "verdict": str(outcome.verdict),
-            "http_status": outcome.status,
-            "answer": outcome.answer,
-            "error": outcome.error,
-            "duration_ms": outcome.duration_ms,
+            **outcome_json(tested.outcome),
         }
     )

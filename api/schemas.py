@@ -1,5 +1,7 @@
-"""Requests and responses, for the description. The responses themselves are made in `api.serializers` and the
-views; the tests compare them with these schemas."""
+"""The schemas of requests and responses, for the OpenAPI document.
+
+The responses themselves are made in `api.serializers` and the views; tests compare them with these schemas.
+"""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -10,6 +12,7 @@ from pydantic import ConfigDict, Field
 from api.fields import (
     WHOLE,
     Address,
+    CanaryIn,
     ColumnNames,
     Count,
     Expected,
@@ -17,6 +20,7 @@ from api.fields import (
     Finished,
     Flag,
     Id,
+    IdAsWritten,
     Ids,
     Limit,
     Lines,
@@ -31,24 +35,41 @@ from api.fields import (
     TimeIn,
     UserName,
     UserNumber,
+    UserNumbers,
     Words,
 )
 from api.paging import MAX_LIMIT
 from scheduling.core.responses import RETRY_STATUSES, SUCCESS_STATUSES
 from scheduling.core.retry import RETRY_DELAYS_MINUTES, Verdict
-from scheduling.models import MAX_RPM, HandlerKind, LatePolicy, Overflow, Status, TaskState
+from scheduling.models import (
+    MAX_RPM,
+    ClientAuth,
+    EventType,
+    HandlerKind,
+    LatePolicy,
+    Overflow,
+    Status,
+    TaskState,
+)
 from scheduling.parsing.results import WARNINGS
 from scheduling.placement.reservations import Start
 
 TaskStateWord = StrEnum("TaskStateWord", {state.name: state.value for state in TaskState})  # type: ignore[misc]  # members of a table
 StatusWord = StrEnum("StatusWord", {status.name: status.word for status in Status})  # type: ignore[misc]  # the same
+OutcomeWord = StrEnum("OutcomeWord", {status.name: status.word for status in Status.ended()})  # type: ignore[misc]  # the same
 WindowStateWord = Literal["future", "open", "running", "ended"]
 
 
 WarningKind = StrEnum("WarningKind", {kind.upper(): kind for kind in WARNINGS})  # type: ignore[misc]  # the same
+EventTypeWord = StrEnum("EventTypeWord", {event_type.name: event_type.value for event_type in EventType})  # type: ignore[misc]  # the same
+DeliveryStateWord = Literal["due", "delivered", "abandoned"]
 MethodWord = Literal["POST", "PUT", "PATCH", "GET", "DELETE"]
 IdTypeWord = Literal["integer", "text"]
 UnknownFields = Literal["refuse", "ignore"]
+
+
+# How long a request for outcomes may wait for the next ones: proxies end what is silent for a minute.
+MAX_WAIT_SECONDS = 50
 
 
 class BodyOptions(Schema):
@@ -108,7 +129,7 @@ class NewUser(Schema):
 
 
 class UserReplacement(Schema):
-    """For PUT."""
+    """The body of a PUT."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,7 +141,7 @@ class UserReplacement(Schema):
 
 
 class UserUpdate(UserReplacement):
-    """For PATCH."""
+    """The body of a PATCH."""
 
     name: UserName | None = None  # type: ignore[assignment]  # optional in a PATCH
 
@@ -132,7 +153,7 @@ class Erasure(Schema):
 
 
 class UserFilter(Schema):
-    id: Ids | None = None
+    id: UserNumbers | None = None
     external_id: ExternalId | None = None
     name: UserName | None = None
     limit: Limit = MAX_LIMIT
@@ -165,6 +186,26 @@ class Hold(Schema):
     reason: str
 
 
+class Canary(Schema):
+    """The progress of the first IDs of a list, for which its others wait."""
+
+    ids: Count
+    min_succeeded_percent: float
+    state: Literal["running", "passed", "failed", "skipped"]
+    count: Count
+    succeeded: Count
+    needed: Count
+    decided_at: Time | None
+
+
+class PlannedCanary(Schema):
+    """The first IDs of a list, which would be sent before the others."""
+
+    ids: Count
+    needed: Count
+    ends_at: Time | None
+
+
 class TaskInList(Schema):
     id: Id
     task_name: str
@@ -182,6 +223,7 @@ class TaskInList(Schema):
     hold: Hold | None
     max_failed_percent: float | None
     min_finished: Count | None
+    canary: Canary | None
     id_type: IdTypeWord
     data_columns: list[str] | None
     callback: Callback | None
@@ -210,11 +252,18 @@ class WindowOfPlan(Schema):
     capacity: list[Count] | None
 
 
+class ShareOfPlan(Schema):
+    percent: Count
+    places_left: Count
+    last_at: Time | None
+
+
 class Plan(Schema):
     first_at: Time | None
     last_at: Time | None
     peak_per_minute: Count
     rpm: Count
+    share: ShareOfPlan | None
     windows: list[WindowOfPlan]
 
 
@@ -245,7 +294,7 @@ class PlannedRequest(Schema):
 
 
 class Accepted(Schema):
-    """The answer to a list, or to its dry run."""
+    """The response to a list, or to its dry run."""
 
     message: str
     task_id: Id | None
@@ -260,6 +309,7 @@ class Accepted(Schema):
     faults: list[Fault]
     fault_count: Count
     plan: Plan
+    canary: PlannedCanary | None
     same_as: Id | None
     requests: list[PlannedRequest] | None = None
 
@@ -279,6 +329,7 @@ class ListOptions(Schema):
     deadline: TimeIn | None = None
     max_failed_percent: Percent | None = None
     min_finished: Finished | None = None
+    canary: CanaryIn | None = None
     on_error: Literal["refuse", "skip"] = "refuse"
     dry_run: Flag = False
     allow_peak: Flag = False
@@ -288,10 +339,10 @@ class ListOptions(Schema):
     reference: Reference | None = None
 
 
-class HoldOptions(Schema):
-    """The query parameters of a hold."""
+class HoldOptions(BodyOptions):
+    """The query parameters of a hold or a pause."""
 
-    reason: Reference | None = None
+    reason: Annotated[Reference | None, Field(description="Why, in a sentence that others read.")] = None
 
 
 class EditOptions(Schema):
@@ -325,6 +376,7 @@ class ListFields(Schema):
     deadline: TimeIn | None = None
     max_failed_percent: Percent | None = None
     min_finished: Finished | None = None
+    canary: CanaryIn | None = None
     start: Start | None = None
     reference: Reference | None = None
     id: Id | None = None
@@ -380,7 +432,7 @@ class Place(Schema):
 
 
 class IdType(Schema):
-    """How an ID in a path is meant."""
+    """Whether an ID in a path is a number or text."""
 
     id_type: IdTypeWord | None = None
 
@@ -398,6 +450,31 @@ class PlaceOfTask(Place):
     http_status: int | None = None
     error: str | None = None
     answer: str | None = None
+
+
+class OutcomeFilter(Schema):
+    after: Text | None = Field(
+        None, description="Only outcomes behind this `cursor`: that of a row, or of the link `next`."
+    )
+    queue: QueueName | None = Field(None, description="Only outcomes of IDs of this queue.")
+    task: Id | None = Field(None, description="Only outcomes of IDs of the task with this number.")
+    wait: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS), WHOLE] = 0
+    limit: Limit = MAX_LIMIT
+
+
+class Outcome(Schema):
+    cursor: str
+    at: Time
+    task_id: Id
+    queue: str
+    user_id: Id | None
+    user_id_str: str | None
+    external_id: str | None
+    status: OutcomeWord
+    attempts: Count
+    http_status: int | None
+    error: str
+    answer: str
 
 
 class PlaceFilter(Schema):
@@ -440,7 +517,7 @@ class Story(Place):
 class QueueOptions(BodyOptions):
     """The query parameters of a change of a queue."""
 
-    dry_run: Flag = False
+    dry_run: Flag = Field(False, description="Return what would change, and change nothing.")
 
 
 class QueueLoad(Schema):
@@ -449,10 +526,21 @@ class QueueLoad(Schema):
     done_at: Time | None
 
 
+class ShareEffect(Schema):
+    """What `max_share_percent` would do to an imagined next list with this many IDs."""
+
+    percent: Count
+    ids: Count
+    places_left: Count
+    done_at: Time
+    done_at_without: Time
+
+
 class QueueEffect(Schema):
     moved: Count
     before: QueueLoad
     after: QueueLoad
+    share: ShareEffect | None
 
 
 class QueueFields(Schema):
@@ -461,10 +549,11 @@ class QueueFields(Schema):
     model_config = ConfigDict(extra="forbid")
 
     rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] = 120
-    hours: dict[str, Any] | None = None
+    hours: dict[str, Any] | Text | None = None
     ramp: dict[str, Any] | None = None
     quotas: list[dict[str, Any]] = Field(default_factory=list, max_length=5)
     overflow: Overflow = Overflow.DISPERSE
+    max_share_percent: Annotated[int, Field(ge=1, le=100), WHOLE] = 100
     max_peak: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
     handler: HandlerKind = HandlerKind.RECORD
     paused: Flag = False
@@ -482,6 +571,14 @@ class QueueFields(Schema):
     webhook_secret: Annotated[
         Annotated[Text, Field(max_length=200)] | None, Field(json_schema_extra={"writeOnly": True})
     ] = None
+    oauth_token_url: Address = ""
+    oauth_client_id: Annotated[Text, Field(max_length=300)] = ""
+    oauth_client_secret: Annotated[
+        Annotated[Text, Field(max_length=2000)] | None, Field(json_schema_extra={"writeOnly": True})
+    ] = None
+    oauth_client_auth: ClientAuth = ClientAuth.BASIC
+    oauth_scope: Annotated[Text, Field(max_length=1000)] = ""
+    oauth_audience: Annotated[Text, Field(max_length=1000)] = ""
     webhook_body: Annotated[Lines, Field(max_length=64 * 1024)] | None = None
     webhook_content_type: Annotated[Text, Field(max_length=100)] = "application/json"
     webhook_sign: Flag = True
@@ -495,6 +592,7 @@ class QueueFields(Schema):
     python_callable: Annotated[Text, Field(max_length=200)] = ""
     callback_url: Address = ""
     brake_per_minute: Any = ReadOnly
+    note: Any = ReadOnly
     date_created: Any = ReadOnly
 
 
@@ -511,10 +609,11 @@ class QueueUpdate(QueueFields):
 class Queue(Schema):
     name: str
     rpm: int
-    hours: dict[str, Any] | None
+    hours: dict[str, Any] | str | None
     ramp: dict[str, Any] | None
     quotas: list[dict[str, Any]]
     overflow: Overflow
+    max_share_percent: int
     max_peak: int | None
     handler: HandlerKind
     paused: bool
@@ -527,6 +626,11 @@ class Queue(Schema):
     webhook_url: str
     webhook_method: MethodWord
     webhook_headers: dict[str, None]
+    oauth_token_url: str
+    oauth_client_id: str
+    oauth_client_auth: ClientAuth
+    oauth_scope: str
+    oauth_audience: str
     webhook_body: str | None
     webhook_content_type: str
     webhook_sign: bool
@@ -540,7 +644,53 @@ class Queue(Schema):
     python_callable: str
     callback_url: str
     brake_per_minute: int | None
+    note: str | None
     date_created: Time
+
+
+class HoursForm(Schema):
+    """Sending hours: a weekly table in a time zone, and closed dates."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    zone: Annotated[Text, Field(max_length=100)] = "UTC"
+    open: list[Annotated[Text, Field(max_length=100)]] = Field(default_factory=list)
+    closed: list[Annotated[Text, Field(max_length=10)]] = Field(default_factory=list)
+    queues: Any = ReadOnly
+    targets: Any = ReadOnly
+    date_created: Any = ReadOnly
+
+
+class NewHours(HoursForm):
+    """Hours with a name, which queues and targets can share."""
+
+    name: QueueName
+    open: list[Annotated[Text, Field(max_length=100)]]
+
+
+class HoursUpdate(HoursForm):
+    """For PATCH: absent fields stay as they are. Hours keep their name."""
+
+    name: Any = ReadOnly
+
+
+class SharedHours(Schema):
+    """Sending hours with a name, which queues and targets can share."""
+
+    name: str
+    zone: str
+    open: list[str]
+    closed: list[str]
+    queues: list[str]
+    targets: list[str]
+    date_created: Time
+
+
+class EffectOfHours(QueueEffect):
+    """What a change of shared hours would do to a queue that uses them, or to all queues of a target that does."""
+
+    queue: str | None
+    target: str | None
 
 
 class QueuePage(Schema):
@@ -548,8 +698,40 @@ class QueuePage(Schema):
     cursor: str | None = None
 
 
+class TargetFields(Schema):
+    """The budget of a target. Null means "none"; at least one of rpm, hours and quotas is needed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rpm: Annotated[int, Field(ge=1, le=MAX_RPM), WHOLE] | None = None
+    limit_per_60s: Annotated[int, Field(ge=2, le=MAX_RPM + 1), WHOLE] | None = None
+    hours: dict[str, Any] | Text | None = None
+    quotas: list[dict[str, Any]] = Field(default_factory=list, max_length=5)
+    id: Any = ReadOnly
+    queues: Any = ReadOnly
+
+
+class NewTarget(TargetFields):
+    origin: Address
+
+
+class TargetUpdate(TargetFields):
+    """For PATCH: absent fields stay as they are. A target keeps its origin."""
+
+    origin: Any = ReadOnly
+
+
+class Target(Schema):
+    id: Id
+    origin: str
+    rpm: int | None
+    hours: dict[str, Any] | str | None
+    quotas: list[dict[str, Any]]
+    queues: list[str]
+
+
 class RotateSecret(Schema):
-    """`secret` null generates one. `overlap_seconds`: for so long the old one signs too."""
+    """A new secret for a queue: null generates one. Requests are signed by the old one too for `overlap_seconds`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -558,7 +740,7 @@ class RotateSecret(Schema):
 
 
 class RotatedSecret(Schema):
-    """The new secret, which is shown this once, and until when the old one signs too."""
+    """The new secret, which is not shown again, and until when requests are signed by the old one too."""
 
     webhook_secret: str
     previous_until: Time
@@ -568,6 +750,21 @@ class Brake(Schema):
     model_config = ConfigDict(extra="forbid")
 
     per_minute: Annotated[int, Field(ge=0, le=MAX_RPM), WHOLE] | None
+    reason: Reference | None = None
+
+
+class Why(Schema):
+    """The reason for an action."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Reference | None = None
+
+
+class NoFields(Schema):
+    """The body of an action that takes none: a misspelt or misplaced field must not pass for one that works."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class TestId(Schema):
@@ -575,7 +772,8 @@ class TestId(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: Id | ExternalId = 1
+    id: IdAsWritten = 1
+    id_type: IdTypeWord | None = None
     data: dict[str, Any] | None = None
 
 
@@ -622,6 +820,64 @@ class TestedCallback(Schema):
     duration_ms: Count
 
 
+# --- webhooks ---------------------------------------------------------------------------------------------
+
+
+class Webhook(Schema):
+    id: Id
+    name: str
+    url: str
+    events: list[EventTypeWord]
+    enabled: bool
+    date_created: Time
+
+
+class WebhookFields(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: Flag = True
+    secret: Annotated[Text, Field(max_length=200)] | None = None
+    id: Any = ReadOnly
+    date_created: Any = ReadOnly
+
+
+class NewWebhook(WebhookFields):
+    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    url: Annotated[Text, Field(max_length=2_000)]
+    events: Annotated[list[EventTypeWord], Field(min_length=1)]
+
+
+class WebhookUpdate(WebhookFields):
+    name: Annotated[Text, Field(min_length=1, max_length=100)] = ""
+    url: Annotated[Text, Field(max_length=2_000)] = ""
+    events: Annotated[list[EventTypeWord], Field(min_length=1)] = []
+
+
+class CreatedWebhook(Webhook):
+    secret: str | None
+
+
+class WebhookDelivery(Schema):
+    id: Id
+    event_id: str
+    type: EventTypeWord
+    summary: str
+    at: Time
+    state: DeliveryStateWord
+    attempts: Count
+    http_status: int | None
+    error: str
+    delivered_at: Time | None
+    next_at: Time | None
+
+
+class DeliveryFilter(Schema):
+    state: DeliveryStateWord | None = None
+    type: EventTypeWord | None = None
+    limit: Limit = MAX_LIMIT
+    cursor: str | None = None
+
+
 # --- windows ----------------------------------------------------------------------------------------------
 
 
@@ -639,6 +895,15 @@ class Bucket(Schema):
     moved: Count
 
 
+class Planning(Schema):
+    first_planned: Count
+    cancelled: Count
+    moved_in: Count
+    moved_out: Count
+    requests_made: Count
+    finished: Count
+
+
 class Window(Schema):
     id: Id
     queue: str
@@ -646,6 +911,7 @@ class Window(Schema):
     label: Literal[15, 30, 45, 60]
     state: WindowStateWord
     buckets: list[Bucket]
+    planning: Planning
     receipt: dict[str, Any] | None
 
 
@@ -655,17 +921,24 @@ class WindowFilter(Schema):
     cursor: str | None = None
 
 
+class ReceiptFilter(Schema):
+    queue: Words | None = Field(None, description="Only these queues: names separated by commas.")
+    target: Text | None = None
+    since: TimeIn = Field(
+        description="The beginning of the period: only windows that run at this time or later."
+    )
+    until: TimeIn = Field(description="The end of the period: only windows that run before this time.")
+
+
 # --- actions and activity -----------------------------------------------------------------------------------
 
 
-class ActionOptions(Schema):
+class ActionOptions(BodyOptions):
     """The query parameters of an action on IDs."""
 
-    expect: Expected | None = None
-
-
-class ActionBodyOptions(ActionOptions, BodyOptions):
-    """The same for an action with a body."""
+    expect: Expected | None = Field(
+        None, description="Do nothing unless the action applies to exactly this many IDs."
+    )
 
 
 class FailureFilter(Schema):
@@ -677,7 +950,7 @@ class FailureFilter(Schema):
     status: Annotated[int, Field(ge=100, le=999), WHOLE] | Literal["none"] | None = None
     message: Text | None = None
     task: Id | None = None
-    user: Id | None = None
+    user: IdAsWritten | None = None
     last: Literal["1h", "24h", "7d"] | None = None
 
 

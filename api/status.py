@@ -43,21 +43,21 @@ def _checks(report: health.Health) -> dict[str, object]:
         "newer_migrations": report.tables.newer,
         "clusters": [
             {
-                "name": one.name,
-                "count": one.alive_count,
-                "silent_seconds": one.age_seconds,
-                "jobs_waiting": one.jobs_waiting,
+                "name": item.name,
+                "count": item.alive_count,
+                "silent_seconds": item.age_seconds,
+                "jobs_waiting": item.jobs_waiting,
             }
-            for one in report.clusters
+            for item in report.clusters
         ],
         "hosts": [
             {
-                "name": one.host,
-                "cluster": one.cluster,
-                "clock_offset_ms": one.clock_offset_ms,
-                "round_trip_ms": one.round_trip_ms,
+                "name": item.host,
+                "cluster": item.cluster,
+                "clock_offset_ms": item.clock_offset_ms,
+                "round_trip_ms": item.round_trip_ms,
             }
-            for one in report.host_reports
+            for item in report.host_reports
         ],
         "last_quarter_at": iso(report.quarter_ran_at),
         "last_quarter_age_seconds": _age(report.quarter_ran_at, report.at),

@@ -22,15 +22,15 @@ from api.responses import json_response, location_of
 from api.serializers import task_json
 from api.tasks import router
 from scheduling import models, store
-from scheduling.core import errors, id_tokens
+from scheduling.core import errors, id_tokens, stopping
+from scheduling.core.clock import iso
 from scheduling.intake import acceptance
 from scheduling.lists.record_lists import source_of
 from scheduling.parsing.body import read_body
 from scheduling.parsing.reading import Reading
-from scheduling.parsing.record_spool import RecordSpool
 from scheduling.parsing.results import WARNINGS
-from scheduling.parsing.spool import Spool
-from scheduling.placement.reservations import Start
+from scheduling.placement import canaries
+from scheduling.placement.reservations import Plan, Start
 from scheduling.reports import first_requests
 
 STORED_PAYLOAD_IDS = 1000
@@ -47,7 +47,7 @@ STORED_PAYLOAD_IDS = 1000
 def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResponse:
     """The list is read as it arrives, and placed completely or not at all. The response contains its plan.
 
-    Nothing is stored with `dry_run=true`, or if the response is a problem. With `Idempotency-Key`, an equal
+    Nothing is stored with `dry_run=true`, or if the response is a problem. With `Idempotency-Key`, the same
     request within 7 days gets the response of the first one.
     """
     header = read_key(request)
@@ -63,20 +63,13 @@ def submit(request: ApiRequest, options: Query[schemas.ListOptions]) -> HttpResp
             source_of(reading),
             by=request.caller.actor,
             now=store.now,
-            render=lambda accepted: accepted_json(reading, accepted),
+            render=lambda accepted: accepted_json(reading, accepted, submission.canary),
             key=key,
         )
         location = location_of(request, accepted.answer["task_id"])
         return json_response(
             accepted.answer, status=201, headers=replayed({"Location": location}, accepted.repeated)
         )
-
-
-def _spool(reading: Reading) -> Spool | RecordSpool:
-    """Return the IDs of a list. Where a payload is required, there are some."""
-    spool = reading.spool or reading.records
-    assert spool is not None
-    return spool
 
 
 def read_list(
@@ -101,7 +94,8 @@ def read_list(
         column=options.column,
         sheet=options.sheet,
         data=options.data,
-        id_type=options.id_type or id_type,
+        id_type=options.id_type,
+        default_id_type=id_type,
         header=options.header,
         skip_faults=options.on_error == "skip",
         payload_optional=payload_optional,
@@ -124,18 +118,18 @@ def fields_of(request: ApiRequest, reading: Reading, options: Any) -> schemas.Li
     misplaced = [name for name in QUERY_ONLY if name in reading.fields.unknown]
     if misplaced:
         raise bad_field(misplaced[0], "This is a query parameter, not a field of the body.")
-    known = [*schemas.ListFields.model_fields, "payload"]
-    check_unknown(request, reading.fields.unknown, known, options.unknown_fields)
+    names = [*schemas.ListFields.model_fields, "payload"]
+    check_unknown(request, reading.fields.unknown, names, options.unknown_fields)
     fields = validate(schemas.ListFields, dict(reading.fields.values))
     for name in schemas.ListFields.model_fields:
         if name in ("data", "id_type", "header"):
             # Compared by what they mean, where the list is read.
             continue
-        asked, given = getattr(options, name, None), getattr(fields, name)
-        if asked is not None and given is not None and asked != given:
+        in_query, in_body = getattr(options, name, None), getattr(fields, name)
+        if in_query is not None and in_body is not None and in_query != in_body:
             raise bad_field(name, "The body and the query have different values.")
-        if given is None:
-            setattr(fields, name, asked)
+        if in_body is None:
+            setattr(fields, name, in_query)
     return fields
 
 
@@ -147,7 +141,8 @@ def submission_of(
         raise bad_field("task_name", "A task needs a name of 1 to 200 characters.")
     if fields.min_finished is not None and fields.max_failed_percent is None:
         raise bad_field(
-            "min_finished", "It needs max_failed_percent, which counts from so many finished IDs on."
+            "min_finished",
+            "It needs max_failed_percent: this is how many IDs have to finish before that counts.",
         )
     return acceptance.Submission(
         task_name=fields.task_name,
@@ -159,6 +154,7 @@ def submission_of(
         deadline=fields.deadline,
         max_failed_percent=fields.max_failed_percent,
         min_finished=fields.min_finished,
+        canary=fields.canary,
         allow_peak=options.allow_peak,
         expect=options.expect,
         start=fields.start or Start.NEXT_WINDOW,
@@ -189,7 +185,7 @@ def refuse_faults(reading: Reading, on_error: str) -> None:
 
 
 def fingerprint(reading: Reading, submission: acceptance.Submission, options: schemas.ListOptions) -> str:
-    """Return what makes two requests the same: their IDs and parameters, not the bytes around them."""
+    """Return what makes two requests the same: their IDs and parameters, however the body is wrapped."""
     facts = [
         reading.digest,
         submission.task_name,
@@ -207,6 +203,8 @@ def fingerprint(reading: Reading, submission: acceptance.Submission, options: sc
         facts.append(f"deadline {submission.deadline.isoformat()}")
     if submission.max_failed_percent is not None:
         facts.append(f"budget {submission.max_failed_percent} {submission.min_finished}")
+    if submission.canary is not None:
+        facts.append(f"canary {submission.canary.ids} {submission.canary.min_succeeded_percent}")
     if reading.id_type == "text":
         facts.append("text")
     if submission.data_columns is not None:
@@ -226,7 +224,7 @@ def stored_payload(reading: Reading) -> Any:
         or reading.ids_count + reading.repeats_count > STORED_PAYLOAD_IDS
     ):
         return None
-    block = next(_spool(reading).unique_blocks(STORED_PAYLOAD_IDS))
+    block = next(reading.ids.unique_blocks(STORED_PAYLOAD_IDS))
     return [str(user) if user >= id_tokens.PAST_JAVASCRIPT else user for user in block]
 
 
@@ -253,10 +251,16 @@ def warnings_json(reading: Reading) -> list[dict[str, Any]]:
     return warnings
 
 
-def accepted_json(reading: Reading, accepted: acceptance.Accepted) -> dict[str, Any]:
-    """The response to a list. It is made once, and stored for equal requests."""
+def accepted_json(
+    reading: Reading,
+    accepted: acceptance.Accepted,
+    canary: stopping.Canary | None = None,
+    queue: models.Queue | None = None,
+) -> dict[str, Any]:
+    """The response to a list. It is made once, and stored for equal requests. queue: of a dry run."""
     task, plan = accepted.task, accepted.plan
     assert plan is not None
+    planned_canary = canary and _planned_canary(task.queue if task else queue, plan, canary)
     counted = f"{plan.ids_count:,} {'ID' if plan.ids_count == 1 else 'IDs'}"
     return {
         "message": f"Task {task.pk} has its plan for {counted}."
@@ -268,14 +272,23 @@ def accepted_json(reading: Reading, accepted: acceptance.Accepted) -> dict[str, 
         "column": column_name(reading),
         "column_number": reading.column.number if reading.column else None,
         "sheet": reading.sheet.name if reading.sheet else None,
-        "first_ids": [str(user) for user in _spool(reading).first()],
-        "last_ids": [str(user) for user in _spool(reading).last()],
+        "first_ids": [str(user) for user in reading.ids.first()],
+        "last_ids": [str(user) for user in reading.ids.last()],
         "warnings": warnings_json(reading),
         "faults": [fault_json(fault) for fault in reading.faults],
         "fault_count": reading.fault_count,
         "plan": plan_json(plan),
+        "canary": planned_canary,
         "same_as": accepted.same_as,
     }
+
+
+def _planned_canary(queue: models.Queue | None, plan: Plan, canary: stopping.Canary) -> dict[str, Any]:
+    assert queue is not None
+    count = min(canary.ids, plan.ids_count)
+    ends_at = canaries.ends_at(queue, plan, count)
+    least = stopping.needed(count, canary.min_succeeded_percent)
+    return {"ids": count, "needed": least, "ends_at": iso(ends_at)}
 
 
 def _preview(reading: Reading, submission: acceptance.Submission) -> HttpResponse:
@@ -284,22 +297,25 @@ def _preview(reading: Reading, submission: acceptance.Submission) -> HttpRespons
     queue = models.Queue.objects.filter(name=submission.queue_name).first()
     if queue is None:
         raise errors.NoSuchQueue(name=submission.queue_name)
-    duplicate_of = acceptance.find_same_list(queue, _spool(reading).same_as_digest, at=at)
-    answer = accepted_json(reading, acceptance.Accepted(None, plan, duplicate_of))
+    duplicate_of = acceptance.find_same_list(queue, reading.ids.same_as_digest, at=at)
+    accepted = acceptance.Accepted(None, plan, duplicate_of)
+    answer = accepted_json(reading, accepted, submission.canary, queue)
     planned = first_requests.first_requests(queue, plan, first_ids(reading), task_name=submission.task_name)
-    return json_response(answer | {"requests": [request_json(one) for one in planned]})
+    return json_response(answer | {"requests": [request_json(request) for request in planned]})
 
 
 def first_ids(reading: Reading) -> list[first_requests.FirstId]:
     """Return the first IDs of a list with their data."""
     if reading.records is None:
-        return [first_requests.FirstId(int(number)) for number in _spool(reading).first(first_requests.COUNT)]
+        return [first_requests.FirstId(int(number)) for number in reading.ids.first(first_requests.COUNT)]
     ids, packed = next(reading.records.unique_records(first_requests.COUNT))
     data = [None] * len(ids) if packed is None else list(map(json.loads, packed))
     if reading.id_type == "text":
         # Its number is given when the list is accepted.
-        return [first_requests.FirstId(-1, text, one) for text, one in zip(ids, data, strict=True)]
-    return [first_requests.FirstId(int(number), None, one) for number, one in zip(ids, data, strict=True)]
+        return [first_requests.FirstId(-1, text, id_data) for text, id_data in zip(ids, data, strict=True)]
+    return [
+        first_requests.FirstId(int(number), None, id_data) for number, id_data in zip(ids, data, strict=True)
+    ]
 
 
 def request_json(planned: first_requests.PlannedRequest) -> dict[str, Any]:

@@ -75,10 +75,10 @@ def filtered(filters: schemas.TaskFilter, *, as_of: datetime) -> QuerySet[models
 
 def _states(words: str) -> list[models.TaskState]:
     """Return the states that are meant, of which there may be several. Raises Problem (400)."""
-    known = [state.value for state in models.TaskState]
+    names = [state.value for state in models.TaskState]
     for word in words.split(","):
-        if word not in known:
-            raise bad_parameter("state", f"{word[:40]!r} is none of {', '.join(known)}.")
+        if word not in names:
+            raise bad_parameter("state", f"{word[:40]!r} is none of {', '.join(names)}.")
     return [models.TaskState(word) for word in words.split(",")]
 
 

@@ -6,7 +6,24 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path, re_path, register_converter
 from django.views.decorators.csrf import csrf_exempt
 
-from api import actions, activity, edits, ids, problems, queues, status, submissions, tasks, users, windows  # noqa: F401
+from api import (  # noqa: F401
+    actions,
+    activity,
+    edits,
+    hours,
+    ids,
+    outcomes,
+    problems,
+    queues,
+    receipts,
+    status,
+    submissions,
+    targets,
+    tasks,
+    users,
+    webhooks,
+    windows,
+)
 from api.docs import docs, openapi_json
 from api.endpoints import completed, known_parameters_only, with_and_without_slash
 from api.middleware import PAGE_ROOTS
@@ -81,8 +98,13 @@ for router in (
     actions.router,
     users.router,
     ids.router,
+    outcomes.router,
     queues.router,
+    targets.router,
+    hours.router,
     windows.router,
+    webhooks.router,
+    receipts.router,
     activity.router,
 ):
     api.add_router("", router)
@@ -97,7 +119,7 @@ def nothing_here(request: HttpRequest, path: str) -> HttpResponse:
 
 # The last of Ninja's patterns is a page of its own at the root.
 _endpoints = with_and_without_slash(cast(list[URLPattern], api.urls[0][:-1]))
-_ours = [
+_patterns = [
     *_endpoints,
     *with_and_without_slash(
         [
@@ -105,6 +127,7 @@ _ours = [
             path("docs/", docs, {"api": api}, name="docs"),
             path("healthz/live/", status.live, name="live"),
             path("healthz/ready/", status.ready, name="ready"),
+            path("receipts/key/", receipts.public_key, name="receipts_key"),
             path("metrics/", status.metrics, name="metrics"),
         ]
     ),
@@ -112,4 +135,4 @@ _ours = [
     re_path(rf"^(?!(?:{PAGE_ROOTS})(?:/|$))(?P<path>.+)$", completed(nothing_here)),
 ]
 # The sign-in middleware recognizes by this name that these views authenticate by themselves.
-urlpatterns = [path("", include((_ours, "ninja"), namespace="api"))]
+urlpatterns = [path("", include((_patterns, "ninja"), namespace="api"))]

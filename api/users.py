@@ -37,22 +37,22 @@ _EDITED = responses(schemas.User, 404, 412, *WITH_BODY)
 def list_users(request: ApiRequest, filters: Query[schemas.UserFilter]) -> HttpResponse:
     """Including those received by ID in a list, whose name is empty until somebody sets it."""
     after = paging.read_cursor(request, filters.cursor)
-    found = models.User.objects.order_by("-created_at", "-pk")
+    matching_users = models.User.objects.order_by("-created_at", "-pk")
     if after is not None:
         created_at, user_id = datetime.fromisoformat(after[0]), after[1]
         # The first condition is a range of the index, which an OR alone is not.
-        found = found.filter(created_at__lte=created_at)
-        found = found.filter(Q(created_at__lt=created_at) | Q(pk__lt=user_id))
+        matching_users = matching_users.filter(created_at__lte=created_at)
+        matching_users = matching_users.filter(Q(created_at__lt=created_at) | Q(pk__lt=user_id))
     if filters.id is not None:
-        found = found.filter(pk__in=[int(word) for word in filters.id.split(",")])
+        matching_users = matching_users.filter(pk__in=[int(word) for word in filters.id.split(",")])
     if filters.external_id is not None:
-        found = found.filter(pk=external_ids.number_of(filters.external_id) or 0)
+        matching_users = matching_users.filter(pk=external_ids.number_of(filters.external_id) or 0)
     if filters.name is not None:
-        found = found.filter(name=filters.name)
+        matching_users = matching_users.filter(name=filters.name)
     if filters.name:
         # The condition of the index on names, which excludes the millions without a name.
-        found = found.exclude(name="")
-    rows = list(found[: filters.limit + 1])
+        matching_users = matching_users.exclude(name="")
+    rows = list(matching_users[: filters.limit + 1])
     page = rows[: filters.limit]
     more = (
         paging.next_link(request, [page[-1].created_at.isoformat(), page[-1].pk])
@@ -94,9 +94,9 @@ def create_user(request: ApiRequest, options: Query[schemas.BodyOptions]) -> Htt
     return json_response(user, status=201, etag=etag_of(user["id"], user["name"]), headers=headers)
 
 
-def _users_json(found: list[models.User]) -> list[dict[str, Any]]:
-    texts = external_ids.texts(user.pk for user in found)
-    return [user_json(user, texts.get(user.pk)) for user in found]
+def _users_json(page_users: list[models.User]) -> list[dict[str, Any]]:
+    texts = external_ids.texts(user.pk for user in page_users)
+    return [user_json(user, texts.get(user.pk)) for user in page_users]
 
 
 def find(user_id: int) -> models.User:
@@ -128,13 +128,13 @@ def get_user(request: ApiRequest, id: UserNumber) -> HttpResponse:
     auth=CAN_WRITE,
     response=_EDITED,
     operation_id="put_user",
-    summary="Name a user",
+    summary="Set the name of a user",
     openapi_extra=describe(
         body=fields_body(schemas.UserReplacement), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
 def put_user(request: ApiRequest, id: UserNumber, options: Query[schemas.BodyOptions]) -> HttpResponse:
-    """An ID never changes: `id` and `date_created` in the body are ignored."""
+    """Only the name can be changed: `id` and `date_created` in the body are ignored."""
     user = find(id)
     return _renamed(request, user, read_fields(request, schemas.UserReplacement, options.unknown_fields).name)
 
@@ -144,13 +144,13 @@ def put_user(request: ApiRequest, id: UserNumber, options: Query[schemas.BodyOpt
     auth=CAN_WRITE,
     response=_EDITED,
     operation_id="patch_user",
-    summary="Name a user",
+    summary="Set the name of a user",
     openapi_extra=describe(
         body=fields_body(schemas.UserUpdate, patch=True), headers=["If-Match"], sent={200: ["ETag"]}
     ),
 )
 def patch_user(request: ApiRequest, id: UserNumber, options: Query[schemas.BodyOptions]) -> HttpResponse:
-    """The same. Without a name nothing changes."""
+    """Without a name, nothing changes."""
     user = find(id)
     return _renamed(request, user, read_fields(request, schemas.UserUpdate, options.unknown_fields).name)
 

@@ -17,6 +17,7 @@ from api.responses import json_response
 from api.serializers import window_json
 from scheduling import models, store
 from scheduling.core import clock, keys
+from scheduling.reports import planning
 
 router = Router(tags=["Windows"])
 
@@ -49,7 +50,9 @@ def list_windows(request: ApiRequest, filters: Query[schemas.WindowFilter]) -> H
         starts_at, window_id = _sort_key(page[-1])
         more = paging.next_link(request, [starts_at.isoformat(), window_id])
     buckets = _buckets(page)
-    return json_response([window_json(w, queues[w.queue_id], buckets, at=at) for w in page], headers=more)
+    planned = planning.by_window([window.pk for window in page])
+    shown = [window_json(w, queues[w.queue_id], buckets, planned.get(w.pk), at=at) for w in page]
+    return json_response(shown, headers=more)
 
 
 def _sort_key(window: models.Window) -> tuple[datetime, int]:
@@ -69,13 +72,13 @@ def _without_rows(
     queues: Iterable[int], rows: Iterable[models.Window], after: tuple[datetime, int] | None, at: datetime
 ) -> Iterator[models.Window]:
     """Yield the open and running windows that have no rows, unless a previous page has shown them."""
-    wanted = {
+    windows = {
         keys.window_id(queue, starts_at): (queue, starts_at)
         for queue in queues
         for starts_at in (clock.open_window_start(at), clock.running_window_start(at))
     }
-    existing = set(models.Window.objects.filter(pk__in=wanted).values_list("pk", flat=True))
-    for window_id, (queue, starts_at) in wanted.items():
+    existing = set(models.Window.objects.filter(pk__in=windows).values_list("pk", flat=True))
+    for window_id, (queue, starts_at) in windows.items():
         if window_id not in existing and (after is None or (starts_at, window_id) < after):
             yield models.Window(pk=window_id, queue_id=queue, starts_at=starts_at)
 
@@ -105,4 +108,5 @@ def get_window(request: ApiRequest, id: Id) -> HttpResponse:
         raise Http404(f"There is no window {id}.")
     window = models.Window.objects.filter(pk=id).first()
     window = window or models.Window(pk=id, queue_id=queue_id, starts_at=starts_at)
-    return json_response(window_json(window, queue, _buckets([window]), at=store.now()))
+    planned = planning.by_window([id]).get(id)
+    return json_response(window_json(window, queue, _buckets([window]), planned, at=store.now()))

@@ -64,3 +64,4 @@ def _needs(act: Permission) -> Callable[[View], View]:
 
 viewer_required = _needs(Permission.VIEW)
 operator_required = _needs(Permission.ACT)
+admin_required = _needs(Permission.ADMINISTER)

@@ -22,7 +22,7 @@ def csv(
     name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: str = ""
 ) -> StreamingHttpResponse:
     """Export as CSV with a header. cut: what the last line says if the file is incomplete."""
-    return _attachment(_csv_lines(heads, rows, cut), f"{name}.csv", "text/csv; charset=utf-8")
+    return attachment(_csv_lines(heads, rows, cut), f"{name}.csv", "text/csv; charset=utf-8")
 
 
 def _csv_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) -> Iterator[str]:
@@ -51,7 +51,7 @@ def ndjson(
 
     cut: as for `csv`.
     """
-    return _attachment(_json_lines(heads, rows, cut), f"{name}.ndjson", "application/x-ndjson")
+    return attachment(_json_lines(heads, rows, cut), f"{name}.ndjson", "application/x-ndjson")
 
 
 def _json_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) -> Iterator[str]:
@@ -70,11 +70,12 @@ def _json_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) -
         yield _cut_line(cut)
 
 
-def _cut_line(said: str) -> str:
-    return json.dumps({"cut": said}) + "\n"
+def _cut_line(sentence: str) -> str:
+    return json.dumps({"cut": sentence}) + "\n"
 
 
-def _attachment(content: Iterator[str], name: str, kind: str) -> StreamingHttpResponse:
+def attachment(content: Iterator[str] | Iterator[bytes], name: str, kind: str) -> StreamingHttpResponse:
+    """Return a file to be saved, as it is made."""
     response = StreamingHttpResponse(content, content_type=kind)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["Cache-Control"] = "no-store"

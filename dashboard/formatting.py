@@ -19,8 +19,8 @@ def number(value: int | None) -> str:
 
 def plural(count: int | None, word: str) -> str:
     """Return a count with its noun: `1 ID`, `2 IDs`; irregular plurals as `reply/replies`."""
-    one, _, many = word.partition("/")
-    return f"{count or 0:,} {one if count == 1 else many or one + 's'}"
+    singular, _, irregular = word.partition("/")
+    return f"{count or 0:,} {singular if count == 1 else irregular or singular + 's'}"
 
 
 def percent(part: int, whole: int) -> str:
@@ -184,6 +184,25 @@ def window_label(starts_at: datetime) -> str:
     return f"{runs_at:%H:%M} to {runs_at + clocks.QUARTER:%H:%M}"
 
 
+def window_moment(starts_at: datetime) -> str:
+    """Return the time in which a window runs, with the day if it isn't today: 1 Dec 2026, 14:15 to 14:30."""
+    runs_at = clocks.runs_at(starts_at)
+    return f"{minute_text(runs_at)} to {timezone.localtime(runs_at + clocks.QUARTER):%H:%M}"
+
+
+# What follows the end of a plan that may not be kept: under a brake, say.
+OR_LATER = " or later"
+
+
+def why_no_end(*, on_hold: bool, waits_for_canary: bool, paused: bool) -> str:
+    """Return what keeps a list from the end of its plan; empty if nothing does."""
+    if on_hold:
+        return "on hold"
+    if waits_for_canary:
+        return "waits for its canary"
+    return "paused" if paused else ""
+
+
 def local_input(at: datetime | None) -> str:
     """Return the value of a date and time field, in the operator's zone."""
     return "" if at is None else f"{timezone.localtime(at):%Y-%m-%dT%H:%M}"
@@ -197,7 +216,7 @@ def epoch_ms(at: datetime | None) -> str:
 # --- Words ---
 
 
-def spoken(word: str) -> str:
+def as_words(word: str) -> str:
     """Return a name such as `cancelled_matching` as words."""
     return word.replace("_", " ")
 

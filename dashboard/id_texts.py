@@ -5,10 +5,9 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from scheduling.lists import external_ids
+from scheduling.tasks.erasure import ERASED
 
 ROWS_AT_ONCE = 500
-# What is shown of an ID that was erased.
-ERASED = "(erased)"
 
 
 class WithId(Protocol):

@@ -5,6 +5,7 @@ from django.urls import include, path, re_path, register_converter
 from dashboard.views import (
     account,
     activity,
+    alerts,
     board,
     calendar,
     drill_down,
@@ -13,6 +14,7 @@ from dashboard.views import (
     go_to,
     help,
     history,
+    hours,
     ids,
     minutes,
     preview,
@@ -20,8 +22,12 @@ from dashboard.views import (
     proof,
     queues,
     replace,
+    request_log,
     saved_views,
+    selected_tasks,
+    targets,
     tasks,
+    trends,
     upload,
 )
 
@@ -48,8 +54,7 @@ class UserKey:
 
 register_converter(Verb, "verb")
 register_converter(UserKey, "user_key")
-# <user_key:user_id> takes any number of digits; a number that is not an ID was never in a list, and the page says
-# so.
+# <user_key:user_id> takes any number of digits; a number that is not an ID was never in a list, and the page says so.
 urlpatterns = [
     path(
         "dashboard/",
@@ -58,6 +63,21 @@ urlpatterns = [
                 path("", board.board, name="board"),
                 path("alarms/", board.alarms, name="alarms"),
                 path("ahead/", board.ahead, name="ahead"),
+                path("alerts/", alerts.alerts, name="alerts"),
+                path("alerts/rules/", alerts.set_rules, name="alert_rules"),
+                path("alerts/test/", alerts.test, name="alert_test"),
+                path("alerts/channels/new/<str:kind>/", alerts.new_channel, name="new_channel"),
+                path("alerts/channels/<int:channel_id>/", alerts.channel, name="channel"),
+                path("alerts/channels/<int:channel_id>/test/", alerts.test_channel, name="channel_test"),
+                path(
+                    "alerts/channels/<int:channel_id>/delete/", alerts.delete_channel, name="channel_delete"
+                ),
+                path("alerts/deliveries/", alerts.deliveries, name="deliveries"),
+                path(
+                    "alerts/deliveries/<int:delivery_id>/send-again/",
+                    alerts.send_again,
+                    name="send_event_again",
+                ),
                 path("calendar/", calendar.calendar, name="calendar"),
                 path("drill-down/", drill_down.drill_down, name="drill_down"),
                 path("held/", drill_down.former_address, name="former_drill_down"),
@@ -77,6 +97,7 @@ urlpatterns = [
                 ),
                 path("tasks/", tasks.tasks, name="tasks"),
                 path("tasks/newer/", tasks.newer, name="tasks_newer"),
+                path("tasks/selected/", selected_tasks.selected, name="tasks_selected"),
                 path("tasks/cancel/", tasks.cancel_matching, name="tasks_cancel"),
                 path("tasks/<int:task_id>/", tasks.task, name="task"),
                 path("tasks/<int:task_id>/replace/", replace.replace, name="task_replace"),
@@ -99,11 +120,19 @@ urlpatterns = [
                 path("queues/<slug:name>/", queues.queue, name="queue"),
                 path("queues/<slug:name>/<verb:verb>/", queues.act, name="queue_act"),
                 path("queues/<slug:name>/test/", queues.test, name="queue_test"),
+                path("queues/<slug:name>/requests/", request_log.requests, name="queue_requests"),
+                path("queues/<slug:name>/trends/", trends.trends, name="queue_trends"),
                 path("queues/<slug:name>/release/", queues.release, name="queue_release"),
                 path("queues/<slug:name>/slow-down/", queues.slow_down, name="queue_slow_down"),
+                path("targets/", targets.all_targets, name="targets"),
+                path("targets/<int:target_id>/", targets.target, name="target"),
+                path("targets/<int:target_id>/end/", targets.end, name="target_end"),
+                path("hours/", hours.all_hours, name="hours"),
+                path("hours/<slug:name>/", hours.one_hours, name="one_hours"),
                 path("history/", history.today, name="history_today"),
                 path("history/<str:day>/", history.history, name="history"),
                 path("proof/", proof.proof, name="proof"),
+                path("proof/receipts/", proof.receipts, name="receipts"),
                 path("go-to/", go_to.go_to, name="go_to"),
                 path("help/", help.help_page, name="help"),
                 path("activity/", activity.activity, name="activity"),

@@ -38,7 +38,7 @@ def of_subject(subject: str, *, role: Role, claims: Mapping[str, Any], at: datet
     """Return the operator whom the organization's server knows by this subject, with the role and name it gives.
 
     Creates one who comes for the first time. Raises SignInRefused for one who is not active, and where another
-    operator has that name: whoever controls a name there must not become somebody here. An admin links the two.
+    operator has that name: a person who can choose names there must not take over an account here. An admin links them.
     """
     facts = {
         "role": role.value,

@@ -14,7 +14,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from operators import accounts, second_factor, tokens
 from operators.actor import Actor, Interface
 from operators.errors import AlreadyRevoked
-from operators.models import Operator, Token
+from operators.models import Operator, Scope, Token
 from operators.signals import action_taken
 from operators.strict import RefusesUnknown
 
@@ -61,13 +61,13 @@ class OperatorAdmin(RefusesUnknown, OperatorModelAdmin):
     actions = ("sign_out_everywhere", "turn_off_two_factor")
 
     def get_fieldsets(self, request: HttpRequest, obj: Operator | None = None) -> Any:
-        found = super().get_fieldsets(request, obj)
+        fieldsets = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
-            return found
+            return fieldsets
         # The field would link to the password page, which would refuse.
         return [
             (name, {**options, "fields": tuple(each for each in options["fields"] if each != "password")})
-            for name, options in found
+            for name, options in fieldsets
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Operator | None = None) -> Any:
@@ -131,10 +131,28 @@ class OperatorAdmin(RefusesUnknown, OperatorModelAdmin):
 class TokenForm(TokenModelForm):
     class Meta:
         model = Token
-        fields = ("name", "scope")
+        fields = ("name", "scope", "queue_name", "expires_at")
+        labels = {"queue_name": "Queue", "expires_at": "Expires"}
+        help_texts = {
+            "scope": "Read: may see all. Write: may also change all. Submit: may only submit lists.",
+            "queue_name": "With the scope submit: the only queue. Empty: any.",
+            "expires_at": "Empty: never.",
+        }
 
     def clean_name(self) -> str:
         return str(self.cleaned_data["name"]).strip()
+
+    def clean_expires_at(self) -> Any:
+        expires_at = self.cleaned_data["expires_at"]
+        if expires_at is not None and expires_at <= timezone.now():
+            raise forms.ValidationError("This time has passed.")
+        return expires_at
+
+    def clean(self) -> Any:
+        cleaned = super().clean()
+        if self.cleaned_data.get("queue_name") and self.cleaned_data.get("scope") != Scope.SUBMIT:
+            self.add_error("queue_name", "Only a token with the scope submit can have a queue.")
+        return cleaned
 
 
 @admin.register(Token)
@@ -175,6 +193,8 @@ class TokenAdmin(RefusesUnknown, TokenModelAdmin):
             by=actor_of(request),
             at=timezone.now(),
             operator=signed_in(request),
+            expires_at=obj.expires_at,
+            queue_name=obj.queue_name,
         )
         obj.__dict__.update(issued.__dict__, issued_secret=secret)
 

@@ -1,4 +1,4 @@
-"""Secrets at rest: encrypted in the database by keys that are derived from SECRET_KEY.
+"""Secrets at rest: encrypted in the database by keys that are derived from ENCRYPTION_KEYS, or from SECRET_KEY.
 
 A copy of the database alone is then worth nothing: a backup, a replica, or rows in somebody's query.
 """
@@ -21,7 +21,7 @@ NONCE_BYTES = 12
 
 
 class Undecryptable(Exception):
-    """It was encrypted by another SECRET_KEY, or for something else."""
+    """It was encrypted by another key, or for something else."""
 
 
 def is_encrypted(text: str) -> bool:
@@ -29,9 +29,9 @@ def is_encrypted(text: str) -> bool:
 
 
 def encrypt(secret: bytes, *, purpose: str) -> str:
-    """Return `secret` as text that says nothing of it. purpose: only who names the same can decrypt it."""
+    """Return `secret` encrypted, as text. purpose: the same has to be named to decrypt it."""
     nonce = secrets.token_bytes(NONCE_BYTES)
-    sealed = _cipher(settings.SECRET_KEY).encrypt(nonce, secret, purpose.encode())
+    sealed = next(_ciphers()).encrypt(nonce, secret, purpose.encode())
     return PREFIX + base64.urlsafe_b64encode(nonce + sealed).decode()
 
 
@@ -50,8 +50,8 @@ def decrypt(text: str, *, purpose: str) -> bytes:
 
 
 def _ciphers() -> Iterator[AESGCM]:
-    """By the key, and by the earlier ones while these are kept."""
-    for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
+    """By the key that encrypts, and by the earlier ones while these are kept."""
+    for key in (*settings.ENCRYPTION_KEYS, settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         yield _cipher(key)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -116,6 +117,7 @@ def address_in(meta: Mapping[str, Any]) -> str:
         return peer
 
 
+@lru_cache(maxsize=10_000)
 def network_of(address: str) -> str:
     """What limits for an address apply to: one of IPv4, or the first of the IPv6 network (/64) that a client has."""
     try:

@@ -16,7 +16,7 @@ from operators.roles import PERMISSIONS, Permission, Role, needed_for
 
 
 def is_time_zone(name: str) -> None:
-    if name not in available_timezones():
+    if name not in available_timezones() - {"localtime", "Factory"}:
         raise ValidationError("There is no time zone with this name. Examples: Europe/Berlin, UTC.")
 
 
@@ -33,8 +33,8 @@ class OperatorManager(UserManager["Operator"]):
         # Django's manager sets these two; here only the role decides.
         fields.pop("is_staff", None)
         fields.pop("is_superuser", None)
-        made: Operator = super()._create_user_object(username, email, password, **fields)  # type: ignore[misc]  # not in the stubs
-        return made
+        operator: Operator = super()._create_user_object(username, email, password, **fields)  # type: ignore[misc]  # not in the stubs
+        return operator
 
 
 class Operator(AbstractUser):
@@ -155,7 +155,7 @@ class SavedView(models.Model):
     # The name of the page's address.
     page = models.CharField(max_length=40)
     name = models.CharField(max_length=60)
-    # As it stands in the address.
+    # As the address contains it.
     query = models.CharField(max_length=2_000, blank=True)
     created_at = models.DateTimeField()
 

@@ -102,10 +102,10 @@ def finish(request: HttpRequest) -> HttpResponse:
         return _refused(request, str(error))
     back = request.session.pop(NEXT, "")
     login(request, operator, backend=BACKEND)
-    is_ours = url_has_allowed_host_and_scheme(
+    is_safe = url_has_allowed_host_and_scheme(
         back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return HttpResponseRedirect(back if is_ours else settings.LOGIN_REDIRECT_URL)
+    return HttpResponseRedirect(back if is_safe else settings.LOGIN_REDIRECT_URL)
 
 
 def _refused(request: HttpRequest, reason: str) -> HttpResponse:

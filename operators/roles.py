@@ -15,7 +15,10 @@ class Permission(models.TextChoices):
 
     VIEW = "view", "see everything"
     ACT = "act", "submit, change and cancel lists, and run queues"
-    ADMINISTER = "administer", "change operators and tokens, and see the cluster's own tables"
+    ADMINISTER = (
+        "administer",
+        "change operators, tokens, alerts and webhooks, and see the cluster's own tables",
+    )
 
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -32,7 +35,7 @@ _HIDDEN_APPS = frozenset({"django_q", "sessions", "axes"})
 
 
 def needed_for_data() -> Permission:
-    """Return the permission of whoever sees the data that travel with IDs, by the setting DATA_VISIBLE_TO."""
+    """Return the permission that is needed to see the data that travel with IDs: the setting DATA_VISIBLE_TO."""
     return {
         Role.VIEWER: Permission.VIEW,
         Role.OPERATOR: Permission.ACT,

@@ -15,14 +15,14 @@ log = structlog.get_logger(__name__)
 
 def device_of(operator: Operator) -> AuthenticatorApp | None:
     """Return the app that the operator has set up and confirmed."""
-    found: AuthenticatorApp | None = AuthenticatorApp.objects.filter(user=operator, confirmed=True).first()
-    return found
+    device: AuthenticatorApp | None = AuthenticatorApp.objects.filter(user=operator, confirmed=True).first()
+    return device
 
 
 def unconfirmed_device_of(operator: Operator) -> AuthenticatorApp | None:
     """Return the app whose first code has not been entered yet."""
-    found: AuthenticatorApp | None = AuthenticatorApp.objects.filter(user=operator, confirmed=False).first()
-    return found
+    device: AuthenticatorApp | None = AuthenticatorApp.objects.filter(user=operator, confirmed=False).first()
+    return device
 
 
 def begin(operator: Operator) -> None:
@@ -66,6 +66,33 @@ def verifies(operator: Operator, code: str) -> bool:
         devices = AuthenticatorApp.objects.select_for_update()
         device = devices.filter(user=operator, confirmed=True).first()
         return device is not None and _verifies(device, code)
+
+
+def unreadable() -> list[str]:
+    """Return the names of operators whose app has a key that no key decrypts."""
+    names = []
+    for device in AuthenticatorApp.objects.select_related("user").order_by("user__username"):
+        try:
+            _ = device.bin_key
+        except Undecryptable:
+            names.append(device.user.username)
+    return names
+
+
+def reencrypt() -> None:
+    """Encrypt the keys of all apps with the current key. What no key decrypts stays as it is."""
+    for number in AuthenticatorApp.objects.values_list("pk", flat=True):
+        with transaction.atomic():
+            device = AuthenticatorApp.objects.select_for_update().filter(pk=number).first()
+            if device is None:
+                continue
+            try:
+                device.key = device.bin_key.hex()
+            except Undecryptable:
+                log.error("second_factor_undecryptable", operator=device.user_id)
+                continue
+            device.encrypt_key()
+            device.save(update_fields=["key"])
 
 
 def turn_off(operator: Operator, *, by: Actor, at: datetime) -> None:

@@ -18,8 +18,8 @@ from operators import oidc, second_factor
 from operators.middleware import client_address
 from operators.models import Operator
 
-# The number of names that may be tried from one address before it is locked out, each as often as a name may
-# be tried.
+# The number of names that may be tried from one address before it is locked out, each as often as a name may be
+# tried.
 NAMES_OF_AN_ADDRESS = 10
 
 

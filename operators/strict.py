@@ -37,13 +37,13 @@ class RefusesUnknown(Admin):
             ) from error
 
     def _refuse_parameters(self, request: HttpRequest) -> None:
-        known = {*self._filter_names(request), PAGE_VAR}
+        allowed = {*self._filter_names(request), PAGE_VAR}
         if self.get_search_fields(request):
-            known.add(SEARCH_VAR)
+            allowed.add(SEARCH_VAR)
         sorting = {ORDER_VAR, ALL_VAR, IS_FACETS_VAR} if self.sortable_by is None else set()
         for name, values in request.GET.lists():
-            if name not in known | sorting | {IS_POPUP_VAR, TO_FIELD_VAR}:
-                names = ", ".join(sorted(known))
+            if name not in allowed | sorting | {IS_POPUP_VAR, TO_FIELD_VAR}:
+                names = ", ".join(sorted(allowed))
                 raise BadRequest(f"There is no parameter {name[:60]!r} here; there are: {names}.")
             if len(values) > 1:
                 raise BadRequest(f"The parameter {name!r} was given {len(values)} times.")
@@ -67,6 +67,6 @@ class RefusesUnknown(Admin):
         if lookup != "exact":
             return
         choices = getattr(self.opts.get_field(column), "flatchoices", ())
-        known = [str(choice) for choice, _ in choices] or ["0", "1"]
-        if value not in known:
-            raise BadRequest(f"{name}: {value[:60]!r} is not one of {', '.join(known)}.")
+        values = [str(choice) for choice, _ in choices] or ["0", "1"]
+        if value not in values:
+            raise BadRequest(f"{name}: {value[:60]!r} is not one of {', '.join(values)}.")

@@ -1,4 +1,4 @@
-"""The admin site: its name, its order, and the time zone of whoever looks at it."""
+"""The admin site: its name, its order, and the time zone of the operator who looks at it."""
 
 from functools import wraps
 from typing import Any

@@ -102,7 +102,9 @@ def populate(*, at: datetime) -> int:
     lists = 0
     quarter = first
     while quarter <= at:
-        planned = sorted((one for queue in QUEUES for one in _lists(queue, quarter, at, dice)), key=_moment)
+        planned = sorted(
+            (submission for queue in QUEUES for submission in _lists(queue, quarter, at, dice)), key=_moment
+        )
         for moment, queue_name, name, ids in planned:
             submit(queue_name, name, ids, by=dice.choice(BY), now=partial(_same, moment))
         lists += len(planned)

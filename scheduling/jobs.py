@@ -7,9 +7,11 @@ import structlog
 from django.db import Error as DatabaseError
 
 from scheduling import store
+from scheduling.alerts import evaluation
 from scheduling.core.clock_watch import ClockWatch
 from scheduling.dispatch import minute_worker, overdue
 from scheduling.dispatch.minute_clock import Clocks
+from scheduling.events import delivery
 from scheduling.intake import allocation
 from scheduling.jobqueue import host_watch
 from scheduling.proof import checks
@@ -76,6 +78,8 @@ def look_around() -> None:
 def look_at_minutes() -> None:
     """Find a minute that nobody serves. Every cluster does so each few seconds."""
     _look(minute_worker.wake)
+    # The other cluster may be the one that is silent.
+    _look(evaluation.wake)
 
 
 def _look(look: Callable[..., object]) -> None:
@@ -123,6 +127,11 @@ def process_quarter() -> None:
 def call_back(task_id: int) -> None:
     """Call a queue's callback_url to say that a task is done."""
     callbacks.call_back(task_id, store.now)
+
+
+def deliver() -> None:
+    """Deliver the events that are due."""
+    delivery.deliver(store.now)
 
 
 def nightly() -> None:

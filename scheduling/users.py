@@ -1,4 +1,4 @@
-"""Users: the people whose IDs are in lists. Most come in by their ID alone, and get a name later or never."""
+"""Users: the people whose IDs are in lists. Most are created from an ID in a list, and get a name later or never."""
 
 import secrets
 from datetime import datetime
@@ -22,9 +22,9 @@ def create(
     by: Actor,
     at: datetime,
 ) -> models.User:
-    """Make a user, with a free ID where none is asked for. Raises BadFields, IdTaken.
+    """Create a user. Without `user_id` and `external_id`, a free ID is chosen. Raises BadFields, IdTaken.
 
-    external_id: of one whose ID is text, in its normal form (`id_tokens.read_text`).
+    external_id: the ID of a user whose ID is text, in its normal form (`id_tokens.read_text`).
     """
     _check_name(name)
     if external_id is not None:
@@ -36,7 +36,7 @@ def create(
         while user is None:
             if user_id is not None:
                 raise IdTaken(id=user_id)
-            # Somebody else was given the same free one in the same moment.
+            # Another request was given the same free ID at the same moment.
             user = _insert(None, name, at)
         activity.record(by, "created", user, at=at, after={"name": name})
     return user
@@ -46,8 +46,9 @@ def _create_with_text(
     user_id: int | None, external_id: str, name: str, *, by: Actor, at: datetime
 ) -> models.User:
     if user_id is not None:
-        raise BadFields(external_id="a user has either an id or an external_id")
+        raise BadFields(external_id="A user has either an id or an external_id.")
     with store.write():
+        store.keep_people()
         [number] = external_ids.number([external_id])
         user = _insert(number, name, at)
         if user is None:
@@ -67,23 +68,23 @@ def _insert(user_id: int | None, name: str, at: datetime) -> models.User | None:
 
 
 def _free_id() -> int:
-    """The one after the largest; where that is taken as well, one that every receiver can hold.
+    """Return a free ID: the one after the largest, or, if there is none, a random one that JavaScript can represent.
 
-    Not from a sequence: that would end for good once the largest ID was given.
+    It doesn't come from a sequence, which would end for good once somebody had chosen the largest ID.
     """
-    # Of users whose IDs are text it is negative.
+    # The numbers of users whose IDs are text are negative.
     largest = max(0, models.User.objects.order_by("-pk").values_list("pk", flat=True).first() or 0)
     if largest < models.MAX_ID:
         return largest + 1
     while models.User.objects.filter(
-        pk=(drawn := 1 + secrets.randbelow(id_tokens.PAST_JAVASCRIPT - 1))
+        pk=(candidate := 1 + secrets.randbelow(id_tokens.PAST_JAVASCRIPT - 1))
     ).exists():
         continue
-    return drawn
+    return candidate
 
 
 def rename(user: models.User, name: str, *, by: Actor, at: datetime) -> models.User:
-    """Give a user a name, or none; return the user as stored. Raises BadFields, and User.DoesNotExist."""
+    """Set or remove a user's name; return the user as stored. Raises BadFields, User.DoesNotExist."""
     _check_name(name)
     with store.write():
         user = models.User.objects.select_for_update().get(pk=user.pk)
@@ -95,10 +96,10 @@ def rename(user: models.User, name: str, *, by: Actor, at: datetime) -> models.U
 
 
 def delete(user: models.User, *, by: Actor, at: datetime) -> None:
-    """Delete the user's row: the name and the day it came.
+    """Delete the user's row, which has the name and the time of its creation.
 
-    What lists hold of the ID stays, and what waits is sent all the same: an assignment belongs to its task,
-    which is where it can be cancelled. The next list with the ID makes a new row without a name.
+    The ID stays in its lists, and its waiting requests are still sent: an assignment belongs to its task, where it can
+    be cancelled. The next list that contains the ID creates a new row without a name.
     """
     with store.write():
         if models.User.objects.filter(pk=user.pk).delete()[0]:

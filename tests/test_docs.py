@@ -20,8 +20,8 @@ def test_every_transition_of_a_state_is_explained():
 
 def test_state_diagram_matches_the_code():
     arrows: dict[str, set[str]] = {}
-    for came, goes in re.findall(r"^\s+(\w+) --> (\w+): .+$", STATES, re.MULTILINE):
-        arrows.setdefault(came, set()).add(goes)
+    for source, goes in re.findall(r"^\s+(\w+) --> (\w+): .+$", STATES, re.MULTILINE):
+        arrows.setdefault(source, set()).add(goes)
     assert arrows == {status.word: words for status, words in KNOWN.items()}
 
 
@@ -40,9 +40,9 @@ def test_states_of_tasks_and_windows_are_all_explained():
 
 
 def test_lock_order_is_the_same_in_all_documents():
-    order = "idempotency key, queue, window, bucket, task, task_bucket, users"
-    said = " ".join((store.__doc__ or "").split())
-    assert order in said
+    order = "idempotency key, target, queue, window, bucket, task, task_bucket, users"
+    text = " ".join((store.__doc__ or "").split())
+    assert order in text
     assert order in DECISIONS
     assert order in DEVELOPMENT
 
@@ -58,6 +58,14 @@ def test_every_folder_is_described_and_every_described_one_exists():
         if path.parent.name not in ("migrations", "management")
     }
     assert parts <= described
+
+
+def test_every_alert_and_every_event_is_explained():
+    alerts = (BASE_DIR / "docs/alerts.md").read_text().split("## What to do about each alert")[1]
+    assert re.findall(r"^### (\w+)$", alerts, re.MULTILINE) == models.AlertKind.values
+    events = (BASE_DIR / "docs/events.md").read_text()
+    for word in models.EventType.values:
+        assert re.search(rf"^\|.*`{re.escape(word)}`.*\|", events, re.MULTILINE), word
 
 
 def test_links_between_documents_work():

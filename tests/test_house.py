@@ -4,7 +4,7 @@ import ast
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def job_paths() -> set[str]:
 
 
 def test_every_job_path_resolves():
-    paths = job_paths() | {wanted.func for wanted in schedules.WANTED}
+    paths = job_paths() | {schedule.func for schedule in schedules.WANTED}
     assert len(paths) >= 5
     for path in sorted(paths):
         assert isinstance(import_string(path), Callable), path
@@ -64,7 +64,7 @@ def test_every_job_path_resolves():
 
 def variables() -> dict[str, str | None]:
     """Each variable that is read, with its default as documents write it; None where that is computed."""
-    found: dict[str, str | None] = {}
+    result: dict[str, str | None] = {}
     for name in ("base", "place"):
         for node in ast.walk(ast.parse((BASE_DIR / f"settings/{name}.py").read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -73,13 +73,13 @@ def variables() -> dict[str, str | None]:
                 node.args[0], ast.Constant
             ):
                 continue
-            found[node.args[0].value] = _default(node)
-    return found
+            result[node.args[0].value] = _default(node)
+    return result
 
 
 def _default(call: ast.Call) -> str | None:
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    default = given.get("default") or (call.args[1] if len(call.args) > 1 else None)
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    default = keywords.get("default") or (call.args[1] if len(call.args) > 1 else None)
     try:
         value = eval(compile(ast.Expression(default), "default", "eval"), {}) if default is not None else None
     except NameError:
@@ -122,8 +122,8 @@ def test_every_setting_is_in_the_documents():
     assert len(names) > 50
     missing = {name for name in names if f"`{name}`" not in DEPLOYMENT}
     assert not missing
-    gone = set(re.findall(r"`([A-Z][A-Z0-9_]{3,})`", DEPLOYMENT)) - names - set(variables())
-    assert gone <= {"Q_CLUSTER_NAME", "DJANGO_SETTINGS_MODULE", "INFO"}
+    unknown = set(re.findall(r"`([A-Z][A-Z0-9_]{3,})`", DEPLOYMENT)) - names - set(variables())
+    assert unknown <= {"Q_CLUSTER_NAME", "DJANGO_SETTINGS_MODULE", "INFO"}
 
 
 def test_systemd_unit_stops_its_main_process_and_always_restarts():
@@ -148,7 +148,7 @@ def test_every_dependency_is_pinned_with_hashes(name):
 
 
 def test_imported_packages_are_listed_as_requirements():
-    wanted = {
+    required = {
         re.split(r"[\[~=<>]", line)[0].lower().replace("-", "_")
         for line in (BASE_DIR / "requirements.in").read_text().splitlines()
         if line and not line.startswith("#")
@@ -170,7 +170,7 @@ def test_imported_packages_are_listed_as_requirements():
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module or ""]
             for name in {full.split(".")[0] for full in names} - standard - set(OURS):
-                assert spelled.get(name, name) in wanted, (source.name, name)
+                assert spelled.get(name, name) in required, (source.name, name)
 
 
 # --- The map of the repository ---
@@ -184,6 +184,46 @@ def test_map_of_the_repository_is_current():
 def test_page_of_queue_fields_is_current():
     make_page = runpy.run_path(str(BASE_DIR / "docs/make_queue_fields.py"))
     assert make_page["PAGE"].read_text() == make_page["page"](schema_of(the_api)), "run `make map`"
+
+
+# --- Names ---
+
+# Participles and pronouns: none says what the value is, as `rows`, `response`, `remaining` or `expected` do.
+EMPTY_NAME = re.compile(
+    "_*(asked|came|checked|everything|forgotten|found|given|gone|got|heard|kept|known|left|meant|mine|nobody|noted"
+    "|one|ours|said|seen|some|somebody|theirs|there|these|told|took|tried|wanted|went|whoever)_*"
+)
+
+
+def bound_names(node: ast.AST, *, of_class: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of variables, parameters, functions and attributes of self.
+
+    Not the fields of classes: tables, the API and templates use those by name.
+    """
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield child.lineno, child.name
+            case ast.arg():
+                yield child.lineno, child.arg
+            case ast.Name(ctx=ast.Store()) if not of_class:
+                yield child.lineno, child.id
+            case ast.Attribute(value=ast.Name(id="self"), ctx=ast.Store()):
+                yield child.lineno, child.attr
+        is_field = of_class and isinstance(child, ast.Assign | ast.AnnAssign)
+        yield from bound_names(child, of_class=isinstance(child, ast.ClassDef) or is_field)
+
+
+@pytest.mark.parametrize("folder", [*OURS, "tests", "clients", "docs"])
+def test_names_say_what_the_value_is(folder):
+    bound = [
+        f"{path.relative_to(BASE_DIR)}:{line}: {name}"
+        for path in sorted((BASE_DIR / folder).rglob("*.py"))
+        if "migrations" not in path.parts
+        for line, name in bound_names(ast.parse(path.read_text()))
+        if EMPTY_NAME.fullmatch(name)
+    ]
+    assert bound == []
 
 
 # --- Tests ---

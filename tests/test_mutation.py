@@ -1,6 +1,7 @@
 """Faults that mutation testing puts into the code."""
 
 import ast
+from itertools import groupby, islice
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,10 @@ def test_mutation_skips_text_for_people(mutants):
 
 
 def test_every_mutation_is_a_different_program():
+    """A few of each kind in each file: putting one in takes as long as reading its file."""
     for path in sorted((Path(mutation.ROOT) / "scheduling" / "placement").glob("[a-z]*.py")):
         source = path.read_text()
         unchanged = ast.unparse(ast.parse(source))
-        for mutant in mutation.mutants_of(path):
+        by_way = sorted(mutation.mutants_of(path), key=lambda mutant: mutant.way)
+        for mutant in (m for _, group in groupby(by_way, lambda m: m.way) for m in islice(group, 3)):
             assert mutation.mutated(source, mutant) != unchanged, mutant

@@ -43,9 +43,9 @@ def test_layout_of_keys_is_known_to_core_keys_alone():
     # The same numbers, as multiplication and as masks.
     numbers = r"\b(?:4194303|4194304|67108864|16777215|16777216|4_194_304|67_108_864|16_777_216)\b"
     allowed = ("scheduling/core/keys.py", "scheduling/handlers/ssrf.py")
-    found = found_in(f"{shifts}|{numbers}", except_in=allowed)
+    result = found_in(f"{shifts}|{numbers}", except_in=allowed)
     # A limit of SQLite's journal in bytes.
-    assert [hit for hit in found if "journal_size_limit" not in hit and "settings/base.py" not in hit] == []
+    assert [hit for hit in result if "journal_size_limit" not in hit and "settings/base.py" not in hit] == []
 
 
 def test_reasons_for_lateness_are_listed_once():

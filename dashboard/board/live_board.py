@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from dashboard import addresses
+from dashboard import addresses, formatting
 from dashboard.board.strip import strip
 from dashboard.board.viewpoint import Viewpoint, link
 from dashboard.drawing import charts, svg
@@ -250,9 +250,12 @@ def _outlook(board: Board, viewpoint: Viewpoint) -> Markup:
     if last_at <= board.at:
         return Markup('<span class="notice">the rest is late</span>')
     done = markup("done at %s", viewpoint.clock(last_at))
+    excepted = []
     if board.tab is None and any(tab.paused_at or tab.brake_per_minute is not None for tab in board.queues):
-        return markup("%s, except paused and braked queues", done)
-    return done
+        excepted.append("paused and braked queues")
+    if board.has_list_on_hold(board.queue):
+        excepted.append("lists on hold")
+    return markup("%s, except %s", done, ", and ".join(excepted)) if excepted else done
 
 
 def _braked_outlook(board: Board, per_minute: int, viewpoint: Viewpoint) -> Markup:
@@ -392,14 +395,17 @@ def _bar(task: TaskLine) -> Markup:
 
 def _done_at(task: TaskLine, board: Board, viewpoint: Viewpoint) -> Markup:
     """Return the end of the task's last minute, unless something keeps its queue from the plan."""
-    if task.is_on_hold:
-        return Markup("on hold")
     tab = next((tab for tab in board.queues if tab.name == task.queue), None)
-    if tab is not None and tab.paused_at:
-        return Markup("paused")
+    reason = formatting.why_no_end(
+        on_hold=task.is_on_hold,
+        waits_for_canary=bool(task.canary),
+        paused=tab is not None and tab.paused_at is not None,
+    )
+    if reason:
+        return markup("%s", reason)
     planned = viewpoint.moment(task.done_at)
     if tab is not None and (tab.brake_per_minute is not None or board.blocks(tab.name)):
-        return markup("%s or later", planned)
+        return markup("%s%s", planned, formatting.OR_LATER)
     return planned
 
 
@@ -416,6 +422,8 @@ def _state(task: TaskLine, page: str, viewpoint: Viewpoint) -> Markup:
     parts = []
     if task.is_on_hold:
         parts.append(link("on hold", f"{page}hold/", f"held-{task.id}", "notice"))
+    elif task.canary:
+        parts.append(markup("canary: %s", task.canary))
     if task.placed_at is None:
         parts.append(Markup("being placed"))
     elif task.is_late:

@@ -12,7 +12,7 @@ from dashboard import addresses, formatting
 from dashboard.board.viewpoint import Viewpoint, link
 from dashboard.formatting import plural
 from dashboard.markup import Markup, Part, join, markup
-from scheduling.reports.cards import BlockedTarget, Board, LateIds, QueueTab
+from scheduling.reports.cards import BlockedTarget, Board, LateIds, QueueTab, Undelivered, WatchedTask
 from scheduling.reports.health import Health
 
 ALL = "*"
@@ -44,7 +44,8 @@ def strip(board: Board, viewpoint: Viewpoint) -> list[Part]:
 
 def alarms(board: Board, viewpoint: Viewpoint) -> list[Markup]:
     """What needs attention, each with its sign and the button that helps."""
-    return [*_silence(board.health, viewpoint), *_trouble(board, viewpoint)]
+    undelivered = (_undelivered(channel) for channel in board.undelivered[:EACH])
+    return [*_silence(board.health, viewpoint), *_trouble(board, viewpoint), *undelivered]
 
 
 def _chip(kind: str, sign: Markup, *text: Any) -> Markup:
@@ -123,7 +124,7 @@ def _trouble(board: Board, viewpoint: Viewpoint) -> Iterator[Markup]:
     if len(board.late) > EACH:
         yield _all_late(board, viewpoint)
     else:
-        yield from (_late(late, viewpoint) for late in board.late)
+        yield from (_late(late, board, viewpoint) for late in board.late)
     yield from (_target(target, viewpoint) for target in board.targets[:EACH])
     if more := max(0, len(board.targets) - EACH):
         text = f"requests to {plural(more, 'more target')} are blocked "
@@ -132,6 +133,45 @@ def _trouble(board: Board, viewpoint: Viewpoint) -> Iterator[Markup]:
     braked = [tab for tab in board.queues if not tab.paused_at and tab.brake_per_minute is not None]
     yield from _switched(paused, "Resume", "paused", PAUSED, viewpoint)
     yield from _switched(braked, "Release", "braked", NOTICE, viewpoint)
+    on_hold = [task for task in board.watched if task.held_at]
+    yield from _tasks(on_hold, "on hold", PAUSED, viewpoint)
+    yield from _tasks(
+        [task for task in board.watched if not task.held_at], "past their deadline", LATE, viewpoint
+    )
+
+
+def _tasks(tasks: list[WatchedTask], state: str, sign: Markup, viewpoint: Viewpoint) -> Iterable[Markup]:
+    """Yield alarms about lists that are on hold, or will be done too late."""
+    if len(tasks) > EACH:
+        first = link(f"“{tasks[0].name}”", addresses.task(tasks[0].id), f"watched-{state[:2]}")
+        return [_chip("notice", sign, first, f" and {len(tasks) - 1:,} more lists are {state}")]
+    return [_chip("notice", sign, *_watched(task, viewpoint)) for task in tasks]
+
+
+def _watched(task: WatchedTask, viewpoint: Viewpoint) -> Iterator[Any]:
+    yield link(f"“{task.name}”", addresses.task(task.id), f"watched-{task.id}")
+    if task.held_at:
+        yield from (" is on hold since ", viewpoint.moment(task.held_at), _because(task.hold_reason), " ")
+        hold = f"{addresses.task(task.id)}hold/"
+        yield viewpoint.action(Markup("Continue&hellip;"), hold, f"continue-{task.id}")
+    elif task.deadline_at:
+        yield from (" would be done at ", viewpoint.moment(task.done_at), ", after its deadline at ")
+        yield viewpoint.moment(task.deadline_at)
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _undelivered(channel: Undelivered) -> Markup:
+    many = f"{plural(channel.messages, 'message')} not delivered"
+    address = addresses.with_query(reverse("deliveries"), channel=channel.id)
+    return _chip(
+        "bad",
+        BAD,
+        link(many, address, f"undelivered-{channel.id}"),
+        f" to {channel.channel}: {channel.error}",
+    )
 
 
 def _switched(
@@ -154,8 +194,10 @@ def _all_late(board: Board, viewpoint: Viewpoint) -> Markup:
     return _chip("notice", LATE, many, f" in {len(board.late):,} queues, since ", viewpoint.moment(since))
 
 
-def _late(late: LateIds, viewpoint: Viewpoint) -> Markup:
+def _late(late: LateIds, board: Board, viewpoint: Viewpoint) -> Markup:
     next_ = "they wait until it resumes" if late.is_paused else "they take the next free places"
+    if board.has_list_on_hold(late.queue) and not late.is_paused:
+        next_ += ", except those of lists on hold"
     address = addresses.drill_down(late.queue, kind="late")
     many = link(f"{plural(late.ids, 'ID')} late", address, f"late-{late.queue}")
     return _chip("notice", LATE, many, f" in {late.queue} since ", viewpoint.moment(late.since), f"; {next_}")
@@ -185,8 +227,10 @@ def _queue_switch(tab: QueueTab, viewpoint: Viewpoint) -> Markup:
         resume = addresses.queue_operation(tab.name, "resume")
         button = viewpoint.submit(Markup("Resume"), resume, f"resume-{tab.name}")
         return _chip(
-            "notice", PAUSED, f"{tab.name} paused since ", viewpoint.moment(tab.paused_at), " ", button
+            *("notice", PAUSED, f"{tab.name} paused since ", viewpoint.moment(tab.paused_at)),
+            *(_because(tab.pause_reason), " ", button),
         )
     brake = addresses.queue_operation(tab.name, "brake")
     button = viewpoint.submit(Markup("Release"), brake, f"unbrake-{tab.name}", field="per_minute")
-    return _chip("notice", NOTICE, f"brake on {tab.name}: at most {tab.brake_per_minute:,} a minute ", button)
+    words = f"brake on {tab.name}: at most {tab.brake_per_minute:,} a minute{_because(tab.brake_reason)} "
+    return _chip("notice", NOTICE, words, button)

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from dashboard.formatting import compact, plural, shortest, spoken
+from dashboard.formatting import as_words, compact, plural, shortest
 from scheduling.models import Status
 from scheduling.reports.cards import Minute
 
 # From the bottom up: finished IDs below those to come.
-STACK = tuple(status.css for status in Status.drawn())
+STACK = tuple(status.css for status in Status.in_charts())
 DONE = tuple(kind for kind in STACK if kind != Status.WAITING.css)
 KINDS = (*STACK, "late", "past", "mine")
 TOP, GROUND = 10.0, 90.0
@@ -54,8 +54,19 @@ class Bar(NamedTuple):
     over: int
     is_now: bool
     is_labelled: bool
+    # Its label is shown only where the drawing is wide.
+    is_minor: bool
     # The IDs of the list that is previewed.
-    mine: int = 0
+    own_count: int = 0
+
+
+class Amount(NamedTuple):
+    """A count of a span of time, drawn as a column that leads to `href`. mark: its time at the axis; words: in full."""
+
+    mark: str
+    words: str
+    number: int
+    href: str
 
 
 @dataclass(frozen=True)
@@ -86,12 +97,22 @@ def chart(
     """
     top = scale or max([1, *(max(m.filled, m.capacity) for m in minutes)])
     per_id = (GROUND - TOP) / top
-    columns = _columns(len(minutes))
+    places = columns(len(minutes))
     # Labels must not collide: every third bar has one, or with many bars every tenth part of the drawing.
-    every = LABELLED if len(minutes) <= FEW else -(-len(minutes) // 10)
+    is_dense = len(minutes) > FEW
+    every = -(-len(minutes) // 10) if is_dense else LABELLED
+    # The current minute always has a label, and none is as near as a label is wide.
+    apart = every if is_dense else 1
     current = next((k for k, m in enumerate(minutes) if m.minute == now), None)
     bars = tuple(
-        _bar(m, columns[k], per_id, now, k % every == 0 and (current is None or abs(k - current) != 1))
+        _bar(
+            m,
+            places[k],
+            per_id,
+            now,
+            labelled=k % every == 0 and (current is None or k == current or abs(k - current) > apart),
+            minor=k % (2 * every) != 0,
+        )
         for k, m in enumerate(minutes)
     )
     capacity = minutes[0].capacity if minutes else 0
@@ -100,7 +121,7 @@ def chart(
         capacity,
         _percent(GROUND - capacity * per_id),
         shows_capacity=capacity <= top,
-        is_dense=len(minutes) > FEW,
+        is_dense=is_dense,
         span=span,
     )
 
@@ -116,19 +137,20 @@ def plan_chart(
     after = [
         minute._replace(waiting=minute.waiting + count) for minute, count in zip(before, added, strict=True)
     ]
-    drawn = chart(after, now=now, span=span)
+    drawing = chart(after, now=now, span=span)
     per_id = (GROUND - TOP) / max([1, *(max(m.filled, m.capacity) for m in after)])
     bars = tuple(
         bar._replace(
-            parts=_stacked([("waiting", bar.counts.filled - count), ("mine", count)], per_id)[0], mine=count
+            parts=stacked([("waiting", bar.counts.filled - count), ("mine", count)], per_id)[0],
+            own_count=count,
         )
-        for bar, count in zip(drawn.bars, added, strict=True)
+        for bar, count in zip(drawing.bars, added, strict=True)
     )
-    return replace(drawn, bars=bars)
+    return replace(drawing, bars=bars)
 
 
 @lru_cache(maxsize=64)
-def _columns(count: int) -> tuple[Column, ...]:
+def columns(count: int) -> tuple[Column, ...]:
     """Return the positions of this many bars next to each other."""
     step = 100 / max(1, count)
     return tuple(
@@ -144,7 +166,9 @@ def _columns(count: int) -> tuple[Column, ...]:
     )
 
 
-def _bar(counts: Minute, column: Column, per_id: float, now: datetime | None, labelled: bool) -> Bar:
+def _bar(
+    counts: Minute, column: Column, per_id: float, now: datetime | None, *, labelled: bool, minor: bool
+) -> Bar:
     is_over = now is not None and counts.minute < now
     filled, capacity = counts.filled, counts.capacity
     parts, highest = _parts(counts, filled, per_id, is_over)
@@ -160,6 +184,7 @@ def _bar(counts: Minute, column: Column, per_id: float, now: datetime | None, la
         over,
         is_now=counts.minute == now,
         is_labelled=labelled,
+        is_minor=minor,
     )
 
 
@@ -174,10 +199,10 @@ def _parts(counts: Minute, filled: int, per_id: float, is_over: bool) -> tuple[l
             ("waiting", waiting - past),
             ("past", past),
         ]
-    return _stacked(sizes, per_id)
+    return stacked(sizes, per_id)
 
 
-def _stacked(sizes: Sequence[tuple[str, int]], per_id: float) -> tuple[list[Part], float]:
+def stacked(sizes: Sequence[tuple[str, int]], per_id: float) -> tuple[list[Part], float]:
     """Return parts of these sizes from the bottom up, and where the last one ends."""
     parts: list[Part] = []
     ground = GROUND
@@ -196,17 +221,17 @@ def shares(counts: Sequence[tuple[str, int]], whole: int, *, cancelled: int = 0)
 
     cancelled: how many of the IDs will not be sent any more; they take the far end.
     """
-    found: list[Part] = []
+    parts: list[Part] = []
     x = 0.0
     for kind, count in counts:
         if count and whole:
             width = min(max(100 * count / whole, 0.5), 100 - x)
-            found.append((kind, x, width))
+            parts.append((kind, x, width))
             x += width
     if cancelled and whole:
         width = min(100 * cancelled / whole, 100 - x)
-        found.append((Status.CANCELLED.css, 100 - width, width))
-    return found
+        parts.append((Status.CANCELLED.css, 100 - width, width))
+    return parts
 
 
 def progress_text(sent: int, ids: int, cancelled: int) -> str:
@@ -227,21 +252,21 @@ def _percent(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-_WORDS = tuple((kind, spoken(kind)) for kind in STACK)
+_WORDS = tuple((kind, as_words(kind)) for kind in STACK)
 
 
-def summary(counts: Minute, mine: int = 0) -> str:
+def summary(counts: Minute, own_count: int = 0) -> str:
     """Describe a minute: "157 IDs, 37 over 120, 3 failed, 154 waiting".
 
-    mine: how many of its IDs belong to the list that is previewed.
+    own_count: how many of its IDs belong to the list that is previewed.
     """
     filled, capacity = counts.filled, counts.capacity
     if not filled:
         return f"nothing, of {capacity:,}"
-    found = plural(filled, "ID")
+    words = plural(filled, "ID")
     if filled > capacity:
-        found += f", {filled - capacity:,} over {capacity:,}"
+        words += f", {filled - capacity:,} over {capacity:,}"
     for kind, word in _WORDS:
         if count := getattr(counts, kind):
-            found += f", {count:,} {word}"
-    return f"{found}, {mine:,} of this list" if mine else found
+            words += f", {count:,} {word}"
+    return f"{words}, {own_count:,} of this list" if own_count else words

@@ -89,18 +89,18 @@ def _strokes(columns: Sequence[Column], kind_of: Callable[[Cell], str]) -> dict[
             move = f"m0 {first - ends[kind]}" if kind in ends else f"M{x} {first}"
             strokes.setdefault(kind, []).append(f"{move}v{count}")
             ends[kind] = first + count
-    return {kind: "".join(found) for kind, found in strokes.items()}
+    return {kind: "".join(paths) for kind, paths in strokes.items()}
 
 
 def _runs(column: Column, kind_of: Callable[[Cell], str]) -> list[tuple[str, int, int]]:
     """Return (kind, first row, length) of runs of equal neighbours, so that a full day stays small."""
-    found: list[tuple[str, int, int]] = []
+    runs: list[tuple[str, int, int]] = []
     for row, cell in enumerate(column.cells):
         kind = kind_of(cell)
         if kind == "heat-0":
             continue
-        if found and found[-1][0] == kind and sum(found[-1][1:]) == row:
-            found[-1] = (kind, found[-1][1], found[-1][2] + 1)
+        if runs and runs[-1][0] == kind and sum(runs[-1][1:]) == row:
+            runs[-1] = (kind, runs[-1][1], runs[-1][2] + 1)
         else:
-            found.append((kind, row, 1))
-    return found
+            runs.append((kind, row, 1))
+    return runs

@@ -11,7 +11,22 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 
 from dashboard import addresses
-from dashboard.drawing.charts import DONE, GROUND, KINDS, Bar, Chart, Column, progress_text, shares, summary
+from dashboard.drawing.charts import (
+    DONE,
+    FEW,
+    GROUND,
+    KINDS,
+    TOP,
+    Amount,
+    Bar,
+    Chart,
+    Column,
+    columns,
+    progress_text,
+    shares,
+    stacked,
+    summary,
+)
 from dashboard.drawing.charts import Part as BarPart
 from dashboard.formatting import compact
 from dashboard.markup import EMPTY, Markup, Part, join, markup
@@ -105,8 +120,7 @@ _PART = '%s%.2f%%" height="%.2f%%"/>'
 _LABEL = '<text%s %s%.2f%%">%s</text>'
 
 
-# By the number of parts and whether it has a label: each bar is filled by one format, because a board has
-# thirty.
+# By the number of parts and whether it has a label: each bar is filled by one format, because a board has thirty.
 _BARS = {
     (count, bool(label)): f'<g class="bar%s" id="%s-bar">%s><title>%s: %s</title>%s{_PART * count}{label}'
     '<text class="minute%s" %s'
@@ -121,8 +135,8 @@ def _bar(bar: Bar, place: Place) -> Markup:
     label = (_OVER if bar.over else EMPTY, place.label, bar.label_y, bar.label) if bar.label else ()
     return markup(
         _BARS[len(bar.parts), bool(bar.label)],
-        "" if bar.is_labelled or bar.is_now else " rest",
-        *(place.key, place.link, place.time, summary(bar.counts, bar.mine), place.hit),
+        "" if bar.is_now else " rest" if not bar.is_labelled else " minor" if bar.is_minor else "",
+        *(place.key, place.link, place.time, summary(bar.counts, bar.own_count), place.hit),
         *parts,
         *label,
         *(" now-name" if bar.is_now else "", place.mark),
@@ -145,6 +159,50 @@ def _capacity_lines(bars: Sequence[Bar]) -> Iterator[Markup]:
             line = '<line class="capacity" x1="%s%%" x2="%s%%" y1="%.2f%%" y2="%.2f%%"/>'
             yield markup(line, bars[start].column.left, bars[k - 1].column.right, y, y)
             start = k
+
+
+def amounts(amounts: Sequence[Amount], *, kind: str, name: str, prefix: str, every: int) -> Markup:
+    """Draw counts as columns of one kind, each a link, with the largest count at the axis.
+
+    every: of how many columns one is labelled; the last one always is.
+    """
+    top = max([1, *(amount.number for amount in amounts)])
+    bars = []
+    for k, (amount, column) in enumerate(zip(amounts, columns(len(amounts)), strict=True)):
+        parts, highest = stacked([(kind, amount.number)], (GROUND - TOP) / top)
+        bars.append(
+            markup(
+                '<g class="bar%s"><a href="%s" id="%s-%s"><title>%s: %s</title>'
+                '<rect class="hit" x="%s%%" width="%s%%"/>%s'
+                '<text x="%s%%" y="%.2f%%">%s</text><text class="minute" x="%s%%" y="97.5%%">%s</text></a></g>',
+                "" if (len(amounts) - 1 - k) % every == 0 else " rest",
+                *(amount.href, prefix, k, amount.words, f"{amount.number:,}", column.left, column.width),
+                join(
+                    markup(
+                        '<rect class="part %s" x="%s%%" width="%s%%" y="%.2f%%" height="%.2f%%"/>',
+                        *(css, column.bar_x, column.bar_width, y, height),
+                    )
+                    for css, y, height in parts
+                ),
+                *(column.middle, highest - 2, compact(amount.number) if _has_room(amounts, k) else ""),
+                *(column.middle, amount.mark),
+            )
+        )
+    return markup(
+        '<div class="chart" id="%s-plot"><svg class="plot%s" role="group" aria-label="%s">'
+        '<line class="ground" x1="0" x2="100%%" y1="%s%%" y2="%s%%"/>%s'
+        '<g class="axis"><text x="-6" y="%s%%" dy="4">%s</text><text x="-6" y="%s%%" dy="4">0</text></g></svg></div>',
+        *(prefix, " dense" if len(amounts) > FEW else "", name, GROUND, GROUND, join(bars)),
+        *(TOP, compact(top), GROUND),
+    )
+
+
+def _has_room(amounts: Sequence[Amount], k: int) -> bool:
+    """Return whether the number of a column can stand above it: among many, it is wider than its column, and a
+    higher neighbour would be behind its digits.
+    """
+    beside = [amounts[j].number for j in (k - 1, k + 1) if 0 <= j < len(amounts)]
+    return amounts[k].number > 0 and (len(amounts) <= FEW or amounts[k].number >= max(beside, default=0))
 
 
 def progress(parts: Sequence[BarPart], *, label: str, key: str) -> Markup:

@@ -46,20 +46,20 @@ class Choice:
 def choose(request: HttpRequest, table: type[Choosable]) -> Choice:
     """Read the choice of `table`'s columns, and remember it for the session. Raises BadRequest."""
     every = tuple(table.choosable())
-    known = {name for name, _ in every}
-    usual = known - set(table.hidden_at_first)
+    every_name = {name for name, _ in every}
+    usual = every_name - set(table.hidden_at_first)
     stored = request.session.get(KEPT, {})
     if COLUMNS not in request.GET:
-        return _choice(every, known & set(stored.get(table.__name__, usual)), usual)
-    asked = {name for name in request.GET.getlist(COLUMNS) if name}
+        return _choice(every, every_name & set(stored.get(table.__name__, usual)), usual)
+    ticked = {name for name in request.GET.getlist(COLUMNS) if name}
     # The button sends it beside the boxes, as they are ticked.
-    if USUAL in asked:
-        asked = set()
-    if unknown := asked - known:
+    if USUAL in ticked:
+        ticked = set()
+    if unknown := ticked - every_name:
         names = ", ".join(name for name, _ in every)
         raise BadRequest(f"columns: {sorted(unknown)[0][:40]!r} is none of {names}.")
     # None at all: those that the table begins with.
-    shown = asked or usual
+    shown = ticked or usual
     if shown != set(stored.get(table.__name__, usual)):
         request.session[KEPT] = {**stored, table.__name__: sorted(shown)}
     return _choice(every, shown, usual)

@@ -20,7 +20,8 @@ from dashboard.inputs import choices
 from dashboard.inputs.parameters import COLUMNS, EARLIEST, LATEST, refuse_unknown
 from operators.actor import Interface
 from scheduling import models, store
-from scheduling.core import clock, keys
+from scheduling.core import clock, id_tokens, keys
+from scheduling.lists import external_ids
 from scheduling.tasks import failures
 
 # With more rows, a page would exceed its limits of bytes and time.
@@ -33,7 +34,7 @@ NOT_API = "not-api"
 class Filter(forms.Form):
     """A form whose data come from the address. `of` refuses what it doesn't know."""
 
-    # The parameters of the page besides those of the filter.
+    # The parameters of the page that don't belong to the filter.
     beside: ClassVar[Collection[str]] = ("before", "size", "format", COLUMNS)
 
     @classmethod
@@ -47,8 +48,8 @@ class Filter(forms.Form):
     def refuse_faults(self) -> None:
         """Raise BadRequest for an invalid value, naming the parameter and the value."""
         if not self.is_valid():
-            name, said = next(iter(self.errors.items()))
-            value, words = str(self.data.get(name, ""))[:60], " ".join(map(str, said))
+            name, errors = next(iter(self.errors.items()))
+            value, words = str(self.data.get(name, ""))[:60], " ".join(map(str, errors))
             raise BadRequest(f"{name}: {words}" if repr(value) in words else f"{name}: {value!r}. {words}")
 
     @property
@@ -73,7 +74,7 @@ class Filter(forms.Form):
         return str(words.get(value, value))
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         """Return the parameters as they are written in the address."""
         return {name: self.data[name] for name in self.fields if self.data.get(name)}
 
@@ -98,6 +99,19 @@ def _day_bounds(day: date) -> tuple[datetime, datetime]:
 def _key(label: str | None = None, **kwargs: Any) -> forms.IntegerField:
     """A field for the number of a row, or an ID, within 64 bits."""
     return forms.IntegerField(label=label, min_value=1, max_value=models.MAX_ID, required=False, **kwargs)
+
+
+class IdField(forms.CharField):
+    """An ID as its owner wrote it, number or text; the value is its number, or 0 for a text that nobody has."""
+
+    def clean(self, value: Any) -> int | None:
+        text: str = super().clean(value)
+        if not text:
+            return None
+        number = external_ids.number_of_written(text)
+        if number is None:
+            raise forms.ValidationError(id_tokens.read(text).reason or "It must be an ID.")
+        return number
 
 
 def _date(label: str) -> forms.DateField:
@@ -131,21 +145,21 @@ class TaskFilter(Filter):
 
     def tasks(self, *, at: datetime) -> QuerySet[Any]:
         """Return the tasks that match at `at`, in their order."""
-        asked = self.cleaned_data
-        found = models.Task.objects.select_related("queue").defer("payload")
-        if asked["state"]:
-            found = found.in_state(asked["state"], at)
-        if asked["queue"]:
-            found = found.filter(queue=asked["queue"])
-        if asked["q"]:
-            found = found.filter(store.begins_with("name", asked["q"]))
-        if asked["by"]:
-            found = found.filter(created_by=asked["by"])
-        if asked["since"]:
-            found = found.filter(created_at__gte=_day_bounds(asked["since"])[0])
-        if asked["until"]:
-            found = found.filter(created_at__lt=_day_bounds(asked["until"])[1])
-        return found.order_by(*filter(None, (self.order, "-id")))
+        filters = self.cleaned_data
+        rows = models.Task.objects.select_related("queue").defer("payload")
+        if filters["state"]:
+            rows = rows.in_state(filters["state"], at)
+        if filters["queue"]:
+            rows = rows.filter(queue=filters["queue"])
+        if filters["q"]:
+            rows = rows.filter(store.begins_with("name", filters["q"]))
+        if filters["by"]:
+            rows = rows.filter(created_by=filters["by"])
+        if filters["since"]:
+            rows = rows.filter(created_at__gte=_day_bounds(filters["since"])[0])
+        if filters["until"]:
+            rows = rows.filter(created_at__lt=_day_bounds(filters["until"])[1])
+        return rows.order_by(*filter(None, (self.order, "-id")))
 
 
 class PlaceFilter(Filter):
@@ -182,7 +196,7 @@ class PlaceFilter(Filter):
         return (self.cleaned_data["minutes"] or 1) * clock.MINUTE
 
     @property
-    def wanted(self) -> models.Status | None:
+    def chosen_status(self) -> models.Status | None:
         word = self.cleaned_data["status"]
         return models.Status.of_word(word) if word else None
 
@@ -214,28 +228,30 @@ class ActivityFilter(Filter):
 
     def lines(self) -> QuerySet[Any]:
         """Return the entries that match, newest first."""
-        asked = self.cleaned_data
+        filters = self.cleaned_data
         columns = {
             "verb": "verb",
             "actor_name": "actor",
             "object_kind": "kind",
             "object_id": "id",
         }
-        if asked["face"] != NOT_API:
+        if filters["face"] != NOT_API:
             columns["face"] = "face"
-        wanted = {column: asked[name] for column, name in columns.items() if asked[name] not in (None, "")}
-        found = models.Activity.objects.filter(**wanted)
-        if asked["face"] == NOT_API:
-            found = found.exclude(face=Interface.API)
-        for word in asked["q"].split():
-            found = found.filter(
+        conditions = {
+            column: filters[name] for column, name in columns.items() if filters[name] not in (None, "")
+        }
+        rows = models.Activity.objects.filter(**conditions)
+        if filters["face"] == NOT_API:
+            rows = rows.exclude(face=Interface.API)
+        for word in filters["q"].split():
+            rows = rows.filter(
                 Q(actor_name__icontains=word) | Q(object_name__icontains=word) | Q(verb__icontains=word)
             )
-        if asked["since"]:
-            found = found.filter(at__gte=_day_bounds(asked["since"])[0])
-        if asked["until"]:
-            found = found.filter(at__lt=_day_bounds(asked["until"])[1])
-        return found.order_by("-id")
+        if filters["since"]:
+            rows = rows.filter(at__gte=_day_bounds(filters["since"])[0])
+        if filters["until"]:
+            rows = rows.filter(at__lt=_day_bounds(filters["until"])[1])
+        return rows.order_by("-id")
 
 
 def day_bounds(day: date) -> tuple[datetime, datetime]:
@@ -270,7 +286,7 @@ class FailureFilter(Filter):
     status = forms.CharField(label="Answer", max_length=4, required=False)
     message = forms.CharField(max_length=200, required=False, strip=False)
     task = _key()
-    user = _key("ID")
+    user = IdField(label="ID", max_length=200, required=False)
     last = forms.ChoiceField(
         label="When",
         choices=[("", "at any time"), ("1h", "last hour"), ("24h", "last 24 hours"), ("7d", "last 7 days")],
@@ -291,26 +307,26 @@ class FailureFilter(Filter):
         return super().is_set or "message" in self.data
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         # An empty message is a filter, too: without it, any message would match.
-        return super().asked | ({"message": self.data["message"]} if "message" in self.data else {})
+        return super().parameters | ({"message": self.data["message"]} if "message" in self.data else {})
 
     def address(self, of: str, **more: Any) -> str:
         """Return the address of a page of failures with this filter."""
-        return f"{of}?{urlencode({**self.asked, **more})}"
+        return f"{of}?{urlencode({**self.parameters, **more})}"
 
-    def asked_for(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.FailureSelection:
+    def selection(self, *, at: datetime | None = None, up_to: int | None = None) -> failures.FailureSelection:
         """What is meant; with the moment of a page, and the newest request then, only what it showed."""
-        asked = self.cleaned_data
-        status = asked["status"]
-        span = self.SPANS.get(asked["last"])
+        filters = self.cleaned_data
+        status = filters["status"]
+        span = self.SPANS.get(filters["last"])
         return failures.FailureSelection(
-            queue_id=asked["queue"].pk if asked["queue"] else None,
-            task_id=asked["task"],
-            user_id=asked["user"],
+            queue_id=filters["queue"].pk if filters["queue"] else None,
+            task_id=filters["task"],
+            user_id=filters["user"],
             http_status=int(status) if status.isdigit() else None,
             has_no_status=status == self.NONE,
-            message=asked["message"] if "message" in self.data else None,
+            message=filters["message"] if "message" in self.data else None,
             since=(at or store.now()) - span if span else None,
             at=at,
             up_to=up_to,

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from dashboard import addresses
 from scheduling import models
-from scheduling.core import clock, limits
-from scheduling.placement.holds import REASON_CHARACTERS
+from scheduling.core import clock, limits, stopping
 from scheduling.placement.reservations import Start
+from scheduling.reports import receipt_files
 
 
 def zone_names() -> list[str]:
@@ -70,7 +70,7 @@ class StartField(forms.CharField):
     """A time, in the format of the browser's field in the operator's zone, or as a minute in an address.
 
     Of an hour that a zone repeats, the first one is meant; in an hour that it skips, the time at which it
-    would have begun. The distant past is accepted, because whoever types a year has typed 0002 first.
+    would have begun. The distant past is accepted, because the field says 0002 while somebody types 2027.
     """
 
     # Between these years, every time in any zone has a window with a key.
@@ -104,17 +104,53 @@ class DeadlineField(StartField):
         return clock.minute_start(at)
 
 
+# What a preview offers: the share of a canary that has to succeed.
+DEFAULT_CANARY_PERCENT = 98.0
+
+
 def start_choices() -> list[tuple[str, str]]:
     """Return the choices of when a list starts, with their words: the default first."""
     words = {Start.NEXT_WINDOW: "In the next quarter-hour", Start.FIRST_FREE: "As soon as there is room"}
     return [(start.value, words[start]) for start in Start]
 
 
+class ReceiptsForm(forms.Form):
+    """Of which queue, and of which time, a file of receipts is made."""
+
+    queue = forms.ModelChoiceField(
+        models.Queue.objects.order_by("name"),
+        to_field_name="name",
+        required=False,
+        empty_label="All queues together",
+        error_messages={"invalid_choice": "there is no queue with that name"},
+    )
+    since = StartField(label="From", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    until = StartField(label="To", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+
+    @classmethod
+    def of_yesterday(cls, at: datetime) -> "ReceiptsForm":
+        today = timezone.localtime(at).replace(hour=0, minute=0)
+        days = {"since": today - timedelta(days=1), "until": today}
+        return cls(
+            initial={name: f"{day:%Y-%m-%dT%H:%M}" for name, day in days.items()}, auto_id="receipts_%s"
+        )
+
+    def queues(self) -> list[models.Queue]:
+        chosen = self.cleaned_data["queue"]
+        return receipt_files.chosen_queues([chosen.name] if chosen else [], target=None)
+
+    def words(self, reasons: Mapping[str, str]) -> list[str]:
+        return [
+            f"{self.fields[name].label or name.capitalize()}: {reason}" for name, reason in reasons.items()
+        ]
+
+
 class PreviewForm(forms.Form):
     """The choices for a draft, and what its preview promised.
 
     `peak`, `at_rpm`, `first` and `last` are what the preview promised, for comparison. seen_at: the time of
-    that preview. rpm_of: the queue that the slider belonged to. For another queue, the slider is ignored.
+    that preview. changed: the choices were changed after it. rpm_of: the queue that the slider belonged to. For
+    another queue, the slider is ignored.
     """
 
     task_name = forms.CharField(max_length=200, required=False)
@@ -129,12 +165,17 @@ class PreviewForm(forms.Form):
     rpm_of = forms.CharField(required=False)
     not_before = StartField(required=False)
     deadline = DeadlineField(required=False)
+    max_failed_percent = forms.FloatField(min_value=0, max_value=99.99, required=False)
+    min_finished = forms.IntegerField(min_value=1, required=False)
+    canary_ids = forms.IntegerField(min_value=1, max_value=stopping.MOST_CANARY_IDS, required=False)
+    canary_percent = forms.FloatField(min_value=0.01, max_value=100, required=False)
     peak = forms.IntegerField(required=False)
     at_rpm = forms.IntegerField(required=False)
     first = forms.CharField(required=False)
     last = forms.CharField(required=False)
     seen_at = forms.CharField(required=False)
     allow_peak = forms.BooleanField(required=False)
+    changed = forms.BooleanField(required=False)
     part = forms.CharField(required=False)
 
     def __init__(self, data: Mapping[str, Any] | None = None, *, draft: models.IdList) -> None:
@@ -175,13 +216,17 @@ class PreviewForm(forms.Form):
             raise forms.ValidationError(f"{text!r} is not a time") from None
 
     def clean(self) -> dict[str, Any]:
-        """Drop an rpm that was asked for another queue."""
+        """Drop an rpm that was asked for another queue, and put the canary of a list together."""
         super().clean()
-        asked = self.cleaned_data
-        queue, of = asked.get("queue"), asked.get("rpm_of")
+        cleaned = self.cleaned_data
+        cleaned["canary"] = None
+        if cleaned.get("canary_ids"):
+            percent = cleaned.get("canary_percent") or DEFAULT_CANARY_PERCENT
+            cleaned["canary"] = stopping.Canary(cleaned["canary_ids"], percent)
+        queue, of = cleaned.get("queue"), cleaned.get("rpm_of")
         if queue and of and of != queue.name:
-            asked["rpm"] = None
-        return asked
+            cleaned["rpm"] = None
+        return cleaned
 
     @property
     def has_other_queue(self) -> bool:
@@ -193,7 +238,7 @@ class PreviewForm(forms.Form):
     def faults(self) -> str:
         """Return all errors in one line."""
         return " ".join(
-            f"{name.replace('_', ' ')}: {' '.join(map(str, said))}." for name, said in self.errors.items()
+            f"{name.replace('_', ' ')}: {' '.join(map(str, errors))}." for name, errors in self.errors.items()
         )
 
 
@@ -212,9 +257,9 @@ class RenameForm(forms.Form):
 
 
 class HoldForm(forms.Form):
-    """Why a task is put on hold."""
+    """Why a task is put on hold, or a queue is paused or braked."""
 
-    reason = forms.CharField(max_length=REASON_CHARACTERS, required=False)
+    reason = forms.CharField(max_length=limits.REASON_CHARACTERS, required=False)
 
 
 class ConfirmForm(forms.Form):

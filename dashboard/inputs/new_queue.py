@@ -11,7 +11,7 @@ from scheduling import models
 from scheduling.models import HandlerKind
 from scheduling.queues import validation
 
-# Stands in a recipe for what only its reader has.
+# A placeholder in a recipe for what only its reader knows.
 KEY = "YOUR-KEY"
 
 
@@ -171,11 +171,11 @@ class NewQueueForm(QueueForm):
         return headers
 
     @property
-    def given(self) -> dict[str, Any]:
+    def queue_fields(self) -> dict[str, Any]:
         """Return the queue's fields, by the names that the operation uses."""
-        given = {name: value for name, value in self.cleaned_data.items() if name in validation.FIELDS}
-        if "webhook_body" in given:
-            given["webhook_body"] = self.body()
+        fields = {name: value for name, value in self.cleaned_data.items() if name in validation.FIELDS}
+        if "webhook_body" in fields:
+            fields["webhook_body"] = self.body()
         if handler := self.recipe.fields.get("handler"):
-            given["handler"] = handler
-        return given
+            fields["handler"] = handler
+        return fields

@@ -19,17 +19,17 @@ class Page:
     is_first: bool
 
 
-def by_id(request: HttpRequest, found: QuerySet[Any], size: int) -> Page:
+def by_id(request: HttpRequest, queryset: QuerySet[Any], size: int) -> Page:
     """Return the page that the address asks for by `before`, an id. Raises BadRequest for another `before`."""
     before = whole_number(request, "before")
     if before is not None:
-        found = found.filter(pk__lt=before)
-    rows = list(found[: size + 1])
+        queryset = queryset.filter(pk__lt=before)
+    rows = list(queryset[: size + 1])
     more = len(rows) > size
     return Page(rows[:size], rows[size - 1].pk if more else None, before is None)
 
 
-def by_value(request: HttpRequest, found: QuerySet[Any], size: int, order: str) -> Page:
+def by_value(request: HttpRequest, queryset: QuerySet[Any], size: int, order: str) -> Page:
     """Return a page of a list sorted by a column (`-ids_count`, `name`) and then by key, newest first.
 
     The address contains the value, too, so a row that is renamed in the meantime moves no page.
@@ -37,9 +37,9 @@ def by_value(request: HttpRequest, found: QuerySet[Any], size: int, order: str) 
     column, way = order.lstrip("-"), "lt" if order.startswith("-") else "gt"
     text = request.GET.get("before", "")
     if text:
-        key, value = _key_and_value(text, found.model._meta.get_field(column))
-        found = found.filter(Q(**{f"{column}__{way}": value}) | Q(**{column: value}, pk__lt=key))
-    rows = list(found[: size + 1])
+        key, value = _key_and_value(text, queryset.model._meta.get_field(column))
+        queryset = queryset.filter(Q(**{f"{column}__{way}": value}) | Q(**{column: value}, pk__lt=key))
+    rows = list(queryset[: size + 1])
     more = len(rows) > size
     last = f"{rows[size - 1].pk}:{getattr(rows[size - 1], column)}" if more else None
     return Page(rows[:size], last, not text)

@@ -8,6 +8,10 @@ from datetime import date, datetime
 
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest
+from django.urls import reverse
+
+from dashboard import addresses
+from scheduling import models
 
 MAX_KEY = 2**63 - 1
 # The days that may be asked for: the database can store them in every zone, and they have windows.
@@ -18,11 +22,11 @@ EARLIEST, LATEST = date(2000, 1, 1), date(2088, 12, 31)
 COLUMNS = "columns"
 
 
-def refuse_unknown(request: HttpRequest, known: Collection[str]) -> None:
+def refuse_unknown(request: HttpRequest, allowed: Collection[str]) -> None:
     """Raise BadRequest (a 400 in words) for a parameter that the page doesn't know, or one given twice."""
     for name, values in request.GET.lists():
-        if name not in known:
-            there_are = f"there are: {', '.join(sorted(known))}" if known else "there is none"
+        if name not in allowed:
+            there_are = f"there are: {', '.join(sorted(allowed))}" if allowed else "there is none"
             raise BadRequest(f"There is no parameter {name[:60]!r} here; {there_are}.")
         if len(values) > 1 and name != COLUMNS:
             raise BadRequest(f"The parameter {name!r} is given {len(values)} times.")
@@ -52,3 +56,11 @@ def read_moment(text: str) -> datetime:
     if at is None or at.tzinfo is None or not EARLIEST.year <= at.year <= LATEST.year:
         raise BadRequest(f"at: {text[:40]!r} is not a time with a time zone.")
     return at
+
+
+def board_address(request: HttpRequest) -> str | None:
+    """Return the address of the board on which the button stood that was pressed; None if it stood elsewhere."""
+    name = request.POST.get("board", "")
+    if name == "*" or models.Queue.objects.filter(name=name).exists():
+        return addresses.with_query(reverse("board"), queue=name)
+    return None

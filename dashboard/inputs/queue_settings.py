@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from django import forms
 from django.conf import settings
 
+from dashboard.inputs import choices
 from scheduling import models
+from scheduling.core.errors import BadFields, Refused
 from scheduling.models import HandlerKind
 from scheduling.queues import validation
 
@@ -33,12 +35,12 @@ SECTIONS = (
     Section(
         "Lists",
         "How a list gets its minutes.",
-        ("overflow", "max_peak", "headroom"),
+        ("overflow", "max_share_percent", "max_peak", "headroom"),
     ),
     Section(
         "Hours, ramp and quotas",
         "When the queue sends, how its limit grows, and how much it may send in all.",
-        ("hours", "ramp", "quotas"),
+        ("shared", "hours", "ramp", "quotas"),
     ),
     Section(
         "When a request fails, or is late",
@@ -63,6 +65,12 @@ SECTIONS = (
         "Signature",
         "Lets the receiver check that a request comes from here.",
         ("webhook_secret", "forget_secret", "webhook_sign"),
+        HandlerKind.WEBHOOK,
+    ),
+    Section(
+        "Access token",
+        "OAuth 2.0 client credentials: a token is fetched, renewed in time, and sent as Authorization: Bearer.",
+        validation.TOKEN_FIELDS,
         HandlerKind.WEBHOOK,
     ),
     Section(
@@ -91,6 +99,13 @@ class Shown(NamedTuple):
     fields: list[forms.BoundField]
 
 
+class SecretInput(forms.PasswordInput):
+    """A field for a secret: what was typed isn't shown again, not even on a page that refuses the form."""
+
+    def __init__(self) -> None:
+        super().__init__({"autocomplete": "new-password"})
+
+
 class HeadersField(forms.CharField):
     """Headers, one per line: "Name: value".
 
@@ -110,8 +125,9 @@ class HeadersField(forms.CharField):
         """Return the initial content of the field."""
         return "\n".join(f"{name}: {self.HIDDEN}" for name in self.current)
 
-    def clean(self, value: str) -> dict[str, str]:
-        headers: dict[str, str] = {}
+    def clean(self, value: str) -> dict[str, str | None]:
+        """Return the headers; null stands for the stored value."""
+        headers: dict[str, str | None] = {}
         for line in (super().clean(value) or "").splitlines():
             name, colon, text = (part.strip() for part in line.partition(":"))
             if not line.strip():
@@ -120,13 +136,13 @@ class HeadersField(forms.CharField):
                 raise forms.ValidationError(f"“{line.strip()[:40]}” is not a header: write “Name: value”.")
             if text == self.HIDDEN and name not in self.current:
                 raise forms.ValidationError(f"{name} has no value yet.")
-            headers[name] = self.current[name] if text == self.HIDDEN else text
+            headers[name] = None if text == self.HIDDEN else text
         return headers
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Return whether the headers would change."""
+        """Return whether headers were added, removed, or got a value: perhaps the same one, entered again."""
         try:
-            return self.clean(data or "") != dict(self.current)
+            return self.clean(data or "") != dict.fromkeys(self.current)
         except forms.ValidationError:
             return True
 
@@ -177,6 +193,23 @@ class HoursField(forms.CharField):
         return bool(self.to_python(data) != self.to_python(self.prepare_value(initial)))
 
 
+class SharedField(forms.ChoiceField):
+    """The name of shared hours; empty if there are none, or if the field beside it has the hours."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Shared hours",
+            required=False,
+            choices=self._all,
+            help_text="Hours that other queues and targets may have as well.",
+        )
+
+    @staticmethod
+    def _all() -> list[tuple[str, str]]:
+        names = models.Hours.objects.values_list("name", flat=True)
+        return [("", "none: those below"), *((name, name) for name in names)]
+
+
 class ConditionField(forms.JSONField):
     """A condition as JSON; empty if there is none."""
 
@@ -195,8 +228,42 @@ class QuotasField(ConditionField):
         return super().prepare_value(value or None)
 
     def to_python(self, value: Any) -> Any:
-        found = super().to_python(value)
-        return [] if found is None else found
+        quotas = super().to_python(value)
+        return [] if quotas is None else quotas
+
+
+HOURS_HELP = "A time zone, then a span on each line, such as mon-fri 09:00-18:00, or closed 2026-12-25."
+QUOTAS_HELP = 'JSON: [{"limit": 250000, "per": "day", "zone": "Europe/Berlin"}]; per hour, day or month.'
+
+
+class SharedHoursForm(forms.Form):
+    """The table of hours that queues can share."""
+
+    hours = HoursField(label="Hours", help_text=HOURS_HELP)
+
+    def take(self, error: Refused) -> None:
+        """Show why the operation refused it, beside the fields."""
+        reasons = error.reasons if isinstance(error, BadFields) else {"": str(error)}
+        for name, reason in reasons.items():
+            self.add_error("name" if name == "name" else "hours" if name else None, reason)
+
+
+class NewHoursForm(SharedHoursForm):
+    """New ones, with their name."""
+
+    name = forms.SlugField(label="Name", max_length=50, help_text="Letters, digits, - and _.")
+    field_order = ("name", "hours")
+
+
+class HoursForm(SharedHoursForm):
+    """Those that exist, and what the page had shown of them."""
+
+    # How many IDs the page said that the change moves.
+    moves = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    version = forms.IntegerField(widget=forms.HiddenInput)
+
+    def __init__(self, hours: models.Hours, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(data, initial={"hours": hours.form, "version": hours.version}, label_suffix="")
 
 
 STANDARD, NONE, TEMPLATE = "standard", "none", "template"
@@ -225,10 +292,7 @@ class QueueForm(QueueModelForm):
     )
     overflow = forms.ChoiceField(
         label="When a list doesn't fit",
-        choices=[
-            (models.Overflow.DISPERSE, "go above the limit, evenly"),
-            (models.Overflow.CARRY_OVER, "continue in later quarter-hours"),
-        ],
+        choices=[*choices.OVERFLOW.items()],
         help_text="Either all of it runs in its quarter-hour, or the limit is never exceeded.",
     )
     late_policy = forms.ChoiceField(
@@ -247,7 +311,13 @@ class QueueForm(QueueModelForm):
         label="Secret",
         required=False,
         help_text="whsec_ and base64. Leave empty to keep the current one.",
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        widget=SecretInput(),
+    )
+    oauth_client_secret = forms.CharField(
+        label="Client secret",
+        required=False,
+        help_text="Leave empty to keep the current one.",
+        widget=SecretInput(),
     )
     forget_secret = forms.BooleanField(label="Remove the secret", required=False)
     webhook_headers = HeadersField()
@@ -269,21 +339,14 @@ class QueueForm(QueueModelForm):
         required=False,
         help_text='JSON, such as {"pointer": "/ok", "equals": true}. Empty: the status decides.',
     )
-    hours = HoursField(
-        label="Hours",
-        required=False,
-        help_text="A time zone, then a span on each line, such as mon-fri 09:00-18:00, or closed 2026-12-25.",
-    )
+    shared = SharedField()
+    hours = HoursField(label="Hours", required=False, help_text=HOURS_HELP)
     ramp = ConditionField(
         label="Ramp",
         required=False,
         help_text='JSON: {"from": "2026-11-30", "start_rpm": 50, "factor": 1.5, "every": 1, "unit": "days"}.',
     )
-    quotas = QuotasField(
-        label="Quotas",
-        required=False,
-        help_text='JSON: [{"limit": 250000, "per": "day", "zone": "Europe/Berlin"}]; per hour, day or month.',
-    )
+    quotas = QuotasField(label="Quotas", required=False, help_text=QUOTAS_HELP)
     python_callable = forms.ChoiceField(label="Function", required=False)
     # How many IDs the page said that the change moves.
     moves = forms.IntegerField(widget=forms.HiddenInput, required=False)
@@ -293,6 +356,7 @@ class QueueForm(QueueModelForm):
         model = models.Queue
         fields = [name for name in validation.FIELDS if name != "rpm"]
         labels: ClassVar[dict[str, Any]] = {
+            "max_share_percent": "Share of each minute that one list may take (percent)",
             "max_peak": "Ask before going above (per minute)",
             "max_attempts": "Maximum attempts",
             "late_after_seconds": "Drop when later than (seconds)",
@@ -301,6 +365,11 @@ class QueueForm(QueueModelForm):
             "webhook_url": "Address",
             "webhook_content_type": "Content type",
             "webhook_sign": "Sign requests",
+            "oauth_token_url": "Address of the token server",
+            "oauth_client_id": "Client ID",
+            "oauth_client_auth": "Client ID and secret are sent",
+            "oauth_scope": "Scope",
+            "oauth_audience": "Audience",
             "success_statuses": "Statuses that mean success",
             "retry_statuses": "Statuses that are retried",
             "keep_answers": "Responses that are kept",
@@ -310,12 +379,17 @@ class QueueForm(QueueModelForm):
             "callback_url": "Address",
         }
         help_texts: ClassVar[dict[str, Any]] = {
+            "max_share_percent": "Below 100, a short list never waits for a long one. For lists that continue later.",
             "max_peak": "A list that would fill a minute further has to be confirmed. Empty: no limit.",
             "max_attempts": "Then the ID has failed. It can still be retried by hand.",
             "late_after_seconds": "Empty: not at all. Applies if late IDs are dropped.",
             "headroom": "Lists leave this much of each minute free.",
             "breaker_threshold": "The circuit breaker. A probe every 30 s ends it. Empty: never.",
             "webhook_url": "May contain placeholders such as {{id}}.",
+            "oauth_token_url": "Empty: no token, and the client secret is forgotten.",
+            "oauth_client_auth": "As the server expects it: client_secret_basic or client_secret_post.",
+            "oauth_scope": "Separated by blanks. May be empty.",
+            "oauth_audience": "Only for servers that ask for it.",
             "success_statuses": "Codes and ranges, such as 200-299,304.",
             "retry_statuses": "All others fail at once.",
             "keep_answers": "unexpected, all, or a JSON pointer such as /id.",
@@ -326,7 +400,8 @@ class QueueForm(QueueModelForm):
         }
 
     def __init__(self, queue: models.Queue, data: Mapping[str, Any] | None = None) -> None:
-        initial = {"version": queue.version, "webhook_secret": "", "body_kind": _body_kind(queue)}
+        initial = {"version": queue.version, "body_kind": _body_kind(queue)}
+        initial |= dict.fromkeys(validation.WRITE_ONLY, "")
         super().__init__(data, instance=queue, initial=initial, label_suffix="")
         headers = self.fields["webhook_headers"]
         assert isinstance(headers, HeadersField)
@@ -334,6 +409,7 @@ class QueueForm(QueueModelForm):
         self.initial["webhook_headers"] = headers.shown()
         for name in ("connect_timeout_seconds", "read_timeout_seconds"):
             self.fields[name].required = False
+        self.initial["shared"] = queue.shared_hours.name if queue.shared_hours else ""
         function = self.fields["python_callable"]
         assert isinstance(function, forms.ChoiceField)
         named = sorted({*settings.PYTHON_HANDLERS, queue.python_callable} - {""})
@@ -357,10 +433,16 @@ class QueueForm(QueueModelForm):
     def changes(self) -> dict[str, Any]:
         """Return the changed fields, by the names that the operation uses."""
         changed = {name: self.cleaned_data[name] for name in self.changed_data if name in self.Meta.fields}
+        changed = {
+            name: value for name, value in changed.items() if value or name not in validation.WRITE_ONLY
+        }
+        if self.cleaned_data["shared"]:
+            # The field beside it only shows them.
+            changed.pop("hours", None)
+        if "shared" in self.changed_data:
+            changed["hours"] = self.cleaned_data["shared"] or self.cleaned_data["hours"]
         if self.cleaned_data.get("forget_secret"):
             changed["webhook_secret"] = ""
-        elif not changed.get("webhook_secret", "kept"):
-            changed.pop("webhook_secret")
         body = self.body()
         changed.pop("webhook_body", None)
         if body != self.instance.webhook_body:

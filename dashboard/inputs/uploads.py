@@ -23,8 +23,7 @@ from scheduling import models
 from scheduling.core import id_tokens
 from scheduling.intake import acceptance
 from scheduling.lists.record_lists import source_of
-from scheduling.parsing import FIELDS, Limits, Reading, Spool, read_body
-from scheduling.parsing.record_spool import RecordSpool
+from scheduling.parsing import FIELDS, Limits, Reading, read_body
 
 BLOCK = 64 * 1024
 # The faults that a preview stores and offers, and those that it shows. The count includes all of them.
@@ -49,7 +48,7 @@ def limits() -> Limits:
     )
 
 
-def asked(request: OperatorRequest) -> dict[str, bool]:
+def read_options(request: OperatorRequest) -> dict[str, bool]:
     """Read the options in the address: `hidden` leaves out the hidden rows of a sheet, `example` shows an
     example. Raises BadRequest.
     """
@@ -77,7 +76,7 @@ def read(request: OperatorRequest, *, id_type: str | None = None) -> Reading:
         # The preview shows faults before anything is placed, so the rest of the list has to be read.
         skip_faults=True,
         # In the address, because it must be known before the file is read.
-        leave_out_hidden=asked(request)["hidden"],
+        leave_out_hidden=read_options(request)["hidden"],
         id_type=id_type,
         allowed=FIELDS | {CSRF_FIELD, START_FIELD},
     )
@@ -106,13 +105,6 @@ def check_csrf(request: HttpRequest, token: str) -> None:
     check.process_request(request)
     if check.process_view(request, _no_view, (), {}):
         raise CsrfFailed
-
-
-def spool_of(reading: Reading) -> Spool | RecordSpool:
-    """Return the IDs that were read. A form without a list is refused while it is read."""
-    spool = reading.spool or reading.records
-    assert spool is not None
-    return spool
 
 
 def store_draft(
@@ -170,8 +162,8 @@ def _about(reading: Reading, name: str, queue: str, operator: Any) -> dict[str, 
         "column": asdict(reading.column) if reading.column else None,
         "sheet": asdict(reading.sheet) if reading.sheet else None,
         "columns_left_out": reading.columns_left_out[:COLUMNS_SHOWN],
-        "first": [str(user_id) for user_id in spool_of(reading).first(3)],
-        "last": [str(user_id) for user_id in spool_of(reading).last(3)],
+        "first": [str(user_id) for user_id in reading.ids.first(3)],
+        "last": [str(user_id) for user_id in reading.ids.last(3)],
         "faults": faults[:FAULTS_SHOWN],
         "faults_packed": _packed(faults) if len(faults) > FAULTS_SHOWN else "",
         "fault_count": reading.fault_count,

@@ -19,24 +19,24 @@ def attempts_text(place: id_history.Place) -> str:
 
 def sentence(event: stories.Event) -> str:
     """Describe an event. The time is shown before it."""
-    said = event.details
+    details = event.details
     if event.kind == "placed":
-        why = f": {said['rule']}" if said["rule"] else ""
-        return f"got a place in the minute {_minute(said['minute'])}{why}."
+        why = f": {details['rule']}" if details["rule"] else ""
+        return f"got a place in the minute {_minute(details['minute'])}{why}."
     if event.kind == "moved":
-        from_minute, to_minute = _minute(said["from_minute"]), _minute(said["to_minute"])
-        return f"moved from {from_minute} to {to_minute}, since {said['reason']}."
-    took = f" after {said['duration_ms']:,} ms" if said["duration_ms"] is not None else ""
-    if said.get("succeeded"):
-        return f"request {said['number']} was sent and succeeded."
-    if said["unknown"]:
-        return f"request {said['number']} was started; its process died before the answer was stored."
-    if said["http_status"]:
-        answered = f"answered {said['http_status']}"
+        from_minute, to_minute = _minute(details["from_minute"]), _minute(details["to_minute"])
+        return f"moved from {from_minute} to {to_minute}, since {details['reason']}."
+    duration = f" after {details['duration_ms']:,} ms" if details["duration_ms"] is not None else ""
+    if details.get("succeeded"):
+        return f"request {details['number']} was sent and succeeded."
+    if details["unknown"]:
+        return f"request {details['number']} was started; its process died before the answer was stored."
+    if details["http_status"]:
+        answered = f"answered {details['http_status']}"
         # The error of a redirect names its address; that of another status adds nothing.
-        more = said["error"] if said["error"] not in ("", None, answered) else said["answer"]
-        return f"request {said['number']} was {answered}{took}. {more}".strip()
-    return f"request {said['number']} failed{took}: {said['error'] or said['answer'] or 'no answer'}."
+        more = details["error"] if details["error"] not in ("", None, answered) else details["answer"]
+        return f"request {details['number']} was {answered}{duration}. {more}".strip()
+    return f"request {details['number']} failed{duration}: {details['error'] or details['answer'] or 'no answer'}."
 
 
 def _minute(at: datetime) -> str:

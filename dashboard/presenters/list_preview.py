@@ -1,8 +1,10 @@
 """What the preview of a list shows, as plain values."""
 
+from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 from django.utils import timezone
 
@@ -10,11 +12,11 @@ from dashboard import formatting
 from dashboard.drawing import charts
 from dashboard.drawing.spans import span_of, start_of
 from scheduling import models
-from scheduling.core import clock
+from scheduling.core import clock, stopping
 from scheduling.core.errors import PastPeak, PlanRefused
 from scheduling.dispatch import targets
 from scheduling.handlers import columns
-from scheduling.placement import reservations
+from scheduling.placement import canaries, holds, reservations, shapes
 from scheduling.placement.reservations import Start
 from scheduling.reports import cards
 
@@ -51,6 +53,9 @@ class Preview:
     refusal: PlanRefused | None
     refusal_words: str
     at: datetime
+    # How it stops by itself: its error budget and its canary, as the form has them.
+    stops: Mapping[str, Any] = field(default_factory=dict)
+    canary: stopping.Canary | None = None
 
     @property
     def is_what_if(self) -> bool:
@@ -88,6 +93,26 @@ class Preview:
         return list(counts.items())[:DAYS_SHOWN] if len(counts) > 1 else []
 
     @property
+    def stops_words(self) -> str:
+        """Return how it stops by itself, in sentences; empty if it doesn't."""
+        sentences = []
+        if self.canary is not None:
+            count = min(self.canary.ids, self.plan.ids_count)
+            ends_at = canaries.ends_at(self.queue, self.plan, count)
+            assert ends_at is not None
+            least = stopping.needed(count, self.canary.min_succeeded_percent)
+            sentences.append(
+                f"The first {formatting.plural(count, 'ID')} are sent until {formatting.minute_text(ends_at)}; the"
+                f" others wait until {least:,} of them have succeeded."
+            )
+        if (percent := self.stops.get("max_failed_percent")) is not None:
+            finished = self.stops.get("min_finished") or holds.MIN_FINISHED
+            sentences.append(
+                f"The list is put on hold if more than {percent:g} % have failed, once {finished:,} have finished."
+            )
+        return " ".join(sentences)
+
+    @property
     def ends_at(self) -> datetime:
         return ends_at(self.plan)
 
@@ -104,7 +129,8 @@ class Preview:
     def why_not(self) -> str:
         """Return why the list can't be placed, even with a tick; empty if it can."""
         if self.missing_columns:
-            return f"The queue's request needs the column {', '.join(self.missing_columns)}, and the list lacks it."
+            names = ", ".join(self.missing_columns)
+            return f"The queue's request needs the column {names}, which does not travel with the IDs of this list."
         return "" if self.may_insist else self.refusal_words
 
     @property
@@ -114,7 +140,7 @@ class Preview:
 
     @property
     def missing_columns(self) -> list[str]:
-        """Return those of them that the list lacks."""
+        """Return the ones that the list does not contain."""
         return [name for name in self.needed_columns if name not in self.draft.about.get("data_columns", ())]
 
     @property
@@ -125,45 +151,50 @@ class Preview:
     @property
     def dangers(self) -> list[str]:
         """Return the reasons why placing it requires typing a number: the list is hardly intended."""
-        found = []
+        reasons = []
         if not self.is_first_free and self.plan.peak_per_minute >= DANGEROUS_PEAK * self.queue.rpm:
             times = self.plan.peak_per_minute / self.queue.rpm
-            found.append(
+            reasons.append(
                 f"The fullest minute has {times:,.0f} times the requests that the queue's limit allows."
             )
         if self.draft.about.get("fault_count", 0) > self.draft.ids_count:
-            found.append("The list has more faults than IDs.")
-        return found
+            reasons.append("The list has more faults than IDs.")
+        return reasons
 
     @property
     def cautions(self) -> list[str]:
         """Return what currently keeps the queue from starting at the planned pace, or IDs from being retried
         soon.
         """
-        said = []
+        sentences = []
         if self.queue.paused:
-            said.append("The queue is paused: nothing of this list is sent until it is resumed.")
+            sentences.append("The queue is paused: none of this list is sent until the queue is resumed.")
         elif self.queue.brake_per_minute is not None:
-            said.append(
+            sentences.append(
                 f"A brake limits the queue to {self.queue.brake_per_minute:,} a minute: until it is released, the list"
                 " takes longer."
             )
         target = targets.target_of(self.queue)
         if target and (target.opened_at or (target.blocked_until and target.blocked_until > self.at)):
-            said.append(f"Requests to {target.origin} are blocked: nothing is sent until it answers again.")
-        if self.fills_the_queue:
-            said.append(
-                f"Until {formatting.minute_text(self.ends_at)} every minute is full, so IDs that fail or come late are"
-                " sent after that. To send them sooner, reserve some requests per minute for them in the queue's"
-                " settings."
+            sentences.append(
+                f"Requests to {target.origin} are blocked: nothing is sent until it answers again."
             )
-        return said
+        if self.queue.is_blocked(self.at):
+            sentences.append(f"Requests of the queue are blocked: {self.queue.block_reason}.")
+        if self.fills_the_queue:
+            sentences.append(
+                f"Until {formatting.minute_text(self.ends_at)} the list takes all that the queue may send, so IDs that"
+                " fail or come late are sent after that. To send them sooner, reserve some requests per minute for"
+                " them in the queue's settings."
+            )
+        return sentences
 
     @property
     def fills_the_queue(self) -> bool:
         """Return whether it takes all room of several quarter-hours, with nothing reserved for retries."""
         is_capped = self.is_first_free or self.queue.overflow == models.Overflow.CARRY_OVER
-        return is_capped and len(self.plan.windows) > 2 and self.queue.headroom == 0
+        takes_all = self.queue.headroom == 0 and self.plan.share is None
+        return is_capped and takes_all and len(self.plan.windows) > 2
 
     @property
     def other_windows(self) -> int:
@@ -175,8 +206,9 @@ class Preview:
 
     @property
     def rpm_for_an_hour(self) -> int | None:
-        """Return the limit at which a longer list would be done within an hour."""
-        if self.ends_at - self.at <= (AN_HOUR + clock.BUCKETS) * clock.MINUTE:
+        """Return the limit at which a longer list would be done within an hour, where only rpm keeps it from that."""
+        is_limited = shapes.is_shaped(self.queue) or self.plan.share is not None
+        if is_limited or self.ends_at - self.at <= (AN_HOUR + clock.BUCKETS) * clock.MINUTE:
             return None
         needed = -(-self.draft.ids_count // AN_HOUR) + self.queue.headroom
         return needed if self.rpm < needed <= models.MAX_RPM else None
@@ -199,9 +231,9 @@ class Preview:
         capacity = self.rpm * (span // clock.MINUTE)
         sums: dict[datetime, list[int]] = {}
         for at, window in zip(starts, self.plan.windows, strict=True):
-            known = sums.setdefault(start_of(at, span), [0, 0])
-            known[0] += sum(window.before)
-            known[1] += sum(window.added)
+            span_sums = sums.setdefault(start_of(at, span), [0, 0])
+            span_sums[0] += sum(window.before)
+            span_sums[1] += sum(window.added)
         minutes = [cards.Minute(at, capacity, waiting=before) for at, (before, _) in sums.items()]
         return charts.plan_chart(minutes, [added for _, added in sums.values()], span=span)
 
@@ -237,14 +269,14 @@ def previewed_otherwise(
     plan: reservations.Plan, *, peak: int | None, first: datetime | None, last: datetime | None
 ) -> str:
     """Return what the preview said, if something else was placed."""
-    said: list[str] = []
+    differences: list[str] = []
     if peak not in (None, plan.peak_per_minute) and plan.start == Start.NEXT_WINDOW:
-        said.append(f"{peak:,} a minute")
+        differences.append(f"{peak:,} a minute")
     if first is not None and first != plan.first_at:
-        said.append(f"from {formatting.minute_text(first)}")
+        differences.append(f"from {formatting.minute_text(first)}")
     if last is not None and last != plan.last_at:
-        said.append(f"to {formatting.minute_text(last + clock.MINUTE)}")
-    return ", ".join(said)
+        differences.append(f"to {formatting.minute_text(last + clock.MINUTE)}")
+    return ", ".join(differences)
 
 
 def is_worse(

@@ -19,9 +19,16 @@ STAGES = (
         "The log of reservations, replayed, leads to the fill of every minute; every counter equals the rows that "
         "it counts; every request left a trace.",
     ),
-    ("Tasks", "Each is the sum of its minutes, and a finished one has nothing left to send."),
+    (
+        "Tasks",
+        "Each is the sum of its minutes, and a finished one has nothing left to send. Nothing started while one was on "
+        "hold, and only its first IDs before its canary had passed.",
+    ),
     ("IDs", "Each has one row, in the minute that the rules and its moves gave it."),
     ("Work in progress", "Nothing waits in a minute that is over, and every claim has a living owner."),
+    ("Receipts", "Each leads to its hash, and follows the one before it in the chain of its queue."),
+    ("Targets", "No 60 seconds saw more starts of all its queues than a target's budget allows."),
+    ("Quotas", "No hour, day or month has had more starts than its quota allows."),
 )
 WINDOWS_SHOWN = 48
 _PLACE = re.compile(r"\b(window|bucket) (\d+)")
@@ -58,22 +65,27 @@ def parts(check: models.BulkAct) -> list[Part]:
     # Of a check that is in progress, those before the stage at which it goes on.
     done = len(STAGES) if check.ended_at else check.asked.get("stage", 0)
     return [
-        Part(name, about, _checked(each["checked"]), each["found"], is_done=k < done)
+        Part(name, about, _counts_in_words(each["checked"]), each["found"], is_done=k < done)
         for k, ((name, about), each) in enumerate(zip(STAGES, figures, strict=False))
     ]
 
 
-def _checked(counts: dict[str, int]) -> str:
-    return ", ".join(plural(count, word) for word, count in counts.items())
+def _counts_in_words(counts: dict[str, int]) -> str:
+    # PostgreSQL's JSON keeps no order: quarter-hours stand before their minutes.
+    return ", ".join(plural(counts[word], word) for word in sorted(counts, reverse=True))
 
 
-def windows(found: Iterable[dict[str, Any]], queues: dict[int, str], *, at: datetime) -> list[CheckedWindow]:
+def windows(
+    stored_differences: Iterable[dict[str, Any]], queues: dict[int, str], *, at: datetime
+) -> list[CheckedWindow]:
     """The latest quarter-hours with IDs in them, and all with differences, latest first.
 
-    found: the differences that are kept. at: when the check began.
+    stored_differences: those that are kept. at: when the check began.
     """
     differences = Counter(
-        window for one in found for window in {_window_of(*place) for place in _PLACE.findall(one["of"])}
+        window
+        for difference in stored_differences
+        for window in {_window_of(*place) for place in _PLACE.findall(difference["of"])}
     )
     latest = models.Window.objects.filter(starts_at__lte=clock.open_window_start(at), version__gt=0)
     ids = latest.order_by("-starts_at", "queue_id").values_list("pk", flat=True)[:WINDOWS_SHOWN]

@@ -12,7 +12,7 @@ from django.db.models import Max, Q, Sum
 from django.http import Http404
 from django.urls import reverse
 
-from dashboard import id_texts
+from dashboard import formatting, id_texts
 from dashboard.drawing import charts
 from dashboard.drawing.spans import BARS, span_of, start_of
 from dashboard.inputs.filters import PlaceFilter
@@ -54,6 +54,22 @@ class Line:
         return self.task.is_on_hold
 
     @property
+    def why_no_end(self) -> str:
+        """Return what keeps an unfinished task from the end of its plan, as the board says it."""
+        if self.is_over:
+            return ""
+        return formatting.why_no_end(
+            on_hold=self.is_on_hold,
+            waits_for_canary=self.task.waits_for_canary,
+            paused=self.task.queue.paused,
+        )
+
+    @property
+    def or_later(self) -> str:
+        """Return the words that follow the end of a plan under a brake."""
+        return "" if self.is_over or self.task.queue.brake_per_minute is None else formatting.OR_LATER
+
+    @property
     def misses_deadline(self) -> bool:
         return self.task.misses_deadline_at(self.at)
 
@@ -81,7 +97,7 @@ class Line:
         """Return the parts of its bar."""
         counts = [
             (status.css, getattr(self.task, status.counter))
-            for status in models.Status.drawn()
+            for status in models.Status.in_charts()
             if status != models.Status.WAITING
         ]
         return charts.shares(counts, self.task.ids_count)
@@ -158,19 +174,21 @@ def version(task_id: int, at: datetime) -> str:
         "cancelled_at",
         "finished_at",
         "held_at",
+        "canary_state",
+        "canary_count",
         "last_minute_at",
         *counters,
     )
-    found = (
+    values = (
         models.Task.objects.filter(pk=task_id)
         .order_by()
         .annotate(moved=Sum("task_buckets__moved_count"), last=Max("task_buckets__bucket_id"))
         .values_list(*columns, "moved", "last")
         .first()
     )
-    if found is None:
+    if values is None:
         raise Http404("There is no such task.")
-    basis = repr((found, clock.minute_start(at)))
+    basis = repr((values, clock.minute_start(at)))
     return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
 
 
@@ -244,8 +262,8 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
     The task's counters tell which minutes contain any.
     """
     minute = chosen.cleaned_data["minute"]
-    statuses = None if chosen.wanted is None else task.rows_that_mean(chosen.wanted)
-    if minute is not None and chosen.wanted is None:
+    statuses = None if chosen.chosen_status is None else task.rows_that_mean(chosen.chosen_status)
+    if minute is not None and chosen.chosen_status is None:
         # Only IDs that have a place there: the place of a cancelled ID is free.
         statuses = tuple(s for s in models.Status if task.meaning_of(s) != models.Status.CANCELLED)
     placed = models.TaskBucket.objects.filter(task=task).order_by("bucket_id")
@@ -254,7 +272,7 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
         placed = placed.filter(bucket_id__gte=first, bucket_id__lt=end)
     if statuses is not None:
         buckets_filter = Q()
-        for status in {*statuses, *([chosen.wanted] if chosen.wanted else [])}:
+        for status in {*statuses, *([chosen.chosen_status] if chosen.chosen_status else [])}:
             buckets_filter |= Q(**{f"{status.counter}__gt": 0})
         placed = placed.filter(buckets_filter)
     for bucket_id in placed.filter(bucket_id__gte=keys.bucket_of_cursor(after)).values_list(
@@ -268,15 +286,17 @@ def _matching(task: models.Task, chosen: PlaceFilter, *, after: int = 0) -> Iter
             yield row.pk, row.user_id
 
 
-def _places_of(task: models.Task, found: Sequence[tuple[int, int]], at: datetime) -> list[id_history.Place]:
-    return id_history.places(task, [user_id for _, user_id in found], at=at)
+def _places_of(
+    task: models.Task, positions: Sequence[tuple[int, int]], at: datetime
+) -> list[id_history.Place]:
+    return id_history.places(task, [user_id for _, user_id in positions], at=at)
 
 
 def all_places(task: models.Task, chosen: PlaceFilter, *, at: datetime) -> Iterator[id_history.Place]:
     """Yield all of the task's IDs that match, in the order of the page."""
     if chosen.is_set:
-        found = _matching(task, chosen)
-        while block := list(islice(found, BLOCK)):
+        positions = _matching(task, chosen)
+        while block := list(islice(positions, BLOCK)):
             yield from _places_of(task, block, at)
         return
     for position in range(0, task.ids_count, BLOCK):
@@ -288,25 +308,25 @@ def chart(task: models.Task, *, at: datetime) -> charts.Chart:
     filled = [minute for minute in id_history.distribution(task) if minute.ids - minute.cancelled]
     span = span_of([keys.minute_of_bucket(minute.bucket_id) for minute in filled])
     sums: dict[datetime, list[int]] = {}
-    for found in filled:
-        start = start_of(keys.minute_of_bucket(found.bucket_id), span)
-        counts = (found.waiting, found.in_flight, found.succeeded, found.failed, found.expired)
+    for item in filled:
+        start = start_of(keys.minute_of_bucket(item.bucket_id), span)
+        counts = (item.waiting, item.in_flight, item.succeeded, item.failed, item.expired)
         sums[start] = [a + b for a, b in zip(sums.get(start, [0] * 5), counts, strict=True)]
     capacity = task.queue.rpm * (span // clock.MINUTE)
-    drawn = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items())]
+    bars = [cards.Minute(start, capacity, *counts) for start, counts in sorted(sums.items())]
     # Minutes are drawn with the whole of their quarter-hours.
-    if drawn and span == clock.MINUTE and drawn[-1].minute - drawn[0].minute < BARS * clock.MINUTE:
-        drawn = _with_gaps(drawn, capacity)
-    largest = max([1, *(minute.filled for minute in drawn)])
-    return charts.chart(drawn, now=start_of(at, span), scale=largest, span=span)
+    if bars and span == clock.MINUTE and bars[-1].minute - bars[0].minute < BARS * clock.MINUTE:
+        bars = _with_gaps(bars, capacity)
+    largest = max([1, *(minute.filled for minute in bars)])
+    return charts.chart(bars, now=start_of(at, span), scale=largest, span=span)
 
 
-def _with_gaps(drawn: list[cards.Minute], capacity: int) -> list[cards.Minute]:
+def _with_gaps(bars: list[cards.Minute], capacity: int) -> list[cards.Minute]:
     """Return the minutes among all minutes of their quarter-hours, so that a bar stands where its minute
     lies.
     """
-    known = {minute.minute: minute for minute in drawn}
-    start = clock.quarter_start(drawn[0].minute)
-    end = clock.quarter_start(drawn[-1].minute) + clock.QUARTER
+    bars_by_minute = {minute.minute: minute for minute in bars}
+    start = clock.quarter_start(bars[0].minute)
+    end = clock.quarter_start(bars[-1].minute) + clock.QUARTER
     every = [start + k * clock.MINUTE for k in range((end - start) // clock.MINUTE)]
-    return [known.get(at, cards.Minute(at, capacity)) for at in every]
+    return [bars_by_minute.get(at, cards.Minute(at, capacity)) for at in every]

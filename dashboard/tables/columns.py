@@ -17,6 +17,17 @@ from dashboard import formatting
 CARDS = {"class": "list cards"}
 
 
+class Written(tables.Column):  # type: ignore[misc]  # django-tables2 has no types
+    """A column whose cells are written by a function, such as one of `formatting`."""
+
+    def __init__(self, write: Callable[[Any], str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.write = write
+
+    def render(self, value: Any) -> str:
+        return self.write(value)
+
+
 def text(
     name: str | SafeString, accessor: str | None = None, *, shown: str | None = None, short: str | None = None
 ) -> tables.Column:
@@ -35,29 +46,24 @@ def number(
     *,
     shown: str | Callable[..., str] = "number",
     short: str | None = None,
-) -> tables.Column:
+    write: Callable[[Any], str] = formatting.number,
+) -> Written:
     """A column of numbers or times, right-aligned.
 
-    shown: the class of its cells, or a function that returns it for a record.
+    shown: the class of its cells, or a function that returns it for a record. write: returns the text of a value,
+    unless the table has a method for the column.
     """
     attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short}}
-    return tables.Column(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
+    return Written(write, verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
-def link(address: str, said: Any, css: str = "") -> SafeString:
+def link(address: str, text: Any, css: str = "") -> SafeString:
     if css:
-        return format_html('<a class="{}" href="{}">{}</a>', css, address, said)
-    return format_html('<a href="{}">{}</a>', address, said)
+        return format_html('<a class="{}" href="{}">{}</a>', css, address, text)
+    return format_html('<a href="{}">{}</a>', address, text)
 
 
-class Count(tables.Column):  # type: ignore[misc]  # django-tables2 has no types
-    """A column of counts, with separators."""
-
-    def render(self, value: int | None) -> str:
-        return formatting.number(value)
-
-
-def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Count:
+def count(name: str, accessor: str | None = None, *, short: str | None = None, mark: str = "") -> Written:
     """A column of counts. short: its name on a phone. mark: the class of counts that aren't 0, such as `bad`."""
 
     def shown(value: str) -> str:
@@ -65,7 +71,7 @@ def count(name: str, accessor: str | None = None, *, short: str | None = None, m
         return "number zero" if value in ("", "0") else f"number {mark}".strip()
 
     attrs = {"th": {"class": "number"}, "td": {"class": shown, "data-name": short or name.lower()}}
-    return Count(verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
+    return Written(formatting.number, verbose_name=name, accessor=accessor, attrs=attrs, empty_values=())
 
 
 class Listed(tables.Table):  # type: ignore[misc]  # the same
@@ -88,7 +94,7 @@ class Listed(tables.Table):  # type: ignore[misc]  # the same
 class Counted(tables.Column):  # type: ignore[misc]  # the same
     """A column of counts, each of which leads to the IDs that it counts. kind: see reports.drill_down.
 
-    The table's `drill_down(record, kind)` returns the address of the list.
+    The table's `drill_down(record, kind)` returns the address of the list, or nothing where there is none.
     """
 
     def __init__(self, kind: str, css: str, **kwargs: Any) -> None:
@@ -96,10 +102,9 @@ class Counted(tables.Column):  # type: ignore[misc]  # the same
         self.kind, self.css = kind, css
 
     def render(self, value: int | None, record: Any, table: Any) -> SafeString | str:
-        said = formatting.number(value)
-        if not value:
-            return said
-        return link(table.drill_down(record, self.kind), said, self.css)
+        text = formatting.number(value)
+        address = table.drill_down(record, self.kind) if value else ""
+        return link(address, text, self.css) if address else text
 
 
 def counted(

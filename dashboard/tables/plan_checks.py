@@ -46,18 +46,18 @@ class ChecksTable(Listed):
         return link(f"?check={record.pk}", formatting.moment(record.began_at))
 
     def render_result(self, record: models.BulkAct) -> SafeString | str:
-        said = result(record)
-        return format_html('<span class="bad">{}</span>', said) if record.found_count else said
+        text = result(record)
+        return format_html('<span class="bad">{}</span>', text) if record.found_count else text
 
     def render_took(self, record: models.BulkAct) -> str:
         return formatting.duration(seconds_of(record))
 
 
-def _mark(found: int) -> SafeString:
+def _mark(differences_count: int) -> SafeString:
     """How many differences there are, with a sign that needs no colour."""
-    css, sign = ("bad", "✗") if found else ("good", "✓")
+    css, sign = ("bad", "✗") if differences_count else ("good", "✓")
     shown = '<span class="{}">{} <span class="sign" aria-hidden="true">{}</span></span>'
-    return format_html(shown, css, formatting.number(found), sign)
+    return format_html(shown, css, formatting.number(differences_count), sign)
 
 
 class PartsTable(Listed):
@@ -65,7 +65,7 @@ class PartsTable(Listed):
 
     name = text("What was checked", shown="name")
     about = text("What has to hold", shown="quiet whole")
-    checked = number("Checked", shown="number whole", short="checked")
+    checked = number("Checked", shown="number whole", short="checked", write=str)
     found = number("Differences", short="differences")
 
     class Meta(Listed.Meta):
@@ -94,8 +94,8 @@ class CheckedWindowsTable(Listed):
         attrs = CARDS
 
     def render_runs(self, record: proof.CheckedWindow) -> SafeString | str:
-        said = formatting.minute_text(record.runs_at)
-        return link(addresses.window(record.queue, record.starts_at), said) if record.queue else said
+        text = formatting.minute_text(record.runs_at)
+        return link(addresses.window(record.queue, record.starts_at), text) if record.queue else text
 
     def render_found(self, value: int) -> SafeString:
         return _mark(value)
@@ -116,20 +116,15 @@ class DifferenceTable(Listed):
         super().__init__(*args, **kwargs)
         self.queues = queues
 
-    def render_said(self, value: int) -> str:
-        return formatting.number(value)
-
-    render_found = render_said
-
     def render_of(self, value: str) -> SafeString:
         return join(markup("%s", piece) for piece in self._pieces(value))
 
     def _pieces(self, words: str) -> Iterator[str]:
         end = 0
-        for found in _NAMED.finditer(words):
-            yield words[end : found.start()]
-            yield self._linked(found[1], int(found[2]))
-            end = found.end()
+        for match in _NAMED.finditer(words):
+            yield words[end : match.start()]
+            yield self._linked(match[1], int(match[2]))
+            end = match.end()
         yield words[end:]
 
     def _linked(self, kind: str, key: int) -> str:
@@ -145,7 +140,7 @@ class DifferenceTable(Listed):
         queue = self.queues.get(keys.queue_of_window(window_id), "")
         if kind == "window":
             starts_at = keys.starts_at_of_window(key)
-            said = f"window of {queue} that took lists from {formatting.minute_text(starts_at)}"
-            return link(addresses.window(queue, starts_at), said) if queue else said
+            text = f"window of {queue} that took lists from {formatting.minute_text(starts_at)}"
+            return link(addresses.window(queue, starts_at), text) if queue else text
         at = keys.minute_of_bucket(key)
         return link(addresses.minute(at, queue), f"minute {formatting.minute_text(at)} of {queue}")

@@ -12,20 +12,20 @@ from django.utils.safestring import SafeString
 from dashboard import addresses, formatting
 from dashboard.tables.columns import CARDS, Counted, Listed, count, counted, link, number, text
 from scheduling import models
-from scheduling.reports import cards, coming_days, days, planning
+from scheduling.reports import budget_use, cards, coming_days, days, planning
 from scheduling.tasks import failures
 
 ALL = "*"
 
 
 class FailureGroupTable(Listed):
-    """Groups of equal failures; a row is a (failures.Group, address of its page)."""
+    """Groups of failures that are alike; a row is a (failures.Group, address of its page)."""
 
     queue = text("Queue", "0__queue", shown="name")
     answer = text("Answer", "0__http_status", short="answer")
     message = text("Message", "0__message", shown="token whole")
     ids = number("IDs", "0__count", short="IDs")
-    latest = number("Latest", "0__last_at", short="latest")
+    latest = number("Latest", "0__last_at", short="latest", write=formatting.moment)
     act = text(format_html('<span class="visually-hidden">{}</span>', "Actions"), "1", shown="act")
 
     class Meta(Listed.Meta):
@@ -44,8 +44,37 @@ class FailureGroupTable(Listed):
         group, address = record
         return link(address, formatting.number(group.count))
 
-    def render_latest(self, record: tuple[failures.Group, str]) -> str:
-        return formatting.moment(record[0].last_at)
+
+class TargetTable(Listed):
+    """Budgets of targets; a row is a budget_use.Use."""
+
+    target = text("Target", "target__origin", shown="name")
+    rpm = number("Requests per minute", "rpm", short="rpm")
+    now_count = number("This minute", "now_count", short="now")
+    peak = number(
+        "Fullest minute of the next 30",
+        "peak",
+        shown=lambda record: "number notice" if record.is_full else "number",
+        short="peak",
+    )
+    queues = text("Queues", "queues", shown="quiet")
+
+    class Meta(Listed.Meta):
+        attrs = CARDS
+
+    def render_target(self, record: budget_use.Use) -> SafeString:
+        return link(reverse("target", args=[record.target.pk]), record.target.origin)
+
+    def render_rpm(self, value: int | None) -> str:
+        return "no limit" if value is None else formatting.number(value)
+
+    def render_peak(self, record: budget_use.Use) -> SafeString | str:
+        if record.peak_at is None:
+            return "0"
+        return link(addresses.minute(record.peak_at), formatting.number(record.peak))
+
+    def render_queues(self, value: tuple[str, ...]) -> str:
+        return ", ".join(value) or "none"
 
 
 class MinuteOfQueuesTable(Listed):
@@ -92,7 +121,10 @@ class MinuteOfQueuesTable(Listed):
 
 
 class ReceiptTable(Listed):
-    """A window's receipt; a row is a minute as it is stored: a dict."""
+    """A window's receipt; a row is a minute as it is stored: a dict, and its planning.
+
+    has_lists: whether the numbers are still those of the lists to which they lead.
+    """
 
     minute = text("Minute", "0__minute", shown="name")
     first_planned = count("First planned", "1__first_planned")
@@ -109,11 +141,13 @@ class ReceiptTable(Listed):
     class Meta(Listed.Meta):
         attrs = CARDS
 
-    def __init__(self, *args: Any, queue: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, queue: str, has_lists: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = queue
+        self.queue, self.has_lists = queue, has_lists
 
     def drill_down(self, record: tuple[dict[str, Any], planning.Planning], kind: str) -> str:
+        if not self.has_lists:
+            return ""
         return addresses.drill_down_minute(self.queue, datetime.fromisoformat(record[0]["minute"]), kind)
 
     def render_minute(self, value: str) -> SafeString:
@@ -199,15 +233,15 @@ class DayOfWindowsTable(Listed):
         return link(addresses.minute(fullest.minute, self.queue or ALL), formatting.number(record.peak))
 
     def render_runs_at(self, record: days.Column) -> str:
-        said = formatting.hour_mark(record.runs_at)
-        return link(addresses.window(self.queue, record.starts_at), said) if self.queue else said
+        text = formatting.hour_mark(record.runs_at)
+        return link(addresses.window(self.queue, record.starts_at), text) if self.queue else text
 
 
 class ComingDaysTable(Listed):
     """The coming days of a queue, a line for each; a row is a coming_days.Day."""
 
     day = text("Day", "begins_at", shown="name")
-    # A 0 is shown on phones too: it is what somebody looks for.
+    # A 0 is shown on phones too, because people look for days without capacity.
     capacity = number("Capacity", short="capacity")
     planned = number("Planned", short="planned")
     free = number("Free", short="free")
@@ -224,15 +258,6 @@ class ComingDaysTable(Listed):
         day = timezone.localtime(value)
         address = addresses.with_query(reverse("history", args=[f"{day:%Y-%m-%d}"]), queue=self.queue)
         return link(address, f"{day:%A} {day.day} {day:%B}")
-
-    def render_capacity(self, value: int) -> str:
-        return formatting.number(value)
-
-    def render_planned(self, value: int) -> str:
-        return formatting.number(value)
-
-    def render_free(self, value: int) -> str:
-        return formatting.number(value)
 
     def render_used(self, record: coming_days.Day) -> str:
         if not record.capacity:
@@ -266,7 +291,7 @@ class DraftTable(Listed):
     ids = count("IDs", "ids_count", short="IDs")
     made = text("Made", "created_at", short="made")
     by = text("By", "about__operator", shown="quiet")
-    acts = text(format_html('<span class="visually-hidden">{}</span>', "Acts"), "pk", shown="act")
+    acts = text(format_html('<span class="visually-hidden">{}</span>', "Actions"), "pk", shown="act")
 
     class Meta(Listed.Meta):
         attrs = CARDS

@@ -29,8 +29,8 @@ for function in (
     formatting.countdown, formatting.day, formatting.duration, formatting.epoch_ms, formatting.hour_mark,
     formatting.lag, formatting.local_input, formatting.lower_first, formatting.minute_text, formatting.moment,
     formatting.number,
-    formatting.percent, formatting.plural, formatting.size, formatting.spoken, formatting.text,
-    formatting.whole_minutes, formatting.window_label, activity.changes, activity.face,
+    formatting.percent, formatting.plural, formatting.size, formatting.as_words, formatting.text,
+    formatting.whole_minutes, formatting.window_label, formatting.window_moment, activity.changes, activity.face,
     id_story.attempts_text, id_story.sentence,
 ):  # fmt: skip
     register.filter(function.__name__, function)
@@ -65,7 +65,7 @@ def first_and_last(about: dict[str, Any], count: int) -> str:
 
 
 @register.filter
-def kind_of_thing(word: str) -> str:
+def object_kind_name(word: str) -> str:
     """Return the name of a kind of object in the activity log."""
     return choices.KINDS.get(word, word)
 
@@ -146,7 +146,7 @@ def saved_views(context: dict[str, Any], page: str) -> dict[str, Any]:
     """The views that the operator saved of a page; and the filter that is set now, and whether it is one of them."""
     request = context["request"]
     query = saved.filter_of(request.META["QUERY_STRING"])
-    found = [
+    views = [
         {
             "pk": view.pk,
             "name": view.name,
@@ -155,7 +155,7 @@ def saved_views(context: dict[str, Any], page: str) -> dict[str, Any]:
         }
         for view in SavedView.objects.filter(operator=request.user, page=page)
     ]
-    return {"views": found, "query": query, "is_saved": any(view["is_current"] for view in found)}
+    return {"views": views, "query": query, "is_saved": any(view["is_current"] for view in views)}
 
 
 @register.simple_tag
@@ -200,10 +200,10 @@ def heat_column(column: days.Column, image: str, queue_name: str) -> Markup:
     """Draw a column of the heat map: a link that sends the position of the click."""
     if not column.filled:
         return Markup("<i></i>")
-    stamp_of_column = addresses.stamp(column.runs_at)
-    address = reverse("cell_of_all", args=[stamp_of_column])
+    stamp = addresses.stamp(column.runs_at)
+    address = reverse("cell_of_all", args=[stamp])
     if queue_name:
-        address = reverse("cell", args=[queue_name, stamp_of_column])
+        address = reverse("cell", args=[queue_name, stamp])
     ids = f"{formatting.plural(column.filled, 'ID')}, {column.sent:,} sent"
     failed = f", {column.failed:,} failed" if column.failed else ""
     title = f"{formatting.hour_mark(column.runs_at)}: {ids}{failed}"

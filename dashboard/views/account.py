@@ -46,23 +46,28 @@ def account(request: OperatorRequest) -> HttpResponseBase:
     password = PasswordChangeForm(request.user, posted if changing_password else None, label_suffix="")
     for field in password.fields.values():
         field.widget.attrs.pop("autofocus", None)
-    if changing_password and password.is_valid():
+    if posted is not None and (saved := _saved(request, person, zone, password)):
+        messages.success(request, saved)
+        return redirect("account")
+    context = {"person": person, "zone": zone, "password": password, **_two_factor(request)}
+    return render(request, "dashboard/account.html", context)
+
+
+def _saved(request: OperatorRequest, person: PersonForm, zone: ZoneForm, password: PasswordChangeForm) -> str:
+    """Save the form that was posted; return what to say about it, or nothing where it has faults."""
+    if password.is_valid():
         accounts.change_password(
             request.user, password.cleaned_data["new_password1"], by=request.actor, at=store.now()
         )
         update_session_auth_hash(request, request.user)
-        messages.success(request, "Your password has been changed. Your other sessions are signed out.")
-        return redirect("account")
-    if changing_person and person.is_valid():
+        return "Your password has been changed. Your other sessions are signed out."
+    if person.is_valid():
         accounts.set_person(request.user, **person.cleaned_data, by=request.actor, at=store.now())
-        messages.success(request, "Your name and e-mail address have been saved.")
-        return redirect("account")
-    if posted is not None and zone.is_valid():
+        return "Your name and e-mail address have been saved."
+    if zone.is_valid():
         accounts.set_time_zone(request.user, zone.cleaned_data["time_zone"], by=request.actor, at=store.now())
-        messages.success(request, f"Times are now shown in {request.user.time_zone}.")
-        return redirect("account")
-    context = {"person": person, "zone": zone, "password": password, **_two_factor(request)}
-    return render(request, "dashboard/account.html", context)
+        return f"Times are now shown in {request.user.time_zone}."
+    return ""
 
 
 def _two_factor(request: OperatorRequest) -> dict[str, Any]:

@@ -34,15 +34,15 @@ def calendar(request: OperatorRequest) -> HttpResponse:
     queues = list(models.Queue.objects.order_by("name"))
     name = request.GET.get("queue", "")
     # Without a name: the first queue, which every installation begins with, or any.
-    found = [queue for queue in queues if queue.name == (name or FIRST)] or ([] if name else queues[:1])
-    if name and not found:
+    matches = [queue for queue in queues if queue.name == (name or FIRST)] or ([] if name else queues[:1])
+    if name and not matches:
         raise BadRequest(f"There is no queue named {name[:60]!r}.")
     ids = whole_number(request, "ids", low=1)
     if ids is not None and ids > settings.INTAKE_MAX_IDS:
         raise BadRequest(f"ids: a list has at most {plural(settings.INTAKE_MAX_IDS, 'ID')}.")
     context: dict[str, Any] = {"queues": queues, "ids": ids, "max_ids": settings.INTAKE_MAX_IDS}
-    if found:
-        context |= _of_queue(found[0], ids, at=store.now())
+    if matches:
+        context |= _of_queue(matches[0], ids, at=store.now())
     return render(request, "dashboard/calendar.html", context)
 
 
@@ -64,11 +64,11 @@ def _imagined(queue: models.Queue, ids: int, *, at: datetime) -> dict[str, Any]:
         plan = reservations.plan(queue, ids, at=at)
     except BadFields as error:
         return {"refusal": str(error)}
-    said: dict[str, Any] = {"plan": plan}
+    preview: dict[str, Any] = {"plan": plan}
     if plan.last_at is not None:
-        said["ends_at"] = plan.last_at + clock.MINUTE
+        preview["ends_at"] = plan.last_at + clock.MINUTE
     try:
         reservations.check(queue, plan, at=at)
     except PlanRefused as error:
-        said["refusal"] = refused_words(error, queue)
-    return said
+        preview["refusal"] = refused_words(error, queue)
+    return preview

@@ -46,25 +46,25 @@ def drill_down(request: OperatorRequest) -> HttpResponseBase:
         raise BadRequest(
             "window is missing, such as 2026-11-25T12:15Z. Only late IDs can be listed for all of them."
         )
-    wanted = drill_downs.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
+    selection = drill_downs.DrillDown(tuple(queues), kind, at, *((span.begin, span.end) if span else ()))
     if form := request.GET.get("format"):
-        exported = id_texts.exported(wanted.rows(), lambda row: _export(row, queues, wanted.kind))
+        exported = id_texts.exported(selection.rows(), lambda row: _export(row, queues, selection.kind))
         return exports.named(form, "ids", HEADS, exported)
     after = whole_number(request, "after") or 0
-    rows = list(islice(wanted.rows(after=after), ROWS + 1))
+    rows = list(islice(selection.rows(after=after), ROWS + 1))
     has_more = len(rows) > ROWS
-    count = wanted.count()
+    count = selection.count()
     shown = columns.choose(request, listings.DrillDownTable)
     context = {
-        "wanted": wanted,
-        "then": _then(span, wanted, count),
+        "wanted": selection,
+        "then": _then(span, selection, count),
         "span": span,
         "queue_name": name,
         "count": count,
         "rows": rows[:ROWS],
         "columns": shown,
         "table": listings.DrillDownTable(
-            rows[:ROWS], queues=queues, happened=wanted.kind.label, exclude=shown.hidden
+            rows[:ROWS], queues=queues, happened=selection.kind.label, exclude=shown.hidden
         ),
         "next_after": rows[ROWS - 1].key if has_more else None,
         "is_all": not after and not has_more,
@@ -103,8 +103,8 @@ def _kind(request: OperatorRequest, span: Span | None) -> drill_downs.Kind:
     try:
         return drill_downs.Kind(word)
     except ValueError:
-        known = ", ".join(kind.value for kind in drill_downs.Kind if kind.value)
-        raise BadRequest(f"kind: {word!r} is not one of {known}.") from None
+        names = ", ".join(kind.value for kind in drill_downs.Kind if kind.value)
+        raise BadRequest(f"kind: {word!r} is not one of {names}.") from None
 
 
 def _span(request: OperatorRequest) -> Span | None:
@@ -133,23 +133,23 @@ class Then:
     at: datetime
 
 
-def _then(span: Span | None, wanted: drill_downs.DrillDown, count: int) -> Then | None:
+def _then(span: Span | None, selection: drill_downs.DrillDown, count: int) -> Then | None:
     """Return the number in the receipt that the operator came from, if it differs."""
-    if span is None or len(wanted.queue_ids) > 1 or span.end - span.begin > clock.QUARTER:
+    if span is None or len(selection.queue_ids) > 1 or span.end - span.begin > clock.QUARTER:
         return None
-    bucket = keys.bucket_at(wanted.queue_ids[0], span.begin)
+    bucket = keys.bucket_at(selection.queue_ids[0], span.begin)
     window = models.Window.objects.filter(pk=keys.window_of_bucket(bucket)).first()
     if (
         window is None
         or not window.receipt
         or window.totalled_at is None
-        or wanted.kind.value not in window.receipt
+        or selection.kind.value not in window.receipt
     ):
         return None
     receipt = window.receipt if span.window else window.receipt["minutes"][keys.index_of_bucket(bucket)]
-    then = receipt[wanted.kind.value]
+    then = receipt[selection.kind.value]
     # A receipt counts starts and late IDs differently.
-    if wanted.kind in (drill_downs.Kind.SENT, drill_downs.Kind.LATE) or then == count:
+    if selection.kind in (drill_downs.Kind.SENT, drill_downs.Kind.LATE) or then == count:
         return None
     return Then(then, window.totalled_at)
 

@@ -20,8 +20,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Show a 400 or 413 with its reason. The reasons of Django's own suspicions go to the log only."""
     if isinstance(exception, RequestDataTooBig | TooManyFieldsSent | TooManyFilesSent):
         return render(request, "413.html", {"limit": _limit_in_words(request, exception)}, status=413)
-    said = str(exception) if isinstance(exception, BadRequest) else ""
-    return render(request, "400.html", {"exception": said}, status=400)
+    message = str(exception) if isinstance(exception, BadRequest) else ""
+    return render(request, "400.html", {"exception": message}, status=400)
 
 
 def _limit_in_words(request: HttpRequest, exception: Exception) -> str:
@@ -63,7 +63,7 @@ def without_slash(request: OperatorRequest) -> HttpResponseBase:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Show a 404 with the sentence of the view that raised it; the resolver's own message is for programmers."""
-    said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
+    message = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
     # Django's own message for a missing row names a class.
-    reason = "" if said.startswith("No ") and "matches the given query" in said else said
+    reason = "" if message.startswith("No ") and "matches the given query" in message else message
     return render(request, "404.html", {"reason": reason}, status=404)

@@ -21,6 +21,7 @@ from dashboard.inputs import columns, parameters
 from dashboard.inputs.filters import FailureFilter
 from dashboard.inputs.forms import ConfirmForm
 from dashboard.inputs.parameters import refuse_unknown
+from dashboard.inputs.saved import opens_saved_views
 from dashboard.tables import listings, totals
 from dashboard.views import progress
 from dashboard.views.progress import waiting_again
@@ -30,8 +31,7 @@ from scheduling.tasks import failures as failing
 from scheduling.tasks import resend
 
 ROWS = 50
-# From this many uncounted failures on, they are counted and stored, which takes about as long as reading
-# them.
+# From this many uncounted failures on, they are counted and stored, which takes about as long as reading them.
 KEPT_FROM = 5_000
 KEEPING_SECONDS = 0.5
 HEADS = ("user_id", "task_id", "task_name", "queue", "http_status", "message", "attempts", "started_at")
@@ -42,20 +42,21 @@ GROUPS_AT_MOST = 100_000
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
+@opens_saved_views
 def failures(request: OperatorRequest) -> HttpResponseBase:
     """Show the groups and, with a filter, single failures. A POST retries what the page showed."""
     chosen = FailureFilter.of(request)
     if request.method == "POST":
         return _next_page(request, chosen) if "go_to" in request.POST else _retry(request, chosen)
-    if wanted := request.GET.get("format"):
-        return _export(wanted, exports.wanted_list(request, "ids", "groups"), chosen.asked_for())
+    if export_format := request.GET.get("format"):
+        return _export(export_format, exports.wanted_list(request, "ids", "groups"), chosen.selection())
     return _shown(request, chosen, at=store.now(), up_to=failing.newest())
 
 
 def _next_page(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
     """Show another page of the same list; the ticks are carried along."""
     at, up_to = parameters.read_moment(request.POST.get("at", "")), _number(request.POST, "up_to")
-    left_out = _left_out(request, chosen.asked_for(at=at, up_to=up_to))
+    left_out = _left_out(request, chosen.selection(at=at, up_to=up_to))
     after = _key(request.POST["go_to"])
     return _shown(request, chosen, at=at, up_to=up_to, after=after, left_out=left_out)
 
@@ -73,24 +74,24 @@ def _shown(
 
     left_out: the keys that were ticked on earlier pages.
     """
-    asked = chosen.asked_for(at=at, up_to=up_to)
+    selection = chosen.selection(at=at, up_to=up_to)
     # Jobs do so each minute; if they don't, the first visitor counts for all.
     failing.keep_counts(at=at, seconds=KEEPING_SECONDS, unless_fewer=KEPT_FROM)
-    found = asked.summary(at_most=failing.GROUPS_SHOWN + 1)
-    groups = [(group, _address(group)) for group in found.groups[: failing.GROUPS_SHOWN]]
-    rows = list(asked.rows(after=after, limit=ROWS + 1)) if chosen.is_set else []
+    summary = selection.summary(at_most=failing.GROUPS_SHOWN + 1)
+    groups = [(group, _address(group)) for group in summary.groups[: failing.GROUPS_SHOWN]]
+    rows = list(selection.rows(after=after, limit=ROWS + 1)) if chosen.is_set else []
     next_after, rows = rows[ROWS - 1].key if len(rows) > ROWS else None, rows[:ROWS]
-    number = found.count - len(left_out)
+    number = summary.count - len(left_out)
     shown = columns.choose(request, listings.FailureTable)
     context = {
         "filter": chosen,
         "groups": groups,
-        "more_groups": len(found.groups) > len(groups),
+        "more_groups": len(summary.groups) > len(groups),
         "groups_table": totals.FailureGroupTable(groups),
         "rows": rows,
         "columns": shown,
         "table": listings.FailureTable(rows, left_out=left_out, exclude=shown.hidden),
-        "count": found.count,
+        "count": summary.count,
         "number": number,
         "after": after,
         "next_after": next_after,
@@ -103,10 +104,10 @@ def _shown(
     return render(request, "dashboard/failures.html", context)
 
 
-def _export(form: str, wanted: str, asked: failing.FailureSelection) -> HttpResponseBase:
-    if wanted == "ids":
-        return exports.named(form, "failures", HEADS, id_texts.exported(asked.rows(), _row))
-    groups = asked.summary(at_most=GROUPS_AT_MOST + 1).groups
+def _export(form: str, content: str, selection: failing.FailureSelection) -> HttpResponseBase:
+    if content == "ids":
+        return exports.named(form, "failures", HEADS, id_texts.exported(selection.rows(), _row))
+    groups = selection.summary(at_most=GROUPS_AT_MOST + 1).groups
     cut = f"the largest {GROUPS_AT_MOST:,} groups" if len(groups) > GROUPS_AT_MOST else ""
     rows = (
         (group.queue, group.http_status, group.message, group.count, iso(group.last_at))
@@ -139,9 +140,9 @@ def _row(row: failing.Row) -> list[Any]:
 def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
     at = parameters.read_moment(request.POST.get("at", ""))
     up_to = _number(request.POST, "up_to")
-    asked = chosen.asked_for(at=at, up_to=up_to)
-    left_out = _left_out(request, asked)
-    count = asked.count()
+    selection = chosen.selection(at=at, up_to=up_to)
+    left_out = _left_out(request, selection)
+    count = selection.count()
     number = count - len(left_out)
     form = ConfirmForm(request.POST, count=number, always=not chosen.is_set)
     back = request.get_full_path()
@@ -149,8 +150,8 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
         # Without JavaScript, the button couldn't follow the ticks, so the right number has to be confirmed.
         return _asked_again(request, chosen, number, left_out)
     if count != _number(request.POST, "shown", count):
-        # Somebody else was faster. Question, progress and result must give one number, so the question is
-        # asked again.
+        # Somebody else was faster. Question, progress and result must give one number, so the question is asked
+        # again.
         remaining = f"{plural(count, 'ID')} still match{'es' if count == 1 else ''}"
         messages.error(
             request, f"Nothing was retried, because the list has changed: {remaining}. Look again."
@@ -163,16 +164,18 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
         messages.error(request, f"Nothing was retried. To confirm, type {form.expected:,}.")
         return redirect(back)
     run = secrets.token_hex(6)
-    retried = resend.retry(asked, left_out=left_out, number=number, run=run, by=request.actor, now=store.now)
+    retried = resend.retry(
+        selection, left_out=left_out, number=number, run=run, by=request.actor, now=store.now
+    )
     if not retried.continues:
         messages.success(request, _result(retried.ids_count, number, chosen, up_to))
         return redirect(back)
     return redirect(chosen.address(reverse("retrying"), run=run))
 
 
-def _left_out(request: OperatorRequest, asked: failing.FailureSelection) -> list[int]:
+def _left_out(request: OperatorRequest, selection: failing.FailureSelection) -> list[int]:
     """Return the ticked keys that are among the matching rows."""
-    return sorted(asked.among({_key(text) for text in request.POST.getlist("left_out")}))
+    return sorted(selection.among({_key(text) for text in request.POST.getlist("left_out")}))
 
 
 def _key(text: str) -> int:
@@ -201,7 +204,7 @@ def _result(done: int, number: int, chosen: FailureFilter, up_to: int | None) ->
     result = f"{waiting_again(done)}."
     if done < number:
         result = f"{done:,} of {waiting_again(number)}."
-    newer = chosen.asked_for().count() - chosen.asked_for(up_to=up_to).count()
+    newer = chosen.selection().count() - chosen.selection(up_to=up_to).count()
     if not newer:
         return result
     return f"{result} {plural(newer, 'newer failure')} match{'es' if newer == 1 else ''} this filter."
@@ -218,12 +221,12 @@ def retrying(request: OperatorRequest) -> HttpResponseBase:
     newer = 0
     if run.ended_at:
         up_to = run.asked.get("matching", {}).get("up_to")
-        newer = chosen.asked_for().count() - chosen.asked_for(up_to=up_to).count()
+        newer = chosen.selection().count() - chosen.selection(up_to=up_to).count()
     return progress.page(request, run, back=chosen.address(reverse("failures")), newer=newer)
 
 
-def _number(given: QueryDict, name: str, default: int | None = None) -> int | None:
-    text = given.get(name, "")
+def _number(query: QueryDict, name: str, default: int | None = None) -> int | None:
+    text = query.get(name, "")
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 16):

@@ -27,13 +27,13 @@ def go_to(request: OperatorRequest) -> HttpResponseBase:
     """As JSON: `found`, a list of (what it is, its name, its address)."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()[:LONGEST].replace("\0", "")
-    found = list(_found(request, text)) if text else []
-    response = JsonResponse({"found": found})
+    matches = list(_matches(request, text)) if text else []
+    response = JsonResponse({"found": matches})
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _found(request: OperatorRequest, text: str) -> Iterator[tuple[str, str, str]]:
+def _matches(request: OperatorRequest, text: str) -> Iterator[tuple[str, str, str]]:
     is_number = text.isascii() and text.isdigit()
     text_id = None if is_number else id_tokens.read_text(text)[0]
     # The page's script offers a number itself.

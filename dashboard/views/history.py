@@ -60,10 +60,10 @@ def history(request: OperatorRequest, day: str) -> HttpResponseBase:
     begin, end = day_bounds(chosen)
     quarters = days.columns(shown, begin=begin, end=end)
     if form := request.GET.get("format"):
-        wanted = exports.wanted_list(request, "minutes", "windows", "queues")
-        if wanted == "queues":
+        content = exports.wanted_list(request, "minutes", "windows", "queues")
+        if content == "queues":
             return _export_queues(form, chosen, days.sums_by_queue(shown, begin=begin, end=end))
-        if wanted == "windows":
+        if content == "windows":
             planned = planning.of_windows(shown, begin=begin, end=end)
             return _export_windows(form, chosen, quarters, planned)
         return _export_minutes(form, chosen, quarters)

@@ -20,7 +20,7 @@ from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core import id_tokens
 from scheduling.core.clock import iso
-from scheduling.core.templates import as_json
+from scheduling.core.responses import as_text
 from scheduling.lists import external_ids, record_lists
 from scheduling.reports import stories
 
@@ -37,18 +37,18 @@ def find(request: OperatorRequest) -> HttpResponseBase:
     """The search box: an ID leads to its page. Digits are a number, unless only the text is known."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()
-    found = id_tokens.read(text)
+    token = id_tokens.read(text)
     external_id = id_tokens.read_text(text)[0]
     of_text = None if external_id is None else external_ids.number_of(external_id)
-    if of_text is not None and (found.id is None or not stories.tasks_with(found.id, count=1)):
+    if of_text is not None and (token.id is None or not stories.tasks_with(token.id, count=1)):
         return redirect("id", user_id=of_text)
-    if found.id is None:
+    if token.id is None:
         if external_id is not None and models.ExternalId.objects.exists():
             messages.warning(request, f"The ID “{id_tokens.visible(external_id)}” was never received.")
         elif text:
-            messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", found.reason or ""))
+            messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", token.reason or ""))
         return render(request, "dashboard/id.html", {"text": text})
-    return redirect("id", user_id=found.id)
+    return redirect("id", user_id=token.id)
 
 
 @require_safe
@@ -59,8 +59,8 @@ def story(request: OperatorRequest, user_id: int) -> HttpResponseBase:
     if not user_id:
         # The search says why it is not an ID.
         return redirect(f"{reverse('find')}?q=0")
-    if wanted := request.GET.get("format"):
-        return exports.named(wanted, f"id-{_key(user_id)}", HEADS, _rows(user_id, at=store.now()))
+    if export_format := request.GET.get("format"):
+        return exports.named(export_format, f"id-{_key(user_id)}", HEADS, _rows(user_id, at=store.now()))
     context: dict[str, Any] = {"text": id_texts.of(user_id), "user_id": user_id}
     if user_id <= models.MAX_ID:
         tasks = stories.tasks_with(user_id, count=TASKS_SHOWN + 1)
@@ -94,18 +94,15 @@ def _data(request: OperatorRequest, task: models.Task | None, user_id: int) -> l
     if task is None or task.data_columns is None or not request.user.may(needed_for_data()):
         return None
     text = record_lists.of_task(task, [user_id]).get(user_id)
-    return [
-        (name, value if isinstance(value, str) else as_json(value))
-        for name, value in (json.loads(text) if text else {}).items()
-    ]
+    return [(name, as_text(value)) for name, value in (json.loads(text) if text else {}).items()]
 
 
 def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
     """Yield the events of the ID, one for each row: the newest task first, in each the earliest event."""
     before, text = None, id_texts.of(user_id)
     while user_id <= models.MAX_ID:
-        found = stories.stories(user_id, at=at, before_task=before, count=TASKS_SHOWN)
-        for id_history in found:
+        page = stories.stories(user_id, at=at, before_task=before, count=TASKS_SHOWN)
+        for id_history in page:
             place = id_history.place
             beginning = [
                 text, id_history.task.pk, id_history.task.name, id_history.task.queue.name, place.status.word,
@@ -114,9 +111,9 @@ def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:
             for event in id_history.history:
                 details = {name: _plain(value) for name, value in event.details.items()}
                 yield [*beginning, _plain(event.at), event.kind, details]
-        if len(found) < TASKS_SHOWN:
+        if len(page) < TASKS_SHOWN:
             return
-        before = found[-1].task.pk
+        before = page[-1].task.pk
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The page of a minute, with its IDs; and of a window, with its receipt."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -60,10 +61,10 @@ def _moment(stamp: str) -> datetime:
 
 def _queues(request: OperatorRequest) -> list[models.Queue]:
     name = request.GET.get("queue", ALL)
-    found = list(models.Queue.objects.all() if name == ALL else models.Queue.objects.filter(name=name))
-    if not found:
+    queues = list(models.Queue.objects.all() if name == ALL else models.Queue.objects.filter(name=name))
+    if not queues:
         raise BadRequest(f"There is no queue named {name!r}.")
-    return found
+    return queues
 
 
 @require_safe
@@ -75,9 +76,9 @@ def minute(request: OperatorRequest, stamp: str) -> HttpResponseBase:
     queues = _queues(request)
     ids = {keys.bucket_at(queue.pk, at): queue for queue in queues}
     now = store.now()
-    if wanted := request.GET.get("format"):
+    if export_format := request.GET.get("format"):
         exported = id_texts.exported(minute_rows.rows(sorted(ids), at=now), lambda row: _export(row, ids))
-        return exports.named(wanted, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, exported)
+        return exports.named(export_format, f"minute-{stamp.replace(':', '')}", EXPORT_HEADS, exported)
     buckets = {bucket.pk: bucket for bucket in models.Bucket.objects.filter(pk__in=ids)}
     after = whole_number(request, "after")
     rows = list(minute_rows.rows(sorted(ids), at=now, after=after, at_most=ROWS + 1))
@@ -145,32 +146,40 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
     if clock.quarter_start(starts_at) != starts_at:
         raise Http404("A window begins at minute 0, 15, 30 or 45.")
     pk = keys.window_id(queue.pk, starts_at)
-    found = models.Window.objects.filter(pk=pk).first()
-    if wanted := request.GET.get("format"):
-        return _export_of_window(wanted, exports.wanted_list(request, "receipt", "changes"), pk, found)
+    row = models.Window.objects.filter(pk=pk).first()
+    if export_format := request.GET.get("format"):
+        return _export_of_window(export_format, exports.wanted_list(request, "receipt", "changes"), pk, row)
     buckets = {bucket.index: bucket for bucket in models.Bucket.objects.filter(window_id=pk)}
     minutes = [_counts(buckets.get(k), queue, at) for k, at in enumerate(clock.minutes(starts_at))]
     at = store.now()
-    receipt = found.receipt if found else None
+    receipt = row.receipt if row else None
     card = cards.Card(starts_at, tuple(minutes))
     reservations = list(_changes(pk)[:CHANGES_SHOWN])
     planned = planning.by_minute([pk])
+    current = planning.total(planned.values())
+    moved_since = current.moved_out - receipt["moved"] if receipt else 0
     context = {
         "queue": queue,
-        "found": found,
+        "window": row,
         "card": card,
         "state": clock.state(starts_at, at),
         "label": clock.label(starts_at),
         "chart": charts.chart(minutes, now=clock.minute_start(at)),
-        "planning": planning.total(planned.values()),
+        "planning": current,
         "receipt": receipt,
-        "receipt_table": totals.ReceiptTable(_receipt_rows(pk, receipt, planned), queue=queue.name)
+        "receipt_table": totals.ReceiptTable(
+            _receipt_rows(pk, receipt, planned), queue=queue.name, has_lists=not moved_since
+        )
         if receipt
         else None,
-        "totals": [(kind, word, receipt[key]) for kind, word, key in TOTALS] if receipt else (),
-        "totalled_at": found.totalled_at if found else None,
+        # The lists have what is there now: where that is something else, no number leads to them.
+        "totals": [("" if moved_since else kind, word, receipt[key]) for kind, word, key in TOTALS]
+        if receipt
+        else (),
+        "moved_since": moved_since,
+        "totalled_at": row.totalled_at if row else None,
         "changes": window_log.grouped(reservations),
-        "is_cut": found is not None and found.version > len(reservations),
+        "is_cut": row is not None and row.version > len(reservations),
         "changes_shown": len(reservations),
         "previous": starts_at - clock.QUARTER,
         "following": starts_at + clock.QUARTER,
@@ -182,31 +191,33 @@ def window(request: OperatorRequest, name: str, stamp: str) -> HttpResponseBase:
 def _receipt_rows(
     window_id: int, receipt: dict[str, Any], planned: Mapping[int, planning.Planning]
 ) -> list[tuple[dict[str, Any], planning.Planning]]:
-    """The minutes of a receipt, each with what was planned for it."""
+    """The minutes of a receipt, each with what was planned for it, all as it was when the receipt was made."""
     buckets = keys.buckets_of_window(window_id)
-    return [
-        (minute, planned.get(bucket, planning.Planning()))
-        for minute, bucket in zip(receipt["minutes"], buckets, strict=True)
-    ]
+    rows = []
+    for minute, bucket in zip(receipt["minutes"], buckets, strict=True):
+        of_bucket = planned.get(bucket, planning.Planning())
+        finished = minute["succeeded"] + minute["failed"] + minute["expired"]
+        rows.append((minute, replace(of_bucket, moved_out=minute["moved"], finished=finished)))
+    return rows
 
 
 def _changes(window_id: int) -> QuerySet[Any]:
     """Yield every change of the window's fill, the latest first, with the `task_name` of its task."""
     names = models.Task.objects.filter(pk=OuterRef("task_id")).values("name")
-    found = models.Reservation.objects.filter(window_id=window_id).order_by("-version")
-    return found.annotate(task_name=Coalesce(Subquery(names), Value("")))
+    rows = models.Reservation.objects.filter(window_id=window_id).order_by("-version")
+    return rows.annotate(task_name=Coalesce(Subquery(names), Value("")))
 
 
-def _export_of_window(form: str, wanted: str, pk: int, found: models.Window | None) -> HttpResponseBase:
-    if wanted == "changes":
+def _export_of_window(form: str, content: str, pk: int, window: models.Window | None) -> HttpResponseBase:
+    if content == "changes":
         changes = map(_row_of_change, in_blocks(_changes(pk)))
         return exports.named(form, f"window-{pk}-changes", CHANGE_HEADS, changes)
-    if found is None or not found.receipt:
+    if window is None or not window.receipt:
         raise BadRequest("The quarter-hour isn't totalled yet, so there is no receipt to export.")
     heads = ("minute", *planning.NAMES, *RECEIPT_COUNTS)
     rows = (
         [minute["minute"], *planned.values, *(minute.get(name) for name in RECEIPT_COUNTS)]
-        for minute, planned in _receipt_rows(pk, found.receipt, planning.by_minute([pk]))
+        for minute, planned in _receipt_rows(pk, window.receipt, planning.by_minute([pk]))
     )
     return exports.named(form, f"window-{pk}-receipt", heads, rows)
 

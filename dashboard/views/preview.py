@@ -29,9 +29,11 @@ from dashboard.presenters.list_preview import (
 from dashboard.tables import totals
 from operators.roles import needed_for_data
 from scheduling import models, store
-from scheduling.core import clock
+from scheduling.core import clock, responses
 from scheduling.core.errors import (
+    BadFields,
     DraftGone,
+    ErasedMeanwhile,
     PastDeadline,
     PastHorizon,
     PastPeak,
@@ -39,7 +41,6 @@ from scheduling.core.errors import (
     PlanWorse,
     Refused,
 )
-from scheduling.core.templates import as_json
 from scheduling.intake import acceptance
 from scheduling.lists import external_ids, overlaps, record_lists
 from scheduling.lists.record_lists import SomeRecords, StoredRecords, is_record_list
@@ -54,7 +55,9 @@ WHY_LEFT_OUT = {
     overlaps.OverlapKind.WAITING: "wait in other tasks",
     overlaps.OverlapKind.SENT: "were sent in the last 24 hours",
 }
-PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "deadline", "part"}
+# How a list stops by itself, as the form and its address name it.
+STOPS = ("max_failed_percent", "min_finished", "canary_ids", "canary_percent")
+PARAMETERS = {"queue", "start", "rpm", "rpm_of", "not_before", "deadline", "part", *STOPS}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -93,122 +96,134 @@ def _shown(request: OperatorRequest, draft: models.IdList, form: PreviewForm) ->
             # This replaces the preview, including its button, which no longer fits the choices.
             return render(request, "dashboard/_preview_not.html", {"reason": form.faults})
         raise BadRequest(form.faults)
-    found = _planned(draft, form)
+    try:
+        preview = _planned(draft, form)
+    except BadFields as error:
+        if is_part:
+            return render(request, "dashboard/_preview_not.html", {"reason": str(error)})
+        raise BadRequest(str(error)) from None
     faults = draft.about["faults"][: uploads.FAULTS_SHOWN]
     context = {
-        "preview": found,
+        "preview": preview,
         "about": draft.about,
         "draft": draft,
         "form": form,
-        "confirm": _confirmation(found, request.POST if request.method == "POST" else None),
-        "chart": found.first_window(),
-        "whole": found.whole(),
-        "back": _ask_address(found),
-        "ask_other_start": _ask_address(found, start=other_start(found.plan.start)),
-        "ask_an_hour": _ask_address(found, rpm=found.rpm_for_an_hour),
-        "slider_max": max(found.queue.rpm * 4, found.rpm, found.rpm_for_an_hour or 0, 60),
+        "confirm": _confirmation(preview, request.POST if request.method == "POST" else None),
+        "chart": preview.first_window(),
+        "whole": preview.whole(),
+        "back": _ask_address(preview),
+        "ask_other_start": _ask_address(preview, start=other_start(preview.plan.start)),
+        "ask_an_hour": _ask_address(preview, rpm=preview.rpm_for_an_hour),
+        "slider_max": max(preview.queue.rpm * 4, preview.rpm, preview.rpm_for_an_hour or 0, 60),
         "starts": start_choices(),
         "slider_moves": is_part and form.has_other_queue,
         "faults": faults,
         "faults_table": totals.FaultTable(faults),
         "queues": models.Queue.objects.all(),
-        **_going_out(request, found),
+        **_going_out(request, preview),
     }
     return render(request, "dashboard/_preview.html" if is_part else "dashboard/preview.html", context)
 
 
-def _going_out(request: OperatorRequest, found: Preview) -> dict[str, Any]:
+def _going_out(request: OperatorRequest, preview: Preview) -> dict[str, Any]:
     """Return the columns that travel with the IDs, what the queue's request needs of them, and the first requests."""
-    has_columns = record_lists.has_data(found.draft)
+    has_columns = record_lists.has_data(preview.draft)
     if has_columns and not request.user.may(needed_for_data()):
         return {"values_hidden": True}
-    ids = first_requests.of_draft(found.draft)
+    ids = first_requests.of_draft(preview.draft)
     shown = [
-        (name, [as_text(one.data.get(name)) for one in ids if one.data])
-        for name in found.draft.about.get("data_columns") or ()
+        (name, [as_text(first_id.data.get(name)) for first_id in ids if first_id.data])
+        for name in preview.draft.about.get("data_columns") or ()
     ]
-    name = found.draft.about.get("task_name") or ""
-    planned = first_requests.first_requests(found.queue, found.plan, ids, task_name=name)
+    name = preview.draft.about.get("task_name") or ""
+    planned = first_requests.first_requests(preview.queue, preview.plan, ids, task_name=name)
     return {"columns": shown, "requests": planned}
 
 
 def as_text(value: Any) -> str:
     """Return a value that travels with an ID as it is shown."""
-    return "" if value is None else value if isinstance(value, str) else as_json(value)
+    return "" if value is None else responses.as_text(value)
 
 
-def _confirmation(found: Preview, data: QueryDict | None) -> ConfirmForm:
+def _confirmation(preview: Preview, data: QueryDict | None) -> ConfirmForm:
     """Return the form for the number that has to be typed if the list is hardly intended."""
-    return ConfirmForm(data, count=found.draft.ids_count, always=bool(found.dangers), large=False)
+    return ConfirmForm(data, count=preview.draft.ids_count, always=bool(preview.dangers), large=False)
 
 
-def _ask_address(found: Preview, **changed: Any) -> str:
+def _ask_address(preview: Preview, **changed: Any) -> str:
     """Return the address of the preview at the queue's own limit, or with other choices changed."""
-    times = {name: formatting.local_input(getattr(found, name)) for name in ("not_before", "deadline")}
-    asked = {"start": found.plan.start, **times, **changed}
-    return addresses.with_query("", queue=found.queue.name, **asked)
+    times = {name: formatting.local_input(getattr(preview, name)) for name in ("not_before", "deadline")}
+    choices = {"start": preview.plan.start, **times, **changed}
+    return addresses.with_query("", queue=preview.queue.name, **choices, **preview.stops)
 
 
 def _planned(draft: models.IdList, form: PreviewForm) -> Preview:
-    asked = form.cleaned_data
-    queue = asked["queue"]
-    rpm = asked["rpm"] or queue.rpm
+    choices = form.cleaned_data
+    queue = choices["queue"]
+    rpm = choices["rpm"] or queue.rpm
     at = store.now()
     queue_at_rpm = imagined(queue, rpm)
     plan, other = (
-        reservations.plan(queue_at_rpm, draft.ids_count, at=at, not_before=asked["not_before"], start=start)
-        for start in (asked["start"], other_start(asked["start"]))
+        reservations.plan(queue_at_rpm, draft.ids_count, at=at, not_before=choices["not_before"], start=start)
+        for start in (choices["start"], other_start(choices["start"]))
     )
     refusal, words = None, ""
     try:
-        reservations.check(queue_at_rpm, plan, at=at, deadline=asked["deadline"], allow_peak=False)
+        reservations.check(queue_at_rpm, plan, at=at, deadline=choices["deadline"], allow_peak=False)
     except PlanRefused as error:
         refusal, words = error, refused_words(error, queue)
-    return Preview(draft, queue, rpm, plan, other, asked["not_before"], asked["deadline"], refusal, words, at)
+    times = choices["not_before"], choices["deadline"]
+    stops = {name: choices[name] for name in STOPS if choices[name] is not None}
+    return Preview(
+        draft, queue, rpm, plan, other, *times, refusal, words, at, stops=stops, canary=choices["canary"]
+    )
 
 
 def _commit(request: OperatorRequest, draft: models.IdList) -> HttpResponseBase:
     form = PreviewForm(request.POST, draft=draft)
     if not form.is_valid():
         raise BadRequest(form.faults)
-    asked = form.cleaned_data
+    choices = form.cleaned_data
     about = draft.about
     if not _confirmation(_planned(draft, form), request.POST).is_valid():
         return _shown(request, draft, form)
 
     def confirm(plan: reservations.Plan) -> None:
-        promised = {name: asked[name] for name in ("peak", "last", "seen_at")}
+        promised = {name: choices[name] for name in ("peak", "last", "seen_at")}
         if is_worse(plan, **promised, at=store.now()):
             raise PlanWorse(plan)
 
     submission = acceptance.Submission(
-        task_name=asked["task_name"] or about["task_name"],
-        queue_name=asked["queue"].name,
+        task_name=choices["task_name"] or about["task_name"],
+        queue_name=choices["queue"].name,
         payload=about.get("payload"),
         column=(about.get("column") or {}).get("name") or "",
-        not_before=asked["not_before"],
-        deadline=asked["deadline"],
-        allow_peak=asked["allow_peak"],
-        start=asked["start"],
+        not_before=choices["not_before"],
+        deadline=choices["deadline"],
+        max_failed_percent=choices["max_failed_percent"],
+        min_finished=choices["min_finished"] if choices["max_failed_percent"] is not None else None,
+        canary=choices["canary"],
+        allow_peak=choices["allow_peak"],
+        start=choices["start"],
     )
     try:
         accepted = acceptance.accept(
             submission, draft, by=request.actor, now=store.now, render=lambda accepted: None, confirm=confirm
         )
     except PlanWorse as error:
-        said = _worse_words(error.plan, asked)
-        messages.warning(request, f"{said} Nothing was placed; this is the new preview.")
+        sentence = _worse_words(error.plan, choices)
+        messages.warning(request, f"{sentence} Nothing was placed; this is the new preview.")
         return _shown(request, draft, form)
     except DraftGone:
         # 404 if it was discarded or deleted after a day.
         return _committed(request, _draft(draft.pk))
     except Refused as error:
-        said = refused_words(error, asked["queue"])
-        messages.error(request, f"{said} Nothing was placed.")
+        sentence = refused_words(error, choices["queue"])
+        messages.error(request, f"{sentence} Nothing was placed.")
         return _shown(request, draft, form)
     assert accepted.task is not None
     assert accepted.plan is not None
-    messages.success(request, _placed_words(accepted.plan, asked))
+    messages.success(request, _placed_words(accepted.plan, choices))
     return redirect(addresses.task(accepted.task.pk))
 
 
@@ -220,41 +235,45 @@ def refused_words(error: Refused, queue: models.Queue) -> str:
     if isinstance(error, PastDeadline):
         return (
             f"The list would not be done until {end_words(error.plan)}, after its deadline. Choose another queue,"
-            " raise its rpm, or split the list."
+            " raise its limits, or split the list."
         )
     if isinstance(error, PastHorizon):
         return (
             f"The list would not be done until {end_words(error.plan)}; lists may take at most"
-            f" {settings.HORIZON_DAYS} days. Choose another queue, raise its rpm, or split the list."
+            f" {settings.HORIZON_DAYS} days. Choose another queue, raise its limits, or split the list."
         )
     return str(error)
 
 
-def _worse_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
+def _worse_words(plan: reservations.Plan, choices: dict[str, Any]) -> str:
     """Return how a plan became worse, with times in the operator's zone, as in the preview."""
     result = (
         f"the fullest minute would now have {plan.peak_per_minute:,} requests, and the list would be done at"
     )
     takes = clock.first_window(store.now(), ids=plan.ids_count, unwritten=(), rate=settings.WRITE_RATE)
-    why = changed_words(plan=plan, rpm=asked["at_rpm"], first=asked["first"], first_window_at=takes)
+    why = "The choices changed after the preview was made"
+    if not choices["changed"]:
+        why = changed_words(plan=plan, rpm=choices["at_rpm"], first=choices["first"], first_window_at=takes)
     return f"{why}: {result} {end_words(plan)}."
 
 
-def _placed_words(plan: reservations.Plan, asked: dict[str, Any]) -> str:
+def _placed_words(plan: reservations.Plan, choices: dict[str, Any]) -> str:
     assert plan.first_at is not None
     ids, first = formatting.plural(plan.ids_count, "ID"), formatting.minute_text(plan.first_at)
-    said = f"Placed {ids}: from {first} to {end_words(plan)}, at most {plan.peak_per_minute:,} a minute."
-    if other := previewed_otherwise(plan, peak=asked["peak"], first=asked["first"], last=asked["last"]):
-        rpm_changed = asked["at_rpm"] not in (None, plan.rpm)
+    sentence = f"Placed {ids}: from {first} to {end_words(plan)}, at most {plan.peak_per_minute:,} a minute."
+    if other := previewed_otherwise(plan, peak=choices["peak"], first=choices["first"], last=choices["last"]):
+        rpm_changed = choices["at_rpm"] not in (None, plan.rpm)
         why = "other lists came in or were cancelled"
-        if rpm_changed:
+        if choices["changed"]:
+            why = "the choices changed after it was made"
+        elif rpm_changed:
             why = f"the queue's rpm is now {plan.rpm:,}"
         elif plan.start == Start.FIRST_FREE:
             why = "time has passed since"
-        said += f" The preview said {other}: {why}."
-    if asked["queue"].paused:
-        said += " The queue is paused: nothing is sent until it is resumed."
-    return said
+        sentence += f" The preview said {other}: {why}."
+    if choices["queue"].paused:
+        sentence += " The queue is paused: nothing is sent until it is resumed."
+    return sentence
 
 
 @require_POST
@@ -292,8 +311,8 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
-    asked = _asked(request.GET)
-    queue_name = _queue_asked_for(draft, asked)
+    choices = _choices(request.GET)
+    queue_name = _requested_queue(draft, choices)
     recent = _recent(queue_name)
     same = max((pk for pk, digest in recent.items() if digest == draft.about["same_as_digest"]), default=None)
     context = {
@@ -301,15 +320,15 @@ def overlap(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
         "overlap": overlaps.of_list(draft.pk, recent=recent),
         "same_list": models.Task.objects.get(pk=same) if same else None,
         "queue_name": queue_name,
-        "asked": asked,
-        "back": addresses.with_query(reverse("preview", args=[draft.pk]), **asked),
+        "asked": choices,
+        "back": addresses.with_query(reverse("preview", args=[draft.pk]), **choices),
     }
     page = "dashboard/_overlap.html" if request.htmx else "dashboard/overlap.html"
     return render(request, page, context)
 
 
-def _queue_asked_for(draft: models.IdList, asked: Mapping[str, str]) -> str:
-    return asked.get("queue") or draft.about.get("queue") or "default"
+def _requested_queue(draft: models.IdList, choices: Mapping[str, str]) -> str:
+    return choices.get("queue") or draft.about.get("queue") or "default"
 
 
 def _recent(queue_name: str) -> dict[int, str]:
@@ -317,9 +336,9 @@ def _recent(queue_name: str) -> dict[int, str]:
     return overlaps.recent_tasks(queue_name, since=store.now() - acceptance.SAME_AS_WITHIN)
 
 
-def _asked(given: QueryDict) -> dict[str, str]:
+def _choices(parameters: QueryDict) -> dict[str, str]:
     """Return the choices for a draft, to be repeated for another draft."""
-    return {name: str(given[name]) for name in ("queue", "rpm", "rpm_of", "not_before") if given.get(name)}
+    return {name: str(parameters[name]) for name in sorted(PARAMETERS - {"part"}) if parameters.get(name)}
 
 
 @require_POST
@@ -330,14 +349,14 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
     draft = _draft(draft_id)
     if draft.accepted_at is not None:
         return _committed(request, draft)
-    asked = _asked(request.POST)
-    same = addresses.with_query(reverse("preview", args=[draft.pk]), **asked)
+    choices = _choices(request.POST)
+    same = addresses.with_query(reverse("preview", args=[draft.pk]), **choices)
     try:
         with Spool(settings.SPOOL_DIR) as spool:
-            recent = _recent(_queue_asked_for(draft, asked))
+            recent = _recent(_requested_queue(draft, choices))
             left_out = overlaps.spool_without(draft, spool, reason, recent=recent)
             smaller = _smaller(draft, spool, left_out) if spool.ids_count else None
-    except NoSpace as error:
+    except (NoSpace, ErasedMeanwhile) as error:
         messages.error(request, str(error))
         return redirect(same)
     if smaller is None:
@@ -345,7 +364,7 @@ def leave_out(request: OperatorRequest, draft_id: int) -> HttpResponseBase:
         return redirect(same)
     acceptance.delete_draft(draft)
     messages.success(request, f"{formatting.plural(left_out, 'ID')} left out: they {WHY_LEFT_OUT[reason]}.")
-    return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **asked))
+    return redirect(addresses.with_query(reverse("preview", args=[smaller.pk]), **choices))
 
 
 def _smaller(draft: models.IdList, spool: Spool, left_out: int) -> models.IdList:
@@ -374,8 +393,8 @@ def faults(request: OperatorRequest, draft_id: int, form: str) -> HttpResponseBa
     refuse_unknown(request, ())
     about = _any_draft(draft_id).about
     heads = ("line", "column", "index", "sheet", "cell", "token", "reason")
-    found = uploads.kept_faults(about)
-    rows = ([fault.get(head) for head in heads] for fault in found)
-    missing = about.get("fault_count", 0) - len(found)
+    rows_of_faults = uploads.kept_faults(about)
+    rows = ([fault.get(head) for head in heads] for fault in rows_of_faults)
+    missing = about.get("fault_count", 0) - len(rows_of_faults)
     cut = f"{missing} more are not stored" if missing > 0 else ""
     return exports.named(form, f"faults-{draft_id}", heads, rows, cut=cut)

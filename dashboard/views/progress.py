@@ -1,4 +1,4 @@
-"""The progress of an operation on so many rows that a job continues it, and a way to stop it."""
+"""The progress of an operation that a job continues because it has many rows, and a way to stop it."""
 
 from typing import Any
 
@@ -72,18 +72,18 @@ def page(request: OperatorRequest, act: BulkAct, *, back: str = "", newer: int =
     return render(request, "dashboard/_progress.html", context, status=status)
 
 
-def under_way(*kinds: BulkActKind, **asked: Any) -> list[BulkAct]:
+def under_way(*kinds: BulkActKind, **request: Any) -> list[BulkAct]:
     """Return the operations of these kinds that jobs are continuing, for links on other pages."""
-    wanted = {f"asked__{name}": value for name, value in asked.items()}
-    return list(bulk_operations.unfinished().filter(kind__in=kinds, **wanted).order_by("pk"))
+    conditions = {f"asked__{name}": value for name, value in request.items()}
+    return list(bulk_operations.unfinished().filter(kind__in=kinds, **conditions).order_by("pk"))
 
 
 def named(run: str) -> BulkAct:
     """Return the operation of that name. Raises Http404."""
-    found = BulkAct.objects.filter(name=run, kind__in=WORDS).first()
-    if found is None:
+    act = BulkAct.objects.filter(name=run, kind__in=WORDS).first()
+    if act is None:
         raise Http404("There is no such operation: it is past its retention, or never existed.")
-    return found
+    return act
 
 
 def _back(act: BulkAct) -> str:

@@ -19,7 +19,7 @@ from dashboard.inputs.parameters import refuse_unknown
 from dashboard.views import upload
 from dashboard.views.preview import refused_words
 from scheduling import models, store
-from scheduling.core.errors import PastPeak, Refused
+from scheduling.core.errors import ErasedMeanwhile, PastPeak, Refused
 from scheduling.intake import acceptance
 from scheduling.lists import overlaps
 from scheduling.lists.record_lists import StoredRecords, is_record_list
@@ -33,7 +33,7 @@ from scheduling.tasks import edits
 def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Show the form. A POST reads the list and leads to its preview."""
     task = get_object_or_404(models.Task, pk=task_id)
-    uploads.asked(request)
+    uploads.read_options(request)
     if request.method != "POST":
         return render(request, "dashboard/task_replace.html", {"task": task, **upload.form_context(request)})
     try:
@@ -43,9 +43,12 @@ def replace(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     except uploads.CsrfFailed:
         return upload.not_ours(request, "dashboard/task_replace.html", {"task": task})
     with reading:
-        draft = uploads.store_draft(
-            reading, name=task.name, queue="", operator=request.user, at=store.now(), replaces=task.pk
-        )
+        try:
+            draft = uploads.store_draft(
+                reading, name=task.name, queue="", operator=request.user, at=store.now(), replaces=task.pk
+            )
+        except ErasedMeanwhile as error:
+            return upload.not_stored(request, error, "dashboard/task_replace.html", {"task": task})
     address = reverse("replace_preview", args=[task.pk, draft.pk])
     return JsonResponse({"address": address}, status=201) if request.htmx else redirect(address)
 

@@ -20,14 +20,15 @@ from dashboard.inputs import columns, paging, parameters
 from dashboard.inputs.filters import SIZES, PlaceFilter, TaskFilter, page_size
 from dashboard.inputs.forms import ConfirmForm, HoldForm, RenameForm
 from dashboard.inputs.parameters import refuse_unknown
+from dashboard.inputs.saved import opens_saved_views
 from dashboard.presenters import task_detail
 from dashboard.tables import listings
 from dashboard.views import progress
 from dashboard.views.progress import waiting_again
-from operators.roles import needed_for_data
+from operators.roles import Permission, needed_for_data
 from scheduling import models, store
+from scheduling.core import limits
 from scheduling.core.errors import Refused
-from scheduling.placement.holds import REASON_CHARACTERS
 from scheduling.reports import planning
 from scheduling.store.blocks import in_blocks
 from scheduling.tasks import bulk_cancel, cancellation, edits, holds, resend
@@ -42,34 +43,37 @@ ENTRIES_SHOWN = 50
 
 @require_safe
 @viewer_required
+@opens_saved_views
 def tasks(request: OperatorRequest) -> HttpResponseBase:
     """Show the list, or export everything that matches."""
     at = store.now()
     chosen = TaskFilter.of(request)
-    found = chosen.tasks(at=at)
-    if wanted := request.GET.get("format"):
-        return exports.named(wanted, "tasks", HEADS, (task_detail.row(task, at) for task in in_blocks(found)))
+    tasks = chosen.tasks(at=at)
+    if export_format := request.GET.get("format"):
+        return exports.named(
+            export_format, "tasks", HEADS, (task_detail.row(task, at) for task in in_blocks(tasks))
+        )
     size, newest = page_size(request), _newest()
     page = (
-        paging.by_value(request, found, size, chosen.order)
+        paging.by_value(request, tasks, size, chosen.order)
         if chosen.order
-        else paging.by_id(request, found, size)
+        else paging.by_id(request, tasks, size)
     )
     lines = [task_detail.Line(task, at) for task in page.rows]
     shown = columns.choose(request, listings.TaskTable)
     context = {
         "tasks": lines,
         "columns": shown,
-        "table": listings.TaskTable(lines, exclude=shown.hidden),
+        "table": listings.TaskTable(lines, exclude=shown.hidden, selectable=request.user.may(Permission.ACT)),
         "page": page,
         "filter": chosen,
         "size": size,
-        "count": found.count(),
+        "count": tasks.count(),
         "sizes": SIZES,
-        "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.asked, than=newest),
+        "newer_url": addresses.with_query(reverse("tasks_newer"), **chosen.parameters, than=newest),
         "cancel_all": _cancel_all_address(chosen, at, newest),
         "under_way": progress.under_way(models.BulkActKind.CANCEL_MATCHING),
-        "can_cancel_all": not set(chosen.asked) - {*SEVERAL, "sort"},
+        "can_cancel_all": not set(chosen.parameters) - {*SEVERAL, "sort"},
     }
     return render(request, "dashboard/tasks.html", context)
 
@@ -88,7 +92,7 @@ def newer(request: OperatorRequest) -> HttpResponseBase:
     count = chosen.tasks(at=store.now()).filter(pk__gt=than).count()
     if not count:
         return HttpResponse(status=204)
-    back = addresses.with_query(reverse("tasks"), **chosen.asked)
+    back = addresses.with_query(reverse("tasks"), **chosen.parameters)
     return render(request, "dashboard/_newer.html", {"count": count, "back": back})
 
 
@@ -96,8 +100,8 @@ def _cancel_all_address(chosen: TaskFilter, at: datetime, newest: int) -> str:
     """Return an address with the filter, the moment of the page, and its newest task, so that later tasks are
     not included.
     """
-    asked = {name: value for name, value in chosen.asked.items() if name in SEVERAL}
-    return addresses.with_query(reverse("tasks_cancel"), **asked, at=at.isoformat(), up_to=newest)
+    filters = {name: value for name, value in chosen.parameters.items() if name in SEVERAL}
+    return addresses.with_query(reverse("tasks_cancel"), **filters, at=at.isoformat(), up_to=newest)
 
 
 def _newest() -> int:
@@ -112,43 +116,41 @@ def task(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     chosen = PlaceFilter.of(request)
     if request.htmx:
         return _live_part(request, task_id, at)
-    found = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
-    if wanted := request.GET.get("format"):
+    task = get_object_or_404(models.Task.objects.select_related("queue", "list"), pk=task_id)
+    if export_format := request.GET.get("format"):
         sees_data = request.user.may(needed_for_data())
-        data_columns = (found.data_columns or []) if sees_data else []
+        data_columns = (task.data_columns or []) if sees_data else []
         heads = [*task_detail.PLACE_HEADS, *(f"data.{name}" for name in data_columns)]
-        places = task_detail.all_places(found, chosen, at=at)
-        rows = task_detail.exported_places(found, places, data_columns, as_text=wanted == "csv")
-        return exports.named(wanted, f"task-{found.pk}", heads, rows)
+        places = task_detail.all_places(task, chosen, at=at)
+        rows = task_detail.exported_places(task, places, data_columns, as_text=export_format == "csv")
+        return exports.named(export_format, f"task-{task.pk}", heads, rows)
     shown = columns.choose(request, listings.PlaceTable)
-    page = task_detail.places(found, chosen, after=parameters.whole_number(request, "after") or 0, at=at)
-    context = _drawn(found, at) | {
-        "version": task_detail.version(found.pk, at),
+    page = task_detail.places(task, chosen, after=parameters.whole_number(request, "after") or 0, at=at)
+    context = _drawing(task, at) | {
+        "version": task_detail.version(task.pk, at),
         "places": page,
         "columns": shown,
-        "table": listings.PlaceTable(page.rows, queue=found.queue.name, exclude=shown.hidden),
+        "table": listings.PlaceTable(page.rows, queue=task.queue.name, exclude=shown.hidden),
         "filter": chosen,
-        "history": models.Activity.objects.filter(object_kind="task", object_id=found.pk)[
-            : ENTRIES_SHOWN + 1
-        ],
+        "history": models.Activity.objects.filter(object_kind="task", object_id=task.pk)[: ENTRIES_SHOWN + 1],
         "entries_shown": ENTRIES_SHOWN,
-        "under_way": progress.under_way(models.BulkActKind.SEND_AGAIN, task=found.pk),
-        "rename": RenameForm(initial={"name": found.name, "version": found.version}),
+        "under_way": progress.under_way(models.BulkActKind.SEND_AGAIN, task=task.pk),
+        "rename": RenameForm(initial={"name": task.name, "version": task.version}),
     }
     return _varied(render(request, "dashboard/task.html", context))
 
 
-def _drawn(found: models.Task, at: datetime) -> dict[str, Any]:
-    line = task_detail.Line(found, at)
+def _drawing(task: models.Task, at: datetime) -> dict[str, Any]:
+    line = task_detail.Line(task, at)
     actions = task_detail.actions(line)
     return {
         "line": line,
-        "task": found,
+        "task": task,
         "actions": actions,
         # The reason on a disabled button shows only on hover, so the reasons are listed, too.
         "reasons": [(action.label.rstrip("…"), action.why_not) for action in actions if action.why_not],
-        "chart": task_detail.chart(found, at=at),
-        "planning": planning.of_task(found),
+        "chart": task_detail.chart(task, at=at),
+        "planning": planning.of_task(task),
     }
 
 
@@ -161,8 +163,8 @@ def _live_part(request: OperatorRequest, task_id: int, at: datetime) -> HttpResp
     version = task_detail.version(task_id, at)
     if request.GET.get("version") == version:
         return _varied(HttpResponse(status=204))
-    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
-    context = _drawn(found, at) | {"version": version}
+    task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    context = _drawing(task, at) | {"version": version}
     status = progress.END_OF_POLL if context["line"].has_ended else 200
     return _varied(render(request, "dashboard/_task.html", context, status=status))
 
@@ -177,23 +179,23 @@ def _varied(response: HttpResponseBase) -> HttpResponseBase:
 def rename(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Rename the task."""
     refuse_unknown(request, ())
-    found = get_object_or_404(models.Task, pk=task_id)
+    task = get_object_or_404(models.Task, pk=task_id)
     if request.method == "POST":
         form = RenameForm(request.POST)
         try:
             if form.is_valid():
-                asked = form.cleaned_data
+                fields = form.cleaned_data
                 edits.rename(
-                    found, asked["name"], by=request.actor, at=store.now(), if_version=asked["version"]
+                    task, fields["name"], by=request.actor, at=store.now(), if_version=fields["version"]
                 )
-                messages.success(request, f"The task is now called “{asked['name']}”.")
+                messages.success(request, f"The task is now called “{fields['name']}”.")
             else:
                 messages.error(
-                    request, " ".join(str(said) for errors in form.errors.values() for said in errors)
+                    request, " ".join(str(message) for errors in form.errors.values() for message in errors)
                 )
         except Refused as error:
             messages.error(request, str(error))
-    return redirect(addresses.task(found.pk))
+    return redirect(addresses.task(task.pk))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -201,21 +203,21 @@ def rename(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 def cancel(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Ask with the number, then cancel the IDs that have not been sent."""
     refuse_unknown(request, ())
-    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
-    form = ConfirmForm(request.POST if request.method == "POST" else None, count=found.waiting_count)
-    if request.method == "POST" and found.cancelled_at is not None:
+    task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    form = ConfirmForm(request.POST if request.method == "POST" else None, count=task.waiting_count)
+    if request.method == "POST" and task.cancelled_at is not None:
         # Another operator was faster, or the page was outdated.
         messages.info(request, "The task had already been cancelled; nothing was changed.")
-        return redirect(addresses.task(found.pk))
+        return redirect(addresses.task(task.pk))
     if request.method == "POST" and form.is_valid():
-        answer = cancellation.cancel(found, by=request.actor, now=store.now)
+        answer = cancellation.cancel(task, by=request.actor, now=store.now)
         messages.success(
             request,
             f"{plural(answer['cancelled'], 'ID')} cancelled, and their places are free;"
             f" {answer['already_sent']:,} had been sent, {answer['in_flight']:,} were in flight.",
         )
-        return redirect(addresses.task(found.pk))
-    context = {"line": task_detail.Line(found, store.now()), "task": found, "form": form}
+        return redirect(addresses.task(task.pk))
+    context = {"line": task_detail.Line(task, store.now()), "task": task, "form": form}
     return render(request, "dashboard/task_cancel.html", context)
 
 
@@ -224,21 +226,21 @@ def cancel(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 def hold(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Ask; then put the task on hold. Of one that is on hold, what continuing or cancelling it would do."""
     refuse_unknown(request, ())
-    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     if request.method == "POST":
         form = HoldForm(request.POST)
         if not form.is_valid():
-            raise BadRequest(f"A reason has at most {REASON_CHARACTERS} characters.")
+            raise BadRequest(f"A reason has at most {limits.REASON_CHARACTERS} characters.")
         try:
-            holds.hold(found, form.cleaned_data["reason"], by=request.actor, now=store.now)
-            messages.success(request, "The task is on hold. Nothing more of it starts.")
+            holds.hold(task, form.cleaned_data["reason"], by=request.actor, now=store.now)
+            messages.success(request, "The task is on hold. No more of its requests start.")
         except Refused as error:
             messages.info(request, str(error))
-        return redirect(addresses.task(found.pk))
+        return redirect(parameters.board_address(request) or addresses.task(task.pk))
     at = store.now()
-    line = task_detail.Line(found, at)
-    effect = holds.effect_of_resume(found, at=at) if line.is_on_hold else None
-    context = {"line": line, "task": found, "effect": effect, "form": HoldForm()}
+    line = task_detail.Line(task, at)
+    effect = holds.effect_of_resume(task, at=at) if line.is_on_hold else None
+    context = {"line": line, "task": task, "effect": effect, "form": HoldForm()}
     return render(request, "dashboard/task_hold.html", context)
 
 
@@ -247,13 +249,13 @@ def hold(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 def resume(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Continue a task that is on hold."""
     refuse_unknown(request, ())
-    found = get_object_or_404(models.Task, pk=task_id)
+    task = get_object_or_404(models.Task, pk=task_id)
     try:
-        holds.resume(found, by=request.actor, now=store.now)
+        holds.resume(task, by=request.actor, now=store.now)
         messages.success(request, "The task continues. Its late IDs take free places, at the planned pace.")
     except Refused as error:
         messages.info(request, str(error))
-    return redirect(addresses.task(found.pk))
+    return redirect(addresses.task(task.pk))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -261,23 +263,23 @@ def resume(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     """Ask with the number, then resend the IDs that succeeded."""
     refuse_unknown(request, ())
-    found = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
+    task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
     at = parameters.read_moment(request.POST.get("at", "")) if posted else store.now()
-    number = resend.succeeded_until(found, at=at).count()
+    number = resend.succeeded_until(task, at=at).count()
     form = ConfirmForm(request.POST if posted else None, count=number)
     if posted and form.is_valid():
         run = secrets.token_hex(6)
         try:
-            sent = resend.resend(found, looked_at=at, number=number, run=run, by=request.actor, now=store.now)
+            sent = resend.resend(task, looked_at=at, number=number, run=run, by=request.actor, now=store.now)
         except Refused as error:
             messages.error(request, str(error))
         else:
             if sent.continues:
                 return redirect("progress", run=run)
             messages.success(request, f"{waiting_again(sent.ids_count)}.")
-        return redirect(addresses.task(found.pk))
-    context = {"task": found, "form": form, "number": number, "at": at}
+        return redirect(addresses.task(task.pk))
+    context = {"task": task, "form": form, "number": number, "at": at}
     return render(request, "dashboard/task_send_again.html", context)
 
 
@@ -285,38 +287,38 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
 @operator_required
 def cancel_matching(request: OperatorRequest) -> HttpResponseBase:
     """Ask with the number, then cancel all tasks that matched when the list was opened."""
-    wanted = _matching(request)
-    count = bulk_cancel.count(wanted)
+    matching = _matching(request)
+    count = bulk_cancel.count(matching)
     form = ConfirmForm(
         request.POST if request.method == "POST" else None,
         count=count.ids,
-        always=wanted.queue_id is None and not wanted.name,
+        always=matching.queue_id is None and not matching.name,
     )
     if request.method == "POST" and form.is_valid():
         run = secrets.token_hex(6)
-        done, remaining = bulk_cancel.cancel(wanted, run=run, by=request.actor, now=store.now)
+        done, remaining = bulk_cancel.cancel(matching, run=run, by=request.actor, now=store.now)
         if remaining:
             return redirect("progress", run=run)
         messages.success(request, f"{plural(done, 'task')} cancelled.")
         return redirect("tasks")
-    asked = wanted.words()
-    words = ", ".join(f"{formatting.spoken(name)}: {value}" for name, value in asked.items())
-    context = {"count": count, "form": form, "asked": asked, "asked_words": words}
+    filters = matching.words()
+    words = ", ".join(f"{formatting.as_words(name)}: {value}" for name, value in filters.items())
+    context = {"count": count, "form": form, "asked": filters, "asked_words": words}
     return render(request, "dashboard/tasks_cancel.html", context)
 
 
 def _matching(request: OperatorRequest) -> bulk_cancel.Matching:
     """Return what the list showed: its filter, its moment and its newest task, all from the address."""
     chosen = TaskFilter(request.GET)
-    known = {*SEVERAL, "at", "up_to"}
-    refuse_unknown(request, known)
+    names = {*SEVERAL, "at", "up_to"}
+    refuse_unknown(request, names)
     chosen.refuse_faults()
     up_to = parameters.whole_number(request, "up_to")
     if up_to is None:
         raise BadRequest("up_to is missing: the newest task when you looked.")
-    asked = chosen.cleaned_data
+    filters = chosen.cleaned_data
     at = parameters.read_moment(request.GET.get("at", ""))
-    queue = asked["queue"]
+    queue = filters["queue"]
     return bulk_cancel.Matching(
-        at=at, up_to_id=up_to, queue_id=queue.pk if queue else None, state=asked["state"], name=asked["q"]
+        at=at, up_to_id=up_to, queue_id=queue.pk if queue else None, state=filters["state"], name=filters["q"]
     )

@@ -19,6 +19,7 @@ from dashboard.inputs.forms import start_choices
 from dashboard.tables import totals
 from scheduling import models, store
 from scheduling.core import clock
+from scheduling.core.errors import ErasedMeanwhile
 from scheduling.parsing import errors
 from scheduling.placement.reservations import Start
 
@@ -41,7 +42,7 @@ DRAFTS_READ = 50
 @operator_required
 def upload(request: OperatorRequest) -> HttpResponseBase:
     """Show the form. A POST reads the list and leads to its preview."""
-    is_example = uploads.asked(request)["example"]
+    is_example = uploads.read_options(request)["example"]
     if request.method != "POST":
         example = {"given": EXAMPLE} if is_example else {}
         return render(request, "dashboard/upload.html", {**form_context(request), **example})
@@ -52,19 +53,22 @@ def upload(request: OperatorRequest) -> HttpResponseBase:
     except uploads.CsrfFailed:
         return not_ours(request)
     with reading:
-        given = reading.fields.values
-        name = uploads.without_controls(given.get("task_name") or "") or _name_of(reading.file_name)
-        queue = given.get("queue") or "default"
+        values = reading.fields.values
+        name = uploads.without_controls(values.get("task_name") or "") or _name_of(reading.file_name)
+        queue = values.get("queue") or "default"
         if not models.Queue.objects.filter(name=queue).exists():
-            said = {"sentence": f"There is no queue named {queue[:50]}. The list was not stored."}
-            given = {**given, "payload": reading.payload_as_sent or ""}
-            return _said(request, said, 422, "dashboard/upload.html", {"given": given})
-        start = given.get("start") or Start.NEXT_WINDOW
+            refusal = {"sentence": f"There is no queue named {queue[:50]}. The list was not stored."}
+            values = {**values, "payload": reading.payload_as_sent or ""}
+            return _show_refusal(request, refusal, 422, "dashboard/upload.html", {"given": values})
+        start = values.get("start") or Start.NEXT_WINDOW
         if start not in list(Start):
             raise BadRequest(f"start: {start[:40]!r} is not one of {', '.join(Start)}.")
-        draft = uploads.store_draft(
-            reading, name=name[:200], queue=queue, start=start, operator=request.user, at=store.now()
-        )
+        try:
+            draft = uploads.store_draft(
+                reading, name=name[:200], queue=queue, start=start, operator=request.user, at=store.now()
+            )
+        except ErasedMeanwhile as error:
+            return not_stored(request, error)
     address = reverse("preview", args=[draft.pk])
     if request.htmx:
         return JsonResponse({"address": address}, status=201)
@@ -104,14 +108,14 @@ def refused(
 ) -> HttpResponseBase:
     """Say why a list could not be read: as JSON for a script, else on the page that it came from."""
     status = next((status for family, status in STATUSES if isinstance(error, family)), 422)
-    said = {
+    refusal = {
         "sentence": _sentence(error),
         "choices": [choice._asdict() for choice in getattr(error, "choices", ())],
         # The choice to be made: a column or a sheet.
         "parameter": error.facts.get("parameter", ""),
         "faults": [fault.sentence for fault in getattr(error, "faults", ())],
     }
-    return _said(request, said, status, page, {"given": error.fields_read, **(context or {})})
+    return _show_refusal(request, refusal, status, page, {"given": error.fields_read, **(context or {})})
 
 
 def _sentence(error: errors.ReadingError) -> str:
@@ -131,15 +135,25 @@ def not_ours(
     request: OperatorRequest, page: str = "dashboard/upload.html", context: dict[str, Any] | None = None
 ) -> HttpResponseBase:
     """Refuse a form whose token doesn't fit the session."""
-    said = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it again."}
-    return _said(request, said, 403, page, context)
+    refusal = {"sentence": "The page is older than your sign-in, so the list was not stored. Send it again."}
+    return _show_refusal(request, refusal, 403, page, context)
 
 
-def _said(
-    request: OperatorRequest, said: dict[str, Any], status: int, page: str, context: dict[str, Any] | None
+def not_stored(
+    request: OperatorRequest,
+    error: Exception,
+    page: str = "dashboard/upload.html",
+    context: dict[str, Any] | None = None,
+) -> HttpResponseBase:
+    """Say why a list that was read could not be stored."""
+    return _show_refusal(request, {"sentence": str(error)}, 409, page, context)
+
+
+def _show_refusal(
+    request: OperatorRequest, refusal: dict[str, Any], status: int, page: str, context: dict[str, Any] | None
 ) -> HttpResponseBase:
     if request.htmx:
-        return JsonResponse(said, status=status)
-    context = {**form_context(request), **(context or {}), "refused": said}
+        return JsonResponse(refusal, status=status)
+    context = {**form_context(request), **(context or {}), "refused": refusal}
     context["chosen_queue"] = context.get("given", {}).get("queue") or context["chosen_queue"]
     return render(request, page, context, status=status)

@@ -1,3 +1,3 @@
 """The Django admin: what is there, looked up by key, and the operations that operators need."""
 
-from . import activity, assignments, cluster, queues, sign_ins, tasks, users, windows  # noqa: F401
+from . import activity, assignments, cluster, queues, sign_ins, targets, tasks, users, windows  # noqa: F401

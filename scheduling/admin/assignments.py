@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 
 from scheduling import models
-from scheduling.core import id_tokens, keys
+from scheduling.core import keys
 from scheduling.lists import external_ids, stored_lists
 from scheduling.models import MoveReason
 
@@ -89,10 +89,8 @@ class AssignmentAdmin(ReadOnly, ByKey):
         return AssignmentList
 
     def search(self, queryset: Rows, text: str) -> Rows:
-        number = whole_number(text)
-        if number is None:
-            number = external_ids.number_of(id_tokens.read_text(text)[0] or "")
-        return queryset.none() if number is None else queryset.filter(user_id=number)
+        number = external_ids.number_of_written(text)
+        return queryset.filter(user_id=number) if number else queryset.none()
 
     @admin.display(description="ID")
     def user_id_(self, row: models.Assignment) -> str:

@@ -105,8 +105,8 @@ class KeyList(ChangeList):
     def find(self, after: int | None, count: int) -> tuple[list[Any], int | None]:
         """Return the rows of the page that begins after a key, and the key of the next page, if there is one."""
         rows = self.queryset if after is None else self.model_admin.rows_after(self.queryset, after)
-        found = list(rows[: count + 1])
-        return found[:count], self.model_admin.key_of(found[count - 1]) if len(found) > count else None
+        page = list(rows[: count + 1])
+        return page[:count], self.model_admin.key_of(page[count - 1]) if len(page) > count else None
 
 
 class ByKey(RefusesUnknown, ModelAdmin):
@@ -208,7 +208,7 @@ class ByKey(RefusesUnknown, ModelAdmin):
 
 
 class ReadOnly:
-    """Rows that can be viewed by whoever has the permission, and changed by nobody."""
+    """Rows that everybody with the permission can view and nobody can change."""
 
     def has_add_permission(self, request: HttpRequest, obj: orm.Model | None = None) -> bool:
         return False
@@ -230,9 +230,9 @@ def counter(column: str) -> Callable[..., str]:
     return shown
 
 
-def unknown_value(name: str, value: Any, known: Iterable[str] = ()) -> IncorrectLookupParameters:
+def unknown_value(name: str, value: Any, choices: Iterable[str] = ()) -> IncorrectLookupParameters:
     """Return the error for a filter's value that nothing has; it names the filter and the value."""
-    of = f"one of {', '.join(known)}" if known else "one that is known here"
+    of = f"one of {', '.join(choices)}" if choices else "one that is known here"
     return IncorrectLookupParameters(f"{name}: {str(value)[:60]!r} is not {of}.")
 
 
@@ -241,9 +241,9 @@ class ChoiceFilter(admin.SimpleListFilter):
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
-        known = [value for value, _ in self.lookup_choices]
-        if self.value() and self.value() not in known:
-            raise unknown_value(str(self.parameter_name), self.value(), known)
+        choices = [value for value, _ in self.lookup_choices]
+        if self.value() and self.value() not in choices:
+            raise unknown_value(str(self.parameter_name), self.value(), choices)
 
 
 class LinkFilter(admin.SimpleListFilter):

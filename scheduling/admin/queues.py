@@ -24,6 +24,11 @@ class QueueForm(ModelForm):
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text="whsec_ and 24 to 64 bytes in base64. It is never shown. Leave it empty to keep the current one.",
     )
+    oauth_client_secret = forms.CharField(
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="It is never shown. Leave it empty to keep the current one.",
+    )
     forget_secret = forms.BooleanField(label="Send unsigned: remove the secret", required=False)
     webhook_method = forms.ChoiceField(
         choices=[(method, method) for method in validation.METHODS], initial="POST"
@@ -50,8 +55,7 @@ class QueueForm(ModelForm):
         super().__init__(*args, **kwargs)
         self.initial["seen_version"] = self.instance.version
         # Values may be credentials: names alone are shown, to everybody.
-        self.stored_headers = dict(self.instance.webhook_headers)
-        self.initial["webhook_headers"] = dict.fromkeys(self.stored_headers)
+        self.initial["webhook_headers"] = dict.fromkeys(self.instance.webhook_headers)
         field = self.fields.get("python_callable")
         if isinstance(field, forms.ChoiceField):
             named = {*settings.PYTHON_HANDLERS, self.instance.python_callable} - {""}
@@ -60,15 +64,13 @@ class QueueForm(ModelForm):
     def changes(self) -> dict[str, Any]:
         """Return the new values of the fields that change."""
         changed = {name: self.cleaned_data[name] for name in self.changed_data if name in validation.FIELDS}
+        changed = {
+            name: value for name, value in changed.items() if value or name not in validation.WRITE_ONLY
+        }
         if self.cleaned_data.get("forget_secret"):
             changed["webhook_secret"] = ""
-        elif not changed.get("webhook_secret"):
-            changed.pop("webhook_secret", None)
         if "webhook_headers" in changed:
-            headers = changed["webhook_headers"] or {}
-            if isinstance(headers, dict):
-                headers = validation.with_stored_values(headers, self.stored_headers)
-            changed["webhook_headers"] = headers
+            changed["webhook_headers"] = changed["webhook_headers"] or {}
         if changed.get("quotas", "") is None:
             changed["quotas"] = []
         return changed
@@ -78,13 +80,10 @@ class QueueForm(ModelForm):
         if not self.errors:
             stored = models.Queue.objects.filter(pk=self.instance.pk).first() or models.Queue()
             try:
-                validation.check(self.changes())
-                validation.check_together(stored, self.changes())
+                operations.check(stored, self.changes())
             except BadFields as error:
                 for name, reason in error.reasons.items():
-                    self.add_error(
-                        name if name in self.fields else None, f"{reason[:1].upper()}{reason[1:]}."
-                    )
+                    self.add_error(name if name in self.fields else None, reason)
         return cleaned
 
 
@@ -100,8 +99,8 @@ class QueueAdmin(ByKey):
     def get_fields(self, request: HttpRequest, obj: models.Queue | None = None) -> tuple[str, ...]:
         names = list(validation.FIELDS)
         if not self.has_change_permission(request, obj):
-            # Both may contain credentials.
-            public = [name for name in names if name not in ("webhook_secret", "webhook_headers")]
+            # All of them may contain credentials.
+            public = [name for name in names if name not in models.SECRET_FIELDS]
             return ("name", *public, *self.shown)
         names.insert(names.index("webhook_secret") + 1, "forget_secret")
         return ("name", *names, *(self.shown if obj else ()), "seen_version")
@@ -121,13 +120,15 @@ class QueueAdmin(ByKey):
     def save_model(self, request: HttpRequest, obj: models.Queue, form: QueueForm, change: bool) -> None:
         by, changes = actor_of(request), form.changes()
         if change:
-            seen = form.cleaned_data["seen_version"]
+            version = form.cleaned_data["seen_version"]
             updated = (
-                operations.update(obj, changes, by=by, now=store.now, if_version=seen) if changes else obj
+                operations.update(obj, changes, by=by, now=store.now, if_version=version) if changes else obj
             )
         else:
             updated = operations.create(name=obj.name, fields=changes, by=by, at=store.now())
         obj.__dict__.update(updated.__dict__)
+        if updated.note and {"quotas", "overflow"} & changes.keys():
+            messages.warning(request, updated.note)
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: Rows) -> None:

@@ -28,7 +28,7 @@ class ListForm(forms.Form):
 
 
 def replace(task: models.Task, values: dict[str, Any], *, by: Actor) -> edits.Replaced:
-    """Replace a task's list. Raises ReadingError, ValidationError for a token that is no ID, or Refused."""
+    """Replace a task's list. Raises ReadingError, ValidationError for a token that is not an ID, or Refused."""
     body = values["payload"].encode()
     with read_body(
         [body],
@@ -56,7 +56,7 @@ def replace(task: models.Task, values: dict[str, Any], *, by: Actor) -> edits.Re
 
 def words(replaced: edits.Replaced) -> str:
     """Return a sentence about what became of the old list and the new one."""
-    said = (
+    sentence = (
         f"The list has been replaced: {replaced.kept:,} kept, {replaced.added:,} new, "
         f"{replaced.cancelled:,} cancelled"
     )
@@ -68,4 +68,4 @@ def words(replaced: edits.Replaced) -> str:
         )
         if count
     ]
-    return f"{'; '.join([said, *remarks])}."
+    return f"{'; '.join([sentence, *remarks])}."

@@ -38,11 +38,9 @@ class FailedSignInAdmin(SignInLog):
         """Forget the failed attempts of a name from an address, in any browser."""
         for username, address in {(row.username, row.ip_address) for row in queryset}:
             with store.write():
-                forgotten = reset(username=username, ip=address)
+                count = reset(username=username, ip=address)
                 attempt = {"username": username, "address": address}
-                activity.record(
-                    actor_of(request), "let_in_again", at=store.now(), count=forgotten, after=attempt
-                )
+                activity.record(actor_of(request), "let_in_again", at=store.now(), count=count, after=attempt)
             messages.success(request, f"{username} may try again from {address}.")
 
 

@@ -89,7 +89,8 @@ class TaskAdmin(ByKey):
     actions = ("cancel_ticked", "hold_ticked", "continue_ticked")
     shown = ("queue_", "state", "ids", "repeats", *(status.word for status in models.Status),
              "first_minute_at", "last_minute_at", "not_before_at", "expires_at", "deadline_at", "created_at",
-             "created_by", "placed_at", "max_failed_percent", "min_finished",
+             "created_by", "placed_at", "max_failed_percent", "min_finished", "canary_ids",
+             "canary_percent", "canary_state", "canary_count", "canary_succeeded_count", "canary_decided_at",
               "held_at", "hold_reason", "cancelled_at", "finished_at", "version")  # fmt: skip
     fields = ("name", *shown)
     readonly_fields = shown
@@ -213,9 +214,9 @@ class TaskAdmin(ByKey):
         if not self.has_change_permission(request):
             raise PermissionDenied
         matching = self._matching(request)
-        found = bulk_cancel.count(matching)
-        form = ConfirmForm(request.POST if request.method == "POST" else None, expected=found.tasks)
-        if request.method == "POST" and found.tasks and form.is_valid():
+        counts = bulk_cancel.count(matching)
+        form = ConfirmForm(request.POST if request.method == "POST" else None, expected=counts.tasks)
+        if request.method == "POST" and counts.tasks and form.is_valid():
             done, remaining = bulk_cancel.cancel(matching, by=actor_of(request), now=store.now)
             rest = (
                 f"; {remaining:,} more are cancelled by a job: the list shows how far it is"
@@ -228,10 +229,10 @@ class TaskAdmin(ByKey):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "Cancel tasks",
-            "found": found,
+            "counts": counts,
             "form": form,
             "first_tasks": matching.tasks()[:10],
-            "meant": matching,
+            "matching": matching,
             "queue": models.Queue.objects.filter(pk=matching.queue_id).first() if matching.queue_id else None,
             "seen": f"{matching.at.isoformat()} {matching.up_to_id}",
             "back": reverse("admin:scheduling_task_changelist"),
@@ -239,11 +240,11 @@ class TaskAdmin(ByKey):
         return TemplateResponse(request, "admin/scheduling/task/cancel.html", context)
 
     def _matching(self, request: HttpRequest) -> bulk_cancel.Matching:
-        """Return the tasks that the address means: on POST, those of the moment of the question. Raises Http404."""
+        """Return the tasks that the address means: on POST, as when the question was shown. Raises Http404."""
         query = request.GET
         if not set(query) <= {"state", "queue", "q", "ids"}:
             raise Http404
-        at, newest = _seen(request)
+        at, newest = _snapshot_of(request)
         search = query.get("q", "").strip()
         ids = None
         if query.get("ids"):
@@ -299,7 +300,7 @@ def _number(text: str) -> int:
     return number
 
 
-def _seen(request: HttpRequest) -> tuple[datetime, int]:
+def _snapshot_of(request: HttpRequest) -> tuple[datetime, int]:
     """Return when the question was asked, and the newest task at that moment. Later tasks are not included."""
     if request.method == "POST":
         at, _, newest = request.POST.get("seen", "").partition(" ")

@@ -42,9 +42,32 @@ class UserForm(ModelForm):
         help_text=f"A whole number from 1 to {MAX_ID}; leave it empty to get a free one.",
     )
 
+    external_id = forms.CharField(
+        label="External ID",
+        required=False,
+        strip=False,
+        help_text="For an ID that is text, such as an e-mail address: then leave the ID empty.",
+    )
+
     class Meta:
         model = models.User
         fields = ("id", "name")
+
+    def clean_external_id(self) -> str | None:
+        if not self.cleaned_data["external_id"].strip():
+            return None
+        text, reason, _ = id_tokens.read_text(self.cleaned_data["external_id"])
+        if text is None:
+            raise forms.ValidationError(reason or "It must be an ID.")
+        if models.User.objects.filter(pk=external_ids.number_of(text) or 0).exists():
+            raise forms.ValidationError(f"A user with the ID {text} already exists.")
+        return text
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if cleaned.get("id") and cleaned.get("external_id"):
+            self.add_error("external_id", "A user has either an ID or an external ID.")
+        return cleaned
 
     def clean_id(self) -> int | None:
         text = self.cleaned_data["id"].strip()
@@ -96,7 +119,7 @@ class UserList(KeyList):
 
 @admin.register(models.User)
 class UserAdmin(ByKey):
-    list_display = ("id", "external_id", "name", "created_at", "assignments", "story")
+    list_display = ("id_", "name", "created_at", "assignments", "story")
     search_help_text = "The exact ID, a number or text, or how a name begins."
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyList]:
@@ -108,29 +131,29 @@ class UserAdmin(ByKey):
         return UserForm if obj is None else NameForm
 
     def get_fields(self, request: HttpRequest, obj: models.User | None = None) -> tuple[str, ...]:
-        return (
-            ("id", "name")
-            if obj is None
-            else ("id", "external_id", "name", "created_at", "assignments", "story")
-        )
+        if obj is None:
+            return ("id", "external_id", "name")
+        return ("id_", "name", "created_at", "assignments", "story")
 
     def get_readonly_fields(self, request: HttpRequest, obj: models.User | None = None) -> tuple[str, ...]:
-        return () if obj is None else ("id", "external_id", "created_at", "assignments", "story")
+        return () if obj is None else ("id_", "created_at", "assignments", "story")
 
     def search(self, queryset: Rows, text: str) -> Rows:
-        number = whole_number(text)
-        if number is not None:
-            return queryset.filter(pk=number)
-        of_text = external_ids.number_of(id_tokens.read_text(text)[0] or "")
-        if of_text is not None:
-            return queryset.filter(pk=of_text)
+        numbers = whole_number(text), external_ids.number_of(id_tokens.read_text(text)[0] or "")
+        if numbers != (None, None):
+            # Digits may be both: two people.
+            return queryset.filter(pk__in=[number for number in numbers if number is not None])
         # Without the empty ones, since the index holds only those who have one; and in its order.
         return queryset.exclude(name="").filter(store.begins_with("name", text)).order_by("name", "pk")
 
-    @admin.display(description="external ID")
     def external_id(self, user: models.User) -> str:
         # Of numbers that stand for themselves nothing is read.
         return external_ids.texts([user.pk]).get(user.pk, "")
+
+    @admin.display(description="ID")
+    def id_(self, user: models.User) -> str:
+        """Return the ID as its owner wrote it: of one that is text, the number is shown nowhere."""
+        return self.external_id(user) or str(user.pk)
 
     @admin.display(description="assignments")
     def assignments(self, user: models.User) -> str:
@@ -145,7 +168,8 @@ class UserAdmin(ByKey):
         if change:
             renamed = users.rename(obj, obj.name, by=by, at=at)
         else:
-            renamed = users.create(user_id=obj.pk, name=obj.name, by=by, at=at)
+            text = form.cleaned_data["external_id"]
+            renamed = users.create(user_id=obj.pk, external_id=text, name=obj.name, by=by, at=at)
         obj.__dict__.update(renamed.__dict__)
 
     def delete_model(self, request: HttpRequest, obj: models.User) -> None:
@@ -162,7 +186,7 @@ class UserAdmin(ByKey):
             raise PermissionDenied
         if user is None:
             raise Http404
-        shown = self.external_id(user) or str(user.pk)
+        shown = self.id_(user)
         form = EraseForm(request.POST if request.method == "POST" else None, expected=shown)
         if request.method == "POST" and form.is_valid():
             try:

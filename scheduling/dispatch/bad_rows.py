@@ -1,4 +1,4 @@
-"""Rows that the database refuses to change: found one by one, and ended, so that the rows beside them go on.
+"""Rows that the database refuses to change: found one by one, and ended, so that the other rows continue.
 
 An attempts counter at its end, a trigger or a constraint of the deployment, a damaged page: whatever it is, a statement
 for many rows fails as a whole for one of them.
@@ -17,15 +17,16 @@ from scheduling.core.limits import ERROR_CHARACTERS
 from scheduling.handlers.base import truncate
 from scheduling.models import Status
 from scheduling.placement import ledger, reservations
+from scheduling.store import outcomes
 
 log = structlog.get_logger(__name__)
 
-# Rows of a bucket that are tried: the first that wait or are in flight, some seconds' work at the worst.
+# Rows of a bucket that are tried: the first that wait or are in flight, a few seconds' work at worst.
 MOST_ROWS = 5_000
-# What a smallint holds.
+# The largest smallint.
 MOST_ATTEMPTS = 32_767
 # Rows that can't even be ended: each is logged once by a process.
-_known: set[int] = set()
+_logged_keys: set[int] = set()
 
 
 def end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> set[int]:
@@ -43,9 +44,9 @@ def end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> set[int]:
         except DatabaseError as error:
             if store.is_unavailable(error):
                 raise
-            if key not in _known:
+            if key not in _logged_keys:
                 log.exception("bad_row_not_ended", bucket=bucket_id, key=key)
-            _known.add(key)
+            _logged_keys.add(key)
     return set(reasons)
 
 
@@ -86,10 +87,11 @@ def _end(bucket_id: int, key: int, reason: str, now: Callable[[], datetime]) -> 
         except DatabaseError as error:
             if store.is_unavailable(error):
                 raise
-            # What refuses every change may still be taken out and put in again.
+            # A row that refuses every change can perhaps be deleted and inserted again.
             models.Assignment.objects.filter(pk=key).delete()
             row.status = Status.FAILED
             row.save(force_insert=True)
+            outcomes.add([key])
         counters = ledger.Counters()
         counters.change(row.task_id, bucket_id, was, Status.FAILED)
         counters.write()

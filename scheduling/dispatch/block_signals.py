@@ -14,7 +14,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-# What is in the database is known to all by then.
+# By then, all workers have read the block from the database.
 SIGNAL_SECONDS = 2.0
 SLOTS = 1_024
 # A target's hash, and until when it is blocked, in seconds of a clock that the processes of a host share.
@@ -25,7 +25,7 @@ _of_process: tuple[int, "BlockSignals"] | None = None
 
 
 class BlockSignals:
-    """Which targets are blocked for the next moment. Two targets of one slot take each other's place."""
+    """Which targets are blocked for the next moment. Two targets with the same slot overwrite each other."""
 
     def __init__(
         self, memory: bytearray | mmap.mmap, monotonic: Callable[[], float] = time.monotonic
@@ -33,17 +33,17 @@ class BlockSignals:
         self._memory, self._monotonic = memory, monotonic
 
     def block(self, origin: str, seconds: float) -> None:
-        """Block a target. What is longer than SIGNAL_SECONDS is the database's to tell."""
+        """Block a target. A block that lasts longer than SIGNAL_SECONDS is read from the database."""
         until = self._monotonic() + min(seconds, SIGNAL_SECONDS)
         hashed = _hash(origin)
         _SLOT.pack_into(self._memory, _offset(hashed), hashed, until)
 
     def is_blocked(self, origin: str) -> bool:
         hashed = _hash(origin)
-        found, until = _SLOT.unpack_from(self._memory, _offset(hashed))
+        stored_hash, until = _SLOT.unpack_from(self._memory, _offset(hashed))
         now = self._monotonic()
         # A time that is further ahead was left by an earlier start of this machine.
-        return bool(found == hashed and now < until <= now + SIGNAL_SECONDS)
+        return bool(stored_hash == hashed and now < until <= now + SIGNAL_SECONDS)
 
 
 def of_this_host() -> BlockSignals:

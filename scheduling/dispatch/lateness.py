@@ -37,10 +37,10 @@ class Lateness:
         """Count what a committed tick recorded."""
         for bucket_id, milliseconds in tick.lateness.items():
             self._by_bucket[bucket_id].update(milliseconds)
-        for item in results:
-            if item.started_after_ms is not None:
-                late_ms = item.started_after_ms - round(item.claim.offset * 1000)
-                self._by_bucket[item.claim.bucket_id][max(0, late_ms)] += 1
+        for result in results:
+            if result.started_after_ms is not None:
+                late_ms = result.started_after_ms - round(result.claim.offset * 1000)
+                self._by_bucket[result.claim.bucket_id][max(0, late_ms)] += 1
 
     def store(self, monotonic: Callable[[], float], *, seconds: float = math.inf) -> None:
         """Store what is known, the buckets that waited longest first; after `seconds` none are begun."""

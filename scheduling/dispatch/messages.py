@@ -1,4 +1,4 @@
-"""What the modules of dispatch hand to each other."""
+"""The messages that the modules of dispatch pass to each other."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -69,17 +69,21 @@ class ClaimRequest:
     """What a minute worker wants to claim of one bucket."""
 
     queue: models.Queue
-    # Slots up to so many seconds after the minute's start.
+    # Slots up to this many seconds after the minute's start.
     until: float
     # Whether the request is nothing but the row itself, so that its ID succeeds as it is claimed.
     immediate: bool
     # The largest number of IDs; None: as many as there are slots.
     at_most: int | None = None
+    # Whether the bucket wasn't sealed yet when it was read.
+    is_unsealed: bool = False
+    # For a probe: IDs with this many requests or more are not taken.
+    attempts_below: int | None = None
 
 
 @dataclass
 class TickResult:
-    """What a committed tick brought."""
+    """The outcome of a committed tick."""
 
     # IDs to send.
     claims: list[Claim] = field(default_factory=list)
@@ -109,7 +113,7 @@ class ScheduledRequest(NamedTuple):
 
 
 class RequestResult(NamedTuple):
-    """What came of a scheduled request."""
+    """The result of a scheduled request."""
 
     scheduled: ScheduledRequest
     # None where the request was not made.

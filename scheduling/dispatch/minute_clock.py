@@ -1,4 +1,4 @@
-"""The clocks that dispatch goes by. A simulation hands in its own."""
+"""The clocks that dispatch goes by. A simulation passes in its own."""
 
 import time
 from collections.abc import Callable
@@ -57,7 +57,7 @@ class MinuteClock:
         self.round_trip = timedelta(seconds=best.round_trip)
 
     def measure_distance(self, readings: int) -> timedelta:
-        """Return the shortest round trip to the database of some more: on a busy host some take long."""
+        """Measure a few more round trips to the database; return the shortest, since on a busy host some take long."""
         self.round_trip = min(
             self.round_trip, *(timedelta(seconds=self._read().round_trip) for _ in range(readings))
         )

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.dispatch import bucket_slots, claims, reach, targets
+from scheduling.dispatch import bucket_slots, claims, overdue, reach, targets
 from scheduling.dispatch.messages import Claim, ClaimRequest, ScheduledRequest
 from scheduling.handlers.base import Request
 from scheduling.jobqueue import host_watch, minute_jobs
@@ -25,7 +25,7 @@ REFRESH_SECONDS = 0.3
 AHEAD_SECONDS = 1.0
 # Rows of `record` succeed up to this long before their slot, but never before their minute.
 RECORD_AHEAD_SECONDS = 0.5
-# A bucket that made a tick fail is tried again after so long.
+# A bucket that made a tick fail is tried again after this long.
 EXCLUDED_SECONDS = 5.0
 MINUTE_SECONDS = clock.MINUTE.total_seconds()
 
@@ -53,7 +53,7 @@ class MinuteView:
         self.reach = reach.Reach(host_watch.host_name())
         # Those of which nothing may start, whatever was claimed.
         self.tasks_on_hold: frozenset[int] = frozenset()
-        # Buckets that made a tick fail: until when nothing of them is claimed, in seconds after the minute's start.
+        # Buckets that made a tick fail: until when none of their IDs are claimed, in seconds after the minute's start.
         self.excluded_until: dict[int, float] = {}
         self._read_at = float("-inf")
 
@@ -78,8 +78,8 @@ class MinuteView:
         """Read buckets, queues and targets: far from the database with the next statement that is waited for."""
         self._read_at = elapsed
         active, at = claims.active_buckets(self.number, self.windows), self.now()
-        found: list[models.Bucket] = []
-        later.read(active, found.extend)
+        buckets: list[models.Bucket] = []
+        later.read(active, buckets.extend)
         later.read(
             models.Queue.objects.filter(pk__in=active.values("window__queue")),
             lambda queues: self.queues.update({queue.pk: queue for queue in queues}),
@@ -89,7 +89,7 @@ class MinuteView:
         marks: list[models.Unreachable] = []
         later.read(reach.fresh_marks(at), marks.extend)
         later.read(reach.living_hosts(at), lambda alive: self.reach.look(marks, alive))
-        later.read(targets.in_trouble(at), lambda in_trouble: self._take(found, on_hold, in_trouble, at))
+        later.read(targets.in_trouble(at), lambda in_trouble: self._take(buckets, on_hold, in_trouble, at))
 
     def _take(
         self,
@@ -99,14 +99,14 @@ class MinuteView:
         at: datetime,
     ) -> None:
         # One that was emptied between the two statements may be without its queue.
-        self.buckets = [one for one in buckets if keys.queue_of_bucket(one.pk) in self.queues]
+        self.buckets = [row for row in buckets if keys.queue_of_bucket(row.pk) in self.queues]
         self.is_empty = not self.buckets
         queues = [self.queues[keys.queue_of_bucket(bucket.pk)] for bucket in self.buckets]
         self.tasks_on_hold = frozenset(task.pk for task in on_hold)
         self.targets.look(queues, in_trouble, at=at)
 
     def exclude(self, bucket_id: int, elapsed: float) -> None:
-        """Claim nothing of a bucket for a while."""
+        """Claim none of a bucket's IDs for a while."""
         self.excluded_until[bucket_id] = elapsed + EXCLUDED_SECONDS
 
     def bucket_ids(self) -> list[int]:
@@ -119,13 +119,14 @@ class MinuteView:
 
     def has_left(self) -> bool:
         """Whether other hosts have to serve some of it."""
-        waiting = (self.queues[keys.queue_of_bucket(one.pk)] for one in self.buckets if one.waiting_count)
+        waiting = (self.queues[keys.queue_of_bucket(b.pk)] for b in self.buckets if b.waiting_count)
         return any(self.reach.is_left(queue) for queue in waiting)
 
     def blocked_queues(self) -> frozenset[int]:
-        """Return the queues whose requests may not start now: paused, or behind a target that is blocked."""
-        paused = {pk for pk, queue in self.queues.items() if queue.paused}
-        return self.targets.blocked | paused
+        """Return the queues whose requests may not start now: paused, blocked, or behind a blocked target."""
+        at = self.now()
+        held = {pk for pk, queue in self.queues.items() if queue.paused or queue.is_blocked(at)}
+        return self.targets.blocked | held
 
     def claim_requests(self, elapsed: float) -> dict[int, ClaimRequest]:
         """Return what to claim of which bucket, `elapsed` seconds after the minute's start."""
@@ -149,22 +150,37 @@ class MinuteView:
             return None
         immediate = queue.handler == HandlerKind.RECORD
         blocked, is_left = queue.pk in self.targets.blocked, self.reach.is_left(queue)
-        if bucket.sealed_at is None:
-            # What isn't to start yet is sealed all the same: nothing is claimed before the minute's start.
-            seals_only = blocked or is_left or (immediate and elapsed < 0)
-            until = elapsed - 1 if seals_only else _claim_until(elapsed, immediate)
-            return ClaimRequest(queue, until, immediate)
         until = _claim_until(elapsed, immediate)
-        if (immediate and elapsed < 0) or not _slots_are_due(bucket, elapsed, until):
+        is_early = immediate and elapsed < 0
+        if bucket.sealed_at is None:
+            # Buckets that don't start yet are sealed too: nothing is claimed before the minute's start.
+            seals_only = blocked or is_left or queue.is_blocked(self.now()) or is_early
+            return ClaimRequest(queue, elapsed - 1 if seals_only else until, immediate, is_unsealed=True)
+        if is_early or not bucket_slots.may_send(bucket, queue) or not _slots_are_due(bucket, elapsed, until):
             return None
+        return self._of_sealed_bucket(queue, until, immediate, blocked=blocked, is_left=is_left)
+
+    def _of_sealed_bucket(
+        self, queue: models.Queue, until: float, immediate: bool, *, blocked: bool, is_left: bool
+    ) -> ClaimRequest | None:
+        """Return what to claim where slots are due. is_left: this host leaves the target to the others."""
         if is_left:
             trying = not blocked and self.reach.may_try(queue, at=self.now())
             return ClaimRequest(queue, until, immediate, at_most=1) if trying else None
-        if not blocked:
-            return ClaimRequest(queue, until, immediate)
-        # A probe goes out at once, so that the next can't come sooner than half a minute after it.
-        probing = self.targets.probe(queue, now=self.now)
-        return ClaimRequest(queue, until, immediate, at_most=1) if probing else None
+        if queue.is_blocked(self.now()):
+            return None
+        return self._probe(queue, until, immediate) if blocked else ClaimRequest(queue, until, immediate)
+
+    def _probe(self, queue: models.Queue, until: float, immediate: bool) -> ClaimRequest | None:
+        """Return what to claim as a probe of a blocked target, if it is time for one.
+
+        It goes out at once, so that the next can't come sooner than half a minute after it.
+        """
+        if not self.targets.probe(queue, now=self.now):
+            return None
+        # Its failure should not be an ID's last one if the next minute can have another ID.
+        spare = queue.max_attempts - 1 if overdue.has_spare_probe(queue, self.now()) else None
+        return ClaimRequest(queue, until, immediate, at_most=1, attempts_below=spare)
 
     def scheduled_requests(
         self, claimed: Iterable[Claim], tasks: Mapping[int, models.Task]

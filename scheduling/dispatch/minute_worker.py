@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce
 
 from scheduling import models, store
 from scheduling.core import clock, limits
-from scheduling.dispatch import bad_rows, claims, overdue, recovery, results
+from scheduling.dispatch import bad_rows, claims, credentials, overdue, recovery, results
 from scheduling.dispatch.lateness import Lateness
 from scheduling.dispatch.messages import ClaimRequest, RequestResult, Result, TickResult
 from scheduling.dispatch.minute_clock import Clocks, MinuteClock
@@ -39,7 +39,7 @@ FIRST_TICK_SECONDS = 0.02
 PAUSE_SECONDS = 0.01
 # After an error of the database.
 RECONNECT_SECONDS = 0.2
-# What a worker does beside claiming and sending must not delay that, however many queues there are. For so long it
+# What a worker does beside claiming and sending must not delay that, however many queues there are. For this long, it
 # begins more of each: once a second, what dead workers had claimed and how late requests were; in each tick, retries.
 RECOVERY_SECONDS = 0.02
 LATENESS_SECONDS = 0.03
@@ -47,6 +47,8 @@ RETRIES_SECONDS = 0.05
 # After its minute a worker waits this long for responses: as long as a call may take, and a little more.
 GRACE_SECONDS = limits.WEBHOOK_SECONDS + 1
 STOPPING_SECONDS = 10.0
+# A worker says this often that its minute is served; see limits.MINUTE_SILENT.
+SEEN_SECONDS = 0.5
 # How long a process takes no job after it left a minute to another host.
 DECLINED_SECONDS = 1.0
 
@@ -54,7 +56,7 @@ _process: tuple[int, int] = (0, 0)
 
 
 def owner_of_process() -> int:
-    """Return a random number for this process: host and PID come back in containers."""
+    """Return a random number for this process: host name and PID repeat in containers."""
     global _process
     if _process[0] != os.getpid():
         _process = (os.getpid(), secrets.randbits(62))
@@ -62,7 +64,7 @@ def owner_of_process() -> int:
 
 
 def is_stopping() -> bool:
-    """Whether this cluster is being stopped: whoever runs it leaves a file for jobs that take long."""
+    """Whether this cluster is being stopped: its runner leaves a file that long jobs look for."""
     signs = os.environ.get("QUARTERDECK_SIGNS")
     return bool(signs) and (Path(signs or "") / "stopping").exists()
 
@@ -118,12 +120,14 @@ def wake(*, at: datetime) -> bool:
     if not claims.active_buckets(number, windows).filter(window__queue__paused_at=None).exists():
         return False
     # A worker that was queued a moment ago is on its way.
-    quiet = at - timedelta(seconds=4)
-    silent = Q(seen_at=None) | Q(seen_at__lt=quiet), Q(called_at=None) | Q(called_at__lt=quiet)
+    called = at - limits.MINUTE_CALLED
+    unseen = Q(seen_at=None) | Q(seen_at__lt=at - limits.MINUTE_SILENT)
+    uncalled = Q(called_at=None) | Q(called_at__lt=called)
     with store.write():
         if minute_jobs.arm_at_once(number, at=at):
             return True
-        if not models.Minute.objects.filter(*silent, pk=number, armed_at__lt=quiet).update(called_at=at):
+        silent = models.Minute.objects.filter(unseen, uncalled, pk=number, armed_at__lt=called)
+        if not silent.update(called_at=at):
             return False
         minute_jobs.enqueue_workers(number, 1)
     log.warning("minute_worker_queued_again", minute=minute_jobs.minute_of(number).isoformat())
@@ -160,7 +164,7 @@ class MinuteWorker:
         self._make_sender, self._is_stopping = make_sender, is_stopping
         self._next_tick = -float(clock.SEAL_SECONDS)
         self._stopping_at: float | None = None
-        self._housekeeping_at = self._lateness_at = float("-inf")
+        self._housekeeping_at = self._lateness_at = self._seen_at = float("-inf")
         # Whether the last tick did nothing else.
         self._kept_house = False
         # Whether nobody knows if the last tick was committed.
@@ -274,34 +278,47 @@ class MinuteWorker:
             # With the tick's first statement; the next tick claims by it.
             self.view.read(elapsed)
         answered, unreached = self.view.reach.take_unreached(answered)
-        classified = results.classify(answered, self.view.queues, minute=self.minute, at=self.clock.now())
-        self.work.retries.extend(classified.retries)
-        self.work.results.extend(classified.results)
-        self._claim_and_record(requests)
+        self._classify(answered)
+        try:
+            self._commit(requests, self.work.results)
+        except Exception as error:
+            if store.is_unavailable(error):
+                raise
+            # A bad row stops no other bucket.
+            log.exception("tick_failed_for_all", minute=self.minute.isoformat())
+            self._commit_each(requests)
+        self.work.results = []
         if self.sender and self._stopping_at is None:
             self._configure(self.sender)
         self._place_retries()
         self._tell_targets(answered)
         self._leave_to_others(unreached, answered)
 
+    def _classify(self, answered: Sequence[RequestResult]) -> None:
+        classified = results.classify(answered, self.view.queues, minute=self.minute, at=self.clock.now())
+        self.work.retries.extend(classified.retries)
+        self.work.results.extend(classified.results)
+
     def _resolve_doubt(self) -> None:
         """Look up what the last tick had done: where a COMMIT's answer was lost, all of it is in the database."""
         recorded = claims.recorded_already(self.owner, self.work.results)
-        self.work.settle(item.claim for item in recorded)
-        self.work.results = [item for item in self.work.results if item not in recorded]
+        self.work.settle(result.claim for result in recorded)
+        self.work.results = [result for result in self.work.results if result not in recorded]
         unknown = claims.release_unknown_batches(self.owner, self.view.bucket_ids(), self.work.batches)
         if recorded or unknown:
             log.warning("commit_was_lost_on_its_way", results=len(recorded), batches=unknown)
         self._in_doubt = False
 
     def _keep_house(self) -> bool:
-        """Do what is needed no more than once a second, in two parts; return whether there was any."""
+        """Do what isn't needed in each tick, in parts; return whether there was any."""
         elapsed = self.clock.elapsed()
         if elapsed - self._housekeeping_at >= 1:
             self._look_around(elapsed)
         elif self.lateness and elapsed - self._lateness_at >= 1:
             self._lateness_at = elapsed
             self.lateness.store(self.clocks.monotonic, seconds=LATENESS_SECONDS)
+        elif elapsed - self._seen_at >= SEEN_SECONDS:
+            self._say_seen(elapsed)
         else:
             return False
         return True
@@ -311,16 +328,20 @@ class MinuteWorker:
         self._housekeeping_at = elapsed
         self._watch_clocks()
         self.view.read_windows()
-        at = self.clock.now()
-        with store.write():
-            seen = models.Minute.objects.filter(pk=self.number)
-            later.update(seen, seen_at=at, started_at=Coalesce("started_at", Value(at)))
+        self._say_seen(elapsed)
         if not self._called_others and self._stopping_at is None and self.view.has_left():
             self._called_others = True
             minute_jobs.enqueue_workers(self.number, 1, not_on=self.view.reach.host)
         # In its own minute some of that is still in time. What takes longer is a job's (overdue.run).
         with self._isolated("batches_not_recovered"):
             recovery.recover(self.clock.now, seconds=RECOVERY_SECONDS, monotonic=self.clocks.monotonic)
+
+    def _say_seen(self, elapsed: float) -> None:
+        self._seen_at = elapsed
+        at = self.clock.now()
+        with store.write():
+            minute = models.Minute.objects.filter(pk=self.number)
+            later.update(minute, seen_at=at, started_at=Coalesce("started_at", Value(at)))
 
     def _watch_clocks(self) -> None:
         if not self.clock.synchronize():
@@ -346,30 +367,19 @@ class MinuteWorker:
         sender.tasks_on_hold = self.view.tasks_on_hold
         sender.most_connections = {pk: queue.max_connections for pk, queue in self.view.queues.items()}
 
-    def _claim_and_record(self, requests: Mapping[int, ClaimRequest]) -> None:
-        """Commit one tick for all buckets; where that fails, one for each: a bad row stops no other bucket."""
-        try:
-            self._commit(requests, self.work.results)
-        except Exception as error:
-            if store.is_unavailable(error):
-                raise
-            log.exception("tick_failed_for_all", minute=self.minute.isoformat())
-            self._claim_and_record_each(requests)
-        self.work.results = []
-
-    def _claim_and_record_each(self, requests: Mapping[int, ClaimRequest]) -> None:
+    def _commit_each(self, requests: Mapping[int, ClaimRequest]) -> None:
         # What is still to be recorded after an error of the database in between.
         remaining = self.work.results
-        for bucket_id in sorted({*requests, *(item.claim.bucket_id for item in remaining)}):
-            of_bucket = [item for item in remaining if item.claim.bucket_id == bucket_id]
-            request = {b: one for b, one in requests.items() if b == bucket_id}
+        for bucket_id in sorted({*requests, *(result.claim.bucket_id for result in remaining)}):
+            of_bucket = [result for result in remaining if result.claim.bucket_id == bucket_id]
+            request = {b: claim_request for b, claim_request in requests.items() if b == bucket_id}
             try:
                 self._commit(request, of_bucket)
             except Exception as error:
                 if store.is_unavailable(error):
                     raise
                 self._end_bad_rows(bucket_id, request, of_bucket)
-            remaining = [item for item in remaining if item.claim.bucket_id != bucket_id]
+            remaining = [result for result in remaining if result.claim.bucket_id != bucket_id]
             self.work.results = remaining
 
     def _end_bad_rows(
@@ -378,13 +388,13 @@ class MinuteWorker:
         """Let the rows of a bucket end that make its ticks fail, and do the tick again for the others."""
         log.warning("bad_rows_looked_for", bucket=bucket_id, exc_info=True)
         bad = bad_rows.end_bad_rows(bucket_id, self.clock.now)
-        self.work.settle(item.claim for item in of_bucket if item.claim.key in bad)
+        self.work.settle(result.claim for result in of_bucket if result.claim.key in bad)
         try:
-            self._commit(request, [item for item in of_bucket if item.claim.key not in bad])
+            self._commit(request, [result for result in of_bucket if result.claim.key not in bad])
         except Exception as error:
             if store.is_unavailable(error):
                 raise
-            # The results are recorded by whoever recovers the batch: as possible repeats.
+            # The recovery of the batch records the results: as possible repeats.
             log.exception("bucket_excluded", bucket=bucket_id)
             self.view.exclude(bucket_id, self.clock.elapsed())
 
@@ -408,14 +418,14 @@ class MinuteWorker:
             self.work.forget({claim.batch_id for claim in tick.claims})
 
     def _after_commit(self, tick: TickResult, recorded: Sequence[Result]) -> None:
-        recorded = [item for item in recorded if item.claim.batch_id not in tick.lost_batches]
+        recorded = [result for result in recorded if result.claim.batch_id not in tick.lost_batches]
         self.lateness.count(tick, recorded)
-        sent_count = sum(item.started_after_ms is not None for item in recorded)
+        sent_count = sum(result.started_after_ms is not None for result in recorded)
         self._recorded_count += tick.recorded_count + sent_count
         if tick.lost_batches:
             self.work.forget(tick.lost_batches)
             log.warning("lease_lost", minute=self.minute.isoformat(), batches=len(tick.lost_batches))
-        self.work.settle(item.claim for item in recorded)
+        self.work.settle(result.claim for result in recorded)
         self.work.add(tick.claims)
         if self.sender:
             self.sender.lost_batches |= tick.lost_batches
@@ -430,7 +440,7 @@ class MinuteWorker:
             self.sender.may_start_until = tick.may_start_until
         scheduled = self.view.scheduled_requests(tick.claims, tick.tasks)
         self.sender.probes.update(
-            item.claim.key for item in scheduled if item.queue_id in self.sender.blocked_queues
+            request.claim.key for request in scheduled if request.queue_id in self.sender.blocked_queues
         )
         self.sender.send(scheduled)
 
@@ -441,18 +451,19 @@ class MinuteWorker:
             queue_id = next(iter(by_queue))
             with self._isolated("retries_not_placed"):
                 results.place_retries(queue_id, by_queue[queue_id], self.owner, self.clock.now)
-                self.work.settle(item.claim for item in by_queue[queue_id])
+                self.work.settle(retry.claim for retry in by_queue[queue_id])
             # What could not be placed is in flight until its batch is recovered.
             del by_queue[queue_id]
-            self.work.retries = [item for items in by_queue.values() for item in items]
+            self.work.retries = [retry for retries in by_queue.values() for retry in retries]
             if self.clocks.monotonic() >= until:
                 break
 
     def _tell_targets(self, answered: Sequence[RequestResult]) -> None:
         with self._isolated("target_not_updated"):
             targets = self.view.targets
-            if targets.record(answered, self.view.queues, minute=self.minute, now=self.clock.now):
-                # A target may be blocked from now on.
+            changed = targets.record(answered, self.view.queues, minute=self.minute, now=self.clock.now)
+            # A target, or a queue, may be blocked from now on.
+            if credentials.record(answered, now=self.clock.now) or changed:
                 self.view.expire()
 
     def _leave_to_others(self, unreached: Mapping[str, str], answered: Sequence[RequestResult]) -> None:

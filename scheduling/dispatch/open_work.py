@@ -46,6 +46,6 @@ class OpenWork:
     def retries_by_queue(self) -> dict[int, Sequence[Retry]]:
         """Return the retries of each queue, in the order in which they came in."""
         by_queue: dict[int, list[Retry]] = defaultdict(list)
-        for item in self.retries:
-            by_queue[keys.queue_of_bucket(item.claim.bucket_id)].append(item)
+        for retry in self.retries:
+            by_queue[keys.queue_of_bucket(retry.claim.bucket_id)].append(retry)
         return dict(by_queue)

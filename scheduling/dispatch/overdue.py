@@ -1,11 +1,12 @@
-"""What could not run in its minute: it takes the first free places from the next minute on, never in a burst.
+"""IDs that could not run in their minute take the first free places from the next minute on, never in a burst.
 
-Slices, oldest first, whatever the outage: a transaction moves as many as are written in some 30 ms. Not while
-a queue is paused, or braked to 0: what fell due meanwhile moves when it goes on. Nor into minutes that would pass as
-well, since the target is blocked: after a Retry-After all move once, to minutes that come after it; behind an open
-circuit breaker they wait until it closes, but for one, which is there to be the next probe.
+They move in slices, oldest first: one transaction moves as many as are written in about 30 ms. IDs of a queue that is
+paused, or braked to 0, move when the queue continues. No ID moves to a minute that would pass unused because its target
+is blocked: after a Retry-After, all IDs move once, to minutes after it; while a circuit breaker is open, they wait
+until it closes, except for one, which becomes the next probe.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -16,9 +17,10 @@ from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import bad_rows, recovery, targets
+from scheduling.dispatch.claims import PROBE_CANDIDATES
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
-from scheduling.placement import late_ids, moves, reservations
+from scheduling.placement import canaries, late_ids, moves, reservations
 
 log = structlog.get_logger(__name__)
 
@@ -64,26 +66,34 @@ def wake(*, at: datetime) -> bool:
 def overdue_buckets(at: datetime) -> list[int]:
     """Buckets whose minute is over and in which something waits, of queues that go on, oldest first.
 
-    A place whose row isn't written yet waits too; that one is placed again by who writes it. Where only tasks on hold
-    wait, nothing moves until they continue.
+    A place whose row isn't written yet waits too; the worker that writes the row places it again. If only tasks on hold
+    wait, or IDs that wait for a canary, nothing moves until they continue.
     """
     over = clock.minute_start(at - SETTLED) - clock.MINUTE
     running = models.Queue.objects.filter(paused_at=None).exclude(brake_per_minute=0)
     queue_ids = running.values_list("pk", flat=True)
     ranges = [(keys.range_of_queue(queue_id)[0], keys.bucket_at(queue_id, over)) for queue_id in queue_ids]
     waiting = set(store.waiting_buckets(ranges))
-    return sorted(waiting - _of_tasks_on_hold_alone(), key=keys.minute_number_of_bucket) if waiting else []
+    if not waiting:
+        return []
+    return sorted(waiting - buckets_of_stopped_tasks_alone(), key=keys.minute_number_of_bucket)
 
 
-def _of_tasks_on_hold_alone() -> set[int]:
-    """Buckets in which nothing waits but tasks on hold. One query where there are none."""
-    tasks_on_hold = list(models.Task.objects.on_hold().values_list("pk", flat=True))
-    if not tasks_on_hold:
+def buckets_of_stopped_tasks_alone() -> set[int]:
+    """Buckets in which nothing waits but tasks on hold, and what waits for a canary. One query where there are none."""
+    stopped = models.Task.objects.on_hold() | models.Task.objects.with_canary()
+    is_on_hold = {pk: held_at is not None for pk, held_at in stopped.values_list("pk", "held_at")}
+    if not is_on_hold:
         return set()
-    placed = models.TaskBucket.objects.filter(task__in=tasks_on_hold, waiting_count__gt=0).order_by()
-    on_hold = dict(placed.values_list("bucket_id").annotate(Sum("waiting_count")))
+    placed = models.TaskBucket.objects.filter(task__in=is_on_hold, waiting_count__gt=0).order_by()
+    counts = Counter(dict(placed.values_list("bucket_id").annotate(Sum("waiting_count"))))
+    movable = canaries.waiting_by_bucket(pk for pk, held in is_on_hold.items() if not held)
     buckets = models.Bucket.objects.filter(pk__in=placed.values("bucket_id"))
-    return {pk for pk, waiting in buckets.values_list("pk", "waiting_count") if waiting <= on_hold.get(pk, 0)}
+    return {
+        pk
+        for pk, waiting in buckets.values_list("pk", "waiting_count")
+        if waiting <= counts[pk] - movable[pk]
+    }
 
 
 def _move_slice_or_end_bad_rows(bucket_id: int, now: Callable[[], datetime]) -> int:
@@ -110,14 +120,18 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
         movable = movable_count(queue.pk, at)
-        # Of one ID it is always the same one: that which was moved last.
-        if not movable or (movable == 1 and _waits_in_a_later_minute(bucket_id, at)):
+        if not movable:
             return 0
-        found = store.waiting_rows([(*keys.range_of_bucket(bucket_id), movable)])
-        if not found:
+        if movable == 1:
+            candidates = [row for row in [_next_probe(queue, at)] if row and row[0] in _keys_of(bucket_id)]
+        else:
+            candidates = store.waiting_rows([(*keys.range_of_bucket(bucket_id), movable)])
+        if not candidates:
             return 0
-        rows = [moves.Row(*row) for row in found]
-        braked = bucket.slot_count is not None and bucket.slot_count < bucket.capacity
+        rows = [moves.Row(*row) for row in candidates]
+        is_short = bucket.slot_count is not None and bucket.slot_count < bucket.capacity
+        # Of a target's slots it may have fewer as well, since others have them.
+        braked = is_short and bucket.target_slots is None
         places = moves.move(
             queue,
             rows,
@@ -141,18 +155,54 @@ def move_slice(bucket_id: int, now: Callable[[], datetime]) -> int:
 
 def movable_count(queue_id: int, at: datetime) -> int:
     """Return how many of a queue's late IDs may move now, at most a slice."""
-    target = targets.target_of(models.Queue.objects.get(pk=queue_id))
+    queue = models.Queue.objects.get(pk=queue_id)
+    target = targets.target_of(queue)
     if target is None or target.opened_at is None:
         return SLICE_IDS
     # A probe is one of the IDs of the minute that runs.
     coming = clock.next_unsealed_minute(at)
     minutes = [keys.bucket_at(queue_id, minute) for minute in (coming - clock.MINUTE, coming)]
-    return 0 if models.Bucket.objects.filter(pk__in=minutes, waiting_count__gt=0).exists() else 1
+    waiting = models.Bucket.objects.filter(pk__in=minutes, waiting_count__gt=0).values_list("pk", flat=True)
+    candidates = store.waiting_rows([(*keys.range_of_bucket(b), PROBE_CANDIDATES) for b in waiting])
+    if not candidates:
+        return 0 if waiting else 1
+    return int(not any(_has_spare(row, queue) for row in candidates) and has_spare_probe(queue, at))
 
 
-def _waits_in_a_later_minute(bucket_id: int, at: datetime) -> bool:
-    coming = keys.bucket_at(keys.queue_of_bucket(bucket_id), clock.next_unsealed_minute(at))
-    return models.Bucket.objects.filter(pk__gt=bucket_id, pk__lt=coming, waiting_count__gt=0).exists()
+# An assignment that waits: its key, user and task, and how many requests were made for it.
+Waiting = tuple[int, int, int, int]
+
+
+def has_spare_probe(queue: models.Queue, at: datetime) -> bool:
+    """Whether a late ID of a queue can be the next probe without the risk that its failure is permanent."""
+    row = _next_probe(queue, at)
+    return row is not None and _has_spare(row, queue)
+
+
+def _next_probe(queue: models.Queue, at: datetime) -> Waiting | None:
+    """Return the late ID that is the next probe: the one that was moved last, while it has attempts to spare.
+
+    Then the oldest that has. If none has, the one that was moved last.
+    """
+    buckets = [b for b in overdue_buckets(at) if keys.queue_of_bucket(b) == queue.pk]
+    fallback: Waiting | None = None
+    for bucket_id in [*buckets[-1:], *buckets[:-1]]:
+        rows = store.waiting_rows([(*keys.range_of_bucket(bucket_id), PROBE_CANDIDATES)])
+        for row in rows:
+            if _has_spare(row, queue):
+                return row
+        fallback = fallback or next(iter(rows), None)
+    return fallback
+
+
+def _has_spare(row: Waiting, queue: models.Queue) -> bool:
+    """Whether a request for an ID may fail without being its last one."""
+    return row[3] + 1 < queue.max_attempts
+
+
+def _keys_of(bucket_id: int) -> range:
+    first, last = keys.range_of_bucket(bucket_id)
+    return range(first, last + 1)
 
 
 def _latest(queue: models.Queue, bucket: models.Bucket, rows: Sequence[moves.Row]) -> dict[int, datetime]:

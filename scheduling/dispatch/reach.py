@@ -20,9 +20,9 @@ from scheduling.jobqueue import cluster
 
 log = structlog.get_logger(__name__)
 
-# So often a host tries again, with one request.
+# How often a host tries again, with one request.
 TRY_AGAIN_AFTER = timedelta(seconds=30)
-# A host that hasn't tried for so long counts as one that may reach the target.
+# A host that hasn't tried for this long is assumed to reach the target.
 FORGET_AFTER = timedelta(seconds=90)
 
 
@@ -47,8 +47,8 @@ class Reach:
         self.marks: dict[str, dict[str, models.Unreachable]] = {}
 
     def look(self, marks: Iterable[models.Unreachable], alive: Iterable[models.Heartbeat]) -> None:
-        """Take what was read."""
-        self.hosts = frozenset(one.host for one in alive)
+        """Remember what was read: which hosts can't reach which targets, and which hosts are alive."""
+        self.hosts = frozenset(heartbeat.host for heartbeat in alive)
         self.marks = defaultdict(dict)
         for mark in marks:
             self.marks[mark.origin][mark.host] = mark
@@ -70,20 +70,25 @@ class Reach:
     def take_unreached(self, answered: Sequence[RequestResult]) -> tuple[list[RequestResult], dict[str, str]]:
         """Return the results, with requests that others may make as not made; and why targets were not reached."""
         results, errors = [], {}
-        for item in answered:
-            origin = targets.origin_of_queue(item.scheduled.queue)
-            if item.outcome is not None and item.outcome.unreached and origin and self._others_may(origin):
-                errors[origin] = item.outcome.error
-                item = RequestResult(item.scheduled, None, None)
-            results.append(item)
+        for result in answered:
+            origin = targets.origin_of_queue(result.scheduled.queue)
+            if (
+                result.outcome is not None
+                and result.outcome.unreached
+                and origin
+                and self._others_may(origin)
+            ):
+                errors[origin] = result.outcome.error
+                result = RequestResult(result.scheduled, None, None)
+            results.append(result)
         return results, errors
 
     def record(self, errors: Mapping[str, str], answered: Iterable[RequestResult], *, at: datetime) -> bool:
         """Store which targets this host could not reach, or reaches again; return whether there are any."""
         reached = {
-            targets.origin_of_queue(item.scheduled.queue)
-            for item in answered
-            if item.outcome is not None and item.outcome.started and not item.outcome.unreached
+            targets.origin_of_queue(result.scheduled.queue)
+            for result in answered
+            if result.outcome is not None and result.outcome.started and not result.outcome.unreached
         }
         again = [origin for origin in reached if origin and origin not in errors and self._own_mark(origin)]
         if not errors and not again:

@@ -15,13 +15,13 @@ from scheduling.core import keys, limits
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import bad_rows, bucket_slots, claims
 from scheduling.models import Status
-from scheduling.placement import ledger, removals, reservations
+from scheduling.placement import ledger, quotas, removals, reservations
 
 log = structlog.get_logger(__name__)
 
 # What one transaction recovers: some 30 ms.
 SLICE_IDS = 2_000
-# So long after the start of a minute none of its workers lives.
+# How long after the start of a minute the last of its workers has ended.
 UNCLAIMED_AFTER = timedelta(minutes=4)
 # No lease that is taken now ends so late.
 FAR_AHEAD = 8 * limits.LEASE
@@ -37,7 +37,8 @@ def recover(
     """Let what dead workers had claimed wait again; return how many IDs.
 
     What may have been started is named as a possible repeat. In its minute, while that runs, an ID gets a free
-    slot. at_most: so many batches. seconds: nothing is begun later than that.
+    slot; in a queue with quotas, what may have been started gets a later minute. at_most: this many batches. seconds:
+    nothing is begun later than that.
     """
     recovered, limit = 0, TimeLimit(seconds, monotonic)
     dead = _dead(now()).order_by("pk")[:at_most]
@@ -83,7 +84,7 @@ def _recover(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetim
     if not dead.exists():
         return 0
     with store.write():
-        reservations.lock_queue(keys.queue_of_bucket(bucket_id))
+        queue = reservations.lock_queue(keys.queue_of_bucket(bucket_id))
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         at = now()
         # Its owner may have woken up and renewed it, or another may have been faster.
@@ -95,7 +96,7 @@ def _recover(bucket_id: int, batch_ids: Sequence[int], now: Callable[[], datetim
             for key, slot in claims.keys_and_slots(batch):
                 offset = plan.offset_of(slot)
                 started[key] = offset if offset * 1000 <= batch.may_start_until_ms else None
-        return _let_wait(bucket, started, at)
+        return _let_wait(queue, bucket, started, at)
 
 
 def buckets_in_flight() -> list[int]:
@@ -119,7 +120,7 @@ def recover_unclaimed(now: Callable[[], datetime]) -> int:
 def _recover_unclaimed(bucket_id: int, now: Callable[[], datetime]) -> int:
     first, last = keys.range_of_bucket(bucket_id)
     with store.write():
-        reservations.lock_queue(keys.queue_of_bucket(bucket_id))
+        queue = reservations.lock_queue(keys.queue_of_bucket(bucket_id))
         bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
         claimed = {
             key
@@ -128,23 +129,27 @@ def _recover_unclaimed(bucket_id: int, now: Callable[[], datetime]) -> int:
         }
         rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, status=Status.IN_FLIGHT)
         unclaimed = [key for key in rows.order_by("pk").values_list("pk", flat=True) if key not in claimed]
-        count = _let_wait(bucket, dict.fromkeys(unclaimed[:SLICE_IDS], 0.0), now())
+        count = _let_wait(queue, bucket, dict.fromkeys(unclaimed[:SLICE_IDS], 0.0), now())
     if count:
         log.error("unclaimed_recovered", bucket=bucket_id, count=count)
     return count
 
 
-def _let_wait(bucket: models.Bucket, started: Mapping[int, float | None], at: datetime) -> int:
+def _let_wait(
+    queue: models.Queue, bucket: models.Bucket, started: Mapping[int, float | None], at: datetime
+) -> int:
     """Let IDs in flight wait again; return how many. The caller has locked the queue and the bucket.
 
     started: by key, when its request may have started, in seconds from the minute's start; None: it did not.
     """
+    # Nobody has booked another start: with a quota, it needs a minute whose period has room, as a late ID.
+    keeps_minute = not quotas.has_any(queue)
     rows = models.Assignment.objects.filter(pk__in=list(started), status=Status.IN_FLIGHT).order_by("pk")
-    found = list(rows.values_list("pk", "user_id", "task_id", "attempts"))
-    tasks = ledger.lock_tasks({row[2] for row in found})
+    started_rows = list(rows.values_list("pk", "user_id", "task_id", "attempts"))
+    tasks = ledger.lock_tasks({row[2] for row in started_rows})
     removed = removals.removed_in_flight(tasks)
     counters, cancelled, repeats, outcomes = ledger.Counters(), 0, [], []
-    for key, user_id, task_id, attempts in found:
+    for key, user_id, task_id, attempts in started_rows:
         offset = started[key]
         if offset is not None:
             repeats.append(_possible_repeat(bucket, user_id, task_id, attempts, offset))
@@ -153,7 +158,7 @@ def _let_wait(bucket: models.Bucket, started: Mapping[int, float | None], at: da
         cancelled += ended
         outcomes.append((key, int(status), attempts, None))
         counters.change(task_id, bucket.pk, Status.IN_FLIGHT, status)
-        if not ended:
+        if not ended and (keeps_minute or offset is None):
             bucket_slots.return_to_waiting(bucket, key)
     store.set_outcomes(outcomes, was=Status.IN_FLIGHT)
     counters.buckets[bucket.pk]["waiting_count"] += cancelled

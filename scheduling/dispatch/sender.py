@@ -109,10 +109,10 @@ class Sender:
     def _schedule(self, scheduled: list[ScheduledRequest]) -> None:
         # What goes together is of one batch: it may start, or is lost, as a whole.
         by_batch: dict[tuple[int, int], list[ScheduledRequest]] = defaultdict(list)
-        for item in scheduled:
-            by_batch[item.queue_id, item.claim.batch_id].append(item)
-        for items in by_batch.values():
-            queue = items[0].queue
+        for request in scheduled:
+            by_batch[request.queue_id, request.claim.batch_id].append(request)
+        for requests in by_batch.values():
+            queue = requests[0].queue
             try:
                 together = self._handler(queue).batch_seconds
             except BaseException as error:
@@ -121,14 +121,16 @@ class Sender:
                     self._not_made.add((queue.pk, queue.version))
                     log.exception("handler_not_made", queue=queue.pk)
                 failed = Outcome(Verdict.FAILED, error=f"{type(error).__name__}: {error}")
-                self._results.extend([RequestResult(item, failed, self.clock.elapsed()) for item in items])
+                self._results.extend(
+                    [RequestResult(request, failed, self.clock.elapsed()) for request in requests]
+                )
                 continue
             group: list[ScheduledRequest] = []
-            for item in sorted(items, key=lambda item: item.claim.offset):
-                if group and item.claim.offset - group[0].claim.offset > together:
+            for request in sorted(requests, key=lambda request: request.claim.offset):
+                if group and request.claim.offset - group[0].claim.offset > together:
                     self._start_at_slot(group)
                     group = []
-                group.append(item)
+                group.append(request)
             self._start_at_slot(group)
 
     def _handler(self, queue: models.Queue) -> Handler:
@@ -146,7 +148,7 @@ class Sender:
     def _withdraw(self) -> None:
         for timer, group in self._timers.values():
             timer.cancel()
-            self._results.extend([RequestResult(item, None, None) for item in group])
+            self._results.extend([RequestResult(request, None, None) for request in group])
         self._timers.clear()
 
     def _start(self, group: list[ScheduledRequest]) -> None:
@@ -158,19 +160,19 @@ class Sender:
     async def _make_requests(self, group: list[ScheduledRequest]) -> None:
         queue, queue_id = group[0].queue, group[0].queue_id
         if not await self._may_start(group):
-            self._results.extend([RequestResult(item, None, None) for item in group])
+            self._results.extend([RequestResult(request, None, None) for request in group])
             return
         if not (group := self._without_tasks_on_hold(group)):
             return
         self._open[queue_id] += len(group)
         started = self.clock.elapsed()
         try:
-            outcomes = await self._handle(queue, [item.request for item in group])
+            outcomes = await self._handle(queue, [scheduled.request for scheduled in group])
             self._block_where_asked(queue, outcomes)
             self._results.extend(
                 [
-                    RequestResult(item, outcome, started if outcome.started else None)
-                    for item, outcome in zip(group, outcomes, strict=True)
+                    RequestResult(request, outcome, started if _counts(outcome, queue) else None)
+                    for request, outcome in zip(group, outcomes, strict=True)
                 ]
             )
         finally:
@@ -182,7 +184,7 @@ class Sender:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            # Nobody knows what of it went out. As an attempt it comes to an end, whatever it is.
+            # Nobody knows how much of it was sent. It counts as an attempt, so that the ID ends, whatever the cause.
             log.exception("handler_failed", queue=queue.pk)
             reason = f"{type(error).__name__}: {error}"
             return [Outcome(Verdict.RETRY, error=reason) for _ in batch]
@@ -215,22 +217,29 @@ class Sender:
                 reason = "no_connection_free"
             elif elapsed > self.may_start_until:
                 reason = "tick_not_committed"
+            elif not self._handler(group[0].queue).is_ready():
+                reason = "no_token"
             else:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return self._not_started(reason, group)
 
     def _without_tasks_on_hold(self, group: list[ScheduledRequest]) -> list[ScheduledRequest]:
-        on_hold = [item for item in group if item.claim.task_id in self.tasks_on_hold]
+        on_hold = [request for request in group if request.claim.task_id in self.tasks_on_hold]
         if not on_hold:
             return group
         self._not_started("on_hold", on_hold)
-        self._results.extend([RequestResult(item, None, None) for item in on_hold])
-        return [item for item in group if item.claim.task_id not in self.tasks_on_hold]
+        self._results.extend([RequestResult(request, None, None) for request in on_hold])
+        return [request for request in group if request.claim.task_id not in self.tasks_on_hold]
 
     def _not_started(self, reason: str, group: list[ScheduledRequest]) -> bool:
         self.not_started[reason] += len(group)
         return False
+
+
+def _counts(outcome: Outcome, queue: models.Queue) -> bool:
+    """Whether a request uses up an attempt. With a quota each one that was made has to be booked."""
+    return outcome.started or (outcome.status is not None and bool(queue.quotas))
 
 
 class SenderThread(Sender):

@@ -6,8 +6,6 @@ A Retry-After or an open circuit breaker keeps the requests of all its queues ba
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
-from urllib.parse import urlsplit
 
 import structlog
 from django.db.models import Q, QuerySet
@@ -15,6 +13,7 @@ from django.db.models import Q, QuerySet
 from scheduling import models, store
 from scheduling.core import clock, retry
 from scheduling.dispatch.messages import RequestResult
+from scheduling.events import recording
 from scheduling.handlers import ssrf
 from scheduling.handlers.base import Outcome, truncate
 from scheduling.models import HandlerKind
@@ -22,35 +21,20 @@ from scheduling.models import HandlerKind
 log = structlog.get_logger(__name__)
 
 SUCCEEDED = retry.Verdict.SUCCEEDED
-_PORTS = {"http": 80, "https": 443}
-
-
-@lru_cache(maxsize=256)
-def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL: `https://hook.test:443`. ValueError for what is none."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS:
-        raise ValueError(url)
-    # One target, whatever spelling of it a queue has.
-    host = ssrf.host_of(url)
-    host = str(ssrf.literal_address(host) or host.rstrip("."))
-    host = f"[{host}]" if ":" in host else host
-    port = _PORTS[parts.scheme] if parts.port is None else parts.port
-    return f"{parts.scheme}://{host}:{port}"
 
 
 def origin_of_queue(queue: models.Queue) -> str | None:
-    """The target of a queue; None where it has none, or an address that leads nowhere: its requests say that."""
+    """Return the origin of a queue's target; None without one, or for an invalid address: its requests say that."""
     if queue.handler != HandlerKind.WEBHOOK:
         return None
     try:
-        return origin_of(queue.webhook_url)
+        return ssrf.origin_of(queue.webhook_url)
     except ValueError:
         return None
 
 
 def target_of(queue: models.Queue) -> models.Target | None:
-    """What is known of a queue's target; None where it has none, or none that was in trouble yet."""
+    """Return the stored state of a queue's target; None without a target, or for one that has never failed."""
     origin = origin_of_queue(queue)
     return models.Target.objects.filter(origin=origin).first() if origin else None
 
@@ -72,16 +56,16 @@ class Targets:
     def __init__(self) -> None:
         self.by_queue: dict[int, models.Target] = {}
         self.by_origin: dict[str, models.Target] = {}
-        # Queues whose requests are kept back now.
+        # Queues whose requests are blocked now.
         self.blocked: frozenset[int] = frozenset()
 
     def look(
         self, queues: Sequence[models.Queue], in_trouble: Iterable[models.Target], *, at: datetime
     ) -> None:
-        """Take what is known of the targets of the queues, and which of them are blocked. in_trouble: see there."""
+        """Remember the targets of the queues, and which of them are blocked. in_trouble: see there."""
         origins = {q.pk: origin for q in queues if (origin := origin_of_queue(q))}
-        wanted = set(origins.values())
-        self.by_origin = {target.origin: target for target in in_trouble if target.origin in wanted}
+        used_origins = set(origins.values())
+        self.by_origin = {target.origin: target for target in in_trouble if target.origin in used_origins}
         self.by_queue = {
             pk: self.by_origin[origin] for pk, origin in origins.items() if origin in self.by_origin
         }
@@ -90,7 +74,7 @@ class Targets:
     def probe(self, queue: models.Queue, *, now: Callable[[], datetime]) -> bool:
         """Whether one request may be sent to see how a target is whose breaker is open.
 
-        One each half minute, by all workers together: whoever is told so first sends it.
+        One each half minute, by all workers together: the first worker to claim it sends it.
         """
         target, at = self.by_queue[queue.pk], now()
         if target.opened_at is None or _asked_to_wait(target, at) or not breaker_of(target).may_probe(at):
@@ -114,11 +98,13 @@ class Targets:
         Their target is the one that they went to, which may be the queue's no longer.
         """
         by_origin: dict[str, list[RequestResult]] = defaultdict(list)
-        for item in answered:
-            origin = origin_of_queue(item.scheduled.queue)
-            if item.outcome is not None and item.outcome.started and origin is not None:
-                by_origin[origin].append(item)
-        troubled = sorted(origin for origin, items in by_origin.items() if self._in_trouble(origin, items))
+        for result in answered:
+            origin = origin_of_queue(result.scheduled.queue)
+            if result.outcome is not None and result.outcome.started and origin is not None:
+                by_origin[origin].append(result)
+        troubled = sorted(
+            origin for origin, results in by_origin.items() if self._in_trouble(origin, results)
+        )
         for origin in troubled:
             with store.write():
                 models.Target.objects.get_or_create(origin=origin)
@@ -126,25 +112,43 @@ class Targets:
                 _apply(target, by_origin[origin], queues, minute, now())
         return bool(troubled)
 
-    def _in_trouble(self, origin: str, items: Sequence[RequestResult]) -> bool:
+    def _in_trouble(self, origin: str, results: Sequence[RequestResult]) -> bool:
         # Successes of a target that works change nothing.
-        known = self.by_origin.get(origin)
-        if known is not None and (known.opened_at is not None or known.failures_count):
+        target = self.by_origin.get(origin)
+        if target is not None and (target.opened_at is not None or target.failures_count):
             return True
-        return any(item.outcome is not None and item.outcome.verdict != SUCCEEDED for item in items)
+        return any(result.outcome is not None and result.outcome.verdict != SUCCEEDED for result in results)
 
 
-def first_minute(queue: models.Queue, at: datetime) -> datetime:
-    """Return the first minute in which a queue's requests may be made, as far as its target has said so."""
-    minute, target = clock.next_unsealed_minute(at), target_of(queue)
-    if target is None or target.blocked_until is None or target.blocked_until <= at:
-        return minute
-    return max(minute, clock.minute_start(target.blocked_until) + clock.MINUTE)
+def first_minute(
+    queue: models.Queue, at: datetime, candidates: Iterable[models.Target] | None = None
+) -> datetime:
+    """Return the first minute in which a queue's requests may be made, as far as its target has said so.
+
+    candidates: the targets in trouble, where the caller has read them.
+    """
+    minute = clock.next_unsealed_minute(at)
+    if candidates is None:
+        target = target_of(queue)
+    else:
+        origin = origin_of_queue(queue)
+        target = next((candidate for candidate in candidates if candidate.origin == origin), None)
+    for blocked_until in (queue.blocked_until, target.blocked_until if target else None):
+        if blocked_until is not None and blocked_until > at:
+            minute = max(minute, clock.minute_start(blocked_until) + clock.MINUTE)
+    return minute
 
 
 def is_blocked(target: models.Target, at: datetime) -> bool:
-    """Whether requests to the target are kept back at `at`."""
+    """Whether requests to the target are blocked at `at`."""
     return target.opened_at is not None or _asked_to_wait(target, at)
+
+
+def reason_of(target: models.Target) -> str:
+    """Return why requests to a target are blocked, in words."""
+    if target.opened_at is not None:
+        return f"its circuit breaker is open after consecutive failures ({target.last_error})"
+    return target.block_reason or "it asked to wait"
 
 
 def _asked_to_wait(target: models.Target, at: datetime) -> bool:
@@ -153,19 +157,20 @@ def _asked_to_wait(target: models.Target, at: datetime) -> bool:
 
 def _apply(
     target: models.Target,
-    items: Sequence[RequestResult],
+    results: Sequence[RequestResult],
     queues: Mapping[int, models.Queue],
     minute: datetime,
     at: datetime,
 ) -> None:
     before = breaker = breaker_of(target)
-    for item in items:
-        if item.outcome is None or item.started is None:
+    was_blocked = is_blocked(target, at)
+    for result in results:
+        if result.outcome is None or result.started is None:
             continue
-        outcome, threshold = item.outcome, queues[item.scheduled.queue_id].breaker_threshold
+        outcome, threshold = result.outcome, queues[result.scheduled.queue_id].breaker_threshold
         breaker = breaker.after(
             outcome.verdict,
-            started_at=minute + timedelta(seconds=item.started),
+            started_at=minute + timedelta(seconds=result.started),
             at=at,
             threshold=threshold,
         )
@@ -177,6 +182,8 @@ def _apply(
     target.failures_count = breaker.failures_in_row
     target.opened_at, target.probe_at = breaker.opened_at, breaker.probe_at
     target.save()
+    if is_blocked(target, at) and not was_blocked:
+        recording.target_blocked(target, reason_of(target), at=at)
 
 
 def _wait_as_asked(target: models.Target, outcome: Outcome, at: datetime) -> None:

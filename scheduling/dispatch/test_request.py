@@ -11,18 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db.models import F
 
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import clock, id_tokens, keys
 from scheduling.core.errors import BadFields, NoFreeSlot, TestRequestWaiting
-from scheduling.dispatch import bucket_slots
+from scheduling.dispatch import bucket_slots, shared_minutes
 from scheduling.handlers import factory
 from scheduling.handlers.base import Outcome, Request
 from scheduling.handlers.shown_request import Sent, shown
 from scheduling.handlers.webhook import Webhook
 from scheduling.lists import external_ids, record_lists
-from scheduling.placement import reservations, shapes
+from scheduling.placement import quotas, reservations, shapes
 
 # What a receiver sees in place of a task's number and a user's: no task has it.
 TASK_ID = 0
@@ -31,7 +32,7 @@ WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest(Request):
-    """Has a key of its own each time: who drops what came before would answer the second from memory."""
+    """A test request. Its key is new each time: a receiver that drops repeats would not see the second one."""
 
     own_key: str = ""
 
@@ -49,22 +50,35 @@ class ExampleId:
     data: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, queue: models.Queue, text: str, data: Mapping[str, Any] | None = None) -> "ExampleId":
-        """Return the example that somebody asks for; without data, those of the ID's latest list in the queue.
+    def of(
+        cls,
+        queue: models.Queue,
+        text: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id_type: str | None = None,
+    ) -> "ExampleId":
+        """Return the example that somebody asks for; by default with the data of the ID's latest list in the queue.
 
-        text: an ID; digits are a number. Raises BadFields for what is no ID.
+        text: an ID. Digits are a number, unless only the text was received; id_type decides. Raises BadFields for
+        what is no ID.
         """
-        number, external_id = id_tokens.read(text).id, None
+        text_id, reason, _ = id_tokens.read_text(text)
+        if id_type == "integer":
+            number = id_tokens.read(text).id
+        elif id_type == "text":
+            number = None if text_id is None else external_ids.number_of(text_id) or 0
+        else:
+            number = external_ids.number_of_written(text)
+            if number == 0 and id_tokens.looks_like_a_number(text):
+                # A damaged number is not taken for text.
+                number = None
         if number is None:
-            external_id, reason, _ = id_tokens.read_text(text)
-            # A damaged number is not taken for text.
-            if external_id is None or id_tokens.looks_like_a_number(text):
-                raise BadFields(id=f"{text[:40]!r} is not an ID. {reason or ''}".rstrip())
-            number = external_ids.number_of(external_id)
-        if data is None and number is not None:
+            raise BadFields(id=f"{text[:40]!r} is not an ID. {reason or ''}".rstrip())
+        if data is None and number:
             data = _latest_data(queue, number)
         # A text that was never received has no number yet.
-        return cls(number or -1, external_id, data)
+        return cls(number or -1, None if number > 0 else text_id, data)
 
 
 def _latest_data(queue: models.Queue, user_id: int) -> Mapping[str, Any] | None:
@@ -76,7 +90,7 @@ def _latest_data(queue: models.Queue, user_id: int) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class Trial:
-    """What was sent, when, and what came of it. sent: None where the handler isn't `webhook`."""
+    """A test request that was made, when, and its outcome. sent: None where the handler isn't `webhook`."""
 
     request: Request
     started_at: datetime
@@ -103,7 +117,7 @@ def send_one(
 
 @contextmanager
 def _only_one(queue: models.Queue) -> Iterator[None]:
-    """Be the queue's only test request. Each waits in a thread for up to a minute."""
+    """Refuse a second test request of a queue while one waits. Each waits in a thread for up to a minute."""
     # A lock on a file: it holds for all processes of the host, and ends with the process.
     with open(settings.DATA_DIR / f"test-request-{queue.pk}.lock", "w") as file:
         try:
@@ -125,7 +139,7 @@ def _send_one(
     while True:
         slot_at, latest = _next_slot(queue, now, sleep, deadline)
         sleep(max(0.0, (slot_at - now()).total_seconds()))
-        # So late it would be beside the plan: its slot stays unused.
+        # This late, it would not fit the plan: its slot stays unused.
         if now() <= latest:
             break
     key = f"msg_test_{secrets.token_hex(12)}"
@@ -170,7 +184,7 @@ def _next_slot(
     while True:
         at = now()
         minute = clock.minute_start(at)
-        # In its last two seconds the next minute's plan stands as well.
+        # In its last two seconds, the next minute's plan is fixed too.
         for start in (minute, clock.minute_start(at + timedelta(seconds=clock.SEAL_SECONDS))):
             slot = _take_slot(queue, start, now)
             if slot is not None and slot[0] <= deadline:
@@ -186,20 +200,31 @@ def _take_slot(
 ) -> tuple[datetime, datetime] | None:
     """Take a free slot of a minute that runs, or is about to: see _next_slot. None without one."""
     bucket_id = keys.bucket_at(queue.pk, minute)
+    number = keys.minute_number_of_bucket(bucket_id)
     with store.write():
         queue = reservations.lock_queue(queue.pk)
-        shapes.create_windows(queue, [keys.window_of_bucket(bucket_id)])
-        bucket = models.Bucket.objects.select_for_update().get(pk=bucket_id)
-        at = now()
-        if not bucket_slots.seal(bucket, queue, at):
+        window_id = keys.window_of_bucket(bucket_id)
+        shapes.create_windows(queue, [window_id])
+        shared = () if queue.target_id is None else shared_minutes.buckets_of([queue.target_id], number)
+        rows = models.Bucket.objects.select_for_update().filter(pk__in={bucket_id, *shared}).order_by("pk")
+        locked = {row.pk: row for row in rows}
+        bucket, at = locked[bucket_id], now()
+        if queue.target_id is None or bucket.sealed_at is not None:
+            is_sealed = bucket_slots.seal_alone(bucket, queue, at) and bucket_slots.may_send(bucket, queue)
+        else:
+            is_sealed = shared_minutes.seal(bucket, queue, locked, at)
+        # If the period's quota is used up, or booked, no slot is free.
+        if not is_sealed or not quotas.remaining(queue, window_id).most(1, window_id):
             return None
         plan = bucket_slots.plan_of(bucket)
         free = plan.free_slot_after(max(0.0, (at - minute).total_seconds()), bucket.cursor)
         if free is None:
             return None
-        models.Bucket.objects.filter(pk=bucket_id).update(cursor=free.cursor)
+        models.Bucket.objects.filter(pk=bucket_id).update(
+            cursor=free.cursor, tests_count=F("tests_count") + 1
+        )
         slot_at = minute + timedelta(seconds=plan.offset_of(free.slot))
-        return slot_at, slot_at + timedelta(seconds=plan.tolerance_seconds)
+        return slot_at, slot_at + timedelta(seconds=plan.tolerance_of(free.slot))
 
 
 def _next_free(queue: models.Queue, minute: datetime) -> datetime:

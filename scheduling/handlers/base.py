@@ -53,6 +53,7 @@ class Outcome:
     instead of waiting for a later minute.
     keep_answer: the answer is stored although the request succeeded as expected.
     unreached: no connection came about, so that another host may have to make the request.
+    block_seconds: the queue's credentials can't be used, so nothing was sent; how long to wait before the next try.
     """
 
     verdict: Verdict
@@ -65,6 +66,7 @@ class Outcome:
     retry_in_this_minute: bool = False
     keep_answer: bool = False
     unreached: bool = False
+    block_seconds: float = 0.0
 
 
 class Handler(Protocol):
@@ -77,6 +79,10 @@ class Handler(Protocol):
 
     def prepare(self) -> None:
         """Do what the first request would otherwise wait for. Called in the event loop, a second ahead."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Whether `handle` could begin at once. Until then requests wait, as long as their slots last."""
         ...
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:

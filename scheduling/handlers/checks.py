@@ -22,7 +22,7 @@ def check_callables(app_configs: object = None, **kwargs: object) -> list[CheckM
 def _reason(path: str) -> str:
     """Why it can't be called; empty if it can."""
     try:
-        found = import_string(path)
+        target = import_string(path)
     except Exception as error:  # whatever the module raises while it is imported
         return f"{type(error).__name__}: {error}"
-    return "" if callable(found) else "it can't be called"
+    return "" if callable(target) else "it can't be called"

@@ -1,7 +1,7 @@
 """An HTTP/1.1 client for one target, on asyncio's transports.
 
 It owns its sockets, since what a webhook needs is what HTTP libraries hide: the address that was checked is the
-one that is connected to; a time-out names its phase; a request that a kept connection lost unread can be told
+one that is connected to; a time-out names its phase; a request that a reused connection lost unread can be told
 from one that was read; and a status line counts whatever is wrong after it. Redirects are not followed, and
 proxies from the environment are not used.
 """
@@ -23,9 +23,9 @@ import yarl
 from . import lookup, ssrf
 from .http_response import NotHttp, Part, ResponseReader
 
-# The next address of a name is tried beside the last after this (RFC 8305).
+# After this, the next address of a name is tried as well (RFC 8305).
 NEXT_ADDRESS_SECONDS = 0.25
-# So long the target's kernel has to report whether the target read what was sent: some round trips.
+# How long the target's kernel has to report whether the target read what was sent: a few round trips.
 ACKNOWLEDGED_SECONDS = 0.2
 _ACKNOWLEDGED_POLL_SECONDS = 0.005
 # Linux keeps here what it knows of a connection: its state, and how many segments aren't acknowledged.
@@ -67,15 +67,15 @@ class NotConnected(CallFailed):
 
 
 class ClosedUnread(CallFailed):
-    """A kept connection was closed before the target read the request."""
+    """A reused connection was closed before the target read the request."""
 
 
 class ClosedInsteadOfResponse(CallFailed):
-    """The target read the request, and closed the connection. kept: whether that had carried another request."""
+    """The target read the request, and closed the connection. reused: whether that had carried another request."""
 
-    def __init__(self, *, kept: bool, advice: str = "") -> None:
+    def __init__(self, *, reused: bool, advice: str = "") -> None:
         super().__init__(f"the connection was closed instead of a response{advice}")
-        self.kept = kept
+        self.reused = reused
 
 
 class Url(NamedTuple):
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self.transport: asyncio.Transport | None = None
         # Whether it has carried a request before.
-        self.kept = False
+        self.reused = False
         self.closed = False
         self._error: Exception | None = None
         self._timed_out: TimedOut | None = None
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
     def _ended(self, error: Exception | None) -> None:
         if not self.closed and self._reader is not None and not self._reader.done:
             self._error = self._error or error
-            if error is None and self.kept and not self._reader.begun:
+            if error is None and self.reused and not self._reader.begun:
                 self._duplicate = os.dup(self._descriptor())
             self._reader.end()
         self.closed = True
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
         deadline: of the whole call, by the loop's clock.
         """
         assert self.transport is not None
-        reader = self._reader = ResponseReader(after_another=self.kept)
+        reader = self._reader = ResponseReader(after_another=self.reused)
         self._waiter = self._loop.create_future()
         self._limits, self._deadline, self._heard_at = limits, deadline, self._loop.time()
         self._watch()
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
             self._reader = self._waiter = None
         if not reader.reusable:
             self.close()
-        self.kept = True
+        self.reused = True
         return reader
 
     async def _why(self, reader: ResponseReader) -> CallFailed:
@@ -227,14 +227,14 @@ class Connection(asyncio.Protocol):
             return self._error
         if isinstance(self._error, ssl.SSLError):
             return CallFailed(tls_words(self._error))
-        if self.kept and not reader.begun:
+        if self.reused and not reader.begun:
             read = self._error is None and await self._was_read()
-            return ClosedInsteadOfResponse(kept=True) if read else ClosedUnread("the connection was closed")
+            return ClosedInsteadOfResponse(reused=True) if read else ClosedUnread("the connection was closed")
         # Since TLS 1.3 a refusal comes after the handshake, and a reset may overtake it.
         refused = (
-            not self.kept and not reader.begun and self.transport.get_extra_info("sslcontext") is not None
+            not self.reused and not reader.begun and self.transport.get_extra_info("sslcontext") is not None
         )
-        return ClosedInsteadOfResponse(kept=self.kept, advice=_MAY_REQUIRE if refused else "")
+        return ClosedInsteadOfResponse(reused=self.reused, advice=_MAY_REQUIRE if refused else "")
 
     async def _was_read(self) -> bool:
         """Whether the target read the request before it closed the connection. False if nobody can tell."""
@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
         """Whether another request can be sent: the target hasn't closed the connection, or written to it."""
         if self.closed:
             return False
-        # The event loop may not have got to it yet.
+        # The event loop may not have processed it yet.
         poll = select.poll()
         poll.register(self._descriptor(), select.POLLIN)
         return not poll.poll(0)
@@ -352,7 +352,7 @@ class Client:
         return connection
 
     async def _addresses(self) -> list[lookup.Address]:
-        """Look the host up, and check what is found. Whoever waits shares one look-up, which ends with the last."""
+        """Look the host up, and check the addresses. Concurrent callers share one look-up."""
         host = self.url.host
         addresses = lookup.cached(host, self._sources)
         if addresses is None:

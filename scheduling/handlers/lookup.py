@@ -29,7 +29,7 @@ CACHE_SECONDS = 30.0
 _CACHE_NAMES = 1_000
 # Once one address family has answered, the other one is given this much longer (RFC 8305: 50 ms).
 _OTHER_FAMILY_SECONDS = 0.25
-# A name server that doesn't answer is asked for so long before the next one is.
+# How long to wait for a name server before the next one is asked.
 _SERVER_SECONDS = 1.5
 
 
@@ -49,7 +49,7 @@ class Sources:
 SYSTEM = Sources()
 # Name to when its result ends (monotonic), and the result.
 _cache: dict[tuple[Sources, str], tuple[float, list[Address]]] = {}
-# Whoever saves a queue waits for its address to be looked up.
+# A person who saves a queue waits for its address to be looked up.
 _NOW_SECONDS = 3.0
 
 
@@ -104,8 +104,8 @@ async def _both(
 ) -> list[dns.resolver.Answer | BaseException]:
     """Wait for both families, but for the second one only a moment once the first has an address."""
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    found = any(task.done() and not task.exception() and task.result().rrset for task in tasks)
-    await asyncio.wait(tasks, timeout=_OTHER_FAMILY_SECONDS if found else None)
+    has_address = any(task.done() and not task.exception() and task.result().rrset for task in tasks)
+    await asyncio.wait(tasks, timeout=_OTHER_FAMILY_SECONDS if has_address else None)
     return [task.exception() or task.result() for task in tasks if task.done()]
 
 
@@ -134,7 +134,7 @@ def _hosts_file(path: str) -> dict[str, list[Address]]:
 @functools.lru_cache(maxsize=4)
 def _read_hosts(path: str, _changed_ns: int, _size: int) -> dict[str, list[Address]]:
     """Read a hosts file: name to addresses. The last two arguments tell versions of the file apart."""
-    found: dict[str, list[Address]] = {}
+    result: dict[str, list[Address]] = {}
     with open(path, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             text, *names = line.partition("#")[0].split() or [""]
@@ -143,5 +143,5 @@ def _read_hosts(path: str, _changed_ns: int, _size: int) -> dict[str, list[Addre
             except ValueError:
                 continue
             for name in names:
-                found.setdefault(name.lower(), []).append(address)
-    return found
+                result.setdefault(name.lower(), []).append(address)
+    return result

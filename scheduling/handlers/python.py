@@ -81,6 +81,9 @@ class Python:
         with suppress(Exception, SystemExit):
             callable_at(self.path)
 
+    def is_ready(self) -> bool:
+        return True
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         began = time.monotonic()
         try:

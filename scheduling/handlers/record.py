@@ -19,6 +19,9 @@ class Record:
     def prepare(self) -> None:
         return None
 
+    def is_ready(self) -> bool:
+        return True
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         return [Outcome(Verdict.SUCCEEDED) for _ in batch]
 

@@ -12,18 +12,19 @@ from scheduling.core.limits import ANSWER_CHARACTERS, ERROR_CHARACTERS
 
 from .base import truncate
 from .http_response import BODY_BYTES, ResponseReader
+from .masking import Mask
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]+)", re.IGNORECASE)
 
 
-def redirect_words(response: ResponseReader, url: str, status: int) -> str:
-    """Return where a redirect leads, as a whole address, since it may be relative."""
+def redirect_words(response: ResponseReader, url: str, status: int, mask: Mask) -> str:
+    """Return where a redirect leads, as a whole address, since it may be relative; secrets in it are masked."""
     location = next(iter(response.headers.get("location", ())), "")
     if not location:
         return f"answers {status} to nowhere"
     advice = ": put this address into the queue"
     words = f"answers {status} to "
-    return words + truncate(urljoin(url, location), ERROR_CHARACTERS - len(words + advice)) + advice
+    return words + truncate(mask(urljoin(url, location)), ERROR_CHARACTERS - len(words + advice)) + advice
 
 
 def longest_retry_after(values: Sequence[str], status: int) -> str | None:
@@ -46,12 +47,14 @@ def content_of(response: ResponseReader) -> bytes:
     return data
 
 
-def text_of(response: ResponseReader, content: bytes) -> str:
-    """Return the beginning of a body's content as text, decoded with its charset."""
+def text_of(response: ResponseReader, content: bytes, mask: Mask) -> str:
+    """Return the beginning of a body's content as text, decoded with its charset; secrets in it are masked."""
     if not content:
         return ""
-    # Enough for each of the characters that are kept, in any encoding.
-    return truncate(content[: 4 * ANSWER_CHARACTERS].decode(_charset(response), errors="replace"))
+    # Enough for each of the characters that are kept, in any encoding, and for a secret that begins in them.
+    most = 4 * (ANSWER_CHARACTERS + mask.longest)
+    text = content[:most].decode(_charset(response), errors="replace")
+    return truncate(mask(text, is_cut=len(content) > most))
 
 
 def _decompress(data: bytes, coding: str) -> bytes:
@@ -69,11 +72,11 @@ def _decompress(data: bytes, coding: str) -> bytes:
 
 def _charset(response: ResponseReader) -> str:
     content_type = next(iter(response.headers.get("content-type", ())), "")
-    found = _CHARSET.search(content_type)
-    if found is None:
+    match = _CHARSET.search(content_type)
+    if match is None:
         return "utf-8"
     try:
-        info = codecs.lookup(found[1])
+        info = codecs.lookup(match[1])
     except (LookupError, ValueError):
         return "utf-8"
     # Some codecs turn bytes into bytes.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .message import Message
 from .webhook import Webhook
 
-# In place of what a queue's own headers say: tokens, mostly.
+# Shown in place of the values of a queue's own headers, which mostly are tokens.
 MASK = "(not shown)"
 SIGNATURE = "webhook-signature"
 
@@ -28,4 +28,6 @@ def shown(handler: Webhook, message: Message, *, signature: bool = True) -> Sent
     if not signature:
         masked.add(SIGNATURE)
     headers = {name: MASK if name.lower() in masked else value for name, value in message.headers.items()}
+    if handler.oauth is not None:
+        headers["Authorization"] = "Bearer ***"
     return Sent(handler.method, handler.url_of(message), headers, message.body.decode())

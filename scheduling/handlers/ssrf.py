@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import yarl
@@ -21,6 +22,8 @@ from . import lookup
 from .lookup import Address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_PORTS = {"http": 80, "https": 443}
 
 # The limits of DNS names.
 LONGEST_HOST, LONGEST_LABEL = 253, 63
@@ -89,14 +92,14 @@ def _isatap(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
-def check_addresses(found: Sequence[Address], allowed: Sequence[Network]) -> None:
+def check_addresses(addresses: Sequence[Address], allowed: Sequence[Network]) -> None:
     """Raise AddressNotAllowed unless there are addresses and all of them are allowed.
 
     One private address refuses the name, since the next look-up could return that one alone.
     """
-    if not found:
+    if not addresses:
         raise AddressNotAllowed(f"{ADDRESS_NOT_ALLOWED}: the name has no address")
-    for address in found:
+    for address in addresses:
         check_address(address, allowed)
 
 
@@ -111,10 +114,10 @@ def allowed_literals(host: str, allowed: Sequence[Network]) -> list[Address]:
     if not is_localhost(host):
         check_address(address, allowed)
         return [address]
-    found = [loopback for loopback in (address, ipaddress.IPv6Address("::1")) if _is_in(loopback, allowed)]
-    if not found:
+    literals = [loopback for loopback in (address, ipaddress.IPv6Address("::1")) if _is_in(loopback, allowed)]
+    if not literals:
         check_address(address, allowed)
-    return found
+    return literals
 
 
 def literal_address(host: str) -> Address | None:
@@ -164,18 +167,24 @@ def check_url(url: str, allowed: Iterable[Network]) -> None:
     allowed: settings.WEBHOOK_ALLOWED_NETWORKS. A name that doesn't resolve now passes: it may resolve later.
     """
     allowed = list(allowed)
-    _check_form(url)
+    check_form(url)
+    host = host_of(url)
+    if not allowed_literals(host, allowed) and (addresses := lookup.addresses_now(host)) is not None:
+        check_addresses(addresses, allowed)
+
+
+def check_form(url: str) -> None:
+    """Raise AddressNotAllowed unless the URL is a plain http or https address, whose host could be in DNS."""
+    _check_parts(url)
     host = host_of(url)
     labels = host.removesuffix(".").split(".")
     if len(host) > LONGEST_HOST or any(len(label) > LONGEST_LABEL for label in labels):
         raise AddressNotAllowed("the host name is longer than DNS allows")
     if not all(labels):
         raise AddressNotAllowed("the host name has two dots in a row")
-    if not allowed_literals(host, allowed) and (found := lookup.addresses_now(host)) is not None:
-        check_addresses(found, allowed)
 
 
-def _check_form(url: str) -> None:
+def _check_parts(url: str) -> None:
     """Raise AddressNotAllowed unless the URL is a plain http or https address."""
     try:
         parts = urlsplit(url)
@@ -190,3 +199,25 @@ def _check_form(url: str) -> None:
         raise AddressNotAllowed("the address contains a user name or a password: put them into a header")
     if any(character <= " " or character.isspace() for character in url):
         raise AddressNotAllowed("the address contains a blank or a control character")
+
+
+@lru_cache(maxsize=256)
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL: `https://hook.test:443`. ValueError for what is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS:
+        raise ValueError(url)
+    # One target, whatever spelling of it a queue has.
+    host = host_of(url)
+    host = str(literal_address(host) or host.rstrip("."))
+    host = f"[{host}]" if ":" in host else host
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def is_same_origin(url: str, other_url: str) -> bool:
+    """Whether two URLs lead to the same scheme, host and port, however they are spelled."""
+    try:
+        return origin_of(url) == origin_of(other_url)
+    except ValueError:
+        return False

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -21,11 +20,16 @@ from scheduling.core.templates import JSON_TYPE
 from . import http_client, lookup, ssrf
 from .base import Outcome, Request, truncate
 from .http_response import ResponseReader
+from .masking import Mask
 from .message import Message, MessageMaker, Secrets
+from .oauth import Credentials, TokenFailed, TokenSource
 from .response_text import content_of, longest_retry_after, redirect_words, text_of
 
-# After so many resets of kept connections in one minute, every request gets a connection of its own.
+# After this many resets of reused connections in one minute, every request gets a connection of its own.
 RESETS = 2
+UNAUTHORIZED = 401
+# How long a queue whose credentials can't be used waits before the next try.
+BLOCK_SECONDS = 30.0
 # Which responses of successes are kept: those with a note, all of them, or the value at a pointer of each.
 KEEP_UNEXPECTED, KEEP_ALL = "unexpected", "all"
 
@@ -39,6 +43,8 @@ class Webhook:
     limit of a call.
     body: None for the standard JSON; a template; or empty for no body.
     when: the condition on a response's JSON, as SuccessWhen.parse takes it.
+    unreadable: the names of secrets that this host can't decrypt; nothing is sent without them.
+    oauth: what the token in each request's Authorization is fetched with; None: there is none.
     """
 
     url: str
@@ -61,6 +67,8 @@ class Webhook:
     retry_statuses: str = responses.RETRY_STATUSES
     when: Any = None
     keep_answers: str = KEEP_UNEXPECTED
+    unreadable: Sequence[str] = ()
+    oauth: Credentials | None = None
 
     @classmethod
     def of(cls, queue: Any) -> "Webhook":
@@ -76,6 +84,7 @@ class Webhook:
             retry_statuses=queue.retry_statuses,
             when=queue.success_when,
             keep_answers=queue.keep_answers,
+            oauth=_oauth_of(queue),
             **_connection_of(queue),
         )
 
@@ -83,12 +92,14 @@ class Webhook:
     def of_callback(cls, queue: Any) -> "Webhook":
         """The calls of a queue's callback_url: as its webhooks, but for what the request and response look like.
 
-        Where it leads to the same origin as the webhooks, it gets their headers too: the same gateway guards both.
-        Another origin must not learn the credentials in them. Headers of one ID have no value here.
+        Where it leads to the same origin as the webhooks, it gets their headers and token too: the same gateway
+        guards both. Another origin must not learn the credentials in them. Headers of one ID have no value here.
         """
-        headers = queue.webhook_headers if _same_origin(queue.webhook_url, queue.callback_url) else {}
+        is_same = ssrf.is_same_origin(queue.webhook_url, queue.callback_url)
+        headers = queue.webhook_headers if is_same else {}
         fixed = {name: value for name, value in headers.items() if "{{" not in value}
-        return cls(url=queue.callback_url, headers=fixed, **_connection_of(queue))
+        credentials = _oauth_of(queue) if is_same else None
+        return cls(url=queue.callback_url, headers=fixed, oauth=credentials, **_connection_of(queue))
 
     def __post_init__(self) -> None:
         self._resets = 0
@@ -96,10 +107,20 @@ class Webhook:
         self._has_host = any(name.lower() == "host" for name in self.headers)
         self._maker: MessageMaker | None = None
         self._client: http_client.Client | None = None
+        self._tokens: TokenSource | None = None
+        fetched_with = self.oauth.client_secret if self.oauth else ""
+        signed_with = [secret.removeprefix("whsec_") for secret in (self.secret, self.previous_secret)]
+        self._mask = Mask.of(self.headers, [fetched_with, *signed_with])
+        # Requests that are made again with another token: once each.
+        self._made_again: set[str] = set()
         self._rules = Rules.parse()
-        self._kept_value: Pointer | None = None
+        self._kept_pointer: Pointer | None = None
         # Why no request can ever be made.
         self._refusal = ""
+        if self.unreadable:
+            names = ", ".join(self.unreadable)
+            self._refusal = f"this host's keys don't decrypt {names}: enter them again, or add the key"
+            return
         try:
             self._make()
         except (ValueError, Refused) as error:
@@ -117,18 +138,26 @@ class Webhook:
         )
         self._rules = Rules.parse(self.success_statuses, self.retry_statuses, self.when)
         if self.keep_answers not in (KEEP_UNEXPECTED, KEEP_ALL):
-            self._kept_value = Pointer.parse(self.keep_answers)
+            self._kept_pointer = Pointer.parse(self.keep_answers)
+        limits = http_client.Limits(self.connect_seconds, self.read_seconds, self._seconds)
         self._client = http_client.Client(
             self._maker.origin or self.url,
-            limits=http_client.Limits(self.connect_seconds, self.read_seconds, self._seconds),
+            limits=limits,
             connections=self.connections,
             allowed=self.allowed,
             sources=self.sources,
             ca_file=self.ca_file,
         )
+        if self.oauth is not None:
+            self._tokens = TokenSource(
+                self.oauth, limits=limits, allowed=self.allowed, sources=self.sources, ca_file=self.ca_file
+            )
 
     def prepare(self) -> None:
-        return None
+        self.is_ready()
+
+    def is_ready(self) -> bool:
+        return self._tokens is None or self._tokens.is_ready()
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         if len(batch) == 1:
@@ -136,6 +165,8 @@ class Webhook:
         return list(await asyncio.gather(*(self.call(request) for request in batch)))
 
     async def close(self) -> None:
+        if self._tokens is not None:
+            await self._tokens.close()
         if self._client is not None:
             self._client.close()
 
@@ -145,6 +176,8 @@ class Webhook:
 
     async def call_and_show(self, request: Request) -> tuple[Outcome, Message | None]:
         """Make one request, and return the message too; None if it couldn't be made."""
+        if self.unreadable:
+            return self._blocked(self._refusal), None
         try:
             message = self.message_of(request)
         except Refused as error:
@@ -160,9 +193,18 @@ class Webhook:
 
     async def post(self, key: str, body: bytes) -> Outcome:
         """Send a body, signed with a key. Whatever goes wrong is an outcome."""
+        if self.unreadable:
+            return self._blocked(self._refusal)
         if self._maker is None:
             return Outcome(retry.Verdict.FAILED, error=self._refusal)
-        return await self._send(self._maker.of_body(key, body))
+        message = self._maker.of_body(key, body)
+        outcome = await self._send(message)
+        return await self._send(message) if key in self._made_again else outcome
+
+    def _blocked(self, reason: str, seconds: float = BLOCK_SECONDS) -> Outcome:
+        """Return the outcome of a request that isn't made since the queue's credentials can't be used."""
+        error = truncate(reason, ERROR_CHARACTERS)
+        return Outcome(retry.Verdict.RETRY, error=error, started=False, block_seconds=seconds)
 
     def url_of(self, message: Message) -> str:
         """Return the address that a message goes to."""
@@ -173,58 +215,89 @@ class Webhook:
     async def _send(self, message: Message) -> Outcome:
         if self._client is None:
             return Outcome(retry.Verdict.FAILED, error=self._refusal)
+        token = ""
+        if self._tokens is not None:
+            try:
+                token = await self._tokens.token()
+            except TokenFailed as error:
+                return self._blocked(str(error), error.seconds)
         began = time.monotonic()
         try:
-            response = await self._exchange(self._client, message)
+            response = await self._exchange(self._client, message, token)
         except (http_client.CallFailed, lookup.LookupFailed, ssrf.AddressNotAllowed) as error:
             words = truncate(error, ERROR_CHARACTERS)
             return Outcome(
                 retry.verdict(None, words),
                 error=words,
                 duration_ms=_milliseconds_since(began),
-                # The target closed a kept connection: no fault of its own, and none of the ID's.
-                retry_in_this_minute=isinstance(error, http_client.ClosedInsteadOfResponse) and error.kept,
+                # The target closed a reused connection, which is neither its fault nor the ID's.
+                retry_in_this_minute=isinstance(error, http_client.ClosedInsteadOfResponse) and error.reused,
                 unreached=_is_unreached(error),
             )
-        return self._outcome(response, message, began)
+        if self._is_made_again(response, message, token):
+            return Outcome(
+                retry.Verdict.RETRY,
+                status=response.status,
+                error="answered 401, so that the token is renewed and the request is made again",
+                duration_ms=_milliseconds_since(began),
+                started=False,
+            )
+        return self._outcome(response, message, began, self._mask.with_secret(token))
 
-    async def _exchange(self, client: http_client.Client, message: Message) -> ResponseReader:
+    def _is_made_again(self, response: ResponseReader, message: Message, token: str) -> bool:
+        """Whether a request is made again with another token, as no attempt of its own: once."""
+        if self._tokens is None:
+            return False
+        if response.status != UNAUTHORIZED:
+            self._tokens.accept(token)
+            return False
+        key = message.headers["Idempotency-Key"]
+        if key in self._made_again or not self._tokens.reject(token):
+            return False
+        self._made_again.add(key)
+        return True
+
+    async def _exchange(self, client: http_client.Client, message: Message, token: str) -> ResponseReader:
         deadline = asyncio.get_running_loop().time() + self._seconds
         if self._resets < RESETS:
             try:
-                return await client.send(self._bytes_of(client, message), deadline=deadline)
+                return await client.send(self._bytes_of(client, message, token), deadline=deadline)
             except http_client.ClosedUnread:
                 # The target closes idle connections. This request was not made, so it is made now.
                 self._resets += 1
             except http_client.ClosedInsteadOfResponse as error:
-                self._resets += error.kept
+                self._resets += error.reused
                 raise
-        request = self._bytes_of(client, message, "Connection: close\r\n")
+        request = self._bytes_of(client, message, token, "Connection: close\r\n")
         return await client.send(request, deadline=deadline, fresh=True)
 
-    def _bytes_of(self, client: http_client.Client, message: Message, more: str = "") -> bytes:
+    def _bytes_of(self, client: http_client.Client, message: Message, token: str, more: str = "") -> bytes:
         target = client.url.target if message.target is None else message.target
         lines = [f"{self.method} {target} HTTP/1.1"]
         if not self._has_host:
             lines.append(f"Host: {client.url.host_header}")
         lines += [f"{name}: {value}" for name, value in message.headers.items()]
+        if token:
+            lines.append(f"Authorization: Bearer {token}")
         # A GET without a body doesn't have a length of 0 either (RFC 9110, section 8.6).
         if message.body or self.method not in ("GET", "DELETE"):
             more += f"Content-Length: {len(message.body)}\r\n"
         return ("\r\n".join(lines) + f"\r\n{more}\r\n").encode() + message.body
 
-    def _outcome(self, response: ResponseReader, message: Message, began: float) -> Outcome:
+    def _outcome(self, response: ResponseReader, message: Message, began: float, mask: Mask) -> Outcome:
         status = response.status
         assert status is not None
         content = content_of(response)
         verdict, reason = self._rules.verdict(status, content, complete=not response.note)
-        error = reason or (response.note if verdict is retry.Verdict.SUCCEEDED else f"answered {status}")
+        error = mask(reason) or (
+            response.note if verdict is retry.Verdict.SUCCEEDED else f"answered {status}"
+        )
         if status in retry.REDIRECTS and verdict is not retry.Verdict.SUCCEEDED:
-            error = redirect_words(response, self.url_of(message), status)
-        answer = text_of(response, content)
+            error = redirect_words(response, self.url_of(message), status, mask)
+        answer = text_of(response, content, mask)
         keeps_answer = verdict is retry.Verdict.SUCCEEDED and self.keep_answers != KEEP_UNEXPECTED
-        if keeps_answer and self._kept_value is not None:
-            answer = self._value_in(content)
+        if keeps_answer and self._kept_pointer is not None:
+            answer = self._value_in(content, mask)
         return Outcome(
             verdict,
             status=status,
@@ -235,19 +308,14 @@ class Webhook:
             keep_answer=keeps_answer,
         )
 
-    def _value_in(self, content: bytes) -> str:
+    def _value_in(self, content: bytes, mask: Mask) -> str:
         """Return the value that the queue keeps of each response; empty if there is none."""
-        assert self._kept_value is not None
+        assert self._kept_pointer is not None
         try:
-            found = self._kept_value.find(responses.read_json(content))
+            value = self._kept_pointer.find(responses.read_json(content))
         except ValueError:
             return ""
-        return "" if found is None else truncate(responses.as_text(found))
-
-
-def _same_origin(one: str, other: str) -> bool:
-    first, second = urlsplit(one), urlsplit(other)
-    return (first.scheme, first.netloc.lower()) == (second.scheme, second.netloc.lower())
+        return "" if value is None else truncate(mask(responses.as_text(value)))
 
 
 def _is_unreached(error: Exception) -> bool:
@@ -255,6 +323,19 @@ def _is_unreached(error: Exception) -> bool:
     if isinstance(error, http_client.TimedOut):
         return error.phase in ("look-up", "connect")
     return isinstance(error, (http_client.NotConnected, lookup.LookupFailed))
+
+
+def _oauth_of(queue: Any) -> Credentials | None:
+    if not queue.oauth_token_url:
+        return None
+    return Credentials(
+        token_url=queue.oauth_token_url,
+        client_id=queue.oauth_client_id,
+        client_secret=queue.oauth_client_secret,
+        scope=queue.oauth_scope,
+        audience=queue.oauth_audience,
+        client_auth=queue.oauth_client_auth,
+    )
 
 
 def _connection_of(queue: Any) -> dict[str, Any]:
@@ -268,6 +349,7 @@ def _connection_of(queue: Any) -> dict[str, Any]:
         "connections": queue.max_connections,
         "allowed": settings.WEBHOOK_ALLOWED_NETWORKS,
         "ca_file": settings.WEBHOOK_CA_FILE,
+        "unreadable": queue.unreadable_secrets,
     }
 
 

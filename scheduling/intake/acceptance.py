@@ -12,19 +12,21 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import F
 
 from operators.actor import Actor
 from scheduling import activity, models, store
-from scheduling.core import disk, limits
+from scheduling.core import disk, limits, stopping
+from scheduling.core.batches import batches
 from scheduling.core.errors import DraftGone, NoSuchQueue, UnexpectedCount
 from scheduling.handlers import columns
 from scheduling.intake import allocation, idempotency
 from scheduling.intake.idempotency import IdempotencyKey
 from scheduling.jobqueue import cluster, minute_jobs
-from scheduling.lists import external_ids, record_lists, stored_lists
+from scheduling.lists import erased, external_ids, record_lists, stored_lists
 from scheduling.lists.record_lists import RecordSource
 from scheduling.parsing.errors import NoSpace
-from scheduling.placement import reservations
+from scheduling.placement import canaries, reservations
 from scheduling.store import grouped, inserting
 from scheduling.store.prepared import PreparedQuery
 
@@ -41,10 +43,11 @@ SAME_AS_WITHIN = timedelta(hours=24)
 WRITING_KEPT = timedelta(hours=1)
 PREVIEW_KEPT = timedelta(hours=24)
 _queue = PreparedQuery(lambda name: models.Queue.objects.filter(name=name), str)
-_locked_queue = PreparedQuery(lambda name: models.Queue.objects.select_for_update().filter(name=name), str)
 _same_list = PreparedQuery(
     lambda queue_id, digest, since: (
-        models.Task.objects.filter(queue_id=queue_id, same_as_digest=digest, created_at__gte=since)
+        # As a sum: else SQLite looks through all tasks of the queue, instead of those with the digest.
+        models.Task.objects.alias(in_queue=F("queue_id") + 0)
+        .filter(in_queue=queue_id, same_as_digest=digest, created_at__gte=since)
         .order_by("-id")
         .values_list("id")[:1]
     ),
@@ -66,13 +69,15 @@ class Submission:
     expires_at: datetime | None = None
     # The end of its last minute must not be after it.
     deadline: datetime | None = None
-    # Its error budget: on hold once more than so many percent of at least so many finished IDs have failed.
+    # Its error budget: once `min_finished` IDs have finished, more than this percentage of failures puts it on hold.
     max_failed_percent: float | None = None
     min_finished: int | None = None
+    # Its first IDs, which run before the others.
+    canary: stopping.Canary | None = None
     allow_peak: bool = False
     expect: int | None = None
     start: reservations.Start = reservations.Start.NEXT_WINDOW
-    # What the sender calls it: kept, and a filter.
+    # The sender's own name for it, by which tasks can be filtered.
     reference: str = ""
     # The columns that travel with its IDs; None where none do.
     data_columns: Sequence[str] | None = None
@@ -97,10 +102,12 @@ def queue_named(name: str, *, lock: bool = False) -> models.Queue:
 
     lock: until the transaction ends, as `reservations.lock_queue` does.
     """
-    found = (_locked_queue if lock else _queue).rows(name)
-    if not found:
+    # On SQLite a write transaction is all the locking there is.
+    is_locked = lock and connection.vendor == "postgresql"
+    queues = store.lock_queues("name", [name]) if is_locked else _queue.rows(name)
+    if not queues:
         raise NoSuchQueue(name=name)
-    return found[0]
+    return queues[0]
 
 
 def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservations.Plan:
@@ -120,8 +127,8 @@ def preview(submission: Submission, ids_count: int, *, at: datetime) -> reservat
 
 def find_same_list(queue: models.Queue, digest: str, *, at: datetime) -> int | None:
     """Return the latest task of the last 24 hours with the same IDs in this queue, in any order."""
-    found = _same_list.values(queue.pk, digest, at - SAME_AS_WITHIN)
-    return found[0][0] if found else None
+    rows = _same_list.values(queue.pk, digest, at - SAME_AS_WITHIN)
+    return rows[0][0] if rows else None
 
 
 def check_room(ids_count: int) -> None:
@@ -141,21 +148,23 @@ def write_draft(
     """Store a list as a draft, in short transactions. A draft that nobody accepts is swept.
 
     to_place: whether its IDs will get places; otherwise the list only keeps what a task contains, and in which order.
-    If this fails, nothing of the draft remains.
+    If this fails, nothing of the draft remains. Raises ErasedMeanwhile.
     """
     check_room(source.ids_count)
     # Known from the beginning, so that its numbers are taken back whatever becomes of it.
     kind = {"id_type": source.id_type} if isinstance(source, RecordSource) else {}
     draft = models.IdList.objects.create(created_at=at, about={**(about or {}), **kind, "writing": True})
+    already_erased = erased.entries(at)
     try:
-        said = _write(draft, source)
+        remarks = _write(draft, source)
         # Data are read in the order of the list.
         by_range = to_place and not isinstance(source, RecordSource)
         ranges = -(-source.ids_count // SEGMENT_IDS) if by_range else 0
         counts = stored_lists.write_parts(draft, source, ranges) if ranges > 1 else []
         draft.ids_count, draft.repeats_count = source.ids_count, source.repeats_count
-        draft.about = {**(about or {}), **said, "same_as_digest": source.same_as_digest, "ranges": counts}
+        draft.about = {**(about or {}), **remarks, "same_as_digest": source.same_as_digest, "ranges": counts}
         draft.save(update_fields=["ids_count", "repeats_count", "about"])
+        erased.check(draft, already_erased)
     except BaseException:
         delete_draft(draft)
         raise
@@ -239,8 +248,8 @@ def submit(
     # Of a short list nothing is stored before its queue is locked.
     if key is not None or not is_short:
         columns.check(queue_named(submission.queue_name), submission.data_columns)
-    if key is not None and (known := idempotency.stored(key, at=now())):
-        return _repeated(known)
+    if key is not None and (stored_answer := idempotency.stored(key, at=now())):
+        return _repeated(stored_answer)
     if is_short:
         return _accept(submission, partial(_store_short, source), by=by, now=now, render=render, key=key)
     draft = write_draft(source, at=now())
@@ -286,8 +295,8 @@ def _accept(
     """Accept a list in one transaction, recognised if the answer to its COMMIT is lost."""
 
     def change() -> Accepted:
-        if key is not None and (known := idempotency.take(key, at=now())):
-            return _repeated(known)
+        if key is not None and (stored_answer := idempotency.take(key, at=now())):
+            return _repeated(stored_answer)
         queue = queue_named(submission.queue_name, lock=True)
         # Read after the lock: a time from before the wait can name a window that has closed.
         at = now()
@@ -307,6 +316,7 @@ def _accept(
             task.placed_at = at
         inserting.insert([task])
         place(task, queue, id_list, plan, at=at, at_once=at_once)
+        canaries.begin(task, id_list.pk)
         activity.record(by, "submitted", task, at=at, count=id_list.ids_count, after={"queue": queue.name})
         accepted = Accepted(task, plan, duplicate_of)
         accepted = Accepted(task, plan, duplicate_of, answer=render(accepted))
@@ -323,7 +333,7 @@ def _is_committed(accepted: Accepted) -> bool:
         # Of a repeated request whose task is so old that it was deleted.
         return accepted.repeated
     # Also of one that repeats a request which was committed with it. A key draws from a sequence; should the row be
-    # another's all the same, it has another moment.
+    # another's nevertheless, it has another moment.
     return models.Task.objects.filter(pk=task.pk, created_at=task.created_at).exists()
 
 
@@ -373,8 +383,7 @@ def _segments(id_list: models.IdList, plan: reservations.Plan) -> list[models.Se
 
 def _stretches(plan: reservations.Plan, most_ids: int) -> Iterator[tuple[int, int]]:
     """Yield (first position, count): consecutive, of much the same size, over few windows each."""
-    for first in range(0, len(plan.windows), SEGMENT_WINDOWS):
-        group = plan.windows[first : first + SEGMENT_WINDOWS]
+    for group in batches(plan.windows, SEGMENT_WINDOWS):
         position, remaining = group[0].first_position, sum(window.ids_count for window in group)
         for parts in range(-(-remaining // most_ids), 0, -1):
             count = -(-remaining // parts)
@@ -410,6 +419,7 @@ def _make_task(
         deadline_at=submission.deadline,
         max_failed_percent=submission.max_failed_percent,
         min_finished=submission.min_finished,
+        **_canary(submission.canary, id_list.ids_count),
         created_at=at,
         created_by=f"token: {by.name}" if by.kind == "token" else by.name,
         same_as_digest=digest,
@@ -418,6 +428,18 @@ def _make_task(
         id_type=id_list.about.get("id_type", "integer"),
         data_columns=id_list.about.get("data_columns"),
     )
+
+
+def _canary(canary: stopping.Canary | None, ids_count: int) -> dict[str, Any]:
+    """The columns of a task that say what its canary is."""
+    if canary is None:
+        return {}
+    return {
+        "canary_ids": canary.ids,
+        "canary_percent": canary.min_succeeded_percent,
+        "canary_state": models.CanaryState.RUNNING,
+        "canary_count": min(canary.ids, ids_count),
+    }
 
 
 def _claim_draft(draft: models.IdList, at: datetime) -> models.IdList:
@@ -437,8 +459,11 @@ def _store_short(source: stored_lists.Source, at: datetime) -> models.IdList:
         about={"same_as_digest": source.same_as_digest},
     )
     inserting.insert([id_list])
-    if said := _write(id_list, source):
-        id_list.about |= said
+    if isinstance(source, RecordSource):
+        # Its IDs are looked up now.
+        store.keep_people()
+    if remarks := _write(id_list, source):
+        id_list.about |= remarks
         id_list.save(update_fields=["about"])
     return id_list
 
@@ -459,7 +484,7 @@ def _expect(submission: Submission, ids_count: int) -> None:
         raise UnexpectedCount(found=ids_count, expected=submission.expect)
 
 
-def _repeated(known: models.IdempotentAnswer) -> Accepted:
+def _repeated(stored_answer: models.IdempotentAnswer) -> Accepted:
     """Return what the first request with this key was answered."""
-    task = models.Task.objects.filter(pk=known.task_id or 0).first()
-    return Accepted(task, None, None, answer=known.answer, repeated=True)
+    task = models.Task.objects.filter(pk=stored_answer.task_id or 0).first()
+    return Accepted(task, None, None, answer=stored_answer.answer, repeated=True)

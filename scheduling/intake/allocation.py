@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
-from itertools import islice
 
 import structlog
 from django.conf import settings
@@ -22,6 +20,7 @@ from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
 from scheduling import models, store
 from scheduling.core import clock, keys, limits
+from scheduling.core.batches import batches
 from scheduling.core.time_limit import TimeLimit
 from scheduling.intake import late_slices
 from scheduling.intake.late_slices import Placed
@@ -42,7 +41,8 @@ PATIENCE_SECONDS = 45.0
 # A slice with a bucket that seals sooner than this looks at the seal under the lock of its row.
 NEAR = timedelta(seconds=60)
 
-# A segment that can't be written (a malformed row, say) is tried again after so long; nobody has this number.
+# A segment that can't be written (because of a malformed row, say) is marked with a number that no worker has, and
+# is tried again after this long.
 SET_ASIDE, SET_ASIDE_FOR = -1, timedelta(minutes=10)
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ def write_at_once(
     for segment in segments:
         assert segment.first_position is not None
         groups = _grouped(_by_log(log, segment.list_id, segment.first_position, segment.ids_count))
-        first = reservations.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
+        first = store.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
         segment.first_ordinals = {str(bucket): ordinal for bucket, ordinal in first.items()}
         segment.written_count = segment.ids_count
         placed = [_with_keys(group, segment.first_ordinals) for group in groups]
@@ -188,7 +188,7 @@ def _write_segment(
         _write_slice(segment, owner, start, users, part, first_ordinals, now, data)
         if start + SLICE_IDS < segment.ids_count:
             _write_small_ones(owner, now)
-            # Whoever has prepared a segment writes it, within reason.
+            # The worker that has prepared a segment writes it, within reason.
             if limit.is_over_by(2):
                 models.Segment.objects.unwritten().filter(pk=segment.pk, owner=owner).update(
                     owner=None, lease_until=now() + limits.SEGMENT_LEASE
@@ -224,17 +224,17 @@ def prepare(segment: models.Segment) -> list[Group]:
 
 def _grouped(blocks: "Iterable[Block]") -> list[Group]:
     by_bucket: dict[int, list[int]] = {}
-    for buckets, users, which in blocks:
+    for buckets, users, indexes in blocks:
         add = [by_bucket.setdefault(bucket, []).append for bucket in buckets]
-        for user, number in zip(users, which, strict=False):
+        for user, number in zip(users, indexes, strict=False):
             add[number](user)
     return [Group(bucket, sorted(users)) for bucket, users in sorted(by_bucket.items()) if users]
 
 
 def buckets_of(list_id: int, first_position: int, count: int) -> Iterator[tuple[int, int]]:
     """Yield (user ID, bucket ID) as reserved for the IDs at `count` positions, in the order of the list."""
-    for buckets, users, which in _by_position(list_id, first_position, count):
-        yield from ((user, buckets[number]) for user, number in zip(users, which, strict=False))
+    for buckets, users, indexes in _by_position(list_id, first_position, count):
+        yield from ((user, buckets[number]) for user, number in zip(users, indexes, strict=False))
 
 
 def reserved_places(user_id: int, tasks: Iterable[models.Task]) -> dict[int, int]:
@@ -250,13 +250,13 @@ def reserved_places(user_id: int, tasks: Iterable[models.Task]) -> dict[int, int
             list_id=list_id, first_position__lte=position, first_position__gt=position - F("ids_count")
         )
     reservations = models.Reservation.objects.filter(covering, kind=models.ReservationKind.RESERVE)
-    found: dict[int, int] = {}
+    bucket_by_task: dict[int, int] = {}
     for reservation in reservations.order_by("pk"):
         list_id = reservation.list_id or 0
         offset = positions[list_id] - reservation.first_position
         assert reservation.task_id is not None
-        found[reservation.task_id] = _buckets(reservation)[next(reservation.places(offset))]
-    return found
+        bucket_by_task[reservation.task_id] = _buckets(reservation)[next(reservation.places(offset))]
+    return bucket_by_task
 
 
 # Some IDs, and for each of them which of `buckets` it goes to.
@@ -279,21 +279,13 @@ def _by_log(
 
 
 def _by_range(list_id: int, segment_number: int) -> Iterator[Block]:
-    buckets, which = _table(list_id)
+    log = list(_reservations(list_id, 0, 2**62))
     for ids, positions in stored_lists.parts_of(list_id, segment_number):
-        yield buckets, ids, map(which.__getitem__, positions)
-
-
-@lru_cache(maxsize=1)
-def _table(list_id: int) -> tuple[Sequence[int], bytes]:
-    """The list's buckets (few: see intake.SEGMENT_WINDOWS), and for each position which of them, a byte each."""
-    buckets: list[int] = []
-    which = bytearray()
-    for reservation in _reservations(list_id, 0, 2**62):
-        shift = bytes((k + len(buckets)) % 256 for k in range(256))
-        which += bytes(islice(reservation.places(), reservation.ids_count)).translate(shift)
-        buckets.extend(_buckets(reservation))
-    return buckets, bytes(which)
+        for reservation in log:
+            first = bisect_left(positions, reservation.first_position)
+            last = bisect_left(positions, reservation.first_position + reservation.ids_count, first)
+            if first < last:
+                yield _buckets(reservation), ids[first:last], reservation.places_of(positions[first:last])
 
 
 def _reservations(list_id: int, first_position: int, count: int) -> QuerySet[models.Reservation]:
@@ -340,14 +332,15 @@ def _write_slice(
         # Locked where its counters may move, or where this may be its last slice.
         task = (tasks.select_for_update() if near or whole else tasks).get(pk=segment.task_id)
         by_status = {task.meaning_of(Status.WAITING): placed}
-        if queue is not None and not task.is_stopped and not queue.paused:
+        waits = task.is_stopped or task.waits_for_canary
+        if queue is not None and not waits and not queue.paused:
             by_status = late_slices.settle(queue, task, placed, at)
         for status, rows in by_status.items():
             store.insert_assignments(task.pk, [(part.first_key, part.ids) for part in rows], status=status)
         store.insert_users(users, at=at)
         if data is not None:
             # An edit may have brought an ID back that has been written before.
-            with_data = [(user, data[user]) for user in users]
+            with_data = list(zip(users, map(data.__getitem__, users), strict=True))
             store.insert_data(task.pk, with_data, replace=task.version > 1)
         _give_attempts(task, users)
         if whole:
@@ -387,7 +380,7 @@ def take_ordinals(segment: models.Segment, groups: Sequence[Group]) -> dict[str,
     with store.write():
         locked = models.Segment.objects.select_for_update().get(pk=segment.pk)
         if locked.first_ordinals is None:
-            first = reservations.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
+            first = store.take_ordinals({group.bucket_id: len(group.ids) for group in groups})
             locked.first_ordinals = {str(bucket): ordinal for bucket, ordinal in first.items()}
             locked.save(update_fields=["first_ordinals"])
     first_ordinals: dict[str, int] = locked.first_ordinals
@@ -413,13 +406,12 @@ def _lock_near_buckets(groups: Sequence[Group], at: datetime) -> None:
 def _give_attempts(task: models.Task, users: Sequence[int]) -> None:
     """Restore the attempts of IDs that an edit has brought back. users: just written, ascending."""
     earlier = models.EarlierAttempts.objects.filter(task=task, user_id__gte=users[0], user_id__lte=users[-1])
-    found = dict(earlier.values_list("user_id", "attempts"))
+    attempts_by_user = dict(earlier.values_list("user_id", "attempts"))
     # Segments by position have their IDs between each other's.
     by_attempts: dict[int, list[int]] = {}
-    for user in found and set(found).intersection(users):
-        by_attempts.setdefault(found[user], []).append(user)
+    for user in attempts_by_user and set(attempts_by_user).intersection(users):
+        by_attempts.setdefault(attempts_by_user[user], []).append(user)
     for attempts, user_ids in by_attempts.items():
-        for start in range(0, len(user_ids), limits.IDS_PER_QUERY):
-            batch = user_ids[start : start + limits.IDS_PER_QUERY]
+        for batch in batches(user_ids):
             models.Assignment.objects.filter(task=task, user_id__in=batch).update(attempts=attempts)
             earlier.filter(user_id__in=batch).delete()

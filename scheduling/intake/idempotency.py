@@ -31,7 +31,7 @@ def stored(key: IdempotencyKey, *, at: datetime) -> models.IdempotentAnswer | No
 
 
 def take(key: IdempotencyKey, *, at: datetime) -> models.IdempotentAnswer | None:
-    """Take the key for the open transaction; or return the response it got, after waiting for whoever has it."""
+    """Take the key for the open transaction; or return its response, after waiting for the transaction that has it."""
     rows = models.IdempotentAnswer.objects
     rows.filter(scope=key.scope, key=key.key, created_at__lt=at - KEYS_KEPT).delete()
     answer = models.IdempotentAnswer(scope=key.scope, key=key.key, fingerprint=key.fingerprint, created_at=at)
@@ -60,11 +60,11 @@ def once(
     """
     if key is None:
         return create(), False
-    if known := stored(key, at=now()):
-        return known.answer, True
+    if stored_answer := stored(key, at=now()):
+        return stored_answer.answer, True
     with store.write():
-        if known := take(key, at=now()):
-            return known.answer, True
+        if stored_answer := take(key, at=now()):
+            return stored_answer.answer, True
         response = create()
         keep(key, response)
     return response, False

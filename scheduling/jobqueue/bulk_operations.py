@@ -44,16 +44,16 @@ class Overtaken(Exception):
 
 
 def begin(
-    kind: BulkActKind, *, asked: Mapping[str, Any], number: int, name: str = "", by: Actor, at: datetime
+    kind: BulkActKind, *, request: Mapping[str, Any], number: int, name: str = "", by: Actor, at: datetime
 ) -> BulkAct:
     """Create the operation in the transaction that logs it. The caller owns it from then on.
 
-    asked: JSON. number: of how many rows. name: by which it can be stopped.
+    request: JSON. number: of how many rows. name: by which it can be stopped.
     """
     return BulkAct.objects.create(
         kind=kind,
         name=name or secrets.token_hex(6),
-        asked=dict(asked),
+        asked=dict(request),
         by={"kind": by.kind, "id": by.id, "name": by.name, "face": by.interface},
         number=number,
         began_at=at,

@@ -4,13 +4,16 @@ django-q2 accepts any settings without a warning; their effects are measured in 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import OperationalError, connection
 from django.utils.module_loading import import_string
 from django_q.brokers.orm import ORM
+
+from scheduling.postgresql.pooling import UndeclaredPooler
 
 # django-q2 counts its rounds down in these steps; others never reach zero.
 GUARD_CYCLES = (0.25, 0.5, 1)
@@ -27,8 +30,8 @@ def clusters() -> dict[str, dict[str, Any]]:
 
 @register(Tags.compatibility)
 def check_names(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
-    """Check that each cluster has a name of its own: a cluster by another name waits for ever."""
-    found: list[CheckMessage] = []
+    """Check that each cluster has its own name: a cluster with a wrong name would wait for ever."""
+    problems: list[CheckMessage] = []
     if not settings.Q_CLUSTER.get("name"):
         return [
             Error("Q_CLUSTER has no name.", hint="It is the key of the queued jobs.", id="quarterdeck.E001")
@@ -36,17 +39,17 @@ def check_names(app_configs: object = None, **kwargs: object) -> list[CheckMessa
     name = settings.Q_CLUSTER["name"]
     if name in settings.Q_CLUSTER.get("ALT_CLUSTERS", {}):
         hint = "Each cluster has its own name; jobs of both would go to either."
-        found.append(Error(f"Two clusters are named {name!r}.", hint=hint, id="quarterdeck.E001"))
+        problems.append(Error(f"Two clusters are named {name!r}.", hint=hint, id="quarterdeck.E001"))
     if settings.MINUTES_CLUSTER not in settings.Q_CLUSTER.get("ALT_CLUSTERS", {}):
         hint = f"The minutes' jobs go to {settings.MINUTES_CLUSTER!r}: add it to ALT_CLUSTERS."
-        found.append(Error("No cluster serves the minutes.", hint=hint, id="quarterdeck.E002"))
-    wanted = os.environ.get("Q_CLUSTER_NAME")
-    if wanted and wanted not in clusters():
+        problems.append(Error("No cluster serves the minutes.", hint=hint, id="quarterdeck.E002"))
+    cluster_name = os.environ.get("Q_CLUSTER_NAME")
+    if cluster_name and cluster_name not in clusters():
         hint = f"It may be one of: {', '.join(clusters())}. Jobs are queued for no other."
-        found.append(
-            Error(f"Q_CLUSTER_NAME is {wanted!r}, and no cluster is.", hint=hint, id="quarterdeck.E003")
+        problems.append(
+            Error(f"Q_CLUSTER_NAME is {cluster_name!r}, and no cluster is.", hint=hint, id="quarterdeck.E003")
         )
-    return found
+    return problems
 
 
 @register(Tags.compatibility)
@@ -89,10 +92,10 @@ def _check_cluster(name: str, conf: Mapping[str, Any]) -> Iterator[CheckMessage]
 @register(Tags.compatibility)
 def check_broker(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
     """Check that jobs are queued on the same database, in the transaction that creates their work."""
-    found: list[CheckMessage] = []
+    problems: list[CheckMessage] = []
     if settings.Q_CLUSTER.get("orm") != "default":
         hint = "With another alias jobs and work are not one transaction, and schedules fire again and again."
-        found.append(Error("Q_CLUSTER's orm must be 'default'.", hint=hint, id="quarterdeck.E009"))
+        problems.append(Error("Q_CLUSTER's orm must be 'default'.", hint=hint, id="quarterdeck.E009"))
     path = settings.Q_CLUSTER.get("broker_class")
     try:
         broker = import_string(path or "django_q.brokers.orm.ORM")
@@ -100,8 +103,10 @@ def check_broker(app_configs: object = None, **kwargs: object) -> list[CheckMess
         broker = None
     if not (isinstance(broker, type) and issubclass(broker, ORM)):
         hint = "Others lose what a killed cluster had taken, and can't hold a job until its time."
-        found.append(Error(f"broker_class {path!r} is no ORM broker.", hint=hint, id="quarterdeck.E010"))
-    return found
+        problems.append(
+            Error(f"broker_class {path!r} is not an ORM broker.", hint=hint, id="quarterdeck.E010")
+        )
+    return problems
 
 
 @register(Tags.compatibility)
@@ -109,19 +114,37 @@ def check_database(app_configs: object = None, **kwargs: object) -> list[CheckMe
     """Check the settings of the database that clusters depend on."""
     database = settings.DATABASES["default"]
     options = database.get("OPTIONS", {})
-    found: list[CheckMessage] = []
+    problems: list[CheckMessage] = []
     if options.get("pool"):
         hint = "The processes that a cluster forks would share its sockets. Take `pool` out of OPTIONS."
-        found.append(Error("The database has a connection pool.", hint=hint, id="quarterdeck.E011"))
+        problems.append(Error("The database has a connection pool.", hint=hint, id="quarterdeck.E011"))
     if database.get("CONN_MAX_AGE", 0) == 0:
         hint = "Each poll of the clusters would open a connection of its own. Set CONN_MAX_AGE to None."
-        found.append(Error("Database connections don't last.", hint=hint, id="quarterdeck.E012"))
+        problems.append(Error("Database connections don't last.", hint=hint, id="quarterdeck.E012"))
     if database.get("ATOMIC_REQUESTS"):
         hint = (
             "On SQLite, each page would take the one write lock; no lock may be taken while a body arrives."
         )
-        found.append(Error("ATOMIC_REQUESTS is on.", hint=hint, id="quarterdeck.E013"))
+        problems.append(Error("ATOMIC_REQUESTS is on.", hint=hint, id="quarterdeck.E013"))
     if "sqlite" in database["ENGINE"] and options.get("transaction_mode") != "IMMEDIATE":
         hint = "A transaction that reads first fails with 'database is locked'. Set it to IMMEDIATE."
-        found.append(Error("SQLite's transaction_mode is not IMMEDIATE.", hint=hint, id="quarterdeck.E014"))
-    return found
+        problems.append(
+            Error("SQLite's transaction_mode is not IMMEDIATE.", hint=hint, id="quarterdeck.E014")
+        )
+    return problems
+
+
+@register(Tags.database)
+def check_pooler(databases: Sequence[str] | None = None, **kwargs: object) -> list[CheckMessage]:
+    """Check that a pooler that works by transaction is declared; a cluster that starts checks it too."""
+    is_starting = databases or os.environ.get("Q_CLUSTER_NAME")
+    if connection.vendor != "postgresql" or not is_starting:
+        return []
+    try:
+        connection.ensure_connection()
+    except UndeclaredPooler as error:
+        return [Error(str(error), id="quarterdeck.E016")]
+    except OperationalError:
+        # It is waited for.
+        return []
+    return []

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django_q.brokers.orm import ORM
@@ -29,6 +29,8 @@ DEFAULT: str = settings.Q_CLUSTER["name"]
 MINUTES = "minutes"
 # The rows of a queue that are read together.
 LOOK_AT = 100
+# A job that no cluster could read for this long was signed with a SECRET_KEY that is no longer in use.
+UNREADABLE_KEPT = timedelta(days=7)
 
 
 class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
@@ -43,6 +45,13 @@ class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
         super().__init__(*args, **kwargs)
         self.host_watch = host_watch.HostWatch()
         self._leaves_minutes = ""
+        # Rows with jobs of another SECRET_KEY, which are left to clusters that have it.
+        self.foreign_rows: set[int] = set()
+
+    def readable_rows(self) -> QuerySet[OrmQ]:
+        """Return the rows of this cluster's queue, but for those with jobs of another key."""
+        rows: QuerySet[OrmQ] = self.get_connection().filter(key=self.list_key)
+        return rows.exclude(pk__in=self.foreign_rows) if self.foreign_rows else rows
 
     def dequeue(self) -> list[tuple[int, str]] | None:
         try:
@@ -58,20 +67,20 @@ class ResilientORM(ORM):  # type: ignore[misc]  # django-q2 ships no types
 
     def _take_due(self) -> list[tuple[int, str]] | None:
         rows = self.get_connection()
-        due = rows.filter(key=self.list_key, lock__lt=_database_time())[: Conf.BULK]
+        due = self.readable_rows().filter(lock__lt=_database_time())[: Conf.BULK]
         hidden_until = _database_time() + timedelta(seconds=Conf.RETRY)
-        taken = [
+        jobs = [
             (job.pk, job.payload)
             for job in due
             # Another cluster may have been faster.
             if rows.filter(pk=job.pk, lock=job.lock).update(lock=hidden_until)
         ]
-        if not taken:
+        if not jobs:
             time.sleep(Conf.POLL)
-        return taken or None
+        return jobs or None
 
     def _leaves_minutes_to_others(self) -> bool:
-        """Whether this host's clock is off, or the database so far away, that it takes no minute."""
+        """Whether this host's clock is so far off, or the database so far away, that the host serves no minutes."""
         reading = self.host_watch.look()
         reason = ""
         if host_watch.is_off(reading.offset):
@@ -172,14 +181,16 @@ def queued(path: str, *, at: datetime, cluster: str = DEFAULT) -> list[tuple[obj
 def drop_malformed(*, at: datetime) -> int:
     """Delete due rows of the queue whose signed payload names no job. Returns how many; each is logged once.
 
-    django-q2 would try them again for ever. Rows that this process can't read stay: their signature may be
-    another host's.
+    django-q2 would retry them for ever. Rows that this process can't read stay for UNREADABLE_KEPT: their
+    signature may be another host's.
     """
     dropped = 0
     for row in OrmQ.objects.filter(lock__lt=at).order_by("pk")[:LOOK_AT]:
         job = row.task
         is_unreadable = isinstance(job, dict) and str(job.get("id", "")).startswith("*")
-        if is_unreadable or (isinstance(job, dict) and "func" in job and "id" in job):
+        if is_unreadable and row.lock > at - UNREADABLE_KEPT:
+            continue
+        if not is_unreadable and isinstance(job, dict) and "func" in job and "id" in job:
             continue
         if OrmQ.objects.filter(pk=row.pk, lock=row.lock).delete()[0]:
             log.error("malformed_job_dropped", cluster=row.key, job=row.pk, payload=str(job)[:100])

@@ -13,11 +13,11 @@ from scheduling import store
 from scheduling.core import limits
 
 READ_SECONDS = 1.0
-# What somebody reads anyway is taken a little sooner, so that nobody has to ask for it.
+# What another reader asks for anyway is used a little sooner, so that no question is asked only for this.
 TAKE_SECONDS = 0.4
-# A host is as near as the best of so many answers says: on a busy one some take long.
+# The shortest of this many round trips counts: on a busy host, some take long.
 READINGS = 10
-# Nothing is said by less.
+# With fewer readings, nothing is reported.
 FEWEST_READINGS = 3
 
 
@@ -73,10 +73,10 @@ class HostWatch:
 
 
 def is_off(offset: timedelta) -> bool:
-    """Whether a host's clock is so far from the database's that the host takes no minute."""
+    """Whether a host's clock is so far from the database's that the host serves no minutes."""
     return abs(offset) > limits.CLOCK_OFFSET_ALLOWED
 
 
 def is_far(round_trip: timedelta) -> bool:
-    """Whether a host is so far from the database that it takes no minute."""
+    """Whether a host is so far from the database that it serves no minutes."""
     return round_trip > limits.ROUND_TRIP_ALLOWED

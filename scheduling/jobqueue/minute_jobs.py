@@ -1,10 +1,10 @@
 """Arm minutes: queue the jobs that will run them, in the transaction that makes them needed.
 
-A minute is armed once, whoever comes first; its jobs are hints, and whoever finds an armed minute that runs
+A minute is armed once, by the first process to try; its jobs are hints, and a process that finds a running armed minute
 without a worker queues one again (scheduling.upkeep.reconciliation).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.db import connection
 from scheduling import models
 from scheduling.core import clock
 from scheduling.jobqueue import cluster
+from scheduling.store import later
 from scheduling.store.prepared import PreparedQuery
 
 # A minute worker must have started before the bucket is sealed; the cluster's poll and a busy machine take some
@@ -21,6 +22,19 @@ WORKER_AHEAD = timedelta(seconds=clock.SEAL_SECONDS + 2)
 _armed = PreparedQuery(
     lambda first, last: models.Minute.objects.filter(pk__range=(first, last)).values_list("pk"), int, int
 )
+# Returns which minutes from the first to the last are armed.
+Armed = Callable[[int, int], set[int]]
+
+
+def find_armed(first: int, last: int) -> set[int]:
+    """Return which of the minutes (in minutes since 1970) from one to another are armed."""
+    return {number for (number,) in _armed.values(first, last)}
+
+
+def read_armed(first: int, last: int, then: Callable[[set[int]], None]) -> None:
+    """Read the same, where statements are put off with the next one that is waited for."""
+    rows = models.Minute.objects.filter(pk__range=(first, last)).only("pk")
+    later.read(rows, lambda minutes: then({minute.pk for minute in minutes}))
 
 
 def minute_number(minute: datetime) -> int:
@@ -33,34 +47,26 @@ def minute_of(number: int) -> datetime:
     return clock.EPOCH + number * clock.MINUTE
 
 
-def arm_window(starts_at: datetime, *, at: datetime) -> int:
-    """Arm those minutes of a window that are still to come; return how many were not yet.
-
-    starts_at: of the window's own quarter. Meant for a window that is open or runs; any other takes no harm.
-    """
-    return arm(clock.minutes(starts_at), at=at)
-
-
-def arm_windows(starts: Iterable[datetime], *, at: datetime) -> None:
-    """Arm those of the windows (the starts of their own quarters) that are open or run.
+def arm_windows(starts: Iterable[datetime], *, at: datetime, armed: Armed = find_armed) -> None:
+    """Arm the windows (the starts of their own quarters) that are open or run.
 
     Windows further ahead are armed when they open.
     """
     for starts_at in sorted(set(starts)):
         if clock.state(starts_at, at) != clock.WindowState.FUTURE:
-            arm_window(starts_at, at=at)
+            arm(clock.minutes(starts_at), at=at, armed=armed)
 
 
-def arm(minutes: Iterable[datetime], *, at: datetime) -> int:
-    """Arm those of the minutes (their starts) that haven't begun at `at`; return how many were not yet armed.
+def arm(minutes: Iterable[datetime], *, at: datetime, armed: Armed = find_armed) -> int:
+    """Arm the minutes (their starts) that haven't begun at `at`; return how many were not yet armed.
 
-    Belongs into the transaction that makes them needed: then both are there, or neither.
+    Call it in the transaction that makes them needed: then both are there, or neither.
     """
-    wanted = sorted({minute_number(minute) for minute in minutes if minute > at})
-    if not wanted:
+    numbers = sorted({minute_number(minute) for minute in minutes if minute > at})
+    if not numbers:
         return 0
-    armed = {number for (number,) in _armed.values(wanted[0], wanted[-1])}
-    new = _insert([number for number in wanted if number not in armed], at)
+    armed_numbers = armed(numbers[0], numbers[-1])
+    new = _insert([number for number in numbers if number not in armed_numbers], at)
     for number in new:
         enqueue_workers(number, settings.SEATS)
     return len(new)
@@ -97,7 +103,7 @@ def _insert(numbers: list[int], at: datetime) -> list[int]:
     armed_at = connection.ops.adapt_datetimefield_value(at)
     rows = [value for number in numbers for value in (number, armed_at, settings.SEATS)]
     with connection.cursor() as cursor:
-        # RETURNING tells who was first: of two that race, one gets the row.
+        # RETURNING tells which of two that race was first.
         cursor.execute(
             "INSERT INTO scheduling_minute (id, armed_at, seats) VALUES "
             + ", ".join(["(%s, %s, %s)"] * len(numbers))

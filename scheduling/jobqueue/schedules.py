@@ -49,18 +49,18 @@ WANTED = (
     WantedSchedule("sweep", "scheduling.jobs.sweep", "* * * * *", clock.MINUTE),
     WantedSchedule("nightly", "scheduling.jobs.nightly", "17 3 * * *", timedelta(days=1)),
 )
-# One number for all who set the rows right at the same time, on PostgreSQL.
+# The lock, on PostgreSQL, of processes that restore the rows at the same time.
 _LOCK = 7_211_001
 
 
 def missing() -> list[str]:
     """Return the names of the schedules that don't exist."""
     existing = set(Schedule.objects.values_list("name", flat=True))
-    return [wanted.name for wanted in WANTED if wanted.name not in existing]
+    return [schedule.name for schedule in WANTED if schedule.name not in existing]
 
 
 def ensure(*, at: datetime) -> bool:
-    """Set the rows right; return whether anything was wrong. Cheap where nothing is."""
+    """Restore the rows; return whether anything was wrong. Cheap if nothing is."""
     if _right(at):
         return False
     with store.write():
@@ -69,40 +69,40 @@ def ensure(*, at: datetime) -> bool:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if _right(at):
             return False
-        strangers = Schedule.objects.exclude(name__in=[wanted.name for wanted in WANTED])
+        strangers = Schedule.objects.exclude(name__in=[schedule.name for schedule in WANTED])
         for name, func in strangers.values_list("name", "func"):
             log.warning("schedule_deleted", schedule=name, callable=func)
         strangers.delete()
-        for wanted in WANTED:
-            _set_right(wanted, at)
+        for schedule in WANTED:
+            _set_right(schedule, at)
     return True
 
 
-def _set_right(wanted: WantedSchedule, at: datetime) -> None:
-    rows = list(Schedule.objects.filter(name=wanted.name).order_by("pk"))
+def _set_right(schedule: WantedSchedule, at: datetime) -> None:
+    rows = list(Schedule.objects.filter(name=schedule.name).order_by("pk"))
     Schedule.objects.filter(pk__in=[row.pk for row in rows[1:]]).delete()
-    if rows and _is_right(rows[0], wanted, at):
+    if rows and _is_right(rows[0], schedule, at):
         return
     if rows:
-        log.warning("schedule_set_right", schedule=wanted.name)
+        log.warning("schedule_set_right", schedule=schedule.name)
     # A changed cron leaves next_run as it was; due at once is right for work that asks what is left to do.
-    columns = {**wanted.columns, "next_run": at}
+    columns = {**schedule.columns, "next_run": at}
     if rows:
         Schedule.objects.filter(pk=rows[0].pk).update(**columns)
     else:
-        Schedule.objects.create(name=wanted.name, **columns)
+        Schedule.objects.create(name=schedule.name, **columns)
 
 
 def _right(at: datetime) -> bool:
     rows = {row.name: row for row in Schedule.objects.all()[: len(WANTED) + 1]}
     return Schedule.objects.count() == len(WANTED) and all(
-        wanted.name in rows and _is_right(rows[wanted.name], wanted, at) for wanted in WANTED
+        schedule.name in rows and _is_right(rows[schedule.name], schedule, at) for schedule in WANTED
     )
 
 
-def _is_right(row: Schedule, wanted: WantedSchedule, at: datetime) -> bool:
+def _is_right(row: Schedule, schedule: WantedSchedule, at: datetime) -> bool:
     return (
-        all(getattr(row, column) == value for column, value in wanted.columns.items())
+        all(getattr(row, column) == value for column, value in schedule.columns.items())
         and row.next_run is not None
-        and row.next_run <= at + wanted.period
+        and row.next_run <= at + schedule.period
     )

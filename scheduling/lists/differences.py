@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, compress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from scheduling.core.closing import Closing
 from scheduling.lists import stored_lists
 from scheduling.parsing.spool import IdFile
 
@@ -20,20 +20,20 @@ from scheduling.parsing.spool import IdFile
 PART_IDS = 250_000
 
 
-class Difference:
+class Difference(Closing):
     """The difference between a task's list and the list that replaces it.
 
     added: the IDs that get a place, in the order of the new list: those that the task never had, and those that
-    `returning` marks with 1. gone: the IDs that are not in the new list, in the order of the old one; the first
-    `gone_now_count` of them are in the old list as it was sent, the others were gone before. kept_count: how many
-    IDs of the new list keep their place or their outcome.
+    `returning` marks with 1. removed: the IDs that are not in the new list, in the order of the old one; the first
+    `removed_now_count` of them are in the old list as it was sent, the others had been removed before. kept_count: how
+    many IDs of the new list keep their place or their outcome.
     """
 
     def __init__(self, folder: Path) -> None:
         self.added = IdFile(folder)
-        self.gone = IdFile(folder)
+        self.removed = IdFile(folder)
         self.returning = bytearray()
-        self.gone_now_count = 0
+        self.removed_now_count = 0
         self.kept_count = 0
 
     @classmethod
@@ -53,15 +53,15 @@ class Difference:
         """
         difference = cls(folder)
         try:
-            in_both = difference._find_gone(list_id, listed_count, source)
+            in_both = difference._find_removed(list_id, listed_count, source)
             difference._find_added(source, in_both, cancelled)
         except BaseException:
             difference.close()
             raise
         return difference
 
-    def _find_gone(self, list_id: int, listed_count: int, source: stored_lists.Source) -> bytearray:
-        """Fill `gone`. Returns one byte per ID of the new list: 1 if the old list contains it."""
+    def _find_removed(self, list_id: int, listed_count: int, source: stored_lists.Source) -> bytearray:
+        """Fill `removed`. Returns one byte per ID of the new list: 1 if the old list contains it."""
         in_both = bytearray(source.ids_count)
         position = 0
         for part in stored_lists.blocks(list_id, PART_IDS):
@@ -69,17 +69,17 @@ class Difference:
             missing = set(part)
             start = 0
             for ids in source.unique_blocks(stored_lists.CHUNK_IDS):
-                found = in_part.intersection(ids)
-                if found:
-                    missing -= found
-                    for offset in compress(range(len(ids)), map(found.__contains__, ids)):
+                common = in_part.intersection(ids)
+                if common:
+                    missing -= common
+                    for offset in compress(range(len(ids)), map(common.__contains__, ids)):
                         in_both[start + offset] = 1
                 start += len(ids)
             listed = max(0, listed_count - position)
             for ids, is_now in ((part[:listed], True), (part[listed:], False)):
                 removed = array("q", filter(missing.__contains__, ids))
-                self.gone.append(removed)
-                self.gone_now_count += is_now * len(removed)
+                self.removed.append(removed)
+                self.removed_now_count += is_now * len(removed)
             position += len(part)
         return in_both
 
@@ -105,15 +105,7 @@ class Difference:
     def close(self) -> None:
         """Release the disk space."""
         self.added.close()
-        self.gone.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.removed.close()
 
 
 def blocks_of(file: IdFile, size: int) -> Iterator[array[int]]:

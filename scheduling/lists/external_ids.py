@@ -11,26 +11,31 @@ from collections.abc import Iterable, Sequence
 from django.db.models import Exists, OuterRef
 
 from scheduling import models, store
-from scheduling.core import limits
+from scheduling.core import id_tokens
+from scheduling.core.batches import batches
 
 
 def number(texts: Sequence[str]) -> array[int]:
     """Return the numbers of IDs, all different; those that have none get one, in a short transaction."""
-    known = store.numbers_of_texts(texts)
-    if len(known) < len(texts):
+    last_before = models.Installation.current().last_external_number
+    numbers = store.numbers_of_texts(texts)
+    if len(numbers) < len(texts):
         with store.write():
-            # Whoever gives numbers holds this row, so that no ID gets two.
-            models.Installation.current()
+            # Numbers are given under the lock of this row, so that no ID gets two.
             installation = models.Installation.objects.select_for_update().get(pk=1)
-            known |= store.numbers_of_texts([text for text in texts if text not in known])
-            new = [text for text in texts if text not in known]
+            new = [text for text in texts if text not in numbers]
             last = installation.last_external_number
-            given = {text: last - count for count, text in enumerate(new, 1)}
-            store.insert_external_ids([(user, text) for text, user in given.items()])
-            if given:
-                models.Installation.objects.filter(pk=1).update(last_external_number=last - len(given))
-            known |= given
-    return array("q", map(known.__getitem__, texts))
+            if last != last_before:
+                # Others were given in the meantime.
+                numbers |= store.numbers_of_texts(new)
+                new = [text for text in new if text not in numbers]
+            new_numbers = {text: last - count for count, text in enumerate(new, 1)}
+            # Ascending: pages that are filled from their end stay half empty.
+            store.insert_external_ids([(user, text) for text, user in reversed(new_numbers.items())])
+            if new_numbers:
+                models.Installation.objects.filter(pk=1).update(last_external_number=last - len(new_numbers))
+            numbers |= new_numbers
+    return array("q", map(numbers.__getitem__, texts))
 
 
 def number_of(text: str) -> int | None:
@@ -38,14 +43,35 @@ def number_of(text: str) -> int | None:
     return models.ExternalId.objects.filter(external_id=text).values_list("pk", flat=True).first()
 
 
+def is_received(number: int) -> bool:
+    """Return whether any task has a row of this ID."""
+    return models.Assignment.objects.filter(user_id=number).exists()
+
+
+def number_of_written(written_id: str) -> int | None:
+    """Return the number of an ID as it is written, or None for what is none; 0 for a text that nobody has.
+
+    Digits are a number, unless that was never received and the text was.
+    """
+    number = id_tokens.read(written_id).id
+    text = id_tokens.read_text(written_id)[0]
+    of_text = None if text is None else number_of(text)
+    if of_text is not None and not (number and is_received(number)):
+        return of_text
+    if number is not None:
+        return number
+    is_number = written_id.isascii() and written_id.isdigit()
+    return None if text is None or is_number else 0
+
+
 def texts(users: Iterable[int]) -> dict[int, str]:
-    """Return the IDs that are text, by their number. Of numbers that stand for themselves nothing is read."""
-    wanted = sorted({user for user in users if user < 0})
-    found: dict[int, str] = {}
-    for start in range(0, len(wanted), limits.IDS_PER_QUERY):
-        rows = models.ExternalId.objects.filter(pk__in=wanted[start : start + limits.IDS_PER_QUERY])
-        found.update(rows.values_list("pk", "external_id"))
-    return found
+    """Return the IDs that are text, by their number. Positive numbers are IDs themselves: nothing is read for them."""
+    numbers = sorted({user for user in users if user < 0})
+    result: dict[int, str] = {}
+    for batch in batches(numbers):
+        rows = models.ExternalId.objects.filter(pk__in=batch)
+        result.update(rows.values_list("pk", "external_id"))
+    return result
 
 
 def release(draft: models.IdList, users: Sequence[int]) -> bool:
@@ -56,12 +82,11 @@ def release(draft: models.IdList, users: Sequence[int]) -> bool:
     models.Installation.objects.select_for_update().filter(pk=1).first()
     if _others(draft):
         return False
-    for start in range(0, len(users), limits.IDS_PER_QUERY):
-        some = users[start : start + limits.IDS_PER_QUERY]
+    for batch in batches(users):
         unused = models.ExternalId.objects.filter(
             ~Exists(models.User.objects.filter(pk=OuterRef("pk"))),
             ~Exists(models.Assignment.objects.filter(user_id=OuterRef("pk"))),
-            pk__in=some,
+            pk__in=batch,
         )
         numbers = list(unused.values_list("pk", flat=True))
         models.ExternalId.objects.filter(pk__in=numbers).delete()

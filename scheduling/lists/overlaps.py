@@ -52,20 +52,20 @@ class Overlap:
 
 
 def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
-    """Look up each ID of a list, which takes some seconds for a million.
+    """Look up each ID of a list, which takes a few seconds for a million.
 
     recent: tasks that count as recently sent.
     """
-    known = total = 0
+    existing = total = 0
     counts = dict.fromkeys(OverlapKind, 0)
     by_task: dict[OverlapKind, Counter[int]] = {kind: Counter() for kind in OverlapKind}
     for ids in _sorted_parts(list_id):
         total += len(ids)
-        known += store.count_users(ids)
+        existing += store.count_users(ids)
         for kind in OverlapKind:
-            found = _elsewhere(ids, kind, recent)
-            counts[kind] += len({user_id for user_id, _ in found})
-            by_task[kind].update(task_id for _, task_id in found)
+            pairs = _elsewhere(ids, kind, recent)
+            counts[kind] += len({user_id for user_id, _ in pairs})
+            by_task[kind].update(task_id for _, task_id in pairs)
     named = {kind: by_task[kind].most_common(TASKS_NAMED) for kind in OverlapKind}
     tasks = models.Task.objects.in_bulk({task_id for each in named.values() for task_id, _ in each})
     waiting, sent = (
@@ -76,13 +76,13 @@ def of_list(list_id: int, *, recent: Collection[int] = ()) -> Overlap:
         )
         for kind in OverlapKind
     )
-    return Overlap(total - known, waiting, sent)
+    return Overlap(total - existing, waiting, sent)
 
 
 def recent_tasks(queue_name: str, *, since: datetime) -> dict[int, str]:
     """Return the tasks of the queue that were created since then, with the digests of their lists, by id."""
-    found = models.Task.objects.filter(queue__name=queue_name, created_at__gte=since)
-    return dict(found.order_by("pk").values_list("pk", "same_as_digest"))
+    tasks = models.Task.objects.filter(queue__name=queue_name, created_at__gte=since)
+    return dict(tasks.order_by("pk").values_list("pk", "same_as_digest"))
 
 
 def _sorted_parts(list_id: int) -> Iterator[list[int]]:
@@ -95,13 +95,13 @@ def _elsewhere(ids: Sequence[int], kind: OverlapKind, recent: Collection[int]) -
     if kind is OverlapKind.SENT:
         sent = store.in_status(ids, [Status.SUCCEEDED]) if recent else []
         return [pair for pair in sent if pair[1] in recent]
-    found = store.in_status(ids, Status.of(Group.UNFINISHED))
-    tasks = {task_id for _, task_id in found}
+    pairs = store.in_status(ids, Status.of(Group.UNFINISHED))
+    tasks = {task_id for _, task_id in pairs}
     # A waiting row of a cancelled task counts as cancelled, even if the row has not been updated yet.
     cancelled = set(
         models.Task.objects.filter(pk__in=tasks, cancelled_at__isnull=False).values_list("pk", flat=True)
     )
-    return [pair for pair in found if pair[1] not in cancelled]
+    return [pair for pair in pairs if pair[1] not in cancelled]
 
 
 def spool_without(
@@ -151,10 +151,10 @@ class Comparison:
 
 def compare_with_task(task: models.Task, list_id: int) -> Comparison:
     """Return what replacing the task's list would change now. The task is completely written."""
-    kept = waiting = total = 0
+    unchanged = waiting = total = 0
     for ids in _sorted_parts(list_id):
         total += len(ids)
         kept_here, waiting_here = store.kept_and_waiting(task.pk, ids)
-        kept += kept_here
+        unchanged += kept_here
         waiting += waiting_here
-    return Comparison(kept, total - kept, task.waiting_count - waiting)
+    return Comparison(unchanged, total - unchanged, task.waiting_count - waiting)

@@ -10,10 +10,11 @@ import json
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from scheduling import models, store
-from scheduling.core import limits
+from scheduling.core.batches import batches
 from scheduling.lists import external_ids, stored_lists
 from scheduling.parsing.reading import Reading
 from scheduling.parsing.record_spool import RecordSpool
@@ -23,6 +24,8 @@ DATA_CHUNK_IDS = 4_096
 # The data of a segment are in memory while it is written.
 SEGMENT_IDS = 100_000
 SEGMENT_BYTES = 32 * 1024 * 1024
+# What is stored is compact JSON, without spaces.
+_decode = json.JSONDecoder().raw_decode
 # Rows that one statement deletes.
 _STEP_CHUNKS = 16
 _STEP_ROWS = 2_000
@@ -96,8 +99,8 @@ class StoredRecords(RecordSource):
         for ids in stored_lists.blocks(self._list_id, size):
             data = None
             if self.data_columns is not None:
-                found = unwritten(self._list_id, position, len(ids))
-                data = [found[user].encode() for user in ids]
+                data_by_id = unwritten(self._list_id, position, len(ids))
+                data = [data_by_id[user].encode() for user in ids]
             position += len(ids)
             yield ids, data
 
@@ -113,17 +116,17 @@ class SomeRecords(RecordSource):
 
     def records(self, size: int) -> Iterator[Block]:
         """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
-        wanted = (user for block in self._ids.unique_blocks(stored_lists.CHUNK_IDS) for user in block)
-        following = next(wanted, None)
+        selected = (user for block in self._ids.unique_blocks(stored_lists.CHUNK_IDS) for user in block)
+        following = next(selected, None)
         has_data = self.data_columns is not None
         ids, data = array("q"), list[bytes]()
         for users, packed in self._source.records(size):
-            for user, one in zip(users, packed or [b""] * len(users), strict=True):
+            for user, value in zip(users, packed or [b""] * len(users), strict=True):
                 if user != following:
                     continue
                 ids.append(user)
-                data.append(one)
-                following = next(wanted, None)
+                data.append(value)
+                following = next(selected, None)
                 if len(ids) == size:
                     yield ids, data if has_data else None
                     ids, data = array("q"), []
@@ -158,7 +161,8 @@ def write(id_list: models.IdList, source: RecordSource) -> dict[str, Any]:
         if pending:
             yield pending
 
-    count = stored_lists.write(id_list, numbers())
+    with store.large_cache() if source.id_type == "text" else nullcontext():
+        count = stored_lists.write(id_list, numbers())
     about: dict[str, Any] = {"id_type": source.id_type} if source.id_type == "text" else {}
     if source.data_columns is not None:
         fitting = SEGMENT_BYTES * count // max(1, data_bytes)
@@ -184,7 +188,7 @@ def unwritten(list_id: int, first_position: int, count: int) -> dict[int, str]:
         first_position__gt=first_position - DATA_CHUNK_IDS,
         first_position__lt=first_position + count,
     )
-    found: dict[int, str] = {}
+    result: dict[int, str] = {}
     for start, ids_count, packed in list(
         chunks.order_by("first_position").values_list("first_position", "ids_count", "data")
     ):
@@ -192,49 +196,46 @@ def unwritten(list_id: int, first_position: int, count: int) -> dict[int, str]:
         if begin < end:
             lines = bytes(packed).split(b"\n")[begin - start : end - start]
             ids = stored_lists.ids_of(list_id, begin, end - begin)
-            found.update(zip(ids, map(bytes.decode, lines), strict=True))
-    return found
+            result.update(zip(ids, map(bytes.decode, lines), strict=True))
+    return result
 
 
 def read(task_id: int, users: Iterable[int]) -> dict[int, Mapping[str, Any]]:
     """Return the data of IDs of a task whose rows are written, by ID. Those that have none are missing."""
-    return {user: json.loads(text) for user, text in texts(task_id, users).items()}
+    return {user: _decode(text)[0] for user, text in texts(task_id, users).items()}
 
 
 def of_task(task: models.Task, users: Sequence[int]) -> dict[int, str]:
     """Return the data of IDs of a task as JSON, by ID, whether their rows are written or not."""
     if task.data_columns is None:
         return {}
-    found: dict[int, str] = {}
+    result: dict[int, str] = {}
     if task.placed_at is None:
         placing = models.Segment.objects.unwritten().filter(task=task)
         for list_id in list(placing.order_by().values_list("list_id", flat=True).distinct()):
-            found |= _of_list(list_id, set(users))
-    # Only then: they may be written in the meantime. What an edit brings back has other data in its list.
-    return texts(task.pk, [user for user in users if user not in found]) | found
+            result |= _of_list(list_id, set(users))
+    # Read last: they may be written in the meantime. IDs that an edit brings back have other data in its list.
+    return texts(task.pk, [user for user in users if user not in result]) | result
 
 
 def texts(task_id: int, users: Iterable[int]) -> dict[int, str]:
     """Return the data of IDs of a task whose rows are written, as JSON, by ID."""
-    wanted = list(users)
-    found: dict[int, str] = {}
-    for start in range(0, len(wanted), limits.IDS_PER_QUERY):
-        batch = wanted[start : start + limits.IDS_PER_QUERY]
-        rows = models.IdData.objects.filter(task_id=task_id, user_id__in=batch)
-        found.update(rows.values_list("user_id", "data"))
-    return found
+    data_by_user: dict[int, str] = {}
+    for batch in batches(list(users)):
+        data_by_user |= store.data_of(task_id, batch)
+    return data_by_user
 
 
-def _of_list(list_id: int, wanted: set[int]) -> dict[int, str]:
+def _of_list(list_id: int, user_ids: set[int]) -> dict[int, str]:
     """Return the data of some IDs of a list from its chunks, by ID, in one pass over the list."""
-    found: dict[int, str] = {}
+    result: dict[int, str] = {}
     position = 0
     for ids in stored_lists.blocks(list_id, DATA_CHUNK_IDS):
-        if not wanted.isdisjoint(ids):
+        if not user_ids.isdisjoint(ids):
             data = unwritten(list_id, position, len(ids))
-            found |= {user: data[user] for user in ids if user in wanted and user in data}
+            result |= {user: data[user] for user in ids if user in user_ids and user in data}
         position += len(ids)
-    return found
+    return result
 
 
 def delete_chunks(list_ids: Iterable[int]) -> None:

@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from scheduling import models, store
 from scheduling.store import inserting
 from scheduling.store.blocks import values_in_blocks
+from scheduling.store.prepared import PreparedQuery
 
 # 256 KiB per chunk: a row that a page of the list reads in a millisecond.
 CHUNK_IDS = 32_768
@@ -22,6 +23,16 @@ CHUNKS_A_TRANSACTION = 4
 # IDs of all ranges together that wait in memory until their parts are full.
 _PENDING_IDS = 131_072
 _PARTS_A_TRANSACTION = 8
+_chunks = PreparedQuery(
+    lambda list_id, first, last: (
+        models.Chunk.objects.filter(list=list_id, number__gte=first, number__lte=last)
+        .order_by("number")
+        .values_list("first_position", "ids")
+    ),
+    int,
+    int,
+    int,
+)
 
 
 class Source(Protocol):
@@ -63,13 +74,9 @@ def _store(chunks: list[models.Chunk]) -> None:
 
 def ids_of(list_id: int, first_position: int, count: int) -> array[int]:
     """Return up to `count` IDs from `first_position` on."""
-    chunks = models.Chunk.objects.filter(
-        list=list_id,
-        number__gte=first_position // CHUNK_IDS,
-        number__lte=(first_position + max(count, 1) - 1) // CHUNK_IDS,
-    ).order_by("number")
+    first, last = first_position // CHUNK_IDS, (first_position + max(count, 1) - 1) // CHUNK_IDS
     ids = array("q")
-    for start, data in chunks.values_list("first_position", "ids"):
+    for start, data in _chunks.values(list_id, first, last):
         begin = max(0, first_position - start)
         end = max(0, first_position + count - start)
         ids.extend(_unpack(data)[begin:end])
@@ -99,18 +106,18 @@ def positions_of(user_id: int, list_ids: Collection[int] | QuerySet[Any, Any]) -
     positions: dict[int, int] = {}
     if not isinstance(list_ids, QuerySet) and not list_ids:
         return positions
-    wanted = _pack(array("q", [user_id]))
+    pattern = _pack(array("q", [user_id]))
     chunks = models.Chunk.objects.filter(list__in=list_ids).order_by("list", "number")
     # The database looks for the bytes, so that only the chunk that has them travels.
-    found = chunks.annotate(at=store.PositionOfBytes("ids", wanted)).filter(at__gt=0)
-    for list_id, start, data in found.values_list("list_id", "first_position", "ids"):
+    matching = chunks.annotate(at=store.PositionOfBytes("ids", pattern)).filter(at__gt=0)
+    for list_id, start, data in matching.values_list("list_id", "first_position", "ids"):
         if list_id in positions:
             continue
         data = bytes(data)
-        at = data.find(wanted)
+        at = data.find(pattern)
         # The same bytes may also span two numbers.
         while at != -1 and at % 8:
-            at = data.find(wanted, at + 1)
+            at = data.find(pattern, at + 1)
         if at != -1:
             positions[list_id] = start + at // 8
     return positions

@@ -22,12 +22,12 @@ BUCKET_OF_ROW = models.Func(
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def with_status(self, *statuses: Status) -> "AssignmentQuerySet":
         """Return the rows whose `effective_status` is one of these, decided by the database."""
-        wanted = Q(status__in=[status for status in statuses if status != Status.WAITING])
+        condition = Q(status__in=[status for status in statuses if status != Status.WAITING])
         if Status.WAITING in statuses:
-            wanted |= Q(status=Status.WAITING, task__cancelled_at=None)
+            condition |= Q(status=Status.WAITING, task__cancelled_at=None)
         if Status.CANCELLED in statuses:
-            wanted |= Q(status=Status.WAITING, task__cancelled_at__isnull=False)
-        return self.filter(wanted)
+            condition |= Q(status=Status.WAITING, task__cancelled_at__isnull=False)
+        return self.filter(condition)
 
 
 class Assignment(models.Model):
@@ -102,8 +102,7 @@ class Attempt(models.Model):
     http_status = models.PositiveSmallIntegerField(null=True, blank=True)
     answer = models.CharField(max_length=500, blank=True, default="")
     error = models.CharField(max_length=200, blank=True, default="")
-    # The request was started, and its process died before the outcome was committed: it may have been sent
-    # twice.
+    # The request was started, and its process died before the outcome was committed: it may have been sent twice.
     unknown = models.BooleanField(default=False)
 
     class Meta:
@@ -147,6 +146,5 @@ class Batch(models.Model):
     ids_count = models.PositiveIntegerField()
     owner = models.BigIntegerField()
     lease_until = models.DateTimeField(db_index=True)
-    # The owner starts no request later than this in the minute, so IDs with a later slot were certainly not
-    # sent.
+    # The owner starts no request later than this in the minute, so IDs with a later slot were certainly not sent.
     may_start_until_ms = models.IntegerField(default=0)

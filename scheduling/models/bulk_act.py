@@ -1,4 +1,4 @@
-"""Operations on so many rows that one click can't do all of them."""
+"""Operations on more rows than one click can change."""
 
 from django.db import models
 from django.db.models import Q

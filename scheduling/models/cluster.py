@@ -42,3 +42,5 @@ class Heartbeat(models.Model):
     round_trip_ms = models.PositiveIntegerField(null=True, blank=True)
     # When it last met a job that was signed with another SECRET_KEY.
     foreign_job_at = models.DateTimeField(null=True, blank=True)
+    # The disks that it writes to: name, free and total bytes of each.
+    disks = models.JSONField(null=True, blank=True)

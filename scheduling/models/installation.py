@@ -21,6 +21,14 @@ class Installation(models.Model):
     last_task_without_part = models.BigIntegerField(default=0)
     # The last number that stands for an ID that is text: they go from -1 down.
     last_external_number = models.BigIntegerField(default=0, db_default=0)
+    # The private key that signs files of receipts, encrypted; empty until the first file is made.
+    signing_key = models.CharField(max_length=200, blank=True, default="", db_default="")
+    # When somebody last began to look at the conditions of alerts.
+    alerts_looked_at = models.DateTimeField(null=True, blank=True)
+
+    # Whether secrets of queues are encrypted as they are stored: False while hosts may run a release that reads
+    # only plain text. Opened by `manage.py reencrypt`; new installations begin with it.
+    encrypts_secrets = models.BooleanField(default=True, db_default=False)
 
     def __str__(self) -> str:
         return "the installation"
@@ -31,8 +39,8 @@ class Installation(models.Model):
 
     @classmethod
     def draw_again(cls) -> "Installation":
-        """Give the installation a new key part, for all of its tasks."""
-        values = {"key_part": draw_key_part(), "last_task_without_part": 0}
+        """Give the installation a new key part, for all of its tasks, and have it draw a new signing key."""
+        values = {"key_part": draw_key_part(), "last_task_without_part": 0, "signing_key": ""}
         return cls.objects.update_or_create(pk=1, defaults=values)[0]
 
     def key_part_of(self, task_id: int) -> str:

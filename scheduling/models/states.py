@@ -70,7 +70,7 @@ class Status(models.IntegerChoices):
         return tuple(status for status in cls if group in status.groups)
 
     @classmethod
-    def drawn(cls) -> "tuple[Status, ...]":
+    def in_charts(cls) -> "tuple[Status, ...]":
         """Return the states that have a place, from the bottom of a chart up."""
         return tuple(sorted(cls.of(Group.PLACED), key=lambda status: status.order))
 
@@ -161,3 +161,13 @@ class MoveReason(models.TextChoices):
     def what_made_late(cls) -> "tuple[MoveReason, ...]":
         """Return the reasons that make an ID count as late."""
         return tuple(reason for reason in cls if reason.made_late)
+
+
+class CanaryState(models.TextChoices):
+    """The progress of a list's canary: its first IDs run, and the others wait for their outcome."""
+
+    NONE = "", "none"
+    RUNNING = "running", "running"
+    PASSED = "passed", "passed"
+    FAILED = "failed", "failed"
+    SKIPPED = "skipped", "skipped"

@@ -5,16 +5,16 @@ from datetime import datetime
 from django.db import models
 from django.db.models import F, Q
 
-from scheduling.core import clock
+from scheduling.core import clock, stopping
 
 from .queue import Queue
-from .states import Status, TaskState, summed
+from .states import CanaryState, Status, TaskState, summed
 
 
 class IdList(models.Model):
     """A list of IDs as it was read: a draft until a task takes it over.
 
-    Its IDs stand in chunks, in the order of the list, repeats left out.
+    Its IDs are stored in chunks, in the order of the list, repeats left out.
     """
 
     ids_count = models.PositiveBigIntegerField(default=0)
@@ -47,6 +47,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def on_hold(self) -> "TaskQuerySet":
         """Return the tasks that are on hold."""
         return self.filter(held_at__isnull=False, cancelled_at=None, finished_at=None)
+
+    def with_canary(self) -> "TaskQuerySet":
+        """Return the tasks whose canary isn't decided."""
+        return self.filter(canary_state=CanaryState.RUNNING, cancelled_at=None, finished_at=None)
 
     def in_state(self, state: str, at: datetime) -> "TaskQuerySet":
         """Return the tasks whose `state_at(at)` is `state`, decided by the database."""
@@ -94,7 +98,7 @@ class Task(models.Model):
     cancel_answer = models.JSONField(null=True, blank=True)
     # The position in the list up to which rows have been updated after a cancel.
     cancel_position = models.PositiveBigIntegerField(default=0)
-    # Nothing of it starts meanwhile; kept where the task ends on hold.
+    # None of its requests start meanwhile. It stays set if the task ends on hold.
     held_at = models.DateTimeField(null=True, blank=True)
     hold_reason = models.CharField(max_length=200, blank=True, default="", db_default="")
     # Its error budget, null without one; and how many had succeeded and failed when it was last continued.
@@ -102,6 +106,14 @@ class Task(models.Model):
     min_finished = models.PositiveBigIntegerField(null=True, blank=True)
     succeeded_before_count = models.PositiveBigIntegerField(default=0, db_default=0)
     failed_before_count = models.PositiveBigIntegerField(default=0, db_default=0)
+    # Its canary, as it was asked for: the first IDs that run alone, and which share of them has to succeed.
+    canary_ids = models.PositiveIntegerField(null=True, blank=True)
+    canary_percent = models.FloatField(null=True, blank=True)
+    canary_state = models.CharField(max_length=8, choices=CanaryState, blank=True, default="", db_default="")
+    # How many IDs are in it now; and once it is decided, when that was and how many had succeeded.
+    canary_count = models.PositiveIntegerField(default=0, db_default=0)
+    canary_succeeded_count = models.PositiveIntegerField(default=0, db_default=0)
+    canary_decided_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     called_back_at = models.DateTimeField(null=True, blank=True)
     # Calls of the queue's callback_url so far; and from when on there may be another: not while one is made,
@@ -130,12 +142,22 @@ class Task(models.Model):
             models.Index(
                 fields=["id"], name="task_in_progress", condition=Q(finished_at=None, cancelled_at=None)
             ),
+            # What the board asks each second: lists on hold, and those with a deadline.
+            models.Index(
+                fields=["id"],
+                name="task_to_watch",
+                condition=Q(finished_at=None, cancelled_at=None)
+                & (Q(held_at__isnull=False) | Q(deadline_at__isnull=False)),
+            ),
             models.Index(
                 fields=["callback_due_at"],
                 name="task_to_call_back",
                 condition=Q(finished_at__isnull=False, called_back_at=None, no_callback=False),
             ),
             models.Index(fields=["reference", "-id"], name="task_by_reference", condition=~Q(reference="")),
+            models.Index(
+                fields=["deadline_at"], name="task_with_deadline", condition=Q(deadline_at__isnull=False)
+            ),
             # Rows that follow a cancel: found by what is left to do, not by age.
             models.Index(
                 fields=["id"],
@@ -169,7 +191,7 @@ class Task(models.Model):
         return self.cancelled_at is not None or self.held_at is not None
 
     def ended_by(self, at: datetime) -> bool:
-        """Whether nothing of it may go out any more at `at`: it is cancelled, or past its `expires_at`."""
+        """Whether none of its requests may be sent any more at `at`: it is cancelled, or past its `expires_at`."""
         return self.cancelled_at is not None or (self.expires_at is not None and self.expires_at <= at)
 
     @property
@@ -185,8 +207,31 @@ class Task(models.Model):
 
     @property
     def is_on_hold(self) -> bool:
-        """Whether nothing of it starts until somebody continues it."""
+        """Whether none of its requests start until somebody continues it."""
         return self.held_at is not None and self.cancelled_at is None and self.finished_at is None
+
+    @property
+    def waits_for_canary(self) -> bool:
+        """Whether only the IDs of its canary may start."""
+        is_running = self.canary_state == CanaryState.RUNNING
+        return is_running and self.cancelled_at is None and self.finished_at is None
+
+    @property
+    def canary_needed(self) -> int:
+        """How many IDs of its canary have to succeed."""
+        return stopping.needed(self.canary_count, self.canary_percent or 0)
+
+    @property
+    def canary_succeeded(self) -> int:
+        """How many IDs of its canary have succeeded: as long as it runs, no others can have."""
+        if self.canary_state == CanaryState.RUNNING:
+            return min(self.succeeded_count, self.canary_count)
+        return self.canary_succeeded_count
+
+    @property
+    def canary_progress(self) -> str:
+        """How far its canary is, in words."""
+        return stopping.progress(self.canary_succeeded, self.canary_count, self.canary_needed)
 
     def meaning_of(self, written: Status) -> Status:
         """What a row of the task means by its status: a cancel is a mark on the task first, rows follow."""

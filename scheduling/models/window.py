@@ -1,6 +1,6 @@
 """Windows, their buckets, and the log of every change of their fills."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from django.db import models
@@ -40,6 +40,27 @@ class Window(models.Model):
         return clock.state(self.starts_at, at)
 
 
+class ChainedReceipt(models.Model):
+    """The place of a window's receipt in the chain of its queue: what it is made of is in core.receipt_chain.
+
+    It is never changed. The oldest may be that of a window that is deleted: the next is chained to its hash.
+    """
+
+    id = RowIdField()  # of the window
+    queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="+", db_index=False)
+    sequence = models.PositiveIntegerField()
+    hash = models.CharField(max_length=64)
+    starts = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["queue", "sequence"], name="receipt_once_in_a_chain"),
+        ]
+
+    def __str__(self) -> str:
+        return f"receipt {self.sequence}"
+
+
 class Bucket(models.Model):
     """One minute of a window. `filled_count` excludes cancelled and moved IDs."""
 
@@ -61,6 +82,9 @@ class Bucket(models.Model):
     # The minute's plan: how many IDs had a place when it was sealed, and how many slots it has.
     sealed_count = models.PositiveIntegerField(null=True, blank=True)
     slot_count = models.PositiveIntegerField(null=True, blank=True)
+    # Of a minute at a target with a budget: the target, and how all its slots were shared between its queues.
+    target_id = models.BigIntegerField(null=True, blank=True)
+    target_slots = models.JSONField(null=True, blank=True)
     # The position up to which slots are taken: planned ones, and free ones.
     planned_cursor = models.PositiveIntegerField(db_default=0)
     cursor = models.PositiveIntegerField(default=0)
@@ -73,6 +97,8 @@ class Bucket(models.Model):
     # Of the late IDs that have a place here, the first minute for which any was planned, as a bucket; null before the
     # first one came.
     late_since_bucket_id = models.BigIntegerField(null=True, blank=True)
+    # Test requests that were started here: no ID's, but they count towards quotas.
+    tests_count = models.PositiveIntegerField(default=0, db_default=0)
     # How many starts were how many milliseconds after their slot: {"3": 41}, above 100 in steps.
     lateness = models.JSONField(null=True, blank=True)
 
@@ -132,6 +158,8 @@ class Reservation(models.Model):
     rpm = models.PositiveIntegerField()
     # The capacity of each of the 15 minutes, if they differ from rpm.
     capacities = models.JSONField(null=True, blank=True)
+    # How many IDs each of the 15 minutes may hold at most, where the target has a budget.
+    limits = models.JSONField(null=True, blank=True)
     fill_before = models.JSONField()
     deltas = models.JSONField()
     made_at = models.DateTimeField()
@@ -150,8 +178,18 @@ class Reservation(models.Model):
         """Yield the bucket (0-14) of each of the list's IDs here, from the ID at `position` on. Recomputed."""
         if self.is_first_free:
             return allocator.in_order(self.deltas, position)
-        level = self.level
-        return allocator.places(allocator.fill_after(self.fill_before, level, position), level)
+        level, limit = self.level, self.limits
+        filled = allocator.fill_after(self.fill_before, level, position, limit)
+        return allocator.places(filled, level, limit)
+
+    def places_of(self, positions: Sequence[int]) -> Iterator[int]:
+        """Yield the bucket (0-14) of each of the list's IDs at `positions` (ascending, all of them here)."""
+        here = (
+            [position - self.first_position for position in positions] if self.first_position else positions
+        )
+        if self.is_first_free:
+            return allocator.in_order_of(here, self.deltas)
+        return allocator.places_of(here, self.fill_before, self.level, self.limits)
 
     class Meta:
         ordering = ["window", "version"]

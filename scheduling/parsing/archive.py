@@ -86,13 +86,13 @@ class Archive:
 
     def refuse_other_format(self) -> None:
         """Raise FileNotAccepted for an archive that is not an Excel workbook, saying what it is."""
-        what = "a ZIP archive without an Excel workbook in it"
+        description = "a ZIP archive without an Excel workbook in it"
         for pattern, start, kind in _OTHER_FORMATS:
             parts = [path for path in self._entries if pattern.fullmatch(path)]
             if parts and (not start or next(self.pieces(parts[0]), b"").startswith(start)):
-                what = kind
+                description = kind
                 break
-        raise errors.FileNotAccepted(name=self._name, problem=f"is {what}")
+        raise errors.FileNotAccepted(name=self._name, problem=f"is {description}")
 
 
 def _plain_path(path: str) -> str:
@@ -135,10 +135,10 @@ def _check_container(data: Any, name: str) -> None:
     data.seek(0)
 
 
-def _has(data: Any, wanted: bytes) -> bool:
+def _has(data: Any, pattern: bytes) -> bool:
     before = b""
     while piece := data.read(1024 * 1024):
-        if wanted in before + piece:
+        if pattern in before + piece:
             return True
-        before = piece[-len(wanted) :]
+        before = piece[-len(pattern) :]
     return False

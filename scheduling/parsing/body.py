@@ -55,6 +55,7 @@ def read_body(
     data: Any = None,
     header: bool | None = None,
     id_type_of: Callable[[str], str | None] | None = None,
+    default_id_type: str | None = None,
     skip_faults: bool = False,
     leave_out_hidden: bool = False,
     payload_optional: bool = False,
@@ -66,10 +67,10 @@ def read_body(
 
     chunks: the body as it arrives; if it raises OSError, the sender has disconnected. column, sheet, id_type, data,
     header: from the query; those in `allowed` may also be fields of the body. id_type_of: the id_type of the list
-    that the body's field `id` names. skip_faults: `on_error=skip`.
-    leave_out_hidden: leave out rows hidden in a sheet. payload_optional: the payload may be absent or null, as in an
-    edit. allowed: the fields to keep. ignorable: read-only fields, which are dropped. Any other field is listed in
-    the result as unknown. option_fields: those that say how the list is to be read.
+    that the body's field `id` names. default_id_type: where neither query nor body says it.
+    skip_faults: `on_error=skip`. leave_out_hidden: leave out rows hidden in a sheet. payload_optional: the payload may
+    be absent or null, as in an edit. allowed: the fields to keep. ignorable: read-only fields, which are dropped. Any
+    other field is listed in the result as unknown. option_fields: those that say how the list is to be read.
 
     Faults in tokens are in the Reading. Raises a ReadingError if the body as such can't be read, is too large,
     contains too many entries or no list. Then nothing is left on disk.
@@ -91,6 +92,7 @@ def read_body(
         header=header,
         leave_out_hidden=leave_out_hidden,
         id_type_of=id_type_of,
+        default_id_type=default_id_type,
         accepted=option_fields & allowed,
     )
     lists = ListReader(options, limits=limits, folder=spool_dir, keeps_going=skip_faults)
@@ -130,7 +132,7 @@ def _finished(content: BodyContent, fields: Fields, lists: ListReader, bytes_rea
             error = errors.ListEmpty(
                 fault_count=faults.count, faults=faults.first, warnings=warnings, sheet=sink.sheet
             )
-            error.fields_read = content.given_back()
+            error.fields_read = content.reusable_fields()
             raise error
     else:
         sink.spool.close()
@@ -171,7 +173,7 @@ def _read_json(chunks: Iterator[bytes], media: MediaType, lists: ListReader) -> 
         body = JsonBody(iter(copied), lists)
         body.read()
         if body.must_read_again:
-            # A field behind the payload says how the payload is to be read.
+            # A field after the payload says how the payload is to be read.
             lists.start_again()
             body = JsonBody(copied.again(lists.limits.block_bytes), lists)
             body.read()

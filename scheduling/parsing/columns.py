@@ -18,7 +18,7 @@ _NAME_CHARACTERS = 200
 
 def plain_name(name: str) -> str:
     """Return a column's name in its plainest spelling: `userid` for "User ID"."""
-    folded = name.strip(id_tokens.TRIMMED).casefold()
+    folded = id_tokens.composed(name.strip(id_tokens.TRIMMED)).casefold()
     return "".join(c for c in folded if c not in "_-" and not c.isspace())
 
 
@@ -49,10 +49,10 @@ class Table:
         return max(1, len(first))
 
     def name(self, column: int) -> str:
-        """Return the trimmed name of a column, or "" if it has none."""
+        """Return the trimmed name of a column in NFC, or "" if it has none."""
         if not self.header or column >= len(self.header):
             return ""
-        return self.header[column].strip(id_tokens.TRIMMED)
+        return id_tokens.composed(self.header[column].strip(id_tokens.TRIMMED))
 
     def shown_name(self, column: int) -> str | None:
         """Return the name of a column as it can be stored and sent, or None if it has none."""
@@ -88,12 +88,12 @@ class Table:
         }
         return [column for column in range(self.width) if column in with_values or self.name(column)]
 
-    def find(self, asked: str | None) -> int:
+    def find(self, requested: str | None) -> int:
         """Return the index of the ID column. Raises ColumnUnclear, ColumnUnknown, TooManyColumns."""
         if self.width > MOST_COLUMNS:
             raise errors.TooManyColumns(limit=MOST_COLUMNS)
-        if asked is not None:
-            return self._asked(asked)
+        if requested is not None:
+            return self._named(requested)
         named = [column for column in range(self.width) if plain_name(self.name(column)) in NAMES]
         if len(named) == 1:
             return named[0]
@@ -105,26 +105,29 @@ class Table:
         # Even if only one of them contains numbers: they may be amounts beside IDs that are damaged.
         raise self._unclear("there are several, and none is named id or user_id")
 
-    def _asked(self, asked: str) -> int:
-        wanted = asked.strip(id_tokens.TRIMMED)
+    def _named(self, requested: str) -> int:
+        requested_name = id_tokens.composed(requested.strip(id_tokens.TRIMMED))
         names = {column: self.name(column) for column in range(self.width) if self.name(column)}
-        exact = [column for column, name in names.items() if name == wanted]
-        similar = [column for column, name in names.items() if plain_name(name) == plain_name(wanted)]
+        exact = [column for column, name in names.items() if name == requested_name]
+        similar = [column for column, name in names.items() if plain_name(name) == plain_name(requested_name)]
         # The choices spell out what is invisible, and so may the request.
-        spelled_out = [column for column, name in names.items() if id_tokens.visible(name) == wanted]
-        for found in (exact, similar, spelled_out):
-            if len(found) == 1:
-                return found[0]
-            if found:
+        spelled_out = [column for column, name in names.items() if id_tokens.visible(name) == requested_name]
+        for matches in (exact, similar, spelled_out):
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
                 raise self._unclear(
-                    f"more than one column is named {id_tokens.visible(wanted)}, so give its number"
+                    f"more than one column is named {id_tokens.visible(requested_name)}, so give its number"
                 )
-        read = id_tokens.read(wanted)
+        read = id_tokens.read(requested_name)
         if read.id is not None and read.id <= self.width:
             return read.id - 1
         choices = self.choices()
         raise errors.ColumnUnknown(
-            given=id_tokens.visible(wanted), choices=choices, listed=listed(choices), parameter=PARAMETER
+            given=id_tokens.visible(requested_name),
+            choices=choices,
+            listed=listed(choices),
+            parameter=PARAMETER,
         )
 
     def _unclear(self, problem: str) -> errors.ColumnUnclear:

@@ -28,7 +28,7 @@ from scheduling.parsing.text_list import plain_ids
 
 DELIMITERS = (",", ";", "\t")
 _SEP_LINE = re.compile(rb'"?sep=([^\r\n"0-9A-Za-z])"?[,;]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
-# Delimiter, header and column are decided by this much of the file, and by at most so many rows.
+# Delimiter, header and column are determined from this much of the file, and from at most this many rows.
 _TOP_BYTES = 16 * 1024
 _TOP_ROWS = 100
 _CELLS_TRIED = 200
@@ -48,7 +48,7 @@ def read_csv(chunks: Iterable[bytes], sink: Sink, limits: Limits, options: ListO
 
     Raises QuoteNeverClosed, LineTooLong, ColumnUnclear, ColumnUnknown.
     """
-    blocks = Blocks(chunks, separators=b"\r\n", what="row", limits=limits)
+    blocks = Blocks(chunks, separators=b"\r\n", unit="row", limits=limits)
     top, rest = _top(iter(blocks))
     sep = _SEP_LINE.match(top)
     lines_before = 0
@@ -128,17 +128,17 @@ def _rank(rows: list[list[str]], others: str) -> tuple[bool | float, ...]:
     widths = set(map(len, rows[:-1] if len(rows) > 2 else rows))
     has_header = is_header(rows[0])
     named = has_header and any(plain_name(cell) in NAMES for cell in rows[0])
-    tried = [row[:_CELLS_TRIED] for row in rows[has_header:]]
-    firsts = [_first_id(row) for row in tried]
+    sample = [row[:_CELLS_TRIED] for row in rows[has_header:]]
+    firsts = [_first_id(row) for row in sample]
     clean = not any(
         mark in cell and not id_tokens.looks_like_a_number(cell)
-        for row in tried
+        for row in sample
         for cell in row
         for mark in others
     )
-    known = [at for at in firsts if at is not None]
-    mean = sum(known) / len(known) if known else 0
-    return bool(known), named, len(widths) == 1, clean, -mean, len(rows[0])
+    positions = [at for at in firsts if at is not None]
+    mean = sum(positions) / len(positions) if positions else 0
+    return bool(positions), named, len(widths) == 1, clean, -mean, len(rows[0])
 
 
 def _first_id(row: list[str]) -> int | None:
@@ -225,7 +225,7 @@ class _Rows:
             raise errors.QuoteNeverClosed(line=self._line_of_row() + inside)
 
     def _line_of_row(self) -> int:
-        """Return the line in which the row after those of the batch begins."""
+        """Return the line in which the row after the batch begins."""
         return self.line + sum(1 + sum(cell.count("\n") for cell in row) for row in self._batch)
 
     def _give(self, block: bytes) -> None:
@@ -312,7 +312,7 @@ class _Reader:
         if not all(map(pattern.fullmatch, cells)):
             return False
         try:
-            data = list(map(self._data.pack, batch)) if self._data.names else []
+            data = self._data.pack_all(batch) if self._data.names and batch else []
         except DataProblem:
             return False
         if max(map(len, data), default=0) > sink.limits.data_max_bytes:
@@ -330,7 +330,7 @@ class _Reader:
             self._sink.warn("blank_rows", len(batch))
             return
         line = self._rows.line
-        found = array("q")
+        ids = array("q")
         for row in batch:
             line_ends_in_row = sum(cell.count("\n") for cell in row)
             self._sink.warn("multi_line_cells", line_ends_in_row > 0)
@@ -339,11 +339,11 @@ class _Reader:
             elif self._header_is_due:
                 self._header_is_due = False
             else:
-                self._read_row(row, line, found)
+                self._read_row(row, line, ids)
             line += 1 + line_ends_in_row
-        self._sink.take(found)
+        self._sink.take(ids)
 
-    def _read_row(self, row: list[str], line: int, found: array[int]) -> None:
+    def _read_row(self, row: list[str], line: int, ids: array[int]) -> None:
         index = self._index
         extra = row[self._width :]
         if not is_blank(extra):
@@ -357,7 +357,7 @@ class _Reader:
         cell = row[index] if index < len(row) else ""
         line += sum(before.count("\n") for before in row[:index])
         place = {"line": line, "column": index + 1}
-        self._sink.token(cell, found, empty=self._empty, data=lambda: self._data.pack(row), **place)
+        self._sink.token(cell, ids, empty=self._empty, data=lambda: self._data.pack(row), **place)
         if self._rows.damaged and not _is_utf8(row[:index] + row[index + 1 :]):
             self._sink.warn("not_utf8")
 

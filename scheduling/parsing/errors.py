@@ -177,7 +177,7 @@ class BodyEmpty(NotAList):
 
 
 class NotAnObject(NotAList):
-    """The JSON is {what}. Send an object with task_name and payload."""
+    """The JSON is {what}. Send an object with the fields as its members."""
 
 
 class PayloadMissing(NotAList):
@@ -185,7 +185,7 @@ class PayloadMissing(NotAList):
 
 
 class PayloadNotAList(NotAList):
-    """The payload is {what}. Send a string, a number, or an array of numbers and numeric strings."""
+    """The payload is {what}. Send a string, a number, or an array of IDs, or of objects with an ID."""
 
 
 class ListEmpty(NotAList):
@@ -246,6 +246,16 @@ class DataUnknown(NotAList):
 
     choices: tuple[Choice, ...] = ()
     given: str
+
+
+class DataIsId(NotAList):
+    """The column {given} is requested as data, but it has the IDs, which are always there: as {{{{id}}}}."""
+
+    given: str
+
+
+class HeaderOfText(NotAList):
+    """The parameter header is true, but plain text has no header: each of its lines is an ID. Send it as text/csv."""
 
 
 class DoubledColumn(NotAList):

@@ -24,16 +24,16 @@ class FaultFile:
         self._sha = hashlib.sha256()
         self.first: tuple[Fault, ...] = ()
         self.count = 0
-        self._kept = 0
+        self._kept_count = 0
 
     @property
     def is_full(self) -> bool:
         """Whether a further fault would only be counted, so that it needs no description."""
-        return self._kept >= self._limit
+        return self._kept_count >= self._limit
 
     def add(self, fault: Fault) -> None:
         """Keep one more fault. The sink counts it in `count`."""
-        self._kept += 1
+        self._kept_count += 1
         if len(self.first) < FAULTS_SHOWN:
             self.first += (fault,)
         self._sha.update(_line(fault))

@@ -27,7 +27,7 @@ class BodyContent:
     list_bytes: int | None = None
     payload_text: str | None = None
 
-    def given_back(self) -> dict[str, Any]:
+    def reusable_fields(self) -> dict[str, Any]:
         """Return what a page can fill in again if the list is refused: the fields and a short payload."""
         short = {} if self.payload_text is None else {"payload": self.payload_text}
         return self.values | short
@@ -65,7 +65,7 @@ class _Form:
                 if self._postponed_is_payload:
                     self._keep_payload()
         except errors.ReadingError as error:
-            error.fields_read = self._content.given_back()
+            error.fields_read = self._content.reusable_fields()
             raise
         finally:
             if self._postponed_file is not None:

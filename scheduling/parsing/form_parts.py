@@ -47,15 +47,15 @@ def multipart_parts(chunks: Iterable[bytes], media: MediaType, limits: Limits) -
     boundary = media.parameters.get("boundary", "").encode("utf-8", "replace")
     if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
         raise errors.BrokenForm(problem="its Content-Type does not name a boundary")
-    return _checked(_Multipart(sized(chunks, limits.block_bytes), boundary).parts(), limits)
+    return _validated(_Multipart(sized(chunks, limits.block_bytes), boundary).parts(), limits)
 
 
 def urlencoded_parts(chunks: Iterable[bytes], limits: Limits) -> Iterator[Part]:
     """Yield the fields of an application/x-www-form-urlencoded body as they arrive."""
-    return _checked(_Urlencoded(sized(chunks, limits.block_bytes), limits).parts(), limits)
+    return _validated(_Urlencoded(sized(chunks, limits.block_bytes), limits).parts(), limits)
 
 
-def _checked(parts: Iterator[Part], limits: Limits) -> Iterator[Part]:
+def _validated(parts: Iterator[Part], limits: Limits) -> Iterator[Part]:
     """Refuse a name that appears twice, and too many parts. Empty ones count too, but are left out."""
     names: set[str] = set()
     for count, part in enumerate(parts, 1):
@@ -93,14 +93,14 @@ class _Buffer:
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes and advance past them."""
-        taken = self.data[self.at : self.at + count]
-        self.at += len(taken)
-        return taken
+        data = self.data[self.at : self.at + count]
+        self.at += len(data)
+        return data
 
-    def find(self, wanted: bytes) -> int:
-        """Return how many bytes precede `wanted`, or -1 if it is not in the buffer."""
-        found = self.data.find(wanted, self.at)
-        return found - self.at if found >= 0 else -1
+    def find(self, pattern: bytes) -> int:
+        """Return how many bytes precede `pattern`, or -1 if it is not in the buffer."""
+        index = self.data.find(pattern, self.at)
+        return index - self.at if index >= 0 else -1
 
 
 class _Multipart:
@@ -142,9 +142,9 @@ class _Multipart:
             if len(self._buffer) > _MAX_HEADER_BYTES:
                 raise errors.BrokenForm(problem=f"a header has more than {_MAX_HEADER_BYTES:,} bytes")
             self._need(len(self._buffer) + 1, where)
-        found = self._buffer.take(length)
+        data = self._buffer.take(length)
         self._buffer.take(len(end))
-        return found
+        return data
 
     def _part(self) -> Part:
         headers = self._headers()

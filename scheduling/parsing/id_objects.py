@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
@@ -13,6 +14,9 @@ from scheduling.parsing.columns import NAMES, PARAMETER, listed, plain_name
 from scheduling.parsing.data_columns import DataProblem, ObjectData
 from scheduling.parsing.results import Choice, Column
 from scheduling.parsing.sink import Sink
+
+# Python, for one, reads no number with more digits.
+_NUMBER_CHARACTERS = 4_300
 
 
 class SpelledNumber(str):
@@ -39,18 +43,18 @@ class IdObjects:
 
     def __init__(self, sink: Sink, column: str | None, data: ObjectData) -> None:
         self._sink = sink
-        self._asked = column.strip(id_tokens.TRIMMED) if column is not None else None
+        self._column = None if column is None else id_tokens.composed(column.strip(id_tokens.TRIMMED))
         self.data = data
-        wanted = id_tokens.visible(self._asked) if self._asked else "id or user_id"
-        self._without_id = f"The object has no field {wanted}."
+        shown_name = id_tokens.visible(self._column) if self._column else "id or user_id"
+        self._without_id = f"The object has no field {shown_name}."
 
     def names(self, names: Iterable[str]) -> list[str]:
         """Return the names of an object that could hold the ID."""
-        if self._asked is None:
+        if self._column is None:
             return [name for name in names if plain_name(name) in NAMES]
         all_names = list(names)
-        return [name for name in all_names if name == self._asked] or [
-            name for name in all_names if plain_name(name) == plain_name(self._asked)
+        return [name for name in all_names if name == self._column] or [
+            name for name in all_names if plain_name(name) == plain_name(self._column)
         ]
 
     def note_column(self, name: str) -> None:
@@ -58,14 +62,14 @@ class IdObjects:
         if self._sink.column is None:
             self._sink.column = Column(None, name)
 
-    def read(self, value: Any, text: str, found: array[int], place: Mapping[str, int]) -> None:
-        """Read a decoded value. text: as it stands in the list."""
+    def read(self, value: Any, text: str, ids: array[int], place: Mapping[str, int]) -> None:
+        """Read a decoded value. text: how it is written in the list."""
         if isinstance(value, Pairs):
-            self._read_object(value, text, found, place)
+            self._read_object(value, text, ids, place)
         else:
-            self._read_value(value, found, place, empty=id_tokens.EMPTY, members=())
+            self._read_value(value, ids, place, empty=id_tokens.EMPTY, members=())
 
-    def _read_object(self, pairs: Pairs, text: str, found: array[int], place: Mapping[str, int]) -> None:
+    def _read_object(self, pairs: Pairs, text: str, ids: array[int], place: Mapping[str, int]) -> None:
         names = self.names(name for name, _ in pairs)
         if not names:
             self._sink.fault(text, self._without_id, **place)
@@ -88,12 +92,12 @@ class IdObjects:
         self.note_column(name)
         self.data.note((other for other, _ in pairs), name)
         empty = f"The field {id_tokens.visible(name)} is empty."
-        self._read_value(dict(pairs)[name], found, place, empty=empty, members=pairs, id_name=name)
+        self._read_value(dict(pairs)[name], ids, place, empty=empty, members=pairs, id_name=name)
 
     def _read_value(
         self,
         value: Any,
-        found: array[int],
+        ids: array[int],
         place: Mapping[str, int],
         *,
         empty: str | None,
@@ -101,8 +105,8 @@ class IdObjects:
         id_name: str = "",
     ) -> None:
         if isinstance(value, list):
-            what = "an object" if isinstance(value, Pairs) else "a list"
-            self._sink.fault(_shown(value), f"It is {what}, not an ID.", **place)
+            kind = "an object" if isinstance(value, Pairs) else "a list"
+            self._sink.fault(_shown(value), f"It is {kind}, not an ID.", **place)
             return
         if not isinstance(value, str):
             # As a text ID, null and the truth values would be words that somebody wrote.
@@ -115,15 +119,17 @@ class IdObjects:
             except RecursionError:
                 raise DataProblem("The data are nested too deep.") from None
 
-        if self._sink.token(value, found, empty=empty, data=data, **place) and isinstance(
-            value, SpelledNumber
-        ):
+        is_id = self._sink.token(value, ids, empty=empty, data=data, **place)
+        # As text, a number stays as it is spelled, which may be 1e5.
+        if is_id and isinstance(value, SpelledNumber) and not self._sink.is_text:
             self._sink.warn("past_2_53", int(value) >= id_tokens.PAST_JAVASCRIPT)
 
 
 def _encoded(value: Any) -> str:
-    """Return a value as compact JSON. Numbers keep their spelling."""
+    """Return a value as compact JSON. Numbers keep their spelling. Raises DataProblem for what nobody can read."""
     if isinstance(value, SpelledNumber):
+        if len(value) > _NUMBER_CHARACTERS or math.isinf(float(value)):
+            raise DataProblem(f"Its data contain a number that is too large: {id_tokens.visible(value)}.")
         return str(value)
     if isinstance(value, Pairs):
         members = (

@@ -58,13 +58,13 @@ class JsonBody:
         if first != b"{":
             self._refuse_top_level(first)
         scan.at += 1
-        seen: set[str] = set()
+        names: set[str] = set()
         if scan.peek() == b"}":
             scan.at += 1
         else:
-            self._read_members(seen)
+            self._read_members(names)
         if scan.peek():
-            scan.broken(f"{scan.shown_here()} follows the end of the object")
+            scan.broken(f"{scan.visible_rest()} follows the end of the object")
 
     def _refuse_top_level(self, first: bytes) -> NoReturn:
         if first == b"[":
@@ -76,17 +76,17 @@ class JsonBody:
             raise errors.NotAnObject(what="a number")
         raise errors.NotAnObject(what=self._in.literal().decode())
 
-    def _read_members(self, seen: set[str]) -> None:
+    def _read_members(self, names: set[str]) -> None:
         scan = self._in
         fields_bytes = 0
         while True:
             if scan.peek() != b'"':
                 scan.broken(f"the name of a field is expected, but {shown(scan.peek())} is there")
             name = self.decode(scan.string())
-            if name in seen:
+            if name in names:
                 raise errors.DoubledField(name=id_tokens.visible(name))
-            seen.add(name)
-            if len(seen) > self._limits.max_fields:
+            names.add(name)
+            if len(names) > self._limits.max_fields:
                 raise errors.TooManyFields(limit=self._limits.max_fields)
             scan.expect(b":", "after a field's name")
             if name == "payload":
@@ -144,12 +144,12 @@ class JsonBody:
             raise errors.PayloadNotAList(what="an object")
         elif first and first in b"-0123456789":
             digits = scan.number().decode()
-            found = array("q")
+            ids = array("q")
             sink = self._lists.sink
-            sink.token(digits, found, index=0)
-            _warn_of_javascript(sink, found)
-            sink.take(found)
-            self.payload_as_sent = found[0] if found else None
+            sink.token(digits, ids, index=0)
+            _warn_of_javascript(sink, ids)
+            sink.take(ids)
+            self.payload_as_sent = ids[0] if ids else None
         else:
             value = LITERALS[scan.literal()]
             if value is not None:
@@ -158,24 +158,24 @@ class JsonBody:
 
     def _read_payload_string(self) -> None:
         """Read a string like plain text, as it arrives."""
-        kept: list[bytes] | None = []
+        copies: list[bytes] | None = []
         length = 0
 
         def pieces() -> Iterator[bytes]:
-            nonlocal kept, length
+            nonlocal copies, length
             for piece in _string_pieces(self._in):
                 length += len(piece)
-                if kept is not None and length <= BYTES_SENT_BACK:
-                    kept.append(piece)
+                if copies is not None and length <= BYTES_SENT_BACK:
+                    copies.append(piece)
                 else:
-                    kept = None
+                    copies = None
                 yield piece
 
         sink = self._lists.sink
-        self._lists.refuse_data_of_text()
+        self._lists.refuse_column_options()
         read_text(pieces(), sink, self._limits, one_per_line=self._lists.options.is_text)
-        if kept is not None and sink.entries_count <= TOKENS_SENT_BACK:
-            self.payload_as_sent = b"".join(kept).decode()
+        if copies is not None and sink.entries_count <= TOKENS_SENT_BACK:
+            self.payload_as_sent = b"".join(copies).decode()
 
 
 def _string_pieces(scan: Scanner) -> Iterator[bytes]:
@@ -220,7 +220,7 @@ class _Array:
         self._objects = IdObjects(self._sink, lists.options.column, self._data)
         self._index = 0
         self._as_sent: list[int | str] | None = []
-        self._found = array("q")
+        self._ids = array("q")
 
     def read(self) -> list[int | str] | None:
         """Read to the closing bracket. Returns the items as they were sent if they are few, else None."""
@@ -238,15 +238,16 @@ class _Array:
                 scan.at += 1
                 break
             scan.expect(b",", "between items")
-        self._take_found()
+        self._take_ids()
         self._sink.data_columns = tuple(self._data.names)
         self._sink.columns_left_out = tuple(self._data.left_out)
+        self._sink.warn("data_missing", self._data.missing_count)
         return self._as_sent
 
-    def _take_found(self) -> None:
-        if self._found:
-            self._sink.take(self._found)
-            self._found = array("q")
+    def _take_ids(self) -> None:
+        if self._ids:
+            self._sink.take(self._ids)
+            self._ids = array("q")
 
     def _keep(self, values: list[Any]) -> None:
         if self._as_sent is not None:
@@ -260,7 +261,7 @@ class _Array:
         cut = scan.buffer.rfind(b",", scan.at)
         if cut <= scan.at or self._sink.keeps_records:
             return False
-        self._take_found()
+        self._take_ids()
         block = scan.buffer[scan.at : cut]
         has_strings = bool(block.translate(None, _IN_ARRAY))
         if has_strings and block.translate(None, _IN_ARRAY + b'"'):
@@ -290,14 +291,14 @@ class _Array:
         self._index += 1
         if first == b'"':
             text = self._body.decode(scan.string())
-            self._sink.token(text, self._found, empty=id_tokens.EMPTY, index=at)
+            self._sink.token(text, self._ids, empty=id_tokens.EMPTY, index=at)
             self._keep([text])
         elif first and first in b"-0123456789":
             digits = scan.number().decode()
-            count = len(self._found)
-            self._sink.token(digits, self._found, index=at)
-            _warn_of_javascript(self._sink, self._found[count:])
-            self._keep(self._found[count:].tolist())
+            count = len(self._ids)
+            self._sink.token(digits, self._ids, index=at)
+            _warn_of_javascript(self._sink, self._ids[count:])
+            self._keep(self._ids[count:].tolist())
         elif first and first in b"[{":
             raw = scan.nested()
             self._body.decode(raw)
@@ -308,12 +309,14 @@ class _Array:
         elif first == b"]":
             scan.broken("a value is expected after the comma, but ] is there")
         else:
-            self._sink.token(scan.literal().decode(), self._found, index=at)
+            # Even of a text list: null would be a word that somebody wrote.
+            word = scan.literal().decode()
+            self._sink.fault(word, id_tokens.read(word).reason or "", index=at)
 
     def _read_object(self, raw: bytes, at: int) -> None:
-        count = len(self._found)
-        self._objects.read(id_objects.decoder.decode(raw.decode()), _text(raw), self._found, {"index": at})
-        self._keep(self._found[count:].tolist())
+        count = len(self._ids)
+        self._objects.read(id_objects.decoder.decode(raw.decode()), _text(raw), self._ids, {"index": at})
+        self._keep(self._ids[count:].tolist())
 
 
 def _text(raw: bytes) -> str:
@@ -322,10 +325,10 @@ def _text(raw: bytes) -> str:
 
 def _plain_numbers(values: list[Any]) -> tuple[array[int], int] | None:
     try:
-        found = array("q", values)
+        numbers = array("q", values)
     except (OverflowError, TypeError):
         return None
-    return None if 0 in values else (found, 0)
+    return None if 0 in values else (numbers, 0)
 
 
 def _plain_strings(values: list[Any]) -> tuple[array[int], int] | None:

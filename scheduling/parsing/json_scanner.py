@@ -82,9 +82,9 @@ class Scanner:
 
     def expect(self, byte: bytes, where: str) -> None:
         """Read `byte`, or refuse the body."""
-        found = self.peek()
-        if found != byte:
-            self.broken(f"{byte.decode()} is expected {where}, but {shown(found)} is there")
+        actual = self.peek()
+        if actual != byte:
+            self.broken(f"{byte.decode()} is expected {where}, but {shown(actual)} is there")
         self.at += 1
 
     def token(self, pattern: re.Pattern[bytes]) -> bytes:
@@ -97,55 +97,55 @@ class Scanner:
                 if match is None:
                     return b""
                 limit = self._limits.max_field_bytes
-                self.broken(f"a token has more than {limit:,} bytes: {self.shown_here()}")
+                self.broken(f"a token has more than {limit:,} bytes: {self.visible_rest()}")
             if not self.more():
                 match = pattern.match(self.buffer, self.at)
                 if match is None:
                     return b""
                 break
-        found = match[0]
-        self.at += len(found)
-        return found
+        text = match[0]
+        self.at += len(text)
+        return text
 
-    def shown_here(self) -> str:
+    def visible_rest(self) -> str:
         """Return up to 40 characters from here, for display."""
         return shown(self.buffer[self.at : self.at + id_tokens.SHOWN_CHARACTERS])
 
     def string(self) -> bytes:
         """Return the raw string that begins here, with its quotes."""
-        found = self.token(_STRING)
-        if not found:
+        raw = self.token(_STRING)
+        if not raw:
             self.broken_string()
-        return found
+        return raw
 
     def broken_string(self) -> NoReturn:
         """Refuse the body, because the string here is broken."""
-        self.broken(f"a string has a control character, an invalid escape or no end: {self.shown_here()}")
+        self.broken(f"a string has a control character, an invalid escape or no end: {self.visible_rest()}")
 
     def number(self) -> bytes:
         """Return the number that begins here, as it is spelled."""
         start = self.token(_NUMBER_BYTES)
         if not _NUMBER.fullmatch(start):
             self.at -= len(start)
-            self.broken(f"{shown(start) or self.shown_here()} is not a JSON number")
+            self.broken(f"{shown(start) or self.visible_rest()} is not a JSON number")
         return start
 
     def literal(self) -> bytes:
         """Return true, false or null."""
-        found = self.token(_LITERAL)
-        if found not in LITERALS:
-            self.at -= len(found)
-            self.broken(f"{self.shown_here() or 'the end'} is not a JSON value")
-        return found
+        word = self.token(_LITERAL)
+        if word not in LITERALS:
+            self.at -= len(word)
+            self.broken(f"{self.visible_rest() or 'the end'} is not a JSON value")
+        return word
 
     def nested(self) -> bytes:
         """Return the raw array or object that begins here. Checks its depth and length, but not its grammar."""
         while True:
             end = self._end_of_nested()
             if end is not None:
-                found = self.buffer[self.at : end]
+                raw = self.buffer[self.at : end]
                 self.at = end
-                return found
+                return raw
             if len(self.buffer) - self.at > self._limits.max_field_bytes:
                 self.broken(f"an array or object has more than {self._limits.max_field_bytes:,} bytes")
             if not self.more():
@@ -162,7 +162,7 @@ class Scanner:
                 depth += 1
                 if depth > self._limits.max_json_depth:
                     self.at = match.start()
-                    token = self.shown_here()
+                    token = self.visible_rest()
                     raise errors.JsonTooDeep(limit=self._limits.max_json_depth, token=token, **self.place())
             elif byte in (b"]", b"}"):
                 depth -= 1
@@ -183,11 +183,11 @@ class DoubledName(Exception):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    result = dict(pairs)
+    if len(result) != len(pairs):
         names = [name for name, _ in pairs]
         raise DoubledName(next(name for name in names if names.count(name) > 1))
-    return found
+    return result
 
 
 def _whole(digits: str) -> int | str:

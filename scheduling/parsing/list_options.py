@@ -28,14 +28,17 @@ class ListOptions:
     leave_out_hidden: bool = False
     # The id_type of a list that the field `id` names, where nothing else says it.
     id_type_of: Callable[[str], str | None] | None = None
+    # The same of a list that is known; a field may say otherwise, which its reader then refuses.
+    default_id_type: str | None = None
     accepted: frozenset[str] = OPTION_FIELDS
-    _given: dict[str, Any] = field(default_factory=dict)
+    _options: dict[str, Any] = field(default_factory=dict)
     # Fields of a form that are there and empty.
-    _seen: set[str] = field(default_factory=set)
+    _empty_names: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in OPTION_FIELDS}
-        self._given = {name: value for name, value in given.items() if value is not None}
+        options = {name: getattr(self, name) for name in OPTION_FIELDS}
+        self._options = {name: value for name, value in options.items() if value is not None}
+        self.id_type = self.id_type or self.default_id_type
 
     @property
     def is_text(self) -> bool:
@@ -50,11 +53,11 @@ class ListOptions:
     @property
     def is_complete(self) -> bool:
         """Whether no later field of a form can change how the list is read."""
-        return self.accepted & {"column", "id_type", "data"} <= self._given.keys() | self._seen
+        return self.accepted & {"column", "id_type", "data"} <= self._options.keys() | self._empty_names
 
     def note(self, name: str, value: Any) -> bool:
         """Take over a field of the body if it says how the list is to be read. Returns whether that changes."""
-        if name == "id" and self.id_type_of is not None and "id_type" not in self._given:
+        if name == "id" and self.id_type_of is not None and "id_type" not in self._options:
             before, self.id_type = self.id_type, self.id_type_of(str(value)) or self.id_type
             return before != self.id_type
         return name in OPTION_FIELDS and self.set(name, value)
@@ -65,15 +68,15 @@ class ListOptions:
         Raises DoubledField if the query gave another value, IdTypeUnknown and DataUnclear.
         """
         if name not in self.accepted or value is None or value == "" or value == []:
-            self._seen.add(name)
+            self._empty_names.add(name)
             return False
         plain = parsed_option(name, value)
         if plain is None:
             return False
-        if name in self._given and self._given[name] != plain:
+        if name in self._options and self._options[name] != plain:
             raise errors.DoubledField(name=name)
         changes: bool = getattr(self, name) != plain
-        self._given[name] = plain
+        self._options[name] = plain
         setattr(self, name, plain)
         return changes
 
@@ -86,7 +89,7 @@ def parsed_option(name: str, value: Any) -> Any:
         raise errors.IdTypeUnknown(given=id_tokens.visible(str(value)))
     if name == "header":
         return value not in (False, "false", "0")
-    # Another type is refused by whoever checks the fields.
+    # The check of the fields refuses any other type.
     return value if isinstance(value, str) and value.strip() else None
 
 

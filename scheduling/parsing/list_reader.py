@@ -3,10 +3,10 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from scheduling.core import id_tokens
+from scheduling.core.closing import Closing
 from scheduling.parsing import errors
 from scheduling.parsing.csv_list import read_csv
 from scheduling.parsing.list_options import ListOptions
@@ -69,15 +69,17 @@ class ListReader:
         refuse_binary(head)
         utf8 = as_utf8(chunks, self.limits, must_be_utf16=media.is_utf16)
         if format == "text":
-            self.refuse_data_of_text()
+            self.refuse_column_options()
             read_text(utf8, self.sink, self.limits, one_per_line=self.options.is_text)
         elif format == "csv":
             read_csv(utf8, self.sink, self.limits, self.options)
         else:
             read_ndjson(utf8, self.sink, self.limits, self.options)
 
-    def refuse_data_of_text(self) -> None:
-        """Raise DataUnclear if data are requested of a list that has no columns."""
+    def refuse_column_options(self) -> None:
+        """Raise DataUnclear, or HeaderOfText, if data or a header are expected of a list that has no columns."""
+        if self.options.header:
+            raise errors.HeaderOfText
         if self.options.data is not None:
             raise errors.DataUnclear(
                 problem="plain text has no columns; send CSV, NDJSON or a JSON array of objects"
@@ -155,7 +157,7 @@ class UploadedFile:
         errors.close_quietly(self.data)
 
 
-class CopiedChunks:
+class CopiedChunks(Closing):
     """Chunks that are copied as they are read, so that they can be read again. May raise NoSpace."""
 
     def __init__(self, chunks: Iterator[bytes], folder: Path) -> None:
@@ -174,25 +176,21 @@ class CopiedChunks:
             self._copy.seek(0)
         return iter(lambda: self._copy.read(size), b"")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Release the disk space."""
         errors.close_quietly(self._copy)
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Return the first bytes, and an iterator that yields all bytes including them."""
-    kept: list[bytes] = []
+    first_chunks: list[bytes] = []
     length = 0
     for chunk in chunks:
-        kept.append(chunk)
+        first_chunks.append(chunk)
         length += len(chunk)
         if length >= HEAD_BYTES:
             break
-    head = b"".join(kept)
+    head = b"".join(first_chunks)
 
     def all_chunks() -> Iterator[bytes]:
         if head:

@@ -88,11 +88,11 @@ class MediaType:
 def media_type(header: str | None) -> MediaType:
     """Read a Content-Type header. The type of None, or of nonsense, is ""."""
     kind, _, _ = (header or "").partition(";")
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for name, value in _PARAMETER.findall(header or ""):
         plain = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value.strip()
-        found.setdefault(name.lower(), plain)
-    return MediaType(kind.strip().lower(), found, id_tokens.visible(kind.strip(), 80) or "(none)")
+        parameters.setdefault(name.lower(), plain)
+    return MediaType(kind.strip().lower(), parameters, id_tokens.visible(kind.strip(), 80) or "(none)")
 
 
 def ending(name: str | None) -> str:
@@ -111,23 +111,23 @@ def file_format(head: bytes, name: str | None, media: MediaType) -> str:
         return "gzip"
     if head.startswith((_ZIP, _OLE)):
         return "xlsx"
-    what = binary_kind(head) or _WRONG_ENDINGS.get(ending(name))
+    kind = binary_kind(head) or _WRONG_ENDINGS.get(ending(name))
     if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
-        what = "a web page (HTML or XML)"
-    if what:
-        raise errors.FileNotAccepted(name=shown, problem=f"is {what}")
+        kind = "a web page (HTML or XML)"
+    if kind:
+        raise errors.FileNotAccepted(name=shown, problem=f"is {kind}")
     return by_ending or _BY_TYPE.get(media.type) or _by_looks(head)
 
 
 def binary_kind(head: bytes) -> str | None:
     """Return what a file is whose first bytes are those of a format that is not text, or None."""
-    return next((what for signature, what in _SIGNATURES if head.startswith(signature)), None)
+    return next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
 
 
 def refuse_binary(head: bytes) -> None:
     """Raise BinaryNotAccepted if a body that was announced as text is not text."""
-    what = binary_kind(head)
-    if what is None:
+    kind = binary_kind(head)
+    if kind is None:
         return
     if head.startswith(_GZIP):
         advice = "Send it with the header Content-Encoding: gzip."
@@ -135,7 +135,7 @@ def refuse_binary(head: bytes) -> None:
         advice = "Send a workbook as a file in multipart/form-data."
     else:
         advice = "Save the list as CSV (UTF-8), and send that."
-    raise errors.BinaryNotAccepted(what=what, advice=advice)
+    raise errors.BinaryNotAccepted(what=kind, advice=advice)
 
 
 def is_table(head: bytes, *, column: str | None = None) -> bool:

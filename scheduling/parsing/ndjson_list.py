@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import orjson
 
@@ -16,6 +18,9 @@ from scheduling.parsing.sink import Sink
 from scheduling.parsing.streams import Blocks
 from scheduling.parsing.text_list import plain_ids
 
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_WORDS = ("true", "false", "null")
+_NOT_QUOTED = "The line is not JSON: text is written in quotes."
 _TO_COMMA = bytes.maketrans(b"\n", b",")
 
 
@@ -24,7 +29,7 @@ def read_ndjson(chunks: Iterable[bytes], sink: Sink, limits: Limits, options: Li
 
     Raises LineTooLong, and ColumnUnclear for an object with both `id` and `user_id` if no column was requested.
     """
-    blocks = Blocks(chunks, separators=b"\r\n", what="line", limits=limits)
+    blocks = Blocks(chunks, separators=b"\r\n", unit="line", limits=limits)
     reader = _Reader(sink, options)
     for block in blocks:
         lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
@@ -46,6 +51,7 @@ class _Reader:
         """Report which columns travel with the IDs, and which do not."""
         self._sink.data_columns = tuple(self._data.names)
         self._sink.columns_left_out = tuple(self._data.left_out)
+        self._sink.warn("data_missing", self._data.missing_count)
 
     def read(self, lines: bytes, first_line: int) -> None:
         """Read whole lines, joined by LF."""
@@ -68,14 +74,8 @@ class _Reader:
 
     def _read_objects(self, lines: bytes, count: int) -> bool:
         """Read lines that are all objects with a plain ID under the same name. Returns whether it could."""
-        # A name with escapes could be spelled in two ways.
-        if not lines.startswith(b"{") or b"\\" in lines:
-            return False
-        try:
-            objects = list(map(orjson.loads, lines.split(b"\n")))
-        except orjson.JSONDecodeError:
-            return False
-        if set(map(type, objects)) != {dict}:
+        objects = _objects(lines)
+        if objects is None:
             return False
         shapes = set(map(tuple, objects))
         names = {tuple(self._objects.names(shape)) for shape in shapes}
@@ -96,21 +96,23 @@ class _Reader:
         return True
 
     def _read_carefully(self, lines: bytes, first_line: int) -> None:
-        found = array("q")
+        ids = array("q")
         for number, line in enumerate(lines.split(b"\n"), first_line):
             text = line.decode("utf-8", "surrogateescape")
             core = text.strip(id_tokens.TRIMMED)
             if not core:
                 self._sink.warn("blank_rows")
             elif core[0] in '{["':
-                self._read_json(core, number, found)
+                self._read_json(core, number, ids)
+            elif self._sink.is_text and not _NUMBER.fullmatch(core):
+                # As a text ID, null and the truth values would be words that somebody wrote.
+                reason = id_tokens.read(core).reason if core in _WORDS else _NOT_QUOTED
+                self._sink.fault(text, reason or "", line=number, column=1)
             else:
-                self._objects.read(
-                    SpelledNumber(text.strip(" \t")), text, found, {"line": number, "column": 1}
-                )
-        self._sink.take(found)
+                self._objects.read(SpelledNumber(text.strip(" \t")), text, ids, {"line": number, "column": 1})
+        self._sink.take(ids)
 
-    def _read_json(self, text: str, line: int, found: array[int]) -> None:
+    def _read_json(self, text: str, line: int, ids: array[int]) -> None:
         try:
             # Bytes that are not UTF-8 were decoded to surrogates, which JSON would accept.
             text.encode()
@@ -123,4 +125,15 @@ class _Reader:
             column = getattr(error, "colno", 1)
             self._sink.fault(text, f"The line is not JSON: {problem}.", line=line, column=column)
             return
-        self._objects.read(value, text, found, {"line": line, "column": 1})
+        self._objects.read(value, text, ids, {"line": line, "column": 1})
+
+
+def _objects(lines: bytes) -> list[dict[str, Any]] | None:
+    """Return what the lines contain if they all are objects, and no name in them can be spelled in two ways."""
+    if not lines.startswith(b"{") or b"\\" in lines:
+        return None
+    try:
+        objects = list(map(orjson.loads, lines.split(b"\n")))
+    except orjson.JSONDecodeError:
+        return None
+    return objects if set(map(type, objects)) == {dict} else None

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from scheduling.core.closing import Closing
 from scheduling.parsing.fault_file import FaultFile
 from scheduling.parsing.record_spool import RecordSpool
 from scheduling.parsing.results import Column, Fault, Fields, Sheet
@@ -12,7 +12,7 @@ from scheduling.parsing.spool import Spool
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Closing):
     """What a body contains. Close it once its IDs are stored, since it keeps temporary files open.
 
     faults: the first 20; `all_faults()` yields all that are kept. warnings: how often each kind of WARNINGS
@@ -45,6 +45,12 @@ class Reading:
         return self.spool or self.records
 
     @property
+    def ids(self) -> Spool | RecordSpool:
+        """The IDs that were read. Only for a body with a list: where one is required, its absence was refused."""
+        assert self._list is not None
+        return self._list
+
+    @property
     def ids_count(self) -> int:
         """The number of different IDs."""
         return self._list.ids_count if self._list else 0
@@ -68,11 +74,3 @@ class Reading:
         if self._list:
             self._list.close()
         self.fault_file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -13,21 +13,21 @@ import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import compress, repeat
+from operator import mul
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from scheduling.core.closing import Closing
 from scheduling.parsing import errors
 
 PARTITIONS = 256
 _BLOCK_RECORDS = 4_096
 # A block is written at this size even if it has few records, since data may have kilobytes.
 _BLOCK_BYTES = 1024 * 1024
-# Records of a partition that wait in memory. With the longest IDs, those of all partitions take some 30 MB.
+# How many records of a partition wait in memory. With the longest IDs, all partitions together take about 30 MB.
 _PARTITION_RECORDS = 256
 _BYTES_IN_MEMORY = 4 * 1024 * 1024
-_SEPARATOR = "\x1f"
 
 
 class Records(NamedTuple):
@@ -75,7 +75,9 @@ class _Partitions:
     def __init__(self, folder: Path) -> None:
         self._file = _BlockFile(folder)
         self._salt = secrets.token_hex(8)
+        # Of each partition the IDs, and the hashes of their data.
         self._buffers: list[list[str]] = [[] for _ in range(PARTITIONS)]
+        self._hashes = [array("q") for _ in range(PARTITIONS)]
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
 
     def _numbers(self, ids: Sequence[str]) -> Iterator[int]:
@@ -84,17 +86,24 @@ class _Partitions:
 
     def extend(self, records: Records) -> None:
         """Add the IDs of some records."""
-        lines = records.ids
-        if records.data is not None:
-            pairs = zip(records.ids, records.data, strict=True)
-            lines = [f"{record_id}{_SEPARATOR}{hash(data)}" for record_id, data in pairs]
+        numbers = list(self._numbers(records.ids))
         appends = [buffer.append for buffer in self._buffers]
-        for number, line in zip(self._numbers(records.ids), lines, strict=True):
-            appends[number](line)
+        for number, record_id in zip(numbers, records.ids, strict=True):
+            appends[number](record_id)
+        if records.data is not None:
+            appends_of_hashes = [hashes.append for hashes in self._hashes]
+            for number, data_hash in zip(numbers, map(hash, records.data), strict=True):
+                appends_of_hashes[number](data_hash)
         for number, buffer in enumerate(self._buffers):
             if len(buffer) >= _PARTITION_RECORDS:
-                self._places[number].append(self._file.append("\n".join(buffer).encode()))
-                buffer.clear()
+                self._flush(number)
+
+    def _flush(self, number: int) -> None:
+        hashes = self._hashes[number].tobytes()
+        block = len(hashes).to_bytes(4, "big") + hashes + "\n".join(self._buffers[number]).encode()
+        self._places[number].append(self._file.append(block))
+        self._buffers[number].clear()
+        self._hashes[number] = array("q")
 
     def firsts(self) -> tuple[list[bytes | None], int]:
         """Find the repeats.
@@ -102,27 +111,34 @@ class _Partitions:
         Returns for each partition None if it has no repeats, else one byte per record: 1 if its ID is new. And how
         many repeats have other data than the first record with their ID.
         """
-        found = [self._firsts_of(number) for number in range(PARTITIONS)]
-        return [flags for flags, _ in found], sum(differ_count for _, differ_count in found)
+        results = [self._firsts_of(number) for number in range(PARTITIONS)]
+        return [flags for flags, _ in results], sum(differ_count for _, differ_count in results)
 
     def _firsts_of(self, number: int) -> tuple[bytes | None, int]:
-        first_data: dict[str, str] = {}
+        ids, hashes = self._partition(number)
+        if len(set(ids)) == len(ids):
+            return None, 0
+        first_data: dict[str, int] = {}
         flags = bytearray()
         differ_count = 0
-        for line in self._lines(number):
-            record_id, _, data = line.partition(_SEPARATOR)
+        for record_id, data in zip(ids, hashes or repeat(0), strict=False):
             is_new = record_id not in first_data
             flags.append(is_new)
             if is_new:
                 first_data[record_id] = data
             else:
                 differ_count += first_data[record_id] != data
-        return (None if len(first_data) == len(flags) else bytes(flags)), differ_count
+        return bytes(flags), differ_count
 
-    def _lines(self, number: int) -> Iterator[str]:
+    def _partition(self, number: int) -> tuple[list[str], array[int]]:
+        """Return the IDs of a partition, and the hashes of their data; none if the list has no data."""
+        ids: list[str] = []
+        hashes = array("q")
         for place in self._places[number]:
-            yield from self._file.read(place).decode().split("\n")
-        yield from self._buffers[number]
+            joined_hashes, joined_ids = _parts(self._file.read(place))
+            ids += joined_ids.decode().split("\n")
+            hashes.frombytes(joined_hashes)
+        return ids + self._buffers[number], hashes + self._hashes[number]
 
     def flags(self, ids: Sequence[str], next_flag: list[Iterator[int] | None]) -> list[int]:
         """Return for each of the next `ids` of the list 1 if it is new."""
@@ -134,7 +150,7 @@ class _Partitions:
         self._file.close()
 
 
-class RecordSpool:
+class RecordSpool(Closing):
     """A list of records in order. Call `extend` for each block, `finish` once, then read it as often as needed.
 
     After `finish`: ids_count, repeats_count, repeats_differ_count (repeats whose data differ from those of the
@@ -219,16 +235,18 @@ class RecordSpool:
             sent.close()
 
     def _unpacked(self, block: bytes) -> Records:
-        end = 4 + int.from_bytes(block[:4], "big")
-        return Records(block[4:end].decode().split("\n"), block[end:].split(b"\n") if self.has_data else None)
+        ids, data = _parts(block)
+        return Records(ids.decode().split("\n"), data.split(b"\n") if self.has_data else None)
 
     def _digest_of_set(self) -> str:
         """Return a digest of the IDs that does not depend on their order, for the hint "very likely the same"."""
         sums = [0, 0]
-        for ids, _ in self._unique():
-            packed = [record_id.encode() for record_id in ids]
-            sums[0] += sum(map(zlib.crc32, packed))
-            sums[1] += sum(zlib.crc32(one, len(one)) * len(one) for one in packed)
+        for place, _ in self._blocks:
+            packed, _ = _parts(self._file.read(place))
+            ids = packed.split(b"\n")
+            lengths = list(map(len, ids))
+            sums[0] += sum(map(zlib.crc32, ids))
+            sums[1] += sum(map(mul, map(zlib.crc32, ids, lengths), lengths))
         return hashlib.sha256(f"text {self.ids_count} {sums}".encode()).hexdigest()
 
     def _unique(self) -> Iterator[Records]:
@@ -258,12 +276,12 @@ class RecordSpool:
 
     def last(self, count: int = 3) -> tuple[str, ...]:
         """Return the last `count` IDs, in list order."""
-        found: list[str] = []
+        result: list[str] = []
         for place, _ in reversed(self._blocks):
-            found = self._unpacked(self._file.read(place)).ids + found
-            if len(found) >= count:
+            result = self._unpacked(self._file.read(place)).ids + result
+            if len(result) >= count:
                 break
-        return tuple(found[-count:])
+        return tuple(result[-count:])
 
     def close(self) -> None:
         """Release memory and disk space. May be called again, at any time."""
@@ -273,13 +291,11 @@ class RecordSpool:
         self._pending = self._no_records()
         self.ids_count = 0
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _parts(block: bytes) -> tuple[bytes, bytes]:
+    """Return the two parts of a block: the IDs and the data, or the hashes and the IDs."""
+    end = 4 + int.from_bytes(block[:4], "big")
+    return block[4:end], block[end:]
 
 
 def _slice(records: Records, start: int, end: int | None) -> Records:

@@ -18,6 +18,7 @@ WARNINGS = {
     "hidden_rows_left_out": "Rows hidden in the sheet, which were left out",
     "formulas": "Cells with a formula, whose stored result was read",
     "repeats_differ": "Repeats whose data differ from those of the first occurrence, which were ignored",
+    "data_missing": "Requested columns that no object of the list has",
     "only_numbers": "IDs that are text and contain nothing but digits: they are not the numbers that look the same",
     "multi_line_cells": "Rows with line breaks inside quoted cells",
     "not_utf8": "Rows with bytes that are not UTF-8, but not in an ID",

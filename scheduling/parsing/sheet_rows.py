@@ -124,10 +124,10 @@ class _SheetParser:
     def _start_row(self, facts: dict[str, str]) -> None:
         number = facts.get("r", "")
         follows = self._row.number + 1
-        given = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else follows
-        if given > MOST_ROWS:
+        row_number = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else follows
+        if row_number > MOST_ROWS:
             raise errors.BrokenWorkbook(problem="a sheet has more rows than Excel allows")
-        self._row = Row(given, facts.get("hidden") in ("1", "true"))
+        self._row = Row(row_number, facts.get("hidden") in ("1", "true"))
         self._column = -1
 
     def _start_cell(self, facts: dict[str, str]) -> None:

@@ -29,6 +29,8 @@ class Sink:
 
     # Whether IDs are text or have data, so that each becomes a record.
     keeps_records = False
+    # Whether the IDs are text.
+    is_text = False
 
     def __init__(self, *, limits: Limits, folder: Path, keeps_going: bool) -> None:
         self.limits = limits

@@ -17,9 +17,8 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, repeat
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from scheduling.core.closing import Closing
 from scheduling.parsing import errors
 
 PARTITIONS = 256
@@ -106,19 +105,19 @@ class _Partitions:
         return [self._first_in(number) for number in range(PARTITIONS)]
 
     def _first_in(self, number: int) -> bytes | None:
-        seen: set[int] = set()
+        earlier: set[int] = set()
         length = 0
         for block in self._blocks(number):
             length += len(block)
-            seen.update(block)
-        if len(seen) == length:
+            earlier.update(block)
+        if len(earlier) == length:
             return None
-        seen.clear()
+        earlier.clear()
         flags = bytearray()
         for block in self._blocks(number):
             for user_id in block:
-                flags.append(user_id not in seen)
-                seen.add(user_id)
+                flags.append(user_id not in earlier)
+                earlier.add(user_id)
         return bytes(flags)
 
     def flags(self, ids: Sequence[int], next_flag: list[Callable[[], int]]) -> list[int]:
@@ -130,7 +129,7 @@ class _Partitions:
         self._file.close()
 
 
-class Spool:
+class Spool(Closing):
     """A list of IDs in order. Call `extend` for each block, `finish` once, then read it as often as needed.
 
     After `finish`: ids_count, repeats_count, digest (of the list including repeats) and same_as_digest (of the set
@@ -243,11 +242,3 @@ class Spool:
         self._file = self._partitions = None
         self._ids = array("q")
         self.ids_count = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

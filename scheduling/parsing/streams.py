@@ -149,10 +149,10 @@ class Blocks:
     block never ends between CR and LF. Raises LineTooLong after `limits.max_line_bytes` without a separator.
     """
 
-    def __init__(self, chunks: Iterable[bytes], *, separators: bytes, what: str, limits: Limits) -> None:
+    def __init__(self, chunks: Iterable[bytes], *, separators: bytes, unit: str, limits: Limits) -> None:
         self._chunks = chunks
         self._separators = [separators[n : n + 1] for n in range(len(separators))]
-        self._what = what
+        self._unit = unit
         self._limit = limits.max_line_bytes
         self.line = 1
 
@@ -166,7 +166,7 @@ class Blocks:
             if cut:
                 yield data[:cut]
             if len(rest) > self._limit:
-                raise errors.LineTooLong(line=self.line, what=self._what, limit=self._limit)
+                raise errors.LineTooLong(line=self.line, what=self._unit, limit=self._limit)
         if rest:
             yield rest
 

@@ -58,9 +58,9 @@ def read_text(chunks: Iterable[bytes], sink: Sink, limits: Limits, *, one_per_li
     one_per_line: IDs are text, which may contain any separator but a line end.
     """
     if one_per_line:
-        _read_lines(Blocks(chunks, separators=b"\r\n", what="line", limits=limits), sink)
+        _read_lines(Blocks(chunks, separators=b"\r\n", unit="line", limits=limits), sink)
         return
-    blocks = Blocks(chunks, separators=SEPARATORS, what="token", limits=limits)
+    blocks = Blocks(chunks, separators=SEPARATORS, unit="token", limits=limits)
     # How many characters of the current line were in earlier blocks: a list may be one line of any length.
     characters_before = 0
     for block in blocks:
@@ -89,12 +89,12 @@ def _read_lines(blocks: Blocks, sink: Sink) -> None:
 
 def _read_carefully(block: bytes, sink: Sink, first_line: int, characters_before: int) -> int:
     """Read `block` token by token. Returns how many characters its last line has so far."""
-    found = array("q")
+    ids = array("q")
     column = characters_before
     lines = _LINES.split(block.decode("utf-8", "surrogateescape"))
     for number, line in enumerate(lines):
         column = characters_before if number == 0 else 0
         for match in _TOKENS.finditer(line):
-            sink.token(match[0], found, line=first_line + number, column=column + match.start() + 1)
-    sink.take(found)
+            sink.token(match[0], ids, line=first_line + number, column=column + match.start() + 1)
+    sink.take(ids)
     return column + len(lines[-1])

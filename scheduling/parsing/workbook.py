@@ -8,7 +8,7 @@ recognized by name without their namespace, in which strict and transitional fil
 import re
 from array import array
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scheduling.parsing import errors
 from scheduling.parsing.archive import Archive
@@ -23,7 +23,7 @@ _MAX_STYLES = 100_000
 _MAX_TEXTS = 4_000_000
 _MAX_TEXTS_BYTES = 64 * 1024 * 1024
 _TEXT_CHARACTERS = 200
-# Excel allows so many characters in a cell, so no text has more pieces.
+# Excel allows this many characters in a cell, so no text has more pieces.
 _MAX_PIECES = 32_767
 # Elements of a part: of the texts, and of those that list sheets, relations and styles.
 _MAX_TEXT_ELEMENTS = 20_000_000
@@ -34,7 +34,17 @@ _NOT_DATE_LETTERS = re.compile(
     r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\[\]]*\]|general', re.IGNORECASE | re.DOTALL
 )
 _DATE_LETTERS = re.compile(r"[dmyhs]", re.IGNORECASE)
+# [h]:mm:ss goes on counting after 24 hours.
+_DURATION = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
+_DURATION_FORMAT = 46
 _ESCAPED_CHARACTER = re.compile(r"_x([0-9A-Fa-f]{4})_")
+
+
+class DateStyles(NamedTuple):
+    """Numbers of cell styles, as cells name them. all: of dates, times and durations."""
+
+    all: frozenset[str]
+    durations: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Workbook:
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
         """Return the parts of the archive that `part` refers to: id to (kind, path)."""
         folder, _, file = part.rpartition("/")
-        found: dict[str, tuple[str, str]] = {}
+        relations: dict[str, tuple[str, str]] = {}
 
         def start(tag: str, facts: dict[str, str]) -> None:
             if tag != "Relationship" or facts.get("TargetMode") == "External":
@@ -80,9 +90,9 @@ class Workbook:
             path = self._archive.find(_path(folder, facts.get("Target", "")[:_MAX_TARGET_CHARACTERS]))
             if path is None:
                 return
-            if len(found) == _MAX_RELATIONS:
+            if len(relations) == _MAX_RELATIONS:
                 raise errors.BrokenWorkbook(problem=f"it has more than {_MAX_RELATIONS:,} relationships")
-            found[facts.get("Id", "")[:_MAX_TARGET_CHARACTERS]] = (
+            relations[facts.get("Id", "")[:_MAX_TARGET_CHARACTERS]] = (
                 facts.get("Type", "").rpartition("/")[2],
                 path,
             )
@@ -90,10 +100,10 @@ class Workbook:
         rels = self._archive.find(f"{folder}/_rels/{file}.rels")
         if rels is not None:
             self._parse(rels, start=start)
-        return found
+        return relations
 
     def _sheets(self) -> list[SheetPart]:
-        found: list[SheetPart] = []
+        sheets: list[SheetPart] = []
 
         def start(tag: str, facts: dict[str, str]) -> None:
             if tag != "sheet":
@@ -102,18 +112,18 @@ class Workbook:
             kind, path = self._targets.get(relation, ("", ""))
             if kind == "worksheet":
                 is_visible = facts.get("state", "visible") == "visible"
-                found.append(SheetPart(facts.get("name", "")[:_TEXT_CHARACTERS], path, is_visible))
-            if len(found) > _MAX_SHEETS:
+                sheets.append(SheetPart(facts.get("name", "")[:_TEXT_CHARACTERS], path, is_visible))
+            if len(sheets) > _MAX_SHEETS:
                 raise errors.BrokenWorkbook(problem=f"it has more than {_MAX_SHEETS:,} sheets")
 
         self._parse(self._book, start=start)
-        return found
+        return sheets
 
     def _part_of_kind(self, kind: str) -> str | None:
-        return next((path for found, path in self._targets.values() if found == kind), None)
+        return next((path for part_kind, path in self._targets.values() if part_kind == kind), None)
 
     def texts(self, characters: int) -> "Texts":
-        """Return the texts that cells refer to by number, and so many characters of each."""
+        """Return the texts that cells refer to by number, and this many characters of each."""
         texts = Texts(characters)
         path = self._part_of_kind("sharedStrings")
         if path:
@@ -122,9 +132,20 @@ class Workbook:
             )
         return texts
 
-    def date_styles(self) -> frozenset[int]:
-        """Return the numbers of the cell styles that display a number as a date or time."""
-        formats: dict[int, bool] = {}
+    def counts_from_1904(self) -> bool:
+        """Return whether day 0 of its dates is 1904-01-01, as in files from an old Excel for the Mac."""
+        flags: list[str] = []
+
+        def start(tag: str, facts: dict[str, str]) -> None:
+            if tag == "workbookPr":
+                flags.append(facts.get("date1904", ""))
+
+        self._parse(self._book, start=start)
+        return flags[:1] in (["1"], ["true"])
+
+    def date_styles(self) -> DateStyles:
+        """Return the cell styles that display a number as a date, a time or a duration."""
+        formats: dict[int, tuple[bool, bool]] = {}
         styles: list[int] = []
         inside = False
 
@@ -132,7 +153,8 @@ class Workbook:
             nonlocal inside
             if tag == "numFmt" and len(formats) < _MAX_FORMATS:
                 code = _NOT_DATE_LETTERS.sub("", facts.get("formatCode", "")[:1000])
-                formats[_number(facts.get("numFmtId"))] = _DATE_LETTERS.search(code) is not None
+                is_duration = _DURATION.search(code) is not None
+                formats[_number(facts.get("numFmtId"))] = _DATE_LETTERS.search(code) is not None, is_duration
             elif tag == "cellXfs":
                 inside = True
             elif tag == "xf" and inside and len(styles) < _MAX_STYLES:
@@ -145,7 +167,10 @@ class Workbook:
         path = self._part_of_kind("styles")
         if path:
             self._parse(path, start=start, end=end)
-        return frozenset(n for n, fmt in enumerate(styles) if formats.get(fmt, fmt in _DATE_FORMATS))
+        kinds = [formats.get(fmt, (fmt in _DATE_FORMATS, fmt == _DURATION_FORMAT)) for fmt in styles]
+        dates = frozenset(str(n) for n, (is_date, _) in enumerate(kinds) if is_date)
+        durations = frozenset(str(n) for n, (_, is_duration) in enumerate(kinds) if is_duration)
+        return DateStyles(dates, durations)
 
     def _parse(
         self,

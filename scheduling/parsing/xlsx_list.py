@@ -37,6 +37,12 @@ _CHOICES = 50
 _BLOCK_IDS = 4096
 _NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+\-]?[0-9]{1,3})?")
 _FIRST_DAY = datetime(1899, 12, 30)  # noqa: DTZ001 a sheet's dates have no zone
+_FIRST_DAY_1904 = datetime(1904, 1, 1)  # noqa: DTZ001 as above
+# Day 60 of Excel is the 29th of February 1900, which never was: the days before it are counted from a day later.
+_LEAP_DAY_1900 = 60
+_LAST_DAY = datetime(9999, 12, 31)  # noqa: DTZ001 as above
+_DAY_SECONDS = 86_400
+_MOST_DAYS = 3_000_000
 # Row number, style, value.
 _PLAIN_CELL = '<c r="{}([0-9]{{1,7}})"(?: s="([0-9]{{1,6}})")?(?: t="n")?><v>([1-9][0-9]{{0,14}})</v></c>'
 _HAS_TEXT = frozenset({"s", "str", "inlineStr"})
@@ -68,17 +74,17 @@ def read_xlsx(data: Any, sink: Sink, limits: Limits, options: ListOptions, *, na
 
 def _requested(workbook: Workbook, requested: str) -> SheetPart:
     """Return the sheet with this name, or with this number. Raises SheetUnknown."""
-    wanted = requested.strip(id_tokens.TRIMMED)
-    exact = [sheet for sheet in workbook.sheets if sheet.name.strip(id_tokens.TRIMMED) == wanted]
-    similar = [sheet for sheet in workbook.sheets if plain_name(sheet.name) == plain_name(wanted)]
-    found = exact or similar
-    if len(found) == 1:
-        return found[0]
-    if not found and id_tokens.is_id(wanted) and int(wanted) <= len(workbook.sheets):
-        return workbook.sheets[int(wanted) - 1]
+    requested_name = requested.strip(id_tokens.TRIMMED)
+    exact = [sheet for sheet in workbook.sheets if sheet.name.strip(id_tokens.TRIMMED) == requested_name]
+    similar = [sheet for sheet in workbook.sheets if plain_name(sheet.name) == plain_name(requested_name)]
+    matches = exact or similar
+    if len(matches) == 1:
+        return matches[0]
+    if not matches and id_tokens.is_id(requested_name) and int(requested_name) <= len(workbook.sheets):
+        return workbook.sheets[int(requested_name) - 1]
     choices = tuple(_choice(workbook, sheet, ()) for sheet in workbook.sheets[:_CHOICES])
     raise errors.SheetUnknown(
-        given=id_tokens.visible(wanted), choices=choices, listed=listed(choices), parameter=PARAMETER
+        given=id_tokens.visible(requested_name), choices=choices, listed=listed(choices), parameter=PARAMETER
     )
 
 
@@ -128,7 +134,9 @@ class _Cells:
 
     def __init__(self, workbook: Workbook, characters: int) -> None:
         self._texts = workbook.texts(characters)
-        self.dates = frozenset(map(str, workbook.date_styles()))
+        styles = workbook.date_styles()
+        self.dates, self._durations = styles.all, styles.durations
+        self._from_1904 = bool(self.dates) and workbook.counts_from_1904()
 
     def text(self, cell: Cell) -> str:
         """Return the text of a cell, for display and for finding the column."""
@@ -141,19 +149,25 @@ class _Cells:
             return unescaped(cell.value)
         if cell.kind == "b":
             return "TRUE" if cell.value == "1" else "FALSE"
-        if cell.kind == "n" and cell.style in self.dates:
-            return _date(cell.value)
+        if self._is_date(cell):
+            return _date(cell.value, from_1904=self._from_1904)
         exact = _exact(cell.value) if cell.kind == "n" else None
         return cell.value if exact is None else str(exact)
 
     def data(self, cell: Cell) -> str:
-        """Return what travels with an ID: a number as it is spelled, a date as ISO 8601. Raises DataProblem."""
+        """Return what travels with an ID: a number as it is spelled, a date or time as ISO 8601.
+
+        Raises DataProblem.
+        """
         if cell.formula is not None and not cell.has_value:
             raise DataProblem("Its data contain a formula without a stored result.")
-        is_date = cell.kind == "n" and cell.style in self.dates
+        is_date = self._is_date(cell)
         if cell.kind == "n" and not is_date:
             return cell.value
         return self.text(cell).replace(" ", "T") if is_date else self.text(cell)
+
+    def _is_date(self, cell: Cell) -> bool:
+        return cell.kind == "n" and cell.style in self.dates and cell.style not in self._durations
 
     def reason(self, cell: Cell) -> str | None:
         """Return why a cell of this type is not an ID, or None if its text decides."""
@@ -190,7 +204,7 @@ class _Reader:
         self._options = options
         self._index = 0
         self._empty = ""
-        self._found = array("q")
+        self._ids = array("q")
         self._last_number = 0
         self.hidden_count = 0
 
@@ -209,7 +223,7 @@ class _Reader:
                 has_header = False
             else:
                 self._read_row(row)
-            if len(self._found) >= _BLOCK_IDS:
+            if len(self._ids) >= _BLOCK_IDS:
                 self._take()
         self._take()
 
@@ -218,12 +232,12 @@ class _Reader:
 
         Returns the number of the last row, or None if there is anything else in the block.
         """
-        found = self._plain_cell.findall(block)
-        if not found or len(found) != block.count(ROW_END) or b"hidden" in block:
+        rows = self._plain_cell.findall(block)
+        if not rows or len(rows) != block.count(ROW_END) or b"hidden" in block:
             return None
-        numbers, styles, values = zip(*found, strict=True)
+        numbers, styles, values = zip(*rows, strict=True)
         first, last = int(numbers[0]), int(numbers[-1])
-        consecutive = last - first + 1 == len(found) == len(set(numbers))
+        consecutive = last - first + 1 == len(rows) == len(set(numbers))
         if not consecutive or first != self._last_number + 1 or last > MOST_ROWS:
             return None
         plain = plain_ids(b",".join(values))
@@ -235,8 +249,8 @@ class _Reader:
         return last
 
     def _take(self) -> None:
-        self._sink.take(self._found)
-        self._found = array("q")
+        self._sink.take(self._ids)
+        self._ids = array("q")
 
     def _is_used(self, row: Row) -> bool:
         return any(
@@ -287,7 +301,7 @@ class _Reader:
         if reason:
             self._sink.fault(text, reason, **place)
             return
-        if not self._sink.token(text, self._found, empty=self._empty, data=lambda: self._pack(row), **place):
+        if not self._sink.token(text, self._ids, empty=self._empty, data=lambda: self._pack(row), **place):
             return
         self._sink.warn("formulas", cell is not None and cell.formula is not None)
         if row.hidden:
@@ -314,8 +328,21 @@ def _exact(value: str) -> int | None:
     return int(number) if abs(number) < EXACT_BELOW and number.is_integer() else None
 
 
-def _date(value: str) -> str:
-    if not _NUMBER.fullmatch(value) or not 0 <= float(value) < 2_958_466:
+def _date(value: str, *, from_1904: bool) -> str:
+    """Return a count of days as Excel shows it: a date, a time of day, or both. Others are returned as they are."""
+    if not _NUMBER.fullmatch(value) or not 0 <= float(value) < _MOST_DAYS:
         return value
-    at = _FIRST_DAY + timedelta(days=float(value))
-    return at.date().isoformat() if float(value).is_integer() else at.isoformat(" ", "seconds")
+    # A count has 15 digits, so that two o'clock may be a few microseconds early.
+    day, second = divmod(round(float(value) * _DAY_SECONDS), _DAY_SECONDS)
+    if not day and (second or not from_1904):
+        return str(timedelta(seconds=second)).zfill(len("00:00:00"))
+    if from_1904:
+        first_day = _FIRST_DAY_1904
+    elif day == _LEAP_DAY_1900:
+        return value
+    else:
+        first_day = _FIRST_DAY if day > _LEAP_DAY_1900 else _FIRST_DAY + timedelta(days=1)
+    if day > (_LAST_DAY - first_day).days:
+        return value
+    at = first_day + timedelta(days=day, seconds=second)
+    return at.isoformat(" ", "seconds") if second else at.date().isoformat()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from django.db.models import Q
 
 from scheduling import models
+from scheduling.core.batches import batches
 from scheduling.models import MoveReason
 
 # Moves that make an ID late. A retry or a change of rpm gives it a new minute in which it is on time.
@@ -16,9 +17,7 @@ IDS_PER_QUERY = 1_000
 def late_since(task_ids: Collection[int], users: Collection[int]) -> dict[tuple[int, int], int]:
     """Return the original buckets of late IDs that have moved, by (task, ID)."""
     by_id: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
-    wanted = list(users)
-    for first in range(0, len(wanted), IDS_PER_QUERY):
-        batch = wanted[first : first + IDS_PER_QUERY]
+    for batch in batches(list(users), IDS_PER_QUERY):
         moves = models.Move.objects.filter(task_id__in=task_ids, user_id__in=batch).order_by("pk")
         columns = ("task_id", "user_id", "from_bucket_id", "reason")
         for task_id, user, from_bucket, reason in moves.values_list(*columns):
@@ -52,8 +51,8 @@ def keep_late_since(moved: Iterable[tuple[int, int, int, Sequence[int]]]) -> Non
     first: dict[int, int] = {}
     for task_id, from_bucket, to_bucket, users in moved:
         # Other IDs of the same bucket may have been late for longer.
-        known = late_since([task_id], users) if from_bucket in postponed else {}
-        since = min([from_bucket, *known.values()])
+        late_buckets = late_since([task_id], users) if from_bucket in postponed else {}
+        since = min([from_bucket, *late_buckets.values()])
         first[to_bucket] = min(since, first.get(to_bucket, since))
     reached: dict[int, list[int]] = defaultdict(list)
     for to_bucket, since in first.items():

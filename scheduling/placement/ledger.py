@@ -1,7 +1,7 @@
 """The counters of buckets and tasks, and the locks under which they change together with their rows."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,12 +10,14 @@ from django.db.models.functions import Greatest
 
 from scheduling import models, store
 from scheduling.core import keys
+from scheduling.events import recording
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.models import Status
 from scheduling.placement import late_ids, reservations
+from scheduling.placement.snapshot import Snapshot
 from scheduling.store import later
 
-# The columns of a task that has something to do, also where it was done before: then its end is told again.
+# The columns of a task that has something to do, even if it was done before: then its end is reported again.
 NOT_DONE = {
     "finished_at": None,
     "called_back_at": None,
@@ -72,7 +74,12 @@ def lock_waiting_buckets(task: models.Task) -> None:
 
 
 def release_places(
-    queue: models.Queue, task: models.Task, places: Mapping[int, int], *, at: datetime
+    queue: models.Queue,
+    task: models.Task,
+    places: Mapping[int, int],
+    *,
+    at: datetime,
+    snapshot: Snapshot | None = None,
 ) -> None:
     """Free the places of waiting IDs. The caller updates the rows of the task and of its IDs.
 
@@ -86,6 +93,7 @@ def release_places(
         kind=models.ReservationKind.CANCEL,
         at=at,
         task_id=task.pk,
+        snapshot=snapshot,
     )
     store.add_to_buckets({bucket: {"cancelled_count": count} for bucket, count in places.items()})
     store.add_to_task_buckets(
@@ -109,12 +117,14 @@ def take_other_places(
     reason: str,
     at: datetime,
     task_id: int | None = None,
+    snapshot: Snapshot | None = None,
 ) -> list[reservations.Places]:
     """Give IDs that leave buckets (bucket to how many) the first free places from a minute on, where they wait.
 
     The caller holds the rows of the queue and of the buckets. The log, the fills and
     the counters of buckets are kept here; the rest is `record_moves`', once it is known who goes where.
     """
+    snapshot = snapshot or Snapshot()
     if was != Status.WAITING:
         store.add_to_buckets({b: {was.counter: -n, Status.WAITING.counter: n} for b, n in leaving.items()})
     reservations.change(
@@ -124,15 +134,29 @@ def take_other_places(
         at=at,
         task_id=task_id,
         note=reason,
+        snapshot=snapshot,
     )
     store.add_to_buckets({b: {"moved_count": n} for b, n in leaving.items()})
     return reservations.take_free_places(
-        queue, sum(leaving.values()), from_minute=from_minute, at=at, task_id=task_id, note=reason
+        queue,
+        sum(leaving.values()),
+        from_minute=from_minute,
+        at=at,
+        task_id=task_id,
+        note=reason,
+        snapshot=snapshot,
     )
 
 
-def record_moves(moved: Mapping[Route, Sequence[int]], *, was: Status, reason: str, at: datetime) -> None:
-    """Count what tasks have where after IDs moved, how far the tasks are; keep each move, arm their minutes."""
+def record_moves(
+    moved: Mapping[Route, Sequence[int]],
+    *,
+    was: Status,
+    reason: str,
+    at: datetime,
+    armed: minute_jobs.Armed = minute_jobs.find_armed,
+) -> None:
+    """Update the counters of tasks and of their buckets after IDs have moved; keep each move, arm the new minutes."""
     tasks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     placed: dict[int, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
     last: dict[int, int] = {}
@@ -152,12 +176,14 @@ def record_moves(moved: Mapping[Route, Sequence[int]], *, was: Status, reason: s
     store.add_to_tasks(tasks)
     for task_id, bucket_id in sorted(last.items()):
         last_at = Greatest("last_minute_at", keys.minute_of_bucket(bucket_id))
-        models.Task.objects.filter(pk=task_id).update(last_minute_at=last_at, **NOT_DONE)
+        later.update(models.Task.objects.filter(pk=task_id), last_minute_at=last_at, **NOT_DONE)
     for task_id in sorted(placed):
         store.add_to_task_buckets(task_id, placed[task_id])
         store.insert_moves(task_id, moves[task_id], reason=reason, at=at)
     windows = {keys.window_of_bucket(route.to_bucket) for route in moved}
-    minute_jobs.arm_windows((keys.starts_at_of_window(window) for window in sorted(windows)), at=at)
+    minute_jobs.arm_windows(
+        (keys.starts_at_of_window(window) for window in sorted(windows)), at=at, armed=armed
+    )
 
 
 def record_returns(moved: Mapping[Route, Sequence[int]], *, at: datetime) -> None:
@@ -179,9 +205,15 @@ TASK_COLUMNS = (
     "id",
     "name",
     "max_failed_percent",
+    "min_finished",
+    "succeeded_count",
+    "failed_count",
+    "succeeded_before_count",
+    "failed_before_count",
     "cancelled_at",
     "expires_at",
     "held_at",
+    "canary_state",
     "queue_id",
     "waiting_count",
     "in_flight_count",
@@ -189,45 +221,56 @@ TASK_COLUMNS = (
 )
 
 
+def locked_tasks(task_ids: Iterable[int]) -> QuerySet[models.Task]:
+    """The tasks, their rows locked in the order of their keys; only what outcomes and requests need is read."""
+    tasks = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
+    return tasks.only(*TASK_COLUMNS)
+
+
 def lock_tasks(task_ids: Iterable[int]) -> dict[int, models.Task]:
-    """Return the tasks by key, their rows locked in this order; only what outcomes and requests need is read."""
-    wanted = models.Task.objects.filter(pk__in=sorted(task_ids)).order_by("pk").select_for_update()
-    return {task.pk: task for task in wanted.only(*TASK_COLUMNS)}
+    """Return the tasks by key, locked as in `locked_tasks`."""
+    return {task.pk: task for task in locked_tasks(task_ids)}
 
 
 def lock_tasks_and_waiting(
-    task_ids: Iterable[int], ranges: Sequence[tuple[int, int, int]]
-) -> dict[int, models.Task]:
+    task_ids: Iterable[int],
+    ranges: Sequence[tuple[int, int, int]],
+    then: Callable[[list[models.Task]], None],
+) -> None:
     """Lock tasks as `lock_tasks` does, and those of the first waiting rows of ranges of keys that the caller
-    hasn't read yet.
+    hasn't read yet, with the next statement that is waited for. then: is given them.
     """
     waiting, params = store.tasks_that_wait(ranges)
     # The array is made first: as part of the condition, it could be looked for in every task there is.
-    wanted = models.Task.objects.raw(
+    sql = (
         f"SELECT {', '.join(TASK_COLUMNS)},"
-        " (SELECT q.callback_url FROM scheduling_queue q WHERE q.id = queue_id) AS callback_url FROM scheduling_task"
-        f" WHERE id = ANY(ARRAY(SELECT unnest(%s::bigint[]) UNION {waiting})) ORDER BY id FOR UPDATE",
-        [sorted(task_ids), *params],
+        " (SELECT q.callback_url <> '' FROM scheduling_queue q WHERE q.id = queue_id) OR EXISTS (SELECT 1"
+        f" FROM scheduling_channel c WHERE c.is_on AND c.types @> '[\"{models.EventType.TASK_DONE}\"]') AS is_reported"
+        " FROM scheduling_task"
+        f" WHERE id = ANY(ARRAY(SELECT unnest(%s::bigint[]) UNION {waiting})) ORDER BY id FOR UPDATE"
     )
-    return {task.pk: task for task in wanted}
+    later.read_by_sql(models.Task, (*TASK_COLUMNS, "is_reported"), sql, [sorted(task_ids), *params], then)
 
 
 def finish(task_ids: Iterable[int], *, at: datetime) -> None:
-    """Mark the tasks that have nothing left to do as finished, and queue their callbacks."""
+    """Mark the tasks that have nothing left to do as finished, queue their callbacks, and record the events."""
     if not (task_ids := list(task_ids)):
         return
     done = _done(task_ids)
+    finished = []
     for task_id, callback in list(done.order_by("pk").values_list("pk", "queue__callback_url")):
-        if done.filter(pk=task_id).update(finished_at=at) and callback:
-            cluster.enqueue("scheduling.jobs.call_back", task_id)
+        if done.filter(pk=task_id).update(finished_at=at):
+            finished.append(task_id)
+            if callback:
+                cluster.enqueue("scheduling.jobs.call_back", task_id)
+    if finished:
+        recording.tasks_done(finished, at=at)
 
 
 def finish_locked(tasks: Iterable[models.Task], *, at: datetime) -> None:
-    """Do the same for tasks as `lock_tasks` or `lock_tasks_and_waiting` returned them: few have a callback to
-    look up.
-    """
+    """Do the same for tasks as `lock_tasks` or `lock_tasks_and_waiting` returned them: most need no event."""
     tasks = list(tasks)
-    silent = [task.pk for task in tasks if not getattr(task, "callback_url", True)]
+    silent = [task.pk for task in tasks if not getattr(task, "is_reported", True)]
     if silent:
         later.update(_done(silent), finished_at=at)
     finish([task.pk for task in tasks if task.pk not in silent], at=at)

@@ -14,6 +14,7 @@ from scheduling import models, store
 from scheduling.core import keys
 from scheduling.models import Group, Status
 from scheduling.placement import ledger, removals, reservations
+from scheduling.placement.snapshot import Snapshot
 
 FAR = datetime.max.replace(tzinfo=UTC)
 
@@ -40,20 +41,22 @@ def move(
     was: Status,
     at: datetime,
     latest: Mapping[int, datetime] | None = None,
+    snapshot: Snapshot | None = None,
 ) -> list[reservations.Places]:
     """Give rows with the status `was` the first free places from a minute on; there they wait.
 
     The caller holds the rows of the queue and of the buckets that are left, and the rows are as it read them
     under those locks. from_minute: not sealed at `at`. latest: by key, the start of the last minute in which a row may
-    run. Returns the places, in order.
+    run. snapshot: what the caller has read already, under the lock. Returns the places, in order.
     """
+    snapshot = snapshot or Snapshot()
     task_ids = {row.task_id for row in rows}
-    rows, ending = _partition_movable(queue, rows, latest or {}, from_minute=from_minute, was=was)
+    rows, ending = _partition_movable(queue, rows, latest or {}, snapshot, from_minute=from_minute, was=was)
     # IDs that an operator retries or resends, and that would come too late, keep their status.
     if ending and Group.UNFINISHED in was.groups:
         # In order, together with those that move: another transaction may be changing the same tasks.
         ledger.lock_tasks(task_ids)
-        _end_all(queue, ending, was=was, at=at)
+        _end_all(queue, ending, snapshot, was=was, at=at)
     if not rows:
         return []
     if Group.UNFINISHED not in was.groups:
@@ -62,12 +65,14 @@ def move(
     leaving: dict[int, int] = defaultdict(int)
     for row in rows:
         leaving[row.bucket_id] += 1
-    places = ledger.take_other_places(queue, leaving, was=was, from_minute=from_minute, reason=reason, at=at)
+    places = ledger.take_other_places(
+        queue, leaving, was=was, from_minute=from_minute, reason=reason, at=at, snapshot=snapshot
+    )
     pairs = list(zip(rows, _keys(places), strict=True))
     moved: dict[ledger.Route, list[int]] = defaultdict(list)
     for row, key in pairs:
         moved[ledger.Route(row.task_id, row.bucket_id, keys.bucket_of_assignment(key))].append(row.user_id)
-    ledger.record_moves(moved, was=was, reason=reason, at=at)
+    ledger.record_moves(moved, was=was, reason=reason, at=at, armed=snapshot.armed)
     store.move_rows([(row.key, key) for row, key in pairs], status=Status.WAITING, was=was)
     return places
 
@@ -76,6 +81,7 @@ def _partition_movable(
     queue: models.Queue,
     rows: Sequence[Row],
     latest: Mapping[int, datetime],
+    snapshot: Snapshot,
     *,
     from_minute: datetime,
     was: Status,
@@ -83,22 +89,22 @@ def _partition_movable(
     """Return the rows that get another minute, and the others by the status with which they end."""
     task_ids = {row.task_id for row in rows}
     is_unfinished = Group.UNFINISHED in was.groups
-    removed = removals.removed_in_flight(task_ids) if is_unfinished else set()
-    expiring = models.Task.objects.filter(pk__in=task_ids, expires_at__isnull=False, cancelled_at=None)
-    expires = dict(expiring.values_list("pk", "expires_at"))
+    removed, expires = snapshot.removed_and_expires(task_ids)
+    if not is_unfinished:
+        removed = set()
     if not removed and not expires and not latest:
         return list(rows), {}
     # It was sent and failed, or was returned unsent.
-    status_of_removed = Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED
+    removed_status = Status.FAILED if was == Status.IN_FLIGHT else Status.CANCELLED
     leaving = Counter(row.bucket_id for row in rows) if is_unfinished else None
-    free = reservations.free(queue, len(rows), from_minute, leaving=leaving)
+    free = reservations.free(queue, len(rows), from_minute, leaving=leaving, snapshot=snapshot)
     minutes = chain.from_iterable(repeat(keys.minute_of_bucket(bucket), count) for bucket, count in free)
     movable: list[Row] = []
     ending: dict[Status, list[Row]] = defaultdict(list)
     minute = next(minutes, from_minute)
     for row in rows:
         if (row.task_id, row.user_id) in removed:
-            ending[status_of_removed].append(row)
+            ending[removed_status].append(row)
         elif minute > latest.get(row.key, minute) or minute >= (expires.get(row.task_id) or FAR):
             ending[Status.EXPIRED].append(row)
         else:
@@ -108,14 +114,27 @@ def _partition_movable(
 
 
 def _end_all(
-    queue: models.Queue, ending: Mapping[Status, Sequence[Row]], *, was: Status, at: datetime
+    queue: models.Queue,
+    ending: Mapping[Status, Sequence[Row]],
+    snapshot: Snapshot,
+    *,
+    was: Status,
+    at: datetime,
 ) -> None:
     for status, rows in ending.items():
-        _end(queue, rows, status, was=was, at=at)
+        _end(queue, rows, status, snapshot, was=was, at=at)
     ledger.finish(sorted({row.task_id for rows in ending.values() for row in rows}), at=at)
 
 
-def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Status, at: datetime) -> None:
+def _end(
+    queue: models.Queue,
+    rows: Sequence[Row],
+    status: Status,
+    snapshot: Snapshot,
+    *,
+    was: Status,
+    at: datetime,
+) -> None:
     store.set_status_of_all([row.key for row in rows], status, was=was)
     if status != Status.CANCELLED:
         counters = ledger.Counters()
@@ -129,7 +148,7 @@ def _end(queue: models.Queue, rows: Sequence[Row], status: Status, *, was: Statu
     for task in models.Task.objects.filter(pk__in=places).order_by("pk"):
         count = sum(places[task.pk].values())
         store.add_to_tasks({task.pk: {"waiting_count": -count, "cancelled_count": count}})
-        ledger.release_places(queue, task, places[task.pk], at=at)
+        ledger.release_places(queue, task, places[task.pk], at=at, snapshot=snapshot)
 
 
 def _keys(places: Sequence[reservations.Places]) -> Iterator[int]:

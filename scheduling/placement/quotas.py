@@ -4,28 +4,36 @@ Nothing is kept beside the counters of buckets: what has started counts where it
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
+from django.db.models.expressions import Combinable
 
 from scheduling import models
 from scheduling.core import capacity, clock, keys
-from scheduling.placement import shapes
+from scheduling.placement import budgets, shapes
 
-BOOKED = F("started_count") + F("waiting_count") + F("in_flight_count")
+# Every start counts: those of test requests, and those that nobody knows for sure, too.
+STARTED = F("started_count") + F("repeats_count") + F("tests_count")
+BOOKED = STARTED + F("waiting_count") + F("in_flight_count")
 
 
-class Left(dict[Hashable, int]):
+# The number of the quota, and when the period begins.
+PeriodKey = tuple[int, datetime]
+
+
+class Remaining(dict[Hashable, int]):
     """How many more requests each period of a queue's quotas may take: worked out as periods are asked for."""
 
-    def __init__(self, shape: capacity.Shape, booked: dict[Hashable, int]) -> None:
+    def __init__(self, shape: capacity.Shape, booked: Mapping[PeriodKey, int]) -> None:
         super().__init__()
         self.shape, self.booked = shape, booked
 
-    def __copy__(self) -> "Left":
-        copied = Left(self.shape, self.booked)
+    def __copy__(self) -> "Remaining":
+        copied = Remaining(self.shape, self.booked)
         copied.update(self)
         return copied
 
@@ -36,7 +44,7 @@ class Left(dict[Hashable, int]):
             self[period] = max(0, limit - self.booked.get(period, 0))
         return True
 
-    def periods_of(self, window_id: int) -> tuple[Hashable, ...]:
+    def periods_of(self, window_id: int) -> tuple[PeriodKey, ...]:
         """Return the keys of the periods in which a window lies."""
         runs_at = clock.runs_at(keys.starts_at_of_window(window_id))
         return tuple((number, quota.period_of(runs_at)[0]) for number, quota in enumerate(self.shape.quotas))
@@ -53,37 +61,68 @@ class Left(dict[Hashable, int]):
                 self[period] -= count
 
 
-def left(queue: models.Queue, first_window: int, leaving: Mapping[int, int] | None = None) -> Left:
+def has_any(queue: models.Queue) -> bool:
+    """Whether the queue or its target has quotas."""
+    return bool(queue.quotas or (queue.target is not None and queue.target.quotas))
+
+
+def remaining(queue: models.Queue, first_window: int, leaving: Mapping[int, int] | None = None) -> Remaining:
     """Return what the periods from that of a window on may still take. One query; none without quotas.
 
     leaving: by bucket, how many IDs that wait or are in flight there look for another place, so that they give back
     what they have booked.
     """
-    if not queue.quotas:
-        return Left(shapes.of(queue), {})
-    found = Left(shapes.of(queue), booked(queue, first_window))
+    if not has_any(queue):
+        return Remaining(shapes.of(queue), {})
+    taken = booked(queue, first_window)
+    room = Remaining(shapes.of(queue), taken)
     for bucket_id, count in (leaving or {}).items():
-        for period in found.periods_of(keys.window_of_bucket(bucket_id)):
-            found.booked[period] = found.booked.get(period, 0) - count
-    return found
+        for period in room.periods_of(keys.window_of_bucket(bucket_id)):
+            taken[period] = taken.get(period, 0) - count
+    return room
 
 
-def booked(queue: models.Queue, first_window: int) -> dict[Hashable, int]:
-    """Return how much of each period is booked, by (number of the quota, when the period begins)."""
+def booked(
+    queue: models.Queue,
+    first_window: int,
+    counted: Combinable = BOOKED,
+    *,
+    queue_ids: Iterable[int] = (),
+) -> dict[PeriodKey, int]:
+    """Return how much of each period is booked.
+
+    counted: what counts of a minute. For the quotas of its target, that of all the target's queues counts.
+    queue_ids: of queues that are going to be among these.
+    """
     quotas = shapes.of(queue).quotas
     runs_at = clock.runs_at(keys.starts_at_of_window(first_window))
     since = min(quota.period_of(runs_at)[0] for quota in quotas)
-    rows = models.Bucket.objects.filter(
-        pk__gte=keys.bucket_at(queue.pk, since), pk__lte=keys.range_of_queue(queue.pk)[1]
-    )
-    sums: dict[Hashable, int] = defaultdict(int)
-    by_window = rows.order_by().values_list("window_id").annotate(count=Sum(BOOKED))
+    counting = {queue.pk}
+    if queue.target is not None and queue.target.quotas:
+        counting |= {*queue_ids, *(budgets.queue_ids_of(queue.target_id) if queue.target_id else ())}
+    first = keys.bucket_at(queue.pk, since)
+    rows = budgets.buckets_between(sorted(counting), first, keys.range_of_queue(queue.pk)[1] - 1)
+    sums: dict[PeriodKey, int] = defaultdict(int)
+    by_window = rows.order_by().values_list("window_id").annotate(count=Sum(counted))
     for window_id, count in by_window:
         if count:
             at = clock.runs_at(keys.starts_at_of_window(window_id))
+            is_own = keys.queue_of_window(window_id) == queue.pk
             for number, quota in enumerate(quotas):
-                sums[number, quota.period_of(at)[0]] += count
+                if is_own or number >= len(queue.quotas):
+                    sums[number, quota.period_of(at)[0]] += count
     return dict(sums)
+
+
+def used(shape: capacity.Shape, queue_ids: Iterable[int], at: datetime) -> list[tuple[capacity.Quota, int]]:
+    """Return how many requests of some queues have started in the current period of each quota."""
+    queue_ids, result = list(queue_ids), []
+    for quota in shape.quotas:
+        since, until = quota.period_of(at)
+        ranges = [Q(pk__gte=keys.bucket_at(pk, since), pk__lt=keys.bucket_at(pk, until)) for pk in queue_ids]
+        rows = models.Bucket.objects.filter(reduce(Q.__or__, ranges, Q(pk__in=[])))
+        result.append((quota, rows.aggregate(n=Sum(STARTED, default=0))["n"]))
+    return result
 
 
 @dataclass(frozen=True)
@@ -101,16 +140,20 @@ class Period:
         return max(0, self.booked - self.limit)
 
 
+def period_end(queue: models.Queue, number: int, at: datetime) -> datetime:
+    """Return the end of the period of a quota that contains `at`."""
+    return shapes.of(queue).quotas[number].period_of(at)[1]
+
+
 def periods(queue: models.Queue, at: datetime) -> list[Period]:
     """Return the periods from `at` on of which anything is booked, in order of time."""
-    if not queue.quotas:
+    if not has_any(queue):
         return []
     quotas = shapes.of(queue).quotas
-    found = []
-    for key, count in booked(queue, keys.window_id(queue.pk, clock.running_window_start(at))).items():
-        assert isinstance(key, tuple)
-        number, begins_at = key
+    result = []
+    first = keys.window_id(queue.pk, clock.running_window_start(at))
+    for (number, begins_at), count in booked(queue, first).items():
         ends_at = quotas[number].period_of(begins_at)[1]
         if ends_at > at:
-            found.append(Period(number, begins_at, ends_at, quotas[number].limit, count))
-    return sorted(found, key=lambda period: (period.ends_at, period.number))
+            result.append(Period(number, begins_at, ends_at, quotas[number].limit, count))
+    return sorted(result, key=lambda period: (period.ends_at, period.number))

@@ -6,19 +6,20 @@ looked up are looked up again.
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from django.db.models import QuerySet
 
 from scheduling import models, store
 from scheduling.core import keys, limits
+from scheduling.core.batches import batches
+from scheduling.core.closing import Closing
 from scheduling.lists.differences import Difference
 from scheduling.models import Group, Status
 from scheduling.parsing.spool import IdFile
+from scheduling.store import later
 
 _SENT = Status.of(Group.SENT)
 _UNFINISHED = Status.of(Group.UNFINISHED)
@@ -54,7 +55,7 @@ class Removed:
             self.released[keys.bucket_of_assignment(key)] += 1
 
 
-class Removal:
+class Removal(Closing):
     """The IDs that an edit removes, by place: first looked up, then cancelled in the edit's transaction."""
 
     def __init__(self, task: models.Task, difference: Difference, folder: Path) -> None:
@@ -63,27 +64,27 @@ class Removal:
         self._current_count = 0
         self._finished = Removed()
         self._last_move = self._resent().order_by("-pk").values_list("pk", flat=True).first() or 0
-        gone, current = difference.gone, difference.gone_now_count
-        self._look_up(gone, 0, current, is_current=True)
+        removed_ids, current = difference.removed, difference.removed_now_count
+        self._look_up(removed_ids, 0, current, is_current=True)
         self._current_count = self._keys.count
-        self._look_up(gone, current, gone.count, is_current=False)
+        self._look_up(removed_ids, current, removed_ids.count, is_current=False)
 
     def _resent(self) -> QuerySet[models.Move]:
         return models.Move.objects.filter(task_id=self._task.pk, reason=models.MoveReason.OPERATOR)
 
-    def _look_up(self, gone: IdFile, first: int, end: int, *, is_current: bool) -> None:
+    def _look_up(self, removed_ids: IdFile, first: int, end: int, *, is_current: bool) -> None:
         for start in range(first, end, limits.SORTED_IDS):
-            users = sorted(gone.read(start, min(limits.SORTED_IDS, end - start)))
-            found, found_users = array("q"), array("q")
+            users = sorted(removed_ids.read(start, min(limits.SORTED_IDS, end - start)))
+            row_keys, row_users = array("q"), array("q")
             for key, user, status in _rows(self._task, users):
                 if status in _UNFINISHED:
-                    found.append(key)
-                    found_users.append(user)
+                    row_keys.append(key)
+                    row_users.append(user)
                 else:
                     self._finished.count(user, status, is_current=is_current)
-            order = sorted(range(len(found)), key=found.__getitem__)
-            self._keys.append(array("q", map(found.__getitem__, order)))
-            self._users.append(array("q", map(found_users.__getitem__, order)))
+            order = sorted(range(len(row_keys)), key=row_keys.__getitem__)
+            self._keys.append(array("q", map(row_keys.__getitem__, order)))
+            self._users.append(array("q", map(row_users.__getitem__, order)))
 
     def cancel_waiting(self) -> Removed:
         """Cancel what waits; the caller holds the buckets where the task waits. Raises ChangedMeanwhile."""
@@ -122,14 +123,6 @@ class Removal:
         self._keys.close()
         self._users.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def record_in_flight(task: models.Task, users: Iterable[int]) -> None:
     """Record which IDs were removed while their request was being made, in the transaction of the edit."""
@@ -144,6 +137,12 @@ def removed_in_flight(task_ids: Iterable[int]) -> set[tuple[int, int]]:
     return set(removed.values_list("task_id", "user_id"))
 
 
+def read_removed_in_flight(task_ids: Iterable[int], then: Callable[[set[tuple[int, int]]], None]) -> None:
+    """Read the same, in a tick with the next statement that is waited for. then: is given it."""
+    removed = models.LeftInFlight.objects.filter(task__in=set(task_ids))
+    later.read(removed, lambda rows: then({(row.task_id, row.user_id) for row in rows}))
+
+
 def forget_in_flight(ids: Iterable[tuple[int, int]]) -> None:
     """Forget that edits have removed these IDs, as (task, ID), while their request was being made."""
     by_task: dict[int, list[int]] = defaultdict(list)
@@ -151,17 +150,11 @@ def forget_in_flight(ids: Iterable[tuple[int, int]]) -> None:
         by_task[task_id].append(user_id)
     removed = models.LeftInFlight.objects.filter(task__in=by_task)
     for task_id in set(removed.values_list("task_id", flat=True)):
-        for users in _parts(by_task[task_id]):
+        for users in batches(by_task[task_id]):
             removed.filter(task=task_id, user_id__in=users).delete()
 
 
-def _parts(users: list[int]) -> Iterator[list[int]]:
-    """Yield as many IDs at a time as one statement may name."""
-    for start in range(0, len(users), limits.IDS_PER_QUERY):
-        yield users[start : start + limits.IDS_PER_QUERY]
-
-
 def _rows(task: models.Task, users: list[int]) -> Iterator[tuple[int, int, int]]:
-    for part in _parts(users):
+    for part in batches(users):
         rows = models.Assignment.objects.filter(task=task, user_id__in=part)
         yield from rows.values_list("pk", "user_id", "status")

@@ -1,9 +1,11 @@
 """Reserve places in windows: for lists by the two rules, for late IDs and retries the first free ones.
 
-Every function that changes a fill expects the caller to hold the queue's row (`lock_queue`).
+Every function that changes a fill expects the caller to hold the queue's row (`lock_queue`), and with it the row of its
+target, if that has a budget.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,11 +16,11 @@ from django.conf import settings
 from scheduling import models, store
 from scheduling.core import allocator, clock, keys, limits
 from scheduling.core.errors import BadFields, PastDeadline, PastExpiry, PastHorizon, PastPeak
-from scheduling.placement import quotas, shapes
+from scheduling.placement import budgets, quotas, shapes
+from scheduling.placement.snapshot import Snapshot
 from scheduling.store import inserting
 from scheduling.store.prepared import PreparedQuery
 
-NEVER_OPEN = "No minute of the next ten years is open."
 EMPTY = (0,) * clock.BUCKETS
 WINDOWS_A_DAY = 96
 # The windows that a search for a free place reads at a time: a day of them.
@@ -35,6 +37,8 @@ class WindowPlan:
     first_position: int
     # What lists may plan of each minute, where that isn't the queue's rpm.
     level: tuple[int, ...] | None = None
+    # How many IDs each minute may hold, where the target has a budget.
+    limit: tuple[int, ...] | None = None
 
     @property
     def ids_count(self) -> int:
@@ -55,12 +59,30 @@ class Start(StrEnum):
 
 
 @dataclass(frozen=True)
+class ShareCost:
+    """What it costs a list that it may take only a share of each minute, and what that leaves for others.
+
+    left: places in a minute of the queue's rpm. last_at: the list's last minute if it might take all.
+    """
+
+    percent: int
+    left: int
+    last_at: datetime | None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        return None if self.last_at is None else self.last_at + clock.MINUTE
+
+
+@dataclass(frozen=True)
 class Plan:
     """The places of a list: what a preview shows, an acceptance reserves and a response contains."""
 
     rpm: int
     windows: tuple[WindowPlan, ...] = field(default=())
     start: Start = Start.NEXT_WINDOW
+    # None where a list may take all of a minute.
+    share: ShareCost | None = None
 
     @property
     def ids_count(self) -> int:
@@ -109,13 +131,40 @@ _fills = PreparedQuery(
 def buckets_in_order(queue: models.Queue, plan: Plan) -> Iterator[int]:
     """Yield the bucket of each ID of a plan, in the order of its list."""
     for window in plan.windows:
-        for k in islice(allocator.places(window.before, window.level or queue.list_rpm), window.ids_count):
+        level = window.level or queue.list_rpm
+        if plan.start == Start.FIRST_FREE:
+            places = allocator.in_order(window.added)
+        else:
+            places = allocator.places(window.before, level, window.limit)
+        for k in islice(places, window.ids_count):
             yield keys.bucket_id(window.window_id, k)
 
 
-def lock_queue(queue_id: int) -> models.Queue:
-    """Return the queue, its row locked until the transaction ends: whoever changes a fill begins here."""
-    return models.Queue.objects.select_for_update().get(pk=queue_id)
+def lock_queue(queue_id: int, *, target_id: int | None = None) -> models.Queue:
+    """Return the queue, with its row locked until the transaction ends: every change of a fill begins here.
+
+    The row of its target, if that has a budget, is locked before it. target_id: so is this one's.
+    """
+    queues = lock_queues([queue_id], target_ids=[] if target_id is None else [target_id])
+    if queue_id not in queues:
+        raise models.Queue.DoesNotExist
+    return queues[queue_id]
+
+
+def lock_queues(queue_ids: Collection[int], *, target_ids: Collection[int] = ()) -> dict[int, models.Queue]:
+    """Return queues by key, locked as `lock_queue` does: first all targets, then all queues, each in order."""
+    queues: dict[int, models.Queue] = {}
+    if queue_ids:
+        rows = store.lock_queues("id", sorted(queue_ids), sorted(target_ids))
+        queues = {queue.pk: queue for queue in rows}
+    elif target_ids:
+        list(
+            models.Target.objects.select_for_update()
+            .filter(pk__in=target_ids)
+            .order_by("pk")
+            .values_list("pk")
+        )
+    return queues
 
 
 def unwritten(queue: models.Queue) -> list[int]:
@@ -150,6 +199,19 @@ def plan(
     """
     if not_before is not None and not_before > limits.LATEST_START:
         raise BadFields(not_before=f"It must be a time up to {limits.LATEST_START:%Y-%m-%d}.")
+    result = _plan(queue, ids_count, at=at, not_before=not_before, start=start)
+    if queue.max_share_percent == 100 or queue.overflow != models.Overflow.CARRY_OVER:
+        return result
+    whole = copy(queue)
+    whole.max_share_percent = 100
+    without = _plan(whole, ids_count, at=at, not_before=not_before, start=start)
+    remaining_capacity = max(0, queue.list_rpm - shapes.share_of(queue, queue.rpm))
+    return replace(result, share=ShareCost(queue.max_share_percent, remaining_capacity, without.last_at))
+
+
+def _plan(
+    queue: models.Queue, ids_count: int, *, at: datetime, not_before: datetime | None, start: Start
+) -> Plan:
     if ids_count == 0:
         return Plan(rpm=queue.rpm, start=start)
     others, rate = unwritten(queue), settings.WRITE_RATE
@@ -157,37 +219,37 @@ def plan(
         minute = clock.first_writable_minute(at, ids=ids_count, unwritten=others, rate=rate)
         if not_before is not None:
             minute = max(minute, clock.minute_start(not_before + clock.MINUTE - timedelta(microseconds=1)))
-        return Plan(queue.rpm, tuple(_first_free(queue, ids_count, minute)), start)
+        return Plan(queue.rpm, _at_least_one(_first_free(queue, ids_count, minute)), start)
     starts_at = clock.first_window(at, ids=ids_count, unwritten=others, rate=rate, not_before=not_before)
     first = keys.window_id(queue.pk, starts_at)
-    if queue.overflow == models.Overflow.DISPERSE and shapes.is_shaped(queue):
-        return Plan(queue.rpm, _some(_dispersed(queue, first, ids_count)))
-    if queue.overflow == models.Overflow.DISPERSE:
+    if queue.overflow == models.Overflow.DISPERSE and queue.target_id is None and shapes.is_shaped(queue):
+        return Plan(queue.rpm, _at_least_one(_dispersed(queue, first, ids_count)))
+    if queue.overflow == models.Overflow.DISPERSE and queue.target_id is None:
         before = fills([first]).get(first, EMPTY)
         return Plan(
             queue.rpm, (WindowPlan(first, before, allocator.counts(before, queue.list_rpm, ids_count), 0),)
         )
-    return Plan(queue.rpm, _some(_carried_over(queue, first, ids_count)))
+    return Plan(queue.rpm, _at_least_one(_carried_over(queue, first, ids_count)))
 
 
-def _some(windows: Iterator[WindowPlan]) -> tuple[WindowPlan, ...]:
-    found = tuple(windows)
-    if not found:
-        raise BadFields(hours=NEVER_OPEN)
-    return found
+def _at_least_one(windows: Iterator[WindowPlan]) -> tuple[WindowPlan, ...]:
+    plans = tuple(windows)
+    if not plans:
+        raise BadFields(hours=shapes.NEVER_OPEN)
+    return plans
 
 
 def _dispersed(queue: models.Queue, first: int, ids_count: int) -> Iterator[WindowPlan]:
     """Both rules, in the first window that has an open minute; what a quota leaves no room for, in a later period."""
-    known, position = _known(first), 0
-    stretches, levels = _watched(shapes.stretches(queue, first))
-    left = quotas.left(queue, first)
-    for run in allocator.dispersed_within(stretches, ids_count, fills=known, quotas=left):
-        yield WindowPlan(first + run.first, run.before, run.added, position, levels[-1])
+    fills_by_offset, position = _fills_from(first), 0
+    stretches, read = _watched(shapes.stretches(queue, first))
+    quota_room = quotas.remaining(queue, first)
+    for run in allocator.dispersed_within(stretches, ids_count, fills=fills_by_offset, quotas=quota_room):
+        yield WindowPlan(first + run.first, run.before, run.added, position, read[-1].capacity)
         position += run.ids
 
 
-def _known(first: int) -> dict[int, tuple[int, ...]]:
+def _fills_from(first: int) -> dict[int, tuple[int, ...]]:
     """The fills of a queue's windows from one on, by their offset from it."""
     last_of_queue = (keys.queue_of_window(first) + 1) * keys.QUARTERS - 1
     return {window - first: fill for window, fill in fills([first, last_of_queue]).items()}
@@ -195,16 +257,16 @@ def _known(first: int) -> dict[int, tuple[int, ...]]:
 
 def _watched(
     stretches: Iterator[allocator.Stretch],
-) -> tuple[Iterator[allocator.Stretch], list[tuple[int, ...]]]:
-    """The stretches, and the capacities of those that were read: a run lies in the one that was read last."""
-    levels: list[tuple[int, ...]] = []
+) -> tuple[Iterator[allocator.Stretch], list[allocator.Stretch]]:
+    """The stretches, and those that were read: a run lies in the one that was read last."""
+    read: list[allocator.Stretch] = []
 
     def watched() -> Iterator[allocator.Stretch]:
         for stretch in stretches:
-            levels.append(stretch.capacity)
+            read[:] = [stretch]
             yield stretch
 
-    return watched(), levels
+    return watched(), read
 
 
 def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> Iterator[WindowPlan]:
@@ -214,22 +276,28 @@ def _first_free(queue: models.Queue, ids_count: int, from_minute: datetime) -> I
     per_minute = min(queue.list_rpm, queue.brake_per_minute or queue.list_rpm)
     bucket = keys.bucket_at(queue.pk, from_minute)
     window_id = keys.window_of_bucket(bucket)
-    fill, room = [0] * clock.BUCKETS, [per_minute] * clock.BUCKETS
-    if is_shaped:
-        room = list(shapes.list_level(queue, shapes.capacities(queue, window_id), per_minute))
+    fill, capacities = [0] * clock.BUCKETS, list(shapes.capacities(queue, window_id))
     rows = models.Bucket.objects.filter(pk__range=keys.range_of_window(window_id))
     for pk, filled, capacity, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at"):
         k = keys.index_of_bucket(pk)
         # Sealed by whoever's clock: nothing comes in. A window that runs may have another rpm.
-        fill[k], room[k] = filled, 0 if sealed else min(per_minute, max(0, capacity - queue.headroom))
-    left = quotas.left(queue, window_id)
-    most = left.most(ids_count, window_id)
-    added = allocator.free_places(fill, room, most, keys.index_of_bucket(bucket))
-    left.book(sum(added), window_id)
+        fill[k], capacities[k] = filled, 0 if sealed else capacity
+    budget = budgets.Room(queue, window_id)
+    room = budget.within(window_id, tuple(capacities))
+    level = shapes.list_level(queue, room, per_minute)
+    if has_share := queue.max_share_percent < 100 and queue.overflow == models.Overflow.CARRY_OVER:
+        level = shapes.within_share(queue, level, tuple(fill), room)
+    quota_room = quotas.remaining(queue, window_id)
+    most = quota_room.most(ids_count, window_id)
+    added = allocator.free_places(fill, level, most, keys.index_of_bucket(bucket))
+    quota_room.book(sum(added), window_id)
     if any(added):
-        yield WindowPlan(window_id, tuple(fill), added, 0, tuple(room) if is_shaped else None)
+        stored = level if is_shaped or has_share else None
+        yield WindowPlan(window_id, tuple(fill), added, 0, stored, budget.of(window_id))
     if remaining := ids_count - sum(added):
-        for window in _carried_over(queue, window_id + 1, remaining, at_most=per_minute, left=left):
+        for window in _carried_over(
+            queue, window_id + 1, remaining, at_most=per_minute, quota_room=quota_room, budget=budget
+        ):
             yield replace(window, first_position=window.first_position + sum(added))
 
 
@@ -239,9 +307,14 @@ def _carried_over(
     ids_count: int,
     *,
     at_most: int | None = None,
-    left: quotas.Left | None = None,
+    quota_room: quotas.Remaining | None = None,
+    budget: budgets.Room | None = None,
 ) -> Iterator[WindowPlan]:
-    """Rule 1 over as many windows as it takes, each in closed form. at_most: IDs in a minute. left: of its quotas.
+    """Rule 1 over as many windows as it takes, each in closed form.
+
+    at_most: IDs in a minute. quota_room: what the queue's quotas leave.
+
+    Under `disperse`, where a target's budget is a limit, both rules up to it. budget: what it leaves.
 
     Of the windows past the horizon, for which the list is refused, only the last: so that what a list of
     years costs under the queue's lock doesn't grow with the years.
@@ -249,12 +322,14 @@ def _carried_over(
     last_of_queue = (keys.queue_of_window(first) + 1) * keys.QUARTERS - 1
     horizon = None
     position = 0
-    for run, level in _runs(queue, first, ids_count, at_most, left):
+    budget = budgets.Room(queue, first) if budget is None else budget
+    for run, level in _runs(queue, first, ids_count, at_most, quota_room, budget):
         horizon = run.first + settings.HORIZON_DAYS * WINDOWS_A_DAY if horizon is None else horizon
         each, last = sum(run.added), run.first + run.windows - 1
         for offset in (*range(run.first, min(last, horizon + 1)), last):
             window_id = min(first + offset, last_of_queue)
-            yield WindowPlan(window_id, run.before, run.added, position + (offset - run.first) * each, level)
+            begins_at = position + (offset - run.first) * each
+            yield WindowPlan(window_id, run.before, run.added, begins_at, level, budget.of(window_id))
         position += run.windows * each
 
 
@@ -263,19 +338,31 @@ def _runs(
     first: int,
     ids_count: int,
     at_most: int | None,
-    left: quotas.Left | None,
+    quota_room: quotas.Remaining | None,
+    budget: budgets.Room,
 ) -> Iterator[tuple[allocator.Run, tuple[int, ...] | None]]:
-    """Where IDs go by rule 1 alone, with what lists may plan of the minutes where these differ."""
-    known = _known(first)
-    if not shapes.is_shaped(queue):
+    """Where IDs go by rule 1, with what lists may plan of the minutes where these differ."""
+    fills_by_offset = _fills_from(first)
+    has_share = queue.max_share_percent < 100 and queue.overflow == models.Overflow.CARRY_OVER
+    if not shapes.is_shaped(queue) and not has_share:
         rpm = queue.list_rpm if at_most is None else at_most
-        for run in allocator.carry_over_runs(known, rpm, ids_count):
+        for run in allocator.carry_over_runs(fills_by_offset, rpm, ids_count):
             yield run, None
         return
-    stretches, levels = _watched(shapes.stretches(queue, first, at_most=at_most))
-    left = quotas.left(queue, first) if left is None else left
-    for run in allocator.runs_within(stretches, ids_count, fills=known, quotas=left):
-        yield run, levels[-1]
+    disperses = queue.overflow == models.Overflow.DISPERSE and at_most is None
+    stretches, read = _watched(
+        shapes.stretches(
+            queue,
+            first,
+            at_most=at_most,
+            room=budget,
+            with_limit=disperses,
+            fills=dict(sorted(fills_by_offset.items())) if has_share else None,
+        )
+    )
+    quota_room = quotas.remaining(queue, first) if quota_room is None else quota_room
+    for run in allocator.runs_within(stretches, ids_count, fills=fills_by_offset, quotas=quota_room):
+        yield run, read[-1].capacity
 
 
 def check(
@@ -287,7 +374,7 @@ def check(
     deadline: datetime | None = None,
     allow_peak: bool = False,
 ) -> None:
-    """Raise PastPeak, PastHorizon, PastExpiry or PastDeadline, each with the plan, where the plan may not be kept."""
+    """Raise PastPeak, PastHorizon, PastExpiry or PastDeadline, each with the plan, if the plan can't be accepted."""
     if plan.last_at is None:
         return
     end = plan.last_at + clock.MINUTE
@@ -297,7 +384,7 @@ def check(
         raise PastDeadline(plan)
     horizon = timedelta(days=settings.HORIZON_DAYS)
     is_capped = queue.overflow == models.Overflow.CARRY_OVER or plan.start == Start.FIRST_FREE
-    is_capped = is_capped or bool(queue.quotas)
+    is_capped = is_capped or bool(queue.quotas) or queue.target_id is not None
     if is_capped and end > max(at, plan.windows[0].starts_at) + horizon:
         raise PastHorizon(plan)
     # At free places a list adds to no peak.
@@ -312,7 +399,7 @@ def reserve(
     """Take the plan's places: windows, buckets, the log, and what the task has where. Returns the log."""
     window_ids = [w.window_id for w in plan.windows]
     versions = _next_versions(queue, window_ids)
-    taken = {
+    added_counts = {
         keys.bucket_id(window.window_id, k): count
         for window in plan.windows
         for k, count in enumerate(window.added)
@@ -328,6 +415,7 @@ def reserve(
             ids_count=window.ids_count,
             rpm=queue.list_rpm,
             capacities=None if window.level is None else list(window.level),
+            limits=None if window.limit is None else list(window.limit),
             fill_before=list(window.before),
             deltas=list(window.added),
             made_at=at,
@@ -336,24 +424,19 @@ def reserve(
         for window in plan.windows
     ]
     _append(log, versions)
-    store.add_to_buckets({b: {"filled_count": n, "waiting_count": n} for b, n in taken.items()})
-    store.place_in_task_buckets(task_id, taken)
+    store.add_to_buckets({b: {"filled_count": n, "waiting_count": n} for b, n in added_counts.items()})
+    store.place_in_task_buckets(task_id, added_counts)
     return log
 
 
 def _next_versions(queue: models.Queue, window_ids: Sequence[int]) -> dict[int, int]:
     """Return the next version of each window. Windows that aren't there are created, with their buckets."""
     versions = store.next_versions(window_ids)
-    # Looked for before they are made: of a thousand short lists, one is the first of its window.
+    # Checked before they are created: of a thousand short lists, one is the first of its window.
     if missing := [window for window in window_ids if window not in versions]:
         shapes.create_windows(queue, missing)
         versions |= store.next_versions(missing)
     return versions
-
-
-def record(log: Sequence[models.Reservation]) -> None:
-    """Append to the reservation log, at most one line for each window: each gets its window's next version."""
-    _append(log, store.next_versions([line.window_id for line in log]))
 
 
 def _append(log: Sequence[models.Reservation], versions: Mapping[int, int]) -> None:
@@ -370,32 +453,37 @@ def change(
     at: datetime,
     task_id: int | None = None,
     note: str = "",
+    snapshot: Snapshot | None = None,
 ) -> None:
     """Log a change of fills and make it. deltas: bucket ID to how many places are taken (+) or given back (-).
 
     Moves only `filled_count` and `waiting_count`; `cancelled_count` or `moved_count` are the caller's.
     """
+    if not deltas:
+        return
     by_window = keys.by_window(deltas.items())
-    known = fills(sorted(by_window)) if by_window else {}
+    snapshot = snapshot or Snapshot()
+    snapshot.read(min(by_window), max(by_window))
     comes_in = kind == models.ReservationKind.MOVE_IN and shapes.is_shaped(queue)
-    capacities = shapes.stored(sorted(by_window)) if comes_in else {}
-    record(
-        [
-            models.Reservation(
-                window_id=window,
-                kind=kind,
-                task_id=task_id,
-                ids_count=abs(sum(row)),
-                rpm=queue.rpm,
-                capacities=list(capacities[window]) if window in capacities else None,
-                fill_before=list(known[window]),
-                deltas=row,
-                made_at=at,
-                note=note,
-            )
-            for window, row in sorted(by_window.items())
-        ]
-    )
+    budget = budgets.Room(queue, min(by_window), max(by_window)) if comes_in else None
+    log = [
+        models.Reservation(
+            window_id=window,
+            kind=kind,
+            task_id=task_id,
+            ids_count=abs(sum(row)),
+            rpm=queue.rpm,
+            capacities=list(snapshot.capacities(window)) if comes_in else None,
+            limits=budget and budget.of(window),
+            fill_before=list(snapshot.fill(window)),
+            deltas=row,
+            made_at=at,
+            note=note,
+        )
+        for window, row in sorted(by_window.items())
+    ]
+    _append(log, snapshot.next_versions(sorted(by_window)))
+    snapshot.add(deltas.items())
     store.add_to_buckets({b: {"filled_count": d, "waiting_count": d} for b, d in deltas.items()})
 
 
@@ -420,24 +508,20 @@ def take_free_places(
     at: datetime,
     note: str = "",
     task_id: int | None = None,
+    snapshot: Snapshot | None = None,
 ) -> list[Places]:
     """Take the first free places from a minute on, for late IDs and retries: rule 1, without a horizon.
 
     from_minute: start of a minute that isn't sealed. Logs the move and counts the places as taken
     and waiting; what the IDs leave behind, their rows and task counters are the caller's.
     """
-    found = list(free(queue, ids_count, from_minute))
-    shapes.create_windows(queue, sorted({keys.window_of_bucket(b) for b, _ in found}))
-    change(queue, dict(found), kind=models.ReservationKind.MOVE_IN, at=at, task_id=task_id, note=note)
-    ordinals = take_ordinals(dict(found))
-    return [Places(b, ordinals[b], n) for b, n in found]
-
-
-def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
-    """Assign ordinals, which are never assigned twice: bucket ID to a number, returned as bucket ID to the
-    first.
-    """
-    return store.take_ordinals(counts)
+    snapshot = snapshot or Snapshot()
+    places = list(free(queue, ids_count, from_minute, snapshot=snapshot))
+    snapshot.create_windows(queue, sorted({keys.window_of_bucket(b) for b, _ in places}))
+    kind = models.ReservationKind.MOVE_IN
+    change(queue, dict(places), kind=kind, at=at, task_id=task_id, note=note, snapshot=snapshot)
+    ordinals = store.take_ordinals(dict(places))
+    return [Places(b, ordinals[b], n) for b, n in places]
 
 
 def free(
@@ -446,42 +530,44 @@ def free(
     from_minute: datetime,
     *,
     leaving: Mapping[int, int] | None = None,
+    snapshot: Snapshot | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Yield (bucket, count), earliest first, until `ids_count` have a place; none is taken.
 
     leaving: by bucket, how many unfinished IDs would leave it for these places, and are still counted there.
+    Raises BadFields where no minute of the next ten years is open: the keys of a queue end somewhere.
     """
     bucket = keys.bucket_at(queue.pk, from_minute)
     window, first_k = keys.window_of_bucket(bucket), keys.index_of_bucket(bucket)
     # A brake of 0 is a stop: places are those of the time after it.
     capacity = min(queue.rpm, queue.brake_per_minute or queue.rpm)
     alike, is_shaped = (capacity,) * clock.BUCKETS, shapes.is_shaped(queue)
-    remaining, left = ids_count, quotas.left(queue, window, leaving)
+    quota_room, has_quotas = quotas.remaining(queue, window, leaving), quotas.has_any(queue)
+    remaining = ids_count
+    snapshot = snapshot or Snapshot()
     while remaining:
-        first, last = keys.range_of_window(window)[0], keys.range_of_window(window + STRIDE - 1)[1]
-        rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=last)
-        known: dict[int, tuple[int, int]] = {
-            # Sealed by whoever's clock: nothing comes in.
-            pk: (filled, 0 if sealed else min(most, capacity))
-            for pk, filled, most, sealed in rows.values_list("pk", "filled_count", "capacity", "sealed_at")
-        }
+        budget = budgets.Room(queue, window, window + STRIDE - 1)
         for window_id in range(window, window + STRIDE):
             buckets = keys.buckets_of_window(window_id)
             level = shapes.capacities(queue, window_id) if is_shaped else alike
-            fill, most = zip(
-                *(
-                    known.get(bucket, (0, min(capacity, number)))
-                    for bucket, number in zip(buckets, level, strict=True)
-                ),
-                strict=True,
+            minutes = snapshot.minutes(window_id, ahead=STRIDE)
+            fill = [minute.filled if minute else 0 for minute in minutes]
+            most = tuple(
+                # Sealed by whoever's clock: nothing comes in.
+                (0 if minute.is_sealed else min(minute.capacity, capacity))
+                if minute
+                else min(capacity, number)
+                for minute, number in zip(minutes, level, strict=True)
             )
-            wanted = left.most(remaining, window_id) if queue.quotas else remaining
-            taken = allocator.free_places(fill, most, wanted, first_k)
-            if queue.quotas:
-                left.book(sum(taken), window_id)
-            yield from ((bucket, count) for bucket, count in zip(buckets, taken, strict=True) if count)
-            remaining -= sum(taken)
+            most_ids = quota_room.most(remaining, window_id) if has_quotas else remaining
+            added = allocator.free_places(fill, budget.within(window_id, most), most_ids, first_k)
+            if has_quotas:
+                quota_room.book(sum(added), window_id)
+            yield from ((bucket, count) for bucket, count in zip(buckets, added, strict=True) if count)
+            remaining -= sum(added)
             if not remaining:
                 return
             first_k = 0
         window += STRIDE
+        if remaining == ids_count:
+            window = shapes.first_open_window(queue, window)

@@ -6,13 +6,14 @@ this transaction alone, so that a pooler may give the next one another session.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import OperationalError
 from django.db.backends.postgresql import base
 from django.db.backends.utils import CursorWrapper
 
-from scheduling.postgresql import timeline
+from scheduling.postgresql import pooling, timeline
 
 Rows = list[tuple[Any, ...]]
 
@@ -49,10 +50,10 @@ class _Sends:
         put_off = self.db.take_put_off()
         with self.db.wrap_database_errors:
             own = self.cursor.mogrify(sql, params)
-        result = execute(";\n".join([*(one.sql for one in put_off), own]))
-        for one in put_off:
-            if one.then is not None:
-                one.then(self.cursor.fetchall())
+        result = execute(";\n".join([*(statement.sql for statement in put_off), own]))
+        for statement in put_off:
+            if statement.then is not None:
+                statement.then(self.cursor.fetchall())
             self.cursor.nextset()
         return result
 
@@ -82,6 +83,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.is_brief = False
         self._limits: Sequence[str] = ()
         self.put_off_statements: list[PutOff] = []
+        # What is sent in one message with COMMIT, before it.
+        self._last_statements: list[str] = []
+        self._before_last: Sequence[str] = ()
+        # By savepoint, how many there were.
+        self._last_counts: dict[str, int] = {}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect; where several servers are named, to one that no other has replaced."""
@@ -89,13 +95,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         for parameters in (conn_params, *_one_by_one(conn_params)):
             try:
                 connection = super().get_new_connection(parameters)
-            except self.Database.OperationalError:
+            except self.Database.OperationalError as error:
                 if refusal is not None:
                     continue
+                if undeclared := pooling.refusal_of(error):
+                    raise undeclared from error
                 raise
             try:
-                if (found := timeline.read(connection)) is not None:
-                    timeline.check(found)
+                pooling.check(connection, partial(super().get_new_connection, parameters))
+                if (current := timeline.read(connection)) is not None:
+                    timeline.check(current)
             except OperationalError as error:
                 connection.close()
                 refusal = error
@@ -120,9 +129,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             text = cursor.mogrify(sql, params)
         self.put_off_statements.append(PutOff(text, then))
 
+    def send_last(self, before: Sequence[str], sql: str, params: Any) -> None:
+        """Send a statement with COMMIT: of no lock that it takes do others wait for a host.
+
+        before: statements that are sent once, before all of these. Outside of a transaction it is sent at once.
+        """
+        with self.cursor() as cursor:
+            text = cursor.mogrify(sql, params)
+            if not self.in_atomic_block:
+                cursor.execute(";\n".join([*before, text]))
+                return
+        self._before_last = before
+        self._last_statements.append(text)
+
     def take_put_off(self) -> list[PutOff]:
-        taken, self.put_off_statements = self.put_off_statements, []
-        return taken
+        statements, self.put_off_statements = self.put_off_statements, []
+        return statements
 
     def send_put_off(self) -> None:
         """Send what was put off now."""
@@ -147,21 +169,35 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super()._set_autocommit(autocommit)  # type: ignore[misc]  # the stubs lack it
 
     def _commit(self) -> None:
+        if self._last_statements:
+            self.put_off_statements += map(PutOff, [*self._before_last, *self._last_statements])
+            self._forget_last()
         if self.put_off_statements:
             with self.cursor() as cursor:
                 cursor.execute("COMMIT")
         else:
             super()._commit()  # type: ignore[misc]  # the stubs lack it
 
+    def _forget_last(self) -> None:
+        self._last_statements.clear()
+        self._last_counts.clear()
+
     def _rollback(self) -> None:
         self.put_off_statements.clear()
+        self._forget_last()
         super()._rollback()  # type: ignore[misc]  # the stubs lack it
 
+    def _savepoint(self, sid: str) -> None:
+        super()._savepoint(sid)  # type: ignore[misc]  # the stubs lack it
+        self._last_counts[sid] = len(self._last_statements)
+
     def _savepoint_rollback(self, sid: str) -> None:
+        del self._last_statements[self._last_counts.get(sid, 0) :]
         # All of it is younger than the savepoint, which has sent what was older.
         self.put_off_statements.clear()
         super()._savepoint_rollback(sid)  # type: ignore[misc]  # the stubs lack it
 
     def _close(self) -> None:
         self.put_off_statements.clear()
+        self._forget_last()
         super()._close()  # type: ignore[misc]  # the stubs lack it

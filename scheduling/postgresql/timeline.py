@@ -38,26 +38,26 @@ def read(connection: Any) -> Timeline | None:
     return None if number is None else Timeline(system, int(number, 16))
 
 
-def check(found: Timeline) -> None:
+def check(timeline: Timeline) -> None:
     """Raise OperationalError where a newer timeline of the same system is known; keep a newer one."""
-    known = _known()
-    if known is not None and known.system == found.system:
-        if known.number > found.number:
+    newest = _read_stored()
+    if newest is not None and newest.system == timeline.system:
+        if newest.number > timeline.number:
             raise OperationalError(
-                f"This PostgreSQL was replaced: its timeline is {found.number}, and {known.number} is in use. Never"
+                f"This PostgreSQL was replaced: its timeline is {timeline.number}, and {newest.number} is in use. Never"
                 " let an old primary come back as a primary; make it a standby of the new one."
             )
-        if known.number == found.number:
+        if newest.number == timeline.number:
             return
     path = _path()
     # Another process may write the same at the same time: whole, or not at all.
     part = path.with_suffix(".part")
     with suppress(OSError):
-        part.write_text(json.dumps(found))
+        part.write_text(json.dumps(timeline))
         part.replace(path)
 
 
-def _known() -> Timeline | None:
+def _read_stored() -> Timeline | None:
     try:
         system, number = json.loads(_path().read_text())
         return Timeline(str(system), int(number))

@@ -8,13 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import at_work, minutes, places, tasks
+from . import at_work, chain, minutes, places, quotas, targets, tasks
 from .base import START, Cursor, Difference, Piece
 
 __all__ = ["STAGES", "START", "Difference", "Step", "check", "steps"]
 
 Stage = Callable[[Cursor, datetime], Piece]
-STAGES: tuple[Stage, ...] = (minutes.piece, tasks.piece, places.piece, at_work.piece)
+STAGES: tuple[Stage, ...] = (
+    minutes.piece,
+    tasks.piece,
+    places.piece,
+    at_work.piece,
+    chain.piece,
+    targets.piece,
+    quotas.piece,
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,14 @@ def steps(now: Callable[[], datetime], *, stage: int = 0, cursor: Cursor = START
     """Check from a stage and a cursor in it on, and yield after each piece."""
     while stage < len(STAGES):
         piece = STAGES[stage](cursor, now())
-        found = piece.differences
-        if found:
+        differences = piece.differences
+        if differences:
             # On live data, a counter and its rows can be read before and after a transaction.
-            first = {difference.same_as for difference in found}
+            first = {difference.same_as for difference in differences}
             again = set(STAGES[stage](cursor, now()).differences)
-            found = sorted((one for one in again if one.same_as in first), key=str)
+            differences = sorted(
+                (again_difference for again_difference in again if again_difference.same_as in first), key=str
+            )
         own = stage
         stage, cursor = (stage + 1, START) if piece.cursor is None else (stage, piece.cursor)
-        yield Step(stage, cursor, found, piece.ids_count, own, piece.checked)
+        yield Step(stage, cursor, differences, piece.ids_count, own, piece.checked)

@@ -37,7 +37,7 @@ START: Cursor = (0, 0)
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a stage that takes some seconds at most. cursor: where the next piece begins; None after the last.
+    """A part of a stage that takes a few seconds at most. cursor: where the next piece begins; None after the last.
 
     ids_count: IDs whose place was checked. checked: how many of what, as a page says it.
     """

@@ -31,7 +31,7 @@ def begin(*, by: Actor, at: datetime) -> BulkAct:
         if under_way is not None:
             return under_way
         ids = models.Task.objects.aggregate(n=Sum("ids_count"))["n"] or 0
-        act = bulk_operations.begin(BulkActKind.CHECK_PLAN, asked={}, number=ids, by=by, at=at)
+        act = bulk_operations.begin(BulkActKind.CHECK_PLAN, request={}, number=ids, by=by, at=at)
         if by.kind != Kind.SYSTEM:
             activity.record(by, "checked_plan", at=at)
         bulk_operations.hand_over(act, at=at)
@@ -62,7 +62,7 @@ def _keep(act: BulkAct, step: proof.Step, *, at: datetime) -> None:
     for difference in step.differences:
         log.error("plan_does_not_hold", **asdict(difference))
     stored = act.found or []
-    act.found = stored + [asdict(one) for one in step.differences[: KEPT - len(stored)]]
+    act.found = stored + [asdict(item) for item in step.differences[: KEPT - len(stored)]]
     figures = _figures(act.asked.get("figures"), step)
     act.asked = {"stage": step.stage, "behind": list(step.cursor), "figures": figures}
     own_act = bulk_operations.unfinished().filter(pk=act.pk, owner=act.owner)

@@ -13,6 +13,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 
 from scheduling import models
 from scheduling.core import allocator, clock, keys
+from scheduling.core.batches import batches
 from scheduling.models import MoveReason, ReservationKind, Status
 
 from .base import Cursor, Difference, Piece, retained_since
@@ -54,8 +55,8 @@ def _next(cursor: int, at: datetime) -> tuple[list[models.Window], Buckets, bool
     windows = list(retained.only("pk", "version")[: WINDOWS_AT_A_TIME + 1])
     is_last = len(windows) <= WINDOWS_AT_A_TIME
     windows = windows[:WINDOWS_AT_A_TIME]
-    found = models.Bucket.objects.filter(window_id__in=[window.pk for window in windows])
-    buckets = {bucket.pk: bucket for bucket in found}
+    rows = models.Bucket.objects.filter(window_id__in=[window.pk for window in windows])
+    buckets = {bucket.pk: bucket for bucket in rows}
     ids: dict[int, int] = defaultdict(int)
     for bucket in buckets.values():
         ids[bucket.window_id] += bucket.filled_count + bucket.cancelled_count
@@ -66,7 +67,7 @@ def _next(cursor: int, at: datetime) -> tuple[list[models.Window], Buckets, bool
             windows, is_last = windows[:number], False
             break
     kept_ids = {window.pk for window in windows}
-    return windows, {pk: one for pk, one in buckets.items() if one.window_id in kept_ids}, is_last
+    return windows, {pk: row for pk, row in buckets.items() if row.window_id in kept_ids}, is_last
 
 
 # --- The log ---
@@ -85,6 +86,7 @@ class Line:
     ids_count: int
     note: str
     capacities: list[int] | None
+    limits: list[int] | None
 
     @property
     def level(self) -> tuple[int, ...]:
@@ -114,6 +116,7 @@ def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Itera
         "ids_count",
         "note",
         "capacities",
+        "limits",
     )
     lines: dict[int, list[Line]] = defaultdict(list)
     logged = models.Reservation.objects.filter(window_id__in=[window.pk for window in windows])
@@ -133,11 +136,11 @@ def _log_leads_to_fills(windows: list[models.Window], buckets: Buckets) -> Itera
         if window.version != version:
             of = f"window {window.pk}"
             yield Difference("a window's version is its last line's", of, window.version, version)
-        for bucket_id, found in zip(keys.buckets_of_window(window.pk), fill, strict=True):
+        for bucket_id, actual in zip(keys.buckets_of_window(window.pk), fill, strict=True):
             bucket = buckets.get(bucket_id)
-            said = bucket.filled_count if bucket else 0
-            if said != found:
-                yield Difference("the log ends in the fill", f"bucket {bucket_id}", said, found)
+            counter = bucket.filled_count if bucket else 0
+            if counter != actual:
+                yield Difference("the log ends in the fill", f"bucket {bucket_id}", counter, actual)
 
 
 def _by_the_rules(line: Line) -> Iterator[Difference]:
@@ -150,6 +153,11 @@ def _by_the_rules(line: Line) -> Iterator[Difference]:
     for k, delta in enumerate(line.deltas):
         if delta and (delta > 0) != is_addition:
             yield Difference(f"a line of {line.kind} has its direction", f"{line.name}, minute {k}", 0, delta)
+    if line.kind in _COMES_IN and line.limits:
+        for k, (delta, after) in enumerate(zip(line.deltas, line.after, strict=True)):
+            if delta > 0 and after > line.limits[k]:
+                of = f"{line.name}, minute {k}"
+                yield Difference("a place is within the target's budget", of, line.limits[k], after)
     if line.kind == ReservationKind.RESERVE:
         yield from _of_a_list(line)
     elif line.kind == ReservationKind.MOVE_IN:
@@ -174,12 +182,12 @@ def _of_a_list(line: Line) -> Iterator[Difference]:
     if not any(line.level):
         yield Difference("places follow the rules", line.name, 0, line.ids_count)
         return
-    nearest = allocator.counts(line.before, line.level, line.ids_count)
+    nearest = allocator.counts(line.before, line.level, line.ids_count, line.limits)
     capped = allocator.free_places(line.before, line.level, line.ids_count)
     if tuple(line.deltas) not in {nearest, capped}:
-        for k, (said, rule) in enumerate(zip(line.deltas, nearest, strict=True)):
-            if said != rule:
-                yield Difference("places follow the rules", f"{line.name}, minute {k}", said, rule)
+        for k, (actual, rule) in enumerate(zip(line.deltas, nearest, strict=True)):
+            if actual != rule:
+                yield Difference("places follow the rules", f"{line.name}, minute {k}", actual, rule)
 
 
 # --- Counters ---
@@ -194,10 +202,10 @@ def _minutes_add_up(buckets: Buckets, first: int, end: int) -> Iterator[Differen
     for bucket_id, bucket in buckets.items():
         row = by_bucket.get(bucket_id, {})
         for column in columns:
-            said, found = getattr(bucket, column), row.get(f"sum_{column}", 0)
-            if said != found:
+            counter, actual = getattr(bucket, column), row.get(f"sum_{column}", 0)
+            if counter != actual:
                 yield Difference(
-                    "a minute is the sum of its tasks", f"bucket {bucket_id}, {column}", said, found
+                    "a minute is the sum of its tasks", f"bucket {bucket_id}, {column}", counter, actual
                 )
 
 
@@ -211,44 +219,44 @@ def _counters_are_rows(buckets: Buckets, first: int, end: int, since: datetime) 
     rows = _rows(buckets, first, end, since)
     within = models.TaskBucket.objects.filter(bucket_id__gte=first, bucket_id__lt=end)
     placed = [
-        one for one in within if keys.starts_at_of_window(keys.window_of_bucket(one.bucket_id)) >= since
+        row for row in within if keys.starts_at_of_window(keys.window_of_bucket(row.bucket_id)) >= since
     ]
-    tasks = {task_id for task_id, _, _ in rows} | {one.task_id for one in placed}
+    tasks = {task_id for task_id, _, _ in rows} | {row.task_id for row in placed}
     marked = _cancelled(tasks)
     for task_id, bucket_id, status in [*rows]:
         if task_id in marked and status == Status.WAITING:
             rows[task_id, bucket_id, Status.CANCELLED] += rows.pop((task_id, bucket_id, status))
-    for one in placed:
-        pending = Status.CANCELLED if one.task_id in marked else Status.WAITING
-        yield from _counters_of(one, rows, pending if one.task_id in unwritten else None)
-    for (task_id, bucket_id, status), found in rows.items():
+    for row in placed:
+        pending = Status.CANCELLED if row.task_id in marked else Status.WAITING
+        yield from _counters_of(row, rows, pending if row.task_id in unwritten else None)
+    for (task_id, bucket_id, status), actual in rows.items():
         of = f"task {task_id}, bucket {bucket_id}, {status.word}"
-        yield Difference("a counter is its rows", of, 0, found)
+        yield Difference("a counter is its rows", of, 0, actual)
 
 
-def _counters_of(one: models.TaskBucket, rows: RowCounts, pending: Status | None) -> Iterator[Difference]:
+def _counters_of(row: models.TaskBucket, rows: RowCounts, pending: Status | None) -> Iterator[Difference]:
     """Compare the counters of a task in a minute with its rows, and remove these from `rows`.
 
     pending: the status that places whose rows aren't written yet are counted under.
     """
     for status in Status:
-        said, found = getattr(one, status.counter), rows.pop((one.task_id, one.bucket_id, status), 0)
-        if found != said and not (status == pending and found < said):
-            of = f"task {one.task_id}, bucket {one.bucket_id}, {status.word}"
-            yield Difference("a counter is its rows", of, said, found)
+        counter, actual = getattr(row, status.counter), rows.pop((row.task_id, row.bucket_id, status), 0)
+        if actual != counter and not (status == pending and actual < counter):
+            of = f"task {row.task_id}, bucket {row.bucket_id}, {status.word}"
+            yield Difference("a counter is its rows", of, counter, actual)
 
 
 def _rows(buckets: Buckets, first: int, end: int, since: datetime) -> RowCounts:
     """Count the rows by task, bucket and status."""
-    found: RowCounts = defaultdict(int)
+    counts: RowCounts = defaultdict(int)
     borders = map(keys.first_assignment_from, (first, *_cuts(buckets), end))
     for begin, until in pairwise(borders):
         within = models.Assignment.objects.filter(pk__gte=begin, pk__lt=until).order_by()
         groups = within.annotate(bucket=models.BUCKET_OF_ROW).values_list("bucket", "task_id", "status")
         for bucket_id, task_id, status, count in groups.annotate(Count("pk")):
             if keys.starts_at_of_window(keys.window_of_bucket(bucket_id)) >= since:
-                found[task_id, bucket_id, _STATUSES[status]] += count
-    return found
+                counts[task_id, bucket_id, _STATUSES[status]] += count
+    return counts
 
 
 def _cuts(buckets: Buckets) -> Iterator[int]:
@@ -262,14 +270,11 @@ def _cuts(buckets: Buckets) -> Iterator[int]:
 
 
 def _cancelled(task_ids: set[int]) -> set[int]:
-    found: set[int] = set()
-    in_order = sorted(task_ids)
-    for start in range(0, len(in_order), 1_000):
-        cancelled_tasks = models.Task.objects.filter(
-            pk__in=in_order[start : start + 1_000], cancelled_at__isnull=False
-        )
-        found.update(cancelled_tasks.values_list("pk", flat=True))
-    return found
+    result: set[int] = set()
+    for batch in batches(sorted(task_ids), 1_000):
+        cancelled_tasks = models.Task.objects.filter(pk__in=batch, cancelled_at__isnull=False)
+        result.update(cancelled_tasks.values_list("pk", flat=True))
+    return result
 
 
 # --- What was started, and what has left ---
@@ -284,7 +289,7 @@ def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Differe
     succeeded = Q(http_status__range=(200, 299))
     failed = _by_bucket(answers.exclude(succeeded), "bucket_id")
     # The response of a success is stored if it was unusual; that isn't another start.
-    noted = _by_bucket(answers.filter(succeeded), "bucket_id")
+    stored_responses = _by_bucket(answers.filter(succeeded), "bucket_id")
     unknown = _by_bucket(attempts.filter(unknown=True), "bucket_id")
     moves = models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lt=end)
     moved = _by_bucket(moves, "from_bucket_id")
@@ -293,17 +298,17 @@ def _starts_are_kept(buckets: Buckets, first: int, end: int) -> Iterator[Differe
     again = _by_bucket(by_hand, "from_bucket_id")
     for pk, bucket in buckets.items():
         least = bucket.succeeded_count + failed.get(pk, 0)
-        most = least + noted.get(pk, 0) + again.get(pk, 0)
+        most = least + stored_responses.get(pk, 0) + again.get(pk, 0)
         started = bucket.started_count
         if not least <= started <= most:
-            found = least if started < least else most
-            yield Difference("a start is a success or an attempt", f"bucket {pk}", started, found)
+            actual = least if started < least else most
+            yield Difference("a start is a success or an attempt", f"bucket {pk}", started, actual)
         if bucket.repeats_count != unknown.get(pk, 0):
-            said, found = bucket.repeats_count, unknown.get(pk, 0)
-            yield Difference("a possible repeat is an attempt", f"bucket {pk}", said, found)
+            counter, actual = bucket.repeats_count, unknown.get(pk, 0)
+            yield Difference("a possible repeat is an attempt", f"bucket {pk}", counter, actual)
         if bucket.moved_count != moved.get(pk, 0):
-            said, found = bucket.moved_count, moved.get(pk, 0)
-            yield Difference("what moved has its move", f"bucket {pk}", said, found)
+            counter, actual = bucket.moved_count, moved.get(pk, 0)
+            yield Difference("what moved has its move", f"bucket {pk}", counter, actual)
 
 
 def _by_bucket(rows: QuerySet[Any], column: str) -> dict[int, int]:

@@ -8,7 +8,8 @@ from itertools import pairwise
 from django.db.models import F, Sum
 
 from scheduling import models
-from scheduling.core import keys, limits
+from scheduling.core import keys
+from scheduling.core.batches import batches
 from scheduling.lists import stored_lists
 from scheduling.models import MoveReason, ReservationKind
 
@@ -61,27 +62,25 @@ def _of_line(line: models.Reservation, start: int, count: int) -> Iterator[Diffe
     if len(users) != count:
         yield Difference("a place has its ID", of, count, len(users))
     buckets = keys.buckets_of_window(line.window_id)
-    wanted = {user: buckets[k] for user, k in zip(users, line.places(start), strict=False)}
-    rows = _rows(task_id, sorted(wanted))
-    without = len(wanted) - len(rows)
+    planned = {user: buckets[k] for user, k in zip(users, line.places(start), strict=False)}
+    rows = _rows(task_id, sorted(planned))
+    without = len(planned) - len(rows)
     if without and without > _unwritten(task_id):
-        yield Difference("every ID has its row", of, len(wanted), len(rows))
+        yield Difference("every ID has its row", of, len(planned), len(rows))
     row_count = sum(map(len, rows.values()))
     if row_count != len(rows):
         yield Difference("no ID is twice", of, row_count, len(rows))
-    yield from _explained(of, task_id, wanted, rows)
+    yield from _explained(of, task_id, planned, rows)
 
 
 def _rows(task_id: int, users: Sequence[int]) -> dict[int, list[int]]:
-    """Return the buckets of those of a task's IDs that have a row."""
-    found: dict[int, list[int]] = defaultdict(list)
-    for start in range(0, len(users), limits.IDS_PER_QUERY):
-        assignments = models.Assignment.objects.filter(
-            task_id=task_id, user_id__in=users[start : start + limits.IDS_PER_QUERY]
-        )
+    """Return the buckets of the IDs of a task that have a row."""
+    result: dict[int, list[int]] = defaultdict(list)
+    for batch in batches(users):
+        assignments = models.Assignment.objects.filter(task_id=task_id, user_id__in=batch)
         for user, key in assignments.values_list("user_id", "pk"):
-            found[user].append(keys.bucket_of_assignment(key))
-    return found
+            result[user].append(keys.bucket_of_assignment(key))
+    return result
 
 
 def _unwritten(task_id: int) -> int:
@@ -90,39 +89,39 @@ def _unwritten(task_id: int) -> int:
 
 
 def _explained(
-    of: str, task_id: int, wanted: dict[int, int], rows: dict[int, list[int]]
+    of: str, task_id: int, planned: dict[int, int], rows: dict[int, list[int]]
 ) -> Iterator[Difference]:
     moves = _moves(task_id, sorted(rows))
     wrong = [
-        user for user, buckets in rows.items() if not _leads(wanted[user], buckets[0], moves.get(user, ()))
+        user for user, buckets in rows.items() if not _leads(planned[user], buckets[0], moves.get(user, ()))
     ]
     if wrong:
         of = f"{of}, such as ID {min(wrong)}"
         yield Difference("every place is explained", of, len(rows), len(rows) - len(wrong))
 
 
-def _leads(given: int, is_in: int, moves: Sequence[Moved]) -> bool:
+def _leads(planned: int, is_in: int, moves: Sequence[Moved]) -> bool:
     """Whether an ID that a line gave a place came to where it is."""
     if not moves:
-        return given == is_in
-    follow_each_other = all(one[1] == other[0] for one, other in pairwise(moves))
+        return planned == is_in
+    follow_each_other = all(first[1] == second[0] for first, second in pairwise(moves))
     # The place of a line is left by a move; that of an edit's is where the edit brought the ID back to.
-    known = {from_bucket for from_bucket, _, _ in moves} | {
+    starting_points = {from_bucket for from_bucket, _, _ in moves} | {
         to for _, to, why in moves if why == MoveReason.EDIT
     }
-    return follow_each_other and moves[-1][1] == is_in and given in known
+    return follow_each_other and moves[-1][1] == is_in and planned in starting_points
 
 
 def _moves(task_id: int, users: Sequence[int]) -> dict[int, list[Moved]]:
-    all_of_task = models.Move.objects.filter(task_id=task_id)
+    task_moves = models.Move.objects.filter(task_id=task_id)
     # Most tasks have none, which one query shows.
-    if not all_of_task.exists():
+    if not task_moves.exists():
         return {}
-    found: dict[int, list[Moved]] = defaultdict(list)
-    for start in range(0, len(users), limits.IDS_PER_QUERY):
-        batch = all_of_task.filter(user_id__in=users[start : start + limits.IDS_PER_QUERY]).order_by("pk")
-        for user, from_bucket, to_bucket, reason in batch.values_list(
+    result: dict[int, list[Moved]] = defaultdict(list)
+    for batch in batches(users):
+        moves = task_moves.filter(user_id__in=batch).order_by("pk")
+        for user, from_bucket, to_bucket, reason in moves.values_list(
             "user_id", "from_bucket_id", "to_bucket_id", "reason"
         ):
-            found[user].append((from_bucket, to_bucket, reason))
-    return found
+            result[user].append((from_bucket, to_bucket, reason))
+    return result

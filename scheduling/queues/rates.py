@@ -1,21 +1,22 @@
 """Another rpm, other hours or another ramp: what they would do, what they do, and what moves as it no longer fits."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError
 from django.db.models import F, Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import allocator, clock, keys, limits
+from scheduling.core import clock, keys
+from scheduling.core.batches import batches
 from scheduling.core.time_limit import TimeLimit
+from scheduling.dispatch import targets
 from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason, Status
-from scheduling.placement import moves, quotas, reservations, shapes
+from scheduling.placement import budgets, moves, quotas, reservations, shapes
 
 log = structlog.get_logger(__name__)
 
@@ -26,161 +27,75 @@ SLICE_BUCKETS = 15
 JOB_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Load:
-    """The load of a queue's open and future minutes: the fullest, the IDs past rpm, and the end of the last
-    minute with an ID.
-    """
-
-    peak: int
-    over_count: int
-    ends_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Effect:
-    """The effect of a change of rpm; `moved_count` IDs get a later minute."""
-
-    rpm_before: int
-    rpm_after: int
-    before: Load
-    after: Load
-    moved_count: int
-
-
 # The capacity of a minute, by its bucket.
 Capacity = Callable[[int], int]
 # The fields that determine how many requests a minute may make.
-SHAPE = frozenset({"rpm", "hours", "ramp"})
+SHAPE = frozenset({"rpm", "hours", "ramp", "target_id"})
+Row = TypeVar("Row", models.Queue, models.Target)
 
 
-def effect_of_rpm(queue: models.Queue, rpm: int, *, at: datetime) -> Effect:
-    """Return what another rpm would do to what is planned from the open window on; nothing is stored."""
-    return effect_of(queue, {"rpm": rpm}, at=at)
+def target_of(queue: models.Queue) -> models.Target | None:
+    """Return the target that a queue sends to, if that one has a budget."""
+    origin = targets.origin_of_queue(queue)
+    return budgets.budgeted().filter(origin=origin).first() if origin else None
 
 
-def effect_of(queue: models.Queue, changes: Mapping[str, Any], *, at: datetime) -> Effect:
-    """Return what other fields of a queue would do to what is planned from the open window on; nothing is stored.
-
-    Under `disperse` every ID keeps its minute, as long as that is open. Under `carry_over` what no longer fits
-    moves on.
-    """
-    changed = copy(queue)
+def changed_copy(row: Row, changes: Mapping[str, Any]) -> Row:
+    """Return a queue or a target as it would be with other values, unsaved."""
+    changed = copy(row)
     for name, value in changes.items():
         setattr(changed, name, value)
-    planned = list(_planned(queue, at).values_list("pk", "filled_count", "capacity"))
-    filled = {bucket: count for bucket, count, _ in planned if count}
-    stored = {bucket: capacity for bucket, _, capacity in planned}
-    # Windows that are open keep the hours that they were created with.
-    kept = {} if changes.keys().isdisjoint({"hours", "ramp"}) else _of_open_window(queue, stored, at)
-    before = _capacities(queue, stored)
-    now = _capacities(changed, kept)
-    after, moved = _fitted(filled, now, closed_only=changed.overflow != models.Overflow.CARRY_OVER)
-    if changed.quotas and changed.quotas != queue.quotas:
-        after, moved_by_quotas = _within_quotas(changed, after, at)
-        moved += moved_by_quotas
-    return Effect(queue.rpm, changed.rpm, _load(filled, before), _load(after, now), moved)
+    return changed
 
 
-def _within_quotas(queue: models.Queue, filled: dict[int, int], at: datetime) -> tuple[dict[int, int], int]:
-    """Let what is past a period's quota take the first free places of later ones, as `refit` does."""
-    filled, moved = dict(filled), 0
-    for number, quota in enumerate(shapes.of(queue).quotas):
-        for period in quotas.periods(queue, at):
-            if period.number != number:
-                continue
-            planned = [b for b in filled if period.begins_at <= keys.minute_of_bucket(b) < period.ends_at]
-            started = period.booked - sum(filled[b] for b in planned)
-            excess = max(0, started + sum(filled[b] for b in planned) - quota.limit)
-            for bucket in sorted(planned, reverse=True):
-                taken = min(excess, filled[bucket])
-                filled[bucket] -= taken
-                excess, moved = excess - taken, moved + taken
-    first = keys.window_id(queue.pk, clock.open_window_start(at))
-    fills = {
-        window - first: fill for window, fill in keys.by_window(filled.items()).items() if window >= first
-    }
-    left = quotas.Left(shapes.of(queue), {})
-    for offset, fill in fills.items():
-        left.book(sum(fill), first + offset)
-    for run in allocator.runs_within(shapes.stretches(queue, first), moved, fills=fills, quotas=left):
-        for offset in range(run.first, run.first + run.windows):
-            for bucket, count in zip(keys.buckets_of_window(first + offset), run.added, strict=True):
-                filled[bucket] = filled.get(bucket, 0) + count
-    return {bucket: count for bucket, count in filled.items() if count}, moved
+def check_open(queue_ids: Collection[int], *, at: datetime) -> None:
+    """Raise BadFields where a queue, as it is stored now, would never be open for lists."""
+    for queue in models.Queue.objects.filter(pk__in=queue_ids).select_related("target"):
+        shapes.check_opens(queue, at=at)
 
 
-def _capacities(queue: models.Queue, kept: Mapping[int, int]) -> Capacity:
-    def capacity(bucket: int) -> int:
-        if bucket in kept:
-            return kept[bucket]
-        return shapes.capacity_at(queue, keys.minute_of_bucket(bucket))
-
-    return capacity
+def smaller(first: Capacity, second: Capacity) -> Capacity:
+    return lambda bucket: min(first(bucket), second(bucket))
 
 
-def _of_open_window(queue: models.Queue, stored: Mapping[int, int], at: datetime) -> dict[int, int]:
-    window = keys.window_id(queue.pk, clock.open_window_start(at))
-    capacities = zip(keys.buckets_of_window(window), shapes.capacities(queue, window), strict=True)
-    return {bucket: stored.get(bucket, capacity) for bucket, capacity in capacities}
+def hard_cap(queue: models.Queue, capacity: Capacity, room: Capacity) -> Capacity:
+    """Return what no minute may hold more of: under `disperse` only the budget, and nothing in what is closed."""
+    if queue.overflow == models.Overflow.CARRY_OVER:
+        return smaller(capacity, room)
+    return lambda bucket: room(bucket) if capacity(bucket) else 0
 
 
-def _load(filled: dict[int, int], capacity: Capacity) -> Load:
-    return Load(
-        peak=max(filled.values(), default=0),
-        over_count=sum(max(0, count - capacity(bucket)) for bucket, count in filled.items()),
-        ends_at=keys.minute_of_bucket(max(filled)) + clock.MINUTE if filled else None,
-    )
+def kept_capacity(queue: models.Queue, changed: models.Queue, bucket_id: int, stored: int) -> int:
+    """Return the capacity of a minute of the open window once the queue is changed. stored: what it is now.
 
-
-def _fitted(filled: dict[int, int], capacity: Capacity, *, closed_only: bool) -> tuple[dict[int, int], int]:
-    """Let what is past capacity take the first free places behind it. Time grows with the minutes, not the IDs.
-
-    closed_only: only what is in minutes that take nothing at all moves.
+    The window keeps the hours and the ramp that it was created with, which may be older than the queue's; another rpm
+    acts on it.
     """
-    fitted: dict[int, int] = {}
-    carried = moved = 0
-    for bucket in _minutes(sorted(filled)):
-        if not carried and bucket > max(filled):
-            break
-        count, most = filled.get(bucket, 0), capacity(bucket)
-        out, room = max(0, count - most), max(0, most - count)
-        out = 0 if closed_only and most else out
-        moved += out
-        taken = min(carried, room)
-        carried += out - taken
-        if count - out + taken:
-            fitted[bucket] = count - out + taken
-    return fitted, moved
+    minute = keys.minute_of_bucket(bucket_id)
+    is_same_shape = (queue.hours, queue.ramp) == (changed.hours, changed.ramp)
+    if is_same_shape and stored == shapes.capacity_at(queue, minute):
+        return shapes.capacity_at(changed, minute)
+    return changed.rpm if stored >= queue.rpm else min(stored, changed.rpm)
 
 
-def _minutes(buckets: list[int]) -> Iterator[int]:
-    """Yield the keys of all minutes from the first of the buckets on, without end."""
-    if not buckets:
-        return
-    queue_id, number = keys.queue_of_bucket(buckets[0]), keys.minute_number_of_bucket(buckets[0])
-    while True:
-        yield keys.bucket_at_number(queue_id, number)
-        number += 1
-
-
-def _planned(queue: models.Queue, at: datetime, *, from_next_window: bool = False) -> QuerySet[models.Bucket]:
-    """The buckets of the open window and of future ones, as far as they aren't sealed.
-
-    from_next_window: of those that aren't open yet.
-    """
-    open_window = clock.open_window_start(at) + (clock.QUARTER if from_next_window else timedelta())
-    first = max(clock.runs_at(open_window), clock.next_unsealed_minute(at))
+def planned(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
+    """The buckets of the open window and of future ones, as far as they aren't sealed."""
+    first = max(clock.runs_at(clock.open_window_start(at)), clock.next_unsealed_minute(at))
     return models.Bucket.objects.filter(
         pk__gte=keys.bucket_at(queue.pk, first), pk__lte=keys.range_of_queue(queue.pk)[1], sealed_at=None
     )
 
 
-def follow(queue: models.Queue, changed: Iterable[str], *, at: datetime) -> None:
-    """Let the minutes that are planned follow a change of the queue, whose row the caller holds."""
+def follow(
+    queue: models.Queue, changed: Iterable[str], *, before: models.Queue | None = None, at: datetime
+) -> None:
+    """Let the minutes that are planned follow a change of the queue, whose row the caller holds.
+
+    before: the queue as it was; None if only the budget of its target has changed, which acts on the open window.
+    """
     if SHAPE & set(changed):
-        _resize(queue, at, from_next_window=bool({"hours", "ramp"} & set(changed)))
-    is_crowded = {*SHAPE, "overflow"} & set(changed) and _crowded(queue, at).exists()
+        _resize(queue, before, at)
+    is_crowded = {*SHAPE, "overflow"} & set(changed) and _is_crowded(queue, at)
     if is_crowded or ("quotas" in changed and _is_over_quota(queue, at)):
         cluster.enqueue("scheduling.jobs.refit")
 
@@ -194,32 +109,55 @@ def keep_open_windows(queue: models.Queue, *, at: datetime) -> None:
     shapes.create_windows(queue, [running, running + 1])
 
 
-def _resize(queue: models.Queue, at: datetime, *, from_next_window: bool) -> None:
-    """Give the minutes that are planned the capacities of the queue as it is now."""
-    planned = _planned(queue, at, from_next_window=from_next_window)
-    if not shapes.is_shaped(queue):
-        planned.update(capacity=queue.rpm)
+def _resize(queue: models.Queue, before: models.Queue | None, at: datetime) -> None:
+    """Give the minutes that are planned the capacities of the queue as it is now. before: see `follow`."""
+    buckets = planned(queue, at)
+    if not shapes.is_shaped(queue) and (before is None or not shapes.is_shaped(before)):
+        buckets.update(capacity=queue.rpm)
         return
+    open_window = keys.window_id(queue.pk, clock.open_window_start(at))
     by_capacity: dict[int, list[int]] = {}
-    for bucket_id, before in planned.values_list("pk", "capacity"):
-        capacity = shapes.capacity_at(queue, keys.minute_of_bucket(bucket_id))
-        if capacity != before:
+    for bucket_id, stored in buckets.values_list("pk", "capacity"):
+        if before is not None and keys.window_of_bucket(bucket_id) == open_window:
+            capacity = kept_capacity(before, queue, bucket_id, stored)
+        else:
+            capacity = shapes.capacity_at(queue, keys.minute_of_bucket(bucket_id))
+        if capacity != stored:
             by_capacity.setdefault(capacity, []).append(bucket_id)
     for capacity, bucket_ids in by_capacity.items():
-        for start in range(0, len(bucket_ids), limits.IDS_PER_QUERY):
-            some = models.Bucket.objects.filter(pk__in=bucket_ids[start : start + limits.IDS_PER_QUERY])
-            some.update(capacity=capacity)
+        for batch in batches(bucket_ids):
+            models.Bucket.objects.filter(pk__in=batch).update(capacity=capacity)
 
 
 def _crowded(queue: models.Queue, at: datetime) -> QuerySet[models.Bucket]:
     """Minutes that hold more than they may: closed ones, and under `carry_over`, where rpm is a hard cap, all."""
-    crowded = _planned(queue, at).filter(filled_count__gt=F("capacity"), waiting_count__gt=0)
+    crowded = planned(queue, at).filter(filled_count__gt=F("capacity"), waiting_count__gt=0)
     return crowded if queue.overflow == models.Overflow.CARRY_OVER else crowded.filter(capacity=0)
+
+
+def _is_crowded(queue: models.Queue, at: datetime) -> bool:
+    return _first_crowded(queue, 0, at) is not None
+
+
+def _first_crowded(queue: models.Queue, after: int, at: datetime) -> int | None:
+    """Return the first bucket after another that holds more than its hard cap."""
+    if queue.target_id is None:
+        return _crowded(queue, at).filter(pk__gt=after).order_by("pk").values_list("pk", flat=True).first()
+    budget = budgets.Room(queue, keys.window_id(queue.pk, clock.running_window_start(at)))
+    waiting = planned(queue, at).filter(pk__gt=after, waiting_count__gt=0).order_by("pk")
+    over = (bucket.pk for bucket in waiting if _excess(queue, bucket, budget))
+    return next(over, None)
+
+
+def _excess(queue: models.Queue, bucket: models.Bucket, budget: budgets.Room) -> int:
+    """Return how many IDs are past the hard cap of a bucket."""
+    most = hard_cap(queue, lambda _: bucket.capacity, budget.at)
+    return max(0, bucket.filled_count - most(bucket.pk))
 
 
 def wake(*, at: datetime) -> bool:
     """Queue a job where a queue that isn't paused has minutes past its hard cap; return whether."""
-    if not any(_crowded(queue, at).exists() or _is_over_quota(queue, at) for queue in _capped()):
+    if not any(_is_crowded(queue, at) or _is_over_quota(queue, at) for queue in _capped()):
         return False
     cluster.enqueue("scheduling.jobs.refit")
     return True
@@ -228,6 +166,7 @@ def wake(*, at: datetime) -> bool:
 def _capped() -> QuerySet[models.Queue]:
     """The queues with minutes that IDs have to leave: of a hard cap, or closed."""
     is_capped = Q(overflow=models.Overflow.CARRY_OVER) | Q(hours__isnull=False) | Q(ramp__isnull=False)
+    is_capped |= Q(target__isnull=False)
     return models.Queue.objects.filter(is_capped | ~Q(quotas=[]), paused_at=None)
 
 
@@ -257,7 +196,8 @@ def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
     """
     limit = TimeLimit(seconds)
     moved = 0
-    for queue in list(_capped().order_by("pk")):
+    # Of a target's budget, the queue that was created last gives up its places first.
+    for queue in list(_capped().order_by("-pk")):
         try:
             for count in _refit_queue(queue.pk, now):
                 moved += count
@@ -274,9 +214,9 @@ def refit(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
 
 def _refit_queue(queue_id: int, now: Callable[[], datetime]) -> Iterator[int]:
     """Refit a queue, slice by slice; yield how many IDs each moved."""
-    behind: int | None = 0
-    while behind is not None:
-        count, behind = _refit_slice(queue_id, behind, now)
+    after: int | None = 0
+    while after is not None:
+        count, after = _refit_slice(queue_id, after, now)
         yield count
     while count := _refit_quotas(queue_id, now):
         yield count
@@ -291,10 +231,10 @@ def _refit_quotas(queue_id: int, now: Callable[[], datetime]) -> int:
             return 0
         for period in quotas.periods(queue, at):
             rows: list[moves.Row] = []
-            wanted = min(SLICE_IDS, period.excess)
-            buckets = _last_waiting(queue, period, at)[:SLICE_BUCKETS] if wanted else ()
+            most_ids = min(SLICE_IDS, period.excess)
+            buckets = _last_waiting(queue, period, at)[:SLICE_BUCKETS] if most_ids else ()
             for bucket in sorted(buckets, key=lambda bucket: -bucket.pk):
-                rows += reversed(_last_rows(bucket, wanted - len(rows)))
+                rows += reversed(_last_rows(bucket, most_ids - len(rows)))
             if rows:
                 list(
                     models.Bucket.objects.select_for_update()
@@ -314,48 +254,43 @@ def _refit_quotas(queue_id: int, now: Callable[[], datetime]) -> int:
     return 0
 
 
-def _refit_slice(queue_id: int, behind: int, now: Callable[[], datetime]) -> tuple[int, int | None]:
-    """Move what is too much in some minutes: how many, and the bucket to go on behind, None at the end."""
+def _refit_slice(queue_id: int, after: int, now: Callable[[], datetime]) -> tuple[int, int | None]:
+    """Move what exceeds the limit in a few minutes; return how many, and the bucket to continue after, or None."""
     with store.bulk_write():
         queue = reservations.lock_queue(queue_id)
         at = now()
         if queue.paused:
             return 0, None
-        first = _crowded(queue, at).filter(pk__gt=behind).order_by("pk").values_list("pk", flat=True).first()
+        first = _first_crowded(queue, after, at)
         if first is None:
             return 0, None
         rows: list[moves.Row] = []
         last = first
-        for bucket in _full_run(queue, first):
-            if bucket.capacity == 0 or queue.overflow == models.Overflow.CARRY_OVER:
-                rows += _too_many(bucket, SLICE_IDS - len(rows))
+        budget = budgets.Room(queue, keys.window_of_bucket(first))
+        for bucket in _full_run(queue, first, budget):
+            rows += _last_rows(bucket, min(SLICE_IDS - len(rows), _excess(queue, bucket, budget)))
             last = bucket.pk
             if len(rows) >= SLICE_IDS:
                 break
-        # Behind minutes that are all full, so each gets just the place that it would get alone.
+        # After minutes that are all full, so each gets just the place that it would get alone.
         from_minute = keys.minute_of_bucket(last) + clock.MINUTE
         moves.move(queue, rows, from_minute=from_minute, reason=MoveReason.RPM, was=Status.WAITING, at=at)
     # A bucket that the slice's end divided is read again.
     return len(rows), last - 1 if len(rows) >= SLICE_IDS else last
 
 
-def _full_run(queue: models.Queue, first: int) -> list[models.Bucket]:
-    """The bucket and those behind it, minute by minute, as long as none has a free place; rows locked."""
+def _full_run(queue: models.Queue, first: int, budget: budgets.Room) -> list[models.Bucket]:
+    """The bucket and the ones after it, minute by minute, as long as none has a free place; rows locked."""
     rows = models.Bucket.objects.filter(pk__gte=first, pk__lte=keys.range_of_queue(queue.pk)[1])
     run: list[models.Bucket] = []
     for bucket in rows.select_for_update().order_by("pk")[:SLICE_BUCKETS]:
         follows = not run or (
             keys.minute_number_of_bucket(bucket.pk) == keys.minute_number_of_bucket(run[-1].pk) + 1
         )
-        if not follows or bucket.filled_count < bucket.capacity:
+        if not follows or bucket.filled_count < min(bucket.capacity, budget.at(bucket.pk)):
             break
         run.append(bucket)
     return run
-
-
-def _too_many(bucket: models.Bucket, at_most: int) -> list[moves.Row]:
-    """Return the IDs beyond the bucket's capacity: of the waiting ones that have a row, those in the last places."""
-    return _last_rows(bucket, min(at_most, bucket.filled_count - bucket.capacity))
 
 
 def _last_rows(bucket: models.Bucket, count: int) -> list[moves.Row]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from scheduling import models
 from scheduling.core import clock, keys
-from scheduling.placement import shapes
+from scheduling.placement import budgets, shapes
 
 # A year: a finish after that means nothing.
 MOST_MINUTES = 366 * 1440
@@ -31,7 +31,7 @@ def effect_of_brake(queue: models.Queue, per_minute: int, *, at: datetime) -> Sl
 
 
 def effect_of_pause(queue: models.Queue, minutes: int, *, at: datetime) -> Slowing:
-    """Return what a pause of some minutes would do. minutes: >= 1."""
+    """Return what a pause of this many minutes would do. minutes: >= 1."""
     room = min(queue.rpm, queue.rpm if queue.brake_per_minute is None else queue.brake_per_minute)
     return _slowed(queue, at=at, limit=0, room=room, for_minutes=minutes)
 
@@ -39,9 +39,10 @@ def effect_of_pause(queue: models.Queue, minutes: int, *, at: datetime) -> Slowi
 def _slowed(
     queue: models.Queue, *, at: datetime, limit: int, room: int, for_minutes: int | None = None
 ) -> Slowing:
-    """What doesn't fit into a minute takes the first free places behind it.
+    """Return what a limit would do: IDs that don't fit into their minute take the first free places after it.
 
-    limit: requests in each minute, for so many minutes or for ever. room: how many IDs a minute has places for.
+    limit: requests in each minute. room: how many IDs a minute has places for. for_minutes: how long the limit applies;
+    None: for ever.
     """
     from_minute = clock.next_unsealed_minute(at)
     first = keys.minute_number_of_bucket(keys.bucket_at(queue.pk, from_minute))
@@ -50,8 +51,19 @@ def _slowed(
     until = None if for_minutes is None else first + for_minutes
     if shapes.is_shaped(queue):
         moved, last = _slowed_by_minute(queue, waiting, first, limit=limit, room=room, until=until)
-        ends_after = None if last is None else _end(last)
-        return Slowing(from_minute, sum(waiting.values()), moved, ends_before, ends_after)
+    else:
+        moved, last = _slowed_evenly(waiting, first, limit=limit, room=room, until=until)
+    ends_after = None if last is None else _end(last)
+    return Slowing(from_minute, sum(waiting.values()), moved, ends_before, ends_after)
+
+
+def _slowed_evenly(
+    waiting: Mapping[int, int], first: int, *, limit: int, room: int, until: int | None
+) -> tuple[int, int | None]:
+    """Return, for equal minutes, how many IDs move, and the last minute that has one.
+
+    None where nothing waits, or would never be sent.
+    """
     carried = moved = 0
     number, last = first, None
     for planned in sorted(waiting):
@@ -68,8 +80,7 @@ def _slowed(
     if carried:
         start = number if until is None else max(number, until)
         last = start + -(-carried // room) - 1 if room else None
-    ends_after = _end(last) if last is not None and (room or not carried) else None
-    return Slowing(from_minute, sum(waiting.values()), moved, ends_before, ends_after)
+    return moved, last
 
 
 def _slowed_by_minute(
@@ -81,6 +92,7 @@ def _slowed_by_minute(
     """
     carried = moved = 0
     last, end = None, max(waiting, default=first)
+    budget = budgets.Room(queue, keys.window_of_bucket(keys.bucket_at_number(queue.pk, first)))
     for number in range(first, first + MOST_MINUTES):
         if number > end and not carried:
             return moved, last
@@ -88,13 +100,14 @@ def _slowed_by_minute(
             break
         planned = waiting.get(number, 0)
         is_limited = until is None or number < until
-        kept = min(planned, limit) if is_limited else planned
+        remaining = min(planned, limit) if is_limited else planned
         most = min(room, shapes.capacity_at(queue, clock.EPOCH + number * clock.MINUTE))
-        free = 0 if is_limited and until is not None else max(0, most - kept)
-        taken = min(carried, free)
-        moved += planned - kept
-        carried += planned - kept - taken
-        last = number if kept + taken else last
+        most = min(most, budget.at(keys.bucket_at_number(queue.pk, number)))
+        free = 0 if is_limited and until is not None else max(0, most - remaining)
+        added = min(carried, free)
+        moved += planned - remaining
+        carried += planned - remaining - added
+        last = number if remaining + added else last
     return moved, None
 
 
@@ -115,10 +128,10 @@ def _fill_gap(
     """Let what was carried take the minutes in [number, planned), which are empty: the rest, and the last taken."""
     start = number if until is None else max(number, until)
     minutes = max(0, planned - start)
-    taken = min(carried, minutes * room)
-    if not taken:
+    placed = min(carried, minutes * room)
+    if not placed:
         return carried, None
-    return carried - taken, start + -(-taken // room) - 1
+    return carried - placed, start + -(-placed // room) - 1
 
 
 def _end(minute_number: int) -> datetime:

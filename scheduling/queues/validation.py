@@ -16,6 +16,15 @@ from scheduling.handlers import ssrf
 from scheduling.handlers.webhook import KEEP_ALL, KEEP_UNEXPECTED
 from scheduling.placement import shapes
 
+# The fields that say how a queue's access token is fetched.
+TOKEN_FIELDS = (
+    "oauth_token_url",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_client_auth",
+    "oauth_scope",
+    "oauth_audience",
+)
 # The fields that may be set; `paused` and the brake have operations of their own.
 FIELDS = (
     "rpm",
@@ -23,6 +32,7 @@ FIELDS = (
     "ramp",
     "quotas",
     "overflow",
+    "max_share_percent",
     "max_peak",
     "handler",
     "max_attempts",
@@ -35,6 +45,7 @@ FIELDS = (
     "webhook_method",
     "webhook_headers",
     "webhook_secret",
+    *TOKEN_FIELDS,
     "webhook_body",
     "webhook_content_type",
     "webhook_sign",
@@ -48,6 +59,8 @@ FIELDS = (
     "python_callable",
     "callback_url",
 )
+# They can be written, and nobody can read them.
+WRITE_ONLY = ("webhook_secret", "oauth_client_secret")
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 LONGEST_TIMEOUT = 20
 LONGEST_OVERLAP_SECONDS = 30 * 24 * 3_600
@@ -55,7 +68,7 @@ LONGEST_DELAY_MINUTES = 7 * 24 * 60
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)  # Standard Webhooks: from 192 to 512 bits
 MOST_HEADERS = 50
-# Of sending hours, or a ramp.
+# The longest definition of sending hours, or of a ramp.
 FORM_CHARACTERS = 20_000
 MOST_QUOTAS = 5
 _LARGEST = 2**31 - 1
@@ -64,6 +77,8 @@ _NAME = re.compile(r"[-a-zA-Z0-9_]{1,50}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 # Anything but control characters; beyond ASCII it is sent as UTF-8.
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]{0,4000}")
+# The fields of an OAuth client, as RFC 6749 defines them, without what no header or form can contain.
+_NO_CONTROLS = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 # Headers that the client writes itself, or that a receiver verifies.
 _OWN_HEADERS = frozenset(
@@ -77,13 +92,13 @@ Check = Callable[[Any], str | None]
 
 
 def check_name(name: Any) -> None:
-    """Check the name of a queue. Raises BadFields."""
+    """Check the name of a queue, or of shared hours. Raises BadFields."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadFields(name="It must have 1 to 50 characters: letters, digits, - and _.")
 
 
 def check(changes: Mapping[str, Any]) -> None:
-    """Check fields, each alone; raise BadFields with every reason. Names are resolved: hold no lock."""
+    """Check each field by itself. Raises BadFields with every reason. It looks up host names, so hold no lock."""
     reasons = {name: "There is no such field." for name in changes if name not in FIELDS}
     for name, value in changes.items():
         if name in _CHECKS and (reason := _CHECKS[name](value)):
@@ -102,11 +117,15 @@ def _together(value: Callable[[str], Any]) -> dict[str, str]:
     reasons = {}
     if value("headroom") >= value("rpm"):
         reasons["headroom"] = f"It must be below rpm ({value('rpm')})."
+    if value("max_share_percent") < 100 and value("overflow") != models.Overflow.CARRY_OVER:
+        # A list that disperses is done within its quarter-hour.
+        reasons["max_share_percent"] = "It must be 100, unless overflow is carry_over."
     if value("handler") == models.HandlerKind.WEBHOOK and not value("webhook_url"):
-        reasons["webhook_url"] = "The handler webhook needs an address."
+        reasons["webhook_url"] = "The handler webhook needs a URL."
     if value("handler") == models.HandlerKind.PYTHON and not value("python_callable"):
         reasons["python_callable"] = "The handler python needs a callable."
     reasons |= _request_reasons(value)
+    reasons |= _token_reasons(value)
     reasons |= _shape_reasons(value)
     return reasons
 
@@ -126,11 +145,13 @@ def _shape_reasons(value: Callable[[str], Any]) -> dict[str, str]:
 
 
 def _quotas(value: Any) -> str | None:
-    known = {"limit", "per", "zone"}
+    names = {"limit", "per", "zone"}
     if not isinstance(value, list) or len(value) > MOST_QUOTAS:
         return f"It must be a list of at most {MOST_QUOTAS} quotas."
-    if not all(isinstance(quota, Mapping) and set(quota) <= known for quota in value):
+    if not all(isinstance(quota, Mapping) and set(quota) <= names for quota in value):
         return "Each quota must be an object with limit, per and zone."
+    if reason := next(filter(None, (_typed(quota, "a quota", ("per", "zone")) for quota in value)), None):
+        return reason
     try:
         shapes.read(1, None, None, value)
     except ValueError as error:
@@ -138,10 +159,53 @@ def _quotas(value: Any) -> str | None:
     return None
 
 
+def check_budget(fields: Mapping[str, Any]) -> None:
+    """Check the fields of a target's budget. Raises BadFields."""
+    reasons = {}
+    for name, value in fields.items():
+        if reason := _BUDGET[name](value) if name in _BUDGET else "There is no such field.":
+            reasons[name] = reason
+    # The operation looks up the name of shared hours.
+    if "hours" not in reasons and not isinstance(fields.get("hours"), str):
+        reasons |= _shape_reasons({"rpm": 1, "ramp": None, "hours": fields.get("hours")}.__getitem__)
+    if reasons:
+        raise BadFields(**reasons)
+
+
 def _form(value: Any) -> str | None:
     if value is None or (isinstance(value, Mapping) and len(str(value)) <= FORM_CHARACTERS):
         return None
     return f"It must be an object of at most {FORM_CHARACTERS:,} characters, or null."
+
+
+def _hours(value: Any) -> str | None:
+    """Check the hours of a queue or a target: a form, which has no name, or the name of shared hours.
+
+    The operation looks that name up.
+    """
+    if isinstance(value, str):
+        return None
+    if isinstance(value, Mapping) and "name" in value:
+        return "Hours have no field 'name'."
+    return _form(value) or _typed(value, "hours", ("zone",), ("closed",))
+
+
+def _ramp(value: Any) -> str | None:
+    return _form(value) or _typed(value, "a ramp", ("from", "unit"))
+
+
+def _typed(value: Any, of: str, texts: Sequence[str], lists: Sequence[str] = ()) -> str | None:
+    """Check that the fields that an object has are text, or lists of text."""
+    form = value or {}
+    for name in texts:
+        if name in form and not isinstance(form[name], str):
+            return f"The {name} of {of} must be text."
+    for name in lists:
+        if name in form and not (
+            isinstance(form[name], list) and all(isinstance(o, str) for o in form[name])
+        ):
+            return f"The {name} of {of} must be a list of texts."
+    return None
 
 
 def _request_reasons(value: Callable[[str], Any]) -> dict[str, str]:
@@ -157,6 +221,50 @@ def _request_reasons(value: Callable[[str], Any]) -> dict[str, str]:
     except BadRule as error:
         reasons["retry_statuses"] = str(error)
     return reasons
+
+
+def _token_reasons(value: Callable[[str], Any]) -> dict[str, str]:
+    """Return the reasons why a queue's token can't be fetched, or has no place in the request."""
+    if not value("oauth_token_url"):
+        return {}
+    needed = {
+        "oauth_client_id": "The token server needs the client's ID.",
+        "oauth_client_secret": "The token server needs the client's secret.",
+    }
+    reasons = {name: reason for name, reason in needed.items() if not value(name)}
+    if any(name.lower() == "authorization" for name in value("webhook_headers")):
+        reasons["webhook_headers"] = (
+            "It can't contain Authorization, which the token of oauth_token_url sets."
+        )
+    return reasons
+
+
+def check_secrets_stay(queue: models.Queue, changes: Mapping[str, Any]) -> None:
+    """Check that no stored secret would be sent to another server, whose owner could read it. Raises BadFields.
+
+    changes: as the caller sent them, with null for each header that keeps its value. The signing secret may stay,
+    because it is never sent.
+    """
+    moved = [name for name in ("webhook_url", "oauth_token_url") if _is_moved(queue, changes, name)]
+    reasons = {}
+    headers = changes.get("webhook_headers", dict.fromkeys(queue.webhook_headers))
+    names = [name for name, value in headers.items() if value is None]
+    if names and "webhook_url" in moved:
+        reasons["webhook_headers"] = (
+            f"Enter the value of {', '.join(names)} again, because webhook_url names another server."
+        )
+    # The secret is sent to the token server, and the token that it buys is sent to the webhook's server.
+    fetches = queue.oauth_client_secret and changes.get("oauth_token_url", queue.oauth_token_url)
+    if fetches and moved and "oauth_client_secret" not in changes:
+        reasons["oauth_client_secret"] = f"Enter it again, because {moved[-1]} names another server."
+    if reasons:
+        raise BadFields(**reasons)
+
+
+def _is_moved(queue: models.Queue, changes: Mapping[str, Any], name: str) -> bool:
+    """Whether an address now leads to another server. An empty one leads nowhere, so any later one is new."""
+    address = changes.get(name, "")
+    return address != "" and not ssrf.is_same_origin(address, getattr(queue, name))
 
 
 def _whole(least: int, most: int, *, none: bool = False) -> Check:
@@ -193,24 +301,35 @@ def _address(value: Any) -> str | None:
     if value == "":
         return None
     if not isinstance(value, str) or len(value) > 2000:
-        return "It must be an address of at most 2,000 characters."
+        return "It must be a URL of at most 2,000 characters."
     try:
         ssrf.check_url(value, settings.WEBHOOK_ALLOWED_NETWORKS)
     except ssrf.AddressNotAllowed as error:
-        # An ID's error continues a sentence; this is one.
+        # In the error of an ID this text continues a sentence; here it is one.
         reason = str(error)
         return f"{reason[0].upper()}{reason[1:]}."
     return None
 
 
+def _fixed_address(value: Any) -> str | None:
+    """Check an address that can't contain placeholders, because nothing would fill them."""
+    if isinstance(value, str) and "{{" in value:
+        return "It can't contain placeholders."
+    return _address(value)
+
+
 def _template_address(value: Any) -> str | None:
-    """An address whose path and query may contain placeholders."""
-    if not isinstance(value, str) or "{{" not in value or len(value) > 2000:
+    """Check an address whose path and query may contain placeholders."""
+    if not isinstance(value, str) or len(value) > 2000:
         return _address(value)
     try:
-        return _address(templates.UrlTemplate.parse(value).sample)
+        sample = templates.UrlTemplate.parse(value).sample if "{{" in value else value
     except BadTemplate as error:
         return str(error)
+    # No URL has them, so somebody means a placeholder: /users/{id} would be called as /users/%7Bid%7D.
+    if "{" in sample or "}" in sample:
+        return "A placeholder is written with two braces, such as {{id}}."
+    return _address(sample)
 
 
 def _text(most: int, *, none: bool = False) -> Check:
@@ -218,6 +337,17 @@ def _text(most: int, *, none: bool = False) -> Check:
         if (none and value is None) or (isinstance(value, str) and len(value) <= most):
             return None
         return f"It must be text of at most {most} characters{', or null' if none else ''}."
+
+    return check
+
+
+def _one_line(most: int, *, none: bool = False) -> Check:
+    def check(value: Any) -> str | None:
+        if none and value is None:
+            return None
+        if isinstance(value, str) and len(value) <= most and _NO_CONTROLS.fullmatch(value):
+            return None
+        return f"It must be text of at most {most:,} characters on one line{', or null' if none else ''}."
 
     return check
 
@@ -248,7 +378,7 @@ def _rule(parse: Callable[[Any], object], *, text: bool = True) -> Check:
 def _callable(value: Any) -> str | None:
     if value == "" or value in settings.PYTHON_HANDLERS:
         return None
-    return "It is not among PYTHON_HANDLERS of this deployment's settings."
+    return "It must be one of PYTHON_HANDLERS in this deployment's settings."
 
 
 def _headers(value: Any) -> str | None:
@@ -258,12 +388,12 @@ def _headers(value: Any) -> str | None:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             return f"{str(name)[:40]!r} is not a valid header name."
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
-            return f"{name} is set by the sender itself."
+            return f"{name} can't be set: Quarterdeck sets it itself."
         # Null stands for the stored value, which nobody can read.
         if text is None:
             continue
         if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
-            return f"The value of {name} is not text that a header can contain."
+            return f"The value of {name} must be text that a header can contain."
         try:
             templates.HeaderTemplate.parse(text)
         except BadTemplate as error:
@@ -273,14 +403,14 @@ def _headers(value: Any) -> str | None:
 
 def with_stored_values(headers: Mapping[str, str | None], stored: Mapping[str, str]) -> dict[str, str]:
     """Replace null values of headers with the stored ones. Raises BadFields where there is none."""
-    known = {name.lower(): value for name, value in stored.items()}
-    found: dict[str, str] = {}
+    values_by_name = {name.lower(): value for name, value in stored.items()}
+    result: dict[str, str] = {}
     for name, value in headers.items():
-        resolved = known.get(name.lower()) if value is None else value
+        resolved = values_by_name.get(name.lower()) if value is None else value
         if resolved is None:
             raise BadFields(webhook_headers=f"{name} is null, but no value is stored for it.")
-        found[name] = resolved
-    return found
+        result[name] = resolved
+    return result
 
 
 def _secret(value: Any) -> str | None:
@@ -302,17 +432,25 @@ def new_secret() -> str:
 
 
 def check_overlap(seconds: int) -> None:
-    """Check for how long two secrets sign. Raises BadFields."""
+    """Check for how long requests are signed by two secrets. Raises BadFields."""
     if reason := _whole(0, LONGEST_OVERLAP_SECONDS)(seconds):
         raise BadFields(overlap_seconds=reason)
 
 
+def _not_empty(pointer: str) -> str:
+    if not pointer:
+        # As a pointer, it would be the whole response.
+        raise BadRule(reason=f"It must be {KEEP_UNEXPECTED}, {KEEP_ALL}, or a pointer such as /message/id.")
+    return pointer
+
+
 _CHECKS: dict[str, Check] = {
     "rpm": _whole(1, models.MAX_RPM),
-    "hours": _form,
-    "ramp": _form,
+    "hours": _hours,
+    "ramp": _ramp,
     "quotas": _quotas,
     "overflow": _among(models.Overflow.values),
+    "max_share_percent": _whole(1, 100),
     "max_peak": _whole(1, _LARGEST, none=True),
     "handler": _among(models.HandlerKind.values),
     "max_attempts": _whole(1, 30),
@@ -325,6 +463,12 @@ _CHECKS: dict[str, Check] = {
     "webhook_method": _among(METHODS),
     "webhook_headers": _headers,
     "webhook_secret": _secret,
+    "oauth_token_url": _fixed_address,
+    "oauth_client_id": _one_line(300),
+    "oauth_client_secret": _one_line(2000, none=True),
+    "oauth_client_auth": _among(models.ClientAuth.values),
+    "oauth_scope": _one_line(1000),
+    "oauth_audience": _one_line(1000),
     "webhook_body": _text(templates.TEMPLATE_CHARACTERS, none=True),
     "webhook_content_type": _content_type,
     "webhook_sign": _truth,
@@ -332,7 +476,7 @@ _CHECKS: dict[str, Check] = {
     "retry_statuses": _rule(responses.statuses),
     "success_when": _rule(lambda rule: rule is None or responses.SuccessWhen.parse(rule), text=False),
     "keep_answers": _rule(
-        lambda value: value in (KEEP_UNEXPECTED, KEEP_ALL) or responses.Pointer.parse(value or "-")
+        lambda value: value in (KEEP_UNEXPECTED, KEEP_ALL) or responses.Pointer.parse(_not_empty(value))
     ),
     "connect_timeout_seconds": _seconds,
     "read_timeout_seconds": _seconds,
@@ -341,3 +485,8 @@ _CHECKS: dict[str, Check] = {
     "callback_url": _address,
 }
 assert set(_CHECKS) == set(FIELDS)
+_BUDGET: dict[str, Check] = {
+    "rpm": _whole(1, models.MAX_RPM, none=True),
+    "hours": _hours,
+    "quotas": _quotas,
+}

@@ -16,8 +16,9 @@ from typing import Any
 from django.db import connection
 
 from scheduling import store
-from scheduling.core import clock, keys, limits
-from scheduling.dispatch import reach, targets
+from scheduling.core import clock, keys, limits, stopping
+from scheduling.dispatch import reach
+from scheduling.handlers import ssrf
 from scheduling.models import Group, Status
 from scheduling.reports.cards import (
     BlockedTarget,
@@ -27,6 +28,8 @@ from scheduling.reports.cards import (
     Minute,
     QueueTab,
     TaskLine,
+    Undelivered,
+    WatchedTask,
 )
 from scheduling.reports.health import ClusterHealth, Health, Sign, disks, is_silent
 from scheduling.reports.hosts import HostReport, Unreached
@@ -59,6 +62,9 @@ SELECT 'minute', b.id - {_FIRST_BUCKET}, SUM(b.capacity), SUM(q.rpm), {_counters
  GROUP BY b.id - {_FIRST_BUCKET}
 """
 
+# The board's numbers are whole ones: a percentage is given in these.
+_MILLIONTHS = 1_000_000
+
 # One statement, since each costs a round trip. Columns: kind, ten numbers, two texts, three times.
 # A window that runs and the one that fills are neighbours by key, so 30 buckets of a queue are one range.
 # The first SELECT names the types: PostgreSQL takes those of a bare NULL from it.
@@ -77,11 +83,13 @@ SELECT 'late', q.id, SUM(b.waiting_count), MIN(COALESCE(b.late_since_bucket_id, 
        '', NULL, NULL, NULL
   FROM scheduling_queue q JOIN scheduling_bucket b
     ON b.waiting_count > 0 AND b.id >= {first_of_queue}
-   AND b.id < {first_bucket} + %(current_k)s
+   AND b.id < {first_bucket} + %(current_minute)s
  GROUP BY q.id, q.name
 UNION ALL
 SELECT 'task', t.id, t.queue_id, t.ids_count, {task_counters},
-       CASE WHEN t.held_at IS NULL THEN 0 ELSE 1 END, NULL, t.name, t.created_by,
+       CASE WHEN t.held_at IS NULL AND t.canary_state = 'running'
+            THEN CAST(ROUND(t.canary_percent * {millionths}) AS BIGINT) END,
+       CASE WHEN t.held_at IS NULL THEN t.canary_count ELSE -1 END, t.name, t.created_by,
        t.first_minute_at, t.last_minute_at, t.placed_at
   FROM scheduling_task t
  WHERE t.id IN (SELECT c.id
@@ -98,6 +106,19 @@ SELECT 'tasks', COUNT(*), (SELECT COUNT(*) FROM (SELECT 1 FROM scheduling_task L
          WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
            AND (%(queue)s = '' OR u.queue_id = (SELECT id FROM scheduling_queue WHERE name = %(queue)s))
          LIMIT %(tasks_counted)s) counted
+UNION ALL
+SELECT 'reason', q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.pause_reason, q.brake_reason,
+       NULL, NULL, NULL
+  FROM scheduling_queue q WHERE q.pause_reason <> '' OR q.brake_reason <> ''
+UNION ALL
+SELECT 'watched', w.id, w.queue_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, w.name, w.hold_reason,
+       w.held_at, w.deadline_at, w.last_minute_at
+  FROM (SELECT u.* FROM scheduling_task u
+         WHERE u.finished_at IS NULL AND u.cancelled_at IS NULL
+           AND (u.held_at IS NOT NULL OR u.deadline_at IS NOT NULL)
+           AND (u.held_at IS NOT NULL OR u.deadline_at < %(at)s
+                OR u.last_minute_at > {a_minute_before_deadline})
+         ORDER BY u.id LIMIT %(watched)s) w
 UNION ALL
 SELECT 'heartbeat', COUNT(*), SUM(h.workers), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, h.cluster, '',
        MAX(h.seen_at), MIN(h.seen_at), NULL
@@ -131,17 +152,31 @@ SELECT 'target', g.id, g.failures_count, NULL, NULL, NULL, NULL, NULL, NULL, NUL
        g.held_because,
        g.opened_at, g.held_until, g.probe_at
   FROM scheduling_target g WHERE g.opened_at IS NOT NULL OR g.held_until > %(at)s
+UNION ALL
+SELECT 'blocked', q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.name, q.block_reason,
+       NULL, q.blocked_until, NULL
+  FROM scheduling_queue q WHERE q.blocked_until > %(at)s
+UNION ALL
+SELECT 'undelivered', c.id, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, MAX(d.error),
+       NULL, NULL, NULL
+  FROM scheduling_delivery d JOIN scheduling_channel c ON c.id = d.channel_id
+ WHERE d.delivered_at IS NULL AND d.error <> '' AND d.attempted_at > %(a_day_ago)s
+ GROUP BY c.id, c.name
 """
+_MINUTE_BEFORE = {"sqlite": "datetime({}, '-1 minute')", "postgresql": "{} - INTERVAL '1 minute'"}
 _SQL_OF_A_QUEUE, _SQL_OF_ALL = (
     _SQL.format(
         minutes=minutes,
+        a_minute_before_deadline=_MINUTE_BEFORE[connection.vendor].format("u.deadline_at"),
         first_of_queue=_FIRST_OF_QUEUE,
         first_bucket=_FIRST_BUCKET,
         task_counters=_counters("t.{}"),
+        millionths=_MILLIONTHS,
     )
     for minutes in (_OF_A_QUEUE, _OF_ALL)
 )
 TASKS_COUNTED = 1000
+WATCHED = 100
 JOBS_COUNTED = 20
 
 
@@ -156,15 +191,15 @@ class Snapshot:
     @cached_property
     def version(self) -> str:
         """Differs when the board would look different. Ages tick in the browser, so they don't count."""
-        said = [row if row[0] not in ("heartbeat", "jobs") else self._coarse(row) for row in self.rows]
+        rows = [row if row[0] not in ("heartbeat", "jobs") else self._coarse(row) for row in self.rows]
         # A quarter is late from one second on, without any row that changes.
         past_due = self.at - clock.quarter_start(self.at) > limits.QUARTER_LATE
-        basis = repr((self.queue, clock.minute_start(self.at), past_due, said))
+        basis = repr((self.queue, clock.minute_start(self.at), past_due, rows))
         return hashlib.blake2b(basis.encode(), digest_size=9).hexdigest()
 
     def _coarse(self, row: Row) -> Row:
         if row[0] == "jobs":
-            # Of many some come and go all the time: ten more are worth to be said.
+            # If there are many, a few come and go all the time: only ten more are worth mentioning.
             return ("jobs", row[1] <= JOBS_COUNTED, row[1] if row[1] <= JOBS_COUNTED else row[1] // 10)
         seen_at = _known_time(row[13])
         return (row[0], row[1], row[2], row[11], seen_at.timestamp() // 10, is_silent(seen_at, self.at))
@@ -173,8 +208,12 @@ class Snapshot:
         return [row for row in self.rows if row[0] == kind]
 
     def board(self) -> Board:
+        reasons = {row[1]: row[11:13] for row in self.of("reason")}
         tabs = tuple(
-            QueueTab(row[1], row[11], row[2], store.as_time(row[13]), row[3], row[12])
+            QueueTab(
+                *(row[1], row[11], row[2], store.as_time(row[13]), row[3], row[12]),
+                *reasons.get(row[1], ("", "")),
+            )
             for row in self.of("queue")
         )
         names = {tab.id: tab.name for tab in tabs}
@@ -196,7 +235,7 @@ class Snapshot:
                 LateIds(row[11], row[2], keys.minute_of_bucket(row[3]), row[11] in paused)
                 for row in self.of("late")
             ),
-            # One that no queue sends to any more holds nothing up, and nobody could release it.
+            # A target that no queue sends to any more delays nothing, and nobody could release it.
             targets=tuple(
                 BlockedTarget(
                     *(row[1], row[11], row[2], row[12]),
@@ -206,6 +245,24 @@ class Snapshot:
                 )
                 for row in self.of("target")
                 if (senders := _senders(tabs, row[11]))
+            )
+            + tuple(
+                BlockedTarget(
+                    row[1], f"queue {row[11]}", 0, row[12], None, store.as_time(row[14]), (row[11],)
+                )
+                for row in self.of("blocked")
+            ),
+            undelivered=tuple(
+                Undelivered(row[1], row[11], row[2], row[12]) for row in self.of("undelivered")
+            ),
+            watched=tuple(
+                WatchedTask(
+                    *(row[1], row[11], names.get(row[2], ""), row[12]),
+                    store.as_time(row[13]),
+                    store.as_time(row[14]),
+                    _known_time(row[15]) + clock.MINUTE,
+                )
+                for row in self.of("watched")
             ),
             health=self._health(),
             version=self.version,
@@ -213,10 +270,10 @@ class Snapshot:
 
     def _minutes(self, starts_at: datetime, offset: int, shown: Sequence[QueueTab]) -> tuple[Minute, ...]:
         rpm = sum(tab.rpm for tab in shown)
-        found = {row[1] - offset: row[2:11] for row in self.of("minute")}
+        rows = {row[1] - offset: row[2:11] for row in self.of("minute")}
         minutes = []
         for k, minute in enumerate(_times(starts_at)):
-            capacity, rpm_there, *counts = found.get(k, (0,) * 9)
+            capacity, rpm_there, *counts = rows.get(k, (0,) * 9)
             # Queues whose window has no row yet would have their rpm.
             minutes.append(Minute(minute, capacity + rpm - rpm_there, *counts))
         return tuple(minutes)
@@ -237,7 +294,8 @@ class Snapshot:
                 first_at=_known_time(row[13]),
                 last_at=_known_time(row[14]),
                 placed_at=store.as_time(row[15]),
-                is_on_hold=bool(row[9]),
+                is_on_hold=row[10] == -1,
+                canary=_canary(row),
                 at=self.at,
             )
             for row in sorted(self.of("task"), key=lambda row: (row[14], row[1]))
@@ -266,6 +324,14 @@ class Snapshot:
         )
 
 
+def _canary(row: Sequence[Any]) -> str:
+    """How far the canary of a task's row is, in words; empty where none runs."""
+    if row[9] is None:
+        return ""
+    count = row[10]
+    return stopping.progress(min(row[6], count), count, stopping.needed(count, row[9] / _MILLIONTHS))
+
+
 def _known_time(value: datetime | str) -> datetime:
     """A time of a column that is never empty, as the database gave it."""
     at = store.as_time(value)
@@ -280,7 +346,7 @@ def _senders(tabs: Sequence[QueueTab], origin: str) -> tuple[str, ...]:
 
 def _origin(url: str) -> str:
     try:
-        return targets.origin_of(url)
+        return ssrf.origin_of(url)
     except ValueError:
         # Kept from a time when the queue's handler was another one.
         return ""
@@ -307,10 +373,11 @@ def snapshot(queue: str = "", *, at: datetime) -> Snapshot:
             {
                 "queue": queue,
                 "running": quarters,
-                "current_k": (clock.minute_start(at) - clock.runs_at(running)) // clock.MINUTE,
+                "current_minute": (clock.minute_start(at) - clock.runs_at(running)) // clock.MINUTE,
                 "minute": (clock.minute_start(at) - clock.EPOCH) // clock.MINUTE,
                 "tasks": TASKS_SHOWN,
                 "tasks_counted": TASKS_COUNTED,
+                "watched": WATCHED,
                 "at": to_database(at),
                 "a_day_ago": to_database(at - timedelta(days=1)),
                 "silent_since": to_database(at - limits.SILENT_AFTER),

@@ -21,6 +21,8 @@ class QueueTab(NamedTuple):
     paused_at: datetime | None
     brake_per_minute: int | None
     webhook_url: str
+    pause_reason: str = ""
+    brake_reason: str = ""
 
 
 class Minute(NamedTuple):
@@ -137,6 +139,8 @@ class TaskLine(NamedTuple):
     last_at: datetime
     placed_at: datetime | None
     is_on_hold: bool
+    # How far its canary is, in words; empty where none runs.
+    canary: str
     at: datetime
 
     @property
@@ -174,7 +178,7 @@ class LateIds(NamedTuple):
 class BlockedTarget(NamedTuple):
     """A target to which requests are blocked, by its open circuit breaker or its own Retry-After.
 
-    queues: the names of those that send to it.
+    queues: the names of those that send to it. A queue whose credentials can't be used is one of its own.
     """
 
     id: int
@@ -184,6 +188,27 @@ class BlockedTarget(NamedTuple):
     opened_at: datetime | None
     blocked_until: datetime | None
     queues: tuple[str, ...] = ()
+
+
+class Undelivered(NamedTuple):
+    """A channel to which messages could not be delivered within a day: how many, and why."""
+
+    id: int
+    channel: str
+    messages: int
+    error: str
+
+
+class WatchedTask(NamedTuple):
+    """A task that is on hold, or that will be done after its deadline."""
+
+    id: int
+    name: str
+    queue: str
+    hold_reason: str
+    held_at: datetime | None
+    deadline_at: datetime | None
+    done_at: datetime
 
 
 @dataclass(frozen=True)
@@ -201,6 +226,8 @@ class Board:
     has_tasks: bool
     late: tuple[LateIds, ...]
     targets: tuple[BlockedTarget, ...]
+    undelivered: tuple[Undelivered, ...]
+    watched: tuple[WatchedTask, ...]
     health: Health
     version: str = field(default="")
 
@@ -211,6 +238,10 @@ class Board:
     def blocks(self, queue: str) -> bool:
         """Return whether requests of the queue are blocked by its target."""
         return any(queue in target.queues for target in self.targets)
+
+    def has_list_on_hold(self, queue: str) -> bool:
+        """Return whether a list of the queue is on hold; of any queue, without a name."""
+        return any(task.held_at and queue in ("", task.queue) for task in self.watched)
 
     @property
     def is_new(self) -> bool:
@@ -227,14 +258,14 @@ def filling_cards(queues: Sequence[models.Queue], *, at: datetime) -> dict[int, 
     starts_at = clock.open_window_start(at)
     counters = [f"{name}_count" for name in Minute._fields[2:]]
     rows = models.Bucket.objects.filter(window__starts_at=starts_at, window__queue__in=[q.pk for q in queues])
-    known = {row[0]: row[1:] for row in rows.values_list("pk", "capacity", *counters)}
+    counts = {row[0]: row[1:] for row in rows.values_list("pk", "capacity", *counters)}
     cards = {}
     for queue in queues:
         buckets = keys.buckets_of_window(keys.window_id(queue.pk, starts_at))
         cards[queue.pk] = Card(
             starts_at,
             tuple(
-                Minute(minute, *(known.get(bucket) or (shapes.capacity_at(queue, minute),)))
+                Minute(minute, *(counts.get(bucket) or (shapes.capacity_at(queue, minute),)))
                 for bucket, minute in zip(buckets, clock.minutes(starts_at), strict=True)
             ),
         )

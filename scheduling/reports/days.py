@@ -1,12 +1,12 @@
 """A day's minutes: what was planned and sent, by window, for heat maps and as numbers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import add
 from typing import Any
 
-from django.db.models import Max, Min, QuerySet, Sum
+from django.db.models import Max, QuerySet, Sum
 
 from scheduling import models
 from scheduling.core import clock, keys
@@ -79,16 +79,16 @@ def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -
     for pk, filled, capacity, succeeded, failed, moved in rows:
         number = keys.minute_number_of_bucket(pk)
         row = (filled, capacity, succeeded + failed, failed, moved, rpms[keys.queue_of_bucket(pk)])
-        known = counts.get(number)
-        counts[number] = row if known is None else tuple(map(add, known, row))
+        total = counts.get(number)
+        counts[number] = row if total is None else tuple(map(add, total, row))
     rpm = sum(rpms.values())
-    found = []
+    result = []
     runs_at = begin
     while runs_at < end:
         cells = tuple(_cell(runs_at + k * clock.MINUTE, counts, rpm) for k in range(clock.BUCKETS))
-        found.append(Column(runs_at, cells))
+        result.append(Column(runs_at, cells))
         runs_at += clock.QUARTER
-    return found
+    return result
 
 
 def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cell:
@@ -138,9 +138,9 @@ def sums_by_queue(
         .values("window__queue")
         .annotate(**{name: Sum(f"{name}_count", default=0) for name in names})
     )
-    known: dict[int, Any] = {row["window__queue"]: row for row in rows}
+    sums: dict[int, Any] = {row["window__queue"]: row for row in rows}
     none = dict.fromkeys(names, 0)
-    return [(queue.name, {name: known.get(queue.pk, none)[name] for name in names}) for queue in queues]
+    return [(queue.name, {name: sums.get(queue.pk, none)[name] for name in names}) for queue in queues]
 
 
 @dataclass(frozen=True)
@@ -166,25 +166,30 @@ def replanned_late_ids(queues: Sequence[models.Queue], *, at: datetime) -> list[
         note__in=LATE_NOTES,
         kind=models.ReservationKind.MOVE_IN,
     ).order_by()
-    current = clock.minute_start(at)
-    minutes: dict[int, dict[datetime, int]] = {}
+    came_in_counts: dict[int, int] = {}
     for window_id, deltas in came_in.values_list("window_id", "deltas"):
-        counts = minutes.setdefault(keys.queue_of_window(window_id), {})
-        for minute, delta in zip(clock.minutes(keys.starts_at_of_window(window_id)), deltas, strict=True):
-            if delta > 0 and minute >= current:
-                counts[minute] = counts.get(minute, 0) + delta
-    since = _late_since(list(minutes), at)
+        for bucket_id, delta in zip(keys.buckets_of_window(window_id), deltas, strict=True):
+            if delta > 0:
+                came_in_counts[bucket_id] = came_in_counts.get(bucket_id, 0) + delta
+    by_queue: dict[int, dict[int, tuple[int, int]]] = {}
+    for bucket_id, waiting, since in _waiting_late(list(names), at) if came_in_counts else ():
+        # What came in may have left again, by a cancel or a change of the queue.
+        if count := min(waiting, came_in_counts.get(bucket_id, 0)):
+            by_queue.setdefault(keys.queue_of_bucket(bucket_id), {})[bucket_id] = count, since
     return [
         ReplannedIds(
-            names[queue], sum(counts.values()), since.get(queue, min(counts)), min(counts), max(counts)
+            names[queue],
+            sum(count for count, _ in places.values()),
+            keys.minute_of_bucket(min(since for _, since in places.values())),
+            keys.minute_of_bucket(min(places)),
+            keys.minute_of_bucket(max(places)),
         )
-        for queue, counts in sorted(minutes.items())
-        if counts
+        for queue, places in sorted(by_queue.items())
     ]
 
 
-def _late_since(queue_ids: Collection[int], at: datetime) -> dict[int, datetime]:
-    """Return, by queue, since when those of its IDs that will still run are late that have been late for longest."""
+def _waiting_late(queue_ids: Collection[int], at: datetime) -> Iterator[tuple[int, int, int]]:
+    """Yield the minutes from now on with IDs that are late: the bucket, how many IDs wait, since which bucket."""
     running, current = clock.running_window_start(at), clock.minute_start(at)
     over = [minute for minute in clock.minutes(running) if minute < current]
     late = models.Bucket.objects.filter(
@@ -193,5 +198,6 @@ def _late_since(queue_ids: Collection[int], at: datetime) -> dict[int, datetime]
         waiting_count__gt=0,
         late_since_bucket_id__isnull=False,
     ).exclude(pk__in=[keys.bucket_at(queue_id, minute) for queue_id in queue_ids for minute in over])
-    oldest = late.order_by().values_list("window__queue").annotate(Min("late_since_bucket_id"))
-    return {queue_id: keys.minute_of_bucket(bucket_id) for queue_id, bucket_id in oldest}
+    for bucket_id, waiting, since in late.values_list("pk", "waiting_count", "late_since_bucket_id"):
+        assert since is not None
+        yield bucket_id, waiting, since

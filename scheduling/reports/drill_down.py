@@ -1,4 +1,4 @@
-"""The IDs behind a number on a page: those of some minutes with one outcome, exactly as the counters count them."""
+"""The IDs behind a number on a page: the IDs of a few minutes with one outcome, exactly as the counters count them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,8 +92,8 @@ class DrillDown:
         has_any = Q()
         for name in names:
             has_any |= Q(**{f"{name}__gt": 0})
-        found = models.Bucket.objects.filter(has_any, self._ranges()).order_by("pk")
-        return [(pk, sum(counts)) for pk, *counts in found.values_list("pk", *names)]
+        buckets = models.Bucket.objects.filter(has_any, self._ranges()).order_by("pk")
+        return [(pk, sum(counts)) for pk, *counts in buckets.values_list("pk", *names)]
 
     def _ranges(self) -> Q:
         current = clock.minute_start(self.at)
@@ -137,8 +137,8 @@ class DrillDown:
         for first, last in _runs(buckets):
             # A condition "after a key" beside the ranges would make SQLite read the whole table from that key on.
             places |= Q(pk__gte=max(first, after + 1), pk__lte=last)
-        found = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
-        return found.with_status(*STATUSES[self.kind]).order_by("pk")
+        rows = models.Assignment.objects.filter(places).select_related("task").defer("task__payload")
+        return rows.with_status(*STATUSES[self.kind]).order_by("pk")
 
     def _moves(self) -> QuerySet[models.Move]:
         buckets = [bucket for bucket, _ in self._counts]
@@ -177,8 +177,8 @@ def _runs(buckets: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _named(rows: QuerySet[Any]) -> Iterator[tuple[Any, str]]:
     """Yield each row with the name of its task."""
-    found = in_blocks(rows)
-    while block := list(islice(found, ROWS_AT_ONCE)):
+    blocks = in_blocks(rows)
+    while block := list(islice(blocks, ROWS_AT_ONCE)):
         tasks = models.Task.objects.filter(pk__in={row.task_id for row in block})
         names = dict(tasks.values_list("pk", "name"))
         for row in block:

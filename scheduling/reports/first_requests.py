@@ -17,7 +17,7 @@ from scheduling.lists.record_lists import StoredRecords
 from scheduling.placement import reservations
 
 COUNT = 3
-# What stands in for the number of a task that isn't there yet: no task has it.
+# Stands in for the number of a task that doesn't exist yet: no task has it.
 TASK_ID = 0
 
 
@@ -34,8 +34,8 @@ def of_draft(draft: models.IdList) -> list[FirstId]:
     """Return the first IDs of a stored list, with their data."""
     ids, packed = next(StoredRecords(draft).records(COUNT), (array("q"), None))
     texts = external_ids.texts(ids)
-    data = [None] * len(ids) if packed is None else [json.loads(one) for one in packed]
-    return [FirstId(user, texts.get(user), one) for user, one in zip(ids, data, strict=True)]
+    data = [None] * len(ids) if packed is None else [json.loads(value) for value in packed]
+    return [FirstId(user, texts.get(user), value) for user, value in zip(ids, data, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,23 @@ def first_requests(
         return []
     handler = Webhook.of(queue)
     key_part = models.Installation.current().key_part
-    found = []
-    for one, bucket_id in zip(ids[:COUNT], reservations.buckets_in_order(queue, plan), strict=False):
+    requests = []
+    for first_id, bucket_id in zip(ids[:COUNT], reservations.buckets_in_order(queue, plan), strict=False):
         request = Request(
-            user_id=one.user_id,
+            user_id=first_id.user_id,
             task_id=TASK_ID,
             task_name=task_name,
             queue=queue.name,
             planned_at=keys.minute_of_bucket(bucket_id),
             attempt=1,
             key_part=key_part,
-            external_id=one.external_id,
-            data=one.data,
+            external_id=first_id.external_id,
+            data=first_id.data,
         )
         try:
             sent = shown(handler, handler.message_of(request), signature=False)
         except Refused as error:
-            found.append(PlannedRequest(request, None, str(error)))
+            requests.append(PlannedRequest(request, None, str(error)))
         else:
-            found.append(PlannedRequest(request, sent))
-    return found
+            requests.append(PlannedRequest(request, sent))
+    return requests

@@ -50,7 +50,7 @@ class ClusterHealth:
     # The latest sign of those that are alive, and of those that aren't.
     seen_at: datetime | None
     silent_since: datetime | None
-    # Age of the sign of the process that gave none for longest; None where there is no process.
+    # The age of the latest sign of the process that has been silent longest; None if there is no process.
     age_seconds: float | None
     jobs_waiting: int = 0
 
@@ -96,27 +96,27 @@ class Health:
 
     @property
     def alive(self) -> tuple[ClusterHealth, ...]:
-        return tuple(one for one in self.clusters if one.alive_count)
+        return tuple(state for state in self.clusters if state.alive_count)
 
     @property
     def silent(self) -> tuple[ClusterHealth, ...]:
         """Return the clusters with a process that has stopped giving signs of life."""
-        return tuple(one for one in self.clusters if one.silent_count)
+        return tuple(state for state in self.clusters if state.silent_count)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Return the clusters that are needed and give no sign of life."""
-        alive = {one.name for one in self.alive}
+        """Return the clusters that are needed and have sent no heartbeat lately."""
+        alive = {state.name for state in self.alive}
         return tuple(name for name in CLUSTERS if name not in alive)
 
     @property
     def workers(self) -> int:
-        return sum(one.workers for one in self.clusters)
+        return sum(state.workers for state in self.clusters)
 
     @property
     def seen_at(self) -> datetime | None:
         """Return the latest sign of the living cluster that has been silent longest."""
-        return min((one.seen_at for one in self.alive if one.seen_at), default=None)
+        return min((state.seen_at for state in self.alive if state.seen_at), default=None)
 
     @property
     def quarter_is_late(self) -> bool:
@@ -151,15 +151,15 @@ class Health:
     def _problems(self) -> Iterator[str]:
         for volume in self.low_disks:
             yield f"The disk with {volume.name} is nearly full: {volume.free_bytes / 1e6:,.0f} MB are free."
-        for one in self.clusters:
-            all_count = one.alive_count + one.silent_count
-            if one.age_seconds is None:
-                yield f"No cluster {one.name} gives a sign."
-            elif one.silent_count == all_count == 1:
-                yield f"The cluster {one.name} has been silent for {one.age_seconds:.0f} s."
-            elif one.silent_count:
-                of = f"{one.silent_count} of {all_count} clusters {one.name}"
-                yield f"Silent for up to {one.age_seconds:.0f} s: {of}."
+        for state in self.clusters:
+            all_count = state.alive_count + state.silent_count
+            if state.age_seconds is None:
+                yield f"No cluster of the kind “{state.name}” has sent a heartbeat."
+            elif state.silent_count == all_count == 1:
+                yield f"The cluster {state.name} has been silent for {state.age_seconds:.0f} s."
+            elif state.silent_count:
+                of = f"{state.silent_count} of {all_count} clusters {state.name}"
+                yield f"Silent for up to {state.age_seconds:.0f} s: {of}."
         if self.quarter_is_late:
             yield f"The quarter-hour of {clock.quarter_start(self.at):%H:%M} has not been processed."
         if self.minute_missing is not None:
@@ -181,7 +181,7 @@ def is_silent(seen_at: datetime, at: datetime) -> bool:
 
 
 def assess(now: datetime | None = None) -> Health:
-    """Return how the service runs at `now`, by default the database's time. Raises DatabaseError."""
+    """Return the health of the service at `now`, by default the database's time. Raises DatabaseError."""
     at = now or store.now()
     quarter = models.QuarterRun.objects.order_by("-quarter_at").first()
     minute = models.Minute.objects.filter(started_at__isnull=False).order_by("-pk").first()
@@ -209,7 +209,7 @@ def disks() -> tuple[disk.Volume, ...]:
 def clocks_apart() -> float:
     """Seconds between this machine's clock and the database's, at least. Raises DatabaseError.
 
-    On a busy machine an answer takes long; any time while it was on its way may be the one that it tells.
+    On a busy machine an answer takes long, and the time in it may be any time while it was on its way.
     """
     before = datetime.now(UTC)
     at = store.now()
@@ -231,8 +231,8 @@ def minute_missing(at: datetime) -> datetime | None:
 
 def cluster_health(name: str, at: datetime) -> ClusterHealth:
     """Return how the clusters of a name run."""
-    seen = models.Heartbeat.objects.filter(cluster=name).values_list("workers", "seen_at")
-    signs = [Sign(1, workers, seen_at, seen_at) for workers, seen_at in seen]
+    heartbeats = models.Heartbeat.objects.filter(cluster=name).values_list("workers", "seen_at")
+    signs = [Sign(1, workers, seen_at, seen_at) for workers, seen_at in heartbeats]
     return ClusterHealth.of(name, signs, at, jobs_waiting=cluster.waiting_count(name, at))
 
 
@@ -244,7 +244,7 @@ class LateQueue:
     """The late IDs of a queue: those in past minutes, and those that have a later minute."""
 
     queue: str
-    waiting_behind: int
+    overdue_count: int
     oldest_at: datetime | None
     placed_again_today: int
     runs_until: datetime | None
@@ -266,7 +266,7 @@ def late_queues(at: datetime) -> list[LateQueue]:
         moved_counts[queue_id] += count
         last_buckets[queue_id] = max(last_buckets.get(queue_id, 0), to_bucket)
     affected = models.Queue.objects.filter(pk__in={*overdue_buckets, *moved_counts})
-    found = []
+    late = []
     for queue_id, name in affected.values_list("pk", "name"):
         buckets = overdue_buckets.get(queue_id, [])
         waiting = models.Bucket.objects.filter(pk__in=buckets).aggregate(
@@ -274,13 +274,13 @@ def late_queues(at: datetime) -> list[LateQueue]:
             since=Min(Coalesce("late_since_bucket_id", "id", output_field=BigIntegerField())),
         )
         until = keys.minute_of_bucket(last_buckets[queue_id]) if queue_id in last_buckets else None
-        found.append(
+        late.append(
             LateQueue(
                 queue=name,
-                waiting_behind=waiting["n"],
+                overdue_count=waiting["n"],
                 oldest_at=keys.minute_of_bucket(waiting["since"]) if waiting["since"] else None,
                 placed_again_today=moved_counts[queue_id],
                 runs_until=until if until and until >= at else None,
             )
         )
-    return sorted(found, key=lambda one: (-one.waiting_behind, -one.placed_again_today, one.queue))
+    return sorted(late, key=lambda queue: (-queue.overdue_count, -queue.placed_again_today, queue.queue))

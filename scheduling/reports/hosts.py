@@ -28,7 +28,7 @@ class HostReport:
 
 
 def reports(at: datetime) -> list[HostReport]:
-    """Return what the living clusters say."""
+    """Return the reports of the clusters that are alive."""
     alive = models.Heartbeat.objects.filter(seen_at__gt=at - limits.SILENT_AFTER).order_by(
         "host", "cluster", "pk"
     )
@@ -45,42 +45,44 @@ class Unreached:
 
 
 def unreached(at: datetime) -> list[Unreached]:
-    """Return which targets are left to other hosts."""
+    """Return the targets that hosts can't connect to and leave to others."""
     marks = reach.fresh_marks(at).order_by("host", "origin")
     return [Unreached(*row) for row in marks.values_list("host", "origin")]
 
 
-def problems(found: Iterable[HostReport], at: datetime, left: Iterable[Unreached] = ()) -> Iterator[str]:
+def problems(
+    all_reports: Iterable[HostReport], at: datetime, unreached_origins: Iterable[Unreached] = ()
+) -> Iterator[str]:
     """Yield what is wrong with each host, as sentences."""
-    for one in left:
-        yield f"{one.host} can't connect to {one.origin}: other hosts send its requests."
+    for item in unreached_origins:
+        yield f"{item.host} can't connect to {item.origin}: other hosts send its requests."
     by_host: dict[str, list[HostReport]] = defaultdict(list)
-    for report in found:
+    for report in all_reports:
         by_host[report.host].append(report)
     for host, reports_of_host in sorted(by_host.items()):
         yield from _clock(host, reports_of_host)
         yield from _distance(host, reports_of_host)
-        if any(one.foreign_job_at and at - one.foreign_job_at < FOREIGN_FOR for one in reports_of_host):
+        if any(item.foreign_job_at and at - item.foreign_job_at < FOREIGN_FOR for item in reports_of_host):
             yield (
-                f"{host} can't read the jobs of other hosts, and leaves them to those:"
+                f"{host} can't read the jobs of other hosts, and leaves them to those hosts:"
                 " give all hosts the same SECRET_KEY."
             )
 
 
-def _clock(host: str, found: Sequence[HostReport]) -> Iterator[str]:
-    offset = timedelta(milliseconds=max((one.clock_offset_ms or 0 for one in found), key=abs))
+def _clock(host: str, host_reports: Sequence[HostReport]) -> Iterator[str]:
+    offset = timedelta(milliseconds=max((report.clock_offset_ms or 0 for report in host_reports), key=abs))
     side = "ahead of" if offset > timedelta() else "behind"
     if abs(offset) > limits.CLOCK_OFFSET_ALLOWED:
         seconds = abs(offset).total_seconds()
-        yield f"The clock of {host} is {seconds:.1f} s {side} the database's: it takes no minutes."
+        yield f"The clock of {host} is {seconds:.1f} s {side} the database's: it serves no minutes."
     elif abs(offset) > limits.CLOCK_OFFSET_REPORTED:
         yield f"The clock of {host} is {_milliseconds(abs(offset))} ms {side} the database's."
 
 
-def _distance(host: str, found: Sequence[HostReport]) -> Iterator[str]:
-    round_trip = timedelta(milliseconds=min(one.round_trip_ms or 0 for one in found))
+def _distance(host: str, host_reports: Sequence[HostReport]) -> Iterator[str]:
+    round_trip = timedelta(milliseconds=min(report.round_trip_ms or 0 for report in host_reports))
     if round_trip > limits.ROUND_TRIP_ALLOWED:
-        yield f"The database is {_milliseconds(round_trip)} ms away from {host}: it takes no minutes."
+        yield f"The database is {_milliseconds(round_trip)} ms away from {host}: it serves no minutes."
     elif round_trip >= limits.ROUND_TRIP_REPORTED:
         yield f"The database is {_milliseconds(round_trip)} ms away from {host}: requests may start late."
 

@@ -81,7 +81,7 @@ def places(
         rows |= _rows(task, [user for user in missing if user not in reserved])
     bases = _late_since(task, list(rows))
     minutes: dict[int, float] = {}
-    found = []
+    result = []
     for user in users:
         row = rows.get(user)
         if row is not None:
@@ -91,8 +91,8 @@ def places(
         else:
             continue
         if status is None or place.status == status:
-            found.append(place)
-    return found
+            result.append(place)
+    return result
 
 
 # The status, error and response of an ID without a stored response.
@@ -186,27 +186,27 @@ def _reserved(
     """Return the buckets of IDs that have no row yet, from the reservations of unwritten segments."""
     if not users:
         return {}
-    wanted = frozenset(users)
+    user_ids = frozenset(users)
     unwritten = models.Segment.objects.unwritten().filter(task=task)
-    found: dict[int, int] = {}
+    result: dict[int, int] = {}
     for list_id in unwritten.order_by().values_list("list_id", flat=True).distinct():
         if list_id == task.list_id and first_position is not None:
             runs = [(first_position, count)]
         else:
-            runs = _runs(list_id, wanted)
+            runs = _runs(list_id, user_ids)
         for first, length in runs:
             reserved = allocation.buckets_of(list_id, first, length)
-            found.update((user, bucket) for user, bucket in reserved if user in wanted)
-    return found
+            result.update((user, bucket) for user, bucket in reserved if user in user_ids)
+    return result
 
 
-def _runs(list_id: int, wanted: frozenset[int]) -> list[tuple[int, int]]:
+def _runs(list_id: int, user_ids: frozenset[int]) -> list[tuple[int, int]]:
     """Return runs of these IDs in a list as (position, length), in one pass over it."""
     runs: list[tuple[int, int]] = []
     position = 0
     for block in stored_lists.blocks(list_id):
-        if not wanted.isdisjoint(block):
-            for at in (position + n for n, user in enumerate(block) if user in wanted):
+        if not user_ids.isdisjoint(block):
+            for at in (position + n for n, user in enumerate(block) if user in user_ids):
                 if runs and sum(runs[-1]) == at:
                     runs[-1] = (runs[-1][0], runs[-1][1] + 1)
                 else:

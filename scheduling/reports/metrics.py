@@ -75,14 +75,16 @@ def _of_the_clock(at: datetime) -> Iterator[Gauge]:
 
 
 def _of_hosts(at: datetime) -> Iterator[Gauge]:
-    for one in {(one.host, one.cluster): one for one in hosts.reports(at)}.values():
-        label = (("host", one.host), ("cluster", one.cluster))
-        if one.clock_offset_ms is not None:
-            words = "How far a host's clock is ahead of the database's: beyond 2 seconds it takes no minutes."
-            yield Gauge("quarterdeck_clock_offset_seconds", words, one.clock_offset_ms / 1000, label)
-        if one.round_trip_ms is not None:
-            words = "How long a host waits for the database: above 0.06 seconds it takes no minutes."
-            yield Gauge("quarterdeck_round_trip_seconds", words, one.round_trip_ms / 1000, label)
+    for report in {(report.host, report.cluster): report for report in hosts.reports(at)}.values():
+        label = (("host", report.host), ("cluster", report.cluster))
+        if report.clock_offset_ms is not None:
+            words = (
+                "How far a host's clock is ahead of the database's: beyond 2 seconds it serves no minutes."
+            )
+            yield Gauge("quarterdeck_clock_offset_seconds", words, report.clock_offset_ms / 1000, label)
+        if report.round_trip_ms is not None:
+            words = "How long a host waits for the database: above 0.06 seconds it serves no minutes."
+            yield Gauge("quarterdeck_round_trip_seconds", words, report.round_trip_ms / 1000, label)
 
 
 def _of_disks() -> Iterator[Gauge]:
@@ -95,29 +97,36 @@ def _of_disks() -> Iterator[Gauge]:
 
 
 def _of_clusters(at: datetime) -> Iterator[Gauge]:
-    for one in (health.cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES)):
-        label = (("cluster", one.name),)
-        yield Gauge("quarterdeck_jobs_waiting", "Jobs that are due and not taken.", one.jobs_waiting, label)
-        yield Gauge("quarterdeck_clusters_alive", "Clusters that give signs of life.", one.alive_count, label)
+    for state in (health.cluster_health(name, at) for name in (cluster.DEFAULT, cluster.MINUTES)):
+        label = (("cluster", state.name),)
+        yield Gauge("quarterdeck_jobs_waiting", "Jobs that are due and not taken.", state.jobs_waiting, label)
+        yield Gauge(
+            "quarterdeck_clusters_alive", "Clusters that give signs of life.", state.alive_count, label
+        )
         yield Gauge(
             "quarterdeck_clusters_silent",
             "Clusters that give none and weren't stopped.",
-            one.silent_count,
+            state.silent_count,
             label,
         )
-        if one.age_seconds is not None:
+        if state.age_seconds is not None:
             words = "Since the last sign of the cluster that gave none for longest."
-            yield Gauge("quarterdeck_cluster_silent_seconds", words, one.age_seconds, label)
+            yield Gauge("quarterdeck_cluster_silent_seconds", words, state.age_seconds, label)
 
 
 def _of_targets(at: datetime) -> Iterator[Gauge]:
-    # One that no queue sends to any more holds nothing up, and nobody could release it.
+    # A target that no queue sends to any more delays nothing, and nobody could release it.
     used = {targets.origin_of_queue(queue) for queue in models.Queue.objects.filter(handler="webhook")}
-    found = models.Target.objects.filter(origin__in=used - {None})
-    open_breakers = found.filter(opened_at__isnull=False).count()
-    blocked = found.filter(blocked_until__gt=at).count()
+    used_targets = models.Target.objects.filter(origin__in=used - {None})
+    open_breakers = used_targets.filter(opened_at__isnull=False).count()
+    blocked = used_targets.filter(blocked_until__gt=at).count()
+    blocked += models.Queue.objects.filter(blocked_until__gt=at).count()
     yield Gauge("quarterdeck_breakers_open", "Targets whose breaker is open.", open_breakers)
-    yield Gauge("quarterdeck_targets_held", "Targets that are blocked by a Retry-After.", blocked)
+    yield Gauge(
+        "quarterdeck_targets_held",
+        "Targets that asked to wait, and queues whose credentials can't be used.",
+        blocked,
+    )
 
 
 IDS_IN_STATE = {
@@ -152,8 +161,8 @@ def _of_tasks(queues: dict[int, str]) -> Iterator[Gauge]:
 
 def _of_requests(queues: dict[int, str]) -> Iterator[Gauge]:
     sums = {name: Coalesce(Sum(column), 0) for name, (column, _) in _OF_REQUESTS.items()}
-    found = models.Bucket.objects.values("window__queue_id").annotate(**sums)
-    rows: dict[int, Any] = {row["window__queue_id"]: row for row in found}
+    sums_by_queue = models.Bucket.objects.values("window__queue_id").annotate(**sums)
+    rows: dict[int, Any] = {row["window__queue_id"]: row for row in sums_by_queue}
     for queue_id, queue in queues.items():
         for name, (_, words) in _OF_REQUESTS.items():
             value = rows.get(queue_id, {}).get(name, 0)
@@ -196,18 +205,18 @@ def _of_starts(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
         histograms[queue_id].update({int(ms): count for ms, count in (lateness or {}).items()})
     words = "How late after its slot a request started, in the window that runs and the one before."
     for queue_id, histogram in histograms.items():
-        said = receipts.lateness(histogram) or {}
+        quantiles = receipts.lateness(histogram) or {}
         for quantile, name in (("0.5", "median"), ("0.99", "p99"), ("1", "largest")):
-            if name in said:
+            if name in quantiles:
                 label = (("queue", queues[queue_id]), ("quantile", quantile))
-                yield Gauge("quarterdeck_start_lateness_seconds", words, said[name] / 1000, label)
+                yield Gauge("quarterdeck_start_lateness_seconds", words, quantiles[name] / 1000, label)
 
 
 def _of_late(queues: dict[int, str], at: datetime) -> Iterator[Gauge]:
-    late = {one.queue: one for one in health.late_queues(at)}
+    late = {late_queue.queue: late_queue for late_queue in health.late_queues(at)}
     for queue in queues.values():
-        label, one = (("queue", queue),), late.get(queue)
-        count = one.waiting_behind if one else 0
-        age = (at - one.oldest_at).total_seconds() if one and one.oldest_at else 0.0
+        label, late_queue = (("queue", queue),), late.get(queue)
+        count = late_queue.overdue_count if late_queue else 0
+        age = (at - late_queue.oldest_at).total_seconds() if late_queue and late_queue.oldest_at else 0.0
         yield Gauge("quarterdeck_ids_late", "IDs whose minute passed.", count, label)
         yield Gauge("quarterdeck_oldest_late_seconds", "Age of the oldest of them.", age, label)

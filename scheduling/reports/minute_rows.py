@@ -66,10 +66,10 @@ def rows(
     bucket_ids: Sequence[int], *, at: datetime, after: int | None = None, at_most: int | None = None
 ) -> Iterator[Row]:
     """Yield the rows of buckets by key, after a key."""
-    found = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
+    assignments = _within(bucket_ids).select_related("task").defer("task__payload").order_by("pk")
     if after is not None:
-        found = found.filter(pk__gt=after)
-    read = iter(found[:at_most] if at_most is not None else in_blocks(found, BLOCK_ROWS))
+        assignments = assignments.filter(pk__gt=after)
+    read = iter(assignments[:at_most] if at_most is not None else in_blocks(assignments, BLOCK_ROWS))
     plans: dict[int, _Plan | None] = {}
     while block := list(islice(read, BLOCK_ROWS)):
         plans |= _plans({row.bucket_id for row in block} - plans.keys(), first_key=block[0].pk)

@@ -29,7 +29,7 @@ FINISHED = [
     if Group.UNFINISHED not in status.groups and status != Status.CANCELLED
 ]
 FINISHED_SUMS = [f"all_{name}" for name in FINISHED]
-# Of a task with more of them, its requests take too long to count.
+# The requests of a task with more IDs take too long to count.
 FAILURES_COUNTED = 500_000
 
 
@@ -115,7 +115,7 @@ def by_window(windows: QuerySet[models.Window] | Sequence[int]) -> dict[int, Pla
 def by_minute(
     window_ids: Sequence[int], indexes: Sequence[int] = range(clock.BUCKETS)
 ) -> dict[int, Planning]:
-    """Return what was planned, by bucket, of some minutes of some windows. Two queries.
+    """Return what was planned in minutes of windows, by bucket. Two queries.
 
     indexes: of the minutes, 0 to 14.
     """

@@ -8,20 +8,22 @@ from typing import Any
 from django.db.models import Count
 
 from scheduling import models
-from scheduling.core import clock, keys, pacing
+from scheduling.core import clock, keys, pacing, receipt_chain
 from scheduling.models import MoveReason, Status
 from scheduling.store import blocks
 
 
-def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[str, Any]:
-    """Return the receipt, as JSON. buckets: the window's, in order.
+def of_window(
+    window: models.Window, buckets: Sequence[models.Bucket], starts: Counter[int]
+) -> dict[str, Any]:
+    """Return the receipt, as JSON. buckets: the window's, in order. starts: its `own_starts`.
 
     `minutes`: 15 of {minute, planned, sent, succeeded, failed, late, moved, cancelled, expired,
     possible_repeats}. `most_in_60_seconds`: the largest number of starts in any 60 s that end in the
     window, beside `allowed_in_60_seconds`. `lateness_ms`: of starts, from their slot: median, p99, largest.
+    `target_allows_in_60_seconds`: to all queues of a target with a budget.
     """
     late = _late_counts(window)
-    starts = start_times(window.pk)
     rpm = max([1, *(bucket.capacity for bucket in buckets)])
     before = models.Bucket.objects.filter(pk=_last_before(window.pk))
     fullest = max((bucket.slot_count or bucket.capacity for bucket in (*before, *buckets)), default=rpm)
@@ -32,10 +34,17 @@ def of_window(window: models.Window, buckets: Sequence[models.Bucket]) -> dict[s
         "minutes": [_minute(bucket, late.get(bucket.pk, 0)) for bucket in buckets],
         **_totals(buckets),
         "late": sum(late.values()),
-        "most_in_60_seconds": most_in_60_seconds(starts),
+        "most_in_60_seconds": most_in_60_seconds(starts_before(window.pk) + starts),
         "allowed_in_60_seconds": pacing.most_starts_in_60_seconds(max(rpm, fullest)),
         "lateness_ms": lateness(histogram),
+        **_shared(buckets),
     }
+
+
+def _shared(buckets: Sequence[models.Bucket]) -> dict[str, int]:
+    """Return what a target with a budget allows in any 60 s to all its queues together; nothing without one."""
+    slots = [bucket.target_slots["slots"] for bucket in buckets if bucket.target_slots is not None]
+    return {"target_allows_in_60_seconds": pacing.most_starts_in_60_seconds(max(slots))} if slots else {}
 
 
 def _totals(buckets: Sequence[models.Bucket]) -> dict[str, int]:
@@ -85,17 +94,23 @@ def _late_counts(window: models.Window) -> dict[int, int]:
     return dict(moves.values_list("from_bucket_id").annotate(Count("pk")))
 
 
-def start_times(window_id: int) -> Counter[int]:
-    """Return how many requests started at which millisecond after the start of the window's first minute.
+def own_starts(window_id: int) -> Counter[int]:
+    """Return how many requests started at which millisecond after the start of the window's first minute."""
+    return _starts_in(window_id, *keys.range_of_window(window_id))
 
-    The last minute of the window before is included, below 0. A success is in its row; every other request
-    left an attempt.
-    """
-    first_bucket, last_bucket = _last_before(window_id), keys.range_of_window(window_id)[1]
+
+def starts_before(window_id: int) -> Counter[int]:
+    """Return the same for the last minute of the window before: below 0."""
+    before = _last_before(window_id)
+    return _starts_in(window_id, before, before)
+
+
+def _starts_in(window_id: int, first_bucket: int, last_bucket: int) -> Counter[int]:
+    """Count the starts of some buckets. A success is in its row; every other request left an attempt."""
     first, last = keys.range_of_buckets(first_bucket, last_bucket)
     counts: Counter[int] = Counter()
     begins_ms = {bucket: k * 60_000 for k, bucket in enumerate(keys.buckets_of_window(window_id))}
-    begins_ms[first_bucket] = -60_000
+    begins_ms[_last_before(window_id)] = -60_000
     # Row by row in the order of the key: grouping by two columns would sort a million rows.
     rows = models.Assignment.objects.filter(
         pk__gte=first, pk__lte=last, status=Status.SUCCEEDED, started_after_ms__isnull=False
@@ -120,15 +135,12 @@ def most_in_60_seconds(starts: Mapping[int, int]) -> int:
 
     starts: milliseconds to a count; negative ones are before the window.
     """
-    times = sorted(starts)
-    most = inside = first = 0
-    for time in times:
-        inside += starts[time]
-        while times[first] <= time - 60_000:
-            inside -= starts[times[first]]
-            first += 1
+    busiest = receipt_chain.Busiest()
+    most = 0
+    for time in sorted(starts):
+        busiest.add(time, starts[time])
         if time >= 0:
-            most = max(most, inside)
+            most = max(most, busiest.inside)
     return most
 
 
@@ -145,9 +157,9 @@ def lateness(histogram: Mapping[int, int]) -> dict[str, int] | None:
 
 
 def _quantile(histogram: Mapping[int, int], total: int, share: float) -> int:
-    seen = 0
+    count = 0
     for milliseconds in sorted(histogram):
-        seen += histogram[milliseconds]
-        if seen >= total * share:
+        count += histogram[milliseconds]
+        if count >= total * share:
             return milliseconds
     return max(histogram)

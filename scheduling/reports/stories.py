@@ -21,7 +21,7 @@ from scheduling.placement import late_ids, reservations, rules
 from scheduling.reports import id_history
 from scheduling.reports.id_history import Place
 
-# So many lists that are being written are searched for an ID, newest first; a million IDs take milliseconds.
+# How many lists that are being written are searched for an ID, newest first; a million IDs take milliseconds.
 LISTS_SEARCHED = 20
 
 # Formats a time for a reader; the string is the format of its clock part.
@@ -62,7 +62,7 @@ def stories(user_id: int, *, at: datetime, before_task: int | None = None, count
 
 
 def tasks_with(user_id: int, *, before_task: int | None = None, count: int = 100) -> list[models.Task]:
-    """Return the tasks that have the ID, newest first; also where its row isn't written yet."""
+    """Return the tasks that have the ID, newest first, including those in which its row isn't written yet."""
     rows = id_history.newest_rows(user_id, before_task=before_task, count=count)
     return _tasks_with(user_id, rows.keys(), before_task=before_task, count=count)
 
@@ -73,15 +73,15 @@ def _tasks_with(user_id: int, written: Set[int], *, before_task: int | None, cou
     if before_task is not None:
         placing = placing.filter(pk__lt=before_task)
     searched = placing.order_by("-pk").values("pk")[:LISTS_SEARCHED]
-    found = models.Task.objects.filter(Q(pk__in=list(written)) | Q(pk__in=searched)).order_by("-pk")
-    candidates = list(found.select_related("queue").defer("payload"))
+    rows = models.Task.objects.filter(Q(pk__in=list(written)) | Q(pk__in=searched)).order_by("-pk")
+    candidates = list(rows.select_related("queue").defer("payload"))
     lists = [task.list_id for task in candidates if task.pk not in written]
     positions = stored_lists.positions_of(user_id, lists)
     return [task for task in candidates if task.pk in written or task.list_id in positions][:count]
 
 
 def next_minute(user_id: int, *, at: datetime) -> tuple[int, datetime] | None:
-    """Return the task with which the ID is sent next, and the start of that minute; None where nothing of it waits.
+    """Return the task with which the ID is sent next, and the start of that minute; None if it isn't waiting.
 
     A late ID has no minute yet: it gets the first free one, which is what is returned.
     """
@@ -101,8 +101,8 @@ def _planned_minute(bucket_id: int, at: datetime) -> datetime:
     if minute + clock.MINUTE > at:
         return minute
     queue = models.Queue.objects.get(pk=keys.queue_of_bucket(bucket_id))
-    found, _ = next(reservations.free(queue, 1, clock.next_unsealed_minute(at), leaving={bucket_id: 1}))
-    return keys.minute_of_bucket(found)
+    free_bucket, _ = next(reservations.free(queue, 1, clock.next_unsealed_minute(at), leaving={bucket_id: 1}))
+    return keys.minute_of_bucket(free_bucket)
 
 
 def stories_in(
@@ -118,11 +118,7 @@ def stories_in(
     rows: those that were read already, by task.
     """
     rows = id_history.rows_in(tasks, user_id) if rows is None else dict(rows)
-    unwritten = [task for task in tasks if task.pk not in rows]
-    reserved = allocation.reserved_places(user_id, unwritten)
-    if len(reserved) < len(unwritten):
-        # Written in the meantime.
-        rows |= id_history.rows_in([task for task in unwritten if task.pk not in reserved], user_id)
+    reserved = _reserved(tasks, user_id, rows)
     moves = _by_task(models.Move.objects, tasks, user_id)
     attempts = _by_task(models.Attempt.objects, tasks, user_id)
     minutes: dict[int, float] = {}
@@ -141,8 +137,8 @@ def stories_in(
         pk: moves[pk][0].from_bucket_id if moves[pk] else place.bucket_id for pk, place in places.items()
     }
     rules_of_tasks = rules.of_places(user_id, first)
-    found = [task for task in tasks if task.pk in places]
-    obstacles = _Obstacles.of([(task, places[task.pk]) for task in found], at)
+    placed_tasks = [task for task in tasks if task.pk in places]
+    obstacles = _Obstacles.of([(task, places[task.pk]) for task in placed_tasks], at)
     return [
         Story(
             task,
@@ -157,8 +153,19 @@ def stories_in(
             ),
             obstacles.waits_for(task, places[task.pk], at, format_time),
         )
-        for task in found
+        for task in placed_tasks
     ]
+
+
+def _reserved(
+    tasks: Iterable[models.Task], user_id: int, rows: dict[int, id_history.Row]
+) -> Mapping[int, int]:
+    """Return the buckets of an ID in tasks whose rows aren't written yet; `rows` gets those written meanwhile."""
+    unwritten = [task for task in tasks if task.pk not in rows]
+    reserved = allocation.reserved_places(user_id, unwritten)
+    if len(reserved) < len(unwritten):
+        rows |= id_history.rows_in([task for task in unwritten if task.pk not in reserved], user_id)
+    return reserved
 
 
 def _by_task(rows: Any, tasks: Iterable[models.Task], user_id: int) -> Mapping[int, list[Any]]:
@@ -169,9 +176,9 @@ def _by_task(rows: Any, tasks: Iterable[models.Task], user_id: int) -> Mapping[i
     return by_task
 
 
-def _placed(task: models.Task, bucket_id: int, given: rules.GivenPlace | None) -> Event:
-    details = {"minute": keys.minute_of_bucket(bucket_id), "rule": given.sentence if given else ""}
-    return Event(given.at if given else task.created_at, "placed", details)
+def _placed(task: models.Task, bucket_id: int, place: rules.GivenPlace | None) -> Event:
+    details = {"minute": keys.minute_of_bucket(bucket_id), "rule": place.sentence if place else ""}
+    return Event(place.at if place else task.created_at, "placed", details)
 
 
 def _history(
@@ -231,16 +238,20 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class _Obstacles:
-    """What may delay waiting IDs: the targets of their queues, and minutes sealed before a brake."""
+    """What may delay waiting IDs: the targets of their queues, minutes sealed before a brake, and canaries.
+
+    in_canary: the tasks whose canary runs, and has the ID.
+    """
 
     targets: Mapping[str, models.Target]
     sealed: frozenset[int]
+    in_canary: frozenset[int]
 
     @classmethod
-    def of(cls, placed: Iterable[tuple[models.Task, Place]], at: datetime) -> "_Obstacles":
+    def of(cls, placed: Collection[tuple[models.Task, Place]], at: datetime) -> "_Obstacles":
         waiting = [(task.queue, place) for task, place in placed if place.status not in _ENDED]
         origins = {origin for queue, _ in waiting if (origin := targets.origin_of_queue(queue))}
-        known = models.Target.objects.filter(origin__in=origins) if origins else ()
+        rows = models.Target.objects.filter(origin__in=origins) if origins else ()
         running = {
             place.bucket_id
             for queue, place in waiting
@@ -248,7 +259,11 @@ class _Obstacles:
             and place.minute_at - clock.MINUTE < at < place.minute_at + clock.MINUTE
         }
         sealed = models.Bucket.objects.filter(pk__in=running, sealed_at__isnull=False) if running else ()
-        return cls({target.origin: target for target in known}, frozenset(bucket.pk for bucket in sealed))
+        return cls(
+            {target.origin: target for target in rows},
+            frozenset(bucket.pk for bucket in sealed),
+            frozenset(_with_id_in_canary(placed)),
+        )
 
     def waits_for(self, task: models.Task, place: Place, at: datetime, format_time: FormatTime) -> str:
         """Return what an ID waits for, as a sentence."""
@@ -259,6 +274,11 @@ class _Obstacles:
         if queue.paused_at is not None:
             since = format_time(queue.paused_at, "%H:%M")
             return f"The queue {queue.name} to be resumed: it is paused since {since}."
+        if task.is_on_hold and task.held_at is not None:
+            why = f": {task.hold_reason}" if task.hold_reason else ""
+            return f"Its task to be continued: it is on hold since {format_time(task.held_at, '%H:%M')}{why}."
+        if task.waits_for_canary and task.pk not in self.in_canary:
+            return f"The canary of its task: {task.canary_progress}."
         # A sealed minute runs by a plan that was made before the brake.
         if queue.brake_per_minute == 0 and place.bucket_id not in self.sealed:
             return f"The brake of the queue {queue.name} to be let go: it lets nothing out."
@@ -275,6 +295,9 @@ class _Obstacles:
         self, queue: models.Queue, place: Place, at: datetime, format_time: FormatTime
     ) -> str | None:
         """Return what blocks requests to the queue's target, and until when, if that blocks the ID."""
+        if queue.blocked_until is not None and queue.is_blocked(max(at, place.minute_at)):
+            until = format_time(queue.blocked_until, "%H:%M:%S")
+            return f"The credentials of the queue {queue.name}, which are tried again at {until}: {queue.block_reason}."
         target = self.targets.get(targets.origin_of_queue(queue) or "")
         if target is None:
             return None
@@ -288,3 +311,12 @@ class _Obstacles:
             until = format_time(target.blocked_until, "%H:%M:%S")
             return f"The target {target.origin}, which asked for no requests until {until}."
         return None
+
+
+def _with_id_in_canary(placed: Collection[tuple[models.Task, Place]]) -> Iterable[int]:
+    """Return the tasks whose canary runs and has the ID. No query where none runs."""
+    running = {task.pk: place.user_id for task, place in placed if task.waits_for_canary}
+    if not running:
+        return ()
+    canary_ids = models.CanaryId.objects.filter(task__in=running, user_id__in=set(running.values()))
+    return canary_ids.values_list("task_id", flat=True)

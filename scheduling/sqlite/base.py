@@ -9,6 +9,7 @@ stays below a tenth of a second. (Single statements outside a transaction don't 
 import fcntl
 import os
 import time
+from functools import lru_cache
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -16,6 +17,25 @@ from django.db.backends.sqlite3 import base
 # After a bulk transaction the gate stays shut this long while SQLite's own lock is free, so that
 # single statements, which poll for that lock, get their turn.
 BULK_PAUSE_SECONDS = 0.003
+
+
+# Longer statements are bulk inserts, of which no two are alike.
+REMEMBERED_CHARACTERS = 10_000
+
+
+@lru_cache(maxsize=2_000)
+def _with_question_marks(query: str) -> str:
+    return str(base.FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%"))
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """Remembers the statements whose placeholders it has turned into SQLite's."""
+
+    def convert_query(self, query: str, *, param_names: list[str] | None = None) -> str:
+        if param_names is None and len(query) <= REMEMBERED_CHARACTERS:
+            return _with_question_marks(query)
+        converted: str = super().convert_query(query, param_names=param_names)
+        return converted
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -26,6 +46,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._gate_fd: int | None = None
         self._gate_pid = 0
         self.bulk = False
+
+    def create_cursor(self, name: str | None = None) -> Cursor:
+        cursor: Cursor = self.connection.cursor(factory=Cursor)
+        return cursor
 
     def _start_transaction_under_autocommit(self) -> None:
         self._enter_gate()

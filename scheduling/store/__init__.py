@@ -1,14 +1,14 @@
 """What differs between SQLite and PostgreSQL, behind one interface.
 
-Locks are taken in one order, each by key: idempotency key, queue, window, bucket, task,
-task_bucket, users. Every change of fills begins with the queue's row. On SQLite the gate of
+Locks are taken in one order, each by key: idempotency key, target, queue, window, bucket, task,
+task_bucket, users. Every change of fills begins with the queue's row, or with that of its target. On SQLite the gate of
 `scheduling.sqlite` is all the locking there is.
 """
 
 import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, TypeVar
@@ -28,13 +28,13 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from scheduling.core import keys
 from scheduling.core.time_limit import TimeLimit
-from scheduling.models import TRANSITIONS, Status
+from scheduling.models import TRANSITIONS, Queue, Status, Target
 from scheduling.sqlite.base import DatabaseWrapper
-from scheduling.store import on_postgresql, on_sqlite
+from scheduling.store import later, on_postgresql, on_sqlite, outcomes
 
 log = structlog.get_logger(__name__)
 
-# How long a change is looked for whose COMMIT got no answer: a failover takes some seconds.
+# How long to look for a change whose COMMIT got no answer: a failover takes a few seconds.
 RECOGNISE_SECONDS = 5.0
 
 # What is no OperationalError: a standby is read-only until it is promoted, and a transaction was idle for too long.
@@ -66,8 +66,8 @@ def disk_is_full(error: BaseException) -> bool:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not isinstance(error, DatabaseError):
         return False
-    said = str(error).lower()
-    return "disk is full" in said or "no space left" in said
+    message = str(error).lower()
+    return "disk is full" in message or "no space left" in message
 
 
 def keep_waits_short() -> None:
@@ -93,7 +93,7 @@ def write_and_recognise(
     """Make a change in a write transaction of its own; if the answer to its COMMIT is lost, look whether it is there.
 
     change: makes it and returns its result. is_there: whether it was committed, given that result; called on a new
-    connection, for some seconds while the database is unreachable. Raises what the transaction raised if it wasn't.
+    connection, for a few seconds while the database is unreachable. Raises what the transaction raised if it wasn't.
     """
     results: list[Result] = []
     try:
@@ -107,20 +107,20 @@ def write_and_recognise(
 
 
 def was_committed(is_there: Callable[[Result], bool], result: Result) -> bool:
-    """Whether a change is there whose COMMIT got no answer: looked up on a new connection, for some seconds."""
+    """Whether a change whose COMMIT got no answer was made: looked up on a new connection, for a few seconds."""
     limit = TimeLimit(RECOGNISE_SECONDS)
     while True:
         connection.close()
         try:
-            found = is_there(result)
+            is_committed = is_there(result)
         except (OperationalError, InterfaceError):
             if limit.is_over:
                 return False
             time.sleep(0.2)
         else:
-            if found:
+            if is_committed:
                 log.warning("lost_commit_recognised")
-            return found
+            return is_committed
 
 
 @contextmanager
@@ -133,14 +133,59 @@ def bulk_write() -> Iterator[None]:
         yield
 
 
+def lock_queues(column: str, values: Sequence[Any], target_ids: Sequence[int] = ()) -> list[Queue]:
+    """Return the queues with these keys or names, by key; their rows are locked, and before them those of their
+    targets and of `target_ids`. One statement.
+    """
+    queues: list[Queue] = []
+    read_locked_queues(column, values, queues.extend, target_ids)
+    later.wait()
+    lock_new_targets(queues, target_ids)
+    return queues
+
+
+def read_locked_queues(
+    column: str, values: Sequence[Any], then: Callable[[list[Queue]], None], target_ids: Sequence[int] = ()
+) -> None:
+    """Lock the same, in a tick with the next statement that is waited for. then: is given the queues, for which
+    `lock_new_targets` is to be called.
+    """
+    if connection.vendor == "sqlite":
+        then(list(Queue.objects.filter(**{f"{column}__in": values}).order_by("pk")))
+        return
+    names = [str(field.attname) for field in Queue._meta.concrete_fields]
+    sql = on_postgresql.lock_queues(column, [str(field.column) for field in Queue._meta.concrete_fields])
+    later.read_by_sql(Queue, [*names, "locked_target"], sql, [values, list(target_ids), values], then)
+
+
+def lock_new_targets(queues: Sequence[Queue], target_ids: Sequence[int] = ()) -> None:
+    """Lock the targets that other transactions have given queues while this one waited for the queues."""
+    if connection.vendor == "sqlite":
+        return
+    locked_target_ids = {getattr(queue, "locked_target", None) for queue in queues}.union(target_ids)
+    if changed := {queue.target_id for queue in queues if queue.target_id is not None} - locked_target_ids:
+        list(Target.objects.select_for_update().filter(pk__in=changed).order_by("pk").values_list("pk"))
+
+
 def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]], *, status: int) -> None:
     """Insert rows of one task. groups: (first key, user IDs that get the keys from it on)."""
     backend().insert_assignments(task_id, groups, status=status)
+    if outcomes.is_outcome(status):
+        outcomes.add(key for first, users in groups for key in range(first, first + len(users)))
 
 
 def insert_users(ids: Sequence[int], *, at: datetime) -> None:
     """Insert the users that aren't there yet. ids: ascending, so that writers never wait in a circle."""
     backend().insert_users(ids, at=at)
+
+
+def large_cache() -> AbstractContextManager[None]:
+    """Let this connection keep as many pages in memory as one of a cluster, where each has a cache of its own.
+
+    Text IDs go to any place of their index: with a small cache, each page is written many times.
+    """
+    cache: AbstractContextManager[None] = backend().large_cache()
+    return cache
 
 
 def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool = False) -> None:
@@ -159,6 +204,16 @@ def overwrite_log() -> None:
     backend().overwrite_log()
 
 
+def keep_people() -> None:
+    """Let nobody be erased until the open transaction ends. Taken after the locks of queues, by any number at once."""
+    backend().keep_people()
+
+
+def lock_people() -> None:
+    """Wait for the transactions that keep people, and hold up others, until the open transaction ends."""
+    backend().lock_people()
+
+
 def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
     """Insert IDs that are text: (number, ID)."""
     if rows:
@@ -169,6 +224,12 @@ def numbers_of_texts(texts: Sequence[str]) -> dict[str, int]:
     """Return the numbers of those IDs that have one."""
     numbers: dict[str, int] = backend().numbers_of_texts(texts) if texts else {}
     return numbers
+
+
+def data_of(task_id: int, users: Sequence[int]) -> dict[int, str]:
+    """Return the data of IDs of a task as JSON, by ID. Those that have none are missing."""
+    data: dict[int, str] = backend().data_of(task_id, users) if users else {}
+    return data
 
 
 def insert_moves(
@@ -206,9 +267,14 @@ def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
 
 
 def take_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
-    """Move the next ordinal of buckets: bucket ID to how many; return bucket ID to the first of them."""
+    """Assign ordinals, which are never assigned twice: bucket ID to how many; return bucket ID to the first of them."""
     following: dict[int, int] = backend().move_ordinals(counts) if counts else {}
     return {bucket: ordinal - counts[bucket] for bucket, ordinal in following.items()}
+
+
+def add_to_versions(window_ids: Sequence[int]) -> None:
+    """Give each of the windows that are there its next version: the caller, who holds their queue, knows it."""
+    backend().add_to_versions(window_ids)
 
 
 def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
@@ -219,8 +285,9 @@ def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
 
 def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
     """Let the task's waiting rows among `user_ids` follow a cancel; return how many did."""
-    count: int = backend().cancel_rows(task_id, user_ids)
-    return count
+    cancelled: list[int] = backend().cancel_rows(task_id, user_ids)
+    outcomes.add(cancelled)
+    return len(cancelled)
 
 
 # --- Minutes: what waits is claimed, and what was claimed gets its outcome ---
@@ -230,7 +297,7 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
     """Return the first waiting rows of each range of keys: (key, user, task, attempts), ascending.
 
     ranges: (first key, last key, at most how many). Rows of cancelled tasks don't wait, whatever they say, and
-    those of tasks on hold are left out.
+    those of tasks on hold are left out, as are those that wait for the canary of their task.
     """
     rows: list[tuple[int, int, int, int]] = backend().waiting_rows(ranges) if ranges else []
     return rows
@@ -250,9 +317,17 @@ def tasks_that_wait(ranges: Sequence[tuple[int, int, int]]) -> tuple[str, Sequen
     return statement
 
 
-def not_stopped_in(ranges: Sequence[tuple[int, int, int]]) -> str:
-    """The condition, as SQL, that a row in these ranges belongs to no task that is cancelled or on hold."""
-    condition: str = backend().not_stopped_in(ranges)
+def may_start_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    """The condition, as SQL, that a row in these ranges may start: its task is neither cancelled nor on hold, and if
+    only its canary runs, the row is one of that.
+    """
+    condition: str = backend().may_start_in(ranges)
+    return condition
+
+
+def is_of_canary_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    """The condition, as SQL, that only the canary of a row's task runs, for rows in these ranges."""
+    condition: str = backend().is_of_canary_in(ranges)
     return condition
 
 
@@ -260,6 +335,8 @@ def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
     """Compare-and-set of a status; return how many rows had it."""
     may_become(was, [status])
     count: int = backend().set_status(ids, status, was=was) if ids else 0
+    if count and outcomes.is_outcome(status):
+        outcomes.add(ids)
     return count
 
 
@@ -268,6 +345,8 @@ def set_status_of_all(ids: Sequence[int], status: int, *, was: int) -> None:
     may_become(was, [status])
     if ids:
         backend().set_status_of_all(ids, status, was=was)
+        if outcomes.is_outcome(status):
+            outcomes.add(ids)
 
 
 def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) -> None:
@@ -275,6 +354,7 @@ def set_outcomes(rows: Sequence[tuple[int, int, int, int | None]], *, was: int) 
     may_become(was, {row[1] for row in rows})
     if rows:
         backend().set_outcomes(rows, was=was)
+        outcomes.add(key for key, status, *_ in rows if outcomes.is_outcome(status))
 
 
 def renew_batches(
@@ -295,6 +375,8 @@ def move_rows(pairs: Sequence[tuple[int, int]], *, status: int, was: int) -> Non
     """Give rows, which all must have the status `was`, another place and status: (key, new key)."""
     may_become(was, [status])
     if pairs:
+        if outcomes.is_outcome(was):
+            outcomes.keep(key for key, _ in pairs)
         backend().move_rows(pairs, status=status, was=was)
 
 
@@ -330,8 +412,14 @@ def count_users(ids: Sequence[int]) -> int:
 
 def in_status(ids: Sequence[int], statuses: Sequence[int]) -> list[tuple[int, int]]:
     """(ID, task) of the rows of these IDs in any of these states, those of cancelled tasks too."""
-    found: list[tuple[int, int]] = backend().in_status(ids, statuses)
-    return found
+    rows: list[tuple[int, int]] = backend().in_status(ids, statuses)
+    return rows
+
+
+def attempts_of(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int | None, str, str]]:
+    """(task, ID, number, HTTP status, error, answer) of the kept attempts of IDs. pairs: (task, ID)."""
+    rows: list[tuple[int, int, int, int | None, str, str]] = backend().attempts_of(pairs) if pairs else []
+    return rows
 
 
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
@@ -346,8 +434,8 @@ class PositionOfBytes(Func):
     function = "INSTR"
     output_field = IntegerField()
 
-    def __init__(self, column: str, wanted: bytes) -> None:
-        super().__init__(column, Value(wanted, output_field=BinaryField()))
+    def __init__(self, column: str, pattern: bytes) -> None:
+        super().__init__(column, Value(pattern, output_field=BinaryField()))
 
     def as_postgresql(self, compiler: SQLCompiler, connection: Any, **context: Any) -> Any:
         turned = self.copy()

@@ -11,7 +11,7 @@ Row = TypeVar("Row", bound=Model)
 def in_blocks(rows: QuerySet[Row], size: int = 2000) -> Iterator[Row]:
     """Yield the rows of a query, `size` for each statement. Between two blocks no cursor is open.
 
-    So whoever reads slowly keeps no snapshot, and the connection may serve others meanwhile. rows: ordered by
+    So a slow reader keeps no snapshot, and the connection may serve others meanwhile. rows: ordered by
     columns without nulls, the last of which is unique.
     """
     following = rows
@@ -35,10 +35,10 @@ def values_in_blocks(rows: QuerySet[Any], *columns: str, size: int = 5_000) -> I
 
 def _after(row: Model, order: Sequence[Any]) -> Q:
     """The rows that come after `row` in this order."""
-    found, equal = Q(), Q()
+    condition, equal = Q(), Q()
     for name in order:
         column, way = name.lstrip("-"), "lt" if name.startswith("-") else "gt"
         value = getattr(row, column)
-        found |= equal & Q(**{f"{column}__{way}": value})
+        condition |= equal & Q(**{f"{column}__{way}": value})
         equal &= Q(**{column: value})
-    return found
+    return condition

@@ -1,4 +1,4 @@
-"""The failed rows of some buckets, as a piece of a statement: each step a look into an index, whoever plans it.
+"""The failed rows of some buckets, as a part of a statement: each step looks into an index, whatever the plan.
 
 On SQLite into an index of what failed, on PostgreSQL into that of all rows of these buckets: see models.Assignment.
 """

@@ -1,7 +1,6 @@
 """A process that freezes in a transaction keeps the rows that it holds: PostgreSQL ends that, after a while.
 
-What it froze with is rolled back, and it hears of it when it wakes. On SQLite whoever watches the process
-replaces it (runner.watch).
+Its changes are rolled back, and it learns of that when it wakes. On SQLite, runner.watch replaces the process.
 """
 
 from django.conf import settings

@@ -17,18 +17,18 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from scheduling import store
 
-# Others wait at the gate for so long, as for any short transaction.
+# Others wait at the gate for this long, as for any short transaction.
 GROUP_SECONDS = 0.02
 
 Result = TypeVar("Result")
 
 
 class _Waiting:
-    """A change that waits for its turn. Its thread sleeps until it is made, or until it leads."""
+    """A change that waits for its turn. Its thread sleeps until the change is made, or until the thread leads."""
 
     def __init__(self, change: Callable[[], Any], is_there: Callable[[Any], bool]) -> None:
         self.change, self.is_there = change, is_there
-        # What the thread knows of its request goes with its change.
+        # The context of the thread's request goes with its change.
         self.context = contextvars.copy_context()
         self.turn = threading.Event()
         self.is_done = self.is_alone = False
@@ -79,35 +79,35 @@ def _lead() -> None:
     try:
         _commit(group)
     finally:
-        for one in group:
+        for change in group:
             # What was rolled back with others is made again by itself: then its errors are its own.
-            one.is_alone = not one.is_done
-            one.turn.set()
+            change.is_alone = not change.is_done
+            change.turn.set()
         _hand_over()
 
 
 def _commit(group: list[_Waiting]) -> None:
-    """Make the first change and those that wait behind it. Those whose fate is known are done."""
+    """Make the first change and those that wait behind it in the queue. Those whose outcome is known are done."""
     is_complete = False
     try:
         with store.write():
             began = time.monotonic()
             # Alone as a rule, and then it needs no savepoint: if it fails, so does the transaction.
             group[0].make()
-            while time.monotonic() - began < GROUP_SECONDS and (one := _next()) is not None:
-                group.append(one)
-                _make(one)
+            while time.monotonic() - began < GROUP_SECONDS and (change := _next()) is not None:
+                group.append(change)
+                _make(change)
             is_complete = True
     except Exception as error:
         is_unanswered = is_complete and isinstance(error, (OperationalError, InterfaceError))
-        for one in group:
-            if is_unanswered and one.error is None:
-                one.end(None if store.was_committed(one.is_there, one.result) else error)
+        for change in group:
+            if is_unanswered and change.error is None:
+                change.end(None if store.was_committed(change.is_there, change.result) else error)
             elif is_unanswered or len(group) == 1:
-                one.end(one.error or error)
+                change.end(change.error or error)
     else:
-        for one in group:
-            one.end(one.error)
+        for change in group:
+            change.end(change.error)
 
 
 def _next() -> _Waiting | None:
@@ -115,14 +115,14 @@ def _next() -> _Waiting | None:
         return _waiting.popleft() if _waiting else None
 
 
-def _make(one: _Waiting) -> None:
+def _make(change: _Waiting) -> None:
     try:
         with transaction.atomic():
-            one.make()
+            change.make()
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
-        one.error = error
+        change.error = error
 
 
 def _hand_over() -> None:

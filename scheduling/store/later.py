@@ -6,6 +6,7 @@ Elsewhere, and outside of a worker's transaction, they are made at once.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model, QuerySet
 from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
@@ -45,13 +46,13 @@ def run_now(sql: str, params: Sequence[Any] = (), then: Callable[[Rows], None] |
 
 
 def run_for(count: int, sql: str, params: Sequence[Any]) -> None:
-    """Run a statement that changes as many rows; where others did, nothing of the transaction stays."""
+    """Run a statement that must change exactly this many rows; otherwise the transaction is rolled back."""
     if (wrapper := _brief()) is not None:
-        # Looked at where it runs. What is no number makes the transaction fail, and says why.
-        said = f"'{int(count)} rows were to change, ' || count(*) || ' did'"
+        # The count is checked in the database: a text that isn't a number makes the transaction fail, and says why.
+        message = f"'{int(count)} rows were to change, ' || count(*) || ' did'"
         wrapper.put_off(
             f"WITH changed AS ({sql} RETURNING 1)"
-            f" SELECT CASE WHEN count(*) = {int(count)} THEN 0 ELSE ({said})::int END FROM changed",
+            f" SELECT CASE WHEN count(*) = {int(count)} THEN 0 ELSE ({message})::int END FROM changed",
             params,
         )
         return
@@ -63,17 +64,17 @@ def run_for(count: int, sql: str, params: Sequence[Any]) -> None:
 def wait() -> None:
     """Have the rows of all that was put off, where no statement since has brought them."""
     wrapper = _brief(in_transaction=False)
-    if wrapper is not None and any(one.then for one in wrapper.put_off_statements):
+    if wrapper is not None and any(statement.then for statement in wrapper.put_off_statements):
         wrapper.send_put_off()
 
 
-def must_be(wanted: int, count: int) -> None:
+def must_be(expected: int, count: int) -> None:
     """Raise RuntimeError unless as many rows changed as were to.
 
     Under the bucket's lock nobody else changes them; if somebody did, nothing of this transaction may stay.
     """
-    if count != wanted:
-        raise RuntimeError(f"{wanted} rows were to change, {count} did")
+    if count != expected:
+        raise RuntimeError(f"{expected} rows were to change, {count} did")
 
 
 def update(rows: QuerySet[Row], **values: Any) -> None:
@@ -111,9 +112,9 @@ def insert(rows: Iterable[Model]) -> None:
     compiler = query.get_compiler(connection=wrapper)
     compiler.returning_fields = [key]
 
-    def take_keys(found: Rows) -> None:
-        for one, (value,) in zip(objects, found, strict=True):
-            one.pk = value
+    def take_keys(key_rows: Rows) -> None:
+        for instance, (value,) in zip(objects, key_rows, strict=True):
+            instance.pk = value
 
     ((sql, params),) = compiler.as_sql()
     wrapper.put_off(sql, params, take_keys)
@@ -125,10 +126,38 @@ def read(rows: QuerySet[Row], then: Callable[[list[Row]], None]) -> None:
         then(list(rows))
         return
     compiler = rows.query.get_compiler(connection=wrapper)
-    sql, params = compiler.as_sql()
+    try:
+        sql, params = compiler.as_sql()
+    except EmptyResultSet:
+        then([])
+        return
     names = [column.target.attname for column, *_ in compiler.select]
 
-    def take_objects(found: Rows) -> None:
-        then([rows.model.from_db(wrapper.alias, names, row) for row in compiler.results_iter([found])])
+    def take_objects(raw_rows: Rows) -> None:
+        then([rows.model.from_db(wrapper.alias, names, row) for row in compiler.results_iter([raw_rows])])
 
     wrapper.put_off(sql, params, take_objects)
+
+
+def read_by_sql(
+    model: type[Row], names: Sequence[str], sql: str, params: Sequence[Any], then: Callable[[list[Row]], None]
+) -> None:
+    """Read rows as objects by a statement that returns the named attributes; the model lacks some of them."""
+    fields = {field.attname: field for field in model._meta.concrete_fields}
+
+    def value(name: str, stored: Any) -> Any:
+        convert = getattr(fields.get(name), "from_db_value", None)
+        return convert(stored, None, connections[DEFAULT_DB_ALIAS]) if convert else stored
+
+    def take_objects(raw_rows: Rows) -> None:
+        objects = []
+        # In the model's order, as from_db takes them.
+        own = [name for name in fields if name in names]
+        for row in raw_rows:
+            values = {name: value(name, stored) for name, stored in zip(names, row, strict=True)}
+            objects.append(model.from_db(DEFAULT_DB_ALIAS, own, [values[name] for name in own]))
+            for name in values.keys() - fields.keys():
+                setattr(objects[-1], name, values[name])
+        then(objects)
+
+    run(sql, params, take_objects)

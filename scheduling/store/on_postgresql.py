@@ -1,6 +1,7 @@
 """Bulk statements for PostgreSQL: sets travel as arrays."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
@@ -9,6 +10,7 @@ from scheduling.core import keys
 from scheduling.models import Status
 from scheduling.postgresql.base import DatabaseWrapper
 from scheduling.store import counters, later
+from scheduling.store.canary_rows import IN_CANARY
 
 
 def now() -> datetime:
@@ -38,6 +40,20 @@ def keep_waits_short() -> None:
 def end_short_waits() -> None:
     if isinstance(wrapper := connections[DEFAULT_DB_ALIAS], DatabaseWrapper):
         wrapper.end_brief()
+
+
+def lock_queues(column: str, columns: Sequence[str]) -> str:
+    """The statement that locks queues by a column, after their targets: the sum is made before any queue is locked."""
+    of_queues = f"q.{column} = ANY(%s)"
+    return (
+        "WITH targets AS MATERIALIZED (SELECT t.id FROM scheduling_target t WHERE t.id IN"
+        f" (SELECT q.target_id FROM scheduling_queue q WHERE {of_queues}) OR t.id = ANY(%s::bigint[])"
+        " ORDER BY t.id FOR UPDATE)"
+        f" SELECT {', '.join(f'q.{name}' for name in columns)},"
+        " (SELECT max(t.id) FROM targets t WHERE t.id = q.target_id) AS locked_target"
+        f" FROM scheduling_queue q WHERE {of_queues} AND (SELECT count(*) FROM targets) >= 0"
+        " ORDER BY q.id FOR UPDATE OF q"
+    )
 
 
 def insert_assignments(task_id: int, groups: Sequence[tuple[int, Sequence[int]]], *, status: int) -> None:
@@ -90,6 +106,25 @@ def overwrite_log() -> None:
     """Nothing to do: the log belongs to the server."""
 
 
+# The lock of people who are erased: any number that nothing else locks.
+_PEOPLE = 7236040118
+
+
+def keep_people() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_PEOPLE])
+
+
+def lock_people() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_PEOPLE])
+
+
+def large_cache() -> AbstractContextManager[None]:
+    """Do nothing: the server has one cache for all connections."""
+    return nullcontext()
+
+
 def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
     # Such an ID has no control characters; its backslashes are COPY's as well.
     lines = "".join([f"{number}\t{text}\n" for number, text in rows]).replace("\\", "\\\\")
@@ -112,34 +147,41 @@ def numbers_of_texts(texts: Sequence[str]) -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
+def data_of(task_id: int, users: Sequence[int]) -> dict[int, str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id, data FROM scheduling_iddata WHERE task_id = %s AND user_id = ANY(%s::bigint[])",
+            [task_id, list(users)],
+        )
+        return dict(cursor.fetchall())
+
+
 def insert_moves(
     task_id: int, moves: Sequence[tuple[Sequence[int], int, int]], *, reason: str, at: datetime
 ) -> None:
-    with connection.cursor() as cursor:
-        for user_ids, from_bucket, to_bucket in moves:
-            cursor.execute(
-                "INSERT INTO scheduling_move (task_id, user_id, from_bucket_id, to_bucket_id, reason, moved_at)"
-                " SELECT %s, u, %s, %s, %s, %s FROM unnest(%s::bigint[]) u",
-                [task_id, from_bucket, to_bucket, reason, at, list(user_ids)],
-            )
+    for user_ids, from_bucket, to_bucket in moves:
+        later.run(
+            "INSERT INTO scheduling_move (task_id, user_id, from_bucket_id, to_bucket_id, reason, moved_at)"
+            " SELECT %s, u, %s, %s, %s, %s FROM unnest(%s::bigint[]) u",
+            [task_id, from_bucket, to_bucket, reason, at, list(user_ids)],
+        )
 
 
 def create_windows(window_ids: Sequence[int], *, capacities: Sequence[int]) -> None:
     starts = [keys.starts_at_of_window(w) for w in window_ids]
     queues = [keys.queue_of_window(w) for w in window_ids]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO scheduling_window (id, queue_id, starts_at, version)"
-            " SELECT *, 0 FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) ON CONFLICT DO NOTHING",
-            [list(window_ids), queues, starts],
-        )
-        cursor.execute(
-            f"INSERT INTO scheduling_bucket (id, window_id, capacity, {counters.BUCKET_COLUMNS})"
-            f" SELECT {keys.sql_bucket('w', '(k.number - 1)')}, w, k.capacity, {counters.BUCKET_ZEROS}"
-            " FROM unnest(%s::bigint[]) w, unnest(%s::integer[]) WITH ORDINALITY k(capacity, number)"
-            " ON CONFLICT DO NOTHING",
-            [list(window_ids), list(capacities)],
-        )
+    later.run(
+        "INSERT INTO scheduling_window (id, queue_id, starts_at, version)"
+        " SELECT *, 0 FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) ON CONFLICT DO NOTHING",
+        [list(window_ids), queues, starts],
+    )
+    later.run(
+        f"INSERT INTO scheduling_bucket (id, window_id, capacity, {counters.BUCKET_COLUMNS})"
+        f" SELECT {keys.sql_bucket('w', '(k.number - 1)')}, w, k.capacity, {counters.BUCKET_ZEROS}"
+        " FROM unnest(%s::bigint[]) w, unnest(%s::integer[]) WITH ORDINALITY k(capacity, number)"
+        " ON CONFLICT DO NOTHING",
+        [list(window_ids), list(capacities)],
+    )
 
 
 def add(table: str, deltas: Mapping[int, Mapping[str, int]]) -> None:
@@ -158,24 +200,23 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
         return
     ids = sorted(deltas)
     columns = sorted({column for row in deltas.values() for column in row})
-    with connection.cursor() as cursor:
-        # An insert that does nothing draws from the sequence all the same: only what isn't there.
-        cursor.execute(
-            f"INSERT INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
-            f" SELECT %s, b, {counters.TASK_BUCKET_ZEROS} FROM unnest(%s::bigint[]) b WHERE NOT EXISTS"
-            " (SELECT 1 FROM scheduling_taskbucket t WHERE t.task_id = %s AND t.bucket_id = b)"
-            " ON CONFLICT DO NOTHING",
-            [task_id, ids, task_id],
-        )
-        cursor.execute(
-            "SELECT id FROM scheduling_taskbucket WHERE task_id = %s AND bucket_id = ANY(%s)"
-            " ORDER BY bucket_id FOR UPDATE",
-            [task_id, ids],
-        )
-        cursor.execute(
-            _update("scheduling_taskbucket", columns, "bucket_id") + " AND task_id = %s",
-            [ids, *_arrays(deltas, ids, columns), task_id],
-        )
+    # An insert that does nothing uses up a number of the sequence too, so only missing rows are inserted.
+    later.run(
+        f"INSERT INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
+        f" SELECT %s, b, {counters.TASK_BUCKET_ZEROS} FROM unnest(%s::bigint[]) b WHERE NOT EXISTS"
+        " (SELECT 1 FROM scheduling_taskbucket t WHERE t.task_id = %s AND t.bucket_id = b)"
+        " ON CONFLICT DO NOTHING",
+        [task_id, ids, task_id],
+    )
+    later.run(
+        "SELECT id FROM scheduling_taskbucket WHERE task_id = %s AND bucket_id = ANY(%s)"
+        " ORDER BY bucket_id FOR UPDATE",
+        [task_id, ids],
+    )
+    later.run(
+        _update("scheduling_taskbucket", columns, "bucket_id") + " AND task_id = %s",
+        [ids, *_arrays(deltas, ids, columns), task_id],
+    )
 
 
 def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
@@ -192,12 +233,10 @@ def place_in_task_buckets(task_id: int, counts: Mapping[int, int]) -> None:
 
 def move_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
     ids = sorted(counts)
+    if len(ids) > 1:
+        # As in `add`: an UPDATE of several locks in the order of its plan.
+        later.run("SELECT id FROM scheduling_bucket WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
     with connection.cursor() as cursor:
-        if len(ids) > 1:
-            # As in `add`: an UPDATE of several locks in the order of its plan.
-            cursor.execute(
-                "SELECT id FROM scheduling_bucket WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids]
-            )
         cursor.execute(
             "UPDATE scheduling_bucket b SET next_ordinal = next_ordinal + d.n"
             " FROM unnest(%s::bigint[], %s::int[]) d (id, n) WHERE b.id = d.id RETURNING b.id, next_ordinal",
@@ -206,14 +245,20 @@ def move_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
+def add_to_versions(window_ids: Sequence[int]) -> None:
+    ids = sorted(window_ids)
+    if len(ids) > 1:
+        # As in `add`: an UPDATE of several locks in the order of its plan.
+        later.run("SELECT id FROM scheduling_window WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
+    later.run("UPDATE scheduling_window SET version = version + 1 WHERE id = ANY(%s)", [ids])
+
+
 def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
     ids = sorted(window_ids)
+    if len(ids) > 1:
+        # As in `add`: an UPDATE of several locks in the order of its plan.
+        later.run("SELECT id FROM scheduling_window WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids])
     with connection.cursor() as cursor:
-        if len(ids) > 1:
-            # As in `add`: an UPDATE of several locks in the order of its plan.
-            cursor.execute(
-                "SELECT id FROM scheduling_window WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [ids]
-            )
         cursor.execute(
             "UPDATE scheduling_window SET version = version + 1 WHERE id = ANY(%s) RETURNING id, version",
             [ids],
@@ -221,14 +266,14 @@ def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
+def cancel_rows(task_id: int, user_ids: Sequence[int]) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE scheduling_assignment SET status = %s"
-            " WHERE task_id = %s AND status = %s AND user_id = ANY(%s::bigint[])",
+            " WHERE task_id = %s AND status = %s AND user_id = ANY(%s::bigint[]) RETURNING id",
             [Status.CANCELLED, task_id, Status.WAITING, list(user_ids)],
         )
-        return int(cursor.rowcount)
+        return [key for (key,) in cursor.fetchall()]
 
 
 def _update(table: str, columns: Sequence[str], key: str) -> str:
@@ -244,9 +289,9 @@ def _arrays(
 
 
 def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
-    found: list[tuple[int, int, int, int]] = []
-    read_waiting_rows(ranges, found.extend, run=later.run_now)
-    return found
+    rows: list[tuple[int, int, int, int]] = []
+    read_waiting_rows(ranges, rows.extend, run=later.run_now)
+    return rows
 
 
 def read_waiting_rows(
@@ -270,19 +315,33 @@ def _waiting(
     return (
         f"{select} FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS w(first, last, most),"
         f" LATERAL (SELECT {columns} FROM scheduling_assignment"
-        f" WHERE id BETWEEN w.first AND w.last AND status = %s AND {not_stopped_in(ranges)}"
+        f" WHERE id BETWEEN w.first AND w.last AND status = %s AND {may_start_in(ranges)}"
         f" ORDER BY id LIMIT w.most) r{order}",
         [_text(firsts), _text(lasts), _text(limits), Status.WAITING],
     )
 
 
-def not_stopped_in(ranges: Sequence[tuple[int, int, int]]) -> str:
-    buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
-    # An array, so that it is found once: few tasks are stopped, or none.
+def may_start_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    excepted = "t.cancelled_at IS NOT NULL OR t.held_at IS NOT NULL OR t.canary_state = 'running'"
     return (
-        "task_id <> ALL(ARRAY(SELECT tb.task_id FROM scheduling_taskbucket tb JOIN scheduling_task t"
-        f" ON t.id = tb.task_id WHERE tb.bucket_id = ANY('{_text(sorted(buckets))}'::bigint[])"
-        " AND (t.cancelled_at IS NOT NULL OR t.held_at IS NOT NULL)))"
+        f"(task_id <> ALL({_tasks_in(ranges, excepted)})"
+        f" OR (task_id = ANY({_tasks_in(ranges, _CANARY_RUNS)}) AND {IN_CANARY}))"
+    )
+
+
+def is_of_canary_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    return f"task_id = ANY({_tasks_in(ranges, _CANARY_RUNS)})"
+
+
+_CANARY_RUNS = "t.canary_state = 'running' AND t.cancelled_at IS NULL AND t.held_at IS NULL"
+
+
+def _tasks_in(ranges: Sequence[tuple[int, int, int]], condition: str) -> str:
+    """The tasks with rows in these ranges that meet a condition. An array, so that it is found once: there are few."""
+    buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
+    return (
+        "ARRAY(SELECT tb.task_id FROM scheduling_taskbucket tb JOIN scheduling_task t ON t.id = tb.task_id"
+        f" WHERE tb.bucket_id = ANY('{_text(sorted(buckets))}'::bigint[]) AND ({condition}))"
     )
 
 
@@ -404,6 +463,19 @@ def in_status(ids: Sequence[int], statuses: Sequence[int]) -> list[tuple[int, in
         return list(cursor.fetchall())
 
 
+def attempts_of(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int | None, str, str]]:
+    tasks, users = zip(*pairs, strict=True)
+    with connection.cursor() as cursor:
+        # OFFSET 0: as above.
+        cursor.execute(
+            "SELECT a.* FROM unnest(%s::bigint[], %s::bigint[]) asked(task, id) CROSS JOIN LATERAL"
+            " (SELECT task_id, user_id, number, http_status, error, answer FROM scheduling_attempt"
+            " WHERE task_id = asked.task AND user_id = asked.id AND NOT unknown OFFSET 0) a",
+            [_text(tasks), _text(users)],
+        )
+        return list(cursor.fetchall())
+
+
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
     with connection.cursor() as cursor:
         # OFFSET 0: as above.
@@ -415,8 +487,8 @@ def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
             " WHERE user_id = asked.id AND task_id = %s OFFSET 0) s",
             [_text(ids), task_id],
         )
-        kept, waiting = cursor.fetchone()
-        return kept, waiting
+        active, waiting = cursor.fetchone()
+        return active, waiting
 
 
 def _text(numbers: Iterable[int | None]) -> str:

@@ -1,16 +1,20 @@
 """Bulk statements for SQLite: sets travel as one JSON text, which json_each reads in C."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 
 import orjson
+from django.conf import settings
 from django.db import connection
 from django.db.models import Q
 
 from scheduling.core import keys
-from scheduling.models import Batch, Status, TaskBucket
+from scheduling.models import Batch, CanaryState, Status, TaskBucket
 from scheduling.store import counters, later
+from scheduling.store.canary_rows import IN_CANARY
 
 
 def now() -> datetime:
@@ -48,8 +52,8 @@ def insert_data(task_id: int, rows: Sequence[tuple[int, str]], *, replace: bool)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT {'OR REPLACE ' if replace else ''}INTO scheduling_iddata (task_id, user_id, data)"
-            " VALUES (%s, %s, %s)",
-            [(task_id, user, data) for user, data in rows],
+            f" VALUES ({task_id:d}, %s, %s)",
+            rows,
         )
 
 
@@ -68,6 +72,30 @@ def overwrite_log() -> None:
         cursor.fetchall()
 
 
+def keep_people() -> None:
+    """Nothing to do: there is one writer at a time."""
+
+
+def lock_people() -> None:
+    """Nothing to do: there is one writer at a time."""
+
+
+@contextmanager
+def large_cache() -> Iterator[None]:
+    if connection.in_atomic_block:
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA cache_size")
+        size_before = cursor.fetchone()[0]
+        cursor.execute(f"PRAGMA cache_size=-{settings.SQLITE_CACHE_MIB * 1024}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA cache_size={size_before}")
+
+
 def insert_external_ids(rows: Sequence[tuple[int, str]]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO scheduling_externalid (id, external_id) VALUES (%s, %s)", rows)
@@ -79,6 +107,16 @@ def numbers_of_texts(texts: Sequence[str]) -> dict[str, int]:
             "SELECT e.external_id, e.id FROM json_each(%s) j CROSS JOIN scheduling_externalid e"
             " WHERE e.external_id = j.value",
             [orjson.dumps(texts).decode()],
+        )
+        return dict(cursor.fetchall())
+
+
+def data_of(task_id: int, users: Sequence[int]) -> dict[int, str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT d.user_id, d.data FROM json_each(%s) j CROSS JOIN scheduling_iddata d"
+            " WHERE d.task_id = %s AND d.user_id = j.value",
+            [orjson.dumps(users).decode(), task_id],
         )
         return dict(cursor.fetchall())
 
@@ -115,27 +153,23 @@ def create_windows(window_ids: Sequence[int], *, capacities: Sequence[int]) -> N
 def add(table: str, deltas: Mapping[int, Mapping[str, int]]) -> None:
     if not deltas:
         return
-    columns = sorted({column for row in deltas.values() for column in row})
-    rows = [[key, *(row.get(column, 0) for column in columns)] for key, row in sorted(deltas.items())]
-    sets = ", ".join(f"{c} = {c} + json_extract(d.value, '$[{i + 1}]')" for i, c in enumerate(columns))
+    sets, rows = _additions([((key,), row) for key, row in deltas.items()])
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {table} SET {sets} FROM json_each(%s) d WHERE {table}.id = json_extract(d.value, '$[0]')",
-            [json.dumps(rows)],
+            [rows],
         )
 
 
 def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -> None:
     if not deltas:
         return
-    columns = sorted({column for row in deltas.values() for column in row})
-    rows = [[key, *(row.get(column, 0) for column in columns)] for key, row in sorted(deltas.items())]
-    sets = ", ".join(f"{c} = {c} + json_extract(d.value, '$[{i + 1}]')" for i, c in enumerate(columns))
+    sets, rows = _additions([((key,), row) for key, row in deltas.items()])
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT OR IGNORE INTO scheduling_taskbucket (task_id, bucket_id, {counters.TASK_BUCKET_COLUMNS})"
             f" SELECT %s, json_extract(value, '$[0]'), {counters.TASK_BUCKET_ZEROS} FROM json_each(%s)",
-            [task_id, json.dumps(rows)],
+            [task_id, rows],
         )
         # Without the CROSS JOIN the planner walks the task's rows and reads all of the JSON for each of them:
         # a minute under the lock, for a list that is carried over through a week of minutes.
@@ -143,7 +177,7 @@ def add_to_task_buckets(task_id: int, deltas: Mapping[int, Mapping[str, int]]) -
             "WITH d AS MATERIALIZED (SELECT t.id, j.value FROM json_each(%s) j CROSS JOIN scheduling_taskbucket t"
             " WHERE t.task_id = %s AND t.bucket_id = json_extract(j.value, '$[0]'))"
             f" UPDATE scheduling_taskbucket SET {sets} FROM d WHERE scheduling_taskbucket.id = d.id",
-            [json.dumps(rows), task_id],
+            [rows, task_id],
         )
 
 
@@ -168,6 +202,10 @@ def move_ordinals(counts: Mapping[int, int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
+def add_to_versions(window_ids: Sequence[int]) -> None:
+    next_versions(window_ids)
+
+
 def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -178,14 +216,14 @@ def next_versions(window_ids: Sequence[int]) -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def cancel_rows(task_id: int, user_ids: Sequence[int]) -> int:
+def cancel_rows(task_id: int, user_ids: Sequence[int]) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE scheduling_assignment SET status = %s"
-            " WHERE task_id = %s AND status = %s AND user_id IN (SELECT value FROM json_each(%s))",
+            " WHERE task_id = %s AND status = %s AND user_id IN (SELECT value FROM json_each(%s)) RETURNING id",
             [Status.CANCELLED, task_id, Status.WAITING, str(list(user_ids))],
         )
-        return int(cursor.rowcount)
+        return [key for (key,) in cursor.fetchall()]
 
 
 def _text(at: datetime) -> str:
@@ -194,8 +232,8 @@ def _text(at: datetime) -> str:
 
 
 def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
-    found: list[tuple[int, int, int, int]] = []
-    but = not_stopped_in(ranges)
+    rows: list[tuple[int, int, int, int]] = []
+    but = may_start_in(ranges)
     with connection.cursor() as cursor:
         for first, last, limit in ranges:
             cursor.execute(
@@ -203,8 +241,8 @@ def waiting_rows(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int,
                 f" WHERE id BETWEEN %s AND %s AND status = %s AND {but} ORDER BY id LIMIT %s",
                 [first, last, Status.WAITING, limit],
             )
-            found.extend(cursor.fetchall())
-    return found
+            rows.extend(cursor.fetchall())
+    return rows
 
 
 def read_waiting_rows(
@@ -213,13 +251,31 @@ def read_waiting_rows(
     then(waiting_rows(ranges))
 
 
-def not_stopped_in(ranges: Sequence[tuple[int, int, int]]) -> str:
-    # Few tasks are, or none, so that no row is joined with its task.
+def may_start_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    # Few tasks are stopped or have a canary, or none, so that no row is joined with its task.
+    stopped, in_canary = _excepted(ranges)
+    but = f"task_id NOT IN ({', '.join(map(str, stopped))})"
+    return (
+        f"{but} AND (task_id NOT IN ({', '.join(map(str, in_canary))}) OR {IN_CANARY})" if in_canary else but
+    )
+
+
+def is_of_canary_in(ranges: Sequence[tuple[int, int, int]]) -> str:
+    return f"task_id IN ({', '.join(map(str, _excepted(ranges)[1]))})"
+
+
+def _excepted(ranges: Sequence[tuple[int, int, int]]) -> tuple[list[int], list[int]]:
+    """The tasks in these ranges of which nothing may start, and those of which only the canary may."""
     buckets = {keys.bucket_of_assignment(last) for _, last, _ in ranges}
     is_stopped = Q(task__cancelled_at__isnull=False) | Q(task__held_at__isnull=False)
-    placed = TaskBucket.objects.filter(is_stopped, bucket_id__in=buckets)
-    stopped = placed.order_by("task_id").values_list("task_id", flat=True).distinct()
-    return f"task_id NOT IN ({', '.join(map(str, stopped))})"
+    is_excepted = is_stopped | Q(task__canary_state=CanaryState.RUNNING)
+    placed = TaskBucket.objects.filter(is_excepted, bucket_id__in=buckets).order_by("task_id")
+    columns = ("task_id", "task__cancelled_at", "task__held_at")
+    stopped: list[int] = []
+    in_canary: list[int] = []
+    for task_id, *stops in placed.values_list(*columns).distinct():
+        (in_canary if stops == [None, None] else stopped).append(task_id)
+    return stopped, in_canary
 
 
 def set_status(ids: Sequence[int], status: int, *, was: int) -> int:
@@ -287,14 +343,12 @@ def set_on_buckets(values: Mapping[int, Mapping[str, int | None]]) -> None:
 def add_to_placed(deltas: Mapping[tuple[int, int], Mapping[str, int]]) -> None:
     if not deltas:
         return
-    columns = sorted({column for row in deltas.values() for column in row})
-    rows = [[*key, *(row.get(column, 0) for column in columns)] for key, row in sorted(deltas.items())]
-    sets = ", ".join(f"{c} = {c} + json_extract(d.value, '$[{i + 2}]')" for i, c in enumerate(columns))
+    sets, rows = _additions([*deltas.items()])
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE scheduling_taskbucket SET {sets} FROM json_each(%s) d"
             " WHERE task_id = json_extract(d.value, '$[0]') AND bucket_id = json_extract(d.value, '$[1]')",
-            [_json(rows)],
+            [rows],
         )
 
 
@@ -328,6 +382,17 @@ def in_status(ids: Sequence[int], statuses: Sequence[int]) -> list[tuple[int, in
         return list(cursor.fetchall())
 
 
+def attempts_of(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int | None, str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT a.task_id, a.user_id, a.number, a.http_status, a.error, a.answer"
+            " FROM json_each(%s) j CROSS JOIN scheduling_attempt a WHERE a.task_id = json_extract(j.value, '$[0]')"
+            " AND a.user_id = json_extract(j.value, '$[1]') AND NOT a.unknown",
+            [_json(pairs)],
+        )
+        return list(cursor.fetchall())
+
+
 def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -337,8 +402,17 @@ def kept_and_waiting(task_id: int, ids: Sequence[int]) -> tuple[int, int]:
             " WHERE s.user_id = j.value AND s.task_id = %s",
             [_json(list(ids)), task_id],
         )
-        kept, waiting = cursor.fetchone()
-        return kept, waiting
+        active, waiting = cursor.fetchone()
+        return active, waiting
+
+
+def _additions(deltas: Sequence[tuple[tuple[int, ...], Mapping[str, int]]]) -> tuple[str, str]:
+    """Return the SET clause that adds to counters, and its rows in the order of keys: the key, then the numbers."""
+    columns = sorted({column for _, row in deltas for column in row})
+    first = len(deltas[0][0])
+    sets = ", ".join(f"{c} = {c} + json_extract(d.value, '$[{i}]')" for i, c in enumerate(columns, first))
+    by_key = sorted(deltas, key=itemgetter(0))
+    return sets, _json([[*key, *(row.get(c, 0) for c in columns)] for key, row in by_key])
 
 
 def _json(rows: Sequence[object]) -> str:

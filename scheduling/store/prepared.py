@@ -59,16 +59,16 @@ class PreparedQuery(Generic[Row]):
         values = [constant if number is None else adapted[number] for number, constant in compiled.places]
         with connection.cursor() as cursor:
             cursor.execute(compiled.sql, values)
-            found = cursor.fetchall()
-        return list(compiled.compiler.apply_converters(found, compiled.converters))
+            rows = cursor.fetchall()
+        return list(compiled.compiler.apply_converters(rows, compiled.converters))
 
     @property
     def _compiled(self) -> _Compiled:
-        known: _Compiled | None = getattr(self._local, connection.vendor, None)
-        if known is None:
-            known = self._compile()
-            setattr(self._local, connection.vendor, known)
-        return known
+        compiled: _Compiled | None = getattr(self._local, connection.vendor, None)
+        if compiled is None:
+            compiled = self._compile()
+            setattr(self._local, connection.vendor, compiled)
+        return compiled
 
     def _compile(self) -> _Compiled:
         markers = [_marker(kind, number) for number, kind in enumerate(self._kinds)]
@@ -77,7 +77,7 @@ class PreparedQuery(Generic[Row]):
         numbers = {_adapted(marker): number for number, marker in enumerate(markers)}
         places = tuple((numbers.get(value), value) for value in values)
         if {number for number, _ in places} - {None} != set(range(len(markers))):
-            raise ValueError("Each parameter must stand in the query as it is given.")
+            raise ValueError("Each parameter must appear in the query exactly as it was passed.")
         columns = [expression for expression, _, _ in compiler.select]
         names = tuple(column.target.attname for column in columns)
         return _Compiled(sql, places, compiler, compiler.get_converters(columns), names)

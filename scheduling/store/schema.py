@@ -1,8 +1,8 @@
-"""Whether the database's tables are those of this version: older, the same, or those of a newer one.
+"""Whether the tables of the database are those of this version, of an older one or of a newer one.
 
 Versions run side by side while an installation is upgraded. A migration only adds what older code can ignore
 (expand); what older code needs is removed a release later (contract), by a migration whose name begins with
-"contract" behind its number.
+"contract" after its number.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from scheduling.core.time_limit import TimeLimit
 
 log = structlog.get_logger(__name__)
 
-# A newer version may prepare the database at any time: look again after so long.
+# A newer version may prepare the database at any time: look again after this long.
 KNOWN_SECONDS = 30.0
 
 

@@ -38,18 +38,18 @@ class Matching:
 
     def tasks(self, after_id: int = 0) -> models.TaskQuerySet:
         """Return the tasks that can still be cancelled, oldest first."""
-        found = models.Task.objects.filter(
+        tasks = models.Task.objects.filter(
             pk__gt=after_id, pk__lte=self.up_to_id, cancelled_at=None, finished_at=None
         )
         if self.ids is not None:
-            found = found.filter(pk__in=self.ids)
+            tasks = tasks.filter(pk__in=self.ids)
         if self.queue_id is not None:
-            found = found.filter(queue=self.queue_id)
+            tasks = tasks.filter(queue=self.queue_id)
         if self.name:
-            found = found.filter(store.begins_with("name", self.name))
+            tasks = tasks.filter(store.begins_with("name", self.name))
         if self.state:
-            found = found.filter(self._was_in_state())
-        return found.order_by("pk")
+            tasks = tasks.filter(self._was_in_state())
+        return tasks.order_by("pk")
 
     def _was_in_state(self) -> Q:
         was_placed = Q(placed_at__lte=self.at)
@@ -61,8 +61,8 @@ class Matching:
 
     def words(self) -> dict[str, object]:
         """Return the filter as the activity log records it."""
-        asked = {"queue_id": self.queue_id, "state": self.state, "name": self.name, "ids": self.ids}
-        return {name: value for name, value in asked.items() if value not in (None, "")}
+        filters = {"queue_id": self.queue_id, "state": self.state, "name": self.name, "ids": self.ids}
+        return {name: value for name, value in filters.items() if value not in (None, "")}
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,15 @@ def cancel(matching: Matching, *, run: str = "", by: Actor, now: Callable[[], da
     run: a name by which it can be followed and stopped. Each task is cancelled as one alone is, with a line of its
     own in the activity log.
     """
-    found = count(matching)
+    counts = count(matching)
     at = now()
     with store.write():
         activity.record(
-            by, "cancelled_matching", at=at, count=found.tasks, after={"matching": matching.words()}
+            by, "cancelled_matching", at=at, count=counts.tasks, after={"matching": matching.words()}
         )
-        asked = {**asdict(matching), "at": matching.at.isoformat()}
+        request = {**asdict(matching), "at": matching.at.isoformat()}
         act = bulk_operations.begin(
-            BulkActKind.CANCEL_MATCHING, asked=asked, number=found.tasks, name=run, by=by, at=at
+            BulkActKind.CANCEL_MATCHING, request=request, number=counts.tasks, name=run, by=by, at=at
         )
     return _cancel(act, matching, by=by, now=now, seconds=CLICK_SECONDS)
 

@@ -1,6 +1,6 @@
 """The call that says that a task is done: signed as webhooks are, once, and tried again while it fails.
 
-How often it was tried, and when it may be again, stands with the task: jobs are hints here too. A worker takes
+The task records how often it was tried, and when it may be tried again: jobs are hints here too. A worker takes
 the call by compare-and-set before it makes it, so that of two with the same job one calls; a worker that dies
 in the middle has used up an attempt.
 """
@@ -18,13 +18,13 @@ from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import retry
 from scheduling.core.errors import CallbackDue, NoCallback
+from scheduling.events import recording
 from scheduling.handlers.base import Outcome, message_key
 from scheduling.handlers.webhook import Webhook
 from scheduling.jobqueue import cluster
 
 log = structlog.get_logger(__name__)
 
-COUNTS = ("ids", "repeats", *(status.word for status in models.Status))
 JOB = "scheduling.jobs.call_back"
 # Longer than a job can live: a worker that has claimed a call and stored no result by then is dead.
 LEASE = timedelta(seconds=90)
@@ -91,7 +91,7 @@ def test(queue: models.Queue, *, by: Actor, at: datetime) -> Outcome:
     """Call the queue's callback_url once, as if a task with the number 0 were done. Raises NoCallback."""
     if not queue.callback_url:
         raise NoCallback
-    counts = {f"{name}_count": 0 for name in COUNTS if name != "repeats"}
+    counts = {f"{name}_count": 0 for name in recording.COUNTS if name != "repeats"}
     task = models.Task(pk=0, name="a test call", queue=queue, finished_at=at, **counts)
     outcome = asyncio.run(_post(queue, f"msg_test_{secrets.token_hex(12)}", body_of(task, at)))
     with store.write():
@@ -103,12 +103,12 @@ def test(queue: models.Queue, *, by: Actor, at: datetime) -> Outcome:
 def wake(*, at: datetime) -> None:
     """Queue the calls that are due and have no job; mark tasks without a callback_url as settled."""
     due = _due(at - GRACE).order_by("callback_due_at", "pk")
-    found = list(due.values_list("pk", "queue__callback_url")[:LOOK_AT])
-    if not found:
+    rows = list(due.values_list("pk", "queue__callback_url")[:LOOK_AT])
+    if not rows:
         return
-    models.Task.objects.filter(pk__in=[pk for pk, url in found if not url]).update(no_callback=True)
+    models.Task.objects.filter(pk__in=[pk for pk, url in rows if not url]).update(no_callback=True)
     queued = cluster.queued(JOB, at=at)
-    for task_id in [pk for pk, url in found if url and (pk,) not in queued][:CALLS_A_LOOK]:
+    for task_id in [pk for pk, url in rows if url and (pk,) not in queued][:CALLS_A_LOOK]:
         cluster.enqueue(JOB, task_id)
 
 
@@ -158,17 +158,7 @@ def _give_up(task: models.Task, at: datetime, outcome: Outcome | None) -> None:
 
 def body_of(task: models.Task, finished_at: datetime) -> bytes:
     """Return what the receiver gets: the facts about the task that can no longer change."""
-    return orjson.dumps(
-        {
-            "type": "task.done",
-            "task_id": task.pk,
-            "task_name": task.name,
-            "queue": task.queue.name,
-            "state": "done",
-            "counts": {name: getattr(task, f"{name}_count") for name in COUNTS},
-            "finished_at": finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-    )
+    return orjson.dumps({"type": models.EventType.TASK_DONE, **recording.done_facts(task, finished_at)})
 
 
 async def _call(task: models.Task, finished_at: datetime, installation: models.Installation) -> Outcome:

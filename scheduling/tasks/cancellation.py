@@ -11,6 +11,7 @@ from scheduling import activity, models, store
 from scheduling.core import limits
 from scheduling.core.errors import StaleVersion
 from scheduling.core.time_limit import TimeLimit
+from scheduling.events import recording
 from scheduling.jobqueue import cluster
 from scheduling.lists import stored_lists
 from scheduling.placement import ledger, reservations
@@ -64,6 +65,7 @@ def cancel(
             version=F("version") + 1,
         )
         activity.record(by, "cancelled", task, at=at, count=counts["cancelled"], after=dict(counts))
+        recording.task_cancelled(task, dict(counts), at=at)
         if task.placed_at is not None:
             cluster.enqueue("scheduling.jobs.follow_cancel", task.pk)
     return counts
@@ -73,7 +75,7 @@ def update_rows(task_id: int, now: Callable[[], datetime], *, seconds: float = J
     """Set the rows of a cancelled task to cancelled, in slices, once all of them are written.
 
     `Task.cancel_position` is how far this has come. It moves by compare-and-set with the rows, so anyone may
-    continue, and whoever is overtaken stops.
+    continue, and a process that is overtaken stops.
     """
     limit = TimeLimit(seconds)
     task = models.Task.objects.get(pk=task_id)

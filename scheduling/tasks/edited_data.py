@@ -1,12 +1,12 @@
 """The data that an edit changes: looked up without a lock, and written under it for IDs that were not sent."""
 
 from collections.abc import Iterator
-from typing import Self
 
 from django.conf import settings
 
 from scheduling import models, store
 from scheduling.core import limits
+from scheduling.core.closing import Closing
 from scheduling.lists import record_lists
 from scheduling.lists.differences import Difference, blocks_of
 from scheduling.lists.record_lists import RecordSource
@@ -17,8 +17,8 @@ from scheduling.parsing.record_spool import Records, RecordSpool
 _SENT = (*Status.of(Group.SENT), Status.IN_FLIGHT)
 
 
-class ChangedData:
-    """The data of IDs in both lists that are other ones in the new list. Empty for a list without data."""
+class ChangedData(Closing):
+    """The data of IDs in both lists that differ in the new list. Empty for a list without data."""
 
     def __init__(self, task: models.Task, source: object, difference: Difference) -> None:
         self._task = task
@@ -62,12 +62,6 @@ class ChangedData:
         """Give the disk space back."""
         if self._spool is not None:
             self._spool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _ids_of(difference: Difference) -> Iterator[int]:

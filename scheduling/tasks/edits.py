@@ -18,6 +18,7 @@ from django.db.models import F, Max, Min, Q
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import id_tokens, keys, limits
+from scheduling.core.batches import batches
 from scheduling.core.errors import BadFields, StaleVersion, StillPlacing, TaskCancelled, UnexpectedCount
 from scheduling.handlers import columns
 from scheduling.intake import acceptance
@@ -25,9 +26,9 @@ from scheduling.lists import stored_lists
 from scheduling.lists.differences import CombinedSource, Difference, blocks_of
 from scheduling.lists.record_lists import RecordSource, SomeRecords, StoredRecords
 from scheduling.models import Group, Status
-from scheduling.placement import ledger, reservations
+from scheduling.placement import canaries, ledger, reservations
 from scheduling.placement.removals import ChangedMeanwhile, Removal, record_in_flight
-from scheduling.store import later
+from scheduling.store import later, outcomes
 from scheduling.tasks.cancellation import Cancelled
 from scheduling.tasks.edited_data import ChangedData, columns_after
 
@@ -106,7 +107,7 @@ def replace(
     if name is not None:
         _check_name(name)
     if getattr(source, "id_type", "integer") != task.id_type:
-        raise BadFields(id_type=f"the IDs of this task are of the type {task.id_type}")
+        raise BadFields(id_type=f"The IDs of this task are of the type {task.id_type}.")
     edit = partial(
         _replace,
         task,
@@ -192,11 +193,8 @@ def _difference(task: models.Task, source: stored_lists.Source) -> Difference:
         if not task.cancelled_count:
             return frozenset()
         rows = models.Assignment.objects.filter(task=task, status=Status.CANCELLED)
-        pieces = (
-            ids[start : start + limits.IDS_PER_QUERY] for start in range(0, len(ids), limits.IDS_PER_QUERY)
-        )
-        found = (rows.filter(user_id__in=piece).values_list("user_id", flat=True) for piece in pieces)
-        return frozenset(chain.from_iterable(found))
+        blocks = (rows.filter(user_id__in=batch).values_list("user_id", flat=True) for batch in batches(ids))
+        return frozenset(chain.from_iterable(blocks))
 
     listed = task.list.about.get("listed_count", task.list.ids_count)
     return Difference.between(task.list_id, listed, source, folder=settings.SPOOL_DIR, cancelled=cancelled)
@@ -211,12 +209,12 @@ def _exchange(
     by: Actor,
     now: Callable[[], datetime],
 ) -> Replaced:
-    source, added, gone = edit.source, difference.added, difference.gone
+    source, added, removed_ids = edit.source, difference.added, difference.removed
     at = now()
     whole = CombinedSource(
-        source.ids_count + gone.count,
+        source.ids_count + removed_ids.count,
         source.unique_blocks,
-        lambda size: blocks_of(gone, size),
+        lambda size: blocks_of(removed_ids, size),
         repeats_count=source.repeats_count,
         digest=source.same_as_digest,
     )
@@ -294,6 +292,9 @@ def _exchange_locked(
     if not updated:
         raise ChangedMeanwhile
     _release_unplaced_list(task.list_id, at=at)
+    task.refresh_from_db()
+    canaries.refill(task, whole.pk, edit.source.ids_count)
+    canaries.decide([task.pk], at=at)
     ledger.finish([task.pk], at=at)
     task.refresh_from_db()
     replaced = Replaced(
@@ -338,15 +339,18 @@ def _bring_back(
         new_buckets = dict(compress(zip(users, islice(buckets, len(users)), strict=True), flags))
         rows = models.Assignment.objects.filter(task=task, user_id__in=new_buckets, status=Status.CANCELLED)
         moved: dict[ledger.Route, list[int]] = defaultdict(list)
-        found = list(rows.values_list("user_id", "pk", "attempts"))
-        earlier = [models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in found if n]
+        cancelled_rows = list(rows.values_list("user_id", "pk", "attempts"))
+        earlier = [
+            models.EarlierAttempts(task=task, user_id=u, attempts=n) for u, _, n in cancelled_rows if n
+        ]
         models.EarlierAttempts.objects.bulk_create(earlier, batch_size=limits.IDS_PER_QUERY)
-        for user, pk, _ in found:
+        for user, pk, _ in cancelled_rows:
             moved[ledger.Route(task.pk, keys.bucket_of_assignment(pk), new_buckets[user])].append(user)
-        later.must_be(len(new_buckets), len(found))
+        later.must_be(len(new_buckets), len(cancelled_rows))
+        outcomes.keep(pk for _, pk, _ in cancelled_rows)
         later.must_be(len(new_buckets), rows.delete()[0])
         ledger.record_returns(moved, at=at)
-        returned_count += len(found)
+        returned_count += len(cancelled_rows)
     return returned_count
 
 

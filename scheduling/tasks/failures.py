@@ -22,7 +22,7 @@ from scheduling.models import Status
 from scheduling.store import failed
 
 GROUPS_SHOWN = 100
-# The failures that one transaction counts: some milliseconds.
+# How many failures one transaction counts: a few milliseconds' work.
 STEP_IDS = 2_000
 # The last outcomes of a minute are recorded this long after it.
 TRAILING = timedelta(seconds=30)
@@ -98,13 +98,13 @@ class FailureSelection:
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, values)
-            found = cursor.fetchall()
-        names = _names() if found else {}
+            rows = cursor.fetchall()
+        names = _names() if rows else {}
         groups = [
             Group(names.get(queue, ""), status, message, int(count), store.as_time(last))
-            for queue, status, message, count, last, _ in found
+            for queue, status, message, count, last, _ in rows
         ]
-        return Summary(int(found[0][-1]) if found else 0, tuple(groups))
+        return Summary(int(rows[0][-1]) if rows else 0, tuple(groups))
 
     def count(self) -> int:
         """Return how many failed IDs match."""
@@ -228,7 +228,7 @@ class FailureSelection:
         return "".join(parts), values
 
     def _buckets_that_match(self, after: int, step: int) -> Iterator[list[int]]:
-        """The buckets of matching rows behind a key, by key, some at a time: as many as hold `step` of them."""
+        """The buckets of matching rows after a key, by key, a few at a time: as many as hold `step` of them."""
         parts, values = self._parts()
         sql = (
             f"{parts} SELECT p.bucket_id, SUM(p.ids_count) FROM parts p WHERE p.bucket_id >= %s"
@@ -236,8 +236,8 @@ class FailureSelection:
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, [*values, keys.bucket_of_cursor(after)])
-            found = cursor.fetchall()
-        return _slices(found, step)
+            counts = cursor.fetchall()
+        return _slices(counts, step)
 
     def _rows_of(
         self, buckets: list[int], after: int, limit: int | None, *, only: Collection[int] = ()
@@ -260,8 +260,8 @@ class FailureSelection:
             sql += f" LIMIT {int(limit)}"
         with connection.cursor() as cursor:
             cursor.execute(sql, [*buckets, after, *values])
-            found = cursor.fetchall()
-        for *values, started in found:
+            rows = cursor.fetchall()
+        for *values, started in rows:
             yield Row(*(*values, store.as_time(started)))
 
 
@@ -273,15 +273,15 @@ def newest() -> int:
 def keep_counts(*, at: datetime, seconds: float = 5.0, unless_fewer: int = 1) -> int:
     """Count what failed in minutes that were over at `at`, where that isn't kept; return in how many buckets.
 
-    seconds: after which it leaves the rest to the next call. Who asks meanwhile is told the same.
+    seconds: after which it leaves the rest to the next call. Callers that ask meanwhile get the same numbers.
     unless_fewer: nothing is done for fewer failures than that.
     """
     limit = TimeLimit(seconds)
     done = 0
-    found = _not_kept(before=at - TRAILING)
-    if sum(count for _, count in found) < unless_fewer:
+    counts = _not_kept(before=at - TRAILING)
+    if sum(count for _, count in counts) < unless_fewer:
         return 0
-    for buckets in _slices(found, STEP_IDS):
+    for buckets in _slices(counts, STEP_IDS):
         with store.bulk_write():
             # No outcome and no retry comes in between; and of two who count, the second counts anew.
             locked = models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk")
@@ -302,14 +302,14 @@ def _not_kept(*, before: datetime) -> list[tuple[int, int]]:
     )
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        found = cursor.fetchall()
-    return [row for row in found if keys.minute_of_bucket(row[0]) + clock.MINUTE <= before]
+        rows = cursor.fetchall()
+    return [row for row in rows if keys.minute_of_bucket(row[0]) + clock.MINUTE <= before]
 
 
-def _slices(found: list[tuple[int, int]], step: int) -> Iterator[list[int]]:
+def _slices(counts: list[tuple[int, int]], step: int) -> Iterator[list[int]]:
     """Yield the buckets of (bucket, failures) in parts with `step` failures."""
     part, ids = [], 0
-    for bucket_id, count in found:
+    for bucket_id, count in counts:
         part.append(bucket_id)
         ids += count
         if ids >= step:

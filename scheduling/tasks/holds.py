@@ -11,7 +11,8 @@ from scheduling import activity, models, store
 from scheduling.core import clock, keys
 from scheduling.core.errors import AlreadyOnHold, NotOnHold, TaskCancelled, TaskDone
 from scheduling.dispatch import overdue
-from scheduling.placement import holds, reservations
+from scheduling.models import CanaryState
+from scheduling.placement import canaries, holds, reservations
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Effect:
     """What continuing a task would do.
 
     late_count: IDs whose minute has passed; they take the first free places. ends_at: when its last ID would
-    be sent; None if none of its IDs waits.
+    be sent; None if none of its IDs is waiting.
     """
 
     waiting_count: int
@@ -30,8 +31,8 @@ class Effect:
 def hold(task: models.Task, reason: str = "", *, by: Actor, now: Callable[[], datetime]) -> models.Task:
     """Stop one task; the others of its queue go on.
 
-    Once this returns nothing of it is claimed, and what was claimed before is kept back as under a pause. Its IDs
-    keep their places, which pass unused. Raises AlreadyOnHold, TaskCancelled, TaskDone.
+    Once this returns, none of its IDs are claimed any more, and those claimed before are not sent, as in a pause. Its
+    IDs keep their places, which pass unused. Raises AlreadyOnHold, TaskCancelled, TaskDone.
     """
     with store.write():
         task = _locked(task)
@@ -42,22 +43,30 @@ def hold(task: models.Task, reason: str = "", *, by: Actor, now: Callable[[], da
 
 
 def resume(task: models.Task, *, by: Actor, now: Callable[[], datetime]) -> models.Task:
-    """Let a task go on at the plan's pace; its late IDs take free places. Raises NotOnHold, TaskCancelled, TaskDone."""
+    """Continue a task at the planned pace; its late IDs take free places. Raises NotOnHold, TaskCancelled, TaskDone.
+
+    A task that is on hold because of its canary, or that waits for it, no longer waits for it.
+    """
     with store.write():
         task = _locked(task)
-        if not task.is_on_hold:
+        at = now()
+        if not task.is_on_hold and not task.waits_for_canary:
             raise NotOnHold
-        at, before = now(), {"reason": task.hold_reason}
-        # Its error budget starts again: somebody has looked at the failures before the hold.
+        before = {"reason": task.hold_reason or f"the canary: {task.canary_progress}"}
+        if task.canary_state == CanaryState.FAILED or not task.is_on_hold:
+            canaries.skip(task, at=at)
+        # Counting for the error budget starts again: somebody has looked at the failures before the hold.
         models.Task.objects.filter(pk=task.pk).update(
             held_at=None,
             hold_reason="",
             succeeded_before_count=F("succeeded_count"),
             failed_before_count=F("failed_count"),
         )
-        task.held_at, task.hold_reason = None, ""
+        task.refresh_from_db()
         activity.record(by, "continued", task, at=at, before=before)
-        # The sweep would find it as well, some seconds later.
+        # A canary may have ended while the task was on hold.
+        canaries.decide([task.pk], at=at)
+        # The sweep would do this too, but a few seconds later.
         overdue.wake(at=at)
     return task
 

@@ -6,7 +6,7 @@ included.
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError
@@ -18,6 +18,7 @@ from scheduling.core import clock, keys
 from scheduling.core.errors import TaskCancelled
 from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
+from scheduling.lists import erased
 from scheduling.models import BulkAct, BulkActKind, MoveReason, Status
 from scheduling.placement import ledger, moves, reservations
 from scheduling.tasks.failures import FailureSelection
@@ -36,7 +37,7 @@ class Retried(NamedTuple):
 
 
 def retry(
-    asked: FailureSelection,
+    selection: FailureSelection,
     *,
     left_out: Collection[int] = (),
     number: int,
@@ -46,20 +47,22 @@ def retry(
 ) -> Retried:
     """Retry all that match: some at once, the rest in a job.
 
-    asked: with the moment at which somebody looked. left_out: keys of rows to leave out. number: how many IDs that
+    selection: with the moment at which somebody looked. left_out: keys of rows to leave out. number: how many IDs that
     are, as the question said. run: a name by which it can be stopped.
     """
     at = now()
     try:
         with store.write():
-            activity.record(by, "retried", at=at, count=number, after={"asked": _as_json(asked), "run": run})
-            stored = {"matching": _as_json(asked), "left_out": sorted(left_out)}
+            activity.record(
+                by, "retried", at=at, count=number, after={"asked": _as_json(selection), "run": run}
+            )
+            stored = {"matching": _as_json(selection), "left_out": sorted(left_out)}
             act = bulk_operations.begin(
-                BulkActKind.RETRY_FAILED, asked=stored, number=number, name=run, by=by, at=at
+                BulkActKind.RETRY_FAILED, request=stored, number=number, name=run, by=by, at=at
             )
     except IntegrityError:
         return _begun_already(run)
-    return _retry(act, asked, left_out, now=now, seconds=CLICK_SECONDS)
+    return _retry(act, selection, left_out, now=now, seconds=CLICK_SECONDS)
 
 
 def _begun_already(run: str) -> Retried:
@@ -71,8 +74,8 @@ def _begun_already(run: str) -> Retried:
 def resume_retry(act_id: int, now: Callable[[], datetime]) -> None:
     """Continue where the last worker stopped, unless another one has claimed the operation."""
     if claimed := bulk_operations.claim_and_read(act_id, _read_retry, now):
-        act, (asked, left_out) = claimed
-        _retry(act, asked, left_out, now=now, seconds=JOB_SECONDS)
+        act, (selection, left_out) = claimed
+        _retry(act, selection, left_out, now=now, seconds=JOB_SECONDS)
 
 
 def _read_retry(act: BulkAct) -> tuple[FailureSelection, frozenset[int]]:
@@ -108,7 +111,7 @@ def resend(
             activity.record(by, "sent_again", task, at=at, count=number, after={"run": run})
             stored = {"task": task.pk, "looked_at": looked_at.isoformat()}
             act = bulk_operations.begin(
-                BulkActKind.SEND_AGAIN, asked=stored, number=number, name=run, by=by, at=at
+                BulkActKind.SEND_AGAIN, request=stored, number=number, name=run, by=by, at=at
             )
     except IntegrityError:
         return _begun_already(run)
@@ -137,24 +140,24 @@ def _resend(
     act: BulkAct, task: models.Task, looked_at: datetime, *, now: Callable[[], datetime], seconds: float
 ) -> Retried:
     def following() -> tuple[int, list[int], int] | None:
-        behind = succeeded_until(task, at=looked_at).filter(pk__gt=act.after_id)
-        found = list(behind.values_list("pk", flat=True)[:SLICE_IDS])
-        return (task.queue_id, found, found[-1]) if found else None
+        remaining = succeeded_until(task, at=looked_at).filter(pk__gt=act.after_id)
+        row_keys = list(remaining.values_list("pk", flat=True)[:SLICE_IDS])
+        return (task.queue_id, row_keys, row_keys[-1]) if row_keys else None
 
     return _in_slices(act, following, was=Status.SUCCEEDED, now=now, seconds=seconds)
 
 
-def _as_json(asked: FailureSelection) -> dict[str, Any]:
+def _as_json(selection: FailureSelection) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(asked).items()
+        for name, value in asdict(selection).items()
         if value is not None
     }
 
 
 def _retry(
     act: BulkAct,
-    asked: FailureSelection,
+    selection: FailureSelection,
     left_out: Collection[int],
     *,
     now: Callable[[], datetime],
@@ -163,12 +166,14 @@ def _retry(
     excluded = set(left_out)
 
     def following() -> tuple[int, list[int], int] | None:
-        found = [row.key for row in asked.rows(after=act.after_id, limit=SLICE_IDS)]
-        if not found:
+        row_keys = [row.key for row in selection.rows(after=act.after_id, limit=SLICE_IDS)]
+        if not row_keys:
             return None
-        # The queue is the upper part of a key: what is of one queue follows each other.
-        queue_id = keys.queue_of_bucket(keys.bucket_of_assignment(found[0]))
-        of_queue = [key for key in found if keys.queue_of_bucket(keys.bucket_of_assignment(key)) == queue_id]
+        # The queue is the upper part of a key, so the rows of one queue are adjacent.
+        queue_id = keys.queue_of_bucket(keys.bucket_of_assignment(row_keys[0]))
+        of_queue = [
+            key for key in row_keys if keys.queue_of_bucket(keys.bucket_of_assignment(key)) == queue_id
+        ]
         return queue_id, [key for key in of_queue if key not in excluded], of_queue[-1]
 
     return _in_slices(act, following, was=Status.FAILED, now=now, seconds=seconds)
@@ -188,14 +193,14 @@ def _in_slices(
     """
     limit, done = TimeLimit(seconds), 0
     try:
-        while found := following():
+        while batch := following():
             if limit.is_over:
                 bulk_operations.hand_over(act, at=now())
                 return Retried(done, True)
-            queue_id, wanted, last = found
+            queue_id, row_keys, last = batch
             with store.bulk_write():
                 bulk_operations.advance(act, after_id=last, at=now())
-                moved = _slice(queue_id, wanted, now, was=was)
+                moved = _slice(queue_id, row_keys, now, was=was)
                 bulk_operations.count(act, moved)
             done += moved
     except bulk_operations.Overtaken:
@@ -204,19 +209,19 @@ def _in_slices(
     return Retried(done, False)
 
 
-def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was: Status) -> int:
+def _slice(queue_id: int, row_keys: list[int], now: Callable[[], datetime], *, was: Status) -> int:
     """Give these rows another minute, in the transaction that is open; return how many."""
-    if not wanted:
+    if not row_keys:
         return 0
     queue = reservations.lock_queue(queue_id)
-    buckets = sorted({keys.bucket_of_assignment(key) for key in wanted})
+    buckets = sorted({keys.bucket_of_assignment(key) for key in row_keys})
     list(models.Bucket.objects.select_for_update().filter(pk__in=buckets).order_by("pk").values_list("pk"))
     at = now()
     # Read again under the lock: somebody else may have been faster.
-    found = models.Assignment.objects.filter(pk__in=wanted, status=was).order_by("pk")
-    rows = [moves.Row(*row) for row in found.values_list("pk", "user_id", "task_id", "attempts")]
+    waiting = models.Assignment.objects.filter(pk__in=row_keys, status=was).order_by("pk")
+    rows = [moves.Row(*row) for row in waiting.values_list("pk", "user_id", "task_id", "attempts")]
     tasks = ledger.lock_tasks({row.task_id for row in rows})
-    rows = [row for row in rows if tasks[row.task_id].cancelled_at is None]
+    rows = _not_erased([row for row in rows if tasks[row.task_id].cancelled_at is None])
     places = moves.move(
         queue,
         rows,
@@ -226,3 +231,14 @@ def _slice(queue_id: int, wanted: list[int], now: Callable[[], datetime], *, was
         at=at,
     )
     return sum(place.count for place in places)
+
+
+def _not_erased(rows: list[moves.Row]) -> list[moves.Row]:
+    """Leave out the IDs of people who were erased since their list was accepted: nothing is sent of them again."""
+    erased_at = erased.latest({row.user_id for row in rows})
+    if not erased_at:
+        return rows
+    tasks = models.Task.objects.filter(pk__in={row.task_id for row in rows})
+    accepted_at = dict(tasks.values_list("pk", "created_at"))
+    never = datetime.min.replace(tzinfo=UTC)
+    return [row for row in rows if erased_at.get(row.user_id, never) < accepted_at[row.task_id]]

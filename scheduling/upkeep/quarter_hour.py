@@ -11,11 +11,12 @@ import structlog
 from django.db.models import F, Q, QuerySet
 
 from scheduling import models, store
-from scheduling.core import clock
+from scheduling.core import clock, receipt_chain
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster, minute_jobs
 from scheduling.placement import reservations
+from scheduling.proof import chain
 from scheduling.queues import rates
 from scheduling.reports import receipts
 
@@ -64,16 +65,16 @@ def wake(*, at: datetime) -> bool:
 
 def arm(*, at: datetime) -> int:
     """Arm the minutes of the running and the open windows; return how many weren't armed yet."""
-    wanted = (clock.running_window_start(at), clock.open_window_start(at))
+    windows = (clock.running_window_start(at), clock.open_window_start(at))
     armed = 0
     for queue in models.Queue.objects.filter(Q(hours__isnull=False) | Q(ramp__isnull=False)).order_by("pk"):
-        # What shows a window that has hours or a ramp reads its rows.
+        # Pages that show a window of a queue with hours or a ramp read its rows.
         with store.write():
             rates.keep_open_windows(reservations.lock_queue(queue.pk), at=at)
-    for starts_at in wanted:
+    for starts_at in windows:
         if models.Window.objects.filter(starts_at=starts_at).exists():
             with store.write():
-                armed += minute_jobs.arm_window(starts_at, at=at)
+                armed += minute_jobs.arm(clock.minutes(starts_at), at=at)
     return armed
 
 
@@ -97,9 +98,26 @@ def total(now: Callable[[], datetime], *, seconds: float = JOB_SECONDS) -> int:
         # Late IDs move first, and leases of dead minute workers must run out. A later run totals the window.
         if any(bucket.waiting_count or bucket.in_flight_count for bucket in buckets):
             continue
-        receipt = receipts.of_window(window, buckets)
+        starts = receipts.own_starts(window.pk)
+        receipt = receipts.of_window(window, buckets, starts)
         with store.write():
+            queue = reservations.lock_queue(window.queue_id)
             # Compare-and-set: several clusters may total the same window.
             untouched = models.Window.objects.filter(pk=window.pk, totalled_at=None, version=window.version)
-            totalled += untouched.update(totalled_at=now(), receipt=receipt)
+            is_next = not chain.unchained().filter(queue=queue).exists()
+            if untouched.update(totalled_at=now(), receipt=receipt):
+                totalled += 1
+                if is_next:
+                    chain.append(queue, window.pk, receipt, receipt_chain.write_starts(starts))
+    _chain_the_rest(limit)
     return totalled
+
+
+def _chain_the_rest(limit: TimeLimit) -> None:
+    """Chain the receipts that an earlier version wrote without it, the oldest first. The next run does the rest."""
+    while not limit.is_over and (window := chain.unchained().order_by("starts_at", "pk").first()):
+        starts = receipt_chain.write_starts(receipts.own_starts(window.pk))
+        with store.write():
+            queue = reservations.lock_queue(window.queue_id)
+            if not models.ChainedReceipt.objects.filter(pk=window.pk).exists():
+                chain.append(queue, window.pk, window.receipt or {}, starts)

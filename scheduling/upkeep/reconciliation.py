@@ -1,4 +1,4 @@
-"""Find work that no live process owns, and queue a job for it. Jobs are hints, and lost ones are found here."""
+"""Find work that no live process owns, and queue a job for it. Jobs are hints; the work of lost ones is found here."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,11 +8,14 @@ from django.db import DatabaseError
 from django.db.models import F, QuerySet
 
 from scheduling import models, store
+from scheduling.alerts import evaluation
 from scheduling.core.time_limit import TimeLimit
 from scheduling.dispatch import minute_worker, overdue, recovery
+from scheduling.events import delivery
 from scheduling.intake import acceptance, allocation
 from scheduling.jobqueue import bulk_operations, cluster, schedules
-from scheduling.queues import rates
+from scheduling.placement import canaries
+from scheduling.queues import rates, targets
 from scheduling.tasks import callbacks, failures
 from scheduling.upkeep import quarter_hour
 
@@ -25,17 +28,21 @@ _logged: dict[str, TimeLimit] = {}
 
 def requeue_lost_work(*, at: datetime) -> None:
     """Queue jobs for work without a live owner: segments, batches, minutes, late IDs, quarter-hours, rows of
-    cancelled tasks, completion callbacks, bulk operations.
+    cancelled tasks, completion callbacks, events, bulk operations. It also checks the conditions of alerts, and decides
+    canaries.
 
     Cheap where there is nothing to do (partial indexes), so it is called every few seconds.
     """
     for look in (
         minute_worker.wake,
+        canaries.wake,
         overdue.wake,
         allocation.wake,
         quarter_hour.wake,
         schedules.ensure,
         callbacks.wake,
+        delivery.wake,
+        evaluation.wake,
         bulk_operations.wake,
         requeue_cancels,
     ):
@@ -69,11 +76,13 @@ def unfinished_cancels() -> QuerySet[models.Task]:
 
 
 def clean_up(*, at: datetime) -> None:
-    """Do what can wait for a minute: delete old drafts and idempotency keys, refit minutes above a hard cap,
-    keep the counts of failures, release IDs in flight that no batch has claimed, drop malformed jobs.
+    """Do what may wait for a minute: delete old drafts and idempotency keys, refit minutes above a hard cap,
+    let queues know the targets whose budgets they share, keep the counts of failures, release IDs in flight that no
+    batch has claimed, drop malformed jobs.
     """
     acceptance.sweep_drafts(at=at)
     failures.keep_counts(at=at)
+    targets.wake(at=at)
     rates.wake(at=at)
     recovery.recover_unclaimed(store.now)
     cluster.drop_malformed(at=at)

@@ -1,4 +1,4 @@
-"""The nightly job: it has the plan checked, and deletes what is past its retention in small steps."""
+"""The nightly job: it starts a check of the plan, and deletes what is past its retention in small steps."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Exists, Max, Min, OuterRef, QuerySet
 
 from operators.actor import Actor
 from scheduling import models, store
@@ -20,7 +20,7 @@ from scheduling.models import BulkActKind
 from scheduling.proof import checks
 from scheduling.store import blocks
 
-# Rows that one transaction deletes: some milliseconds.
+# How many rows one transaction deletes: a few milliseconds' work.
 STEP_ROWS = 2_000
 PART_ROWS = 500
 # A job runs this long; the next job does the rest.
@@ -35,7 +35,9 @@ def run(now: Callable[[], datetime]) -> None:
     # An unfinished pruning of an earlier night goes on by itself and deletes the same.
     if not bulk_operations.unfinished().filter(kind=BulkActKind.PRUNE).exists():
         at = now()
-        _run_job(bulk_operations.begin(BulkActKind.PRUNE, asked={}, number=0, by=Actor.system(), at=at), now)
+        _run_job(
+            bulk_operations.begin(BulkActKind.PRUNE, request={}, number=0, by=Actor.system(), at=at), now
+        )
 
 
 def resume(act_id: int, now: Callable[[], datetime]) -> None:
@@ -89,6 +91,9 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         models.Activity.objects.filter(at__lt=before),
         models.Minute.objects.filter(pk__lt=old_minute),
         models.QuarterRun.objects.filter(ran_at__lt=before),
+        models.Delivery.objects.filter(event__at__lt=before),
+        models.Event.objects.filter(at__lt=before, deliveries=None),
+        models.Alert.objects.filter(ended_at__lt=before),
         models.BulkAct.objects.filter(ended_at__lt=before),
         FinishedJob.objects.filter(stopped__lt=at - FINISHED_JOBS_KEPT),
     ):
@@ -96,8 +101,12 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
     # Nothing waits in a window that is totalled.
     ended = before - 2 * clock.QUARTER
     windows = models.Window.objects.filter(starts_at__lt=ended, totalled_at__isnull=False)
+    windows = windows.exclude(pk__in=_chained_after_kept(ended))
     for (window_id,) in blocks.values_in_blocks(windows, size=PART_ROWS):
         yield from _of_window(window_id)
+    for queue_id in list(models.Queue.objects.order_by("pk").values_list("pk", flat=True)):
+        yield partial(_delete, _unneeded_links(queue_id, ended), PART_ROWS)
+    yield partial(_delete, _entries_without_rows(before))
     tasks = models.Task.objects.filter(
         last_minute_at__lt=before, created_at__lt=before, waiting_count=0, in_flight_count=0
     )
@@ -110,10 +119,51 @@ def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
         yield partial(_delete_task, task_id, list_ids)
 
 
+def _chained_after_kept(before: datetime) -> list[int]:
+    """Return the old windows that were totalled after younger ones, which are kept.
+
+    Without their receipts, a file would have a gap in its chain: they are deleted together with those before them.
+    """
+    window_ids: list[int] = []
+    for queue_id in models.Queue.objects.order_by("pk").values_list("pk", flat=True):
+        links, first = _links(queue_id, before)
+        if first is not None:
+            old = links.filter(pk__lt=keys.window_id(queue_id, _first_kept(before)), sequence__gt=first)
+            window_ids += old.values_list("pk", flat=True)
+    return window_ids
+
+
+def _first_kept(before: datetime) -> datetime:
+    return clock.quarter_start(before - timedelta(microseconds=1)) + clock.QUARTER
+
+
+def _links(queue_id: int, before: datetime) -> tuple[QuerySet[models.ChainedReceipt], int | None]:
+    """Return the chain of a queue, and the first place in it whose window is kept because of its age."""
+    links = models.ChainedReceipt.objects.filter(queue=queue_id)
+    first = links.filter(pk__gte=keys.window_id(queue_id, _first_kept(before)))
+    return links, first.aggregate(n=Min("sequence"))["n"]
+
+
+def _unneeded_links(queue_id: int, before: datetime) -> QuerySet[models.ChainedReceipt]:
+    """Return the places in a chain before the one that the oldest kept receipt is chained to."""
+    links, first = _links(queue_id, before)
+    anchor = links.aggregate(n=Max("sequence"))["n"] or 0 if first is None else first - 1
+    return links.filter(sequence__lt=anchor)
+
+
+def _entries_without_rows(before: datetime) -> QuerySet[models.OutcomeEntry]:
+    """Return the entries of outcomes from before the retention began whose rows are deleted."""
+    named = {"pk__gte": OuterRef("first_key"), "pk__lte": OuterRef("last_key")}
+    rows, former = models.Assignment.objects.filter(**named), models.FormerOutcome.objects.filter(**named)
+    old = models.OutcomeEntry.objects.filter(pk__lt=clock.epoch_microseconds(before))
+    return old.filter(~Exists(rows), ~Exists(former))
+
+
 def _of_window(window_id: int) -> Iterator[Callable[[], int]]:
     """Yield the steps that delete the contents of a window, as ranges of keys, and the window last."""
     first, last = keys.range_of_window(window_id)
     yield partial(_delete, models.Assignment.objects.filter(pk__range=keys.range_of_buckets(first, last)))
+    yield partial(_delete, models.FormerOutcome.objects.filter(pk__range=keys.range_of_buckets(first, last)))
     yield partial(_delete, models.Attempt.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
     yield partial(_delete, models.FailureCount.objects.filter(bucket_id__gte=first, bucket_id__lte=last))
     yield partial(_delete, models.Move.objects.filter(from_bucket_id__gte=first, from_bucket_id__lte=last))

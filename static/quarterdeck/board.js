@@ -82,8 +82,10 @@
     // does the list of tasks while it is pointed at or focused.
     const waiting = new Map();
     let pressed = false;
-    document.addEventListener("pointerdown", () => { pressed = true; }, true);
-    const released = () => setTimeout(() => { pressed = false; settle(); });
+    let release = 0;
+    // The next press may begin before the last release has run.
+    document.addEventListener("pointerdown", () => { clearTimeout(release); pressed = true; }, true);
+    const released = () => { release = setTimeout(() => { pressed = false; settle(); }); };
     ["pointerup", "pointercancel"].forEach((kind) => document.addEventListener(kind, released, true));
     document.addEventListener("selectionchange", () => {
         if (waiting.size && document.getSelection().isCollapsed) settle();

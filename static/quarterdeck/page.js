@@ -125,10 +125,26 @@ document.addEventListener("click", (event) => {
 // Each instance has its own.
 const cookieName = () => document.querySelector("meta[name=csrf-cookie]")?.content || "csrftoken";
 
+// A button can be about the fields of another form, which reload the part that contains the button: what has been
+// typed when it is pressed is what it sends. Not sent is what only asks for a preview.
+const ONLY_ASKED = ["part", "rpm", "rpm_of"];
+let sender = null;
+const typedFor = (button) => (button?.dataset.with ? document.getElementById(button.dataset.with) : null);
+const typedIn = (form) => [...new FormData(form)].filter(([name]) => !ONLY_ASKED.includes(name));
+document.addEventListener("formdata", (event) => {
+    const typed = sender?.form === event.target ? typedFor(sender) : null;
+    if (typed) typedIn(typed).forEach(([name, value]) => event.formData.set(name, value));
+});
+
 // A double click is not two acts.
 document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.method !== "post" || event.defaultPrevented) return;
+    sender = event.submitter;
+    if (typedFor(sender)?.reportValidity() === false) {
+        event.preventDefault();
+        return;
+    }
     if (form.dataset.sent) {
         event.preventDefault();
         return;
@@ -142,6 +158,46 @@ document.addEventListener("submit", (event) => {
 // Back from the browser's cache: the form may be sent again.
 window.addEventListener("pageshow", () => {
     document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent);
+    settle();
+});
+
+// A button that is replaced between press and release gets no click: while something is pressed in a part, and once
+// a form of it is sent, the part is not replaced. What has arrived by then is shown after the press.
+let pressed = null;
+const arrived = new Map();
+const isHeld = (part) => part.contains(pressed) || part.querySelector("form[data-sent]") !== null;
+let release = 0;
+const settle = () => {
+    clearTimeout(release);
+    release = setTimeout(() => {
+        pressed = null;
+        [...arrived].forEach(([id, text]) => {
+            const part = document.getElementById(id);
+            if (part && isHeld(part)) return;
+            arrived.delete(id);
+            if (part) window.htmx.swap(part, text, { swapStyle: "outerHTML" });
+        });
+    });
+};
+// The next press may begin before the last release has run.
+const press = (target) => {
+    clearTimeout(release);
+    pressed = target;
+};
+document.addEventListener("pointerdown", (event) => press(event.target), true);
+document.addEventListener("keydown", (event) => {
+    if (event.key === " ") press(event.target);
+}, true);
+["pointerup", "pointercancel", "keyup"].forEach((kind) => document.addEventListener(kind, settle, true));
+document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, requestConfig, shouldSwap, serverResponse } = event.detail;
+    if (!shouldSwap || !target.id || requestConfig.elt.getAttribute("hx-swap") !== "outerHTML") return;
+    if (isHeld(target)) {
+        event.detail.shouldSwap = false;
+        arrived.set(target.id, serverResponse);
+    } else {
+        arrived.delete(target.id);
+    }
 });
 
 // Countdowns count by the server's clock: a desk's may be wrong by minutes. The board's count by themselves.

@@ -1,8 +1,11 @@
-// The slider shows its number at once; the bars follow from the server. Until they do, the list can't be placed;
-// and when no answer comes, the page says so.
+// The slider shows its number at once; the bars follow from the server. When no answer comes, the page says so.
+// A list that is placed before the plan has followed says that the fields are newer.
 "use strict";
 (() => {
-    const place = () => document.querySelector("[data-place]");
+    const ask = document.getElementById("ask");
+    const typed = () => JSON.stringify(typedIn(ask));
+    let shown = typed();
+    let asked = shown;
 
     document.addEventListener("input", (event) => {
         const words = document.querySelector("[data-rpm-words]");
@@ -12,7 +15,13 @@
 
     const asks = (event) => event.detail.target?.id === "preview";
     document.addEventListener("htmx:beforeRequest", (event) => {
-        if (asks(event) && place()) place().disabled = true;
+        if (asks(event)) asked = typed();
+    });
+    document.addEventListener("htmx:afterSwap", (event) => {
+        if (asks(event)) shown = asked;
+    });
+    document.addEventListener("formdata", (event) => {
+        if (event.target.matches("[data-commit]") && typed() !== shown) event.formData.set("changed", "on");
     });
     const fail = (event) => {
         if (!asks(event)) return;

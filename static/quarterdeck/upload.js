@@ -47,6 +47,12 @@
         return found;
     };
     const isNumber = (text) => /^[0-9]+$/.test(text);
+    // UTF-8 unless the file begins with the mark of UTF-16, as Excel's "Unicode text" does.
+    const textOf = async (blob) => {
+        const bytes = await blob.arrayBuffer();
+        const mark = [...new Uint8Array(bytes.slice(0, 2))].join(" ");
+        return new TextDecoder({ "255 254": "utf-16le", "254 255": "utf-16be" }[mark] || "utf-8").decode(bytes);
+    };
     const offerColumns = async () => {
         const list = find("columns");
         if (!list) return;
@@ -55,14 +61,18 @@
         find("text-offer").hidden = true;
         const chosen = file.files[0];
         if (!chosen || /\.(xlsx|gz|ndjson|jsonl)$/i.test(chosen.name)) return;
-        const lines = (await chosen.slice(0, 65536).text()).split(/\r\n|\r|\n/).filter((line) => line.trim());
+        const lines = (await textOf(chosen.slice(0, 65536))).split(/\r\n|\r|\n/).filter((line) => line.trim());
+        const separator = /^"?sep=([,;\t])"?[,;]*$/i.exec(lines[0] ?? "")?.[1];
+        if (separator) lines.shift();
         if (chosen !== file.files[0] || lines.length < 2) return;
-        const delimiter = [",", ";", "\t"].sort((a, b) => lines[0].split(b).length - lines[0].split(a).length)[0];
+        const delimiter = separator
+            || [",", ";", "\t"].sort((a, b) => lines[0].split(b).length - lines[0].split(a).length)[0];
         const names = cells(lines[0], delimiter);
         const rows = lines.slice(1, 4).map((line) => cells(line, delimiter));
         const asked = form.elements.column.value.trim();
-        const plain = (name) => name.toLowerCase().replace(/[\s_-]/g, "");
-        const named = names.findIndex((name) => asked ? name === asked : ["id", "userid"].includes(plain(name)));
+        const plain = (name) => name.normalize("NFC").toLowerCase().replace(/[\s_-]/g, "");
+        const wanted = asked ? [plain(asked)] : ["id", "userid"];
+        const named = names.findIndex((name) => wanted.includes(plain(name)));
         const id = isNumber(asked) ? Number(asked) - 1 : names.length === 1 ? 0 : named;
         if (id >= 0 && form.elements.id_type.value !== "text") {
             find("text-offer").hidden = rows.some((row) => isNumber(row[id] ?? "")) || names.some(isNumber);
@@ -106,6 +116,7 @@
         file.focus();
     });
     file.addEventListener("change", measured);
+    form.elements.column.addEventListener("change", offerColumns);
     // Anywhere on the page: beside the field the browser would leave the page for the file.
     const brings = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
     ["dragenter", "dragover"].forEach((kind) => document.addEventListener(kind, (event) => {

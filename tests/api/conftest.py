@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -75,7 +76,7 @@ def reader(queue, make_token) -> ApiClient:
 
 
 @pytest.fixture
-def nobody(queue) -> ApiClient:
+def anonymous(queue) -> ApiClient:
     """A client without a token."""
     return ApiClient(None)
 
@@ -118,9 +119,10 @@ def finish():
             tick = partial(claims.commit_tick, owner=1, elapsed=lambda: 0.0, now=lambda at=at: at)
             claimed = tick(requests={minute.bucket_id: want}).claims
             results = [
-                messages.Result(one, status, 0, _attempt(one, at, http_status, answer)) for one in claimed
+                messages.Result(claim, status, 0, _attempt(claim, at, http_status, answer))
+                for claim in claimed
             ]
-            tick(requests={}, results=results, open_batches={one.batch_id for one in claimed})
+            tick(requests={}, results=results, open_batches={claim.batch_id for claim in claimed})
 
     return finish_all
 
@@ -177,6 +179,13 @@ class Server:
 @pytest.fixture(scope="session")
 def granian(django_db_setup):
     """granian, as `make run` starts it, on the tests' database; one for all tests, since it takes seconds."""
+    with serving() as running:
+        yield running
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

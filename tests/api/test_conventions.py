@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 ORIGIN = "https://app.example.com"
 
 
-def test_options_needs_no_credentials_and_names_the_methods(nobody):
+def test_options_needs_no_credentials_and_names_the_methods(anonymous):
     for path, allowed in (
         ("/celery_ids_tasks/", "GET, HEAD, OPTIONS, PATCH, POST, PUT"),
         ("/users/5/", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
@@ -20,7 +20,7 @@ def test_options_needs_no_credentials_and_names_the_methods(nobody):
         ("/openapi.json", "GET, HEAD, OPTIONS"),
         ("/metrics", "GET, HEAD, OPTIONS"),
     ):
-        response = nobody.generic("OPTIONS", path)
+        response = anonymous.generic("OPTIONS", path)
         assert (response.status_code, response["Allow"]) == (204, allowed), path
         assert not response.content
 
@@ -68,9 +68,9 @@ def test_pages_are_not_compressed(client):
     assert "Content-Encoding" not in client.get("/sign-in/", headers={"Accept-Encoding": "gzip"})
 
 
-def test_request_id_is_echoed_or_assigned(api, nobody):
+def test_request_id_is_echoed_or_assigned(api, anonymous):
     assert api.get("/windows/", headers={"X-Request-ID": "mine-1"})["X-Request-ID"] == "mine-1"
-    assigned = {nobody.get("/windows/")["X-Request-ID"] for _ in range(3)}
+    assigned = {anonymous.get("/windows/")["X-Request-ID"] for _ in range(3)}
     assert len(assigned) == 3
     for invalid in ("a b", "x" * 129, "\u00e9"):
         assert api.get("/windows/", headers={"X-Request-ID": invalid})["X-Request-ID"] != invalid
@@ -85,14 +85,14 @@ def test_internal_error_has_the_request_id(api, monkeypatch):
     assert (response.status_code, response.json()["id"]) == (500, "mine-2")
 
 
-def test_cors_is_off_by_default(nobody):
-    response = nobody.get("/openapi.json", headers={"Origin": ORIGIN})
+def test_cors_is_off_by_default(anonymous):
+    response = anonymous.get("/openapi.json", headers={"Origin": ORIGIN})
     assert not [name for name in response.headers if name.startswith("Access-Control")]
 
 
-def test_cors_allows_the_origins_of_the_setting(api, nobody, settings):
+def test_cors_allows_the_origins_of_the_setting(api, anonymous, settings):
     settings.CORS_ALLOWED_ORIGINS = frozenset({ORIGIN})
-    preflight = nobody.generic(
+    preflight = anonymous.generic(
         "OPTIONS", "/users/", headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     )
     assert preflight.status_code == 204

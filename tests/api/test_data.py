@@ -54,7 +54,7 @@ def send(task: models.Task, minute_at=None) -> list:
     handler = SimulatedHandler()
     time = SimulatedTime(minute - timedelta(seconds=clock.SEAL_SECONDS))
     time.tick_to_the_end(time.worker(minute, make_handler=lambda queue: handler))
-    return handler.seen
+    return handler.requests
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_columns_travel_with_each_id(api, write_lists):
 def test_list_without_data_keeps_ids_only_and_names_the_columns(api, write_lists):
     answer = submit(api, query="")
     assert answer.status_code == 201
-    warning = next(one for one in answer.json()["warnings"] if one["kind"] == "columns_left_out")
+    warning = next(item for item in answer.json()["warnings"] if item["kind"] == "columns_left_out")
     assert "first name, voucher, city" in warning["message"]
     assert answer.json()["task"]["data_columns"] is None
     write_lists()
@@ -92,9 +92,9 @@ def test_list_without_data_keeps_ids_only_and_names_the_columns(api, write_lists
     assert data_of(api, answer.json()["task_id"]) == {7: None, 8: None, 9: None}
 
 
-@pytest.mark.parametrize("asked", ["city,voucher", '["city", "voucher"]'])
-def test_data_columns_can_be_selected(api, asked):
-    answer = submit(api, query=f"&data={asked}")
+@pytest.mark.parametrize("requested", ["city,voucher", '["city", "voucher"]'])
+def test_data_columns_can_be_selected(api, requested):
+    answer = submit(api, query=f"&data={requested}")
     assert data_of(api, answer.json()["task_id"])[7] == {"city": "Köln", "voucher": "A-1"}
 
 
@@ -148,7 +148,7 @@ def test_data_too_large_is_a_fault_of_its_line(api, settings):
 
 def test_repeats_with_other_data_are_counted(api):
     answer = submit(api, "id,name\n7,Ann\n7,Ann\n7,Bo\n")
-    warnings = {one["kind"]: one["count"] for one in answer.json()["warnings"]}
+    warnings = {warning["kind"]: warning["count"] for warning in answer.json()["warnings"]}
     assert warnings["repeats_differ"] == 1
     assert answer.json()["repeats"] == 2
     assert data_of(api, answer.json()["task_id"]) == {7: {"name": "Ann"}}
@@ -216,7 +216,7 @@ def test_dry_run_shows_the_first_three_requests(api, webhook):
     answer = submit(api, CSV + "10,D,,\n", query="&data=*&dry_run=true")
     assert answer.status_code == 200, answer.content
     requests = answer.json()["requests"]
-    assert [one["url"] for one in requests] == [
+    assert [request["url"] for request in requests] == [
         "https://example.com/users/7?c=K%C3%B6ln",
         "https://example.com/users/8?c=Bonn",
         "https://example.com/users/9?c=-",
@@ -252,8 +252,8 @@ def test_get_sent_back_changes_nothing_and_drops_no_data(api, write_lists):
     task_id = submit(api).json()["task_id"]
     write_lists()
     before = data_of(api, task_id)
-    got = api.get(f"/celery_ids_tasks/{task_id}/").json()
-    answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", got)
+    result = api.get(f"/celery_ids_tasks/{task_id}/").json()
+    answer = api.send("PUT", f"/celery_ids_tasks/{task_id}/", result)
     assert answer.status_code == 200, answer.content
     assert data_of(api, task_id) == before
 
@@ -366,7 +366,11 @@ def test_name_of_a_column_is_kept_whole(api, write_lists):
     body = json.dumps({"id": 7, long: "x", combined: "y", "\0": 1})
     task_id = submit(api, body, type="application/x-ndjson").json()["task_id"]
     write_lists()
-    assert api.get(f"/celery_ids_tasks/{task_id}/").json()["data_columns"] == [long, combined, "<U+0000>"]
+    assert api.get(f"/celery_ids_tasks/{task_id}/").json()["data_columns"] == [
+        long,
+        "Str\u00e4sse",
+        "<U+0000>",
+    ]
     answer = api.get(f"/celery_ids_tasks/{task_id}/ids/?data=true", headers={"Accept": "text/csv"})
     assert answer.getvalue().decode().splitlines()[1].endswith(",x,y,")
 
@@ -407,6 +411,27 @@ def test_test_request_takes_an_id_or_typed_data(api, webhook, write_lists, monke
 def test_test_request_of_what_is_no_id_is_refused(api, webhook):
     for body in ({"id": ""}, {"id": 0}, {"id": 7, "data": "x"}, {"ID": 7}):
         assert api.send("POST", "/queues/default/test/", body).status_code == 422, body
+
+
+def test_test_request_takes_text_that_looks_like_a_number(api, write_lists):
+    lists = [(["007", "1e5", "+4917", "8"], "text"), ([8], "integer")]
+    for payload, id_type in lists:
+        body = {"task_name": "a", "payload": payload, "id_type": id_type}
+        assert api.send("POST", "/celery_ids_tasks/", body).status_code == 201
+    write_lists()
+    external_ids = [
+        api.send("POST", "/queues/default/test/", body).json()["request"]["external_id"]
+        for body in (
+            *({"id": text} for text in ("007", "1e5", "+4917", "7", "8")),
+            {"id": "8", "id_type": "text"},
+            {"id": "7", "id_type": "text"},
+            {"id": 7},
+            {"id": "007", "id_type": "integer"},
+        )
+    ]
+    assert external_ids == ["007", "1e5", "+4917", None, None, "8", "7", None, None]
+    assert api.send("POST", "/queues/default/test/", {"id": "+4918"}).status_code == 422
+    assert api.send("POST", "/queues/default/test/", {"id": "+4918", "id_type": "text"}).status_code == 200
 
 
 @pytest.mark.parametrize(

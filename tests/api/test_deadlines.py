@@ -1,6 +1,8 @@
 """Deadlines of lists, and when one ID is sent."""
 
+import json
 from datetime import datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
@@ -15,8 +17,8 @@ def end_of(plan: dict) -> datetime:
     return datetime.fromisoformat(plan["last_at"]) + clock.MINUTE
 
 
-def submit(api, ids, **fields):
-    return api.send("POST", "/celery_ids_tasks/", {"task_name": "x", "payload": ids, **fields})
+def submit(api, ids, query="", **fields):
+    return api.send("POST", f"/celery_ids_tasks/{query}", {"task_name": "x", "payload": ids, **fields})
 
 
 def test_deadline_is_met_by_a_list_whose_last_minute_ends_with_it(api, queue):
@@ -108,7 +110,7 @@ def test_eta_of_a_late_id_is_a_minute_that_is_still_to_come(api, submit_past):
 
 def test_error_budget_is_read_from_body_query_and_form_and_kept(api, queue):
     made = submit(api, [1], max_failed_percent=2.5, min_finished=200).json()["task"]
-    asked = api.list([2], query="?task_name=x&max_failed_percent=2.5").json()["task"]
+    body = api.list([2], query="?task_name=x&max_failed_percent=2.5").json()["task"]
     sent = api.send(
         "POST",
         "/celery_ids_tasks/",
@@ -116,7 +118,7 @@ def test_error_budget_is_read_from_body_query_and_form_and_kept(api, queue):
         type="application/x-www-form-urlencoded",
     ).json()["task"]
 
-    budgets = [(task["max_failed_percent"], task["min_finished"]) for task in (made, asked, sent)]
+    budgets = [(task["max_failed_percent"], task["min_finished"]) for task in (made, body, sent)]
     assert budgets == [(2.5, 200), (2.5, None), (2.5, 200)]
 
 
@@ -133,3 +135,61 @@ def test_error_budget_is_read_from_body_query_and_form_and_kept(api, queue):
 )
 def test_invalid_error_budget_is_refused(api, queue, fields):
     assert submit(api, [1], **fields).status_code == 422
+
+
+CANARY = {"ids": 2, "min_succeeded_percent": 98.5}
+
+
+def test_canary_is_read_from_body_query_and_form_and_shown(api, queue):
+    text = json.dumps(CANARY)
+    made = submit(api, [1, 2, 3], canary=CANARY).json()
+    body = api.list([2], query=f"?task_name=x&canary={quote(text)}").json()["task"]
+    sent = api.send(
+        "POST",
+        "/celery_ids_tasks/",
+        f"task_name=x&payload=3&canary={quote(text)}",
+        type="application/x-www-form-urlencoded",
+    ).json()["task"]
+
+    shown = {**CANARY, "state": "running", "count": 2, "succeeded": 0, "needed": 2, "decided_at": None}
+    assert made["task"]["canary"] == shown
+    assert [task["canary"]["count"] for task in (body, sent)] == [1, 1]
+    first_at = datetime.fromisoformat(made["plan"]["first_at"])
+    ends_at = (first_at + timedelta(minutes=1)).isoformat().replace("+00:00", "Z")
+    assert made["canary"] == {"ids": 2, "needed": 2, "ends_at": ends_at}
+    # What GET shows may be sent back, and nothing changes.
+    address = f"/celery_ids_tasks/{made['task_id']}/"
+    assert api.send("PUT", address, api.get(address).json()).status_code == 200
+    assert (
+        api.send("PATCH", address, {"canary": {"ids": 3, "min_succeeded_percent": 98.5}}).status_code == 422
+    )
+    assert submit(api, [7], canary=CANARY, query="?dry_run=true").json()["canary"]["ids"] == 1
+    assert submit(api, [7]).json()["canary"] is None
+
+
+def test_continue_lets_a_list_go_on_without_waiting_for_its_canary(api, queue):
+    number = submit(api, [1, 2, 3], canary=CANARY).json()["task_id"]
+
+    assert (
+        api.send("POST", f"/celery_ids_tasks/{number}/continue/", {}).json()["canary"]["state"] == "skipped"
+    )
+
+
+@pytest.mark.parametrize(
+    "canary",
+    [
+        {"ids": 0, "min_succeeded_percent": 98},
+        {"ids": 10_001, "min_succeeded_percent": 98},
+        {"ids": True, "min_succeeded_percent": 98},
+        {"ids": 100, "min_succeeded_percent": 0},
+        {"ids": 100, "min_succeeded_percent": 101},
+        {"ids": 100},
+        {"ids": 100, "min_succeeded_percent": 98, "max": 1},
+        "98",
+        [100, 98],
+    ],
+)
+def test_invalid_canary_is_refused(api, queue, canary):
+    refused = submit(api, [1], canary=canary)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "canary"

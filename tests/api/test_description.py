@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from copy import deepcopy
 
 import pytest
 import schemathesis
@@ -44,7 +45,8 @@ def csv(context, value):
     return str(value).encode()
 
 
-SCHEMA = schemathesis.openapi.from_dict(schema_of(the_api))
+# A copy: it adds links of its own.
+SCHEMA = schemathesis.openapi.from_dict(deepcopy(schema_of(the_api)))
 SCHEMA.app = get_wsgi_application()
 OPERATIONS = [result.ok() for result in SCHEMA.get_all_operations()]
 
@@ -54,7 +56,7 @@ OPERATIONS = [result.ok() for result in SCHEMA.get_all_operations()]
 def test_responses_to_generated_requests_match_the_description(operation, queue, make_token):
     # Its client asks for gzip, and doesn't unpack it.
     headers = {"Authorization": f"Bearer {make_token('write')}", "Accept-Encoding": "identity"}
-    there = {**_something_of_each(ApiClient(make_token("write"))), "name": "default"}
+    existing = {**_something_of_each(ApiClient(make_token("write"))), "name": "default"}
     cases = 0
 
     @given(case=operation.as_strategy())
@@ -70,7 +72,9 @@ def test_responses_to_generated_requests_match_the_description(operation, queue,
         nonlocal cases
         cases += 1
         if cases % 2:
-            case.path_parameters = {name: there[_kind(operation.path, name)] for name in case.path_parameters}
+            case.path_parameters = {
+                name: existing[_kind(operation.path, name)] for name in case.path_parameters
+            }
         case.call_and_validate(headers=headers, checks=HELD)
 
     hold()
@@ -132,8 +136,11 @@ def _something_of_each(client: ApiClient) -> dict[str, object]:
     """Create one of each resource, and return their keys."""
     client.send("POST", "/users/", {"id": 5, "name": "Ann"})
     client.list("5,6,7,8,9007199254740993", type="text/plain")
-    tasks, windows = client.get("/celery_ids_tasks/").json(), client.get("/windows/").json()
-    return {"users": 5, "ids": 5, "celery_ids_tasks": tasks[0]["id"], "windows": windows[0]["id"]}
+    client.send("POST", "/targets/", {"origin": "https://api.vendor.example", "rpm": 2_999})
+    client.send("POST", "/webhooks/", {"name": "x", "url": "https://hook.example/", "events": ["task.done"]})
+    paths = ("/celery_ids_tasks/", "/windows/", "/targets/", "/webhooks/")
+    body = {path.strip("/"): client.get(path).json()[0]["id"] for path in paths}
+    return {"users": 5, "ids": 5, **body}
 
 
 def _kind(path: str, parameter: str) -> str:
@@ -190,6 +197,7 @@ def test_description_has_the_documented_endpoints(reader):
         "/celery_ids_tasks/{id}/resend/": {"post"},
         "/failures/retry/": {"post"},
         "/activity/": {"get"},
+        "/outcomes/": {"get"},
         "/queues/{name}/pause/": {"post"},
         "/queues/{name}/resume/": {"post"},
         "/queues/{name}/brake/": {"post"},
@@ -200,7 +208,17 @@ def test_description_has_the_documented_endpoints(reader):
         "/celery_ids_tasks/{id}/hold/": {"post"},
         "/celery_ids_tasks/{id}/continue/": {"post"},
         "/ids/{user_id}/eta/": {"get"},
+        "/hours/": {"get", "post"},
+        "/hours/{name}/": {"get", "patch", "delete"},
+        "/targets/": {"get", "post"},
+        "/targets/{id}/": {"get", "patch", "delete"},
+        "/webhooks/": {"get", "post"},
+        "/webhooks/{id}/": {"get", "patch", "delete"},
+        "/webhooks/{id}/test/": {"post"},
+        "/webhooks/{id}/deliveries/": {"get"},
+        "/webhooks/{id}/deliveries/{delivery_id}/resend/": {"post"},
         "/windows/": {"get"},
+        "/receipts/": {"get"},
         "/windows/{id}/": {"get"},
     }
     assert {path: set(operations) for path, operations in paths.items()} == documented

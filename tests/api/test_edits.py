@@ -87,8 +87,8 @@ def test_etag_changes_with_edits_not_progress(api, task_id):
 @pytest.mark.parametrize("as_proxies_make_it", ["{}", "W/{}", '"nosuch", {}', "W/{gzip}", "{gzip}", "*"])
 def test_if_match_with_the_current_tag_edits(api, task_id, as_proxies_make_it):
     tag = api.get(f"/celery_ids_tasks/{task_id}/")["ETag"]
-    given = as_proxies_make_it.format(tag, gzip=f'{tag[:-1]}-gzip"')
-    answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "a"}, If_Match=given)
+    header = as_proxies_make_it.format(tag, gzip=f'{tag[:-1]}-gzip"')
+    answer = api.send("PATCH", f"/celery_ids_tasks/{task_id}/", {"task_name": "a"}, If_Match=header)
     assert answer.status_code == 200, answer.content
 
 
@@ -156,10 +156,10 @@ def test_new_payload_keeps_cancels_and_places(api, task_id, write_lists, method)
     before = buckets_of(api, task_id)
     answer = api.send(method, f"/celery_ids_tasks/{task_id}/", {"task_name": "after", "payload": [4, 3, 2]})
     assert answer.status_code == 200, answer.content
-    said = answer.json()
-    assert {"kept": 2, "added": 1, "cancelled": 1, "already_sent": 0, "in_flight": 0}.items() <= said.items()
-    assert said["task"]["task_name"] == "after"
-    assert said["task"]["payload"] == [4, 3, 2]
+    body = answer.json()
+    assert {"kept": 2, "added": 1, "cancelled": 1, "already_sent": 0, "in_flight": 0}.items() <= body.items()
+    assert body["task"]["task_name"] == "after"
+    assert body["task"]["payload"] == [4, 3, 2]
     planned = buckets_of(api, task_id)
     write_lists()
     assert buckets_of(api, task_id) == planned
@@ -171,8 +171,8 @@ def test_new_payload_keeps_cancels_and_places(api, task_id, write_lists, method)
         (2, "waiting"),
         (1, "cancelled"),
     ]
-    assert planned[4][0] == said["plan"]["windows"][0]["starts_at"]
-    assert said["plan"]["windows"][0]["added"][planned[4][1]] == 1
+    assert planned[4][0] == body["plan"]["windows"][0]["starts_at"]
+    assert body["plan"]["windows"][0]["added"][planned[4][1]] == 1
     assert api.get("/ids/4/").json()[0]["status"] == "waiting"
 
 

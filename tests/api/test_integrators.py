@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from api.docs import schema_of
 from api.problems import KINDS
 from api.urls import api as the_api
 from settings.place import BASE_DIR
+from tests.scheduling.placed import make_queue, place
+
+from .test_outcomes import BEFORE, MINUTE, end
 
 PAGE = (Path(settings.BASE_DIR) / "docs" / "integrators.md").read_text()
 COMMANDS = re.findall(r"```sh\n# answers (\d{3}) ?([a-z-]*)\n(.*?)```", PAGE, re.DOTALL)
@@ -56,23 +60,44 @@ def test_guide_explains_every_kind_of_problem():
     assert explained == {kind: str(facts.status) for kind, facts in KINDS.items()}
 
 
+def example(name: str) -> str:
+    """The example of the guide that defines a function."""
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if f"def {name}(" in code)
+    return code
+
+
+def test_outcomes_example_of_the_guide_runs(server):
+    task = place(make_queue("mail", rpm=60), {MINUTE: [7, 8, 9]}, at=BEFORE)
+    own = sqlite3.connect(":memory:")
+    own.executescript(
+        "CREATE TABLE position (cursor text); INSERT INTO position VALUES (NULL);"
+        "CREATE TABLE outcome (task, id, status, http_status, PRIMARY KEY (task, id))"
+    )
+    result: dict = {}
+    exec(example("read_outcomes").replace('"wait": 20', '"wait": 1'), result)
+    for users in ([7, 8], [], [9]):
+        end(task, *users)
+        assert result["read_outcomes"](server.url, server.token, own) == len(users)
+    rows = own.execute("SELECT * FROM outcome ORDER BY id").fetchall()
+    assert rows == [(task.pk, str(user), "succeeded", None) for user in (7, 8, 9)]
+
+
 def test_paging_example_of_the_guide_runs(server):
     for n in range(3):
         assert server.request("POST", f"/celery_ids_tasks/?task_name={n}", json={"payload": [n + 1]}).ok
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    found: dict = {}
-    exec(code.replace('"/celery_ids_tasks/"', '"/celery_ids_tasks/?limit=1"'), found)
-    assert [task["task_name"] for task in found["every_task"](server.url, server.token)] == ["2", "1", "0"]
+    code, result = example("every_task"), {}
+    exec(code.replace('"/celery_ids_tasks/"', '"/celery_ids_tasks/?limit=1"'), result)
+    assert [task["task_name"] for task in result["every_task"](server.url, server.token)] == ["2", "1", "0"]
 
 
 def test_links_between_the_pages_lead_somewhere():
     for page in sorted((BASE_DIR / "docs").glob("*.md")):
         text = page.read_text()
         for target, anchor in re.findall(r"\]\(([\w./-]+\.md)(#[\w-]+)?\)", text):
-            found = (page.parent / target).resolve()
-            assert found.exists(), f"{page.name}: {target}"
+            result = (page.parent / target).resolve()
+            assert result.exists(), f"{page.name}: {target}"
             if anchor:
-                heads = re.findall(r"^#+ (.+)$", found.read_text(), re.M)
+                heads = re.findall(r"^#+ (.+)$", result.read_text(), re.M)
                 anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
                 assert anchor[1:] in anchors, f"{page.name}: {target}{anchor}"
 

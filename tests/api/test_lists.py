@@ -25,16 +25,16 @@ def nothing_is_left() -> bool:
 def test_submission_returns_its_plan(api):
     answer = api.send("POST", "/celery_ids_tasks/", {"task_name": "November", "payload": "1001,1002 1003"})
     assert answer.status_code == 201, answer.content
-    said = answer.json()
-    assert said["task"]["task_name"] == "November"
-    assert said["task"]["state"] == "placing"
-    assert said["task"]["payload"] == "1001,1002 1003"
-    assert said["task"]["counts"]["ids"] == said["task"]["counts"]["waiting"] == 3
-    assert said["plan"]["windows"][0]["added"] == [3] + [0] * 14
-    assert said["plan"]["rpm"] == 120
-    assert said["plan"]["peak_per_minute"] == 3
-    assert said["plan"]["first_at"].endswith(":00Z")
-    assert answer["Location"] == f"{said['task_id']}/"
+    body = answer.json()
+    assert body["task"]["task_name"] == "November"
+    assert body["task"]["state"] == "placing"
+    assert body["task"]["payload"] == "1001,1002 1003"
+    assert body["task"]["counts"]["ids"] == body["task"]["counts"]["waiting"] == 3
+    assert body["plan"]["windows"][0]["added"] == [3] + [0] * 14
+    assert body["plan"]["rpm"] == 120
+    assert body["plan"]["peak_per_minute"] == 3
+    assert body["plan"]["first_at"].endswith(":00Z")
+    assert answer["Location"] == f"{body['task_id']}/"
 
 
 def test_plan_equals_the_places_before_and_after_writing(api, write_lists):
@@ -90,22 +90,22 @@ def test_invalid_token_refuses_the_list_with_its_place(api):
 def test_on_error_skip_places_the_rest_and_reports_faults(api):
     answer = api.list("1 two 3 drei", query="?task_name=x&on_error=skip", type="text/plain")
     assert answer.status_code == 201
-    said = answer.json()
-    assert ids_of(api, said["task_id"]) == [1, 3]
-    assert said["fault_count"] == 2
-    assert [fault["token"] for fault in said["faults"]] == ["two", "drei"]
+    body = answer.json()
+    assert ids_of(api, body["task_id"]) == [1, 3]
+    assert body["fault_count"] == 2
+    assert [fault["token"] for fault in body["faults"]] == ["two", "drei"]
 
 
 def test_dry_run_returns_the_plan_and_stores_nothing(api):
     answer = api.list([1, 2, 2], query="?task_name=x&dry_run=true")
     assert answer.status_code == 200
-    said = answer.json()
-    assert said["task_id"] is None
-    assert said["repeats"] == 1
-    assert said["plan"]["windows"][0]["added"][0] == 2
+    body = answer.json()
+    assert body["task_id"] is None
+    assert body["repeats"] == 1
+    assert body["plan"]["windows"][0]["added"][0] == 2
     assert nothing_is_left()
     real = api.list([1, 2, 2]).json()
-    assert real["plan"]["windows"][0]["added"] == said["plan"]["windows"][0]["added"]
+    assert real["plan"]["windows"][0]["added"] == body["plan"]["windows"][0]["added"]
 
 
 def test_expect_refuses_another_number(api):
@@ -159,14 +159,14 @@ def test_idempotency_key_forgets_refused_requests(api):
 
 
 def test_response_names_the_column_and_both_ends_of_the_list(api):
-    said = api.list(
+    body = api.list(
         '\ufeffsep=;\r\nBenutzer-Nr.;Vorname\r\n70001;Zoë\r\n70002;"Müller; Jan"\r\n',
         query="?task_name=x&column=Benutzer-Nr.",
         type="text/csv",
     ).json()
-    assert said["column"] == "Benutzer-Nr."
-    assert said["column_number"] == 1
-    assert said["first_ids"] == said["last_ids"] == ["70001", "70002"]
+    assert body["column"] == "Benutzer-Nr."
+    assert body["column_number"] == 1
+    assert body["first_ids"] == body["last_ids"] == ["70001", "70002"]
 
 
 def test_response_names_the_sheet_and_sheets_that_could_be_meant_are_asked_about(api):
@@ -178,16 +178,16 @@ def test_response_names_the_sheet_and_sheets_that_could_be_meant_are_asked_about
         return api.list(body, query=f"?task_name=x{query}", type=MULTIPART)
 
     assert send({"Data": data}).json()["sheet"] == "Data"
-    asked = send({"Cover": cover, "Data": data})
-    assert asked.status_code == 422
-    place = asked.json()["errors"][0]
+    response = send({"Cover": cover, "Data": data})
+    assert response.status_code == 422
+    place = response.json()["errors"][0]
     assert place["parameter"] == "sheet"
     assert [(choice["name"], choice["values"]) for choice in place["choices"]] == [
         ("Cover", ["Report year", "2026"]),
         ("Data", ["user_id", "1001"]),
     ]
-    said = send({"Cover": cover, "Data": data}, "&sheet=Data").json()
-    assert (said["sheet"], said["first_ids"]) == ("Data", ["1001"])
+    answer_body = send({"Cover": cover, "Data": data}, "&sheet=Data").json()
+    assert (answer_body["sheet"], answer_body["first_ids"]) == ("Data", ["1001"])
     assert send({"Data": data}, "&sheet=Nosuch").status_code == 422
 
 
@@ -202,17 +202,19 @@ def test_bytes_that_are_not_utf8_never_end_in_an_error_of_the_server(api):
             for query in ("", "&column=1", "&on_error=skip"):
                 answer = api.list(body, query=f"?task_name=x{query}", type=type)
                 assert answer.status_code in (201, 415, 422), answer.content
-    said = api.list(b"Num\xe9ro;Nom\r\n1001;Ann", query="?task_name=x&column=1", type="text/csv").json()
-    assert (said["column"], [warning["kind"] for warning in said["warnings"]]) == (
+    answer_body = api.list(
+        b"Num\xe9ro;Nom\r\n1001;Ann", query="?task_name=x&column=1", type="text/csv"
+    ).json()
+    assert (answer_body["column"], [warning["kind"] for warning in answer_body["warnings"]]) == (
         "Num<0xE9>ro",
         ["not_utf8", "columns_left_out"],
     )
 
 
 def test_ambiguous_column_is_422_with_choices(api):
-    asked = api.list("name,amount\nAnn,12\nBob,13\n", type="text/csv")
-    assert asked.status_code == 422
-    assert [choice["values"] for choice in asked.json()["errors"][0]["choices"]] == [
+    response = api.list("name,amount\nAnn,12\nBob,13\n", type="text/csv")
+    assert response.status_code == 422
+    assert [choice["values"] for choice in response.json()["errors"][0]["choices"]] == [
         ["Ann", "Bob"],
         ["12", "13"],
     ]
@@ -260,13 +262,13 @@ def test_invalid_bodies_are_problems_and_store_nothing(api, body, status):
 
 
 def test_not_before_selects_the_first_window_after_it(api):
-    said = api.send(
+    body = api.send(
         "POST",
         "/celery_ids_tasks/",
         {"task_name": "x", "payload": [1], "not_before": "2031-03-05T12:07:00+01:00"},
     ).json()
-    assert said["plan"]["first_at"] == "2031-03-05T11:15:00Z"
-    assert said["task"]["first_at"] == "2031-03-05T11:15:00Z"
+    assert body["plan"]["first_at"] == "2031-03-05T11:15:00Z"
+    assert body["task"]["first_at"] == "2031-03-05T11:15:00Z"
 
 
 def test_full_disk_is_507_and_stores_nothing(api, monkeypatch):

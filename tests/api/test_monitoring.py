@@ -72,15 +72,15 @@ def test_alert_rules_and_dashboard_select_and_group_by_labels_that_exist(exposed
     for text in EXPRESSIONS:
         for metric, matchers in SELECTOR.findall(text):
             assert set(re.findall(r"(\w+)\s*=", matchers)) <= exposed[metric] | ADDED, text
-        grouped = {label for found in re.findall(r"by \(([^)]+)\)", text) for label in found.split(", ")}
+        grouped = {label for matches in re.findall(r"by \(([^)]+)\)", text) for label in matches.split(", ")}
         for metric in names(text):
             assert grouped <= exposed[metric] | ADDED, text
     shown = [(rule["annotations"]["summary"], rule["expr"]) for rule in ALERTS.values()]
-    shown += [(one["legendFormat"], one["expr"]) for panel in PANELS for one in panel.get("targets", ())]
+    shown += [(item["legendFormat"], item["expr"]) for panel in PANELS for item in panel.get("targets", ())]
     for text, expression in shown:
         labels = set(re.findall(r"\{\{ ?\$labels\.(\w+)|\{\{(\w+)\}\}", text))
-        known = set().union(*(exposed[metric] for metric in names(expression))) | ADDED
-        assert {one or other for one, other in labels} <= known, text
+        expected = set().union(*(exposed[metric] for metric in names(expression))) | ADDED
+        assert {item or other for item, other in labels} <= expected, text
 
 
 def test_every_alert_has_a_severity_a_summary_and_a_line_on_the_page():
@@ -115,5 +115,5 @@ def test_panels_of_the_dashboard_have_ids_of_their_own_and_do_not_overlap():
     taken = [place for panel in PANELS for place in places(panel)]
     assert len(set(taken)) == len(taken)
     assert max(x for x, _ in taken) < 24
-    variables = {one["name"] for one in DASHBOARD["templating"]["list"]}
+    variables = {item["name"] for item in DASHBOARD["templating"]["list"]}
     assert set(re.findall(r"\$\{?(\w+)", " ".join(EXPRESSIONS))) <= variables

@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from api import descriptions
 from api.docs import schema_of
 from api.urls import api as the_api
+from scheduling.models import EventType
 
 DOCUMENT = schema_of(the_api)
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -29,8 +30,8 @@ def test_document_is_valid_openapi_3_1():
 
 
 @pytest.mark.django_db
-def test_document_is_readable_without_credentials(nobody):
-    response = nobody.get("/openapi.json")
+def test_document_is_readable_without_credentials(anonymous):
+    response = anonymous.get("/openapi.json")
     assert response.status_code == 200
     assert response.json() == DOCUMENT
 
@@ -56,6 +57,30 @@ def test_parameters_operations_and_responses_are_all_described():
             assert len(parameter["description"]) >= 8, (method, path, parameter["name"])
         for status, response in operation["responses"].items():
             assert response["description"], (method, path, status)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scopes"),
+    [
+        ("get", "/queues/", "read or write"),
+        ("post", "/queues/", "write"),
+        ("post", "/celery_ids_tasks/", "write or submit"),
+    ],
+)
+def test_operations_name_the_scopes_that_may_send_them(method, path, scopes):
+    description = DOCUMENT["paths"][path][method]["description"]
+    assert f"a token with the scope {scopes}, or" in description
+
+
+def test_descriptions_of_expect_say_what_is_counted():
+    described = {
+        path: parameter["description"]
+        for method, path, operation in OPERATIONS
+        for parameter in operation["parameters"]
+        if parameter["name"] == "expect"
+    }
+    assert "list" in described["/celery_ids_tasks/"]
+    assert "list" not in described["/celery_ids_tasks/{id}/retry/"]
 
 
 def test_descriptions_are_all_used():
@@ -86,7 +111,7 @@ def test_words_of_a_fixed_set_are_enums():
 
 
 def test_webhooks_are_described():
-    assert set(DOCUMENT["webhooks"]) == {"id", "task.done"}
+    assert set(DOCUMENT["webhooks"]) == {"id", "task.done", *(f"event.{word}" for word in EventType.values)}
     for webhook in DOCUMENT["webhooks"].values():
         names = {parameter["name"] for parameter in webhook["post"]["parameters"]}
         assert {"webhook-id", "webhook-timestamp", "webhook-signature"} <= names
@@ -155,6 +180,7 @@ def test_spectral_and_redocly_find_no_error(tmp_path):
 
 
 @pytest.mark.django_db
+@pytest.mark.npm
 def test_openapi_typescript_generates_a_client_that_works(server, tmp_path):
     install(tmp_path, CLIENT)
     (tmp_path / "package.json").write_text(json.dumps({"type": "module"}))
@@ -191,6 +217,7 @@ HEY_API = ("@hey-api/openapi-ts@0.95.0", "typescript@5.9.3")
 
 
 @pytest.mark.django_db
+@pytest.mark.npm
 def test_hey_api_generates_a_client_that_works(server, tmp_path):
     """The third generator: a function for each operation, named by its operation_id."""
     install(tmp_path, HEY_API)

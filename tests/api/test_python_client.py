@@ -1,12 +1,17 @@
 """The Python client and its command line, against a real server."""
 
 import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from quarterdeck import ApiError, AsyncClient, Client
 from quarterdeck.cli import main
 
 from scheduling import models
+from tests.scheduling.placed import make_queue, place
+
+from .test_outcomes import BEFORE, MINUTE, end
 
 
 @pytest.fixture
@@ -53,6 +58,33 @@ def test_client_walks_the_pages_of_a_list(client):
     for n in range(5):
         client.request("POST", "/users/", json={"id": n + 1, "name": "x"})
     assert [user["id"] for user in client.rows("/users/", limit=2, name="x")] == [5, 4, 3, 2, 1]
+
+
+def test_client_reads_outcomes_and_follows_them(client, server):
+    task = place(make_queue("mail", rpm=60), {MINUTE: [7, 8, 9]}, at=BEFORE)
+    assert list(client.outcomes()) == []
+    end(task, 7, 8)
+    both = list(client.outcomes(task=task.pk))
+    assert [(item.id, item.status) for item in both] == [("7", "succeeded"), ("8", "succeeded")]
+    assert [item.id for item in client.outcomes(after=both[0].cursor, queue="mail")] == ["8"]
+    following = client.outcomes(after=both[1].cursor, follow=True)
+    with ThreadPoolExecutor() as pool:
+        further = pool.submit(next, following)
+        end(task, 9)
+        assert further.result(30).id == "9"
+
+    async def ids() -> list[str]:
+        async with AsyncClient(server.url, server.token) as client:
+            return [item.id async for item in client.outcomes()]
+
+    assert asyncio.run(ids()) == ["7", "8", "9"]
+
+
+def test_command_line_prints_outcomes(server, capsys):
+    task = place(make_queue("mail", rpm=60), {MINUTE: [7]}, at=BEFORE)
+    end(task, 7)
+    assert main(["--url", server.url, "--token", server.token, "outcomes", "--queue", "mail"]) == 0
+    assert json.loads(capsys.readouterr().out)["user_id"] == 7
 
 
 def test_async_client_does_the_same(server, tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -84,6 +84,7 @@ def test_patch_keeps_absent_fields(api):
         ({"handler": "python", "python_callable": "os.system"}, "python_callable"),
         ({"webhook_url": "ftp://x"}, "webhook_url"),
         ({"webhook_secret": "secret"}, "webhook_secret"),
+        ({"hours": {"zone": "UTC", "open": ["mon-fri 09:00-18:00"], "name": "office"}}, "hours"),
         ({"webhook_headers": {"Host": "x"}}, "webhook_headers"),
         ({"webhook_headers": ["x"]}, "webhook_headers"),
         ({"read_timeout_seconds": 21}, "read_timeout_seconds"),
@@ -107,9 +108,11 @@ def test_invalid_fields_are_named_and_change_nothing(api, body, field):
         ({"quotas": [{"limit": 10**20, "per": "day"}]}, "A quota's limit must be a whole number from 1 to"),
         ({"hours": {}}, "Hours need at least one span"),
         ({"ramp": {}}, "A ramp's start_rpm must be"),
+        ({"retry_delays_minutes": []}, "It must have at least 1 entry."),
+        ({"keep_answers": ""}, "It must be unexpected, all, or a pointer"),
     ],
 )
-def test_reasons_of_hours_ramps_and_quotas_are_sentences(api, body, reason):
+def test_reasons_of_structured_fields_are_sentences(api, body, reason):
     answer = api.send("PATCH", "/queues/default/", body)
     assert answer.status_code == 422, answer.content
     assert answer.json()["errors"][0]["reason"].startswith(reason)
@@ -157,20 +160,20 @@ def test_queues_that_do_not_exist_are_404(api, path):
 def test_request_shows_its_response(api):
     answer = api.send("POST", "/queues/default/test/")
     assert answer.status_code == 200, answer.content
-    said = answer.json()
-    assert said["verdict"] == "succeeded"
-    assert said["request"]["queue"] == "default"
+    body = answer.json()
+    assert body["verdict"] == "succeeded"
+    assert body["request"]["queue"] == "default"
     assert not models.Task.objects.exists()
 
 
 def test_request_to_an_internal_address_explains_the_refusal(api):
     models.Queue.objects.filter(name="default").update(handler="webhook", webhook_url="http://127.0.0.1:9/in")
-    said = api.send("POST", "/queues/default/test/").json()
-    assert said["http_status"] is None
-    assert "not allowed" in said["error"]
-    assert said["sent"]["url"] == "http://127.0.0.1:9/in"
-    assert said["sent"]["headers"]["webhook-id"].startswith("msg_test_")
-    assert json.loads(said["sent"]["body"])["queue"] == "default"
+    body = api.send("POST", "/queues/default/test/").json()
+    assert body["http_status"] is None
+    assert "not allowed" in body["error"]
+    assert body["sent"]["url"] == "http://127.0.0.1:9/in"
+    assert body["sent"]["headers"]["webhook-id"].startswith("msg_test_")
+    assert json.loads(body["sent"]["body"])["queue"] == "default"
 
 
 def test_request_is_409_at_once_while_another_one_waits(api, queue):
@@ -215,6 +218,18 @@ def test_header_with_null_keeps_its_value_and_one_left_out_is_removed(api):
     assert changed.status_code == 200
     stored = models.Queue.objects.get(name="hook").webhook_headers
     assert stored == {"authorization": "Bearer s3cr3t", "X-New": "1"}
+
+
+def test_stored_headers_are_not_sent_to_another_server(api):
+    fields = {"handler": "webhook", "webhook_url": "https://hook.example.com/", "webhook_headers": HEADERS}
+    api.send("POST", "/queues/", {"name": "hook", **fields})
+    moved = api.get("/queues/hook/").json() | {"webhook_url": "https://evil.example.com/"}
+    for path in ("/queues/hook/", "/queues/hook/?dry_run=true"):
+        refused = api.send("PATCH", path, moved)
+        assert refused.status_code == 422
+        [error] = refused.json()["errors"]
+        assert (error["field"], "names another server" in error["reason"]) == ("webhook_headers", True)
+    assert api.send("PATCH", "/queues/hook/", moved | {"webhook_headers": HEADERS}).status_code == 200
 
 
 def test_header_with_null_and_without_a_stored_value_is_refused(api):
@@ -270,7 +285,7 @@ def test_hours_and_ramp_are_kept_shown_and_planned(api):
         {"ramp": {"from": "2026-11-30", "start_rpm": 5, "factor": 1, "every": 1}},
     ],
 )
-def test_hours_and_ramps_that_mean_nothing_are_refused(api, fields):
+def test_invalid_hours_and_ramps_are_refused(api, fields):
     answer = api.send("PATCH", "/queues/default/", fields)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, next(iter(fields)))
 
@@ -300,3 +315,59 @@ def test_buckets_say_why_they_have_their_capacity(api):
     bucket = api.get(f"/windows/{window}/").json()["buckets"][0]
 
     assert (bucket["capacity"], bucket["reason"]) == (60, "60: rpm")
+
+
+def test_pause_and_brake_take_a_reason_that_the_activity_log_keeps(api):
+    api.send("POST", "/queues/default/pause/?reason=vendor+asked")
+    api.send("POST", "/queues/default/brake/", {"per_minute": 5, "reason": "night"})
+
+    queue = models.Queue.objects.get(name="default")
+    assert (queue.pause_reason, queue.brake_reason) == ("vendor asked", "night")
+    reasons = models.Activity.objects.filter(verb__in=("paused", "braked")).order_by("pk")
+    assert [entry.after["reason"] for entry in reasons] == ["vendor asked", "night"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://a.test:0", "https://{{id}}.test", "https://a..test", " https://a.test", "https://a.test/\n"],
+)
+def test_target_that_no_queue_could_send_to_is_refused(api, origin):
+    answer = api.send("POST", "/targets/", {"origin": origin, "rpm": 5})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["origin"]
+    assert not models.Target.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("origin", "place"),
+    [
+        ("https://a.test/in", "without the path /in."),
+        ("https://a.test:443//", "without the path //."),
+        ("https://a.test?key=1", "without the query key=1."),
+        ("https://a.test/#top", "without the fragment top."),
+        ("https://u:secret@a.test", "without a user name or password before the @."),
+    ],
+)
+def test_target_with_more_than_an_origin_is_refused_with_what_is_too_much(api, origin, place):
+    answer = api.send("POST", "/targets/?dry_run=true", {"origin": origin, "rpm": 5})
+    [error] = answer.json()["errors"]
+    assert (answer.status_code, error["field"]) == (422, "origin")
+    assert error["reason"] == (
+        f"It must be scheme, host and port, such as https://api.vendor.example:443, {place}"
+    )
+
+
+def test_target_with_a_slash_at_its_end_is_the_same_target(api):
+    made = api.send("POST", "/targets/", {"origin": "HTTPS://A.test/", "rpm": 5})
+    assert made.json()["origin"] == "https://a.test:443"
+
+
+def test_dry_run_of_a_share_shows_what_it_does_to_the_next_list(api):
+    change = {"rpm": 100, "overflow": "carry_over", "max_share_percent": 25}
+    share = api.send("PATCH", "/queues/default/?dry_run=true", change).json()["share"]
+    assert (share["percent"], share["ids"], share["places_left"]) == (25, 10_000, 75)
+    done, without = (datetime.fromisoformat(share[name]) for name in ("done_at", "done_at_without"))
+    # 400 minutes instead of 100.
+    assert done - without == timedelta(minutes=300)
+    api.send("PATCH", "/queues/default/", change)
+    assert api.send("PATCH", "/queues/default/?dry_run=true", {"rpm": 90}).json()["share"] is None

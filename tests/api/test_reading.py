@@ -50,17 +50,17 @@ def make_tasks(queue, count, *, name="many") -> list[int]:
 
 @pytest.mark.parametrize("filters", ["state=placed", "queue=default", "task_name=many"])
 def test_paging_shows_every_task_once_during_changes(api, queue, filters):
-    there = make_tasks(queue, 500)
+    existing = make_tasks(queue, 500)
     by = Actor.command_line()
-    to_cancel = iter(there)
+    to_cancel = iter(existing)
 
     def others():
         make_tasks(queue, 10)
         for number in [next(to_cancel) for _ in range(5)]:
             cancellation.cancel(models.Task.objects.get(pk=number), by=by, now=store.now)
 
-    found = [task["id"] for task in walk(api, f"/celery_ids_tasks/?{filters}&limit=40", between=others)]
-    assert found == sorted(there, reverse=True)
+    result = [task["id"] for task in walk(api, f"/celery_ids_tasks/?{filters}&limit=40", between=others)]
+    assert result == sorted(existing, reverse=True)
 
 
 def test_next_link_keeps_filters_and_limit(api, queue):
@@ -354,11 +354,11 @@ def test_ids_beyond_2_53_are_also_strings(api, write_lists):
 
 
 def test_numbers_that_javascript_may_have_rounded_are_warned_about(api):
-    said = api.list('{"task_name": "x", "payload": [9007199254740992, 5]}').json()
-    (warning,) = said["warnings"]
+    body = api.list('{"task_name": "x", "payload": [9007199254740992, 5]}').json()
+    (warning,) = body["warnings"]
     assert (warning["kind"], warning["count"]) == ("past_2_53", 1)
     assert "strings" in warning["message"]
-    assert ids_of(api, said["task_id"]) == [9007199254740992, 5]
+    assert ids_of(api, body["task_id"]) == [9007199254740992, 5]
 
 
 # --- windows ----------------------------------------------------------------------------------------------
@@ -374,8 +374,8 @@ def test_windows_of_now_are_shown_while_empty(api, queue):
 
 
 def test_window_shows_its_contents(api, queue):
-    said = api.list(list(range(1, 151))).json()
-    starts_at = said["plan"]["windows"][0]["starts_at"]
+    body = api.list(list(range(1, 151))).json()
+    starts_at = body["plan"]["windows"][0]["starts_at"]
     window = next(w for w in api.get("/windows/?queue=default").json() if w["starts_at"] == starts_at)
     assert [bucket["filled"] for bucket in window["buckets"]] == [120, 30] + [0] * 13
     assert [bucket["waiting"] for bucket in window["buckets"]] == [120, 30] + [0] * 13

@@ -25,25 +25,25 @@ pytestmark = pytest.mark.django_db
 def test_page_has_three_recipes_and_names_every_field_of_a_request():
     assert len(RECIPES) == 3
     listed = set(re.findall(r"`([a-z_]+)`", PAGE.split("## The fields")[1].split("\n## ")[0]))
-    ours = ("webhook_", "success_", "retry_", "keep_")
-    assert {name for name in validation.FIELDS if name.startswith(ours)} <= listed
+    own = ("webhook_", "success_", "retry_", "keep_")
+    assert {name for name in validation.FIELDS if name.startswith(own)} <= listed
 
 
 @pytest.mark.parametrize(
-    ("fields", "request_text"), RECIPES, ids=[json.loads(one[0])["name"] for one in RECIPES]
+    ("fields", "request_text"), RECIPES, ids=[json.loads(recipe[0])["name"] for recipe in RECIPES]
 )
 def test_recipe_sends_the_request_that_the_page_shows(api, settings, fields, request_text):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
-    given = json.loads(fields)
+    values = json.loads(fields)
     head, _, body = request_text.partition("\n\n")
     line, *headers = head.splitlines()
     answer = status(202, b'{"message": {"id": "m-1"}}')
-    with Target(lambda seen: answer) as target:
+    with Target(lambda request: answer) as target:
         # The page's host is elsewhere; what comes after it is what counts.
-        url = re.sub(r"https://[^/]+", f"http://127.0.0.1:{target.port}", given["webhook_url"])
-        created = api.send("POST", "/queues/", given | {"webhook_url": url})
+        url = re.sub(r"https://[^/]+", f"http://127.0.0.1:{target.port}", values["webhook_url"])
+        created = api.send("POST", "/queues/", values | {"webhook_url": url})
         assert created.status_code == 201, created.content
-        queue = models.Queue.objects.get(name=given["name"])
+        queue = models.Queue.objects.get(name=values["name"])
 
         async def send():
             handler = factory.make_handler(queue)
@@ -56,11 +56,13 @@ def test_recipe_sends_the_request_that_the_page_shows(api, settings, fields, req
 
         outcome = uvloop.run(send())
     assert outcome.verdict == Verdict.SUCCEEDED
-    assert outcome.keep_answer == ("keep_answers" in given)
+    assert outcome.keep_answer == ("keep_answers" in values)
     if outcome.keep_answer:
         assert outcome.answer == "m-1"
-    [seen] = target.seen
-    assert f"{seen.method} {seen.path} HTTP/1.1" == line
-    assert dict(header.split(": ", 1) for header in headers).items() <= seen.headers.items()
-    assert ("webhook-signature" in seen.headers) == bool(given.get("webhook_secret"))
-    assert (json.loads(seen.body) if seen.body else None) == (json.loads(body) if body.strip() else None)
+    [request] = target.requests
+    assert f"{request.method} {request.path} HTTP/1.1" == line
+    assert dict(header.split(": ", 1) for header in headers).items() <= request.headers.items()
+    assert ("webhook-signature" in request.headers) == bool(values.get("webhook_secret"))
+    assert (json.loads(request.body) if request.body else None) == (
+        json.loads(body) if body.strip() else None
+    )

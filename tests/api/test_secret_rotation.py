@@ -20,10 +20,10 @@ OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROTATE = "/queues/default/rotate_secret/"
 
 
-def verified_by(seen, *secrets: str) -> list[bool]:
+def verified_by(request, *secrets: str) -> list[bool]:
     def verifies(secret: str) -> bool:
         try:
-            Verifier(secret).verify(seen.body, seen.headers)
+            Verifier(secret).verify(request.body, request.headers)
         except WebhookVerificationError:
             return False
         return True
@@ -41,7 +41,7 @@ def send(target: Target):
         await handler.close()
 
     uvloop.run(run())
-    return target.seen[-1]
+    return target.requests[-1]
 
 
 def test_rotated_secret_is_shown_once_and_both_sign_during_the_overlap(api, settings):

@@ -1,4 +1,4 @@
-"""How many statements the request that comes most often makes."""
+"""How many statements the most frequent request takes."""
 
 import pytest
 from django.db import connection
@@ -12,6 +12,6 @@ def test_list_of_one_id_is_accepted_in_few_statements(api, settings, at_once):
     assert api.list([1]).status_code == 201
     with CaptureQueriesContext(connection) as captured:
         assert api.list([2]).status_code == 201
-    # The token, BEGIN, 15 of the acceptance, COMMIT; on PostgreSQL also the clock and its own. To write the row takes
-    # three more than to queue a job that does.
+    # One for the token, BEGIN, 15 for the acceptance, COMMIT; on PostgreSQL also the clock and the locks. Writing
+    # the row takes three more than queuing a job that writes it.
     assert len(captured) <= (22 if connection.vendor == "postgresql" else 18) + 3 * at_once

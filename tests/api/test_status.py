@@ -22,26 +22,26 @@ def all_well(queue) -> None:
     models.QuarterRun.objects.create(quarter_at=clock.quarter_start(at), ran_at=at)
 
 
-def test_live_check_of_a_running_process(nobody):
-    assert nobody.get("/healthz/live").json() == {"status": "live"}
-    assert nobody.get("/healthz/live/").status_code == 200
-    answer = nobody.send("POST", "/healthz/live")
+def test_live_check_of_a_running_process(anonymous):
+    assert anonymous.get("/healthz/live").json() == {"status": "live"}
+    assert anonymous.get("/healthz/live/").status_code == 200
+    answer = anonymous.send("POST", "/healthz/live")
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
-def test_ready_check_with_clusters_and_quarter_hours(nobody, all_well):
-    answer = nobody.get("/healthz/ready")
+def test_ready_check_with_clusters_and_quarter_hours(anonymous, all_well):
+    answer = anonymous.get("/healthz/ready")
     assert answer.status_code == 200, answer.content
     checks = answer.json()["checks"]
-    assert {one["name"] for one in checks["clusters"]} == {cluster.DEFAULT, cluster.MINUTES}
+    assert {item["name"] for item in checks["clusters"]} == {cluster.DEFAULT, cluster.MINUTES}
     assert 0 <= checks["last_quarter_age_seconds"] < 60
 
 
-def test_ready_check_names_a_silent_cluster(nobody, all_well):
+def test_ready_check_names_a_silent_cluster(anonymous, all_well):
     models.Heartbeat.objects.filter(cluster=cluster.MINUTES).update(
         seen_at=store.now() - timedelta(seconds=90)
     )
-    answer = nobody.get("/healthz/ready")
+    answer = anonymous.get("/healthz/ready")
     assert answer.status_code == 503
     assert answer["Content-Type"] == "application/problem+json"
     assert f"cluster {cluster.MINUTES} has been silent" in answer.json()["detail"]

@@ -68,10 +68,10 @@ def test_history_of_a_text_id_shows_the_text(api, write_lists, text):
 def test_number_and_text_that_look_the_same_are_different_users(api, write_lists):
     number = api.list([7]).json()["task_id"]
     text = submit(api, ["7"]).json()
-    assert next(one for one in text["warnings"] if one["kind"] == "only_numbers")["count"] == 1
+    assert next(item for item in text["warnings"] if item["kind"] == "only_numbers")["count"] == 1
     write_lists()
     for query, task_id in (("", number), ("?id_type=integer", number), ("?id_type=text", text["task_id"])):
-        assert [one["task_id"] for one in api.get(f"/ids/7/{query}").json()] == [task_id]
+        assert [item["task_id"] for item in api.get(f"/ids/7/{query}").json()] == [task_id]
     assert models.User.objects.count() == 2
 
 
@@ -123,10 +123,10 @@ def test_draft_that_shares_ids_with_another_takes_no_number_back(queue):
 
 
 def spool(ids):
-    found = RecordSpool(settings.SPOOL_DIR, has_data=False)
-    found.extend(Records(list(ids), None))
-    found.finish()
-    return found
+    result = RecordSpool(settings.SPOOL_DIR, has_data=False)
+    result.extend(Records(list(ids), None))
+    result.finish()
+    return result
 
 
 def test_requests_carry_the_text(api, queue, write_lists):
@@ -149,7 +149,7 @@ def test_dry_run_shows_text_and_data(api, queue):
     body = "sku,n\nA-1,5\nB-2,6\n"
     answer = api.list(body, query="?task_name=x&id_type=text&column=sku&data=n&dry_run=true", type="text/csv")
     assert answer.status_code == 200, answer.content
-    assert [one["url"] for one in answer.json()["requests"]] == [
+    assert [request["url"] for request in answer.json()["requests"]] == [
         "https://e.com/u/A-1?n=5",
         "https://e.com/u/B-2?n=6",
     ]
@@ -158,8 +158,8 @@ def test_dry_run_shows_text_and_data(api, queue):
 
 def test_first_line_of_a_text_table_is_a_header_unless_said_otherwise(api):
     body = "sku\nA-1\nB-2\n"
-    kept = api.list(body, query="?task_name=x&id_type=text", type="text/csv").json()
-    assert shown(api, kept["task_id"]) == ["A-1", "B-2"]
+    kept_rows = api.list(body, query="?task_name=x&id_type=text", type="text/csv").json()
+    assert shown(api, kept_rows["task_id"]) == ["A-1", "B-2"]
     whole = api.list(body, query="?task_name=x&id_type=text&header=false", type="text/csv").json()
     assert shown(api, whole["task_id"]) == ["sku", "A-1", "B-2"]
 
@@ -226,7 +226,7 @@ def test_users_are_found_by_external_id(api, write_lists):
     assert shown(api, task_id) == ["ann@x"]
     assert models.User.objects.get().name == "Bo"
     assert api.send("POST", "/users/", {}).json()["id"] == 1
-    assert [one["external_id"] for one in api.get("/users/").json()] == [None, "ann@x"]
+    assert [item["external_id"] for item in api.get("/users/").json()] == [None, "ann@x"]
 
 
 def test_long_list_of_text_is_stored_in_parts(api, write_lists, monkeypatch):
@@ -256,3 +256,30 @@ def test_logs_contain_no_external_id():
     }
     for line, masked in lines.items():
         assert mask_ids(None, "info", {"request": line, "code": 200}) == {"request": masked, "code": 200}
+
+
+def test_users_are_filtered_by_the_numbers_that_address_them(api, write_lists):
+    submit(api)
+    write_lists()
+    [second] = [item for item in api.get("/users/").json() if item["external_id"] == IDS[1]]
+    body = api.get(f"/users/?id={second['id']},7").json()
+    assert [(item["id"], item["external_id"]) for item in body] == [(-2, IDS[1])]
+    assert api.get("/users/?id=-0").status_code == 400
+
+
+def test_new_list_of_another_type_is_refused_by_its_type(api, write_lists):
+    body = {"task_name": "x", "payload": ["a", "b"], "id_type": "text"}
+    number = api.send("POST", "/celery_ids_tasks/", body).json()["task_id"]
+    other = api.list([1, 2]).json()["task_id"]
+    write_lists()
+    address = f"/celery_ids_tasks/{number}/"
+    for payload in ({"payload": [7], "id_type": "integer"}, {"id_type": "integer", "payload": [7]}):
+        refused = api.send("PATCH", address, payload)
+        assert refused.status_code == 422
+        assert refused.json()["detail"] == "id_type: The IDs of this task are of the type text."
+    # An id in the body is read-only where the address names the task, and says nothing of the type.
+    assert api.send("PATCH", address, {"payload": ["a", "7"], "id": other}).status_code == 200
+    write_lists()
+    assert external_ids.number_of("7") is not None
+    by_body = api.send("PATCH", "/celery_ids_tasks/", {"payload": ["a", "8"], "id": number})
+    assert by_body.status_code == 200, by_body.content

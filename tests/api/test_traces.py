@@ -6,8 +6,11 @@ import pytest
 
 from api.docs import schema_of
 from api.urls import api as the_api
+from operators.actor import Actor
 from scheduling import models, store
+from scheduling.alerts import evaluation
 from scheduling.models import Activity, Status
+from tests.scheduling.alerts.watched import make_channel
 
 from .test_access import READS
 
@@ -38,6 +41,21 @@ ACTS: dict[tuple[str, str], tuple[dict, str, str]] = {
     ("post", "/queues/{name}/brake/"): ({"per_minute": 5}, "braked", "queue"),
     ("post", "/queues/{name}/test/"): ({}, "tested", "queue"),
     ("post", "/queues/{name}/test_callback/"): ({}, "tested_callback", "queue"),
+    ("post", "/targets/"): ({"origin": "https://a.test", "rpm": 5}, "created", "target"),
+    ("patch", "/targets/{id}/"): ({"rpm": 6}, "changed", "target"),
+    ("delete", "/targets/{id}/"): ({}, "deleted", "target"),
+    ("post", "/webhooks/"): (
+        {"name": "new", "url": "https://hook.example/", "events": ["task.done"]},
+        "created",
+        "channel",
+    ),
+    ("patch", "/webhooks/{id}/"): ({"enabled": False}, "changed", "channel"),
+    ("delete", "/webhooks/{id}/"): ({}, "deleted", "channel"),
+    ("post", "/webhooks/{id}/test/"): ({}, "tested_channel", "channel"),
+    ("post", "/webhooks/{id}/deliveries/{delivery_id}/resend/"): ({}, "sent_event_again", "channel"),
+    ("post", "/hours/"): ({"name": "nights", "open": ["mon-sun 00:00-06:00"]}, "created", "hours"),
+    ("patch", "/hours/{name}/"): ({"open": ["mon-sun 00:00-06:00"]}, "changed", "hours"),
+    ("delete", "/hours/{name}/"): ({}, "deleted", "hours"),
     ("post", "/celery_ids_tasks/{id}/hold/"): ({}, "put_on_hold", "task"),
     ("post", "/celery_ids_tasks/{id}/continue/"): ({}, "continued", "task"),
     ("post", "/celery_ids_tasks/{id}/call_back/"): ({}, "asked_to_call_back", "task"),
@@ -72,11 +90,21 @@ def test_actions_leave_an_activity_entry(api, queue, task, submit_past, finish, 
     if (method, path) == ("delete", "/queues/{name}/"):
         name = "empty"
         models.Queue.objects.create(name=name, created_at=store.now())
+    if kind == "hours":
+        form = {"zone": "UTC", "open": ["mon-sun 09:00-18:00"]}
+        models.Hours.objects.create(name=name, form=form, created_at=store.now())
     if verb == "resumed":
         models.Queue.objects.filter(pk=queue.pk).update(paused_at=store.now())
     if verb == "continued":
         models.Task.objects.filter(pk=task).update(held_at=store.now())
     number = task if "tasks" in path else USER
+    if "targets/{id}" in path:
+        number = models.Target.objects.create(origin="https://b.test:443", rpm=5).pk
+    if "webhooks/{id}" in path:
+        number = make_channel("webhook", "http://127.0.0.1:1/").pk
+        evaluation.test(models.AlertKind.QUOTA, by=Actor.system(), at=store.now())
+        models.Delivery.objects.update(due_at=None)
+        path = path.replace("{delivery_id}", str(models.Delivery.objects.get().pk))
     address = path.replace("{id}", str(number)).replace("{name}", name)
     before = Activity.objects.count()
 

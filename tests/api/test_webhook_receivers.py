@@ -101,9 +101,9 @@ def others(body: bytes, headers: dict[str, str]) -> list[tuple[bytes, dict[str, 
 
 def test_signature_check_in_python_recognizes_our_calls(received):
     (code,) = re.findall(r"```python\n(.*?)```", SIGNATURES, re.DOTALL)
-    found: dict = {}
-    exec(code, found)
-    is_genuine = found["is_genuine"]
+    result: dict = {}
+    exec(code, result)
+    is_genuine = result["is_genuine"]
     assert is_genuine(SECRET, *received)
     assert [is_genuine(secret, body, headers) for body, headers, secret in others(*received)] == [False] * 7
 

@@ -10,6 +10,7 @@ from scheduling import models
 from scheduling.core import keys
 from scheduling.queues import operations
 from tests.browser.test_board import LOOKS
+from tests.browser.test_widths import overflows
 from tests.scheduling.lists_of_ids import submit, write_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,10 +50,18 @@ def test_admin_pages_fit_and_pass_axe(open_page, deck, size, scheme):
         assert page.locator("html").evaluate("html => html.scrollWidth") <= page.viewport_size["width"], name
         # Before axe, which puts styles into the page to try things out.
         assert not open_page.errors, (name, open_page.errors)
-        found = Axe().run(page)
+        result = Axe().run(page)
         open_page.errors.clear()
-        wrong += [f"{name}: {found.generate_report()}"] if found.violations_count else []
+        wrong += [f"{name}: {result.generate_report()}"] if result.violations_count else []
     assert not wrong, "\n".join(wrong)
+
+
+def test_admin_pages_overflow_at_no_width(open_page, deck):
+    page = open_page("/admin/", role="admin")
+    assert (
+        overflows(page, [path.format(**deck) for path in [*PAGES.values(), "/admin/operators/token/add/"]])
+        == []
+    )
 
 
 def test_matching_tasks_are_cancelled_by_keyboard_and_without_javascript(open_page, deck):

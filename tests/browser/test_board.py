@@ -37,8 +37,8 @@ def assert_fits(page) -> None:
     """Nothing is cut off at the side, and axe has nothing to say."""
     width = page.locator("html").evaluate("html => html.scrollWidth")
     assert width <= page.viewport_size["width"]
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(page)
+    assert result.violations_count == 0, result.generate_report()
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
@@ -139,7 +139,7 @@ def test_lost_and_restored_connection_are_both_shown(open_page):
     expect(page.locator("[data-live]")).not_to_have_class(re.compile("lost"), timeout=8000)
     # What browser and htmx say of the requests that could not go out is expected here.
     expected = ("ERR_INTERNET_DISCONNECTED", "htmx:sendError", "htmx:afterRequest")
-    open_page.errors[:] = [said for said in open_page.errors if not any(word in said for word in expected)]
+    open_page.errors[:] = [error for error in open_page.errors if not any(word in error for word in expected)]
 
 
 def test_ended_session_leads_to_the_sign_in_page_and_back(open_page):
@@ -346,6 +346,31 @@ def test_live_updates_do_not_shift_the_layout(open_page):
     expect(page.locator("#board")).to_contain_text("120 IDs", timeout=4000)
 
     assert page.locator("#tasks-name").bounding_box() == before
+
+
+def press_while_answers_arrive(page, button: str, answers: list) -> None:
+    """Press a button with the mouse; the requests kept in `answers` go on between press and release."""
+    page.locator(button).hover()
+    page.mouse.down()
+    page.wait_for_timeout(300)
+    assert answers
+    page.unroute_all()
+    page.wait_for_timeout(700)
+    page.mouse.up()
+
+
+def test_brake_pressed_straight_after_typing_is_the_number_typed(open_page):
+    place(600)
+    page = open_page("/dashboard/")
+    page.locator("#to-brake").click()
+    expect(page.locator("#slow-per-minute")).to_be_focused()
+    answers: list = []
+    page.route(re.compile("part=brake"), lambda route: answers.append(route))
+    page.locator("#slow-per-minute").fill("7")
+    press_while_answers_arrive(page, "#brake", answers)
+
+    expect(page.locator("#board")).to_contain_text("brake on default: at most 7 a minute")
+    assert models.Queue.objects.get().brake_per_minute == 7
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)

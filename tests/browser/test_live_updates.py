@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from django.db import transaction
 from playwright.sync_api import expect
 
 from scheduling import models, store
@@ -13,6 +14,23 @@ from tests.browser.test_board import place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PRESSES = 200
+# Presses on links and clicks of them, and how many panels of "Brake…" are still to come.
+COUNT = """() => {
+    const body = document.body.dataset;
+    window.presses = window.clicks = body.panels = 0;
+    document.addEventListener("pointerdown", (event) => {
+        if (event.target.closest("a")) window.presses += 1;
+    }, true);
+    document.addEventListener("click", (event) => {
+        if (!event.target.closest("a")) return;
+        window.clicks += 1;
+        if (event.target.closest("#to-brake")) body.panels = Number(body.panels) + 1;
+        event.preventDefault();
+    }, true);
+    document.addEventListener("htmx:afterSettle", (event) => {
+        if (event.detail.target.id === "slow-down") body.panels = Number(body.panels) - 1;
+    });
+}"""
 SEED = 20261129
 
 
@@ -41,12 +59,7 @@ def busy(open_page):
 
 def test_every_press_on_a_changing_board_is_a_click(busy):
     page, task = busy
-    page.evaluate(
-        "window.presses = window.clicks = 0; document.addEventListener('click', (event) => {"
-        " if (event.target.closest('a')) { window.clicks += 1; event.preventDefault(); } }, true);"
-        "document.addEventListener('pointerdown', (event) => {"
-        " if (event.target.closest('a')) window.presses += 1; }, true)"
-    )
+    page.evaluate(COUNT)
     dice = random.Random(SEED)
     links = [
         page.locator(name) for name in ("#fill-2 .hit", "#filling-counts", f"#ids-{task.pk}", "#to-brake")
@@ -55,19 +68,26 @@ def test_every_press_on_a_changing_board_is_a_click(busy):
     for number in range(PRESSES):
         if number % 4 == 0:
             stir(number)
-        link = links[number % len(links)]
-        # The panel that "Brake…" opens takes room, and the focus.
+        press_until_it_hits(page, links[number % len(links)], dice)
+
+    assert page.evaluate("window.clicks") == page.evaluate("window.presses") >= PRESSES
+
+
+def press_until_it_hits(page, link, dice):
+    """The link may move between the look where it is and the press, which then is none of it: so press again."""
+    before = page.evaluate("window.presses")
+    for _ in range(20):
         link.scroll_into_view_if_needed()
         box = link.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.down()
         page.wait_for_timeout(dice.randrange(20, 160))
         page.mouse.up()
-
-    # The link may move between the look where it is and the press, which then is none of it.
-    presses = page.evaluate("window.presses")
-    assert presses >= 0.98 * PRESSES
-    assert page.evaluate("window.clicks") == presses
+        # The panel takes room, and the focus: what was asked for by hand may move what is pressed next.
+        expect(page.locator("body")).to_have_attribute("data-panels", "0")
+        if page.evaluate("window.presses") > before:
+            return
+    pytest.fail(f"20 presses missed {link}")
 
 
 def test_press_that_outlasts_a_poll_is_a_click(busy):
@@ -148,13 +168,15 @@ def test_poll_returns_only_changed_parts(early_in_a_minute, busy, open_page):
     expect(page.locator(f"#state-{task.pk}")).to_contain_text("77 succeeded", timeout=4000)
     bodies.clear()
     bucket = models.Bucket.objects.filter(filled_count=100).order_by("pk").first()
-    models.Bucket.objects.filter(pk=bucket.pk).update(waiting_count=40, succeeded_count=60)
-    models.Task.objects.update(waiting_count=640, succeeded_count=360)
+    # No poll sees half of it.
+    with transaction.atomic():
+        models.Bucket.objects.filter(pk=bucket.pk).update(waiting_count=40, succeeded_count=60)
+        models.Task.objects.update(waiting_count=640, succeeded_count=360)
 
     expect(page.locator(f"#state-{task.pk}")).to_contain_text("360 succeeded", timeout=4000)
     assert keys.index_of_bucket(bucket.pk) < 15
     text = b"".join(bodies).decode()
-    assert len(text) <= 5_000
+    assert max(map(len, bodies)) <= 5_000
     assert "tabs" not in text
     assert text.count('-bar"') <= 2
 

@@ -1,19 +1,25 @@
 """Every page of the dashboard in a real browser: it fits, in light and dark, at a desk and on a phone."""
 
+from collections import defaultdict
 from datetime import timedelta
 from ipaddress import ip_network
 
 import pytest
+from django.urls import resolve
 from playwright.sync_api import expect
 
+from dashboard import urls
 from operators.actor import Actor
 from scheduling import demo, models, store
 from scheduling.core import clock, keys
 from scheduling.dispatch import claims, messages
+from scheduling.events import recording
 from scheduling.intake import acceptance, allocation
 from scheduling.jobqueue import bulk_operations
-from scheduling.queues import operations
+from scheduling.queues import operations, shared_hours
 from tests.browser.test_board import LOOKS, assert_fits
+from tests.browser.test_widths import overflows
+from tests.scheduling.queues.test_shared_hours import OFFICE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +39,7 @@ def things() -> dict[str, str]:
     allocation.write_segments(store.now)
     operations.brake(queue, 100, by=by, at=now)
     starts_at = keys.starts_at_of_window(bucket.window_id)
-    bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=5, name="abc", by=by, at=now)
+    bulk_operations.begin(models.BulkActKind.RETRY_FAILED, request={}, number=5, name="abc", by=by, at=now)
     # Half of it waits already; it is somebody else's, so that throwing it away is asked about.
     faults = [{"line": 3, "token": "1e+05", "reason": "It is in scientific notation."}]
     about = {"faults": faults, "first": ["6000"], "last": ["8099"], "warnings": {}, "fault_count": 1}
@@ -41,7 +47,25 @@ def things() -> dict[str, str]:
     draft = acceptance.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=about)
     replacing = {**about, "replaces": waiting.pk}
     other = acceptance.write_draft(demo.InMemory(list(range(6000, 8100))), at=now, about=replacing)
+    channel = models.Channel.objects.create(
+        kind="email", name="On call", address="ops@deck.example", types=["alert.firing"], created_at=now
+    )
+    event = recording.record(models.EventType.ALERT_FIRING, "Nothing is wrong.", {"test": True}, at=now)
+    event.deliveries.update(attempts=2, attempted_at=now, due_at=None, error="the mail server answered 451")
+    models.Alert.objects.create(
+        kind="quota",
+        subject="x",
+        text="Used up.",
+        path="/dashboard/",
+        started_at=now,
+        seen_at=now,
+        fired_at=now,
+    )
+    shared_hours.create(name="office", form=OFFICE, by=by, at=now)
+    target = models.Target.objects.create(origin="https://api.vendor.example:443", rpm=60)
     return {
+        "target": str(target.pk),
+        "channel": str(channel.pk),
         "task": str(old.pk),
         "waiting": str(waiting.pk),
         "draft": str(draft.pk),
@@ -58,7 +82,7 @@ def _fail_some(bucket: models.Bucket, queue: models.Queue) -> None:
     want = messages.ClaimRequest(queue, until=60.0, immediate=False, at_most=5)
     minute = bucket.minute_at
     taken = claims.commit_tick(owner=1, elapsed=lambda: 0.0, requests={bucket.pk: want}, now=lambda: minute)
-    kept = [
+    kept_rows = [
         messages.Result(
             claimed,
             models.Status.FAILED,
@@ -78,12 +102,21 @@ def _fail_some(bucket: models.Bucket, queue: models.Queue) -> None:
     ]
     batches = {claimed.batch_id for claimed in taken.claims}
     claims.commit_tick(
-        owner=1, elapsed=lambda: 0.0, requests={}, results=kept, open_batches=batches, now=lambda: minute
+        owner=1, elapsed=lambda: 0.0, requests={}, results=kept_rows, open_batches=batches, now=lambda: minute
     )
 
 
 PAGES = [
     "/dashboard/?queue=*",
+    "/dashboard/?queue=default",
+    "/dashboard/upload/",
+    "/dashboard/help/",
+    "/dashboard/targets/",
+    "/dashboard/targets/{target}/",
+    "/dashboard/hours/",
+    "/dashboard/hours/office/",
+    "/dashboard/queues/default/slow-down/",
+    "/dashboard/acts/abc/",
     "/dashboard/tasks/",
     "/dashboard/tasks/?state=running&q=Addr",
     "/dashboard/tasks/{task}/",
@@ -98,9 +131,15 @@ PAGES = [
     "/dashboard/queues/",
     "/dashboard/queues/?recipe=message-api",
     "/dashboard/queues/default/?rpm=200",
+    "/dashboard/queues/default/requests/",
+    "/dashboard/queues/default/trends/",
     "/dashboard/calendar/?ids=5000",
     "/dashboard/history/{day}/",
     "/dashboard/proof/",
+    "/dashboard/alerts/",
+    "/dashboard/alerts/channels/new/webhook/",
+    "/dashboard/alerts/channels/{channel}/",
+    "/dashboard/alerts/deliveries/",
     "/dashboard/activity/",
     "/dashboard/account/",
 ]
@@ -115,8 +154,26 @@ SELDOM = [
     "/dashboard/failures/retrying/?queue=default&run=abc",
     "/dashboard/drill-down/?queue=default&window={window}&kind=failed",
 ]
+# What is no page: the target of a form, a part of a page, a redirect or a file.
+NO_PAGES = {
+    "ahead", "alarms", "alert_rules", "alert_test", "cell", "cell_of_all", "channel_delete", "channel_test",
+    "delete_view", "discard", "faults", "faults_ndjson", "find", "former_drill_down", "go_to",
+    "history_today", "leave_out", "queue_act", "queue_release", "queue_test", "queues_act", "receipts",
+    "save_view", "send_event_again", "sign_out_everywhere", "stop_operation", "target_end", "task_continue",
+    "task_hold", "task_rename", "tasks_newer", "tasks_selected", "two_factor",
+}  # fmt: skip
 NOT_FOUND = "/dashboard/tasks/987654321/"
 FORBIDDEN = "/dashboard/upload/"
+
+
+def test_pages_are_all_that_there_are():
+    dashboard = next(part for part in urls.urlpatterns if str(part.pattern) == "dashboard/")
+    named = {part.name for part in dashboard.url_patterns}
+    stamps = {"minute": "2026-11-25T12:15Z", "window": "2026-11-25T12:15Z", "day": "2026-11-25"}
+    things = defaultdict(lambda: "1", stamps)
+    measured = {resolve(path.partition("?")[0].format_map(things)).url_name for path in [*PAGES, *SELDOM]}
+    assert measured | NO_PAGES == named
+    assert not measured & NO_PAGES
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
@@ -126,6 +183,11 @@ def test_every_page_fits_and_passes_axe(open_page, things, size, scheme):
     for path in [*PAGES, *seldom.get((size, scheme), ())]:
         page.goto(page.url.split("/dashboard")[0] + path.format(**things))
         _assert_it_fits(page, path)
+
+
+def test_every_page_overflows_at_no_width(open_page, things):
+    page = open_page("/dashboard/", role="admin")
+    assert overflows(page, [path.format(**things) for path in (*PAGES, *SELDOM)]) == []
 
 
 def _assert_it_fits(page, path: str) -> None:
@@ -147,9 +209,9 @@ def test_confirmation_and_error_pages_fit(open_page, things):
     _assert_it_fits(open_page(FORBIDDEN, size=size, scheme=scheme, role="viewer"), FORBIDDEN)
 
     # What the browser itself says of such answers.
-    said = [error for error in open_page.errors if "status of 40" in error]
-    assert len(said) == 2
-    open_page.errors[:] = [error for error in open_page.errors if error not in said]
+    text = [error for error in open_page.errors if "status of 40" in error]
+    assert len(text) == 2
+    open_page.errors[:] = [error for error in open_page.errors if error not in text]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -171,7 +233,7 @@ def test_sixth_wrong_password_is_locked_out_with_a_message(open_page):
             page.get_by_role("button", name="Sign in").click()
 
     expect(page.get_by_role("alert")).to_contain_text("Too many failed attempts")
-    open_page.errors[:] = [said for said in open_page.errors if "status of 429" not in said]
+    open_page.errors[:] = [error for error in open_page.errors if "status of 429" not in error]
 
 
 def test_cancel_asks_for_the_number_and_reports_the_result(open_page, things):

@@ -123,7 +123,7 @@ def test_screenshots_of_every_page(open_page, things, size, scheme):  # noqa: F8
     out.screenshot(path=look / "sign-in.png", full_page=True)
     out.context.close()
     # What the browser itself says of the page that isn't there.
-    open_page.errors[:] = [said for said in open_page.errors if "status of 404" not in said]
+    open_page.errors[:] = [error for error in open_page.errors if "status of 404" not in error]
 
 
 def _proof() -> None:

@@ -82,13 +82,13 @@ def test_hidden_tab_does_not_poll(open_page, task):
     page = open_page(f"/dashboard/tasks/{task.pk}/")
     page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
     page.wait_for_timeout(500)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    polls = []
+    page.on("request", lambda request: polls.append(request.url))
 
     fail_five_more()
     page.wait_for_timeout(4500)
 
-    assert asked == []
+    assert polls == []
     expect(page.locator("#task")).not_to_contain_text("10 failed")
 
 
@@ -100,10 +100,10 @@ def test_polling_ends_with_the_task(open_page, task):
 
     expect(page.locator("[data-live-words]")).to_have_text("final", timeout=6000)
     expect(page.locator("#task .state")).to_contain_text("done")
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    polls = []
+    page.on("request", lambda request: polls.append(request.url))
     page.wait_for_timeout(4500)
-    assert asked == []
+    assert polls == []
 
 
 def test_lost_connection_is_shown(open_page, task):
@@ -115,7 +115,7 @@ def test_lost_connection_is_shown(open_page, task):
     expect(page.locator("[data-live-words]")).to_contain_text("connection lost", timeout=6000)
     expect(page.locator("[data-live]")).to_contain_class("lost")
     open_page.errors[:] = [
-        said for said in open_page.errors if not said.startswith(("Failed to load", "htmx:"))
+        error for error in open_page.errors if not error.startswith(("Failed to load", "htmx:"))
     ]
 
 

@@ -1,13 +1,14 @@
 """From a file to a placed list, in a real browser."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import expect
 
 from operators.models import Operator
 from scheduling import models, store
-from tests.browser.test_board import LOOKS, assert_fits, place, wait_out_a_border
+from tests.browser.test_board import LOOKS, assert_fits, place, press_while_answers_arrive, wait_out_a_border
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,6 +122,98 @@ def test_worsened_plan_is_shown_again_without_console_errors(open_page):
     page.wait_for_url(re.compile(r"/tasks/\d+/"))
 
 
+def test_place_pressed_straight_after_typing_places_what_was_typed(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page.get_by_text("Stop automatically").click()
+    answers: list = []
+    page.route(re.compile("part=plan"), lambda route: answers.append(route))
+    page.get_by_label("Canary: number of IDs to send first").fill("10")
+    page.get_by_label("On hold above this % of failed IDs").press_sequentially("25")
+
+    press_while_answers_arrive(page, "#place", answers)
+
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    task = models.Task.objects.get()
+    assert (task.canary_ids, task.max_failed_percent) == (10, 25)
+
+
+def test_press_that_ends_elsewhere_shows_the_plan_that_arrived(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page.get_by_text("Stop automatically").click()
+    page.get_by_label("Canary: number of IDs to send first").fill("10")
+    page.locator("#place").hover()
+    page.mouse.down()
+    page.wait_for_timeout(700)
+    page.mouse.move(5, 5)
+    page.mouse.up()
+
+    expect(page.locator("#stops")).to_contain_text("The first 10 IDs are sent")
+    assert not models.Task.objects.exists()
+
+
+def test_place_pressed_by_keyboard_straight_after_typing_places_what_was_typed(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page.get_by_text("Stop automatically").click()
+    page.get_by_label("Canary: number of IDs to send first").press_sequentially("10")
+
+    page.locator("#place").focus()
+    page.keyboard.press("Enter")
+
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+    assert models.Task.objects.get().canary_ids == 10
+
+
+def test_enter_in_a_field_shows_its_plan_and_places_nothing(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page.get_by_text("Stop automatically").click()
+    page.get_by_label("Canary: number of IDs to send first").press_sequentially("10")
+
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#stops")).to_contain_text("The first 10 IDs are sent")
+    assert not models.Task.objects.exists()
+
+
+def test_place_pressed_with_a_later_start_shows_the_new_plan_first(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    tomorrow = store.now() + timedelta(days=1)
+    # The plan for it doesn't arrive before the press.
+    unanswered = []
+    page.route(re.compile("not_before=2"), lambda route: unanswered.append(route))
+    page.get_by_label("Not before").fill(f"{tomorrow:%Y-%m-%dT%H:%M}")
+
+    page.get_by_role("button", name="Place 40 IDs").click()
+
+    expect(page.locator(".messagelist")).to_contain_text("The choices changed after the preview was made")
+    expect(page.get_by_label("Not before")).to_have_value(f"{tomorrow:%Y-%m-%dT%H:%M}")
+    assert not models.Task.objects.exists()
+    page.get_by_role("button", name="Place 40 IDs").click()
+    page.wait_for_url(re.compile(r"/tasks/\d+/"))
+
+
+def test_place_pressed_with_a_field_out_of_range_names_the_field(open_page):
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(40))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page.get_by_text("Stop automatically").click()
+    page.get_by_label("On hold above this % of failed IDs").fill("200")
+
+    page.get_by_role("button", name="Place 40 IDs").click()
+
+    expect(page.get_by_label("On hold above this % of failed IDs")).to_be_focused()
+    assert not models.Task.objects.exists()
+
+
 def test_button_excludes_ids_waiting_in_other_tasks(open_page):
     place(3, name="the other", first=70_001)
     page = open_page("/dashboard/upload/")
@@ -144,7 +237,7 @@ def test_ambiguous_column_is_chosen_by_a_button_and_the_file_is_kept(open_page):
 
 def _expect_refusal(open_page) -> None:
     """A refused upload is a status that the browser names in its console."""
-    open_page.errors[:] = [said for said in open_page.errors if "status of 422" not in said]
+    open_page.errors[:] = [error for error in open_page.errors if "status of 422" not in error]
 
 
 def test_upload_after_the_session_ended_says_so_and_works_after_sign_in(open_page):
@@ -177,7 +270,7 @@ def test_placing_with_a_lowered_role_is_refused_with_the_reason(open_page):
 
     expect(page.locator("main")).to_contain_text("You can view but not change things")
     assert not models.Task.objects.exists()
-    open_page.errors[:] = [said for said in open_page.errors if "status of 403" not in said]
+    open_page.errors[:] = [error for error in open_page.errors if "status of 403" not in error]
 
 
 def test_pasted_list_is_placed_without_javascript(open_page):
@@ -290,3 +383,34 @@ def test_columns_are_ticked_and_text_is_offered(open_page, tmp_path):
     expect(page.locator("#preview")).to_contain_text("Köln")
     expect(page.locator("main")).to_contain_text("ann@x")
     assert_fits(page)
+
+
+def test_columns_of_a_file_in_utf16_are_ticked(open_page, tmp_path):
+    table = tmp_path / "people.txt"
+    table.write_text("sep=\t\nKunden-Nr\tGr\u00f6\u00dfe\n007\t5,3\n", encoding="utf-16")
+    page = open_page("/dashboard/upload/")
+    page.set_input_files("#file", str(table))
+
+    page.get_by_label("Gr\u00f6\u00dfe").check()
+    assert page.input_value("#data") == "Gr\u00f6\u00dfe"
+    # The column with the IDs is none that travels with them.
+    expect(page.get_by_label("Kunden-Nr")).to_have_count(1)
+    page.get_by_text("The file has several columns").click()
+    page.fill("#column", "kunden nr")
+    page.locator("#column").press("Tab")
+    expect(page.get_by_label("Kunden-Nr")).to_have_count(0)
+
+
+def test_overlap_counts_for_the_queue_that_the_preview_names(open_page):
+    models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(20))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    expect(page.locator("#overlap")).to_contain_text("sent by default")
+
+    page.goto(page.url.partition("?")[0] + "?queue=slow")
+    expect(page.locator("#overlap")).to_contain_text("sent by slow")
+    # And it follows the choice, more than once.
+    for name in ("default", "slow"):
+        page.get_by_label("Queue", exact=True).select_option(name)
+        expect(page.locator("#overlap")).to_contain_text(f"sent by {name}")

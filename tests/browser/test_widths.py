@@ -1,4 +1,6 @@
-"""Every page at eight widths, and every mark against its ground."""
+"""Full pages at eight widths, and every mark against its ground."""
+
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -38,7 +40,7 @@ CONTRAST = """(name) => {
 
 @pytest.fixture
 def pages() -> list[str]:
-    """The address of each page, with something on it."""
+    """Pages that hold more than those of test_pages.py: long names, long lists, a check, the receipt of a window."""
     task = place(120 * 15 + 40, name="a list with a name that is as long as names of files sometimes are.csv")
     models.Queue.objects.update(brake_per_minute=5)
     check = checks.begin(by=Actor.system(), at=store.now())
@@ -55,18 +57,10 @@ def pages() -> list[str]:
         f"windows/default/{receipt}/",
         "",
         "?queue=*",
-        "upload/",
-        "tasks/",
         "tasks/?" + "&".join(f"columns={name}" for name, _ in TaskTable.choosable()),
         f"tasks/{task.pk}/",
         f"tasks/{task.pk}/cancel/",
-        f"tasks/{task.pk}/replace/",
-        "queues/default/slow-down/",
-        "help/",
         "ids/7/",
-        "failures/",
-        "queues/",
-        "queues/?recipe=message-api",
         "queues/default/?rpm=60",
         "calendar/?queue=default&ids=100000",
         f"windows/default/{stamp}/",
@@ -74,26 +68,66 @@ def pages() -> list[str]:
         f"drill-down/?queue=default&window={stamp}",
         f"history/{store.now():%Y-%m-%d}/",
         "proof/",
-        "activity/",
-        "account/",
         "nothing/",
     ]
 
 
-def test_pages_do_not_overflow_at_any_width(pages, open_page):
-    page = open_page("/dashboard/")
-    base = page.url.split("/dashboard/")[0]
-    found = []
-    for address in pages:
-        page.goto(f"{base}/dashboard/{address}")
+def overflows(page, addresses: list[str]) -> list[str]:
+    """Return which addresses need more than which width."""
+    base = page.url.removesuffix(urlsplit(page.url).path)
+    result = []
+    for address in addresses:
+        page.goto(f"{base}{address}")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             needed = page.locator("html").evaluate("html => html.scrollWidth")
             if needed > width:
-                found.append(f"{address or 'board'} needs {needed} at {width}")
+                result.append(f"{address} needs {needed} at {width}")
+    return result
+
+
+def test_full_pages_overflow_at_no_width(pages, open_page):
+    page = open_page("/dashboard/")
+    assert overflows(page, [f"/dashboard/{address}" for address in pages]) == []
     # The console tells of the page that is not there.
-    open_page.errors[:] = [said for said in open_page.errors if "404" not in said]
-    assert not found
+    open_page.errors[:] = [error for error in open_page.errors if "404" not in error]
+
+
+SCROLLED = """() => [...document.querySelectorAll(".scroll")].filter((box) => box.querySelector("table"))
+    .filter((box) => box.scrollWidth > box.clientWidth).map((box) => `${box.scrollWidth} of ${box.clientWidth}`)"""
+NARROW_NAMES = """() => [...document.querySelectorAll("table.list td.name")].filter((cell) => {
+    const words = cell.innerText.trim().split(/\\s+/).filter((word) => word.length < 11);
+    return words.length && cell.querySelector("a") && cell.clientWidth < 90;
+}).map((cell) => cell.innerText)"""
+
+
+def test_tables_hide_no_column_and_break_no_short_name(pages, open_page):
+    page = open_page("/dashboard/")
+    base = page.url.split("/dashboard/")[0]
+    # Somebody who has chosen all columns of a table scrolls it.
+    chosen = [address for address in pages if "columns=" not in address and address != "nothing/"]
+    faults = []
+    for address in [*chosen, "tasks/", "queues/"]:
+        page.goto(f"{base}/dashboard/{address}")
+        for width in (700, 768, 850, 1024, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            faults += [(address, width, fault) for fault in page.evaluate(SCROLLED)]
+            faults += [(address, width, name) for name in page.evaluate(NARROW_NAMES)]
+    assert not faults, faults
+
+
+@pytest.mark.parametrize("width", [1280, 1440, 1920, 2560])
+def test_head_begins_and_ends_where_the_page_does(open_page, width):
+    page = open_page("/dashboard/queues/")
+    page.set_viewport_size({"width": width, "height": 900})
+    edges = page.evaluate(
+        """() => {
+            const box = (name) => document.querySelector(name).getBoundingClientRect();
+            return [box(".head .brand").left - box("#content .panel").left,
+                    box(".head .menu").right - box("#content .panel").right];
+        }"""
+    )
+    assert [abs(edge) < 12 for edge in edges] == [True, True], edges
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

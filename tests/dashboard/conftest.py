@@ -73,7 +73,7 @@ def fail() -> Callable[..., None]:
             taken = claims.commit_tick(
                 owner=1, elapsed=lambda: 0.0, requests={place.bucket_id: want}, now=lambda at=at: at
             )
-            kept = [
+            kept_rows = [
                 messages.Result(claimed, models.Status.FAILED, 0, _attempt(claimed, at, status, answer))
                 for claimed in taken.claims
             ]
@@ -82,7 +82,7 @@ def fail() -> Callable[..., None]:
                 owner=1,
                 elapsed=lambda: 0.0,
                 requests={},
-                results=kept,
+                results=kept_rows,
                 open_batches=batches,
                 now=lambda at=at: at,
             )

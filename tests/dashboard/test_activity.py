@@ -71,10 +71,10 @@ def test_activity_search_matches_actor_object_or_verb(queue, sign_in, make_opera
     record("tested", queue, by=Actor.of_operator(make_operator("operator", username="ann")))
     record("created", make_operator("operator", username="bob"))
 
-    found = lines(sign_in("viewer"), f"?q={words}")
+    result = lines(sign_in("viewer"), f"?q={words}")
 
-    assert len(found) == 1
-    assert "ann tested queue default" in found[0]
+    assert len(result) == 1
+    assert "ann tested queue default" in result[0]
 
 
 def test_before_and_after_are_json_in_the_csv(queue, sign_in):
@@ -85,6 +85,16 @@ def test_before_and_after_are_json_in_the_csv(queue, sign_in):
     (row,) = csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode()))
     assert json.loads(row["before"]) == {"rpm": None}
     assert json.loads(row["after"]) == {"rpm": 5, "paused": True}
+
+
+def test_file_shows_no_number_of_a_user_whose_id_is_text(queue, sign_in):
+    record("erased", models.User(pk=-1))
+    record("erased", models.User(pk=7))
+
+    answer = sign_in("viewer").get("/dashboard/activity/?format=csv")
+
+    rows = csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode()))
+    assert [row["object_id"] for row in rows] == ["7", ""]
 
 
 def test_every_recorded_verb_can_be_chosen():
@@ -105,20 +115,20 @@ def _verbs():
 
 def _verb_of(call: ast.Call):
     name = ast.unparse(call.func)
-    given = []
+    arguments = []
     if name == "activity.record" and len(call.args) > 1:
-        given = [call.args[1]]
+        arguments = [call.args[1]]
     elif name == "action_taken.send":
-        given = [keyword.value for keyword in call.keywords if keyword.arg == "act"]
+        arguments = [keyword.value for keyword in call.keywords if keyword.arg == "act"]
     elif name == "self._tell" and len(call.args) > 2:
-        given = [call.args[2]]
-    return [node.value for node in given if isinstance(node, ast.Constant)]
+        arguments = [call.args[2]]
+    return [node.value for node in arguments if isinstance(node, ast.Constant)]
 
 
 def test_every_kind_of_object_in_the_log_can_be_chosen(sign_in):
-    known = {model._meta.model_name for model in (models.Task, models.Queue, models.User, models.Target)}
+    names = {model._meta.model_name for model in (models.Task, models.Queue, models.User, models.Target)}
 
-    assert known <= set(choices.KINDS)
+    assert names <= set(choices.KINDS)
 
 
 def test_activity_filter_can_exclude_programs(queue, place, sign_in, make_token):

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django_q.models import OrmQ
 
-from dashboard.board import strip
+from dashboard.board import live_board, strip
 from dashboard.board.viewpoint import Viewpoint
 from dashboard.drawing import charts
 from operators.actor import Actor
@@ -15,8 +15,9 @@ from scheduling import demo, models, store
 from scheduling.core import clock, limits
 from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster
+from scheduling.queues import operations
 from scheduling.reports import board, health, receipts
-from scheduling.tasks import cancellation
+from scheduling.tasks import cancellation, holds
 from tests.dashboard.conftest import squeezed
 
 pytestmark = pytest.mark.django_db
@@ -58,20 +59,20 @@ def test_poll_is_compressed_for_browsers_that_accept_it(sign_in, queue, accept, 
 def test_submitted_ids_are_in_the_filling_window(place):
     place(range(1, 301), at=NOON)
 
-    found = board.snapshot("default", at=NOON).board()
+    view = board.snapshot("default", at=NOON).board()
 
-    assert found.filling.filled == 300
-    assert [minute.filled for minute in found.filling.minutes[:4]] == [120, 120, 60, 0]
-    assert found.running.filled == 0
+    assert view.filling.filled == 300
+    assert [minute.filled for minute in view.filling.minutes[:4]] == [120, 120, 60, 0]
+    assert view.running.filled == 0
 
 
 def test_filling_window_runs_a_quarter_later(place):
     place(range(1, 301), at=NOON)
 
-    found = board.snapshot("default", at=NOON + clock.QUARTER).board()
+    view = board.snapshot("default", at=NOON + clock.QUARTER).board()
 
-    assert found.running.filled == 300
-    assert found.filling.filled == 0
+    assert view.running.filled == 300
+    assert view.filling.filled == 0
 
 
 def test_excess_over_rpm_is_given_per_minute_and_in_total(place):
@@ -99,10 +100,10 @@ def test_board_of_all_queues_adds_up_capacity_of_queues_without_a_window(place, 
 def test_unsent_ids_are_late_since_their_minute(place):
     place(range(1, 301), at=NOON)
 
-    found = board.snapshot("default", at=NOON + clock.QUARTER + timedelta(minutes=10)).board()
+    view = board.snapshot("default", at=NOON + clock.QUARTER + timedelta(minutes=10)).board()
 
-    assert found.late_count == 300
-    assert found.late[0].since == clock.quarter_start(NOON) + clock.QUARTER
+    assert view.late_count == 300
+    assert view.late[0].since == clock.quarter_start(NOON) + clock.QUARTER
 
 
 def test_fingerprint_changes_with_an_id_and_not_with_a_second(place):
@@ -135,10 +136,10 @@ def test_board_and_health_check_agree_on_clusters_and_quarters(queue, seconds):
             seen_at=at - timedelta(seconds=seconds),
         )
 
-    on_board, checked = board.snapshot("default", at=at).board().health, health.assess(at)
+    on_board, report = board.snapshot("default", at=at).board().health, health.assess(at)
 
-    assert bool(on_board.missing) == any("silent" in said for said in checked.problems)
-    assert on_board.quarter_is_late == any("quarter-hour" in said for said in checked.problems)
+    assert bool(on_board.missing) == any("silent" in error for error in report.problems)
+    assert on_board.quarter_is_late == any("quarter-hour" in error for error in report.problems)
 
 
 def test_dead_cluster_is_red_on_the_board_beside_a_live_one(queue, sign_in):
@@ -176,9 +177,9 @@ def test_board_shows_waiting_jobs_and_the_age_of_a_late_quarter(queue, sign_in):
         OrmQ.objects.create(key="jobs", payload="", lock=at - timedelta(seconds=9))
 
     assert len(set(versions)) == 3
-    found = board.snapshot("default", at=clock.quarter_start(NOON) + timedelta(minutes=5)).board()
-    said = "".join(strip._silence(found.health, Viewpoint.at(found.at)))
-    assert re.search(r"last quarter-hour run: .*<span data-ago=\"\d+\">20 min</span> ago", said)
+    view = board.snapshot("default", at=clock.quarter_start(NOON) + timedelta(minutes=5)).board()
+    text = "".join(strip._silence(view.health, Viewpoint.at(view.at)))
+    assert re.search(r"last quarter-hour run: .*<span data-ago=\"\d+\">20 min</span> ago", text)
 
 
 def test_fingerprint_changes_in_the_second_a_quarter_becomes_late(queue):
@@ -345,9 +346,9 @@ def test_rescheduled_late_ids_are_shown_with_both_minutes(place, sign_in):
 
     for address in ("/dashboard/", "/dashboard/?queue=other"):
         page = squeezed(client.get(address))
-        said = re.sub(r"<[^>]+>", "", page.split('id="replanned"')[1].split("</div>")[0])
+        text = re.sub(r"<[^>]+>", "", page.split('id="replanned"')[1].split("</div>")[0])
         since = f"{task.first_minute_at:%H:%M}"
-        assert re.search(rf"30 IDs of default were late, since {since}, and run at \d\d:\d\d", said)
+        assert re.search(rf"30 IDs of default were late, since {since}, and run at \d\d:\d\d", text)
         assert page.index('id="replanned"') < page.index('id="board"')
     again = client.get("/dashboard/ahead/?queue=other", headers={"HX-Request": "true"}).content.decode()
     assert 'id="replanned" hx-swap-oob="true"' in again
@@ -360,8 +361,8 @@ NUMBERED = re.compile(
 
 def numbers(page: str) -> list[tuple[str, int]]:
     """(address, number) of each link to a list of IDs that says a number."""
-    found = [(html.unescape(href), int(said.replace(",", ""))) for href, said in NUMBERED.findall(page)]
-    return [(href, said) for href, said in found if "/drill-down/" in href or "#ids" in href]
+    matches = [(html.unescape(href), int(error.replace(",", ""))) for href, error in NUMBERED.findall(page)]
+    return [(href, error) for href, error in matches if "/drill-down/" in href or "#ids" in href]
 
 
 def length(client, address: str) -> int:
@@ -385,17 +386,17 @@ def test_every_number_of_ids_links_to_a_list_of_that_length(place, sign_in, fail
     cancellation.cancel(cancelled, by=Actor.system(), now=store.now)
     client = sign_in("viewer")
 
-    found = numbers(poll(client, query=query).content.decode())
+    result = numbers(poll(client, query=query).content.decode())
 
-    kinds = {re.search(r"(?:kind|status)=(\w+)|$", address)[1] for address, _ in found}
+    kinds = {re.search(r"(?:kind|status)=(\w+)|$", address)[1] for address, _ in result}
     assert {"failed", "sent", "waiting", "cancelled", "late", None} <= kinds
-    for address, number in found:
+    for address, number in result:
         assert number == length(client, address), address
 
 
 def test_moved_ids_are_listed_with_their_new_minute(place, sign_in):
-    place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
-    window = clock.quarter_start(store.now()) - 2 * clock.QUARTER
+    task = place(range(1, 31), at=store.now() - 2 * clock.QUARTER)
+    window = task.first_minute_at - clock.QUARTER
     overdue.run(store.now)
     client = sign_in("viewer")
 
@@ -416,7 +417,10 @@ def test_receipt_links_to_ids_that_may_have_been_sent_twice(place, sign_in):
     models.Bucket.objects.filter(pk=bucket.pk).update(repeats_count=2)
     window = models.Window.objects.get(pk=bucket.window_id)
     buckets = list(models.Bucket.objects.filter(window=window))
-    window.receipt, window.totalled_at = receipts.of_window(window, buckets), store.now()
+    window.receipt, window.totalled_at = (
+        receipts.of_window(window, buckets, receipts.own_starts(window.pk)),
+        store.now(),
+    )
     window.save()
     client = sign_in("viewer")
     page = client.get(f"/dashboard/windows/default/{window.starts_at:%Y-%m-%dT%H:%MZ}/").content.decode()
@@ -430,12 +434,15 @@ def test_receipt_links_to_ids_that_may_have_been_sent_twice(place, sign_in):
     assert length(client, address) == 2
 
 
-def test_drill_down_says_while_rows_are_being_written(queue, sign_in):
+def test_drill_down_says_while_rows_are_being_written(queue, sign_in, monkeypatch):
+    # None of its minutes begins meanwhile.
+    at = clock.quarter_start(store.now())
+    monkeypatch.setattr(store, "now", lambda: at)
     demo.submit("default", "a list", list(range(1, 11)), by=Actor.system(), now=store.now)
     client = sign_in("viewer")
 
     [(address, number)] = [
-        found for found in numbers(poll(client).content.decode()) if "kind=waiting" in found[0]
+        result for result in numbers(poll(client).content.decode()) if "kind=waiting" in result[0]
     ]
 
     assert number == 10
@@ -527,7 +534,7 @@ def test_bars_stay_in_place_with_sixty_queues_in_trouble(place, sign_in):
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "text"),
     [
         (7, "7"),
         (999, "999"),
@@ -538,8 +545,8 @@ def test_bars_stay_in_place_with_sixty_queues_in_trouble(place, sign_in):
         (999_500, "1.0M"),
     ],
 )
-def test_number_above_a_bar_fits_its_width(count, said):
-    assert charts.shortest(count) == said
+def test_number_above_a_bar_fits_its_width(count, text):
+    assert charts.shortest(count) == text
 
 
 def test_page_without_javascript_contains_the_same_drawing_as_a_poll(place, sign_in):
@@ -559,7 +566,7 @@ def test_former_address_of_the_drill_down_redirects_with_its_query(sign_in):
     assert (answer.status_code, answer.url) == (302, "/dashboard/drill-down/?queue=*&kind=late")
 
 
-def test_alarms_are_told_to_every_page_without_signs_and_buttons(queue, sign_in):
+def test_alarms_reach_every_page_without_signs_and_buttons(queue, sign_in):
     models.Queue.objects.create(name="held", rpm=5, created_at=store.now(), paused_at=store.now())
     client = sign_in("operator")
 
@@ -571,3 +578,147 @@ def test_alarms_are_told_to_every_page_without_signs_and_buttons(queue, sign_in)
         '<meta name="alarms" content="/dashboard/alarms/">'
         in client.get("/dashboard/tasks/").content.decode()
     )
+
+
+def test_board_gives_the_reason_of_a_pause_and_a_brake(queue, sign_in):
+    client = sign_in()
+    client.post("/dashboard/queues/default/pause/", {"reason": "vendor asked", "board": "default"})
+    client.post("/dashboard/queues/default/brake/", {"per_minute": "9", "reason": "slow <site>"})
+    other = models.Queue.objects.create(name="other", created_at=store.now())
+    operations.brake(other, 5, "night shift", by=Actor.system(), at=store.now())
+
+    page = client.get("/dashboard/").content.decode()
+
+    assert ": vendor asked <button" in page
+    assert "at most 5 a minute: night shift" in page
+    assert models.Activity.objects.get(verb="paused").after["reason"] == "vendor asked"
+    assert models.Activity.objects.filter(verb="braked").first().after["reason"] == "night shift"
+    assert "vendor asked" in client.get("/dashboard/queues/default/").content.decode()
+    client.post("/dashboard/queues/default/resume/")
+    queue.refresh_from_db()
+    assert (queue.pause_reason, queue.brake_reason) == ("", "slow <site>")
+    assert "slow &lt;site&gt;" in client.get("/dashboard/").content.decode()
+    client.post("/dashboard/queues/default/brake/", {"per_minute": ""})
+    assert "slow &lt;site&gt;" not in client.get("/dashboard/").content.decode()
+
+
+def test_reason_of_a_pause_that_is_too_long_is_refused(queue, sign_in):
+    answer = sign_in().post("/dashboard/queues/default/pause/", {"reason": "x" * 201}, follow=True)
+
+    assert "at most 200 characters" in answer.content.decode()
+    queue.refresh_from_db()
+    assert not queue.paused
+
+
+def test_board_shows_lists_on_hold_and_deadlines_at_risk_of_any_queue(queue, sign_in, place):
+    models.Queue.objects.create(name="other", rpm=1, created_at=store.now())
+    held = place([1, 2], name="held one", into="other")
+    at_risk = place([3, 4], name="late one")
+    in_time = place([5], name="early one")
+    holds.hold(held, "customer called", by=Actor.system(), now=store.now)
+    models.Task.objects.filter(pk=at_risk.pk).update(deadline_at=at_risk.last_minute_at)
+    models.Task.objects.filter(pk=in_time.pk).update(deadline_at=in_time.last_minute_at + clock.MINUTE)
+
+    client = sign_in("viewer")
+    chips = client.get("/dashboard/alarms/").json()["alarms"]
+
+    assert any(chip.startswith("“held one” is on hold since") and "customer called" in chip for chip in chips)
+    assert any(chip.startswith("“late one” would be done at") for chip in chips)
+    assert not any("early one" in chip for chip in chips)
+    assert "“held one”" in client.get("/dashboard/").content.decode()
+    models.Task.objects.filter(pk=at_risk.pk).update(
+        deadline_at=at_risk.last_minute_at + timedelta(seconds=59)
+    )
+    assert any("late one" in chip for chip in client.get("/dashboard/alarms/").json()["alarms"])
+
+
+@pytest.mark.parametrize("shown_queue", ["default", ""])
+def test_board_promises_nothing_for_a_list_on_hold(queue, place, shown_queue):
+    task = place(range(1, 601), at=NOON)
+    at = clock.quarter_start(NOON) + timedelta(minutes=17)
+    for owner, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
+        models.Heartbeat.objects.create(
+            owner=owner, cluster=name, host="a", pid=1, started_at=NOON, seen_at=at
+        )
+
+    def sentences() -> str:
+        view = board.snapshot(shown_queue, at=at).board()
+        chips = "".join(strip.alarms(view, Viewpoint.at(at)))
+        return chips + live_board._outlook(view, Viewpoint.at(at))
+
+    assert "they take the next free places<" in sentences()
+    assert "except" not in sentences()
+
+    holds.hold(task, "", by=Actor.system(), now=lambda: NOON)
+
+    assert "they take the next free places, except those of lists on hold<" in sentences()
+    assert sentences().endswith(", except lists on hold")
+
+
+def test_many_lists_on_hold_are_one_alarm(queue, sign_in, place):
+    for number in range(1, 6):
+        holds.hold(place([number], name=f"list {number}"), "", by=Actor.system(), now=store.now)
+
+    chips = sign_in("viewer").get("/dashboard/alarms/").json()["alarms"]
+
+    assert [chip for chip in chips if "on hold" in chip] == ["“list 1” and 4 more lists are on hold"]
+
+
+def test_board_shows_how_much_of_each_quota_is_used(queue, sign_in, place):
+    models.Queue.objects.update(quotas=[{"limit": 10, "per": "day"}, {"limit": 1_000, "per": "month"}])
+    client = sign_in("viewer")
+    place(range(1, 10), at=clock.quarter_start(store.now()))
+
+    answer = client.get("/dashboard/ahead/?queue=default")
+    uses = answer.context["quotas"]
+
+    assert [(use.per, use.limit) for use in uses] == [("day", 10), ("month", 1_000)]
+    assert uses[1].booked in (0, 9)
+    assert uses[1].percent in (0, 0)
+    assert "per month" in answer.content.decode()
+
+
+def test_later_quarter_hours_of_another_day_say_which(queue, sign_in, place):
+    tomorrow = store.now() + timedelta(days=1)
+    place(range(1, 10), at=tomorrow)
+
+    body = squeezed(sign_in("viewer").get("/dashboard/ahead/?queue=default"))
+
+    window = models.Window.objects.filter(buckets__filled_count__gt=0).latest("pk")
+    runs_at = clock.runs_at(window.starts_at)
+    assert f"{runs_at:%-d %b %Y, %H:%M} to {runs_at + clock.QUARTER:%H:%M}" in body
+
+
+def test_board_shows_how_much_of_the_quotas_of_a_target_its_queues_use(queue, sign_in, place):
+    target = models.Target.objects.create(
+        origin="https://hook.test:443", quotas=[{"limit": 100, "per": "month"}]
+    )
+    sends = {"handler": "webhook", "webhook_url": "https://hook.test/in", "target": target}
+    models.Queue.objects.filter(name="default").update(**sends, quotas=[{"limit": 10, "per": "day"}])
+    models.Queue.objects.create(name="other", rpm=60, created_at=store.now(), **sends)
+    place(range(1, 10))
+    place(range(1, 4), into="other")
+
+    answer = sign_in("viewer").get("/dashboard/ahead/?queue=other")
+
+    (use,) = answer.context["quotas"]
+    # Both queues count. In the last quarter-hour of a month they are of the next one.
+    assert (use.limit, use.booked) in ((100, 12), (100, 0))
+    assert f'<a href="/dashboard/targets/{target.pk}/">https://hook.test:443</a>' in answer.content.decode()
+
+
+def test_panel_beside_the_board_puts_one_list_on_hold(queue, sign_in, place):
+    task = place([1, 2], name="mine")
+    client = sign_in()
+
+    panel = client.get(
+        "/dashboard/queues/default/slow-down/", headers={"HX-Request": "true"}
+    ).content.decode()
+    assert f'formaction="/dashboard/tasks/{task.pk}/hold/"' in panel
+    answer = client.post(f"/dashboard/tasks/{task.pk}/hold/", {"reason": "wait", "board": "default"})
+
+    assert answer.url == "/dashboard/?queue=default"
+    task.refresh_from_db()
+    assert task.hold_reason == "wait"
+    panel = client.get("/dashboard/queues/default/slow-down/").content.decode()
+    assert "Or put one list on hold" not in panel

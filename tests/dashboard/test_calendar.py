@@ -76,17 +76,17 @@ def test_imagined_list_that_would_be_refused_says_why(queue, sign_in):
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "text"),
     [
         ({"queue": "nosuch"}, "There is no queue named"),
         ({"ids": "0"}, "is not a number from 1"),
         ({"ids": "10000001"}, "a list has at most 10,000,000 IDs"),
     ],
 )
-def test_calendar_refuses_what_can_not_be_meant(queue, sign_in, query, said):
+def test_calendar_refuses_what_can_not_be_meant(queue, sign_in, query, text):
     page = sign_in("viewer").get(ADDRESS, query)
     assert page.status_code == 400
-    assert said in squeezed(page)
+    assert text in squeezed(page)
 
 
 def test_calendar_without_queues_says_so(db, sign_in):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -37,12 +38,12 @@ def test_broken_export_says_so_in_its_last_line():
         raise RuntimeError
 
     last = {"csv": "# CUT: the export broke here", "ndjson": '{"cut": "the export broke here"}'}
-    for form, said in last.items():
-        got = []
+    for form, error in last.items():
+        result = []
         with pytest.raises(RuntimeError):
-            got.extend(exports.named(form, "a", ["n"], rows()).streaming_content)
-        written = b"".join(got).decode().splitlines()
-        assert written[-1] == said
+            result.extend(exports.named(form, "a", ["n"], rows()).streaming_content)
+        written = b"".join(result).decode().splitlines()
+        assert written[-1] == error
         assert len([line for line in written if "69" in line]) == 17
 
 
@@ -52,6 +53,7 @@ def test_times_in_files_are_in_utc_with_z(place, fail, sign_in):
     client = sign_in("viewer", time_zone="Asia/Kathmandu")
     minute = f"{task.first_minute_at:%Y-%m-%dT%H:%MZ}"
     models.Queue.objects.update(paused_at=store.now())
+    day = f"{task.first_minute_at.astimezone(ZoneInfo('Asia/Kathmandu')):%Y-%m-%d}"
 
     for page in (
         "tasks/",
@@ -60,8 +62,8 @@ def test_times_in_files_are_in_utc_with_z(place, fail, sign_in):
         f"drill-down/?minute={minute}&queue=default",
         "failures/?queue=default",
         "failures/?list=groups",
-        f"history/{task.first_minute_at:%Y-%m-%d}/",
-        f"history/{task.first_minute_at:%Y-%m-%d}/?list=windows",
+        f"history/{day}/",
+        f"history/{day}/?list=windows",
         "ids/1/",
         "activity/",
         "queues/",
@@ -86,9 +88,9 @@ def test_export_of_failure_groups_has_the_counts_of_the_page(place, fail, sign_i
     fail(place(range(10, 13), at=then + clock.QUARTER), 410, "gone")
     client = sign_in("viewer")
 
-    found = records(client, "/dashboard/failures/?format=csv&list=groups")
+    result = records(client, "/dashboard/failures/?format=csv&list=groups")
 
-    assert [(each["http_status"], each["message"], each["ids"]) for each in found] == [
+    assert [(each["http_status"], each["message"], each["ids"]) for each in result] == [
         ("404", "'=no such customer", "7"),
         ("410", "gone", "3"),
     ]
@@ -106,9 +108,9 @@ def test_failures_page_says_that_it_shows_the_largest_groups(place, fail, sign_i
     for quarters, status in ((3, 404), (4, 410)):
         fail(place([status], at=store.now() - quarters * clock.QUARTER), status, "gone")
 
-    said = sign_in("viewer").get("/dashboard/failures/").content.decode()
+    page = sign_in("viewer").get("/dashboard/failures/").content.decode()
 
-    assert "The largest 1 groups; more as" in said
+    assert "The largest 1 groups; more as" in page
 
 
 def test_export_of_a_window_has_its_receipt_and_every_change(place, fail, sign_in, monkeypatch):
@@ -139,16 +141,16 @@ def test_exports_of_a_day_by_minute_window_and_queue_have_one_sum(place, fail, s
     for quarters in (3, 4):
         fail(place(range(quarters * 100, quarters * 100 + 40), at=store.now() - quarters * clock.QUARTER))
     client = sign_in("viewer")
-    found = {name: [] for name in ("minutes", "windows", "queues")}
+    result = {name: [] for name in ("minutes", "windows", "queues")}
     # The hour may lie on both sides of midnight.
     for day in {keys.starts_at_of_window(window.pk + 1).date() for window in models.Window.objects.all()}:
-        for name, rows in found.items():
+        for name, rows in result.items():
             rows += objects(client, f"/dashboard/history/{day}/?format=ndjson&list={name}")
 
-    assert [sum(row["failed"] for row in rows) for rows in found.values()] == [80, 80, 80]
-    assert [sum(row["ids"] for row in rows) for rows in found.values()] == [80, 80, 80]
-    assert sum(row["first_planned"] for row in found["windows"]) == 80
-    assert len(found["windows"]) == 2
+    assert [sum(row["failed"] for row in rows) for rows in result.values()] == [80, 80, 80]
+    assert [sum(row["ids"] for row in rows) for rows in result.values()] == [80, 80, 80]
+    assert sum(row["first_planned"] for row in result["windows"]) == 80
+    assert len(result["windows"]) == 2
 
 
 def test_export_of_an_id_contains_all_its_tasks(place, fail, sign_in, monkeypatch):
@@ -161,16 +163,16 @@ def test_export_of_an_id_contains_all_its_tasks(place, fail, sign_in, monkeypatc
     client = sign_in("viewer")
     address = f"/dashboard/ids/{user_id}/"
 
-    found = objects(client, f"{address}?format=ndjson")
+    rows = objects(client, f"{address}?format=ndjson")
 
     assert "history in all of them as" in client.get(address).content.decode()
-    assert [(row["task_id"], row["event"]) for row in found] == [
+    assert [(row["task_id"], row["event"]) for row in rows] == [
         *((task.pk, "placed") for task in reversed(others)),
         (first.pk, "placed"),
         (first.pk, "attempt"),
     ]
-    assert {row["user_id"] for row in found} == {str(user_id)}
-    assert found[-1]["details"]["answer"] == "no such customer"
+    assert {row["user_id"] for row in rows} == {str(user_id)}
+    assert rows[-1]["details"]["answer"] == "no such customer"
     assert len(records(client, f"{address}?format=csv")) == 5
 
 
@@ -188,6 +190,6 @@ def test_activity_list_says_where_it_ends_and_links_to_all_entries(queue, place,
         (f"/dashboard/tasks/{task.pk}/", f"?kind=task&amp;id={task.pk}"),
         ("/dashboard/queues/default/", f"?kind=queue&amp;id={queue.pk}"),
     ):
-        said = squeezed(client.get(address))
-        assert said.count(" renamed ") + said.count(" submitted ") == shown
-        assert (f"The latest {shown}. <a " in said) == (query in said) == (shown == 3)
+        page = squeezed(client.get(address))
+        assert page.count(" renamed ") + page.count(" submitted ") == shown
+        assert (f"The latest {shown}. <a " in page) == (query in page) == (shown == 3)

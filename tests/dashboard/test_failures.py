@@ -8,8 +8,11 @@ from django.db.models import F
 
 from dashboard.inputs.forms import ConfirmForm
 from dashboard.views import failures as view
-from scheduling import models, store
+from operators.actor import Actor
+from scheduling import demo, models, store
 from scheduling.core import clock
+from scheduling.intake import allocation
+from scheduling.lists import external_ids
 from scheduling.models import Status
 from scheduling.tasks import resend
 from tests.dashboard.conftest import squeezed
@@ -67,8 +70,8 @@ def test_retry_takes_exactly_the_shown_failures_less_the_excluded(failed, sign_i
 
     answer = again(client, page, left_out=keys[:2], number="8")
 
-    said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["8 IDs are waiting to be retried. 5 newer failures match this filter."]
+    messages = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert messages == ["8 IDs are waiting to be retried. 5 newer failures match this filter."]
     assert failed_count() == 80 + 5 - 8
     assert models.Activity.objects.get(verb="retried").count == 8
 
@@ -82,39 +85,39 @@ def test_retry_without_javascript_confirms_a_number_that_differs_from_the_button
 
     assert question.status_code == 200
     assert failed_count() == 80
-    said = question.content.decode()
-    assert "<h1>Retry 8 IDs?</h1>" in said
-    fields = re.findall(r'type="hidden" name="(at|up_to|shown|number|left_out)" value="([^"]+)"', said)
+    text = question.content.decode()
+    assert "<h1>Retry 8 IDs?</h1>" in text
+    fields = re.findall(r'type="hidden" name="(at|up_to|shown|number|left_out)" value="([^"]+)"', text)
     posted = {name: [value for each, value in fields if each == name] for name, _ in fields}
     answer = client.post("/dashboard/failures/?queue=b&last=1h", posted)
-    told = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert told == ["8 IDs are waiting to be retried."]
+    content = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert content == ["8 IDs are waiting to be retried."]
     assert failed_count() == 72
 
 
 def test_ids_excluded_on_one_page_stay_excluded_on_all_pages(failed, sign_in, monkeypatch):
     monkeypatch.setattr(view, "ROWS", 4)
     client = sign_in()
-    page, left_out, seen = client.get("/dashboard/failures/?queue=b&last=1h"), [], []
+    page, left_out, shown_keys = client.get("/dashboard/failures/?queue=b&last=1h"), [], []
     while True:
         shown = page.content.decode()
         keys = re.findall(r'type="checkbox" name="left_out" value="(\d+)"', shown)
-        seen += keys
+        shown_keys += keys
         left_out.append(keys[0])
         if page.context["next_after"] is None:
             break
         page = again(client, page, left_out=left_out, go_to=str(page.context["next_after"]))
-    assert len(seen) == len(set(seen)) == 10
+    assert len(shown_keys) == len(set(shown_keys)) == 10
     assert f"Retry {10 - len(left_out) + 1}" in shown
     first = again(client, page, left_out=left_out, go_to="0").content.decode()
     assert re.search(rf'value="{left_out[0]}" aria-label="[^"]+" checked>', first)
 
     answer = again(client, page, left_out=left_out, number="7")
 
-    said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["7 IDs are waiting to be retried."]
-    kept = models.Assignment.objects.filter(pk__in=left_out).values_list("status", flat=True)
-    assert set(kept) == {models.Status.FAILED}
+    messages = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert messages == ["7 IDs are waiting to be retried."]
+    kept_rows = models.Assignment.objects.filter(pk__in=left_out).values_list("status", flat=True)
+    assert set(kept_rows) == {models.Status.FAILED}
 
 
 def test_number_to_type_excludes_left_out_ids(failed, sign_in, monkeypatch):
@@ -137,8 +140,8 @@ def test_retry_excludes_ids_that_were_in_flight_when_the_page_was_shown(failed, 
 
     answer = again(client, page)
 
-    said = [str(message) for message in client.get(answer.url).context["messages"]]
-    assert said == ["10 IDs are waiting to be retried. 5 newer failures match this filter."]
+    messages = [str(message) for message in client.get(answer.url).context["messages"]]
+    assert messages == ["10 IDs are waiting to be retried. 5 newer failures match this filter."]
 
 
 def test_retry_asks_again_if_somebody_changed_the_list(failed, sign_in):
@@ -252,9 +255,9 @@ def test_retry_counts_only_the_ids_it_retried_itself(failed, sign_in, monkeypatc
 
     resend.resume_retry(job, store.now)
 
-    said = squeezed(client.get(answer.url))
-    assert "<b>0</b> of 50 are waiting to be retried; the other 50 were retried or cancelled" in said
-    assert 'hx-trigger="every 2s"' not in said
+    page = squeezed(client.get(answer.url))
+    assert "<b>0</b> of 50 are waiting to be retried; the other 50 were retried or cancelled" in page
+    assert 'hx-trigger="every 2s"' not in page
 
 
 def test_retry_finished_by_a_job_counts_newer_failures(failed, place, fail, sign_in, monkeypatch):
@@ -265,8 +268,8 @@ def test_retry_finished_by_a_job_counts_newer_failures(failed, place, fail, sign
 
     resend.resume_retry(_job(), store.now)
 
-    said = squeezed(client.get(answer.url))
-    assert "<b>50</b> of 50 are waiting to be retried: all of them. 5 newer failures match" in said
+    page = squeezed(client.get(answer.url))
+    assert "<b>50</b> of 50 are waiting to be retried: all of them. 5 newer failures match" in page
 
 
 def test_empty_message_stays_a_filter_through_every_link_and_form(place, fail, sign_in, monkeypatch):
@@ -339,3 +342,17 @@ def test_failure_shows_the_answer_or_the_address_of_a_redirect(place, fail, sign
     assert where in client.get("/dashboard/ids/2/").content.decode()
     assert "answered 404" in client.get("/dashboard/ids/1/").content.decode()
     assert "no such customer" in client.get("/dashboard/ids/1/").content.decode()
+
+
+def test_failures_are_filtered_by_an_id_that_is_text(sign_in, fail, queue):
+    numbers = external_ids.number(["ann@example.com", "bo@example.com"])
+    task = demo.submit("default", "x", list(numbers), by=Actor.system(), now=store.now)
+    allocation.write_segments(store.now)
+    task.refresh_from_db()
+    fail(task, 404, "no such customer")
+    client = sign_in()
+    page = client.get("/dashboard/failures/?user=bo@example.com").content.decode()
+    assert "bo@example.com" in page
+    assert "ann@example.com" not in page
+    assert client.get("/dashboard/failures/?user=nobody@example.com").status_code == 200
+    assert client.get("/dashboard/failures/?user=0").status_code == 400

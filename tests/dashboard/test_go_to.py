@@ -1,4 +1,4 @@
-"""What Ctrl K finds, and how pages are called in tabs."""
+"""What the palette (Ctrl K) finds, and the titles of pages in browser tabs."""
 
 import re
 
@@ -11,7 +11,7 @@ from scheduling.core import clock
 pytestmark = pytest.mark.django_db
 
 
-def found(client, text: str) -> list[tuple[str, str]]:
+def matches(client, text: str) -> list[tuple[str, str]]:
     return [(kind, name) for kind, name, _ in client.get("/dashboard/go-to/", {"q": text}).json()["found"]]
 
 
@@ -27,14 +27,14 @@ def test_queues_tasks_and_views_are_found_by_their_names(place, sign_in):
     client = sign_in("operator")
     client.post("/dashboard/account/views/", {"page": "tasks", "name": "all crm", "query": "queue=crm"})
 
-    assert found(client, "crm") == [
+    assert matches(client, "crm") == [
         ("queue", "crm"),
         ("board", "crm"),
         ("pause or brake", "crm"),
         ("view of tasks", "all crm"),
         ("task", "crm export"),
     ]
-    assert found(client, "") == []
+    assert matches(client, "") == []
 
 
 def test_text_ids_and_numbers_of_tasks_are_found(place, sign_in):
@@ -42,11 +42,11 @@ def test_text_ids_and_numbers_of_tasks_are_found(place, sign_in):
     models.ExternalId.objects.create(pk=-1, external_id="Zo\u00eb/1")
     client = sign_in("viewer")
 
-    assert found(client, str(task.pk)) == [(f"task {task.pk}", "a list")]
-    assert found(client, "Zoe\u0308/1") == [("ID", "Zo\u00eb/1")]
+    assert matches(client, str(task.pk)) == [(f"task {task.pk}", "a list")]
+    assert matches(client, "Zoe\u0308/1") == [("ID", "Zo\u00eb/1")]
     address = client.get("/dashboard/go-to/", {"q": "Zo\u00eb/1"}).json()["found"][0][2]
     assert client.get(address).status_code == 200
-    assert found(client, "9" * 30) == found(client, "nobody") == []
+    assert matches(client, "9" * 30) == matches(client, "nobody") == []
     assert "nobody” was never received" in client.get("/dashboard/ids/?q=nobody").content.decode()
 
 
@@ -66,7 +66,7 @@ def test_palette_offers_a_viewer_no_actions_and_no_views_of_others(place, sign_i
     client.post("/dashboard/account/views/", {"page": "tasks", "name": "default", "query": "queue=default"})
     assert SavedView.objects.exists()
 
-    assert found(sign_in("viewer"), "default") == [("queue", "default"), ("board", "default")]
+    assert matches(sign_in("viewer"), "default") == [("queue", "default"), ("board", "default")]
 
 
 def test_titles_tell_tabs_apart(place, sign_in):

@@ -71,15 +71,15 @@ def test_heat_map_contains_exactly_the_filled_minutes(queue):
         ]
         return days.Column(runs_at, tuple(cells))
 
-    found = heatmap.draw([column(begin, {}), column(begin + clock.QUARTER, filled)], at=begin)
+    result = heatmap.draw([column(begin, {}), column(begin + clock.QUARTER, filled)], at=begin)
 
-    assert dict(found.inks) == {
+    assert dict(result.inks) == {
         "heat-1": "M1 13v1",
         "heat-2": "M1 0v2m0 12v1",
         "heat-4": "M1 4v1",
         "heat-past": "M1 2v1",
     }
-    assert found.now_x == 0
+    assert result.now_x == 0
 
 
 def test_past_minute_with_unsent_ids_is_marked_in_the_heat_map(queue):
@@ -108,8 +108,8 @@ def test_minute_past_rpm_has_a_dot_as_well_as_a_colour(place, sign_in):
 
 
 def test_export_of_a_day_has_a_line_for_each_minute(queue, place, sign_in):
-    place(range(1, 131), at=store.now() - 2 * clock.QUARTER)
-    runs_at = clock.runs_at(clock.quarter_start(store.now() - 2 * clock.QUARTER))
+    task = place(range(1, 131), at=store.now() - 2 * clock.QUARTER)
+    runs_at = task.first_minute_at
 
     answer = sign_in("viewer").get(f"/dashboard/history/{runs_at:%Y-%m-%d}/?format=csv")
 
@@ -207,20 +207,20 @@ def test_every_number_of_a_days_windows_links_to_a_list_of_that_length(place, fa
         page += client.get(f"/dashboard/{path}").content.decode()
     page += client.get("/dashboard/ahead/").content.decode()
 
-    found = numbers(page)
-    assert 130 in [number for _, number in found]
+    result = numbers(page)
+    assert 130 in [number for _, number in result]
     # Of a window, of a minute, of the day; a task's.
-    for said in ("window=", "minute=", "from=", "status=failed#ids"):
-        assert any(said in address for address, _ in found), said
-    for address, number in found:
+    for error in ("window=", "minute=", "from=", "status=failed#ids"):
+        assert any(error in address for address, _ in result), error
+    for address, number in result:
         assert number == length(client, address), address
 
 
 def test_day_past_retention_does_not_claim_that_nothing_was_planned(queue, sign_in):
     client = sign_in("viewer")
-    for days_ago, said in (
+    for days_ago, error in (
         (100, "so the data of this day has been deleted"),
         (1, "Nothing was planned on this day"),
     ):
         day = store.now() - timedelta(days=days_ago)
-        assert said in client.get(f"/dashboard/history/{day:%Y-%m-%d}/").content.decode()
+        assert error in client.get(f"/dashboard/history/{day:%Y-%m-%d}/").content.decode()

@@ -57,10 +57,10 @@ def test_recipe_creates_its_queue_once_address_and_key_are_entered(sign_in, reci
 
     assert answer.status_code == 302, answer.context["form"].errors
     queue = models.Queue.objects.get(name=recipe.fields["name"])
-    wanted = recipe.fields | entered | {"rpm": 120}
-    if "webhook_headers" in wanted:
-        wanted["webhook_headers"] = {"Authorization": "Bearer k-71"}
-    assert {name: getattr(queue, name) for name in wanted} == wanted
+    expected = recipe.fields | entered | {"rpm": 120}
+    if "webhook_headers" in expected:
+        expected["webhook_headers"] = {"Authorization": "Bearer k-71"}
+    assert {name: getattr(queue, name) for name in expected} == expected
     assert queue.webhook_body == recipe.fields.get("webhook_body")
 
 

@@ -14,7 +14,8 @@ from scheduling.dispatch import overdue
 from scheduling.jobqueue import cluster
 from scheduling.queues import operations
 from scheduling.reports import planning
-from scheduling.tasks import cancellation
+from scheduling.tasks import cancellation, holds, resend
+from scheduling.upkeep import quarter_hour
 from tests.dashboard.conftest import squeezed
 from tests.dashboard.test_history import numbers
 
@@ -38,13 +39,13 @@ def running(queue, place, fail, sign_in, monkeypatch):
     operations.brake(queue, 30, by=Actor.system(), at=now)
     client = sign_in("operator")
     page = client.get(f"/dashboard/failures/?task={second.pk}")
-    asked = {name: page.context[name] for name in ("number", "up_to")} | {"shown": page.context["count"]}
+    form = {name: page.context[name] for name in ("number", "up_to")} | {"shown": page.context["count"]}
     left_out = [row.key for row in page.context["rows"]][:20]
     posted = {
         "at": page.context["at"].isoformat(),
         "left_out": left_out,
-        **asked,
-        "number": asked["number"] - 20,
+        **form,
+        "number": form["number"] - 20,
     }
     client.post(f"/dashboard/failures/?task={second.pk}", posted)
     for number, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):
@@ -61,9 +62,11 @@ def buckets(start) -> list[models.Bucket]:
 def truth(start) -> dict[str, int]:
     """What the rows say, kind by kind."""
     now = clock.minute_start(store.now())
-    found = buckets(start)
-    counts = {kind: sum(getattr(each, f"{kind}_count") for each in found) for kind in KINDS if kind != "late"}
-    late = sum(each.waiting_count for each in found if each.minute_at < now)
+    result = buckets(start)
+    counts = {
+        kind: sum(getattr(each, f"{kind}_count") for each in result) for kind in KINDS if kind != "late"
+    }
+    late = sum(each.waiting_count for each in result if each.minute_at < now)
     return counts | {"late": late, "waiting": counts["waiting"] - late}
 
 
@@ -210,3 +213,85 @@ def test_late_ids_of_an_ended_window_are_listed(queue, place, sign_in, monkeypat
 
     assert page.context["count"] == task.ids_count
     assert len(page.context["rows"]) == task.ids_count
+
+
+def test_each_linked_number_of_a_window_with_moves_for_two_reasons_leads_to_as_many_ids(running, monkeypatch):
+    client, start, _ = running
+    later = start + 9 * clock.MINUTE
+    monkeypatch.setattr(store, "now", lambda: later)
+    overdue.run(lambda: later)
+    page = client.get(f"/dashboard/windows/default/{start - clock.QUARTER:%Y-%m-%dT%H:%MZ}/")
+    assert len({change.note for change in page.context["changes"] if change.list_kind}) > 1
+
+    linked = [
+        (address, number) for address, number in numbers(page.content.decode()) if "drill-down" in address
+    ]
+    assert len(linked) > 1
+    for address, number in linked:
+        assert client.get(address).context["count"] == number, address
+
+
+def test_numbers_of_the_last_quarter_hour_on_the_board_lead_to_as_many_ids(running, monkeypatch):
+    client, start, _ = running
+    later = start + clock.QUARTER + clock.MINUTE
+    monkeypatch.setattr(store, "now", lambda: later)
+    overdue.run(lambda: later)
+    sentence = squeezed(client.get("/dashboard/ahead/?queue=default")).split("The last quarter-hour")[1]
+
+    linked = numbers(sentence.split("</p>")[0])
+    assert [address.rpartition("kind=")[2] for address, _ in linked][-2:] == ["failed", "moved"]
+    assert len(linked) == 4
+    for address, number in linked:
+        assert client.get(address).context["count"] == number, address
+
+
+def test_receipt_stays_in_agreement_with_its_lists_when_ids_are_resent(queue, place, sign_in, monkeypatch):
+    start = clock.quarter_start(store.now())
+    task = place(range(1, 31), at=start - clock.QUARTER + clock.MINUTE)
+    demo.catch_up(start, at=start + clock.QUARTER)
+    later = start + clock.QUARTER + 4 * clock.MINUTE
+    monkeypatch.setattr(store, "now", lambda: later)
+    quarter_hour.total(lambda: later)
+    client, window = sign_in(), f"/dashboard/windows/default/{start - clock.QUARTER:%Y-%m-%dT%H:%MZ}/"
+    before = numbers(client.get(window).content.decode())
+    assert "moved on after" not in squeezed(client.get(window))
+
+    resend.resend(
+        task, looked_at=later, number=30, run="a-run", by=Actor.system(), now=lambda: later + clock.MINUTE
+    )
+    page = client.get(window)
+
+    assert "30 IDs moved on after the receipt was totalled" in squeezed(page)
+    first = page.context["receipt_table"].rows[0]
+    # The row tells of one moment: what had finished then, and not that it is elsewhere now.
+    assert (first.get_cell("finished"), first.get_cell("succeeded"), first.get_cell("moved")) == (
+        "30",
+        "30",
+        "0",
+    )
+    after = numbers(page.content.decode())
+    assert len(before) > len(after)
+    for address, number in after:
+        assert client.get(address).context["count"] == number, address
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [("hold", "on hold"), ("pause", "paused"), ("brake", "or later"), ("", "")]
+)
+def test_tasks_promise_no_end_that_a_hold_a_pause_or_a_brake_prevents(queue, place, sign_in, change, words):
+    task, at, by = place(range(1, 31)), store.now(), Actor.system()
+    if change == "hold":
+        holds.hold(task, "wrong text", by=by, now=store.now)
+    if change == "pause":
+        operations.pause(queue, by=by, at=at)
+    if change == "brake":
+        operations.brake(queue, 30, by=by, at=at)
+    client = sign_in()
+
+    row = client.get("/dashboard/tasks/").context["table"].rows[0]
+    page = squeezed(client.get(f"/dashboard/tasks/{task.pk}/"))
+
+    assert row.get_cell("done").endswith(words)
+    assert "&lt;time" not in client.get("/dashboard/tasks/").content.decode()
+    assert ("done at" in page) == (change not in ("hold", "pause"))
+    assert (" or later" in page) == (change == "brake")

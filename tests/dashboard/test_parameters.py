@@ -37,9 +37,9 @@ def names_of(client, path: str) -> list[str]:
     if answer.status_code == 405:
         return []
     assert answer.status_code == 400, f"{path}: takes a parameter that it doesn't know"
-    said = answer.context["exception"]
-    assert "nosuch" in said, f"{path}: {said}"
-    return re.findall(r"\w+", said.partition("there are: ")[2])
+    text = answer.context["exception"]
+    assert "nosuch" in text, f"{path}: {text}"
+    return re.findall(r"\w+", text.partition("there are: ")[2])
 
 
 @pytest.mark.parametrize("route", pages())
@@ -50,9 +50,9 @@ def test_page_refuses_unknown_parameters_and_survives_long_values(
 ):
     client = sign_in("admin")
     path = filled_in(route, things)
-    known = names_of(client, path)
+    names = names_of(client, path)
 
-    for name in known:
+    for name in names:
         for value in TOO_LONG:
             assert looked_at(client, path, **{name: value}).status_code in (200, 204, 302, 400, 404)
 
@@ -122,10 +122,10 @@ def test_page_past_the_last_row_says_so_and_links_back(sign_in, place, path):
     """None of them says that there is nothing at all, or that something is being written."""
     place([50100])
 
-    said = sign_in().get(f"/dashboard/{path}").content.decode()
+    page = sign_in().get(f"/dashboard/{path}").content.decode()
 
-    assert "There are no more " in said
-    assert re.search(r">(First page|Newest)<", said)
+    assert "There are no more " in page
+    assert re.search(r">(First page|Newest)<", page)
 
 
 @pytest.mark.parametrize("path", ["queues/default/pause/", "all-queues/pause/", "account/sign-out/"])
@@ -137,6 +137,6 @@ def test_get_of_an_action_address_says_that_nothing_was_done(sign_in, queue, pat
 
 
 def test_search_for_zero_says_why_it_is_no_id(sign_in):
-    said = sign_in("viewer").get("/dashboard/ids/0/", follow=True).content.decode()
+    page = sign_in("viewer").get("/dashboard/ids/0/", follow=True).content.decode()
 
-    assert "“0” is not allowed" in said
+    assert "“0” is not allowed" in page

@@ -11,11 +11,12 @@ from dashboard.views import proof as view
 from scheduling import demo, models, proof, store
 from scheduling.core import clock, keys
 from scheduling.proof import checks
+from scheduling.reports import receipt_verification
 
 pytestmark = pytest.mark.django_db
 
 
-def checked(client) -> models.BulkAct:
+def run_check(client) -> models.BulkAct:
     client.post("/dashboard/proof/")
     check = checks.stored().first()
     checks.resume(check.pk, store.now)
@@ -56,7 +57,7 @@ def test_violations_are_shown_with_links(place, sign_in):
     here = models.Assignment.objects.filter(task=task).order_by("pk")
     models.Assignment.objects.filter(pk=here.first().pk).update(user_id=900)
     client = sign_in("operator")
-    check = checked(client)
+    check = run_check(client)
     answer = client.get("/dashboard/proof/")
     words = text_of(answer)
     assert "2 differences found." in words
@@ -76,11 +77,11 @@ def test_truncated_violations_are_mentioned(place, sign_in, monkeypatch):
     place(range(1, 41))
     models.Bucket.objects.update(started_count=9)
     client = sign_in("operator")
-    check = checked(client)
+    check = run_check(client)
     count = models.Bucket.objects.count()
     page = client.get("/dashboard/proof/")
     assert f"The first 1 of {count}" in text_of(page)
-    assert len(page.context["found_table"].rows) == 1
+    assert len(page.context["difference_table"].rows) == 1
     shown = client.get(f"/dashboard/proof/?check={check.pk}&format=ndjson").getvalue().decode()
     assert f"CUT: the first 2 of {count}" in shown.splitlines()[-1]
 
@@ -88,7 +89,7 @@ def test_truncated_violations_are_mentioned(place, sign_in, monkeypatch):
 def test_figures_say_what_was_checked_part_by_part(place, sign_in):
     place(range(1, 41))
     client = sign_in("operator")
-    checked(client)
+    run_check(client)
 
     page = client.get("/dashboard/proof/")
 
@@ -97,8 +98,11 @@ def test_figures_say_what_was_checked_part_by_part(place, sign_in):
         "1 task",
         "40 IDs",
         "0 claims",
+        "0 receipts",
+        "0 quarter-hours",
+        "0 periods",
     ]
-    assert [part.found for part in page.context["parts_table"].data] == [0, 0, 0, 0]
+    assert [part.found for part in page.context["parts_table"].data] == [0] * 7
     assert len(presenter.STAGES) == len(proof.STAGES)
 
 
@@ -111,9 +115,9 @@ def test_part_that_is_not_checked_yet_has_no_tick(place, sign_in):
 
     page = client.get("/dashboard/proof/")
 
-    assert [part.is_done for part in page.context["parts_table"].data] == [True, False, False, False]
+    assert [part.is_done for part in page.context["parts_table"].data] == [True, *[False] * 6]
     assert text_of(page).count("✓") == 1
-    assert text_of(page).count("not yet") == 3
+    assert text_of(page).count("not yet") == 6
 
 
 def test_quarter_hours_are_listed_with_their_figures_and_differences(place, sign_in):
@@ -123,7 +127,7 @@ def test_quarter_hours_are_listed_with_their_figures_and_differences(place, sign
     bucket = models.Bucket.objects.filter(filled_count__gt=0).order_by("pk").first()
     models.Bucket.objects.filter(pk=bucket.pk).update(started_count=99)
     client = sign_in("operator")
-    checked(client)
+    run_check(client)
 
     windows = client.get("/dashboard/proof/").context["windows"]
 
@@ -135,7 +139,7 @@ def test_quarter_hours_are_listed_with_their_figures_and_differences(place, sign
 def test_check_without_figures_is_shown_without_them(place, sign_in):
     place(range(1, 41))
     client = sign_in("operator")
-    check = checked(client)
+    check = run_check(client)
     models.BulkAct.objects.filter(pk=check.pk).update(asked={})
 
     page = client.get("/dashboard/proof/")
@@ -158,3 +162,32 @@ def test_unknown_check_or_parameter_is_refused(queue, sign_in):
     assert client.get("/dashboard/proof/?check=x").status_code == 400
     assert client.get("/dashboard/proof/?chekc=1").status_code == 400
     assert client.get("/dashboard/proof/?format=csv").status_code == 400
+
+
+def test_receipts_are_downloaded_as_a_signed_file(queue, sign_in):
+    client = sign_in("viewer")
+
+    page = client.get("/dashboard/proof/")
+    form = page.context["receipts_form"]
+    chosen = {"queue": queue.name, "since": form["since"].value(), "until": form["until"].value()}
+    answer = client.get("/dashboard/proof/receipts/", chosen)
+
+    assert answer["Content-Disposition"] == 'attachment; filename="receipts.ndjson"'
+    statement, _ = receipt_verification.verify(answer.getvalue().splitlines(keepends=True))
+    assert statement["queues"] == [queue.name]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({}, "From: This field is required."),
+        ({"queue": "nope"}, "Queue: there is no queue with that name"),
+        ({"since": "2026-11-25T00:00", "until": "2026-11-24T00:00"}, "To: It must be after the beginning"),
+        ({"since": "2001-11-24T00:00", "until": "2001-11-25T00:00"}, "From: Receipts are kept for 90 days."),
+    ],
+)
+def test_times_without_receipts_are_refused_on_the_page(queue, sign_in, chosen, words):
+    answer = sign_in("viewer").get("/dashboard/proof/receipts/", chosen, follow=True)
+
+    assert answer.redirect_chain == [("/dashboard/proof/", 302)]
+    assert words in text_of(answer)

@@ -75,7 +75,7 @@ def test_refused_setting_is_explained_beside_its_field(queue, sign_in):
     answer = client.post("/dashboard/queues/default/", {**fields(client), "handler": "webhook"})
 
     assert answer.status_code == 422
-    assert answer.context["form"].errors["webhook_url"] == ["The handler webhook needs an address."]
+    assert answer.context["form"].errors["webhook_url"] == ["The handler webhook needs a URL."]
     queue.refresh_from_db()
     assert queue.handler == "record"
 
@@ -103,6 +103,37 @@ def test_secret_is_saved_and_never_shown(queue, sign_in):
     assert queue.webhook_secret == secret
     assert secret not in page
     assert "One is set" in page
+
+
+def test_secrets_of_a_refused_form_are_not_shown_again(queue, sign_in):
+    client = sign_in()
+    secrets = {
+        "webhook_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "oauth_client_secret": "open sesame",
+    }
+
+    page = client.post("/dashboard/queues/default/", {**fields(client), **secrets, "webhook_url": "nonsense"})
+
+    assert page.status_code == 422
+    assert not any(secret in page.content.decode() for secret in secrets.values())
+    assert page.content.decode().count("Enter it again") == 2
+
+
+def test_address_on_another_server_asks_for_the_headers_again(queue, sign_in):
+    client = sign_in()
+    queue.webhook_url, queue.webhook_headers = "https://1.1.1.1/", {"X-Key": "hush"}
+    queue.save()
+    moved = {**fields(client), "webhook_url": "https://2.2.2.2/", "webhook_headers": "X-Key: (not shown)"}
+
+    page = client.post("/dashboard/queues/default/", moved)
+
+    assert page.status_code == 422
+    assert (
+        "Enter the value of X-Key again, because webhook_url names another server." in page.content.decode()
+    )
+    entered = client.post("/dashboard/queues/default/", moved | {"webhook_headers": "X-Key: hush"})
+    queue.refresh_from_db()
+    assert (entered.status_code, queue.webhook_url) == (302, "https://2.2.2.2/")
 
 
 def test_pause_brake_and_resume_are_logged(queue, sign_in):
@@ -135,12 +166,12 @@ def test_all_queues_are_paused_and_resumed_but_never_braked(queue, sign_in):
     assert client.post("/dashboard/all-queues/brake/").status_code == 404
     assert models.Queue.objects.filter(paused_at=None).count() == 1
 
-    said = [client.post("/dashboard/all-queues/pause/", follow=True) for _ in range(2)]
-    assert [str(each) for answer in said for each in answer.context["messages"]] == [
+    text = [client.post("/dashboard/all-queues/pause/", follow=True) for _ in range(2)]
+    assert [str(each) for answer in text for each in answer.context["messages"]] == [
         "1 queue paused.",
         "There was nothing to do: all queues were already paused.",
     ]
-    page = said[-1].content.decode()
+    page = text[-1].content.decode()
     assert ">2, 2 of them paused" in page
     assert re.search(r'<button class="button small" disabled title="All are paused.">Pause all', page)
     client.post("/dashboard/all-queues/resume/")
@@ -198,7 +229,7 @@ def test_test_request_is_shown_with_its_headers_and_body(queue, sign_in):
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
 def test_webhook_header_values_are_shown_to_nobody(queue, sign_in, role):
-    """A target's credentials stand in them."""
+    """They contain a target's credentials."""
     models.Queue.objects.update(webhook_headers={"Authorization": "Bearer SECRET-abc", "X-Team": "blue"})
 
     page = sign_in(role).get("/dashboard/queues/default/").content.decode()
@@ -230,8 +261,8 @@ def test_pausing_several_queues_asks_for_confirmation(queue, sign_in):
     models.Queue.objects.create(name="other", rpm=60, created_at=store.now())
     client = sign_in("operator")
 
-    asked = client.post("/dashboard/all-queues/pause/")
-    assert "Pause 2 queues?" in asked.content.decode()
+    response = client.post("/dashboard/all-queues/pause/")
+    assert "Pause 2 queues?" in response.content.decode()
     assert not models.Queue.objects.exclude(paused_at=None).exists()
     client.post("/dashboard/all-queues/pause/", {"sure": "on"})
 
@@ -333,8 +364,11 @@ def test_id_of_a_test_request_is_chosen(queue, sign_in):
 
     sent = client.post("/dashboard/queues/default/test/", {"user_id": "4711"}, follow=True)
     refused = client.post("/dashboard/queues/default/test/", {"user_id": "-1"}, follow=True)
+    form = {"user_id": "+4917", "id_type": "text"}
+    as_text = client.post("/dashboard/queues/default/test/", form, follow=True)
 
     assert "&quot;user_id&quot;:4711" in sent.content.decode()
+    assert "&quot;external_id&quot;:&quot;+4917&quot;" in as_text.content.decode()
     assert "is not an ID" in refused.content.decode()
 
 
@@ -355,14 +389,14 @@ def test_hours_are_written_as_lines_and_their_effect_is_shown_before_they_are_sa
     models.Queue.objects.update(overflow="carry_over")
     place(range(1, 5_000), name="a long one")
     day = (store.now() + timedelta(days=3)).strftime("%a").lower()
-    asked = fields(client) | {"hours": f"UTC\n{day} 00:00-24:00\nclosed 2059-12-25"}
+    form = fields(client) | {"hours": f"UTC\n{day} 00:00-24:00\nclosed 2059-12-25"}
 
-    shown = client.post("/dashboard/queues/default/", asked)
+    shown = client.post("/dashboard/queues/default/", form)
 
     assert "would get a later minute" in squeezed(shown)
     assert models.Queue.objects.get().hours is None
     moves = re.search(r'name="moves" value="(\d+)"', shown.content.decode())[1]
-    assert client.post("/dashboard/queues/default/", asked | {"moves": moves}).status_code == 302
+    assert client.post("/dashboard/queues/default/", form | {"moves": moves}).status_code == 302
     hours = {"zone": "UTC", "open": [f"{day} 00:00-24:00"], "closed": ["2059-12-25"]}
     assert models.Queue.objects.get().hours == hours
     assert f"{day} 00:00-24:00" in client.get("/dashboard/queues/default/").content.decode()
@@ -371,7 +405,7 @@ def test_hours_are_written_as_lines_and_their_effect_is_shown_before_they_are_sa
     assert models.Queue.objects.get().hours == hours
 
 
-def test_hours_that_mean_nothing_say_why(queue, sign_in):
+def test_invalid_hours_are_explained(queue, sign_in):
     client = sign_in()
     answer = client.post("/dashboard/queues/default/", fields(client) | {"hours": "Mars\nmon 09:00-10:00"})
     assert answer.status_code == 422

@@ -6,14 +6,18 @@ import re
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from dashboard import menu
 from operators.actor import Actor
 from operators.models import Scope
 from operators.roles import PERMISSIONS, Permission, Role
 from scheduling import models, store
+from scheduling.alerts import channels
 from scheduling.core import keys
 from scheduling.demo import InMemory
+from scheduling.events import recording
 from scheduling.intake import acceptance
 from scheduling.jobqueue import bulk_operations
+from scheduling.queues import targets
 
 pytestmark = pytest.mark.django_db
 
@@ -44,8 +48,8 @@ def addresses(below: str = "dashboard/") -> list[tuple[str, URLPattern]]:
                 yield prefix + str(pattern.pattern), pattern
 
     return [
-        (route.replace("<verb:verb>", verb), found)
-        for route, found in walk("", get_resolver().url_patterns)
+        (route.replace("<verb:verb>", verb), result)
+        for route, result in walk("", get_resolver().url_patterns)
         if route.startswith(below)
         for verb in (VERBS if "<verb:verb>" in route else ("",))
     ]
@@ -61,11 +65,26 @@ def things(place):
     task = place([7])
     another = acceptance.write_draft(InMemory([9]), at=store.now(), about={**_about(), "replaces": task.pk})
     draft = acceptance.write_draft(InMemory([8]), at=store.now(), about=_about())
+    form = {"zone": "UTC", "open": ["mon 09:00-10:00"]}
+    models.Hours.objects.create(name="default", form=form, created_at=store.now())
     starts_at = keys.starts_at_of_window(models.Window.objects.get().pk)
     bulk_operations.begin(
-        models.BulkActKind.RETRY_FAILED, asked={}, number=1, name="abc", by=Actor.system(), at=store.now()
+        models.BulkActKind.RETRY_FAILED, request={}, number=1, name="abc", by=Actor.system(), at=store.now()
     )
+    channel, _ = channels.create(
+        kind="email",
+        fields={"name": "ops", "address": "ops@deck.example", "types": ["task.done"]},
+        base_url="",
+        by=Actor.system(),
+        at=store.now(),
+    )
+    recording.record(models.EventType.TASK_DONE, "done", {}, at=store.now())
+    budget = targets.create(origin="http://t.test", fields={"rpm": 5}, by=Actor.system(), now=store.now)
     return {
+        "<str:kind>": "email",
+        "<int:channel_id>": str(channel.pk),
+        "<int:delivery_id>": str(models.Delivery.objects.get().pk),
+        "<int:target_id>": str(budget.pk),
         "replace/<int:draft_id>": f"replace/{another.pk}",
         "<int:draft_id>": str(draft.pk),
         "<int:view_id>": "1",
@@ -90,7 +109,7 @@ def filled_in(route: str, things: dict[str, str]) -> str:
     return f"/{route}{QUERIES.get(route, '')}"
 
 
-def asked(client, path: str, method: str, headers: dict[str, str] | None = None):
+def request_page(client, path: str, method: str, headers: dict[str, str] | None = None):
     """The answer, read to its end."""
     answer = client.post(path, headers=headers) if method == "POST" else client.get(path, headers=headers)
     if answer.streaming:
@@ -126,18 +145,18 @@ def test_unknown_address_is_404_with_and_without_a_final_slash(queue, sign_in):
 
 def test_anonymous_page_requests_redirect_to_the_sign_in_page(client, things):
     for route, _ in addresses():
-        answer = asked(client, filled_in(route, things), "GET")
+        answer = request_page(client, filled_in(route, things), "GET")
         assert (answer.status_code, answer.url.split("?")[0]) == (302, "/sign-in/"), route
 
 
 def _nobody_s_answer(client, path: str, headers: dict[str, str]) -> tuple[int, str]:
-    answer = asked(client, path, "GET", headers)
+    answer = request_page(client, path, "GET", headers)
     return answer.status_code, answer.headers.get("Location", "").split("?")[0]
 
 
 def test_anonymous_fragment_requests_get_no_content(client, things):
     for route, _ in addresses():
-        answer = asked(client, filled_in(route, things), "GET", FRAGMENT)
+        answer = request_page(client, filled_in(route, things), "GET", FRAGMENT)
         assert answer.status_code in (204, 302, 401), route
         assert not answer.content or "Sign in" in answer.content.decode(), route
 
@@ -155,15 +174,15 @@ def test_token_opens_neither_pages_nor_admin(client, make_token, things, scope):
         assert status == 302, path
         assert leads_to in SIGN_IN, path
         for headers in (token, token | FRAGMENT):
-            answer = asked(client, path, "POST", headers)
+            answer = request_page(client, path, "POST", headers)
             assert answer.status_code == 401 or answer.headers["Location"] in SIGN_IN, path
     assert _state() == before
 
 
-def test_anonymous_post_is_told_that_nothing_was_done(client, things):
+def test_anonymous_post_gets_the_answer_that_nothing_was_done(client, things):
     before = _state()
     for route, _ in addresses():
-        answer = asked(client, filled_in(route, things), "POST")
+        answer = request_page(client, filled_in(route, things), "POST")
         assert answer.status_code == 401, route
         assert "Nothing was done" in answer.content.decode(), route
     assert _state() == before
@@ -174,7 +193,7 @@ def test_roles_open_exactly_what_the_table_allows(sign_in, things, role):
     client = sign_in(role)
     for route, pattern in addresses():
         for headers, answered in (({}, (200, 302, 405)), (FRAGMENT, (200, 204, 286, 302, 405))):
-            answer = asked(client, filled_in(route, things), "GET", headers)
+            answer = request_page(client, filled_in(route, things), "GET", headers)
             if needed(pattern) in PERMISSIONS[Role(role)]:
                 assert answer.status_code in answered, (route, answer.status_code)
             else:
@@ -188,7 +207,7 @@ def test_viewer_changes_nothing_by_any_post(sign_in, things):
     for route, _ in addresses():
         if "account" not in route:
             for headers in ({}, FRAGMENT):
-                answer = asked(client, filled_in(route, things), "POST", headers)
+                answer = request_page(client, filled_in(route, things), "POST", headers)
                 assert answer.status_code in (403, 405), (route, answer.status_code)
     assert _state() == before
 
@@ -215,13 +234,13 @@ def test_viewer_sees_disabled_buttons_of_a_task_with_the_reason(sign_in, things)
 @pytest.mark.parametrize("page", ["tasks/", "", "queues/", "activity/"])
 def test_links_never_lead_a_viewer_to_a_refusal(sign_in, things, page):
     client = sign_in("viewer")
-    said = client.get(f"/dashboard/{page}").content.decode()
+    text = client.get(f"/dashboard/{page}").content.decode()
 
-    links = set(re.findall(r'<a [^>]*href="(/(?:dashboard|admin)/[^"#]*)"', said))
+    links = set(re.findall(r'<a [^>]*href="(/(?:dashboard|admin)/[^"#]*)"', text))
     assert links
     for link in links:
         assert client.get(html.unescape(link)).status_code not in (403, 405), link
-    assert re.search(r'aria-disabled="true"[^>]*title="You can view but not change things[^>]*>Upload<', said)
+    assert re.search(r'aria-disabled="true"[^>]*title="You can view but not change things[^>]*>Upload<', text)
 
 
 def test_operator_menu_contains_upload(sign_in, things):
@@ -239,6 +258,22 @@ def test_pages_link_to_the_admin_and_back(sign_in, things):
         f"/dashboard/ids/{user.pk}/": f"/admin/scheduling/user/{user.pk}/change/",
         f"/dashboard/windows/default/{things['<str:stamp>']}/": f"/admin/scheduling/window/{window.pk}/change/",
     }
-    for ours, theirs in pages.items():
-        assert f'href="{theirs}"' in client.get(ours).content.decode(), ours
-        assert f'href="{ours}"' in client.get(theirs).content.decode(), theirs
+    for own, other in pages.items():
+        assert f'href="{other}"' in client.get(own).content.decode(), own
+        assert f'href="{own}"' in client.get(other).content.decode(), other
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/dashboard/", "Board"),
+        ("/dashboard/targets/", "Queues"),
+        ("/dashboard/hours/office/", "Queues"),
+        ("/dashboard/calendar/", "Queues"),
+        ("/dashboard/windows/default/2026-11-30T12:15Z/", "History"),
+        ("/dashboard/minutes/2026-11-30T12:15Z/", "History"),
+        ("/dashboard/account/", None),
+    ],
+)
+def test_menu_marks_the_section_that_a_page_is_reached_from(path, name):
+    assert getattr(menu.current(path), "name", None) == name

@@ -5,7 +5,7 @@ import pytest
 from dashboard.inputs.columns import Choosable
 from dashboard.tables import listings, totals
 from dashboard.tables.columns import CARDS
-from operators.models import SavedView
+from operators.models import Operator, SavedView
 from operators.saved_views import MOST
 from scheduling import models, store
 from scheduling.core import clock
@@ -161,11 +161,11 @@ def test_deleted_view_is_gone_and_its_filter_stays(queue, sign_in):
     ]
 
 
-@pytest.mark.parametrize(("name", "said"), [("  ", "needs a name"), ("x" * 61, "needs a name")])
-def test_view_without_a_usable_name_is_refused(queue, sign_in, name, said):
+@pytest.mark.parametrize(("name", "text"), [("  ", "needs a name"), ("x" * 61, "needs a name")])
+def test_view_without_a_usable_name_is_refused(queue, sign_in, name, text):
     page = squeezed(save(sign_in("viewer"), name, "state=placed"))
 
-    assert said in page
+    assert text in page
     assert not SavedView.objects.exists()
 
 
@@ -182,3 +182,18 @@ def test_views_of_a_page_are_limited(queue, sign_in):
 
 def test_saved_view_of_a_page_without_views_is_refused(queue, sign_in):
     assert save(sign_in("viewer"), "mine", "", page="account").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("page", "query"), [("tasks", "queue=gone"), ("failures", "queue=gone"), ("activity", "nosuch=1")]
+)
+def test_saved_view_that_is_no_longer_valid_opens_with_a_message(queue, sign_in, page, query):
+    client = sign_in("viewer")
+    viewer = Operator.objects.get(username="a viewer")
+    SavedView.objects.create(operator=viewer, page=page, name="old", query=query, created_at=store.now())
+
+    answer = client.get(f"/dashboard/{page}/?{query}", follow=True)
+
+    assert answer.redirect_chain == [(f"/dashboard/{page}/", 302)]
+    assert "The view “old” can&#x27;t be shown any more." in answer.content.decode()
+    assert client.get(f"/dashboard/{page}/?{query}x").status_code == 400

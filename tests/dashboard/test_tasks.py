@@ -21,9 +21,9 @@ def test_task_list_is_filtered_by_its_address(place, sign_in):
     place([2], name="Address check")
     client = sign_in("viewer")
 
-    found = client.get("/dashboard/tasks/?q=Spring&state=placed&queue=default").context["tasks"]
+    result = client.get("/dashboard/tasks/?q=Spring&state=placed&queue=default").context["tasks"]
 
-    assert [line.task.name for line in found] == ["Spring renewals"]
+    assert [line.task.name for line in result] == ["Spring renewals"]
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,15 @@ def test_pages_skip_and_repeat_no_task_while_new_ones_arrive(place, sign_in):
     for number in range(60):
         place([number + 1], name=f"list {number}")
     client = sign_in("viewer")
-    seen, before = [], ""
+    shown_keys, before = [], ""
 
     while before is not None:
         page = client.get(f"/dashboard/tasks/?size=25{f'&before={before}' if before else ''}").context
-        seen += [line.task.pk for line in page["tasks"]]
+        shown_keys += [line.task.pk for line in page["tasks"]]
         before = page["page"].next_before
-        place([1000 + len(seen)], name="a newer one")
+        place([1000 + len(shown_keys)], name="a newer one")
 
-    assert len(seen) == len(set(seen)) == 60
+    assert len(shown_keys) == len(set(shown_keys)) == 60
 
 
 @pytest.mark.parametrize(("sort", "name"), [("ids", "list {}"), ("name", "the same"), ("name", "list {}")])
@@ -56,20 +56,20 @@ def test_sorted_pages_skip_and_repeat_no_task_while_rows_arrive_in_front(place, 
     """Most have the same value; what comes in meanwhile sorts before them, and one is renamed on the way."""
     for number in range(60):
         place([number + 1], name=name.format(number))
-    mine = set(models.Task.objects.values_list("pk", flat=True))
+    own = set(models.Task.objects.values_list("pk", flat=True))
     client = sign_in("viewer")
-    seen, query = [], ""
+    shown_keys, query = [], ""
 
     while query is not None:
         page = client.get(f"/dashboard/tasks/?size=25&sort={sort}{query}").context
         shown = [line.task.pk for line in page["tasks"]]
-        seen += shown
+        shown_keys += shown
         query = page["page"].next_before and f"&{urlencode({'before': page['page'].next_before})}"
-        place([1000 + len(seen), 2000 + len(seen)], name="a newer one, and larger")
+        place([1000 + len(shown_keys), 2000 + len(shown_keys)], name="a newer one, and larger")
         models.Task.objects.filter(pk=shown[-1]).update(name="a renamed one")
 
-    assert len(seen) == len(set(seen))
-    assert mine <= set(seen)
+    assert len(shown_keys) == len(set(shown_keys))
+    assert own <= set(shown_keys)
 
 
 def test_page_size_is_remembered(place, sign_in):
@@ -121,11 +121,11 @@ def test_task_bars_cover_its_whole_time_and_link_to_their_ids(queue, place, sign
     assert len(chart.bars) <= 75
     assert sum(bar.counts.filled for bar in chart.bars) == ids
     assert formatting.whole_minutes(chart.span) == span
-    found = re.findall(
+    matches = re.findall(
         r'<a href="([^"]+)" id="task-\d+"><title>[^:]+:\d\d: ([\d,]+) ID', page.content.decode()
     )
-    assert len(found) == sum(bar.counts.filled > 0 for bar in chart.bars)
-    for address, count in (found[0], found[-1]):
+    assert len(matches) == sum(bar.counts.filled > 0 for bar in chart.bars)
+    for address, count in (matches[0], matches[-1]):
         listed = client.get(html.unescape(address).split("#")[0] + "&format=csv").getvalue().decode()
         assert len(listed.splitlines()) - 1 == int(count.replace(",", ""))
 
@@ -172,7 +172,7 @@ def test_cancel_accepts_a_number_that_has_fallen_and_asks_again_if_it_grew(place
     assert task.cancelled_count == 1499
 
 
-def test_second_cancel_is_told_that_the_task_was_already_cancelled(place, sign_in):
+def test_second_cancel_says_that_the_task_was_already_cancelled(place, sign_in):
     task = place(range(1, 30))
     client = sign_in()
     client.post(f"/dashboard/tasks/{task.pk}/cancel/")
@@ -254,13 +254,13 @@ def test_resend_sends_succeeded_ids_again_once(place, sign_in):
     task = place(range(1, 11), at=store.now() - 2 * clock.QUARTER)
     demo.catch_up(task.first_minute_at, at=store.now())
     client = sign_in()
-    asked = client.get(f"/dashboard/tasks/{task.pk}/send-again/").context
+    response = client.get(f"/dashboard/tasks/{task.pk}/send-again/").context
 
     for _ in range(2):
-        client.post(f"/dashboard/tasks/{task.pk}/send-again/", {"at": asked["at"].isoformat()})
+        client.post(f"/dashboard/tasks/{task.pk}/send-again/", {"at": response["at"].isoformat()})
 
     task.refresh_from_db()
-    assert asked["number"] == 10
+    assert response["number"] == 10
     assert (task.waiting_count, task.succeeded_count, task.finished_at) == (10, 0, None)
     assert models.Move.objects.filter(task_id=task.pk, reason="operator").count() == 10
 
@@ -272,8 +272,8 @@ def test_operation_continued_by_a_job_is_followed_and_stopped(place, sign_in, mo
     demo.catch_up(task.first_minute_at, at=store.now())
     place([20], name="Spring 1")
     client = sign_in()
-    asked = client.get(f"/dashboard/tasks/{task.pk}/send-again/").context
-    sending = client.post(f"/dashboard/tasks/{task.pk}/send-again/", {"at": asked["at"].isoformat()}).url
+    response = client.get(f"/dashboard/tasks/{task.pk}/send-again/").context
+    sending = client.post(f"/dashboard/tasks/{task.pk}/send-again/", {"at": response["at"].isoformat()}).url
     cancel = client.get("/dashboard/tasks/?q=Spring").context["cancel_all"]
     cancelling = client.post(cancel).url
 
@@ -383,8 +383,8 @@ def test_id_story_has_times_in_the_operators_zone(place, sign_in):
     client = sign_in("viewer", time_zone="Asia/Kolkata")
     minute = task.first_minute_at.astimezone(ZoneInfo("Asia/Kolkata"))
 
-    said = client.get("/dashboard/ids/50/").content.decode()
-    assert re.search(rf"Waits for its minute, (\d+ \w+ )?{minute:%H:%M}\.", said)
+    page = client.get("/dashboard/ids/50/").content.decode()
+    assert re.search(rf"Waits for its minute, (\d+ \w+ )?{minute:%H:%M}\.", page)
     models.Queue.objects.update(paused_at=store.now())
     assert "UTC." not in client.get("/dashboard/ids/50/").content.decode()
 
@@ -394,8 +394,8 @@ def test_id_story_includes_a_request_that_succeeded_at_once(place, sign_in):
     models.Assignment.objects.update(status=models.Status.SUCCEEDED, attempts=1, started_after_ms=1500)
     started = task.first_minute_at + timedelta(milliseconds=1500)
 
-    (told,) = stories.stories(50, at=store.now())
-    event = told.history[-1]
+    (message,) = stories.stories(50, at=store.now())
+    event = message.history[-1]
     assert (event.kind, event.at, event.details["number"]) == ("attempt", started, 1)
     assert "request 1 was sent and succeeded." in sign_in("viewer").get("/dashboard/ids/50/").content.decode()
 
@@ -403,11 +403,11 @@ def test_id_story_includes_a_request_that_succeeded_at_once(place, sign_in):
         task_id=task.pk,
         user_id=50,
         number=1,
-        bucket_id=told.place.bucket_id,
+        bucket_id=message.place.bucket_id,
         started_at=started,
         answer="cut",
     )
-    assert len(stories.stories(50, at=store.now())[0].history) == len(told.history)
+    assert len(stories.stories(50, at=store.now())[0].history) == len(message.history)
 
 
 def test_id_in_many_tasks_says_so_and_every_task_can_be_shown(place, sign_in, monkeypatch):
@@ -415,11 +415,11 @@ def test_id_in_many_tasks_says_so_and_every_task_can_be_shown(place, sign_in, mo
     first, *_ = [place([50], name=f"list {n}") for n in range(3)]
     client = sign_in("viewer")
 
-    said = client.get("/dashboard/ids/50/").content.decode()
+    page = client.get("/dashboard/ids/50/").content.decode()
     oldest = client.get(f"/dashboard/ids/50/?task={first.pk}")
 
-    assert "in more than 2 tasks" in said
-    assert "The newest 2 of them" in said
+    assert "in more than 2 tasks" in page
+    assert "The newest 2 of them" in page
     assert oldest.context["story"].task == first
     assert client.get("/dashboard/ids/50/?task=9223372036854775807").status_code == 400
 
@@ -438,3 +438,71 @@ def test_task_on_hold_offers_to_continue_or_to_cancel_the_rest(queue, sign_in, p
     assert "2 waiting IDs are cancelled" in shown
     client.post(f"/dashboard/tasks/{task.pk}/continue/")
     assert "On hold since" not in squeezed(client.get(page))
+
+
+def select(client, act: str, *tasks: models.Task, **more: str):
+    return client.post(
+        "/dashboard/tasks/selected/", {"act": act, "id": [task.pk for task in tasks], **more}, follow=True
+    )
+
+
+def test_selected_tasks_are_cancelled_after_a_question_that_says_how_many_ids(place, sign_in):
+    first, second, third = place([1, 2], name="first"), place([3], name="second"), place([4], name="third")
+    client = sign_in()
+    assert client.get("/dashboard/tasks/").content.decode().count('form="selected"') == 3
+
+    question = squeezed(select(client, "cancel", first, second))
+    assert "Cancel 2 tasks?" in question
+    assert "<b>3 IDs</b> of them are waiting and will be cancelled." in question
+    assert not models.Task.objects.exclude(cancelled_at=None).exists()
+    assert "2 tasks cancelled." in squeezed(select(client, "cancel", first, second, sure="on", asked="3"))
+
+    assert [*models.Task.objects.filter(cancelled_at=None)] == [third]
+
+
+def test_selected_tasks_are_put_on_hold_and_continued(place, sign_in):
+    tasks = place([1, 2], name="first"), place([3], name="second")
+    client = sign_in()
+
+    held = squeezed(select(client, "hold", *tasks, sure="on", reason="holiday"))
+    assert "2 tasks: on hold." in held
+    assert {task.hold_reason for task in models.Task.objects.all()} == {"holiday"}
+    again = squeezed(select(client, "hold", *tasks, sure="on"))
+    assert "“first”: The task is already on hold" in again
+    assert "2 tasks: continued." in squeezed(select(client, "continue", *tasks, sure="on"))
+    assert not models.Task.objects.exclude(held_at=None).exists()
+
+
+def test_failed_ids_of_selected_tasks_are_retried(place, fail, sign_in):
+    then = store.now() - timedelta(hours=1)
+    first, second = place([1, 2], name="first", at=then), place([3], name="second", at=then)
+    fail(first, 500)
+    client = sign_in()
+
+    assert "<b>3 IDs</b> of them are failed" in squeezed(select(client, "retry", first, second))
+    done = squeezed(select(client, "retry", first, second, sure="on"))
+    assert "“first”: 2 IDs are waiting to be retried; “second”: 1 ID is waiting to be retried." in done
+
+
+def test_selection_of_many_ids_asks_for_their_number(place, sign_in):
+    task = place(range(1, 1_501))
+
+    answer = squeezed(select(sign_in(), "cancel", task, sure="on", asked="1500"))
+
+    assert "To confirm, type 1,500" in answer
+    assert models.Task.objects.get().cancelled_at is None
+
+
+@pytest.mark.parametrize("posted", [{"act": "erase"}, {"act": "cancel", "id": ["x"]}])
+def test_selection_that_makes_no_sense_is_refused(queue, sign_in, posted):
+    assert sign_in().post("/dashboard/tasks/selected/", posted).status_code == 400
+
+
+def test_empty_selection_is_explained(queue, sign_in):
+    assert "Tick the tasks first." in squeezed(select(sign_in(), "cancel"))
+
+
+def test_viewer_has_no_ticks(place, sign_in):
+    place([1])
+
+    assert 'form="selected"' not in sign_in("viewer").get("/dashboard/tasks/").content.decode()

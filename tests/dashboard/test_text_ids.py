@@ -23,10 +23,10 @@ def task(make_token, queue, write_lists) -> models.Task:  # noqa: F811
 @pytest.mark.parametrize("role", ["viewer", "operator"])
 def test_history_of_a_text_id_shows_the_text(client, make_operator, task, role):
     client.force_login(make_operator(role))
-    found = client.get(reverse("find"), {"q": f" {TEXT} "})
-    assert found.status_code == 302
-    assert found["Location"] == "/dashboard/ids/t1/"
-    page = client.get(found["Location"]).content.decode()
+    result = client.get(reverse("find"), {"q": f" {TEXT} "})
+    assert result.status_code == 302
+    assert result["Location"] == "/dashboard/ids/t1/"
+    page = client.get(result["Location"]).content.decode()
     assert TEXT in page
     assert ">-1<" not in page
     assert "first_name" in page

@@ -7,6 +7,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from dashboard.views.preview import STOPS
 from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core import clock
@@ -124,8 +125,8 @@ def test_fuller_minute_within_rpm_shows_the_new_preview_first(queue, sign_in, pl
 
     answer = client.post(address, fields)
 
-    (said,) = [str(message) for message in answer.context["messages"]]
-    assert said.startswith("Other lists came in in the meantime: the fullest minute would now have 5")
+    (sentence,) = [str(message) for message in answer.context["messages"]]
+    assert sentence.startswith("Other lists came in in the meantime: the fullest minute would now have 5")
     assert not models.Task.objects.filter(ids_count=2).exists()
 
 
@@ -138,9 +139,9 @@ def test_improved_plan_is_reported(queue, sign_in, place):
 
     answer = client.post(address, fields, follow=True)
 
-    (said,) = [str(message) for message in answer.context["messages"]]
-    assert "at most 2 a minute. The preview said 120 a minute, from " in said
-    assert said.endswith(": other lists came in or were cancelled.")
+    (sentence,) = [str(message) for message in answer.context["messages"]]
+    assert "at most 2 a minute. The preview said 120 a minute, from " in sentence
+    assert sentence.endswith(": other lists came in or were cancelled.")
 
 
 def test_preview_that_was_placed_leads_to_its_task(queue, sign_in):
@@ -187,8 +188,8 @@ def test_long_list_is_placed_without_ids_waiting_in_other_tasks(queue, sign_in, 
     monkeypatch.setattr(acceptance, "SEGMENT_IDS", 10)
     place(range(1, 41), name="the other")
     client = sign_in()
-    mine = list(range(101, 0, -1))
-    address = upload(client, payload=" ".join(map(str, [*mine, 77]))).url
+    own_ids = list(range(101, 0, -1))
+    address = upload(client, payload=" ".join(map(str, [*own_ids, 77]))).url
 
     smaller_address = client.post(f"{address}leave-out/").url
 
@@ -367,16 +368,25 @@ def test_shortened_list_keeps_the_choices_of_the_preview(queue, sign_in, place):
     place([1, 2])
     client = sign_in()
     address = upload(client, payload="1 2 3 4").url
-    asked = {"queue": "slow", "rpm": "7", "not_before": "2027-01-05T10:00"}
+    choices = {
+        "queue": "slow", "rpm": "7", "not_before": "2027-01-05T10:00", "rpm_of": "slow", "start": "first_free",
+        "deadline": "2027-01-06T10:00", "max_failed_percent": "2.5", "min_finished": "3", "canary_ids": "2",
+        "canary_percent": "99.0",
+    }  # fmt: skip
 
-    alone = client.get(f"{address}overlap/", asked).content.decode()
-    answer = client.post(f"{address}leave-out/", asked)
+    alone = client.get(f"{address}overlap/", choices).content.decode()
+    answer = client.post(f"{address}leave-out/", choices)
 
-    for name, value in asked.items():
+    for name, value in choices.items():
         assert f'type="hidden" name="{name}" value="{value}"' in alone
         assert f"{name}={value.replace(':', '%3A')}" in answer.url
     shown = client.get(answer.url).context["preview"]
-    assert (shown.queue.name, str(shown.rpm), f"{shown.not_before:%Y-%m-%dT%H:%M}") == tuple(asked.values())
+    assert (shown.queue.name, shown.rpm, shown.plan.start.value) == ("slow", 7, "first_free")
+    for name in ("not_before", "deadline"):
+        assert f"{getattr(shown, name):%Y-%m-%dT%H:%M}" == choices[name]
+    assert {name: str(value) for name, value in shown.stops.items()} == {
+        name: choices[name] for name in STOPS
+    }
 
 
 def test_worsened_plan_is_reported_in_the_operators_zone(queue, sign_in, place):
@@ -391,9 +401,9 @@ def test_worsened_plan_is_reported_in_the_operators_zone(queue, sign_in, place):
     answer = client.post(address, fields)
 
     ends = answer.context["preview"].ends_at.astimezone(ZoneInfo("Asia/Kolkata"))
-    (said,) = [str(message) for message in answer.context["messages"]]
-    assert f"would be done at {ends:%H:%M}. Nothing was placed" in said
-    assert "Z" not in said
+    (sentence,) = [str(message) for message in answer.context["messages"]]
+    assert f"would be done at {ends:%H:%M}. Nothing was placed" in sentence
+    assert "Z" not in sentence
 
 
 def test_discarding_another_operators_preview_asks_first_and_is_logged(queue, sign_in):
@@ -444,10 +454,10 @@ def test_ambiguous_sheet_is_chosen_in_a_field(queue, sign_in):
     )
     client = sign_in()
 
-    asked = upload(client, file=SimpleUploadedFile("list.xlsx", content))
+    response = upload(client, file=SimpleUploadedFile("list.xlsx", content))
 
-    assert asked.status_code == 422
-    page = asked.content.decode()
+    assert response.status_code == 422
+    page = response.content.decode()
     assert "It is not clear which sheet contains the list" in page
     assert "Report year, 2026" in page
     assert 'name="sheet"' in page
@@ -485,10 +495,10 @@ def test_choosing_another_queue_shows_its_own_rpm(queue, sign_in):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
     client = sign_in()
     address = upload(client, payload="1 2 3").url
-    asked = {"queue": "slow", "rpm": "120", "rpm_of": "default"}
+    choices = {"queue": "slow", "rpm": "120", "rpm_of": "default"}
 
-    whole = client.get(address, asked)
-    part = client.get(address, {**asked, "part": "plan"}, headers={"HX-Request": "true"}).content.decode()
+    whole = client.get(address, choices)
+    part = client.get(address, {**choices, "part": "plan"}, headers={"HX-Request": "true"}).content.decode()
 
     assert whole.context["preview"].rpm == 5
     assert "Place 3 IDs in slow" in squeezed(whole)
@@ -510,8 +520,8 @@ def test_changed_rpm_is_named_as_the_reason_for_a_worse_plan(queue, sign_in):
 
     answer = client.post(address, fields)
 
-    (said,) = [str(message) for message in answer.context["messages"]]
-    assert said.startswith("The queue's rpm is now 10: the fullest minute would now have 10 requests")
+    (sentence,) = [str(message) for message in answer.context["messages"]]
+    assert sentence.startswith("The queue's rpm is now 10: the fullest minute would now have 10 requests")
     assert not models.Task.objects.exists()
 
 
@@ -528,8 +538,8 @@ def test_actions_on_a_placed_preview_lead_to_its_task_and_change_nothing(queue, 
 
     task = models.Task.objects.get()
     assert answer.redirect_chain == [(f"/dashboard/tasks/{task.pk}/", 302)]
-    (said,) = [str(message) for message in answer.context["messages"]]
-    assert said == "This preview has already been placed: here is its task."
+    (sentence,) = [str(message) for message in answer.context["messages"]]
+    assert sentence == "This preview has already been placed: here is its task."
     assert not drafts().exists()
     assert not models.Activity.objects.filter(verb="discarded").exists()
 
@@ -544,12 +554,13 @@ def test_list_past_the_horizon_cannot_be_placed(queue, sign_in):
 
     assert "lists may take at most 7 days" in page
     assert re.search(
-        r'<button class="button main" data-place disabled title="[^"]+">Place\s+11,000 IDs', page
+        r'<button class="button main" id="place" data-with="ask" disabled title="[^"]+">Place\s+11,000 IDs',
+        page,
     )
     assert 'name="allow_peak"' not in page
-    (said,) = [str(message) for message in answer.context["messages"]]
+    (sentence,) = [str(message) for message in answer.context["messages"]]
     ends = answer.context["preview"].ends_at.astimezone(ZoneInfo("Asia/Kolkata"))
-    assert f"{ends:%H:%M}; lists may take at most" in said
+    assert f"{ends:%H:%M}; lists may take at most" in sentence
     assert not models.Task.objects.exists()
 
 
@@ -560,14 +571,14 @@ def test_preview_says_what_keeps_the_queue_from_starting(queue, sign_in):
     models.Queue.objects.update(brake_per_minute=3)
     assert "A brake limits the queue to 3 a minute" in client.get(address).content.decode()
     models.Queue.objects.update(paused_at=store.now())
-    assert "The queue is paused: nothing of this list is sent" in client.get(address).content.decode()
-    said = str(next(iter(client.post(address, {"queue": "default"}, follow=True).context["messages"])))
-    assert said.startswith("Placed 1 ID: ")
-    assert "The queue is paused" in said
+    assert "The queue is paused: none of this list is sent" in client.get(address).content.decode()
+    messages = str(next(iter(client.post(address, {"queue": "default"}, follow=True).context["messages"])))
+    assert messages.startswith("Placed 1 ID: ")
+    assert "The queue is paused" in messages
 
 
 @pytest.mark.parametrize(
-    ("given", "start"),
+    ("typed", "start"),
     [
         ("2027-11-07T01:30", "2027-11-07T05:30Z"),
         ("2027-03-14T02:30", "2027-03-14T07:30Z"),
@@ -575,11 +586,11 @@ def test_preview_says_what_keeps_the_queue_from_starting(queue, sign_in):
         ("2027-01-05T15:00Z", "2027-01-05T15:00Z"),
     ],
 )
-def test_not_before_in_a_repeated_or_skipped_hour_is_accepted(queue, sign_in, given, start):
+def test_not_before_in_a_repeated_or_skipped_hour_is_accepted(queue, sign_in, typed, start):
     client = sign_in(time_zone="America/New_York")
     address = upload(client, payload="1").url
 
-    page = client.get(address, {"not_before": given})
+    page = client.get(address, {"not_before": typed})
 
     assert page.status_code == 200
     assert f'name="not_before" value="{start}"' in page.content.decode()
@@ -587,13 +598,13 @@ def test_not_before_in_a_repeated_or_skipped_hour_is_accepted(queue, sign_in, gi
     assert timedelta(0) <= first - page.context["preview"].not_before < timedelta(minutes=15)
 
 
-@pytest.mark.parametrize("given", ["9999-12-31T23:59", "2089-06-01T00:00", "soon"])
-def test_invalid_not_before_is_explained_and_removes_the_button(queue, sign_in, given):
+@pytest.mark.parametrize("typed", ["9999-12-31T23:59", "2089-06-01T00:00", "soon"])
+def test_invalid_not_before_is_explained_and_removes_the_button(queue, sign_in, typed):
     client = sign_in(time_zone="America/New_York")
     address = upload(client, payload="1").url
 
-    whole = client.get(address, {"not_before": given})
-    part = client.get(address, {"not_before": given, "part": "plan"}, headers={"HX-Request": "true"})
+    whole = client.get(address, {"not_before": typed})
+    part = client.get(address, {"not_before": typed, "part": "plan"}, headers={"HX-Request": "true"})
 
     assert whole.status_code == 400
     assert "not before: " in whole.content.decode()
@@ -605,8 +616,8 @@ def test_partly_typed_year_counts_as_the_past(queue, sign_in):
     client = sign_in(time_zone="Asia/Tokyo")
     address = upload(client, payload="1").url
 
-    for given in ("0001-01-01T00:00", "0202-12-31T23:59"):
-        assert "Place 1 ID in default" in squeezed(client.get(address, {"not_before": given}))
+    for typed in ("0001-01-01T00:00", "0202-12-31T23:59"):
+        assert "Place 1 ID in default" in squeezed(client.get(address, {"not_before": typed}))
 
 
 def test_closed_window_is_named_as_the_reason_for_a_worse_plan(queue, sign_in, monkeypatch):
@@ -618,8 +629,8 @@ def test_closed_window_is_named_as_the_reason_for_a_worse_plan(queue, sign_in, m
 
     answer = client.post(address, fields)
 
-    (said,) = [str(message) for message in answer.context["messages"]]
-    assert said.startswith(
+    (sentence,) = [str(message) for message in answer.context["messages"]]
+    assert sentence.startswith(
         "The quarter-hour in the preview has closed in the meantime: the fullest minute would now have 2"
     )
     assert not models.Task.objects.exists()
@@ -658,11 +669,11 @@ def test_recently_sent_ids_are_named_and_excluded_with_one_click(queue, sign_in)
     models.Assignment.objects.filter(user_id__lte=60).update(status=models.Status.SUCCEEDED)
 
     same = upload(client, payload=" ".join(map(str, range(1, 101)))).url
-    told = squeezed(client.get(f"{same}overlap/"))
-    assert "This is the same list as" in told
-    assert "yesterday&#x27;s file" in told
-    assert '<dt>sent by default in the last 24 hours</dt> <dd class="notice">60</dd>' in told
-    assert '<dt>also waiting in other tasks</dt> <dd class="notice">40</dd>' in told
+    page = squeezed(client.get(f"{same}overlap/"))
+    assert "This is the same list as" in page
+    assert "yesterday&#x27;s file" in page
+    assert '<dt>sent by default in the last 24 hours</dt> <dd class="notice">60</dd>' in page
+    assert '<dt>also waiting in other tasks</dt> <dd class="notice">40</dd>' in page
 
     smaller = client.post(f"{same}leave-out/?which=sent", {}, follow=True)
     assert [str(message) for message in smaller.context["messages"]] == [
@@ -738,8 +749,8 @@ def test_preview_of_free_places_may_be_placed_a_minute_later(queue, sign_in):
     client = sign_in()
     address = upload(client, payload="1 2 3", start="first_free").url
     minute = timedelta(minutes=1)
-    seen = clock.minute_start(store.now()) - 2 * minute
-    earlier = {"first": seen + minute, "last": seen + minute, "seen_at": seen}
+    shown_keys = clock.minute_start(store.now()) - 2 * minute
+    earlier = {"first": shown_keys + minute, "last": shown_keys + minute, "seen_at": shown_keys}
     fields = {name: f"{at:%Y-%m-%dT%H:%MZ}" for name, at in earlier.items()}
 
     assert client.post(address, {**_promised(client, address), **fields}).status_code == 302
@@ -756,7 +767,7 @@ def test_preview_draws_this_list_on_top_of_what_is_planned(queue, sign_in, place
     page = client.get(upload(client, payload=" ".join(map(str, range(1, 101)))).url)
 
     bars = page.context["chart"].bars
-    assert [(bar.counts.filled, bar.mine) for bar in bars[:3]] == [(120, 20), (80, 80), (0, 0)]
+    assert [(bar.counts.filled, bar.own_count) for bar in bars[:3]] == [(120, 20), (80, 80), (0, 0)]
     assert [kind for kind, *_ in bars[0].parts] == ["waiting", "mine"]
     assert "120 IDs, 120 waiting, 20 of this list" in squeezed(page)
 
@@ -768,10 +779,23 @@ def test_preview_draws_all_quarter_hours_of_a_long_list_and_names_the_limit_for_
     page = client.get(upload(client, payload=" ".join(map(str, range(1, 601)))).url)
 
     bars = page.context["whole"].bars
-    assert (len(bars), sum(bar.mine for bar in bars)) == (20, 600)
+    assert (len(bars), sum(bar.own_count for bar in bars)) == (20, 600)
     assert "At <a" in squeezed(page)
     assert page.context["preview"].rpm_for_an_hour == 10
-    assert "every minute is full" in squeezed(page)
+    assert "the list takes all that the queue may send" in squeezed(page)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"quotas": [{"limit": 200, "per": "day"}]}, {"max_share_percent": 50}], ids=["quota", "share"]
+)
+def test_preview_names_no_limit_for_an_hour_where_another_one_applies(queue, sign_in, limit):
+    models.Queue.objects.filter(pk=queue.pk).update(rpm=2, overflow=models.Overflow.CARRY_OVER, **limit)
+    client = sign_in()
+
+    page = client.get(upload(client, payload=" ".join(map(str, range(1, 601)))).url)
+
+    assert page.context["preview"].rpm_for_an_hour is None
+    assert ("takes all that the queue may send" in squeezed(page)) == ("quotas" in limit)
 
 
 def test_preview_of_free_places_warns_of_no_full_minutes(queue, sign_in, place):

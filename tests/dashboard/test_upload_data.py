@@ -49,6 +49,13 @@ def test_preview_shows_the_columns_and_the_first_requests(webhook, sign_in):
     assert "needs first_name, and the list has it" in page
 
 
+def test_button_and_chart_of_a_preview_come_before_its_requests(webhook, sign_in):
+    client = sign_in()
+    page = client.get(upload(client, data="*").url).content.decode()
+    order = [page.index(part) for part in ('id="place"', 'id="plan-plot"', "The first requests")]
+    assert order == sorted(order)
+
+
 def test_placed_list_has_the_data_of_its_preview(webhook, sign_in):
     client = sign_in()
     address = upload(client, data="*").url
@@ -101,7 +108,7 @@ def test_ids_left_out_of_a_preview_keep_the_data_of_the_others(queue, sign_in):
     client.post(smaller, {"queue": "default"})
     write_lists()
     task = models.Task.objects.order_by("pk").last()
-    assert {user: one["city"] for user, one in record_lists.read(task.pk, [7, 8, 9, 10]).items()} == {
+    assert {user: item["city"] for user, item in record_lists.read(task.pk, [7, 8, 9, 10]).items()} == {
         7: "Köln", 9: "", 10: "Ulm",
     }  # fmt: skip
 
@@ -153,7 +160,7 @@ def test_export_of_a_task_has_a_column_for_each_that_travels(queue, sign_in, is_
         "10": ["Di", "'=1+1"],
     }
     objects = [json.loads(line) for line in exported(client, task, "ndjson")]
-    assert {one["user_id"]: one["data.city"] for one in objects} == {
+    assert {item["user_id"]: item["data.city"] for item in objects} == {
         "7": "Köln", "8": "Bonn", "9": "", "10": "=1+1",
     }  # fmt: skip
 

@@ -69,6 +69,8 @@ def addresses(place, fail, sign_in) -> list[str]:
         "/dashboard/failures/?queue=default",
         "/dashboard/queues/",
         "/dashboard/queues/default/?rpm=50",
+        "/dashboard/queues/default/requests/",
+        "/dashboard/queues/default/trends/",
         "/dashboard/calendar/?queue=queue-0&ids=100000",
         f"/dashboard/history/{store.now():%Y-%m-%d}/",
         "/dashboard/activity/",

@@ -12,10 +12,10 @@ def page(sign_in, starts_at) -> str:
 
 
 def test_empty_ended_window_waits_for_no_receipt(queue, sign_in):
-    said = page(sign_in, clock.open_window_start(store.now()) - 9 * clock.QUARTER)
+    text = page(sign_in, clock.open_window_start(store.now()) - 9 * clock.QUARTER)
 
-    assert "No list came in, so there is nothing to total." in said
-    assert "accepted lists from" in said
+    assert "No list came in, so there is nothing to total." in text
+    assert "accepted lists from" in text
 
 
 def test_window_page_says_how_many_changes_are_not_shown(place, sign_in):
@@ -27,10 +27,10 @@ def test_window_page_says_how_many_changes_are_not_shown(place, sign_in):
         line.save(force_insert=True)
     models.Window.objects.update(version=102)
 
-    said = page(sign_in, window.starts_at)
+    text = page(sign_in, window.starts_at)
 
-    assert "The latest 100 of 102 changes." in said
-    assert "accepts lists from" in said
+    assert "The latest 100 of 102 changes." in text
+    assert "accepts lists from" in text
 
 
 def test_start_rounded_down_by_less_than_a_millisecond_is_on_its_slot(place, sign_in):
@@ -43,11 +43,11 @@ def test_start_rounded_down_by_less_than_a_millisecond_is_on_its_slot(place, sig
     models.Bucket.objects.filter(filled_count=11).update(capacity=11)
     minute = task.first_minute_at
 
-    said = sign_in("viewer").get(f"/dashboard/minutes/{minute:%Y-%m-%dT%H:%MZ}/").content.decode()
+    text = sign_in("viewer").get(f"/dashboard/minutes/{minute:%Y-%m-%dT%H:%MZ}/").content.decode()
 
-    assert said.count(">0 ms<") == 3
-    assert "-0 ms" not in said
-    assert "-1 ms" not in said
+    assert text.count(">0 ms<") == 3
+    assert "-0 ms" not in text
+    assert "-1 ms" not in text
 
 
 def test_small_moves_for_one_reason_are_one_line(place, sign_in):
@@ -67,5 +67,5 @@ def test_small_moves_for_one_reason_are_one_line(place, sign_in):
         ("move_out", 3, 3),
         ("reserve", 3, 1),
     ]
-    assert "3 IDs</a> in 3 changes" in squeezed(page)
+    assert "another minute</a>, 3 IDs in 3 changes" in squeezed(page)
     assert task.name in squeezed(page)

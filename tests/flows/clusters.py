@@ -33,7 +33,7 @@ class Cluster:
             stderr=subprocess.STDOUT,
         )
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What it printed."""
         self.log.seek(0)
         return self.log.read().decode(errors="replace")
@@ -71,11 +71,11 @@ class Cluster:
         self.kill()
 
 
-def wait_until(true: Callable[[], bool], *, seconds: float, what: str) -> float:
+def wait_until(true: Callable[[], bool], *, seconds: float, description: str) -> float:
     """Return after how many seconds it was true; fail when it isn't in time."""
     began = time.monotonic()
     while time.monotonic() < began + seconds:
         if true():
             return time.monotonic() - began
         time.sleep(0.05)
-    raise AssertionError(f"{what} within {seconds} s")
+    raise AssertionError(f"{description} within {seconds} s")

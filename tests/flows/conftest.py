@@ -16,4 +16,4 @@ def start_cluster(process_environment):
     for cluster in clusters:
         cluster.stop()
         # Shown beside a failure.
-        print(f"--- the cluster {cluster.process.pid} said:\n{cluster.said()}")
+        print(f"--- the cluster {cluster.process.pid} said:\n{cluster.output()}")

@@ -63,7 +63,7 @@ class Seat:
         self.bucket = keys.bucket_at(queue.pk, MINUTE)
         self.want = queue
         self.batches: set[int] = set()
-        self.kept: list[messages.Result] = []
+        self.results: list[messages.Result] = []
         self.done = 0
 
     def turn(self, *, claim: bool = True) -> None:
@@ -77,18 +77,18 @@ class Seat:
             owner=self.owner,
             elapsed=lambda: self.elapsed,
             requests=wants,
-            results=self.kept,
+            results=self.results,
             open_batches=self.batches,
             now=lambda: NOW,
         )
-        self.done += len(self.kept)
-        self.batches |= {one.batch_id for one in turn.claims}
+        self.done += len(self.results)
+        self.batches |= {item.batch_id for item in turn.claims}
         # Each fourth comes back unsent, as from a paused queue.
-        self.kept = [
-            messages.Result(one, models.Status.WAITING)
+        self.results = [
+            messages.Result(item, models.Status.WAITING)
             if number % 4 == 3
-            else messages.Result(one, models.Status.SUCCEEDED, started_after_ms=round(one.offset * 1000))
-            for number, one in enumerate(turn.claims)
+            else messages.Result(item, models.Status.SUCCEEDED, started_after_ms=round(item.offset * 1000))
+            for number, item in enumerate(turn.claims)
         ]
         self.elapsed = until if until < 55 else 0.0
         time.sleep(0.01)
@@ -138,5 +138,7 @@ def test_concurrent_edits_cancels_and_claims_never_deadlock_and_add_up(transacti
     assert not models.Assignment.objects.filter(status=models.Status.IN_FLIGHT).exists()
     check_counters()
     check_log()
-    wrong = [str(one) for one in proof.check(lambda: NOW) if "left behind" not in one.check]
-    assert not [said for said in wrong if "older than two leases" not in said]
+    wrong = [
+        str(difference) for difference in proof.check(lambda: NOW) if "left behind" not in difference.check
+    ]
+    assert not [error for error in wrong if "older than two leases" not in error]

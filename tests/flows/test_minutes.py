@@ -36,13 +36,13 @@ def over(minute: datetime) -> float:
 
 def started(queue: models.Queue, *minutes: datetime) -> list[float]:
     """When requests started, in seconds from the first minute on."""
-    found = []
+    result = []
     for minute in minutes:
         first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, minute))
         rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, started_after_ms__isnull=False)
         offset = (minute - minutes[0]).total_seconds()
-        found += [offset + ms / 1000 for ms in rows.values_list("started_after_ms", flat=True)]
-    return sorted(found)
+        result += [offset + ms / 1000 for ms in rows.values_list("started_after_ms", flat=True)]
+    return sorted(result)
 
 
 def test_ids_are_recorded_in_their_minute_at_their_slot(start_cluster):
@@ -59,7 +59,7 @@ def test_ids_are_recorded_in_their_minute_at_their_slot(start_cluster):
     wait_until(
         lambda: not models.Assignment.objects.exclude(status=Status.SUCCEEDED).exists(),
         seconds=over(second),
-        what="all IDs are recorded",
+        description="all IDs are recorded",
     )
     check_counters()
     times = started(busy, first, second)

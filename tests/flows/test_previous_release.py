@@ -15,8 +15,10 @@ import pytest
 from scheduling import models
 from settings.place import BASE_DIR
 
-# The commit of the release before the first migration that has to be expanded: 0008.
-PREVIOUS = "575f01a"
+# The commits before the first migration that has to be expanded, 0008, before 0020 and before 0028; and the one before
+# the newest migration was added.
+NEWEST = "the newest migration"
+PREVIOUS = ("575f01a", "f859257", "6d020f2", NEWEST)
 # What both know by the same names: the API's addresses, and the paths of jobs.
 WORK = """
 import json, sys, django
@@ -48,24 +50,30 @@ print(json.dumps({"tasks": len(tasks), "history": history, "counts": counts}))
 """
 
 
-@pytest.fixture(scope="module")
-def previous(tmp_path_factory) -> Path:
-    """The previous release's code."""
+@pytest.fixture(scope="module", params=PREVIOUS)
+def previous(request, tmp_path_factory) -> Path:
+    """A previous release's code."""
     folder = tmp_path_factory.mktemp("previous")
     git = shutil.which("git")
     if git is None:
         pytest.skip("git is not installed")
-    packed = subprocess.run([git, "archive", PREVIOUS], cwd=BASE_DIR, capture_output=True, check=False)
+    commit = before_newest_migration(git) if request.param == NEWEST else request.param
+    packed = subprocess.run([git, "archive", commit], cwd=BASE_DIR, capture_output=True, check=False)
     if packed.returncode:
-        pytest.skip(f"the history of the repository doesn't hold {PREVIOUS}")
+        pytest.skip(f"the history of the repository doesn't contain {request.param}")
     subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
     return folder
+
+
+def before_newest_migration(git: str) -> str:
+    added = ("log", "-1", "--diff-filter=A", "--format=%h^", "--", "scheduling/migrations/*.py")
+    return subprocess.run([git, *added], cwd=BASE_DIR, capture_output=True, text=True).stdout.strip()
 
 
 def work(where: Path, environment: dict[str, str], token: str, first: int) -> dict:
     """Let a process of the code in that folder accept, write, rename, cancel and read lists."""
     command = [sys.executable, "-c", WORK, token, str(first)]
-    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2_000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -75,13 +83,15 @@ def test_previous_release_and_this_one_work_side_by_side(previous, process_envir
     models.Queue.objects.get_or_create(
         name="default", defaults={"rpm": 120, "created_at": "2026-01-01T00:00Z"}
     )
+    # However long this takes: nothing falls due.
+    models.Queue.objects.update(paused_at="2026-01-01T00:00Z")
     token = make_token("write")
     environment = {**process_environment, "PYTHONPATH": "", "PATH": os.environ["PATH"]}
     whole = {"ids": 50, "repeats": 0, "waiting": 50, "in_flight": 0, "succeeded": 0, "failed": 0}
     for turn, where in enumerate((previous, BASE_DIR, previous, BASE_DIR)):
-        found = work(where, environment, token, 1 + 1_000 * turn)
-        assert (found["tasks"], found["history"]) == (2 * turn + 2, 200)
-        assert {name: found["counts"][name] for name in whole} == whole
+        result = work(where, environment, token, 1 + 1_000 * turn)
+        assert (result["tasks"], result["history"]) == (2 * turn + 2, 200)
+        assert {name: result["counts"][name] for name in whole} == whole
     check = subprocess.run(
         [sys.executable, "manage.py", "check_plan"],
         cwd=BASE_DIR,

@@ -10,8 +10,8 @@ PASSWORDS = {"password1": "a long passphrase", "password2": "a long passphrase"}
 
 
 def lines() -> list[tuple[str, str, str, str]]:
-    found = Activity.objects.order_by("pk").values_list("actor_name", "face", "verb", "object_name")
-    return list(found)
+    rows = Activity.objects.order_by("pk").values_list("actor_name", "face", "verb", "object_name")
+    return list(rows)
 
 
 @pytest.fixture

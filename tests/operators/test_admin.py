@@ -49,6 +49,28 @@ def test_token_made_in_the_admin_is_shown_once_and_works(signed_in):
     assert token.hash not in page
 
 
+def test_token_made_in_the_admin_may_have_a_queue_and_expire(signed_in):
+    client = signed_in("admin")
+    form = {
+        "name": "crm",
+        "scope": "submit",
+        "queue_name": "crm",
+        "expires_at_0": "2999-01-02",
+        "expires_at_1": "03:04",
+    }
+    assert client.post("/admin/operators/token/add/", form).status_code == 200
+    token = Token.objects.get()
+    assert (token.queue_name, f"{token.expires_at:%Y-%m-%d %H:%M}") == ("crm", "2999-01-02 03:04")
+
+    wrong = client.post(
+        "/admin/operators/token/add/", form | {"scope": "write", "expires_at_0": "1999-01-02"}
+    )
+    page = wrong.content.decode()
+    assert "Only a token with the scope submit can have a queue." in page
+    assert "This time has passed." in page
+    assert Token.objects.count() == 1
+
+
 def test_admin_revokes_a_token(signed_in, make_token):
     secret = make_token("write")
     token = Token.objects.get()

@@ -50,8 +50,8 @@ def signed_up(server, settings):
 
 def to_the_server_and_back(client: Client, subject: str, *, after: str = "/dashboard/tasks/"):
     """What a browser does: follow to the server, sign in there, follow back."""
-    there = client.get("/sign-in/oidc/", {"next": after})["Location"]
-    answer = requests.post(there, data={"sub": subject}, allow_redirects=False, timeout=10)
+    existing = client.get("/sign-in/oidc/", {"next": after})["Location"]
+    answer = requests.post(existing, data={"sub": subject}, allow_redirects=False, timeout=10)
     back = urlsplit(answer.headers["Location"])
     return client.get(f"{back.path}?{back.query}")
 
@@ -96,16 +96,16 @@ def test_sign_in_without_a_role_is_refused(client, signed_up):
 def test_sign_in_never_takes_over_a_name_that_is_taken_until_an_admin_links_it(
     client, signed_up, make_operator
 ):
-    there = make_operator("admin", username="Bo")
+    existing = make_operator("admin", username="Bo")
 
     answer = to_the_server_and_back(client, "bo-2")
     assert answer.status_code == 403
     assert "the subject is bo-2" in answer.content.decode()
 
-    Operator.objects.filter(pk=there.pk).update(oidc_subject="bo-2")
+    Operator.objects.filter(pk=existing.pk).update(oidc_subject="bo-2")
     assert to_the_server_and_back(Client(), "bo-2").status_code == 302
-    there.refresh_from_db()
-    assert there.role == "viewer"
+    existing.refresh_from_db()
+    assert existing.role == "viewer"
 
 
 def test_sign_in_of_an_inactive_operator_is_refused(client, signed_up):
@@ -121,8 +121,8 @@ def test_oidc_callback_without_a_sign_in_is_refused(client, signed_up, query):
 
 
 def test_oidc_callback_with_another_browsers_state_is_refused(client, signed_up):
-    there = client.get("/sign-in/oidc/")["Location"]
-    answer = requests.post(there, data={"sub": "ann-1"}, allow_redirects=False, timeout=10)
+    existing = client.get("/sign-in/oidc/")["Location"]
+    answer = requests.post(existing, data={"sub": "ann-1"}, allow_redirects=False, timeout=10)
     back = urlsplit(answer.headers["Location"])
 
     assert Client().get(f"{back.path}?{back.query}").status_code == 403
@@ -150,7 +150,7 @@ def test_unreachable_oidc_server_is_reported_with_a_sentence(client, settings):
 
 
 @pytest.mark.parametrize(
-    ("claim", "given", "role"),
+    ("claim", "groups", "role"),
     [
         ("roles", {"roles": ["guests", "leads"]}, Role.ADMIN),
         ("roles", {"roles": "guests"}, Role.VIEWER),
@@ -161,7 +161,7 @@ def test_unreachable_oidc_server_is_reported_with_a_sentence(client, settings):
         ("roles", {}, None),
     ],
 )
-def test_role_is_the_highest_of_the_claim(settings, claim, given, role):
+def test_role_is_the_highest_of_the_claim(settings, claim, groups, role):
     settings.OIDC_ROLE_CLAIM, settings.OIDC_ROLES = claim, {"leads": "admin", "guests": "viewer"}
 
-    assert oidc.role_of(given) == role
+    assert oidc.role_of(groups) == role

@@ -8,9 +8,9 @@ def test_directory_readable_by_others_is_reported(settings, tmp_path):
     tmp_path.chmod(0o700)
     assert check_privacy() == []
     tmp_path.chmod(0o750)
-    found = check_privacy()
-    assert [message.id for message in found] == ["quarterdeck.W101"] * 2
-    assert f"chmod 700 {tmp_path}" in found[0].hint
+    result = check_privacy()
+    assert [message.id for message in result] == ["quarterdeck.W101"] * 2
+    assert f"chmod 700 {tmp_path}" in result[0].hint
 
 
 def test_pages_behind_the_sign_in_are_not_cached(client, make_operator):

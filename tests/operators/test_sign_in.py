@@ -131,10 +131,10 @@ def test_every_page_forbids_what_is_inline_and_being_framed(client, make_operato
 
 def test_sign_in_answer_does_not_reveal_whether_a_name_exists(client, make_operator):
     make_operator("operator")
-    known = sign_in(client, "wrong").content
+    existing_name = sign_in(client, "wrong").content
     Operator.objects.all().delete()
     unknown = sign_in(client, "wrong").content
-    assert b"correct username and password" in known
+    assert b"correct username and password" in existing_name
     assert b"correct username and password" in unknown
 
 
@@ -177,14 +177,14 @@ def test_action_by_script_without_a_session_gets_a_sentence(client):
 
 
 def test_ended_session_is_mentioned_only_if_there_was_one(client, make_operator):
-    said = b"You are signed out"
+    text = b"You are signed out"
     first_visit = client.get(client.get("/dashboard/tasks/").url)
     client.force_login(make_operator("operator"))
     client.session.flush()
     came_back = client.get(client.get("/dashboard/tasks/").url)
 
-    assert said not in first_visit.content
-    assert said in came_back.content
+    assert text not in first_visit.content
+    assert text in came_back.content
     assert b'value="/dashboard/tasks/"' in came_back.content
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 
 def issue(**changes) -> tuple[Token, str]:
-    wanted = {"name": "billing", "scope": Scope.WRITE, "by": Actor.command_line(), "at": NOON}
-    return tokens.issue(**{**wanted, **changes})
+    options = {"name": "billing", "scope": Scope.WRITE, "by": Actor.command_line(), "at": NOON}
+    return tokens.issue(**{**options, **changes})
 
 
 def test_token_is_found_by_its_secret_and_only_a_hash_is_stored():
@@ -76,10 +76,10 @@ def test_token_needs_a_name(name):
 
 
 def test_every_action_sends_a_signal():
-    heard = []
+    calls = []
 
     def listen(sender, by, act, target, at, details, **_):
-        heard.append((by.name, act, target.name, at))
+        calls.append((by.name, act, target.name, at))
 
     action_taken.connect(listen)
     try:
@@ -87,7 +87,7 @@ def test_every_action_sends_a_signal():
         tokens.revoke(token, by=Actor.system(), at=NOON)
     finally:
         action_taken.disconnect(listen)
-    assert heard == [("command line", "issued", "billing", NOON), ("system", "revoked", "billing", NOON)]
+    assert calls == [("command line", "issued", "billing", NOON), ("system", "revoked", "billing", NOON)]
 
 
 def test_command_prints_the_token_and_nothing_else():

@@ -69,11 +69,11 @@ def check_counters() -> None:
         by_bucket.setdefault(row.bucket_id, Counter())[word] += 1
         by_task.setdefault(row.task_id, Counter())[word] += 1
     for bucket in models.Bucket.objects.all():
-        said = {s.word: getattr(bucket, s.counter) for s in models.Status}
-        assert said == {s.word: by_bucket.get(bucket.pk, Counter())[s.word] for s in models.Status}, bucket.pk
+        text = {s.word: getattr(bucket, s.counter) for s in models.Status}
+        assert text == {s.word: by_bucket.get(bucket.pk, Counter())[s.word] for s in models.Status}, bucket.pk
     for task in models.Task.objects.all():
-        said = {s.word: getattr(task, s.counter) for s in models.Status}
-        assert said == {s.word: by_task.get(task.pk, Counter())[s.word] for s in models.Status}, task.pk
+        text = {s.word: getattr(task, s.counter) for s in models.Status}
+        assert text == {s.word: by_task.get(task.pk, Counter())[s.word] for s in models.Status}, task.pk
 
 
 def check_log() -> None:

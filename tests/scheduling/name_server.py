@@ -28,7 +28,7 @@ class NameServer:
 
     names: dict[str, Sequence[str] | str | None]
     silent_types: frozenset[str] = frozenset()
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    questions: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> "NameServer":
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -60,16 +60,16 @@ class NameServer:
             query = dns.message.from_wire(data)
             [question] = query.question
             name, kind = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
-            self.asked.append((name, kind))
-            found = self.names.get(name, "missing")
-            if found is SILENT or kind in self.silent_types:
+            self.questions.append((name, kind))
+            result = self.names.get(name, "missing")
+            if result is SILENT or kind in self.silent_types:
                 continue
             reply = dns.message.make_response(query)
             reply.flags |= dns.flags.RA
-            if found == "missing":
+            if result == "missing":
                 reply.set_rcode(dns.rcode.NXDOMAIN)
-            elif found == REFUSED:
+            elif result == REFUSED:
                 reply.set_rcode(dns.rcode.REFUSED)
-            elif addresses := [one for one in found if (":" in one) == (kind == "AAAA")]:
+            elif addresses := [item for item in result if (":" in item) == (kind == "AAAA")]:
                 reply.answer.append(dns.rrset.from_text(question.name, 60, "IN", kind, *addresses))
             self._socket.sendto(reply.to_wire(), client)

@@ -10,6 +10,16 @@ from scheduling.lists import stored_lists
 from scheduling.placement import reservations
 
 
+def minutes_of(plan: reservations.Plan) -> dict[datetime, int]:
+    """How many IDs of a plan each minute gets."""
+    return {
+        keys.minute_of_bucket(keys.bucket_id(window.window_id, k)): count
+        for window in plan.windows
+        for k, count in enumerate(window.added)
+        if count
+    }
+
+
 def make_queue(name: str = "q", **fields) -> models.Queue:
     return models.Queue.objects.create(name=name, created_at=clock.EPOCH, **fields)
 
@@ -53,7 +63,7 @@ def place(
         if written:
             groups = []
             buckets = {keys.bucket_at(queue.pk, minute): list(users) for minute, users in minutes.items()}
-            ordinals = reservations.take_ordinals({bucket: len(users) for bucket, users in buckets.items()})
+            ordinals = store.take_ordinals({bucket: len(users) for bucket, users in buckets.items()})
             for bucket_id, users in sorted(buckets.items()):
                 groups.append((keys.assignment_id(bucket_id, ordinals[bucket_id]), users))
             store.insert_assignments(task.pk, groups, status=models.Status.WAITING)
@@ -66,8 +76,8 @@ def blocks(ids: array, size: int) -> Iterator[array]:
 
 def counted() -> dict[str, int]:
     """How many rows have which status, by its word."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     for status in models.Assignment.objects.values_list("status", flat=True):
         word = models.Status(status).word
-        found[word] = found.get(word, 0) + 1
-    return found
+        result[word] = result.get(word, 0) + 1
+    return result

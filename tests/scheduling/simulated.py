@@ -43,7 +43,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 class SimulatedHandler:
-    """Answers each request as a test says, so many seconds later. `seen`: the requests, in order."""
+    """Answers each request as a test says, `seconds` later. `seen`: the requests, in order."""
 
     def __init__(
         self,
@@ -53,15 +53,18 @@ class SimulatedHandler:
         batch_seconds: float = 0.0,
     ) -> None:
         self.answer, self.seconds, self.batch_seconds = answer, seconds, batch_seconds
-        self.seen: list[Request] = []
+        self.requests: list[Request] = []
         self.batches: list[list[int]] = []
         self.is_prepared = self.is_closed = False
 
     def prepare(self) -> None:
         self.is_prepared = True
 
+    def is_ready(self) -> bool:
+        return True
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
-        self.seen += batch
+        self.requests += batch
         self.batches.append([request.user_id for request in batch])
         await asyncio.sleep(self.seconds)
         return [self.answer(request) for request in batch]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Seen:
+class ReceivedRequest:
     """One request as the target saw it. at: wall time of its first line. n: from 0, in that order."""
 
     n: int
@@ -49,11 +49,11 @@ class Target:
     remains open after a coroutine function. tls: with the certificate of the target.
     """
 
-    answer: Callable[[Seen], Answer] = lambda seen: status(200, b"ok")
+    answer: Callable[[ReceivedRequest], Answer] = lambda request: status(200, b"ok")
     close_after: bool = False
     stay: bool = False
     tls: ssl.SSLContext | None = None
-    seen: list[Seen] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
     def __enter__(self) -> "Target":
         ready = threading.Event()
@@ -73,7 +73,11 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/in"
+        return f"{self.origin}/in"
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     async def _serve(self, ready: threading.Event) -> None:
         self.loop, self.stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -101,9 +105,9 @@ class Target:
                 name, _, value = header.decode().partition(":")
                 headers[name.strip().lower()] = value.strip()
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            seen = Seen(len(self.seen), at, connection, method, path, headers, body)
-            self.seen.append(seen)
-            answer = self.answer(seen)
+            request = ReceivedRequest(len(self.requests), at, connection, method, path, headers, body)
+            self.requests.append(request)
+            answer = self.answer(request)
             if answer is None:
                 return
             if isinstance(answer, bytes):

@@ -14,18 +14,28 @@ ACTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "create_token": (("billing", "--scope", "read"), "issued", "billing"),
     "first_operator": ((), "created", "admin"),
     "prepare": ((), "created", "default"),
+    "reencrypt": ((), "reencrypted", "the installation"),
 }
 # Only looks.
 READS = {"check_plan"}
-# Tested elsewhere, with arguments or on databases of their own: tests/runner/test_backup.py, test_erasure.py.
-ELSEWHERE = {"backup", "doctor", "erase_person", "possible_repeats", "restore"}
+# Tested elsewhere, with arguments or on databases of their own: tests/runner/test_backup.py, test_erasure.py,
+# test_receipt_files.py.
+ELSEWHERE = {
+    "backup",
+    "doctor",
+    "erase_person",
+    "export_receipts",
+    "possible_repeats",
+    "restore",
+    "verify_receipts",
+}
 # Invents lists, which come in as any others do; and its queues, see below.
 INVENTS = {"demo"}
 
 
 def lines() -> list[tuple[str, str, str, str]]:
-    found = models.Activity.objects.order_by("pk")
-    return list(found.values_list("actor_kind", "face", "verb", "object_name"))
+    rows = models.Activity.objects.order_by("pk")
+    return list(rows.values_list("actor_kind", "face", "verb", "object_name"))
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +46,20 @@ def a_fresh_instance(db):
 
 
 def test_every_command_is_tested_here():
-    ours = {name for name, app in get_commands().items() if app in ("scheduling", "operators")}
+    own = {name for name, app in get_commands().items() if app in ("scheduling", "operators")}
 
-    assert ours == set(ACTS) | READS | ELSEWHERE | INVENTS
+    assert own == set(ACTS) | READS | ELSEWHERE | INVENTS
 
 
 @pytest.mark.parametrize("command", ACTS)
 def test_command_with_an_effect_is_logged_once(command, capsys):
-    told, verb, name = ACTS[command]
+    message, verb, name = ACTS[command]
 
-    call_command(command, *told)
+    call_command(command, *message)
 
     assert lines() == [("command_line", "command_line", verb, name)]
-    if command not in ("create_token", "after_restore"):
-        call_command(command, *told)
+    if command not in ("create_token", "after_restore", "reencrypt"):
+        call_command(command, *message)
         assert len(lines()) == 1
 
 

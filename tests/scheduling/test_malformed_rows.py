@@ -63,10 +63,10 @@ def test_list_with_a_broken_chunk_delays_no_other_list(queue, logged, tmp_path, 
     ],
 )
 @pytest.mark.parametrize(
-    "asked", [{}, {"ids": 7, "at": "no time"}, {"matching": 1, "task": "x"}, {"matching": {"x": 1}}]
+    "unreadable", [{}, {"ids": 7, "at": "no time"}, {"matching": 1, "task": "x"}, {"matching": {"x": 1}}]
 )
-def test_operation_that_cannot_be_read_ends(logged, kind, resume, asked):
-    operation = bulk_operations.begin(kind, asked=asked, number=1, by=BY, at=NOON)
+def test_operation_that_cannot_be_read_ends(logged, kind, resume, unreadable):
+    operation = bulk_operations.begin(kind, request=unreadable, number=1, by=BY, at=NOON)
     bulk_operations.hand_over(operation, at=NOON)
     resume(operation.pk, lambda: NOON)
     operation.refresh_from_db()
@@ -79,17 +79,17 @@ def test_queue_that_cannot_be_refitted_delays_no_other(logged, monkeypatch):
     for name in ("bad", "good"):
         models.Queue.objects.create(name=name, rpm=1, overflow="carry_over", created_at=NOON)
     bad, good = models.Queue.objects.order_by("pk")
-    seen = []
+    shown_keys = []
 
     def refit_slice(queue_id, behind, now):
         if queue_id == bad.pk:
             raise ValueError("a malformed row")
-        seen.append(queue_id)
+        shown_keys.append(queue_id)
         return 3, None
 
     monkeypatch.setattr(rates, "_refit_slice", refit_slice)
     assert rates.refit(lambda: NOON) == 3
-    assert seen == [good.pk]
+    assert shown_keys == [good.pk]
     assert logged == ["queue_not_refitted"]
 
 

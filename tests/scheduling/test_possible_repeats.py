@@ -31,10 +31,10 @@ def test_ids_that_the_old_primary_may_have_sent_are_listed(capsys):
             models.Assignment.objects.filter(pk=row.pk).update(
                 status=Status.SUCCEEDED, attempts=1, started_after_ms=started * 1_000
             )
-    found = listed(capsys, lost_from=20, promoted=27)
-    assert sorted(found) == list(range(21, 61))
-    assert found[21] == "sent after the promotion: may have been sent before"
-    assert found[60] == "not sent yet: may go out a second time"
+    result = listed(capsys, lost_from=20, promoted=27)
+    assert sorted(result) == list(range(21, 61))
+    assert result[21] == "sent after the promotion: may have been sent before"
+    assert result[60] == "not sent yet: may go out a second time"
 
 
 def test_times_that_lie_the_wrong_way_round_are_refused():

@@ -41,9 +41,9 @@ def test_user_without_an_id_gets_the_one_after_the_largest(by):
 
 def test_free_id_is_found_after_the_largest_is_taken(by):
     users.create(user_id=models.MAX_ID, by=by, at=NOON)
-    given = {users.create(by=by, at=NOON).pk for _ in range(5)}
-    assert len(given) == 5
-    assert max(given) < 2**53
+    new_ids = {users.create(by=by, at=NOON).pk for _ in range(5)}
+    assert len(new_ids) == 5
+    assert max(new_ids) < 2**53
 
 
 @pytest.mark.parametrize("user_id", [0, -1, models.MAX_ID + 1])
@@ -53,14 +53,14 @@ def test_id_out_of_range_is_refused(by, user_id):
 
 
 def test_concurrent_users_without_an_id_get_different_ones(by):
-    def one(_):
+    def create_user(_):
         try:
             return users.create(by=by, at=NOON).pk
         finally:
             connection.close()
 
     with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(one, range(40))) == list(range(1, 41))
+        assert sorted(pool.map(create_user, range(40))) == list(range(1, 41))
 
 
 def test_rename_of_a_user_logs_the_previous_name(by):

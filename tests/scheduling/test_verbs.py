@@ -55,7 +55,7 @@ class Verbs(RuleBasedStateMachine):
     def __init__(self, folder):
         super().__init__()
         self.folder, self.at = folder, NOON
-        self.known: dict[int, Known] = {}
+        self.expected: dict[int, Known] = {}
         self.paused, self.brakes, self.rpm = set(), dict.fromkeys(QUEUES), {}
         self.lines = 0
         self.transaction = transaction.atomic()
@@ -88,7 +88,7 @@ class Verbs(RuleBasedStateMachine):
     def submits(self, ids, queue):
         self.later()
         accepted = self.accept(ids, queue)
-        self.known[accepted.task.pk] = Known(queue, set(ids))
+        self.expected[accepted.task.pk] = Known(queue, set(ids))
         self.lines += 1
         assert accepted.task.ids_count == len(set(ids))
         return accepted.task.pk
@@ -96,9 +96,9 @@ class Verbs(RuleBasedStateMachine):
     @rule(target=keyed, ids=IDS, queue=st.sampled_from(QUEUES), number=st.integers(0, 10**6))
     def submits_with_a_key(self, ids, queue, number):
         self.later()
-        key = IdempotencyKey("test", f"{len(self.known)} {number}", str(sorted(ids)))
+        key = IdempotencyKey("test", f"{len(self.expected)} {number}", str(sorted(ids)))
         accepted = self.accept(ids, queue, key)
-        self.known[accepted.task.pk] = Known(queue, set(ids))
+        self.expected[accepted.task.pk] = Known(queue, set(ids))
         self.lines += 1
         return key, ids, queue, accepted.task.pk
 
@@ -111,45 +111,45 @@ class Verbs(RuleBasedStateMachine):
         assert repeated.answer == {"task_id": task_id}
         return task_id
 
-    @precondition(lambda self: any(not one.is_written for one in self.known.values()))
+    @precondition(lambda self: any(not task_state.is_written for task_state in self.expected.values()))
     @rule()
     def writes_what_is_accepted(self):
         self.later()
         write_all(self.at)
-        for one in self.known.values():
-            one.is_written = True
+        for task_state in self.expected.values():
+            task_state.is_written = True
 
     @rule(task_id=tasks, keep=st.sampled_from([0, 0.5, 1]), new=st.lists(st.integers(1, 60), max_size=6))
     def replaces(self, task_id, keep, new):
         self.later()
-        known, task = self.known[task_id], models.Task.objects.get(pk=task_id)
-        old = sorted(known.ids | known.left_out)
-        wanted = [*random.Random(task_id).sample(old, round(len(old) * keep)), *new] or [1]
-        with spool_of(wanted, self.folder) as spool:
-            if known.is_cancelled or not known.is_written:
-                with pytest.raises(TaskCancelled if known.is_cancelled else StillPlacing):
+        task_state, task = self.expected[task_id], models.Task.objects.get(pk=task_id)
+        old = sorted(task_state.ids | task_state.left_out)
+        expected = [*random.Random(task_id).sample(old, round(len(old) * keep)), *new] or [1]
+        with spool_of(expected, self.folder) as spool:
+            if task_state.is_cancelled or not task_state.is_written:
+                with pytest.raises(TaskCancelled if task_state.is_cancelled else StillPlacing):
                     edits.replace(task, spool, allow_peak=True, by=BY, now=lambda: self.at)
                 return
             replaced = edits.replace(task, spool, allow_peak=True, by=BY, now=lambda: self.at)
-        assert replaced.cancelled == len(known.ids - set(wanted))
-        known.left_out = (known.left_out | known.ids) - set(wanted)
-        known.is_written = not set(wanted) - known.ids
-        known.ids = set(wanted)
+        assert replaced.cancelled == len(task_state.ids - set(expected))
+        task_state.left_out = (task_state.left_out | task_state.ids) - set(expected)
+        task_state.is_written = not set(expected) - task_state.ids
+        task_state.ids = set(expected)
         self.lines += 1
 
     @rule(task_id=tasks)
     def cancels(self, task_id):
         self.later()
-        known = self.known[task_id]
-        told = [
+        task_state = self.expected[task_id]
+        results = [
             cancellation.cancel(models.Task.objects.get(pk=task_id), by=BY, now=lambda: self.at)
             for _ in range(2)
         ]
-        assert told[0] == told[1]
-        if not known.is_cancelled:
-            assert told[0] == {"cancelled": len(known.ids), "already_sent": 0, "in_flight": 0}
+        assert results[0] == results[1]
+        if not task_state.is_cancelled:
+            assert results[0] == {"cancelled": len(task_state.ids), "already_sent": 0, "in_flight": 0}
             self.lines += 1
-        known.is_cancelled = True
+        task_state.is_cancelled = True
 
     @rule(task_id=tasks)
     def lets_the_rows_follow_a_cancel(self, task_id):
@@ -202,17 +202,17 @@ class Verbs(RuleBasedStateMachine):
         rows: dict[int, dict[int, int]] = {}
         for task_id, user_id, status in models.Assignment.objects.values_list("task_id", "user_id", "status"):
             rows.setdefault(task_id, {})[user_id] = status
-        assert set(models.Task.objects.values_list("pk", flat=True)) == set(self.known)
+        assert set(models.Task.objects.values_list("pk", flat=True)) == set(self.expected)
         for task in models.Task.objects.all():
-            known, of_task = self.known[task.pk], rows.get(task.pk, {})
-            assert (task.cancelled_at is not None) == known.is_cancelled
-            if known.is_written:
-                assert set(of_task) == known.ids | known.left_out
-            if not known.is_cancelled:
+            task_state, of_task = self.expected[task.pk], rows.get(task.pk, {})
+            assert (task.cancelled_at is not None) == task_state.is_cancelled
+            if task_state.is_written:
+                assert set(of_task) == task_state.ids | task_state.left_out
+            if not task_state.is_cancelled:
                 waiting = {user for user, status in of_task.items() if status == Status.WAITING}
-                assert waiting <= known.ids
-                assert not known.is_written or waiting == known.ids
-                assert task.waiting_count == len(known.ids)
+                assert waiting <= task_state.ids
+                assert not task_state.is_written or waiting == task_state.ids
+                assert task.waiting_count == len(task_state.ids)
 
     @invariant()
     def queues_are_as_in_the_dictionary(self):
@@ -228,7 +228,7 @@ class Verbs(RuleBasedStateMachine):
 
     @invariant()
     def the_plan_holds(self):
-        assert [str(one) for one in proof.check(lambda: self.at)] == []
+        assert [str(task_state) for task_state in proof.check(lambda: self.at)] == []
 
 
 @pytest.mark.django_db

@@ -11,7 +11,7 @@ class Command(BaseCommand):
     )
 
     def handle(self, **options: object) -> None:
-        if made := accounts.make_first(by=Actor.command_line(), at=timezone.now()):
-            operator, password = made
+        if created := accounts.make_first(by=Actor.command_line(), at=timezone.now()):
+            operator, password = created
             self.stdout.write(f"First operator: {operator.username}")
             self.stdout.write(f"Password (shown once): {password}")

@@ -51,7 +51,7 @@ def copy_sqlite(file: Path) -> None:
 def postgresql_tool(name: str, *arguments: str) -> None:
     """Run a program of PostgreSQL's on our database. Raises CommandError with what it said."""
     values = connection.settings_dict
-    given = {
+    variables = {
         "PGHOST": values["HOST"],
         "PGPORT": str(values["PORT"]),
         "PGUSER": values["USER"],
@@ -60,7 +60,7 @@ def postgresql_tool(name: str, *arguments: str) -> None:
         "PGSSLMODE": values["OPTIONS"].get("sslmode", ""),
         "PGSSLROOTCERT": values["OPTIONS"].get("sslrootcert", ""),
     }
-    environment = {**os.environ, **{key: value for key, value in given.items() if value}}
+    environment = {**os.environ, **{key: value for key, value in variables.items() if value}}
     try:
         done = subprocess.run([name, *arguments], env=environment, capture_output=True, text=True)
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from django.db import DatabaseError, connection
 from scheduling import models, store
 from scheduling.core import limits
 from scheduling.jobqueue import cluster, host_watch, schedules
+from scheduling.queues import secrets_at_rest
 from scheduling.reports import health, hosts
 from scheduling.store import schema
 
@@ -30,7 +31,7 @@ class Finding:
     """advice: what to do; empty where all is well."""
 
     subject: str
-    said: str
+    text: str
     advice: str = ""
 
 
@@ -39,10 +40,12 @@ class Command(BaseCommand):
 
     def handle(self, **options: object) -> None:
         findings = list(examine())
-        for one in findings:
-            mark = "!!" if one.advice else "ok"
-            self.stdout.write(f"{mark}  {one.subject}: {one.said}{f' {one.advice}' if one.advice else ''}")
-        problems = sum(bool(one.advice) for one in findings)
+        for finding in findings:
+            mark = "!!" if finding.advice else "ok"
+            self.stdout.write(
+                f"{mark}  {finding.subject}: {finding.text}{f' {finding.advice}' if finding.advice else ''}"
+            )
+        problems = sum(bool(finding.advice) for finding in findings)
         if problems:
             raise CommandError(f"{problems} of {len(findings)} need attention.", returncode=1)
 
@@ -62,24 +65,25 @@ def examine() -> Iterator[Finding]:
         yield _connections()
     yield _static_files()
     for volume in health.disks():
-        said = f"{volume.free_bytes / 1e9:,.1f} GB are free."
-        yield Finding(f"disk of {volume.name}", said, "Make room." if volume.is_low else "")
+        text = f"{volume.free_bytes / 1e9:,.1f} GB are free."
+        yield Finding(f"disk of {volume.name}", text, "Make room." if volume.is_low else "")
     missing = schedules.missing()
-    said = f"missing: {', '.join(missing)}." if missing else "all are there."
-    yield Finding("schedules", said, "Run: python -m runner prepare" if missing else "")
+    text = f"missing: {', '.join(missing)}." if missing else "all are there."
+    yield Finding("schedules", text, "Run: python -m runner prepare" if missing else "")
     unreadable = cluster.unreadable_count()
     advice = "Do all hosts have the same SECRET_KEY?" if unreadable else ""
     yield Finding("queued jobs", f"{unreadable} of the latest can't be read.", advice)
+    yield _secrets()
     for name in health.CLUSTERS:
-        one = health.cluster_health(name, at)
-        said = f"{one.alive_count} alive, {one.silent_count} silent."
-        advice = "" if one.alive_count and not one.silent_count else f"Start: python -m runner {name}"
-        yield Finding(f"cluster {name}", said, advice)
+        state = health.cluster_health(name, at)
+        text = f"{state.alive_count} alive, {state.silent_count} silent."
+        advice = "" if state.alive_count and not state.silent_count else f"Start: python -m runner {name}"
+        yield Finding(f"cluster {name}", text, advice)
     yield from _certificates()
 
 
 def _system_checks() -> Iterator[Finding]:
-    messages = [one for one in checks.run_checks(databases=["default"]) if one.level >= checks.WARNING]
+    messages = [item for item in checks.run_checks(databases=["default"]) if item.level >= checks.WARNING]
     for message in messages:
         yield Finding(f"settings ({message.id})", message.msg, message.hint or "See docs/deployment.md.")
     if not messages:
@@ -87,14 +91,14 @@ def _system_checks() -> Iterator[Finding]:
 
 
 def _schema() -> Iterator[Finding]:
-    found = schema.read()
-    if found.missing:
+    state = schema.read()
+    if state.missing:
         yield Finding(
-            "tables", f"{len(found.missing)} migrations are missing.", "Run: python -m runner prepare"
+            "tables", f"{len(state.missing)} migrations are missing.", "Run: python -m runner prepare"
         )
-    elif found.newer:
-        said = f"they are newer than this code: {', '.join(found.newer)}."
-        yield Finding("tables", said, "Update the code of this host.")
+    elif state.newer:
+        text = f"they are newer than this code: {', '.join(state.newer)}."
+        yield Finding("tables", text, "Update the code of this host.")
     else:
         yield Finding("tables", "they are those of this version.")
 
@@ -109,11 +113,24 @@ def _distance() -> Iterator[Finding]:
     """How far the database is from this host, and what the clusters say of theirs."""
     round_trip = min(host_watch.read().round_trip for _ in range(host_watch.READINGS))
     is_far = round_trip >= limits.ROUND_TRIP_REPORTED
-    said = f"{round_trip.total_seconds() * 1000:.0f} ms to the database and back."
-    yield Finding("distance", said, "Run `minutes` nearer to the database." if is_far else "")
+    text = f"{round_trip.total_seconds() * 1000:.0f} ms to the database and back."
+    yield Finding("distance", text, "Run `minutes` nearer to the database." if is_far else "")
     at = store.now()
     for problem in hosts.problems(hosts.reports(at), at, hosts.unreached(at)):
         yield Finding("hosts", problem, "See docs/deployment.md, on several hosts.")
+
+
+def _secrets() -> Finding:
+    """Look at all secrets: whether they can be read here, and are encrypted."""
+    state = secrets_at_rest.state()
+    if state.unreadable:
+        names = ", ".join(state.unreadable)
+        advice = "Add the earlier key to SECRET_KEY_FALLBACKS, or enter them again."
+        return Finding("secrets", f"this host's keys don't decrypt those of {names}.", advice)
+    if state.plain:
+        advice = "Once no host runs an earlier release, run: manage.py reencrypt"
+        return Finding("secrets", f"those of {', '.join(state.plain)} are stored as plain text.", advice)
+    return Finding("secrets", "all are encrypted, and can be read here.")
 
 
 def _connections() -> Finding:
@@ -125,9 +142,9 @@ def _connections() -> Finding:
         allowed, used = cursor.fetchone()
     workers = settings.Q_CLUSTER["workers"] + settings.Q_CLUSTER["ALT_CLUSTERS"]["minutes"]["workers"]
     needed = WEB_PROCESSES * (settings.WEB_THREADS + WEB_EXTRA) + workers + 2 * CLUSTER_EXTRA
-    said = f"{used} of {allowed} are in use; a machine with everything takes up to {needed}."
+    text = f"{used} of {allowed} are in use; a machine with everything takes up to {needed}."
     is_tight = allowed < needed or used > 0.9 * allowed
-    return Finding("connections", said, "Raise max_connections, or use a pooler." if is_tight else "")
+    return Finding("connections", text, "Raise max_connections, or use a pooler." if is_tight else "")
 
 
 def _static_files() -> Finding:

@@ -55,13 +55,13 @@ def possible_repeats(lost_from: datetime, promoted: datetime) -> Iterator[tuple[
     for queue_id, queue in sorted(queues.items()):
         for minute in minutes:
             bucket_id = keys.bucket_at(queue_id, minute)
-            for task_id, user_id, known in _of_bucket(bucket_id, minute, promoted):
+            for task_id, user_id, note in _of_bucket(bucket_id, minute, promoted):
                 yield (
                     queue,
                     task_id,
                     user_id,
                     message_key(installation.key_part_of(task_id), task_id, user_id),
-                    known,
+                    note,
                 )
 
 

@@ -53,7 +53,7 @@ class Command(BaseCommand):
             shutil.copyfile(file, draft)
             os.chmod(draft, 0o600)
             if database.exists():
-                # Whoever restored the wrong file can go back. Its log is folded in first.
+                # If it was the wrong file, you can go back. Its write-ahead log is merged into the file first.
                 with closing(sqlite3.connect(database)) as old:
                     old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 os.replace(database, database.with_name(database.name + ".before-restore"))
@@ -77,12 +77,12 @@ class Command(BaseCommand):
 
 
 def check_sqlite(file: Path) -> None:
-    """Raise CommandError for a file that is no backup of ours."""
+    """Raise CommandError for a file that is not a backup of Quarterdeck."""
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as backup:
             backup.execute("SELECT 1 FROM scheduling_task LIMIT 1")
             (verdict,) = backup.execute("PRAGMA quick_check").fetchone()
     except sqlite3.DatabaseError as error:
-        raise CommandError(f"{file} is no backup of Quarterdeck's: {error}.") from None
+        raise CommandError(f"{file} is not a backup of Quarterdeck: {error}.") from None
     if verdict != "ok":
         raise CommandError(f"{file} is damaged: {verdict}")

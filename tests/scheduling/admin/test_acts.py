@@ -20,8 +20,8 @@ CANCEL = "/admin/scheduling/task/cancel/"
 
 
 def lines(verb: str = "") -> list[models.Activity]:
-    found = models.Activity.objects.filter(face=Interface.ADMIN, actor_name="operator").order_by("pk")
-    return list(found.filter(verb=verb) if verb else found)
+    rows = models.Activity.objects.filter(face=Interface.ADMIN, actor_name="operator").order_by("pk")
+    return list(rows.filter(verb=verb) if verb else rows)
 
 
 def refresh(row):
@@ -29,7 +29,7 @@ def refresh(row):
     return row
 
 
-def seen(client, **query) -> str:
+def snapshot(client, **query) -> str:
     """What the page says it saw, as its form sends it back."""
     return client.get(CANCEL, query).context["seen"]
 
@@ -75,18 +75,18 @@ def test_list_is_replaced_in_the_admin_and_common_ids_keep_their_places(signed_i
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "text"),
     [
         ({"payload": "1029, x7"}, "Line 1: &#x27;x7&#x27;"),
         ({"payload": " "}, "no ID"),
         ({"payload": "5", "version": 0}, "changed in the meantime"),
     ],
 )
-def test_invalid_replacement_is_refused_with_a_sentence_and_changes_nothing(signed_in, deck, form, said):
+def test_invalid_replacement_is_refused_with_a_sentence_and_changes_nothing(signed_in, deck, form, text):
     answer = signed_in().post(
         f"{TASKS}{deck.task.pk}/replace/", {"version": deck.task.version, **form}, follow=True
     )
-    assert said in answer.content.decode()
+    assert text in answer.content.decode()
     assert refresh(deck.task).version == 1
     assert lines() == []
 
@@ -113,6 +113,20 @@ def test_user_with_an_invalid_id_is_refused(signed_in, deck, number):
 def test_user_without_an_id_gets_a_free_one(signed_in, deck):
     signed_in().post("/admin/scheduling/user/add/", {"id": "", "name": "Bo"})
     assert models.User.objects.get(name="Bo").pk == 1031
+
+
+def test_user_whose_id_is_text_is_created_in_the_admin(signed_in, deck):
+    client, address = signed_in(), "/admin/scheduling/user/add/"
+    client.post(address, {"id": "", "external_id": " ann@example.com ", "name": "Ann"})
+    user = models.User.objects.get(name="Ann")
+    assert user.pk < 0
+    assert models.ExternalId.objects.get(pk=user.pk).external_id == "ann@example.com"
+    before = models.User.objects.count()
+    for taken in ({"id": "", "external_id": "ann@example.com"}, {"id": "7", "external_id": "bo"}):
+        answer = client.post(address, {**taken, "name": "x"})
+        assert answer.status_code == 200
+    assert "either an ID or an external ID" in answer.content.decode()
+    assert models.User.objects.count() == before
 
 
 ERASE = "/admin/scheduling/user/1029/erase/"
@@ -149,7 +163,7 @@ def test_person_with_a_text_id_is_erased_by_that_text(signed_in, db):
 def test_person_whose_request_is_being_made_is_not_erased(signed_in, deck):
     models.Assignment.objects.filter(user_id=1029).update(status=models.Status.IN_FLIGHT)
     answer = signed_in().post(ERASE, {"typed": "1029"})
-    assert "try again in a moment" in answer.content.decode()
+    assert "Try again in a moment" in answer.content.decode()
     assert models.User.objects.filter(pk=1029).exists()
 
 
@@ -178,8 +192,8 @@ def test_queue_is_created_and_changed_in_the_admin(signed_in, deck):
     queue = models.Queue.objects.get(name="bills")
     assert queue.rpm == 600
     # A change of rpm shows its effect first: on the dashboard.
-    asked = queue_form(client, queue, rpm=60, max_attempts=3)
-    client.post(f"/admin/scheduling/queue/{queue.pk}/change/", asked)
+    form_fields = queue_form(client, queue, rpm=60, max_attempts=3)
+    client.post(f"/admin/scheduling/queue/{queue.pk}/change/", form_fields)
     assert (refresh(queue).rpm, refresh(queue).max_attempts) == (600, 3)
     created, changed = lines()
     assert (created.verb, changed.verb) == ("created", "changed")
@@ -207,6 +221,21 @@ def test_admin_enforces_the_rules_of_queues(signed_in, deck, wrong):
     assert answer.context["errors"]
     assert refresh(deck.queue).version == 1
     assert lines() == []
+
+
+def test_address_on_another_server_asks_for_the_headers_again(signed_in, deck):
+    models.Queue.objects.update(webhook_url="https://1.1.1.1/", webhook_headers={"X-Key": "hush"})
+    client, address = signed_in(), f"/admin/scheduling/queue/{deck.queue.pk}/change/"
+    shown = '{"X-Key": null}'
+    moved = queue_form(client, deck.queue) | {
+        "webhook_url": "https://2.2.2.2/",
+        "webhook_headers": shown,
+        "initial-webhook_headers": shown,
+    }
+    page = client.post(address, moved).content.decode()
+    assert "Enter the value of X-Key again, because webhook_url names another server.<" in page
+    client.post(address, moved | {"webhook_headers": '{"X-Key": "hush"}'})
+    assert refresh(deck.queue).webhook_url == "https://2.2.2.2/"
 
 
 def test_stale_change_in_the_admin_is_refused(signed_in, deck):
@@ -289,7 +318,7 @@ def test_bulk_cancel_in_the_admin_covers_exactly_the_matching_tasks(signed_in, d
     tasks = more_tasks(deck, tmp_path, 12)
     client = signed_in()
     page = client.get(CANCEL, {"q": "autumn"})
-    assert page.context["found"] == bulk_cancel.Count(tasks=12, ids=12)
+    assert page.context["counts"] == bulk_cancel.Count(tasks=12, ids=12)
     late = more_tasks(deck, tmp_path, 1)[0]
     form = {"seen": page.context["seen"], "number": "12"}
     answer = client.post(f"{CANCEL}?q=autumn", form, follow=True)
@@ -305,7 +334,7 @@ def test_bulk_cancel_in_the_admin_covers_exactly_the_matching_tasks(signed_in, d
 def test_bulk_cancel_in_the_admin_requires_typing_the_number(signed_in, deck, tmp_path, number):
     more_tasks(deck, tmp_path, 12)
     client = signed_in()
-    answer = client.post(f"{CANCEL}?q=autumn", {"seen": seen(client, q="autumn"), "number": number})
+    answer = client.post(f"{CANCEL}?q=autumn", {"seen": snapshot(client, q="autumn"), "number": number})
     assert answer.status_code == 200
     assert not models.Task.objects.filter(cancelled_at__isnull=False).exists()
 
@@ -314,7 +343,7 @@ def test_bulk_cancel_is_finished_by_a_job(signed_in, deck, tmp_path, monkeypatch
     monkeypatch.setattr(bulk_cancel, "CLICK_SECONDS", -1)
     tasks = more_tasks(deck, tmp_path, 5)
     client = signed_in()
-    form = {"seen": seen(client, q="autumn"), "number": "5"}
+    form = {"seen": snapshot(client, q="autumn"), "number": "5"}
     answer = client.post(f"{CANCEL}?q=autumn", form, follow=True)
     assert "5 more are cancelled by a job" in answer.content.decode()
     assert not any(refresh(task).cancelled_at for task in tasks)
@@ -337,11 +366,11 @@ def queued(path: str) -> list[tuple]:
 )
 def test_bulk_cancel_filters_by_the_state_at_the_time_of_asking(deck, state, count):
     at = store.now()
-    meant = bulk_cancel.Matching(at=at, up_to_id=deck.task.pk, state=state)
-    assert bulk_cancel.count(meant).tasks == count
+    matching = bulk_cancel.Matching(at=at, up_to_id=deck.task.pk, state=state)
+    assert bulk_cancel.count(matching).tasks == count
     # An hour on it runs; what was asked for stays the same.
     models.Task.objects.update(first_minute_at=at - timedelta(hours=1), placed_at=at - timedelta(hours=2))
-    assert bulk_cancel.count(meant).tasks == (1 if state == "running" else 0)
+    assert bulk_cancel.count(matching).tasks == (1 if state == "running" else 0)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +379,7 @@ def test_bulk_cancel_filters_by_the_state_at_the_time_of_asking(deck, state, cou
 def test_bulk_cancel_refuses_unknown_filters(signed_in, deck, query):
     client = signed_in()
     assert client.get(f"{CANCEL}?{query}").status_code == 404
-    assert client.post(f"{CANCEL}?{query}", {"seen": seen(client)}).status_code == 404
+    assert client.post(f"{CANCEL}?{query}", {"seen": snapshot(client)}).status_code == 404
     assert refresh(deck.task).cancelled_at is None
 
 
@@ -378,7 +407,7 @@ def test_admin_operations_on_operators_and_tokens_are_logged(signed_in, deck):
     client.post("/admin/operators/token/add/", {"name": "billing", "scope": "read"})
     token = models.Activity.objects.get(verb="issued", object_name="billing").object_id
     run_action(client, "/admin/operators/token/", "revoke", token)
-    found = models.Activity.objects.filter(face=Interface.ADMIN, actor_name="admin").order_by("pk")
-    assert list(found.values_list("verb", flat=True)) == [
+    rows = models.Activity.objects.filter(face=Interface.ADMIN, actor_name="admin").order_by("pk")
+    assert list(rows.values_list("verb", flat=True)) == [
         "created", "changed", "signed_out_everywhere", "deleted", "issued", "revoked",
     ]  # fmt: skip

@@ -1,10 +1,14 @@
 """A filter that the admin can't read is refused: Django's own shows the whole list instead, and acts on it."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from django.contrib import admin
 from django.urls import reverse
 
 from scheduling import models, store
+from scheduling.lists import external_ids
+from tests.scheduling.placed import make_queue, place
 
 pytestmark = pytest.mark.django_db
 
@@ -80,3 +84,25 @@ def test_name_page_after_a_deleted_user_is_refused(signed_in):
     models.User.objects.filter(pk=100).delete()
 
     assert client.get(f"/admin/scheduling/user/{first.later_url}").status_code == 400
+
+
+MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
+
+
+def test_admin_search_finds_text_ids_that_look_like_numbers(signed_in):
+    queue = make_queue("default", rpm=5)
+    place(queue, {MINUTE: [8]}, at=MINUTE)
+    place(queue, {MINUTE + timedelta(minutes=1): list(external_ids.number(["007", "8", "+4917"]))}, at=MINUTE)
+    store.insert_users([-3, -2, -1, 8], at=MINUTE)
+    client = signed_in("admin")
+
+    def matches(kind, text):
+        rows = client.get(f"/admin/scheduling/{kind}/", {"q": text}).context["cl"].result_list
+        return {row.pk if kind == "user" else row.user_id for row in rows}
+
+    page = client.get("/admin/scheduling/user/", {"q": "+4917"}).content.decode()
+    assert ">+4917</a>" in page
+    assert ">-3<" not in page
+    # A number that was never received gives way to the text; where both were, users are both.
+    assert [matches("user", text) for text in ("007", "8", "+4917", "7")] == [{-1}, {8, -2}, {-3}, set()]
+    assert [matches("assignment", text) for text in ("007", "8", "+4917", "7")] == [{-1}, {8}, {-3}, set()]

@@ -38,20 +38,20 @@ def test_anonymous_visitors_see_no_admin_page(client, deck):
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
 def test_roles_see_the_admin_pages_that_the_table_allows(signed_in, deck, role):
     client = signed_in(role)
-    who = Operator.objects.get(username=role)
-    seen = 0
+    operator = Operator.objects.get(username=role)
+    shown_keys = 0
     for model, kind, address in pages():
         permission = f"{model._meta.app_label}.{VERBS[kind]}_{model._meta.model_name}"
         status = client.get(address, follow=kind == "history").status_code
-        if not who.may(needed_for(permission)):
+        if not operator.may(needed_for(permission)):
             assert status == 403, (role, address)
         elif kind in ("list", "change", "history"):
             assert status == 200, (role, address)
-            seen += 1
+            shown_keys += 1
         else:
             # What nobody may is refused to those as well who may change other things.
             assert status in (200, 403), (role, address)
-    assert seen >= 20
+    assert shown_keys >= 20
 
 
 def test_viewer_changes_nothing_in_the_admin(signed_in, deck):
@@ -80,8 +80,8 @@ def test_rows_owned_by_code_cannot_be_added_or_deleted_in_the_admin(signed_in, d
     for app, models in closed.items():
         for model in models:
             row = admin.site._registry
-            (found,) = [m for m in row if m._meta.label_lower == f"{app}.{model}"]
-            key = found._default_manager.only("pk").first().pk
+            (result,) = [m for m in row if m._meta.label_lower == f"{app}.{model}"]
+            key = result._default_manager.only("pk").first().pk
             names = f"admin:{app}_{model}"
             assert client.get(reverse(f"{names}_add")).status_code == 403
             assert client.post(reverse(f"{names}_add"), {"name": "x"}).status_code == 403
@@ -106,8 +106,10 @@ def test_every_link_in_the_admin_works(signed_in, deck):
     links = set()
     for model, kind, address in pages():
         if kind in ("list", "change") and model._meta.app_label in ("scheduling", "django_q"):
-            found = re.findall(r'href="(/(?:admin|dashboard)/[^"#]*)"', client.get(address).content.decode())
-            links.update(link.replace("&amp;", "&") for link in found)
+            matches = re.findall(
+                r'href="(/(?:admin|dashboard)/[^"#]*)"', client.get(address).content.decode()
+            )
+            links.update(link.replace("&amp;", "&") for link in matches)
     assert len(links) > 40
     for link in sorted(links):
         answer = client.get(link, follow=True)

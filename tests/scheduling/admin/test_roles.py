@@ -31,10 +31,10 @@ ACTIONS: dict[str, tuple[type, Permission]] = {
 @pytest.fixture
 def rows(deck, make_operator) -> dict[str, int]:
     """The key of a row for each action, in a state in which it changes something."""
-    somebody = make_operator("viewer", username="somebody else")
+    operator = make_operator("viewer", username="somebody else")
     paused = models.Queue.objects.create(name="paused", created_at=timezone.now(), paused_at=timezone.now())
     failed = AccessAttempt.objects.create(username="x", ip_address="192.0.2.1", failures_since_start=9)
-    TOTPDevice.objects.create(user=somebody, confirmed=True)
+    TOTPDevice.objects.create(user=operator, confirmed=True)
     token = Token.objects.get()
     held = models.Task.objects.get(pk=deck.task.pk)
     held.pk, held.list, held.held_at = (
@@ -50,8 +50,8 @@ def rows(deck, make_operator) -> dict[str, int]:
         deck.task.pk,
         held.pk,
         token.pk,
-        somebody.pk,
-        somebody.pk,
+        operator.pk,
+        operator.pk,
         failed.pk,
     )
     return dict(zip(ACTIONS, keys, strict=True))

@@ -14,7 +14,7 @@ from operators.actor import Interface
 from operators.models import Operator, Token
 from scheduling import models
 
-from .test_acts import queue_form, run_action, seen
+from .test_acts import queue_form, run_action, snapshot
 
 pytestmark = pytest.mark.django_db
 SECRET = "a long passphrase"
@@ -37,13 +37,13 @@ def post(label: str, page: str, form, choose: Callable[[], int] | None = None) -
     return do
 
 
-def somebody() -> int:
+def operator_id() -> int:
     return Operator.objects.get_or_create(username="somebody", defaults={"role": "viewer"})[0].pk
 
 
 def somebody_with_a_second_factor() -> int:
-    TOTPDevice.objects.create(user_id=somebody(), confirmed=True)
-    return somebody()
+    TOTPDevice.objects.create(user_id=operator_id(), confirmed=True)
+    return operator_id()
 
 
 def a_queue() -> int:
@@ -78,7 +78,7 @@ def a_failed_sign_in() -> int:
 
 def cancel_ticked(client: Client, deck) -> None:
     address = run_action(client, "/admin/scheduling/task/", "cancel_ticked", a_task()).redirect_chain[-1][0]
-    client.post(address, {"seen": seen(client, ids=a_task())})
+    client.post(address, {"seen": snapshot(client, ids=a_task())})
 
 
 ACTS = {
@@ -87,10 +87,10 @@ ACTS = {
         "operators.operator",
         "change",
         {"username": "somebody", "role": "operator", "is_active": "on", "time_zone": "UTC"},
-        somebody,
+        operator_id,
     ),
-    "operators.operator delete": post("operators.operator", "delete", {"post": "yes"}, somebody),
-    "operators.operator sign_out_everywhere": act("operators.operator", "sign_out_everywhere", somebody),
+    "operators.operator delete": post("operators.operator", "delete", {"post": "yes"}, operator_id),
+    "operators.operator sign_out_everywhere": act("operators.operator", "sign_out_everywhere", operator_id),
     "operators.operator turn_off_two_factor": act(
         "operators.operator", "turn_off_two_factor", somebody_with_a_second_factor
     ),
@@ -115,7 +115,7 @@ ACTS = {
     "scheduling.task hold_ticked": act("scheduling.task", "hold_ticked", a_task),
     "scheduling.task continue_ticked": act("scheduling.task", "continue_ticked", a_task_on_hold),
     "scheduling.task cancel": lambda client, deck: client.post(
-        reverse("admin:scheduling_task_cancel"), {"seen": seen(client)}
+        reverse("admin:scheduling_task_cancel"), {"seen": snapshot(client)}
     ),
     "scheduling.user add": post("scheduling.user", "add", {"id": "5", "name": "Ann"}),
     "scheduling.user change": post("scheduling.user", "change", {"name": "Ann"}, a_user),
@@ -128,25 +128,25 @@ NOTHING_TO_CHANGE = {"operators.token change"}
 OWN_PAGES = {"scheduling.task replace", "scheduling.task cancel", "scheduling.user erase"}
 
 
-def offered(who: Operator) -> set[str]:
+def offered(operator: Operator) -> set[str]:
     """Every act that the admin offers somebody: to add, change and delete a row, and the actions of lists."""
     request = RequestFactory().get("/admin/")
-    request.user = who
-    found = set()
+    request.user = operator
+    result = set()
     for model, page in admin.site._registry.items():
-        row = model._default_manager.only("pk").exclude(pk=who.pk if model is Operator else None).first()
+        row = model._default_manager.only("pk").exclude(pk=operator.pk if model is Operator else None).first()
         may = {
             "add": page.has_add_permission(request),
             "change": row is not None and page.has_change_permission(request, row),
             "delete": row is not None and page.has_delete_permission(request, row),
         }
         names = [name for name, allowed in may.items() if allowed] + list(page.get_actions(request))
-        found.update(f"{model._meta.label_lower} {name}" for name in names)
-    return found
+        result.update(f"{model._meta.label_lower} {name}" for name in names)
+    return result
 
 
 def test_every_offered_admin_action_is_tested_here(deck, make_operator):
-    somebody()
+    operator_id()
     a_failed_sign_in()
     assert offered(make_operator("admin")) | OWN_PAGES == set(ACTS) | NOTHING_TO_CHANGE
 

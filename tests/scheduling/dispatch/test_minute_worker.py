@@ -42,7 +42,7 @@ def test_webhook_minute_starts_at_its_slots_and_is_recorded(time):
     place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     time.worker(MINUTE, make_handler=lambda queue: handler).serve()
     assert counted() == {"succeeded": 20}
-    assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 21))
+    assert Counter(request.user_id for request in handler.requests) == Counter(range(1, 21))
     assert all(abs(ms - slot * 3000) <= 20 for slot, ms in enumerate(started_after(queue)))
     assert handler.is_prepared
     check_counters()
@@ -72,9 +72,9 @@ def test_two_workers_share_a_minute_and_send_each_id_once(time):
         worker = min(due, key=lambda worker: due[worker])
         time.sleep(max(0.0, due[worker] - worker.clock.elapsed()))
         following = worker.tick()
-        due = {one: at for one, at in due.items() if one is not worker}
+        due = {item: at for item, at in due.items() if item is not worker}
         due |= {} if following is None else {worker: following}
-    assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 51))
+    assert Counter(request.user_id for request in handler.requests) == Counter(range(1, 51))
     assert counted() == {"succeeded": 50}
     assert not models.Batch.objects.exists()
 
@@ -100,9 +100,9 @@ def test_reset_connection_takes_another_slot_and_counts_as_an_attempt(time):
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     time.worker(MINUTE, make_handler=lambda queue: handler).serve()
     assert counted() == {"succeeded": 5}
-    tries = Counter(request.user_id for request in handler.seen)
+    tries = Counter(request.user_id for request in handler.requests)
     assert tries == {1: 1, 2: 1, 3: 2, 4: 1, 5: 1}
-    assert len({request.idempotency_key for request in handler.seen if request.user_id == 3}) == 1
+    assert len({request.idempotency_key for request in handler.requests if request.user_id == 3}) == 1
     assert dict(models.Assignment.objects.values_list("user_id", "attempts")) == tries
     assert models.Attempt.objects.get().user_id == 3
     assert models.Bucket.objects.get(started_count__gt=0).started_count == 6
@@ -120,7 +120,7 @@ def test_reset_connection_does_not_exceed_a_quota(time):
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     time.worker(MINUTE, make_handler=lambda queue: handler).serve()
     assert counted() == {"succeeded": 4, "waiting": 1}
-    assert len(handler.seen) == 5
+    assert len(handler.requests) == 5
     waiting = models.Assignment.objects.with_status(models.Status.WAITING).get()
     assert (waiting.user_id, waiting.attempts) == (3, 1)
     assert waiting.minute_at == MINUTE.replace(hour=13, minute=0)
@@ -153,7 +153,7 @@ def test_authentication_error_opens_the_breaker_and_fails_no_id(time, status):
     time.worker(MINUTE, make_handler=lambda queue: handler).serve()
     assert models.Target.objects.get().opened_at is not None
     # Three open it; after half a minute there is a probe.
-    assert 3 <= len(handler.seen) <= 5
+    assert 3 <= len(handler.requests) <= 5
     assert counted() == {"waiting": 30}
     check_counters()
 
@@ -215,7 +215,7 @@ def test_minute_is_served_to_its_end_despite_a_clock_jump(time):
         time.sleep(max(0.0, due - worker.clock.elapsed()))
         time.database_offset = timedelta(hours=1) if 20 <= worker.clock.elapsed() < 30 else timedelta()
     assert started_after(queue) == pytest.approx([slot * 1000 for slot in range(60)], abs=20)
-    assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 61))
+    assert Counter(request.user_id for request in handler.requests) == Counter(range(1, 61))
 
 
 def test_bad_bucket_stops_no_other(time, monkeypatch):
@@ -318,7 +318,7 @@ def test_tick_with_a_lost_commit_response_is_recognized(time, monkeypatch, lost)
     monkeypatch.setattr(minute_worker.connection, "close", lambda: None)
     time.worker(MINUTE, make_handler=lambda queue: handler).serve()
     assert counted() == {"succeeded": 40}
-    assert Counter(request.user_id for request in handler.seen) == Counter(range(1, 41))
+    assert Counter(request.user_id for request in handler.requests) == Counter(range(1, 41))
     assert not models.Attempt.objects.filter(unknown=True).exists()
     # Within its minute, and soon: nothing waits for a lease to end.
     assert max(started_after(queue)) < 15_000
@@ -327,7 +327,7 @@ def test_tick_with_a_lost_commit_response_is_recognized(time, monkeypatch, lost)
 
 def test_retry_after_blocks_the_target_in_every_worker_at_once(time):
     """At rpm 600 there is a slot each 100 ms; the response to the third request asks to wait."""
-    asked = Outcome(Verdict.RETRY, status=429, retry_after="7", error="answered 429")
+    outcome_429 = Outcome(Verdict.RETRY, status=429, retry_after="7", error="answered 429")
     starts: list[float] = []
 
     class Handler(SimulatedHandler):
@@ -336,7 +336,7 @@ def test_retry_after_blocks_the_target_in_every_worker_at_once(time):
             return await super().handle(batch)
 
     done = Outcome(Verdict.SUCCEEDED, status=200)
-    handler = Handler(lambda request: asked if len(starts) >= 3 else done, seconds=0.005)
+    handler = Handler(lambda request: outcome_429 if len(starts) >= 3 else done, seconds=0.005)
     queue = make_queue(rpm=600, handler="webhook", webhook_url=HOOK)
     place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
     workers = [time.worker(MINUTE, owner=n, make_handler=lambda queue: handler) for n in (1, 2)]
@@ -362,7 +362,7 @@ def test_stopping_worker_hands_over_its_ids_at_once(time):
         if worker.clock.elapsed() > 10:
             stops.append(worker.clock.elapsed())
     assert worker.clock.elapsed() < stops[0] + 1
-    assert counted() == {"succeeded": len(handler.seen), "waiting": 60 - len(handler.seen)}
+    assert counted() == {"succeeded": len(handler.requests), "waiting": 60 - len(handler.requests)}
     assert [job.task["args"] for job in OrmQ.objects.all()] == [(NUMBER, 0)]
     worker.finish()
     time.worker(MINUTE, owner=2, make_handler=lambda queue: handler).serve()
@@ -377,4 +377,6 @@ def test_wake_queues_one_worker_for_a_minute_without_one():
     assert not minute_worker.wake(at=at + timedelta(seconds=1)), "its workers are on their way"
     models.Minute.objects.update(seen_at=at + timedelta(seconds=9))
     assert not minute_worker.wake(at=at + timedelta(seconds=10))
-    assert minute_worker.wake(at=at + timedelta(seconds=20))
+    assert minute_worker.wake(at=at + timedelta(seconds=10.3)), "it was missed after 1.2 s"
+    assert not minute_worker.wake(at=at + timedelta(seconds=14)), "another one is on its way"
+    assert minute_worker.wake(at=at + timedelta(seconds=15))

@@ -58,8 +58,8 @@ class Host:
 
 
 def serve(time: SimulatedTime, *hosts: Host) -> None:
-    while open_hosts := [one for one in hosts if one.due is not None]:
-        following = min(open_hosts, key=lambda one: one.due)
+    while open_hosts := [host for host in hosts if host.due is not None]:
+        following = min(open_hosts, key=lambda host: host.due)
         time.sleep(max(0.0, following.due - following.worker.clock.elapsed()))
         following.due = following.worker.tick()
 
@@ -69,10 +69,10 @@ def test_target_that_one_host_cannot_reach_is_served_by_the_other(time, queue):
     bad, good = Host(time, "a", 1, reaches=False), Host(time, "b", 2, reaches=True)
     serve(time, bad, good)
     assert counted() == {"succeeded": 50}
-    assert sorted(request.user_id for request in good.handler.seen) == list(range(1, 51))
+    assert sorted(request.user_id for request in good.handler.requests) == list(range(1, 51))
     # Some went to it before it knew, and one or two to see whether it still doesn't.
-    assert 0 < len(bad.handler.seen) < 10
-    assert {request.attempt for request in good.handler.seen} == {1}
+    assert 0 < len(bad.handler.requests) < 10
+    assert {request.attempt for request in good.handler.requests} == {1}
     assert not models.Target.objects.filter(opened_at__isnull=False).exists()
     mark = models.Unreachable.objects.get()
     assert (mark.origin, mark.host, mark.error) == ("https://hook.test:443", "a", REFUSED.error)

@@ -39,9 +39,9 @@ def due(user: int, offset: float, *, batch: int = 1, version: int = 1) -> Schedu
 
 def started(sender: Sender) -> dict[int, float | None]:
     """Return when the request of each user started."""
-    found = {item.scheduled.request.user_id: item.started for item in sender.take()}
+    result = {item.scheduled.request.user_id: item.started for item in sender.take()}
     assert sender.pending_count == 0
-    return found
+    return result
 
 
 def test_request_starts_at_its_slot(time):

@@ -23,12 +23,12 @@ def request(user_id: int, attempt: int = 1) -> Request:
 
 # Of IDs 1, 2 and 3 the first succeeds, the second is retried and the third fails, in each handler.
 def one_of_each(requests):
-    def one(item):
+    def handle_one(item):
         if item.user_id % 3 == 2:
             return "busy"
         return Fail("gone") if item.user_id % 3 == 0 else None
 
-    return [one(item) for item in requests]
+    return [handle_one(item) for item in requests]
 
 
 def raise_an_error(requests):
@@ -43,8 +43,8 @@ def return_nothing(requests):
 def handle():
     """Give IDs to a handler: handle("webhook", 1, 2, 3) returns its outcomes."""
 
-    def answer(seen):
-        code, body = {1: (200, b""), 2: (503, b"busy"), 0: (410, b"gone")}[seen.user_id % 3]
+    def answer(received):
+        code, body = {1: (200, b""), 2: (503, b"busy"), 0: (410, b"gone")}[received.user_id % 3]
         return status(code, body)
 
     with Target(answer) as target:

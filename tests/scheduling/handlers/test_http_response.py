@@ -113,9 +113,9 @@ def read(*pieces: bytes) -> ResponseReader:
 
 @pytest.mark.parametrize("name", RESPONSES)
 def test_reader_takes_the_status_whatever_is_wrong_after_it(name):
-    response, status, body, noted = RESPONSES[name]
+    response, status, body, remark = RESPONSES[name]
     reader = read(response)
-    assert (reader.status, bytes(reader.body), bool(reader.note)) == (status, body, noted)
+    assert (reader.status, bytes(reader.body), bool(reader.note)) == (status, body, remark)
 
 
 def facts(reader: ResponseReader) -> tuple:

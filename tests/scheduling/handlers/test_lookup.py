@@ -41,7 +41,7 @@ def test_resolve_finds_both_families(tmp_path):
 def test_resolve_reads_the_hosts_file_first_and_sees_its_changes(tmp_path):
     with NameServer({"hook.test": ["127.0.0.1"]}) as server:
         assert resolve("hook.test", server.sources(tmp_path, {"Hook.test": "127.0.0.9"})) == ["127.0.0.9"]
-        assert not server.asked
+        assert not server.questions
         assert resolve("hook.test", server.sources(tmp_path, {"other.test": "127.0.0.10"})) == ["127.0.0.1"]
 
 
@@ -114,7 +114,7 @@ def test_silent_name_server_delays_no_other_queue(tmp_path):
     }
     assert ended < 2
     # The 50 calls shared one look-up; none needed a thread (the server's and the target's are the test's).
-    assert len([name for name, kind in server.asked if name == "slow.test" and kind == "A"]) <= 2
+    assert len([name for name, kind in server.questions if name == "slow.test" and kind == "A"]) <= 2
     assert threads <= threads_before + 2
 
 
@@ -158,12 +158,12 @@ def call(
 def test_accepted_addresses_are_kept_for_a_short_time(tmp_path, monkeypatch):
     with NameServer({"hook.test": ["127.0.0.1"]}) as server, Target() as target:
         sources = server.sources(tmp_path)
-        assert {one.status for one in call(sources=sources, port=target.port, requests=20)} == {200}
-        assert server.asked.count(("hook.test", "A")) == 1
+        assert {item.status for item in call(sources=sources, port=target.port, requests=20)} == {200}
+        assert server.questions.count(("hook.test", "A")) == 1
         monkeypatch.setattr(lookup, "CACHE_SECONDS", 0.05)
         lookup._cache.clear()
         call(sources=sources, port=target.port, requests=3, apart=0.06)
-    assert server.asked.count(("hook.test", "A")) == 4
+    assert server.questions.count(("hook.test", "A")) == 4
 
 
 def test_kept_addresses_are_checked_against_the_networks_of_each_call(tmp_path):

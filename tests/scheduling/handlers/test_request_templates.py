@@ -34,8 +34,8 @@ def call(target: Target, *requests: Request, path: str = "/in", **options):
 def test_request_without_templates_has_its_standard_form():
     with Target() as target:
         call(target, secret=SECRET)
-    [seen] = target.seen
-    assert json.loads(seen.body) == {
+    [received] = target.requests
+    assert json.loads(received.body) == {
         "user_id": 1029,
         "user_id_str": "1029",
         "task_id": 7,
@@ -44,14 +44,14 @@ def test_request_without_templates_has_its_standard_form():
         "planned_at": "2026-11-25T12:17:00Z",
         "attempt": 2,
     }
-    assert seen.headers["content-type"] == "application/json"
-    assert seen.headers["webhook-signature"].startswith("v1,")
+    assert received.headers["content-type"] == "application/json"
+    assert received.headers["webhook-signature"].startswith("v1,")
 
 
 def test_standard_body_has_text_ids_and_data():
     with Target() as target:
         call(target, request(-1, external_id="a@b.test", data={"plan": "pro"}))
-    body = json.loads(target.seen[0].body)
+    body = json.loads(target.requests[0].body)
     assert (body["user_id"], body["user_id_str"], body["external_id"]) == (None, "a@b.test", "a@b.test")
     assert body["data"] == {"plan": "pro"}
 
@@ -67,11 +67,11 @@ def test_request_follows_its_templates():
             body='{"to": {"external_id": "{{id}}"}, "vars": {"v": "{{data.voucher}}", "n": "Hi {{data.name}}"}}',
         )
     assert outcome.verdict == Verdict.SUCCEEDED
-    [seen] = target.seen
-    assert (seen.method, seen.path) == ("PUT", "/users/1029/renew?name=Zo%C3%AB")
-    assert json.loads(seen.body) == {"to": {"external_id": 1029}, "vars": {"v": 15, "n": "Hi Zoë"}}
-    assert (seen.headers["x-ref"], seen.headers["authorization"]) == ("7-Zoë", "Bearer k")
-    assert seen.headers["idempotency-key"] == seen.headers["webhook-id"] == "msg_5f2c_7_1029"
+    [received] = target.requests
+    assert (received.method, received.path) == ("PUT", "/users/1029/renew?name=Zo%C3%AB")
+    assert json.loads(received.body) == {"to": {"external_id": 1029}, "vars": {"v": 15, "n": "Hi Zoë"}}
+    assert (received.headers["x-ref"], received.headers["authorization"]) == ("7-Zoë", "Bearer k")
+    assert received.headers["idempotency-key"] == received.headers["webhook-id"] == "msg_5f2c_7_1029"
 
 
 def test_form_is_sent_with_its_content_type_and_no_signature():
@@ -83,20 +83,23 @@ def test_form_is_sent_with_its_content_type_and_no_signature():
             secret=SECRET,
             sign=False,
         )
-    [seen] = target.seen
-    assert (seen.body, seen.headers["content-type"]) == (b"to=1029", "application/x-www-form-urlencoded")
-    assert not {name for name in seen.headers if name.startswith("webhook-")}
-    assert seen.headers["idempotency-key"] == "msg_5f2c_7_1029"
+    [received] = target.requests
+    assert (received.body, received.headers["content-type"]) == (
+        b"to=1029",
+        "application/x-www-form-urlencoded",
+    )
+    assert not {name for name in received.headers if name.startswith("webhook-")}
+    assert received.headers["idempotency-key"] == "msg_5f2c_7_1029"
 
 
 @pytest.mark.parametrize(("method", "length"), [("GET", None), ("DELETE", None), ("POST", "0")])
 def test_empty_body_is_none(method, length):
     with Target() as target:
         call(target, method=method, body="", path="/warm/{{id}}")
-    [seen] = target.seen
-    assert (seen.path, seen.body) == ("/warm/1029", b"")
-    assert seen.headers.get("content-length") == length
-    assert "content-type" not in seen.headers
+    [received] = target.requests
+    assert (received.path, received.body) == ("/warm/1029", b"")
+    assert received.headers.get("content-length") == length
+    assert "content-type" not in received.headers
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_empty_body_is_none(method, length):
 def test_id_whose_request_cannot_be_made_fails_without_a_request(options, error):
     with Target() as target:
         [outcome] = call(target, request(data={"dots": "..", "break": "a\nb"}), **options)
-    assert (outcome.verdict, outcome.status, target.seen) == (Verdict.FAILED, None, [])
+    assert (outcome.verdict, outcome.status, target.requests) == (Verdict.FAILED, None, [])
     assert error in outcome.error
 
 
@@ -125,11 +128,11 @@ def test_id_without_a_template_value_stops_no_other():
             target, *(request(n, data={"x": "a"} if n % 2 else {}) for n in range(1, 7)), body='"{{data.x}}"'
         )
     assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED, Verdict.FAILED] * 3
-    assert len(target.seen) == 3
+    assert len(target.requests) == 3
 
 
 def test_statuses_of_the_queue_decide():
-    with Target(lambda seen: status(seen.user_id)) as target:
+    with Target(lambda received: status(received.user_id)) as target:
         outcomes = call(
             target,
             *(request(code) for code in (201, 404, 409, 503, 400, 401)),
@@ -143,7 +146,7 @@ def test_statuses_of_the_queue_decide():
 def test_condition_on_the_json_of_a_response():
     bodies = {1: b'{"data": {}}', 2: b'{"errors": [{"message": "no"}]}', 3: b"<html>", 4: b'{"errors": null}'}
     rule = {"pointer": "/errors", "equals": None, "otherwise": "fail"}
-    with Target(lambda seen: status(200, bodies[seen.user_id])) as target:
+    with Target(lambda received: status(200, bodies[received.user_id])) as target:
         outcomes = call(target, *(request(n) for n in bodies), when=rule)
     assert [outcome.verdict for outcome in outcomes] == [
         Verdict.SUCCEEDED,
@@ -157,7 +160,7 @@ def test_condition_on_the_json_of_a_response():
 
 
 @pytest.mark.parametrize(
-    ("keep", "answer", "kept"),
+    ("keep", "answer", "kept_rows"),
     [
         ("unexpected", '{"message": {"id": "m-1"}}', False),
         ("all", '{"message": {"id": "m-1"}}', True),
@@ -166,13 +169,13 @@ def test_condition_on_the_json_of_a_response():
         ("/nothing", "", True),
     ],
 )
-def test_answers_of_successes_are_stored_as_the_queue_is_set(keep, answer, kept):
-    with Target(lambda seen: status(202, b'{"message": {"id": "m-1"}}')) as target:
+def test_answers_of_successes_are_stored_as_the_queue_is_set(keep, answer, kept_rows):
+    with Target(lambda received: status(202, b'{"message": {"id": "m-1"}}')) as target:
         [outcome] = call(target, keep_answers=keep)
-    assert (outcome.answer, outcome.keep_answer, outcome.error) == (answer, kept, "")
+    assert (outcome.answer, outcome.keep_answer, outcome.error) == (answer, kept_rows, "")
 
 
 def test_failed_request_always_stores_its_answer():
-    with Target(lambda seen: status(400, b'{"message": {"id": "m-1"}}')) as target:
+    with Target(lambda received: status(400, b'{"message": {"id": "m-1"}}')) as target:
         [outcome] = call(target, keep_answers="/message/id")
     assert (outcome.answer, outcome.keep_answer) == ('{"message": {"id": "m-1"}}', False)

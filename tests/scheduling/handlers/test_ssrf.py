@@ -88,15 +88,15 @@ def test_allowed_network_opens_exactly_itself():
 def test_name_with_one_private_address_is_refused():
     public, private = (ipaddress.ip_address(text) for text in ("1.1.1.1", "10.0.0.1"))
     ssrf.check_addresses([public], ())
-    for found in ([public, private], [private, public], []):
+    for result in ([public, private], [private, public], []):
         with pytest.raises(ssrf.AddressNotAllowed):
-            ssrf.check_addresses(found, ())
+            ssrf.check_addresses(result, ())
 
 
 def test_localhost_is_the_loopback_addresses_that_are_allowed():
     def allowed(*networks):
-        found = ssrf.allowed_literals("localhost", [ipaddress.ip_network(network) for network in networks])
-        return [str(address) for address in found]
+        result = ssrf.allowed_literals("localhost", [ipaddress.ip_network(network) for network in networks])
+        return [str(address) for address in result]
 
     assert allowed("127.0.0.0/8") == ["127.0.0.1"]
     assert allowed("127.0.0.0/8", "::1/128") == ["127.0.0.1", "::1"]

@@ -102,7 +102,7 @@ def test_certificate_of_an_address_is_verified(authority, ca_file):
 def test_certificate_that_does_not_fit_is_refused(authority, ca_file, sources, host, options, words):
     with Target(tls=server_context(authority, "hook.test", **options)) as target:
         [outcome] = call(f"https://{host}:{target.port}/", ca_file=ca_file, sources=sources)
-    assert (outcome.verdict, target.seen) == (Verdict.RETRY, [])
+    assert (outcome.verdict, target.requests) == (Verdict.RETRY, [])
     assert outcome.error.startswith("the certificate of the target is not valid: ")
     assert words in outcome.error
 
@@ -111,7 +111,7 @@ def test_certificate_of_an_unknown_authority_is_refused(authority, sources):
     with Target(tls=server_context(authority, "hook.test")) as target:
         [outcome] = call(f"https://hook.test:{target.port}/", sources=sources)
     assert outcome.error.startswith("the certificate of the target is not valid: ")
-    assert target.seen == []
+    assert target.requests == []
 
 
 @contextmanager

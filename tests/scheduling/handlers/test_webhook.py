@@ -33,8 +33,8 @@ def call(url: str, *requests: Request, allowed=LOOPBACK, pause: float = 0, **opt
     async def run():
         handler = Webhook(url, secret=SECRET, allowed=allowed, **options)
         outcomes = []
-        for one in requests or (request(),):
-            outcomes += await handler.handle([one])
+        for item in requests or (request(),):
+            outcomes += await handler.handle([item])
             if pause:
                 await asyncio.sleep(pause)
         await handler.close()
@@ -46,8 +46,8 @@ def call(url: str, *requests: Request, allowed=LOOPBACK, pause: float = 0, **opt
 def test_request_is_what_the_docs_say_and_verifies():
     with Target() as target:
         call(target.url, request(9007199254740993, attempt=2), headers={"X-Team": "a"})
-    [seen] = target.seen
-    assert Verifier(SECRET).verify(seen.body, seen.headers) == {
+    [received] = target.requests
+    assert Verifier(SECRET).verify(received.body, received.headers) == {
         "user_id": 9007199254740993,
         "user_id_str": "9007199254740993",
         "task_id": 7,
@@ -56,8 +56,8 @@ def test_request_is_what_the_docs_say_and_verifies():
         "planned_at": "2026-11-25T12:17:00Z",
         "attempt": 2,
     }
-    assert seen.headers["webhook-id"] == seen.headers["idempotency-key"] == "msg_7_9007199254740993"
-    assert (seen.method, seen.headers["x-team"]) == ("POST", "a")
+    assert received.headers["webhook-id"] == received.headers["idempotency-key"] == "msg_7_9007199254740993"
+    assert (received.method, received.headers["x-team"]) == ("POST", "a")
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_request_is_what_the_docs_say_and_verifies():
 )
 def test_2xx_is_a_success_after_one_request_whatever_the_body(answer):
     # HTTP/1.0 ends the body by closing.
-    with Target(lambda seen: answer, close_after=True) as target:
+    with Target(lambda received: answer, close_after=True) as target:
         [outcome] = call(target.url)
-    assert (outcome.verdict, len(target.seen)) == (Verdict.SUCCEEDED, 1)
+    assert (outcome.verdict, len(target.requests)) == (Verdict.SUCCEEDED, 1)
     assert len(outcome.answer) <= 500
 
 
 def test_success_whose_body_is_cut_gets_a_note():
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
-    with Target(lambda seen: cut, close_after=True) as target:
+    with Target(lambda received: cut, close_after=True) as target:
         [outcome] = call(target.url)
     assert (outcome.verdict, outcome.answer) == (Verdict.SUCCEEDED, "abc")
     assert outcome.error == "the connection was closed in the body of the response"
@@ -106,18 +106,18 @@ def test_success_whose_body_is_cut_gets_a_note():
 )
 def test_status_decides_between_retry_and_failure(code, verdict):
     body = b"" if code == 304 else b"why"
-    with Target(lambda seen: status(code, body, Retry_After="20")) as target:
+    with Target(lambda received: status(code, body, Retry_After="20")) as target:
         [outcome] = call(target.url)
     assert (outcome.verdict, outcome.status, outcome.answer) == (verdict, code, body.decode())
     assert outcome.retry_after == "20"
-    assert len(target.seen) == 1
+    assert len(target.requests) == 1
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_redirect_is_not_followed_and_names_its_address(code):
-    with Target(lambda seen: status(code, Location=f"{target.url}/")) as target:
+    with Target(lambda received: status(code, Location=f"{target.url}/")) as target:
         [outcome] = call(target.url)
-    assert (outcome.verdict, len(target.seen)) == (Verdict.RETRY, 1)
+    assert (outcome.verdict, len(target.requests)) == (Verdict.RETRY, 1)
     assert outcome.error == f"answers {code} to {target.url}/: put this address into the queue"
 
 
@@ -138,7 +138,7 @@ def drip(head: bytes):
 
 
 def test_time_out_names_the_first_byte_and_its_limit():
-    with Target(lambda seen: hang) as target:
+    with Target(lambda received: hang) as target:
         [outcome] = call(target.url, read_seconds=0.3, connect_seconds=5)
     assert outcome.verdict == Verdict.RETRY
     assert outcome.error == "timed out after 0.3 s waiting for the first byte of the response"
@@ -147,7 +147,7 @@ def test_time_out_names_the_first_byte_and_its_limit():
 
 def test_time_out_names_the_limit_of_the_whole_call(monkeypatch):
     monkeypatch.setattr(webhook, "WEBHOOK_SECONDS", 0.4)
-    with Target(lambda seen: drip(b"HTTP/1.1 2")) as target:
+    with Target(lambda received: drip(b"HTTP/1.1 2")) as target:
         [outcome] = call(target.url, read_seconds=20, connect_seconds=20)
     assert (outcome.verdict, outcome.status) == (Verdict.RETRY, None)
     assert outcome.error == "timed out after 0.4 s in the headers of the response"
@@ -161,7 +161,7 @@ def test_time_out_names_the_limit_of_the_whole_call(monkeypatch):
 def test_status_counts_when_the_rest_of_the_response_drips(part, code, verdict):
     head = f"HTTP/1.1 {code} X\r\nRetry-After: 20\r\n".encode()
     head += b"X-Slow: " if part == "headers" else b"Content-Length: 100\r\n\r\n"
-    with Target(lambda seen: drip(head)) as target:
+    with Target(lambda received: drip(head)) as target:
         [outcome] = call(target.url, read_seconds=0.3, connect_seconds=0.3)
     assert (outcome.verdict, outcome.status, outcome.retry_after) == (verdict, code, "20")
     assert outcome.duration_ms < 1_500
@@ -176,7 +176,7 @@ def test_body_that_never_ends_is_not_waited_for():
             writer.write(b"x" * 100_000)
             await asyncio.sleep(0.01)
 
-    with Target(lambda seen: endless) as target:
+    with Target(lambda received: endless) as target:
         [outcome] = call(target.url)
     assert (outcome.verdict, outcome.error) == (
         Verdict.SUCCEEDED,
@@ -215,11 +215,13 @@ def test_flawed_success_is_one_request_and_leaves_the_next_one_alone(name, split
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    with Target(lambda seen: flawed if seen.user_id % 2 else status(503, b"busy"), stay=True) as target:
+    with Target(
+        lambda received: flawed if received.user_id % 2 else status(503, b"busy"), stay=True
+    ) as target:
         outcomes = call(target.url, *(request(user) for user in range(1, 5)), read_seconds=0.5)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED, Verdict.RETRY] * 2
     assert [outcome.answer for outcome in outcomes[1::2]] == ["busy"] * 2
-    assert [seen.user_id for seen in target.seen] == [1, 2, 3, 4]
+    assert [received.user_id for received in target.requests] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_flawed_success_is_one_request_and_leaves_the_next_one_alone(name, split
 def test_longest_of_several_retry_after_headers_counts(values, longest):
     lines = "".join(f"Retry-After: {value}\r\n" for value in values)
     answer = f"HTTP/1.1 429 Slow\r\n{lines}Content-Length: 0\r\n\r\n".encode()
-    with Target(lambda seen: answer) as target:
+    with Target(lambda received: answer) as target:
         [outcome] = call(target.url)
     assert outcome.retry_after == longest
 
@@ -260,15 +262,15 @@ GZIP = gzip.compress("Kündigung läuft".encode(), mtime=0)
     ],
 )
 def test_answer_is_readable_text(body, headers, text):
-    with Target(lambda seen: status(400, body, **headers)) as target:
+    with Target(lambda received: status(400, body, **headers)) as target:
         [outcome] = call(target.url)
     assert outcome.answer.startswith(text[:10])
-    assert target.seen[0].headers["accept-encoding"] == "identity"
+    assert target.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_compressed_answer_is_unpacked_within_a_limit():
     bomb = gzip.compress(b"a" * 50_000_000)
-    with Target(lambda seen: status(400, bomb, Content_Encoding="gzip")) as target:
+    with Target(lambda received: status(400, bomb, Content_Encoding="gzip")) as target:
         [outcome] = call(target.url)
     assert outcome.answer == "a" * 500
 
@@ -286,11 +288,11 @@ def test_headers_of_the_queue_replace_defaults_whatever_their_case():
             target.url,
             headers={"user-AGENT": "Ours", "host": "front.test", "Content-length": "5", "X-Name": "Zoë"},
         )
-    [seen] = target.seen
-    assert seen.headers["user-agent"] == "Ours"
-    assert seen.headers["host"] == "front.test"
-    assert seen.headers["x-name"] == "Zoë"
-    assert int(seen.headers["content-length"]) == len(seen.body)
+    [received] = target.requests
+    assert received.headers["user-agent"] == "Ours"
+    assert received.headers["host"] == "front.test"
+    assert received.headers["x-name"] == "Zoë"
+    assert int(received.headers["content-length"]) == len(received.body)
 
 
 def test_max_connections_bounds_what_is_open_at_once():
@@ -304,7 +306,7 @@ def test_max_connections_bounds_what_is_open_at_once():
         await asyncio.sleep(0.05)
         writer.write(status(200))
 
-    with Target(lambda seen: slow, stay=True) as target:
+    with Target(lambda received: slow, stay=True) as target:
         outcomes = uvloop.run(run())
     assert {outcome.verdict for outcome in outcomes} == {Verdict.SUCCEEDED}
     assert target.connections == 3
@@ -314,7 +316,7 @@ def test_target_that_closes_each_connection_costs_no_attempt():
     with Target(close_after=True) as target:
         outcomes = call(target.url, *(request(user) for user in range(1, 101)), pause=0.001)
     assert {outcome.verdict for outcome in outcomes} == {Verdict.SUCCEEDED}
-    assert sorted(seen.user_id for seen in target.seen) == list(range(1, 101))
+    assert sorted(received.user_id for received in target.requests) == list(range(1, 101))
 
 
 def test_request_lost_unread_on_a_kept_connection_is_sent_again_at_once():
@@ -323,10 +325,10 @@ def test_request_lost_unread_on_a_kept_connection_is_sent_again_at_once():
         writer.transport.pause_reading()
         await asyncio.sleep(0.2)
 
-    with Target(lambda seen: respond_and_stop_reading) as target:
+    with Target(lambda received: respond_and_stop_reading) as target:
         outcomes = call(target.url, request(1), request(2))
     assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED] * 2
-    assert [seen.user_id for seen in target.seen] == [1, 2]
+    assert [received.user_id for received in target.requests] == [1, 2]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
@@ -339,7 +341,7 @@ def test_request_read_without_a_response_is_an_attempt_and_takes_another_slot(me
         await handler.close()
         return outcome
 
-    with Target(lambda seen: None if seen.user_id == 2 else status(200, b"ok")) as target:
+    with Target(lambda received: None if received.user_id == 2 else status(200, b"ok")) as target:
         before = len(os.listdir("/proc/self/fd"))
         outcome = uvloop.run(run())
         # The target is in this process too, and learns a moment later that its connections ended.
@@ -349,11 +351,11 @@ def test_request_read_without_a_response_is_an_attempt_and_takes_another_slot(me
         assert len(os.listdir("/proc/self/fd")) <= before
     assert (outcome.verdict, outcome.started, outcome.retry_in_this_minute) == (Verdict.RETRY, True, True)
     # It isn't sent again at once: that would be a start that the plan doesn't know.
-    assert [seen.user_id for seen in target.seen] == [1, 3, 2]
+    assert [received.user_id for received in target.requests] == [1, 3, 2]
 
 
 def test_requests_get_connections_of_their_own_after_two_resets():
-    with Target(lambda seen: None if seen.user_id % 2 == 0 else status(200, b"ok")) as target:
+    with Target(lambda received: None if received.user_id % 2 == 0 else status(200, b"ok")) as target:
         outcomes = call(target.url, *(request(user) for user in range(1, 9)))
     assert [outcome.retry_in_this_minute for outcome in outcomes if outcome.verdict == Verdict.RETRY] == [
         True,
@@ -361,16 +363,16 @@ def test_requests_get_connections_of_their_own_after_two_resets():
         False,
         False,
     ]
-    by_connection = [seen.connection for seen in target.seen if seen.user_id > 4]
+    by_connection = [received.connection for received in target.requests if received.user_id > 4]
     assert len(set(by_connection)) == len(by_connection)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_close_without_a_response_on_a_new_connection_is_an_attempt(method):
-    with Target(lambda seen: None) as target:
+    with Target(lambda received: None) as target:
         [outcome] = call(target.url, method=method)
     assert (outcome.verdict, outcome.retry_in_this_minute) == (Verdict.RETRY, False)
-    assert len(target.seen) == 1
+    assert len(target.requests) == 1
 
 
 def test_refused_connection_is_retried():
@@ -421,7 +423,7 @@ def test_redirect_names_the_whole_address_even_if_its_header_is_not_utf_8():
             b"HTTP/1.1 308 Permanent Redirect\r\nLocation: /caf\xe9/in/\r\nContent-Length: 0\r\n\r\n"
         )
 
-    with Target(lambda seen: relative) as target:
+    with Target(lambda received: relative) as target:
         [outcome] = call(target.url)
     assert outcome.verdict == Verdict.RETRY
     outcome.error.encode()
@@ -433,7 +435,7 @@ def test_success_may_have_long_headers():
     async def wordy(writer):
         writer.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\nok")
 
-    with Target(lambda seen: wordy) as target:
+    with Target(lambda received: wordy) as target:
         [outcome] = call(target.url)
     assert outcome.verdict == Verdict.SUCCEEDED
 

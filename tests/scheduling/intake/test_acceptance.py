@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from operators.actor import Actor
 from scheduling import models
@@ -64,8 +66,8 @@ def test_golden_cases_are_placed_in_the_tables(case, queue, by, tmp_path):
     ids = list(range(case["first"], case["last"] + 1))
     accepted = submit(ids, tmp_path, by=by)
     write_all()
-    got = places(accepted.task)
-    assert [got[i][1] for i in ids] == case["places"]
+    result = places(accepted.task)
+    assert [result[i][1] for i in ids] == case["places"]
     window = models.Window.objects.get()
     assert list(window.buckets.order_by("pk").values_list("filled_count", flat=True)) == case["after"]
     check_counters()
@@ -82,13 +84,13 @@ def fill_one_bucket(queue, k, ids, by, folder, lower):
         window = plan.windows[0].window_id
         before = reservations.fills([window]).get(window, reservations.EMPTY)
         added = tuple(len(ids) if i == k else 0 for i in range(15))
-        one = reservations.Plan(queue.rpm, (reservations.WindowPlan(window, before, added, 0),))
+        item = reservations.Plan(queue.rpm, (reservations.WindowPlan(window, before, added, 0),))
         with spool_of(ids, folder) as spool:
             task = make_task(queue, spool, by)
-        reservations.reserve(locked, one, task_id=task.pk, list_id=task.list_id, at=NOON)
+        reservations.reserve(locked, item, task_id=task.pk, list_id=task.list_id, at=NOON)
         from scheduling.core import keys
 
-        first = reservations.take_ordinals({keys.bucket_id(window, k): len(ids)})[keys.bucket_id(window, k)]
+        first = store.take_ordinals({keys.bucket_id(window, k): len(ids)})[keys.bucket_id(window, k)]
         store.insert_assignments(
             task.pk,
             [(keys.assignment_id(keys.bucket_id(window, k), first), list(ids))],
@@ -217,8 +219,8 @@ def test_carry_over_takes_as_many_windows_as_it_needs(queue, by, tmp_path):
         for k, count in enumerate(window.added)
         for _ in range(count)
     ]
-    got = places(accepted.task)
-    assert [got[user] for user in ids] == minutes
+    result = places(accepted.task)
+    assert [result[user] for user in ids] == minutes
     check_counters()
     check_log()
 
@@ -272,6 +274,18 @@ def test_same_ids_in_another_order_are_reported(queue, by, tmp_path):
     assert first.same_as is None
     assert submit([3, 1, 2], tmp_path, by=by).same_as == first.task.pk
     assert submit([3, 1], tmp_path, by=by).same_as is None
+
+
+def test_same_list_is_found_without_reading_the_queues_other_tasks(queue, by, tmp_path):
+    submit([1], tmp_path, by=by)
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL chooses an index by the size of the table, and this one is empty")
+    with CaptureQueriesContext(connection) as captured:
+        acceptance.find_same_list(queue, "0" * 64, at=NOON)
+    (query,) = captured.captured_queries
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + query["sql"])
+        assert "(same_as_digest=?)" in str(cursor.fetchall())
 
 
 def test_lists_leave_headroom_free_until_all_minutes_are_that_full(queue, by, tmp_path):

@@ -152,8 +152,8 @@ def test_rows_are_not_written_into_a_minute_from_two_seconds_before_it(queue, by
     allocation.write_segments(lambda: minute - timedelta(seconds=2.001))
     models.Segment.objects.filter(pk=second.pk).update(owner=None)
     allocation.write_segments(lambda: minute - timedelta(seconds=2))
-    got = {row.user_id: row.minute_at for row in models.Assignment.objects.all()}
-    assert got == {1: minute, 2: minute + timedelta(minutes=1)}
+    result = {row.user_id: row.minute_at for row in models.Assignment.objects.all()}
+    assert result == {1: minute, 2: minute + timedelta(minutes=1)}
     check_counters()
 
 
@@ -218,8 +218,8 @@ def test_long_list_is_written_in_ranges_and_keeps_its_places(queue, by, tmp_path
     write_all()
     expected = {}
     for window in accepted.plan.windows:
-        mine = ids[window.first_position : window.first_position + window.ids_count]
-        for user, k in zip(mine, allocator.places(window.before, 1000), strict=False):
+        own = ids[window.first_position : window.first_position + window.ids_count]
+        for user, k in zip(own, allocator.places(window.before, 1000), strict=False):
             expected[user] = (window.window_id, k)
     assert places(accepted.task) == expected
     assert not models.SegmentPart.objects.exists()

@@ -73,8 +73,8 @@ def test_rows_written_at_once_equal_those_of_a_job(queue, by, tmp_path, settings
         written.append(tables())
         if ids_at_once:
             _empty()
-    ours, theirs = (_without_keys(one) for one in written)
-    assert ours == theirs
+    own, other = (_without_keys(item) for item in written)
+    assert own == other
 
 
 def _empty() -> None:

@@ -12,7 +12,7 @@ from scheduling.intake import acceptance
 from scheduling.placement import reservations, rules
 from scheduling.proof import minutes
 from tests.scheduling.lists_of_ids import check_counters, places, submit, write_all
-from tests.scheduling.placed import make_queue, place
+from tests.scheduling.placed import make_queue, minutes_of, place
 
 # In the middle of a minute of the window that runs; the next two minutes that can be written to are 12:21, 12:22.
 AT = datetime(2031, 3, 5, 12, 20, 30, tzinfo=UTC)
@@ -29,23 +29,13 @@ def by():
     return Actor.command_line()
 
 
-def minutes_of(plan: reservations.Plan) -> dict[datetime, int]:
-    """How many IDs each minute gets."""
-    return {
-        keys.minute_of_bucket(keys.bucket_id(window.window_id, k)): count
-        for window in plan.windows
-        for k, count in enumerate(window.added)
-        if count
-    }
-
-
 def check_all() -> None:
     """The counters are those of the rows, and every check of the plan holds."""
     write_all(AT)
     check_counters()
     differences = minutes.piece((0, 0), AT).differences
     # `place` puts IDs where a test wants them, and not where the rules would.
-    assert not [one for one in differences if one.check != "places follow the rules"]
+    assert not [difference for difference in differences if difference.check != "places follow the rules"]
 
 
 def test_first_free_takes_places_in_the_running_then_open_then_later_windows(by, tmp_path):
@@ -53,12 +43,12 @@ def test_first_free_takes_places_in_the_running_then_open_then_later_windows(by,
     place(queue, {NEXT: [901], NEXT + clock.MINUTE: [902, 903]}, at=BEFORE)
     running, open_ = clock.running_window_start(AT), clock.open_window_start(AT)
     accepted = submit(range(1, 50), tmp_path, by=by, at=AT, start=START)
-    found = minutes_of(accepted.plan)
+    result = minutes_of(accepted.plan)
     # 12:21 has one place, 12:22 none; from 12:23 on two each.
-    assert found[NEXT] == 1
-    assert NEXT + clock.MINUTE not in found
-    assert all(count == 2 for minute, count in found.items() if minute > NEXT)
-    assert sum(found.values()) == 49
+    assert result[NEXT] == 1
+    assert NEXT + clock.MINUTE not in result
+    assert all(count == 2 for minute, count in result.items() if minute > NEXT)
+    assert sum(result.values()) == 49
     assert [keys.starts_at_of_window(window.window_id) for window in accepted.plan.windows] == [
         running, open_, open_ + clock.QUARTER,
     ]  # fmt: skip
@@ -86,9 +76,9 @@ def test_first_free_never_goes_past_rpm(by, tmp_path, overflow, ids_count):
 def test_first_free_is_what_a_dry_run_says(by, tmp_path):
     make_queue("default", rpm=2)
     submission = acceptance.Submission("a list", start=START)
-    said = acceptance.preview(submission, 40, at=AT)
-    assert said == submit(range(1, 41), tmp_path, by=by, at=AT, start=START).plan
-    assert said.first_at == NEXT
+    text = acceptance.preview(submission, 40, at=AT)
+    assert text == submit(range(1, 41), tmp_path, by=by, at=AT, start=START).plan
+    assert text.first_at == NEXT
 
 
 def test_first_free_skips_sealed_minutes(by):
@@ -164,5 +154,5 @@ def test_first_free_long_list_is_written_by_ranges_of_ids_too(by, tmp_path, monk
 def test_first_free_place_explains_itself(by, tmp_path):
     queue = make_queue("default", rpm=2)
     task = submit(range(1, 4), tmp_path, by=by, at=AT, start=START).task
-    given = rules.of_places(3, {task.pk: keys.bucket_at(queue.pk, NEXT + clock.MINUTE)})[task.pk]
-    assert given.sentence == "the first free place when the list was accepted (rule 1)"
+    given_place = rules.of_places(3, {task.pk: keys.bucket_at(queue.pk, NEXT + clock.MINUTE)})[task.pk]
+    assert given_place.sentence == "the first free place when the list was accepted (rule 1)"

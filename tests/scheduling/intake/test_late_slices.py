@@ -30,7 +30,7 @@ def check_all(at) -> None:
     check_log()
     # These tests put lists where they want them, not where the rules would.
     by_rule = {"places follow the rules", "every place is explained"}
-    assert [one for one in proof.check(lambda: at) if one.check not in by_rule] == []
+    assert [difference for difference in proof.check(lambda: at) if difference.check not in by_rule] == []
 
 
 def test_late_policy_counts_until_the_minute_that_is_free():

@@ -41,7 +41,7 @@ def test_known_schedules_are_created_and_saved():
     schedules.ensure(at=timezone.now())
     for row in Schedule.objects.all():
         row.save()
-    assert {row.func for row in Schedule.objects.all()} == {wanted.func for wanted in schedules.WANTED}
+    assert {row.func for row in Schedule.objects.all()} == {schedule.func for schedule in schedules.WANTED}
 
 
 def test_schedule_cannot_be_changed_to_an_unknown_function():

@@ -119,7 +119,7 @@ def test_dead_process_leaves_whole_slices_and_the_rest_is_done_once(at_their_tim
 
 def test_frozen_retry_that_wakes_does_nothing_more():
     ended_as(Status.FAILED)
-    act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, asked={}, number=50, by=BY, at=AFTER)
+    act = bulk_operations.begin(models.BulkActKind.RETRY_FAILED, request={}, number=50, by=BY, at=AFTER)
     assert bulk_operations.claim(act.pk, at=AFTER) is None, "somebody is at it"
     assert bulk_operations.claim(act.pk, at=AFTER + 2 * limits.BULK_LEASE) is not None
     done = resend._retry(act, FailureSelection(), (), now=lambda: AFTER, seconds=5)
@@ -157,8 +157,8 @@ def test_resend_with_a_lost_job_is_resumed_by_the_sweep(at_their_time):
 def test_bulk_cancel_with_a_lost_job_is_resumed_by_the_sweep(at_their_time):
     queue = make_queue(rpm=60)
     tasks = [place(queue, {MINUTE: range(n, n + 3)}, at=BEFORE, name=f"list {n}") for n in (1, 11, 21)]
-    meant = bulk_cancel.Matching(at=BEFORE, up_to_id=tasks[1].pk, ids=tuple(task.pk for task in tasks))
-    assert bulk_cancel.cancel(meant, by=BY, now=lambda: BEFORE) == (0, 2)
+    matching = bulk_cancel.Matching(at=BEFORE, up_to_id=tasks[1].pk, ids=tuple(task.pk for task in tasks))
+    assert bulk_cancel.cancel(matching, by=BY, now=lambda: BEFORE) == (0, 2)
     OrmQ.objects.all().delete()
     later = BEFORE + 2 * limits.BULK_LEASE
     at_their_time(later)

@@ -9,9 +9,9 @@ from django.core.checks.registry import registry
 
 
 def messages() -> list[CheckMessage]:
-    ours = [check for check in registry.get_checks() if check.__module__ == "scheduling.jobqueue.checks"]
-    assert len(ours) == 4, "a check that isn't registered is never made"
-    return [message for check in ours for message in check(app_configs=None)]
+    own = [check for check in registry.get_checks() if check.__module__ == "scheduling.jobqueue.checks"]
+    assert len(own) == 5, "a check that isn't registered is never made"
+    return [message for check in own for message in check(app_configs=None)]
 
 
 @pytest.fixture
@@ -49,23 +49,24 @@ def test_own_settings_pass_the_system_checks():
 )
 def test_invalid_cluster_setting_is_reported(q_cluster, number, change):
     q_cluster.update(change)
-    found = messages()
-    assert f"quarterdeck.{number}" in {message.id for message in found}
-    assert all(message.hint for message in found)
+    messages_found = messages()
+    assert f"quarterdeck.{number}" in {message.id for message in messages_found}
+    assert all(message.hint for message in messages_found)
 
 
 def test_settings_of_the_minutes_cluster_are_checked(q_cluster):
     q_cluster["ALT_CLUSTERS"]["minutes"]["retry"] = 100
-    (found,) = messages()
-    assert found.id == "quarterdeck.E006"
-    assert "minutes" in found.msg
+    (messages_found,) = messages()
+    assert messages_found.id == "quarterdeck.E006"
+    assert "minutes" in messages_found.msg
 
 
+@pytest.mark.django_db
 def test_unknown_cluster_name_does_not_start(monkeypatch):
     monkeypatch.setenv("Q_CLUSTER_NAME", "minuets")
-    (found,) = messages()
-    assert found.id == "quarterdeck.E003"
-    assert "minutes" in found.hint
+    (messages_found,) = messages()
+    assert messages_found.id == "quarterdeck.E003"
+    assert "minutes" in messages_found.hint
     monkeypatch.setenv("Q_CLUSTER_NAME", "minutes")
     assert messages() == []
 

@@ -36,3 +36,6 @@ def test_job_that_this_process_cannot_read_stays(payload):
     assert cluster.queued("scheduling.jobs.sweep", at=timezone.now()) == []
     assert cluster.drop_malformed(at=timezone.now()) == 0
     assert OrmQ.objects.filter(pk=row.pk).exists()
+    # Nobody has its key any more.
+    OrmQ.objects.filter(pk=row.pk).update(lock=timezone.now() - cluster.UNREADABLE_KEPT)
+    assert cluster.drop_malformed(at=timezone.now()) == 1

@@ -54,11 +54,11 @@ def test_tasks_from_before_the_upgrade_keep_their_keys_until_a_restore():
 def test_webhooks_and_callbacks_carry_the_part(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     handler, time = SimulatedHandler(), SimulatedTime(MINUTE - timedelta(seconds=4))
-    with Target(lambda seen: status(200)) as target:
+    with Target(lambda request: status(200)) as target:
         queue = make_queue(rpm=6_000, handler="webhook", webhook_url=target.url, callback_url=target.url)
         task = place(queue, {MINUTE: [1]}, at=BEFORE)
         time.worker(MINUTE, make_handler=lambda queue: handler).serve()
         assert callbacks.call_back(task.pk, lambda: MINUTE + timedelta(minutes=1))
     part = models.Installation.current().key_part
-    assert handler.seen[0].idempotency_key == f"msg_{part}_{task.pk}_1"
-    assert target.seen[0].key.startswith(f"msg_{part}_{task.pk}_done_")
+    assert handler.requests[0].idempotency_key == f"msg_{part}_{task.pk}_1"
+    assert target.requests[0].key.startswith(f"msg_{part}_{task.pk}_done_")

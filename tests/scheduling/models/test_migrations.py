@@ -29,18 +29,30 @@ def migrations_of_ours() -> list[tuple[str, migrations.Migration]]:
     loader = MigrationLoader(None, load=False)
     loader.load_disk()
     return [
-        (f"{app}.{name}", one)
-        for (app, name), one in sorted(loader.disk_migrations.items())
+        (f"{app}.{name}", operation)
+        for (app, name), operation in sorted(loader.disk_migrations.items())
         if app in OURS and int(name[:4]) > FREE[app]
     ]
 
 
 def hindrances(migration: migrations.Migration) -> list[str]:
     """What the previous release, which knows nothing of the migration, would stumble over."""
-    created = {one.name.lower() for one in migration.operations if isinstance(one, migrations.CreateModel)}
-    added = {one.constraint.name for one in migration.operations if isinstance(one, migrations.AddConstraint)}
-    removed = {one.name for one in migration.operations if isinstance(one, migrations.RemoveConstraint)}
-    found = []
+    created = {
+        operation.name.lower()
+        for operation in migration.operations
+        if isinstance(operation, migrations.CreateModel)
+    }
+    added = {
+        operation.constraint.name
+        for operation in migration.operations
+        if isinstance(operation, migrations.AddConstraint)
+    }
+    removed = {
+        operation.name
+        for operation in migration.operations
+        if isinstance(operation, migrations.RemoveConstraint)
+    }
+    result = []
     for operation in migration.operations:
         model = getattr(operation, "model_name", "")
         if isinstance(operation, (*HARMLESS, migrations.CreateModel)) or model in created:
@@ -48,25 +60,25 @@ def hindrances(migration: migrations.Migration) -> list[str]:
         if isinstance(operation, migrations.RemoveConstraint):
             # One that comes back may allow more; what the previous release writes has to be among it.
             if operation.name not in added:
-                found.append(f"{operation.describe()}: drop it in a later release")
+                result.append(f"{operation.describe()}: drop it in a later release")
         elif isinstance(operation, migrations.AddConstraint):
             if operation.constraint.name not in removed:
-                found.append(f"{operation.describe()}: the previous release doesn't keep to it")
+                result.append(f"{operation.describe()}: the previous release doesn't keep to it")
         elif isinstance(operation, (AddIndexConcurrently, RemoveIndexConcurrently, DropIndexOnPostgreSQL)):
             if migration.atomic:
-                found.append(f"{operation.describe()}: the migration must not be atomic")
+                result.append(f"{operation.describe()}: the migration must not be atomic")
         elif isinstance(operation, migrations.AddField):
             if not operation.field.null and operation.field.db_default is models.NOT_PROVIDED:
-                found.append(f"{operation.describe()}: the previous release inserts rows without it")
+                result.append(f"{operation.describe()}: the previous release inserts rows without it")
         elif isinstance(operation, migrations.SeparateDatabaseAndState):
             if operation.database_operations:
-                found.append(f"{operation.describe()}: changes the database")
+                result.append(f"{operation.describe()}: changes the database")
         elif isinstance(operation, migrations.AlterField):
             if _narrows(operation):
-                found.append(f"{operation.describe()}: needs a default in the database")
+                result.append(f"{operation.describe()}: needs a default in the database")
         else:
-            found.append(f"{operation.describe()}: contract in a later release")
-    return found
+            result.append(f"{operation.describe()}: contract in a later release")
+    return result
 
 
 def _narrows(operation: migrations.AlterField) -> bool:
@@ -76,9 +88,9 @@ def _narrows(operation: migrations.AlterField) -> bool:
 
 def test_migrations_expand_or_declare_that_they_contract():
     assert {
-        name: found
-        for name, one in migrations_of_ours()
-        if not schema.Schema(newer=(name,)).contracted and (found := hindrances(one))
+        name: result
+        for name, operation in migrations_of_ours()
+        if not schema.Schema(newer=(name,)).contracted and (result := hindrances(operation))
     } == {}
 
 

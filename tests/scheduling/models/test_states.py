@@ -31,7 +31,7 @@ def test_status_groups_contain_the_right_states():
     assert Status.of(Group.UNFINISHED) == (Status.WAITING, Status.IN_FLIGHT)
     assert Status.of(Group.SENT) == (Status.SUCCEEDED, Status.FAILED)
     assert set(Status) - set(Status.of(Group.PLACED)) == {Status.CANCELLED}
-    assert Status.drawn() == (
+    assert Status.in_charts() == (
         Status.SUCCEEDED, Status.FAILED, Status.EXPIRED, Status.IN_FLIGHT, Status.WAITING,
     )  # fmt: skip
 

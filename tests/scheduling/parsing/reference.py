@@ -35,12 +35,12 @@ def table(body, delimiter, column):
     rows = list(csv.reader(io.StringIO(body.replace("\r\n", "\n").replace("\r", "\n")), delimiter=delimiter))
     rows = [row for row in rows if "".join(row).strip(TRIMMED)]
     at = rows[0].index(column)
-    found = []
+    result = []
     for row in rows[1:]:
         too_wide = "".join(row[len(rows[0]) :]).strip(TRIMMED)
         cell = row[at] if at < len(row) else ""
-        found.append(" | ".join(row[at:]) if too_wide else entry(cell))
-    return found
+        result.append(" | ".join(row[at:]) if too_wide else entry(cell))
+    return result
 
 
 def json_value(value):
@@ -58,20 +58,20 @@ def json_body(body):
 
 
 def ndjson(body):
-    found = []
+    result = []
     for line in re.split("\r\n|\r|\n", body):
         if not line.strip(TRIMMED):
             continue
         try:
             value = json.loads(line)
         except ValueError:
-            found.append(line)
+            result.append(line)
             continue
         if isinstance(value, dict):
             names = [name for name in value if name in ("id", "user_id")]
             value = value[names[0]] if names else line
-        found.append(json_value(value))
-    return found
+        result.append(json_value(value))
+    return result
 
 
 def urlencoded(body):
@@ -90,12 +90,12 @@ def workbook(content):
     with zipfile.ZipFile(io.BytesIO(content)) as parts:
         texts = ["".join(node.itertext()) for node in elements(parts.read("xl/sharedStrings.xml"), "si")]
         rows = elements(parts.read("xl/worksheets/sheet1.xml"), "row")
-    found = []
+    result = []
     for row in rows[1:]:
         cells = {re.match("[A-Z]+", cell.get("r"))[0]: sheet_entry(cell, texts) for cell in row}
         if any(isinstance(item, int) or item.strip(TRIMMED) for item in cells.values()):
-            found.append(cells.get("A", ""))
-    return found
+            result.append(cells.get("A", ""))
+    return result
 
 
 def elements(xml, name):
@@ -103,8 +103,8 @@ def elements(xml, name):
 
 
 def sheet_entry(cell, texts):
-    said = "".join(cell.itertext())
+    output = "".join(cell.itertext())
     kind = cell.get("t", "n")
     if kind in ("s", "inlineStr", "str"):
-        return entry(texts[int(said)] if kind == "s" else said)
-    return int(said) if kind == "n" and re.fullmatch("[1-9][0-9]{,14}", said) else said
+        return entry(texts[int(output)] if kind == "s" else output)
+    return int(output) if kind == "n" and re.fullmatch("[1-9][0-9]{,14}", output) else output

@@ -46,14 +46,14 @@ def sheet_xml(rows, hidden=(), more=""):
     return f'<?xml version="1.0"?>\n<worksheet xmlns="{MAIN}"><sheetData>{body}{more}</sheetData></worksheet>'
 
 
-def workbook(sheets, *, texts=(), states=None, styles=STYLES):
-    """sheets: name to sheet XML."""
+def workbook(sheets, *, texts=(), states=None, styles=STYLES, facts=""):
+    """sheets: name to sheet XML. facts: XML before the list of sheets."""
     states = states or {}
     parts = {
         "_rels/.rels": relations([("officeDocument", "xl/workbook.xml")]),
         "xl/styles.xml": styles,
         "xl/sharedStrings.xml": f'<sst xmlns="{MAIN}">'
-        + "".join(f"<si><t>{escape(one)}</t></si>" for one in texts)
+        + "".join(f"<si><t>{escape(item)}</t></si>" for item in texts)
         + "</sst>",
     }
     listed, related = "", []
@@ -64,7 +64,7 @@ def workbook(sheets, *, texts=(), states=None, styles=STYLES):
         related.append(("worksheet", f"worksheets/sheet{number}.xml"))
     related += [("styles", "styles.xml"), ("sharedStrings", "sharedStrings.xml")]
     parts["xl/workbook.xml"] = (
-        f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{listed}</sheets></workbook>'
+        f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}">{facts}<sheets>{listed}</sheets></workbook>'
     )
     parts["xl/_rels/workbook.xml.rels"] = relations(related)
     return archive(parts)
@@ -82,5 +82,6 @@ def archive(parts):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as into:
         for path, content in parts.items():
-            into.writestr(path, content)
+            # Without the time of day: processes that run tests beside each other have to collect the same ones.
+            into.writestr(zipfile.ZipInfo(path), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()

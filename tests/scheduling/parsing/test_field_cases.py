@@ -102,9 +102,9 @@ def test_unclear_column_is_asked_about_and_never_guessed(read, body, choices):
             assert read.ids(body, CSV, column=str(number))[0] == int(values[0])
 
 
-@pytest.mark.parametrize("asked", ["order", "Order", "ORDER ", "or-der", "2"])
-def test_requested_column_is_read(read, asked):
-    assert read.ids("user_id,order\n1,90017\n", CSV, column=asked) == [90017]
+@pytest.mark.parametrize("requested", ["order", "Order", "ORDER ", "or-der", "2"])
+def test_requested_column_is_read(read, requested):
+    assert read.ids("user_id,order\n1,90017\n", CSV, column=requested) == [90017]
 
 
 def test_unknown_column_is_refused_with_the_columns_there_are(read):
@@ -184,10 +184,10 @@ def test_any_bytes_give_faults_or_a_refusal_that_can_be_sent(read, content_type)
         body = draw.randbytes(draw.randrange(1, 60)) + b"\n" + draw.choice([b"", b"1001\n", b"a,b\n1,2\n"])
         try:
             with read(body, content_type, skip_faults=True) as reading:
-                said = [reading.column, list(reading.all_faults()), reading.payload_as_sent, reading.fields]
+                text = [reading.column, list(reading.all_faults()), reading.payload_as_sent, reading.fields]
         except errors.ReadingError as error:
-            said = [str(error), error.facts, error.fields_read]
-        json.dumps(said, default=str, ensure_ascii=False).encode()
+            text = [str(error), error.facts, error.fields_read]
+        json.dumps(text, default=str, ensure_ascii=False).encode()
 
 
 # 9: rows of delimiters

@@ -10,7 +10,7 @@ from scheduling.core import id_tokens
 from scheduling.parsing import Limits, errors
 from scheduling.parsing.body import FIELDS
 from tests.scheduling.parsing.bodies import CSV, FORM, JSON, MULTIPART, NDJSON, form
-from tests.scheduling.parsing.sheets import number, raw, shared, sheet_xml, text, workbook
+from tests.scheduling.parsing.sheets import MAIN, number, raw, shared, sheet_xml, text, workbook
 
 ALLOWED = FIELDS | {"id_type", "data", "header"}
 same_folder = settings(
@@ -20,10 +20,12 @@ same_folder = settings(
 
 def records(reading):
     """The IDs, or pairs of ID and data."""
-    found = []
+    result = []
     for block in reading.records.unique_records(7):
-        found += block.ids if block.data is None else zip(block.ids, map(json.loads, block.data), strict=True)
-    return found
+        result += (
+            block.ids if block.data is None else zip(block.ids, map(json.loads, block.data), strict=True)
+        )
+    return result
 
 
 def read_records(read, body, content_type="text/plain", **options):
@@ -38,15 +40,15 @@ UUIDS = ["0b0e8f3c-1111-4222-8333-444455556666", "ann@example.com", "SKU 12/7", 
 
 
 def every_format(ids, name="user_id"):
-    rows = {1: {"A": text(name)}} | {at: {"A": text(one)} for at, one in enumerate(ids, 2)}
+    rows = {1: {"A": text(name)}} | {at: {"A": text(item)} for at, item in enumerate(ids, 2)}
     lines = "\n".join(ids)
     return [
         ("text/plain", lines),
         (CSV, f"{name}\n{lines}\n"),
-        (NDJSON, "\n".join(json.dumps(one) for one in ids)),
-        (NDJSON, "\n".join(json.dumps({"id": one}) for one in ids)),
+        (NDJSON, "\n".join(json.dumps(item) for item in ids)),
+        (NDJSON, "\n".join(json.dumps({"id": item}) for item in ids)),
         (JSON, json.dumps({"payload": ids})),
-        (JSON, json.dumps({"payload": [{"id": one} for one in ids]})),
+        (JSON, json.dumps({"payload": [{"id": item} for item in ids]})),
         (JSON, json.dumps({"payload": lines})),
         (MULTIPART, form(("file", workbook({"List": sheet_xml(rows)}), "l.xlsx"))),
         (MULTIPART, form(("payload", lines))),
@@ -97,6 +99,56 @@ def test_text_list_of_numbers_is_kept_as_text_with_a_warning(read):
         assert reading.warnings == {"only_numbers": 2}
     with read("1001\nx\n", id_type="text") as reading:
         assert reading.warnings == {}
+
+
+def test_numbers_of_ndjson_are_text_ids_as_they_are_spelled(read):
+    body = '1e5\n{"id": 1.50}\n{"id": 7}\n"007"\n-0\n'
+    assert read_records(read, body, NDJSON, id_type="text") == ["1e5", "1.50", "7", "007", "-0"]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("null", "empty value"),
+        ("true", "truth value"),
+        ("ann@example.com", "text is written in quotes"),
+        ("007", "text is written in quotes"),
+        ("+49", "text is written in quotes"),
+    ],
+)
+def test_bare_words_of_ndjson_are_no_text_ids(read, word, reason):
+    with pytest.raises(errors.ListEmpty) as caught, read(word, NDJSON, id_type="text", skip_faults=True):
+        pass
+    assert reason in caught.value.facts["faults"][0].reason
+
+
+@pytest.mark.parametrize("word", ["null", "true", "false"])
+def test_literals_of_a_json_payload_are_no_text_ids(read, word):
+    body = f'{{"payload": ["a", {word}], "id_type": "text"}}'
+    with read(body, JSON, skip_faults=True) as reading:
+        assert records(reading) == ["a"]
+        assert [(fault.index, fault.token) for fault in reading.faults] == [(1, word)]
+
+
+# As some systems write an umlaut: the letter, and a combining character.
+DECOMPOSED = "Gro\u0308\u00dfe"
+COMPOSED = "Gr\u00f6\u00dfe"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (CSV, f"{DECOMPOSED} 1,{DECOMPOSED}\na,5\n"),
+        (NDJSON, f'{{"{DECOMPOSED} 1": "a", "{DECOMPOSED}": "5"}}'),
+        (JSON, f'{{"payload": [{{"{DECOMPOSED} 1": "a", "{DECOMPOSED}": "5"}}]}}'),
+    ],
+)
+def test_names_of_columns_are_compared_and_stored_after_normalization(read, content_type, body):
+    for data in ("*", COMPOSED, DECOMPOSED):
+        for column in (f"{COMPOSED} 1", f"{DECOMPOSED} 1"):
+            with read(body, content_type, id_type="text", data=data, column=column) as reading:
+                assert records(reading) == [("a", {COMPOSED: "5"})]
+                assert reading.data_columns == (COMPOSED,)
 
 
 def test_first_line_of_a_text_csv_is_a_header_unless_header_is_false(read):
@@ -175,6 +227,48 @@ def test_data_of_xlsx_are_the_sheets_own_digits_and_iso_dates(read):
     ]
 
 
+# Style 1 is a date and time, 2 a time, 3 a duration, 4 a date.
+TIMES = (
+    f'<styleSheet xmlns="{MAIN}"><numFmts count="1"><numFmt numFmtId="164" formatCode="[mm]:ss"/></numFmts>'
+    '<cellXfs count="5"><xf numFmtId="0"/><xf numFmtId="22"/><xf numFmtId="21"/><xf numFmtId="164"/>'
+    '<xf numFmtId="14"/></cellXfs></styleSheet>'
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "style", "shown"),
+    [
+        # With 15 digits, as LibreOffice writes them, two o'clock is 3 microseconds early.
+        ("45000.0833333333", 1, "2023-03-15T02:00:00"),
+        ("45000.9999999999", 1, "2023-03-16"),
+        ("0.25", 2, "06:00:00"),
+        ("0", 2, "00:00:00"),
+        ("1.5", 3, "1.5"),
+        ("1", 4, "1900-01-01"),
+        ("59", 4, "1900-02-28"),
+        ("60", 4, "60"),
+        ("61", 4, "1900-03-01"),
+        ("2958465", 4, "9999-12-31"),
+        ("2958465.9999999999", 1, "2958465.9999999999"),
+        ("-1", 4, "-1"),
+    ],
+)
+def test_dates_and_times_of_xlsx_are_those_that_excel_shows(read, count, style, shown):
+    rows = {1: {"A": text("id"), "B": text("at")}, 2: {"A": number(1001), "B": number(count, style=style)}}
+    body = form(("file", workbook({"List": sheet_xml(rows)}, styles=TIMES), "l.xlsx"))
+    assert read_records(read, body, MULTIPART, data="*") == [("1001", {"at": shown})]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [("0", "1904-01-01"), ("43538", "2023-03-15"), ("2957003", "9999-12-31")]
+)
+def test_dates_of_a_workbook_from_1904_are_those_that_excel_shows(read, count, shown):
+    rows = {1: {"A": text("id"), "B": text("at")}, 2: {"A": number(1001), "B": number(count, style=4)}}
+    sheets = {"List": sheet_xml(rows)}
+    body = form(("file", workbook(sheets, styles=TIMES, facts='<workbookPr date1904="1"/>'), "l.xlsx"))
+    assert read_records(read, body, MULTIPART, data="*") == [("1001", {"at": shown})]
+
+
 @pytest.mark.parametrize("content_type", [NDJSON, JSON])
 def test_data_of_objects_keep_their_type(read, content_type):
     items = [
@@ -213,11 +307,21 @@ def test_data_over_the_limit_are_a_fault_with_their_place(read):
         ("\n".join(json.dumps({"id": n, "note": note}) for n, note in ((1, fits), (2, over))), NDJSON),
     ):
         with read(body, content_type, data="*", skip_faults=True) as reading:
-            assert [one for one, _ in records(reading)] == ["1"]
+            assert [item for item, _ in records(reading)] == ["1"]
             assert "4,097 bytes, but at most 4,096" in reading.faults[0].reason
             assert reading.faults[0].line in (2, 3)
     with read(b"id,note\n1,ok\n2,\xe9\n", CSV, data="*", skip_faults=True) as reading:
         assert "note contains bytes that are not UTF-8" in reading.faults[0].reason
+
+
+@pytest.mark.parametrize("content_type", [NDJSON, JSON])
+@pytest.mark.parametrize("value", ["1e400", "-1e999", '[1, {"a": 1e400}]', "9" * 4_301])
+def test_numbers_that_nobody_can_read_are_faults(read, content_type, value):
+    items = ['{"id": 1}', f'{{"id": 1001, "x": {value}}}']
+    body = "\n".join(items) if content_type == NDJSON else f'{{"payload": [{",".join(items)}]}}'
+    with read(body, content_type, data="*", skip_faults=True, limits=Limits(data_max_bytes=9_000)) as reading:
+        assert [fault.token for fault in reading.faults] == ["1001"]
+        assert reading.faults[0].reason.startswith("Its data contain a number that is too large")
 
 
 def test_repeats_whose_data_differ_are_counted(read):
@@ -232,6 +336,12 @@ def test_repeats_whose_data_differ_are_counted(read):
         ("id,a,a\n1,2,3\n", "a", errors.DoubledColumn, "a is requested as data, but it appears twice"),
         ("id,a,a\n1,2,3\n", "*", errors.DoubledColumn, "twice"),
         ("id,a\n1,2\n", "b", errors.DataUnknown, "no column b for data"),
+        (
+            "User ID,a\n1,2\n",
+            "a,user_id",
+            errors.DataIsId,
+            "it has the IDs, which are always there: as {{id}}",
+        ),
         ("id\n1\n", '["a"', errors.DataUnclear, "not a JSON array"),
         ("1,2\n", "*", errors.DataUnclear, "no header"),
         (
@@ -253,6 +363,31 @@ def test_data_of_plain_text_are_refused(read):
             read(body, content_type, data="*")
 
 
+def test_header_of_plain_text_is_refused(read):
+    for body, content_type in (("1001", "text/plain"), ('{"payload": "1001"}', JSON)):
+        with pytest.raises(errors.HeaderOfText, match="plain text has no header"):
+            read(body, content_type, header=True)
+        with read(body, content_type, header=False) as reading:
+            assert reading.ids_count == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ('{"id": 1, "name": "Ann"}\n{"id": 2, "name": "Bo", "city": "Ulm"}', "application/x-ndjson"),
+        ('{"payload": [{"id": 1, "name": "Ann"}, {"id": 2, "name": "Bo", "city": "Ulm"}]}', JSON),
+    ],
+)
+def test_requested_columns_that_no_object_has_are_counted(read, body, content_type):
+    with read(body, content_type, data="city,vouchr,x") as reading:
+        assert (reading.warnings, reading.data_columns) == ({"data_missing": 2}, ("city",))
+        assert reading.columns_left_out == ("name",)
+    # One that only some of them have is missing for the others.
+    with read(body, content_type, data="city") as reading:
+        assert records(reading) == [("1", {}), ("2", {"city": "Ulm"})]
+        assert not reading.warnings
+
+
 def test_digest_covers_ids_data_and_type(read):
     def digest(*arguments, **options):
         with read(*arguments, **options) as reading:
@@ -270,7 +405,7 @@ def test_digest_covers_ids_data_and_type(read):
 
 cell = st.text(st.sampled_from('abc ,;"\n\u00e9{}\\'), max_size=6)
 word = st.text(st.sampled_from("abcXYZ019-@. \u00e9"), min_size=1, max_size=8).filter(
-    lambda one: one.strip(id_tokens.TRIMMED)
+    lambda item: item.strip(id_tokens.TRIMMED)
 )
 
 
@@ -281,22 +416,22 @@ word = st.text(st.sampled_from("abcXYZ019-@. \u00e9"), min_size=1, max_size=8).f
     cut=st.integers(1, 30),
 )
 def test_every_format_gives_the_records_that_were_written(read, rows, small, cut):
-    wanted = {}
-    for one, left, right in rows:
-        wanted.setdefault(id_tokens.read_text(one)[0], {"left": left, "right": right})
+    expected = {}
+    for item, remaining, right in rows:
+        expected.setdefault(id_tokens.read_text(item)[0], {"left": remaining, "right": right})
 
     def quoted(value):
         return '"' + value.replace('"', '""') + '"'
 
     table = "id,left,right\n" + "".join(",".join(map(quoted, row)) + "\n" for row in rows)
-    objects = [{"right": right, "id": one, "left": left} for one, left, right in rows]
+    objects = [{"right": right, "id": item, "left": remaining} for item, remaining, right in rows]
     limits = Limits(block_bytes=6) if small else Limits()
     for content_type, body in (
         (CSV, table),
         (NDJSON, "\n".join(map(json.dumps, objects))),
         (JSON, json.dumps({"payload": objects})),
     ):
-        found = read_records(
+        result = read_records(
             read, body, content_type, id_type="text", data="left,right", cut=cut, limits=limits
         )
-        assert found == list(wanted.items())
+        assert result == list(expected.items())

@@ -1,4 +1,4 @@
-"""Every reader gives what a plain parser of its format gives, on invented files."""
+"""On generated files, every reader returns what a plain parser of the same format returns."""
 
 import json
 from urllib.parse import quote_plus
@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduling.parsing import Limits, errors
+from scheduling.parsing.media import is_table
 from tests.scheduling.parsing import reference
 from tests.scheduling.parsing.bodies import CSV, FORM, JSON, MULTIPART, NDJSON, form, ids_of
 from tests.scheduling.parsing.sheets import number, raw, shared, sheet_xml, text, workbook
 
-invented = settings(
+generated = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100
 )
 an_id = st.one_of(st.integers(1, 99), st.integers(1, 2**63 - 1)).map(str)
@@ -35,14 +36,16 @@ def check(read, body, content_type, expected, size, **options):
         assert reading.fault_count == len(expected) - len(ids), list(reading.all_faults())
 
 
-@invented
+@generated
 @given(
     parts=st.lists(st.one_of(token, st.sampled_from([",", ";", " ", "\t", "\n", "\r\n", "\r"]))), size=sizes
 )
 def test_text_is_read_as_by_splitting(read, parts, size):
     body = "1 " + "".join(parts)
     check(read, body, "text/plain", reference.text(body), size)
-    check(read, "task_name=x&payload=" + quote_plus(body), FORM, reference.text(body), size)
+    # A form's payload may also be a table: its first line would be a header.
+    if not is_table(body.encode()):
+        check(read, "task_name=x&payload=" + quote_plus(body), FORM, reference.text(body), size)
     check(read, json.dumps({"payload": body}), JSON, reference.json_body(json.dumps({"payload": body})), size)
 
 
@@ -52,7 +55,7 @@ cell = st.one_of(
 )
 
 
-@invented
+@generated
 @given(
     rows=st.lists(st.lists(cell, min_size=1, max_size=4), max_size=12),
     delimiter=st.sampled_from([",", ";", "\t"]),
@@ -76,7 +79,7 @@ value = st.one_of(
 )
 
 
-@invented
+@generated
 @given(items=st.lists(value, max_size=12), indent=st.sampled_from([None, 1]), size=sizes)
 def test_json_is_read_as_by_the_standard_library(read, items, indent, size):
     body = json.dumps({"x": [items], "payload": items, "task_name": "n"}, indent=indent)
@@ -95,15 +98,15 @@ line = st.one_of(
 )
 
 
-@invented
+@generated
 @given(lines=st.lists(line, max_size=12), end=st.sampled_from(["\n", "\r\n", "\r"]), size=sizes)
-def test_ndjson_is_read_as_line_by_line(read, lines, end, size):
+def test_ndjson_is_read_line_by_line(read, lines, end, size):
     body = end.join(lines) + end
     if body.strip():
         check(read, body, NDJSON, reference.ndjson(body), size)
 
 
-@invented
+@generated
 @given(
     before=st.lists(st.text(max_size=20), max_size=3),
     parts=st.lists(
@@ -128,7 +131,7 @@ sheet_cell = st.one_of(
 )
 
 
-@invented
+@generated
 @given(cells=st.lists(sheet_cell, max_size=15), wide=st.booleans())
 def test_xlsx_is_read_as_by_elementtree(read, cells, wide):
     rows = {1: {"A": text("user_id")}}

@@ -50,8 +50,12 @@ def test_cut_off_body_is_refused_wherever_it_ends(read, content_type):
 @pytest.mark.parametrize("token", ["0", "000", "9223372036854775808", "99999999999999999999"])
 def test_number_out_of_range_is_a_fault(read, content_type, token):
     body = ALL[content_type]
-    wanted = f'"{token}"' if content_type in (JSON, NDJSON) else token
-    bad = body.replace(b"1002", wanted.encode()) if isinstance(body, bytes) else body.replace("1002", wanted)
+    expected = f'"{token}"' if content_type in (JSON, NDJSON) else token
+    bad = (
+        body.replace(b"1002", expected.encode())
+        if isinstance(body, bytes)
+        else body.replace("1002", expected)
+    )
     (fault,) = read.faults(bad, content_type)
     assert fault.token == token
 

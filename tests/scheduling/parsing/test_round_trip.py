@@ -39,8 +39,8 @@ def table(ids, draw):
 
 def lines(ids, draw):
     shapes = ["{n}", '"{n}"', '{{"id": {n}}}', '{{"name": "x", "user_id": "{n}"}}']
-    one = draw.choice([shapes, shapes[:1], shapes[2:3]])
-    return "".join(draw.choice(one).format(n=n) + draw.choice(["\n", "\r\n"]) for n in ids)
+    item = draw.choice([shapes, shapes[:1], shapes[2:3]])
+    return "".join(draw.choice(item).format(n=n) + draw.choice(["\n", "\r\n"]) for n in ids)
 
 
 def array(ids, draw):
@@ -132,11 +132,11 @@ def test_result_does_not_depend_on_where_the_chunks_end(read, tokens, cut, end):
         JSON: json.dumps({"payload": tokens}),
     }
     for content_type, body in bodies.items():
-        seen = [
+        shown_keys = [
             outcome(read, body, content_type, limits=limits, cut=c)
             for limits, c in ((Limits(), None), (SMALL, cut))
         ]
-        assert seen[0] == seen[1]
+        assert shown_keys[0] == shown_keys[1]
 
 
 def outcome(read, body, content_type, **options):

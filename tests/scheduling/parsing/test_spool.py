@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[3]
 
 
 def filled(folder, ids, *, step=1000, in_memory=200_000):
-    it = Spool(folder, ids_in_memory=in_memory)
+    id_spool = Spool(folder, ids_in_memory=in_memory)
     for at in range(0, len(ids), step):
-        it.extend(array("q", ids[at : at + step]))
-    it.finish()
-    return it
+        id_spool.extend(array("q", ids[at : at + step]))
+    id_spool.finish()
+    return id_spool
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -37,13 +37,13 @@ def filled(folder, ids, *, step=1000, in_memory=200_000):
     size=st.integers(1, 400),
 )
 def test_spool_keeps_the_first_occurrence_of_each_id_in_list_order(tmp_path, ids, step, in_memory, size):
-    wanted = list(dict.fromkeys(ids))
-    with filled(tmp_path, ids, step=step, in_memory=in_memory) as it:
-        blocks = list(it.unique_blocks(size))
-        assert [n for block in blocks for n in block] == wanted
+    expected = list(dict.fromkeys(ids))
+    with filled(tmp_path, ids, step=step, in_memory=in_memory) as id_spool:
+        blocks = list(id_spool.unique_blocks(size))
+        assert [n for block in blocks for n in block] == expected
         assert all(len(block) == size for block in blocks[:-1])
-        assert (it.ids_count, it.repeats_count) == (len(wanted), len(ids) - len(wanted))
-        assert (it.first(), it.last()) == (tuple(wanted[:3]), tuple(wanted[-3:]))
+        assert (id_spool.ids_count, id_spool.repeats_count) == (len(expected), len(ids) - len(expected))
+        assert (id_spool.first(), id_spool.last()) == (tuple(expected[:3]), tuple(expected[-3:]))
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_spool_keeps_the_first_occurrence_of_each_id_in_list_order(tmp_path, ids
     ids=["consecutive", "multiples of 64", "three times", "one ID", "there and back"],
 )
 def test_spool_drops_repeats_of_any_pattern_like_a_dict(tmp_path, ids):
-    with filled(tmp_path, ids, in_memory=100) as it:
-        assert [n for block in it.unique_blocks(999) for n in block] == list(dict.fromkeys(ids))
+    with filled(tmp_path, ids, in_memory=100) as id_spool:
+        assert [n for block in id_spool.unique_blocks(999) for n in block] == list(dict.fromkeys(ids))
 
 
 def test_digests_are_the_same_in_memory_and_on_disk(tmp_path):
@@ -72,26 +72,26 @@ def test_digests_are_the_same_in_memory_and_on_disk(tmp_path):
             assert other.same_as_digest == long.same_as_digest
             assert other.digest != long.digest
         with filled(tmp_path, [*ids, 5001]) as more, filled(tmp_path, [n + 1 for n in ids]) as beside:
-            assert len({it.same_as_digest for it in (short, more, beside)}) == 3
+            assert len({id_spool.same_as_digest for id_spool in (short, more, beside)}) == 3
 
 
 def test_spool_files_never_have_a_name(tmp_path):
-    it = Spool(tmp_path, ids_in_memory=10)
+    id_spool = Spool(tmp_path, ids_in_memory=10)
     for _ in range(30):
-        it.extend(array("q", range(1, 5000)))
+        id_spool.extend(array("q", range(1, 5000)))
         assert list(tmp_path.iterdir()) == []
-    it.finish()
+    id_spool.finish()
     assert list(tmp_path.iterdir()) == []
-    assert it.ids_count == 4999
-    it.close()
-    it.close()
+    assert id_spool.ids_count == 4999
+    id_spool.close()
+    id_spool.close()
 
 
 def test_close_releases_all_files(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
-    it = filled(tmp_path, list(range(1, 5000)) * 2, in_memory=10)
+    id_spool = filled(tmp_path, list(range(1, 5000)) * 2, in_memory=10)
     assert len(os.listdir("/proc/self/fd")) > before
-    it.close()
+    id_spool.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -168,8 +168,8 @@ def test_full_device_raises_no_space(tmp_path, monkeypatch):
         return open("/dev/full", "r+b", buffering=0)
 
     monkeypatch.setattr(spool.tempfile, "TemporaryFile", full)
-    with pytest.raises(errors.NoSpace) as refused, Spool(tmp_path, ids_in_memory=0) as it:
-        it.extend(array("q", [1]))
+    with pytest.raises(errors.NoSpace) as refused, Spool(tmp_path, ids_in_memory=0) as id_spool:
+        id_spool.extend(array("q", [1]))
     assert refused.value.__cause__.errno == errno.ENOSPC
 
 

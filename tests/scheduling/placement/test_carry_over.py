@@ -42,13 +42,13 @@ def test_carry_over_plan_gives_each_id_the_first_bucket_with_room(queue, seed, i
     plan = reservations.plan(queue, ids_count, at=NOON)
     # The rule itself, one ID after the other.
     expected: dict[int, list[int]] = {}
-    left, offset = ids_count, 0
-    while left:
+    remaining, offset = ids_count, 0
+    while remaining:
         for k in range(15):
             room = max(0, queue.rpm - fills.get(offset, [0] * 15)[k])
-            if taken := min(left, room):
+            if taken := min(remaining, room):
                 expected.setdefault(offset, [0] * 15)[k] = taken
-                left -= taken
+                remaining -= taken
         offset += 1
     first = keys.window_id(queue.pk, clock.open_window_start(NOON))
     assert {window.window_id - first: list(window.added) for window in plan.windows} == expected

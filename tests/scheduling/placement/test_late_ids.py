@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from operators.actor import Actor
 from scheduling import models
 from scheduling.core import clock, keys
 from scheduling.dispatch import overdue
 from scheduling.models import MoveReason
 from scheduling.placement import late_ids
+from scheduling.queues import operations, rates
 from scheduling.reports import board, days, health, id_history, metrics
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE
@@ -33,13 +35,27 @@ def test_late_since_is_the_first_minute_in_every_report_after_three_postponement
     [replanned] = days.replanned_late_ids([queue], at=planned)
     assert (replanned.count, replanned.since) == (3, MINUTE)
     [late] = health.late_queues(over)
-    assert (late.waiting_behind, late.oldest_at) == (3, MINUTE)
+    assert (late.overdue_count, late.oldest_at) == (3, MINUTE)
     [shown] = board.snapshot("slow", at=over).board().late
     assert (shown.ids, shown.since) == (3, MINUTE)
     [place_of_id] = id_history.places(task, [1], at=over)
     assert place_of_id.late_seconds == (over - MINUTE - clock.MINUTE).total_seconds()
     gauges = {gauge.name: gauge.value for gauge in metrics.gauges(over)}
     assert gauges["quarterdeck_oldest_late_seconds"] == (over - MINUTE).total_seconds()
+
+
+def test_late_ids_that_a_change_of_quota_has_moved_on_no_longer_count_as_such():
+    queue = make_queue(rpm=60)
+    place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
+    over = postpone(1) - timedelta(seconds=90)
+    [replanned] = days.replanned_late_ids([queue], at=over)
+    assert (replanned.count, replanned.since) == (30, MINUTE)
+    quotas = [{"limit": 12, "per": "day", "zone": "UTC"}]
+    queue = operations.update(queue, {"quotas": quotas}, by=Actor.command_line(), now=lambda: over)
+    while rates.refit(lambda: over):
+        continue
+    [replanned] = days.replanned_late_ids([queue], at=over)
+    assert (replanned.count, replanned.since) == (12, MINUTE)
 
 
 def test_late_since_of_ids_that_share_a_minute_with_older_ones_is_their_own_first_minute():

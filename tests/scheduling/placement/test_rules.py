@@ -38,9 +38,9 @@ def test_rule_of_each_id_is_the_one_the_allocator_used(queue, by, tmp_path):
     ):
         where = places(task)
         for user in ids:
-            wanted = rules.Rule.CONSECUTIVE if min(fill) < 3 else rules.Rule.DISPERSED
+            expected = rules.Rule.CONSECUTIVE if min(fill) < 3 else rules.Rule.DISPERSED
             window, k = where[user]
-            assert rules.of_places(user, {task.pk: keys.bucket_id(window, k)}).get(task.pk).rule == wanted
+            assert rules.of_places(user, {task.pk: keys.bucket_id(window, k)}).get(task.pk).rule == expected
             assert next(allocator.places(fill, 3)) == k
             fill[k] += 1
 
@@ -48,12 +48,12 @@ def test_rule_of_each_id_is_the_one_the_allocator_used(queue, by, tmp_path):
 def test_rule_is_explained_in_a_sentence(queue, by, tmp_path):
     task = submit(range(1, 51), tmp_path, by=by).task
     write_all()
-    said = [
+    text = [
         rules.of_places(user, {task.pk: keys.bucket_id(*places(task)[user])}).get(task.pk) for user in (1, 50)
     ]
-    assert said[0].sentence == "the first minute filled below 3 (rule 1)"
-    assert said[1].sentence == "every minute was filled to 3 or more, and this one the least (rule 2)"
-    assert said[0].at == NOON
+    assert text[0].sentence == "the first minute filled below 3 (rule 1)"
+    assert text[1].sentence == "every minute was filled to 3 or more, and this one the least (rule 2)"
+    assert text[0].at == NOON
 
 
 def test_id_added_by_an_edit_has_the_time_of_the_edit(queue, by, tmp_path):
@@ -62,10 +62,10 @@ def test_id_added_by_an_edit_has_the_time_of_the_edit(queue, by, tmp_path):
     with spool_of([1, 2, 77], tmp_path) as spool:
         edits.replace(task, spool, by=by, now=lambda: LATER)
     write_all(LATER)
-    given = [
+    given_places = [
         rules.of_places(user, {task.pk: keys.bucket_id(*places(task)[user])}).get(task.pk) for user in (1, 77)
     ]
-    assert [one.at for one in given] == [NOON, LATER]
+    assert [item.at for item in given_places] == [NOON, LATER]
 
 
 def test_place_that_no_list_gave_has_no_rule(queue, by, tmp_path):

@@ -1,10 +1,7 @@
-"""Queues with hours and ramps, compared with a reference that places one ID at a time, by the documentation alone."""
+"""Queues with hours, ramps and quotas: what their plans are, and what changes of them do."""
 
-import math
-import random
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,201 +9,24 @@ import pytest
 from operators.actor import Actor
 from scheduling import models, proof
 from scheduling.core import clock, keys
-from scheduling.dispatch import overdue
-from scheduling.placement import reservations, shapes
+from scheduling.core.errors import NoFreeSlot
+from scheduling.dispatch import overdue, recovery, test_request
+from scheduling.placement import quotas, reservations, shapes
 from scheduling.placement.reservations import Start
 from scheduling.queues import operations, rates
 from scheduling.reports import stories
 from scheduling.tasks import holds
 from tests.scheduling.lists_of_ids import check_counters, check_log, places, submit, write_all
 from tests.scheduling.placed import make_queue
+from tests.scheduling.placement import reference
 from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 BY = Actor.command_line()
-DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-# The days before clocks change, in three zones; of one they change by half an hour.
-CHANGES = [
-    ("Europe/Berlin", "2026-03-28"),
-    ("Europe/Berlin", "2026-10-24"),
-    ("America/New_York", "2026-03-07"),
-    ("America/New_York", "2026-10-31"),
-    ("Australia/Lord_Howe", "2026-04-04"),
-    ("Australia/Lord_Howe", "2026-10-03"),
-]
 OFFICE = {"zone": "Europe/Berlin", "open": ["mon-fri 09:00-18:00"]}
 # A Friday, at 17:20 in Berlin: lists run from 17:30 on.
 FRIDAY = datetime(2026, 11, 27, 16, 20, tzinfo=UTC)
 MONDAY = datetime(2026, 11, 30, 8, 0, tzinfo=UTC)
-
-
-class Reference:
-    """The rules as the documentation has them: one ID at a time, one minute at a time."""
-
-    def __init__(self, queue: models.Queue) -> None:
-        self.queue = queue
-        self.fill: Counter[datetime] = Counter()
-        self.booked: Counter[tuple] = Counter()
-        self.is_open, self.capacity, self.periods = map(cache, (self._is_open, self._capacity, self._periods))
-
-    def _is_open(self, minute: datetime) -> bool:
-        hours = self.queue.hours
-        if not hours:
-            return True
-        local = minute.astimezone(ZoneInfo(hours["zone"]))
-        if local.date().isoformat() in hours.get("closed", ()):
-            return False
-        now, yesterday = f"{local:%H:%M}", local.date() - timedelta(days=1)
-        for span in hours["open"]:
-            days, times = span.split(" ")
-            begin, end = times.split("-")
-            first, _, last = days.partition("-")
-            a, b = DAYS.index(first), DAYS.index(last or first)
-            meant = {(a + n) % 7 for n in range((b - a) % 7 + 1)}
-            crosses = end <= begin
-            if local.weekday() in meant and begin <= now and (crosses or now < end):
-                return True
-            if crosses and yesterday.weekday() in meant and now < end:
-                return True
-        return False
-
-    def _capacity(self, minute: datetime) -> int:
-        queue = self.queue
-        if not self.is_open(minute):
-            return 0
-        if not queue.ramp:
-            return queue.rpm
-        ramp = queue.ramp
-        if ramp["unit"] == "minutes":
-            steps = math.floor(
-                (minute - datetime.fromisoformat(ramp["from"])) / timedelta(minutes=ramp["every"])
-            )
-        else:
-            zone = ZoneInfo(queue.hours["zone"]) if queue.hours else UTC
-            since = minute.astimezone(zone).date() - date.fromisoformat(ramp["from"])
-            steps = since.days // ramp["every"]
-        return 0 if steps < 0 else min(queue.rpm, math.floor(ramp["start_rpm"] * ramp["factor"] ** steps))
-
-    def for_lists(self, minute: datetime) -> int:
-        return max(0, self.capacity(minute) - self.queue.headroom)
-
-    def _periods(self, minute: datetime) -> list[tuple]:
-        """The period of each quota in which a minute lies; the same hour of two offsets is two hours."""
-        found = []
-        for number, quota in enumerate(self.queue.quotas):
-            local = minute.astimezone(ZoneInfo(quota.get("zone", "UTC")))
-            form = {"hour": "%Y-%m-%d %H %z", "day": "%Y-%m-%d", "month": "%Y-%m"}[quota["per"]]
-            found.append((number, local.strftime(form)))
-        return found
-
-    def has_quota(self, minute: datetime) -> bool:
-        return all(self.booked[one] < self.queue.quotas[one[0]]["limit"] for one in self.periods(minute))
-
-    def place(self, count: int, window: datetime) -> Counter:
-        """Place a list that is accepted into the window that runs from `window` on."""
-        added: Counter[datetime] = Counter()
-        for _ in range(count):
-            if self.queue.overflow == models.Overflow.DISPERSE:
-                window = self._window(window)
-            minute = self._minute(window)
-            if self.queue.overflow == models.Overflow.CARRY_OVER:
-                # What is full, or past its quota, stays so for the rest of the list.
-                window = minute
-            self.fill[minute] += 1
-            self.booked.update(self.periods(minute))
-            added[minute] += 1
-        return added
-
-    def _window(self, window: datetime) -> datetime:
-        """The window itself while it may take an ID, otherwise the next one that may."""
-        while not self.has_quota(window) or not any(
-            self.for_lists(window + k * clock.MINUTE) for k in range(15)
-        ):
-            window += clock.QUARTER
-        return window
-
-    def _minute(self, window: datetime) -> datetime:
-        if self.queue.overflow == models.Overflow.CARRY_OVER:
-            minute = window
-            while self.fill[minute] >= self.for_lists(minute) or not self.has_quota(minute):
-                minute += clock.MINUTE
-            return minute
-        minutes = [window + k * clock.MINUTE for k in range(15)]
-        opened = [minute for minute in minutes if self.for_lists(minute)]
-        for minute in opened:
-            if self.fill[minute] < self.for_lists(minute):
-                return minute
-        return min(opened, key=lambda minute: (self.fill[minute], minute))
-
-
-def invented(dice: random.Random) -> tuple[dict, datetime]:
-    """A queue's fields, and a time near a change of clocks at which lists are accepted."""
-    zone, day = dice.choice(CHANGES)
-    at = datetime.fromisoformat(f"{day}T{dice.randint(0, 23):02}:{dice.randint(0, 59):02}:07+00:00")
-
-    def time() -> str:
-        return f"{dice.randint(0, 23):02}:{dice.choice([0, 15, 17, 30, 59]):02}"
-
-    def span() -> str:
-        days = dice.choice(DAYS) if dice.random() < 0.3 else f"{dice.choice(DAYS)}-{dice.choice(DAYS)}"
-        begin, end = time(), time()
-        return f"{days} {begin}-{end if end != begin else '24:00'}"
-
-    hours = {"zone": zone, "open": [span() for _ in range(dice.randint(1, 3))]}
-    if dice.random() < 0.3:
-        hours["closed"] = [f"{at + timedelta(days=1):%Y-%m-%d}"]
-    ramp = {
-        "from": f"{at + timedelta(days=dice.randint(-3, 1)):%Y-%m-%d}",
-        "start_rpm": dice.randint(1, 5),
-        "factor": dice.choice([1.5, 2, 1.1]),
-        "every": dice.randint(1, 2),
-        "unit": "days",
-    }
-    if dice.random() < 0.3:
-        ramp |= {"unit": "minutes", "every": dice.randint(5, 300), "from": f"{at:%Y-%m-%dT%H:%M}:00Z"}
-    fields = {
-        "rpm": dice.randint(2, 9),
-        "overflow": dice.choice(["carry_over", "disperse"]),
-        "hours": hours if dice.random() < 0.8 else None,
-        "ramp": ramp if dice.random() < 0.5 else None,
-    }
-    quotas = [
-        {"limit": dice.randint(20, 60), "per": dice.choice(["hour", "day"]), "zone": dice.choice(CHANGES)[0]}
-        for _ in range(dice.choice([0, 0, 1, 2]))
-    ]
-    return {**fields, "headroom": dice.choice([0, 0, 1]), "quotas": quotas}, at
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_lists_are_placed_as_the_reference_places_them(seed, tmp_path, settings):
-    settings.HORIZON_DAYS = 366
-    dice = random.Random(seed)
-    fields, at = invented(dice)
-    queue = operations.create(name="q", fields=fields, by=BY, at=at)
-    reference = Reference(queue)
-    for number in range(3):
-        count = dice.randint(1, 150)
-        plan = reservations.plan(queue, count, at=at)
-        window = clock.runs_at(clock.first_window(at, ids=count, unwritten=(), rate=10**6))
-
-        expected = reference.place(count, window)
-
-        assert {
-            keys.minute_of_bucket(keys.bucket_id(w.window_id, k)): n
-            for w in plan.windows
-            for k, n in enumerate(w.added)
-            if n
-        } == expected, (number, fields)
-        task = submit(range(1, count + 1), tmp_path, by=BY, at=at, queue_name="q").task
-        assert task.ids_count == count
-        write_all(at)
-    assert {
-        bucket.minute_at: bucket.filled_count for bucket in models.Bucket.objects.filter(filled_count__gt=0)
-    } == {minute: count for minute, count in reference.fill.items() if count}
-    for bucket in models.Bucket.objects.all():
-        assert bucket.capacity == reference.capacity(bucket.minute_at), bucket.minute_at
-    assert [str(each) for each in proof.check(lambda: at)] == []
-    check_log()
 
 
 def filled() -> dict[datetime, int]:
@@ -216,7 +36,7 @@ def filled() -> dict[datetime, int]:
 
 
 @pytest.mark.parametrize("overflow", ["carry_over", "disperse"])
-def test_list_on_friday_evening_goes_on_on_monday_morning(tmp_path, overflow):
+def test_list_on_friday_evening_continues_on_monday_morning(tmp_path, overflow):
     queue = operations.create(
         name="q", fields={"rpm": 2, "hours": OFFICE, "overflow": overflow}, by=BY, at=FRIDAY
     )
@@ -289,18 +109,17 @@ def test_change_of_hours_shows_its_effect_and_moves_what_no_longer_fits(tmp_path
     later = submit(range(1, 91), tmp_path, by=BY, at=at + timedelta(minutes=45), queue_name="q").task
     write_all(at)
     before = filled()
-    wanted = {"hours": OFFICE}
+    fields = {"hours": OFFICE}
 
-    effect = operations.effect_of(queue, wanted, at=at)
+    effect = operations.effect_of(queue, fields, at=at)
     assert filled() == before, "nothing is changed yet"
-    queue = operations.update(queue, wanted, by=BY, now=lambda: at)
+    queue = operations.update(queue, fields, by=BY, now=lambda: at)
     while rates.refit(lambda: at):
         continue
 
-    reference = Reference(queue)
     open_until = clock.runs_at(clock.open_window_start(at)) + clock.QUARTER
     for minute, count in filled().items():
-        assert minute < open_until or reference.is_open(minute), minute
+        assert minute < open_until or reference.is_open(queue.hours, minute), minute
         assert overflow == "disperse" or count <= 2
     assert effect.moved_count == models.Move.objects.filter(reason="rpm").count() > 0
     assert effect.after.ends_at == max(filled()) + clock.MINUTE
@@ -338,13 +157,14 @@ def test_million_ids_within_sending_hours_are_planned_in_consecutive_runs(
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "text"),
     [
         ({"hours": {"zone": "Mars/Phobos", "open": ["mon 09:00-10:00"]}}, "no time zone"),
         ({"hours": {"zone": "UTC", "open": []}}, "at least one span"),
         ({"hours": {"zone": "UTC", "open": ["mon 9-10"]}}, "not a span"),
         ({"hours": {"zone": "UTC", "open": ["mon 09:00-10:00"], "shut": 1}}, "no field"),
-        ({"hours": "weekdays"}, "object"),
+        ({"hours": "weekdays"}, "no hours named"),
+        ({"hours": ["weekdays"]}, "object"),
         ({"ramp": {"from": "2026-11-30", "start_rpm": 0, "factor": 2, "every": 1}}, "start_rpm"),
         ({"ramp": {"from": "30.11.", "start_rpm": 1, "factor": 2, "every": 1}}, "not a date"),
         (
@@ -353,8 +173,8 @@ def test_million_ids_within_sending_hours_are_planned_in_consecutive_runs(
         ),
     ],
 )
-def test_invalid_hours_and_ramps_are_refused_with_a_sentence(fields, said):
-    with pytest.raises(operations.BadFields, match=said):
+def test_invalid_hours_and_ramps_are_refused_with_a_sentence(fields, text):
+    with pytest.raises(operations.BadFields, match=text):
         operations.create(name="q", fields=fields, by=BY, at=FRIDAY)
 
 
@@ -466,6 +286,124 @@ def test_first_free_places_keep_to_a_quota(tmp_path):
         [A_DAY] * 6,
     ],
 )
-def test_quotas_that_mean_nothing_are_refused(quotas):
+def test_invalid_quotas_are_refused(quotas):
     with pytest.raises(operations.BadFields, match="quotas"):
         operations.create(name="q", fields={"quotas": quotas}, by=BY, at=FRIDAY)
+
+
+def test_rpm_changed_soon_after_the_hours_leaves_the_open_window_its_hours(tmp_path):
+    sundays = {"zone": "UTC", "open": ["sun 00:00-24:00"]}
+    queue = operations.create(
+        name="q", fields={"rpm": 2, "hours": {"zone": "UTC", "open": ["fri 16:37-17:00"]}}, by=BY, at=FRIDAY
+    )
+    submit(range(1, 11), tmp_path, by=BY, at=FRIDAY, queue_name="q")
+    operations.update(queue, {"hours": sundays}, by=BY, now=lambda: FRIDAY)
+    opened = clock.open_window_start(FRIDAY)
+    buckets = models.Bucket.objects.filter(window__starts_at=opened).order_by("pk")
+    assert [bucket.capacity for bucket in buckets] == [0] * 7 + [2] * 8
+
+    effect = operations.effect_of(models.Queue.objects.get(), {"rpm": 5}, at=FRIDAY)
+    operations.update(models.Queue.objects.get(), {"rpm": 5}, by=BY, now=lambda: FRIDAY)
+    assert [bucket.capacity for bucket in buckets.all()] == [0] * 7 + [5] * 8
+    assert (effect.moved_count, effect.after.over_count) == (0, 0)
+    # Both at once: the window keeps its hours, and the rpm acts on it.
+    changes = {"rpm": 3, "hours": None}
+    operations.update(models.Queue.objects.get(), changes, by=BY, now=lambda: FRIDAY)
+    assert [bucket.capacity for bucket in buckets.all()] == [0] * 7 + [3] * 8
+    later = models.Bucket.objects.filter(window__starts_at__gt=opened)
+    assert {bucket.capacity for bucket in later} <= {3}
+
+
+def test_possible_repeats_and_test_requests_count_towards_a_quota(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60, "quotas": [A_DAY]}, by=BY, at=BEFORE)
+    submit([1], tmp_path, by=BY, at=BEFORE, queue_name="q")
+    models.Bucket.objects.filter(pk=keys.bucket_at(queue.pk, MINUTE)).update(repeats_count=3, tests_count=4)
+
+    submit(range(2, 101), tmp_path, by=BY, at=BEFORE, queue_name="q")
+
+    assert by_day() == {"Wed": 33, "Thu": 40, "Fri": 27}
+    ((_, used),) = quotas.used(shapes.of(queue), [queue.pk], MINUTE)
+    assert used == 7
+
+
+def test_possible_repeat_past_a_quota_goes_to_the_next_period(tmp_path):
+    fields = {"rpm": 60, "quotas": [A_DAY], "handler": "webhook", "webhook_url": "https://hook.test/"}
+    queue = operations.create(name="q", fields=fields, by=BY, at=BEFORE)
+    submit(range(1, 41), tmp_path, by=BY, at=BEFORE, queue_name="q")
+    write_all(BEFORE)
+    dead, alive = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
+    dead.serve(0, 10)
+    dead.tick(10.1)
+    recovery.recover(lambda: MINUTE + timedelta(seconds=26))
+    repeats = models.Attempt.objects.filter(unknown=True).count()
+
+    alive.serve(26.1, 60)
+    after = MINUTE + timedelta(minutes=3)
+    overdue.run(lambda: after)
+
+    assert repeats > 0
+    assert len(dead.sent) + len(alive.sent) == 40 - repeats
+    assert by_day() == {"Wed": 40 - repeats, "Thu": repeats}
+    assert [str(each) for each in proof.check(lambda: after)] == []
+
+
+def test_test_request_is_not_sent_once_the_quota_is_booked(tmp_path):
+    now = datetime.now(UTC)
+    queue = operations.create(
+        name="q", fields={"rpm": 60, "quotas": [{"limit": 2, "per": "month"}]}, by=BY, at=now
+    )
+    at = lambda: datetime.now(UTC)  # noqa: E731
+    assert test_request.send_one(queue, by=BY, now=at, sleep=lambda seconds: None).outcome
+    assert sum(models.Bucket.objects.values_list("tests_count", flat=True)) >= 1
+    models.Bucket.objects.filter(tests_count__gt=0).update(tests_count=2)
+    with pytest.raises(NoFreeSlot):
+        test_request.send_one(queue, by=BY, now=at, sleep=lambda seconds: None)
+
+
+def test_plan_check_finds_a_period_past_its_quota(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60, "quotas": [A_DAY]}, by=BY, at=BEFORE)
+    submit(range(1, 31), tmp_path, by=BY, at=BEFORE, queue_name="q")
+    write_all(BEFORE)
+    SimulatedWorker(queue).serve(0, 60)
+    after = MINUTE + timedelta(minutes=3)
+    assert [str(each) for each in proof.check(lambda: after)] == []
+
+    models.Bucket.objects.filter(started_count__gt=0).update(repeats_count=11)
+
+    (differences,) = (
+        each for each in proof.check(lambda: after) if each.check == "no period is past its quota"
+    )
+    assert (differences.said, differences.found) == (40, 41)
+    # What had started before the quota was set stays started.
+    lower = [{**A_DAY, "limit": 20}]
+    operations.update(queue, {"quotas": lower}, by=BY, now=lambda: after)
+    assert [each for each in proof.check(lambda: after) if each.check == "no period is past its quota"] == []
+
+
+def test_plan_check_finds_what_started_during_a_hold_that_is_over(tmp_path):
+    queue = operations.create(name="q", fields={"rpm": 60}, by=BY, at=BEFORE)
+    task = submit(range(1, 31), tmp_path, by=BY, at=BEFORE, queue_name="q").task
+    write_all(BEFORE)
+    holds.hold(task, by=BY, now=lambda: BEFORE)
+    holds.resume(task, by=BY, now=lambda: MINUTE + timedelta(seconds=20))
+    SimulatedWorker(queue).serve(21, 60)
+    after = MINUTE + timedelta(minutes=3)
+    name = "nothing of a task on hold starts"
+    assert [each for each in proof.check(lambda: after) if each.check == name] == []
+
+    sent = models.Assignment.objects.filter(task=task, status=models.Status.SUCCEEDED).first()
+    models.Assignment.objects.filter(pk=sent.pk).update(started_after_ms=5_000)
+
+    (differences,) = (each for each in proof.check(lambda: after) if each.check == name)
+    assert (differences.said, differences.found) == (0, 1)
+
+
+def test_free_place_behind_half_a_year_of_closed_minutes_takes_few_queries(django_assert_max_num_queries):
+    ramp = {"from": "2027-06-01", "start_rpm": 5, "factor": 2, "every": 1, "unit": "days"}
+    queue = make_queue(rpm=9, overflow="carry_over", ramp=ramp)
+
+    with django_assert_max_num_queries(6):
+        places = list(reservations.free(queue, 7, FRIDAY))
+
+    begin = keys.bucket_at(queue.pk, datetime(2027, 6, 1, tzinfo=UTC))
+    assert places == [(begin, 5), (begin + 1, 2)]

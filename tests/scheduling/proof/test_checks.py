@@ -36,7 +36,7 @@ def test_check_is_made_by_a_job_and_stores_its_findings(placed):
     checks.resume(check.pk, lambda: AFTER)
     check.refresh_from_db()
     assert (check.done_count, check.ended_at, check.found_count) == (40, AFTER, 2)
-    assert [one["check"] for one in check.found] == ["a counter is its rows", "every ID has its row"]
+    assert [item["check"] for item in check.found] == ["a counter is its rows", "every ID has its row"]
     gauges = {gauge.name: gauge.value for gauge in metrics.gauges(AFTER)}
     assert (gauges["quarterdeck_plan_differences"], gauges["quarterdeck_plan_checked_seconds"]) == (2, 0)
     assert models.Activity.objects.get().verb == "checked_plan"

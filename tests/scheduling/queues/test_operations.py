@@ -18,7 +18,7 @@ from scheduling.core.errors import (
     StaleVersion,
     TooManyQueues,
 )
-from scheduling.queues import operations, rates
+from scheduling.queues import effects, operations, rates
 from tests.scheduling.lists_of_ids import NOON, check_counters, check_log, submit, write_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,11 +48,11 @@ def change(queue, by, at=NOON, if_version=None, **changes):
 def by_minute() -> dict[int, int]:
     """Minutes from 12:15 on to how many IDs have their row there."""
     start = NOON.replace(minute=15, second=0)
-    found: dict[int, int] = {}
+    result: dict[int, int] = {}
     for row in models.Assignment.objects.all():
         minute = (row.minute_at - start) // clock.MINUTE
-        found[minute] = found.get(minute, 0) + 1
-    return found
+        result[minute] = result.get(minute, 0) + 1
+    return result
 
 
 # --- made and changed ---
@@ -145,6 +145,15 @@ def test_invalid_field_is_refused_by_name(queue, by, field, value):
     assert len(refused.value.reasons) == 1
     assert field in refused.value.reasons or field == "handler"
     assert models.Queue.objects.get().version == 1
+
+
+@pytest.mark.parametrize("path", ["{user_id}/renew", "u/{{id}}/{plan}", "u?x={id", "u/id}"])
+def test_webhook_url_with_single_braces_is_refused(queue, by, path):
+    with pytest.raises(BadFields) as refused:
+        change(queue, by, handler="webhook", webhook_url=f"https://hook.test/{path}")
+    assert refused.value.reasons == {
+        "webhook_url": "A placeholder is written with two braces, such as {{id}}."
+    }
 
 
 def test_internal_webhook_url_is_accepted_in_an_allowed_network(queue, by, settings):
@@ -287,7 +296,7 @@ def test_rpm_change_under_carry_over_moves_excess_ids_to_later_minutes(capped, b
     submit(range(1, 351), tmp_path, by=by)
     write_all()
     assert by_minute() == {0: 100, 1: 100, 2: 100, 3: 50}
-    promised = rates.effect_of_rpm(capped, 60, at=NOON)
+    promised = effects.of_rpm(capped, 60, at=NOON)
     change(capped, by, rpm=60)
     assert rates.refit(lambda: NOON) == 120
     assert by_minute() == {0: 60, 1: 60, 2: 60, 3: 60, 4: 60, 5: 50}
@@ -374,11 +383,11 @@ def test_change_to_carry_over_makes_rpm_a_hard_limit(queue, by, tmp_path):
 
 def test_larger_rpm_moves_no_id_to_an_earlier_minute(capped, by, tmp_path):
     submit(range(1, 351), tmp_path, by=by)
-    effect = rates.effect_of_rpm(capped, 200, at=NOON)
+    effect = effects.of_rpm(capped, 200, at=NOON)
     assert effect.before.ends_at == effect.after.ends_at
     assert (effect.moved_count, effect.after.over_count) == (0, 0)
 
 
 def test_rpm_change_of_an_empty_queue_has_no_effect(queue):
-    effect = rates.effect_of_rpm(queue, 60, at=NOON)
+    effect = effects.of_rpm(queue, 60, at=NOON)
     assert (effect.before.peak, effect.after.ends_at, effect.moved_count) == (0, None, 0)

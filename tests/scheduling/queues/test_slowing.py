@@ -32,14 +32,14 @@ def simulated(counts: dict[int, int], *, limit, room, minutes=None) -> tuple[int
     carried = moved = 0
     last, k = None, 0
     while k <= max(counts) or carried:
-        there = counts.get(k, 0)
+        planned_count = counts.get(k, 0)
         limited = minutes is None or k < minutes
-        kept = min(there, limit) if limited else there
-        free = 0 if limited and minutes is not None else max(0, room - kept)
+        sent = min(planned_count, limit) if limited else planned_count
+        free = 0 if limited and minutes is not None else max(0, room - sent)
         taken = min(carried, free)
-        moved += there - kept
-        carried += there - kept - taken
-        last = k if kept + taken else last
+        moved += planned_count - sent
+        carried += planned_count - sent - taken
+        last = k if sent + taken else last
         k += 1
         if k > 500:
             return moved, None
@@ -54,12 +54,12 @@ def simulated(counts: dict[int, int], *, limit, room, minutes=None) -> tuple[int
 def test_effect_of_a_brake_agrees_with_a_simulation(counts, per_minute, hours):
     queue = planned(counts, hours=hours)
 
-    found = slowing.effect_of_brake(queue, per_minute, at=AT)
+    effect = slowing.effect_of_brake(queue, per_minute, at=AT)
 
     moved, last = simulated(counts, limit=per_minute, room=min(10, per_minute))
     end = None if last is None else MINUTE + (last + 1) * clock.MINUTE
-    assert (found.moved_count, found.ends_after, found.ids_count) == (moved, end, sum(counts.values()))
-    assert found.ends_before == MINUTE + (max(counts) + 1) * clock.MINUTE
+    assert (effect.moved_count, effect.ends_after, effect.ids_count) == (moved, end, sum(counts.values()))
+    assert effect.ends_before == MINUTE + (max(counts) + 1) * clock.MINUTE
 
 
 @pytest.mark.parametrize("counts", [{0: 10, 1: 10, 2: 10}, {0: 3, 5: 25, 6: 1, 30: 4}, {20: 12}])
@@ -67,27 +67,27 @@ def test_effect_of_a_brake_agrees_with_a_simulation(counts, per_minute, hours):
 def test_effect_of_a_pause_agrees_with_a_simulation(counts, minutes):
     queue = planned(counts)
 
-    found = slowing.effect_of_pause(queue, minutes, at=AT)
+    effect = slowing.effect_of_pause(queue, minutes, at=AT)
 
     moved, last = simulated(counts, limit=0, room=10, minutes=minutes)
-    assert (found.moved_count, found.ends_after) == (moved, MINUTE + (last + 1) * clock.MINUTE)
+    assert (effect.moved_count, effect.ends_after) == (moved, MINUTE + (last + 1) * clock.MINUTE)
 
 
 def test_slowing_an_empty_queue_has_no_effect():
-    found = slowing.effect_of_brake(make_queue(rpm=10), 1, at=AT)
+    effect = slowing.effect_of_brake(make_queue(rpm=10), 1, at=AT)
 
-    assert (found.ids_count, found.moved_count, found.ends_before, found.ends_after) == (0, 0, None, None)
+    assert (effect.ids_count, effect.moved_count, effect.ends_before, effect.ends_after) == (0, 0, None, None)
 
 
 def test_effect_begins_at_the_first_minute_that_is_not_sealed():
     queue = planned({0: 10, 1: 10})
 
-    found = slowing.effect_of_brake(queue, 5, at=MINUTE - timedelta(seconds=1))
+    effect = slowing.effect_of_brake(queue, 5, at=MINUTE - timedelta(seconds=1))
 
-    assert found.from_minute == MINUTE + clock.MINUTE
+    assert effect.from_minute == MINUTE + clock.MINUTE
     assert (
-        found.ids_count
-        == models.Bucket.objects.get(pk=keys.bucket_at(queue.pk, found.from_minute)).waiting_count
+        effect.ids_count
+        == models.Bucket.objects.get(pk=keys.bucket_at(queue.pk, effect.from_minute)).waiting_count
     )
 
 
@@ -97,6 +97,6 @@ def test_effect_of_a_pause_passes_over_closed_minutes():
     later = f"{opens_at:%a} {opens_at:%H:%M}-24:00".lower()
     queue = planned({0: 10, 1: 5}, hours={"zone": "UTC", "open": [span, later]})
 
-    found = slowing.effect_of_pause(queue, 2, at=AT)
+    effect = slowing.effect_of_pause(queue, 2, at=AT)
 
-    assert (found.moved_count, found.ends_after) == (15, opens_at + 2 * clock.MINUTE)
+    assert (effect.moved_count, effect.ends_after) == (15, opens_at + 2 * clock.MINUTE)

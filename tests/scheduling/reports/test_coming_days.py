@@ -42,28 +42,28 @@ def test_reserve_for_late_ids_is_not_for_lists():
 
 def test_hours_close_the_weekend():
     hours = {"zone": "UTC", "open": ["mon-fri 09:00-17:00"], "closed": ["2026-12-01"]}
-    found = of(make_queue(rpm=60, hours=hours))
+    days = of(make_queue(rpm=60, hours=hours))
     open_day = 60 * 60 * 8
     expected = [open_day, open_day, 0, 0, open_day, 0, open_day, open_day, open_day, 0, 0, open_day, open_day]
-    assert [day.capacity for day in found[1:]] == expected
+    assert [day.capacity for day in days[1:]] == expected
 
 
 def test_ramp_grows_from_day_to_day():
     ramp = {"from": "2026-11-26", "start_rpm": 10, "factor": 2, "every": 1, "unit": "days"}
-    found = of(make_queue(rpm=60, ramp=ramp))
-    assert [day.capacity // 1440 for day in found[:6]] == [0, 10, 20, 40, 60, 60]
+    days = of(make_queue(rpm=60, ramp=ramp))
+    assert [day.capacity // 1440 for day in days[:6]] == [0, 10, 20, 40, 60, 60]
 
 
 def test_days_of_a_list_over_several_days_add_up_to_it():
     queue = make_queue(rpm=10, overflow="carry_over")
     plan = reservations.plan(queue, 20_000, at=AT)
     take(queue, 20_000)
-    found = of(queue)
+    days = of(queue)
     by_day = [0] * 14
     for window in plan.windows:
         by_day[(clock.runs_at(window.starts_at) - MIDNIGHT) // DAY] += window.ids_count
-    assert [day.planned for day in found] == by_day
-    assert all(day.free == day.capacity - day.planned for day in found)
+    assert [day.planned for day in days] == by_day
+    assert all(day.free == day.capacity - day.planned for day in days)
 
 
 def test_minute_above_its_limit_takes_no_room_from_others():
@@ -77,8 +77,8 @@ def test_minute_above_its_limit_takes_no_room_from_others():
 def test_quota_of_a_day_is_its_capacity_and_what_was_booked_is_not_free():
     queue = make_queue(rpm=60, quotas=[{"limit": 5_000, "per": "day", "zone": "UTC"}])
     take(queue, 7_000)
-    found = of(queue)
-    assert [(day.capacity, day.planned, day.free) for day in found[:3]] == [
+    days = of(queue)
+    assert [(day.capacity, day.planned, day.free) for day in days[:3]] == [
         (5_000, 5_000, 0),
         (5_000, 2_000, 3_000),
         (5_000, 0, 5_000),

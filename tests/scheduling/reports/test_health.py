@@ -55,7 +55,7 @@ def test_dead_cluster_is_reported_beside_a_live_one(healthy):
 
 def test_missing_cluster_is_reported(healthy):
     models.Heartbeat.objects.filter(cluster="minutes").delete()
-    assert problems() == ("No cluster minutes gives a sign.",)
+    assert problems() == ("No cluster of the kind “minutes” has sent a heartbeat.",)
 
 
 def test_unprocessed_quarter_is_reported(healthy):
@@ -79,12 +79,17 @@ def test_running_minute_without_a_worker_is_reported(healthy):
 def test_late_ids_are_reported_by_queue_with_their_new_minutes(healthy):
     queue = make_queue("slow", rpm=5)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
-    [one] = health.late_queues(AT)
-    assert (one.queue, one.waiting_behind, one.oldest_at, one.runs_until) == ("slow", 10, MINUTE, None)
+    [queue_report] = health.late_queues(AT)
+    assert (
+        queue_report.queue,
+        queue_report.overdue_count,
+        queue_report.oldest_at,
+        queue_report.runs_until,
+    ) == ("slow", 10, MINUTE, None)
     overdue.run(lambda: AT)
-    [one] = health.late_queues(AT)
-    assert (one.waiting_behind, one.placed_again_today) == (0, 10)
-    assert one.runs_until == clock.minute_start(AT) + 2 * clock.MINUTE
+    [queue_report] = health.late_queues(AT)
+    assert (queue_report.overdue_count, queue_report.placed_again_today) == (0, 10)
+    assert queue_report.runs_until == clock.minute_start(AT) + 2 * clock.MINUTE
 
 
 def test_nearly_full_disk_is_a_problem():

@@ -13,33 +13,36 @@ pytestmark = pytest.mark.django_db
 AT = MINUTE + timedelta(minutes=1)
 
 
-def report(host: str, **said) -> None:
+def report(host: str, **text) -> None:
     owner, times = models.Heartbeat.objects.count(), {"started_at": BEFORE, "seen_at": AT}
-    models.Heartbeat.objects.create(owner=owner, cluster="minutes", host=host, pid=1, **times, **said)
+    models.Heartbeat.objects.create(owner=owner, cluster="minutes", host=host, pid=1, **times, **text)
 
 
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("text", "sentence"),
     [
         ({"clock_offset_ms": 250, "round_trip_ms": 29}, None),
         ({}, None),
         ({"clock_offset_ms": -400}, "The clock of c is 400 ms behind the database's."),
-        ({"clock_offset_ms": 3_000}, "The clock of c is 3.0 s ahead of the database's: it takes no minutes."),
+        (
+            {"clock_offset_ms": 3_000},
+            "The clock of c is 3.0 s ahead of the database's: it serves no minutes.",
+        ),
         ({"round_trip_ms": 30}, "The database is 30 ms away from c: requests may start late."),
-        ({"round_trip_ms": 61}, "The database is 61 ms away from c: it takes no minutes."),
+        ({"round_trip_ms": 61}, "The database is 61 ms away from c: it serves no minutes."),
         (
             {"foreign_job_at": AT - timedelta(minutes=4)},
-            "c can't read the jobs of other hosts, and leaves them to those: give all hosts the same SECRET_KEY.",
+            "c can't read the jobs of other hosts, and leaves them to those hosts: give all hosts the same SECRET_KEY.",
         ),
         ({"foreign_job_at": AT - timedelta(minutes=6)}, None),
     ],
 )
-def test_host_is_reported_with_its_problem(said, sentence):
+def test_host_is_reported_with_its_problem(text, sentence):
     report("a", clock_offset_ms=3, round_trip_ms=1)
-    report("c", **said)
-    found = health.assess(AT)
-    assert found.host_problems == ((sentence,) if sentence else ())
-    assert set(found.host_problems) <= set(found.problems)
+    report("c", **text)
+    result = health.assess(AT)
+    assert result.host_problems == ((sentence,) if sentence else ())
+    assert set(result.host_problems) <= set(result.problems)
 
 
 def test_silent_host_is_not_reported():
@@ -52,9 +55,9 @@ def test_metrics_have_each_host():
     report("a", clock_offset_ms=-3, round_trip_ms=1)
     report("a", clock_offset_ms=-3, round_trip_ms=1)
     report("c", clock_offset_ms=3_000, round_trip_ms=80)
-    of_hosts = [one for one in metrics.gauges(AT) if dict(one.labels).get("host")]
-    found = {(one.name, dict(one.labels)["host"]): one.value for one in of_hosts}
-    assert found == {
+    of_hosts = [gauge for gauge in metrics.gauges(AT) if dict(gauge.labels).get("host")]
+    result = {(gauge.name, dict(gauge.labels)["host"]): gauge.value for gauge in of_hosts}
+    assert result == {
         ("quarterdeck_clock_offset_seconds", "a"): -0.003,
         ("quarterdeck_round_trip_seconds", "a"): 0.001,
         ("quarterdeck_clock_offset_seconds", "c"): 3.0,

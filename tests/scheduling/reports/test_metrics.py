@@ -1,4 +1,4 @@
-"""Numbers for graphs: what they count, and that they are there when they are 0."""
+"""Metrics: what they count, and that they exist when they are 0."""
 
 from datetime import timedelta
 
@@ -17,26 +17,26 @@ AT = MINUTE + timedelta(minutes=5)
 
 
 def numbers(at=AT, **labels: str) -> dict[str, float]:
-    """Those of the labels, by name."""
-    found = metrics.gauges(at)
-    names = [(gauge.name, gauge.labels) for gauge in found]
+    """Return the values of the metrics that have exactly these labels, by name."""
+    result = metrics.gauges(at)
+    names = [(gauge.name, gauge.labels) for gauge in result]
     assert len(set(names)) == len(names)
-    return {gauge.name: gauge.value for gauge in found if dict(gauge.labels) == labels}
+    return {gauge.name: gauge.value for gauge in result if dict(gauge.labels) == labels}
 
 
 def test_queue_metrics_count_intake_waiting_and_late_ids():
     place(make_queue("q1", rpm=5), {MINUTE: range(1, 11)}, at=BEFORE)
-    said = numbers(queue="q1")
-    assert said["quarterdeck_ids_intake"] == said["quarterdeck_ids_waiting"] == 10
-    assert said["quarterdeck_ids_late"] == 10
-    assert said["quarterdeck_oldest_late_seconds"] == 300
+    values = numbers(queue="q1")
+    assert values["quarterdeck_ids_intake"] == values["quarterdeck_ids_waiting"] == 10
+    assert values["quarterdeck_ids_late"] == 10
+    assert values["quarterdeck_oldest_late_seconds"] == 300
 
 
 def test_queue_without_lists_has_metrics():
     make_queue("empty", rpm=5)
-    said = numbers(queue="empty")
-    assert said["quarterdeck_ids_late"] == said["quarterdeck_ids_failed"] == 0
-    assert said["quarterdeck_requests_started"] == said["quarterdeck_ids_carried_over"] == 0
+    values = numbers(queue="empty")
+    assert values["quarterdeck_ids_late"] == values["quarterdeck_ids_failed"] == 0
+    assert values["quarterdeck_requests_started"] == values["quarterdeck_ids_carried_over"] == 0
     assert numbers(queue="empty", window="running")["quarterdeck_window_over_rpm"] == 0
 
 
@@ -57,11 +57,11 @@ def test_start_lateness_is_reported_as_quantiles():
     queue = make_queue("q1", rpm=60)
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     lateness.add({SimulatedWorker(queue).bucket_id: {2: 98, 40: 1, 500: 1}})
-    said = {
+    values = {
         quantile: numbers(queue="q1", quantile=quantile)["quarterdeck_start_lateness_seconds"]
         for quantile in ("0.5", "0.99", "1")
     }
-    assert said == {"0.5": 0.002, "0.99": 0.04, "1": 0.5}
+    assert values == {"0.5": 0.002, "0.99": 0.04, "1": 0.5}
 
 
 def test_dead_cluster_is_counted_beside_live_ones():
@@ -69,9 +69,9 @@ def test_dead_cluster_is_counted_beside_live_ones():
         models.Heartbeat.objects.create(
             owner=owner, cluster="minutes", host="h", pid=1, started_at=BEFORE, seen_at=seen_at
         )
-    said = numbers(cluster="minutes")
-    assert said["quarterdeck_clusters_alive"] == said["quarterdeck_clusters_silent"] == 1
-    assert said["quarterdeck_cluster_silent_seconds"] == 70
+    values = numbers(cluster="minutes")
+    assert values["quarterdeck_clusters_alive"] == values["quarterdeck_clusters_silent"] == 1
+    assert values["quarterdeck_cluster_silent_seconds"] == 70
     assert numbers(cluster="quarterdeck")["quarterdeck_clusters_alive"] == 0
 
 
@@ -82,11 +82,11 @@ def test_breaker_that_no_queue_uses_is_not_counted():
     assert numbers()["quarterdeck_breakers_open"] == 1
 
 
-def test_quarter_hour_and_minute_that_nobody_begins_are_metrics():
+def test_unprocessed_quarter_hour_and_unserved_minute_are_metrics():
     place(make_queue("q1", rpm=5), {MINUTE: range(1, 4)}, at=BEFORE)
     at = MINUTE + timedelta(seconds=20)
-    said = numbers(at)
-    assert said["quarterdeck_minute_unserved"] == 1
+    values = numbers(at)
+    assert values["quarterdeck_minute_unserved"] == 1
     due = clock.quarter_start(at)
     models.QuarterRun.objects.create(quarter_at=due - clock.QUARTER, ran_at=BEFORE)
     late, in_time = due + timedelta(seconds=91), due + timedelta(seconds=89)

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.django_db
 HOOK = {"handler": "webhook", "webhook_url": "https://hook.test/"}
 
 
-def refuse(user: int, *, what: str = "") -> None:
+def refuse(user: int, *, description: str = "") -> None:
     """Let a trigger refuse to change the row of an ID, or to change it in some way."""
-    condition = f"NEW.user_id = {user} {what}"
+    condition = f"NEW.user_id = {user} {description}"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute(
@@ -46,28 +46,28 @@ def time():
 
 
 @pytest.mark.parametrize("fields", [HOOK, {}], ids=["webhook", "record"])
-@pytest.mark.parametrize("what", ["", "AND NEW.status = 2", "AND NEW.status = 3"])
-def test_minute_is_served_except_for_rows_that_cannot_be_changed(time, caplog, fields, what):
+@pytest.mark.parametrize("description", ["", "AND NEW.status = 2", "AND NEW.status = 3"])
+def test_minute_is_served_except_for_rows_that_cannot_be_changed(time, caplog, fields, description):
     queue, handler = make_queue(rpm=600, **fields), SimulatedHandler()
     task = place(queue, {MINUTE: range(1, 101)}, at=BEFORE)
     models.Assignment.objects.filter(user_id=40).update(attempts=32_767)
-    refuse(70, what=what)
+    refuse(70, description=description)
     time.tick_to_the_end(time.worker(MINUTE, make_handler=lambda queue: handler))
     task.refresh_from_db()
     failed = set(models.Assignment.objects.filter(status=Status.FAILED).values_list("user_id", flat=True))
     # `record` never claims a row without finishing it; and SQLite counts on.
     assert failed <= {40, 70}
     assert Counter(counted()) == Counter(succeeded=100 - len(failed), failed=len(failed))
-    if fields or what != "AND NEW.status = 2":
+    if fields or description != "AND NEW.status = 2":
         assert 70 in failed
         reason = models.Attempt.objects.get(user_id=70).error
         assert reason.startswith("the database refuses to change its row: no change of this row")
     if fields:
         assert 40 in failed
-        assert 40 not in {request.user_id for request in handler.seen}
+        assert 40 not in {request.user_id for request in handler.requests}
     assert task.finished_at is not None
-    said = [record for record in caplog.records if "bad_row_ended" in record.getMessage()]
-    assert len(said) == len(failed)
+    text = [record for record in caplog.records if "bad_row_ended" in record.getMessage()]
+    assert len(text) == len(failed)
     check_counters()
 
 

@@ -108,12 +108,12 @@ def test_recorded_ids_succeed_once_at_their_slots():
 def test_two_workers_share_a_minute_and_send_no_id_twice():
     queue = make_queue(rpm=600)
     place(queue, {MINUTE: range(1, 401)}, at=BEFORE)
-    one, two = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
+    first, two = SimulatedWorker(queue, 1), SimulatedWorker(queue, 2)
     for step in range(61 * 4):
-        for worker, lag in ((one, 0.0), (two, 0.13)):
+        for worker, lag in ((first, 0.0), (two, 0.13)):
             worker.serve(step * 0.25 + lag, step * 0.25 + lag + 0.12)
-    assert users(one, two) == Counter(range(1, 401))
-    assert one.sent
+    assert users(first, two) == Counter(range(1, 401))
+    assert first.sent
     assert two.sent
     assert counted() == {"succeeded": 400}
     check_counters()
@@ -139,10 +139,10 @@ def test_ids_without_a_free_slot_are_late_and_take_the_next_free_places():
     place(queue, {MINUTE: range(1, 61), full: range(61, 116)}, at=BEFORE)
     worker = SimulatedWorker(queue)
     worker.serve(20, 60)
-    left = 60 - len(worker.sent)
-    assert left >= 18
+    remaining = 60 - len(worker.sent)
+    assert remaining >= 18
     at = MINUTE + timedelta(seconds=63)
-    assert overdue.run(lambda: at) == left
+    assert overdue.run(lambda: at) == remaining
     moved = Counter(models.Move.objects.values_list("to_bucket_id", flat=True))
     # The minute that runs is sealed; from the next one on, five first: that one holds 55.
     third, fourth = (keys.bucket_at(queue.pk, MINUTE + n * clock.MINUTE) for n in (2, 3))
@@ -242,8 +242,8 @@ def test_in_flight_ids_without_a_batch_are_recovered():
     worker = SimulatedWorker(queue)
     worker.tick(0, at_most=1)
     worker.tick(12, at_most=1)
-    [_, kept] = models.Batch.objects.order_by("pk")
-    models.Batch.objects.exclude(pk=kept.pk).delete()
+    [_, kept_rows] = models.Batch.objects.order_by("pk")
+    models.Batch.objects.exclude(pk=kept_rows.pk).delete()
     assert recovery.recover_unclaimed(lambda: MINUTE + timedelta(minutes=4)) == 0
     assert recovery.recover_unclaimed(lambda: MINUTE + timedelta(minutes=4, seconds=1)) == 1
     assert counted() == {"waiting": 4, "in_flight": 1}
@@ -270,13 +270,13 @@ def test_frozen_worker_that_wakes_has_lost_its_claims():
 def test_cancelled_ids_are_skipped_and_their_slots_stay_unused():
     queue = make_queue(rpm=60)
     cancelled = place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
-    kept = place(queue, {MINUTE: range(31, 61)}, at=BEFORE)
+    kept_rows = place(queue, {MINUTE: range(31, 61)}, at=BEFORE)
     models.Task.objects.filter(pk=cancelled.pk).update(cancelled_at=BEFORE)
     worker = SimulatedWorker(queue)
     worker.serve(0, 60)
     assert users(worker) == Counter(range(31, 61))
-    kept.refresh_from_db()
-    assert kept.finished_at is not None
+    kept_rows.refresh_from_db()
+    assert kept_rows.finished_at is not None
 
 
 def test_unsent_ids_return_to_waiting_without_locking_the_queue():
@@ -298,7 +298,7 @@ def test_result_of_an_id_claimed_by_another_worker_changes_nothing(status):
     [claimed] = frozen.tick(0, at_most=1).claims
     recovery.recover(lambda: MINUTE + timedelta(seconds=16))
     assert frozen.tick(16, claim=False).lost_batches == {claimed.batch_id}
-    again = [one for one in other.tick(16.1).claims if one.key == claimed.key]
+    again = [first for first in other.tick(16.1).claims if first.key == claimed.key]
     assert len(again) == 1
     # Its answer comes turns after the batch was lost.
     in_flight = counted()["in_flight"]
@@ -321,10 +321,10 @@ def test_returned_id_cannot_be_returned_twice():
     assert counted()["in_flight"] == in_flight
 
 
-@pytest.mark.parametrize("seen", [True, False], ids=["seen in time", "between the look and the lock"])
-def test_id_returned_unsent_after_a_cancel_is_cancelled(monkeypatch, seen):
-    if not seen:
-        monkeypatch.setattr(claims, "queues_of_ended", lambda returned: set())
+@pytest.mark.parametrize("in_time", [True, False], ids=["seen in time", "between the look and the lock"])
+def test_id_returned_unsent_after_a_cancel_is_cancelled(monkeypatch, in_time):
+    if not in_time:
+        monkeypatch.setattr(claims, "queues_with_freed_places", lambda returned: set())
     queue = make_queue(rpm=60)
     task = place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     worker = SimulatedWorker(queue)
@@ -370,7 +370,7 @@ def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transa
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
-    connected, gone = threading.Barrier(3), threading.Event()
+    connected, closed = threading.Barrier(3), threading.Event()
 
     def vanish():
         store.keep_waits_short()
@@ -378,7 +378,7 @@ def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transa
         try:
             with transaction.atomic():
                 models.Bucket.objects.select_for_update().get(pk=bucket_id)
-                gone.wait(10)
+                closed.wait(10)
         except DatabaseError:
             pass
         finally:
@@ -397,7 +397,7 @@ def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transa
         except OperationalError:
             connection.close()
     assert time.monotonic() - began < 2
-    gone.set()
+    closed.set()
     for thread in threads:
         thread.join()
     store.end_short_waits()

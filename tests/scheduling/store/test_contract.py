@@ -230,6 +230,31 @@ def test_position_of_bytes_is_where_they_begin(queue):
     id_list = models.IdList.objects.create(created_at=STARTS_AT)
     data = (7).to_bytes(8, "little") + (1 << 40).to_bytes(8, "little") + LARGEST.to_bytes(8, "little")
     models.Chunk.objects.create(list=id_list, number=0, first_position=0, ids_count=3, ids=data)
-    for wanted, position in ((7, 1), (1 << 40, 9), (LARGEST, 17), (8, 0)):
-        at = store.PositionOfBytes("ids", wanted.to_bytes(8, "little"))
+    for expected, position in ((7, 1), (1 << 40, 9), (LARGEST, 17), (8, 0)):
+        at = store.PositionOfBytes("ids", expected.to_bytes(8, "little"))
         assert models.Chunk.objects.annotate(at=at).values_list("at", flat=True).get() == position
+
+
+def _cache_size():
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA cache_size")
+        return cursor.fetchone()[0]
+
+
+def test_large_cache_is_given_back(settings):
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL has one cache for all connections")
+    settings.SQLITE_CACHE_MIB = 48
+    before = _cache_size()
+    with store.large_cache():
+        assert _cache_size() == -48 * 1024
+    assert _cache_size() == before
+    with store.write(), store.large_cache():
+        assert _cache_size() == before
+
+
+def test_data_of_ids_are_those_of_the_task_alone():
+    store.insert_data(7, [(1, '{"a":1}'), (2, '{"a":2}'), (-3, '{"a":"ü"}')])
+    store.insert_data(8, [(1, '{"a":9}')])
+    assert store.data_of(7, [-3, 1, 5]) == {1: '{"a":1}', -3: '{"a":"ü"}'}
+    assert store.data_of(7, []) == {}

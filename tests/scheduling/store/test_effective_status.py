@@ -25,10 +25,10 @@ def test_effective_status_is_the_same_by_property_query_and_claim(cancelled_at):
     rows = list(models.Assignment.objects.select_related("task"))
     for status in Status:
         by_property = {row.pk for row in rows if row.effective_status == status}
-        found = models.Assignment.objects.with_status(status)
-        assert by_property == set(found.values_list("pk", flat=True)), status
-        said = rows[0].task.rows_that_mean(status)
-        assert by_property == {row.pk for row in rows if row.status in said}, status
+        result = models.Assignment.objects.with_status(status)
+        assert by_property == set(result.values_list("pk", flat=True)), status
+        text = rows[0].task.rows_that_mean(status)
+        assert by_property == {row.pk for row in rows if row.status in text}, status
     placed = models.Assignment.objects.with_status(*Status.of(Group.PLACED))
     assert {row.pk for row in placed} == {
         row.pk for row in rows if row.effective_status in Status.of(Group.PLACED)

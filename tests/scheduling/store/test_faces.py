@@ -29,6 +29,6 @@ def test_unfinished_ids_are_found_with_their_tasks():
     rows.filter(user_id=1).update(status=Status.SUCCEEDED)
     rows.filter(user_id=2).update(status=Status.IN_FLIGHT)
 
-    found = store.in_status([1, 2, 3, 4, LARGEST], Status.of(Group.UNFINISHED))
+    result = store.in_status([1, 2, 3, 4, LARGEST], Status.of(Group.UNFINISHED))
 
-    assert sorted(found) == sorted([(2, task.pk), (3, task.pk), (3, other.pk), (LARGEST, task.pk)])
+    assert sorted(result) == sorted([(2, task.pk), (3, task.pk), (3, other.pk), (LARGEST, task.pk)])

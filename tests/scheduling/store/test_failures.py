@@ -40,9 +40,9 @@ def _run(
     taken = claims.commit_tick(
         owner=1, elapsed=lambda: float(from_second), requests={bucket_id: want}, now=lambda: at
     )
-    kept = []
+    kept_rows = []
     for claimed in taken.claims:
-        status, said = ANSWERS[claimed.user_id % 3]
+        status, text = ANSWERS[claimed.user_id % 3]
         attempt = models.Attempt(
             task_id=claimed.task_id,
             user_id=claimed.user_id,
@@ -50,16 +50,16 @@ def _run(
             bucket_id=bucket_id,
             started_at=minute + timedelta(seconds=claimed.offset),
             http_status=status,
-            answer=said if status else "",
-            error="" if status else said,
+            answer=text if status else "",
+            error="" if status else text,
         )
-        kept.append(messages.Result(claimed, Status.FAILED, round(claimed.offset * 1000), attempt))
+        kept_rows.append(messages.Result(claimed, Status.FAILED, round(claimed.offset * 1000), attempt))
     batches = {claimed.batch_id for claimed in taken.claims}
     claims.commit_tick(
         owner=1,
         elapsed=lambda: float(to_second),
         requests={},
-        results=kept,
+        results=kept_rows,
         open_batches=batches,
         now=lambda: at,
     )
@@ -85,35 +85,35 @@ def several(queues) -> list[models.Task]:
 
 def rows() -> list[tuple]:
     """Every failed row, read one by one: (key, queue, task, user, status, said, at, key of its request)."""
-    found = []
+    result = []
     for row in models.Assignment.objects.filter(status=Status.FAILED).select_related("task__queue"):
         if row.task.cancelled_at is not None:
             continue
         last = models.Attempt.objects.filter(
             task_id=row.task_id, user_id=row.user_id, number=row.attempts, unknown=False
         ).first()
-        status, said, at = (last.http_status, last.error or last.answer, last.started_at) if last else (
+        status, text, at = (last.http_status, last.error or last.answer, last.started_at) if last else (
             None, "", None
         )  # fmt: skip
-        found.append(
-            (row.pk, row.task.queue_id, row.task_id, row.user_id, status, said, at, last and last.pk)
+        result.append(
+            (row.pk, row.task.queue_id, row.task_id, row.user_id, status, text, at, last and last.pk)
         )
-    return sorted(found)
+    return sorted(result)
 
 
-def expected(asked: FailureSelection) -> list[tuple]:
+def expected(selection: FailureSelection) -> list[tuple]:
     def matches(row: tuple) -> bool:
-        _, queue, task, user, status, said, at, key = row
+        _, queue, task, user, status, text, at, key = row
         return (
-            asked.queue_id in (None, queue)
-            and asked.task_id in (None, task)
-            and asked.user_id in (None, user)
-            and asked.http_status in (None, status)
-            and not (asked.has_no_status and status is not None)
-            and asked.message in (None, said)
-            and not (asked.since and not (at and at >= asked.since))
-            and not (asked.at and at and at > asked.at)
-            and not (asked.up_to is not None and key is not None and key > asked.up_to)
+            selection.queue_id in (None, queue)
+            and selection.task_id in (None, task)
+            and selection.user_id in (None, user)
+            and selection.http_status in (None, status)
+            and not (selection.has_no_status and status is not None)
+            and selection.message in (None, text)
+            and not (selection.since and not (at and at >= selection.since))
+            and not (selection.at and at and at > selection.at)
+            and not (selection.up_to is not None and key is not None and key > selection.up_to)
         )
 
     return [row for row in rows() if matches(row)]
@@ -142,17 +142,17 @@ def questions(several: list[models.Task]) -> list[FailureSelection]:
 
 def assert_all_is_told(several: list[models.Task]) -> None:
     names = dict(models.Queue.objects.values_list("pk", "name"))
-    for asked in questions(several):
-        wanted = expected(asked)
-        found = asked.summary()
-        assert found.count == asked.count() == len(wanted), asked
-        groups = Counter((names[row[1]], row[4], row[5]) for row in wanted)
-        assert {(g.queue, g.http_status, g.message): g.count for g in found.groups} == groups, asked
-        assert [row.key for row in asked.rows()] == [row[0] for row in wanted], asked
-        assert [row.key for row in asked.rows(limit=7)] == [row[0] for row in wanted[:7]], asked
-        if len(wanted) > 9:
-            behind = asked.rows(after=wanted[8][0], limit=3)
-            assert [row.key for row in behind] == [row[0] for row in wanted[9:12]], asked
+    for requested in questions(several):
+        fields = expected(requested)
+        result = requested.summary()
+        assert result.count == requested.count() == len(fields), requested
+        groups = Counter((names[row[1]], row[4], row[5]) for row in fields)
+        assert {(g.queue, g.http_status, g.message): g.count for g in result.groups} == groups, requested
+        assert [row.key for row in requested.rows()] == [row[0] for row in fields], requested
+        assert [row.key for row in requested.rows(limit=7)] == [row[0] for row in fields[:7]], requested
+        if len(fields) > 9:
+            behind = requested.rows(after=fields[8][0], limit=3)
+            assert [row.key for row in behind] == [row[0] for row in fields[9:12]], requested
 
 
 def test_failures_are_summarized_from_rows(several):
@@ -176,23 +176,23 @@ def test_failure_counts_are_updated_only_where_changed(several):
 
 def test_failures_exclude_retried_ids_until_they_fail_again(several):
     failures.keep_counts(at=LATER)
-    asked = FailureSelection(task_id=several[1].pk, http_status=404, at=LATER)
-    count = asked.count()
+    selection = FailureSelection(task_id=several[1].pk, http_status=404, at=LATER)
+    count = selection.count()
 
-    resend.retry(asked, number=count, run="r", by=Actor.system(), now=lambda: LATER)
+    resend.retry(selection, number=count, run="r", by=Actor.system(), now=lambda: LATER)
 
     assert count == 10
-    assert asked.count() == 0
+    assert selection.count() == 0
     assert_all_is_told(several)
     failures.keep_counts(at=LATER)
     assert_all_is_told(several)
 
 
 def test_retry_by_two_clicks_is_one_run(several):
-    asked = FailureSelection(at=LATER)
-    given = {"number": asked.count(), "run": "one run", "by": Actor.system(), "now": lambda: LATER}
-    first = resend.retry(asked, **given)
-    assert resend.retry(asked, **given) == first
+    selection = FailureSelection(at=LATER)
+    options = {"number": selection.count(), "run": "one run", "by": Actor.system(), "now": lambda: LATER}
+    first = resend.retry(selection, **options)
+    assert resend.retry(selection, **options) == first
     assert models.BulkAct.objects.count() == 1
     assert models.Activity.objects.filter(verb="retried").count() == 1
 

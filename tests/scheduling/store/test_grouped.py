@@ -198,9 +198,9 @@ def test_waiting_lists_are_placed_as_if_submitted_one_by_one(threads, queue, tmp
 
     ended = threads.run([list_of(number) for number in range(len(sizes))])
     together = {
-        number: places(one.task) for number, one in ended.items() if number >= 0 and hasattr(one, "task")
+        number: places(item.task) for number, item in ended.items() if number >= 0 and hasattr(item, "task")
     }
-    refused = {number for number, one in ended.items() if isinstance(one, PastPeak)}
+    refused = {number for number, item in ended.items() if isinstance(item, PastPeak)}
     check_counters()
     check_log()
     for model in (

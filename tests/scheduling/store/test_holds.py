@@ -145,7 +145,18 @@ def test_list_over_its_error_budget_is_on_hold_in_the_tick_that_records_it():
     check_counters()
 
 
-def test_list_without_a_budget_goes_on_whatever_fails():
+def test_success_that_completes_the_number_of_ids_for_which_a_budget_waits_stops_the_list():
+    queue = make_queue(rpm=600, **{"handler": "webhook", "webhook_url": "https://hook.test/"})
+    task = place(queue, {MINUTE: range(1, 301)}, at=BEFORE, max_failed_percent=2, min_finished=200)
+    fail(task, 8, succeed=182)
+    assert not task.is_on_hold
+
+    fail(task, 0, succeed=10)
+
+    assert task.hold_reason == "8 of 200 finished IDs have failed, more than 2 %"
+
+
+def test_list_without_a_budget_continues_whatever_fails():
     queue = make_queue(rpm=600, **{"handler": "webhook", "webhook_url": "https://hook.test/"})
     task = place(queue, {MINUTE: range(1, 301)}, at=BEFORE)
     fail(task, 250)

@@ -27,12 +27,12 @@ def stored(row):
 
 
 def test_bulk_inserted_rows_equal_those_of_the_orm():
-    ours, theirs = lists(3)[0], lists(3)[0]
-    inserting.insert([ours])
-    theirs.save(force_insert=True)
-    assert {**stored(ours), "id": 0} == {**stored(theirs), "id": 0}
-    assert ours.pk
-    assert not ours._state.adding
+    own, other = lists(3)[0], lists(3)[0]
+    inserting.insert([own])
+    other.save(force_insert=True)
+    assert {**stored(own), "id": 0} == {**stored(other), "id": 0}
+    assert own.pk
+    assert not own._state.adding
 
 
 def test_rows_of_several_statements_get_their_own_keys(monkeypatch):
@@ -42,6 +42,13 @@ def test_rows_of_several_statements_get_their_own_keys(monkeypatch):
         inserting.insert(rows)
     assert len(captured) == 3
     assert [models.IdList.objects.get(pk=row.pk).ids_count for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_values_of_another_type_are_stored_as_the_field_has_them():
+    queue = models.Queue(name="%s", rpm="7", overflow=models.Overflow.CARRY_OVER, created_at=AT)
+    inserting.insert([queue])
+    fresh = models.Queue.objects.get(pk=queue.pk)
+    assert (fresh.name, fresh.rpm, fresh.overflow) == ("%s", 7, models.Overflow.CARRY_OVER)
 
 
 def test_bytes_and_nulls_and_keys_of_other_tables_are_stored():
@@ -56,13 +63,13 @@ def test_bytes_and_nulls_and_keys_of_other_tables_are_stored():
 
 def test_database_defaults_are_left_to_the_database():
     queue = models.Queue(name="one", created_at=AT)
-    known = [field.attname for field in queue._meta.concrete_fields if field.has_db_default()]
+    names = [field.attname for field in queue._meta.concrete_fields if field.has_db_default()]
     inserting.insert([queue])
     other = models.Queue.objects.create(name="two", created_at=AT)
     fresh = models.Queue.objects.get(pk=queue.pk)
     other.refresh_from_db()
-    assert known
-    assert {name: getattr(fresh, name) for name in known} == {name: getattr(other, name) for name in known}
+    assert names
+    assert {name: getattr(fresh, name) for name in names} == {name: getattr(other, name) for name in names}
 
 
 def test_insert_of_no_rows_makes_no_statement():

@@ -19,13 +19,13 @@ def seconds_for(task: models.Task, minutes: int) -> float:
     buckets = [keys.bucket_at_number(task.queue_id, first + number) for number in range(minutes)]
     # A busy machine takes time from a process, but no processor time: that of a server can't be seen from here.
     now = time.process_time if connection.vendor == "sqlite" else time.perf_counter
-    took = []
+    seconds = []
     for _ in range(2):
         began = now()
         with store.write():
             store.add_to_task_buckets(task.pk, {bucket: {"waiting_count": 1} for bucket in buckets})
-        took.append(now() - began)
-    return min(took)
+        seconds.append(now() - began)
+    return min(seconds)
 
 
 def test_time_to_add_to_minutes_grows_linearly(transactional_db):

@@ -1,4 +1,4 @@
-"""Behind a real PgBouncer that works by transaction: declared, all of it works; undeclared, nothing starts."""
+"""Behind a pooler that works by transaction: declared, all of it works; undeclared, nothing starts."""
 
 import os
 import subprocess
@@ -10,20 +10,21 @@ from django.conf import settings
 from django.db import connection
 
 from settings.place import BASE_DIR
-from tests import pgbouncer
+from tests import poolers
 from tests.conftest import database_url
 
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL only"),
-    pytest.mark.skipif(not pgbouncer.PROGRAM, reason="there is no pgbouncer here: install it to run this"),
 ]
 
 
-@pytest.fixture
-def pooled():
-    with pgbouncer.pooler(database_url()) as url:
+@pytest.fixture(params=["own", "pgbouncer"])
+def pooled(request):
+    if request.param == "pgbouncer" and not poolers.PGBOUNCER:
+        pytest.skip("there is no pgbouncer here: install it to run this")
+    with poolers.pooler(database_url(), kind=request.param) as url:
         yield url
 
 
@@ -46,13 +47,25 @@ def run(url: str, declared: str, *command: str, directory: Path, **more: str) ->
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("declared", ["none", "session"])
-def test_pooler_that_is_not_declared_stops_the_start(pooled, tmp_path, declared):
-    production = {"DJANGO_SETTINGS_MODULE": "settings.production", "SECRET_KEY": settings.SECRET_KEY}
-    code, said = run(pooled, declared, "runner.prepare", directory=tmp_path, **production)
+PRODUCTION = {"DJANGO_SETTINGS_MODULE": "settings.production", "SECRET_KEY": settings.SECRET_KEY}
+
+
+@pytest.mark.parametrize(
+    ("declared", "command"),
+    [
+        ("none", ("runner.prepare",)),
+        ("session", ("runner.prepare",)),
+        ("none", ("runner", "web")),
+        ("none", ("manage", "qcluster")),
+        ("none", ("manage", "check_plan")),
+    ],
+)
+def test_pooler_that_is_not_declared_stops_the_start(pooled, tmp_path, declared, command):
+    cluster = {"Q_CLUSTER_NAME": "minutes"} if "qcluster" in command else {}
+    code, output = run(pooled, declared, *command, directory=tmp_path, **PRODUCTION, **cluster)
     assert code == 1
     # Older ones refuse the options of a direct connection already.
-    assert "DATABASE_POOLER=transaction" in said or "unsupported startup parameter" in said
+    assert "DATABASE_POOLER=transaction" in output or "unsupported startup parameter" in output
 
 
 def test_minutes_and_pages_work_through_it(pooled, tmp_path):
@@ -62,5 +75,5 @@ def test_minutes_and_pages_work_through_it(pooled, tmp_path):
         "tests/dashboard/test_proof.py",
     ]
     options = ["-q", "-x", "-p", "no:cacheprovider", "--reuse-db", "-m", "not faults"]
-    code, said = run(pooled, "transaction", "pytest", *options, *chosen, directory=tmp_path)
-    assert code == 0, said[-3000:]
+    code, output = run(pooled, "transaction", "pytest", *options, *chosen, directory=tmp_path)
+    assert code == 0, output[-3000:]

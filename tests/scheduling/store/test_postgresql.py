@@ -10,9 +10,10 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from operators.checks import check_pooler, is_pooled_by_transaction
 from runner.broker import WatchedBroker
 from scheduling import models, store
+from scheduling.jobqueue.checks import check_pooler
+from scheduling.postgresql.pooling import is_pooled_by_transaction
 from settings.place import BASE_DIR
 from tests.conftest import database_url
 
@@ -31,7 +32,12 @@ def test_server_is_asked_to_end_the_sessions_of_a_vanished_host():
 
 
 def test_direct_connection_is_not_taken_for_a_pooler():
-    assert not is_pooled_by_transaction()
+    parameters = connection.get_connection_params()
+    with (
+        connection.get_new_connection(parameters) as item,
+        connection.get_new_connection(parameters) as other,
+    ):
+        assert not is_pooled_by_transaction(item, other)
     assert check_pooler(databases=["default"]) == []
 
 
@@ -86,6 +92,6 @@ def test_two_hosts_may_prepare_at_once(empty_database, tmp_path):
                 text=True,
             )
         )
-    said = [host.communicate(timeout=120)[0] for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], said
-    assert sum("First operator: admin" in text for text in said) == 1
+    output = [host.communicate(timeout=120)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], output
+    assert sum("First operator: admin" in text for text in output) == 1

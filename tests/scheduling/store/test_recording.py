@@ -24,9 +24,13 @@ def started(bucket_id: int) -> list[int]:
 
 
 def counted(bucket_id: int, at_most: int) -> tuple[int, int, dict[int, int]]:
-    there: list[recording.Waiting] = []
-    recording.waiting_tasks(*keys.range_of_bucket(bucket_id), at_most=at_most, then=there.extend)
-    return min(w.first for w in there), max(w.last for w in there), {w.task_id: w.count for w in there}
+    rows_now: list[recording.Waiting] = []
+    recording.waiting_tasks(*keys.range_of_bucket(bucket_id), at_most=at_most, then=rows_now.extend)
+    return (
+        min(w.first for w in rows_now),
+        max(w.last for w in rows_now),
+        {w.task_id: w.count for w in rows_now},
+    )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -37,14 +41,16 @@ def test_recorded_rows_get_one_slot_each(data):
     queue = models.Queue.objects.filter(name="q").first() or make_queue("q", rpm=1_000)
     ids = data.draw(st.integers(1, 60), label="IDs")
     taken = data.draw(st.integers(1, ids), label="taken")
-    gone = data.draw(st.sets(st.integers(0, ids - 1), max_size=ids - 1), label="rows that are somewhere else")
+    other_rows = data.draw(
+        st.sets(st.integers(0, ids - 1), max_size=ids - 1), label="rows that are somewhere else"
+    )
     spare = data.draw(st.integers(0, 40), label="free slots")
     planned = data.draw(st.integers(0, taken), label="of the plan")
     now_ms = data.draw(st.integers(0, 60_000), label="now")
     place(queue, {MINUTE: range(1, ids + 1)}, at=MINUTE)
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
-    there = list(models.Assignment.objects.order_by("pk").values_list("pk", flat=True))
-    models.Assignment.objects.filter(pk__in=[there[n] for n in gone]).delete()
+    rows_now = list(models.Assignment.objects.order_by("pk").values_list("pk", flat=True))
+    models.Assignment.objects.filter(pk__in=[rows_now[n] for n in other_rows]).delete()
     plan = pacing.MinutePlan(capacity=ids + spare, n=ids)
     free = range(min(spare, taken - planned))
     slots = plan.slots(range(planned), free)
@@ -52,7 +58,7 @@ def test_recorded_rows_get_one_slot_each(data):
         return
     first, last, of_tasks = counted(bucket_id, len(slots))
     count = sum(of_tasks.values())
-    assert count == min(len(slots), ids - len(gone))
+    assert count == min(len(slots), ids - len(other_rows))
     recording.succeed(first, last, of_tasks=of_tasks, slots=slots, now_ms=now_ms)
     numbers = [*map(plan.slot_of, slots.planned), *map(plan.free_slot, slots.free)][:count]
     expected = sorted(max(now_ms, slot * 60_000 // plan.slot_count) for slot in numbers)
@@ -66,28 +72,28 @@ def test_recorded_rows_get_one_slot_each(data):
 
 def test_recording_skips_rows_of_a_cancelled_task():
     queue = make_queue("q", rpm=100)
-    ours = place(queue, {MINUTE: [1, 2]}, at=MINUTE)
-    gone = place(queue, {MINUTE: [3, 4]}, at=MINUTE)
+    own = place(queue, {MINUTE: [1, 2]}, at=MINUTE)
+    other_rows = place(queue, {MINUTE: [3, 4]}, at=MINUTE)
     place(queue, {MINUTE: [5]}, at=MINUTE)
-    models.Task.objects.filter(pk=gone.pk).update(cancelled_at=MINUTE)
+    models.Task.objects.filter(pk=other_rows.pk).update(cancelled_at=MINUTE)
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
     first, last, of_tasks = counted(bucket_id, 10)
     assert sum(of_tasks.values()) == 3
-    assert ours.pk in of_tasks
-    assert gone.pk not in of_tasks
+    assert own.pk in of_tasks
+    assert other_rows.pk not in of_tasks
     slots = pacing.MinutePlan(capacity=100, n=5).slots(range(5), range(0))
     recording.succeed(first, last, of_tasks=of_tasks, slots=slots, now_ms=0)
-    waiting = models.Assignment.objects.filter(task_id=gone.pk, status=Status.WAITING)
+    waiting = models.Assignment.objects.filter(task_id=other_rows.pk, status=Status.WAITING)
     assert waiting.count() == 2
     assert started(bucket_id) == [0, 12_000, 24_000]
 
 
 def test_expiry_changes_waiting_rows_of_its_task_only():
     queue = make_queue("q", rpm=100)
-    one = place(queue, {MINUTE: [1, 2]}, at=MINUTE)
+    item = place(queue, {MINUTE: [1, 2]}, at=MINUTE)
     place(queue, {MINUTE: [3]}, at=MINUTE)
     first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, MINUTE))
-    recording.expire(first, last, task_id=one.pk, count=2)
+    recording.expire(first, last, task_id=item.pk, count=2)
     with pytest.raises(RuntimeError):
-        recording.expire(first, last, task_id=one.pk, count=2)
+        recording.expire(first, last, task_id=item.pk, count=2)
     assert models.Assignment.objects.filter(status=Status.EXPIRED).count() == 2

@@ -1,5 +1,6 @@
 """A minute worker needs few round trips to its database, so that it keeps its pace from far away."""
 
+import asyncio
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +11,10 @@ import pytest
 from django.db import DataError, connection, transaction
 
 from scheduling import models, store
+from scheduling.core.retry import Verdict
+from scheduling.dispatch import results
 from scheduling.dispatch.minute_worker import MinuteWorker
+from scheduling.handlers.base import Outcome
 from scheduling.jobqueue import minute_jobs
 from scheduling.models import Status
 from scheduling.store import later
@@ -32,8 +36,8 @@ def way():
     # Short: the path of a UNIX socket may have some 100 characters.
     with tempfile.TemporaryDirectory(prefix="qd-", dir="/tmp") as directory:
         connection.close()
-        with way_to(connection.settings_dict, Path(directory)) as one:
-            yield one
+        with way_to(connection.settings_dict, Path(directory)) as connection_way:
+            yield connection_way
             connection.close()
 
 
@@ -47,6 +51,13 @@ def serve(way, handler, *, seconds: float = 20) -> list[int]:
         before = way.round_trips
         due = worker.tick()
         taken.append(way.round_trips - before)
+    if worker.sender:
+        worker.sender.stop()
+    # What is still being sent would otherwise end in whichever test runs when it is collected.
+    for request in asyncio.all_tasks(time.loop):
+        request.cancel()
+    time.loop.run_ready()
+    time.loop.close()
     return taken
 
 
@@ -60,6 +71,39 @@ def test_tick_takes_three_round_trips(way, handler):
     assert counted()["succeeded"] > 200
     # A busy machine may lose its connection to the limit of a transaction, and connects again.
     assert sorted(taken)[-3] <= 3, Counter(taken)
+    check_counters()
+
+
+def test_returning_unsent_ids_takes_three_round_trips(way):
+    """A queue of two connections and a target that takes 3 s: most of what is claimed isn't sent in time."""
+    queue = make_queue(rpm=600, handler="webhook", webhook_url="https://hook.test/in", max_connections=2)
+    place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
+    models.Installation.current()
+    taken = serve(way, SimulatedHandler(seconds=3))
+    assert models.Bucket.objects.filter(waiting_count__gt=0).exists()
+    assert sorted(taken)[-3] <= 3, Counter(taken)
+    check_counters()
+
+
+def test_retries_are_placed_in_few_round_trips(way, monkeypatch):
+    queue = make_queue(rpm=600, handler="webhook", webhook_url="https://hook.test/in", max_attempts=6)
+    place(queue, {MINUTE: range(1, 601)}, at=BEFORE)
+    models.Installation.current()
+    taken, place_retries = [], results.place_retries
+
+    def counting(*arguments):
+        before = way.round_trips
+        place_retries(*arguments)
+        taken.append(way.round_trips - before)
+
+    monkeypatch.setattr(results, "place_retries", counting)
+    handler = SimulatedHandler(
+        lambda request: Outcome(Verdict.RETRY if request.user_id % 10 == 0 else Verdict.SUCCEEDED, status=503)
+    )
+    serve(way, handler, seconds=10)
+    assert len(taken) > 5
+    # The first one arms the minutes that follow.
+    assert sorted(taken)[-2] <= 3, taken
     check_counters()
 
 

@@ -26,7 +26,7 @@ def apply(app: str, name: str) -> None:
 
 def complaints() -> list[str]:
     report = health.Health(at=datetime(2031, 3, 5, tzinfo=UTC), tables=schema.current())
-    return [one for one in report.problems if "tables" in one]
+    return [problem for problem in report.problems if "tables" in problem]
 
 
 def test_schema_of_this_version_is_neither_older_nor_newer():

@@ -10,6 +10,7 @@ from scheduling.core import clock, keys
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import overdue, recovery, results, targets
 from scheduling.dispatch.messages import RequestResult, ScheduledRequest
+from scheduling.handlers import ssrf
 from scheduling.handlers.base import Outcome, Request
 from scheduling.models import Status
 from tests.scheduling.lists_of_ids import check_counters
@@ -36,10 +37,10 @@ def answered(queue, claimed, outcome: Outcome | None, started: float | None = No
     return RequestResult(ScheduledRequest(claimed, request, queue), outcome, started)
 
 
-def keep(worker: SimulatedWorker, queue, came: list[RequestResult], elapsed: float) -> None:
+def keep(worker: SimulatedWorker, queue, arrivals: list[RequestResult], elapsed: float) -> None:
     """What a worker does with answers: as dispatch does, by the test's clock."""
     at = MINUTE + timedelta(seconds=elapsed)
-    sorted_out = results.classify(came, {queue.pk: queue}, minute=MINUTE, at=at)
+    sorted_out = results.classify(arrivals, {queue.pk: queue}, minute=MINUTE, at=at)
     worker.tick(elapsed, results=sorted_out.results, claim=False)
     results.place_retries(queue.pk, sorted_out.retries, worker.owner, lambda: at)
 
@@ -108,8 +109,8 @@ def test_answer_of_a_lost_batch_moves_nothing(queue):
 # --- Holds and breakers ---
 
 
-def look(known: targets.Targets, queues: list[models.Queue], *, at: datetime) -> None:
-    known.look(queues, targets.in_trouble(at), at=at)
+def look(view: targets.Targets, queues: list[models.Queue], *, at: datetime) -> None:
+    view.look(queues, targets.in_trouble(at), at=at)
 
 
 class BlockedTarget:
@@ -121,9 +122,9 @@ class BlockedTarget:
         self.claimed = SimulatedWorker(queue).tick(0, at_most=ids).claims
 
     def answer(self, *answers: Outcome, started: float = 1.0, at: float = 2.0) -> None:
-        came = [answered(self.queue, self.claimed[0], one, started) for one in answers]
+        arrivals = [answered(self.queue, self.claimed[0], item, started) for item in answers]
         now = MINUTE + timedelta(seconds=at)
-        self.targets.record(came, {self.queue.pk: self.queue}, minute=MINUTE, now=lambda: now)
+        self.targets.record(arrivals, {self.queue.pk: self.queue}, minute=MINUTE, now=lambda: now)
         self.look(at)
 
     def look(self, at: float) -> bool:
@@ -139,9 +140,9 @@ def test_retry_after_blocks_the_whole_target(queue):
     blocked = BlockedTarget(queue)
     twin = make_queue("twin", handler="webhook", webhook_url="https://hook.test:443/other")
     blocked.answer(Outcome(Verdict.RETRY, status=429, retry_after="20", error="answered 429"))
-    for seconds, wanted in ((2.0, True), (21.9, True), (22.1, False)):
+    for seconds, expected in ((2.0, True), (21.9, True), (22.1, False)):
         look(blocked.targets, [queue, twin], at=MINUTE + timedelta(seconds=seconds))
-        assert blocked.targets.blocked == (frozenset({queue.pk, twin.pk}) if wanted else frozenset())
+        assert blocked.targets.blocked == (frozenset({queue.pk, twin.pk}) if expected else frozenset())
     assert "20 s" in models.Target.objects.get().block_reason
 
 
@@ -167,11 +168,13 @@ def test_breaker_counts_redirects_but_not_failures_of_single_ids(queue):
 def test_answer_counts_for_its_target_after_the_queue_is_edited(queue):
     queue.breaker_threshold = 2
     blocked = BlockedTarget(queue)
-    came = [answered(queue, blocked.claimed[0], MOVED, 1.0) for _ in range(3)]
+    arrivals = [answered(queue, blocked.claimed[0], MOVED, 1.0) for _ in range(3)]
     edited = models.Queue.objects.get(pk=queue.pk)
     edited.webhook_url, edited.breaker_threshold = "https://new.test/", 2
     look(blocked.targets, [edited], at=MINUTE)
-    blocked.targets.record(came, {queue.pk: edited}, minute=MINUTE, now=lambda: MINUTE + timedelta(seconds=2))
+    blocked.targets.record(
+        arrivals, {queue.pk: edited}, minute=MINUTE, now=lambda: MINUTE + timedelta(seconds=2)
+    )
     assert [target.origin for target in models.Target.objects.filter(opened_at__isnull=False)] == [
         "https://hook.test:443"
     ]
@@ -197,10 +200,10 @@ def test_probe_is_sent_every_half_minute_and_its_success_closes_the_breaker(queu
 
 
 def test_targets_differ_by_scheme_host_and_port():
-    same = {targets.origin_of(url) for url in ("https://Hook.test/a", "https://hook.test:443/b?x=1")}
+    same = {ssrf.origin_of(url) for url in ("https://Hook.test/a", "https://hook.test:443/b?x=1")}
     assert same == {"https://hook.test:443"}
-    assert targets.origin_of("http://[2001:db8::1]:8080/") == "http://[2001:db8::1]:8080"
-    assert Counter([targets.origin_of("http://a.test")]) == Counter(["http://a.test:80"])
+    assert ssrf.origin_of("http://[2001:db8::1]:8080/") == "http://[2001:db8::1]:8080"
+    assert Counter([ssrf.origin_of("http://a.test")]) == Counter(["http://a.test:80"])
 
 
 # --- What is late while its target is blocked ---
@@ -219,8 +222,10 @@ def test_late_ids_of_a_blocked_target_move_once_to_minutes_after_the_block(queue
     assert Counter(models.Move.objects.values_list("user_id", flat=True)) == Counter(range(1, 61))
     assert min(row.minute_at for row in models.Assignment.objects.all()) == until + clock.MINUTE
     # "Late since" is the minute that an ID left.
-    left = {keys.minute_of_bucket(b) for b in models.Move.objects.values_list("from_bucket_id", flat=True)}
-    assert left == {MINUTE, MINUTE + clock.MINUTE}
+    remaining = {
+        keys.minute_of_bucket(b) for b in models.Move.objects.values_list("from_bucket_id", flat=True)
+    }
+    assert remaining == {MINUTE, MINUTE + clock.MINUTE}
     check_counters()
 
 

@@ -1,4 +1,4 @@
-"""A task that is done is told to its callback_url, once; a test request goes out in a slot."""
+"""The callback of a done task is called once; a test request is sent in a free slot."""
 
 import ipaddress
 import json
@@ -60,36 +60,36 @@ def test_callback_of_a_done_task_is_sent_once_and_verifies():
         assert queued() == [(task.pk,)]
         assert call(task)
         assert not call(task)
-    [seen] = target.seen
-    said = Verifier(SECRET).verify(seen.body, seen.headers)
-    assert said["task_id"] == task.pk
-    assert said["state"] == "done"
-    assert said["counts"]["succeeded"] == 3
+    [request] = target.requests
+    text = Verifier(SECRET).verify(request.body, request.headers)
+    assert text["task_id"] == task.pk
+    assert text["state"] == "done"
+    assert text["counts"]["succeeded"] == 3
     task.refresh_from_db()
     assert task.called_back_at == AFTER
 
 
 def test_failed_callback_is_retried_up_to_max_attempts():
-    with Target(lambda seen: status(503)) as target:
+    with Target(lambda request: status(503)) as target:
         task = done_task(target)
         at, waits = AFTER, []
         for attempt in range(1, 7):
             lose_all_jobs()
             assert not call(task, at)
             assert not call(task, at), "a job that comes twice calls once"
-            assert len(target.seen) == attempt
+            assert len(target.requests) == attempt
             if attempt < 6:
                 [job] = OrmQ.objects.all()
                 waits.append((job.lock - at).total_seconds() // 60)
                 at = job.lock
         assert not call(task, at + timedelta(days=8))
     assert waits == [1, 2, 4, 8, 16]
-    assert len(target.seen) == 6
-    assert len({seen.headers["webhook-id"] for seen in target.seen}) == 1
+    assert len(target.requests) == 6
+    assert len({request.headers["webhook-id"] for request in target.requests}) == 1
 
 
 def test_abandoned_callback_is_logged():
-    with Target(lambda seen: status(410)) as target:
+    with Target(lambda request: status(410)) as target:
         task = done_task(target)
         assert not call(task)
         lose_all_jobs()
@@ -100,7 +100,7 @@ def test_abandoned_callback_is_logged():
 
 
 def test_callback_with_a_lost_job_is_resumed_by_the_sweep():
-    with Target(lambda seen: status(503)) as target:
+    with Target(lambda request: status(503)) as target:
         task = done_task(target)
         lose_all_jobs()
         reconciliation.requeue_lost_work(at=task.finished_at + timedelta(seconds=1))
@@ -135,7 +135,7 @@ def test_callback_of_a_dead_worker_counts_as_an_attempt(monkeypatch):
         reconciliation.requeue_lost_work(at=later)
         assert queued() == [(task.pk,)]
         call(task, later)
-    assert target.seen == []
+    assert target.requests == []
     assert models.Activity.objects.get(verb="gave_up_calling_back").count == 2
 
 
@@ -159,11 +159,11 @@ def test_resent_task_is_called_back_again_with_another_key():
         assert (task.finished_at, task.called_back_at) == (None, None)
         models.Task.objects.filter(pk=task.pk).update(finished_at=AFTER + timedelta(minutes=5))
         assert call(task, AFTER + timedelta(minutes=6))
-    assert len({seen.headers["webhook-id"] for seen in target.seen}) == 2
+    assert len({request.headers["webhook-id"] for request in target.requests}) == 2
 
 
 def send_one(queue, at, *stalls: float):
-    """stalls: by how many seconds longer than asked for the first sleeps take."""
+    """Send a test request. stalls: how many seconds too long each of the first sleeps takes."""
     clock, longer = [at], list(stalls)
 
     def sleep(seconds: float) -> None:
@@ -173,17 +173,17 @@ def send_one(queue, at, *stalls: float):
 
 
 def test_test_request_takes_a_free_slot_and_shows_its_response():
-    with Target(lambda seen: status(418, b"short and stout")) as target:
+    with Target(lambda request: status(418, b"short and stout")) as target:
         queue = make_queue(rpm=60, handler="webhook", webhook_url=target.url)
         place(queue, {MINUTE: range(1, 31)}, at=BEFORE)
         # Every second slot is planned; the first free one after second 10.2 is that of second 11.
         shown = send_one(queue, MINUTE + timedelta(seconds=10.2))
         again = send_one(queue, MINUTE + timedelta(seconds=12.2), 2.5)
     assert shown.started_at == MINUTE + timedelta(seconds=11)
-    # Its slot, 13, was missed by more than one: it takes the next free one.
+    # Its slot, 13, was missed by more than one slot, so it takes the next free slot.
     assert again.started_at == MINUTE + timedelta(seconds=17)
     assert (shown.outcome.verdict, shown.outcome.status) == (Verdict.FAILED, 418)
-    assert json.loads(target.seen[0].body)["task_name"] == "a test request"
+    assert json.loads(target.requests[0].body)["task_name"] == "a test request"
     bucket = models.Bucket.objects.get(pk=SimulatedWorker(queue).bucket_id)
     slot = bucket_slots.plan_of(bucket).free_slot(bucket.cursor - 1)
     assert slot == 17
@@ -201,13 +201,13 @@ def test_test_request_is_shown_as_sent_with_header_values_masked():
         )
         first = send_one(queue, MINUTE + timedelta(seconds=10.2))
         second = send_one(queue, MINUTE + timedelta(seconds=20.2))
-    seen = target.seen[0]
+    request = target.requests[0]
     assert (first.sent.method, first.sent.url) == ("POST", target.url)
-    assert first.sent.body.encode() == seen.body
-    assert seen.headers["authorization"] == "Bearer s3cret"
+    assert first.sent.body.encode() == request.body
+    assert request.headers["authorization"] == "Bearer s3cret"
     assert first.sent.headers["Authorization"] == shown_request.MASK
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature", "Content-Type", "User-Agent"):
-        assert first.sent.headers[name] == seen.headers[name.lower()]
+        assert first.sent.headers[name] == request.headers[name.lower()]
     assert Verifier(SECRET).verify(first.sent.body, dict(first.sent.headers))["task_id"] == 0
     assert first.sent.headers["webhook-id"] != second.sent.headers["webhook-id"]
 
@@ -222,4 +222,4 @@ def test_test_request_waits_for_the_next_minute_or_is_refused():
         with pytest.raises(NoFreeSlot) as refused:
             send_one(queue, MINUTE + timedelta(minutes=5, seconds=10.2))
     assert "12:22:00Z" in str(refused.value)
-    assert len(target.seen) == 1
+    assert len(target.requests) == 1

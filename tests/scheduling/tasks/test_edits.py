@@ -229,12 +229,12 @@ def test_ids_returned_unsent_after_a_cancel_are_cancelled(queue, by, tmp_path):
     assert len(taken) > 10
     answer = cancel(task, by, minute)
     assert answer == {"cancelled": 100 - len(taken), "already_sent": 0, "in_flight": len(taken)}
-    kept = [messages.Result(claimed, models.Status.WAITING) for claimed in taken]
+    kept_rows = [messages.Result(claimed, models.Status.WAITING) for claimed in taken]
     claims.commit_tick(
         owner=7,
         elapsed=lambda: 1.0,
         requests={},
-        results=kept,
+        results=kept_rows,
         open_batches={taken[0].batch_id},
         now=lambda: minute,
     )
@@ -601,10 +601,10 @@ def test_unneeded_list_order_is_deleted(queue, by, tmp_path):
         write_all(LATER)
         lists_after.append(models.Task.objects.get().list_id)
     acceptance.sweep_drafts(at=LATER + timedelta(hours=2))
-    left = set(models.IdList.objects.values_list("pk", flat=True))
-    assert lists_after[0] not in left
+    remaining = set(models.IdList.objects.values_list("pk", flat=True))
+    assert lists_after[0] not in remaining
     placed = set(models.Segment.objects.values_list("list_id", flat=True))
-    assert left == {lists_after[1]} | placed
+    assert remaining == {lists_after[1]} | placed
     assert first in placed
 
 

@@ -65,7 +65,7 @@ def row(user: int) -> models.Assignment:
 def check_all(at) -> None:
     check_counters()
     check_log()
-    assert not [found for found in proof.check(lambda: at) if "claim" not in found.check]
+    assert not [differences for differences in proof.check(lambda: at) if "claim" not in differences.check]
 
 
 def test_removed_id_that_fails_in_flight_gets_no_other_minute(worker, tmp_path):
@@ -115,10 +115,10 @@ def test_removed_id_returned_unsent_is_cancelled_and_frees_its_place(worker, tmp
     at = MINUTE + timedelta(seconds=0.5)
     replace(range(30, 61), tmp_path, at)
     claimed = worker.claims.copy()
-    worker.tick(0.9, results=[Result(one, Status.WAITING) for one in claimed], claim=False)
+    worker.tick(0.9, results=[Result(claim, Status.WAITING) for claim in claimed], claim=False)
     after = MINUTE + timedelta(minutes=2)
     overdue.run(lambda: after)
-    assert {row(one.user_id).status for one in claimed} == {Status.CANCELLED}
+    assert {row(claim.user_id).status for claim in claimed} == {Status.CANCELLED}
     assert models.Move.objects.count() == 31, "those that stayed are late"
     check_all(after)
 

@@ -14,14 +14,14 @@ TEXT, NAME, CITY = "zaphod@heart-of-gold.example", "Zaphod Beeblebrox", "Betelge
 
 def everywhere() -> str:
     """All that the database holds, as text."""
-    found = []
+    result = []
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names():
             cursor.execute(f'SELECT * FROM "{table}"')
-            found += [
+            result += [
                 repr(bytes(v) if isinstance(v, memoryview) else v) for row in cursor.fetchall() for v in row
             ]
-    return "\n".join(found)
+    return "\n".join(result)
 
 
 @pytest.fixture
@@ -162,6 +162,28 @@ def test_command_erases_by_text(api, write_lists, capsys):  # noqa: F811
     assert TEXT not in everywhere()
     with pytest.raises(CommandError):
         call_command("erase_person", TEXT, id_type="text")
+
+
+@pytest.mark.django_db
+def test_command_never_erases_another_person(api, write_lists, capsys):  # noqa: F811
+    for payload, id_type in ((["7", "008", "8", "ann@x"], "text"), ([8, 9], "integer")):
+        body = {"task_name": "a", "payload": payload, "id_type": id_type}
+        assert api.send("POST", "/celery_ids_tasks/", body).status_code == 201
+    write_lists()
+    with pytest.raises(CommandError, match="are two people"):
+        call_command("erase_person", "8")
+    call_command("erase_person", "8", id_type="text")
+    for text in ("008", "7", "ann@x"):
+        call_command("erase_person", text)
+        with pytest.raises(CommandError):
+            call_command("erase_person", text)
+    assert not models.ExternalId.objects.exists()
+    assert set(models.User.objects.values_list("pk", flat=True)) == {8, 9}
+    call_command("erase_person", "8")
+    call_command("erase_person", "09", id_type="integer")
+    assert not models.User.objects.exists()
+    with pytest.raises(CommandError, match="There is no such ID"):
+        call_command("erase_person", "nobody@x")
 
 
 @pytest.mark.django_db

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.django_db
 ENDED = clock.quarter_start(MINUTE) + clock.QUARTER + timedelta(seconds=20)
 
 
+def starts_until(window_id):
+    return receipts.starts_before(window_id) + receipts.own_starts(window_id)
+
+
 def run(at):
     return quarter_hour.run(lambda: at)
 
@@ -51,8 +55,8 @@ def test_ended_window_gets_its_receipt_once():
     assert receipt["most_in_60_seconds"] == 30
     assert receipt["allowed_in_60_seconds"] == 61
     assert len(receipt["minutes"]) == 15
-    [kept] = models.QuarterRun.objects.filter(totalled_count=1)
-    assert kept.quarter_at == clock.quarter_start(ENDED)
+    [kept_rows] = models.QuarterRun.objects.filter(totalled_count=1)
+    assert kept_rows.quarter_at == clock.quarter_start(ENDED)
 
 
 def test_receipt_includes_60_seconds_that_began_in_the_previous_window():
@@ -68,10 +72,10 @@ def test_receipt_includes_60_seconds_that_began_in_the_previous_window():
         for n, key in enumerate(rows.order_by("pk").values_list("pk", flat=True)):
             row = models.Assignment.objects.filter(pk=key)
             row.update(status=models.Status.SUCCEEDED, started_after_ms=start + n * 80)
-    assert receipts.most_in_60_seconds(receipts.start_times(keys.window_of_bucket(after))) == 120
-    assert receipts.most_in_60_seconds(receipts.start_times(keys.window_of_bucket(before))) == 60
+    assert receipts.most_in_60_seconds(starts_until(keys.window_of_bucket(after))) == 120
+    assert receipts.most_in_60_seconds(starts_until(keys.window_of_bucket(before))) == 60
     of_other = keys.window_of_bucket(keys.bucket_at(other.pk, MINUTE))
-    assert receipts.most_in_60_seconds(receipts.start_times(of_other)) == 0
+    assert receipts.most_in_60_seconds(starts_until(of_other)) == 0
 
 
 def test_receipt_under_a_brake_counts_all_planned_ids():
@@ -113,13 +117,13 @@ def test_several_clusters_total_a_window_once():
     place(queue, {MINUTE: range(1, 11)}, at=BEFORE)
     totals = []
 
-    def one():
+    def run_once():
         try:
             totals.append(run(ENDED))
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=one) for _ in range(4)]
+    threads = [threading.Thread(target=run_once) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -159,7 +163,7 @@ def test_edited_or_deleted_schedule_is_restored(edit):
     reconciliation.requeue_lost_work(at=BEFORE)
     assert not schedules.ensure(at=BEFORE)
     assert sorted(Schedule.objects.values_list("name", "func")) == sorted(
-        (wanted.name, wanted.func) for wanted in schedules.WANTED
+        (schedule.name, schedule.func) for schedule in schedules.WANTED
     )
 
 

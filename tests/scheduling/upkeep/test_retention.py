@@ -1,11 +1,13 @@
-"""What is past its retention goes in small steps, and what is left still proves itself."""
+"""Rows past their retention are deleted in small steps, and the proofs still hold for the rest."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from scheduling import models, proof
-from scheduling.core import clock
+from scheduling.core import clock, keys
+from scheduling.placement import shapes
+from scheduling.proof import chain
 from scheduling.upkeep import quarter_hour, retention
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
@@ -17,7 +19,7 @@ NIGHT = MINUTE + timedelta(days=100)
 
 @pytest.fixture
 def old_and_young():
-    """A task of 100 days ago that ran and is totalled, and one of yesterday."""
+    """A task from 100 days ago that ran and was totalled, and one from yesterday."""
     queue = make_queue(rpm=60)
     old = place(queue, {MINUTE: range(1, 21)}, at=BEFORE)
     SimulatedWorker(queue).serve(0, 60)
@@ -60,3 +62,28 @@ def test_rows_are_pruned_in_small_steps(old_and_young, settings, monkeypatch):
     assert not retention.prune(lambda: NIGHT, seconds=0)
     assert retention.prune(lambda: NIGHT)
     assert models.Task.objects.count() == 1
+
+
+def test_window_that_was_totalled_after_younger_ones_stays_until_they_go(settings):
+    """A file of receipts from that time on has no gap in its chain."""
+    settings.RETENTION_DAYS = 10
+    queue = make_queue(rpm=60)
+    begin = clock.quarter_start(MINUTE)
+    starts = [begin + number * clock.QUARTER for number in (1, 2, 0, 3)]
+    for start in starts:
+        window = keys.window_id(queue.pk, start)
+        shapes.create_windows(queue, [window])
+        receipt = {"possible_repeats": 0, "sent": 0}
+        models.Window.objects.filter(pk=window).update(totalled_at=begin, receipt=receipt)
+        chain.append(queue, window, receipt, "")
+
+    def kept_since(border: datetime) -> set[int]:
+        at = border + 2 * clock.QUARTER + timedelta(days=10)
+        while not retention.prune(lambda: at):
+            continue
+        return {starts.index(window.starts_at) + 1 for window in models.Window.objects.filter(queue=queue)}
+
+    # The oldest window is the third of the chain, and the first two are younger.
+    assert kept_since(begin + clock.QUARTER) == {1, 2, 3, 4}
+    assert kept_since(begin + 2 * clock.QUARTER) == {2, 3, 4}
+    assert kept_since(begin + 3 * clock.QUARTER) == {4}

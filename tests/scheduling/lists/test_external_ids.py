@@ -1,0 +1,51 @@
+"""IDs that are text, and the numbers that stand for them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from scheduling import models, store
+from scheduling.lists import external_ids
+from tests.scheduling.placed import make_queue, place
+
+pytestmark = pytest.mark.django_db
+MINUTE = datetime(2031, 3, 5, 12, 15, tzinfo=UTC)
+
+
+def test_numbers_are_given_in_the_order_of_the_list_and_never_twice():
+    assert list(external_ids.number(["b", "a"])) == [-1, -2]
+    assert list(external_ids.number(["c", "a", "d", "b"])) == [-3, -2, -4, -1]
+    assert models.Installation.current().last_external_number == -4
+    assert external_ids.texts([-1, -2, -3, -4, -5]) == {-1: "b", -2: "a", -3: "c", -4: "d"}
+
+
+def test_numbers_that_others_were_given_meanwhile_are_used(monkeypatch):
+    look_up = store.numbers_of_texts
+
+    def slow_look_up(texts):
+        monkeypatch.undo()
+        numbers = look_up(texts)
+        external_ids.number(["b", "x"])
+        return numbers
+
+    monkeypatch.setattr(store, "numbers_of_texts", slow_look_up)
+    assert list(external_ids.number(["a", "b"])) == [-3, -1]
+
+
+def test_written_digits_are_a_number_unless_only_the_text_was_received():
+    queue = make_queue("default", rpm=5)
+    place(queue, {MINUTE: [8, 9]}, at=MINUTE)
+    external_ids.number(["007", "8", "+4917", "ann@x"])
+    written = ("007", "7", "8", "9", "+4917", " ann@x ", "nobody@x", "0", "", "9" * 20)
+    assert [external_ids.number_of_written(text) for text in written] == [
+        -1,
+        7,
+        8,
+        9,
+        -3,
+        -4,
+        0,
+        None,
+        None,
+        None,
+    ]
