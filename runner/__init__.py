@@ -6,15 +6,18 @@ them running (one for each container), and `python -m runner prepare` only prepa
 adds sample data and keeps generating more.
 
     __main__    the command line
+    programs    what the children run: loaded once, and shared by all, since each child is a fork
+    cluster     a django-q2 cluster with as few processes as it needs
+    broker      inside the clusters: writes their heartbeats
     prepare     migrations, schedules, static files, the first operator
     supervisor  starts, restarts and stops the child processes
     watch       heartbeats: which child is stuck
     keeper      stops the children if the supervisor itself is killed
     leftovers   removes processes and files that an earlier run left behind
     lock        one runner for each DATA_DIR
+    names       the names of processes
     stop        signals
-    broker      inside the clusters: writes their heartbeats
 
-All but `prepare` and `broker` use only the standard library, so that the supervisor keeps running when what
-it supervises fails.
+The modules from `supervisor` on use only the standard library. They keep no connection to the database, and start no
+thread: a fork would copy both.
 """

@@ -13,6 +13,7 @@ written. `jobs`: the last job that completed. `guard`: the sentinel's last round
 
 import os
 import random
+import re
 import socket
 import time
 import uuid
@@ -33,15 +34,17 @@ from django_q.models import OrmQ
 from django_q.signals import post_execute_in_worker, post_spawn, pre_execute
 from django_q.signing import SignedPackage
 
+from runner.names import name_process
 from scheduling import models, store
 from scheduling.core import limits
 from scheduling.jobqueue import host_watch
 from scheduling.jobqueue.cluster import MINUTES, ResilientORM
+from scheduling.reports import health
 
 log = structlog.get_logger(__name__)
 
 SIGN_SECONDS = 3
-# Of so many signs one looks for all kinds of lost work.
+# One in this many heartbeats looks for all kinds of lost work.
 LOOK_EACH = 2
 ROW_SECONDS = 9
 CLEANUP_SECONDS = 25
@@ -52,13 +55,25 @@ REPLACED_AFTER = timedelta(seconds=30)
 SIGN = "sign-of-life"
 # A job that is queued for now waits this long at most. One that is queued ahead is met to the millisecond.
 QUIET_SECONDS = 0.5
-# A job of another key is left to other clusters for so long, and so often where there are none: then nobody has the
-# key any more. While another cluster lives, it gets an hour.
-FOREIGN_PAUSE_SECONDS = 1
-MOST_STRIKES, MOST_STRIKES_BESIDE_OTHERS = 3, 3_600
+# What was signed, with whichever key.
+SIGNED = re.compile(r"\.?[\w-]+:[A-Za-z0-9]+:[\w-]+")
+# How often to look for jobs while somebody has to take over a minute.
+HASTY_SECONDS = 0.1
+HASTY_FOR_SECONDS = 1.0
+# For how long the running minute has been silent, where a worker has served it and was not called again.
+SILENCE = (
+    "SELECT extract(epoch FROM clock_timestamp() - seen_at)::float8 FROM scheduling_minute"
+    " WHERE id = floor(extract(epoch FROM clock_timestamp()) / 60)::bigint AND (ended_at IS NULL OR ended_at < seen_at)"
+    f" AND (called_at IS NULL OR called_at < clock_timestamp() - interval '{limits.MINUTE_CALLED.total_seconds()} s')"
+)
 # On a busy machine minute workers get about three times the CPU time of workers that write lists.
 NICE = 5
-SIGNS = Path(os.environ["QUARTERDECK_SIGNS"]) if os.environ.get("QUARTERDECK_SIGNS") else None
+
+
+def signs() -> Path | None:
+    """The directory of the heartbeat files, if a supervisor watches. A fork of the runner is told only then."""
+    directory = os.environ.get("QUARTERDECK_SIGNS")
+    return Path(directory) if directory else None
 
 
 class WatchedBroker(ResilientORM):
@@ -74,8 +89,8 @@ class WatchedBroker(ResilientORM):
         self._signs_count = 0
         # When to look for jobs again.
         self._look_at = 0.0
-        # For each row with a job of another key, how often it was met.
-        self._strikes: dict[int, int] = {}
+        # Until when jobs are looked for hastily, and when a silent minute may be looked at again.
+        self._hasty_until = self._silence_at = float("-inf")
 
     def dequeue(self) -> Any:
         now = time.monotonic()
@@ -87,6 +102,9 @@ class WatchedBroker(ResilientORM):
         self._next_sign = time.monotonic() + SIGN_SECONDS
         # Useful as well: a job looks for work that a dead worker left, mostly for a minute that nobody serves.
         self._signs_count += 1
+        if self.foreign_rows:
+            rows = OrmQ.objects.filter(pk__in=self.foreign_rows)
+            self.foreign_rows = set(rows.values_list("pk", flat=True))
         looks_for_all = self.list_key != MINUTES and self._signs_count % LOOK_EACH == 0
         func = "look_around" if looks_for_all else "look_at_minutes"
         return [(SIGN, SignedPackage.dumps(_sign_job(func)))]
@@ -96,34 +114,52 @@ class WatchedBroker(ResilientORM):
         wait = self._seconds_to_next()
         if wait <= 0:
             return super()._take_due()
-        self._look_at = time.monotonic() + min(wait, QUIET_SECONDS)
+        now = time.monotonic()
+        self._look_at = now + min(wait, HASTY_SECONDS if now < self._hasty_until else QUIET_SECONDS)
         return None
 
+    def _hear_silence(self, seconds: float | None) -> float:
+        """Have a silent minute looked at; return when to ask again. seconds: how long it is silent; None if none is."""
+        if seconds is None or self._silence_at > (now := time.monotonic()):
+            return QUIET_SECONDS
+        remaining = limits.MINUTE_SILENT.total_seconds() - seconds
+        if remaining > 0:
+            return remaining
+        self._next_sign = now
+        self._hasty_until = self._silence_at = now + HASTY_FOR_SECONDS
+        return HASTY_SECONDS
+
     def _seconds_to_next(self) -> float:
-        rows = OrmQ.objects.filter(key=self.list_key, lock__isnull=False).order_by("lock").values("lock")
+        rows = self.readable_rows().filter(lock__isnull=False).order_by("lock").values("lock")
         if connection.vendor != "postgresql":
-            found = rows.first()
-            return (found["lock"] - timezone.now()).total_seconds() if found else QUIET_SECONDS
+            row = rows.first()
+            return (row["lock"] - timezone.now()).total_seconds() if row else QUIET_SECONDS
         sql, parameters = rows[:1].query.sql_with_params()
-        answers: list[tuple[datetime, datetime | None]] = []
+        silence = SILENCE if self.list_key == MINUTES else "NULL"
+        answers: list[tuple[datetime, datetime | None, float | None]] = []
 
         def ask() -> datetime:
             with connection.cursor() as cursor:
-                cursor.execute(f"SELECT clock_timestamp(), ({sql})", parameters)
+                cursor.execute(f"SELECT clock_timestamp(), ({sql}), ({silence})", parameters)
                 answers.append(cursor.fetchone())
             return answers[0][0]
 
         # The same answer says how far away the database and its clock are.
         self.host_watch.offer(host_watch.read(ask))
-        [(at, due_at)] = answers
-        return QUIET_SECONDS if due_at is None else (due_at - at).total_seconds()
+        [(at, due_at, seconds)] = answers
+        # So that a minute that others served is taken over as soon as they are missed.
+        ask_again = self._hear_silence(seconds)
+        return ask_again if due_at is None else min(ask_again, (due_at - at).total_seconds())
 
     def _is_sound(self, task_id: int, payload: str) -> bool:
-        """Whether a row contains a job. One that doesn't is dropped, or would come back for ever."""
+        """Whether a row contains a job. One that doesn't is dropped: otherwise it would come back for ever."""
         try:
             job = SignedPackage.loads(payload)
-        except BadSignature:
-            return self._is_foreign(task_id)
+        except BadSignature as error:
+            if SIGNED.fullmatch(payload):
+                self._leave(task_id)
+                return False
+            job, reason = None, str(error)
         except Exception as error:
             job, reason = None, f"{type(error).__name__}: {error}"
         else:
@@ -134,28 +170,13 @@ class WatchedBroker(ResilientORM):
         super().acknowledge(task_id)
         return False
 
-    def _is_foreign(self, task_id: int) -> bool:
-        """Leave a job that was signed with another SECRET_KEY to clusters that have it, if there are any."""
-        self._strikes[task_id] = self._strikes.get(task_id, 0) + 1
-        reason = "signed with another SECRET_KEY: do all hosts have the same?"
+    def _leave(self, task_id: int) -> None:
+        """Leave a job that was signed with another SECRET_KEY to clusters that have it."""
+        self.foreign_rows.add(task_id)
         at = store.now()
+        OrmQ.objects.filter(pk=task_id).update(lock=at)
         models.Heartbeat.objects.filter(owner=self.owner).update(foreign_job_at=at)
-        most = MOST_STRIKES_BESIDE_OTHERS if self._is_beside_others(at) else MOST_STRIKES
-        if self._strikes[task_id] >= most:
-            log.error("malformed_job_dropped", row=task_id, reason=reason)
-            del self._strikes[task_id]
-            super().acknowledge(task_id)
-        else:
-            if self._strikes[task_id] == 1:
-                log.error("foreign_job_left", row=task_id, reason=reason)
-            OrmQ.objects.filter(pk=task_id).update(lock=at)
-            self._look_at = time.monotonic() + FOREIGN_PAUSE_SECONDS
-        return False
-
-    def _is_beside_others(self, at: datetime) -> bool:
-        """Whether another cluster of the same name lives, which may have the key."""
-        others = models.Heartbeat.objects.filter(cluster=self.list_key, seen_at__gt=at - limits.SILENT_AFTER)
-        return others.exclude(owner=self.owner).exists()
+        log.error("foreign_job_left", row=task_id, reason="another SECRET_KEY: do all hosts have the same?")
 
     def acknowledge(self, task_id: Any) -> Any:
         if task_id != SIGN:
@@ -168,7 +189,8 @@ class WatchedBroker(ResilientORM):
 
     def set_stat(self, key: str, value: str, timeout: int) -> Any:
         # Only the sentinel calls this, in each of its rounds.
-        if not (SIGNS is None or (SIGNS / "workers").exists()):
+        directory = signs()
+        if not (directory is None or (directory / "workers").exists()):
             write_sign("workers", str(Conf.WORKERS))
         write_sign("guard")
         # The last call comes after the monitor, which writes the row, has ended.
@@ -188,20 +210,21 @@ class WatchedBroker(ResilientORM):
         try:
             at, reading = store.now(), self.host_watch.look()
             offset, round_trip = (round(value.total_seconds() * 1000) for value in reading)
-            said = {
+            report = {
                 "seen_at": at,
                 "workers": Conf.WORKERS,
                 "clock_offset_ms": offset,
                 "round_trip_ms": round_trip,
+                "disks": [[disk.name, disk.free_bytes, disk.total_bytes] for disk in health.disks()],
             }
-            if not models.Heartbeat.objects.filter(owner=self.owner).update(**said):
+            if not models.Heartbeat.objects.filter(owner=self.owner).update(**report):
                 models.Heartbeat.objects.create(
                     owner=self.owner,
                     cluster=self.list_key,
                     host=socket.gethostname(),
                     pid=os.getppid(),
                     started_at=self.started_at,
-                    **said,
+                    **report,
                 )
             if time.monotonic() >= self._next_cleanup:
                 self._next_cleanup = time.monotonic() + CLEANUP_SECONDS
@@ -211,13 +234,13 @@ class WatchedBroker(ResilientORM):
             self._reconnect()
 
     def _delete_rows_of_others(self, at: datetime) -> None:
-        forgotten = Q(seen_at__lt=at - FORGET_AFTER)
+        silent = Q(seen_at__lt=at - FORGET_AFTER)
         replaced = Q(
             cluster=self.list_key,
             host=socket.gethostname(),
             seen_at__lt=min(self.started_at, at - REPLACED_AFTER),
         )
-        models.Heartbeat.objects.filter(forgotten | replaced).exclude(owner=self.owner).delete()
+        models.Heartbeat.objects.filter(silent | replaced).exclude(owner=self.owner).delete()
 
     def _delete_row(self) -> None:
         # Otherwise the row would report a dead cluster for an hour.
@@ -234,13 +257,14 @@ class WatchedBroker(ResilientORM):
 
 def write_sign(sign: str, text: str = "") -> None:
     """Write a heartbeat file, if a supervisor watches. A full disk must not end a worker."""
-    if SIGNS is not None:
+    if directory := signs():
         with suppress(OSError):
-            (SIGNS / sign).write_text(text)
+            (directory / sign).write_text(text)
 
 
 @receiver(post_spawn)
-def _lower_priority(**_: object) -> None:
+def _worker_started(**_: object) -> None:
+    name_process(f"{Conf.CLUSTER_NAME} job")
     if Conf.CLUSTER_NAME != MINUTES:
         os.nice(NICE)
 
@@ -252,9 +276,9 @@ def _job_started(sender: object, task: dict[str, Any], **_: object) -> None:
 
 @receiver(post_execute_in_worker)
 def _job_ended(sender: object, task: dict[str, Any], **_: object) -> None:
-    if SIGNS is not None:
+    if directory := signs():
         with suppress(OSError):
-            (SIGNS / f"busy-{os.getpid()}").unlink()
+            (directory / f"busy-{os.getpid()}").unlink()
 
 
 def _sign_job(func: str) -> dict[str, Any]:

@@ -16,15 +16,15 @@ def kill(data_dir: Path) -> None:
     Reads /proc; where there is none (macOS), only the keeper stops leftover processes.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while (found := marked(data_dir)) and time.monotonic() < give_up_at:
-        for pid in found:
+    while (pids := marked(data_dir)) and time.monotonic() < give_up_at:
+        for pid in pids:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
 
 
 def clear_spool(spool_dir: Path, *, older_than: float) -> None:
-    """Remove files of `spool_dir` that were last written so many seconds ago: their process was killed."""
+    """Remove files of `spool_dir` that nobody has written to for this many seconds: their process was killed."""
     before = time.time() - older_than
     for path in spool_dir.glob("*"):
         with suppress(OSError):
@@ -42,10 +42,10 @@ def make_private(database: Path) -> None:
 def marked(data_dir: Path) -> list[int]:
     """Return the processes, except this one, that were started with the mark of `data_dir` in their environment."""
     mark = f"{MARK}={data_dir}".encode()
-    found = []
+    pids = []
     for directory in Path("/proc").glob("[0-9]*"):
         pid = int(directory.name)
         with suppress(OSError):
             if pid != os.getpid() and mark in (directory / "environ").read_bytes().split(b"\0"):
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids

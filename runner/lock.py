@@ -22,8 +22,8 @@ class AlreadyRunning(Exception):
         super().__init__(f"Quarterdeck is already running on this data ({owner}): {data_dir}")
 
 
-def take(data_dir: Path) -> int:
-    """Lock `data_dir` for this process. Returns the descriptor of the lock to share with its keeper.
+def take(data_dir: Path) -> tuple[int, int]:
+    """Lock `data_dir` for this process. Returns the descriptors: of its own lock, and of the keeper's.
 
     Raises AlreadyRunning. If an earlier runner was killed, waits until its keeper has finished.
     """
@@ -41,7 +41,7 @@ def take(data_dir: Path) -> int:
         if time.monotonic() > give_up_at:
             raise AlreadyRunning(data_dir, "an earlier runner was killed, and its keeper does not end")
         time.sleep(0.1)
-    return shared
+    return own, shared
 
 
 def _open(path: Path) -> int:

@@ -14,7 +14,8 @@ from settings.env import BadSetting
 
 # One number for all hosts that prepare the same PostgreSQL at the same time.
 LOCK = 7_211_002
-STATIC = "static"
+# What one part of several needs: the web server its static files, and a cluster only correct settings.
+STATIC, CHECK = "static", "check"
 
 
 def main(extra: list[str]) -> int:
@@ -28,10 +29,15 @@ def main(extra: list[str]) -> int:
         django.setup()
         from django.conf import settings
 
+        if extra == [CHECK]:
+            call_command("check", stdout=io.StringIO())
+            return 0
         # A container image has already collected them, and is read-only.
         if not settings.DEBUG and settings.STATIC_ROOT.is_relative_to(settings.DATA_DIR):
             call_command("collectstatic", interactive=False, verbosity=0)
         if extra == [STATIC]:
+            # What a cluster checks as it starts, a web server has to check before.
+            call_command("check", stdout=io.StringIO(), tags=["database"], databases=["default"])
             return 0
         with alone():
             call_command("check", stdout=io.StringIO(), databases=["default"])

@@ -1,5 +1,7 @@
 """Keeps child processes running, each in a session of its own. Standard library only.
 
+- A child is a fork of this process, so that what is loaded here is shared by all. This process has one thread, and
+  must have no connection to the database.
 - Only the *main* process of a child is told to stop: a signal to its whole group hangs a django-q2 cluster.
 - Once a main process has ended, the rest of its session is killed: the workers of a killed sentinel would
   keep taking jobs unsupervised.
@@ -14,14 +16,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.stop import Stop
 from runner.watch import SignWatch, WebWatch
-from settings.place import BASE_DIR
 
 ROUND_SECONDS = 0.25
 # After the first signal; what still runs then is killed. Stopping takes less than 30 s in total.
@@ -31,16 +33,20 @@ SLOWEST_RESTART_SECONDS = 10
 # A child that ran this long did not fail at startup.
 STARTED_WELL_SECONDS = 30
 PR_SET_CHILD_SUBREAPER = 36
+# Cheap, and answered by the same threads as pages.
+POLLED_PATH = "/static/admin/css/base.css"
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a child runs. url: what to poll, if anything. signs: whether it writes heartbeat files."""
+    """What a child runs.
+
+    address: where the web server listens that is to be polled, if any. signs: whether it writes heartbeat files.
+    """
 
     name: str
-    command: Sequence[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    url: str = ""
+    run: Callable[[], object]
+    address: tuple[str, int] | None = None
     signs: bool = False
 
 
@@ -60,7 +66,7 @@ class Child:
 class Supervisor:
     """Runs programs until it is told to stop.
 
-    directory: for the heartbeat files, emptied at the start. lock: a descriptor that the keeper shares.
+    directory: for the heartbeat files, emptied at the start. locks: descriptors; the keeper shares the last one.
     stop: whether to stop. is_locked: whether the database is locked now. say: prints a message.
     """
 
@@ -69,14 +75,14 @@ class Supervisor:
         programs: Sequence[Program],
         *,
         directory: Path,
-        lock: int | None,
+        locks: Sequence[int],
         stop: Stop,
         is_locked: Callable[[], bool],
         say: Callable[[str], None],
     ) -> None:
         self.children = [Child(program) for program in programs]
         self.directory = directory
-        self.lock = lock
+        self.locks = locks
         self.say = say
         self.stop = stop
         self.is_locked = is_locked
@@ -116,10 +122,10 @@ class Supervisor:
         become_subreaper()
         # Interrupts the sleep when a child ends. The handler itself does nothing.
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.wake_read, wake_write = os.pipe()
-        os.set_blocking(wake_write, False)
+        self.wake_read, self.wake_write = os.pipe()
+        os.set_blocking(self.wake_write, False)
         os.set_blocking(self.wake_read, False)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
 
     def _end(self) -> None:
         self.say("Stopping.")
@@ -158,24 +164,21 @@ class Supervisor:
         signs = self.directory / program.name
         shutil.rmtree(signs, ignore_errors=True)
         signs.mkdir(mode=0o700)
-        environment = {**os.environ, **program.environment}
-        if program.signs:
-            environment["QUARTERDECK_SIGNS"] = str(signs)
-        process = subprocess.Popen(
-            program.command,
-            env=environment,
-            cwd=BASE_DIR,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        child.pid, child.started = process.pid, time.monotonic()
-        # Processes are reaped in one place, so that adopted orphans are found as well.
-        process.returncode = 0
+        environment = {"QUARTERDECK_SIGNS": str(signs)} if program.signs else {}
+        child.pid = start(program.run, close=self._descriptors(), **environment)
+        child.started = time.monotonic()
         self._tell_keeper(f"+{child.pid}")
-        if program.url:
-            child.watch = WebWatch(program.url, started=child.started)
+        if program.address:
+            child.watch = WebWatch(program.address, POLLED_PATH, started=child.started)
         elif program.signs:
             child.watch = SignWatch(signs, started=child.started, is_locked=self.is_locked)
+
+    def _descriptors(self) -> list[int]:
+        """What this process has open that is no business of its children."""
+        watches = [child.watch.fileno() for child in self.children if isinstance(child.watch, WebWatch)]
+        keeper = self.keeper.stdin.fileno() if self.keeper and self.keeper.stdin else -1
+        opened = [*self.locks, self.wake_read, self.wake_write, keeper, *watches]
+        return [descriptor for descriptor in opened if descriptor >= 0]
 
     def _reap(self) -> None:
         """Handle every child that has ended."""
@@ -226,11 +229,12 @@ class Supervisor:
     def _ensure_keeper(self) -> None:
         if self.keeper:
             return
+        # Not a fork: it must not depend on anything that is loaded here.
         self.keeper = subprocess.Popen(
             [sys.executable, "-S", "-E", str(Path(__file__).with_name("keeper.py"))],
             stdin=subprocess.PIPE,
             start_new_session=True,
-            pass_fds=() if self.lock is None else (self.lock,),
+            pass_fds=self.locks[-1:],
         )
         self.keeper.returncode = 0
         for child in self.children:
@@ -250,6 +254,44 @@ class Supervisor:
         select.select([self.wake_read], [], [], ROUND_SECONDS)
         with suppress(BlockingIOError):
             os.read(self.wake_read, 4096)
+
+
+def start(run: Callable[[], object], *, close: Iterable[int] = (), **environment: str) -> int:
+    """Fork a process that does nothing but `run`, in a session of its own. Returns its number.
+
+    close: descriptors that it must not have. environment: what is added to it.
+    """
+    stop_signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    # Until the child has set its own handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
+    try:
+        if pid := os.fork():
+            return pid
+        code = 1
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            for number in (*stop_signals, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for descriptor in close:
+                os.close(descriptor)
+            os.environ.update(environment)
+            result = run()
+            code = result if isinstance(result, int) else 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            # What is registered for the end of the runner is not for its children.
+            os._exit(code)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
 
 
 def become_subreaper() -> None:

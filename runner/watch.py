@@ -6,11 +6,8 @@ heartbeat files, called signs here.
 """
 
 import os
+import socket
 import sqlite3
-import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +21,7 @@ FIRST_SIGN_SECONDS = 90
 LONGEST_JOB_SECONDS = 120
 # A process has the database's only write lock: waiting is right, unless that process is itself stuck.
 LOCKED_SECONDS = 100
-# When the lock is released, everybody writes at once.
+# When the lock is released, everybody writes at once; and after long jobs the next heartbeat job has to run first.
 RECOVERY_SECONDS = 15
 
 
@@ -44,19 +41,20 @@ class SignWatch:
         self.directory = directory
         self.started = started
         self.is_locked = is_locked
-        self.was_locked = started - RECOVERY_SECONDS
+        self.was_locked = self.were_busy = started - RECOVERY_SECONDS - 1
         # The last change of each file, and when it was noticed. File times are only compared with each other,
         # because the machine's clock may be changed.
-        self.seen: dict[str, tuple[int, float]] = {}
+        self.changes: dict[str, tuple[int, float]] = {}
 
     def complaint(self, now: float) -> str:
         # Checked in each round, so that it is known since when.
-        all_busy = self._all_busy(now)
+        if self._all_busy(now):
+            self.were_busy = now
         for sign, meaning in (("guard", "its guard has stopped"), ("jobs", "no job completes")):
             age, first = self._age(sign, now)
             if age <= (FIRST_SIGN_SECONDS if first else STALE_SECONDS):
                 continue
-            if sign == "jobs" and all_busy:
+            if sign == "jobs" and now - self.were_busy <= RECOVERY_SECONDS:
                 continue
             if self.is_locked():
                 self.was_locked = now
@@ -67,7 +65,7 @@ class SignWatch:
     def forgive(self, now: float) -> None:
         """Start counting again at `now`, because the machine or this process was asleep."""
         self.started = now
-        self.seen = {sign: (changed, now) for sign, (changed, _) in self.seen.items()}
+        self.changes = {sign: (changed, now) for sign, (changed, _) in self.changes.items()}
 
     def _age(self, sign: str, now: float) -> tuple[float, bool]:
         """Return the seconds since the file last changed, and whether it has never existed."""
@@ -75,9 +73,9 @@ class SignWatch:
             changed = (self.directory / sign).stat().st_mtime_ns
         except OSError:
             changed = 0
-        last, since = self.seen.get(sign, (0, self.started))
+        last, since = self.changes.get(sign, (0, self.started))
         if changed != last:
-            self.seen[sign] = (changed, now)
+            self.changes[sign] = (changed, now)
             return 0.0, False
         return now - since, last == 0
 
@@ -99,16 +97,25 @@ class SignWatch:
 
 
 class WebWatch:
-    """Requests something cheap from the web server, again and again, in a thread of its own."""
+    """Requests something cheap from the web server, again and again, without waiting for the response.
 
-    def __init__(self, url: str, *, started: float) -> None:
-        self.url = url
+    address: of the server. path: what to request.
+    """
+
+    def __init__(self, address: tuple[str, int], path: str, *, started: float) -> None:
+        self.address = address
+        self.request = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         self.started = started
         self.answered = 0.0
-        self.ended = threading.Event()
-        threading.Thread(target=self._poll, daemon=True).start()
+        self._ask_at = 0.0
+        self._socket: socket.socket | None = None
+        self._is_sent = False
 
     def complaint(self, now: float) -> str:
+        if self._socket is None and now >= self._ask_at:
+            self._connect(now)
+        if self._socket is not None and self._has_ended(self._socket, now):
+            self.end()
         age = now - (self.answered or self.started)
         if age > (STALE_SECONDS if self.answered else FIRST_SIGN_SECONDS):
             return f"no response for {age:.0f} s"
@@ -119,19 +126,34 @@ class WebWatch:
         self.answered = self.answered and now
 
     def end(self) -> None:
-        self.ended.set()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def _poll(self) -> None:
-        # Ignores the environment's proxies: this is a local connection.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while not self.ended.wait(0.3 if not self.answered else 3):
-            try:
-                opener.open(urllib.request.Request(self.url, method="HEAD"), timeout=5).close()
-            except urllib.error.HTTPError:
-                pass  # It responded.
-            except OSError:
-                continue
-            self.answered = time.monotonic()
+    def fileno(self) -> int:
+        """The descriptor of the connection, or -1."""
+        return self._socket.fileno() if self._socket else -1
+
+    def _connect(self, now: float) -> None:
+        self._ask_at = now + (3 if self.answered else 0)
+        self._is_sent, self._asked_at = False, now
+        self._socket = socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET)
+        self._socket.setblocking(False)
+        self._socket.connect_ex(self.address)
+
+    def _has_ended(self, connection: socket.socket, now: float) -> bool:
+        """Whether the server has responded, or the connection is of no use."""
+        try:
+            if not self._is_sent:
+                connection.send(self.request)
+                self._is_sent = True
+            if connection.recv(100):
+                self.answered = now
+        except BlockingIOError:
+            return now - self._asked_at > 5
+        except OSError:
+            pass
+        return True
 
 
 def sqlite_is_locked(path: Path) -> bool:

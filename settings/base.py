@@ -7,6 +7,7 @@ from typing import Any
 
 from csp.constants import NONE, SELF
 
+from settings.email import read_email_url
 from settings.env import BadSetting, Environment
 from settings.logs import configure_logs
 from settings.place import BASE_DIR, Place, make_directory
@@ -28,6 +29,10 @@ DEBUG = environment.flag("DEBUG", default=False)
 SECRET_KEY = environment.text("SECRET_KEY") or read_or_make_secret_key(DATA_DIR / "secret_key")
 if len(SECRET_KEY) < SHORTEST:
     raise BadSetting("SECRET_KEY", f"{SHORTEST} characters or more", f"{len(SECRET_KEY)} long")
+# Keys before this one: what they signed or encrypted can still be read.
+SECRET_KEY_FALLBACKS = environment.keys("SECRET_KEY_FALLBACKS", shortest=SHORTEST)
+# What secrets in the database are encrypted with in place of SECRET_KEY: the first key encrypts, each decrypts.
+ENCRYPTION_KEYS = environment.keys("ENCRYPTION_KEYS", shortest=SHORTEST)
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "0.0.0.0", "[::1]"))
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 # Origins whose pages may use the API from a browser.
@@ -43,6 +48,11 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS_PROXY
 SECURE_HSTS_SECONDS = environment.integer(
     "HSTS_SECONDS", default=31_536_000 if BEHIND_TLS_PROXY else 0, low=0, high=63_072_000
 )
+
+# Where alerts are e-mailed through; empty: no e-mail is sent.
+EMAIL_URL = environment.text("EMAIL_URL")
+if EMAIL_URL:
+    globals().update(read_email_url(EMAIL_URL))
 
 # Threads of each web process that answer requests. Connections cost none, so there are few.
 WEB_THREADS = PLACE.web_threads
@@ -95,6 +105,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "dashboard.middleware.NotAllowedInWords",
+    "dashboard.middleware.DeletedMeanwhile",
     # Last, as django-axes asks: it turns a locked-out sign-in into its answer.
     "axes.middleware.AxesMiddleware",
 ]
@@ -137,7 +148,7 @@ FILE_UPLOAD_HANDLERS = ["operators.uploads.NoFiles"]
 # --- Database ---
 
 # Each connection of a thread has a page cache of its own: the clusters get a large one for bulk writes,
-# the threads of the web processes (runner.web) a small one.
+# the threads of the web processes (runner.programs) a small one.
 SQLITE_CACHE_MIB = environment.integer("SQLITE_CACHE_MIB", default=64, low=1, high=4096)
 DATABASE_POOLER = environment.choice(
     "DATABASE_POOLER", default="none", among=("none", "session", "transaction")
@@ -163,6 +174,9 @@ if DATABASE_VENDOR == "sqlite":
             "timeout": 30,
             "init_command": (
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; "
+                # 16 MiB. The process whose commit exceeds that moves them and waits for the disk: with SQLite's 1,000,
+                # twice in a second of short lists.
+                "PRAGMA wal_autocheckpoint=4000; "
                 f"PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-{SQLITE_CACHE_MIB * 1024};"
             ),
         },
@@ -218,8 +232,8 @@ else:
 
 # --- Jobs: two django-q2 clusters ---
 
-# Jobs that share a minute's sending.
-SEATS = environment.integer("SEATS", default=2, low=1, high=64)
+# Jobs that share a minute's sending. SQLite has one writer: a second worker would only wait for the first.
+SEATS = environment.integer("SEATS", default=1 if DATABASE_VENDOR == "sqlite" else 2, low=1, high=64)
 MINUTES_CLUSTER = "minutes"
 Q_CLUSTER: dict[str, Any] = {
     # The name is the broker's key and the salt of the signatures: a change loses what is queued.
@@ -325,7 +339,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 # --- The domain ---
 
 INTAKE_MAX_IDS = environment.integer("INTAKE_MAX_IDS", default=10_000_000, low=1, high=1_000_000_000)
-# Of a body as it arrives, and of what comes out of gzip.
+# The most bytes of a body, both as it arrives and unpacked.
 INTAKE_MAX_BODY_BYTES = environment.integer(
     "INTAKE_MAX_BODY_BYTES", default=512 * 1024**2, low=1024, high=64 * 1024**3
 )
@@ -345,7 +359,7 @@ WRITE_RATE = environment.integer("WRITE_RATE", default=50_000, low=100, high=10_
 HORIZON_DAYS = environment.integer("HORIZON_DAYS", default=7, low=1, high=366)
 RETENTION_DAYS = environment.integer("RETENTION_DAYS", default=90, low=1, high=36_500)
 WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS")
-# Authorities that webhooks trust beside those of the system.
+# Authorities that webhooks trust in addition to the system's.
 WEBHOOK_CA_FILE = environment.certificates("WEBHOOK_CA_FILE")
 # Callables that a queue with the handler `python` may name.
 PYTHON_HANDLERS = environment.dotted_paths("PYTHON_HANDLERS")

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from settings.env import BadSetting
+from settings.url import refusal_of, split
 
-WANTED = (
+EXPECTED = (
     "postgres://USER:PASSWORD@HOST:PORT/NAME (?host=/socket/directory and sslmode are accepted) "
     "or sqlite:///path/to/file"
 )
@@ -18,24 +19,14 @@ POSTGRESQL_OPTIONS = frozenset({
 })  # fmt: skip
 
 
-def without_password(url: str) -> str:
-    """Return the URL with everything between the first colon and the last @ hidden."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-
-
 def read_database_url(url: str) -> dict[str, Any]:
     """Parse `url` into the keys of Django's DATABASES, without tuning.
 
     The keys: "vendor" ("postgresql" or "sqlite"), "NAME", and for PostgreSQL "USER", "PASSWORD", "HOST",
     "PORT" and "OPTIONS". Raises BadSetting for any other scheme, form or option; its text hides the password.
     """
-    refusal = BadSetting("DATABASE_URL", WANTED, without_password(url))
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError:
-        raise refusal from None
+    refusal = refusal_of("DATABASE_URL", EXPECTED, url)
+    parts, port, query = split(url, refusal)
     if parts.fragment or re.search(r"%(?![0-9A-Fa-f]{2})", url):
         raise refusal
     if parts.scheme == "sqlite":

@@ -22,8 +22,8 @@ DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 class BadSetting(Exception):
     """An environment variable has an invalid value. The text names it."""
 
-    def __init__(self, name: str, wanted: str, value: str) -> None:
-        super().__init__(f"{name} must be {wanted}, not {value!r}.")
+    def __init__(self, name: str, expected: str, value: str) -> None:
+        super().__init__(f"{name} must be {expected}, not {value!r}.")
         self.name = name
 
 
@@ -72,6 +72,15 @@ class Environment:
         """The words between commas or blanks."""
         value = self.text(name)
         return tuple(re.split(r"[,\s]+", value.strip(", "))) if value.strip(", ") else default
+
+    def keys(self, name: str, *, shortest: int) -> list[str]:
+        """Secret keys, separated by commas."""
+        keys = [key.strip() for key in self.text(name).split(",") if key.strip()]
+        if any(len(key) < shortest for key in keys):
+            raise BadSetting(
+                name, f"keys of {shortest} characters or more, separated by commas", "shorter ones"
+            )
+        return keys
 
     def hosts(self, name: str, default: tuple[str, ...]) -> list[str]:
         hosts = self.words(name, default)

@@ -61,7 +61,7 @@ def mask_ids(_: object, __: str, event: EventDict) -> EventDict:
     """Leave IDs out of the addresses in a line: what is personal in them is nobody's business who reads logs."""
     for name, value in event.items():
         if isinstance(value, str) and ("/ids/" in value or "external_id=" in value or "q=" in value):
-            event[name] = _IDS.sub(lambda found: f"{found[1] or found[2]}{MASK}", value)
+            event[name] = _IDS.sub(lambda match: f"{match[1] or match[2]}{MASK}", value)
     return event
 
 

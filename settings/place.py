@@ -49,14 +49,18 @@ class Place:
         return Path(str(self.database["NAME"])) if self.database["vendor"] == "sqlite" else None
 
     @property
-    def url(self) -> str:
-        """The address for a browser on this machine."""
+    def address(self) -> tuple[str, int]:
+        """The address and the port by which a program on this machine reaches the web server."""
         address = ipaddress.ip_address(self.listen)
         if address.is_unspecified:
             address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-        return (
-            f"http://[{address}]:{self.port}/" if address.version == 6 else f"http://{address}:{self.port}/"
-        )
+        return str(address), self.port
+
+    @property
+    def url(self) -> str:
+        """The address for a browser on this machine."""
+        host, port = self.address
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def make_directory(name: str, path: Path) -> None:

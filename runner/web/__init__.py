@@ -7,6 +7,7 @@ event loop too. So a slow or malicious client occupies a socket and some kilobyt
     bodies       receives a body: in memory while short, in a nameless file when long, within a deadline
     pages        a request and a response as Django sees them
     threads      the threads in which Django runs, in lanes
+    waiting      requests that wait for outcomes, without a thread
     limits       how many requests a client may send
     sockets      closes connections whose readers don't read
 """
@@ -16,6 +17,5 @@ import os
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.production")
-# Each thread has a connection to the database: a large page cache for each would add up.
-os.environ.setdefault("SQLITE_CACHE_MIB", "2")
+# The runner has done so already; a server that is started without it hasn't.
 django.setup()

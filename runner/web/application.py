@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import resource
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -20,11 +21,12 @@ from django.db import connections
 
 from api.middleware import is_page
 from operators.middleware import address_in, network_of
-from runner.web import pages, sockets
+from runner.web import pages, sockets, waiting
 from runner.web.bodies import FORM_SECONDS, Disconnected, Incoming, NoSpace, Receive, TooSlow
 from runner.web.limits import Known, Rates
 from runner.web.pages import FORM_BYTES, Missing, Response, Wanted
 from runner.web.threads import Busy, Lane, Threads
+from scheduling.reports.outcomes import Awaited
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -32,7 +34,7 @@ log = structlog.get_logger("web")
 
 # A body that came with its headers is here by then; for a slower one Django is asked whether it wants it.
 AT_ONCE_SECONDS = 0.1
-# Where nothing can be sent for so long, nobody reads.
+# A client to which nothing can be sent for this long is not reading.
 STALLED_SECONDS = 60
 HOUSEKEEPING_SECONDS = 5
 IDLE_THREAD_SECONDS = 30
@@ -56,6 +58,8 @@ BURST_SECONDS = 3
 REFUSALS_AT_ONCE, REFUSALS_A_SECOND, DELAY_SECONDS, DELAYED_AT_ONCE = 100, 10, 5, 4000
 LIVE, READY, SIGN_IN = "/healthz/live", "/healthz/ready", "/sign-in"
 TEST = "/test"
+# A request that waits for outcomes is made again at most once in this time.
+AGAIN_SECONDS = 0.8
 READING = ("GET", "HEAD", "OPTIONS")
 SESSION = re.compile(rf"(?:^|;\s*){re.escape(settings.SESSION_COOKIE_NAME)}=([^;]+)")
 
@@ -69,7 +73,7 @@ class Server:
         self.loop = loop
         self.threads = Threads(loop, on_end=connections.close_all)
         # Each lane has threads of its own: writers wait for each other in the database, and readers don't.
-        # Whoever isn't known yet has those of strangers, and no others.
+        # A client that isn't known yet gets the threads for strangers, and no others.
         self.strangers = self.threads.lane(max(1, settings.WEB_THREADS // 8), WAITING)
         others = settings.WEB_THREADS - self.strangers.threads
         self.writes = self.threads.lane((others + 1) * 2 // 5, WAITING)
@@ -83,7 +87,12 @@ class Server:
         self.exports = self.threads.lane(1, WAITING)
         # Whether a body would be accepted: a thousand slow senders must not delay anybody else.
         self.questions = self.threads.lane(1, WAITING)
-        self.known = Known()
+        looks = self.threads.lane(1, 1)
+        self.waiting = waiting.Waiting(lambda after: self.threads.run(looks, partial(waiting.look, after)))
+        # Beside what the server does then: its event loop hears of signals by another way.
+        with suppress(ValueError):
+            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self.waiting.end))
+        self.known_clients = Known()
         self.refusals = Rates(REFUSALS_A_SECOND, REFUSALS_AT_ONCE)
         self.delayed_count = 0
         per_second = settings.REQUESTS_PER_SECOND
@@ -215,14 +224,14 @@ class Exchange:
             # Many are slow at once: a few kilobytes are received sooner than the question is answered.
             return await self._answer(await self._form(self.body))
         # Would Django read it?
-        asked = await self._run_politely(
+        answer = await self._run_politely(
             self.server.questions, partial(pages.respond, self.environ, Missing())
         )
-        if isinstance(asked, Response):
-            return self._answered(asked)
-        if asked.from_known:
+        if isinstance(answer, Response):
+            return self._answered(answer)
+        if answer.from_known:
             self._remember()
-        return await self._received(self.body, asked)
+        return await self._received(self.body, answer)
 
     async def _form(self, body: Incoming) -> IO[bytes]:
         short = await body.short(FORM_SECONDS)
@@ -232,23 +241,23 @@ class Exchange:
 
     @property
     def _is_known(self) -> bool:
-        return self.client in self.server.known
+        return self.client in self.server.known_clients
 
     def _answered(self, response: Response) -> Response:
         """Remember whether the token or session was valid."""
         if response.to_known:
             self._remember()
         elif response.status == 401:
-            self.server.known.forget(self.client)
+            self.server.known_clients.forget(self.client)
         return response
 
     def _remember(self) -> None:
         if self.client != self.address:
-            self.server.known.add(self.client)
+            self.server.known_clients.add(self.client)
 
-    async def _received(self, body: Incoming, wanted: Wanted) -> Response:
-        if body.length > wanted.limit:
-            return self._refuse("too-large", f"The body is larger than {wanted.limit:,} bytes.")
+    async def _received(self, body: Incoming, request: Wanted) -> Response:
+        if body.length > request.limit:
+            return self._refuse("too-large", f"The body is larger than {request.limit:,} bytes.")
         if body.length > FORM_BYTES:
             with await body.long(settings.SPOOL_DIR) as file:
                 return await self._answer(file)
@@ -270,6 +279,31 @@ class Exchange:
         )
 
     async def _answer(self, body: IO[bytes]) -> Response:
+        response = await self._answer_once(body)
+        return response if response.awaited is None else await self._when_arrived(response, response.awaited)
+
+    async def _when_arrived(self, response: Response, awaited: Awaited) -> Response:
+        """Ask Django again once something has arrived; return its first response if nothing does."""
+        ends = self.server.loop.time() + awaited.seconds
+        disconnect = asyncio.ensure_future(self._wait_for_disconnect())
+        try:
+            while (next_events := response.awaited) and (seconds := ends - self.server.loop.time()) > 0:
+                arrived = self.server.waiting.until_arrived(
+                    next_events, client=self.client, seconds=seconds, disconnect=disconnect
+                )
+                if not await arrived:
+                    break
+                response = await self._answer_once(BytesIO())
+                if response.awaited:
+                    # It was something else of the queue: that may go on all the time.
+                    await asyncio.sleep(AGAIN_SECONDS)
+        except waiting.TooMany:
+            return self._refuse("too-many-requests", "Too many requests are waiting for outcomes.", after=1)
+        finally:
+            disconnect.cancel()
+        return response
+
+    async def _answer_once(self, body: IO[bytes]) -> Response:
         lane = self.server.lane(self.method, self.path, is_known=self._is_known)
         try:
             answer = await self._run(lane, partial(pages.respond, self.environ, body))
@@ -303,7 +337,7 @@ class Exchange:
     async def _write_rest(self, response: Response) -> None:
         """Send further pieces as they are taken. Between two pieces no thread and no cursor is in use."""
         port, peer = _port(self.scope), self.scope["client"][:2]
-        disconnect = asyncio.ensure_future(self._gone())
+        disconnect = asyncio.ensure_future(self._wait_for_disconnect())
         try:
             while not disconnect.done():
                 piece = await self._run_politely(self.server.exports, response.next_piece)
@@ -319,7 +353,7 @@ class Exchange:
             with suppress(Busy):
                 await self._run(self.server.exports, response.close)
 
-    async def _gone(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         """Wait until the client has closed its connection."""
         while (await self.receive())["type"] == "http.request":
             pass

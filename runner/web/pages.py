@@ -23,6 +23,7 @@ from django.urls import get_resolver, set_script_prefix
 from api.middleware import is_page
 from api.problems import not_signed_in, problem_response
 from operators.middleware import PRIVATE
+from scheduling.reports.outcomes import Awaited
 
 log = structlog.get_logger("web")
 
@@ -82,6 +83,8 @@ class Response:
     source: HttpResponseBase | None = None
     # Whether its sender had a valid token or session.
     to_known: bool = False
+    # It says that there is nothing yet: once this has arrived, Django may be asked again.
+    awaited: Awaited | None = None
 
     def begin(self) -> None:
         """Produce the first piece, which for most is all of it."""
@@ -113,7 +116,7 @@ def environ(scope: dict[str, Any]) -> dict[str, Any]:
     Header names with an underscore are dropped: in the environment `X_Forwarded_For` would be X-Forwarded-For.
     """
     server, client = scope.get("server") or ("", 0), scope.get("client") or ("", 0)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
@@ -134,19 +137,19 @@ def environ(scope: dict[str, Any]) -> dict[str, Any]:
         if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             name = f"HTTP_{name}"
         value = raw_value.decode("latin-1")
-        if name in found and name not in LAST_LINE_COUNTS:
-            value = f"{found[name]}{'; ' if name == 'HTTP_COOKIE' else ','}{value}"
-        found[name] = value
-    return found
+        if name in result and name not in LAST_LINE_COUNTS:
+            value = f"{result[name]}{'; ' if name == 'HTTP_COOKIE' else ','}{value}"
+        result[name] = value
+    return result
 
 
-def respond(found: dict[str, Any], body: IO[bytes] | Missing) -> Response | Wanted:
+def respond(wsgi_environ: dict[str, Any], body: IO[bytes] | Missing) -> Response | Wanted:
     """Let Django answer a request. Wanted: it would have to read a body that is missing."""
     set_script_prefix("/")
     # A copy: Django writes into it, and may be asked twice.
-    found = {**found, "wsgi.input": body}
-    request_started.send(sender=WSGIHandler, environ=found)
-    request = WSGIRequest(found)
+    wsgi_environ = {**wsgi_environ, "wsgi.input": body}
+    request_started.send(sender=WSGIHandler, environ=wsgi_environ)
+    request = WSGIRequest(wsgi_environ)
     if isinstance(body, Missing):
         body.request = request
     try:
@@ -225,7 +228,7 @@ def _begun(response: HttpResponseBase) -> Response:
         return Response(response.status_code, headers, b"", iter(pieces), response)
     body = response.content  # type: ignore[attr-defined]  # likewise
     response.close()
-    return Response(response.status_code, headers, body)
+    return Response(response.status_code, headers, body, awaited=getattr(response, "awaited", None))
 
 
 def _piece(pieces: Iterator[bytes]) -> bytes:

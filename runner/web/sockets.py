@@ -69,29 +69,29 @@ def bound_buffers(port: int) -> None:
 
 
 class Stalled:
-    """Finds connections on `port` whose peer takes nothing of what is to be sent, and closes them."""
+    """Finds connections on `port` whose peer doesn't read what is sent, and closes them."""
 
     def __init__(self, port: int, seconds: float) -> None:
         self.port = port
         self.seconds = seconds
         # For each peer with unsent bytes: how many it had taken, and since when that number is the same.
-        self.seen: dict[Address, tuple[int, float]] = {}
+        self.progress: dict[Address, tuple[int, float]] = {}
 
     def close(self, now: float) -> int:
         """Look at all connections, and return how many were closed. Call it every few seconds."""
         if sys.platform != "linux":
             return 0
-        seen: dict[Address, tuple[int, float]] = {}
+        peers: dict[Address, tuple[int, float]] = {}
         closed = 0
         for connection in on_port(self.port):
             with suppress(OSError):
                 if not unsent_bytes(connection):
                     continue
-                peer, taken = connection.getpeername()[:2], acknowledged_bytes(connection)
-                before, since = self.seen.get(peer, (taken, now))
-                seen[peer] = (taken, since if taken == before else now)
-                if now - seen[peer][1] >= self.seconds:
+                peer, count = connection.getpeername()[:2], acknowledged_bytes(connection)
+                before, since = self.progress.get(peer, (count, now))
+                peers[peer] = (count, since if count == before else now)
+                if now - peers[peer][1] >= self.seconds:
                     connection.shutdown(socket.SHUT_RDWR)
                     closed += 1
-        self.seen = seen
+        self.progress = peers
         return closed

@@ -39,7 +39,7 @@ class Lane:
     running_of: dict[str, int] = field(default_factory=dict)
 
     def add(self, job: Job) -> None:
-        """Let the job wait. Where all places are taken, it gets one of whoever has the most. Raises Busy."""
+        """Let the job wait. If all places are taken, it gets one of the client that has the most. Raises Busy."""
         if self.waiting_count >= self.longest:
             most = max(self.waiting, key=lambda client: len(self.waiting[client]), default="")
             if len(self.waiting.get(job.client, ())) + 1 >= len(self.waiting.get(most, ())):
@@ -77,19 +77,19 @@ class Worker:
         threading.Thread(target=self._run, args=(threads,), daemon=True).start()
 
     def _run(self, threads: "Threads") -> None:
-        while given := self.jobs.get():
-            lane, job = given
+        while queued := self.jobs.get():
+            lane, job = queued
             outcome: Any
             try:
                 outcome, failed = job.work(), False
-            # Everything, so that whoever waits for the result is told.
+            # Every exception, so that the request that waits for the result learns of it.
             except BaseException as error:
                 outcome, failed = error, True
             # The server may have ended in the meantime, and its loop is closed: nobody waits for the result.
             with suppress(RuntimeError):
                 threads.loop.call_soon_threadsafe(threads.finished, self, lane, job, outcome, failed)
             # A thread that waits must not keep a response of 100 MB alive.
-            del given, lane, job, outcome
+            del queued, lane, job, outcome
         threads.on_end()
 
 
@@ -132,7 +132,7 @@ class Threads:
             job.result.set_result(outcome)
 
     def end_idle(self, seconds: float) -> None:
-        """End the threads that had nothing to do for so long: each has a connection to the database."""
+        """End threads that have been idle for this long: each has a connection to the database."""
         before = self.loop.time() - seconds
         # The last one in is the first one out, so the longest idle stand first.
         while self.idle and self.idle[0].idle_since < before:

@@ -48,8 +48,8 @@ def check_that_it_comes_back(host: Host, tmp_path: Path) -> None:
     assert host.run("-m", "runner.prepare").returncode == 0
     host.manage("create_token", "before", "--scope", "read")
     key_part, file = host.shell(KEY_PART), tmp_path / "backup"
-    said = host.manage("backup", str(file))
-    assert re.match(rf"{file}: tasks: 0, size: [0-9.]+ MB\.", said)
+    text = host.manage("backup", str(file))
+    assert re.match(rf"{file}: tasks: 0, size: [0-9.]+ MB\.", text)
     assert file.stat().st_mode & 0o777 == 0o600
     # Nothing is ever written over.
     assert "can't be written" in host.run("manage.py", "backup", str(file)).stderr
@@ -85,7 +85,7 @@ def test_file_that_is_no_backup_is_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     done = host.run("manage.py", "restore", str(tmp_path / "file"))
     assert done.returncode != 0
-    assert "is no backup" in done.stderr
+    assert "is not a backup" in done.stderr
 
 
 def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path):
@@ -101,3 +101,37 @@ def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path):
     assert "need attention" in done.stderr
     host.shell("models.Queue.objects.update(webhook_url='https://127.0.0.1:1/')")
     assert "target 127.0.0.1" in host.run("manage.py", "doctor").stdout
+
+
+SEALED = (
+    "from operators.actor import Actor; from scheduling import store; from scheduling.queues import operations;"
+    "operations.create(name='sealed', fields={'webhook_secret': 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw',"
+    " 'webhook_headers': {'Authorization': 'Bearer hush-hush'}}, by=Actor.command_line(), at=store.now())"
+)
+SECRETS_OF_SEALED = (
+    "[(one.webhook_secret, one.webhook_headers) for one in models.Queue.objects.filter(name='sealed')]"
+)
+
+
+def test_backup_contains_no_secret_and_is_unreadable_without_its_key(tmp_path):
+    host = Host(tmp_path / "data", SECRET_KEY="the key of this installation")
+    assert host.run("-m", "runner.prepare").returncode == 0
+    host.manage("shell", "-v0", "-c", SEALED)
+    secrets = host.shell(SECRETS_OF_SEALED)
+    assert "hush-hush" in secrets
+    host.manage("backup", str(tmp_path / "backup"))
+    files = [file for file in [*(tmp_path / "data").rglob("*"), tmp_path / "backup"] if file.is_file()]
+    assert not [
+        file for file in files for secret in (b"hush-hush", b"MfKQ9r8GKYqr") if secret in file.read_bytes()
+    ]
+
+    host.manage("restore", str(tmp_path / "backup"))
+    host.environment["SECRET_KEY"] = "the key of another installation"
+    assert "hush-hush" not in host.shell(SECRETS_OF_SEALED)
+    assert (
+        "secrets: this host's keys don't decrypt those of sealed." in host.run("manage.py", "doctor").stdout
+    )
+    host.environment["SECRET_KEY_FALLBACKS"] = "another earlier key,the key of this installation"
+    assert "All secrets are encrypted with the current key." in host.manage("reencrypt")
+    host.environment["SECRET_KEY_FALLBACKS"] = ""
+    assert host.shell(SECRETS_OF_SEALED) == secrets

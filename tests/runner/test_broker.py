@@ -8,14 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 from django.core import signing
+from django.db import connection
 from django.utils import timezone
 from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import PickleSerializer, SignedPackage
 
-from runner import broker as runner_broker
 from runner.broker import WatchedBroker
 from scheduling import models, store
+from scheduling.core import clock
+from scheduling.jobqueue import minute_jobs
 from scheduling.jobqueue.cluster import queued
 from scheduling.reports import health
 
@@ -77,15 +79,15 @@ def test_heartbeat_of_a_dead_cluster_beside_a_live_one_stays_visible():
 
 @pytest.mark.faults
 def test_running_clusters_delete_their_heartbeats_when_stopped(start):
-    one = start()
-    one.wait_until_up()
+    runner = start()
+    runner.wait_until_up()
 
     def rows() -> set[str]:
-        with closing(sqlite3.connect(one.data_dir / "quarterdeck.sqlite3")) as database:
+        with closing(sqlite3.connect(runner.data_dir / "quarterdeck.sqlite3")) as database:
             return {cluster for (cluster,) in database.execute("SELECT cluster FROM scheduling_heartbeat")}
 
-    wait_for(lambda: rows() == {"quarterdeck", "minutes"}, 15, lambda: one.said)
-    one.stop(one.process.terminate)
+    wait_for(lambda: rows() == {"quarterdeck", "minutes"}, 15, lambda: runner.printed)
+    runner.stop(runner.process.terminate)
     assert rows() == set()
 
 
@@ -96,7 +98,7 @@ def queue_row(payload: str) -> int:
 def taken(cluster: WatchedBroker) -> list[int]:
     """The rows that a cluster takes in a few rounds, heartbeats left out."""
     rounds = [cluster.dequeue() or [] for _ in range(12)]
-    return [row for found in rounds for row, _ in found if row != "sign-of-life"]
+    return [row for result in rounds for row, _ in result if row != "sign-of-life"]
 
 
 JOB = {"id": "1", "name": "it", "func": "scheduling.jobs.look_around", "args": (), "kwargs": {}}
@@ -110,34 +112,37 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("payload", MALFORMED)
-def test_malformed_job_is_dropped_and_the_others_run(payload, monkeypatch):
-    monkeypatch.setattr(runner_broker, "FOREIGN_PAUSE_SECONDS", 0)
+def test_malformed_job_is_dropped_and_the_others_run(payload):
     bad, good = queue_row(payload), queue_row(SignedPackage.dumps(JOB))
     assert queued(JOB["func"], at=timezone.now(), cluster="minutes") == [()]
     assert taken(broker(owner=1)) == [good]
     assert not OrmQ.objects.filter(pk=bad).exists()
 
 
+def foreign_row() -> int:
+    return queue_row(signing.dumps(JOB, key="another key", salt=Conf.PREFIX, serializer=PickleSerializer))
+
+
 def test_job_of_another_key_is_left_to_a_cluster_that_has_the_key():
-    foreign = queue_row(signing.dumps(JOB, key="another key", salt=Conf.PREFIX, serializer=PickleSerializer))
-    assert taken(broker(owner=1)) == []
-    # Available at once, and this cluster keeps away for a moment.
+    foreign, own = foreign_row(), broker(owner=1)
+    assert taken(own) == []
+    # Available at once, and this cluster doesn't take it again.
     assert OrmQ.objects.filter(pk=foreign, lock__lte=timezone.now()).exists()
-
-
-def test_job_of_another_key_is_never_dropped_while_another_cluster_lives(monkeypatch):
-    monkeypatch.setattr("runner.broker.FOREIGN_PAUSE_SECONDS", 0)
-    foreign = queue_row(signing.dumps(JOB, key="another key", salt=Conf.PREFIX, serializer=PickleSerializer))
-    ours, other = broker(owner=1), broker(owner=2)
-    for cluster in (ours, other):
-        cluster._write_row()
-    for _ in range(5):
-        assert taken(ours) == []
-    assert OrmQ.objects.filter(pk=foreign).exists()
     assert list(models.Heartbeat.objects.filter(foreign_job_at__isnull=False).values_list("owner")) == [(1,)]
-    models.Heartbeat.objects.filter(owner=2).delete()
-    assert taken(ours) == []
-    assert not OrmQ.objects.filter(pk=foreign).exists()
+    good = queue_row(SignedPackage.dumps(JOB))
+    assert taken(own) == [good]
+
+
+def test_job_of_another_key_is_never_dropped_though_no_other_cluster_lives():
+    foreign, own = foreign_row(), broker(owner=1)
+    for _ in range(5):
+        assert taken(own) == []
+    assert OrmQ.objects.filter(pk=foreign).exists()
+    # Once another cluster has run it, it is forgotten.
+    OrmQ.objects.filter(pk=foreign).delete()
+    own._next_sign = 0
+    taken(own)
+    assert own.foreign_rows == set()
 
 
 def test_idle_cluster_polls_twice_a_second_and_starts_the_next_job_on_time(django_assert_max_num_queries):
@@ -149,8 +154,25 @@ def test_idle_cluster_polls_twice_a_second_and_starts_the_next_job_on_time(djang
             assert cluster.dequeue() is None
     due = timezone.now() + timedelta(seconds=1.2)
     row = OrmQ.objects.create(key="minutes", payload=SignedPackage.dumps(JOB), lock=due).pk
-    while not (found := cluster.dequeue()):
+    while not (result := cluster.dequeue()):
         assert timezone.now() < due + timedelta(seconds=0.5)
-    assert [key for key, _ in found] == [row]
+    assert [key for key, _ in result] == [row]
     # The stock broker is up to one poll late: 100 ms.
     assert due <= timezone.now() < due + timedelta(seconds=0.06)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="with SQLite there is no other host")
+def test_silent_minute_is_looked_at_at_once():
+    made, at = broker(owner=1), store.now()
+    made._next_sign = float("inf")
+    number = minute_jobs.minute_number(clock.minute_start(at))
+    for each in (number, number + 1):
+        models.Minute.objects.create(pk=each, armed_at=at, seats=2, seen_at=at)
+    made._seconds_to_next()
+    assert made._next_sign == float("inf")
+    models.Minute.objects.update(seen_at=at - timedelta(seconds=1), ended_at=at)
+    made._seconds_to_next()
+    assert made._next_sign == float("inf"), "the minute is over"
+    models.Minute.objects.update(seen_at=at - timedelta(seconds=2), ended_at=None)
+    made._seconds_to_next()
+    assert made._next_sign <= time.monotonic()

@@ -1,9 +1,11 @@
 """Who counts as stuck: signs in real files, time as an argument."""
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -16,8 +18,11 @@ from runner.watch import (
     RECOVERY_SECONDS,
     STALE_SECONDS,
     SignWatch,
+    WebWatch,
     sqlite_is_locked,
 )
+
+from .conftest import wait_for
 
 
 class Cluster:
@@ -58,11 +63,11 @@ def test_starting_cluster_is_given_time(cluster):
     assert "guard" in cluster.watch.complaint(FIRST_SIGN_SECONDS + 1)
 
 
-@pytest.mark.parametrize(("left", "missing"), [("guard", "no job"), ("jobs", "guard has stopped")])
-def test_cluster_with_only_one_sign_of_life_is_stuck(cluster, left, missing):
+@pytest.mark.parametrize(("remaining", "missing"), [("guard", "no job"), ("jobs", "guard has stopped")])
+def test_cluster_with_only_one_sign_of_life_is_stuck(cluster, remaining, missing):
     cluster.goes_on(0, 10, "guard", "jobs")
-    assert cluster.goes_on(10, 10 + STALE_SECONDS, left) == ""
-    assert missing in cluster.goes_on(10 + STALE_SECONDS, 12 + STALE_SECONDS, left)
+    assert cluster.goes_on(10, 10 + STALE_SECONDS, remaining) == ""
+    assert missing in cluster.goes_on(10 + STALE_SECONDS, 12 + STALE_SECONDS, remaining)
 
 
 def test_stuck_cluster_is_noticed_within_a_minute():
@@ -76,6 +81,13 @@ def test_cluster_with_busy_workers_is_left_alone_as_long_as_a_job_may_take(clust
         cluster.leave(f"busy-{os.getpid()}", f"busy-{other.pid}")
         assert cluster.goes_on(10, LONGEST_JOB_SECONDS, "guard") == ""
         assert "no job" in cluster.goes_on(LONGEST_JOB_SECONDS, LONGEST_JOB_SECONDS + 40, "guard")
+        cluster.leave("jobs", f"busy-{os.getpid()}", f"busy-{other.pid}")
+        assert cluster.goes_on(200, 200 + STALE_SECONDS + 5, "guard") == ""
+        # Both jobs have ended, and the heartbeat job has still to come through.
+        (cluster.directory / f"busy-{other.pid}").unlink()
+        ended = 200 + STALE_SECONDS + 5
+        assert cluster.goes_on(ended, ended + RECOVERY_SECONDS, "guard") == ""
+        assert "no job" in cluster.goes_on(ended + RECOVERY_SECONDS, ended + RECOVERY_SECONDS + 3, "guard")
     finally:
         other.communicate(b"\n")
 
@@ -122,3 +134,28 @@ def test_lock_differs_from_a_free_or_missing_file(tmp_path):
         assert sqlite_is_locked(path)
         database.execute("ROLLBACK")
         assert not sqlite_is_locked(path)
+
+
+def test_web_server_that_does_not_respond_is_noticed_without_waiting_for_it():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        watch = WebWatch(server.getsockname(), "/", started=started)
+        assert watch.complaint(started) == ""
+        connection, _ = server.accept()
+        with connection:
+            wait_for(lambda: watch.complaint(started) or connection.recv(100).startswith(b"HEAD / "), 5)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+            wait_for(lambda: watch.complaint(started + 1) == "" and watch.answered == started + 1, 5)
+        # It accepts connections, and that is all.
+        assert watch.complaint(started + 35) == ""
+        assert "no response" in watch.complaint(started + 37)
+        watch.end()
+    assert watch.fileno() == -1
+
+
+def test_web_server_that_refuses_connections_is_given_time_to_start():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+    watch = WebWatch(address, "/", started=0)
+    assert [watch.complaint(now) for now in (0, 1, 89)] == ["", "", ""]
+    assert "no response" in watch.complaint(91)

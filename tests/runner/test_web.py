@@ -148,4 +148,4 @@ def test_every_cluster_has_a_heartbeat(running: Running):
         with closing(sqlite3.connect(running.data_dir / "quarterdeck.sqlite3")) as database:
             return dict(database.execute("SELECT cluster, workers FROM scheduling_heartbeat").fetchall())
 
-    wait_for(lambda: rows() == {"quarterdeck": 2, "minutes": 5}, 15, lambda: json.dumps(rows()))
+    wait_for(lambda: rows() == {"quarterdeck": 2, "minutes": 3}, 15, lambda: json.dumps(rows()))

@@ -54,9 +54,9 @@ def test_refusals_of_a_full_disk_and_of_probes_are_logged_once_a_minute(event):
 
 
 def test_same_error_is_logged_once_a_second():
-    found = lines("for _ in range(15): broken(); time.sleep(0.1)")
-    assert 2 <= sum(line["event"] == "broken" for line in found) <= 3
-    assert 2 <= sum(line["event"] == "the connection is closed" for line in found) <= 3
+    result = lines("for _ in range(15): broken(); time.sleep(0.1)")
+    assert 2 <= sum(line["event"] == "broken" for line in result) <= 3
+    assert 2 <= sum(line["event"] == "the connection is closed" for line in result) <= 3
 
 
 @pytest.mark.parametrize("event", ["fine", "careful"])

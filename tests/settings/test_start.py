@@ -19,6 +19,8 @@ NONSENSE = {
     "DATABASE_URL": "mysql://localhost/deck",
     "DATABASE_POOLER": "pgpool",
     "SECRET_KEY": "short",
+    "SECRET_KEY_FALLBACKS": "a key that is long enough,short",
+    "ENCRYPTION_KEYS": "short",
     "DEBUG": "maybe",
     "ALLOWED_HOSTS": "http://example.com",
     "CORS_ALLOWED_ORIGINS": "*",
@@ -42,6 +44,7 @@ NONSENSE = {
     "HORIZON_DAYS": "0",
     "RETENTION_DAYS": "for ever",
     "WEBHOOK_ALLOWED_NETWORKS": "10.0.0.1/8",
+    "EMAIL_URL": "smtp://mail.example:25/",
     "WEBHOOK_CA_FILE": "/no/such/file",
     "PYTHON_HANDLERS": "handler",
     "LOG_LEVEL": "LOUD",
@@ -109,23 +112,23 @@ def test_every_variable_is_tested_here():
 
 
 def test_defaults_are_safe(tmp_path):
-    found = read_settings(tmp_path)
-    assert found["DEBUG"] is False
-    assert {"localhost", "127.0.0.1", "0.0.0.0"} <= set(found["ALLOWED_HOSTS"])
-    assert "*" not in found["ALLOWED_HOSTS"]
-    assert found["SECRET_KEY"] == (tmp_path / "secret_key").read_text()
-    assert found["WEBHOOK_ALLOWED_NETWORKS"] == []
-    assert found["SECURE_PROXY_SSL_HEADER"] is None
-    assert found["INTAKE_MAX_IDS"] == 10_000_000
+    result = read_settings(tmp_path)
+    assert result["DEBUG"] is False
+    assert {"localhost", "127.0.0.1", "0.0.0.0"} <= set(result["ALLOWED_HOSTS"])
+    assert "*" not in result["ALLOWED_HOSTS"]
+    assert result["SECRET_KEY"] == (tmp_path / "secret_key").read_text()
+    assert result["WEBHOOK_ALLOWED_NETWORKS"] == []
+    assert result["SECURE_PROXY_SSL_HEADER"] is None
+    assert result["INTAKE_MAX_IDS"] == 10_000_000
 
 
 def test_variables_take_effect(tmp_path):
-    found = read_settings(
+    result = read_settings(
         tmp_path, ALLOWED_HOSTS="deck.example", SECRET_KEY="k" * 50, WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"
     )
-    assert found["ALLOWED_HOSTS"] == ["deck.example"]
-    assert found["SECRET_KEY"] == "k" * 50
-    assert found["WEBHOOK_ALLOWED_NETWORKS"] == ["127.0.0.0/8"]
+    assert result["ALLOWED_HOSTS"] == ["deck.example"]
+    assert result["SECRET_KEY"] == "k" * 50
+    assert result["WEBHOOK_ALLOWED_NETWORKS"] == ["127.0.0.0/8"]
     assert not (tmp_path / "secret_key").exists()
 
 

@@ -240,9 +240,9 @@ def test_header_with_an_underscore_differs_from_one_with_a_dash():
     scope = Client(headers={"X_Forwarded_For": "6.6.6.6", "X-Forwarded-Proto": "http"}).scope()
     scope["headers"].append((b"x-forwarded-for", b"9.9.9.9"))
     scope["headers"].append((b"x-forwarded-for", b"8.8.8.8"))
-    found = pages.environ(scope)
-    assert found["HTTP_X_FORWARDED_FOR"] == "9.9.9.9,8.8.8.8"
-    assert not any("6.6.6.6" in str(value) for value in found.values())
+    result = pages.environ(scope)
+    assert result["HTTP_X_FORWARDED_FOR"] == "9.9.9.9,8.8.8.8"
+    assert not any("6.6.6.6" in str(value) for value in result.values())
 
 
 def test_long_response_is_streamed_completely(make_token):
@@ -288,11 +288,11 @@ def test_body_that_is_not_wanted_is_not_asked_for(headers, status):
     received_before_the_answer = []
     send = client.send
 
-    async def noted(message: dict) -> None:
+    async def record_then_send(message: dict) -> None:
         received_before_the_answer.append(client.received)
         await send(message)
 
-    client.send = noted
+    client.send = record_then_send
     assert ask(client).status == status
     assert received_before_the_answer[0] == 0
 
@@ -312,9 +312,9 @@ def test_strangers_share_threads_of_their_own(make_token):
             await application(client.scope(), client.receive, client.send)
             assert client.status == (200 if token in str(headers) else 401)
         server = _servers[asyncio.get_running_loop()]
-        assert len(server.known.clients) == 1
-        known = next(iter(server.known.clients))
-        lanes.append(server.lane("GET", "/queues", is_known=known in server.known) is server.reads)
+        assert len(server.known_clients.clients) == 1
+        address = next(iter(server.known_clients.clients))
+        lanes.append(server.lane("GET", "/queues", is_known=address in server.known_clients) is server.reads)
         lanes.append(server.lane("GET", "/queues", is_known=False) is server.strangers)
         threads = server.strangers.threads + server.reads.threads + server.writes.threads
         assert threads == used.WEB_THREADS
@@ -332,7 +332,7 @@ def test_client_whose_token_is_revoked_is_a_stranger_again(make_token):
             client = Client(path="/queues/", headers=headers)
             await application(client.scope(), client.receive, client.send)
             assert client.status == status
-            assert len(_servers[asyncio.get_running_loop()].known.clients) == (status == 200)
+            assert len(_servers[asyncio.get_running_loop()].known_clients.clients) == (status == 200)
             await sync_to_async(Token.objects.update)(revoked_at=timezone.now())
 
     asyncio.run(scenario())
@@ -347,7 +347,9 @@ def test_address_that_was_refused_often_waits_for_further_refusals(monkeypatch):
     held = []
 
     async def scenario() -> None:
-        calls = [asyncio.ensure_future(application(one.scope(), one.receive, one.send)) for one in refused]
+        calls = [
+            asyncio.ensure_future(application(item.scope(), item.receive, item.send)) for item in refused
+        ]
         await asyncio.sleep(0.4)
         held.append(sum(client.status == 0 for client in refused))
         for client in pages_of_others:
@@ -394,7 +396,10 @@ def test_test_requests_waiting_for_a_slot_delay_no_page(make_token, monkeypatch)
     page = Client()
 
     async def at_once() -> None:
-        waiting = [asyncio.ensure_future(application(one.scope(), one.receive, one.send)) for one in tests]
+        waiting = [
+            asyncio.ensure_future(application(exchange.scope(), exchange.receive, exchange.send))
+            for exchange in tests
+        ]
         await asyncio.sleep(0.5)
         await asyncio.wait_for(application(page.scope(), page.receive, page.send), 10)
         for call in waiting:
@@ -431,8 +436,8 @@ def test_form_that_is_too_large_is_refused_on_a_page_that_says_so(make_operator,
     headers = {"Content-Type": content_type} | signed_in(make_operator("operator"), client)
     sender = Client("POST", "/dashboard/queues/default/pause/", headers, [b"a=" + b"b" * 100], length)
     assert ask(sender).status == 413
-    said = " ".join(sender.body.decode().split())
-    assert "The form is larger than this page accepts (2.6 MB), so it was not read" in said
+    text = " ".join(sender.body.decode().split())
+    assert "The form is larger than this page accepts (2.6 MB), so it was not read" in text
     assert "default-src" in sender.answer["content-security-policy"]
 
 

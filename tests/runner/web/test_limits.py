@@ -44,13 +44,13 @@ def test_rate_limits_take_bounded_memory():
 
 
 def test_known_client_is_forgotten_once_its_token_is_refused_or_many_came_after_it():
-    known = Known()
-    known.add("a")
-    known.add("b")
-    assert "a" in known
-    known.forget("a")
-    assert "a" not in known
+    clients = Known()
+    clients.add("a")
+    clients.add("b")
+    assert "a" in clients
+    clients.forget("a")
+    assert "a" not in clients
     for number in range(REMEMBERED):
-        known.add(str(number))
-    assert "b" not in known
-    assert len(known.clients) == REMEMBERED
+        clients.add(str(number))
+    assert "b" not in clients
+    assert len(clients.clients) == REMEMBERED

@@ -22,7 +22,7 @@ def run(scenario) -> list[str]:
     return ended
 
 
-def test_results_and_errors_come_back():
+def test_results_and_errors_are_returned():
     async def scenario(threads):
         lane = threads.lane(2, 10)
         assert await threads.run(lane, lambda: 7) == 7
