@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from quarterdeck import ApiError, InvalidWebhook, Plan, PlannedWindow, verify_webhook
-from quarterdeck.cli import drawn, main
-from quarterdeck.requests import checked, delay, submission
+from quarterdeck.cli import draw, main
+from quarterdeck.requests import delay, read_json, submission
 from standardwebhooks import Webhook
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -20,6 +20,7 @@ NOTHING = dict.fromkeys(
         "deadline",
         "max_failed_percent",
         "min_finished",
+        "canary",
         "start",
         "reference",
         "on_error",
@@ -75,21 +76,23 @@ def test_problem_becomes_an_error_with_its_kind_and_places():
         "errors": [{"line": 2, "reason": "x"}],
     }
     with pytest.raises(ApiError, match="No") as raised:
-        checked(httpx.Response(422, json=problem))
+        read_json(httpx.Response(422, json=problem))
     assert (raised.value.kind, raised.value.status, raised.value.errors) == (
         "bad-list",
         422,
         problem["errors"],
     )
     with pytest.raises(ApiError, match="502"):
-        checked(httpx.Response(502, text="<html>"))
+        read_json(httpx.Response(502, text="<html>"))
 
 
 def test_plan_is_drawn_with_a_column_for_each_minute():
     at = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
     window = PlannedWindow(at, (4,) + (0,) * 14, (4, 8, 1) + (0,) * 12)
-    text = drawn(Plan(at, at, 8, 120, (window,)))
-    assert "2026-11-25 12:00 |\u2588\u2588\u2581            | 13 IDs" in text
+    runs_at = at + timedelta(minutes=15)
+    text = draw(Plan(runs_at, runs_at + timedelta(minutes=2), 8, 120, (window,)))
+    assert "from 2026-11-25 12:15 to 2026-11-25 12:17 UTC." in text
+    assert "2026-11-25 12:15 |\u2588\u2588\u2581            | 13 IDs" in text
 
 
 def test_webhook_is_verified():

@@ -2,7 +2,7 @@
 
 from quarterdeck.clients import AsyncClient, Client
 from quarterdeck.errors import ApiError, InvalidWebhook
-from quarterdeck.models import Accepted, Plan, PlannedWindow, Task, Webhook
+from quarterdeck.models import Accepted, Outcome, Plan, PlannedWindow, Task, Webhook
 from quarterdeck.webhooks import verify_webhook
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "InvalidWebhook",
+    "Outcome",
     "Plan",
     "PlannedWindow",
     "Task",

@@ -1,8 +1,10 @@
 """The command line: `quarterdeck send ids.csv --queue crm --dry-run`."""
 
 import argparse
+import json
 import os
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +15,7 @@ from quarterdeck.errors import ApiError
 from quarterdeck.models import Plan, Task
 
 BAR_CHARACTERS = 30
+QUARTER = timedelta(minutes=15)
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -57,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--deadline", metavar="TIME", help="refuse the list if it would be done later")
     send.add_argument("--max-failed-percent", type=float, metavar="N", help="on hold once more have failed")
     send.add_argument("--min-finished", type=int, metavar="N", help="IDs that finish before that counts")
+    canary = "run the first IDs alone, and the others once enough of them have succeeded, as a percentage"
+    send.add_argument("--canary", metavar="IDS:PERCENT", type=_canary, help=canary)
     send.add_argument("--start", choices=("next_window", "first_free"))
     send.add_argument("--reference", help="what you call it: kept with the task, and a filter")
     send.add_argument("--expect", type=int, metavar="N", help="refuse another number of IDs")
@@ -68,7 +73,26 @@ def _parser() -> argparse.ArgumentParser:
     follow = commands.add_parser("follow", help="wait until a task has ended")
     follow.set_defaults(command=_follow)
     follow.add_argument("task", type=int)
+    outcomes = commands.add_parser("outcomes", help="print what became of IDs, a JSON object in each line")
+    outcomes.set_defaults(command=_outcomes)
+    outcomes.add_argument("--after", metavar="CURSOR", help="only what lies behind it")
+    outcomes.add_argument("--queue")
+    outcomes.add_argument("--task", type=int)
+    outcomes.add_argument("--follow", action="store_true", help="go on with what comes, without end")
     return parser
+
+
+def _canary(text: str) -> tuple[int, float]:
+    """Read 100:98. ValueError for anything else."""
+    ids, _, percent = text.partition(":")
+    return int(ids), float(percent)
+
+
+def _outcomes(client: Client, options: argparse.Namespace) -> int:
+    rows = client.outcomes(after=options.after, queue=options.queue, task=options.task, follow=options.follow)
+    for row in rows:
+        print(json.dumps(row.raw), flush=options.follow)
+    return 0
 
 
 def _send(client: Client, options: argparse.Namespace) -> int:
@@ -86,6 +110,7 @@ def _send(client: Client, options: argparse.Namespace) -> int:
         deadline=options.deadline,
         max_failed_percent=options.max_failed_percent,
         min_finished=options.min_finished,
+        canary=options.canary,
         start=options.start,
         reference=options.reference,
         on_error="skip" if options.skip_faults else None,
@@ -99,7 +124,7 @@ def _send(client: Client, options: argparse.Namespace) -> int:
     print(accepted.message)
     for warning in accepted.warnings:
         print(f"Warning: {warning}")
-    print(drawn(accepted.plan))
+    print(draw(accepted.plan))
     if options.follow and accepted.task is not None:
         return _until_ended(client, accepted.task.id)
     return 0
@@ -121,17 +146,23 @@ def _until_ended(client: Client, task_id: int) -> int:
     return 0 if not (task.counts["failed"] or task.counts["expired"]) else 1
 
 
-def drawn(plan: Plan) -> str:
+def draw(plan: Plan) -> str:
     """Draw a plan: a line for each window, a column for each minute, as high as the fullest one."""
     most = max((b + a for w in plan.windows for b, a in zip(w.before, w.added, strict=True)), default=0)
     lines = [
-        f"At most {plan.peak_per_minute:,} a minute (rpm {plan.rpm:,}), from {plan.first_at} to {plan.last_at}."
+        f"At most {plan.peak_per_minute:,} a minute (rpm {plan.rpm:,}), "
+        f"from {_moment(plan.first_at)} to {_moment(plan.last_at)} UTC."
     ]
     for window in plan.windows:
         totals = [b + a for b, a in zip(window.before, window.added, strict=True)]
         columns = "".join(BLOCKS[-(-total * (len(BLOCKS) - 1) // most) if most else 0] for total in totals)
-        lines.append(f"{window.starts_at:%Y-%m-%d %H:%M} |{columns}| {sum(window.added):,} IDs")
+        # A window starts when it accepts lists, and runs in the next quarter-hour, as the line above says.
+        lines.append(f"{window.starts_at + QUARTER:%Y-%m-%d %H:%M} |{columns}| {sum(window.added):,} IDs")
     return "\n".join(lines)
+
+
+def _moment(at: datetime | None) -> str:
+    return "now" if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
 def _bar(label: str, done: int, total: int, to: TextIO) -> None:

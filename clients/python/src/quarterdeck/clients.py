@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from quarterdeck import requests
-from quarterdeck.models import Accepted, Task
+from quarterdeck.models import Accepted, Outcome, Task
 
 Ids = Iterable[int | str] | str | os.PathLike[str]
 Progress = Callable[[int], None]
@@ -46,7 +46,7 @@ class Client:
     def request(self, method: str, path: str, **options: Any) -> Any:
         """Send any request of the API and return its JSON. Only GET is repeated. Raises ApiError."""
         attempts = requests.ATTEMPTS if method == "GET" else 1
-        return requests.checked(self._send(attempts, lambda: self._http.request(method, path, **options)))
+        return requests.read_json(self._send(attempts, lambda: self._http.request(method, path, **options)))
 
     def submit(
         self,
@@ -60,6 +60,7 @@ class Client:
         deadline: str | None = None,
         max_failed_percent: float | None = None,
         min_finished: int | None = None,
+        canary: tuple[int, float] | None = None,
         start: str | None = None,
         reference: str | None = None,
         on_error: str | None = None,
@@ -72,27 +73,28 @@ class Client:
         """Submit a list; a broken connection or a busy service is retried, and nothing is submitted twice.
 
         ids: numbers or strings of digits; a string or a path names a file, which is streamed (text, CSV or NDJSON,
-        also `.gz`). progress: is given the bytes sent so far. Raises ApiError.
+        also `.gz`). canary: how many of the first IDs run alone, and which percentage of them has to succeed before the
+        others continue. progress: is given the bytes sent so far. Raises ApiError.
         """
-        wanted = requests.submission(
+        submission = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            deadline=deadline, max_failed_percent=max_failed_percent, min_finished=min_finished, start=start,
-            reference=reference, on_error=on_error, expect=expect,
+            deadline=deadline, max_failed_percent=max_failed_percent, min_finished=min_finished, canary=canary,
+            start=start, reference=reference, on_error=on_error, expect=expect,
             allow_peak=allow_peak, dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
         def send() -> httpx.Response:
-            content = None if wanted.path is None else _chunks(wanted.path, progress)
+            content = None if submission.path is None else _chunks(submission.path, progress)
             return self._http.post(
                 "/celery_ids_tasks/",
-                params=wanted.params,
-                headers=wanted.headers,
+                params=submission.params,
+                headers=submission.headers,
                 content=content,
-                json=wanted.json,
+                json=submission.json,
             )
 
         response = self._send(requests.ATTEMPTS, send)
-        return Accepted.of(requests.checked(response), replayed="Idempotent-Replayed" in response.headers)
+        return Accepted.of(requests.read_json(response), replayed="Idempotent-Replayed" in response.headers)
 
     def task(self, task_id: int) -> Task:
         """Return a task and its progress. Raises ApiError."""
@@ -115,12 +117,34 @@ class Client:
         counts: dict[str, int] = self.request("DELETE", f"/celery_ids_tasks/{task_id}/")
         return counts
 
+    def outcomes(
+        self,
+        *,
+        after: str | None = None,
+        queue: str | None = None,
+        task: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[Outcome]:
+        """Yield the outcomes of IDs, oldest first: each at least once, and none is skipped.
+
+        after: the cursor of the last one that you have handled. follow: wait for further ones and yield them, without
+        end; a service that stays unreachable raises.
+        """
+        page, params = requests.outcomes(after, queue, task, follow=follow)
+        is_over = False
+        while not is_over:
+            response = self._send(requests.ATTEMPTS, partial(self._http.get, page, params=params or None))
+            rows = requests.read_json(response)
+            yield from map(Outcome.of, rows)
+            page, goes_on = requests.behind(response)
+            params, is_over = {}, not (follow or rows or goes_on)
+
     def rows(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yield all rows of a list, such as `/celery_ids_tasks/`, page by page."""
         page: str | None = path
         while page:
             response = self._send(requests.ATTEMPTS, partial(self._http.get, page, params=params or None))
-            yield from requests.checked(response)
+            yield from requests.read_json(response)
             # The next address has the parameters in it.
             page, params = response.links.get("next", {}).get("url"), {}
 
@@ -161,7 +185,7 @@ class AsyncClient:
         """Send any request of the API and return its JSON. Only GET is repeated. Raises ApiError."""
         attempts = requests.ATTEMPTS if method == "GET" else 1
         response = await self._send(attempts, lambda: self._http.request(method, path, **options))
-        return requests.checked(response)
+        return requests.read_json(response)
 
     async def submit(
         self,
@@ -175,6 +199,7 @@ class AsyncClient:
         deadline: str | None = None,
         max_failed_percent: float | None = None,
         min_finished: int | None = None,
+        canary: tuple[int, float] | None = None,
         start: str | None = None,
         reference: str | None = None,
         on_error: str | None = None,
@@ -185,25 +210,25 @@ class AsyncClient:
         progress: Progress = _ignore,
     ) -> Accepted:
         """Submit a list, as `Client.submit` does. Raises ApiError."""
-        wanted = requests.submission(
+        submission = requests.submission(
             ids, task_name=task_name, queue=queue, column=column, not_before=not_before, expires_at=expires_at,
-            deadline=deadline, max_failed_percent=max_failed_percent, min_finished=min_finished, start=start,
-            reference=reference, on_error=on_error, expect=expect,
+            deadline=deadline, max_failed_percent=max_failed_percent, min_finished=min_finished, canary=canary,
+            start=start, reference=reference, on_error=on_error, expect=expect,
             allow_peak=allow_peak, dry_run=dry_run, idempotency_key=idempotency_key,
         )  # fmt: skip
 
         def send() -> Any:
-            content = None if wanted.path is None else _async_chunks(wanted.path, progress)
+            content = None if submission.path is None else _async_chunks(submission.path, progress)
             return self._http.post(
                 "/celery_ids_tasks/",
-                params=wanted.params,
-                headers=wanted.headers,
+                params=submission.params,
+                headers=submission.headers,
                 content=content,
-                json=wanted.json,
+                json=submission.json,
             )
 
         response = await self._send(requests.ATTEMPTS, send)
-        return Accepted.of(requests.checked(response), replayed="Idempotent-Replayed" in response.headers)
+        return Accepted.of(requests.read_json(response), replayed="Idempotent-Replayed" in response.headers)
 
     async def task(self, task_id: int) -> Task:
         """Return a task and its progress. Raises ApiError."""
@@ -226,6 +251,27 @@ class AsyncClient:
         counts: dict[str, int] = await self.request("DELETE", f"/celery_ids_tasks/{task_id}/")
         return counts
 
+    async def outcomes(
+        self,
+        *,
+        after: str | None = None,
+        queue: str | None = None,
+        task: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[Outcome]:
+        """Yield the outcomes of IDs, as `Client.outcomes` does."""
+        page, params = requests.outcomes(after, queue, task, follow=follow)
+        is_over = False
+        while not is_over:
+            response = await self._send(
+                requests.ATTEMPTS, partial(self._http.get, page, params=params or None)
+            )
+            rows = requests.read_json(response)
+            for row in rows:
+                yield Outcome.of(row)
+            page, goes_on = requests.behind(response)
+            params, is_over = {}, not (follow or rows or goes_on)
+
     async def rows(self, path: str, **params: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield all rows of a list, page by page."""
         page: str | None = path
@@ -233,7 +279,7 @@ class AsyncClient:
             response = await self._send(
                 requests.ATTEMPTS, partial(self._http.get, page, params=params or None)
             )
-            for row in requests.checked(response):
+            for row in requests.read_json(response):
                 yield row
             page, params = response.links.get("next", {}).get("url"), {}
 

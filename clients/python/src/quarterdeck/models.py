@@ -111,6 +111,40 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of an ID of a task. cursor: store it with what you do about it, and go on behind it."""
+
+    cursor: str
+    at: datetime
+    task_id: int
+    queue: str
+    # As its owner wrote it: the digits of a number, or text.
+    id: str | None
+    status: str
+    attempts: int
+    http_status: int | None
+    error: str
+    answer: str
+    raw: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> "Outcome":
+        return cls(
+            cursor=data["cursor"],
+            at=datetime.fromisoformat(data["at"]),
+            task_id=data["task_id"],
+            queue=data["queue"],
+            id=data["user_id_str"],
+            status=data["status"],
+            attempts=data["attempts"],
+            http_status=data["http_status"],
+            error=data["error"],
+            answer=data["answer"],
+            raw=data,
+        )
+
+
+@dataclass(frozen=True)
 class Webhook:
     """A verified webhook. id: the same for every attempt; skip one that you have handled already."""
 

@@ -1,6 +1,7 @@
 """What is sent and how responses are read: shared by both clients, without any I/O."""
 
 import email.utils
+import json
 import os
 import time
 import uuid
@@ -16,6 +17,8 @@ from quarterdeck.errors import ApiError
 ATTEMPTS = 5
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 60.0
+# Of a request for outcomes while there are none.
+WAIT_SECONDS = 20
 CHUNK_BYTES = 64 * 1024
 RETRIED = (408, 429, 502, 503, 504)
 _TYPES = {
@@ -51,6 +54,7 @@ def submission(
     deadline: str | None,
     max_failed_percent: float | None,
     min_finished: int | None,
+    canary: tuple[int, float] | None,
     start: str | None,
     reference: str | None,
     on_error: str | None,
@@ -69,6 +73,9 @@ def submission(
         "deadline": deadline,
         "max_failed_percent": max_failed_percent,
         "min_finished": min_finished,
+        "canary": None
+        if canary is None
+        else json.dumps({"ids": canary[0], "min_succeeded_percent": canary[1]}),
         "start": start,
         "reference": reference,
         "on_error": on_error,
@@ -83,7 +90,7 @@ def submission(
         path = Path(ids)
         headers |= _file_headers(path)
     else:
-        payload = [_id(one) for one in ids]
+        payload = [_id(item) for item in ids]
     return Submission(
         {name: value for name, value in params.items() if value is not None}, headers, path, payload
     )
@@ -104,17 +111,31 @@ def _file_headers(path: Path) -> dict[str, str]:
     return headers
 
 
+def outcomes(
+    after: str | None, queue: str | None, task: int | None, *, follow: bool
+) -> tuple[str, dict[str, Any]]:
+    """Return the address of outcomes, and its parameters."""
+    params = {"after": after, "queue": queue, "task": task, "wait": WAIT_SECONDS if follow else None}
+    return "/outcomes/", {name: value for name, value in params.items() if value is not None}
+
+
+def behind(response: httpx.Response) -> tuple[str, bool]:
+    """Return the address of the outcomes behind a page, and whether it is another one."""
+    address = response.links["next"]["url"]
+    return address, httpx.URL(address).params.get("after") != response.request.url.params.get("after")
+
+
 def delay(attempt: int, response: httpx.Response | None) -> float:
     """Return how long to wait before the next attempt: what the service asks for, else longer each time."""
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    if asked.isdigit():
-        return min(float(asked), MAX_DELAY_SECONDS)
-    if asked and (date := email.utils.parsedate_to_datetime(asked)):
+    retry_after = response.headers.get("Retry-After", "") if response is not None else ""
+    if retry_after.isdigit():
+        return min(float(retry_after), MAX_DELAY_SECONDS)
+    if retry_after and (date := email.utils.parsedate_to_datetime(retry_after)):
         return min(max(0.0, date.timestamp() - time.time()), MAX_DELAY_SECONDS)
     return min(FIRST_DELAY_SECONDS * 2.0**attempt, MAX_DELAY_SECONDS)
 
 
-def checked(response: httpx.Response) -> Any:
+def read_json(response: httpx.Response) -> Any:
     """Return the JSON of a response. Raises ApiError for a problem."""
     if response.is_success:
         return response.json() if response.content else None
