@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument("--shrink", action="store_true", help="leave out what a failure doesn't need")
     parser.add_argument("--first", action="store_true", help="end with the first failure")
+    parser.add_argument(
+        "--seed-seconds", type=float, default=0, help="a seed fails that takes more of the processor's time"
+    )
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.seeds and options.processes > 1:
@@ -37,31 +41,32 @@ def main() -> int:
     from tests.storm.scenario import parse, scenario
 
     if options.scenario:
-        wanted = [parse(text) for text in options.scenario]
+        scenarios = [parse(text) for text in options.scenario]
     else:
         step = int(options.part.split("/")[1]) if options.part else 1
         offset = int(options.part.split("/")[0]) if options.part else 0
-        wanted = [
+        scenarios = [
             scenario(n) for n in range(options.from_seed + offset, options.from_seed + options.seeds, step)
         ]
-    return _run(wanted, options)
+    return _run(scenarios, options)
 
 
-def _run(wanted: list[Any], options: argparse.Namespace) -> int:
+def _run(scenarios: list[Any], options: argparse.Namespace) -> int:
     from tests.storm import sometimes
     from tests.storm.shrink import shrink
     from tests.storm.storm import play
 
     failed, statements, began = [], 0, time.process_time()
     digest = hashlib.sha256()
-    for one in wanted:
-        storm, error = play(one)
+    for item in scenarios:
+        _limit(item, options.seed_seconds)
+        storm, error = play(item)
         statements += storm.world.statements
         digest.update("\n".join(storm.world.trace).encode())
         if options.trace:
             print(*storm.world.trace, sep="\n")
         if error is not None:
-            smallest = shrink(one, error) if options.shrink else one
+            smallest = shrink(item, error) if options.shrink else item
             failed.append(str(smallest))
             print(f"FAILED {smallest}: {type(error).__name__}: {error}"[:1500], flush=True)
             if options.first:
@@ -78,7 +83,18 @@ def _run(wanted: list[Any], options: argparse.Namespace) -> int:
     if options.part:
         print("REPORT " + json.dumps(report))
         return 1 if failed else 0
-    return _tell(report, len(wanted))
+    return _tell(report, len(scenarios))
+
+
+def _limit(scenario: Any, seconds: float) -> None:
+    """End this process once it has computed for this long. 0: never."""
+
+    def end(*_: Any) -> None:
+        print(f"FAILED {scenario}: it goes on for ever", flush=True)
+        os._exit(1)
+
+    signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _tell(report: dict[str, Any], count: int) -> int:

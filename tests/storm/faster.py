@@ -16,17 +16,18 @@ def remember() -> None:
     """Let this process work out once for each model what Django works out for each query."""
     column_as_sql, select_of, converters_of = Col.as_sql, SQLCompiler.get_select, SQLCompiler.get_converters
     # By the identity of fields: those of models live as long as the process.
-    columns: dict[int, tuple[str, tuple[()]]] = {}
+    columns: dict[int, Any] = {}
     selects: dict[Any, Any] = {}
     converters: dict[int, list[Any]] = {}
 
     def as_sql(self: Col, compiler: Any, connection: Any) -> Any:
         if self.alias != self.target.model._meta.db_table:
             return column_as_sql(self, compiler, connection)
-        found = columns.get(id(self.target))
-        if found is None:
-            found = columns[id(self.target)] = column_as_sql(self, compiler, connection)[0], ()
-        return found
+        compiled = columns.get(id(self.target))
+        if compiled is None:
+            compiled = columns[id(self.target)] = column_as_sql(self, compiler, connection)
+        # Some add their own to the parameters.
+        return compiled[0], compiled[1][:]
 
     def get_select(self: SQLCompiler, with_col_aliases: bool = False) -> Any:
         query = self.query
@@ -47,7 +48,7 @@ def remember() -> None:
         return select[:], {**klass_info}, {}
 
     def get_converters(self: SQLCompiler, expressions: Any) -> Any:
-        found = {}
+        result = {}
         for i, expression in enumerate(expressions):
             if type(expression) is not Col or expression.output_field is not expression.target:
                 return converters_of(self, expressions)
@@ -55,7 +56,7 @@ def remember() -> None:
             if key not in converters:
                 converters[key] = converters_of(self, [expression]).get(0, (None,))[0]
             if converters[key]:
-                found[i] = (converters[key], expression)
-        return found
+                result[i] = (converters[key], expression)
+        return result
 
     Col.as_sql, SQLCompiler.get_select, SQLCompiler.get_converters = as_sql, get_select, get_converters

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from operators.actor import Actor
 from scheduling import models, store
-from scheduling.core import clock
+from scheduling.core import clock, stopping
 from scheduling.core.errors import Refused, StillPlacing
 from scheduling.intake import acceptance
 from scheduling.models import Status
+from scheduling.placement import budgets
 from scheduling.placement.reservations import Start
 from scheduling.proof import checks
-from scheduling.queues import operations
+from scheduling.queues import operations, targets
 from scheduling.tasks import bulk_cancel, cancellation, edits, failures, holds, resend
 
 from . import shapes
@@ -122,13 +123,22 @@ class Operators:
             expires_at=store.now() + timedelta(minutes=dice.choice([18, 25, 40]))
             if dice.random() < 0.12
             else None,
+            canary=self._canary(ids),
         )
         self.storm.last_submission = submission, ids, key
         self._place(submission, ids, key)
 
+    def _canary(self, ids: list[int]) -> stopping.Canary | None:
+        """The canary of a list, if it has one: by dice of its own, and not where a plot counts on its minutes."""
+        scenario = self.storm.scenario
+        dice = scenario.dice(f"canary {ids}")
+        if scenario.plot is not None or dice.random() < 0.6:
+            return None
+        return stopping.Canary(dice.randint(1, len(ids)), dice.choice([50.0, 100.0]))
+
     def _place(self, submission: Any, ids: list[int], key: Any) -> None:
         accepted = acceptance.submit(
-            submission, Ids(ids), by=BY, now=store.now, render=lambda one: {"task": one.task.pk}, key=key
+            submission, Ids(ids), by=BY, now=store.now, render=lambda item: {"task": item.task.pk}, key=key
         )
         if accepted.repeated:
             reached("a repeated submission got the same answer")
@@ -242,7 +252,8 @@ class Operators:
                 reached("a hold met requests in flight")
 
     def _continue(self, dice: random.Random) -> None:
-        task = models.Task.objects.on_hold().order_by("pk").first()
+        waiting = models.Task.objects.on_hold() | models.Task.objects.with_canary()
+        task = waiting.order_by("pk").first()
         if task is not None:
             self.storm.model.continues(task.pk, self.world.t)
             holds.resume(task, by=BY, now=store.now)
@@ -262,6 +273,20 @@ class Operators:
         queue = self._queue_of(dice)
         operations.update(queue, shapes.changed(dice, queue), by=BY, now=store.now)
         reached("hours, a ramp or a quota were changed")
+
+    def _budget(self, dice: random.Random) -> None:
+        """Another budget for a target, or a queue that goes to another target."""
+        target = dice.choice(list(budgets.budgeted().order_by("pk")) or [None])
+        if target is not None and dice.random() < 0.7:
+            rpm = dice.choice(shapes.BUDGETS)
+            self.storm.model.budget_may_be(target.origin, rpm)
+            targets.update(target, {"rpm": rpm}, by=BY, now=store.now)
+            reached("a target's budget was changed")
+            return
+        queue = self._queue_of(dice)
+        if queue.handler == models.HandlerKind.WEBHOOK:
+            self.storm.move_queue(queue, f"http://target-{dice.choice('ab')}.test/")
+            reached("a queue went to another target")
 
     def _policy(self, dice: random.Random) -> None:
         self.storm.model.asked_again = True

@@ -87,6 +87,8 @@ class Scenario:
     begins_at: float = field(default=0.0, compare=False)
     lasts: float = field(default=0.0, compare=False)
     workers: int = field(default=1, compare=False)
+    # Requests per minute that all queues of a target share, by its address.
+    budgets: dict[str, int] = field(default_factory=dict, compare=False)
     plot: str | None = field(default=None, compare=False)
 
     def dice(self, purpose: str) -> random.Random:
@@ -131,17 +133,22 @@ def scenario(
     if plot is None:
         queues = tuple(fields | shapes.drawn(shaping) for fields in queues)
         actions += _changes_of_shape(shaping, lasts, len(actions))
+    sharing = random.Random(f"{seed}:budgets")
+    budgets = shapes.budgets(sharing, queues) if plot is None else {}
+    if budgets:
+        actions += _changes_of_budgets(sharing, lasts, 10_000)
     return Scenario(
         seed=seed,
         without=without,
         skipped=skipped,
         faults=faults - without,
         queues=queues,
-        actions=tuple(one for one in actions if one.number not in skipped),
+        actions=tuple(action for action in actions if action.number not in skipped),
         plot=plot,
         begins_at=begins_at,
         lasts=lasts,
         workers=workers,
+        budgets=budgets,
     )
 
 
@@ -182,7 +189,7 @@ def _actions(dice: random.Random, running_from: float, lasts: float, plot: str |
         drawn.append((name, max(0.0, at), dice.choice(MOMENTS) if name != "submit" else "now", ""))
     if plot is not None:
         drawn += _steps(dice, running_from, lasts, PLOTS[plot])
-    drawn.sort(key=lambda one: one[1])
+    drawn.sort(key=lambda item: item[1])
     return [
         Action(number, round(at, 3), name, f"action {number}", moment, hint)
         for number, (name, at, moment, hint) in enumerate(drawn)
@@ -194,6 +201,15 @@ def _changes_of_shape(dice: random.Random, lasts: float, number: int) -> list[Ac
     times = [dice.uniform(0, lasts) for _ in range(dice.choice([0, 0, 1, 2]))]
     return [
         Action(number + i, round(at, 3), "shape", f"shape {i}", dice.choice(MOMENTS))
+        for i, at in enumerate(sorted(times))
+    ]
+
+
+def _changes_of_budgets(dice: random.Random, lasts: float, number: int) -> list[Action]:
+    """Now and then, an operator changes a budget, or a queue's address, so that it comes to a budget or leaves it."""
+    times = [dice.uniform(0, lasts) for _ in range(dice.choice([0, 1, 1, 2]))]
+    return [
+        Action(number + i, round(at, 3), "budget", f"budget {i}", dice.choice(MOMENTS))
         for i, at in enumerate(sorted(times))
     ]
 

@@ -27,6 +27,16 @@ def drawn(dice: random.Random) -> dict[str, Any]:
     return shape
 
 
+# What a target of a storm may be allowed in a minute.
+BUDGETS = (2, 3, 5, 8)
+
+
+def budgets(dice: random.Random, queues: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The budgets of the targets that queues send to, by their address: some have one."""
+    addresses = sorted({queue["webhook_url"] for queue in queues if queue["handler"] == "webhook"})
+    return {address: dice.choice(BUDGETS) for address in addresses if dice.random() < 0.5}
+
+
 def hours(dice: random.Random) -> dict[str, Any]:
     """Hours that are closed for some minutes of the storm, each day."""
     where = dice.choice(ZONES)
@@ -103,17 +113,17 @@ class Placed:
 def history(created: Mapping[str, Any], changes: Iterable[Any]) -> list[Setting]:
     """What a queue was set to, by the log. changes: entries of the log, oldest first."""
     now = {"rpm": created["rpm"], "hours": None, "ramp": None, "quotas": [], **created}
-    found = [Setting(datetime.min.replace(tzinfo=UTC), *(now[name] for name in ("rpm", *FIELDS)))]
+    result = [Setting(datetime.min.replace(tzinfo=UTC), *(now[name] for name in ("rpm", *FIELDS)))]
     for entry in changes:
         now |= entry.after
-        found.append(Setting(entry.at, *(now[name] for name in ("rpm", *FIELDS))))
-    return found
+        result.append(Setting(entry.at, *(now[name] for name in ("rpm", *FIELDS))))
+    return result
 
 
 def _in_force(settings: list[Setting], begin: datetime, end: datetime) -> list[Setting]:
     """The settings that held at some time in [begin, end]."""
-    last = max(i for i, one in enumerate(settings) if one.at <= begin)
-    return [one for i, one in enumerate(settings) if i >= last and one.at <= end]
+    last = max(i for i, item in enumerate(settings) if item.at <= begin)
+    return [item for i, item in enumerate(settings) if i >= last and item.at <= end]
 
 
 def window_opened_at(minute: datetime) -> datetime:
@@ -124,7 +134,7 @@ def window_opened_at(minute: datetime) -> datetime:
 def closed_minutes(name: str, settings: list[Setting], started: Iterable[datetime]) -> Iterator[str]:
     """Nothing starts in a minute that is closed: by the hours of when its window opened, or by any since."""
     for minute in sorted(set(started)):
-        if not any(one.is_open(minute) for one in _in_force(settings, window_opened_at(minute), minute)):
+        if not any(item.is_open(minute) for item in _in_force(settings, window_opened_at(minute), minute)):
             yield f"hours: {name} started in {minute:%H:%M}, which is closed"
 
 
@@ -139,30 +149,30 @@ def overfull_minutes(
         for minute, before, count in line.places:
             opened_at = window_opened_at(minute)
             in_force = _in_force(settings, min(opened_at, line.at), line.at)
-            most = max(one.most(minute) for one in in_force)
+            most = max(item.most(minute) for item in in_force)
             if count > 0 and (most == 0 or ((is_capped or line.is_move) and before + count > most)):
                 yield f"capacity: {name} got {before} + {count} in {minute:%H:%M}, where {most} fit"
 
 
 def used_up(name: str, settings: list[Setting], started: Mapping[datetime, int], slack: int) -> Iterator[str]:
     """No hour has more starts than the largest quota that was ever set until its end."""
-    where = next((one.quotas[0].get("zone") for one in settings if one.quotas), None)
+    where = next((setting.quotas[0].get("zone") for setting in settings if setting.quotas), None)
     if where is None:
         return
     for begin, count in sorted(by_hour(where, started).items()):
-        earlier = [one for one in settings if one.at < begin + timedelta(hours=1)]
-        if all(one.quotas for one in earlier):
-            most = max(one.quotas[0]["limit"] for one in earlier)
+        earlier = [setting for setting in settings if setting.at < begin + timedelta(hours=1)]
+        if all(setting.quotas for setting in earlier):
+            most = max(setting.quotas[0]["limit"] for setting in earlier)
             if count > most + slack:
                 yield f"quota: {name} started {count} in the hour from {begin:%H:%M}, where {most} are allowed"
 
 
 def by_hour(where: str, started: Mapping[datetime, int]) -> Counter[datetime]:
     """How many were started in each hour of a zone."""
-    found: Counter[datetime] = Counter()
+    result: Counter[datetime] = Counter()
     for minute, count in started.items():
-        found[minute - minute.astimezone(ZoneInfo(where)).minute * MINUTE] += count
-    return found
+        result[minute - minute.astimezone(ZoneInfo(where)).minute * MINUTE] += count
+    return result
 
 
 def reached_by(settings: list[Setting], started: Mapping[datetime, int]) -> Iterator[str]:

@@ -8,23 +8,26 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from django.db import DatabaseError, connection
-from django.db.models import F
+from django.db.models import F, Q
 from django.test.utils import override_settings
 from django_q.signing import SignedPackage
 
 from scheduling import jobs, models, proof, store
 from scheduling.core import clock, keys, pacing
 from scheduling.core.errors import Refused
+from scheduling.handlers.ssrf import origin_of
 from scheduling.jobqueue import minute_jobs, schedules
 from scheduling.lists import stored_lists
-from scheduling.models import MoveReason, Status
-from scheduling.queues import operations
+from scheduling.models import CanaryState, MoveReason, Status
+from scheduling.placement import quotas
+from scheduling.queues import operations, targets, validation
 from scheduling.tasks import holds
 from scheduling.upkeep import reconciliation
 
-from . import database, model, shapes
+from . import database, feed, model, shapes
 from .operators import BY, Operators
 from .scenario import STAYS_DOWN, Action, Scenario
 from .seams import simulated
@@ -32,7 +35,7 @@ from .sometimes import reached
 from .targets import Targets
 from .world import Host, InjectedError, Process, World
 
-# Every storm is over within so many simulated hours after its faults.
+# Every storm is over within this many simulated hours after its faults.
 PATIENCE_HOURS = 30
 # A job that was taken and whose process died comes back after this, as the broker lets it.
 RETRY_SECONDS = 600.0
@@ -64,7 +67,7 @@ _UNFINISHED = (
     "SELECT 1 FROM scheduling_task WHERE cancelled_at IS NOT NULL AND cancel_position < ids_count",
 )
 _SEALED = (
-    "SELECT id, sealed_count, planned_cursor, leftover_count, claimed_to_id FROM scheduling_bucket"
+    "SELECT id, sealed_count, planned_cursor, leftover_count, claimed_to_id, repeats_count FROM scheduling_bucket"
     " WHERE id IN ({}) AND sealed_count IS NOT NULL AND waiting_count > 0 ORDER BY id"
 )
 _WAITING_KEYS = (
@@ -94,6 +97,7 @@ class Storm:
         self.is_calm = False
         self.errors: list[BaseException] = []
         self._operators = Operators(self)
+        self._feed = feed.Reader()
         self._jobs_seen: set[int] = set()
         self._next_job_at = float("inf")
         self._checked_at = 0.0
@@ -101,6 +105,7 @@ class Storm:
         self._waiting: list[Action] = []
         self.targets.are_down = scenario.plot == STAYS_DOWN
         self.targets.when_sent = self._request_is_on_the_wire
+        self.targets.is_cancelled = self.model.is_cancelled
 
     # --- The whole of it ---
 
@@ -142,10 +147,18 @@ class Storm:
                 handler=fields["handler"], webhook_url=url, python_callable=path
             )
             self.model.rpm_may_be(queue.name, queue.rpm)
+        for url, rpm in self.scenario.budgets.items():
+            target = targets.create(origin=origin_of(url), fields={"rpm": rpm}, by=BY, now=store.now)
+            self.model.budget_may_be(target.origin, rpm)
         self._queue_ids = list(models.Queue.objects.order_by("pk").values_list("pk", flat=True))
         schedules.ensure(at=store.now())
         if "slow" in self.scenario.faults:
             self.world.latency = self.dice.choice([0.0005, 0.002, 0.01])
+
+    def move_queue(self, queue: models.Queue, url: str) -> None:
+        """Give a queue another address. What it names would be looked up, which has no place here."""
+        with patch.dict(validation._CHECKS, {"webhook_url": lambda value: None}):
+            operations.update(queue, {"webhook_url": url}, by=BY, now=store.now)
 
     def _run_until(self, end: float) -> None:
         self.world.run_until(end)
@@ -165,9 +178,9 @@ class Storm:
 
     def moment_came(self, moment: str, delay: float, task_id: int) -> None:
         """Let those act that waited for it, on the task that it came for."""
-        for action in [one for one in self._waiting if one.moment == moment]:
+        for action in [entry for entry in self._waiting if entry.moment == moment]:
             self._waiting.remove(action)
-            self.world.call_in(delay, lambda one=action: self._operators.act(one, task_id))
+            self.world.call_in(delay, lambda entry=action: self._operators.act(entry, task_id))
 
     def _request_is_on_the_wire(self, process: Process, task_id: int) -> None:
         self.moment_came("request", 0.005, task_id)
@@ -231,6 +244,10 @@ class Storm:
         self.world.note(f"log: {event}")
         if event in LOG_EVENTS:
             reached(LOG_EVENTS[event])
+        if event == "lease_lost" and (process := self.world.current) and not process.had_faults:
+            self.errors.append(
+                Violation(f"lease: {process.name} lost one, and had neither stood still nor failed")
+            )
         error = sys.exc_info()[1]
         if event in NEVER_LOGGED and not isinstance(error, InjectedError):
             self.errors.append(Violation(f"logged: {event}: {type(error).__name__}: {error}"))
@@ -313,7 +330,10 @@ class Storm:
     def _is_idle_minute(self, number: int, seat: int) -> bool:
         """Whether nothing waits in the minute: then most of its workers would only look, and are left out."""
         buckets = [keys.bucket_at(pk, minute_jobs.minute_of(number)) for pk in self._queue_ids]
-        return not self._exists(*(_WAITING_IN.format(one) for one in buckets)) and self.dice.random() < 0.98
+        return (
+            not self._exists(*(_WAITING_IN.format(bucket) for bucket in buckets))
+            and self.dice.random() < 0.98
+        )
 
     def _run_job(self, path: str, arguments: tuple[Any, ...], key: int, delay: float) -> None:
         if path == "seat":
@@ -335,7 +355,7 @@ class Storm:
         def call() -> None:
             if self.world.t > minute:
                 reached("a worker came late to its minute")
-            others = [one for one in self.world.processes if one.about.get("minute") == number]
+            others = [entry for entry in self.world.processes if entry.about.get("minute") == number]
             if len(others) > 1:
                 reached("a minute had two workers")
             jobs.seat(number, seat)
@@ -464,6 +484,7 @@ class Storm:
             self._checked_at = world.t
             if dice.random() < (0.1 if self.is_calm else 0.4):
                 self._check_plan()
+        self._feed.read()
         if self._has_work():
             if dice.random() < 0.6:
                 self._start_job("sweep", dice.uniform(0, 50))
@@ -506,12 +527,12 @@ class Storm:
                 host = dice.choice(world.hosts)
                 offset, at = dice.choice([0.0, 0.3, -0.4, 3.0, -3.0]), dice.uniform(world.t, end)
                 world.call_at(at, lambda h=host, o=offset: self._step_clock(h, o))
-                # Somebody sees to it: a host that is far off only takes minutes to leave them to another.
+                # Somebody sees to it: a host that is far off only gets minutes to leave them to another.
                 if abs(offset) > 1 and at + 60 < end:
                     world.call_at(at + dice.uniform(5, 60), lambda h=host: self._step_clock(h, 0.1))
 
     def _step_clock(self, host: Host, offset: float) -> None:
-        if any(one.host is host and one.kind == "worker" for one in self.world.processes):
+        if any(process.host is host and process.kind == "worker" for process in self.world.processes):
             reached("a host's clock was stepped during a minute")
         self.world.note(f"the clock of host {host.name} is off by {offset}")
         host.offset = offset
@@ -530,22 +551,30 @@ class Storm:
             host.offset = 0.0
         for process in world.processes:
             process.fails_in = process.dies_in = process.dies_after_commits = process.unacknowledged_in = None
-        for queue in models.Queue.objects.order_by("pk"):
-            if queue.paused:
-                self.model.resumes(queue.name, world.t)
-                operations.resume(queue, by=BY, at=store.now())
-            operations.brake(queue, None, by=BY, at=store.now())
-        for task in models.Task.objects.on_hold().order_by("pk"):
-            self.model.continues(task.pk, world.t)
-            holds.resume(task, by=BY, now=store.now)
+        self._continue_work()
         if self.dice.random() < 0.8:
             # Most storms end sooner, since their operators give up what still waits.
             self._operators.cancel_everything()
         world.note("calm")
 
+    def _continue_work(self) -> None:
+        """Operators continue whatever is paused, braked or on hold.
+
+        What an operator began before the faults stopped may take effect afterwards: they look again and again.
+        """
+        slowed = Q(paused_at__isnull=False) | Q(brake_per_minute__isnull=False)
+        for queue in models.Queue.objects.filter(slowed).order_by("pk"):
+            if queue.paused:
+                self.model.resumes(queue.name, self.world.t)
+                operations.resume(queue, by=BY, at=store.now())
+            operations.brake(queue, None, by=BY, at=store.now())
+        for task in models.Task.objects.on_hold().order_by("pk"):
+            self.model.continues(task.pk, self.world.t)
+            holds.resume(task, by=BY, now=store.now)
+
     def _is_over(self) -> bool:
         return not (
-            [one for one in self.world.processes if one.kind != "worker"]
+            [process for process in self.world.processes if process.kind != "worker"]
             or self._exists(
                 *_UNFINISHED,
                 "SELECT 1 FROM scheduling_task WHERE finished_at IS NULL AND cancelled_at IS NULL",
@@ -560,6 +589,7 @@ class Storm:
             if self.world.t > end:
                 raise Violation(f"liveness: not over after {PATIENCE_HOURS} h: {self._what_is_left()}")
             self._run_until(self.world.t + 60)
+            self._continue_work()
             if not self._has_work():
                 self._skip_to_the_next_minute_with_work()
         if self.dice.random() < 0.5:
@@ -569,14 +599,15 @@ class Storm:
         """The next quarter-hours total each window that has ended."""
         for _ in range(5):
             self._run_until(self.world.t + 900)
+            self._continue_work()
             if not models.Window.objects.filter(totalled_at=None).exists():
                 return
         ends_at = self.world.at() - timedelta(minutes=75)
-        left = models.Window.objects.filter(totalled_at=None, starts_at__lt=ends_at).values_list(
+        remaining = models.Window.objects.filter(totalled_at=None, starts_at__lt=ends_at).values_list(
             "pk", flat=True
         )
-        if left:
-            raise Violation(f"liveness: windows {list(left)} were never totalled")
+        if remaining:
+            raise Violation(f"liveness: windows {list(remaining)} were never totalled")
 
     def _skip_to_the_next_minute_with_work(self) -> None:
         first = models.Bucket.objects.filter(waiting_count__gt=0).order_by("window__starts_at", "pk").first()
@@ -600,15 +631,19 @@ class Storm:
             "buckets": list(
                 models.Bucket.objects.filter(waiting_count__gt=0).values_list("pk", flat=True)[:5]
             ),
-            "processes": [one.name for one in self.world.processes],
+            "processes": [process.name for process in self.world.processes],
         }
 
     # --- What must hold ---
 
     def _check_plan(self, *, at_the_end: bool = False) -> None:
-        found = [str(one) for one in proof.check(store.now) if at_the_end or not str(one).startswith(_BY_AGE)]
-        if found:
-            raise Violation(f"plan: {found[:5]}")
+        differences = [
+            str(difference)
+            for difference in proof.check(store.now)
+            if at_the_end or not str(difference).startswith(_BY_AGE)
+        ]
+        if differences:
+            raise Violation(f"plan: {differences[:5]}")
 
     def _check_counters(self) -> None:
         """Counters of tasks whose rows are all written are those rows, at any moment."""
@@ -617,13 +652,13 @@ class Storm:
         for task_id, status in models.Assignment.objects.order_by().values_list("task_id", "status"):
             counted[task_id, words[status]] += 1
         for task in models.Task.objects.exclude(placed_at=None):
-            said = {word: getattr(task, f"{word}_count") for word in words.values()}
-            found = {word: counted[task.pk, word] for word in words.values()}
+            text = {word: getattr(task, f"{word}_count") for word in words.values()}
+            violations = {word: counted[task.pk, word] for word in words.values()}
             if task.cancelled_at is not None:
-                for numbers in (said, found):
+                for numbers in (text, violations):
                     numbers["cancelled"] += numbers.pop("waiting")
-            if said != found:
-                raise Violation(f"counters of task {task.pk}: {said} by the table, {found} rows")
+            if text != violations:
+                raise Violation(f"counters of task {task.pk}: {text} by the table, {violations} rows")
 
     def _check_cursors(self, minute: float) -> None:
         """No ID that waits in a sealed minute is passed over by its cursor, or has neither a slot nor a free one.
@@ -640,11 +675,19 @@ class Storm:
     def _wrong_cursors(self, minute: float) -> Iterator[str]:
         with connection.cursor() as cursor:
             cursor.execute(_SEALED.format(self._buckets_of_minute(minute)))
-            for bucket, sealed, planned, leftover, claimed_to in cursor.fetchall():
+            minutes = cursor.fetchall()
+            cursor.execute("SELECT id FROM scheduling_task WHERE canary_state <> ''")
+            with_canary = [task_id for (task_id,) in cursor.fetchall()]
+            for bucket, sealed, planned, leftover, claimed_to, repeats in minutes:
+                # What may have been sent there needs a minute whose period has room: it has no slot in its own.
+                if repeats and quotas.has_any(models.Queue.objects.get(pk=keys.queue_of_bucket(bucket))):
+                    continue
                 # Those whose rows aren't written yet will move to another minute.
                 cursor.execute(_WAITING_KEYS, [*keys.range_of_bucket(bucket), Status.WAITING])
-                # What is on hold when its slot comes is passed over, and late: also once its task has continued.
-                waiting = [key for key, task_id in cursor.fetchall() if task_id not in self.model.holds]
+                # What is on hold when its slot comes, or waits for a canary, is passed over, and late: also once its
+                # task has continued.
+                has_waited = {*self.model.holds, *with_canary}
+                waiting = [key for key, task_id in cursor.fetchall() if task_id not in has_waited]
                 if len(waiting) > sealed - planned + leftover:
                     yield (
                         f"slots: {len(waiting)} wait in bucket {bucket}: {sealed - planned} of its plan are ahead,"
@@ -669,23 +712,30 @@ class Storm:
             task = self.model.tasks.get(key[0])
             if status == "waiting" and task and task.cancelled_at is not None:
                 rows[key] = "cancelled"
-        found = model.sent_after_end(self.model, self.targets.received)
+        violations = model.sent_after_end(self.model, self.targets.received)
         slack = 1 if "clocks" in self.scenario.faults else 0
-        found += model.rate_violations(self.model, self._in_record(), self._fullest(), slack)
+        violations += model.rate_violations(self.model, self._in_record(), self._fullest(), slack)
+        violations += model.budget_violations(self.model, self._in_record(), slack)
         recorded, named = self._recorded()
         handlers = {fields["name"]: fields["handler"] for fields in self.scenario.queues}
-        found += model.per_id_violations(self.model, self.targets.received, rows, recorded, named, handlers)
+        violations += model.per_id_violations(
+            self.model, self.targets.received, rows, recorded, named, handlers
+        )
         if named and not self.world.had_faults:
-            found.append(f"repeats: {sorted(named)} were named, and no process died or froze")
-        found += self._wrong_attempts(recorded, handlers)
+            violations.append(f"repeats: {sorted(named)} were named, and no process died or froze")
+        violations += self._wrong_attempts(recorded, handlers)
         self._note_repeats(named)
-        found += model.started_without_a_commit(self.targets.received)
+        violations += model.sent_before_the_canary(self.model, self.targets.received, self.targets.succeeded)
+        violations += model.started_without_a_commit(self.targets.received)
+        violations += model.cancelled_although_sent(self.model, self.targets.answered, rows, named)
         most = max(fields["max_attempts"] for fields in self.scenario.queues)
-        found += model.too_many_attempts(self.model, self.targets.received, named, most)
-        found += self._accounts_of_minutes()
-        found += self._wrong_shapes(named)
-        if found:
-            raise Violation("; ".join(found[:6]))
+        violations += model.too_many_attempts(self.model, self.targets.received, named, most)
+        violations += self._accounts_of_minutes()
+        violations += self._wrong_shapes(named)
+        self._feed.read()
+        violations += feed.violations(self._feed)
+        if violations:
+            raise Violation("; ".join(violations[:6]))
         self._note_what_was_reached()
 
     def _learn_what_nobody_was_told(self) -> None:
@@ -693,7 +743,7 @@ class Storm:
         for task in models.Task.objects.select_related("queue").order_by("pk"):
             if task.pk not in self.model.tasks or task.pk in self.model.unsure:
                 ids = stored_lists.ids_of(task.list_id, 0, task.ids_count)
-                self.model.found(
+                self.model.add_lost_answer(
                     task.pk, task.queue.name, ids, (task.created_at - self._epoch()).total_seconds()
                 )
             if task.cancelled_at is not None:
@@ -711,7 +761,7 @@ class Storm:
             name = names[keys.queue_of_bucket(pk)]
             fullest[name] = max(fullest.get(name, 0), slots)
         for name in list(fullest):
-            fields = next(one for one in self.scenario.queues if one["name"] == name)
+            fields = next(queue for queue in self.scenario.queues if queue["name"] == name)
             if fields["overflow"] == "carry_over" and name not in self.model.may_exceed:
                 # rpm is a hard cap there.
                 del fullest[name]
@@ -757,13 +807,13 @@ class Storm:
                 yield f"attempts: {task_id}/{user_id} has {attempts}, {recorded[task_id, user_id]} are recorded"
 
     def _sent_count(self, key: tuple[int, int]) -> int:
-        return sum((one.task_id, one.user_id) == key for one in self.targets.received)
+        return sum((request.task_id, request.user_id) == key for request in self.targets.received)
 
     def _note_repeats(self, named: Counter[tuple[int, int]]) -> None:
         if named:
             reached("a possible repeat was named")
             reached("a lease was taken over")
-        counts = Counter((one.task_id, one.user_id) for one in self.targets.received)
+        counts = Counter((request.task_id, request.user_id) for request in self.targets.received)
         recorded, _ = self._recorded()
         if any(counts[key] > recorded[key] for key in named):
             reached("a named repeat was a real one")
@@ -773,33 +823,33 @@ class Storm:
         names = {fields["name"]: fields["handler"] for fields in self.scenario.queues}
         ids = dict(models.Queue.objects.values_list("name", "pk"))
         sent: Counter[int] = Counter()
-        for one in self.targets.received:
-            sent[keys.bucket_at(ids[one.queue], one.minute)] += 1
-        found = []
+        for request in self.targets.received:
+            sent[keys.bucket_at(ids[request.queue], request.minute)] += 1
+        violations = []
         by_id = {pk: name for name, pk in ids.items()}
         for bucket in models.Bucket.objects.order_by("pk"):
             if names[by_id[keys.queue_of_bucket(bucket.pk)]] == "record":
                 continue
             if not bucket.started_count <= sent[bucket.pk] <= bucket.started_count + bucket.repeats_count:
-                found.append(
+                violations.append(
                     f"bucket {bucket.pk}: {sent[bucket.pk]} requests reached their target, "
                     f"{bucket.started_count} are counted and {bucket.repeats_count} named"
                 )
-        return found
+        return violations
 
     def _wrong_shapes(self, named: Counter[tuple[int, int]]) -> Iterator[str]:
         """Yield where a queue's hours, ramp or quotas were not kept to."""
         for queue in models.Queue.objects.order_by("pk"):
-            created = next(one for one in self.scenario.queues if one["name"] == queue.name)
+            created = next(entry for entry in self.scenario.queues if entry["name"] == queue.name)
             log = models.Activity.objects.filter(object_kind="queue", object_id=queue.pk, verb="changed")
             settings = shapes.history(created, log.order_by("pk"))
-            if not any(one.hours or one.ramp or one.quotas for one in settings):
+            if not any(entry.hours or entry.ramp or entry.quotas for entry in settings):
                 continue
             buckets = models.Bucket.objects.filter(window__queue=queue)
-            started = {one.minute_at: one.started_count for one in buckets if one.started_count}
-            for one in self.targets.received:
-                if one.queue == queue.name:
-                    started[one.minute] = max(1, started.get(one.minute, 0))
+            started = {entry.minute_at: entry.started_count for entry in buckets if entry.started_count}
+            for entry in self.targets.received:
+                if entry.queue == queue.name:
+                    started[entry.minute] = max(1, started.get(entry.minute, 0))
             yield from shapes.closed_minutes(queue.name, settings, started)
             is_capped = created["overflow"] == "carry_over" and queue.name not in self.model.may_exceed
             yield from shapes.overfull_minutes(queue.name, settings, self._placed(queue), is_capped=is_capped)
@@ -832,6 +882,10 @@ class Storm:
                 reached(by_reason[MoveReason._value2member_map_[reason]])
         if any(reason == MoveReason.RETRY and to - came_from > 3 for reason, came_from, to in moves):
             reached("a retry found its next minute full")
+        canaries = set(models.Task.objects.values_list("canary_state", flat=True))
+        for state, name in ((CanaryState.PASSED, "a canary passed"), (CanaryState.FAILED, "a canary failed")):
+            if state in canaries or (state == CanaryState.FAILED and self._was_put_on_hold()):
+                reached(name)
         statuses = set(models.Assignment.objects.order_by().values_list("status", flat=True))
         for status, name in (
             (Status.SUCCEEDED, "a request succeeded"),
@@ -854,6 +908,12 @@ class Storm:
             reached("the plan was checked by jobs")
         if kinds.exclude(kind=models.BulkActKind.CHECK_PLAN).filter(done_count__gt=0).exists():
             reached("a bulk operation was continued by a job")
+
+    @staticmethod
+    def _was_put_on_hold() -> bool:
+        """Whether a canary put its task on hold."""
+        by_canary = models.Activity.objects.filter(verb="put_on_hold", after__reason__startswith="the canary")
+        return by_canary.exists()
 
     # --- Look-ups for operators ---
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scheduling.core import clock, retry
+from scheduling.dispatch.targets import origin_of_queue
 from scheduling.handlers.base import Outcome, Request
 
 from .sometimes import reached
@@ -30,6 +31,8 @@ class Sent:
     # Whose sender sent it, and how long after the last commit of its worker.
     process: str
     since_commit: float
+    # Scheme, host and port of where it went; empty for what isn't a webhook.
+    origin: str = ""
 
 
 @dataclass
@@ -39,10 +42,16 @@ class Targets:
     world: World
     dice: random.Random
     received: list[Sent] = field(default_factory=list)
+    # When which request of (task, ID) was answered by a success.
+    succeeded: list[tuple[float, int, int]] = field(default_factory=list)
     modes: dict[str, str] = field(default_factory=dict)
     are_well: bool = False
     # Whether all of them are down until they are well again.
     are_down: bool = False
+    # When the last request of (task, ID) was answered.
+    answered: dict[tuple[int, int], float] = field(default_factory=dict)
+    # Whether a list is cancelled, as far as those know who cancelled it.
+    is_cancelled: Callable[[int], bool] = lambda task_id: False
     # Called when a request is on the wire.
     when_sent: Callable[[Process, int], None] = lambda process, task_id: None
 
@@ -68,6 +77,7 @@ class SimHandler:
     def __init__(self, targets: Targets, queue: Any) -> None:
         self.targets, self.world, self.queue = targets, targets.world, queue
         self.key = queue.webhook_url or queue.name
+        self.origin = origin_of_queue(queue) or ""
         self.batch_seconds = 0.5 if queue.handler == "python" else 0.0
 
     def prepare(self) -> None:
@@ -76,13 +86,25 @@ class SimHandler:
     async def close(self) -> None:
         """There is nothing to close."""
 
+    def is_ready(self) -> bool:
+        return True
+
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         process = self.world.current
         assert process is not None
+        if self._meets_a_cancel(batch[0].task_id, "not made"):
+            reached("a request of a cancelled list was not made")
+            return [Outcome(retry.Verdict.RETRY, error="not sent", started=False) for _ in batch]
         if not self.targets.are_well and self.targets.dice.random() < 0.04:
             # No socket is free, say.
             reached("a request could not be made at all")
-            return [Outcome(retry.Verdict.RETRY, error="not sent", started=False) for _ in batch]
+            block_seconds = self.targets.dice.choice((0.0, 0.0, 0.0, 4.0))
+            if block_seconds:
+                reached("a queue had no token")
+            not_sent = Outcome(
+                retry.Verdict.RETRY, error="not sent", started=False, block_seconds=block_seconds
+            )
+            return [not_sent for _ in batch]
         for request in batch:
             self.targets.received.append(
                 Sent(
@@ -93,11 +115,24 @@ class SimHandler:
                     request.planned_at,
                     process.name,
                     self.world.t - process.committed_at,
+                    self.origin,
                 )
             )
             self.world.note(f"{process.name}: sends {request.task_id}/{request.user_id}")
         self.targets.when_sent(process, batch[0].task_id)
-        return [await self._answer(request) for request in batch]
+        outcomes = [await self._answer(request) for request in batch]
+        for request in batch:
+            self.targets.answered[request.task_id, request.user_id] = self.world.t
+        return outcomes
+
+    def _meets_a_cancel(self, task_id: int, what: str) -> bool:
+        """Draw whether a request of a list that has been cancelled since it was claimed comes to nothing.
+
+        From dice of its own, so that storms without such a cancel stay as they are.
+        """
+        return self.targets.is_cancelled(task_id) and (
+            random.Random(f"{what} {task_id} {self.world.t}").random() < 0.5
+        )
 
     async def _answer(self, request: Request) -> Outcome:
         dice, mode = self.targets.dice, self.targets.mode(self.key)
@@ -124,9 +159,14 @@ class SimHandler:
             # Kept open by both, and closed when the request came.
             reached("a kept connection was closed instead of a response")
             return Outcome(retry.Verdict.RETRY, error="closed", retry_in_this_minute=True)
+        if self._meets_a_cancel(request.task_id, "closed"):
+            reached("a request of a cancelled list was to be made again")
+            return Outcome(retry.Verdict.RETRY, error="closed", retry_in_this_minute=True)
         if self.world.at() > request.planned_at + clock.MINUTE:
             reached("a request was still open when its minute ended")
         verdict = retry.verdict(status, error or None)
+        if verdict == retry.Verdict.SUCCEEDED:
+            self.targets.succeeded.append((self.world.t, request.task_id, request.user_id))
         return Outcome(
             verdict,
             status=status,

@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.storm.mutants import MUTANTS, ROOT
 
 HERE = Path(__file__).resolve().parent
-KEPT = [line for line in (HERE / "seeds.txt").read_text().splitlines() if line and not line.startswith("#")]
+KEPT = [
+    line.split("#")[0].strip()
+    for line in (HERE / "seeds.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
 
 
 def storm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,12 +49,16 @@ def test_storm_replays_a_seed_exactly_in_another_process():
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("scenario", KEPT)
-def test_storm_of_a_seed_that_failed_once(scenario):
-    done = storm(scenario.split("#")[0].strip())
+def test_storm_of_each_seed_that_failed_once():
+    done = storm(*KEPT)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
 def test_every_operation_is_atomic_whichever_statement_fails():
     done = python("-m", "tests.storm.statements", "--every", "9")
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_each_fault_that_was_written_by_hand_fits_the_code():
+    fitting = [(ROOT / "scheduling" / mutant.path).read_text().count(mutant.old) for mutant in MUTANTS]
+    assert [mutant.name for mutant, times in zip(MUTANTS, fitting, strict=True) if times != 1] == []

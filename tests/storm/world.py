@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.db.transaction import Atomic
 from greenlet import getcurrent, greenlet
 
@@ -21,8 +21,13 @@ from scheduling.dispatch import block_signals
 from .sometimes import reached
 
 EPOCH = datetime(2031, 3, 5, 12, 0, tzinfo=UTC)
-# Statements that belong to a transaction's ending, and never fail by themselves.
+# Statements that begin or end a transaction, and never fail by themselves.
 _OF_TRANSACTIONS = ("SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT")
+
+
+def is_of_transaction(sql: str) -> bool:
+    """Whether this only begins or ends a transaction. On PostgreSQL other statements may come with BEGIN."""
+    return sql.startswith(_OF_TRANSACTIONS) and ";" not in sql
 
 
 class Killed(BaseException):
@@ -35,7 +40,7 @@ class InjectedError(OperationalError):
 
 @dataclass(eq=False)
 class Host:
-    """A machine: its clock is off by so many seconds."""
+    """A machine: its clock is off by this many seconds."""
 
     name: str
     offset: float = 0.0
@@ -68,6 +73,11 @@ class Process:
     # What the process is at, for what drives it.
     about: dict[str, Any] = field(default_factory=dict)
     is_finished: bool = False
+    # Whether it froze, or a statement or commit of it failed.
+    had_faults: bool = False
+    # Whether its connection puts statements off, as a minute worker's does on PostgreSQL, and those it has put off.
+    is_brief: bool = False
+    put_off_statements: list[Any] = field(default_factory=list)
 
 
 class World:
@@ -88,6 +98,8 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self.statements = 0
+        # Whether a transaction ends now: its last statements may come with COMMIT.
+        self._is_committing = False
         # Whether a process died or froze, or a statement or commit failed: without that, no repeat is possible.
         self.had_faults = False
         self.has_new_jobs = False
@@ -192,14 +204,19 @@ class World:
     def _switch(self, process: Process, *error: type[BaseException]) -> None:
         assert getcurrent() is self.hub
         self.current = process
+        # All processes share one connection here, and each has its own in the world.
+        database = connections[DEFAULT_DB_ALIAS]
+        database.is_brief, database.put_off_statements = process.is_brief, process.put_off_statements
         try:
             process.run.throw(*error) if error else process.run.switch()
         finally:
             self.current = None
+            process.is_brief, process.put_off_statements = database.is_brief, database.put_off_statements
+            database.is_brief, database.put_off_statements = False, []
         self.after_commit()
 
     def sleep(self, seconds: float) -> None:
-        """Let others run, and go on after so many seconds."""
+        """Let others run, and continue after this many seconds."""
         process = self.current
         if process is None or getcurrent() is self.hub:
             # The storm's own code: nobody waits for it.
@@ -237,7 +254,7 @@ class World:
 
     def freeze(self, process: Process, seconds: float) -> None:
         """Stop a process for a while, its sender too."""
-        self.had_faults = True
+        self.had_faults = process.had_faults = True
         process.frozen_until = self.t + seconds
         if process is not self.current and not process.is_finished:
             self._wake_at(process, max(process.wakes_at, process.frozen_until))
@@ -249,7 +266,7 @@ class World:
         process = self.current
         if "django_q_ormq" in sql and not sql.startswith(("SELECT", "DELETE")):
             self.has_new_jobs = True
-        if process is None or sql.startswith(_OF_TRANSACTIONS):
+        if process is None or is_of_transaction(sql):
             return execute(sql, params, many, context)
         if process.is_dead:
             raise Killed
@@ -258,7 +275,7 @@ class World:
             process.fails_in -= 1
             if process.fails_in <= 0:
                 process.fails_in = None
-                self.had_faults = True
+                self.had_faults = process.had_faults = True
                 self.note(f"{process.name}: a statement fails")
                 raise InjectedError("injected")
         if process.dies_in is not None:
@@ -268,7 +285,7 @@ class World:
                     reached("a worker died inside a transaction")
                 self.note(f"{process.name}: dies at a statement")
                 self.kill(process)
-        if not connection.in_atomic_block:
+        if not (connection.in_atomic_block or self._is_committing):
             # Before the statement: the rows of one that writes and returns must not stay unread meanwhile.
             self._preempt(0.03)
         return execute(sql, params, many, context)
@@ -290,7 +307,7 @@ class World:
             process.unacknowledged_in -= 1
             if process.unacknowledged_in <= 0:
                 process.unacknowledged_in = None
-                self.had_faults = True
+                self.had_faults = process.had_faults = True
                 reached("a commit was not acknowledged")
                 self.note(f"{process.name}: a commit isn't acknowledged")
                 raise InjectedError("injected: the connection was lost at the commit")
@@ -311,10 +328,14 @@ class World:
         """Let statements and commits of this process's connection pass through the world."""
         commit, leave = connection.commit, Atomic.__exit__
         # All processes share it: one that closes its own must not take it from the others.
-        connection.close = lambda: None
+        connection.close = lambda: setattr(connection, "put_off_statements", [])
 
         def commit_and_tell() -> None:
-            commit()
+            self._is_committing = True
+            try:
+                commit()
+            finally:
+                self._is_committing = False
             self._committed()
 
         def leave_and_yield(atomic: Atomic, *error: Any) -> Any:
