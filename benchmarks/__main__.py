@@ -21,6 +21,8 @@ from benchmarks.rows import Row
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 ONE = "--one"
+# Sections that other commands write: `make bench-peers`.
+ELSEWHERE = ("peers",)
 INTRODUCTION = """# What was measured
 
 Written by `make bench`; don't edit it. Everything is a ratio of two things that ran on the same machine in
@@ -32,21 +34,30 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == [ONE]:
         json.dump(_run_here(arguments[1]), sys.stdout)
         return 0
-    there = names()
-    if unknown := set(arguments) - set(there):
-        print(f"No benchmark is named {', '.join(sorted(unknown))}, but {', '.join(there)}.", file=sys.stderr)
+    all_names = names()
+    if unknown := set(arguments) - set(all_names):
+        print(
+            f"No benchmark is named {', '.join(sorted(unknown))}, but {', '.join(all_names)}.",
+            file=sys.stderr,
+        )
         return 64
-    sections = read_sections(RESULTS.read_text() if RESULTS.exists() else "", there)
     ok = True
-    for name in arguments or there:
+    for name in arguments or all_names:
         rows = _run_apart(name)
         ok = ok and all(row["ok"] for row in rows)
-        sections[name] = section(name, rows)
         for row in rows:
             print(line(row), flush=True)
-        written = ("\n" + sections[name].strip("\n") + "\n" for name in there if name in sections)
-        RESULTS.write_text(INTRODUCTION + "".join(written))
+        write_section(name, section(name, rows))
     return 0 if ok else 1
+
+
+def write_section(name: str, text: str) -> None:
+    """Write one section among those of earlier runs."""
+    all_names = [*names(), *ELSEWHERE]
+    sections = read_sections(RESULTS.read_text() if RESULTS.exists() else "", all_names)
+    sections[name] = text
+    written = ("\n" + sections[each].strip("\n") + "\n" for each in all_names if each in sections)
+    RESULTS.write_text(INTRODUCTION + "".join(written))
 
 
 def names() -> list[str]:
@@ -75,11 +86,11 @@ def _run_apart(name: str) -> list[Row]:
     return rows
 
 
-def read_sections(text: str, there: list[str]) -> dict[str, str]:
+def read_sections(text: str, all_names: list[str]) -> dict[str, str]:
     """The sections of an earlier run, by the name of their module."""
     parts = re.split(r"^(?=\n?## )", text, flags=re.MULTILINE)
-    found = {match[1]: part for part in parts if (match := re.match(r"\n?## (\S+)", part))}
-    return {name: found[name] for name in there if name in found}
+    sections = {match[1]: part for part in parts if (match := re.match(r"\n?## (\S+)", part))}
+    return {name: sections[name] for name in all_names if name in sections}
 
 
 def section(name: str, rows: list[Row]) -> str:
@@ -89,17 +100,17 @@ def section(name: str, rows: list[Row]) -> str:
     table = ["| what | measured | limit | |", "| --- | --- | --- | --- |"]
     for row in rows:
         limit = "" if row["limit"] is None else f"{row['limit']:g}"
-        said = {True: "kept", False: "**missed**"}[row["ok"]] if row["limit"] is not None else ""
-        table.append(f"| {row['name']} | {row['value']:g} {row['unit']} | {limit} | {said} |")
+        verdict = {True: "kept", False: "**missed**"}[row["ok"]] if row["limit"] is not None else ""
+        table.append(f"| {row['name']} | {row['value']:g} {row['unit']} | {limit} | {verdict} |")
     return f"\n## {name}\n\n{on}\n\n" + "\n".join(table) + "\n"
 
 
 def line(row: Row) -> str:
     """A row for who looks on."""
-    said = f"{row['name']}: {row['value']:g} {row['unit']}"
+    text = f"{row['name']}: {row['value']:g} {row['unit']}"
     if row["limit"] is None:
-        return f"{'':6} {said}"
-    return f"{'ok' if row['ok'] else 'MISSED':6} {said} (limit {row['limit']:g})"
+        return f"{'':6} {text}"
+    return f"{'ok' if row['ok'] else 'MISSED':6} {text} (limit {row['limit']:g})"
 
 
 if __name__ == "__main__":

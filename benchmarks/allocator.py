@@ -44,8 +44,8 @@ def _speed(name: str, fill: Sequence[int]) -> Row:
         # The same buckets, as a chain that needs no thought.
         return chain.from_iterable(repeat(k % 15, RPM) for k in range(IDS // RPM + 1))
 
-    bare_seconds, ours = _best(lambda: _zip(bare()), lambda: _zip(allocator.places(fill, RPM)))
-    ratio = bare_seconds / ours
+    bare_seconds, own_seconds = _best(lambda: _zip(bare()), lambda: _zip(allocator.places(fill, RPM)))
+    ratio = bare_seconds / own_seconds
     return _row(
         f"allocator: 1 million places in {name}",
         ratio,
@@ -56,13 +56,13 @@ def _speed(name: str, fill: Sequence[int]) -> Row:
 
 
 def _memory(name: str, fill: Sequence[int]) -> Row:
-    one, ten = (_peak_bytes(fill, ids) for ids in (IDS, 10 * IDS))
+    small, large = (_peak_bytes(fill, ids) for ids in (IDS, 10 * IDS))
     return _row(
         f"allocator: peak memory of 10 million places in {name}",
-        ten / one,
+        large / small,
         1.1,
         "of the peak of 1 million, at most",
-        ten / one <= 1.1,
+        large / small <= 1.1,
     )
 
 
@@ -101,9 +101,9 @@ def _zip(places: Iterable[int], ids: int = IDS) -> None:
     deque(zip(range(ids), places, strict=False), maxlen=0)
 
 
-def _best(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
+def _best(call: Callable[[], object], other_call: Callable[[], object]) -> tuple[float, float]:
     """Return the best time of each in seconds: the others were disturbed by something."""
-    times: list[tuple[float, float]] = [(_seconds(one), _seconds(other)) for _ in range(ROUNDS)]
+    times: list[tuple[float, float]] = [(_seconds(call), _seconds(other_call)) for _ in range(ROUNDS)]
     return min(first for first, _ in times), min(second for _, second in times)
 
 

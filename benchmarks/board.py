@@ -143,7 +143,7 @@ class Asking:
 
     def costs(self) -> tuple[float, float, float]:
         """Median seconds of an empty view, of a poll when nothing changed, and of one when all did."""
-        took: dict[str, list[float]] = {"empty": [], "unchanged": [], "changed": []}
+        timings: dict[str, list[float]] = {"empty": [], "unchanged": [], "changed": []}
         for number in range(REQUESTS + 20):
             samples = {
                 "empty": self._timed("200", "/empty/"),
@@ -155,20 +155,20 @@ class Asking:
             # The first ones fill caches.
             if number >= 20:
                 for name, seconds in samples.items():
-                    took[name].append(seconds)
-        empty, unchanged, changed = (statistics.median(seconds) for seconds in took.values())
+                    timings[name].append(seconds)
+        empty, unchanged, changed = (statistics.median(seconds) for seconds in timings.values())
         return empty, unchanged, changed
 
     def finding(self, first: int, count: int) -> float:
         """Milliseconds, on a clock, that the page of an ID takes at most 95 of a hundred times: each another one."""
-        took = []
+        timings = []
         for number in range(IDS_LOOKED_FOR):
             began = time.perf_counter()
             self.ask(f"/dashboard/ids/{first + number * 7919 * 31 % count}/")
-            took.append(1000 * (time.perf_counter() - began))
+            timings.append(1000 * (time.perf_counter() - began))
             if not self.status.startswith("200") or b"the request succeeded" not in self.content:
                 raise RuntimeError(self.status)
-        return sorted(took)[int(IDS_LOOKED_FOR * 0.95) - 1]
+        return sorted(timings)[int(IDS_LOOKED_FOR * 0.95) - 1]
 
     def _unchanged(self) -> float:
         return self._timed("204", "/dashboard/", f"version={_version()}")

@@ -38,8 +38,8 @@ def _processes(service: Service) -> list[psutil.Process]:
 
 
 def _pss_kib(pid: int) -> int:
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    return int(found[1]) if found else 0
+    match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(match[1]) if match else 0
 
 
 def _seconds(processes: list[psutil.Process]) -> float:

@@ -92,9 +92,9 @@ def _worst(seconds: list[float]) -> float:
 
 
 def _first_password(data_dir: Path) -> str:
-    found = re.search(r"Password \(shown once\): (\S+)", (data_dir / "run.log").read_text())
-    assert found
-    return found[1]
+    match = re.search(r"Password \(shown once\): (\S+)", (data_dir / "run.log").read_text())
+    assert match
+    return match[1]
 
 
 class Visitor:
@@ -119,7 +119,7 @@ class Visitor:
 
     def measure(self) -> Measured:
         """Ask for pages and health checks in turn, evenly over time."""
-        found = Measured()
+        result = Measured()
         began = time.monotonic()
         for number in range(int(SECONDS * ASKED_A_SECOND)):
             time.sleep(max(0.0, began + number / ASKED_A_SECOND - time.monotonic()))
@@ -131,9 +131,9 @@ class Visitor:
                 )
             except OSError:
                 seconds, status = 10.0, 0
-            (found.health if is_health else found.pages).append(seconds)
-            found.refused += status != 200
-        return found
+            (result.health if is_health else result.pages).append(seconds)
+            result.refused += status != 200
+        return result
 
     def _ask(
         self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
@@ -185,13 +185,13 @@ def _attacks(service: Service, visitor: Visitor, task: int) -> dict[str, Attack]
 @contextmanager
 def _attackers(port: int, attack: Attack) -> Iterator[None]:
     """The attack in a process of its own, which is gone afterwards."""
-    told = json.dumps({"port": port, **attack.__dict__})
+    parameters = json.dumps({"port": port, **attack.__dict__})
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.front_door"], cwd=ROOT, stdin=subprocess.PIPE, text=True
     )
     assert process.stdin
     try:
-        process.stdin.write(f"{told}\n")
+        process.stdin.write(f"{parameters}\n")
         process.stdin.flush()
         yield
     finally:
@@ -237,5 +237,5 @@ def attack_for_ever(port: int, attack: Attack) -> None:
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.stdin.readline())
-    attack_for_ever(given.pop("port"), Attack(**given))
+    parameters = json.loads(sys.stdin.readline())
+    attack_for_ever(parameters.pop("port"), Attack(**parameters))

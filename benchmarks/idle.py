@@ -14,6 +14,7 @@ SECONDS = float(os.environ.get("BENCH_IDLE_SECONDS", "60"))
 SETTLE_SECONDS = 20
 MOST_QUESTIONS = 10
 MOST_CPU_PERCENT = 2
+CLUSTERS = ("quarterdeck", "minutes")
 
 
 def run() -> list[Row]:
@@ -29,10 +30,10 @@ def run() -> list[Row]:
 
 
 def _measure(way: far_database.Way, service: Service) -> list[Row]:
-    before, asked, began = _cpu_seconds(service), way.round_trips, time.monotonic()
+    before, trips_before, began = _cpu_seconds(service), way.round_trips, time.monotonic()
     time.sleep(SECONDS)
     seconds = time.monotonic() - began
-    questions, after = (way.round_trips - asked) / seconds, _cpu_seconds(service)
+    questions, after = (way.round_trips - trips_before) / seconds, _cpu_seconds(service)
     name = "idle: questions to PostgreSQL of one machine"
     rows = [
         Row(
@@ -62,8 +63,8 @@ def _cpu_seconds(service: Service) -> dict[str, float]:
     used: dict[str, float] = {}
     for process in psutil.Process(service.process.pid).children(recursive=True):
         try:
-            if "qcluster" in process.cmdline():
-                cluster = process.environ()["Q_CLUSTER_NAME"]
+            cluster = process.name().partition(" ")[0]
+            if cluster in CLUSTERS:
                 used[cluster] = used.get(cluster, 0.0) + sum(process.cpu_times()[:2])
         except psutil.NoSuchProcess:
             continue

@@ -8,7 +8,7 @@ keys in it, in the order of the list, with a page cache of 256 MiB on SQLite.
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ TASKS = "/celery_ids_tasks/"
 LEAST_RATIO = 0.35
 MOST_GROWTH = 1.2
 
-_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-262144", "temp_store=MEMORY")
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-262144", "temp_store=MEMORY")
 _ROWS = (
     "INSERT INTO scheduling_assignment (id, user_id, task_id, status, attempts)"
     " SELECT place, user_id, 1, 1, 0 FROM given"
@@ -60,15 +60,15 @@ def run() -> list[Row]:
     rows = _compare("SQLite", _ours_on_sqlite, _bare_on_sqlite)
     with postgresql.server() as url:
         server = _Server(url)
-        rows += _compare("PostgreSQL", server.ours, server.bare)
+        rows += _compare("PostgreSQL", server.own_cost, server.bare)
     return rows
 
 
-def _compare(database: str, ours: Measure, bare: Measure) -> list[Row]:
-    one, three = (_both(count, ours, bare) for count in (MILLION, 3 * MILLION))
-    ratio = one[1].seconds / one[0].seconds
-    growth = (three[0].seconds / one[0].seconds) / (three[1].seconds / one[1].seconds)
-    written = one[0].written_bytes / one[1].written_bytes
+def _compare(database: str, own: Measure, bare: Measure) -> list[Row]:
+    small, large = (_both(count, own, bare) for count in (MILLION, 3 * MILLION))
+    ratio = small[1].seconds / small[0].seconds
+    growth = (large[0].seconds / small[0].seconds) / (large[1].seconds / small[1].seconds)
+    written = small[0].written_bytes / small[1].written_bytes
     return [
         {
             "name": f"{database}: 1 million shuffled IDs with users, from POST until the last row",
@@ -87,31 +87,42 @@ def _compare(database: str, ours: Measure, bare: Measure) -> list[Row]:
         {
             "name": f"{database}: written to disk for 1 million",
             "value": round(written, 2),
-            "unit": f"of what the bare statement writes ({one[1].written_bytes / 1e6:,.0f} MB)",
+            "unit": f"of what the bare statement writes ({small[1].written_bytes / 1e6:,.0f} MB)",
             "limit": None,
             "ok": True,
         },
     ]
 
 
-def _both(count: int, ours: Measure, bare: Measure) -> tuple[Cost, Cost]:
+def _both(count: int, own: Measure, bare: Measure) -> tuple[Cost, Cost]:
     """The best of each: the others were disturbed. In turns, so that a busy moment meets both."""
-    costs = [(ours(ids), bare(ids)) for ids in (_shuffled(count, seed) for seed in range(ROUNDS))]
-    best_ours, best_bare = (min(each, key=lambda cost: cost.seconds) for each in zip(*costs, strict=True))
-    return best_ours, best_bare
+    costs = [(own(ids), bare(ids)) for ids in (_shuffled(count, seed) for seed in range(ROUNDS))]
+    best_own, best_bare = (min(each, key=lambda cost: cost.seconds) for each in zip(*costs, strict=True))
+    return best_own, best_bare
 
 
 def _shuffled(count: int, seed: int) -> list[int]:
     return random.Random(seed).sample(range(10**8, 10**10), count)
 
 
-def _with_places(ids: list[int]) -> Iterator[tuple[int, int]]:
+def with_places(ids: list[int]) -> Iterator[tuple[int, int]]:
     """Each ID's key as the two rules give it, in an empty window: (key, ID), in the order of the list."""
     window = keys.window_id(1, clock.quarter_start(datetime.now(UTC)))
-    given = [keys.assignment_id(keys.bucket_id(window, k), 0) for k in range(clock.BUCKETS)]
+    next_keys = [keys.assignment_id(keys.bucket_id(window, k), 0) for k in range(clock.BUCKETS)]
     for user, k in zip(ids, islice(allocator.places(allocator.EMPTY, RPM), len(ids)), strict=True):
-        yield given[k], user
-        given[k] += 1
+        yield next_keys[k], user
+        next_keys[k] += 1
+
+
+def create_given(connection: psycopg.Connection, columns: str, rows: Iterable[Sequence[object]]) -> None:
+    """Create PostgreSQL's table `given`, which the bare statements read. columns: in parentheses, with their types."""
+    connection.execute(f"CREATE UNLOGGED TABLE given {columns}".encode())
+    with connection.cursor().copy("COPY given FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    connection.commit()
+    connection.execute("ANALYZE given")
+    connection.commit()
 
 
 # --- Ours: a POST to a real service ---
@@ -142,10 +153,10 @@ def _bare_on_sqlite(ids: list[int]) -> Cost:
         migrate(data_dir)
         database = sqlite3.connect(data_dir / "quarterdeck.sqlite3", isolation_level=None)
         with closing(database) as connection:
-            for pragma in _PRAGMAS:
+            for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("CREATE TEMP TABLE given (place INTEGER, user_id INTEGER)")
-            connection.executemany("INSERT INTO given VALUES (?, ?)", _with_places(ids))
+            connection.executemany("INSERT INTO given VALUES (?, ?)", with_places(ids))
             before, began = _own_written_bytes(), time.perf_counter()
             for statement in ("BEGIN IMMEDIATE", _ROWS, _USERS["SQLite"], "COMMIT"):
                 connection.execute(statement)
@@ -164,7 +175,7 @@ class _Server:
         self._url = url
         self._number = 0
 
-    def ours(self, ids: list[int]) -> Cost:
+    def own_cost(self, ids: list[int]) -> Cost:
         with self._database() as url, directory() as data_dir, Service(data_dir, url) as service:
             before = self._written_bytes()
             seconds = _send(service, ids)
@@ -174,13 +185,7 @@ class _Server:
         with self._database() as url, directory() as data_dir:
             migrate(data_dir, url)
             with psycopg.connect(url) as connection:
-                connection.execute("CREATE UNLOGGED TABLE given (place bigint, user_id bigint)")
-                with connection.cursor().copy("COPY given FROM STDIN") as copy:
-                    for place in _with_places(ids):
-                        copy.write_row(place)
-                connection.commit()
-                connection.execute("ANALYZE given")
-                connection.commit()
+                create_given(connection, "(place bigint, user_id bigint)", with_places(ids))
                 before, began = self._written_bytes(), time.perf_counter()
                 connection.execute(_ROWS)
                 connection.execute(_USERS["PostgreSQL"])

@@ -174,8 +174,8 @@ def _sent(client: "Client", ids: Sequence[int], address: str = "/dashboard/uploa
     from django.core.files.uploadedfile import SimpleUploadedFile
 
     text = "user_id\n" + "\n".join(map(str, ids)) + "\nnone\n"
-    given = {"file": SimpleUploadedFile("list.csv", text.encode(), content_type="text/csv"), **fields}
-    answer = client.post(address, given, headers={"host": "localhost"})
+    fields_sent = {"file": SimpleUploadedFile("list.csv", text.encode(), content_type="text/csv"), **fields}
+    answer = client.post(address, fields_sent, headers={"host": "localhost"})
     if answer.status_code != 302:
         raise RuntimeError(f"{address}: {answer.status_code}")
     return str(answer["Location"])
@@ -190,9 +190,9 @@ def _until_previewed(client: "Client") -> float:
     random.Random(7).shuffle(ids)
     began = time.perf_counter()
     address = _sent(client, ids, queue="default")
-    for part, said in (("", b"1,000,000"), ("overlap/", b"unknown")):
+    for part, expected in (("", b"1,000,000"), ("overlap/", b"unknown")):
         answer = client.get(address + part, headers={"host": "localhost"})
-        if answer.status_code != 200 or said not in answer.content:
+        if answer.status_code != 200 or expected not in answer.content:
             raise RuntimeError(f"{address}: {answer.status_code}")
     return time.perf_counter() - began
 
@@ -221,7 +221,7 @@ def pages(client: "Client") -> dict[str, str]:
     for name, kind in (
         ("abc", models.BulkActKind.RETRY_FAILED), ("abd", models.BulkActKind.CANCEL_MATCHING)
     ):  # fmt: skip
-        bulk_operations.begin(kind, asked={}, number=54_000, name=name, by=by, at=store.now())
+        bulk_operations.begin(kind, request={}, number=54_000, name=name, by=by, at=store.now())
     of_window = f"queue=default&window={window:%Y-%m-%dT%H:%MZ}"
     return {
         "board": "/dashboard/?queue=*",
@@ -277,13 +277,13 @@ def measure() -> None:
     client.force_login(Operator.objects.get())
     client.get("/dashboard/account/")
     seconds = _until_previewed(client)
-    found = []
+    results = []
     for name, address in pages(client).items():
-        took = []
+        timings = []
         for _ in range(ROUNDS):
             began = time.perf_counter()
             answer = client.get(address, headers={"host": "localhost"})
-            took.append(1000 * (time.perf_counter() - began))
+            timings.append(1000 * (time.perf_counter() - began))
             if answer.status_code != 200:
                 raise RuntimeError(f"{address}: {answer.status_code}")
         with CaptureQueriesContext(connection) as captured:
@@ -291,15 +291,15 @@ def measure() -> None:
         if os.environ.get("BENCH_QUERIES") in (name, "all"):
             for query in captured:
                 print(name, query["time"], query["sql"][:3000], file=sys.stderr)
-        found.append(
+        results.append(
             {
                 "page": name,
-                "ms": round(statistics.median(took)),
-                "first": round(took[0]),
+                "ms": round(statistics.median(timings)),
+                "first": round(timings[0]),
                 "queries": len(captured),
             }
         )
-    print(json.dumps({"pages": found, "preview_seconds": round(seconds, 2)}))
+    print(json.dumps({"pages": results, "preview_seconds": round(seconds, 2)}))
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ def run() -> list[Row]:
             service.token,
             str(task),
         ]
-        asked = json.loads(subprocess.run(client, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
-    rates = [asked[method]["rate"] for method in ("POST", "GET")]
-    late = [asked[method]["p99"] for method in ("POST", "GET")]
+        measured = json.loads(subprocess.run(client, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    rates = [measured[method]["rate"] for method in ("POST", "GET")]
+    late = [measured[method]["p99"] for method in ("POST", "GET")]
     return [
         _row("statements, until its row is written", alone["statements"], "at most", 22),
         _row("processor time", alone["post"] / alone["get"], "of a GET's, at most", 2),
@@ -112,7 +112,7 @@ def _costs() -> None:
             raise RuntimeError(f"{method}: {statuses[0]} {content[:500]!r}")
         return json.loads(content)
 
-    took: dict[str, list[float]] = {"post": [], "get": []}
+    timings: dict[str, list[float]] = {"post": [], "get": []}
     for number in range(1, REQUESTS + 20):
         began = time.process_time()
         task = ask("POST", PATH, _body(number))["task_id"]
@@ -121,13 +121,13 @@ def _costs() -> None:
         ended = time.process_time()
         # The first ones fill caches.
         if number >= 20:
-            took["post"].append(posted - began)
-            took["get"].append(ended - posted)
+            timings["post"].append(posted - began)
+            timings["get"].append(ended - posted)
     with CaptureQueriesContext(connection) as captured:
         ask("POST", PATH, _body(REQUESTS + 20))
     print(
         json.dumps(
-            {name: statistics.median(seconds) for name, seconds in took.items()}
+            {name: statistics.median(seconds) for name, seconds in timings.items()}
             | {"statements": len(captured)}
         )
     )
@@ -145,9 +145,9 @@ def _ask() -> None:
     times: dict[str, list[float]] = {"GET": [], "POST": []}
     for _ in range(ROUNDS):
         for method, following in requests.items():
-            took, seconds = asyncio.run(_all_clients(port, following))
-            rates[method].append(len(took) / seconds)
-            times[method] += took
+            timings, seconds = asyncio.run(_all_clients(port, following))
+            rates[method].append(len(timings) / seconds)
+            times[method] += timings
     print(
         json.dumps(
             {
@@ -169,13 +169,13 @@ def _request(method: str, path: str, token: str, body: bytes = b"") -> bytes:
 
 
 async def _all_clients(port: int, requests: Iterator[bytes]) -> tuple[list[float], float]:
-    took: list[float] = []
+    timings: list[float] = []
     began = time.perf_counter()
-    await asyncio.gather(*(_client(port, requests, began + SECONDS, took) for _ in range(CLIENTS)))
-    return took, time.perf_counter() - began
+    await asyncio.gather(*(_client(port, requests, began + SECONDS, timings) for _ in range(CLIENTS)))
+    return timings, time.perf_counter() - began
 
 
-async def _client(port: int, requests: Iterator[bytes], until: float, took: list[float]) -> None:
+async def _client(port: int, requests: Iterator[bytes], until: float, timings: list[float]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < until:
         began = time.perf_counter()
@@ -183,7 +183,7 @@ async def _client(port: int, requests: Iterator[bytes], until: float, took: list
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         await reader.readexactly(length)
-        took.append(time.perf_counter() - began)
+        timings.append(time.perf_counter() - began)
         if not head.startswith(b"HTTP/1.1 20"):
             raise RuntimeError(head.decode())
     writer.close()

@@ -33,18 +33,18 @@ def run() -> list[Row]:
         for kind, make in (("json", _json), ("csv", _csv), ("xlsx", _xlsx)):
             path = Path(folder) / f"ids.{kind}"
             make(path)
-            ours = _measure("ours", path)
-            rows.append(_row(f"readers: {kind}: memory added by ours", ours["memory"] / 1024, "MiB"))
+            own = _measure("ours", path)
+            rows.append(_row(f"readers: {kind}: memory added by ours", own["memory"] / 1024, "MiB"))
             for name, (reads, module, _) in PEERS.items():
                 if reads != kind:
                     continue
                 if importlib.util.find_spec(module) is None:
                     rows.append(_row(f"readers: {kind}: {name} is not installed", 0, "measured"))
                     continue
-                theirs = _measure(name, path)
+                other = _measure(name, path)
                 rows += [
-                    _row(f"readers: {kind}: CPU", ours["cpu"] / theirs["cpu"], f"of {name}'s"),
-                    _row(f"readers: {kind}: memory added by {name}", theirs["memory"] / 1024, "MiB"),
+                    _row(f"readers: {kind}: CPU", own["cpu"] / other["cpu"], f"of {name}'s"),
+                    _row(f"readers: {kind}: memory added by {name}", other["memory"] / 1024, "MiB"),
                 ]
     return rows
 
@@ -108,7 +108,7 @@ def _measure(name: str, path: Path) -> dict[str, float]:
     return measured
 
 
-def _ours(path: Path) -> int:
+def _own(path: Path) -> int:
     from scheduling.parsing import Limits, read_body
 
     # A sheet comes in a form, as a browser sends it.
@@ -185,7 +185,7 @@ PEERS: dict[str, tuple[str, str, Callable[[Path], int]]] = {
 
 
 def _main(name: str, path: Path) -> None:
-    read, module = (_ours, "scheduling.parsing") if name == "ours" else (PEERS[name][2], PEERS[name][1])
+    read, module = (_own, "scheduling.parsing") if name == "ours" else (PEERS[name][2], PEERS[name][1])
     importlib.import_module(module)
     cpu, memory = time.process_time(), _peak_kib()
     ids = read(path)
@@ -196,8 +196,8 @@ def _main(name: str, path: Path) -> None:
 
 def _peak_kib() -> int:
     # Not getrusage: its peak outlives the exec that started this process.
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) if found else 0
+    match = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(match[1]) if match else 0
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def serve(rpm: int, seats: int, costs: Costs) -> Carried:
         if began >= MINUTE_SECONDS:
             continue
         # What a worker has claimed it also has to send before its next tick.
-        wanted = min(rate * (began + AHEAD_SECONDS), rate * MINUTE_SECONDS) - claimed
-        count = int(max(0.0, min(wanted, TICK_SECONDS * 4 / costs.worker_per_request)))
+        due_count = min(rate * (began + AHEAD_SECONDS), rate * MINUTE_SECONDS) - claimed
+        count = int(max(0.0, min(due_count, TICK_SECONDS * 4 / costs.worker_per_request)))
         held = costs.tick + count * costs.database_per_id + 2 * costs.round_trip
         lock_free_at, claimed, sent = began + held, claimed + count, sent + count
         lock_busy += held
@@ -84,21 +84,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rpm", type=int, help="a rate to look at, beside the highest one")
     parser.add_argument("--round-trip-ms", type=float, nargs="+", default=[0.3, 5, 20, 60])
     parser.add_argument("--request-us", type=float, default=Costs.worker_per_request * 1e6)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     print(f"{'SEATS':>5} {'round trip':>10} {'highest rpm':>12}  limit beyond it")
-    for seats in given.seats:
-        for round_trip_ms in given.round_trip_ms:
+    for seats in options.seats:
+        for round_trip_ms in options.round_trip_ms:
             costs = replace(
-                Costs(), round_trip=round_trip_ms / 1e3, worker_per_request=given.request_us / 1e6
+                Costs(), round_trip=round_trip_ms / 1e3, worker_per_request=options.request_us / 1e6
             )
             highest = most(seats, costs)
             limit = serve(highest + highest // 10, seats, costs).first_limit
             print(f"{seats:>5} {round_trip_ms:>7g} ms {highest:>12,}  {limit}")
-            if given.rpm:
-                found = serve(given.rpm, seats, costs)
+            if options.rpm:
+                result = serve(options.rpm, seats, costs)
                 print(
-                    f"{'':16} at {given.rpm:,}: {found.sent:,} sent in their minute, ticks hold the locks"
-                    f" {found.database_busy:.0%} of the time, workers are busy {found.workers_busy:.0%}"
+                    f"{'':16} at {options.rpm:,}: {result.sent:,} sent in their minute, ticks hold the locks"
+                    f" {result.database_busy:.0%} of the time, workers are busy {result.workers_busy:.0%}"
                 )
     return 0
 

@@ -26,7 +26,7 @@ class Service:
     """`python -m runner`: the web processes and both clusters."""
 
     def __init__(self, data_dir: Path, database_url: str = "") -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.environment = environment_of(data_dir, database_url) | {"PORT": str(self.port)}
         self._output = (data_dir / "run.log").open("wb")
 
@@ -75,8 +75,8 @@ class Service:
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> dict[str, Any]:
         """One request with the token; the answer's JSON. headers: with _ for -."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **given})
+        extra_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **extra_headers})
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
@@ -105,8 +105,8 @@ class Service:
 
 def environment_of(data_dir: Path, database_url: str = "") -> dict[str, str]:
     """The environment of a process that works on a directory and a database of its own."""
-    ours = {"DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE", "DATA_DIR", "SPOOL_DIR"}
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    own_names = {"DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE", "DATA_DIR", "SPOOL_DIR"}
+    environment = {name: value for name, value in os.environ.items() if name not in own_names}
     environment |= {"DATA_DIR": str(data_dir), "LOG_LEVEL": "WARNING"}
     return environment | ({"DATABASE_URL": database_url} if database_url else {})
 
@@ -154,7 +154,7 @@ def wait_until(true: Callable[[], bool], *, seconds: float, every: float = 0.02)
         time.sleep(every)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
