@@ -16,20 +16,26 @@ NEXT := .venv-next/.installed-$(shell cat requirements-next.txt | cksum | cut -d
 TEMPLATES := $(shell find templates operators api -name '*.html')
 QUICK := not faults and not minutes and not bench and not screens and not npm
 
-.PHONY: help run demo test test-next lint format linters lock map faults fuzz storm hosts mutants minutes bench screens chromium
+# What every change has to pass: the tests, and short forms of what else has a command.
+CI := test browsers postgresql linters short-faults short-minutes short-storm
+
+.PHONY: help run demo ci $(CI) test-next lint format linters lock map fuzz storm hosts mutants minutes bench bench-peers screens chromium
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run      have it: http://127.0.0.1:8000/ (PORT, DATA_DIR, DATABASE_URL, ... from the environment)"
 	@echo "make demo     the same with a day of history and a living board"
-	@echo "make test     everything that belongs to every change"
+	@echo "make test     lint, types, and the tests on SQLite"
+	@echo "make browsers pages in a real browser   make postgresql  the tests of what differs there"
+	@echo "make ci       what every change has to pass: all of these, linters, real minutes and a storm"
 	@echo "make test-next the same, without browsers and servers, on Python 3.13 and Django 6.1"
 	@echo "make faults   kills and seeds       make minutes  real minutes"
 	@echo "make storm    a simulated world under faults (SEED=17, SEEDS=1000)"
 	@echo "make mutants  small faults in the code, and how many of them the tests find (SAMPLE=100, SEED=1)"
-	@echo "make hosts    two hosts in network namespaces, cut off, killed and delayed (as root)"
+	@echo "make hosts    hosts in network namespaces, cut off, killed and delayed; a standby is promoted (as root)"
 	@echo "make bench    measurements          make screens  the pictures"
-	@echo "make linters  Spectral and Redocly, on the API's description"
+	@echo "make bench-peers Quarterdeck beside other queues (ARGUMENTS=\"--size 1000000\")"
+	@echo "make linters  Spectral, Redocly and generated TypeScript clients, on the description of the API"
 	@echo "make fuzz     searches for lists that take more than linear time to read"
 
 # The runner takes the place of the shell: what make is told, it hears.
@@ -39,8 +45,22 @@ run: $(RUNTIME)
 demo: $(RUNTIME)
 	@DATA_DIR="$${DATA_DIR:-var/demo}" exec $(BIN)/python -m runner demo
 
-test: lint chromium
-	$(BIN)/python tests/run.py -m "$(QUICK)"
+test: lint
+	$(BIN)/python tests/run.py sqlite -m "$(QUICK)"
+
+browsers: chromium
+	$(BIN)/python tests/run.py browsers -m "$(QUICK)"
+
+postgresql: $(DEVELOPMENT)
+	$(BIN)/python tests/run.py postgresql -m "$(QUICK)"
+
+# All of them, even if one fails; at the end it says which did.
+ci:
+	@failed=; for part in $(CI); do \
+		echo "=== make $$part ($$(date -u +%H:%M:%S)) ==="; \
+		$(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	echo "=== $${failed:+failed:$$failed }($$(date -u +%H:%M:%S)) ==="; [ -z "$$failed" ]
 
 # Without that Python the leg is skipped, and says so.
 ifeq ($(NEXT_PYTHON),)
@@ -70,6 +90,7 @@ lock: $(DEVELOPMENT)
 	$(LOCK) --python-version 3.11 requirements.in -o requirements.txt
 	$(LOCK) --python-version 3.11 requirements-dev.in -c requirements.txt -o requirements-dev.txt
 	$(LOCK) --python-version 3.13 requirements.in requirements-dev.in --overrides requirements-next.in -o requirements-next.txt
+	$(LOCK) --python-version 3.11 benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
 
 map: $(DEVELOPMENT)
 	$(BIN)/python docs/make_map.py
@@ -77,6 +98,10 @@ map: $(DEVELOPMENT)
 
 faults: $(DEVELOPMENT)
 	$(PYTEST) -m faults tests
+
+# Clusters that are killed while they write a list, or stopped; and a backup of PostgreSQL that is restored.
+short-faults: $(DEVELOPMENT)
+	$(PYTEST) -q -m faults tests/flows/test_allocation_on_a_cluster.py tests/runner/test_backup.py tests/runner/test_broker.py
 
 # One seed: SEED=17. Others: SEEDS=1000, FROM=5000. On PostgreSQL: DATABASE_URL.
 storm: $(DEVELOPMENT)
@@ -92,11 +117,23 @@ hosts: $(DEVELOPMENT)
 minutes: $(DEVELOPMENT)
 	$(PYTEST) -m minutes tests
 
+# Whether requests are late depends on the machine; that each is made once, and none early, doesn't.
+short-minutes: $(DEVELOPMENT)
+	BUSY_MACHINE=1 $(PYTEST) -q -m minutes tests/flows -k "start_at_their_slots or half_of_the_answers_fail"
+
+# It contains those seeds that reach every state of the table.
+short-storm: $(DEVELOPMENT)
+	$(BIN)/python -m tests.storm --seeds 600 --processes 2 --shrink
+
 fuzz: $(DEVELOPMENT)
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-300} $(PYTEST) tests/scheduling/parsing/test_bounds.py -k no_pattern
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks
+
+# Installs them in var/peers.
+bench-peers: $(DEVELOPMENT)
+	$(BIN)/python -m benchmarks.peers $(ARGUMENTS)
 
 linters: $(DEVELOPMENT)
 	$(BIN)/pytest -q -m npm

@@ -14,19 +14,20 @@ PAGE = ROOT / "docs/queue-fields.md"
 INTRODUCTION = """# Fields of a queue
 
 Written by `make map` from the API's description; don't edit it. A queue is created with `POST /queues/` and changed
-with `PATCH /queues/NAME/`, in which what you leave out stays; on the dashboard its page has the same fields. A change
-of `rpm` takes effect in the next quarter-hour, everything else within a minute.
+with `PATCH /queues/NAME/`: fields that you leave out stay as they are. The queue's page on the dashboard has the same
+fields. A change of `rpm` takes effect in the next quarter-hour, everything else within a minute.
 
 ```json
 {"name": "crm", "rpm": 60, "handler": "webhook", "webhook_url": "https://crm.example.com/renew"}
 ```
 
-What each handler does has a page of its own: [record](record-handler.md), [webhook](webhooks.md),
+A page for each handler says what it does: [record](record-handler.md), [webhook](webhooks.md),
 [python](python-handler.md).
 """
 # By how the name begins; what begins with none of them is the queue's own.
 GROUPS = (
     ("Webhooks", ("webhook_", "success_", "retry_statuses", "keep_answers", "connect_", "read_timeout")),
+    ("Access token", ("oauth_",)),
     ("Python", ("python_",)),
     ("Results", ("callback_",)),
 )
@@ -55,7 +56,7 @@ def page(document: dict[str, Any]) -> str:
         title = next((title for title, begins in GROUPS if name.startswith(begins)), "The queue")
         grouped[title][name] = facts
     parts = [INTRODUCTION]
-    parts += [section(title, found, schemas) for title, found in grouped.items() if found]
+    parts += [section(title, group, schemas) for title, group in grouped.items() if group]
     parts += ["## Read only\n", *(f"- `{name}`: {facts['description']}" for name, facts in read.items()), ""]
     return "\n".join(parts)
 
