@@ -22,7 +22,6 @@ from api.problems import Problem
 from api.responses import json_response, preferred_type
 from api.tasks import find
 from scheduling import models, store
-from scheduling.core import id_tokens
 from scheduling.core.cells import cell, data_cells
 from scheduling.core.clock import iso
 from scheduling.lists import external_ids, record_lists, stored_lists
@@ -246,36 +245,27 @@ def _marked_if_cut_off(lines: Iterator[bytes], media: str) -> Iterator[bytes]:
 )
 def get_eta(request: ApiRequest, user_id: str, options: Query[schemas.IdType]) -> HttpResponse:
     """The response is small enough to be embedded in a page. It is 404 if no request for the ID is waiting."""
-    for number in numbers_of(user_id, options.id_type):
-        if position := stories.next_minute(number, at=store.now()):
-            task_id, minute = position
-            shown = id_json(number, external_ids.texts([number]).get(number))
-            if number > 0:
-                del shown["external_id"]
-            return json_response(shown | {"task_id": task_id, "minute": iso(minute)})
-        if external_ids.is_received(number):
-            break
+    number = number_in_path(user_id, options.id_type)
+    if position := stories.next_minute(number, at=store.now()):
+        task_id, minute = position
+        shown = id_json(number, external_ids.texts([number]).get(number))
+        if number > 0:
+            del shown["external_id"]
+        return json_response(shown | {"task_id": task_id, "minute": iso(minute)})
     raise Http404("No request for this ID is waiting.")
 
 
-def numbers_of(text_in_path: str, id_type: str | None) -> Iterator[int]:
-    """Yield the numbers that an ID in a path may stand for: the next one if the one before was never received.
+def number_in_path(written_id: str, id_type: str | None) -> int:
+    """Return the number of an ID in a path; 0 for a text that was never received, if `id_type` says that it is text.
 
-    Digits are a number, unless that was never received and the text was. Raises Http404 for what is neither a number
-    nor a text that was received, unless `id_type` says that it is text.
+    Raises Http404 for what is neither a number nor a text that was received.
     """
-    is_digits = id_type != "text" and text_in_path.isascii() and text_in_path.isdigit()
-    number = id_tokens.read(text_in_path).id if is_digits else None
-    if number is not None:
-        yield number
-    text = id_tokens.read_text(text_in_path)[0]
-    stored_number = None if text is None or id_type == "integer" else external_ids.number_of(text)
-    if stored_number is not None:
-        yield stored_number
-    elif number is None and is_digits:
-        raise Http404(f"{text_in_path[:40]} is not an ID.")
-    elif number is None and id_type != "text":
+    number = external_ids.number_of_written(written_id, id_type)
+    if number is None:
+        raise Http404(f"{written_id[:40]} is not an ID.")
+    if not number and id_type is None:
         raise Http404("There is no such ID.")
+    return number
 
 
 @router.get(
@@ -294,11 +284,10 @@ def get_id(request: ApiRequest, user_id: str, page: Query[schemas.StoryPage]) ->
     """
     key = paging.read_cursor(request, page.cursor)
     before_task, at = key[0] if key else None, store.now()
-    number, id_stories = 0, list[stories.Story]()
-    for number in numbers_of(user_id, page.id_type):
-        id_stories = stories.stories(number, at=at, before_task=before_task, count=page.limit + 1)
-        if id_stories:
-            break
+    number = number_in_path(user_id, page.id_type)
+    id_stories = (
+        stories.stories(number, at=at, before_task=before_task, count=page.limit + 1) if number else []
+    )
     external_id = external_ids.texts([number]).get(number)
     shown = id_stories[: page.limit]
     more = paging.next_link(request, [shown[-1].task.pk]) if len(id_stories) > len(shown) else {}

@@ -37,18 +37,15 @@ def find(request: OperatorRequest) -> HttpResponseBase:
     """The search box: an ID leads to its page. Digits are a number, unless only the text is known."""
     refuse_unknown(request, {"q"})
     text = request.GET.get("q", "").strip()
-    token = id_tokens.read(text)
+    if number := external_ids.number_of_written(text):
+        return redirect("id", user_id=number)
     external_id = id_tokens.read_text(text)[0]
-    of_text = None if external_id is None else external_ids.number_of(external_id)
-    if of_text is not None and (token.id is None or not stories.tasks_with(token.id, count=1)):
-        return redirect("id", user_id=of_text)
-    if token.id is None:
-        if external_id is not None and models.ExternalId.objects.exists():
-            messages.warning(request, f"The ID “{id_tokens.visible(external_id)}” was never received.")
-        elif text:
-            messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", token.reason or ""))
-        return render(request, "dashboard/id.html", {"text": text})
-    return redirect("id", user_id=token.id)
+    if external_id is not None and models.ExternalId.objects.exists():
+        messages.warning(request, f"The ID “{id_tokens.visible(external_id)}” was never received.")
+    elif text:
+        reason = id_tokens.read(text).reason or ""
+        messages.warning(request, id_tokens.refusal(f"“{id_tokens.visible(text)}”", reason))
+    return render(request, "dashboard/id.html", {"text": text})
 
 
 @require_safe

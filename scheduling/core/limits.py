@@ -33,6 +33,9 @@ SEGMENT_LEASE = timedelta(seconds=15)
 # has just as long to start.
 BULK_LEASE = timedelta(seconds=20)
 
+# How many lists that are being written are searched for an ID, newest first; a million IDs take milliseconds.
+LISTS_SEARCHED = 20
+
 # The longest reason that somebody can give for a hold, a pause or a brake.
 REASON_CHARACTERS = 200
 

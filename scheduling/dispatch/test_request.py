@@ -64,15 +64,10 @@ class ExampleId:
         what is no ID.
         """
         text_id, reason, _ = id_tokens.read_text(text)
-        if id_type == "integer":
-            number = id_tokens.read(text).id
-        elif id_type == "text":
-            number = None if text_id is None else external_ids.number_of(text_id) or 0
-        else:
-            number = external_ids.number_of_written(text)
-            if number == 0 and id_tokens.looks_like_a_number(text):
-                # A damaged number is not taken for text.
-                number = None
+        number = external_ids.number_of_written(text, id_type)
+        if number == 0 and id_type is None and id_tokens.looks_like_a_number(text):
+            # A damaged number is not taken for text.
+            number = None
         if number is None:
             raise BadFields(id=f"{text[:40]!r} is not an ID. {reason or ''}".rstrip())
         if data is None and number:

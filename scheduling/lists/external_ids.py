@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from django.db.models import Exists, OuterRef
 
 from scheduling import models, store
-from scheduling.core import id_tokens
+from scheduling.core import id_tokens, limits
 from scheduling.core.batches import batches
+from scheduling.lists import stored_lists
 
 
 def number(texts: Sequence[str]) -> array[int]:
@@ -44,23 +45,26 @@ def number_of(text: str) -> int | None:
 
 
 def is_received(number: int) -> bool:
-    """Return whether any task has a row of this ID."""
-    return models.Assignment.objects.filter(user_id=number).exists()
+    """Return whether any task has this ID, including those in which its row isn't written yet."""
+    if models.Assignment.objects.filter(user_id=number).exists():
+        return True
+    placing = models.Task.objects.filter(placed_at=None).order_by("-pk")
+    return bool(stored_lists.positions_of(number, placing.values("list_id")[: limits.LISTS_SEARCHED]))
 
 
-def number_of_written(written_id: str) -> int | None:
+def number_of_written(written_id: str, id_type: str | None = None) -> int | None:
     """Return the number of an ID as it is written, or None for what is none; 0 for a text that nobody has.
 
-    Digits are a number, unless that was never received and the text was.
+    Digits are a number, unless that was never received and the text was. id_type: `integer` or `text` decides.
     """
-    number = id_tokens.read(written_id).id
-    text = id_tokens.read_text(written_id)[0]
+    number = None if id_type == "text" else id_tokens.read(written_id).id
+    text = None if id_type == "integer" else id_tokens.read_text(written_id)[0]
     of_text = None if text is None else number_of(text)
-    if of_text is not None and not (number and is_received(number)):
+    if of_text is not None and (number is None or not is_received(number)):
         return of_text
     if number is not None:
         return number
-    is_number = written_id.isascii() and written_id.isdigit()
+    is_number = id_type is None and written_id.isascii() and written_id.isdigit()
     return None if text is None or is_number else 0
 
 

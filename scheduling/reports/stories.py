@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Q
 
 from scheduling import models
-from scheduling.core import clock, keys
+from scheduling.core import clock, keys, limits
 from scheduling.dispatch import targets
 from scheduling.intake import allocation
 from scheduling.lists import stored_lists
@@ -20,9 +20,6 @@ from scheduling.models import MoveReason, Status
 from scheduling.placement import late_ids, reservations, rules
 from scheduling.reports import id_history
 from scheduling.reports.id_history import Place
-
-# How many lists that are being written are searched for an ID, newest first; a million IDs take milliseconds.
-LISTS_SEARCHED = 20
 
 # Formats a time for a reader; the string is the format of its clock part.
 FormatTime = Callable[[datetime, str], str]
@@ -72,7 +69,7 @@ def _tasks_with(user_id: int, written: Set[int], *, before_task: int | None, cou
     placing = models.Task.objects.filter(placed_at=None)
     if before_task is not None:
         placing = placing.filter(pk__lt=before_task)
-    searched = placing.order_by("-pk").values("pk")[:LISTS_SEARCHED]
+    searched = placing.order_by("-pk").values("pk")[: limits.LISTS_SEARCHED]
     rows = models.Task.objects.filter(Q(pk__in=list(written)) | Q(pk__in=searched)).order_by("-pk")
     candidates = list(rows.select_related("queue").defer("payload"))
     lists = [task.list_id for task in candidates if task.pk not in written]
@@ -87,7 +84,9 @@ def next_minute(user_id: int, *, at: datetime) -> tuple[int, datetime] | None:
     """
     rows = models.Assignment.objects.filter(user_id=user_id).with_status(Status.WAITING)
     buckets = {task_id: keys.bucket_of_assignment(key) for task_id, key in rows.values_list("task_id", "pk")}
-    placing = models.Task.objects.filter(placed_at=None, cancelled_at=None).order_by("-pk")[:LISTS_SEARCHED]
+    placing = models.Task.objects.filter(placed_at=None, cancelled_at=None).order_by("-pk")[
+        : limits.LISTS_SEARCHED
+    ]
     unwritten = [task for task in placing if task.pk not in buckets]
     written = set(id_history.rows_in(unwritten, user_id)) if unwritten else set()
     buckets |= allocation.reserved_places(user_id, [task for task in unwritten if task.pk not in written])

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from operators.actor import Actor
 from scheduling import models, store
 from scheduling.lists import external_ids
+from tests.scheduling.lists_of_ids import submit
 from tests.scheduling.placed import make_queue, place
 
 pytestmark = pytest.mark.django_db
@@ -49,3 +51,31 @@ def test_written_digits_are_a_number_unless_only_the_text_was_received():
         None,
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "as_integer", "as_text", "by_itself"),
+    [
+        ("8", 8, -1, -1),
+        ("7", 7, 0, 7),
+        ("ann@x", None, 0, 0),
+        ("0", None, 0, None),
+        ("9" * 20, None, 0, None),
+    ],
+)
+def test_type_of_a_written_id_decides_what_it_is(written, as_integer, as_text, by_itself):
+    external_ids.number(["8"])
+    look_up = external_ids.number_of_written
+    assert (look_up(written, "integer"), look_up(written, "text"), look_up(written)) == (
+        as_integer,
+        as_text,
+        by_itself,
+    )
+
+
+def test_written_digits_are_a_number_of_a_list_that_is_being_written(settings):
+    external_ids.number(["8"])
+    make_queue("default", rpm=5)
+    submit([8, 9], settings.SPOOL_DIR, by=Actor.system(), queue_name="default")
+    assert not models.Assignment.objects.exists()
+    assert external_ids.number_of_written("8") == 8
