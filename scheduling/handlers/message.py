@@ -5,6 +5,7 @@ Requests are signed by the Standard Webhooks specification.
 
 import base64
 import hmac
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,7 @@ def signer_of(secret: str) -> hmac.HMAC | None:
 def signed_headers(key: str, body: bytes, signers: Sequence[hmac.HMAC], timestamp: int) -> dict[str, str]:
     """Return the headers of the Standard Webhooks specification, and `Idempotency-Key` with the same key.
 
-    signers: while a secret is replaced there are two, and a signature by each.
+    signers: while a secret is replaced there are several, and a signature by each.
 
     They equal the ones that the library `standardwebhooks` makes (a test compares them), and take a tenth of its time.
     """
@@ -107,11 +108,10 @@ def values_of(request: Request) -> Values:
 
 
 class Secrets(NamedTuple):
-    """What requests are signed with. previous_until: seconds since 1970 up to which the previous one signs too."""
+    """What requests are signed with. earlier: those that sign too, each up to a time in seconds since 1970."""
 
     current: str = ""
-    previous: str = ""
-    previous_until: float = 0.0
+    earlier: Sequence[tuple[str, float]] = ()
 
 
 class MessageMaker:
@@ -132,9 +132,8 @@ class MessageMaker:
         secrets: Secrets,
         sign: bool,
     ) -> None:
-        self._signer = signer_of(secrets.current)
-        self._previous = signer_of(secrets.previous)
-        self._previous_until = secrets.previous_until
+        every = [(secrets.current, math.inf), *secrets.earlier]
+        self._signers = [(signer, until) for secret, until in every if (signer := signer_of(secret))]
         self._sign = sign
         self._template: RequestTemplate | None = None
         if body is not None or any("{{" in text for text in (url, *headers.values())):
@@ -186,8 +185,7 @@ class MessageMaker:
         if not self._sign:
             return {"Idempotency-Key": key}
         now = time.time()
-        previous = self._previous if now < self._previous_until else None
-        return signed_headers(key, body, [signer for signer in (self._signer, previous) if signer], int(now))
+        return signed_headers(key, body, [signer for signer, until in self._signers if now < until], int(now))
 
 
 def _merge(*parts: Mapping[str, str]) -> dict[str, str]:

@@ -51,8 +51,7 @@ class Webhook:
     method: str = "POST"
     headers: Mapping[str, str] = field(default_factory=dict)
     secret: str = ""
-    previous_secret: str = ""
-    previous_secret_until: float = 0.0
+    earlier_secrets: Sequence[tuple[str, float]] = ()
     connect_seconds: float = 5
     read_seconds: float = 10
     connections: int = 50
@@ -109,8 +108,9 @@ class Webhook:
         self._client: http_client.Client | None = None
         self._tokens: TokenSource | None = None
         fetched_with = self.oauth.client_secret if self.oauth else ""
-        signed_with = [secret.removeprefix("whsec_") for secret in (self.secret, self.previous_secret)]
-        self._mask = Mask.of(self.headers, [fetched_with, *signed_with])
+        signed_with = [self.secret, *(secret for secret, _ in self.earlier_secrets)]
+        unprefixed = [secret.removeprefix("whsec_") for secret in signed_with]
+        self._mask = Mask.of(self.headers, [fetched_with, *unprefixed])
         # Requests that are made again with another token: once each.
         self._made_again: set[str] = set()
         self._rules = Rules.parse()
@@ -133,7 +133,7 @@ class Webhook:
             headers=self.headers,
             body=self.body,
             content_type=self.content_type,
-            secrets=Secrets(self.secret, self.previous_secret, self.previous_secret_until),
+            secrets=Secrets(self.secret, self.earlier_secrets),
             sign=self.sign,
         )
         self._rules = Rules.parse(self.success_statuses, self.retry_statuses, self.when)
@@ -339,11 +339,9 @@ def _oauth_of(queue: Any) -> Credentials | None:
 
 
 def _connection_of(queue: Any) -> dict[str, Any]:
-    until = queue.webhook_previous_secret_until
     return {
         "secret": queue.webhook_secret,
-        "previous_secret": queue.webhook_previous_secret,
-        "previous_secret_until": until.timestamp() if until else 0.0,
+        "earlier_secrets": [(secret, until.timestamp()) for secret, until in queue.earlier_secrets],
         "connect_seconds": queue.connect_timeout_seconds,
         "read_seconds": queue.read_timeout_seconds,
         "connections": queue.max_connections,

@@ -46,7 +46,9 @@ class LatePolicy(models.TextChoices):
 
 
 # The fields whose values are encrypted in the database; of headers, the names are not.
-SECRET_FIELDS = ("webhook_headers", "webhook_secret", "webhook_previous_secret", "oauth_client_secret")
+SECRET_FIELDS = (
+    "webhook_headers", "webhook_secret", "webhook_previous_secret", "webhook_older_secrets", "oauth_client_secret",
+)  # fmt: skip
 
 
 def default_delays() -> list[int]:
@@ -114,6 +116,8 @@ class Queue(models.Model):
     # While a secret is replaced, both sign.
     webhook_previous_secret = SecretField(blank=True, default="", db_default="")
     webhook_previous_secret_until = models.DateTimeField(null=True, blank=True)
+    # Those of rotations before that one, by the time until which each signs, while it does.
+    webhook_older_secrets = SecretsField(default=dict, blank=True, db_default=Value({}, models.JSONField()))
     # Null: the standard JSON. Empty: no body.
     webhook_body = models.TextField(null=True, blank=True)
     webhook_content_type = models.CharField(
@@ -205,6 +209,15 @@ class Queue(models.Model):
             else:
                 values[field] = value
         return values
+
+    @property
+    def earlier_secrets(self) -> list[tuple[str, datetime]]:
+        """The secrets that sign beside the current one, the latest first, with the time until which each does."""
+        older = self.webhook_older_secrets.items()
+        secrets = [(secret, datetime.fromisoformat(until)) for until, secret in older]
+        if self.webhook_previous_secret and self.webhook_previous_secret_until:
+            secrets.append((self.webhook_previous_secret, self.webhook_previous_secret_until))
+        return secrets[::-1]
 
     @property
     def unreadable_secrets(self) -> list[str]:

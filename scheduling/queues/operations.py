@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import limits
+from scheduling.core.clock import iso
 from scheduling.core.errors import (
     AlreadyPaused,
     BadFields,
@@ -29,6 +30,8 @@ from scheduling.queues import effects, rates, secrets_at_rest, validation
 
 # It always exists.
 DEFAULT = "default"
+# Each is a signature in every request.
+MOST_EARLIER_SECRETS = 5
 # The fields that say where a queue sends.
 _SENDS_TO = frozenset({"webhook_url", "handler"})
 
@@ -200,7 +203,8 @@ def rotate_secret(
     """Replace the secret of a queue, and return the new one.
 
     secret: None generates one. For `overlap_seconds` requests carry a signature by each, so that receivers can
-    change over without refusing any. Raises BadFields.
+    change over without refusing any. Secrets of earlier rotations sign until their own overlap ends, except that
+    without an overlap nothing but the new one signs. Raises BadFields.
     """
     secret = validation.new_secret() if secret is None else secret
     validation.check({"webhook_secret": secret})
@@ -209,18 +213,29 @@ def rotate_secret(
     validation.check_overlap(overlap_seconds)
     with store.write():
         queue = reservations.lock_queue(queue.pk)
-        # What can't be read doesn't sign.
+        # What can't be read doesn't sign, and without an overlap no earlier one does.
+        earlier = [
+            (text, until)
+            for text, until in queue.earlier_secrets
+            if until > at and overlap_seconds and not isinstance(text, UnreadableSecret)
+        ]
+        if len(earlier) >= MOST_EARLIER_SECRETS:
+            raise BadFields(
+                overlap_seconds=f"{len(earlier)} earlier secrets still sign, the first of them until"
+                f" {iso(min(until for _, until in earlier))}. With 0, only the new one signs from now on."
+            )
         is_readable = not isinstance(queue.webhook_secret, UnreadableSecret)
         stored = secrets_at_rest.as_stored(
             {
+                "webhook_older_secrets": {until.isoformat(): text for text, until in reversed(earlier)},
                 "webhook_previous_secret": queue.webhook_secret if is_readable else "",
                 "webhook_secret": secret,
             }
         )
         queue.webhook_previous_secret_until = at + timedelta(seconds=overlap_seconds)
-        queue.webhook_previous_secret = stored["webhook_previous_secret"]
-        queue.webhook_secret = stored["webhook_secret"]
-        _save(queue, "webhook_secret", "webhook_previous_secret", "webhook_previous_secret_until")
+        for name, value in stored.items():
+            setattr(queue, name, value)
+        _save(queue, *stored, "webhook_previous_secret_until")
         activity.record(by, "rotated_secret", queue, at=at, after={"overlap_seconds": overlap_seconds})
     return secret
 

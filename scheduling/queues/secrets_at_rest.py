@@ -88,6 +88,30 @@ def reencrypt(*, by: Actor, at: datetime) -> State:
     return state()
 
 
+def forget_earlier(*, at: datetime) -> int:
+    """Delete the secrets of queues that no longer sign. Returns of how many queues."""
+    count = 0
+    for number in models.Queue.objects.order_by("pk").values_list("pk", flat=True):
+        with store.write():
+            queue = reservations.lock_queue(number)
+            older = {
+                until: text
+                for until, text in queue.webhook_older_secrets.items()
+                if datetime.fromisoformat(until) > at
+            }
+            ends_at = queue.webhook_previous_secret_until
+            is_over = ends_at is not None and ends_at <= at
+            if not is_over and len(older) == len(queue.webhook_older_secrets):
+                continue
+            # A queue gets no other version: nobody sees these.
+            changed = as_stored({"webhook_older_secrets": older})
+            if is_over:
+                changed |= {"webhook_previous_secret": "", "webhook_previous_secret_until": None}
+            models.Queue.objects.filter(pk=number).update(**changed)
+            count += 1
+    return count
+
+
 def _reencrypt_signing_key() -> None:
     with store.write(), suppress(encryption.Undecryptable):
         installation = models.Installation.objects.select_for_update().get()

@@ -18,6 +18,7 @@ from scheduling.jobqueue.tables import FinishedJob
 from scheduling.lists import record_lists
 from scheduling.models import BulkActKind
 from scheduling.proof import checks
+from scheduling.queues import secrets_at_rest
 from scheduling.store import blocks
 
 # How many rows one transaction deletes: a few milliseconds' work.
@@ -86,6 +87,7 @@ def prune(
 
 def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
     """Yield the steps in their order. Each is repeated until it deletes nothing."""
+    yield partial(secrets_at_rest.forget_earlier, at=at)
     old_minute = minute_jobs.minute_number(clock.minute_start(before))
     for rows in (
         models.Activity.objects.filter(at__lt=before),

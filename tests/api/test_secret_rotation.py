@@ -12,6 +12,7 @@ from standardwebhooks import WebhookVerificationError
 from scheduling import models, store
 from scheduling.handlers import factory
 from scheduling.handlers.base import Request
+from scheduling.queues import operations, secrets_at_rest
 from tests.scheduling.target import Target
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +70,41 @@ def test_given_secret_replaces_at_once_without_an_overlap(api, settings):
         response = api.send("POST", ROTATE, {"secret": new, "overlap_seconds": 0})
         assert response.json()["webhook_secret"] == new
         assert verified_by(send(target), OLD, new) == [False, True]
+
+
+def test_second_rotation_within_the_overlap_leaves_the_first_secret_signing(api, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    models.Queue.objects.update(webhook_secret=OLD)
+
+    def rotate(seconds: int) -> str:
+        response = api.send("POST", ROTATE, {"secret": None, "overlap_seconds": seconds})
+        return response.json()["webhook_secret"]
+
+    with Target() as target:
+        # The response of the first one was lost.
+        lost, new = rotate(3_600), rotate(60)
+        sent = send(target)
+        assert verified_by(sent, OLD, lost, new) == [True, True, True]
+        assert sent.headers["webhook-signature"].count("v1,") == 3
+        later = store.now() + timedelta(seconds=90)
+        assert secrets_at_rest.forget_earlier(at=later) == 1
+        assert secrets_at_rest.forget_earlier(at=later) == 0
+        assert verified_by(send(target), OLD, lost, new) == [True, False, True]
+        newest = rotate(0)
+        assert verified_by(send(target), OLD, lost, new, newest) == [False, False, False, True]
+    assert secrets_at_rest.forget_earlier(at=later) == 1
+    queue = models.Queue.objects.get(name="default")
+    assert (queue.webhook_secret, queue.earlier_secrets) == (newest, [])
+
+
+def test_rotation_is_refused_while_too_many_earlier_secrets_sign(api):
+    models.Queue.objects.update(webhook_secret=OLD)
+    statuses = [api.send("POST", ROTATE, {}).status_code for _ in range(operations.MOST_EARLIER_SECRETS)]
+    assert statuses == [200] * 5
+    refused = api.send("POST", ROTATE, {})
+    assert refused.status_code == 422
+    assert "5 earlier secrets still sign" in refused.json()["detail"]
+    assert api.send("POST", ROTATE, {"overlap_seconds": 0}).status_code == 200
 
 
 @pytest.mark.parametrize(
