@@ -4,15 +4,18 @@ A page that logs an error to the console, or breaks the content security policy,
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from operators.models import Operator
+from scheduling import store
+from scheduling.core import clock
 from tests.chromium import HOW, launch_options
 
 # Playwright's synchronous driver runs a loop of its own in this thread.
@@ -29,6 +32,22 @@ QUIET = [
     "--force-color-profile=srgb",
 ]
 
+# How long a page may take to show what is expected. On a busy machine a poll takes seconds; a test that passes
+# never waits for the whole of it.
+SECONDS = 30
+# Longer than any test takes.
+LONGEST = timedelta(seconds=90)
+
+
+@pytest.fixture(autouse=True)
+def away_from_a_border() -> None:
+    """Wait until no quarter-hour begins during the test.
+
+    At its border what was filling begins to run, and a list goes into the next window: not what was drawn before.
+    """
+    while clock.quarter_start(store.now() + LONGEST) > clock.quarter_start(store.now()):
+        time.sleep(1)
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -37,6 +56,7 @@ def browser() -> Iterator[Browser]:
     if not options["executable_path"]:
         pytest.skip(HOW)
     options["args"] += QUIET
+    expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(**options)
         yield chromium
@@ -91,6 +111,7 @@ def open_page(browser: Browser, live_server, signed_in) -> Iterator[Callable[...
             viewport=SIZES[size], color_scheme=scheme, java_script_enabled=javascript, reduced_motion="reduce"
         )
         contexts.append(context)
+        context.set_default_timeout(SECONDS * 1000)
         if role is not None:
             context.add_cookies([signed_in(role, time_zone=time_zone)])
         page = context.new_page()

@@ -43,7 +43,7 @@ def test_task_counts_and_bars_update_without_a_reload(open_page, task, size, sch
 
     fail_five_more()
 
-    expect(page.locator("#task")).to_contain_text("10 failed", timeout=6000)
+    expect(page.locator("#task")).to_contain_text("10 failed")
     expect(page.locator("#act-retry")).to_contain_text("Retry 10 failed")
     expect(page.locator("[data-live-words]")).to_have_text("live")
     assert page.evaluate("window.stayed")
@@ -60,7 +60,7 @@ def test_focus_and_rows_stay_in_place_during_updates(open_page, task):
 
     fail_five_more()
 
-    expect(page.locator("#task")).to_contain_text("10 failed", timeout=6000)
+    expect(page.locator("#task")).to_contain_text("10 failed")
     expect(page.locator("#to-failures")).to_be_focused()
     expect(page.locator("#ids tbody tr")).to_have_count(5)
     assert {act: page.locator(act).bounding_box() for act in acts} == acts
@@ -74,7 +74,7 @@ def test_name_being_typed_survives_an_update(open_page, task):
 
     fail_five_more()
 
-    expect(page.locator("#task")).to_contain_text("10 failed", timeout=6000)
+    expect(page.locator("#task")).to_contain_text("10 failed")
     expect(page.get_by_role("textbox", name="Name")).to_have_value("Summer ren")
 
 
@@ -98,7 +98,7 @@ def test_polling_ends_with_the_task(open_page, task):
 
     fail_the_rest()
 
-    expect(page.locator("[data-live-words]")).to_have_text("final", timeout=6000)
+    expect(page.locator("[data-live-words]")).to_have_text("final")
     expect(page.locator("#task .state")).to_contain_text("done")
     polls = []
     page.on("request", lambda request: polls.append(request.url))
@@ -112,7 +112,7 @@ def test_lost_connection_is_shown(open_page, task):
 
     page.route("**/dashboard/tasks/**", lambda route: route.abort())
 
-    expect(page.locator("[data-live-words]")).to_contain_text("connection lost", timeout=6000)
+    expect(page.locator("[data-live-words]")).to_contain_text("connection lost")
     expect(page.locator("[data-live]")).to_contain_class("lost")
     open_page.errors[:] = [
         error for error in open_page.errors if not error.startswith(("Failed to load", "htmx:"))

@@ -47,8 +47,11 @@ def pages() -> list[str]:
     checks.resume(check.pk, store.now)
     starts_at = keys.starts_at_of_window(models.Window.objects.order_by("pk").last().pk)
     stamp = f"{starts_at:%Y-%m-%dT%H:%MZ}"
+    # At the brake's 5 a minute it ends on another day, at any hour of this one: the longest words for a time.
     ended = store.now() - 4 * clock.QUARTER
-    old = demo.submit("default", "an old list", list(range(5001, 7001)), by=Actor.system(), now=lambda: ended)
+    old = demo.submit(
+        "default", "an old list", list(range(5001, 25_001)), by=Actor.system(), now=lambda: ended
+    )
     allocation.write_segments(store.now)
     demo.catch_up(old.first_minute_at, at=store.now())
     quarter_hour.total(store.now)
