@@ -16,6 +16,7 @@ from operators.actor import Actor
 from operators.models import Operator
 from scheduling import store
 from scheduling.tasks import bulk_cancel, resend
+from tests import patience
 
 # How long an example takes says more about the machine than about us; what is to be quick is measured apart.
 properties.register_profile("house", deadline=None, print_blob=True)
@@ -27,6 +28,20 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Begin no test shortly before a quarter-hour: lists that it submits would be in two windows, or late.
+
+    Before the fixtures, since they ask for the time too. It costs each process that tests some seconds in a
+    quarter-hour.
+    """
+    names = getattr(item, "fixturenames", ())
+    if "process_environment" in names:
+        patience.wait_out_a_border(patience.BEFORE_A_BORDER_WITH_PROCESSES)
+    elif {"db", "transactional_db", "running"}.intersection(names) or item.get_closest_marker("django_db"):
+        patience.wait_out_a_border(patience.BEFORE_A_BORDER)
 
 
 @pytest.fixture(autouse=True)
