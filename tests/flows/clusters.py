@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from scheduling import models
+from tests.patience import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,11 +73,6 @@ class Cluster:
         self.kill()
 
 
-def wait_until(true: Callable[[], bool], *, seconds: float, description: str) -> float:
-    """Return after how many seconds it was true; fail when it isn't in time."""
-    began = time.monotonic()
-    while time.monotonic() < began + seconds:
-        if true():
-            return time.monotonic() - began
-        time.sleep(0.05)
-    raise AssertionError(f"{description} within {seconds} s")
+def wait_for_clusters(count: int) -> None:
+    """Wait until so many clusters take jobs."""
+    wait_until(lambda: models.Heartbeat.objects.count() >= count, f"{count} clusters are up")

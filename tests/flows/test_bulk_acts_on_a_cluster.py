@@ -13,10 +13,9 @@ from scheduling.core import clock, limits
 from scheduling.models import BulkAct, Status
 from scheduling.tasks import resend
 from scheduling.tasks.failures import FailureSelection
+from tests.patience import wait_until
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.target import Target
-
-from .clusters import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +39,7 @@ def test_bulk_retry_survives_the_loss_of_cluster_and_jobs(transactional_db, star
     resend.retry(FailureSelection(), number=IDS, run="r", by=Actor.command_line(), now=store.now)
     cluster = start_cluster()
     act = BulkAct.objects.filter(name="r")
-    wait_until(act.filter(done_count__gt=0).exists, seconds=30, description="it is under way")
+    wait_until(act.filter(done_count__gt=0).exists, "it is under way")
     cluster.kill()
     OrmQ.objects.all().delete()
     assert 0 < act.get().done_count < IDS, "it was killed in the middle"
@@ -48,7 +47,7 @@ def test_bulk_retry_survives_the_loss_of_cluster_and_jobs(transactional_db, star
     act.update(lease_until=F("lease_until") - limits.BULK_LEASE)
 
     start_cluster()
-    wait_until(act.filter(ended_at__isnull=False).exists, seconds=60, description="it goes on by itself")
+    wait_until(act.filter(ended_at__isnull=False).exists, "it goes on by itself")
     assert act.get().done_count == IDS
     moved = models.Move.objects.filter(task_id=task.pk, reason=models.MoveReason.OPERATOR)
     assert Counter(moved.values_list("user_id", flat=True)) == Counter(range(1, IDS + 1))
@@ -63,5 +62,5 @@ def test_due_callback_is_made_once_by_two_clusters(transactional_db, process_env
         start_cluster()
         start_cluster()
         text = models.Task.objects.filter(pk=task.pk, called_back_at__isnull=False)
-        wait_until(text.exists, seconds=30, description="it is called back")
+        wait_until(text.exists, "it is called back")
         assert text.get().callback_attempts == len(target.requests) == 1

@@ -10,10 +10,10 @@ import pytest
 from scheduling import models
 from scheduling.models import Status
 from tests.api.conftest import ApiClient
+from tests.patience import wait_until
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.target import ReceivedRequest, Target
 
-from .clusters import wait_until
 from .test_webhook_minutes import busiest, settled
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
@@ -85,19 +85,15 @@ def test_list_with_data_survives_kills_of_writer_and_senders_byte_for_byte(
         answer = api.list(body, query=query, type="text/csv")
         assert answer.status_code == 201, answer.content
 
-        wait_until(is_being_written, seconds=60, description="the list is being written")
+        wait_until(is_being_written, "the list is being written")
         writer.kill()
         assert models.Segment.objects.unwritten().exists(), "the writer was killed in the middle"
         start_cluster()
         for sent_count, sender in ((500, senders[0]), (5_000, senders[1])):
-            wait_until(
-                lambda count=sent_count: len(target.requests) > count, seconds=200, description="IDs are sent"
-            )
+            wait_until(lambda count=sent_count: len(target.requests) > count, "IDs are sent", seconds=200)
             sender.kill_a_worker(pick=busiest)
-        wait_until(settled, seconds=400, description="all are sent")
-        wait_until(
-            lambda: not models.Segment.objects.unwritten().exists(), seconds=60, description="all are written"
-        )
+        wait_until(settled, "all are sent", seconds=400)
+        wait_until(lambda: not models.Segment.objects.unwritten().exists(), "all are written")
         check_counters()
     assert models.Assignment.objects.filter(status=Status.SUCCEEDED).count() == IDS
     wrong = [

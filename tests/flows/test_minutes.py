@@ -9,16 +9,17 @@ from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.models import Status
 from scheduling.reports import receipts
+from tests.patience import wait_until
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.placed import make_queue, place
 
-from .clusters import wait_until
+from .clusters import wait_for_clusters
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.minutes]
 
 
 def coming_minute(*, ahead_seconds: float = 12) -> datetime:
-    """The start of the first minute that is at least so far away: clusters need a while to start."""
+    """The start of the first minute that is at least so far away: a test needs a while to place its IDs."""
     return clock.minute_start(store.now() + timedelta(seconds=ahead_seconds)) + clock.MINUTE
 
 
@@ -49,6 +50,7 @@ def test_ids_are_recorded_in_their_minute_at_their_slot(start_cluster):
     """Fifty queues, two clusters with two seats each minute, over the border of two minutes."""
     for _ in range(2):
         start_cluster("minutes")
+    wait_for_clusters(2)
     first = coming_minute()
     second = first + clock.MINUTE
     busy = make_queue("busy", rpm=600)
@@ -58,8 +60,8 @@ def test_ids_are_recorded_in_their_minute_at_their_slot(start_cluster):
     arm(first, second)
     wait_until(
         lambda: not models.Assignment.objects.exclude(status=Status.SUCCEEDED).exists(),
+        "all IDs are recorded",
         seconds=over(second),
-        description="all IDs are recorded",
     )
     check_counters()
     times = started(busy, first, second)

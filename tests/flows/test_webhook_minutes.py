@@ -14,11 +14,12 @@ from scheduling.core import clock, limits, pacing
 from scheduling.models import Status
 from scheduling.queues import targets
 from scheduling.reports import receipts
+from tests.patience import wait_until
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.target import ReceivedRequest, Target, status
 
-from .clusters import wait_until
+from .clusters import wait_for_clusters
 from .test_minutes import arm, coming_minute, over
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,7 +40,9 @@ def clusters(process_environment, start_cluster):
     """Two clusters of the minutes that may call this machine, and one that places what is late."""
     process_environment["WEBHOOK_ALLOWED_NETWORKS"] = "127.0.0.0/8"
     start_cluster()
-    return [start_cluster("minutes"), start_cluster("minutes")]
+    of_minutes = [start_cluster("minutes"), start_cluster("minutes")]
+    wait_for_clusters(3)
+    return of_minutes
 
 
 def webhook_queue(target: Target, **fields) -> models.Queue:
@@ -62,7 +65,7 @@ def test_requests_start_at_their_slots_and_once(clusters):
         second = first + clock.MINUTE
         place(queue, {first: range(1, 601), second: range(601, 901)}, at=store.now())
         arm(first, second)
-        wait_until(settled, seconds=over(second) + 70, description="all are sent")
+        wait_until(settled, "all are sent", seconds=over(second) + 70)
         check_counters()
     assert Counter(request.user_id for request in target.requests) == Counter(range(1, 901))
     offsets = sorted(request.at - first.timestamp() for request in target.requests)
@@ -97,7 +100,7 @@ def test_three_queues_share_the_budget_of_one_target(clusters):
             place(queue, placed, at=store.now())
         targets.create(origin=target.origin, fields={"rpm": budget}, by=Actor.command_line(), now=store.now)
         arm(*minutes)
-        wait_until(settled, seconds=over(minutes[-1]) + 130, description="all are sent")
+        wait_until(settled, "all are sent", seconds=over(minutes[-1]) + 130)
         check_counters()
     assert len(target.requests) == sum(sum(of_minute.values()) for of_minute in shares)
     assert most_in_60_seconds(target.requests) <= pacing.most_starts_in_60_seconds(budget)
@@ -116,6 +119,7 @@ def test_fifty_queues_keep_their_rates_with_any_number_of_workers(
     start_cluster()
     for _ in range(min(seats, 2)):
         start_cluster("minutes")
+    wait_for_clusters(1 + min(seats, 2))
     rates = {"fast": 6_000, "middle": 600} | {f"slow-{n}": 60 for n in range(48)}
     with Target() as target:
         first = coming_minute(ahead_seconds=20)
@@ -125,7 +129,7 @@ def test_fifty_queues_keep_their_rates_with_any_number_of_workers(
             half = rpm // 2
             place(queue, {first: range(1, rpm + 1), second: range(rpm + 1, rpm + half + 1)}, at=store.now())
         arm(first, second)
-        wait_until(settled, seconds=over(second) + 130, description="all are sent")
+        wait_until(settled, "all are sent", seconds=over(second) + 130)
         check_counters()
     by_queue = defaultdict(list)
     for request in target.requests:
@@ -145,7 +149,7 @@ def test_minutes_stay_punctual_while_a_million_ids_are_written(clusters, process
         task = place(queue, {first: range(1, 601), first + clock.MINUTE: range(601, 1201)}, at=store.now())
         arm(first, first + clock.MINUTE)
         other = make_queue("other", rpm=100_000)
-        wait_until(lambda: target.requests, seconds=over(first), description="the minute runs")
+        wait_until(lambda: target.requests, "the minute runs", seconds=over(first))
         # In a process of its own, as the web's is: this one has to look at the clock for the target.
         subprocess.run(
             [sys.executable, "-c", SUBMIT_A_MILLION, other.name], env=process_environment, check=True
@@ -153,14 +157,13 @@ def test_minutes_stay_punctual_while_a_million_ids_are_written(clusters, process
         long = models.Task.objects.get(queue=other)
         wait_until(
             lambda: models.Task.objects.get(pk=long.pk).placed_at,
-            seconds=200,
-            description="the long list is written",
+            "the long list is written",
         )
         written_at = store.now()
         wait_until(
             lambda: not models.Assignment.objects.filter(task=task, status__in=OPEN).exists(),
+            "all are sent",
             seconds=over(first) + 190,
-            description="all are sent",
         )
     assert written_at < first + 2 * clock.MINUTE, "it was written beside them"
     assert Counter(request.user_id for request in target.requests) == Counter(range(1, 1201))
@@ -182,7 +185,7 @@ def test_every_id_gets_through_when_half_of_the_answers_fail(clusters):
         first = coming_minute()
         place(queue, {first: range(1, 61)}, at=store.now())
         arm(*(first + n * clock.MINUTE for n in range(5)))
-        wait_until(settled, seconds=over(first) + 240, description="all are through")
+        wait_until(settled, "all are through", seconds=over(first) + 240)
         check_counters()
     assert tries == {user: 1 + user % 2 for user in range(1, 61)}
     assert dict(models.Assignment.objects.values_list("user_id", "attempts")) == dict(tries)
@@ -204,7 +207,7 @@ def test_dead_minute_worker_loses_no_id_and_names_repeats(clusters, how):
         first = coming_minute()
         place(queue, {first: range(1, 301)}, at=store.now())
         arm(first, first + clock.MINUTE)
-        wait_until(lambda: len(target.requests) > 50, seconds=over(first), description="the minute runs")
+        wait_until(lambda: len(target.requests) > 50, "the minute runs", seconds=over(first))
         if how == "kill":
             clusters[0].kill_a_worker(pick=busiest)
             clusters[1].kill_a_worker(pick=busiest)
@@ -217,12 +220,11 @@ def test_dead_minute_worker_loses_no_id_and_names_repeats(clusters, how):
                     not models.Batch.objects.filter(lease_until__lt=store.now()).exists()
                     and store.now() > first + clock.MINUTE / 2
                 ),
-                seconds=60,
-                description="its lease is over and taken up",
+                "its lease is over and taken up",
             )
             for process in frozen:
                 process.resume()
-        wait_until(settled, seconds=over(first) + 130, description="all are sent")
+        wait_until(settled, "all are sent", seconds=over(first) + 130)
         check_counters()
     sent = Counter(request.user_id for request in target.requests)
     named = set(models.Attempt.objects.filter(unknown=True).values_list("user_id", flat=True))
@@ -231,7 +233,7 @@ def test_dead_minute_worker_loses_no_id_and_names_repeats(clusters, how):
     assert max(sent.values()) <= 2
     assert len(named) <= 2 * (600 / 60 * limits.UNCOMMITTED_MS / 1000 + 2)
     assert most_in_60_seconds(target.requests) <= pacing.most_starts_in_60_seconds(600)
-    wait_until(lambda: not models.Batch.objects.exists(), seconds=30, description="no claim is left")
+    wait_until(lambda: not models.Batch.objects.exists(), "no claim is left")
     # The test chose the places, not a rule.
     by_rule = {"places follow the rules", "every place is explained"}
     assert [d for d in proof.check(store.now) if d.check not in by_rule] == []
