@@ -27,7 +27,7 @@ class Host:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
         return subprocess.run(
-            command, cwd=BASE_DIR, env=self.environment, capture_output=True, text=True, timeout=120
+            command, cwd=BASE_DIR, env=self.environment, capture_output=True, text=True, timeout=300
         )
 
     def manage(self, *arguments: str) -> str:

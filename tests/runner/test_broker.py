@@ -86,7 +86,7 @@ def test_running_clusters_delete_their_heartbeats_when_stopped(start):
         with closing(sqlite3.connect(runner.data_dir / "quarterdeck.sqlite3")) as database:
             return {cluster for (cluster,) in database.execute("SELECT cluster FROM scheduling_heartbeat")}
 
-    wait_for(lambda: rows() == {"quarterdeck", "minutes"}, 15, lambda: runner.printed)
+    wait_for(lambda: rows() == {"quarterdeck", "minutes"}, lambda: runner.printed)
     runner.stop(runner.process.terminate)
     assert rows() == set()
 
@@ -145,20 +145,37 @@ def test_job_of_another_key_is_never_dropped_though_no_other_cluster_lives():
     assert own.foreign_rows == set()
 
 
-def test_idle_cluster_polls_twice_a_second_and_starts_the_next_job_on_time(django_assert_max_num_queries):
+def test_idle_cluster_looks_for_jobs_twice_a_second(monkeypatch, django_assert_max_num_queries):
+    """On a time that passes only while it sleeps."""
+    monotonic = time.monotonic()
+
+    def sleep(seconds: float) -> None:
+        nonlocal monotonic
+        monotonic += seconds
+
+    monkeypatch.setattr("runner.broker.time", SimpleNamespace(monotonic=lambda: monotonic, sleep=sleep))
     cluster = broker(owner=1)
-    cluster._next_sign = time.monotonic() + 60
-    started = time.monotonic()
+    cluster._next_sign = monotonic + 60
+    until = monotonic + 2
     with django_assert_max_num_queries(6):
-        while time.monotonic() < started + 2:
+        while monotonic < until:
             assert cluster.dequeue() is None
-    due = timezone.now() + timedelta(seconds=1.2)
-    row = OrmQ.objects.create(key="minutes", payload=SignedPackage.dumps(JOB), lock=due).pk
-    while not (result := cluster.dequeue()):
-        assert timezone.now() < due + timedelta(seconds=0.5)
-    assert [key for key, _ in result] == [row]
-    # The stock broker is up to one poll late: 100 ms.
-    assert due <= timezone.now() < due + timedelta(seconds=0.06)
+
+
+def test_idle_cluster_looks_again_when_the_next_job_is_due(monkeypatch):
+    # The stock broker would be up to one poll late: 100 ms.
+    monkeypatch.setattr("runner.broker.QUIET_SECONDS", 10_000.0)
+    cluster, began = broker(owner=1), time.monotonic()
+    cluster._next_sign = float("inf")
+    due_at = timezone.now() + timedelta(seconds=1_000)
+    row = OrmQ.objects.create(key="minutes", payload=SignedPackage.dumps(JOB), lock=due_at)
+    assert cluster.dequeue() is None
+    seconds_between = time.monotonic() - began
+    assert began + 1_000 - seconds_between <= cluster._look_at <= began + 1_000 + seconds_between
+    # The time has come.
+    OrmQ.objects.update(lock=timezone.now() - timedelta(seconds=1))
+    cluster._look_at = 0.0
+    assert [key for key, _ in cluster.dequeue()] == [row.pk]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="with SQLite there is no other host")

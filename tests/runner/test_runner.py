@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +21,13 @@ from tests.runner.conftest import OF_THE_TESTS, Running, name_of, wait_for
 
 def test_runner_prints_its_address_and_the_first_password_once(running: Running):
     # It answers before the runner has noticed that it does.
-    wait_for(lambda: f"http://127.0.0.1:{running.port}/" in running.printed, 20, lambda: running.printed)
+    wait_for(lambda: f"http://127.0.0.1:{running.port}/" in running.printed, lambda: running.printed)
     assert "First operator: admin" in running.printed
     assert len(re.findall(r"Password \(shown once\): \S{16}\n", running.printed)) == 1
 
 
 def test_processes_are_few_and_named(running: Running):
-    assert Counter(name_of(process) for process in running.processes()) == {
+    expected = {
         "keeper": 1,
         # The main process and two workers.
         "web": 3,
@@ -36,6 +37,12 @@ def test_processes_are_few_and_named(running: Running):
         "minutes": 2,
         "minutes job": 3,
     }
+
+    def names() -> Counter[str]:
+        return Counter(name_of(process) for process in running.processes())
+
+    # Workers are replaced now and then.
+    wait_for(lambda: names() == expected, lambda: str(names()))
     assert set(running.mains()) == {"web", "quarterdeck", "minutes"}
 
 
@@ -53,7 +60,15 @@ def test_files_are_private_to_their_owner(running: Running):
     # Static files are no secret, and Django gives them a mode of its own.
     files = [path for path in running.data_dir.rglob("*") if "static" not in path.parts]
     assert any(path.name.endswith("-wal") for path in files)
-    assert [path for path in files if path.exists() and path.stat().st_mode & 0o077] == []
+    assert [path for path in files if mode_of(path) & 0o077] == []
+
+
+def mode_of(path: Path) -> int:
+    """The rights to a file; none if it has been deleted meanwhile."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def test_files_of_a_killed_process_are_cleared_from_the_spool(tmp_path):
@@ -80,11 +95,11 @@ def test_second_runner_on_the_same_data_says_so_and_stops(running: Running):
         env={**running.environment, "PORT": "1"},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=300,
     )
     assert second.returncode != 0
     assert "already running on this data" in second.stderr
-    assert running.is_well()
+    wait_for(running.is_well, lambda: running.printed)
 
 
 def test_port_in_use_is_reported(running: Running, tmp_path):
@@ -94,7 +109,7 @@ def test_port_in_use_is_reported(running: Running, tmp_path):
         env={**running.environment, "DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=300,
     )
     assert second.returncode != 0
     assert f"PORT {running.port}" in second.stderr
@@ -105,7 +120,7 @@ def test_killed_cluster_main_process_is_replaced_without_orphans(running: Runnin
     before = running.session(main)
     assert len(before) > 3
     main.kill()
-    wait_for(lambda: not any(process.is_running() for process in before), 5, lambda: running.printed)
+    wait_for(lambda: not any(process.is_running() for process in before), lambda: running.printed)
     running.wait_until_up()
 
 
@@ -121,7 +136,7 @@ def test_second_signal_does_not_interrupt_stopping(start):
     assert runner.process.returncode == 0
     # The next one finds everything in order, and has no new password to show.
     again = start(data_dir=runner.data_dir)
-    wait_for(again.answers, 30, lambda: again.printed)
+    wait_for(again.answers, lambda: again.printed)
     assert "Password" not in again.printed
     again.stop(again.process.terminate)
 
@@ -149,9 +164,9 @@ def test_killed_process_is_replaced(running: Running, name: str, process_kind: s
         victim.kill()
         if process_kind == "main":
             # Workers would take jobs with nobody to guard them.
-            wait_for(lambda removed=session: not any(process.is_running() for process in removed), 5)
+            wait_for(lambda removed=session: not any(process.is_running() for process in removed))
         # A worker that was reading its pipe takes the lock on it into its grave: that is a wedged cluster.
-        wait_for(lambda: running.answers() and running.is_well(), 60, lambda: running.printed)
+        wait_for(lambda: running.answers() and running.is_well(), lambda: running.printed)
 
 
 @pytest.mark.faults
@@ -165,7 +180,7 @@ def test_stuck_cluster_is_replaced_within_a_minute(running: Running, cluster: st
     frozen = {"workers": workers, "sentinel": [main], "courier": [courier]}[frozen_part]
     for process in frozen:
         process.suspend()
-    wait_for(lambda: not main.is_running(), 60, lambda: running.printed)
+    wait_for(lambda: not main.is_running(), lambda: running.printed)
     running.wait_until_up()
     assert not any(process.is_running() for process in frozen)
 
@@ -175,9 +190,9 @@ def test_cluster_with_all_workers_busy_is_left_alone(running: Running):
     running.wait_until_up()
     before = running.mains()["quarterdeck"]
     queue_sleep(running, 50, times=2)
-    wait_for(lambda: len(list(running.sign("quarterdeck").parent.glob("busy-*"))) == 2, 20)
+    wait_for(lambda: len(list(running.sign("quarterdeck").parent.glob("busy-*"))) == 2)
     # 35 s without a sign would be too long for one that has nothing to do.
-    wait_for(running.is_well, 70, lambda: running.printed)
+    wait_for(running.is_well, lambda: running.printed)
     assert running.mains()["quarterdeck"] == before
 
 
@@ -189,7 +204,7 @@ def test_database_locked_for_a_minute_is_waited_for(running: Running):
         database.execute("BEGIN IMMEDIATE")
         time.sleep(65)
         database.execute("ROLLBACK")
-    wait_for(running.is_well, 20, lambda: running.printed)
+    wait_for(running.is_well, lambda: running.printed)
     assert running.mains() == before
 
 
@@ -198,8 +213,10 @@ def test_stopping_does_not_wait_for_long_jobs(start):
     runner = start()
     runner.wait_until_up()
     queue_sleep(runner, 55, times=1)
-    wait_for(lambda: any(runner.sign("quarterdeck").parent.glob("busy-*")), 20)
+    wait_for(lambda: any(runner.sign("quarterdeck").parent.glob("busy-*")))
+    began = time.monotonic()
     runner.stop(runner.process.terminate)
+    assert time.monotonic() - began < 50, "it waited for the job"
 
 
 @pytest.mark.faults
@@ -228,8 +245,8 @@ def test_make_run_stops_completely(start, to: str):
 @pytest.mark.faults
 def test_runner_stops_while_it_is_preparing(start):
     runner = start()
-    wait_for(lambda: (runner.data_dir / "runner.lock").exists(), 10)
-    runner.stop(runner.process.terminate, within=10)
+    wait_for(lambda: (runner.data_dir / "runner.lock").exists())
+    runner.stop(runner.process.terminate)
 
 
 @pytest.mark.faults
@@ -280,9 +297,9 @@ def test_killed_keeper_is_replaced_and_knows_all_processes(start):
         names = [name_of(each) for each in runner.processes() if each.pid != killed.pid]
         return names.count("keeper") == 1
 
-    wait_for(is_replaced, 5)
+    wait_for(is_replaced)
     runner.process.kill()
-    wait_for(lambda: not runner.processes(), 15, lambda: runner.printed)
+    wait_for(lambda: not runner.processes(), lambda: runner.printed)
 
 
 SLEEP = """
@@ -316,7 +333,7 @@ def test_cluster_with_wrong_settings_does_not_start(part, tmp_path):
         env={**environment, "DATA_DIR": str(tmp_path), "PYTHON_HANDLERS": "nothing.is_there"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 1
     assert "nothing.is_there" in done.stderr

@@ -14,6 +14,7 @@ from operators.models import Token
 from runner.web import bodies, pages
 from runner.web.application import _servers, application
 from scheduling import models
+from tests.patience import MOST_SECONDS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,7 +78,7 @@ def ask(*clients: Client, after: Callable[[], None] = lambda: None) -> Client:
 
     async def all_of_them() -> None:
         for client in clients:
-            await asyncio.wait_for(application(client.scope(), client.receive, client.send), 30)
+            await asyncio.wait_for(application(client.scope(), client.receive, client.send), 120)
         after()
 
     asyncio.run(all_of_them())
@@ -341,23 +342,25 @@ def test_client_whose_token_is_revoked_is_a_stranger_again(make_token):
 def test_address_that_was_refused_often_waits_for_further_refusals(monkeypatch):
     monkeypatch.setattr("runner.web.application.REFUSALS_AT_ONCE", 3)
     monkeypatch.setattr("runner.web.application.REFUSALS_A_SECOND", 0.01)
-    monkeypatch.setattr("runner.web.application.DELAY_SECONDS", 0.6)
     refused = [Client("POST", "/celery_ids_tasks/", {}, [b"1,2"], 1000) for _ in range(6)]
     pages_of_others = [Client(), Client(path="/healthz/live")]
-    held = []
+    order = []
+
+    async def call(client: Client) -> None:
+        await application(client.scope(), client.receive, client.send)
+        order.append("refused" if client in refused else "page")
 
     async def scenario() -> None:
-        calls = [
-            asyncio.ensure_future(application(item.scope(), item.receive, item.send)) for item in refused
-        ]
-        await asyncio.sleep(0.4)
-        held.append(sum(client.status == 0 for client in refused))
+        calls = [asyncio.ensure_future(call(client)) for client in refused]
+        async with asyncio.timeout(MOST_SECONDS):
+            while len(order) < 3:
+                await asyncio.sleep(0.01)
         for client in pages_of_others:
-            await application(client.scope(), client.receive, client.send)
+            await call(client)
         await asyncio.gather(*calls)
 
     asyncio.run(scenario())
-    assert held == [3]
+    assert order == ["refused"] * 3 + ["page"] * 2 + ["refused"] * 3
     assert {client.status for client in refused} == {401}
     assert {client.status for client in pages_of_others} == {200}
 
@@ -400,14 +403,15 @@ def test_test_requests_waiting_for_a_slot_delay_no_page(make_token, monkeypatch)
             asyncio.ensure_future(application(exchange.scope(), exchange.receive, exchange.send))
             for exchange in tests
         ]
-        await asyncio.sleep(0.5)
-        await asyncio.wait_for(application(page.scope(), page.receive, page.send), 10)
+        async with asyncio.timeout(MOST_SECONDS):
+            while sum(client.status == 503 for client in tests) < 10:
+                await asyncio.sleep(0.01)
+        await asyncio.wait_for(application(page.scope(), page.receive, page.send), 60)
         for call in waiting:
             call.cancel()
 
     asyncio.run(at_once())
     assert page.status == 200
-    assert sum(client.status == 503 for client in tests) >= 10
     refused = next(client for client in tests if client.status == 503)
     assert refused.answer["retry-after"] == "1"
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from runner.web.threads import Busy, Threads
+from tests.patience import wait_until
 
 
 def run(scenario) -> list[str]:
@@ -39,7 +40,7 @@ def test_full_lane_does_not_delay_another():
         free = threading.Event()
         slow, quick = threads.lane(1, 10), threads.lane(1, 10)
         blocked = [threads.run(slow, free.wait) for _ in range(5)]
-        assert await asyncio.wait_for(threads.run(quick, lambda: "here"), 5) == "here"
+        assert await asyncio.wait_for(threads.run(quick, lambda: "here"), 60) == "here"
         free.set()
         assert all(await asyncio.gather(*blocked))
 
@@ -51,7 +52,7 @@ def test_client_gets_at_most_half_of_a_lane_while_others_wait():
         free = threading.Event()
         lane = threads.lane(4, 100)
         greedy = [threads.run(lane, free.wait, client="greedy") for _ in range(20)]
-        assert await asyncio.wait_for(threads.run(lane, lambda: "served", client="modest"), 5) == "served"
+        assert await asyncio.wait_for(threads.run(lane, lambda: "served", client="modest"), 60) == "served"
         free.set()
         await asyncio.gather(*greedy)
 
@@ -120,9 +121,9 @@ def test_idle_threads_end_and_close_their_database_connections():
         # The lane still works.
         assert await threads.run(lane, lambda: 1) == 1
         threads.end_idle(-1)
-        await asyncio.sleep(0.2)
 
-    assert len(run(scenario)) == 4
+    ended = run(scenario)
+    wait_until(lambda: len(ended) == 4, "all four have ended")
 
 
 def test_most_recently_used_thread_is_used_next():
