@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from scheduling.dispatch import claims, messages
 from scheduling.intake import allocation
 from scheduling.reports import id_history
 from tests.conftest import database_url
+from tests.patience import reserved_port, wait_until
 
 
 @pytest.fixture
@@ -157,19 +157,29 @@ class Server:
         self.token = ""
 
     def request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any):
-        options.setdefault("timeout", 60)
+        options.setdefault("timeout", 180)
         named = {"Authorization": f"Bearer {self.token}", **(headers or {})}
         return requests.request(method, self.url + path, headers=named, **options)
 
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, "the server has ended"
+        with suppress(requests.ConnectionError):
+            return self.request("GET", "/healthz/live").ok
+        return False
+
     def raw(self, data: bytes) -> socket.socket:
         """Send bytes as they are; the caller reads and closes."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=180)
         connection.sendall(data.replace(b"TOKEN", self.token.encode()))
         return connection
 
     @property
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def processor_seconds(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
 
     @property
     def resident_bytes(self) -> int:
@@ -186,9 +196,11 @@ def granian(django_db_setup):
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with reserved_port() as port:
+        yield from _serving(port)
+
+
+def _serving(port: int) -> Iterator[Server]:
     command = [sys.executable, "-m", "granian", "runner.web.application:application", "--interface", "asginl"]
     command += ["--http", "1", "--no-ws", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--log-level", "error"]
@@ -198,11 +210,7 @@ def serving() -> Iterator[Server]:
     )
     try:
         running = Server(port, process)
-        for _ in range(300):
-            with suppress(requests.ConnectionError):
-                if running.request("GET", "/healthz/live").ok:
-                    break
-            time.sleep(0.1)
+        wait_until(running.is_up, "the server is up")
         yield running
     finally:
         process.terminate()

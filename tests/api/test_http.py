@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import select
 import socket
 import threading
 import time
@@ -10,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scheduling import models
+from tests.patience import wait_until
 
 LIST = "/celery_ids_tasks/"
 
 
 def answer_of(connection: socket.socket) -> tuple[int, bytes]:
     """The status of the answer on a raw connection, and all of it."""
-    connection.settimeout(30)
+    connection.settimeout(120)
     received = b""
     while part := connection.recv(65536):
         received += part
@@ -105,30 +107,30 @@ def test_body_of_unknown_length_is_411(server):
 @pytest.mark.parametrize("sent", [b"", b"1,2,3\n", b"1,2,3\n" * 50_000], ids=len)
 def test_body_that_is_cut_off_stores_nothing(server, sent):
     connection = server.raw(head("Content-Length: 5000000", "Idempotency-Key: k") + sent)
+    # Long enough for the server to begin to read it; where it isn't, less has been read.
     time.sleep(0.3)
     connection.shutdown(socket.SHUT_WR)
     connection.close()
     time.sleep(0.5)
-    assert nothing_is_left()
+    wait_until(nothing_is_left, "nothing of it is left")
     assert server.request("POST", f"{LIST}?task_name=x", json={"payload": [1]}).status_code == 201
 
 
 def test_body_announced_too_large_is_refused_unread(server):
-    began = time.monotonic()
+    # No byte of it is sent.
     status, received = answer_of(server.raw(head("Content-Length: 99999999999")))
     assert status == 413
     assert b"application/problem+json" in received
-    assert time.monotonic() - began < 5
 
 
 def test_half_sent_bodies_block_nobody(server):
     held = [server.raw(head("Content-Length: 1000000") + b"1,2,3,") for _ in range(9)]
     time.sleep(0.5)
-    began = time.monotonic()
     for n in range(5):
         assert server.request("POST", f"{LIST}?task_name=x", json={"payload": [n + 1]}).status_code == 201
         assert server.request("GET", "/windows/").status_code == 200
-    assert time.monotonic() - began < 5
+    # None of them has been given up: whoever is answered didn't wait for one.
+    assert select.select(held, [], [], 0)[0] == []
     for connection in held:
         connection.close()
 
@@ -191,9 +193,10 @@ def test_parallel_submissions_fill_the_window_like_sequential_ones(server):
 def test_hostile_json_is_answered_quickly(server, body, status, names):
     server.request("POST", LIST, json={"task_name": "warm", "payload": [1]})
     before, memory = {process.pid for process in server.processes}, server.resident_bytes
-    began = time.monotonic()
+    began = server.processor_seconds
     answer = server.request("POST", LIST, headers={"Content-Type": "application/json"}, data=body)
-    assert time.monotonic() - began < 3
+    # A busy machine takes time from a process, but no processor time.
+    assert server.processor_seconds - began < 3
     assert answer.status_code == status, answer.text
     assert names in answer.text
     assert server.resident_bytes - memory < 50 * 1024**2

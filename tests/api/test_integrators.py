@@ -40,7 +40,7 @@ def test_commands_of_the_guide_respond_as_documented(server, make_token, tmp_pat
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         answer = (tmp_path / "answer").read_text() if (tmp_path / "answer").exists() else ""
         assert done.stdout == status, (command, answer, done.stderr)

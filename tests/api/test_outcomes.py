@@ -11,6 +11,7 @@ import pytest
 
 from scheduling import models, store
 from scheduling.models import Status
+from tests.patience import wait_until
 from tests.scheduling.placed import make_queue, place
 
 from ..scheduling.store.test_claims import BEFORE, MINUTE
@@ -137,14 +138,14 @@ def test_submit_only_token_reads_no_outcomes(queue, make_token):
 
 def test_waiting_request_is_answered_as_soon_as_something_arrives(server, mail):
     with ThreadPoolExecutor() as pool:
-        request = pool.submit(server.request, "GET", f"/outcomes/?wait=20&task={mail.pk}")
+        asked = time.monotonic()
+        request = pool.submit(server.request, "GET", f"/outcomes/?wait=50&task={mail.pk}")
         time.sleep(1)
         assert not request.done()
         end(mail, 7)
-        ended = time.monotonic()
-        response = request.result(30)
+        response = request.result(180)
     assert [row["user_id"] for row in response.json()] == [7]
-    assert time.monotonic() - ended < 3
+    assert time.monotonic() - asked < 50, "it waited to the end"
     path = next_path(response)
     # What is there already is not waited for; what isn't, no longer than asked.
     end(mail, 8)
@@ -152,7 +153,7 @@ def test_waiting_request_is_answered_as_soon_as_something_arrives(server, mail):
     started = time.monotonic()
     silent = server.request("GET", "/outcomes/?wait=1&queue=default")
     assert (silent.json(), "after=" in silent.headers["Link"]) == ([], True)
-    assert 1 <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= 1
 
 
 def test_outcomes_of_others_do_not_end_the_wait(server, mail):
@@ -166,12 +167,17 @@ def test_outcomes_of_others_do_not_end_the_wait(server, mail):
         time.sleep(1.5)
         assert not request.done()
         end(mail, 8)
-        assert [row["user_id"] for row in request.result(30).json()] == [8]
+        assert [row["user_id"] for row in request.result(180).json()] == [8]
 
 
 def ask(server, token: str) -> socket.socket:
     head = f"GET /outcomes/?wait=50 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
     return server.raw(head.encode())
+
+
+def readable(connections: list[socket.socket]) -> list[socket.socket]:
+    """Those that have been answered."""
+    return select.select(connections, [], [], 0)[0]
 
 
 def ask_once_more(server, token: str):
@@ -183,9 +189,9 @@ def test_two_hundred_waiting_requests_keep_no_thread(server, mail, make_token):
     with ExitStack() as stack:
         waiting = [stack.enter_context(ask(server, tokens[number % 5])) for number in range(200)]
         for _ in range(10):
-            started = time.monotonic()
             assert server.request("GET", "/queues/").status_code == 200
-            assert time.monotonic() - started < 5
+        # All of them wait still: whoever was answered didn't wait for a thread.
+        assert readable(waiting) == []
         assert max(process.num_threads() for process in server.processes) < 100
         end(mail, 7)
         for connection in waiting:
@@ -196,10 +202,8 @@ def test_client_may_have_fifty_requests_that_wait(server, mail, make_token):
     token = make_token("read", name="waits")
     with ExitStack() as stack:
         waiting = [stack.enter_context(ask(server, token)) for _ in range(60)]
-        deadline = time.monotonic() + 40
-        while len(refused := select.select(waiting, [], [], 0)[0]) < 10:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: len(readable(waiting)) >= 10, "ten are refused")
+        refused = readable(waiting)
         assert {connection.recv(65_536)[:12] for connection in refused} == {b"HTTP/1.1 429"}
         assert server.request("GET", "/outcomes/?wait=1").status_code == 200
         end(mail, 7)
@@ -216,19 +220,20 @@ def test_clients_that_close_while_they_wait_are_forgotten(server, mail, make_tok
             connection.close()
         time.sleep(0.5)
     # 90 in all: more than may wait.
-    deadline = time.monotonic() + 10
-    while ask_once_more(server, token).status_code != 200:
-        assert time.monotonic() < deadline
+    wait_until(lambda: ask_once_more(server, token).status_code == 200, "they are forgotten")
 
 
 def test_server_that_stops_answers_who_waits(transactional_db, mail, make_token):
     with serving() as running:
-        waiting = ask(running, make_token("read"))
-        time.sleep(2)
-        started = time.monotonic()
+        token = make_token("read")
+        asked = time.monotonic()
+        waiting = ask(running, token)
+        # What the server was asked later has been answered: so that one is waiting by now.
+        for _ in range(3):
+            assert ask_once_more(running, token).status_code == 200
         running.process.terminate()
         answer = waiting.recv(65_536)
+        assert time.monotonic() - asked < 50, "it waited to the end"
         assert answer.startswith(b"HTTP/1.1 200")
         assert b'rel="next"' in answer
-        running.process.wait(20)
-        assert time.monotonic() - started < 8
+        running.process.wait(120)
