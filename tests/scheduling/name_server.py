@@ -40,7 +40,7 @@ class NameServer:
     def __exit__(self, *exception) -> None:
         # An empty datagram ends it.
         self._socket.sendto(b"", self._socket.getsockname())
-        self._thread.join(5)
+        self._thread.join(120)
         self._socket.close()
 
     def sources(self, directory: Path, hosts: Mapping[str, str] | None = None) -> Sources:

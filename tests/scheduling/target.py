@@ -64,12 +64,12 @@ class Target:
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
-        assert ready.wait(5)
+        assert ready.wait(120)
         return self
 
     def __exit__(self, *exception) -> None:
         self.loop.call_soon_threadsafe(self.stopped.set)
-        self.thread.join(5)
+        self.thread.join(120)
 
     @property
     def url(self) -> str:

@@ -12,16 +12,17 @@ from scheduling.handlers.python import Python
 
 calls: list[int] = []
 released = threading.Event()
+together = threading.Barrier(50)
 
 
 def hang(requests):
     calls.extend(request.user_id for request in requests)
-    released.wait(10)
+    released.wait(600)
 
 
-def return_after_a_moment(requests):
+def return_once_all_are_there(requests):
     calls.extend(request.user_id for request in requests)
-    threading.Event().wait(0.3)
+    together.wait(120)
     return [None] * len(requests)
 
 
@@ -41,7 +42,7 @@ def raise_stop_iteration(requests):
 
 @pytest.fixture(autouse=True)
 def fresh(settings):
-    names = ("hang", "return_after_a_moment", "exit_for_odd_ids", "cancel", "raise_stop_iteration")
+    names = ("hang", "return_once_all_are_there", "exit_for_odd_ids", "cancel", "raise_stop_iteration")
     settings.PYTHON_HANDLERS = [f"{__name__}.{name}" for name in names]
     calls.clear()
     released.clear()
@@ -79,23 +80,21 @@ def test_attempts_are_only_calls_that_were_made():
 
 
 def test_queue_has_max_connections_threads_whatever_the_machine():
-    outcomes = minute("return_after_a_moment", *range(50), queue="wide", threads=50, seconds=5, apart=0)
+    outcomes = minute("return_once_all_are_there", *range(50), queue="wide", threads=50, seconds=150, apart=0)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.SUCCEEDED] * 50
-    assert max(outcome.duration_ms for outcome in outcomes) < 2_000
     assert sorted(calls) == list(range(50))
 
 
 def test_exceptions_of_any_kind_are_outcomes():
-    exited = minute("exit_for_odd_ids", 1, 2, queue="exits", threads=3, seconds=5)
+    exited = minute("exit_for_odd_ids", 1, 2, queue="exits", threads=3, seconds=60)
     assert [(outcome.verdict, outcome.error) for outcome in exited] == [
         (Verdict.RETRY, "SystemExit: 3"),
         (Verdict.SUCCEEDED, ""),
     ]
     for path, error in (("cancel", "CancelledError"), ("raise_stop_iteration", "StopIteration")):
-        [outcome] = minute(path, 1, queue=path, threads=3, seconds=5)
+        [outcome] = minute(path, 1, queue=path, threads=3, seconds=60)
         assert (outcome.verdict, outcome.started) == (Verdict.RETRY, True)
         assert outcome.error.startswith(error)
-        assert outcome.duration_ms < 2_000
 
 
 def test_hanging_call_occupies_its_thread_in_later_minutes():

@@ -5,7 +5,6 @@ import gzip
 import ipaddress
 import os
 import socket
-import time
 import zlib
 from datetime import UTC, datetime
 
@@ -17,6 +16,7 @@ from scheduling.core.retry import Verdict
 from scheduling.handlers import ssrf, webhook
 from scheduling.handlers.base import Request
 from scheduling.handlers.webhook import Webhook
+from tests.patience import wait_until
 from tests.scheduling.target import Target, status
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -122,7 +122,7 @@ def test_redirect_is_not_followed_and_names_its_address(code):
 
 
 async def hang(writer):
-    await asyncio.sleep(5)
+    await asyncio.sleep(600)
 
 
 def drip(head: bytes):
@@ -142,16 +142,15 @@ def test_time_out_names_the_first_byte_and_its_limit():
         [outcome] = call(target.url, read_seconds=0.3, connect_seconds=5)
     assert outcome.verdict == Verdict.RETRY
     assert outcome.error == "timed out after 0.3 s waiting for the first byte of the response"
-    assert 250 < outcome.duration_ms < 1_000
+    assert outcome.duration_ms > 250
 
 
 def test_time_out_names_the_limit_of_the_whole_call(monkeypatch):
-    monkeypatch.setattr(webhook, "WEBHOOK_SECONDS", 0.4)
+    monkeypatch.setattr(webhook, "WEBHOOK_SECONDS", 2.0)
     with Target(lambda received: drip(b"HTTP/1.1 2")) as target:
         [outcome] = call(target.url, read_seconds=20, connect_seconds=20)
     assert (outcome.verdict, outcome.status) == (Verdict.RETRY, None)
-    assert outcome.error == "timed out after 0.4 s in the headers of the response"
-    assert outcome.duration_ms < 1_500
+    assert outcome.error == "timed out after 2 s in the headers of the response"
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
@@ -162,17 +161,16 @@ def test_status_counts_when_the_rest_of_the_response_drips(part, code, verdict):
     head = f"HTTP/1.1 {code} X\r\nRetry-After: 20\r\n".encode()
     head += b"X-Slow: " if part == "headers" else b"Content-Length: 100\r\n\r\n"
     with Target(lambda received: drip(head)) as target:
-        [outcome] = call(target.url, read_seconds=0.3, connect_seconds=0.3)
+        [outcome] = call(target.url, read_seconds=1, connect_seconds=1)
     assert (outcome.verdict, outcome.status, outcome.retry_after) == (verdict, code, "20")
-    assert outcome.duration_ms < 1_500
     if code == 200:
-        assert outcome.error == f"timed out after 0.6 s in the {part} of the response"
+        assert outcome.error == f"timed out after 2 s in the {part} of the response"
 
 
 def test_body_that_never_ends_is_not_waited_for():
     async def endless(writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
-        for _ in range(100):
+        while True:
             writer.write(b"x" * 100_000)
             await asyncio.sleep(0.01)
 
@@ -182,7 +180,6 @@ def test_body_that_never_ends_is_not_waited_for():
         Verdict.SUCCEEDED,
         "the response is longer than what is read of it",
     )
-    assert outcome.duration_ms < 1_500
 
 
 FLAWED = {
@@ -345,10 +342,7 @@ def test_request_read_without_a_response_is_an_attempt_and_takes_another_slot(me
         before = len(os.listdir("/proc/self/fd"))
         outcome = uvloop.run(run())
         # The target is in this process too, and learns a moment later that its connections ended.
-        until = time.monotonic() + 5
-        while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < until:
-            time.sleep(0.01)
-        assert len(os.listdir("/proc/self/fd")) <= before
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "all connections are closed")
     assert (outcome.verdict, outcome.started, outcome.retry_in_this_minute) == (Verdict.RETRY, True, True)
     # It isn't sent again at once: that would be a start that the plan doesn't know.
     assert [received.user_id for received in target.requests] == [1, 3, 2]
@@ -378,8 +372,8 @@ def test_close_without_a_response_on_a_new_connection_is_an_attempt(method):
 def test_refused_connection_is_retried():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    [outcome] = call(f"http://127.0.0.1:{port}/")
+        # Bound, so that nobody else gets the port, and not listening.
+        [outcome] = call(f"http://127.0.0.1:{free.getsockname()[1]}/")
     assert outcome.verdict == Verdict.RETRY
 
 
