@@ -49,7 +49,7 @@ def _pgbouncer(host: str, user: str, directory: Path) -> Iterator[None]:
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while not (directory / ".s.PGSQL.5432").exists():
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError((directory / "log").read_text())
@@ -57,4 +57,4 @@ def _pgbouncer(host: str, user: str, directory: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)

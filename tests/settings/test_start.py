@@ -74,7 +74,7 @@ def start(command: list[str], data_dir, **variables: str) -> subprocess.Complete
         env={**environment, "DATA_DIR": str(data_dir), **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

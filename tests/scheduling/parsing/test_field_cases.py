@@ -363,10 +363,10 @@ HOSTILE = {
 def test_broken_bodies_are_refused_quickly_in_little_memory(read, kind, skip):
     body, error = HOSTILE[kind]
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(error) as refused:
         read(body, JSON, cut=65536, skip_faults=skip)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
     assert len(str(refused.value)) < 300

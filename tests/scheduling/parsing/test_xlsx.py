@@ -116,11 +116,11 @@ def test_value_in_the_farthest_cell_costs_neither_time_nor_memory(read_sheet):
     far = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
     content = workbook({"List": sheet_xml({1: {"A": text("user_id")}, 2: {"A": number(1)}}, more=far)})
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     with read_sheet(content, skip_faults=True) as reading:
         assert ids_of(reading) == [1]
         assert reading.faults[0].cell == "A1048576"
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert tracemalloc.get_traced_memory()[1] < 50_000_000
     tracemalloc.stop()
 

@@ -59,11 +59,11 @@ def test_carry_over_plan_gives_each_id_the_first_bucket_with_room(queue, seed, i
 
 @pytest.mark.parametrize("ids_count", [20_160 + 1, 10_000_000])
 def test_list_that_takes_years_is_refused_quickly_with_its_end(queue, ids_count):
-    began = time.monotonic()
+    began = time.process_time()
     plan = reservations.plan(queue, ids_count, at=NOON)
     with pytest.raises(PastHorizon):
         reservations.check(queue, plan, at=NOON)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     windows = -(-ids_count // 30)
     ends_with = clock.runs_at(clock.open_window_start(NOON)) + (windows - 1) * clock.QUARTER
     assert ends_with <= plan.last_at < ends_with + clock.QUARTER

@@ -1,7 +1,6 @@
 """A minute in turns, by a clock that the test sets: what is claimed, kept, lost and taken up."""
 
 import threading
-import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ from scheduling.dispatch import claims, overdue, recovery
 from scheduling.dispatch.messages import Claim, ClaimRequest, Result, TickResult
 from scheduling.models import Status
 from scheduling.reports import receipts
+from tests.patience import wait_until
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.placed import counted, make_queue, place
 
@@ -365,7 +365,7 @@ def test_brake_limits_a_minute_and_the_rest_is_late():
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="rows are locked on PostgreSQL alone")
 @pytest.mark.django_db(transaction=True)
-def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transactional_db):
+def test_host_that_vanishes_in_a_tick_does_not_keep_others_waiting(transactional_db):
     """Two of its workers: one has locked the bucket, the other one waits for it. Neither says a word any more."""
     queue = make_queue(rpm=60)
     place(queue, {MINUTE: range(1, 6)}, at=BEFORE)
@@ -374,11 +374,11 @@ def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transa
 
     def vanish():
         store.keep_waits_short()
-        connected.wait(10)
+        connected.wait(120)
         try:
             with transaction.atomic():
                 models.Bucket.objects.select_for_update().get(pk=bucket_id)
-                closed.wait(10)
+                closed.wait(120)
         except DatabaseError:
             pass
         finally:
@@ -387,16 +387,18 @@ def test_host_that_vanishes_in_a_tick_delays_others_less_than_two_seconds(transa
     threads = [threading.Thread(target=vanish, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    connected.wait(10)
-    began = time.monotonic()
-    while time.monotonic() < began + 5:
+    connected.wait(120)
+
+    def claims_something() -> bool:
         store.keep_waits_short()
         try:
-            if SimulatedWorker(queue).tick(0).claims:
-                break
+            return bool(SimulatedWorker(queue).tick(0).claims)
         except OperationalError:
             connection.close()
-    assert time.monotonic() - began < 2
+            return False
+
+    # Those who vanished don't let go by themselves before that.
+    wait_until(claims_something, "the row is free")
     closed.set()
     for thread in threads:
         thread.join()

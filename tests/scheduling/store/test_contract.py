@@ -1,5 +1,6 @@
 """Both databases keep the same promises behind scheduling.store."""
 
+import itertools
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -166,12 +167,15 @@ def test_moves_are_stored_for_each_id(window):
 
 def test_short_writers_wait_little_behind_bulk_ones(window):
     """Two that write in bulk all the time, and one who wants in now and then."""
-    stop = threading.Event()
+    stop, written = threading.Event(), itertools.count(1)
+    count = 0
 
     def write_in_bulk(first: int) -> None:
+        nonlocal count
         while not stop.is_set():
             with store.bulk_write():
                 store.insert_users(range(first, first + 3000), at=STARTS_AT)
+            count = next(written)
             first += 3000
         connection.close()
 
@@ -181,15 +185,16 @@ def test_short_writers_wait_little_behind_bulk_ones(window):
     waits = []
     for _ in range(20):
         time.sleep(0.01)
-        began = time.monotonic()
+        before = count
         with store.write():
             models.Window.objects.filter(pk=window).update(version=1)
-        waits.append(time.monotonic() - began)
+            waits.append(count - before)
     stop.set()
     for thread in threads:
         thread.join()
-    # Without the gate the worst of these is some seconds on SQLite.
-    assert max(waits) < 2, waits
+    # How many bulk writes came first. On PostgreSQL nobody waits for them.
+    if connection.vendor == "sqlite":
+        assert max(waits) < 10, waits
 
 
 def make_task():

@@ -93,7 +93,7 @@ def test_short_list_that_is_accepted_during_an_erasure_is_erased_with_the_rest(a
 
     def render(accepted: acceptance.Accepted) -> dict:
         looked_up.set()
-        assert may_commit.wait(30)
+        assert may_commit.wait(120)
         return {}
 
     def submit() -> None:
@@ -113,13 +113,13 @@ def test_short_list_that_is_accepted_during_an_erasure_is_erased_with_the_rest(a
 
     submitting, erasing = Thread(target=submit), Thread(target=erase_beside)
     submitting.start()
-    assert looked_up.wait(30)
+    assert looked_up.wait(120)
     erasing.start()
     # It is done, were it not to wait for the list.
     erasing.join(1)
     may_commit.set()
-    submitting.join(30)
-    erasing.join(30)
+    submitting.join(120)
+    erasing.join(120)
     write_lists()
     if errors:
         # The list was being written: nothing is erased, and whoever asked is told to ask again.
@@ -142,7 +142,7 @@ def test_user_who_is_created_during_an_erasure_has_a_text_id(api, write_lists): 
 
     def create() -> None:
         try:
-            assert began.wait(30)
+            assert began.wait(120)
             users.create(external_id=TEXT, by=BY, at=store.now())
         except BaseException as error:
             failed.append(error)
@@ -152,7 +152,7 @@ def test_user_who_is_created_during_an_erasure_has_a_text_id(api, write_lists): 
     creating = Thread(target=create)
     creating.start()
     erasure.erase(-1, by=BY, now=now)
-    creating.join(30)
+    creating.join(120)
     # Before the erasure the number is taken; after it there is another one.
     for user in models.User.objects.filter(pk__lt=0):
         assert models.ExternalId.objects.filter(pk=user.pk).exists()
