@@ -34,9 +34,9 @@ def seconds_to_border(at: datetime) -> float:
 def wait_out_a_border(least_seconds: float) -> None:
     """Wait until the next quarter-hour has begun if less than this is left of the present one."""
     at = datetime.now(UTC)
-    if (left := seconds_to_border(at)) < least_seconds:
+    if (remaining := seconds_to_border(at)) < least_seconds:
         # A little more, since clocks of processes and of databases are read one after the other.
-        time.sleep(left + clock.CLOSING.total_seconds() + 0.2)
+        time.sleep(remaining + clock.CLOSING.total_seconds() + 0.2)
 
 
 @contextmanager
