@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import chain, islice
 from typing import Any
 
 from scheduling import models, store
@@ -68,9 +69,12 @@ class SpooledRecords(RecordSource):
 
     def records(self, size: int) -> Iterator[Block]:
         """Yield IDs in list order with their data, at most `size` at a time. Each call begins at the start."""
+        is_text = self.id_type == "text"
+        # Many IDs are numbered together, so that few pages of their index change at a time.
+        numbers = chain.from_iterable(map(external_ids.number, self._spool.unique_ids(SEGMENT_IDS)))
         for block in self._spool.unique_records(size):
-            is_text = self.id_type == "text"
-            yield external_ids.number(block.ids) if is_text else array("q", map(int, block.ids)), block.data
+            count = len(block.ids)
+            yield array("q", islice(numbers, count) if is_text else map(int, block.ids)), block.data
 
 
 def source_of(reading: Reading) -> stored_lists.Source:

@@ -266,6 +266,17 @@ class RecordSpool(Closing):
         if pending.ids:
             yield pending
 
+    def unique_ids(self, size: int) -> Iterator[list[str]]:
+        """Yield the IDs in list order, each once, `size` at a time. Data aren't looked at."""
+        pending: list[str] = []
+        for place, _ in self._blocks:
+            pending += _parts(self._file.read(place))[0].decode().split("\n")
+            while len(pending) >= size:
+                yield pending[:size]
+                pending = pending[size:]
+        if pending:
+            yield pending
+
     def unique_blocks(self, size: int) -> Iterator[array[int]]:
         """Yield the IDs of a list of numbers in list order, each once, in blocks of `size`."""
         return (array("q", map(int, records.ids)) for records in self.unique_records(size))

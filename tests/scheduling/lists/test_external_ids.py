@@ -21,6 +21,18 @@ def test_numbers_are_given_in_the_order_of_the_list_and_never_twice():
     assert external_ids.texts([-1, -2, -3, -4, -5]) == {-1: "b", -2: "a", -3: "c", -4: "d"}
 
 
+def test_numbers_of_many_ids_are_given_in_the_order_of_the_texts(monkeypatch):
+    monkeypatch.setattr(external_ids, "_NUMBERED_AT_ONCE", 3)
+    assert list(external_ids.number(["b"])) == [-1]
+    texts = ["e", "b", "g", "a", "f", "d", "c"]
+    numbers = external_ids.number(texts)
+    assert external_ids.texts(numbers) == dict(zip(numbers, texts, strict=True))
+    # a, b and c in one transaction, d, e and f in the next: texts that are neighbours have numbers that are.
+    assert list(numbers) == [-5, -1, -7, -2, -6, -4, -3]
+    assert list(external_ids.number(texts)) == list(numbers)
+    assert models.Installation.current().last_external_number == -7
+
+
 def test_numbers_that_others_were_given_meanwhile_are_used(monkeypatch):
     look_up = store.numbers_of_texts
 

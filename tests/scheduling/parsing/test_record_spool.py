@@ -43,6 +43,7 @@ def test_spool_keeps_the_first_record_of_each_id_in_list_order(tmp_path, pairs, 
         blocks = list(it.unique_records(size))
         assert [pair for block in blocks for pair in block.ids] == list(first)
         assert all(len(block.ids) == size for block in blocks[:-1])
+        assert list(it.unique_ids(size)) == [block.ids for block in blocks]
         assert (it.ids_count, it.repeats_count) == (len(first), len(pairs) - len(first))
         assert (it.first(), it.last()) == (tuple(first)[:3], tuple(first)[-3:])
         if has_data:
