@@ -203,7 +203,7 @@ class MinuteView:
                 attempt=claim.attempts + 1,
                 key_part=installation.key_part_of(claim.task_id),
                 external_id=texts.get(claim.user_id),
-                data=contents.get((claim.task_id, claim.user_id)),
+                data=contents[claim.task_id].get(claim.user_id) if claim.task_id in contents else None,
             )
             scheduled.append(ScheduledRequest(claim, request, queue))
         return scheduled
@@ -211,17 +211,15 @@ class MinuteView:
 
 def _contents(
     claimed: Iterable[Claim], tasks: Mapping[int, models.Task]
-) -> dict[tuple[int, int], Mapping[str, Any]]:
-    """Return the data of claimed IDs, by (task, ID). Of tasks without data nothing is read."""
-    with_data: dict[int, list[int]] = {}
-    for claim in claimed:
-        if tasks[claim.task_id].data_columns is not None:
-            with_data.setdefault(claim.task_id, []).append(claim.user_id)
-    return {
-        (task_id, user): data
-        for task_id, users in with_data.items()
-        for user, data in record_lists.read(task_id, users).items()
+) -> dict[int, Mapping[int, Mapping[str, Any]]]:
+    """Return the data of claimed IDs, by task and ID. Of tasks without data nothing is read."""
+    with_data: dict[int, list[int]] = {
+        task.pk: [] for task in tasks.values() if task.data_columns is not None
     }
+    for claim in claimed if with_data else ():
+        if claim.task_id in with_data:
+            with_data[claim.task_id].append(claim.user_id)
+    return {task_id: record_lists.read(task_id, users) for task_id, users in with_data.items()}
 
 
 def _claim_until(elapsed: float, immediate: bool) -> float:
