@@ -40,6 +40,8 @@ def pytest_runtest_setup(item):
     names = getattr(item, "fixturenames", ())
     if "process_environment" in names:
         patience.wait_out_a_border(patience.BEFORE_A_BORDER_WITH_PROCESSES)
+    elif "open_page" in names:
+        patience.wait_out_a_border(patience.BEFORE_A_BORDER_IN_BROWSERS)
     elif {"db", "transactional_db", "running"}.intersection(names) or item.get_closest_marker("django_db"):
         patience.wait_out_a_border(patience.BEFORE_A_BORDER)
 

@@ -10,9 +10,9 @@ from scheduling.core import clock
 
 # A busy machine takes this much longer than an idle one, and no more.
 MOST_SECONDS = 180.0
-# How long before a quarter-hour no test begins that asks for the time, and none that starts clusters: what a test
-# does before the border and after it would be of two windows.
-BEFORE_A_BORDER, BEFORE_A_BORDER_WITH_PROCESSES = 45.0, 150.0
+# How long before a quarter-hour no test begins that asks for the time, none in a browser, and none that starts
+# clusters: what a test does before the border and after it would be of two windows.
+BEFORE_A_BORDER, BEFORE_A_BORDER_IN_BROWSERS, BEFORE_A_BORDER_WITH_PROCESSES = 45.0, 90.0, 150.0
 # Below the ports that the system gives to whoever connects: those are taken at any moment.
 PORTS = range(20_000, 30_000)
 

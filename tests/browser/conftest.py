@@ -4,9 +4,8 @@ A page that logs an error to the console, or breaks the content security policy,
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 from django.conf import settings
@@ -14,8 +13,6 @@ from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from operators.models import Operator
-from scheduling import store
-from scheduling.core import clock
 from tests.chromium import HOW, launch_options
 
 # Playwright's synchronous driver runs a loop of its own in this thread.
@@ -35,18 +32,6 @@ QUIET = [
 # How long a page may take to show what is expected. On a busy machine a poll takes seconds; a test that passes
 # never waits for the whole of it.
 SECONDS = 30
-# Longer than any test takes.
-LONGEST = timedelta(seconds=90)
-
-
-@pytest.fixture(autouse=True)
-def away_from_a_border() -> None:
-    """Wait until no quarter-hour begins during the test.
-
-    At its border what was filling begins to run, and a list goes into the next window: not what was drawn before.
-    """
-    while clock.quarter_start(store.now() + LONGEST) > clock.quarter_start(store.now()):
-        time.sleep(1)
 
 
 @pytest.fixture(scope="session")
