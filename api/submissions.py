@@ -22,7 +22,7 @@ from api.responses import json_response, location_of
 from api.serializers import task_json
 from api.tasks import router
 from scheduling import models, store
-from scheduling.core import errors, id_tokens, stopping
+from scheduling.core import errors, exact_json, id_tokens, stopping
 from scheduling.core.clock import iso
 from scheduling.intake import acceptance
 from scheduling.lists.record_lists import source_of
@@ -309,7 +309,7 @@ def first_ids(reading: Reading) -> list[first_requests.FirstId]:
     if reading.records is None:
         return [first_requests.FirstId(int(number)) for number in reading.ids.first(first_requests.COUNT)]
     ids, packed = next(reading.records.unique_records(first_requests.COUNT))
-    data = [None] * len(ids) if packed is None else list(map(json.loads, packed))
+    data = [None] * len(ids) if packed is None else [exact_json.read(value.decode()) for value in packed]
     if reading.id_type == "text":
         # Its number is given when the list is accepted.
         return [first_requests.FirstId(-1, text, id_data) for text, id_data in zip(ids, data, strict=True)]

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
+from scheduling.core import exact_json
 from scheduling.core.cells import cell
 
 ROWS_AT_ONCE = 500
@@ -58,7 +59,7 @@ def _json_lines(heads: Sequence[str], rows: Iterable[Sequence[Any]], cut: str) -
     block = []
     try:
         for row in rows:
-            block.append(json.dumps(dict(zip(heads, row, strict=True)), default=str) + "\n")
+            block.append(exact_json.write(dict(zip(heads, row, strict=True)), default=str) + "\n")
             if len(block) == ROWS_AT_ONCE:
                 yield "".join(block)
                 block = []

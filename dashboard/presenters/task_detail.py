@@ -1,7 +1,6 @@
 """What the pages of tasks show, as plain values."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from dashboard.drawing import charts
 from dashboard.drawing.spans import BARS, span_of, start_of
 from dashboard.inputs.filters import PlaceFilter
 from scheduling import models
-from scheduling.core import clock, keys
+from scheduling.core import clock, exact_json, keys
 from scheduling.core.cells import data_cells
 from scheduling.core.clock import iso
 from scheduling.lists import record_lists
@@ -231,7 +230,7 @@ def exported_places(
             if as_text:
                 yield row + data_cells(text, data_columns)
             else:
-                data = json.loads(text) if text else {}
+                data = exact_json.read(text) if text else {}
                 yield row + [data.get(name) for name in data_columns]
 
 

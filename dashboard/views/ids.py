@@ -1,6 +1,5 @@
 """One ID, found from any page, with its history."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -18,9 +17,8 @@ from dashboard.inputs.parameters import refuse_unknown, whole_number
 from dashboard.presenters import id_story
 from operators.roles import needed_for_data
 from scheduling import models, store
-from scheduling.core import id_tokens
+from scheduling.core import exact_json, id_tokens
 from scheduling.core.clock import iso
-from scheduling.core.responses import as_text
 from scheduling.lists import external_ids, record_lists
 from scheduling.reports import stories
 
@@ -91,7 +89,9 @@ def _data(request: OperatorRequest, task: models.Task | None, user_id: int) -> l
     if task is None or task.data_columns is None or not request.user.may(needed_for_data()):
         return None
     text = record_lists.of_task(task, [user_id]).get(user_id)
-    return [(name, as_text(value)) for name, value in (json.loads(text) if text else {}).items()]
+    return [
+        (name, exact_json.as_text(value)) for name, value in (exact_json.read(text) if text else {}).items()
+    ]
 
 
 def _rows(user_id: int, *, at: datetime) -> Iterator[list[Any]]:

@@ -29,7 +29,7 @@ from dashboard.presenters.list_preview import (
 from dashboard.tables import totals
 from operators.roles import needed_for_data
 from scheduling import models, store
-from scheduling.core import clock, responses
+from scheduling.core import clock, exact_json
 from scheduling.core.errors import (
     BadFields,
     DraftGone,
@@ -142,7 +142,7 @@ def _going_out(request: OperatorRequest, preview: Preview) -> dict[str, Any]:
 
 def as_text(value: Any) -> str:
     """Return a value that travels with an ID as it is shown."""
-    return "" if value is None else responses.as_text(value)
+    return "" if value is None else exact_json.as_text(value)
 
 
 def _confirmation(preview: Preview, data: QueryDict | None) -> ConfirmForm:

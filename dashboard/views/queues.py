@@ -1,6 +1,5 @@
 """Queues: their state, and the operations on them."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +22,7 @@ from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
 from scheduling import models, store
-from scheduling.core import clock
+from scheduling.core import clock, exact_json
 from scheduling.core.clock import iso
 from scheduling.core.errors import BadFields, NoFreeSlot, Refused
 from scheduling.core.retry import Verdict
@@ -327,7 +326,7 @@ def _typed_data(text: str) -> dict[str, Any] | None:
     if not text.strip():
         return None
     try:
-        data = json.loads(text)
+        data = exact_json.read(text)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from scheduling.core.responses import as_text
+from scheduling.core import exact_json
 
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -23,7 +23,7 @@ def cell(value: Any) -> Any:
 
 def data_cells(data: str | None, columns: Sequence[str]) -> list[str]:
     """Return the cells of an ID's data: text as it is, anything else as JSON, what is missing empty."""
-    values = {} if data is None else json.loads(data)
+    values = {} if data is None else exact_json.read(data)
     cells = [values.get(name) for name in columns]
     # What is stored is always shown, even a number that no request can contain.
-    return ["" if value is None else as_text(value) for value in cells]
+    return ["" if value is None else exact_json.as_text(value) for value in cells]

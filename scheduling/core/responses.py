@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from scheduling.core import exact_json
 from scheduling.core.errors import BadRule
 from scheduling.core.retry import REFUSED_TO_ANYONE, Verdict
 
@@ -144,12 +145,13 @@ class Rules:
         return self.when.unmet_by(document)
 
 
-def read_json(body: bytes) -> Any:
-    """Read a JSON document of at most JSON_BYTES. Raises ValueError."""
+def read_json(body: bytes, *, exact: bool = False) -> Any:
+    """Read a JSON document of at most JSON_BYTES. exact: numbers stay as they are spelled. Raises ValueError."""
     if len(body) > JSON_BYTES:
         raise ValueError(f"longer than {JSON_BYTES} bytes")
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_int=_integer)
+        text = body.decode("utf-8-sig")
+        return exact_json.read(text) if exact else json.loads(text, parse_int=_integer)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -172,11 +174,6 @@ def same_json(first: Any, second: Any) -> bool:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def as_text(value: Any) -> str:
-    """Return text as it is, and of anything else the JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
+from scheduling.core import exact_json
 from scheduling.core.errors import BadTemplate, CannotFill
+from scheduling.core.exact_json import Number
 from scheduling.core.id_tokens import composed
 
 NAMES = ("id", "task_id", "task_name", "queue", "attempt", "planned_at", "idempotency_key")
@@ -81,8 +83,7 @@ class Placeholder:
 
     def text(self, values: Values) -> str:
         """Return the value as text: of anything but text the JSON."""
-        value = self.value(values)
-        return value if isinstance(value, str) else as_json(value)
+        return _text_of(self.value(values))
 
 
 Piece = str | Placeholder
@@ -137,9 +138,13 @@ def _unknown(name: str) -> str:
 def as_json(value: Any) -> str:
     """Return a value as compact JSON. Raises CannotFill."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return exact_json.write(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise CannotFill(reason=f"a value can't be written as JSON: {error}") from None
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else as_json(value)
 
 
 def _text(pieces: Sequence[Piece], values: Values) -> str:
@@ -336,7 +341,7 @@ class FormBody:
         pairs = [(_filled(name, values), _filled(value, values)) for name, value in self.fields]
         try:
             return "&".join(
-                f"{quote_plus(_as_text(name))}={quote_plus(_as_text(value))}" for name, value in pairs
+                f"{quote_plus(_text_of(name))}={quote_plus(_text_of(value))}" for name, value in pairs
             ).encode()
         except UnicodeEncodeError:
             raise CannotFill(reason=NOT_TEXT) from None
@@ -346,8 +351,14 @@ def _read_json(template: str) -> Any:
     if len(template) > TEMPLATE_CHARACTERS:
         raise BadTemplate(reason=TOO_LONG, position=0)
     try:
-        tree = json.loads(template, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        # Whatever can't be sent would fail each ID: half of a character, and 1e400.
+        tree = json.loads(
+            template,
+            object_pairs_hook=_unique,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=_refuse_constant,
+        )
+        # Whatever can't be sent would fail each ID: half of a character.
         _encoded(as_json(tree))
         return tree
     except CannotFill as error:
@@ -369,6 +380,13 @@ def _read_json(template: str) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _number(text: str) -> Number:
+    number = Number(text)
+    if number.is_too_large:
+        raise ValueError(f"{text[:20]} can't be written as JSON: it is too large")
+    return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -421,10 +439,6 @@ def _filled(node: Node, values: Values) -> Any:
 
 def _name(name: str | Pieces, values: Values) -> str:
     return name if isinstance(name, str) else _text(name.pieces, values)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else as_json(value)
 
 
 def _encoded(text: str) -> bytes:

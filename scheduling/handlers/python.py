@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from scheduling.core import exact_json
 from scheduling.core.limits import ERROR_CHARACTERS
 from scheduling.core.retry import Verdict
 
@@ -93,7 +94,7 @@ class Python:
         if not _threads.occupy(self.queue, self.threads):
             busy = f"all {self.threads} threads of the queue are busy"
             return [Outcome(Verdict.RETRY, error=busy, started=False) for _ in batch]
-        results, began = await self._results(call, list(batch))
+        results, began = await self._results(call, list(map(_with_plain_numbers, batch)))
         duration = _milliseconds_since(began)
         if len(results) != len(batch):
             mismatch = Fail(f"{self.path} returned {len(results)} results for {len(batch)} IDs")
@@ -150,6 +151,11 @@ def callable_at(path: str) -> PythonCallable:
 
 def _milliseconds_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
+
+
+def _with_plain_numbers(request: Request) -> Request:
+    """Return a request for a callable, whose data have Python's numbers."""
+    return request if request.data is None else replace(request, data=exact_json.plain(request.data))
 
 
 def _outcome(result: Any, duration_ms: int) -> Outcome:

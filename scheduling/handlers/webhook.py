@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from scheduling.core import responses, retry
+from scheduling.core import exact_json, responses, retry
 from scheduling.core.errors import NeverMade, Refused
 from scheduling.core.limits import ERROR_CHARACTERS, WEBHOOK_SECONDS
 from scheduling.core.responses import Pointer, Rules
@@ -312,10 +312,10 @@ class Webhook:
         """Return the value that the queue keeps of each response; empty if there is none."""
         assert self._kept_pointer is not None
         try:
-            value = self._kept_pointer.find(responses.read_json(content))
+            value = self._kept_pointer.find(responses.read_json(content, exact=True))
         except ValueError:
             return ""
-        return "" if value is None else truncate(mask(responses.as_text(value)))
+        return "" if value is None else truncate(mask(exact_json.as_text(value)))
 
 
 def _is_unreached(error: Exception) -> bool:

@@ -6,7 +6,6 @@ them to a table that is keyed by task and ID.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 from scheduling import models, store
+from scheduling.core import exact_json
 from scheduling.core.batches import batches
 from scheduling.lists import external_ids, stored_lists
 from scheduling.parsing.reading import Reading
@@ -206,7 +206,7 @@ def read(task_id: int, users: Iterable[int]) -> dict[int, Mapping[str, Any]]:
     """Return the data of IDs of a task whose rows are written, by ID. Those that have none are missing."""
     text_by_user = texts(task_id, users)
     # As one array: the decoder is called once, and makes one string of each name.
-    values = json.loads(f"[{','.join(text_by_user.values())}]")
+    values = exact_json.read(f"[{','.join(text_by_user.values())}]")
     return dict(zip(text_by_user, values, strict=True))
 
 

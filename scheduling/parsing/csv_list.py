@@ -87,8 +87,17 @@ def _cut(top: bytes) -> int:
 
 
 def _lines(block: bytes) -> str:
-    text = block.decode("utf-8", "surrogateescape")
+    text = _text(block)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _text(block: bytes) -> str:
+    return block.decode("utf-8", "surrogateescape")
+
+
+def _line_ends(cell: str) -> int:
+    """Return how many lines end in a cell."""
+    return cell.count("\n") + (cell.count("\r") - cell.count("\r\n") if "\r" in cell else 0)
 
 
 def _table(text: str, delimiter: str, options: ListOptions) -> Table:
@@ -160,7 +169,7 @@ class _Rows:
         self._source = source
         self._blocks = blocks
         self._limits = limits
-        self._fed: list[str] = []
+        self._fed: list[io.StringIO] = []
         self._fed_lines = 0
         self._fed_in_row = 0
         self._ended = False
@@ -195,7 +204,7 @@ class _Rows:
             self._skips_spaces = True
             self._reader = self._new_reader()
             self._fed_lines = 0
-        self._give(block)
+        self._give(block, is_quoted=quoted)
         while self._reader.line_num < self._fed_lines:
             self._fed_in_row = 0
             before = self._reader.line_num
@@ -221,20 +230,24 @@ class _Rows:
         last = self._batch[-1] if self._batch else []
         if self._ended and last and last[-1].endswith(_END_MARK + "\n"):
             self._batch.pop()
-            inside = sum(cell.count("\n") for cell in last[:-1])
+            inside = sum(map(_line_ends, last[:-1]))
             raise errors.QuoteNeverClosed(line=self._line_of_row() + inside)
 
     def _line_of_row(self) -> int:
         """Return the line in which the row after the batch begins."""
-        return self.line + sum(1 + sum(cell.count("\n") for cell in row) for row in self._batch)
+        return self.line + sum(1 + sum(map(_line_ends, row)) for row in self._batch)
 
-    def _give(self, block: bytes) -> None:
+    def _give(self, block: bytes, *, is_quoted: bool) -> None:
         try:
             block.decode()
             self.damaged = False
         except UnicodeDecodeError:
             self.damaged = True
-        self._fed.append(_lines(block))
+        # Inside a quoted cell, a line end is a part of the data; elsewhere all are alike, and LF is read fastest.
+        lines = (
+            io.StringIO(_text(block), newline="") if is_quoted else io.StringIO(_lines(block), newline="\n")
+        )
+        self._fed.append(lines)
         self._fed_lines += line_ends(block) + (not block.endswith((b"\n", b"\r")))
 
     def _feed(self) -> Iterator[str]:
@@ -249,8 +262,8 @@ class _Rows:
                 limit = self._limits.max_line_bytes
                 if self._fed_in_row > limit:
                     raise errors.QuotedCellTooLong(line=self._line_of_row(), limit=limit)
-                self._give(block)
-            yield from io.StringIO(self._fed.pop(), newline="\n")
+                self._give(block, is_quoted=True)
+            yield from self._fed.pop()
 
 
 class _Reader:
@@ -332,7 +345,7 @@ class _Reader:
         line = self._rows.line
         ids = array("q")
         for row in batch:
-            line_ends_in_row = sum(cell.count("\n") for cell in row)
+            line_ends_in_row = sum(map(_line_ends, row))
             self._sink.warn("multi_line_cells", line_ends_in_row > 0)
             if is_blank(row):
                 self._sink.warn("blank_rows")
@@ -355,7 +368,7 @@ class _Reader:
             self._sink.fault(" | ".join(row[index:]), reason, line=line, column=self._width + 1)
             return
         cell = row[index] if index < len(row) else ""
-        line += sum(before.count("\n") for before in row[:index])
+        line += sum(map(_line_ends, row[:index]))
         place = {"line": line, "column": index + 1}
         self._sink.token(cell, ids, empty=self._empty, data=lambda: self._data.pack(row), **place)
         if self._rows.damaged and not _is_utf8(row[:index] + row[index + 1 :]):

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-from scheduling.core import id_tokens
+from scheduling.core import exact_json, id_tokens
+from scheduling.core.exact_json import Number
 from scheduling.parsing import errors
 from scheduling.parsing.columns import NAMES, PARAMETER, listed, plain_name
 from scheduling.parsing.data_columns import DataProblem, ObjectData
 from scheduling.parsing.results import Choice, Column
 from scheduling.parsing.sink import Sink
 
-# Python, for one, reads no number with more digits.
-_NUMBER_CHARACTERS = 4_300
-
-
-class SpelledNumber(str):
-    """A number as it is spelled in the file."""
-
-    __slots__ = ()
-
 
 class Pairs(list[tuple[str, Any]]):
     """An object as pairs of name and value, which keeps names that appear twice."""
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a value in JSON")
-
-
-decoder = json.JSONDecoder(
-    object_pairs_hook=Pairs, parse_int=SpelledNumber, parse_float=SpelledNumber, parse_constant=_no_constant
-)
+decoder = exact_json.decoder(Pairs)
 
 
 class IdObjects:
@@ -121,14 +106,14 @@ class IdObjects:
 
         is_id = self._sink.token(value, ids, empty=empty, data=data, **place)
         # As text, a number stays as it is spelled, which may be 1e5.
-        if is_id and isinstance(value, SpelledNumber) and not self._sink.is_text:
+        if is_id and isinstance(value, Number) and not self._sink.is_text:
             self._sink.warn("past_2_53", int(value) >= id_tokens.PAST_JAVASCRIPT)
 
 
 def _encoded(value: Any) -> str:
     """Return a value as compact JSON. Numbers keep their spelling. Raises DataProblem for what nobody can read."""
-    if isinstance(value, SpelledNumber):
-        if len(value) > _NUMBER_CHARACTERS or math.isinf(float(value)):
+    if isinstance(value, Number):
+        if value.is_too_large:
             raise DataProblem(f"Its data contain a number that is too large: {id_tokens.visible(value)}.")
         return str(value)
     if isinstance(value, Pairs):

@@ -22,7 +22,7 @@ from scheduling.core import id_tokens
 from scheduling.parsing import errors, id_objects
 from scheduling.parsing.data_columns import ObjectData
 from scheduling.parsing.id_objects import IdObjects
-from scheduling.parsing.json_scanner import LITERALS, DoubledName, Scanner, decoder, shown
+from scheduling.parsing.json_scanner import LITERALS, DoubledName, Scanner, decoder, exact_decoder, shown
 from scheduling.parsing.list_reader import ListReader
 from scheduling.parsing.sink import Sink
 from scheduling.parsing.text_list import plain_ids, read_text
@@ -93,7 +93,7 @@ class JsonBody:
                 self._read_payload()
             else:
                 began = scan.passed()
-                self.fields[name] = self._read_value()
+                self.fields[name] = self._read_value(name)
                 if self._lists.options.note(name, self.fields[name]):
                     self.must_read_again |= self.payload_given
                 fields_bytes += scan.passed() - began
@@ -104,21 +104,23 @@ class JsonBody:
                 return
             scan.expect(b",", "between fields")
 
-    def _read_value(self) -> Any:
+    def _read_value(self, name: str) -> Any:
         scan = self._in
         first = scan.peek()
         if first == b'"':
             return self.decode(scan.string())
         if first and first in b"[{":
-            return self.decode(scan.nested())
+            # An object with this name is the data of one ID, whose numbers stay as they are spelled.
+            is_data = name == "data" and first == b"{"
+            return self.decode(scan.nested(), exact_decoder if is_data else decoder)
         if first and first in b"-0123456789":
             return self.decode(scan.number())
         return LITERALS[scan.literal()]
 
-    def decode(self, raw: bytes) -> Any:
+    def decode(self, raw: bytes, by: json.JSONDecoder = decoder) -> Any:
         """Return the value of a short piece of JSON. Refuses the body if the piece is not valid."""
         try:
-            value = decoder.decode(raw.decode())
+            value = by.decode(raw.decode())
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeDecodeError as error:
             self._in.broken(f"the byte 0x{raw[error.start]:02X} in {shown(raw)} is not UTF-8")

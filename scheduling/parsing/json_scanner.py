@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from scheduling.core import id_tokens
+from scheduling.core import exact_json, id_tokens
 from scheduling.parsing import errors
 from scheduling.parsing.results import Limits
 
@@ -200,3 +200,4 @@ def _no_constant(name: str) -> NoReturn:
 
 
 decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole, parse_constant=_no_constant)
+exact_decoder = exact_json.decoder(_object)

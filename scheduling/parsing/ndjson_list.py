@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 
 from scheduling.core import id_tokens
+from scheduling.core.exact_json import Number
 from scheduling.parsing.data_columns import ObjectData
-from scheduling.parsing.id_objects import IdObjects, SpelledNumber, decoder
+from scheduling.parsing.id_objects import IdObjects, decoder
 from scheduling.parsing.list_options import ListOptions
 from scheduling.parsing.results import Limits
 from scheduling.parsing.sink import Sink
@@ -109,7 +110,7 @@ class _Reader:
                 reason = id_tokens.read(core).reason if core in _WORDS else _NOT_QUOTED
                 self._sink.fault(text, reason or "", line=number, column=1)
             else:
-                self._objects.read(SpelledNumber(text.strip(" \t")), text, ids, {"line": number, "column": 1})
+                self._objects.read(Number(text.strip(" \t")), text, ids, {"line": number, "column": 1})
         self._sink.take(ids)
 
     def _read_json(self, text: str, line: int, ids: array[int]) -> None:

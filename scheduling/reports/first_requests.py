@@ -1,13 +1,12 @@
 """The first requests of a list as they would go out: what a preview and a dry run show."""
 
-import json
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scheduling import models
-from scheduling.core import keys
+from scheduling.core import exact_json, keys
 from scheduling.core.errors import Refused
 from scheduling.handlers.base import Request
 from scheduling.handlers.shown_request import Sent, shown
@@ -34,7 +33,7 @@ def of_draft(draft: models.IdList) -> list[FirstId]:
     """Return the first IDs of a stored list, with their data."""
     ids, packed = next(StoredRecords(draft).records(COUNT), (array("q"), None))
     texts = external_ids.texts(ids)
-    data = [None] * len(ids) if packed is None else [json.loads(value) for value in packed]
+    data = [None] * len(ids) if packed is None else [exact_json.read(value.decode()) for value in packed]
     return [FirstId(user, texts.get(user), value) for user, value in zip(ids, data, strict=True)]
 
 

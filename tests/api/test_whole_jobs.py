@@ -438,3 +438,56 @@ def test_probes_of_an_hour_of_403_fail_nobody(api, write_lists, minutes):
     assert 60 <= refused <= 170, "about two probes a minute"
     assert max(row["attempts"] for row in results(api, task_id)) <= 6
     check_counters()
+
+
+AMOUNTS = (
+    '{"amount":12.50,"precise":0.1000000000000000055,"large":12345678901234567890.12,"list":[1E2,{"x":-0.0}]}'
+)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/json"])
+@pytest.mark.parametrize(
+    "body", [None, '{"all":"{{data.list}}","a":"{{data.amount}}","t":"={{data.precise}}","n":1.50}']
+)
+def test_numbers_reach_the_target_as_the_list_spells_them(api, write_lists, minutes, content_type, body):
+    item = '{"id":1001,' + AMOUNTS[1:]
+    whole = f'{{"task_name":"autumn","queue":"job","data":"*","payload":[{item}]}}'
+    is_json = content_type == "application/json"
+    with Target(lambda request: status(200, b'{"id":7.10}')) as target:
+        make_queue(api, target, "/{{data.amount}}?p={{data.precise}}", webhook_body=body, keep_answers="/id")
+        query = "?task_name=autumn&queue=job&data=*"
+        sent = (whole, "") if is_json else (item, query)
+        dry_run = api.list(sent[0], query=f"{sent[1] or '?'}&dry_run=true", type=content_type)
+        assert dry_run.status_code == 200, dry_run.content
+        assert api.list(sent[0], query=sent[1], type=content_type).status_code == 201
+        write_lists()
+        minutes.serve()
+    [request] = target.requests
+    assert request.path == "/12.50?p=0.1000000000000000055"
+    expected = '{"all":[1E2,{"x":-0.0}],"a":12.50,"t":"=0.1000000000000000055","n":1.50}'
+    assert expected == request.body.decode() if body else f'"data":{AMOUNTS}}}' in request.body.decode()
+    [planned] = dry_run.json()["requests"]
+    assert (expected if body else AMOUNTS) in planned["body"]
+    assert planned["url"].endswith(request.path)
+    task_id = models.Task.objects.get().pk
+    assert AMOUNTS in api.get(f"/celery_ids_tasks/{task_id}/ids/?data=true").content.decode()
+    [row] = results(api, task_id)
+    assert row["answer"] == "7.10"
+
+
+def test_test_request_sends_numbers_as_they_are_typed(api, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    with Target() as target:
+        make_queue(api, target)
+        body = b'{"id":7,"data":{"amount":12.50,"more":[1.0,{"x":1e2}]}}'
+        answer = api.post("/queues/job/test/", data=body, content_type="application/json")
+        assert answer.status_code == 200, answer.content
+    assert b'"data":{"amount":12.50,"more":[1.0,{"x":1e2}]}' in target.requests[0].body
+
+
+def test_cells_reach_the_target_with_their_line_ends(api, write_lists, minutes):
+    with Target() as target:
+        make_queue(api, target, webhook_body="{{data.note}}", webhook_content_type="text/plain")
+        submit(api, write_lists, 'id;note\r\n7;"one\r\ntwo\nthree\rfour"\r\n8;x\r\n', "&data=note")
+        minutes.serve()
+    assert [request.body for request in target.requests] == [b"one\r\ntwo\nthree\rfour", b"x"]

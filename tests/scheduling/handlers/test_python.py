@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from scheduling.core import exact_json
 from scheduling.core.retry import Verdict
 from scheduling.handlers.base import Request
 from scheduling.handlers.python import Python
@@ -40,9 +41,22 @@ def raise_stop_iteration(requests):
     return next(iter(()))
 
 
+def check_numbers(requests):
+    """Succeed if the data are as Python's parser of JSON returns them."""
+    expected = {"amount": 12.5, "list": [1, {"x": 0.1}], "text": "1.0"}
+    return [request.data == expected and type(request.data["list"][0]) is int for request in requests]
+
+
 @pytest.fixture(autouse=True)
 def fresh(settings):
-    names = ("hang", "return_once_all_are_there", "exit_for_odd_ids", "cancel", "raise_stop_iteration")
+    names = (
+        "hang",
+        "return_once_all_are_there",
+        "exit_for_odd_ids",
+        "cancel",
+        "raise_stop_iteration",
+        "check_numbers",
+    )
     settings.PYTHON_HANDLERS = [f"{__name__}.{name}" for name in names]
     calls.clear()
     released.clear()
@@ -66,6 +80,19 @@ def minute(path: str, *users: int, queue: str, threads: int, seconds: float, apa
         return outcomes
 
     return asyncio.run(run())
+
+
+def test_data_have_the_numbers_of_python():
+    data = exact_json.read('{"amount":12.50,"list":[1,{"x":0.1}],"text":"1.0"}')
+
+    async def run():
+        handler = Python(f"{__name__}.check_numbers", 1, 1, "numbers")
+        at = datetime(2026, 11, 25, 12, 17, tzinfo=UTC)
+        [outcome] = await handler.handle([Request(7, 7, "a list", "numbers", at, 1, data=data)])
+        await handler.close()
+        return outcome
+
+    assert asyncio.run(run()).verdict is Verdict.SUCCEEDED
 
 
 def test_attempts_are_only_calls_that_were_made():

@@ -314,6 +314,38 @@ def test_data_over_the_limit_are_a_fault_with_their_place(read):
         assert "note contains bytes that are not UTF-8" in reading.faults[0].reason
 
 
+CELLS = st.text(st.sampled_from(list('ab"\r\n,;\tü \x85\u2028')), max_size=9)
+
+
+@same_folder
+@given(
+    cells=st.lists(CELLS, min_size=1, max_size=20),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    block=st.integers(5, 90),
+)
+def test_cells_of_csv_keep_their_line_ends(read, cells, end, block):
+    # A space before a quote is skipped, so no cell begins with one.
+    cells = [cell.lstrip(" ") for cell in cells]
+    quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
+    body = end.join(["note,id", *(f"{cell},{n}" for n, cell in enumerate(quoted, 1)), ""])
+    limits = Limits(block_bytes=block)
+    with read(body, CSV, data="*", limits=limits) as reading:
+        assert records(reading) == [(str(n), {"note": cell}) for n, cell in enumerate(cells, 1)]
+
+
+def test_faults_below_cells_with_line_ends_name_their_line(read):
+    body = 'note,id\r\n"a\r\nb\rc\nd",1\r\n"e\r\n",x\r\n'
+    with read(body, CSV, data="*", skip_faults=True) as reading:
+        assert records(reading) == [("1", {"note": "a\r\nb\rc\nd"})]
+        assert [(fault.line, fault.token) for fault in reading.faults] == [(7, "x")]
+    with (
+        pytest.raises(errors.QuoteNeverClosed) as caught,
+        read('id,n\r\n1,"a\r\nb"\r\n2,"c\r\n', CSV, data="*"),
+    ):
+        pass
+    assert caught.value.facts["line"] == 4
+
+
 @pytest.mark.parametrize("content_type", [NDJSON, JSON])
 @pytest.mark.parametrize("value", ["1e400", "-1e999", '[1, {"a": 1e400}]', "9" * 4_301])
 def test_numbers_that_nobody_can_read_are_faults(read, content_type, value):
