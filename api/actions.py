@@ -68,7 +68,7 @@ def resend_task(request: ApiRequest, id: Id, options: Query[schemas.ActionOption
     return _begin(
         request,
         options.expect,
-        lambda: resend.succeeded_until(task, at=at).count(),
+        lambda: resend.count_to_resend(task, at=at),
         lambda number, run: resend.resend(
             task, looked_at=at, number=number, run=run, by=request.caller.actor, now=store.now
         ),
@@ -179,7 +179,7 @@ def _retry(
     return _begin(
         request,
         expect,
-        selection.count,
+        lambda: selection.count() - len(resend.erased_failures(selection)),
         lambda number, run: resend.retry(
             selection, number=number, run=run, by=request.caller.actor, now=store.now
         ),

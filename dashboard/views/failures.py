@@ -174,8 +174,9 @@ def _retry(request: OperatorRequest, chosen: FailureFilter) -> HttpResponseBase:
 
 
 def _left_out(request: OperatorRequest, selection: failing.FailureSelection) -> list[int]:
-    """Return the ticked keys that are among the matching rows."""
-    return sorted(selection.among({_key(text) for text in request.POST.getlist("left_out")}))
+    """Return the ticked keys that are among the matching rows, and those of people who were erased since."""
+    ticked = selection.among({_key(text) for text in request.POST.getlist("left_out")})
+    return sorted(ticked | resend.erased_failures(selection))
 
 
 def _key(text: str) -> int:

@@ -124,7 +124,7 @@ def _continued(task: models.Task, by: Actor) -> str:
 def _retried(task: models.Task, by: Actor) -> str:
     """Retry the failed IDs of a task; a job does what takes longer."""
     selection = FailureSelection(task_id=task.pk, at=store.now())
-    if not (number := selection.count()):
+    if not (number := selection.count() - len(resend.erased_failures(selection))):
         return ""
     retried = resend.retry(selection, number=number, run=secrets.token_hex(6), by=by, now=store.now)
     return f"{waiting_again(retried.ids_count)}{', and a job does the rest' if retried.continues else ''}"

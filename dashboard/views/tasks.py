@@ -266,7 +266,7 @@ def send_again(request: OperatorRequest, task_id: int) -> HttpResponseBase:
     task = get_object_or_404(models.Task.objects.select_related("queue"), pk=task_id)
     posted = request.method == "POST"
     at = parameters.read_moment(request.POST.get("at", "")) if posted else store.now()
-    number = resend.succeeded_until(task, at=at).count()
+    number = resend.count_to_resend(task, at=at)
     form = ConfirmForm(request.POST if posted else None, count=number)
     if posted and form.is_valid():
         run = secrets.token_hex(6)

@@ -40,6 +40,12 @@ def check(draft: models.IdList, before: Iterable[int]) -> None:
             raise ErasedMeanwhile
 
 
+def people() -> list[int]:
+    """Return the numbers of everybody whose erasure is in the activity log."""
+    numbers = _of_people().values_list("object_id", flat=True)
+    return sorted({number for number in numbers if number is not None})
+
+
 def latest(users: Collection[int]) -> dict[int, datetime]:
     """Return when each of these people was erased last; those that never were are missing."""
     erased_at = dict(_of_people().filter(object_id__in=users).order_by("at").values_list("object_id", "at"))

@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from operators.actor import Actor
 from scheduling import activity, models, store
 from scheduling.core import clock, keys
+from scheduling.core.batches import batches
 from scheduling.core.errors import TaskCancelled
 from scheduling.core.time_limit import TimeLimit
 from scheduling.jobqueue import bulk_operations
@@ -34,6 +35,11 @@ class Retried(NamedTuple):
 
     ids_count: int
     continues: bool
+
+
+def erased_failures(selection: FailureSelection) -> set[int]:
+    """Return the rows that match, by key, of people who were erased since: they aren't retried."""
+    return {key for batch in batches(_rows_of_erased(Status.FAILED)) for key in selection.among(batch)}
 
 
 def retry(
@@ -93,6 +99,13 @@ def succeeded_until(task: models.Task, *, at: datetime) -> QuerySet[models.Assig
     return models.Assignment.objects.filter(
         pk__range=keys.range_of_buckets(first, last), task=task, status=Status.SUCCEEDED
     ).order_by("pk")
+
+
+def count_to_resend(task: models.Task, *, at: datetime) -> int:
+    """Return how many IDs a resend sends again: those that succeeded until then, of people who weren't erased since."""
+    rows = succeeded_until(task, at=at)
+    erased_rows = _rows_of_erased(Status.SUCCEEDED, task=task)
+    return rows.count() - sum(rows.filter(pk__in=batch).count() for batch in batches(erased_rows))
 
 
 def resend(
@@ -231,6 +244,16 @@ def _slice(queue_id: int, row_keys: list[int], now: Callable[[], datetime], *, w
         at=at,
     )
     return sum(place.count for place in places)
+
+
+def _rows_of_erased(was: Status, **conditions: Any) -> list[int]:
+    """Return the rows, by key, that are left out since their people were erased."""
+    left_out: list[int] = []
+    for users in batches(erased.people()):
+        matching = models.Assignment.objects.filter(user_id__in=users, status=was, **conditions)
+        rows = [moves.Row(*row) for row in matching.values_list("pk", "user_id", "task_id", "attempts")]
+        left_out += {row.key for row in rows}.difference(row.key for row in _not_erased(rows))
+    return left_out
 
 
 def _not_erased(rows: list[moves.Row]) -> list[moves.Row]:

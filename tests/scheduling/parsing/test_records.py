@@ -207,7 +207,7 @@ def test_data_of_csv_are_text_by_the_names_of_the_header(read):
 def test_quoted_cells_with_line_breaks_travel_unchanged(read):
     body = 'user_id,note\n1001,"two\r\nlines, ""quoted"""\n1002, x \n'
     assert read_records(read, body, CSV, data="*") == [
-        ("1001", {"note": 'two\nlines, "quoted"'}),
+        ("1001", {"note": 'two\r\nlines, "quoted"'}),
         ("1002", {"note": " x "}),
     ]
 

@@ -17,6 +17,7 @@ from scheduling.lists.record_lists import Block, RecordSource
 from scheduling.models import Status
 from scheduling.tasks import erasure
 from tests.api.conftest import ApiClient, finish, queue, submit_past, write_lists  # noqa: F401
+from tests.dashboard.conftest import sign_in  # noqa: F401
 from tests.scheduling.tasks.test_erasure import CITY, TEXT, everywhere
 
 BY = Actor.command_line()
@@ -166,10 +167,34 @@ def test_nothing_of_an_erased_person_is_sent_again(api, submit_past, finish, id_
     task_id = submit_past(people, query=f"?task_name=x&id_type={id_type}&data=*")
     finish(task_id, Status.FAILED, 404, "no")
     erase(number)
-    retried = api.send("POST", f"/celery_ids_tasks/{task_id}/retry/")
-    assert retried.json()["done"] == 1, retried.content
+    assert api.send("POST", f"/celery_ids_tasks/{task_id}/retry/?expect=2").json()["found"] == 1
+    retried = api.send("POST", f"/celery_ids_tasks/{task_id}/retry/?expect=1")
+    assert retried.json() == {"ids": 1, "done": 1, "is_finished": True}
     [waiting] = models.Assignment.objects.filter(task_id=task_id, status=Status.WAITING)
     assert waiting.user_id != number
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("id_type", "person", "number"), [("text", TEXT, -1), ("integer", 7, 7)])
+def test_erased_person_does_not_count_in_a_resend(api, submit_past, finish, id_type, person, number):  # noqa: F811
+    task_id = submit_past([person, "8"], query=f"?task_name=x&id_type={id_type}")
+    finish(task_id, Status.SUCCEEDED)
+    erase(number)
+    resent = api.send("POST", f"/celery_ids_tasks/{task_id}/resend/?expect=1")
+    assert resent.json() == {"ids": 1, "done": 1, "is_finished": True}
+
+
+@pytest.mark.django_db
+def test_page_of_failures_retries_all_but_erased_people(api, submit_past, finish, sign_in):  # noqa: F811
+    task_id = submit_past([TEXT, "8"], query="?task_name=x&id_type=text")
+    finish(task_id, Status.FAILED, 404, "no")
+    erase(-1)
+    client, at = sign_in("operator"), store.now().isoformat()
+    address = f"/dashboard/failures/?task={task_id}"
+    asked = client.post(address, {"at": at, "shown": "2", "number": "2"})
+    assert asked.context["number"] == 1
+    answer = client.post(address, {"at": at, "shown": "2", "number": "1"}, follow=True)
+    assert "1 ID is waiting to be retried." in answer.content.decode()
 
 
 @pytest.mark.django_db
