@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponse
 from ninja import Query, Router
 
 from api import paging, schemas
-from api.auth import CAN_READ, CAN_WRITE, ApiRequest
+from api.auth import CAN_READ, CAN_WRITE, ApiRequest, sees_data
 from api.bodies import read_fields, read_optional, why
 from api.endpoints import WITH_BODY, responses
 from api.fields import QueueName
@@ -242,7 +242,7 @@ def test_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Body
     id_type = "integer" if test_id.id_type is None and isinstance(test_id.id, int) else test_id.id_type
     example = test_request.ExampleId.of(queue, str(test_id.id), test_id.data, id_type=id_type)
     tested = test_request.send_one(queue, by=request.caller.actor, now=store.now, example=example)
-    sent = tested.request
+    sent, shown = tested.request, tested.sent_for(sees_data=sees_data(request.caller))
     return json_response(
         {
             "started_at": iso(tested.started_at),
@@ -254,7 +254,7 @@ def test_queue(request: ApiRequest, name: QueueName, options: Query[schemas.Body
                 "planned_at": iso(sent.planned_at),
                 "attempt": sent.attempt,
             },
-            "sent": None if tested.sent is None else asdict(tested.sent),
+            "sent": None if shown is None else asdict(shown),
             **outcome_json(tested.outcome),
         }
     )

@@ -21,6 +21,7 @@ from dashboard.inputs.forms import HoldForm, PaceForm
 from dashboard.inputs.parameters import COLUMNS, refuse_unknown, whole_number
 from dashboard.inputs.queue_settings import QueueForm
 from dashboard.tables import listings
+from operators.roles import needed_for_data
 from scheduling import models, store
 from scheduling.core import clock, exact_json
 from scheduling.core.clock import iso
@@ -316,8 +317,9 @@ def test(request: OperatorRequest, name: str) -> HttpResponseBase:
         result = outcome.error or (f"answered {outcome.status}" if outcome.status else "done")
         at = timezone.localtime(sent.started_at)
         text = f"Test request at {at:%H:%M:%S}: {result} after {outcome.duration_ms:,} ms. {outcome.answer}"
+        shown = sent.sent_for(sees_data=request.user.may(needed_for_data()))
         level = messages.SUCCESS if outcome.verdict == Verdict.SUCCEEDED else messages.ERROR
-        messages.add_message(request, level, _with_sent(text.strip(), sent.sent))
+        messages.add_message(request, level, _with_sent(text.strip(), shown))
     return redirect(addresses.queue(queue.name))
 
 

@@ -43,11 +43,15 @@ class TrialRequest(Request):
 
 @dataclass(frozen=True)
 class ExampleId:
-    """The ID of a test request. external_id: where it is text. data: the columns that travel with it."""
+    """The ID of a test request. external_id: where it is text. data: the columns that travel with it.
+
+    is_stored: whether the data are those of a list, which not everybody may see.
+    """
 
     user_id: int = 1
     external_id: str | None = None
     data: Mapping[str, Any] | None = None
+    is_stored: bool = False
 
     @classmethod
     def of(
@@ -70,10 +74,14 @@ class ExampleId:
             number = None
         if number is None:
             raise BadFields(id=f"{text[:40]!r} is not an ID. {reason or ''}".rstrip())
-        if data is None and number:
-            data = _latest_data(queue, number)
+        stored_data = _latest_data(queue, number) if data is None and number else None
         # A text that was never received has no number yet.
-        return cls(number or -1, None if number > 0 else text_id, data)
+        return cls(
+            number or -1,
+            None if number > 0 else text_id,
+            stored_data if data is None else data,
+            is_stored=stored_data is not None,
+        )
 
 
 def _latest_data(queue: models.Queue, user_id: int) -> Mapping[str, Any] | None:
@@ -85,12 +93,22 @@ def _latest_data(queue: models.Queue, user_id: int) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class Trial:
-    """A test request that was made, when, and its outcome. sent: None where the handler isn't `webhook`."""
+    """A test request that was made, when, and its outcome. sent: None where the handler isn't `webhook`.
+
+    has_stored_data: whether it contains the data that an ID has in a list.
+    """
 
     request: Request
     started_at: datetime
     outcome: Outcome
     sent: Sent | None
+    has_stored_data: bool = False
+
+    def sent_for(self, *, sees_data: bool) -> Sent | None:
+        """Return the request for somebody who may see the data of IDs, or may not."""
+        if self.sent is None or sees_data or not self.has_stored_data:
+            return self.sent
+        return self.sent.without_data()
 
 
 def send_one(
@@ -152,11 +170,11 @@ def _send_one(
     )
     started_at = now()
     outcome, sent = asyncio.run(_send(queue, request))
+    # What a target responds may repeat the ID and its data, which an erasure would not find in the log.
+    error = "" if outcome.status else outcome.error
     with store.write():
-        activity.record(
-            by, "tested", queue, at=now(), after={"status": outcome.status, "error": outcome.error}
-        )
-    return Trial(request, started_at, outcome, sent)
+        activity.record(by, "tested", queue, at=now(), after={"status": outcome.status, "error": error})
+    return Trial(request, started_at, outcome, sent, has_stored_data=example.is_stored)
 
 
 async def _send(queue: models.Queue, request: Request) -> tuple[Outcome, Sent | None]:

@@ -1,7 +1,8 @@
 """A webhook's request as it is shown to people: what is secret in it is masked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from .message import Message
 from .webhook import Webhook
@@ -19,6 +20,11 @@ class Sent:
     url: str
     headers: Mapping[str, str]
     body: str
+
+    def without_data(self) -> "Sent":
+        """Return the same for somebody who may not see the data of the ID, which may be a part of both."""
+        parts = urlsplit(self.url)
+        return replace(self, url=f"{parts.scheme}://{parts.netloc}/{MASK}", body=MASK)
 
 
 def shown(handler: Webhook, message: Message, *, signature: bool = True) -> Sent:

@@ -14,6 +14,7 @@ import secrets
 from _csv import Reader
 from array import array
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain, islice
 
 from scheduling.core import id_tokens
@@ -37,7 +38,8 @@ csv.field_size_limit(2 * Limits.max_line_bytes)
 # IDs that are taken as they are: visible ASCII, and numbers that fit.
 _PLAIN_TEXT = re.compile(r"[!-~](?:[ -~]{0,98}[!-~])?")
 _PLAIN_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
-# Inside a quoted cell a quote is doubled, so only one that is not, or an empty pair, begins a cell.
+# Inside a quoted cell a quote is doubled, so only one that is not, or an empty pair, may begin a cell. It may also
+# end one, after a delimiter and a space.
 _SPACE_BEFORE_QUOTE = re.compile(rb'(?:^|[,;\t\r\n]) +"(?:[^"]|"(?:[,;\t\r\n]|\Z))')
 _END_MARK = secrets.token_hex(16)
 _ONE_COLUMN = bytes.maketrans(b"\n", b",")
@@ -98,6 +100,14 @@ def _text(block: bytes) -> str:
 def _line_ends(cell: str) -> int:
     """Return how many lines end in a cell."""
     return cell.count("\n") + (cell.count("\r") - cell.count("\r\n") if "\r" in cell else 0)
+
+
+@cache
+def _cell(delimiter: str) -> re.Pattern[bytes]:
+    """A cell with what precedes it; the first group and the second one are all but the spaces before its quote."""
+    ends = re.escape(delimiter.encode()) + rb"\r\n"
+    quoted = rb'"(?:[^"]++|"")*+(?:"[^%b]*+)?' % ends
+    return re.compile(rb'(\A|[%b])(?: +(?="))?(%b|[^%b]*+)' % (ends, quoted, ends))
 
 
 def _table(text: str, delimiter: str, options: ListOptions) -> Table:
@@ -178,11 +188,7 @@ class _Rows:
         self.lines_in_batch = 0
         self.damaged = False
         self._delimiter = delimiter
-        self._skips_spaces = False
-        self._reader = self._new_reader()
-
-    def _new_reader(self) -> Reader:
-        return csv.reader(self._feed(), delimiter=self._delimiter, skipinitialspace=self._skips_spaces)
+        self._reader: Reader = csv.reader(self._feed(), delimiter=delimiter)
 
     def next_block(self) -> bytes | None:
         """Return the next block, or None. The caller reads it or passes it to `rows`. No row is open."""
@@ -199,12 +205,7 @@ class _Rows:
     def rows(self, block: bytes) -> Iterator[list[list[str]]]:
         """Yield the rows of `block` in batches. The last row may extend into the next blocks."""
         quoted = b'"' in block
-        if quoted and not self._skips_spaces and _SPACE_BEFORE_QUOTE.search(block):
-            # Otherwise the quote after the space would be a character of the cell, and so would its delimiters.
-            self._skips_spaces = True
-            self._reader = self._new_reader()
-            self._fed_lines = 0
-        self._give(block, is_quoted=quoted)
+        self._give(self._without_spaces(block) if quoted else block, is_quoted=quoted)
         while self._reader.line_num < self._fed_lines:
             self._fed_in_row = 0
             before = self._reader.line_num
@@ -237,6 +238,16 @@ class _Rows:
         """Return the line in which the row after the batch begins."""
         return self.line + sum(1 + sum(map(_line_ends, row)) for row in self._batch)
 
+    def _without_spaces(self, block: bytes, *, is_open: bool = False) -> bytes:
+        """Leave out spaces before quotes that begin a cell: such a quote would be a character of its cell.
+
+        is_open: the block begins inside a quoted cell.
+        """
+        if not _SPACE_BEFORE_QUOTE.search(block):
+            return block
+        opened = b'"' + block if is_open else block
+        return _cell(self._delimiter).sub(rb"\1\2", opened)[is_open:]
+
     def _give(self, block: bytes, *, is_quoted: bool) -> None:
         try:
             block.decode()
@@ -262,7 +273,7 @@ class _Rows:
                 limit = self._limits.max_line_bytes
                 if self._fed_in_row > limit:
                     raise errors.QuotedCellTooLong(line=self._line_of_row(), limit=limit)
-                self._give(block, is_quoted=True)
+                self._give(self._without_spaces(block, is_open=True), is_quoted=True)
             yield from self._fed.pop()
 
 

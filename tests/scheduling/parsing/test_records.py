@@ -314,7 +314,7 @@ def test_data_over_the_limit_are_a_fault_with_their_place(read):
         assert "note contains bytes that are not UTF-8" in reading.faults[0].reason
 
 
-CELLS = st.text(st.sampled_from(list('ab"\r\n,;\tü \x85\u2028')), max_size=9)
+CELLS = st.text(st.sampled_from(list('ab"\r\n,;\tü  \x85\u2028')), max_size=9)
 
 
 @same_folder
@@ -323,14 +323,23 @@ CELLS = st.text(st.sampled_from(list('ab"\r\n,;\tü \x85\u2028')), max_size=9)
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     block=st.integers(5, 90),
 )
-def test_cells_of_csv_keep_their_line_ends(read, cells, end, block):
-    # A space before a quote is skipped, so no cell begins with one.
-    cells = [cell.lstrip(" ") for cell in cells]
-    quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
-    body = end.join(["note,id", *(f"{cell},{n}" for n, cell in enumerate(quoted, 1)), ""])
-    limits = Limits(block_bytes=block)
-    with read(body, CSV, data="*", limits=limits) as reading:
+def test_cells_of_csv_keep_their_blanks_and_line_ends(read, cells, end, block):
+    doubled = [cell.replace('"', '""') for cell in cells]
+    written = [f'"{cell}"' if set('"\r\n,;\t') & set(cell) else cell for cell in doubled]
+    body = end.join(["note,id", *(f"{cell},{n}" for n, cell in enumerate(written, 1)), ""])
+    with read(body, CSV, data="*", limits=Limits(block_bytes=block)) as reading:
         assert records(reading) == [(str(n), {"note": cell}) for n, cell in enumerate(cells, 1)]
+
+
+@pytest.mark.parametrize("block", [6, 25, 1_000])
+def test_spaces_before_quotes_are_no_part_of_a_cell_and_others_are(read, block):
+    body = 'id, a, b\n1,  "x, y",  z\n2,"p, ", "q\n, ""r"" "\n3, s"t, 5"\n'
+    with read(body, CSV, data="*", limits=Limits(block_bytes=block)) as reading:
+        assert records(reading) == [
+            ("1", {"a": "x, y", "b": "  z"}),
+            ("2", {"a": "p, ", "b": 'q\n, "r" '}),
+            ("3", {"a": ' s"t', "b": ' 5"'}),
+        ]
 
 
 def test_faults_below_cells_with_line_ends_name_their_line(read):
