@@ -384,11 +384,14 @@ def _callable(value: Any) -> str | None:
 def _headers(value: Any) -> str | None:
     if not isinstance(value, Mapping) or len(value) > MOST_HEADERS:
         return f"It must be an object of at most {MOST_HEADERS} names and values."
+    names: dict[str, str] = {}
     for name, text in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             return f"{str(name)[:40]!r} is not a valid header name."
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
             return f"{name} can't be set: Quarterdeck sets it itself."
+        if (other := names.setdefault(name.lower(), name)) != name:
+            return f"{other} and {name} are the same header, and only one of them would be sent."
         # Null stands for the stored value, which nobody can read.
         if text is None:
             continue

@@ -66,6 +66,7 @@ def test_fields_of_a_request_are_accepted(fields):
         ({"callback_url": "https://1.1.1.1/{{data.First Name}}"}, "callback_url", "blank"),
         ({"webhook_headers": {"X-A": "a {{nope}}"}}, "webhook_headers", "At position 2"),
         ({"webhook_headers": {"X-A": "a\nb"}}, "webhook_headers", "X-A"),
+        ({"webhook_headers": {"X-A": "1", "x-a": "2"}}, "webhook_headers", "X-A and x-a are the same header"),
         ({"webhook_body": '{"id": {{id}}}'}, "webhook_body", "At position 8: the template is not JSON"),
         ({"webhook_body": "x" * 70_000}, "webhook_body", "at most"),
         ({"webhook_body": 5}, "webhook_body", "text"),

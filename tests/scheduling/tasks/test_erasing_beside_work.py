@@ -191,8 +191,8 @@ def test_page_of_failures_retries_all_but_erased_people(api, submit_past, finish
     erase(-1)
     client, at = sign_in("operator"), store.now().isoformat()
     address = f"/dashboard/failures/?task={task_id}"
-    asked = client.post(address, {"at": at, "shown": "2", "number": "2"})
-    assert asked.context["number"] == 1
+    question = client.post(address, {"at": at, "shown": "2", "number": "2"})
+    assert question.context["number"] == 1
     answer = client.post(address, {"at": at, "shown": "2", "number": "1"}, follow=True)
     assert "1 ID is waiting to be retried." in answer.content.decode()
 
