@@ -37,13 +37,13 @@ def test_plain_numbers_are_those_of_the_standard_library():
 
 
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "[1,", "01", ""])
-def test_what_is_not_json_is_refused(text):
+def test_text_that_is_not_json_is_refused(text):
     with pytest.raises(ValueError, match=r"value|Extra data|Expecting"):
         exact_json.read(text)
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": float("inf")}])
-def test_what_json_does_not_have_is_not_written(value):
+def test_value_that_json_does_not_have_is_not_written(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         exact_json.write(value)
 
