@@ -202,7 +202,7 @@ class UrlTemplate:
         path = _fill_quoted(self.path, values)
         for segment, sample in zip(path.split("/"), self._sample, strict=True):
             if unquote(segment) in (".", ".."):
-                raise CannotFill(reason=f"a segment of the path would be {unquote(segment)}")
+                raise CannotFill(reason=f"a segment of the path would be '{unquote(segment)}'")
             if sample and not segment:
                 raise CannotFill(reason="a segment of the path would be empty")
         return path + _fill_quoted(self.query, values)

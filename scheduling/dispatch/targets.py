@@ -195,7 +195,7 @@ def _apply(
         )
         _wait_as_asked(target, outcome, at)
         if outcome.verdict != SUCCEEDED:
-            target.last_error = truncate(outcome.error or f"answered {outcome.status}")
+            target.last_error = truncate(_error_of_target(outcome, result.scheduled.queue))
     if breaker.is_open != before.is_open:
         log.warning("breaker_opened" if breaker.is_open else "breaker_closed", target=target.origin)
     target.failures_count = breaker.failures_in_row
@@ -203,6 +203,20 @@ def _apply(
     target.save()
     if is_blocked(target, at) and not was_blocked:
         recording.target_blocked(target, reason_of(target), at=at)
+
+
+def _error_of_target(outcome: Outcome, queue: models.Queue) -> str:
+    """Return what a failure says of its target, without what belongs to the ID: no erasure of a person reaches it.
+
+    A response may repeat the ID or its data, and the address of a redirect contains what filled the queue's address.
+    """
+    if outcome.status is None:
+        return outcome.error
+    if outcome.status in retry.REDIRECTS and "{{" not in queue.webhook_url:
+        return outcome.error
+    if 200 <= outcome.status < 300:
+        return f"answered {outcome.status}, but not what success_when requires"
+    return f"answered {outcome.status}"
 
 
 def _wait_as_asked(target: models.Target, outcome: Outcome, at: datetime) -> None:

@@ -106,7 +106,7 @@ def test_empty_body_is_none(method, length):
     ("options", "error"),
     [
         ({"body": '"{{data.x}}"'}, "The request can't be made: data.x is missing."),
-        ({"path": "/a/{{data.dots}}"}, "The request can't be made: a segment of the path would be ..."),
+        ({"path": "/a/{{data.dots}}"}, "The request can't be made: a segment of the path would be '..'."),
         (
             {"headers": {"X-A": "{{data.break}}"}},
             "The request can't be made: a header would contain a line break",

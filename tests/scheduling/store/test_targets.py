@@ -1,6 +1,7 @@
 """Targets are blocked by a Retry-After or an open breaker; retries take places of their own."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -154,6 +155,27 @@ def test_breaker_opens_after_consecutive_failures_only(queue):
     blocked.answer(BUSY)
     assert blocked.look(3)
     assert models.Target.objects.get().last_error == "answered 503"
+
+
+@pytest.mark.parametrize(
+    ("url", "outcome", "error"),
+    [
+        ("https://hook.test/", MOVED, MOVED.error),
+        ("https://hook.test/{{id}}", MOVED, "answered 308"),
+        ("https://hook.test/", replace(BUSY, error="/who of the response is ann@x"), "answered 503"),
+        ("https://hook.test/", Outcome(Verdict.RETRY, error="no connection"), "no connection"),
+        (
+            "https://hook.test/",
+            Outcome(Verdict.RETRY, status=200, error="/who of the response is ann@x, not null"),
+            "answered 200, but not what success_when requires",
+        ),
+    ],
+)
+def test_error_of_a_target_contains_nothing_of_the_id(queue, url, outcome, error):
+    queue.breaker_threshold, queue.webhook_url = 1, url
+    blocked = BlockedTarget(queue)
+    blocked.answer(outcome)
+    assert models.Target.objects.get().last_error == error
 
 
 def test_breaker_counts_redirects_but_not_failures_of_single_ids(queue):
