@@ -8,7 +8,6 @@ written again to one of 256 partitions by a salted hash, and at the end one part
 from __future__ import annotations
 
 import hashlib
-import secrets
 import tempfile
 import zlib
 from array import array
@@ -74,19 +73,19 @@ class _Partitions:
 
     def __init__(self, folder: Path) -> None:
         self._file = _BlockFile(folder)
-        self._salt = secrets.token_hex(8)
         # Of each partition the IDs, and the hashes of their data.
         self._buffers: list[list[str]] = [[] for _ in range(PARTITIONS)]
         self._hashes = [array("q") for _ in range(PARTITIONS)]
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
 
-    def _numbers(self, ids: Sequence[str]) -> Iterator[int]:
-        salt = self._salt
-        return (hash(salt + record_id) % PARTITIONS for record_id in ids)
+    @staticmethod
+    def _numbers(ids: Sequence[str]) -> list[int]:
+        # Python salts the hashes of texts itself, in each process anew.
+        return [text_hash % PARTITIONS for text_hash in map(hash, ids)]
 
     def extend(self, records: Records) -> None:
         """Add the IDs of some records."""
-        numbers = list(self._numbers(records.ids))
+        numbers = self._numbers(records.ids)
         appends = [buffer.append for buffer in self._buffers]
         for number, record_id in zip(numbers, records.ids, strict=True):
             appends[number](record_id)
