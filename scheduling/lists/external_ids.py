@@ -23,7 +23,8 @@ _NUMBERED_AT_ONCE = 8_192
 def number(texts: Sequence[str]) -> array[int]:
     """Return the numbers of IDs, all different; those that have none get one, in short transactions."""
     # In the order of the index a transaction changes few of its pages; in any other, a page of it for each ID.
-    in_order = texts if len(texts) <= _NUMBERED_AT_ONCE else sorted(texts)
+    # The first gets the highest number, and both are inserted from their ends.
+    in_order = texts if len(texts) <= _NUMBERED_AT_ONCE else sorted(texts, reverse=True)
     numbers: dict[str, int] = {}
     for batch in batches(in_order, _NUMBERED_AT_ONCE):
         numbers |= _number_at_once(batch)
