@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scheduling.handlers.http_response import BODY_BYTES, HEAD_BYTES, NotHttp, ResponseReader
@@ -172,6 +172,124 @@ def test_reader_result_of_any_bytes_does_not_depend_on_the_pieces(parts, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, len(response)), max_size=6)))
     pieces = [response[start:end] for start, end in zip([0, *cuts], [*cuts, len(response)], strict=True)]
     assert outcome(pieces) == outcome([response]) == outcome([bytes([byte]) for byte in response])
+
+
+class ReaderInSteps(ResponseReader):
+    """Reads every response part by part, also one that is whole and has no flaw."""
+
+    def _read_plain(self, data: bytes) -> bool:
+        return False
+
+
+def state_of(reader: ResponseReader) -> tuple:
+    return *facts(reader), reader.note, reader.reusable, reader.done, reader.begun
+
+
+HEADER_LINES = st.sampled_from(
+    [
+        b"Content-Length: 2",
+        b"content-length:2",
+        b"Content-Length: 0",
+        b"Content-Length: 00",
+        b"Content-Length: 2, 2",
+        b"Content-Length:",
+        b"Content-Length: \xd9\xa2",
+        b"Content-Length : 2",
+        b"Content-Length: 70000",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding:",
+        b"Connection: close",
+        b"Connection: Keep-Alive, CLOSE",
+        b"Connection: keep-alive",
+        b"Retry-After: 9",
+        b"Retry-After: Wed, 05 Mar 2031 12:15:00 GMT",
+        b"Location: /a\xff\x85",
+        b"Content-Type: \x1ftext/plain\t",
+        b"Server: nginx",
+        b"X-Odd: \x00\xe9\xc3\xa9",
+        b"X-Length\nContent-Length: 2",
+        b" folded",
+        b"nonsense",
+        b": no name",
+        b"X-Return: a\rb",
+    ]
+)
+INVENTED = st.builds(
+    lambda first, length, lines, ends, body: (
+        first + b"".join(line + ends for line in [*length, *lines]) + ends + body
+    ),
+    st.sampled_from(
+        [
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 200\r\n",
+            b"HTTP/1.1 204 No Content\r\n",
+            b"HTTP/1.1 304 Not Modified\r\n",
+            b"HTTP/1.1 503 \r\n",
+            b"HTTP/1.1 201\tCreated\r\n",
+            b"HTTP/1.1 200 O\rK\r\n",
+            b"HTTP/1.1 200 OK\n",
+            b"HTTP/1.1 103 Early Hints\r\n",
+            b"HTTP/1.0 200 OK\r\n",
+            b"\r\nHTTP/1.1 200 OK\r\n",
+            b"xHTTP/1.1 200 OK\r\n",
+        ]
+    ),
+    st.sampled_from([[b"Content-Length: 2"], []]),
+    st.lists(HEADER_LINES, max_size=3),
+    st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]),
+    st.sampled_from([b"ok", b"ok", b"", b"o", b"ok and more", b"2\r\nok\r\n0\r\n\r\n"]),
+)
+
+
+@given(INVENTED, st.booleans())
+@example(OK + b"Transfer-Encoding: chunked\r\n" + LENGTH_2, False)
+@example(b"HTTP/1.1 103 Early Hints\r\n" + LENGTH_2, False)
+@example(b"HTTP/1.1 304 Not Modified\r\n" + LENGTH_2, False)
+@settings(max_examples=500, deadline=None)
+def test_response_in_one_piece_is_read_as_it_is_in_steps(response, after_another):
+    def outcome(kind, *pieces):
+        reader = kind(after_another=after_another)
+        try:
+            for piece in pieces:
+                if not reader.done:
+                    reader.feed(piece)
+        except NotHttp:
+            return None
+        return reader
+
+    def state_or_none(reader, state):
+        return None if reader is None else state(reader)
+
+    whole = outcome(ResponseReader, response)
+    assert state_or_none(whole, state_of) == state_or_none(outcome(ReaderInSteps, response), state_of)
+    in_bytes = outcome(ResponseReader, *(response[at : at + 1] for at in range(len(response))))
+    assert state_or_none(whole, facts) == state_or_none(in_bytes, facts)
+    for cut in range(len(response)):
+        assert state_or_none(whole, facts) == state_or_none(
+            outcome(ResponseReader, response[:cut], response[cut:]), facts
+        )
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_response_of_the_table_in_one_piece_is_read_as_it_is_in_steps(name):
+    readers = [ResponseReader(), ReaderInSteps()]
+    for reader in readers:
+        reader.feed(RESPONSES[name][0])
+    assert state_of(readers[0]) == state_of(readers[1])
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        RESPONSES["plain"][0],
+        RESPONSES["204"][0],
+        RESPONSES["an error"][0],
+        OK + b"Server: nginx\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        OK + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES,
+    ],
+)
+def test_most_responses_are_read_in_one_piece(response):
+    assert ResponseReader()._read_plain(response)
 
 
 @pytest.mark.parametrize(
