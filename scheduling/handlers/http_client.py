@@ -127,9 +127,12 @@ class Connection(asyncio.Protocol):
         self._timed_out: TimedOut | None = None
         self._reader: ResponseReader | None = None
         self._waiter: asyncio.Future[None] | None = None
+        # One for many exchanges: most of them are over long before it fires.
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = 0.0
         self._limits = Limits(0, 0, 0)
         self._deadline = self._heard_at = 0.0
+        self._poll: select.poll | None = None
         # A duplicate of the socket, to ask the kernel about once the transport has closed its own.
         self._duplicate = -1
 
@@ -172,12 +175,22 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _watch(self) -> None:
+        """See to it that the timer fires once a time limit has run out."""
+        until = min(self._heard_at + self._limits.read, self._deadline)
+        if self._timer is not None:
+            if self._fires_at <= until:
+                return
+            self._timer.cancel()
+        self._timer, self._fires_at = self._loop.call_at(until, self._look_at_limits), until
+
+    def _look_at_limits(self) -> None:
         """End the exchange if a time limit has run out; otherwise look again when one would."""
-        assert self._reader is not None
+        self._timer = None
+        if self._reader is None:
+            return
         read_until = self._heard_at + self._limits.read
-        until = min(read_until, self._deadline)
-        if self._loop.time() < until - 0.0005:
-            self._timer = self._loop.call_at(until, self._watch)
+        if self._loop.time() < min(read_until, self._deadline) - 0.0005:
+            self._watch()
             return
         phase: Phase = "body"
         if not self._reader.begun:
@@ -210,8 +223,6 @@ class Connection(asyncio.Protocol):
             self.close()
             raise
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
             self._reader = self._waiter = None
         if not reader.reusable:
             self.close()
@@ -260,9 +271,10 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return False
         # The event loop may not have processed it yet.
-        poll = select.poll()
-        poll.register(self._descriptor(), select.POLLIN)
-        return not poll.poll(0)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._descriptor(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def _descriptor(self) -> int:
         assert self.transport is not None
@@ -270,6 +282,9 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._duplicate >= 0:
             os.close(self._duplicate)
             self._duplicate = -1
