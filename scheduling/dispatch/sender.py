@@ -7,7 +7,8 @@ its slot's tolerance lasts, its queue isn't blocked, and the worker's last tick 
 import asyncio
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import structlog
 import uvloop
@@ -27,6 +28,17 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.005
 # A timer may fire this much before its time.
 EARLY_SECONDS = 0.001
+
+
+class _Group(NamedTuple):
+    """Requests of one batch that a handler makes together."""
+
+    requests: list[ScheduledRequest]
+    queue: models.Queue
+    queue_id: int
+    # Of the target; None without one.
+    origin: str | None
+    handler: Handler
 
 
 class Sender:
@@ -63,7 +75,7 @@ class Sender:
         self._handlers: dict[tuple[int, int], Handler] = {}
         self._not_made: set[tuple[int, int]] = set()
         # What waits for its slot.
-        self._timers: dict[int, tuple[asyncio.TimerHandle, list[ScheduledRequest]]] = {}
+        self._timers: dict[int, tuple[asyncio.TimerHandle, _Group]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Changed by the worker's thread alone: of two threads that add to one number, one may be lost.
         self._given_count = self._taken_count = 0
@@ -111,10 +123,11 @@ class Sender:
         by_batch: dict[tuple[int, int], list[ScheduledRequest]] = defaultdict(list)
         for request in scheduled:
             by_batch[request.queue_id, request.claim.batch_id].append(request)
-        for requests in by_batch.values():
+        for (queue_id, _), requests in by_batch.items():
             queue = requests[0].queue
             try:
-                together = self._handler(queue).batch_seconds
+                handler = self._handler(queue)
+                together = handler.batch_seconds
             except BaseException as error:
                 # A queue whose handler can't be made fails alone. It is logged once for each minute and worker.
                 if (queue.pk, queue.version) not in self._not_made:
@@ -125,13 +138,9 @@ class Sender:
                     [RequestResult(request, failed, self.clock.elapsed()) for request in requests]
                 )
                 continue
-            group: list[ScheduledRequest] = []
-            for request in sorted(requests, key=lambda request: request.claim.offset):
-                if group and request.claim.offset - group[0].claim.offset > together:
-                    self._start_at_slot(group)
-                    group = []
-                group.append(request)
-            self._start_at_slot(group)
+            origin = targets.origin_of_queue(queue)
+            for group in _grouped(requests, together):
+                self._start_at_slot(_Group(group, queue, queue_id, origin, handler))
 
     def _handler(self, queue: models.Queue) -> Handler:
         key = queue.pk, queue.version
@@ -140,101 +149,116 @@ class Sender:
             self._handlers[key].prepare()
         return self._handlers[key]
 
-    def _start_at_slot(self, group: list[ScheduledRequest]) -> None:
+    def _start_at_slot(self, group: _Group) -> None:
         # At the last slot of the group, so that none starts before its own.
-        timer = self.loop.call_at(self.clock.anchor + group[-1].claim.offset, self._start, group)
+        at = self.clock.anchor + group.requests[-1].claim.offset
+        timer = self.loop.call_at(at, self._start, group)
         self._timers[id(group)] = timer, group
 
     def _withdraw(self) -> None:
         for timer, group in self._timers.values():
             timer.cancel()
-            self._results.extend([RequestResult(request, None, None) for request in group])
+            self._return_unmade(group.requests)
         self._timers.clear()
 
-    def _start(self, group: list[ScheduledRequest]) -> None:
+    def _return_unmade(self, requests: Sequence[ScheduledRequest]) -> None:
+        self._results.extend([RequestResult(request, None, None) for request in requests])
+
+    def _start(self, group: _Group) -> None:
         del self._timers[id(group)]
         task = self.loop.create_task(self._make_requests(group))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _make_requests(self, group: list[ScheduledRequest]) -> None:
-        queue, queue_id = group[0].queue, group[0].queue_id
+    async def _make_requests(self, group: _Group) -> None:
         if not await self._may_start(group):
-            self._results.extend([RequestResult(request, None, None) for request in group])
+            self._return_unmade(group.requests)
             return
-        if not (group := self._without_tasks_on_hold(group)):
+        requests = group.requests
+        if self.tasks_on_hold and not (requests := self._without_tasks_on_hold(requests)):
             return
-        self._open[queue_id] += len(group)
+        queue, queue_id = group.queue, group.queue_id
+        self._open[queue_id] += len(requests)
         started = self.clock.elapsed()
         try:
-            outcomes = await self._handle(queue, [scheduled.request for scheduled in group])
-            self._block_where_asked(queue, outcomes)
+            outcomes = await self._handle(group, [scheduled.request for scheduled in requests])
+            self._block_where_asked(group, outcomes)
             self._results.extend(
                 [
                     RequestResult(request, outcome, started if _counts(outcome, queue) else None)
-                    for request, outcome in zip(group, outcomes, strict=True)
+                    for request, outcome in zip(requests, outcomes, strict=True)
                 ]
             )
         finally:
-            self._open[queue_id] -= len(group)
+            self._open[queue_id] -= len(requests)
 
-    async def _handle(self, queue: models.Queue, batch: list[Request]) -> list[Outcome]:
+    async def _handle(self, group: _Group, batch: list[Request]) -> list[Outcome]:
         try:
-            return await self._handler(queue).handle(batch)
+            return await group.handler.handle(batch)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             # Nobody knows how much of it was sent. It counts as an attempt, so that the ID ends, whatever the cause.
-            log.exception("handler_failed", queue=queue.pk)
+            log.exception("handler_failed", queue=group.queue_id)
             reason = f"{type(error).__name__}: {error}"
             return [Outcome(Verdict.RETRY, error=reason) for _ in batch]
 
-    def _block_where_asked(self, queue: models.Queue, outcomes: Sequence[Outcome]) -> None:
+    def _block_where_asked(self, group: _Group, outcomes: Sequence[Outcome]) -> None:
         # Now, in the loop: until the worker's next tick, requests would start that the target asked not to get.
         for outcome in outcomes:
-            if outcome.retry_after is not None and (origin := targets.origin_of_queue(queue)) is not None:
+            if outcome.retry_after is not None and group.origin is not None:
                 at = self.clock.now()
                 seconds = retry.retry_after_seconds(outcome.status, outcome.retry_after, at=at)
                 if seconds:
-                    self.signals.block(origin, seconds)
+                    self.signals.block(group.origin, seconds)
 
-    async def _may_start(self, group: list[ScheduledRequest]) -> bool:
-        queue_id, first = group[0].queue_id, group[0].claim
-        origin = targets.origin_of_queue(group[0].queue)
+    async def _may_start(self, group: _Group) -> bool:
+        queue_id, first = group.queue_id, group.requests[0].claim
         until = first.offset + first.tolerance
         # The clock may have been set back since the timer was.
-        while (early := group[-1].claim.offset - self.clock.elapsed()) > EARLY_SECONDS:
+        while (early := group.requests[-1].claim.offset - self.clock.elapsed()) > EARLY_SECONDS:
             await asyncio.sleep(early)
         reason = "slot_passed"
         while (elapsed := self.clock.elapsed()) <= until:
             if first.batch_id in self.lost_batches:
-                return self._not_started("lease_lost", group)
+                return self._not_started("lease_lost", group.requests)
             if queue_id in self.blocked_queues and first.key not in self.probes:
-                return self._not_started("blocked", group)
-            if origin is not None and self.signals.is_blocked(origin):
-                return self._not_started("target_asked_to_wait", group)
+                return self._not_started("blocked", group.requests)
+            if group.origin is not None and self.signals.is_blocked(group.origin):
+                return self._not_started("target_asked_to_wait", group.requests)
             if self._open[queue_id] >= self.most_connections.get(queue_id, 1_000):
                 reason = "no_connection_free"
             elif elapsed > self.may_start_until:
                 reason = "tick_not_committed"
-            elif not self._handler(group[0].queue).is_ready():
+            elif not group.handler.is_ready():
                 reason = "no_token"
             else:
                 return True
             await asyncio.sleep(POLL_SECONDS)
-        return self._not_started(reason, group)
+        return self._not_started(reason, group.requests)
 
-    def _without_tasks_on_hold(self, group: list[ScheduledRequest]) -> list[ScheduledRequest]:
-        on_hold = [request for request in group if request.claim.task_id in self.tasks_on_hold]
+    def _without_tasks_on_hold(self, requests: list[ScheduledRequest]) -> list[ScheduledRequest]:
+        on_hold = [request for request in requests if request.claim.task_id in self.tasks_on_hold]
         if not on_hold:
-            return group
+            return requests
         self._not_started("on_hold", on_hold)
-        self._results.extend([RequestResult(request, None, None) for request in on_hold])
-        return [request for request in group if request.claim.task_id not in self.tasks_on_hold]
+        self._return_unmade(on_hold)
+        return [request for request in requests if request.claim.task_id not in self.tasks_on_hold]
 
-    def _not_started(self, reason: str, group: list[ScheduledRequest]) -> bool:
-        self.not_started[reason] += len(group)
+    def _not_started(self, reason: str, requests: list[ScheduledRequest]) -> bool:
+        self.not_started[reason] += len(requests)
         return False
+
+
+def _grouped(requests: Sequence[ScheduledRequest], together: float) -> Iterator[list[ScheduledRequest]]:
+    """Yield requests in the order of their slots, those together that are within this many seconds."""
+    group: list[ScheduledRequest] = []
+    for request in sorted(requests, key=lambda request: request.claim.offset):
+        if group and request.claim.offset - group[0].claim.offset > together:
+            yield group
+            group = []
+        group.append(request)
+    yield group
 
 
 def _counts(outcome: Outcome, queue: models.Queue) -> bool:
