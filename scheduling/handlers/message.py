@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,13 +29,21 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METHOD = re.compile(r"[A-Z]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One request. target: path and query; None: those of the queue's address."""
+class Message(NamedTuple):
+    """One request.
 
-    headers: Mapping[str, str]
+    queue_headers: what the queue sends with each request. own_headers: what says which request it is, and signs it.
+    target: path and query; None: those of the queue's address, and the queue's headers are without placeholders.
+    """
+
+    queue_headers: Mapping[str, str]
+    own_headers: Mapping[str, str]
     body: bytes
     target: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**self.queue_headers, **self.own_headers}
 
 
 def body_of(request: Request) -> bytes:
@@ -140,16 +147,19 @@ class MessageMaker:
             self._template = RequestTemplate.parse(
                 url=url, headers=headers, body=body, content_type=content_type
             )
-        self._headers = _merge(
+        self.headers = _merge(
             {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
             headers,
             {"Content-Type": JSON_TYPE if body is None else content_type},
         )
         if body == "":
-            del self._headers["Content-Type"]
+            del self.headers["Content-Type"]
+        for name in self._signed("", b""):
+            # Each message has one of its own.
+            self.headers.pop(name, None)
         if not _METHOD.fullmatch(method):
             raise ValueError(f"{method!r} is not an HTTP method")
-        for name, value in self._headers.items():
+        for name, value in self.headers.items():
             _check_header(name, value)
 
     @property
@@ -166,20 +176,17 @@ class MessageMaker:
         values = values_of(request)
         body = self._template.body
         content = body_of(request) if body is None else body.fill(values)
-        headers = self._headers | {
+        headers = self.headers | {
             name: header.fill(values)
             for name, header in self._template.headers.items()
-            if name in self._headers
+            if name in self.headers
         }
-        return Message(
-            headers | self._signed(request.idempotency_key, content),
-            content,
-            self._template.url.fill(values),
-        )
+        signed = self._signed(request.idempotency_key, content)
+        return Message(headers, signed, content, self._template.url.fill(values))
 
     def of_body(self, key: str, body: bytes) -> Message:
         """Make the message of a body that is sent now. key: its `webhook-id`."""
-        return Message(self._headers | self._signed(key, body), body)
+        return Message(self.headers, self._signed(key, body), body)
 
     def _signed(self, key: str, body: bytes) -> dict[str, str]:
         if not self._sign:

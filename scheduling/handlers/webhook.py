@@ -104,6 +104,8 @@ class Webhook:
         self._resets = 0
         self._seconds = min(self.connect_seconds + self.read_seconds, WEBHOOK_SECONDS)
         self._has_host = any(name.lower() == "host" for name in self.headers)
+        # How each request begins, unless it has placeholders.
+        self._start = ""
         self._maker: MessageMaker | None = None
         self._client: http_client.Client | None = None
         self._tokens: TokenSource | None = None
@@ -148,6 +150,7 @@ class Webhook:
             sources=self.sources,
             ca_file=self.ca_file,
         )
+        self._start = self._start_of(self._client.url.target, self._client, self._maker.headers)
         if self.oauth is not None:
             self._tokens = TokenSource(
                 self.oauth, limits=limits, allowed=self.allowed, sources=self.sources, ca_file=self.ca_file
@@ -242,7 +245,8 @@ class Webhook:
                 duration_ms=_milliseconds_since(began),
                 started=False,
             )
-        return self._outcome(response, message, began, self._mask.with_secret(token))
+        mask = self._mask.with_secret(token) if token else self._mask
+        return self._outcome(response, message, began, mask)
 
     def _is_made_again(self, response: ResponseReader, message: Message, token: str) -> bool:
         """Whether a request is made again with another token, as no attempt of its own: once."""
@@ -272,17 +276,20 @@ class Webhook:
         return await client.send(request, deadline=deadline, fresh=True)
 
     def _bytes_of(self, client: http_client.Client, message: Message, token: str, more: str = "") -> bytes:
-        target = client.url.target if message.target is None else message.target
-        lines = [f"{self.method} {target} HTTP/1.1"]
-        if not self._has_host:
-            lines.append(f"Host: {client.url.host_header}")
-        lines += [f"{name}: {value}" for name, value in message.headers.items()]
+        start = self._start
+        if message.target is not None:
+            start = self._start_of(message.target, client, message.queue_headers)
+        own = _header_lines(message.own_headers)
         if token:
-            lines.append(f"Authorization: Bearer {token}")
+            own += f"Authorization: Bearer {token}\r\n"
         # A GET without a body doesn't have a length of 0 either (RFC 9110, section 8.6).
         if message.body or self.method not in ("GET", "DELETE"):
             more += f"Content-Length: {len(message.body)}\r\n"
-        return ("\r\n".join(lines) + f"\r\n{more}\r\n").encode() + message.body
+        return f"{start}{own}{more}\r\n".encode() + message.body
+
+    def _start_of(self, target: str, client: http_client.Client, headers: Mapping[str, str]) -> str:
+        host = "" if self._has_host else f"Host: {client.url.host_header}\r\n"
+        return f"{self.method} {target} HTTP/1.1\r\n{host}{_header_lines(headers)}"
 
     def _outcome(self, response: ResponseReader, message: Message, began: float, mask: Mask) -> Outcome:
         status = response.status
@@ -316,6 +323,10 @@ class Webhook:
         except ValueError:
             return ""
         return "" if value is None else truncate(mask(exact_json.as_text(value)))
+
+
+def _header_lines(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 def _is_unreached(error: Exception) -> bool:
