@@ -10,8 +10,7 @@ from scheduling.handlers.base import Outcome, Request
 from scheduling.models import Status
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One ID that a minute worker owns until its batch's lease ends."""
 
     batch_id: int
@@ -30,8 +29,7 @@ class Claim:
     tolerance: float
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What is recorded of a claimed ID."""
 
     claim: Claim

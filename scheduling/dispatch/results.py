@@ -36,15 +36,16 @@ def classify(
             classified.results.append(Result(claim, Status.WAITING))
             continue
         started_ms = max(0, round(result.started * 1000))
-        attempt = _attempt(result, outcome, minute)
-        status = _status(outcome, claim, queues[result.scheduled.queue_id])
-        if status is None:
-            due = _due_at(outcome, claim, queues[result.scheduled.queue_id], at)
-            classified.retries.append(Retry(claim, started_ms, attempt, due))
-            continue
+        queue = queues[result.scheduled.queue_id]
+        status = _status(outcome, claim, queue)
         # Of a success, only what is unusual about it.
         remarkable = status != Status.SUCCEEDED or outcome.error or outcome.keep_answer
-        classified.results.append(Result(claim, status, started_ms, attempt if remarkable else None))
+        attempt = _attempt(result, outcome, minute) if remarkable else None
+        if status is not None:
+            classified.results.append(Result(claim, status, started_ms, attempt))
+        elif attempt is not None:
+            due = _due_at(outcome, claim, queue, at)
+            classified.retries.append(Retry(claim, started_ms, attempt, due))
     return classified
 
 

@@ -7,7 +7,6 @@ the middle has used up an attempt, and its claim runs out.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from datetime import datetime, timedelta
 from smtplib import SMTPException, SMTPResponseException
 from typing import Any
@@ -182,7 +181,7 @@ async def _send(event: Event, channel: Channel) -> Outcome:
     if is_slack and outcome.status is not None:
         # Where a redirect leads contains the address, which is secret; a body may repeat it.
         words = "" if outcome.verdict is retry.Verdict.SUCCEEDED else f"answered {outcome.status}"
-        return replace(outcome, error=words, answer="")
+        return outcome._replace(error=words, answer="")
     return outcome
 
 

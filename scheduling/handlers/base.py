@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from scheduling.core.limits import ANSWER_CHARACTERS
 from scheduling.core.retry import Verdict
@@ -40,8 +40,7 @@ def message_key(key_part: str, *facts: int | str) -> str:
     return "_".join(["msg", *([key_part] if key_part else []), *words])
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The result of one request: a verdict, and what is kept of the response.
 
     status: the HTTP status, if there was a response.
@@ -103,5 +102,6 @@ def truncate(text: Any, length: int = ANSWER_CHARACTERS) -> str:
 
     NUL and lone surrogates (bytes of a header or a file name that aren't UTF-8) are replaced.
     """
-    storable = str(text).encode("utf-8", "replace").decode()
+    written = str(text)
+    storable = written if written.isascii() else written.encode("utf-8", "replace").decode()
     return storable.replace("\0", "\N{REPLACEMENT CHARACTER}")[:length]

@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import urljoin
 
 from scheduling.core import retry
@@ -40,9 +41,10 @@ def longest_retry_after(values: Sequence[str], status: int) -> str | None:
 def content_of(response: ResponseReader) -> bytes:
     """Return a body, decompressed up to BODY_BYTES."""
     data = bytes(response.body)
-    if not data:
+    codings = response.headers.get("content-encoding")
+    if not data or codings is None:
         return data
-    for coding in reversed(",".join(response.headers.get("content-encoding", ())).lower().split(",")):
+    for coding in reversed(",".join(codings).lower().split(",")):
         data = _decompress(data, coding.strip())
     return data
 
@@ -71,7 +73,11 @@ def _decompress(data: bytes, coding: str) -> bytes:
 
 
 def _charset(response: ResponseReader) -> str:
-    content_type = next(iter(response.headers.get("content-type", ())), "")
+    return _charset_of(next(iter(response.headers.get("content-type", ())), ""))
+
+
+@lru_cache(maxsize=16)
+def _charset_of(content_type: str) -> str:
     match = _CHARSET.search(content_type)
     if match is None:
         return "utf-8"
