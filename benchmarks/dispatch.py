@@ -240,6 +240,7 @@ def webhooks_bare(port: str) -> None:
 def webhooks_ours(port: str, at: str) -> None:
     import ipaddress
 
+    from runner.programs import spare_garbage_collector
     from scheduling import models
     from scheduling.dispatch.messages import Claim, ScheduledRequest
     from scheduling.dispatch.minute_clock import Clocks, MinuteClock, host_time
@@ -264,6 +265,7 @@ def webhooks_ours(port: str, at: str) -> None:
     ]
     due = due[: WEBHOOKS // PROCESSES]
     sender.start()
+    spare_garbage_collector()
     time.sleep(max(0.0, float(at) - time.time()))
     began, cost, done_count, sent_count = time.time(), time.process_time(), 0, 0
     while done_count < len(due):
