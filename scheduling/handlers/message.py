@@ -90,7 +90,7 @@ def signed_headers(key: str, body: bytes, signers: Sequence[hmac.HMAC], timestam
     headers = {"webhook-id": key, "webhook-timestamp": str(timestamp), "Idempotency-Key": key}
     if signers:
         content = f"{key}.{timestamp}.".encode() + body
-        headers["webhook-signature"] = " ".join(_signature(signer, content) for signer in signers)
+        headers["webhook-signature"] = " ".join([_signature(signer, content) for signer in signers])
     return headers
 
 

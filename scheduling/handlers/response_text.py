@@ -55,7 +55,9 @@ def text_of(response: ResponseReader, content: bytes, mask: Mask) -> str:
         return ""
     # Enough for each of the characters that are kept, in any encoding, and for a secret that begins in them.
     most = 4 * (ANSWER_CHARACTERS + mask.longest)
-    text = content[:most].decode(_charset(response), errors="replace")
+    content_types = response.headers.get("content-type")
+    charset = _charset_of(content_types[0]) if content_types else "utf-8"
+    text = content[:most].decode(charset, errors="replace")
     return truncate(mask(text, is_cut=len(content) > most))
 
 
@@ -70,10 +72,6 @@ def _decompress(data: bytes, coding: str) -> bytes:
         except zlib.error:
             continue
     return data
-
-
-def _charset(response: ResponseReader) -> str:
-    return _charset_of(next(iter(response.headers.get("content-type", ())), ""))
 
 
 @lru_cache(maxsize=16)

@@ -164,7 +164,7 @@ class Webhook:
 
     async def handle(self, batch: Sequence[Request]) -> list[Outcome]:
         if len(batch) == 1:
-            return [await self.call(batch[0])]
+            return [(await self.call_and_show(batch[0]))[0]]
         return list(await asyncio.gather(*(self.call(request) for request in batch)))
 
     async def close(self) -> None:
@@ -296,11 +296,11 @@ class Webhook:
         assert status is not None
         content = content_of(response)
         verdict, reason = self._rules.verdict(status, content, complete=not response.note)
-        error = mask(reason) or (
-            response.note if verdict is retry.Verdict.SUCCEEDED else f"answered {status}"
-        )
-        if status in retry.REDIRECTS and verdict is not retry.Verdict.SUCCEEDED:
-            error = redirect_words(response, self.url_of(message), status, mask)
+        error = response.note
+        if verdict is not retry.Verdict.SUCCEEDED:
+            error = mask(reason) or f"answered {status}"
+            if status in retry.REDIRECTS:
+                error = redirect_words(response, self.url_of(message), status, mask)
         answer = text_of(response, content, mask)
         keeps_answer = verdict is retry.Verdict.SUCCEEDED and self.keep_answers != KEEP_UNEXPECTED
         if keeps_answer and self._kept_pointer is not None:
@@ -308,10 +308,10 @@ class Webhook:
         return Outcome(
             verdict,
             status=status,
-            error=truncate(error, ERROR_CHARACTERS),
+            error=truncate(error, ERROR_CHARACTERS) if error else "",
             answer=answer,
             duration_ms=_milliseconds_since(began),
-            retry_after=longest_retry_after(response.headers.get("retry-after", []), status),
+            retry_after=longest_retry_after(response.headers.get("retry-after", ()), status),
             keep_answer=keeps_answer,
         )
 

@@ -145,6 +145,14 @@ def test_time_out_names_the_first_byte_and_its_limit():
     assert outcome.duration_ms > 250
 
 
+def test_time_limit_of_a_kept_connection_begins_with_each_request():
+    with Target(lambda received: status(200) if received.user_id < 3 else hang) as target:
+        outcomes = call(target.url, *map(request, (1, 2, 3)), pause=0.2, read_seconds=0.3)
+    assert [outcome.status for outcome in outcomes] == [200, 200, None]
+    assert outcomes[2].error == "timed out after 0.3 s waiting for the first byte of the response"
+    assert outcomes[2].duration_ms > 250
+
+
 def test_time_out_names_the_limit_of_the_whole_call(monkeypatch):
     monkeypatch.setattr(webhook, "WEBHOOK_SECONDS", 2.0)
     with Target(lambda received: drip(b"HTTP/1.1 2")) as target:
@@ -290,6 +298,15 @@ def test_headers_of_the_queue_replace_defaults_whatever_their_case():
     assert received.headers["host"] == "front.test"
     assert received.headers["x-name"] == "Zoë"
     assert int(received.headers["content-length"]) == len(received.body)
+
+
+def test_header_of_the_queue_with_a_name_of_ours_is_sent_once():
+    handler = Webhook(
+        "http://127.0.0.1/", secret=SECRET, allowed=LOOPBACK, headers={"webhook-id": "x", "X-A": "1"}
+    )
+    message = handler.message_of(request())
+    assert message.headers["webhook-id"] == "msg_7_1029"
+    assert message.queue_headers.keys().isdisjoint(message.own_headers)
 
 
 def test_max_connections_bounds_what_is_open_at_once():
