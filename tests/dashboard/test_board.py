@@ -40,8 +40,10 @@ def shown_in(body: bytes) -> str:
 @pytest.mark.parametrize(
     ("accept", "is_compressed"), [("gzip, br", True), ("identity", False), ("gzip;q=0", False), ("", False)]
 )
-def test_poll_is_compressed_for_browsers_that_accept_it(sign_in, queue, accept, is_compressed):
-    client = sign_in("viewer")
+def test_poll_is_compressed_for_browsers_that_accept_it(sign_in, queue, monkeypatch, accept, is_compressed):
+    client, at = sign_in("viewer"), store.now()
+    # A minute that began between the two would make another part of it.
+    monkeypatch.setattr(store, "now", lambda: at)
     plain = poll(client).content
     response = client.get(
         "/dashboard/?version=", headers={"HX-Request": "true", "Accept-Encoding": accept or "deflate"}
