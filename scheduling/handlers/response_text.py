@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from scheduling.core import retry
 from scheduling.core.limits import ANSWER_CHARACTERS, ERROR_CHARACTERS
@@ -18,11 +18,20 @@ from .masking import Mask
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]+)", re.IGNORECASE)
 
 
-def redirect_words(response: ResponseReader, url: str, status: int, mask: Mask) -> str:
-    """Return where a redirect leads, as a whole address, since it may be relative; secrets in it are masked."""
+def redirect_words(
+    response: ResponseReader, url: str, status: int, mask: Mask, *, is_filled: bool = False
+) -> str:
+    """Return where a redirect leads, as a whole address, since it may be relative; secrets in it are masked.
+
+    is_filled: the address that was called contains values of one ID, which only some people may see. Then so may the
+    path of the other one, and it is no address for the queue.
+    """
     location = next(iter(response.headers.get("location", ())), "")
     if not location:
         return f"answers {status} to nowhere"
+    if is_filled:
+        parts = urlsplit(urljoin(url, location))
+        return truncate(f"answers {status} to an address at {mask(parts.netloc)}", ERROR_CHARACTERS)
     advice = ": put this address into the queue"
     words = f"answers {status} to "
     return words + truncate(mask(urljoin(url, location)), ERROR_CHARACTERS - len(words + advice)) + advice

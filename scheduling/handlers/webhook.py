@@ -300,7 +300,9 @@ class Webhook:
         if verdict is not retry.Verdict.SUCCEEDED:
             error = mask(reason) or f"answered {status}"
             if status in retry.REDIRECTS:
-                error = redirect_words(response, self.url_of(message), status, mask)
+                error = redirect_words(
+                    response, self.url_of(message), status, mask, is_filled="{{" in self.url
+                )
         answer = text_of(response, content, mask)
         keeps_answer = verdict is retry.Verdict.SUCCEEDED and self.keep_answers != KEEP_UNEXPECTED
         if keeps_answer and self._kept_pointer is not None:

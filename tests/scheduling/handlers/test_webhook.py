@@ -121,6 +121,12 @@ def test_redirect_is_not_followed_and_names_its_address(code):
     assert outcome.error == f"answers {code} to {target.url}/: put this address into the queue"
 
 
+def test_redirect_from_an_address_with_values_names_the_host_alone():
+    with Target(lambda received: status(308, Location=f"{received.path}/")) as target:
+        [outcome] = call(f"{target.url}/{{{{id}}}}")
+    assert outcome.error == f"answers 308 to an address at 127.0.0.1:{target.port}"
+
+
 async def hang(writer):
     await asyncio.sleep(600)
 
