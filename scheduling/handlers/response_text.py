@@ -29,12 +29,16 @@ def redirect_words(
     location = next(iter(response.headers.get("location", ())), "")
     if not location:
         return f"answers {status} to nowhere"
+    try:
+        address = urljoin(url, location)
+        host = urlsplit(address).netloc
+    except ValueError:
+        return f"answers {status} to something that is no address"
     if is_filled:
-        parts = urlsplit(urljoin(url, location))
-        return truncate(f"answers {status} to an address at {mask(parts.netloc)}", ERROR_CHARACTERS)
+        return truncate(f"answers {status} to an address at {mask(host)}", ERROR_CHARACTERS)
     advice = ": put this address into the queue"
     words = f"answers {status} to "
-    return words + truncate(mask(urljoin(url, location)), ERROR_CHARACTERS - len(words + advice)) + advice
+    return words + truncate(mask(address), ERROR_CHARACTERS - len(words + advice)) + advice
 
 
 def longest_retry_after(values: Sequence[str], status: int) -> str | None:

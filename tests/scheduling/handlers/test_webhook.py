@@ -127,6 +127,14 @@ def test_redirect_from_an_address_with_values_names_the_host_alone():
     assert outcome.error == f"answers 308 to an address at 127.0.0.1:{target.port}"
 
 
+@pytest.mark.parametrize("location", ["http://[", "//[x]/"])
+def test_redirect_to_no_address_counts_by_its_status(location):
+    with Target(lambda received: status(302, Location=location)) as target:
+        [outcome] = call(target.url)
+    assert (outcome.verdict, outcome.status) == (Verdict.RETRY, 302)
+    assert outcome.error == "answers 302 to something that is no address"
+
+
 async def hang(writer):
     await asyncio.sleep(600)
 
