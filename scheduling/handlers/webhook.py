@@ -322,9 +322,9 @@ class Webhook:
         assert self._kept_pointer is not None
         try:
             value = self._kept_pointer.find(responses.read_json(content, exact=True))
-        except ValueError:
+            return "" if value is None else truncate(mask(exact_json.as_text(value)))
+        except (ValueError, RecursionError):
             return ""
-        return "" if value is None else truncate(mask(exact_json.as_text(value)))
 
 
 def _header_lines(headers: Mapping[str, str]) -> str:

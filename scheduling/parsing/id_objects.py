@@ -12,8 +12,11 @@ from scheduling.core.exact_json import Number
 from scheduling.parsing import errors
 from scheduling.parsing.columns import NAMES, PARAMETER, listed, plain_name
 from scheduling.parsing.data_columns import DataProblem, ObjectData
-from scheduling.parsing.results import Choice, Column
+from scheduling.parsing.results import Choice, Column, Limits
 from scheduling.parsing.sink import Sink
+
+# Of what travels with an ID: whatever shows or sends it goes down as far.
+MOST_LEVELS = Limits.max_json_depth
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -99,10 +102,7 @@ class IdObjects:
             return
 
         def data() -> bytes:
-            try:
-                return self.data.pack([(name, _encoded(member)) for name, member in members], id_name)
-            except RecursionError:
-                raise DataProblem("The data are nested too deep.") from None
+            return self.data.pack([(name, _encoded(member)) for name, member in members], id_name)
 
         is_id = self._sink.token(value, ids, empty=empty, data=data, **place)
         # As text, a number stays as it is spelled, which may be 1e5.
@@ -110,20 +110,25 @@ class IdObjects:
             self._sink.warn("past_2_53", int(value) >= id_tokens.PAST_JAVASCRIPT)
 
 
-def _encoded(value: Any) -> str:
-    """Return a value as compact JSON. Numbers keep their spelling. Raises DataProblem for what nobody can read."""
+def _encoded(value: Any, levels: int = MOST_LEVELS) -> str:
+    """Return a value as compact JSON. Numbers keep their spelling. Raises DataProblem for what nobody can read.
+
+    levels: how many of arrays and objects the value may have.
+    """
     if isinstance(value, Number):
         if value.is_too_large:
             raise DataProblem(f"Its data contain a number that is too large: {id_tokens.visible(value)}.")
         return str(value)
+    if isinstance(value, list) and not levels:
+        raise DataProblem(f"Its data have more than {MOST_LEVELS} levels of arrays and objects.")
     if isinstance(value, Pairs):
         members = (
-            f"{json.dumps(name, ensure_ascii=False)}:{_encoded(member)}"
+            f"{json.dumps(name, ensure_ascii=False)}:{_encoded(member, levels - 1)}"
             for name, member in dict(value).items()
         )
         return "{" + ",".join(members) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_encoded, value)) + "]"
+        return "[" + ",".join([_encoded(item, levels - 1) for item in value]) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -175,6 +175,12 @@ def test_answers_of_successes_are_stored_as_the_queue_is_set(keep, answer, kept_
     assert (outcome.answer, outcome.keep_answer, outcome.error) == (answer, kept_rows, "")
 
 
+def test_answer_that_is_nested_too_deep_is_stored_empty():
+    with Target(lambda received: status(202, b"[" * 600 + b"]" * 600)) as target:
+        [outcome] = call(target, keep_answers="/0")
+    assert (outcome.verdict, outcome.answer, outcome.keep_answer) == (Verdict.SUCCEEDED, "", True)
+
+
 def test_failed_request_always_stores_its_answer():
     with Target(lambda received: status(400, b'{"message": {"id": "m-1"}}')) as target:
         [outcome] = call(target, keep_answers="/message/id")

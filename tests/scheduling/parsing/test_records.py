@@ -476,3 +476,12 @@ def test_every_format_gives_the_records_that_were_written(read, rows, small, cut
             read, body, content_type, id_type="text", data="left,right", cut=cut, limits=limits
         )
         assert result == list(expected.items())
+
+
+def test_data_nested_deeper_than_what_shows_them_are_faults(read):
+    levels = Limits.max_json_depth
+    lines = [f'{{"id": 1, "x": {"[" * count}{{}}{"]" * count}}}' for count in (levels - 1, levels)]
+    with read("\n".join(lines), NDJSON, data="*", skip_faults=True) as reading:
+        assert [fault.line for fault in reading.faults] == [2]
+        assert reading.faults[0].reason == "Its data have more than 32 levels of arrays and objects."
+        assert len(records(reading)) == 1
