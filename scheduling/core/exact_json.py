@@ -50,16 +50,16 @@ def read(text: str) -> Any:
     return _decoder.decode(text)
 
 
-def write(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Return a value as compact JSON. default: of what isn't JSON. Raises TypeError and ValueError without it."""
+def write(value: Any) -> str:
+    """Return a value as compact JSON. Raises TypeError, ValueError and RecursionError."""
     if isinstance(value, str):
         return value if isinstance(value, Number) else _string(value)
     if isinstance(value, Mapping):
-        members = [f"{_string(name)}:{write(member, default)}" for name, member in value.items()]
+        members = [f"{_string(name)}:{write(member)}" for name, member in value.items()]
         return "{" + ",".join(members) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join([write(item, default) for item in value]) + "]"
-    return json.dumps(value, allow_nan=False, default=default)
+        return "[" + ",".join([write(item) for item in value]) + "]"
+    return json.dumps(value, allow_nan=False)
 
 
 def as_text(value: Any) -> str:

@@ -48,10 +48,6 @@ def test_value_that_json_does_not_have_is_not_written(value):
         exact_json.write(value)
 
 
-def test_other_values_are_written_by_default():
-    assert exact_json.write({"a": {1}, "b": 2}, default=list) == '{"a":[1],"b":2}'
-
-
 @pytest.mark.parametrize(
     ("number", "is_too_large"), [("1e400", True), ("-1e308", False), ("9" * 4_301, True)]
 )
