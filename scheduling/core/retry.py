@@ -27,8 +27,6 @@ JITTER_SECONDS = 10
 RETRY_DELAYS_MINUTES = (1, 2, 4, 8, 16, 32)
 LONGEST_WAIT_SECONDS = 3_600.0
 PROBE_INTERVAL = timedelta(seconds=30)
-# After a probe that never started.
-PROBE_AGAIN = timedelta(seconds=2)
 
 _SECONDS = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 # No date is longer than this, so a longer value isn't parsed.
@@ -151,15 +149,6 @@ class Breaker:
         if not self.may_probe(at):
             raise ValueError(f"no probe may go out at {at.isoformat()}")
         return replace(self, probe_at=at)
-
-    def missed(self, at: datetime) -> "Breaker":
-        """Return the breaker once it is known, at `at`, that the last probe never started, and never will.
-
-        A busy host may miss its slot. It says nothing about the target, so the next one goes out after PROBE_AGAIN.
-        """
-        if self.probe_at is None:
-            return self
-        return replace(self, probe_at=at - PROBE_INTERVAL + PROBE_AGAIN)
 
     def on_success(self, started_at: datetime) -> "Breaker":
         """Return the breaker after a success of a request that started at `started_at`.

@@ -461,14 +461,7 @@ class MinuteWorker:
     def _tell_targets(self, answered: Sequence[RequestResult]) -> None:
         with self._isolated("target_not_updated"):
             targets = self.view.targets
-            probes = self.sender.probes if self.sender else ()
-            missed = [
-                result
-                for result in answered
-                if result.outcome is None and result.scheduled.claim.key in probes
-            ]
-            changed = bool(missed) and targets.miss_probes(missed, at=self.clock.now())
-            changed |= targets.record(answered, self.view.queues, minute=self.minute, now=self.clock.now)
+            changed = targets.record(answered, self.view.queues, minute=self.minute, now=self.clock.now)
             # A target, or a queue, may be blocked from now on.
             if credentials.record(answered, now=self.clock.now) or changed:
                 self.view.expire()

@@ -83,26 +83,7 @@ class Targets:
             pk=target.pk, opened_at=target.opened_at, probe_at=target.probe_at
         )
         with store.write():
-            if not unchanged.update(probe_at=at):
-                return False
-        target.probe_at = at
-        return True
-
-    def miss_probes(self, missed: Sequence[RequestResult], *, at: datetime) -> bool:
-        """Let other probes go out soon in place of some that never started; return whether any may."""
-        origins = {origin_of_queue(result.scheduled.queue) for result in missed}
-        open_targets = [
-            target
-            for origin, target in self.by_origin.items()
-            if origin in origins and target.opened_at is not None and target.probe_at is not None
-        ]
-        for target in open_targets:
-            unchanged = models.Target.objects.filter(
-                pk=target.pk, opened_at=target.opened_at, probe_at=target.probe_at
-            )
-            with store.write():
-                unchanged.update(probe_at=breaker_of(target).missed(at).probe_at)
-        return bool(open_targets)
+            return bool(unchanged.update(probe_at=at))
 
     def record(
         self,

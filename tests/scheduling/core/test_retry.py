@@ -212,14 +212,6 @@ def test_breaker_allows_a_probe_every_half_minute():
         probing.probing(after(69))
 
 
-def test_probe_that_never_started_is_followed_by_another_soon():
-    missed = opened().probing(after(30)).missed(after(31))
-    assert not missed.may_probe(after(32.9))
-    assert missed.may_probe(after(33))
-    assert missed.probing(after(33)).on_success(after(33.1)) == Breaker()
-    assert opened().missed(after(1)) == opened()
-
-
 def test_closed_breaker_needs_no_probe():
     assert Breaker(2).next_probe_at is None
     assert not Breaker(2).may_probe(NOON)

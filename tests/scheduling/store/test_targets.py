@@ -220,21 +220,6 @@ def test_probe_is_sent_every_half_minute_and_its_success_closes_the_breaker(queu
     assert not blocked.look(41)
 
 
-def test_probe_that_never_started_is_followed_by_another_soon(queue):
-    queue.breaker_threshold = 1
-    blocked = BlockedTarget(queue)
-    blocked.answer(BUSY, at=2)
-    assert blocked.probe(32.1)
-    missed = [answered(queue, blocked.claimed[0], None)]
-    assert blocked.targets.miss_probes(missed, at=MINUTE + timedelta(seconds=33))
-    assert not blocked.probe(34.9)
-    assert blocked.probe(35)
-    assert not blocked.probe(40)
-    blocked.answer(DONE, started=36, at=41)
-    assert not blocked.look(41)
-    assert not blocked.targets.miss_probes(missed, at=MINUTE + timedelta(seconds=42))
-
-
 def test_targets_differ_by_scheme_host_and_port():
     same = {ssrf.origin_of(url) for url in ("https://Hook.test/a", "https://hook.test:443/b?x=1")}
     assert same == {"https://hook.test:443"}
