@@ -30,19 +30,13 @@ router = Router(tags=["Activity"])
 )
 def list_activity(request: ApiRequest, filters: Query[schemas.ActivityFilter]) -> HttpResponse:
     """`since` includes the given time, `until` doesn't."""
-    after = paging.read_cursor(request, filters.cursor)
-    entries = _filtered(filters)
-    if after is not None:
-        entries = entries.filter(pk__lt=after[0])
-    rows = list(entries[: filters.limit + 1])
-    page = rows[: filters.limit]
-    more = paging.next_link(request, [page[-1].pk]) if len(rows) > len(page) else {}
+    page, more = paging.newest_first(request, _filtered(filters), filters)
     texts = external_ids.texts(row.object_id or 0 for row in page if row.object_kind == "user")
     return json_response([_entry(row, texts) for row in page], headers=more)
 
 
 def _filtered(filters: schemas.ActivityFilter) -> QuerySet[models.Activity]:
-    entries = models.Activity.objects.order_by("-id")
+    entries = models.Activity.objects.all()
     if filters.actor is not None:
         entries = entries.filter(actor_name=filters.actor)
     if filters.verb is not None:

@@ -57,13 +57,8 @@ def find(name: str) -> models.Hours:
 )
 def list_hours(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResponse:
     """Each comes with the queues and targets that use it."""
-    after = paging.read_cursor(request, page.cursor)
-    all_hours = models.Hours.objects.order_by("-pk").prefetch_related("queues", "targets")
-    if after is not None:
-        all_hours = all_hours.filter(pk__lt=after[0])
-    rows = list(all_hours[: page.limit + 1])
-    shown = rows[: page.limit]
-    more = paging.next_link(request, [shown[-1].pk]) if len(rows) > len(shown) else {}
+    all_hours = models.Hours.objects.prefetch_related("queues", "targets")
+    shown, more = paging.newest_first(request, all_hours, page)
     return revalidated(request, json_response([_json(hours) for hours in shown], headers=more))
 
 

@@ -6,9 +6,10 @@ is recognized. The next link is absolute, with the host and scheme of the reques
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from django.core import signing
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from api.problems import bad_parameter
@@ -17,6 +18,7 @@ MAX_LIMIT = 1000
 # Another number when the keys in cursors change their meaning.
 _SALT = "api.paging.2"
 _NOT_FILTERS = frozenset({"limit", "cursor"})
+Row = TypeVar("Row", bound=Model)
 
 
 def read_cursor(request: HttpRequest, cursor: str | None) -> Any:
@@ -30,6 +32,26 @@ def read_cursor(request: HttpRequest, cursor: str | None) -> Any:
     if list_hash != _list_hash(request):
         raise bad_parameter("cursor", "This cursor belongs to another list or to other filters.")
     return key
+
+
+class Page(Protocol):
+    """What a request asks for of a list."""
+
+    limit: int
+    cursor: str | None
+
+
+def newest_first(request: HttpRequest, rows: QuerySet[Row], page: Page) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows of a page, in the order of their descending keys, and the Link header to the next one.
+
+    Raises Problem (400) for a cursor of another list.
+    """
+    after = read_cursor(request, page.cursor)
+    if after is not None:
+        rows = rows.filter(pk__lt=after[0])
+    following = list(rows.order_by("-pk")[: page.limit + 1])
+    shown = following[: page.limit]
+    return shown, next_link(request, [shown[-1].pk]) if len(following) > len(shown) else {}
 
 
 def next_link(request: HttpRequest, key: Sequence[Any]) -> dict[str, str]:

@@ -36,13 +36,8 @@ router = Router(tags=["Queues"])
 )
 def list_queues(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResponse:
     """Secrets can be written but not read."""
-    after = paging.read_cursor(request, page.cursor)
-    queues = models.Queue.objects.select_related("shared_hours").order_by("-pk")
-    if after is not None:
-        queues = queues.filter(pk__lt=after[0])
-    rows = list(queues[: page.limit + 1])
-    shown = rows[: page.limit]
-    more = paging.next_link(request, [shown[-1].pk]) if len(rows) > len(shown) else {}
+    queues = models.Queue.objects.select_related("shared_hours")
+    shown, more = paging.newest_first(request, queues, page)
     return revalidated(request, json_response([queue_json(queue) for queue in shown], headers=more))
 
 

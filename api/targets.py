@@ -34,13 +34,8 @@ _READ_ONLY = {"id", "queues"}
 )
 def list_targets(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResponse:
     """A target is the scheme, host and port of a webhook. All queues that send to it share its budget."""
-    after = paging.read_cursor(request, page.cursor)
-    budgeted = budgets.budgeted().order_by("-pk")
-    if after is not None:
-        budgeted = budgeted.filter(pk__lt=after[0])
-    rows = list(budgeted.select_related("shared_hours")[: page.limit + 1])
-    shown = rows[: page.limit]
-    more = paging.next_link(request, [shown[-1].pk]) if len(rows) > len(shown) else {}
+    budgeted = budgets.budgeted().select_related("shared_hours")
+    shown, more = paging.newest_first(request, budgeted, page)
     return revalidated(request, json_response([target_json(target) for target in shown], headers=more))
 
 

@@ -91,13 +91,8 @@ def _faults_by_api_names() -> Iterator[None]:
 )
 def list_webhooks(request: ApiRequest, page: Query[schemas.QueuePage]) -> HttpResponse:
     """Secrets can be written but not read."""
-    after = paging.read_cursor(request, page.cursor)
-    webhooks = models.Channel.objects.filter(kind=ChannelKind.WEBHOOK).order_by("-pk")
-    if after is not None:
-        webhooks = webhooks.filter(pk__lt=after[0])
-    rows = list(webhooks[: page.limit + 1])
-    shown = rows[: page.limit]
-    more = paging.next_link(request, [shown[-1].pk]) if len(rows) > len(shown) else {}
+    webhooks = models.Channel.objects.filter(kind=ChannelKind.WEBHOOK)
+    shown, more = paging.newest_first(request, webhooks, page)
     return revalidated(request, json_response([_webhook_json(channel) for channel in shown], headers=more))
 
 
@@ -217,17 +212,12 @@ def test_webhook(request: ApiRequest, id: Id, options: Query[schemas.BodyOptions
 )
 def list_deliveries(request: ApiRequest, id: Id, filters: Query[schemas.DeliveryFilter]) -> HttpResponse:
     """They are kept for `RETENTION_DAYS`, as tasks are."""
-    after = paging.read_cursor(request, filters.cursor)
-    deliveries = models.Delivery.objects.filter(channel=find(id)).select_related("event").order_by("-pk")
+    deliveries = models.Delivery.objects.filter(channel=find(id)).select_related("event")
     if filters.state is not None:
         deliveries = deliveries.in_state(filters.state)
     if filters.type is not None:
         deliveries = deliveries.filter(event__type=filters.type)
-    if after is not None:
-        deliveries = deliveries.filter(pk__lt=after[0])
-    rows = list(deliveries[: filters.limit + 1])
-    page = rows[: filters.limit]
-    more = paging.next_link(request, [page[-1].pk]) if len(rows) > len(page) else {}
+    page, more = paging.newest_first(request, deliveries, filters)
     return json_response([_delivery_json(row) for row in page], headers=more)
 
 

@@ -32,6 +32,14 @@ def choose(page, content: bytes, name: str = "renewals.csv") -> None:
     page.get_by_role("button", name="Show the preview").click()
 
 
+def open_preview(open_page, count: int):
+    """Upload a list of so many IDs, and return the page with its preview."""
+    page = open_page("/dashboard/upload/")
+    choose(page, rows(count))
+    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    return page
+
+
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_file_with_faults_is_previewed_and_placed_without_them(open_page, size, scheme):
     page = open_page("/dashboard/upload/", size=size, scheme=scheme)
@@ -53,9 +61,7 @@ def test_file_with_faults_is_previewed_and_placed_without_them(open_page, size, 
 
 
 def test_rpm_slider_redraws_the_bars_and_removes_the_button(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(3000))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 3000)
     expect(page.locator("#preview")).to_contain_text("80 over 120")
 
     page.locator("#rpm").focus()
@@ -68,9 +74,7 @@ def test_rpm_slider_redraws_the_bars_and_removes_the_button(open_page):
 
 def test_choosing_another_queue_uses_its_rpm_and_no_stale_plan(open_page):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
 
     page.get_by_label("Queue", exact=True).select_option("slow")
     expect(page.locator("#preview")).to_contain_text("Place 40 IDs in slow")
@@ -86,9 +90,7 @@ def test_choosing_another_queue_uses_its_rpm_and_no_stale_plan(open_page):
 
 
 def test_dragged_slider_ends_at_its_last_value_without_failed_requests(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(3000))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 3000)
     slider = page.locator("#rpm").bounding_box()
 
     page.mouse.move(slider["x"] + 20, slider["y"] + 8)
@@ -107,9 +109,7 @@ def test_dragged_slider_ends_at_its_last_value_without_failed_requests(open_page
 
 
 def test_worsened_plan_is_shown_again_without_console_errors(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(10))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 10)
     expect(page.locator("#overlap")).to_contain_text("never seen before")
     place(15 * 120, name="the other")
 
@@ -122,9 +122,7 @@ def test_worsened_plan_is_shown_again_without_console_errors(open_page):
 
 
 def test_place_pressed_straight_after_typing_places_what_was_typed(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
     page.get_by_text("Stop automatically").click()
     answers: list = []
     page.route(re.compile("part=plan"), lambda route: answers.append(route))
@@ -139,9 +137,7 @@ def test_place_pressed_straight_after_typing_places_what_was_typed(open_page):
 
 
 def test_press_that_ends_elsewhere_shows_the_plan_that_arrived(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
     page.get_by_text("Stop automatically").click()
     page.get_by_label("Canary: number of IDs to send first").fill("10")
     page.locator("#place").hover()
@@ -155,9 +151,7 @@ def test_press_that_ends_elsewhere_shows_the_plan_that_arrived(open_page):
 
 
 def test_place_pressed_by_keyboard_straight_after_typing_places_what_was_typed(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
     page.get_by_text("Stop automatically").click()
     page.get_by_label("Canary: number of IDs to send first").press_sequentially("10")
 
@@ -169,9 +163,7 @@ def test_place_pressed_by_keyboard_straight_after_typing_places_what_was_typed(o
 
 
 def test_enter_in_a_field_shows_its_plan_and_places_nothing(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
     page.get_by_text("Stop automatically").click()
     page.get_by_label("Canary: number of IDs to send first").press_sequentially("10")
 
@@ -182,9 +174,7 @@ def test_enter_in_a_field_shows_its_plan_and_places_nothing(open_page):
 
 
 def test_place_pressed_with_a_later_start_shows_the_new_plan_first(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
     tomorrow = store.now() + timedelta(days=1)
     # The plan for it doesn't arrive before the press.
     unanswered = []
@@ -201,9 +191,7 @@ def test_place_pressed_with_a_later_start_shows_the_new_plan_first(open_page):
 
 
 def test_place_pressed_with_a_field_out_of_range_names_the_field(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(40))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 40)
     page.get_by_text("Stop automatically").click()
     page.get_by_label("On hold above this % of failed IDs").fill("200")
 
@@ -260,9 +248,7 @@ def test_upload_after_the_session_ended_says_so_and_works_after_sign_in(open_pag
 
 
 def test_placing_with_a_lowered_role_is_refused_with_the_reason(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(5))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 5)
     expect(page.locator("#overlap")).to_contain_text("never seen before")
     Operator.objects.update(role="viewer")
     page.get_by_role("button", name=re.compile("^Place")).click()
@@ -303,9 +289,7 @@ def test_dropping_a_file_anywhere_selects_it(open_page, where):
 
 
 def test_sign_in_in_a_second_tab_keeps_the_button_of_the_first_valid(open_page, live_server):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(5))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 5)
     expect(page.locator("#overlap")).to_contain_text("never seen before")
 
     page.context.clear_cookies()
@@ -322,9 +306,7 @@ def test_sign_in_in_a_second_tab_keeps_the_button_of_the_first_valid(open_page, 
 
 
 def test_placing_after_the_session_ended_continues_after_sign_in(open_page):
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(5))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 5)
     expect(page.locator("#overlap")).to_contain_text("never seen before")
     token = [cookie for cookie in page.context.cookies() if cookie["name"].startswith("quarterdeck_csrf")]
     page.context.clear_cookies()
@@ -402,9 +384,7 @@ def test_columns_of_a_file_in_utf16_are_ticked(open_page, tmp_path):
 
 def test_overlap_counts_for_the_queue_that_the_preview_names(open_page):
     models.Queue.objects.create(name="slow", rpm=5, created_at=store.now())
-    page = open_page("/dashboard/upload/")
-    choose(page, rows(20))
-    page.wait_for_url(re.compile(r"/upload/\d+/"))
+    page = open_preview(open_page, 20)
     expect(page.locator("#overlap")).to_contain_text("sent by default")
 
     page.goto(page.url.partition("?")[0] + "?queue=slow")
