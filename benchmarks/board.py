@@ -212,7 +212,7 @@ def _change_all(number: int) -> None:
     # The window that runs stays the same, so that there are bars to draw.
     at = clock.quarter_start(store.now()) + number % 15 * clock.MINUTE + timedelta(seconds=20)
     store.now = lambda: at
-    minute = (at - clock.EPOCH) // clock.MINUTE
+    minute = clock.minute_number(at)
     values = {
         "n": number,
         "at": connection.ops.adapt_datetimefield_value(at),
@@ -253,7 +253,7 @@ def _fill(data_dir: Path) -> None:
             )
     quarter = clock.quarter_start(now)
     models.QuarterRun.objects.create(quarter_at=quarter, ran_at=now)
-    first = (quarter - clock.EPOCH) // clock.MINUTE
+    first = clock.minute_number(quarter)
     minutes = [models.Minute(pk=first + k, armed_at=now, seats=1) for k in range(clock.BUCKETS)]
     models.Minute.objects.bulk_create(minutes, ignore_conflicts=True)
     for owner, name in enumerate((cluster.DEFAULT, cluster.MINUTES)):

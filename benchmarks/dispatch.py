@@ -316,7 +316,6 @@ def real_minute(rpm: str) -> None:
     from scheduling.core import clock, keys
     from scheduling.dispatch import minute_worker
     from scheduling.dispatch.minute_clock import Clocks
-    from scheduling.jobqueue import minute_jobs
     from tests.scheduling.placed import make_queue, place
 
     with _server() as port:
@@ -326,7 +325,7 @@ def real_minute(rpm: str) -> None:
         minute = clock.minute_start(store.now() + timedelta(seconds=6)) + clock.MINUTE
         place(queue, {minute: range(1, int(rpm) + 1)}, at=store.now())
         assert settings.WEBHOOK_ALLOWED_NETWORKS
-        minute_worker.serve_minute(minute_jobs.minute_number(minute), 0, Clocks(store.now))
+        minute_worker.serve_minute(clock.minute_number(minute), 0, Clocks(store.now))
     first, last = keys.range_of_bucket(keys.bucket_at(queue.pk, minute))
     rows = models.Assignment.objects.filter(pk__gte=first, pk__lte=last, started_after_ms__isnull=False)
     print(json.dumps(list(rows.values_list("started_after_ms", flat=True))))

@@ -267,13 +267,12 @@ def prepare_claims(way: str) -> None:
 
 def claim() -> None:
     from scheduling import models
-    from scheduling.core import keys
+    from scheduling.core import clock, keys
     from scheduling.dispatch import claims, messages
     from scheduling.dispatch.minute_view import MinuteView
-    from scheduling.jobqueue import minute_jobs
 
     queue = models.Queue.objects.get(name="bench")
-    view = MinuteView(minute_jobs.minute_number(MINUTE), lambda: MINUTE)
+    view = MinuteView(clock.minute_number(MINUTE), lambda: MINUTE)
     view.queues[queue.pk] = queue
     bucket_id = keys.bucket_at(queue.pk, MINUTE)
     want = {bucket_id: messages.ClaimRequest(queue, 60.0, False, TURN)}

@@ -120,12 +120,12 @@ def catch_up(since: datetime, *, at: datetime) -> None:
 
 
 def _past_minutes(first: datetime, at: datetime) -> None:
-    start, end = ((moment - clock.EPOCH) // clock.MINUTE for moment in (first, at))
+    start, end = (clock.minute_number(moment) for moment in (first, at))
     models.Minute.objects.bulk_create(
         (
             models.Minute(
                 id=number,
-                armed_at=(minute := clock.EPOCH + number * clock.MINUTE) - clock.QUARTER,
+                armed_at=(minute := clock.minute_of(number)) - clock.QUARTER,
                 seats=1,
                 started_at=minute + timedelta(microseconds=200),
                 ended_at=minute + clock.MINUTE,

@@ -48,6 +48,11 @@ def test_layout_of_keys_is_known_to_core_keys_alone():
     assert [hit for hit in result if "journal_size_limit" not in hit and "settings/base.py" not in hit] == []
 
 
+def test_number_of_a_minute_is_computed_by_core_clock_alone():
+    either_way = r"EPOCH\) // (?:clock\.)?MINUTE|EPOCH \+ [^\n]*\* (?:clock\.)?MINUTE\b"
+    assert found_in(either_way, except_in=("scheduling/core/clock.py",)) == []
+
+
 def test_reasons_for_lateness_are_listed_once():
     # Whoever names two of the reasons side by side makes a list of its own.
     reason = r"(?:LATE|WRITTEN_LATE|BRAKE)\b"

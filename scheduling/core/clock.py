@@ -59,6 +59,16 @@ def minute_start(at: datetime) -> datetime:
     return _floor(at, MINUTE)
 
 
+def minute_number(minute: datetime) -> int:
+    """Return the minute in whole minutes since 1970, as bucket keys and jobs have it."""
+    return (minute - EPOCH) // MINUTE
+
+
+def minute_of(number: int) -> datetime:
+    """Return the start of a minute that is given in whole minutes since 1970."""
+    return EPOCH + number * MINUTE
+
+
 def quarter_start(at: datetime) -> datetime:
     """Return the start of the UTC quarter-hour that contains `at`."""
     return _floor(at, QUARTER)

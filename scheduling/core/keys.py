@@ -15,7 +15,7 @@ Source: docs/decisions.md, "The key is the place".
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from scheduling.core import clock
 
@@ -194,7 +194,7 @@ def minute_number_of_bucket(bucket_id: int) -> int:
 
 def minute_of_bucket(bucket_id: int) -> datetime:
     """Return the start of the minute in which the bucket runs, aware, UTC."""
-    return clock.EPOCH + timedelta(minutes=minute_number_of_bucket(bucket_id))
+    return clock.minute_of(minute_number_of_bucket(bucket_id))
 
 
 def bucket_at_number(queue_id: int, minute_number: int) -> int:
@@ -210,7 +210,7 @@ def bucket_at(queue_id: int, minute: datetime) -> int:
     """Return the key of the queue's bucket that runs in the minute that starts at `minute` (aware)."""
     if clock.minute_start(minute) != minute:
         raise ValueError(f"{minute.isoformat()} is not the start of a minute")
-    return bucket_at_number(queue_id, (minute - clock.EPOCH) // clock.MINUTE)
+    return bucket_at_number(queue_id, clock.minute_number(minute))
 
 
 def sql_bucket_of_assignment(column: str) -> str:

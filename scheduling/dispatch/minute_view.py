@@ -12,7 +12,7 @@ from scheduling.core import clock, keys
 from scheduling.dispatch import bucket_slots, claims, overdue, reach, targets
 from scheduling.dispatch.messages import Claim, ClaimRequest, ScheduledRequest
 from scheduling.handlers.base import Request
-from scheduling.jobqueue import host_watch, minute_jobs
+from scheduling.jobqueue import host_watch
 from scheduling.lists import external_ids, record_lists
 from scheduling.models import HandlerKind
 from scheduling.store import later
@@ -32,7 +32,7 @@ MINUTE_SECONDS = clock.MINUTE.total_seconds()
 
 def windows_of(number: int) -> QuerySet[models.Window]:
     """Return the windows of all queues that have a bucket in a minute (in minutes since 1970)."""
-    return models.Window.objects.filter(starts_at=clock.running_window_start(minute_jobs.minute_of(number)))
+    return models.Window.objects.filter(starts_at=clock.running_window_start(clock.minute_of(number)))
 
 
 class MinuteView:
@@ -40,7 +40,7 @@ class MinuteView:
 
     def __init__(self, number: int, now: Callable[[], datetime]) -> None:
         self.number = number
-        self.minute = minute_jobs.minute_of(number)
+        self.minute = clock.minute_of(number)
         self.now = now
         self.windows: list[int] = []
         # Those in which something waits or is in flight.

@@ -83,7 +83,7 @@ def serve_minute(number: int, index: int, clocks: Clocks) -> None:
     is off, or that is far from the database, takes none: another worker is queued in its place.
     """
     at = clocks.now()
-    if at < minute_jobs.minute_of(number) + clock.MINUTE:
+    if at < clock.minute_of(number) + clock.MINUTE:
         worker = MinuteWorker(number, index, clocks)
         if host_watch.is_off(worker.clock.host_offset):
             offset_ms = round(worker.clock.host_offset.total_seconds() * 1000)
@@ -102,7 +102,7 @@ def serve_minute(number: int, index: int, clocks: Clocks) -> None:
 
 def decline(number: int, clocks: Clocks, *, not_on: str = "") -> None:
     """Leave a minute to another worker, which is queued, unless it is over."""
-    if clocks.now() < minute_jobs.minute_of(number) + clock.MINUTE:
+    if clocks.now() < clock.minute_of(number) + clock.MINUTE:
         minute_jobs.enqueue_workers(number, 1, not_on=not_on)
     # This process takes no other job meanwhile, so that a host whose clock is right is there first.
     clocks.sleep(DECLINED_SECONDS)
@@ -113,8 +113,8 @@ def wake(*, at: datetime) -> bool:
 
     What counts is what waits, not what was armed: jobs are hints.
     """
-    number = minute_jobs.minute_number(clock.minute_start(at + minute_jobs.WORKER_AHEAD))
-    if at < minute_jobs.minute_of(number) - timedelta(seconds=clock.SEAL_SECONDS - 1):
+    number = clock.minute_number(clock.minute_start(at + minute_jobs.WORKER_AHEAD))
+    if at < clock.minute_of(number) - timedelta(seconds=clock.SEAL_SECONDS - 1):
         return False
     windows = windows_of(number).values_list("pk", flat=True)
     if not claims.active_buckets(number, windows).filter(window__queue__paused_at=None).exists():
@@ -130,7 +130,7 @@ def wake(*, at: datetime) -> bool:
         if not silent.update(called_at=at):
             return False
         minute_jobs.enqueue_workers(number, 1)
-    log.warning("minute_worker_queued_again", minute=minute_jobs.minute_of(number).isoformat())
+    log.warning("minute_worker_queued_again", minute=clock.minute_of(number).isoformat())
     return True
 
 
@@ -154,7 +154,7 @@ class MinuteWorker:
         is_stopping: Callable[[], bool] = is_stopping,
     ) -> None:
         self.number, self.index = number, index
-        self.minute = minute_jobs.minute_of(number)
+        self.minute = clock.minute_of(number)
         self.clocks, self.clock = clocks, MinuteClock(self.minute, clocks)
         self.owner = owner_of_process() if owner is None else owner
         self.view = MinuteView(number, self.clock.now)

@@ -38,7 +38,7 @@ def seal(
         (row.target_slots for row in of_queue.values() if row and row.target_id == target.pk), None
     )
     if planned is None:
-        planned = _planned(target, queues, of_queue, clock.EPOCH + number * clock.MINUTE)
+        planned = _planned(target, queues, of_queue, clock.minute_of(number))
     for queue_id, part in planned["parts"]:
         waiting = of_queue.get(queue_id)
         if (

@@ -37,16 +37,6 @@ def read_armed(first: int, last: int, then: Callable[[set[int]], None]) -> None:
     later.read(rows, lambda minutes: then({minute.pk for minute in minutes}))
 
 
-def minute_number(minute: datetime) -> int:
-    """Return the minute in whole minutes since 1970, as bucket keys and jobs have it."""
-    return (minute - clock.EPOCH) // clock.MINUTE
-
-
-def minute_of(number: int) -> datetime:
-    """Return the start of a minute that is given in whole minutes since 1970."""
-    return clock.EPOCH + number * clock.MINUTE
-
-
 def arm_windows(starts: Iterable[datetime], *, at: datetime, armed: Armed = find_armed) -> None:
     """Arm the windows (the starts of their own quarters) that are open or run.
 
@@ -62,7 +52,7 @@ def arm(minutes: Iterable[datetime], *, at: datetime, armed: Armed = find_armed)
 
     Call it in the transaction that makes them needed: then both are there, or neither.
     """
-    numbers = sorted({minute_number(minute) for minute in minutes if minute > at})
+    numbers = sorted({clock.minute_number(minute) for minute in minutes if minute > at})
     if not numbers:
         return 0
     armed_numbers = armed(numbers[0], numbers[-1])
@@ -92,7 +82,7 @@ def enqueue_workers(number: int, count: int, *, not_on: str = "") -> None:
             index,
             *([not_on] if not_on else []),
             cluster=cluster.MINUTES,
-            not_before=minute_of(number) - WORKER_AHEAD,
+            not_before=clock.minute_of(number) - WORKER_AHEAD,
         )
 
 

@@ -154,7 +154,7 @@ class Snapshot:
 
     def read_armed(self, first_window: int) -> None:
         """Read which minutes are armed, of a window and of the next two."""
-        begins = minute_jobs.minute_number(clock.runs_at(keys.starts_at_of_window(first_window)))
+        begins = clock.minute_number(clock.runs_at(keys.starts_at_of_window(first_window)))
         self._numbers = range(begins, begins + 3 * clock.BUCKETS)
         minute_jobs.read_armed(self._numbers[0], self._numbers[-1], self._awaited(self._armed.update))
 

@@ -281,14 +281,10 @@ def _load_of(totals: Mapping[int, int], shape: Shape) -> Load:
     return Load(
         peak=max(totals.values(), default=0),
         over_count=sum(
-            max(0, count - shape.capacity_at(_minute(number))) for number, count in totals.items()
+            max(0, count - shape.capacity_at(clock.minute_of(number))) for number, count in totals.items()
         ),
-        ends_at=_minute(max(totals) + 1) if totals else None,
+        ends_at=clock.minute_of(max(totals) + 1) if totals else None,
     )
-
-
-def _minute(number: int) -> datetime:
-    return clock.EPOCH + number * clock.MINUTE
 
 
 def _capacities(queue: models.Queue, stored: Mapping[int, int]) -> Capacity:

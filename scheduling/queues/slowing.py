@@ -101,7 +101,7 @@ def _slowed_by_minute(
         planned = waiting.get(number, 0)
         is_limited = until is None or number < until
         remaining = min(planned, limit) if is_limited else planned
-        most = min(room, shapes.capacity_at(queue, clock.EPOCH + number * clock.MINUTE))
+        most = min(room, shapes.capacity_at(queue, clock.minute_of(number)))
         most = min(most, budget.at(keys.bucket_at_number(queue.pk, number)))
         free = 0 if is_limited and until is not None else max(0, most - remaining)
         added = min(carried, free)
@@ -135,4 +135,4 @@ def _fill_gap(
 
 
 def _end(minute_number: int) -> datetime:
-    return clock.EPOCH + (minute_number + 1) * clock.MINUTE
+    return clock.minute_of(minute_number + 1)

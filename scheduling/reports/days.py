@@ -92,7 +92,7 @@ def columns(queues: Sequence[models.Queue], *, begin: datetime, end: datetime) -
 
 
 def _cell(minute: datetime, counts: dict[int, tuple[int, ...]], rpm: int) -> Cell:
-    number = (minute - clock.EPOCH) // clock.MINUTE
+    number = clock.minute_number(minute)
     filled, capacity, sent, failed, moved, rpm_there = counts.get(number, (0, 0, 0, 0, 0, 0))
     # Queues without a window then would have had their rpm.
     return Cell(minute, capacity + rpm - rpm_there, filled, sent, failed, moved)

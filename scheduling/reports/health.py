@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce
 from scheduling import models, store
 from scheduling.core import clock, disk, keys, limits
 from scheduling.dispatch import claims, overdue
-from scheduling.jobqueue import cluster, minute_jobs
+from scheduling.jobqueue import cluster
 from scheduling.models import MoveReason
 from scheduling.reports import hosts
 from scheduling.store import schema
@@ -190,7 +190,7 @@ def assess(now: datetime | None = None) -> Health:
         clusters=tuple(cluster_health(name, at) for name in CLUSTERS),
         quarter_at=quarter.quarter_at if quarter else None,
         quarter_ran_at=quarter.ran_at if quarter else None,
-        minute_at=minute_jobs.minute_of(minute.pk) if minute else None,
+        minute_at=clock.minute_of(minute.pk) if minute else None,
         minute_started_at=minute.started_at if minute else None,
         tables=schema.current(),
         minute_missing=minute_missing(at),
@@ -220,7 +220,7 @@ def clocks_apart() -> float:
 def minute_missing(at: datetime) -> datetime | None:
     """The start of the current minute, if IDs wait in it and no minute worker serves it."""
     minute = clock.minute_start(at - MINUTE_LATE)
-    number = minute_jobs.minute_number(minute)
+    number = clock.minute_number(minute)
     windows = models.Window.objects.filter(starts_at=clock.running_window_start(minute))
     waiting = claims.active_buckets(number, windows.values_list("pk", flat=True)).filter(
         waiting_count__gt=0, window__queue__paused_at=None

@@ -13,7 +13,7 @@ from operators.actor import Actor
 from scheduling import models, store
 from scheduling.core import clock, keys
 from scheduling.core.time_limit import TimeLimit
-from scheduling.jobqueue import bulk_operations, minute_jobs
+from scheduling.jobqueue import bulk_operations
 from scheduling.jobqueue.tables import FinishedJob
 from scheduling.lists import record_lists
 from scheduling.models import BulkActKind
@@ -88,7 +88,7 @@ def prune(
 def _steps(before: datetime, at: datetime) -> Iterator[Callable[[], int]]:
     """Yield the steps in their order. Each is repeated until it deletes nothing."""
     yield partial(secrets_at_rest.forget_earlier, at=at)
-    old_minute = minute_jobs.minute_number(clock.minute_start(before))
+    old_minute = clock.minute_number(clock.minute_start(before))
     for rows in (
         models.Activity.objects.filter(at__lt=before),
         models.Minute.objects.filter(pk__lt=old_minute),

@@ -62,7 +62,7 @@ def _signs_of_life() -> None:
     quarter = clock.quarter_start(MOMENT)
     models.QuarterRun.objects.create(quarter_at=quarter, ran_at=quarter + timedelta(seconds=8))
     minute = clock.minute_start(MOMENT)
-    models.Minute.objects.filter(pk=(minute - clock.EPOCH) // clock.MINUTE).update(
+    models.Minute.objects.filter(pk=clock.minute_number(minute)).update(
         started_at=minute + timedelta(microseconds=200)
     )
 

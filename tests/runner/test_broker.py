@@ -17,7 +17,6 @@ from django_q.signing import PickleSerializer, SignedPackage
 from runner.broker import WatchedBroker
 from scheduling import models, store
 from scheduling.core import clock
-from scheduling.jobqueue import minute_jobs
 from scheduling.jobqueue.cluster import queued
 from scheduling.reports import health
 
@@ -182,7 +181,7 @@ def test_idle_cluster_looks_again_when_the_next_job_is_due(monkeypatch):
 def test_silent_minute_is_looked_at_at_once():
     made, at = broker(owner=1), store.now()
     made._next_sign = float("inf")
-    number = minute_jobs.minute_number(clock.minute_start(at))
+    number = clock.minute_number(clock.minute_start(at))
     for each in (number, number + 1):
         models.Minute.objects.create(pk=each, armed_at=at, seats=2, seen_at=at)
     made._seconds_to_next()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from scheduling import models
+from scheduling.core import clock
 from scheduling.core.retry import Verdict
 from scheduling.dispatch.block_signals import SIZE, BlockSignals
 from scheduling.dispatch.minute_clock import Clocks, MinuteClock
@@ -13,7 +14,6 @@ from scheduling.dispatch.minute_worker import MinuteWorker
 from scheduling.dispatch.sender import Sender
 from scheduling.handlers import factory
 from scheduling.handlers.base import Handler, Outcome, Request
-from scheduling.jobqueue import minute_jobs
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
@@ -119,7 +119,7 @@ class SimulatedTime:
         **options,
     ) -> MinuteWorker:
         return MinuteWorker(
-            minute_jobs.minute_number(minute),
+            clock.minute_number(minute),
             0,
             self.clocks(host_offset),
             owner=owner,

@@ -45,7 +45,7 @@ def test_clock_jump_of_an_hour_moves_no_id_an_hour_away(world):
         jobs.look_around()
         jobs.place_late()
         jobs.process_quarter()
-        jobs.seat(minute_jobs.minute_number(MINUTE), 0)
+        jobs.seat(clock.minute_number(MINUTE), 0)
     assert set(models.Assignment.objects.values_list("pk", flat=True)) == places
     assert counted() == {"waiting": 900}
     # Of each worker that was called too early another one is queued for the right time.

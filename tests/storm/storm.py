@@ -19,7 +19,7 @@ from scheduling import jobs, models, proof, store
 from scheduling.core import clock, keys, pacing
 from scheduling.core.errors import Refused
 from scheduling.handlers.ssrf import origin_of
-from scheduling.jobqueue import minute_jobs, schedules
+from scheduling.jobqueue import schedules
 from scheduling.lists import stored_lists
 from scheduling.models import CanaryState, MoveReason, Status
 from scheduling.placement import quotas
@@ -329,7 +329,7 @@ class Storm:
 
     def _is_idle_minute(self, number: int, seat: int) -> bool:
         """Whether nothing waits in the minute: then most of its workers would only look, and are left out."""
-        buckets = [keys.bucket_at(pk, minute_jobs.minute_of(number)) for pk in self._queue_ids]
+        buckets = [keys.bucket_at(pk, clock.minute_of(number)) for pk in self._queue_ids]
         return (
             not self._exists(*(_WAITING_IN.format(bucket) for bucket in buckets))
             and self.dice.random() < 0.98
@@ -350,7 +350,7 @@ class Storm:
     # --- Minute workers ---
 
     def _run_worker(self, number: int, seat: int, *, key: int, delay: float) -> None:
-        minute = (minute_jobs.minute_of(number) - self._epoch()).total_seconds()
+        minute = (clock.minute_of(number) - self._epoch()).total_seconds()
 
         def call() -> None:
             if self.world.t > minute:

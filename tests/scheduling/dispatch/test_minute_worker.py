@@ -14,7 +14,6 @@ from scheduling.core.retry import Verdict
 from scheduling.dispatch import bucket_slots, claims, minute_worker
 from scheduling.dispatch.messages import Retry
 from scheduling.handlers.base import Outcome
-from scheduling.jobqueue import minute_jobs
 from tests.scheduling.lists_of_ids import check_counters
 from tests.scheduling.placed import counted, make_queue, place
 from tests.scheduling.simulated import SimulatedHandler, SimulatedTime
@@ -22,7 +21,7 @@ from tests.scheduling.store.test_claims import BEFORE, MINUTE, SimulatedWorker
 
 pytestmark = pytest.mark.django_db
 
-NUMBER = minute_jobs.minute_number(MINUTE)
+NUMBER = clock.minute_number(MINUTE)
 HOOK = "https://hook.test/"
 
 

@@ -7,7 +7,6 @@ import pytest
 from scheduling import models
 from scheduling.core import clock, disk
 from scheduling.dispatch import overdue
-from scheduling.jobqueue import minute_jobs
 from scheduling.reports import health
 from tests.scheduling.placed import make_queue, place
 from tests.scheduling.store.test_claims import BEFORE, MINUTE
@@ -70,7 +69,7 @@ def test_running_minute_without_a_worker_is_reported(healthy):
     at = MINUTE + timedelta(seconds=10)
     assert problems(at) == ("The minute 12:15 runs and nobody serves it.",)
     models.Minute.objects.create(
-        pk=minute_jobs.minute_number(MINUTE), armed_at=BEFORE, seats=2, started_at=MINUTE, seen_at=at
+        pk=clock.minute_number(MINUTE), armed_at=BEFORE, seats=2, started_at=MINUTE, seen_at=at
     )
     assert problems(at) == ()
     assert health.assess(at).minute_at == MINUTE

@@ -11,11 +11,11 @@ import pytest
 from django.db import DataError, connection, transaction
 
 from scheduling import models, store
+from scheduling.core import clock
 from scheduling.core.retry import Verdict
 from scheduling.dispatch import results
 from scheduling.dispatch.minute_worker import MinuteWorker
 from scheduling.handlers.base import Outcome
-from scheduling.jobqueue import minute_jobs
 from scheduling.models import Status
 from scheduling.store import later
 from tests.far_database import way_to
@@ -174,7 +174,7 @@ def test_host_far_from_its_database_keeps_its_pace(seconds):
     handler = SimulatedHandler()
     clocks = replace(time.clocks(), now=now)
     worker = MinuteWorker(
-        minute_jobs.minute_number(MINUTE), 0, clocks, owner=1, make_sender=time.sender(lambda queue: handler)
+        clock.minute_number(MINUTE), 0, clocks, owner=1, make_sender=time.sender(lambda queue: handler)
     )
     with connection.execute_wrapper(far):
         worker.serve()
